@@ -1,0 +1,292 @@
+//! The file server: lists, reads and writes below the two volumes, component by component, never through a link.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use crate::Output;
+use crate::wire::{Decoder, Encoder, Entry, FileKind, Kind, Listed, MAX_PAYLOAD, Request, Root, Stat, Written};
+
+// Linux `asm/fcntl.h`: the two flags have other values on ARM.
+const O_NONBLOCK: i32 = 0o4_000;
+#[cfg(target_arch = "x86_64")]
+const O_NOFOLLOW: i32 = 0o400_000;
+#[cfg(target_arch = "x86_64")]
+const O_DIRECTORY: i32 = 0o200_000;
+#[cfg(target_arch = "aarch64")]
+const O_NOFOLLOW: i32 = 0o100_000;
+#[cfg(target_arch = "aarch64")]
+const O_DIRECTORY: i32 = 0o40_000;
+
+/// Writers that work side by side.
+const LANES: usize = 2;
+
+fn root_path(root: Root) -> &'static str {
+    match root {
+        Root::Work => "/v/work",
+        Root::Home => "/v/home",
+    }
+}
+
+enum Job {
+    Entries(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+#[derive(Default)]
+struct Report {
+    written: Vec<Written>,
+    failed: Option<String>,
+}
+
+/// The service's threads.
+pub struct Files {
+    output: Output,
+    lanes: Vec<SyncSender<Job>>,
+    report: Arc<Mutex<Report>>,
+}
+
+impl Files {
+    /// Starts the writers.
+    pub fn start(output: &Output) -> Self {
+        let report = Arc::new(Mutex::new(Report::default()));
+        let lanes = (0..LANES)
+            .map(|_| {
+                let (sender, jobs) = mpsc::sync_channel(4);
+                let report = Arc::clone(&report);
+                std::thread::spawn(move || {
+                    let mut writer = Writer::default();
+                    for job in jobs {
+                        match job {
+                            Job::Entries(bytes) => {
+                                let result = writer.entries(&bytes);
+                                let Ok(mut report) = report.lock() else { return };
+                                report.written.append(&mut writer.written);
+                                if let Err(error) = result {
+                                    report.failed.get_or_insert(error);
+                                }
+                            }
+                            Job::Flush(done) => {
+                                writer.parent = None;
+                                let _ = done.send(());
+                            }
+                        }
+                    }
+                });
+                sender
+            })
+            .collect();
+        Self { output: output.clone(), lanes, report }
+    }
+
+    /// Queues entries for a lane.
+    pub fn write(&mut self, lane: u32, payload: Vec<u8>) -> io::Result<()> {
+        self.lanes[lane as usize % LANES].send(Job::Entries(payload)).map_err(io::Error::other)
+    }
+
+    /// Answers one request.
+    pub fn request(&mut self, id: u32, payload: &[u8]) -> io::Result<()> {
+        let request = Decoder(payload).request()?;
+        let answer = match &request {
+            Request::List(root, path) => self.list(id, *root, path),
+            Request::Read(root, path, limit) => self.read(id, *root, path, *limit),
+            Request::Unlink(root, path) => unlink(*root, path),
+            Request::Flush(_) => self.flush(id),
+        };
+        match answer {
+            Ok(()) => self.output.send(Kind::Done, id, &[]),
+            Err(error) => {
+                let mut payload = error.raw_os_error().unwrap_or(0).to_le_bytes().to_vec();
+                payload.extend_from_slice(error.to_string().as_bytes());
+                self.output.send(Kind::Failed, id, &payload)
+            }
+        }
+    }
+
+    fn list(&self, id: u32, root: Root, path: &[u8]) -> io::Result<()> {
+        let directory = open_directory(root, path)?;
+        let base = proc_path(&directory);
+        let mut part = Encoder::default();
+        for entry in fs::read_dir(&base)? {
+            let name = entry?.file_name();
+            let full = base.join(&name);
+            let metadata = fs::symlink_metadata(&full)?;
+            let kind = metadata.file_type();
+            let (kind, target) = if kind.is_file() {
+                (FileKind::Regular, Vec::new())
+            } else if kind.is_dir() {
+                (FileKind::Directory, Vec::new())
+            } else if kind.is_symlink() {
+                (FileKind::Link, fs::read_link(&full)?.as_os_str().as_bytes().to_vec())
+            } else {
+                debug_assert!(kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device());
+                (FileKind::Special, Vec::new())
+            };
+            part.listed(&Listed { name: name.as_bytes().to_vec(), kind, stat: stat(&metadata), target });
+            if part.0.len() > MAX_PAYLOAD / 4 {
+                self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
+            }
+        }
+        self.output.send(Kind::Part, id, &part.0)
+    }
+
+    fn read(&self, id: u32, root: Root, path: &[u8], limit: u64) -> io::Result<()> {
+        let (parent, name) = open_parent(root, path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NOFOLLOW | O_NONBLOCK)
+            .open(proc_path(&parent).join(std::ffi::OsStr::from_bytes(name)))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut left = limit;
+        let mut buffer = vec![0; 256 * 1024];
+        while left > 0 {
+            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let got = file.read(&mut buffer[..want])?;
+            if got == 0 {
+                break;
+            }
+            self.output.send(Kind::Part, id, &buffer[..got])?;
+            left -= got as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, id: u32) -> io::Result<()> {
+        for lane in &self.lanes {
+            let (done, wait) = mpsc::sync_channel(1);
+            lane.send(Job::Flush(done)).map_err(io::Error::other)?;
+            wait.recv().map_err(io::Error::other)?;
+        }
+        let report = std::mem::take(&mut *self.report.lock().map_err(|_| io::Error::other("a writer panicked"))?);
+        if let Some(error) = report.failed {
+            return Err(io::Error::other(error));
+        }
+        for chunk in report.written.chunks(1000) {
+            let mut part = Encoder::default();
+            for written in chunk {
+                part.written(written);
+                if part.0.len() > MAX_PAYLOAD / 4 {
+                    self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
+                }
+            }
+            self.output.send(Kind::Part, id, &part.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes entries; remembers the last directory, since they come sorted.
+#[derive(Default)]
+struct Writer {
+    parent: Option<(Root, Vec<u8>, File)>,
+    written: Vec<Written>,
+}
+
+impl Writer {
+    fn entries(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let mut decoder = Decoder(bytes);
+        while !decoder.is_empty() {
+            let (root, path, entry) = decoder.entry().map_err(|e| e.to_string())?;
+            self.entry(root, path, &entry).map_err(|e| format!("{}: {e}", path.escape_ascii()))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
+        let (directory, name) = split(path);
+        if !matches!(&self.parent, Some((r, d, _)) if *r == root && d == directory) {
+            self.parent = Some((root, directory.to_vec(), open_directory(root, directory)?));
+        }
+        let Some((_, _, parent)) = &self.parent else { unreachable!("set above") };
+        let full = proc_path(parent).join(std::ffi::OsStr::from_bytes(name));
+        match entry {
+            Entry::Directory => match DirBuilder::new().mode(0o755).create(&full) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&full)?.is_dir() => Ok(()),
+                other => other,
+            },
+            Entry::Link(target) => std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &full),
+            Entry::File { executable, report, mtime, size, offset, bytes } => {
+                let mut options = OpenOptions::new();
+                options.write(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+                if *offset == 0 {
+                    options.create_new(true).mode(if *executable { 0o755 } else { 0o644 });
+                }
+                let file = options.open(&full)?;
+                file.write_all_at(bytes, *offset)?;
+                if offset + bytes.len() as u64 == *size {
+                    if *executable {
+                        file.set_permissions(Permissions::from_mode(0o755))?;
+                    }
+                    if *mtime != 0 {
+                        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(*mtime))?;
+                    }
+                    if *report {
+                        self.written.push(Written { path: path.to_vec(), stat: stat(&file.metadata()?) });
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn unlink(root: Root, path: &[u8]) -> io::Result<()> {
+    let (parent, name) = open_parent(root, path)?;
+    match fs::remove_file(proc_path(&parent).join(std::ffi::OsStr::from_bytes(name))) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
+
+fn open_parent(root: Root, path: &[u8]) -> io::Result<(File, &[u8])> {
+    let (directory, name) = split(path);
+    if name.is_empty() || name == b".." || name == b"." {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok((open_directory(root, directory)?, name))
+}
+
+/// Opens a directory below a root, one component at a time, without following a link.
+fn open_directory(root: Root, path: &[u8]) -> io::Result<File> {
+    let open = |path: PathBuf| {
+        OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY | O_NONBLOCK).open(path)
+    };
+    let mut directory = open(PathBuf::from(root_path(root)))?;
+    for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
+        if component == b".." || component == b"." {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        directory = open(proc_path(&directory).join(std::ffi::OsStr::from_bytes(component)))?;
+    }
+    Ok(directory)
+}
+
+fn proc_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn stat(metadata: &fs::Metadata) -> Stat {
+    let nanos = |n: i64| u32::try_from(n).unwrap_or(0);
+    Stat {
+        mode: metadata.mode(),
+        size: metadata.size(),
+        ino: metadata.ino(),
+        mtime: (metadata.mtime(), nanos(metadata.mtime_nsec())),
+        ctime: (metadata.ctime(), nanos(metadata.ctime_nsec())),
+    }
+}

@@ -1,0 +1,77 @@
+//! The guest: Airlock's own program inside the containers.
+//!
+//! In the trusted sidecar, `serve` is a file server over its standard streams and the mouth of the network tunnel. In
+//! the agent container, `exec` is the launcher. It has no policy: what to list, read and write is the host's decision.
+//! It must never follow a link, hold a secret, or use a crate.
+
+// Shared with the host, which uses all of it.
+#[allow(dead_code, reason = "the host uses the other half of the protocol")]
+#[path = "../wire.rs"]
+mod wire;
+
+mod exec;
+mod files;
+mod tunnel;
+
+use std::io::{self, BufReader, Write};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use wire::{Decoder, Kind};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let result = match args.next().as_deref().and_then(|a| a.to_str()) {
+        Some("serve") => serve(),
+        Some("exec") => return exec::exec(args),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: airlock-guest serve | exec COMMAND…")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("airlock-guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The one writer to standard output, shared by every thread.
+#[derive(Clone)]
+pub struct Output(Arc<Mutex<io::Stdout>>);
+
+impl Output {
+    /// Sends one frame whole.
+    pub fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::with_capacity(wire::HEADER + payload.len());
+        frame.extend_from_slice(&wire::header(kind, stream, payload.len()));
+        frame.extend_from_slice(payload);
+        let mut out = self.0.lock().map_err(|_| io::Error::other("a writer panicked"))?;
+        out.write_all(&frame)?;
+        out.flush()
+    }
+}
+
+/// Serves until standard input ends.
+fn serve() -> io::Result<()> {
+    let output = Output(Arc::new(Mutex::new(io::stdout())));
+    let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
+    let mut files = files::Files::start(&output);
+    let tunnel = tunnel::Tunnel::new(&output);
+    while let Some(frame) = wire::read_frame(&mut input)? {
+        match frame.kind {
+            Kind::Hello => output.send(Kind::Hello, 0, &[wire::BANNER, &frame.payload].concat())?,
+            Kind::Listen => {
+                let port = Decoder(&frame.payload).u32()?;
+                tunnel.listen(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
+                output.send(Kind::Listening, 0, &[])?;
+            }
+            Kind::Request => files.request(frame.stream, &frame.payload)?,
+            Kind::Write => files.write(frame.stream, frame.payload)?,
+            Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant => tunnel.receive(frame)?,
+            Kind::Open | Kind::Listening | Kind::Part | Kind::Done | Kind::Failed => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the host sent an answer"));
+            }
+        }
+    }
+    Ok(())
+}

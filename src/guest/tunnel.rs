@@ -1,0 +1,178 @@
+//! The tunnel's mouth: a listener on loopback whose connections travel, multiplexed and flow-controlled, to the host.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::Output;
+use crate::wire::{Decoder, Frame, Kind, WINDOW};
+
+/// Connections open at once; one more is closed at once, so that an agent cannot use up our threads.
+const MAX_CONNECTIONS: usize = 256;
+
+#[derive(Default)]
+struct State {
+    /// Bytes that the host may still be sent.
+    credit: u32,
+    /// What the host sent, at most [`WINDOW`] bytes.
+    queue: VecDeque<u8>,
+    finished: bool,
+    gone: bool,
+}
+
+struct Connection {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+type Connections = Arc<Mutex<HashMap<u32, Arc<Connection>>>>;
+
+/// All connections of one sandbox.
+pub struct Tunnel {
+    output: Output,
+    connections: Connections,
+    next: Arc<AtomicU32>,
+}
+
+impl Tunnel {
+    /// Makes a tunnel that does not listen yet.
+    pub fn new(output: &Output) -> Self {
+        Self { output: output.clone(), connections: Connections::default(), next: Arc::default() }
+    }
+
+    /// Listens on a loopback port and serves it in threads.
+    pub fn listen(&self, port: u16) -> io::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        let (output, connections, next) = (self.output.clone(), Arc::clone(&self.connections), Arc::clone(&self.next));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let id = next.fetch_add(1, Ordering::Relaxed);
+                // A connection that cannot be served is closed by the drop of its stream.
+                let _ = serve(id, stream, &output, &connections);
+            }
+        });
+        Ok(())
+    }
+
+    /// Takes a frame of the host's; never blocks.
+    pub fn receive(&self, frame: Frame) -> io::Result<()> {
+        let Some(connection) = lock(&self.connections)?.get(&frame.stream).cloned() else { return Ok(()) };
+        let mut state = lock(&connection.state)?;
+        match frame.kind {
+            Kind::Data if state.queue.len() + frame.payload.len() > WINDOW as usize => state.gone = true,
+            Kind::Data => state.queue.extend(frame.payload),
+            Kind::Finish => state.finished = true,
+            Kind::Grant => state.credit = state.credit.saturating_add(Decoder(&frame.payload).u32()?),
+            _ => state.gone = true,
+        }
+        connection.changed.notify_all();
+        Ok(())
+    }
+}
+
+fn serve(id: u32, stream: TcpStream, output: &Output, connections: &Connections) -> io::Result<()> {
+    let connection = Arc::new(Connection {
+        state: Mutex::new(State { credit: WINDOW, ..State::default() }),
+        changed: Condvar::new(),
+    });
+    {
+        let mut all = lock(connections)?;
+        if all.len() >= MAX_CONNECTIONS {
+            return Ok(());
+        }
+        all.insert(id, Arc::clone(&connection));
+    }
+    stream.set_nodelay(true)?;
+    output.send(Kind::Open, id, &[])?;
+    let (up, down) = (stream.try_clone()?, stream);
+    let (output, connections) = (output.clone(), Arc::clone(connections));
+    std::thread::spawn(move || {
+        let sender = {
+            let (connection, output) = (Arc::clone(&connection), output.clone());
+            std::thread::spawn(move || send_up(id, up, &connection, &output))
+        };
+        let sent_down = send_down(id, &down, &connection, &output);
+        if sent_down.is_err() {
+            let _ = down.shutdown(Shutdown::Both);
+            let _ = output.send(Kind::Reset, id, &[]);
+        }
+        let _ = sender.join();
+        if let Ok(mut all) = connections.lock() {
+            all.remove(&id);
+        }
+    });
+    Ok(())
+}
+
+/// Agent to host, as far as the host has granted.
+fn send_up(id: u32, mut stream: TcpStream, connection: &Connection, output: &Output) {
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let allowed = {
+            let Ok(mut state) = connection.state.lock() else { return };
+            while state.credit == 0 && !state.gone {
+                let Ok(waited) = connection.changed.wait(state) else { return };
+                state = waited;
+            }
+            if state.gone {
+                return;
+            }
+            buffer.len().min(state.credit as usize)
+        };
+        match stream.read(&mut buffer[..allowed]) {
+            Ok(0) => {
+                let _ = output.send(Kind::Finish, id, &[]);
+                return;
+            }
+            Ok(n) => {
+                if let Ok(mut state) = connection.state.lock() {
+                    state.credit -= u32::try_from(n).unwrap_or(state.credit);
+                }
+                if output.send(Kind::Data, id, &buffer[..n]).is_err() {
+                    return;
+                }
+            }
+            Err(_) => {
+                if let Ok(mut state) = connection.state.lock() {
+                    state.gone = true;
+                    connection.changed.notify_all();
+                }
+                let _ = output.send(Kind::Reset, id, &[]);
+                return;
+            }
+        }
+    }
+}
+
+/// Host to agent; grants what has been delivered.
+fn send_down(id: u32, mut stream: &TcpStream, connection: &Connection, output: &Output) -> io::Result<()> {
+    loop {
+        let bytes: Vec<u8> = {
+            let mut state = lock(&connection.state)?;
+            while state.queue.is_empty() && !state.finished && !state.gone {
+                state = connection.changed.wait(state).map_err(|_| io::Error::other("a thread panicked"))?;
+            }
+            if state.gone {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            if state.queue.is_empty() {
+                stream.shutdown(Shutdown::Write)?;
+                return Ok(());
+            }
+            state.queue.drain(..).collect()
+        };
+        if let Err(error) = stream.write_all(&bytes) {
+            lock(&connection.state)?.gone = true;
+            connection.changed.notify_all();
+            return Err(error);
+        }
+        let granted = u32::try_from(bytes.len()).unwrap_or(WINDOW);
+        output.send(Kind::Grant, id, &granted.to_le_bytes())?;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> io::Result<std::sync::MutexGuard<'_, T>> {
+    mutex.lock().map_err(|_| io::Error::other("a thread panicked"))
+}

@@ -1,0 +1,3 @@
+pub mod path;
+pub mod display;
+pub mod wire;

@@ -1,0 +1,324 @@
+//! Turns hostile bytes into repository paths, or refuses them.
+//!
+//! Every path that comes out of a container, out of a tree object or from a person becomes a [`RepoPath`] here before
+//! anything else looks at it. Paths are rejected, never normalised: what is displayed, compared and written is exactly
+//! what came in. This module must never touch a file system.
+
+use std::borrow::Borrow;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Longest accepted path, in bytes (`PATH_MAX` of Linux, less its final NUL).
+pub const MAX_PATH_BYTES: usize = 4095;
+/// Longest accepted component, in bytes (`NAME_MAX` of the common Linux file systems).
+pub const MAX_COMPONENT_BYTES: usize = 255;
+/// Deepest accepted path, in components.
+pub const MAX_DEPTH: usize = 256;
+
+/// A validated path relative to the root of a working tree, with `/` between its components.
+///
+/// It is never empty, has no `.`, `..` or empty component, no NUL, and no component that any file system known to git
+/// would take for `.git`. It need not be UTF-8.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepoPath(Box<[u8]>);
+
+/// Says why bytes are not a [`RepoPath`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// No bytes at all.
+    #[error("the path is empty")]
+    Empty,
+    /// It begins with `/`.
+    #[error("the path is absolute")]
+    Absolute,
+    /// `//` or a final `/`.
+    #[error("a component of the path is empty")]
+    EmptyComponent,
+    /// `.` or `..`.
+    #[error("the path has a `.` or `..` component")]
+    Relative,
+    /// A NUL byte.
+    #[error("the path has a NUL byte")]
+    Nul,
+    /// A component that git, on some file system, would open as `.git` or `.jj`.
+    #[error("a component of the path stands for a repository's own directory (.git, .jj)")]
+    RepositoryDirectory,
+    /// More than [`MAX_PATH_BYTES`].
+    #[error("the path is longer than {MAX_PATH_BYTES} bytes")]
+    TooLong,
+    /// A component above [`MAX_COMPONENT_BYTES`].
+    #[error("a component of the path is longer than {MAX_COMPONENT_BYTES} bytes")]
+    ComponentTooLong,
+    /// More than [`MAX_DEPTH`] components.
+    #[error("the path is more than {MAX_DEPTH} directories deep")]
+    TooDeep,
+}
+
+impl RepoPath {
+    /// Validates `bytes` as a whole path.
+    ///
+    /// # Errors
+    /// The first rule of [`PathError`] that the bytes break.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PathError> {
+        if bytes.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if bytes[0] == b'/' {
+            return Err(PathError::Absolute);
+        }
+        if bytes.len() > MAX_PATH_BYTES {
+            return Err(PathError::TooLong);
+        }
+        let mut depth = 0;
+        for component in bytes.split(|b| *b == b'/') {
+            check_component(component)?;
+            depth += 1;
+        }
+        if depth > MAX_DEPTH {
+            return Err(PathError::TooDeep);
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// Appends one component to a directory (`None` is the root).
+    ///
+    /// # Errors
+    /// As [`RepoPath::from_bytes`]; a `name` with a `/` in it is refused too.
+    pub fn child(parent: Option<&Self>, name: &[u8]) -> Result<Self, PathError> {
+        if name.contains(&b'/') {
+            return Err(PathError::EmptyComponent);
+        }
+        match parent {
+            None => Self::from_bytes(name),
+            Some(parent) => {
+                let mut whole = Vec::with_capacity(parent.0.len() + 1 + name.len());
+                whole.extend_from_slice(&parent.0);
+                whole.push(b'/');
+                whole.extend_from_slice(name);
+                Self::from_bytes(&whole)
+            }
+        }
+    }
+
+    /// Returns the path's bytes, as git stores them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Iterates over the components, from the root down.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/')
+    }
+
+    /// Returns the last component.
+    #[must_use]
+    pub fn file_name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or(&self.0)
+    }
+
+    /// Returns the directory that holds this path, or `None` at the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let cut = self.0.iter().rposition(|b| *b == b'/')?;
+        Some(Self(self.0[..cut].into()))
+    }
+
+    /// Tells whether `self` lies below the directory `other`.
+    #[must_use]
+    pub fn is_below(&self, other: &Self) -> bool {
+        self.0.len() > other.0.len() && self.0.starts_with(&other.0) && self.0[other.0.len()] == b'/'
+    }
+}
+
+fn check_component(component: &[u8]) -> Result<(), PathError> {
+    if component.is_empty() {
+        return Err(PathError::EmptyComponent);
+    }
+    if component == b"." || component == b".." {
+        return Err(PathError::Relative);
+    }
+    if component.contains(&0) {
+        return Err(PathError::Nul);
+    }
+    if component.len() > MAX_COMPONENT_BYTES {
+        return Err(PathError::ComponentTooLong);
+    }
+    if is_repository_directory(component) {
+        return Err(PathError::RepositoryDirectory);
+    }
+    Ok(())
+}
+
+/// Tells whether some file system would resolve `component` to `.git` or `.jj`.
+///
+/// `gix-validate` carries git's own rules for HFS+ (ignorable code points) and NTFS (`git~1`, streams, trailing dots
+/// and spaces). On top of these: a backslash may be a separator (`.\.git\x`), and any short name of either directory
+/// with any digit.
+fn is_repository_directory(component: &[u8]) -> bool {
+    let options = gix_validate::path::component::Options {
+        protect_windows: false,
+        protect_hfs: true,
+        protect_ntfs: true,
+    };
+    component.split(|b| *b == b'\\').filter(|part| !part.is_empty() && *part != b".").any(|part| {
+        let stem = part.split(|b| *b == b':').next().unwrap_or(part);
+        [part, stem].into_iter().any(|name| {
+            matches!(
+                gix_validate::path::component(name.into(), None, options),
+                Err(gix_validate::path::component::Error::DotGitDir)
+            )
+        }) || stands_for(stem)
+    })
+}
+
+/// Compares a name without ignorable code points, trailing dots and spaces with the names of repository directories.
+fn stands_for(name: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(name);
+    let folded: String =
+        text.chars().filter(|c| !is_ignorable(*c)).flat_map(char::to_lowercase).collect::<String>();
+    let folded = folded.trim_end_matches(['.', ' ']);
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let short = folded.strip_prefix("git~").is_some_and(digits)
+        || folded.strip_prefix("gi").and_then(|rest| rest.split_once('~')).is_some_and(|(hash, n)| {
+            hash.len() == 4 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && digits(n)
+        });
+    folded == ".git" || folded == ".jj" || short
+}
+
+/// The code points that HFS+ ignores in names, as listed by git's `next_hfs_char`.
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Shows the path escaped; use `display::Shown` for a person.
+impl fmt::Debug for RepoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl Borrow<[u8]> for RepoPath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Stored as a string where the path is UTF-8, else as an array of byte values.
+impl Serialize for RepoPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => self.0.serialize(serializer),
+        }
+    }
+}
+
+/// Validates again: a record on disk may have been edited.
+impl<'de> Deserialize<'de> for RepoPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Stored {
+            Text(String),
+            Bytes(Vec<u8>),
+        }
+        let bytes = match Stored::deserialize(deserializer)? {
+            Stored::Text(text) => text.into_bytes(),
+            Stored::Bytes(bytes) => bytes,
+        };
+        Self::from_bytes(&bytes).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refuses_every_spelling_of_the_repository_directory() {
+        let spellings: &[&[u8]] = &[
+            b".git", b".GIT", b".gIt", b".git.", b".git ", b".git...", b"git~1", b"GIT~1", b"git~9", b"GI2837~1",
+            b"GI7EBA~1", b".git::$INDEX_ALLOCATION", b".git...:x", b".git:foo", b".git\\foobar", b".\\.GIT\\foobar",
+            b".jj", b".JJ", b".jj.",
+        ];
+        for spelling in spellings {
+            for path in [spelling.to_vec(), [b"a/", *spelling].concat(), [*spelling, b"/config"].concat()] {
+                assert_eq!(
+                    RepoPath::from_bytes(&path),
+                    Err(PathError::RepositoryDirectory),
+                    "{}",
+                    path.escape_ascii()
+                );
+            }
+        }
+        for ignorable in ('\u{200c}'..='\u{200f}')
+            .chain('\u{202a}'..='\u{202e}')
+            .chain('\u{206a}'..='\u{206f}')
+            .chain(['\u{feff}'])
+        {
+            for at in 0..=4 {
+                let mut name = String::from(".git");
+                name.insert(at, ignorable);
+                assert_eq!(RepoPath::from_bytes(name.as_bytes()), Err(PathError::RepositoryDirectory), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn refuses_traversal_and_what_no_tree_can_hold() {
+        let long = vec![b'x'; 4097];
+        let deep = ["d"; 4096].join("/");
+        let cases: &[(&[u8], PathError)] = &[
+            (b"", PathError::Empty),
+            (b".", PathError::Relative),
+            (b"..", PathError::Relative),
+            (b"../x", PathError::Relative),
+            (b"a/../../x", PathError::Relative),
+            (b"/x", PathError::Absolute),
+            (b"//x", PathError::Absolute),
+            (b"a//b", PathError::EmptyComponent),
+            (b"a/", PathError::EmptyComponent),
+            (b"a\0b", PathError::Nul),
+            (&long, PathError::TooLong),
+            (&long[..256], PathError::ComponentTooLong),
+            (deep.as_bytes(), PathError::TooLong),
+            (&deep.as_bytes()[..513 + 2], PathError::TooDeep),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(RepoPath::from_bytes(bytes), Err(*error), "{}", bytes.escape_ascii());
+        }
+        assert!(RepoPath::child(None, b"a/b").is_err());
+    }
+
+    #[test]
+    fn odd_names_survive_unharmed() {
+        let names: &[&[u8]] = &[
+            b"-rf", b"a\nb", b"\xff", b":(glob)*", b"\"q\"", "é".as_bytes(), b"trailing ", b"aux.c", b"a:b", b"C:x",
+            b"\\\\?\\x", b".gitignore", b".gitattributes", b"git~", b"git", b"gi", b"digit~1x", b"agit~1", b"gif~1",
+        ];
+        for name in names {
+            let path = RepoPath::from_bytes(name).unwrap_or_else(|e| panic!("{}: {e}", name.escape_ascii()));
+            assert_eq!(path.as_bytes(), *name);
+            let json = serde_json::to_string(&path).expect("a path serialises");
+            assert_eq!(serde_json::from_str::<RepoPath>(&json).expect("and comes back"), path);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_path_stays_inside_and_is_itself(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(path) = RepoPath::from_bytes(&bytes) {
+                prop_assert_eq!(path.as_bytes(), &bytes[..]);
+                prop_assert!(path.components().all(|c| !c.is_empty() && c != b"." && c != b".." && !c.contains(&0)));
+                let mut rebuilt: Option<RepoPath> = None;
+                for component in path.components() {
+                    rebuilt = Some(RepoPath::child(rebuilt.as_ref(), component).expect("each part is valid alone"));
+                }
+                prop_assert_eq!(rebuilt, Some(path));
+            }
+        }
+    }
+}

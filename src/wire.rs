@@ -1,0 +1,468 @@
+//! The frames that the host and the guest exchange, and the file service's messages inside them.
+//!
+//! Shared with the guest by `#[path]`, so it uses std alone. A frame is
+//! `length: u32 little endian | kind: u8 | stream: u32 little endian | payload`, where `length` counts the payload alone
+//! and is at most [`MAX_PAYLOAD`]. Both ends take the other for hostile: a reader here never allocates more than a
+//! frame announces within that cap, and never panics.
+
+use std::io::{self, Read};
+
+/// Largest payload of one frame, in bytes.
+pub const MAX_PAYLOAD: usize = 1 << 20;
+/// Bytes before the payload.
+pub const HEADER: usize = 9;
+/// Bytes that one side of a tunnel stream may send before it is granted more.
+pub const WINDOW: u32 = 256 * 1024;
+/// The first bytes of the guest's answer to a greeting; the digits count protocol versions.
+pub const BANNER: &[u8] = b"airlock-guest-1 ";
+
+/// What a frame means. The stream number is a request number for files and a connection number for the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Host to guest: a nonce. Guest to host: [`BANNER`] and the same nonce.
+    Hello = 1,
+    /// Host to guest: open the tunnel's listener on the loopback port in the payload (`u16`).
+    Listen = 2,
+    /// Guest to host: the listener is open.
+    Listening = 3,
+    /// Host to guest: a file request, see [`Request`].
+    Request = 10,
+    /// Guest to host: part of an answer; more follows.
+    Part = 11,
+    /// Guest to host: the last part of an answer.
+    Done = 12,
+    /// Guest to host: the request failed; the payload is the error number (`i32`) and a text.
+    Failed = 13,
+    /// Host to guest: entries to write, see [`Entry`]; the stream number is the writer's lane.
+    Write = 14,
+    /// Either way: the tunnel has a new connection (only the guest opens).
+    Open = 20,
+    /// Either way: bytes of a connection.
+    Data = 21,
+    /// Either way: no more bytes from this side.
+    Finish = 22,
+    /// Either way: the connection is gone.
+    Reset = 23,
+    /// Either way: the receiver grants the payload (`u32`) more bytes.
+    Grant = 24,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Self> {
+        use Kind::*;
+        [Hello, Listen, Listening, Request, Part, Done, Failed, Write, Open, Data, Finish, Reset, Grant]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// One unit on the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What it means.
+    pub kind: Kind,
+    /// Which request, lane or connection it belongs to.
+    pub stream: u32,
+    /// Its content.
+    pub payload: Vec<u8>,
+}
+
+/// Encodes a frame's header.
+#[must_use]
+pub fn header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    bytes[4] = kind as u8;
+    bytes[5..].copy_from_slice(&stream.to_le_bytes());
+    bytes
+}
+
+/// Decodes a header into kind, stream and payload length.
+///
+/// # Errors
+/// `InvalidData` for an unknown kind or a length above [`MAX_PAYLOAD`].
+pub fn parse_header(bytes: [u8; HEADER]) -> io::Result<(Kind, u32, usize)> {
+    let [l0, l1, l2, l3, kind, s0, s1, s2, s3] = bytes;
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let kind = Kind::from_byte(kind).ok_or_else(|| invalid("a frame of an unknown kind"))?;
+    if length > MAX_PAYLOAD {
+        return Err(invalid("a frame longer than the protocol allows"));
+    }
+    Ok((kind, u32::from_le_bytes([s0, s1, s2, s3]), length))
+}
+
+/// Reads one frame; `None` at a clean end.
+///
+/// # Errors
+/// As [`parse_header`], `UnexpectedEof` within a frame, and what the reader gives.
+pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
+    let mut head = [0; HEADER];
+    let mut got = 0;
+    while got < HEADER {
+        match reader.read(&mut head[got..]) {
+            Ok(0) if got == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => got += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let (kind, stream, length) = parse_header(head)?;
+    let mut payload = vec![0; length];
+    reader.read_exact(&mut payload)?;
+    Ok(Some(Frame { kind, stream, payload }))
+}
+
+/// A volume that the sidecar mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Root {
+    /// The workspace.
+    Work = 0,
+    /// The agent's home.
+    Home = 1,
+}
+
+/// What the host asks of the file service. Paths are relative to the root, without a leading slash; the empty path is the root itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// List a directory: the answer is a run of [`Listed`].
+    List(Root, Vec<u8>),
+    /// Read a regular file, at most so many bytes.
+    Read(Root, Vec<u8>, u64),
+    /// Remove a file or link; that it is not there is no error.
+    Unlink(Root, Vec<u8>),
+    /// Wait until everything sent in [`Kind::Write`] frames is written; the answer is a run of [`Written`].
+    Flush(Root),
+}
+
+/// One entry to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A directory; that it exists is no error.
+    Directory,
+    /// A piece of a regular file. The piece at offset 0 creates it; the last one ends at `size`.
+    File {
+        /// Whether to set the executable bits.
+        executable: bool,
+        /// Whether the result's stat data are wanted in the answer to [`Request::Flush`].
+        report: bool,
+        /// Seconds since the epoch to set as modification time, 0 for none.
+        mtime: u64,
+        /// Whole size in bytes.
+        size: u64,
+        /// Where this piece begins.
+        offset: u64,
+        /// The piece.
+        bytes: &'a [u8],
+    },
+    /// A symbolic link with this target.
+    Link(&'a [u8]),
+}
+
+/// What kind of thing a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FileKind {
+    /// A regular file.
+    Regular = 0,
+    /// A directory.
+    Directory = 1,
+    /// A symbolic link.
+    Link = 2,
+    /// A device, a socket or a pipe.
+    Special = 3,
+}
+
+/// The stat data that the file service sends of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stat {
+    /// All of `st_mode`.
+    pub mode: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Seconds and nanoseconds of the last modification.
+    pub mtime: (i64, u32),
+    /// Seconds and nanoseconds of the last change of the inode.
+    pub ctime: (i64, u32),
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The name, without a slash.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: FileKind,
+    /// Its stat data.
+    pub stat: Stat,
+    /// The target, for a link.
+    pub target: Vec<u8>,
+}
+
+/// One file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Its stat data after the last write.
+    pub stat: Stat,
+}
+
+/// Appends encoded values to a buffer.
+#[derive(Debug, Default)]
+pub struct Encoder(pub Vec<u8>);
+
+impl Encoder {
+    fn u8(&mut self, v: u8) {
+        self.0.push(v);
+    }
+    fn u32(&mut self, v: u32) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+    fn u64(&mut self, v: u64) {
+        self.0.extend_from_slice(&v.to_le_bytes());
+    }
+    fn bytes(&mut self, v: &[u8]) {
+        self.u32(u32::try_from(v.len()).unwrap_or(u32::MAX));
+        self.0.extend_from_slice(v);
+    }
+    fn time(&mut self, (seconds, nanos): (i64, u32)) {
+        self.0.extend_from_slice(&seconds.to_le_bytes());
+        self.u32(nanos);
+    }
+
+    /// Appends a request.
+    pub fn request(&mut self, request: &Request) {
+        match request {
+            Request::List(root, path) => {
+                self.u8(0);
+                self.u8(*root as u8);
+                self.bytes(path);
+            }
+            Request::Read(root, path, limit) => {
+                self.u8(1);
+                self.u8(*root as u8);
+                self.bytes(path);
+                self.u64(*limit);
+            }
+            Request::Unlink(root, path) => {
+                self.u8(2);
+                self.u8(*root as u8);
+                self.bytes(path);
+            }
+            Request::Flush(root) => {
+                self.u8(3);
+                self.u8(*root as u8);
+            }
+        }
+    }
+
+    /// Appends an entry to write.
+    pub fn entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) {
+        self.u8(root as u8);
+        self.bytes(path);
+        match entry {
+            Entry::Directory => self.u8(0),
+            Entry::File { executable, report, mtime, size, offset, bytes } => {
+                self.u8(1);
+                self.u8(u8::from(*executable) | u8::from(*report) << 1);
+                self.u64(*mtime);
+                self.u64(*size);
+                self.u64(*offset);
+                self.bytes(bytes);
+            }
+            Entry::Link(target) => {
+                self.u8(2);
+                self.bytes(target);
+            }
+        }
+    }
+
+    /// Appends stat data.
+    pub fn stat(&mut self, stat: &Stat) {
+        self.u32(stat.mode);
+        self.u64(stat.size);
+        self.u64(stat.ino);
+        self.time(stat.mtime);
+        self.time(stat.ctime);
+    }
+
+    /// Appends a listed entry.
+    pub fn listed(&mut self, listed: &Listed) {
+        self.bytes(&listed.name);
+        self.u8(listed.kind as u8);
+        self.stat(&listed.stat);
+        self.bytes(&listed.target);
+    }
+
+    /// Appends a written file.
+    pub fn written(&mut self, written: &Written) {
+        self.bytes(&written.path);
+        self.stat(&written.stat);
+    }
+}
+
+/// Reads encoded values; every method fails on a short or senseless buffer.
+#[derive(Debug)]
+pub struct Decoder<'a>(pub &'a [u8]);
+
+impl<'a> Decoder<'a> {
+    /// Tells whether everything has been read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+    fn take(&mut self, n: usize) -> io::Result<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid("a message that ends early"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| invalid("a message that ends early"))
+    }
+    fn u8(&mut self) -> io::Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+    /// Reads a number of four bytes.
+    ///
+    /// # Errors
+    /// `InvalidData` when the buffer is short, as everywhere here.
+    pub fn u32(&mut self) -> io::Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+    fn u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+    fn bytes(&mut self) -> io::Result<&'a [u8]> {
+        let n = self.u32()? as usize;
+        self.take(n)
+    }
+    fn time(&mut self) -> io::Result<(i64, u32)> {
+        Ok((i64::from_le_bytes(self.array()?), self.u32()?))
+    }
+    fn root(&mut self) -> io::Result<Root> {
+        match self.u8()? {
+            0 => Ok(Root::Work),
+            1 => Ok(Root::Home),
+            _ => Err(invalid("an unknown volume")),
+        }
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn request(&mut self) -> io::Result<Request> {
+        Ok(match self.u8()? {
+            0 => Request::List(self.root()?, self.bytes()?.to_vec()),
+            1 => Request::Read(self.root()?, self.bytes()?.to_vec(), self.u64()?),
+            2 => Request::Unlink(self.root()?, self.bytes()?.to_vec()),
+            3 => Request::Flush(self.root()?),
+            _ => return Err(invalid("an unknown request")),
+        })
+    }
+
+    /// Reads an entry to write.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn entry(&mut self) -> io::Result<(Root, &'a [u8], Entry<'a>)> {
+        let root = self.root()?;
+        let path = self.bytes()?;
+        let entry = match self.u8()? {
+            0 => Entry::Directory,
+            1 => {
+                let flags = self.u8()?;
+                Entry::File {
+                    executable: flags & 1 != 0,
+                    report: flags & 2 != 0,
+                    mtime: self.u64()?,
+                    size: self.u64()?,
+                    offset: self.u64()?,
+                    bytes: self.bytes()?,
+                }
+            }
+            2 => Entry::Link(self.bytes()?),
+            _ => return Err(invalid("an unknown entry")),
+        };
+        Ok((root, path, entry))
+    }
+
+    /// Reads stat data.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn stat(&mut self) -> io::Result<Stat> {
+        Ok(Stat { mode: self.u32()?, size: self.u64()?, ino: self.u64()?, mtime: self.time()?, ctime: self.time()? })
+    }
+
+    /// Reads a listed entry.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn listed(&mut self) -> io::Result<Listed> {
+        let name = self.bytes()?.to_vec();
+        let kind = match self.u8()? {
+            0 => FileKind::Regular,
+            1 => FileKind::Directory,
+            2 => FileKind::Link,
+            3 => FileKind::Special,
+            _ => return Err(invalid("an unknown kind of file")),
+        };
+        Ok(Listed { name, kind, stat: self.stat()?, target: self.bytes()?.to_vec() })
+    }
+
+    /// Reads a written file.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn written(&mut self) -> io::Result<Written> {
+        Ok(Written { path: self.bytes()?.to_vec(), stat: self.stat()? })
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the peer sent {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_sent() {
+        let entry =
+            Entry::File { executable: true, report: false, mtime: 7, size: 9, offset: 4, bytes: b"\0\xffab" };
+        let mut encoder = Encoder::default();
+        encoder.entry(Root::Home, b"a/b", &entry);
+        encoder.request(&Request::Read(Root::Work, b"x".to_vec(), 3));
+        let mut decoder = Decoder(&encoder.0);
+        assert_eq!(decoder.entry().expect("an entry"), (Root::Home, &b"a/b"[..], entry));
+        assert_eq!(decoder.request().expect("a request"), Request::Read(Root::Work, b"x".to_vec(), 3));
+        assert!(decoder.is_empty());
+    }
+
+    #[test]
+    fn a_hostile_peer_gets_an_error_and_no_memory() {
+        let mut huge = header(Kind::Part, 1, 0).to_vec();
+        huge[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(read_frame(&mut &huge[..]).is_err());
+        let mut unknown = header(Kind::Part, 1, 0).to_vec();
+        unknown[4] = 99;
+        assert!(read_frame(&mut &unknown[..]).is_err());
+        let whole = [&header(Kind::Part, 1, 3)[..], b"abc"].concat();
+        for cut in 1..whole.len() {
+            assert!(read_frame(&mut &whole[..cut]).is_err(), "{cut}");
+        }
+        assert!(read_frame(&mut &b""[..]).expect("a clean end").is_none());
+        for bytes in [&b""[..], &[9], &[0, 9], &[1, 0, 255, 255, 255, 255]] {
+            assert!(Decoder(bytes).request().is_err());
+            assert!(Decoder(bytes).entry().is_err());
+            assert!(Decoder(bytes).listed().is_err());
+        }
+    }
+}
