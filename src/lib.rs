@@ -1,3 +1,5 @@
 pub mod path;
 pub mod display;
 pub mod wire;
+pub mod engine;
+pub mod snapshot;

@@ -1,0 +1,90 @@
+//! Finds the engine's address: `DOCKER_HOST`, the current docker context, the default and the rootless sockets.
+
+use std::env;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::EngineError;
+
+/// Where an engine may listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A socket of this machine.
+    Unix(PathBuf),
+    /// `HOST:PORT`, without TLS.
+    Tcp(String),
+}
+
+impl Address {
+    /// Parses `unix://PATH` or `tcp://HOST:PORT`.
+    pub fn parse(text: &str) -> Result<Self, EngineError> {
+        if let Some(path) = text.strip_prefix("unix://") {
+            return Ok(Self::Unix(path.into()));
+        }
+        match text.strip_prefix("tcp://").or_else(|| text.strip_prefix("http://")) {
+            Some(host) if host.contains(':') => Ok(Self::Tcp(host.trim_end_matches('/').into())),
+            _ => Err(EngineError::Address { address: text.into() }),
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(host) => write!(f, "tcp://{host}"),
+        }
+    }
+}
+
+/// Lists the addresses to try. One that the user chose is the only one.
+pub fn candidates() -> Result<Vec<Address>, EngineError> {
+    if let Some(host) = env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()) {
+        return Ok(vec![Address::parse(&host)?]);
+    }
+    if let Some(host) = context_host() {
+        return Ok(vec![Address::parse(&host)?]);
+    }
+    let mut found = vec![Address::Unix("/var/run/docker.sock".into())];
+    if let Some(run) = env::var_os("XDG_RUNTIME_DIR") {
+        found.push(Address::Unix(PathBuf::from(run).join("docker.sock")));
+    }
+    if let Some(home) = env::var_os("HOME") {
+        found.push(Address::Unix(PathBuf::from(home).join(".docker/run/docker.sock")));
+    }
+    Ok(found)
+}
+
+/// The host of the current docker context, unless that is the default one.
+fn context_host() -> Option<String> {
+    let config = match env::var_os("DOCKER_CONFIG") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(env::var_os("HOME")?).join(".docker"),
+    };
+    let json = |path: PathBuf| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).ok()?).ok();
+    let name = match env::var("DOCKER_CONTEXT") {
+        Ok(name) if !name.is_empty() => name,
+        _ => json(config.join("config.json"))?.get("currentContext")?.as_str()?.to_owned(),
+    };
+    if name == "default" {
+        return None;
+    }
+    let folder: String = Sha256::digest(&name).iter().map(|b| format!("{b:02x}")).collect();
+    let meta = json(config.join("contexts/meta").join(folder).join("meta.json"))?;
+    Some(meta.pointer("/Endpoints/docker/Host")?.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_cannot_be_used_are_named() {
+        assert_eq!(Address::parse("unix:///x y").expect("a socket"), Address::Unix("/x y".into()));
+        assert_eq!(Address::parse("tcp://h:2375/").expect("a host"), Address::Tcp("h:2375".into()));
+        for bad in ["ssh://host", "tcp://host", "/var/run/docker.sock", ""] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

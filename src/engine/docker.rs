@@ -1,0 +1,372 @@
+//! The engine API over HTTP: Docker, and what answers like it. The only module that imports `bollard`.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bollard::errors::Error as Bollard;
+use bollard::models::{
+    ContainerCreateBody, ContainerSummaryStateEnum, ExecConfig, HostConfig, HostConfigLogConfig, MountType,
+    MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    BuildImageOptions, CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListContainersOptions,
+    ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
+    ResizeContainerTTYOptions, WaitContainerOptions,
+};
+use bollard::{API_DEFAULT_VERSION, body_try_stream};
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::address::{self, Address};
+use super::hijack::hijack;
+use super::traits::{
+    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo,
+};
+use super::{ContainerSpec, EngineError, Network};
+
+/// Seconds that a request may take; building and seeding pass long silences.
+const TIMEOUT: u64 = 3600;
+/// Keys that detach a terminal: a sequence that nobody types, since the default swallows Ctrl-P.
+const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
+
+/// A Docker engine that answered.
+pub struct Docker {
+    client: bollard::Docker,
+    address: Address,
+    info: EngineInfo,
+}
+
+impl Docker {
+    /// Finds the engine and agrees on an API version.
+    ///
+    /// # Errors
+    /// Unreachable, forbidden, or too old; each names the addresses that were tried.
+    pub async fn connect() -> Result<Self, EngineError> {
+        let mut tried = Vec::new();
+        for address in address::candidates()? {
+            match Self::connect_to(&address).await {
+                Ok(engine) => return Ok(engine),
+                Err(EngineError::Refused { message, .. }) => tried.push(format!("{address} ({message})")),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(EngineError::Unreachable { tried })
+    }
+
+    async fn connect_to(address: &Address) -> Result<Self, EngineError> {
+        let refused = |message: String| EngineError::Refused { attempt: "connect".into(), message, status: 0 };
+        if let Address::Unix(path) = address {
+            // Asked for first, since the client's own error does not tell a closed socket from a dead one.
+            if let Err(error) = tokio::net::UnixStream::connect(path).await {
+                return Err(match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => EngineError::Forbidden { address: address.to_string() },
+                    _ => refused(error.to_string()),
+                });
+            }
+        }
+        let client = match address {
+            Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, API_DEFAULT_VERSION),
+            Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT, API_DEFAULT_VERSION),
+        }
+        .map_err(|e| refused(e.to_string()))?;
+        let client = client.negotiate_version().await.map_err(|e| refused(innermost(&e)))?;
+        let version = client.version().await.map_err(|e| refused(e.to_string()))?;
+        let api = version.api_version.unwrap_or_default();
+        let number = |text: &str| {
+            text.split_once('.').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)))
+        };
+        if number(&api).is_none_or(|n| n < (1, 41)) {
+            return Err(EngineError::TooOld { address: address.to_string(), api });
+        }
+        let system = client.info().await.map_err(|e| refused(e.to_string()))?;
+        let bridge = client.inspect_network("bridge", None).await.is_ok();
+        let info = EngineInfo {
+            address: address.to_string(),
+            version: version.version.unwrap_or_default(),
+            arch: version.arch.unwrap_or_default(),
+            memory: system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
+            bridge,
+        };
+        Ok(Self { client, address: address.clone(), info })
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Turns a failed call into our error.
+fn refuse(attempt: impl Into<String>) -> impl FnOnce(Bollard) -> EngineError {
+    let attempt = attempt.into();
+    move |error| {
+        let (message, status) = match error {
+            Bollard::DockerResponseServerError { status_code, message } => (message, status_code),
+            other => (innermost(&other), 0),
+        };
+        EngineError::Refused { attempt, message, status }
+    }
+}
+
+/// Takes "it is not there" for done.
+fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
+    match result {
+        Err(EngineError::Refused { status: 404, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+fn label_filter(label: &str, value: Option<&str>) -> Option<HashMap<String, Vec<String>>> {
+    let filter = value.map_or_else(|| label.to_owned(), |value| format!("{label}={value}"));
+    Some(HashMap::from([("label".to_owned(), vec![filter])]))
+}
+
+fn map(labels: &Labels) -> HashMap<String, String> {
+    labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
+    let memory = i64::try_from(spec.memory).ok();
+    let nofile = ResourcesUlimits { name: Some("nofile".into()), soft: Some(65536), hard: Some(65536) };
+    let core = ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) };
+    let mounts = spec.mounts.iter().map(|mount| bollard::models::Mount {
+        target: Some(mount.target.clone()),
+        source: Some(mount.volume.clone()),
+        typ: Some(MountType::VOLUME),
+        read_only: Some(mount.read_only),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(!mount.fill), ..Default::default() }),
+        ..Default::default()
+    });
+    ContainerCreateBody {
+        hostname: matches!(spec.network, Network::None).then(|| "airlock".into()),
+        user: Some(spec.user.clone()),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(spec.tty),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        env: Some(spec.env.clone()),
+        cmd: Some(spec.command.clone()),
+        image: Some(spec.image.clone()),
+        working_dir: Some(spec.workdir.clone()),
+        entrypoint: Some(spec.entrypoint.clone()),
+        labels: Some(map(&spec.labels)),
+        host_config: Some(HostConfig {
+            memory,
+            memory_swap: memory,
+            pids_limit: Some(i64::from(spec.pids)),
+            nano_cpus: i64::try_from(spec.nano_cpus).ok().filter(|n| *n > 0),
+            init: Some(spec.init),
+            ulimits: Some(vec![nofile, core]),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+            network_mode: Some(match &spec.network {
+                Network::None => "none".into(),
+                Network::Join(other) => format!("container:{other}"),
+            }),
+            mounts: Some(mounts.collect()),
+            tmpfs: Some(spec.tmpfs.iter().cloned().collect()),
+            cap_drop: Some(vec!["ALL".into()]),
+            cap_add: Some(spec.capabilities.clone()),
+            ipc_mode: Some("private".into()),
+            readonly_rootfs: Some(true),
+            security_opt: Some(vec!["no-new-privileges".into()]),
+            privileged: Some(false),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    async fn create_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
+        let request = VolumeCreateRequest {
+            name: Some(name.into()),
+            driver: Some("local".into()),
+            labels: Some(map(labels)),
+            ..Default::default()
+        };
+        let attempt = || refuse(format!("create the volume {name}"));
+        self.client.create_volume(request).await.map_err(attempt())?;
+        // Creating a volume that exists succeeds silently, so what is there now is looked at.
+        let volume = self.client.inspect_volume(name).await.map_err(attempt())?;
+        if volume.driver != "local" || !volume.options.is_empty() || volume.labels != map(labels) {
+            return Err(EngineError::Foreign { kind: "volume", name: name.into() });
+        }
+        Ok(())
+    }
+
+    async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
+        let options = ListVolumesOptions { filters: label_filter(label, value) };
+        let found = self.client.list_volumes(Some(options)).await.map_err(refuse("list volumes"))?;
+        let volumes = found.volumes.unwrap_or_default();
+        Ok(volumes.into_iter().map(|v| VolumeInfo { name: v.name, labels: v.labels.into_iter().collect() }).collect())
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        let result = self.client.remove_volume(name, None::<RemoveVolumeOptions>).await;
+        gone_is_fine(result.map_err(refuse(format!("remove the volume {name}"))))
+    }
+
+    async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError> {
+        match self.client.inspect_image(name).await.map_err(refuse(format!("inspect the image {name}"))) {
+            Ok(image) => {
+                let config = image.config.unwrap_or_default();
+                Ok(Some(ImageInfo {
+                    id: image.id.unwrap_or_default(),
+                    names: image.repo_tags.unwrap_or_default(),
+                    labels: config.labels.unwrap_or_default().into_iter().collect(),
+                    size: image.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
+                    env: config.env.unwrap_or_default(),
+                    created: 0,
+                }))
+            }
+            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
+        let options = ListImagesOptions { filters: label_filter(label, None), ..Default::default() };
+        let found = self.client.list_images(Some(options)).await.map_err(refuse("list images"))?;
+        let image = |i: bollard::models::ImageSummary| ImageInfo {
+            id: i.id,
+            names: i.repo_tags,
+            labels: i.labels.into_iter().collect(),
+            size: u64::try_from(i.size).unwrap_or(0),
+            env: Vec::new(),
+            created: i.created,
+        };
+        Ok(found.into_iter().map(image).collect())
+    }
+
+    async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError> {
+        let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let options = CreateImageOptions {
+            from_src: Some("-".into()),
+            repo: Some(repo.into()),
+            tag: Some(tag.into()),
+            changes: changes.to_vec(),
+            ..Default::default()
+        };
+        let attempt = format!("import the image {name}");
+        let answers: Vec<_> = self
+            .client
+            .create_image(Some(options), Some(body_try_stream(tar)), None)
+            .try_collect()
+            .await
+            .map_err(refuse(attempt.clone()))?;
+        answers.into_iter().rev().find_map(|a| a.status.filter(|s| s.starts_with("sha256:"))).ok_or(
+            EngineError::Refused { attempt, message: "the engine did not name the image's id".into(), status: 0 },
+        )
+    }
+
+    async fn build_image(&self, build: Build, progress: &Progress<'_>) -> Result<(), EngineError> {
+        let options = BuildImageOptions {
+            t: Some(build.name.clone()),
+            rm: true,
+            forcerm: true,
+            buildargs: Some(build.args.into_iter().collect()),
+            networkmode: build.network,
+            ..Default::default()
+        };
+        let mut lines = self.client.build_image(options, None, Some(body_try_stream(build.context)));
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(refuse(format!("build the image {}", build.name)))?;
+            if let Some(text) = line.stream.or(line.status) {
+                progress(text.trim_end());
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        let result = self.client.remove_image(name, None::<RemoveImageOptions>, None).await;
+        gone_is_fine(result.map(drop).map_err(refuse(format!("remove the image {name}"))))
+    }
+
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
+        let created = self.client.create_container(Some(options), create_body(spec)).await;
+        Ok(created.map_err(refuse(format!("create the container {}", spec.name)))?.id)
+    }
+
+    async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError> {
+        let path = format!(
+            "/v1.41/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}"
+        );
+        hijack(&self.address, &path, Vec::new(), tty, "attach to the container").await
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.client.start_container(container, None).await.map_err(refuse("start the container"))
+    }
+
+    async fn exec(&self, container: &str, user: &str, command: &[&str]) -> Result<Attached, EngineError> {
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.iter().map(|&c| c.to_owned()).collect()),
+            user: Some(user.into()),
+            ..Default::default()
+        };
+        let attempt = "run a process in the sidecar";
+        let id = self.client.create_exec(container, config).await.map_err(refuse(attempt))?.id;
+        let body = br#"{"Detach":false,"Tty":false}"#.to_vec();
+        hijack(&self.address, &format!("/v1.41/exec/{id}/start"), body, false, attempt).await
+    }
+
+    async fn wait(&self, container: &str) -> Result<i64, EngineError> {
+        let options = WaitContainerOptions { condition: "not-running".into() };
+        match self.client.wait_container(container, Some(options)).next().await {
+            Some(Ok(answer)) => Ok(answer.status_code),
+            Some(Err(Bollard::DockerContainerWaitError { code, .. })) => Ok(code),
+            Some(Err(error)) => Err(refuse("wait for the container")(error)),
+            None => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+
+    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptions { signal: signal.into() };
+        match self.client.kill_container(container, Some(options)).await.map_err(refuse("signal the container")) {
+            // 409: it is not running.
+            Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError> {
+        let options = ResizeContainerTTYOptions { h: rows.into(), w: columns.into() };
+        self.client.resize_container_tty(container, options).await.map_err(refuse("resize the terminal"))
+    }
+
+    async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
+        let options = ListContainersOptions { all: true, filters: label_filter(label, value), ..Default::default() };
+        let found = self.client.list_containers(Some(options)).await.map_err(refuse("list containers"))?;
+        Ok(found
+            .into_iter()
+            .map(|c| ContainerInfo {
+                id: c.id.unwrap_or_default(),
+                labels: c.labels.unwrap_or_default().into_iter().collect(),
+                running: c.state == Some(ContainerSummaryStateEnum::RUNNING),
+            })
+            .collect())
+    }
+
+    async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptions { v: false, force: true, link: false };
+        match self.client.remove_container(container, Some(options)).await.map_err(refuse("remove the container")) {
+            // 409: another removal of it is under way.
+            Err(EngineError::Refused { status: 409, .. }) => Ok(()),
+            other => gone_is_fine(other),
+        }
+    }
+}

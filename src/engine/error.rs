@@ -1,0 +1,71 @@
+//! What can go wrong with an engine, one variant per operation's kind.
+
+/// A failed operation on the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing answered anywhere.
+    #[error("no container engine answers; tried {}", tried.join(", "))]
+    Unreachable {
+        /// Each address with its reason.
+        tried: Vec<String>,
+    },
+    /// The socket is there and closed to this user.
+    #[error("no permission to use the engine at {address}")]
+    Forbidden {
+        /// Its address.
+        address: String,
+    },
+    /// The address cannot be used.
+    #[error("the engine address {address} is not supported: use unix://PATH or tcp://HOST:PORT")]
+    Address {
+        /// As given.
+        address: String,
+    },
+    /// The engine is older than what Airlock needs.
+    #[error("the engine at {address} is too old: it speaks API {api}, Airlock needs 1.41 (Docker 20.10) or later")]
+    TooOld {
+        /// Its address.
+        address: String,
+        /// Its highest API version.
+        api: String,
+    },
+    /// What the engine has under a name is not what Airlock made.
+    #[error("the engine already has a {kind} named {name} that this sandbox did not make")]
+    Foreign {
+        /// `volume`, `image` or `container`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The engine refused a request.
+    #[error("failed to {attempt}: {message}")]
+    Refused {
+        /// What was attempted.
+        attempt: String,
+        /// The engine's words, untrusted.
+        message: String,
+        /// The HTTP status, 0 where there was none.
+        status: u16,
+    },
+    /// A stream broke.
+    #[error("the connection to the engine broke: {0}")]
+    Stream(#[from] std::io::Error),
+}
+
+impl EngineError {
+    /// Suggests what to do, where something can be done.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => Some(
+                "start Docker (sudo systemctl start docker), or set DOCKER_HOST to an engine that runs".into(),
+            ),
+            Self::Forbidden { .. } => Some(
+                "add yourself to the group docker (sudo usermod -aG docker \"$USER\", then log in again), or use a rootless engine".into(),
+            ),
+            Self::Address { .. } => Some("unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock".into()),
+            Self::TooOld { .. } => Some("install Docker 20.10 or later".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Attaches to a container's streams over an upgraded HTTP connection.
+//!
+//! Written here since a client that guesses from the first byte whether output is framed lets an agent on a terminal
+//! stall it with one NUL: here the caller says which it is. Frames of a stream without a terminal begin with eight bytes,
+//! `kind 0 0 0 length(u32, big endian)`; a kind above 2 means that the stream is out of step.
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::address::Address;
+use super::{Attached, EngineError, OutputChunk};
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Posts to `path` and takes the connection over.
+pub async fn hijack(
+    address: &Address,
+    path: &str,
+    body: Vec<u8>,
+    tty: bool,
+    attempt: &str,
+) -> Result<Attached, EngineError> {
+    let refused = |message: String, status: u16| EngineError::Refused { attempt: attempt.into(), message, status };
+    let io: Box<dyn Duplex> = match address {
+        Address::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
+        Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
+    };
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(io)).await.map_err(|e| refused(e.to_string(), 0))?;
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header("host", "engine")
+        .header("content-type", "application/json")
+        .header("connection", "Upgrade")
+        .header("upgrade", "tcp")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|e| refused(e.to_string(), 0))?;
+    let response = sender.send_request(request).await.map_err(|e| refused(e.to_string(), 0))?;
+    let status = response.status();
+    if status != StatusCode::SWITCHING_PROTOCOLS && status != StatusCode::OK {
+        let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let message = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|v| v.get("message")?.as_str().map(str::to_owned))
+            .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+        return Err(refused(message, status.as_u16()));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused(e.to_string(), 0))?;
+    let (read, write) = tokio::io::split(TokioIo::new(upgraded));
+    Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
+}
+
+type Chunks<R> = (R, BytesMut);
+
+fn raw<R: AsyncRead + Unpin + Send>(read: R) -> impl futures_util::Stream<Item = Result<OutputChunk, EngineError>> {
+    stream::try_unfold((read, BytesMut::new()), |(mut read, mut buffer): Chunks<R>| async move {
+        buffer.reserve(1 << 16);
+        let n = read.read_buf(&mut buffer).await?;
+        Ok((n > 0).then(|| (OutputChunk::Out(buffer.split().freeze()), (read, buffer))))
+    })
+}
+
+struct Framed<R> {
+    read: R,
+    buffer: BytesMut,
+    /// Kind of the current frame and how much of it is still to come; it is passed on in pieces, never held whole.
+    frame: (u8, usize),
+}
+
+fn framed<R: AsyncRead + Unpin + Send>(read: R) -> impl futures_util::Stream<Item = Result<OutputChunk, EngineError>> {
+    let start = Framed { read, buffer: BytesMut::with_capacity(1 << 18), frame: (0, 0) };
+    stream::try_unfold(start, |mut s| async move {
+        loop {
+            if s.frame.1 == 0 && s.buffer.len() >= 8 {
+                let mut head = s.buffer.split_to(8);
+                let kind = head.get_u8();
+                if kind > 2 {
+                    return Err(std::io::Error::other("its output stream is out of step").into());
+                }
+                head.advance(3);
+                s.frame = (kind, head.get_u32() as usize);
+            }
+            if s.frame.1 > 0 && !s.buffer.is_empty() {
+                let piece = s.buffer.split_to(s.frame.1.min(s.buffer.len())).freeze();
+                s.frame.1 -= piece.len();
+                let chunk = if s.frame.0 == 2 { OutputChunk::Err(piece) } else { OutputChunk::Out(piece) };
+                return Ok(Some((chunk, s)));
+            }
+            if s.frame.1 == 0 && s.buffer.len() >= 8 {
+                continue;
+            }
+            s.buffer.reserve(1 << 18);
+            if s.read.read_buf(&mut s.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::TryStreamExt;
+
+    #[tokio::test]
+    async fn frames_are_taken_apart_however_they_are_cut() {
+        let bytes = b"\x01\0\0\0\0\0\0\x03abc\x02\0\0\0\0\0\0\x01e\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x02de";
+        for cut in 1..bytes.len() {
+            let read = bytes[..cut].chain(&bytes[cut..]);
+            let chunks: Vec<_> = framed(read).try_collect().await.expect("well formed");
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            for chunk in chunks {
+                match chunk {
+                    OutputChunk::Out(b) => out.extend_from_slice(&b),
+                    OutputChunk::Err(b) => err.extend_from_slice(&b),
+                }
+            }
+            assert_eq!((out, err), (b"abcde".to_vec(), b"e".to_vec()));
+        }
+        assert!(framed(&b"\x03\0\0\0\0\0\0\0"[..]).try_collect::<Vec<_>>().await.is_err());
+        let tty: Vec<_> = raw(&b"\0\0\0\0\xff\xff\xff\xffx"[..]).try_collect().await.expect("raw");
+        assert_eq!(tty, [OutputChunk::Out(Bytes::from_static(b"\0\0\0\0\xff\xff\xff\xffx"))]);
+    }
+}

@@ -1,0 +1,191 @@
+//! The two images: the guest's, imported from the embedded binary, and the agent's, built from the embedded Dockerfile.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::traits::{Build, Engine, Progress, TarStream};
+use super::EngineError;
+
+/// The guest, linked statically.
+const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-guest"));
+const DOCKERFILE: &str = include_str!("Dockerfile");
+/// The Claude Code that this version of Airlock was tried with.
+pub const CLAUDE_VERSION: &str = "2.1.197";
+/// The base of the agent image, unless another is chosen.
+pub const DEFAULT_BASE: &str = "debian:bookworm-slim";
+/// The name of the agent image.
+pub const AGENT_IMAGE: &str = "airlock-agent:latest";
+/// The label on both images: `guest` or `agent`.
+pub const IMAGE_LABEL: &str = "dev.airlock.image";
+
+/// Makes sure that the engine has the guest image, and returns its id.
+///
+/// # Errors
+/// The engine's architecture is not ours; the import fails; an image of that name is not ours.
+pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let theirs = &engine.info().arch;
+    if theirs != ours {
+        return Err(EngineError::Refused {
+            attempt: "prepare the guest".into(),
+            message: format!("this airlock is built for {ours}, the engine runs on {theirs}"),
+            status: 0,
+        });
+    }
+    let hash = guest_hash();
+    let name = format!("airlock-guest:{}", &hash[..16]);
+    if let Some(image) = engine.image(&name).await? {
+        let ours = image.labels.get("dev.airlock.guest").is_some_and(|h| *h == hash);
+        return if ours { Ok(image.id) } else { Err(EngineError::Foreign { kind: "image", name }) };
+    }
+    let changes =
+        [format!("LABEL {IMAGE_LABEL}=guest dev.airlock.guest={hash}"), r#"ENTRYPOINT ["/airlock/guest"]"#.into()];
+    let tar = guest_tar()?;
+    engine.import_image(Box::pin(futures_util::stream::iter([Ok(Bytes::from(tar))])), &name, &changes).await
+}
+
+fn guest_hash() -> String {
+    // The layout of the image is part of it: bump the number when `guest_tar` changes.
+    Sha256::new().chain_update(b"2").chain_update(GUEST).finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn guest_tar() -> io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    // The engine copies owner and mode of these directories to the empty volumes mounted there.
+    for (path, owner) in [("v", 0), ("v/work", 1000), ("v/home", 1000), ("airlock", 0)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(0);
+        tar.append_data(&mut header, path, io::empty())?;
+    }
+    append_file(&mut tar, "airlock/guest", 0o755, GUEST)?;
+    tar.into_inner()
+}
+
+fn append_file(tar: &mut tar::Builder<impl io::Write>, path: &str, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(mode);
+    header.set_size(bytes.len() as u64);
+    tar.append_data(&mut header, path, bytes)
+}
+
+/// How to build the agent image.
+#[derive(Debug, Clone)]
+pub struct AgentImage {
+    /// An image's name, or a file that holds a root file system as tar.
+    pub base: String,
+    /// The version to fetch, unless `claude` is given.
+    pub claude_version: String,
+    /// A `claude` binary on this machine.
+    pub claude: Option<PathBuf>,
+}
+
+/// Builds the agent image.
+///
+/// # Errors
+/// A file that cannot be read, or what the builder says.
+pub async fn build_agent(
+    engine: &dyn Engine,
+    options: &AgentImage,
+    progress: &Progress<'_>,
+) -> Result<(), EngineError> {
+    let mut base = options.base.clone();
+    if Path::new(&base).is_file() {
+        base = "airlock-base:latest".into();
+        progress(&format!("importing the base from {}", options.base));
+        let file = File::open(&options.base)?;
+        engine.import_image(stream_of(file), &base, &[format!("LABEL {IMAGE_LABEL}=base")]).await?;
+    }
+    let fetch = match &options.claude {
+        Some(_) => "FROM scratch AS claude\nCOPY claude /claude\n".to_owned(),
+        None => concat!(
+            "FROM node:22-bookworm-slim AS claude\n",
+            "ARG CLAUDE_VERSION\n",
+            "RUN cd /tmp && npm pack \"@anthropic-ai/claude-code-linux-$(node -p process.arch)@${CLAUDE_VERSION}\" \\\n",
+            " && tar xzf ./*.tgz && mv package/claude /claude\n",
+        )
+        .to_owned(),
+    };
+    let dockerfile = DOCKERFILE.replace("# @claude@\n", &fetch);
+    let context = context(dockerfile, options.claude.clone());
+    let version = options.claude.as_ref().map_or(options.claude_version.clone(), |p| p.display().to_string());
+    let args = vec![("BASE".into(), base), ("CLAUDE_VERSION".into(), version)];
+    // Where the engine has no bridge, only the host's network reaches the packages.
+    let network = (!engine.info().bridge).then(|| "host".to_owned());
+    engine.build_image(Build { context, name: AGENT_IMAGE.into(), args, network }, progress).await
+}
+
+fn context(dockerfile: String, claude: Option<PathBuf>) -> TarStream {
+    let (writer, stream) = pipe();
+    std::thread::spawn(move || {
+        let errors = writer.0.clone();
+        let result = (|| {
+            let mut tar = tar::Builder::new(writer);
+            append_file(&mut tar, "Dockerfile", 0o644, dockerfile.as_bytes())?;
+            if let Some(path) = claude {
+                let mut header = tar::Header::new_gnu();
+                header.set_mode(0o755);
+                let file = File::open(&path)?;
+                header.set_size(file.metadata()?.len());
+                tar.append_data(&mut header, "claude", file)?;
+            }
+            tar.into_inner().map(drop)
+        })();
+        if let Err(error) = result {
+            let _ = errors.blocking_send(Err(error));
+        }
+    });
+    stream
+}
+
+fn stream_of(mut file: File) -> TarStream {
+    let (writer, stream) = pipe();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            let piece = match file.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(n) => Ok(Bytes::copy_from_slice(&buffer[..n])),
+                Err(error) => Err(error),
+            };
+            if writer.0.blocking_send(piece).is_err() {
+                return;
+            }
+        }
+    });
+    stream
+}
+
+/// A bounded pipe from a thread to a stream.
+fn pipe() -> (PipeWriter, TarStream) {
+    let (sender, receiver) = mpsc::channel(16);
+    let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let item = receiver.recv().await?;
+        Some((item, receiver))
+    });
+    (PipeWriter(sender), Box::pin(stream))
+}
+
+struct PipeWriter(mpsc::Sender<io::Result<Bytes>>);
+
+impl io::Write for PipeWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+//! The container engine: what Airlock asks of it, and how it is reached.
+//!
+//! *Architecture invariant:* only `docker.rs` and `hijack.rs` speak to an engine, and nothing above this room knows
+//! which one it is. The engine's archive (copy) API, its builder's caches and its networks are never used for an agent's data.
+
+mod address;
+mod docker;
+mod error;
+pub mod fake;
+mod hijack;
+pub mod image;
+mod spec;
+mod traits;
+
+pub use docker::Docker;
+pub use error::EngineError;
+pub use spec::{AgentOptions, ContainerSpec, Mount, Network, agent_spec, sidecar_spec};
+pub use traits::{Attached, Labels, TarStream, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, OutputChunk, Progress, VolumeInfo};

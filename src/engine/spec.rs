@@ -1,0 +1,168 @@
+//! Container specifications: the hardening of both containers, as data.
+
+use super::traits::Labels;
+
+/// Everything about a container to create. What is not here stays at the engine's (safe) defaults: seccomp, AppArmor,
+/// masked paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Its name, random.
+    pub name: String,
+    /// The image's content id.
+    pub image: String,
+    /// The program and its arguments before the command.
+    pub entrypoint: Vec<String>,
+    /// The command.
+    pub command: Vec<String>,
+    /// `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Numeric user and group.
+    pub user: String,
+    /// Where it starts.
+    pub workdir: String,
+    /// Its volumes.
+    pub mounts: Vec<Mount>,
+    /// Temporary file systems with their options.
+    pub tmpfs: Vec<(String, String)>,
+    /// Its network.
+    pub network: Network,
+    /// The only capabilities it keeps.
+    pub capabilities: Vec<String>,
+    /// Bytes of memory, swap included.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Billionths of a CPU, 0 for no limit.
+    pub nano_cpus: u64,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether the engine's init reaps its processes.
+    pub init: bool,
+    /// Keys that detach from it.
+    pub labels: Labels,
+}
+
+/// A volume in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The volume's name.
+    pub volume: String,
+    /// Where it appears.
+    pub target: String,
+    /// Whether it can be written there.
+    pub read_only: bool,
+    /// Whether the engine fills the empty volume from the image.
+    pub fill: bool,
+}
+
+/// A container's network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// Loopback of its own, nothing else.
+    None,
+    /// That of another container.
+    Join(String),
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Where the sidecar sees the workspace, the home and the launcher.
+const SIDECAR_MOUNTS: [&str; 3] = ["/v/work", "/v/home", "/airlock"];
+/// Where the agent container sees the launcher.
+const LAUNCHER: &str = "/.airlock";
+
+/// Specifies the sidecar: volumes in the order workspace, home, launcher.
+#[must_use]
+pub fn sidecar_spec(name: &str, image: &str, volumes: [&str; 3], labels: &Labels) -> ContainerSpec {
+    ContainerSpec {
+        name: name.into(),
+        image: image.into(),
+        entrypoint: vec!["/airlock/guest".into()],
+        command: vec!["serve".into()],
+        env: Vec::new(),
+        user: "0:0".into(),
+        workdir: "/".into(),
+        mounts: volumes
+            .into_iter()
+            .zip(SIDECAR_MOUNTS)
+            .map(|(volume, target)| Mount {
+                volume: volume.into(),
+                target: target.into(),
+                read_only: target == "/airlock",
+                fill: true,
+            })
+            .collect(),
+        tmpfs: Vec::new(),
+        network: Network::None,
+        capabilities: vec!["DAC_READ_SEARCH".into()],
+        memory: 256 * MIB,
+        pids: 1100,
+        nano_cpus: 0,
+        tty: false,
+        init: false,
+        labels: labels.clone(),
+    }
+}
+
+/// What varies between agent containers.
+#[derive(Debug, Clone)]
+pub struct AgentOptions {
+    /// The image's content id.
+    pub image: String,
+    /// The user's command.
+    pub command: Vec<String>,
+    /// Its environment.
+    pub env: Vec<String>,
+    /// Where the workspace appears, and the directory below it to start in.
+    pub workspace: String,
+    /// The start directory, absolute.
+    pub workdir: String,
+    /// Bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Billionths of a CPU, 0 for no limit.
+    pub nano_cpus: u64,
+    /// Whether it has a terminal.
+    pub tty: bool,
+}
+
+/// Specifies the agent container, which joins the sidecar's network namespace.
+#[must_use]
+pub fn agent_spec(
+    name: &str,
+    sidecar: &str,
+    volumes: [&str; 3],
+    options: AgentOptions,
+    labels: &Labels,
+) -> ContainerSpec {
+    let targets = [options.workspace.as_str(), "/home/agent", LAUNCHER];
+    ContainerSpec {
+        name: name.into(),
+        image: options.image,
+        entrypoint: vec![format!("{LAUNCHER}/guest"), "exec".into()],
+        command: options.command,
+        env: options.env,
+        user: "1000:1000".into(),
+        workdir: options.workdir,
+        mounts: volumes
+            .into_iter()
+            .zip(targets)
+            .map(|(volume, target)| Mount {
+                volume: volume.into(),
+                target: target.into(),
+                read_only: target == LAUNCHER,
+                fill: false,
+            })
+            .collect(),
+        tmpfs: vec![("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())],
+        network: Network::Join(sidecar.into()),
+        capabilities: Vec::new(),
+        memory: options.memory,
+        pids: options.pids,
+        nano_cpus: options.nano_cpus,
+        tty: options.tty,
+        init: true,
+        labels: labels.clone(),
+    }
+}

@@ -1,0 +1,145 @@
+//! The verbs that Airlock needs of an engine.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::io::AsyncWrite;
+
+use super::{ContainerSpec, EngineError};
+
+/// Labels of an engine object.
+pub type Labels = BTreeMap<String, String>;
+
+/// A container engine.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Tells what answers, and where.
+    fn info(&self) -> &EngineInfo;
+
+    /// Creates a volume of the `local` driver without options; fails if one of that name and other labels was there.
+    async fn create_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError>;
+    /// Lists the volumes that carry a label, with an exact value if one is given.
+    async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError>;
+    /// Removes a volume; that it is gone already is no error.
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Looks an image up by name or id.
+    async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError>;
+    /// Lists the images that carry a label.
+    async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
+    /// Makes an image of one layer from a root file system in a tar; returns its id.
+    async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
+    /// Builds an image; each line of the builder's output goes to `progress`.
+    async fn build_image(&self, build: Build, progress: &Progress<'_>) -> Result<(), EngineError>;
+    /// Removes an image; that it is gone already is no error.
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Creates a container and returns its id.
+    async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
+    /// Connects to a container's standard streams; works before it is started.
+    async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError>;
+    /// Starts a container.
+    async fn start(&self, container: &str) -> Result<(), EngineError>;
+    /// Runs a further process in a running container, as the given user, and connects to its streams.
+    async fn exec(&self, container: &str, user: &str, command: &[&str]) -> Result<Attached, EngineError>;
+    /// Waits until a container has ended and returns its exit status.
+    async fn wait(&self, container: &str) -> Result<i64, EngineError>;
+    /// Sends a signal; that it has ended already is no error.
+    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
+    /// Tells the size of the terminal.
+    async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
+    /// Lists the containers that carry a label, ended ones too.
+    async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
+    /// Kills and removes a container; that it is gone already is no error.
+    async fn remove_container(&self, container: &str) -> Result<(), EngineError>;
+}
+
+/// Takes a line of a builder's output, untrusted.
+pub type Progress<'a> = dyn Fn(&str) + Sync + 'a;
+
+/// A tar archive on its way to the engine.
+pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
+
+/// An engine that answered.
+#[derive(Debug, Clone)]
+pub struct EngineInfo {
+    /// Where it was reached.
+    pub address: String,
+    /// Its own version.
+    pub version: String,
+    /// Its CPU architecture, in Go's spelling (`amd64`).
+    pub arch: String,
+    /// Bytes of memory of its machine.
+    pub memory: u64,
+    /// Whether it has a network named `bridge`, on which a build can reach the internet.
+    pub bridge: bool,
+}
+
+/// An image that the engine holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// Its content id (`sha256:…`).
+    pub id: String,
+    /// Its names.
+    pub names: Vec<String>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its bytes.
+    pub size: u64,
+    /// Its environment's `PATH` and others, as `KEY=VALUE`.
+    pub env: Vec<String>,
+    /// Seconds since the epoch.
+    pub created: i64,
+}
+
+/// A volume that the engine holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+}
+
+/// A container that the engine holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerInfo {
+    /// Its id.
+    pub id: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it runs.
+    pub running: bool,
+}
+
+/// What to build an image from.
+pub struct Build {
+    /// The context, with a file `Dockerfile` at its root.
+    pub context: TarStream,
+    /// The name to give it.
+    pub name: String,
+    /// Values for the `ARG`s.
+    pub args: Vec<(String, String)>,
+    /// The network of `RUN` steps, or the engine's default.
+    pub network: Option<String>,
+}
+
+/// A container's standard streams.
+pub struct Attached {
+    /// Its standard input; shut down to end it.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What it writes, in order.
+    pub output: Pin<Box<dyn Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
+}
+
+/// A piece of output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputChunk {
+    /// From standard output, or from the terminal.
+    Out(Bytes),
+    /// From standard error.
+    Err(Bytes),
+}

@@ -1,0 +1,152 @@
+//! The user's repository, found from where they stand.
+
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
+
+use crate::path::PathError;
+
+/// A host repository with a working tree and a commit.
+pub struct HostRepo {
+    /// The root of the working tree, canonical.
+    pub root: PathBuf,
+    /// The git directory that all worktrees share.
+    pub common_dir: PathBuf,
+    /// Where the user stands, relative to the root.
+    pub subdir: PathBuf,
+    git_dir: PathBuf,
+    git: Repository,
+}
+
+/// What the host tree holds that a snapshot of HEAD leaves behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dirt {
+    /// Files with uncommitted changes, untracked ones included, ignored ones not.
+    pub files: usize,
+    /// An operation in progress, such as `merge`.
+    pub operation: Option<&'static str>,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// No repository above.
+    #[error("{} is not in a git repository", .0.display())]
+    NotARepository(PathBuf),
+    /// It has no working tree.
+    #[error("{} is a bare repository; it has no working tree to bring changes back to", .0.display())]
+    Bare(PathBuf),
+    /// HEAD names a branch without a commit.
+    #[error("the repository has no commit yet, so there is nothing to take a snapshot of")]
+    Unborn,
+    /// It is owned by somebody else.
+    #[error("git does not trust this repository: {0}")]
+    Untrusted(String),
+    /// A tracked path that cannot be written safely.
+    #[error("the commit holds a path that Airlock will not write: {path:?}: {reason}")]
+    BadPath {
+        /// The path, untrusted.
+        path: String,
+        /// Which rule it breaks.
+        reason: PathError,
+    },
+    /// A tool that is needed is not there, or failed.
+    #[error("failed to pack the snapshot's objects with git: {0}")]
+    Pack(String),
+    /// What libgit2 says.
+    #[error("failed to read the repository: {}", .0.message())]
+    Git(#[from] git2::Error),
+    /// What the system says.
+    #[error("failed to prepare the snapshot: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl SnapshotError {
+    /// Suggests what to do, where something can be done.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotARepository(_) => Some("go into your project first, or make it one: git init && git add -A && git commit -m start".into()),
+            Self::Bare(path) => Some(format!("git -C {} worktree add ../work, then go there", path.display())),
+            Self::Unborn => Some("git add -A && git commit -m start".into()),
+            Self::Untrusted(_) => Some("git config --global --add safe.directory \"$PWD\"".into()),
+            Self::Git(e) if e.code() == ErrorCode::NotFound => Some("an object is missing (a partial or damaged clone): git fetch --refetch".into()),
+            Self::Pack(_) => Some("make sure that git is installed, and look for missing objects: git fsck --connectivity-only".into()),
+            _ => None,
+        }
+    }
+}
+
+impl HostRepo {
+    /// Finds the repository around `from`.
+    ///
+    /// # Errors
+    /// No repository, a bare one, an untrusted one.
+    pub fn discover(from: &Path) -> Result<Self, SnapshotError> {
+        // Blobs were verified when git stored them; checking each again doubles the time of a seed.
+        git2::opts::strict_hash_verification(false);
+        let from = from.canonicalize()?;
+        let none: [&Path; 0] = [];
+        let git = Repository::open_ext(&from, RepositoryOpenFlags::empty(), none).map_err(|e| match e.code() {
+            ErrorCode::NotFound => SnapshotError::NotARepository(from.clone()),
+            ErrorCode::Owner => SnapshotError::Untrusted(e.message().to_owned()),
+            _ => e.into(),
+        })?;
+        let root = git.workdir().ok_or_else(|| SnapshotError::Bare(git.path().to_owned()))?.canonicalize()?;
+        let subdir = from.strip_prefix(&root).map(Path::to_owned).unwrap_or_default();
+        let (common_dir, git_dir) = (git.commondir().canonicalize()?, git.path().canonicalize()?);
+        Ok(Self { root, common_dir, subdir, git_dir, git })
+    }
+
+    /// Gives the opened repository.
+    pub(super) fn git(&self) -> &Repository {
+        &self.git
+    }
+
+    /// Gives the git directory of this worktree.
+    pub(super) fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// Opens it once more, for another thread.
+    ///
+    /// # Errors
+    /// What libgit2 says.
+    pub fn reopen(&self) -> Result<Self, SnapshotError> {
+        Ok(Self {
+            root: self.root.clone(),
+            common_dir: self.common_dir.clone(),
+            subdir: self.subdir.clone(),
+            git_dir: self.git_dir.clone(),
+            git: Repository::open(&self.root)?,
+        })
+    }
+
+    /// Gives the name of the working tree's folder, for a title or a fallback path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.root.file_name().map_or_else(|| "repository".into(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Counts what a snapshot of HEAD leaves behind. Reads the index and the tree, and writes neither.
+    ///
+    /// # Errors
+    /// What libgit2 says.
+    pub fn dirt(&self) -> Result<Dirt, SnapshotError> {
+        let operation = match self.git.state() {
+            RepositoryState::Clean => None,
+            RepositoryState::Merge => Some("merge"),
+            RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => {
+                Some("rebase")
+            }
+            RepositoryState::CherryPick | RepositoryState::CherryPickSequence => Some("cherry-pick"),
+            RepositoryState::Revert | RepositoryState::RevertSequence => Some("revert"),
+            RepositoryState::Bisect => Some("bisect"),
+            RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => Some("git am"),
+        };
+        let mut options = StatusOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
+        options.exclude_submodules(true);
+        Ok(Dirt { files: self.git.statuses(Some(&mut options))?.len(), operation })
+    }
+}
