@@ -16,6 +16,30 @@ pub const MAX_COMPONENT_BYTES: usize = 255;
 /// Deepest accepted path, in components.
 pub const MAX_DEPTH: usize = 256;
 
+/// The kinds of entries that exist for us: git's modes 100644, 100755 and 120000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// A file.
+    Regular,
+    /// A file with the executable bit.
+    Executable,
+    /// A symbolic link; its content is the target.
+    Link,
+}
+
+impl EntryKind {
+    /// Gives git's mode, in octal digits.
+    #[must_use]
+    pub fn mode(self) -> &'static str {
+        match self {
+            Self::Regular => "100644",
+            Self::Executable => "100755",
+            Self::Link => "120000",
+        }
+    }
+}
+
 /// A validated path relative to the root of a working tree, with `/` between its components.
 ///
 /// It is never empty, has no `.`, `..` or empty component, no NUL, and no component that any file system known to git

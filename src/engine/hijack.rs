@@ -115,7 +115,7 @@ mod tests {
     async fn frames_are_taken_apart_however_they_are_cut() {
         let bytes = b"\x01\0\0\0\0\0\0\x03abc\x02\0\0\0\0\0\0\x01e\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x02de";
         for cut in 1..bytes.len() {
-            let read = bytes[..cut].chain(&bytes[cut..]);
+            let read = AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
             let chunks: Vec<_> = framed(read).try_collect().await.expect("well formed");
             let (mut out, mut err) = (Vec::new(), Vec::new());
             for chunk in chunks {

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use git2::{Index, IndexEntry, IndexTime, Oid, Repository, RepositoryInitOptions, Signature};
 use tempfile::TempDir;
 
-use super::{EntryKind, HostRepo, Snapshot, SnapshotError};
+use super::{HostRepo, Snapshot, SnapshotError};
+use crate::path::EntryKind;
 use crate::wire::Stat;
 
 /// A git directory, ready to be copied.

@@ -8,8 +8,8 @@ use gix_glob::pattern::Case;
 use gix_ignore::Search;
 use gix_ignore::search::Ignore;
 
-use super::{EntryKind, HostRepo, Snapshot, SnapshotError};
-use crate::path::RepoPath;
+use super::{HostRepo, Snapshot, SnapshotError};
+use crate::path::{EntryKind, RepoPath};
 
 /// The rules of one snapshot. Evaluated as git does: the last match of the deepest file wins, and nothing below an
 /// ignored directory comes back.

@@ -9,4 +9,4 @@ mod tree;
 pub use gitdir::{GitDir, SeededFile};
 pub use ignore::IgnoreRules;
 pub use repo::{Dirt, HostRepo, SnapshotError};
-pub use tree::{EntryKind, Snapshot, TreeEntry};
+pub use tree::{Snapshot, TreeEntry};

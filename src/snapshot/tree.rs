@@ -3,22 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
-use serde::{Deserialize, Serialize};
-
 use super::{HostRepo, SnapshotError};
-use crate::path::RepoPath;
-
-/// Kinds of entries that exist for us: git's modes 100644, 100755 and 120000.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EntryKind {
-    /// A file.
-    Regular,
-    /// A file with the executable bit.
-    Executable,
-    /// A symbolic link; its content is the target.
-    Link,
-}
+use crate::path::{EntryKind, RepoPath};
 
 /// One file of a snapshot.
 #[derive(Debug, Clone)]

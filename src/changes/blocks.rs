@@ -1,0 +1,115 @@
+//! Takes a file change apart into the units that a person decides on.
+
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+
+use super::FileChange;
+use super::quarantine::hex;
+use crate::path::EntryKind;
+
+/// The smallest thing that can be accepted or rejected for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// A hash of path, kind, base content, place in the base, removed and added bytes: unique within a changeset, and
+    /// the same in a later one if nothing of it changed.
+    pub id: String,
+    /// What it is.
+    pub kind: UnitKind,
+}
+
+/// What a unit changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnitKind {
+    /// A run of changed lines: which of the base by which of the result (counted from 0).
+    Block {
+        /// Lines of the base.
+        old: Range<usize>,
+        /// Lines of the result.
+        new: Range<usize>,
+    },
+    /// The executable bit; `true` sets it.
+    Mode(bool),
+    /// A file is made that has no line.
+    CreateEmpty,
+    /// The path goes.
+    Delete,
+    /// The whole content is another: binary, a link's target, a file in place of a link.
+    Whole,
+}
+
+/// Splits content into lines, each with its line feed.
+#[must_use]
+pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    bytes.split_inclusive(|b| *b == b'\n').collect()
+}
+
+/// Tells whether content is shown and chosen by line: UTF-8 without NUL.
+fn is_text(bytes: &[u8]) -> bool {
+    !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()
+}
+
+/// Lists the units of a change; `old` and `new` are its contents.
+#[must_use]
+pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
+    let unit = |kind: UnitKind| {
+        let mut hash = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(change.path.as_bytes());
+        part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
+        match &kind {
+            UnitKind::Block { old: o, new: n } => {
+                part(b"block");
+                part(&(o.start as u64).to_le_bytes());
+                part(&lines(old)[o.clone()].concat());
+                part(&lines(new)[n.clone()].concat());
+            }
+            UnitKind::Mode(set) => part(if *set { b"mode +x" } else { b"mode -x" }),
+            UnitKind::CreateEmpty => part(b"create"),
+            UnitKind::Delete => part(b"delete"),
+            UnitKind::Whole => {
+                part(b"whole");
+                part(change.new.as_ref().map_or("", |s| s.kind.mode()).as_bytes());
+                part(new);
+            }
+        }
+        Unit { id: hex(&hash.finalize())[..16].to_owned(), kind }
+    };
+    let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
+    let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
+    if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
+        return vec![unit(UnitKind::Whole)];
+    }
+    let mut found = Vec::new();
+    if after.kind != before_kind {
+        found.push(unit(UnitKind::Mode(after.kind == EntryKind::Executable)));
+    }
+    if change.old.as_ref().is_some_and(|s| s.hash == after.hash) {
+        return found;
+    }
+    if !is_text(old) || !is_text(new) {
+        found.push(unit(UnitKind::Whole));
+    } else if new.is_empty() && change.old.is_none() {
+        found.push(unit(UnitKind::CreateEmpty));
+    } else {
+        let ops = capture_diff_slices(Algorithm::Histogram, &lines(old), &lines(new));
+        let changed = ops.iter().filter(|op| !matches!(op, DiffOp::Equal { .. }));
+        // Neighbouring operations are one block.
+        let mut blocks: Vec<(Range<usize>, Range<usize>)> = Vec::new();
+        for op in changed {
+            match blocks.last_mut() {
+                Some((o, n)) if o.end == op.old_range().start && n.end == op.new_range().start => {
+                    o.end = op.old_range().end;
+                    n.end = op.new_range().end;
+                }
+                _ => blocks.push((op.old_range(), op.new_range())),
+            }
+        }
+        found.extend(blocks.into_iter().map(|(old, new)| unit(UnitKind::Block { old, new })));
+    }
+    found
+}

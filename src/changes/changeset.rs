@@ -1,0 +1,135 @@
+//! Base against result, sealed under one id.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::quarantine::hex;
+use super::{ContentHash, Finding, Level, Quarantine, findings};
+use crate::path::{EntryKind, RepoPath};
+
+/// All that an agent changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Changeset {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// Hash of everything below.
+    pub id: String,
+    /// The commit that the sandbox was seeded with.
+    pub base: String,
+    /// The changes, sorted by path.
+    pub files: Vec<FileChange>,
+    /// What cannot be accepted.
+    pub refused: Vec<Refused>,
+}
+
+/// One path that differs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FileChange {
+    /// Where.
+    pub path: RepoPath,
+    /// What the base holds there.
+    pub old: Option<Side>,
+    /// What the result holds there.
+    pub new: Option<Side>,
+    /// For a person only: the deleted file that this added one was probably made from.
+    pub renamed_from: Option<RepoPath>,
+    /// What is risky about it.
+    pub findings: Vec<Finding>,
+}
+
+/// One side of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Side {
+    /// File, executable file or link.
+    pub kind: EntryKind,
+    /// Its content.
+    pub hash: ContentHash,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Something in the workspace that stays out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its path, untrusted and perhaps cut.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl FileChange {
+    /// Gives the strongest level among the findings.
+    #[must_use]
+    pub fn level(&self) -> Option<Level> {
+        self.findings.iter().map(|f| f.level).max()
+    }
+
+    /// One word for what happened.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match (&self.old, &self.new) {
+            (None, _) if self.renamed_from.is_some() => "renamed",
+            (None, _) => "added",
+            (_, None) => "deleted",
+            (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => "replaced",
+            (Some(old), Some(new)) if old.hash == new.hash => "mode",
+            _ => "modified",
+        }
+    }
+
+    /// Reads both sides; a missing one is empty.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn contents(&self, store: &Quarantine) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let read = |side: &Option<Side>| side.as_ref().map_or(Ok(Vec::new()), |s| store.get(&s.hash));
+        Ok((read(&self.old)?, read(&self.new)?))
+    }
+}
+
+impl Changeset {
+    /// Sorts, finds renames, classifies and seals.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn seal(
+        base: String,
+        mut files: Vec<FileChange>,
+        mut refused: Vec<Refused>,
+        store: &Quarantine,
+    ) -> io::Result<Self> {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        refused.sort_by(|a, b| a.path.cmp(&b.path));
+        pair_renames(&mut files);
+        for file in &mut files {
+            let (old, new) = file.contents(store)?;
+            file.findings = findings(file, &old, &new);
+        }
+        let mut hash = Sha256::new();
+        hash.update(serde_json::to_vec(&(&base, &files, &refused))?);
+        Ok(Self { schema_version: 1, id: hex(&hash.finalize())[..16].to_owned(), base, files, refused })
+    }
+
+    /// Tells whether the agent left anything that a person should see.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.refused.is_empty()
+    }
+}
+
+/// Marks an added file whose bytes are those of a deleted one. For display: both stay changes of their own.
+fn pair_renames(files: &mut [FileChange]) {
+    let mut gone: Vec<(RepoPath, Side)> = files
+        .iter()
+        .filter_map(|f| Some((f.path.clone(), f.old.clone().filter(|_| f.new.is_none())?)))
+        .filter(|(_, side)| side.size > 0)
+        .collect();
+    for file in files.iter_mut().filter(|f| f.old.is_none()) {
+        let Some(new) = &file.new else { continue };
+        if let Some(at) = gone.iter().position(|(_, old)| old.hash == new.hash && old.kind == new.kind) {
+            file.renamed_from = Some(gone.remove(at).0);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Groups blocks with their context, as a unified diff shows them.
+
+use std::ops::Range;
+
+use super::{Unit, UnitKind};
+
+/// Lines of context around a block.
+const CONTEXT: usize = 3;
+
+/// An `@@` hunk: one or more blocks whose contexts touch.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hunk<'a> {
+    /// Lines of the base, from 0.
+    pub old: Range<usize>,
+    /// Lines of the result, from 0.
+    pub new: Range<usize>,
+    /// Its lines in order.
+    pub lines: Vec<HunkLine<'a>>,
+}
+
+/// A line of a hunk, with its line feed if it has one.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HunkLine<'a> {
+    /// On both sides.
+    Context(&'a [u8]),
+    /// Only in the base.
+    Removed(&'a [u8]),
+    /// Only in the result.
+    Added(&'a [u8]),
+}
+
+/// Makes hunks of a change's blocks.
+#[must_use]
+pub fn hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<Hunk<'a>> {
+    let mut found: Vec<Hunk<'a>> = Vec::new();
+    for unit in units {
+        let UnitKind::Block { old: o, new: n } = &unit.kind else { continue };
+        let from = o.start.saturating_sub(CONTEXT);
+        let joins = found.last().is_some_and(|h| from <= h.old.end);
+        if !joins {
+            let before = o.start - from;
+            found.push(Hunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
+        }
+        let Some(hunk) = found.last_mut() else { continue };
+        // Of a hunk that goes on, the trailing context may reach into this block: cut it.
+        while hunk.old.end > o.start {
+            hunk.lines.pop();
+            hunk.old.end -= 1;
+            hunk.new.end -= 1;
+        }
+        hunk.lines.extend(old[hunk.old.end..o.start].iter().map(|l| HunkLine::Context(l)));
+        hunk.lines.extend(old[o.clone()].iter().map(|l| HunkLine::Removed(l)));
+        hunk.lines.extend(new[n.clone()].iter().map(|l| HunkLine::Added(l)));
+        let after = (o.end + CONTEXT).min(old.len());
+        hunk.lines.extend(old[o.end..after].iter().map(|l| HunkLine::Context(l)));
+        hunk.old.end = after;
+        hunk.new.end = n.end + (after - o.end);
+    }
+    found
+}

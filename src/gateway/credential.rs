@@ -1,0 +1,205 @@
+//! Finds the user's credential for the model's API, and makes the placeholder of the same kind that the agent sees.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+/// Which header carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// `ANTHROPIC_API_KEY`, sent as `x-api-key`.
+    ApiKey,
+    /// `ANTHROPIC_AUTH_TOKEN`, sent as a bearer token.
+    AuthToken,
+    /// `CLAUDE_CODE_OAUTH_TOKEN` or Claude Code's own login, sent as a bearer token.
+    OauthToken,
+}
+
+impl CredentialKind {
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::ApiKey => "ANTHROPIC_API_KEY",
+            Self::AuthToken => "ANTHROPIC_AUTH_TOKEN",
+            Self::OauthToken => "CLAUDE_CODE_OAUTH_TOKEN",
+        }
+    }
+
+    /// What the agent gets in its place: it decides the headers that Claude sends, and opens nothing.
+    #[must_use]
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::ApiKey => "sk-ant-api03-airlock-placeholder-not-a-credential",
+            Self::AuthToken => "airlock-placeholder-not-a-credential",
+            Self::OauthToken => "sk-ant-oat01-airlock-placeholder-not-a-credential",
+        }
+    }
+}
+
+/// A credential. It cannot be printed.
+#[derive(Clone)]
+pub struct Credential {
+    /// Its kind.
+    pub kind: CredentialKind,
+    value: HeaderValue,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credential({:?}, …)", self.kind)
+    }
+}
+
+/// Why there is no credential. No variant holds a part of one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CredentialError {
+    /// Nothing is set anywhere.
+    #[error("no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and {} is not there", .0.display())]
+    None(PathBuf),
+    /// It cannot be sent as a header.
+    #[error("the credential in {0} has a line break or another character that no header can carry")]
+    Malformed(String),
+    /// Claude Code's login is over.
+    #[error("Claude Code's login in {} has expired", .0.display())]
+    Expired(PathBuf),
+    /// The file is not what Claude Code writes.
+    #[error("failed to read Claude Code's login from {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, without content.
+        reason: String,
+    },
+}
+
+impl CredentialError {
+    /// Suggests what to do.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::None(_) => "export CLAUDE_CODE_OAUTH_TOKEN=\"$(claude setup-token)\", or: export ANTHROPIC_API_KEY=…",
+            Self::Malformed(_) => "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\"",
+            Self::Expired(_) | Self::Unreadable { .. } => "renew it outside the sandbox: run Claude Code's own claude once, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from claude setup-token",
+        }
+    }
+}
+
+/// Where the credential comes from; read again whenever a request leaves or is answered with 401.
+#[derive(Debug, Clone)]
+pub enum CredentialSource {
+    /// Read from the environment once.
+    Fixed(Credential),
+    /// Claude Code's login file.
+    File(PathBuf),
+}
+
+impl CredentialSource {
+    /// Looks in the environment, then for Claude Code's login.
+    ///
+    /// # Errors
+    /// None found, or what is found cannot be used.
+    pub fn find(env: impl Fn(&str) -> Option<String>) -> Result<Self, CredentialError> {
+        for kind in [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken] {
+            if let Some(value) = env(kind.variable()).filter(|v| !v.is_empty()) {
+                return Ok(Self::Fixed(Credential { kind, value: header(kind, &value, kind.variable())? }));
+            }
+        }
+        let folder = env("CLAUDE_CONFIG_DIR")
+            .map(PathBuf::from)
+            .unwrap_or_else(|| PathBuf::from(env("HOME").unwrap_or_default()).join(".claude"));
+        let path = folder.join(".credentials.json");
+        if !path.exists() {
+            return Err(CredentialError::None(path));
+        }
+        let source = Self::File(path);
+        source.read()?;
+        Ok(source)
+    }
+
+    /// Gives the credential as it is now.
+    ///
+    /// # Errors
+    /// The login file is gone, damaged or expired.
+    pub fn read(&self) -> Result<Credential, CredentialError> {
+        let path = match self {
+            Self::Fixed(credential) => return Ok(credential.clone()),
+            Self::File(path) => path,
+        };
+        let unreadable = |reason: &str| CredentialError::Unreadable { path: path.clone(), reason: reason.into() };
+        let bytes = std::fs::read(path).map_err(|e| unreadable(&e.to_string()))?;
+        let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| unreadable("it is not JSON"))?;
+        let login = json.get("claudeAiOauth").ok_or_else(|| unreadable("it holds no claudeAiOauth"))?;
+        let token = login.get("accessToken").and_then(|t| t.as_str()).ok_or_else(|| unreadable("no accessToken"))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        if login.get("expiresAt").and_then(serde_json::Value::as_u64).is_some_and(|at| u128::from(at) <= now) {
+            return Err(CredentialError::Expired(path.clone()));
+        }
+        let kind = CredentialKind::OauthToken;
+        Ok(Credential { kind, value: header(kind, token, &path.display().to_string())? })
+    }
+}
+
+fn header(kind: CredentialKind, value: &str, source: &str) -> Result<HeaderValue, CredentialError> {
+    let text = if kind == CredentialKind::ApiKey { value.to_owned() } else { format!("Bearer {value}") };
+    let mut header = HeaderValue::from_str(&text).map_err(|_| CredentialError::Malformed(source.into()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Headers by which a request could carry a credential.
+const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "proxy-authorization", "cookie"];
+
+impl Credential {
+    /// Strips every credential of a request and sets this one.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in CREDENTIAL_HEADERS {
+            headers.remove(name);
+        }
+        let name = match self.kind {
+            CredentialKind::ApiKey => HeaderName::from_static("x-api-key"),
+            _ => AUTHORIZATION,
+        };
+        headers.insert(name, self.value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_found_checked_and_never_printed() {
+        let key = |v: &'static str| move |name: &str| (name == "ANTHROPIC_API_KEY").then(|| v.to_owned());
+        let source = CredentialSource::find(key("sk-secret")).expect("it is set");
+        assert!(!format!("{source:?}").contains("secret"));
+        let error = CredentialSource::find(key("sk-sec\nret")).expect_err("a newline");
+        assert!(matches!(error, CredentialError::Malformed(_)) && !error.to_string().contains("sec"));
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", HeaderValue::from_static("Bearer foreign"));
+        headers.insert("x-api-key", HeaderValue::from_static("foreign"));
+        source.read().expect("fixed").apply(&mut headers);
+        assert_eq!(headers.len(), 1);
+        assert_eq!(headers["x-api-key"], "sk-secret");
+    }
+
+    #[test]
+    fn a_login_file_is_read_each_time() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join(".credentials.json");
+        let dir = home.path().to_str().expect("UTF-8").to_owned();
+        let env = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| dir.clone());
+        assert!(matches!(CredentialSource::find(env), Err(CredentialError::None(_))));
+        let write = |expires: u64| {
+            let json = serde_json::json!({"claudeAiOauth": {"accessToken": "t", "expiresAt": expires}});
+            std::fs::write(&file, json.to_string()).expect("it can be written");
+        };
+        write(4_102_444_800_000);
+        let source = CredentialSource::find(env).expect("it is there");
+        write(1);
+        assert!(matches!(source.read(), Err(CredentialError::Expired(_))));
+        std::fs::write(&file, "{").expect("it can be written");
+        assert!(matches!(source.read(), Err(CredentialError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,207 @@
+//! The model route: four requests of the model's API, forwarded with the user's credential; everything else is 403.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::DuplexStream;
+
+use super::CredentialSource;
+
+type Body = Either<Incoming, Full<Bytes>>;
+
+/// Serves connections of one sandbox.
+#[derive(Clone)]
+pub struct ModelRoute {
+    client: Client<HttpsConnector<HttpConnector>, Incoming>,
+    upstream: Uri,
+    credential: Option<CredentialSource>,
+    report: Arc<Mutex<RouteReport>>,
+}
+
+/// What went through a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteReport {
+    /// Requests that were forwarded.
+    pub forwarded: u64,
+    /// Requests that were refused: method and path, untrusted, with how often.
+    pub refused: BTreeMap<String, u64>,
+    /// Failures of the upstream, in our words.
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl ModelRoute {
+    /// Makes a route to `upstream` (`https://HOST` or, for a local server, `http://HOST:PORT`).
+    ///
+    /// # Errors
+    /// The address is no such URI, or the system has no root certificates.
+    pub fn new(upstream: &str, credential: Option<CredentialSource>) -> std::io::Result<Self> {
+        let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "ANTHROPIC_BASE_URL is not an http(s) address");
+        let upstream: Uri = upstream.trim_end_matches('/').parse().map_err(|_| invalid())?;
+        if !matches!(upstream.scheme_str(), Some("http" | "https")) || upstream.authority().is_none() {
+            return Err(invalid());
+        }
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_native_roots()?
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Self {
+            client: Client::builder(TokioExecutor::new()).build(https),
+            upstream,
+            credential,
+            report: Arc::default(),
+        })
+    }
+
+    /// Serves one connection until it ends. Errors of the peer end that connection alone.
+    pub async fn serve(self, stream: DuplexStream) {
+        let service = service_fn(move |request| {
+            let route = self.clone();
+            async move { Ok::<_, std::convert::Infallible>(route.answer(request).await) }
+        });
+        let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    /// Tells what went through so far.
+    #[must_use]
+    pub fn report(&self) -> RouteReport {
+        self.report.lock().map(|r| r.clone()).unwrap_or_default()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut RouteReport)) {
+        if let Ok(mut report) = self.report.lock() {
+            change(&mut report);
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if !is_allowed(request.method(), request.uri()) {
+            let what: String = format!("{} {}", request.method(), request.uri().path()).chars().take(120).collect();
+            self.note(|r| {
+                if r.refused.len() < 100 || r.refused.contains_key(&what) {
+                    *r.refused.entry(what).or_default() += 1;
+                }
+            });
+            return refusal(StatusCode::FORBIDDEN, "airlock: this sandbox reaches the model's API alone");
+        }
+        let Some(source) = &self.credential else {
+            return refusal(StatusCode::FORBIDDEN, "airlock: no credential for the model was found when the sandbox started");
+        };
+        let credential = match source.read() {
+            Ok(credential) => credential,
+            Err(error) => {
+                self.note(|r| *r.failures.entry(error.to_string()).or_default() += 1);
+                return refusal(StatusCode::UNAUTHORIZED, &format!("airlock: {error}; {}", error.hint()));
+            }
+        };
+        match self.forward(request, &credential).await {
+            Ok(response) => {
+                self.note(|r| {
+                    r.forwarded += 1;
+                    if response.status() == StatusCode::UNAUTHORIZED {
+                        *r.failures.entry("the model's API refused the credential (401)".into()).or_default() += 1;
+                    }
+                });
+                response
+            }
+            Err(error) => {
+                self.note(|r| *r.failures.entry(error.clone()).or_default() += 1);
+                refusal(StatusCode::BAD_GATEWAY, &format!("airlock: {error}"))
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        credential: &super::Credential,
+    ) -> Result<Response<Body>, String> {
+        let unreachable = |e: &dyn std::error::Error| {
+            let mut error = e;
+            while let Some(source) = error.source() {
+                error = source;
+            }
+            format!("failed to reach the model's API at {}: {error}", self.upstream)
+        };
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        let target = format!("{}{path}", self.upstream.to_string().trim_end_matches('/'));
+        *request.uri_mut() = target.parse().map_err(|_| "the request's path cannot be forwarded".to_owned())?;
+        let headers = request.headers_mut();
+        for name in [CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST] {
+            headers.remove(name);
+        }
+        credential.apply(headers);
+        let response = self.client.request(request).await.map_err(|e| unreachable(&e))?;
+        let mut response = response.map(Either::Left);
+        response.headers_mut().remove(CONNECTION);
+        Ok(response)
+    }
+}
+
+/// Exactly `HEAD /`, `POST /v1/messages`, `POST /v1/messages/count_tokens`, `GET /v1/models[/ID]`, on the raw path.
+fn is_allowed(method: &Method, uri: &Uri) -> bool {
+    if uri.authority().is_some() {
+        return false;
+    }
+    match (method.as_str(), uri.path()) {
+        ("HEAD", "/") | ("POST", "/v1/messages" | "/v1/messages/count_tokens") | ("GET", "/v1/models") => true,
+        ("GET", path) => path.strip_prefix("/v1/models/").is_some_and(|id| {
+            !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)) && id != ".."
+        }),
+        _ => false,
+    }
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response<Body> {
+    let body = serde_json::json!({"type": "error", "error": {"type": "permission_error", "message": message}});
+    let mut response = Response::new(Either::Right(Full::new(Bytes::from(body.to_string()))));
+    *response.status_mut() = status;
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_routes_and_no_other() {
+        let allowed = |m: &str, u: &str| is_allowed(&m.parse().expect("a method"), &u.parse().expect("a URI"));
+        for (method, uri) in [
+            ("HEAD", "/"),
+            ("POST", "/v1/messages?beta=true"),
+            ("POST", "/v1/messages/count_tokens"),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/models/claude-x-1.5"),
+        ] {
+            assert!(allowed(method, uri), "{method} {uri}");
+        }
+        for (method, uri) in [
+            ("GET", "/"),
+            ("POST", "/v1/messages/"),
+            ("POST", "/v1//messages"),
+            ("POST", "/v1/%6dessages"),
+            ("POST", "/v1/messages/batches"),
+            ("GET", "/v1/files"),
+            ("POST", "/v1/files"),
+            ("GET", "/v1/models/.."),
+            ("GET", "/v1/models/a%2fb"),
+            ("GET", "/v1/models/a/b"),
+            ("DELETE", "/v1/messages"),
+            ("POST", "http://evil.example/v1/messages"),
+            ("CONNECT", "evil.example:443"),
+        ] {
+            assert!(!allowed(method, uri), "{method} {uri}");
+        }
+    }
+}

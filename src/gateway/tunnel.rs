@@ -1,0 +1,130 @@
+//! Takes the tunnel's frames apart into connections, with flow control for each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::wire::{self, Decoder, Frame, Kind, WINDOW};
+
+/// Where frames for the guest go.
+pub type Outgoing = mpsc::Sender<Bytes>;
+
+/// Connections open at once.
+const MAX_CONNECTIONS: usize = 512;
+
+struct Connection {
+    incoming: mpsc::UnboundedSender<Option<Vec<u8>>>,
+    /// Bytes that the guest may still be sent.
+    credit: Arc<Semaphore>,
+    /// Bytes that the guest may still send.
+    allowance: Arc<Semaphore>,
+}
+
+/// The host's end of the tunnel of one sandbox.
+pub struct Tunnel {
+    out: Outgoing,
+    connections: HashMap<u32, Connection>,
+    accept: mpsc::UnboundedSender<DuplexStream>,
+}
+
+impl Tunnel {
+    /// Makes a tunnel; each new connection goes to `accept`.
+    #[must_use]
+    pub fn new(out: Outgoing, accept: mpsc::UnboundedSender<DuplexStream>) -> Self {
+        Self { out, connections: HashMap::new(), accept }
+    }
+
+    /// Takes a frame of the guest's. A guest that sends more than it was granted loses that connection.
+    pub async fn receive(&mut self, frame: Frame) {
+        let id = frame.stream;
+        match frame.kind {
+            Kind::Open => self.open(id).await,
+            Kind::Data => {
+                let Some(connection) = self.connections.get(&id) else { return };
+                let length = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
+                let within = connection.allowance.try_acquire_many(length).map(|permit| permit.forget()).is_ok();
+                if within {
+                    let _ = connection.incoming.send(Some(frame.payload));
+                } else {
+                    self.reset(id).await;
+                }
+            }
+            Kind::Finish => {
+                if let Some(connection) = self.connections.get(&id) {
+                    let _ = connection.incoming.send(None);
+                }
+            }
+            Kind::Grant => {
+                if let (Some(connection), Ok(n)) = (self.connections.get(&id), Decoder(&frame.payload).u32()) {
+                    let room = (WINDOW as usize).saturating_sub(connection.credit.available_permits());
+                    connection.credit.add_permits(room.min(n as usize));
+                }
+            }
+            _ => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    connection.credit.close();
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self, id: u32) {
+        self.connections.retain(|_, c| !c.incoming.is_closed() || !c.credit.is_closed());
+        if self.connections.len() >= MAX_CONNECTIONS || self.connections.contains_key(&id) {
+            return self.reset(id).await;
+        }
+        let (ours, theirs) = tokio::io::duplex(WINDOW as usize);
+        let (mut read, mut write) = tokio::io::split(ours);
+        let (incoming, mut queue) = mpsc::unbounded_channel::<Option<Vec<u8>>>();
+        let credit = Arc::new(Semaphore::new(WINDOW as usize));
+        let allowance = Arc::new(Semaphore::new(WINDOW as usize));
+        self.connections
+            .insert(id, Connection { incoming, credit: Arc::clone(&credit), allowance: Arc::clone(&allowance) });
+
+        let out = self.out.clone();
+        tokio::spawn(async move {
+            while let Some(Some(bytes)) = queue.recv().await {
+                if write.write_all(&bytes).await.is_err() {
+                    break;
+                }
+                allowance.add_permits(bytes.len());
+                let n = u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes();
+                if out.send(frame(Kind::Grant, id, &n)).await.is_err() {
+                    break;
+                }
+            }
+            let _ = write.shutdown().await;
+        });
+        let out = self.out.clone();
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 32 * 1024];
+            while let Ok(n @ 1..) = read.read(&mut buffer).await {
+                let Ok(permit) = credit.acquire_many(u32::try_from(n).unwrap_or(1)).await else { break };
+                permit.forget();
+                if out.send(frame(Kind::Data, id, &buffer[..n])).await.is_err() {
+                    break;
+                }
+            }
+            credit.close();
+            let _ = out.send(frame(Kind::Finish, id, &[])).await;
+        });
+        let _ = self.accept.send(theirs);
+    }
+
+    async fn reset(&mut self, id: u32) {
+        if let Some(connection) = self.connections.remove(&id) {
+            connection.credit.close();
+        }
+        let _ = self.out.send(frame(Kind::Reset, id, &[])).await;
+    }
+}
+
+fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(wire::HEADER + payload.len());
+    bytes.extend_from_slice(&wire::header(kind, stream, payload.len()));
+    bytes.extend_from_slice(payload);
+    bytes.into()
+}
