@@ -12,8 +12,8 @@ fn main() {
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");
     let musl = target.replace("-gnu", "-musl");
     let sysroot = Command::new(&rustc).args(["--print", "target-libdir", "--target", &musl]).output();
-    let has_musl = sysroot
-        .is_ok_and(|o| o.status.success() && PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()).is_dir());
+    let has_musl =
+        sysroot.is_ok_and(|o| o.status.success() && PathBuf::from(String::from_utf8_lossy(&o.stdout).trim()).is_dir());
     let target = if has_musl { &musl } else { &target };
     let status = Command::new(&rustc)
         .args(["--edition", "2024", "--crate-name", "airlock_guest", "--crate-type", "bin", "--target", target])

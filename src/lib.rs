@@ -1,7 +1,13 @@
-pub mod path;
-pub mod display;
-pub mod wire;
-pub mod engine;
-pub mod snapshot;
+//! Airlock runs Claude Code, or any command, in a hardened container against a copy of a git working tree, and brings
+//! back only the changes that a person accepts. `ARCHITECTURE.md` is the map.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
 pub mod changes;
+pub mod display;
+pub mod engine;
 pub mod gateway;
+pub mod path;
+pub mod sandbox;
+pub mod snapshot;
+pub mod wire;

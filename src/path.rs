@@ -181,11 +181,8 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
 /// and spaces). On top of these: a backslash may be a separator (`.\.git\x`), and any short name of either directory
 /// with any digit.
 fn is_repository_directory(component: &[u8]) -> bool {
-    let options = gix_validate::path::component::Options {
-        protect_windows: false,
-        protect_hfs: true,
-        protect_ntfs: true,
-    };
+    let options =
+        gix_validate::path::component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
     component.split(|b| *b == b'\\').filter(|part| !part.is_empty() && *part != b".").any(|part| {
         let stem = part.split(|b| *b == b':').next().unwrap_or(part);
         [part, stem].into_iter().any(|name| {
@@ -200,14 +197,14 @@ fn is_repository_directory(component: &[u8]) -> bool {
 /// Compares a name without ignorable code points, trailing dots and spaces with the names of repository directories.
 fn stands_for(name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
-    let folded: String =
-        text.chars().filter(|c| !is_ignorable(*c)).flat_map(char::to_lowercase).collect::<String>();
+    let folded: String = text.chars().filter(|c| !is_ignorable(*c)).flat_map(char::to_lowercase).collect::<String>();
     let folded = folded.trim_end_matches(['.', ' ']);
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     let short = folded.strip_prefix("git~").is_some_and(digits)
-        || folded.strip_prefix("gi").and_then(|rest| rest.split_once('~')).is_some_and(|(hash, n)| {
-            hash.len() == 4 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && digits(n)
-        });
+        || folded
+            .strip_prefix("gi")
+            .and_then(|rest| rest.split_once('~'))
+            .is_some_and(|(hash, n)| hash.len() == 4 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && digits(n));
     folded == ".git" || folded == ".jj" || short
 }
 
@@ -264,24 +261,33 @@ mod tests {
     #[test]
     fn refuses_every_spelling_of_the_repository_directory() {
         let spellings: &[&[u8]] = &[
-            b".git", b".GIT", b".gIt", b".git.", b".git ", b".git...", b"git~1", b"GIT~1", b"git~9", b"GI2837~1",
-            b"GI7EBA~1", b".git::$INDEX_ALLOCATION", b".git...:x", b".git:foo", b".git\\foobar", b".\\.GIT\\foobar",
-            b".jj", b".JJ", b".jj.",
+            b".git",
+            b".GIT",
+            b".gIt",
+            b".git.",
+            b".git ",
+            b".git...",
+            b"git~1",
+            b"GIT~1",
+            b"git~9",
+            b"GI2837~1",
+            b"GI7EBA~1",
+            b".git::$INDEX_ALLOCATION",
+            b".git...:x",
+            b".git:foo",
+            b".git\\foobar",
+            b".\\.GIT\\foobar",
+            b".jj",
+            b".JJ",
+            b".jj.",
         ];
         for spelling in spellings {
             for path in [spelling.to_vec(), [b"a/", *spelling].concat(), [*spelling, b"/config"].concat()] {
-                assert_eq!(
-                    RepoPath::from_bytes(&path),
-                    Err(PathError::RepositoryDirectory),
-                    "{}",
-                    path.escape_ascii()
-                );
+                assert_eq!(RepoPath::from_bytes(&path), Err(PathError::RepositoryDirectory), "{}", path.escape_ascii());
             }
         }
-        for ignorable in ('\u{200c}'..='\u{200f}')
-            .chain('\u{202a}'..='\u{202e}')
-            .chain('\u{206a}'..='\u{206f}')
-            .chain(['\u{feff}'])
+        for ignorable in
+            ('\u{200c}'..='\u{200f}').chain('\u{202a}'..='\u{202e}').chain('\u{206a}'..='\u{206f}').chain(['\u{feff}'])
         {
             for at in 0..=4 {
                 let mut name = String::from(".git");
@@ -320,8 +326,25 @@ mod tests {
     #[test]
     fn odd_names_survive_unharmed() {
         let names: &[&[u8]] = &[
-            b"-rf", b"a\nb", b"\xff", b":(glob)*", b"\"q\"", "é".as_bytes(), b"trailing ", b"aux.c", b"a:b", b"C:x",
-            b"\\\\?\\x", b".gitignore", b".gitattributes", b"git~", b"git", b"gi", b"digit~1x", b"agit~1", b"gif~1",
+            b"-rf",
+            b"a\nb",
+            b"\xff",
+            b":(glob)*",
+            b"\"q\"",
+            "é".as_bytes(),
+            b"trailing ",
+            b"aux.c",
+            b"a:b",
+            b"C:x",
+            b"\\\\?\\x",
+            b".gitignore",
+            b".gitattributes",
+            b"git~",
+            b"git",
+            b"gi",
+            b"digit~1x",
+            b"agit~1",
+            b"gif~1",
         ];
         for name in names {
             let path = RepoPath::from_bytes(name).unwrap_or_else(|e| panic!("{}: {e}", name.escape_ascii()));

@@ -435,8 +435,7 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_sent() {
-        let entry =
-            Entry::File { executable: true, report: false, mtime: 7, size: 9, offset: 4, bytes: b"\0\xffab" };
+        let entry = Entry::File { executable: true, report: false, mtime: 7, size: 9, offset: 4, bytes: b"\0\xffab" };
         let mut encoder = Encoder::default();
         encoder.entry(Root::Home, b"a/b", &entry);
         encoder.request(&Request::Read(Root::Work, b"x".to_vec(), 3));

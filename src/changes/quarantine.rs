@@ -84,7 +84,10 @@ impl Quarantine {
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
         let bytes = fs::read(self.folder.join(&hash.0))?;
         if ContentHash::of(&bytes) != *hash {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the quarantined content {hash} is damaged")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the quarantined content {hash} is damaged"),
+            ));
         }
         Ok(bytes)
     }

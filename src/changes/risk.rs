@@ -40,41 +40,106 @@ type Row = (Level, &'static str, &'static str, &'static [&'static str]);
 /// Path rules: any depth, without regard to case, on add, modify and delete alike.
 const PATHS: &[Row] = &[
     (High, "airlock-config", "Airlock's own settings", &[".airlock.toml"]),
-    (High, "agent-config", "arms an agent's tools", &[
-        ".claude/**", ".mcp.json", ".cursor/**", ".codex/**", ".gemini/**",
-    ]),
-    (High, "editor-config", "editors act on it when the folder is opened", &[
-        ".vscode/{tasks,settings,launch,mcp}.json", "*.code-workspace", ".zed/**", ".idea/**", ".nvim.lua", ".exrc",
-        ".vimrc", ".dir-locals.el",
-    ]),
-    (High, "directory-hook", "runs when you enter the directory", &[
-        ".envrc", "mise*.toml", ".mise*", ".tool-versions",
-    ]),
+    (
+        High,
+        "agent-config",
+        "arms an agent's tools",
+        &[".claude/**", ".mcp.json", ".cursor/**", ".codex/**", ".gemini/**"],
+    ),
+    (
+        High,
+        "editor-config",
+        "editors act on it when the folder is opened",
+        &[
+            ".vscode/{tasks,settings,launch,mcp}.json",
+            "*.code-workspace",
+            ".zed/**",
+            ".idea/**",
+            ".nvim.lua",
+            ".exrc",
+            ".vimrc",
+            ".dir-locals.el",
+        ],
+    ),
+    (
+        High,
+        "directory-hook",
+        "runs when you enter the directory",
+        &[".envrc", "mise*.toml", ".mise*", ".tool-versions"],
+    ),
     (High, "environment", "sets the environment of what runs next", &[".env", ".env.*", ".env[a-z]*"]),
-    (High, "git-hook", "runs on the next git command", &[
-        ".husky/**", ".githooks/**", "lefthook*", ".lefthook*", ".pre-commit-config.yaml", ".gitconfig",
-    ]),
-    (High, "package-manager", "changes where packages come from or what they run", &[
-        ".npmrc", ".yarnrc*", ".pnpmfile.cjs",
-    ]),
-    (High, "shell-startup", "runs when a shell starts", &[
-        ".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", ".zshenv", ".zprofile", ".zlogin",
-    ]),
-    (High, "editor-build", "editors run it by themselves", &[
-        "build.rs", ".cargo/config*", "rust-toolchain*", "flake.nix",
-    ]),
+    (
+        High,
+        "git-hook",
+        "runs on the next git command",
+        &[".husky/**", ".githooks/**", "lefthook*", ".lefthook*", ".pre-commit-config.yaml", ".gitconfig"],
+    ),
+    (
+        High,
+        "package-manager",
+        "changes where packages come from or what they run",
+        &[".npmrc", ".yarnrc*", ".pnpmfile.cjs"],
+    ),
+    (
+        High,
+        "shell-startup",
+        "runs when a shell starts",
+        &[".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", ".zshenv", ".zprofile", ".zlogin"],
+    ),
+    (
+        High,
+        "editor-build",
+        "editors run it by themselves",
+        &["build.rs", ".cargo/config*", "rust-toolchain*", "flake.nix"],
+    ),
     (Medium, "ci", "runs in CI", &[".github/**", ".gitlab-ci.yml", ".circleci/**", "Jenkinsfile"]),
-    (Medium, "container", "runs when the container is built", &[
-        "Dockerfile", "Dockerfile.*", "*.dockerfile", "compose.y*ml", "docker-compose*.y*ml", ".devcontainer/**",
-        ".devcontainer.json",
-    ]),
-    (Medium, "build", "runs on the next build or test", &[
-        "Makefile", "GNUmakefile", "*.mk", "justfile", ".justfile", "CMakeLists.txt", "*.cmake", "gradlew*", "gradle/**",
-        "*.gradle", "*.gradle.kts", "package.json", "setup.py", "pyproject.toml", "conftest.py",
-        "*.config.{js,ts,mjs,cjs}", "sitecustomize.py", "usercustomize.py", "*.pth",
-    ]),
+    (
+        Medium,
+        "container",
+        "runs when the container is built",
+        &[
+            "Dockerfile",
+            "Dockerfile.*",
+            "*.dockerfile",
+            "compose.y*ml",
+            "docker-compose*.y*ml",
+            ".devcontainer/**",
+            ".devcontainer.json",
+        ],
+    ),
+    (
+        Medium,
+        "build",
+        "runs on the next build or test",
+        &[
+            "Makefile",
+            "GNUmakefile",
+            "*.mk",
+            "justfile",
+            ".justfile",
+            "CMakeLists.txt",
+            "*.cmake",
+            "gradlew*",
+            "gradle/**",
+            "*.gradle",
+            "*.gradle.kts",
+            "package.json",
+            "setup.py",
+            "pyproject.toml",
+            "conftest.py",
+            "*.config.{js,ts,mjs,cjs}",
+            "sitecustomize.py",
+            "usercustomize.py",
+            "*.pth",
+        ],
+    ),
     (Medium, "git-attributes", "changes how git treats files", &[".gitattributes", ".gitmodules", ".lfsconfig"]),
-    (Medium, "agent-rules", "instructs agents", &["CLAUDE.md", "AGENTS.md", "GEMINI.md", ".cursorrules", ".clinerules"]),
+    (
+        Medium,
+        "agent-rules",
+        "instructs agents",
+        &["CLAUDE.md", "AGENTS.md", "GEMINI.md", ".cursorrules", ".clinerules"],
+    ),
     (Note, "ignore", "may hide files from git", &[".gitignore"]),
     (Note, "owners", "changes who reviews", &["CODEOWNERS"]),
 ];
@@ -189,8 +254,17 @@ mod tests {
     fn names_are_found_at_any_depth_in_any_case() {
         let text = |path| level(path, EntryKind::Regular, b"x\n");
         for high in [
-            ".envrc", "a/b/.ENVRC", ".VSCode/TASKS.json", "sub/.claude/hooks/x.sh", ".env", ".env.local", "build.rs",
-            ".cargo/config.toml", "x.code-workspace", ".husky/pre-commit", ".mise.local.toml",
+            ".envrc",
+            "a/b/.ENVRC",
+            ".VSCode/TASKS.json",
+            "sub/.claude/hooks/x.sh",
+            ".env",
+            ".env.local",
+            "build.rs",
+            ".cargo/config.toml",
+            "x.code-workspace",
+            ".husky/pre-commit",
+            ".mise.local.toml",
         ] {
             assert_eq!(text(high), Some(High), "{high}");
         }

@@ -60,11 +60,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn change(old: Option<&[u8]>, new: Option<&[u8]>) -> FileChange {
-        let side = |bytes: &[u8]| Side {
-            kind: EntryKind::Regular,
-            hash: ContentHash::of(bytes),
-            size: bytes.len() as u64,
-        };
+        let side =
+            |bytes: &[u8]| Side { kind: EntryKind::Regular, hash: ContentHash::of(bytes), size: bytes.len() as u64 };
         FileChange {
             path: RepoPath::from_bytes(b"f").expect("a path"),
             old: old.map(side),
@@ -121,15 +118,14 @@ mod tests {
         let mut added = change(None, Some(b"#!/bin/sh\n"));
         added.new.as_mut().expect("a side").kind = EntryKind::Executable;
         let all = units(&added, b"", b"#!/bin/sh\n");
-        let id = |kind: fn(&UnitKind) -> bool| BTreeSet::from([all.iter().find(|u| kind(&u.kind)).expect("a unit").id.clone()]);
+        let id = |kind: fn(&UnitKind) -> bool| {
+            BTreeSet::from([all.iter().find(|u| kind(&u.kind)).expect("a unit").id.clone()])
+        };
         let mode = id(|k| matches!(k, UnitKind::Mode(true)));
         let block = id(|k| matches!(k, UnitKind::Block { .. }));
         assert_eq!(select(&added, b"", b"#!/bin/sh\n", &mode), None);
         let content = b"#!/bin/sh\n".to_vec();
-        assert_eq!(
-            select(&added, b"", &content, &block),
-            Some(Selected::Content(EntryKind::Regular, content.clone()))
-        );
+        assert_eq!(select(&added, b"", &content, &block), Some(Selected::Content(EntryKind::Regular, content.clone())));
         let both = mode.union(&block).cloned().collect();
         assert_eq!(select(&added, b"", &content, &both), Some(Selected::Content(EntryKind::Executable, content)));
     }

@@ -64,16 +64,17 @@ impl Docker {
             }
         }
         let client = match address {
-            Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, API_DEFAULT_VERSION),
+            Address::Unix(path) => {
+                bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, API_DEFAULT_VERSION)
+            }
             Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT, API_DEFAULT_VERSION),
         }
         .map_err(|e| refused(e.to_string()))?;
         let client = client.negotiate_version().await.map_err(|e| refused(innermost(&e)))?;
         let version = client.version().await.map_err(|e| refused(e.to_string()))?;
         let api = version.api_version.unwrap_or_default();
-        let number = |text: &str| {
-            text.split_once('.').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)))
-        };
+        let number =
+            |text: &str| text.split_once('.').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)));
         if number(&api).is_none_or(|n| n < (1, 41)) {
             return Err(EngineError::TooOld { address: address.to_string(), api });
         }
@@ -299,9 +300,8 @@ impl Engine for Docker {
     }
 
     async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError> {
-        let path = format!(
-            "/v1.41/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}"
-        );
+        let path =
+            format!("/v1.41/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}");
         hijack(&self.address, &path, Vec::new(), tty, "attach to the container").await
     }
 

@@ -32,8 +32,7 @@ pub async fn hijack(
         Address::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
         Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
     };
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(io)).await.map_err(|e| refused(e.to_string(), 0))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| refused(e.to_string(), 0))?;
     tokio::spawn(connection.with_upgrades());
     let request = Request::builder()
         .method(Method::POST)

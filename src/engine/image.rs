@@ -8,8 +8,8 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::traits::{Build, Engine, Progress, TarStream};
 use super::EngineError;
+use super::traits::{Build, Engine, Progress, TarStream};
 
 /// The guest, linked statically.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-guest"));

@@ -15,4 +15,6 @@ mod traits;
 pub use docker::Docker;
 pub use error::EngineError;
 pub use spec::{AgentOptions, ContainerSpec, Mount, Network, agent_spec, sidecar_spec};
-pub use traits::{Attached, Labels, TarStream, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, OutputChunk, Progress, VolumeInfo};
+pub use traits::{
+    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, OutputChunk, Progress, TarStream, VolumeInfo,
+};

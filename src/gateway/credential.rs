@@ -80,8 +80,12 @@ impl CredentialError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::None(_) => "export CLAUDE_CODE_OAUTH_TOKEN=\"$(claude setup-token)\", or: export ANTHROPIC_API_KEY=…",
-            Self::Malformed(_) => "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\"",
-            Self::Expired(_) | Self::Unreadable { .. } => "renew it outside the sandbox: run Claude Code's own claude once, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from claude setup-token",
+            Self::Malformed(_) => {
+                "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\""
+            }
+            Self::Expired(_) | Self::Unreadable { .. } => {
+                "renew it outside the sandbox: run Claude Code's own claude once, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from claude setup-token"
+            }
         }
     }
 }

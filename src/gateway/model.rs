@@ -45,16 +45,14 @@ impl ModelRoute {
     /// # Errors
     /// The address is no such URI, or the system has no root certificates.
     pub fn new(upstream: &str, credential: Option<CredentialSource>) -> std::io::Result<Self> {
-        let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "ANTHROPIC_BASE_URL is not an http(s) address");
+        let invalid =
+            || std::io::Error::new(std::io::ErrorKind::InvalidInput, "ANTHROPIC_BASE_URL is not an http(s) address");
         let upstream: Uri = upstream.trim_end_matches('/').parse().map_err(|_| invalid())?;
         if !matches!(upstream.scheme_str(), Some("http" | "https")) || upstream.authority().is_none() {
             return Err(invalid());
         }
-        let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_native_roots()?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let https =
+            hyper_rustls::HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().build();
         Ok(Self {
             client: Client::builder(TokioExecutor::new()).build(https),
             upstream,
@@ -95,7 +93,10 @@ impl ModelRoute {
             return refusal(StatusCode::FORBIDDEN, "airlock: this sandbox reaches the model's API alone");
         }
         let Some(source) = &self.credential else {
-            return refusal(StatusCode::FORBIDDEN, "airlock: no credential for the model was found when the sandbox started");
+            return refusal(
+                StatusCode::FORBIDDEN,
+                "airlock: no credential for the model was found when the sandbox started",
+            );
         };
         let credential = match source.read() {
             Ok(credential) => credential,

@@ -76,11 +76,7 @@ fn filter() -> Vec<Instruction> {
 
     let mut program = vec![load(arch), skip_if_equal(nr::ARCH, 1), answer(ERRNO | ENOSYS), load(number)];
     program.extend([skip_if_below(X32, 1), answer(ERRNO | ENOSYS)]);
-    program.extend([
-        skip_if_below(IO_URING_SETUP, 2),
-        skip_if_above(IO_URING_REGISTER, 1),
-        answer(ERRNO | ENOSYS),
-    ]);
+    program.extend([skip_if_below(IO_URING_SETUP, 2), skip_if_above(IO_URING_REGISTER, 1), answer(ERRNO | ENOSYS)]);
     program.extend([skip_unless_equal(CLONE3, 1), answer(ERRNO | ENOSYS)]);
     for call in [nr::CLONE, nr::UNSHARE] {
         program.extend([
@@ -106,10 +102,8 @@ fn filter() -> Vec<Instruction> {
 }
 
 fn install(program: &[Instruction]) -> io::Result<()> {
-    let program = Program {
-        length: u16::try_from(program.len()).map_err(io::Error::other)?,
-        instructions: program.as_ptr(),
-    };
+    let program =
+        Program { length: u16::try_from(program.len()).map_err(io::Error::other)?, instructions: program.as_ptr() };
     // SAFETY: both calls read their arguments only; `program` and what it points to outlive them.
     let done = unsafe {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0

@@ -263,9 +263,8 @@ fn open_parent(root: Root, path: &[u8]) -> io::Result<(File, &[u8])> {
 
 /// Opens a directory below a root, one component at a time, without following a link.
 fn open_directory(root: Root, path: &[u8]) -> io::Result<File> {
-    let open = |path: PathBuf| {
-        OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY | O_NONBLOCK).open(path)
-    };
+    let open =
+        |path: PathBuf| OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY | O_NONBLOCK).open(path);
     let mut directory = open(PathBuf::from(root_path(root)))?;
     for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
         if component == b".." || component == b"." {

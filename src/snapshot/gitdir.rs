@@ -47,7 +47,8 @@ impl GitDir {
 
         let git = Repository::open_bare(folder.path())?;
         let host_config = host.git().config()?.snapshot()?;
-        let text = |key: &str, or: &str| host_config.get_str(key).ok().filter(|s| !s.is_empty()).unwrap_or(or).to_owned();
+        let text =
+            |key: &str, or: &str| host_config.get_str(key).ok().filter(|s| !s.is_empty()).unwrap_or(or).to_owned();
         let (name, email) = (text("user.name", "Airlock"), text("user.email", "airlock@localhost"));
         let author = Signature::now(&name, &email)?;
         let from = snapshot.branch.as_deref().unwrap_or("a detached HEAD");
@@ -150,8 +151,7 @@ fn pack(folder: &Path, commit: Oid) -> Result<(), SnapshotError> {
     git.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     git.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")]);
     git.env("GIT_DIR", folder).env("HOME", folder).current_dir(folder);
-    let mut child =
-        git.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let mut child = git.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     if let Some(mut input) = child.stdin.take() {
         writeln!(input, "{commit}").map_err(failed)?;
     }

@@ -66,12 +66,18 @@ impl SnapshotError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NotARepository(_) => Some("go into your project first, or make it one: git init && git add -A && git commit -m start".into()),
+            Self::NotARepository(_) => {
+                Some("go into your project first, or make it one: git init && git add -A && git commit -m start".into())
+            }
             Self::Bare(path) => Some(format!("git -C {} worktree add ../work, then go there", path.display())),
             Self::Unborn => Some("git add -A && git commit -m start".into()),
             Self::Untrusted(_) => Some("git config --global --add safe.directory \"$PWD\"".into()),
-            Self::Git(e) if e.code() == ErrorCode::NotFound => Some("an object is missing (a partial or damaged clone): git fetch --refetch".into()),
-            Self::Pack(_) => Some("make sure that git is installed, and look for missing objects: git fsck --connectivity-only".into()),
+            Self::Git(e) if e.code() == ErrorCode::NotFound => {
+                Some("an object is missing (a partial or damaged clone): git fetch --refetch".into())
+            }
+            Self::Pack(_) => Some(
+                "make sure that git is installed, and look for missing objects: git fsck --connectivity-only".into(),
+            ),
             _ => None,
         }
     }

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 use super::{HostRepo, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
+use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
 /// One file of a snapshot.
 #[derive(Debug, Clone)]

@@ -1,0 +1,203 @@
+//! Lists the workspace through the guest and compares it with the base. What comes back is hostile until it is a
+//! [`RepoPath`] and a quarantined blob. The workspace's `.git` is never opened.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::SandboxError;
+use super::link::Link;
+use super::store::Sandbox;
+use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Refused, Side};
+use crate::path::{EntryKind, RepoPath};
+use crate::snapshot::{HostRepo, IgnoreRules, Snapshot};
+use crate::wire::{FileKind, Listed, Root, Stat};
+
+/// Questions under way at once.
+const PARALLEL: usize = 32;
+/// Characters of a refused path that are kept.
+const SHOWN: usize = 300;
+
+/// Bounds on what is taken back.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// Entries listed in the workspace, of any kind.
+    pub entries: usize,
+    /// Files that differ.
+    pub changed: usize,
+    /// Bytes of one file.
+    pub file: u64,
+    /// Bytes of all files that differ.
+    pub total: u64,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { entries: 2_000_000, changed: 100_000, file: 100 << 20, total: 2 << 30 }
+    }
+}
+
+struct Found {
+    path: RepoPath,
+    kind: EntryKind,
+    stat: Stat,
+    target: Vec<u8>,
+}
+
+/// Collects the changeset. The agent must have ended, or the result may be torn.
+pub async fn collect(
+    host: &HostRepo,
+    snapshot: &Snapshot,
+    sandbox: &Sandbox,
+    link: &Link,
+    caps: Caps,
+) -> Result<Changeset, SandboxError> {
+    let ignore = IgnoreRules::of(host, snapshot)?;
+    let mut refused = Vec::new();
+    let found = walk(snapshot, &ignore, link, caps, &mut refused).await?;
+
+    let seeded: HashMap<Vec<u8>, Stat> = sandbox.seeded()?.into_iter().map(|w| (w.path, w.stat)).collect();
+    let store = sandbox.quarantine()?;
+    let mut seen = vec![false; snapshot.entries.len()];
+    let mut changed = Vec::new();
+    for file in found {
+        let base = snapshot.entries.binary_search_by(|e| e.path.cmp(&file.path)).ok();
+        if let Some(at) = base {
+            seen[at] = true;
+        }
+        let untouched = file.kind != EntryKind::Link
+            && base.is_some()
+            && seeded.get(file.path.as_bytes()).is_some_and(|stat| *stat == file.stat);
+        if !untouched {
+            changed.push((file, base));
+        }
+    }
+    if changed.len() > caps.changed {
+        return Err(SandboxError::Cap(format!("{} files differ, the most is {}", changed.len(), caps.changed)));
+    }
+    let mut total = 0_u64;
+    changed.retain(|(file, base)| {
+        let fits = file.stat.size <= caps.file;
+        if fits {
+            total = total.saturating_add(file.stat.size);
+        } else {
+            let reason = format!("is larger than {} MiB", caps.file >> 20);
+            refused.push(Refused { path: file.path.as_bytes().escape_ascii().to_string(), reason });
+            debug_assert!(base.is_none_or(|at| seen[at]));
+        }
+        fits
+    });
+    if total > caps.total {
+        return Err(SandboxError::Cap(format!("{} MiB differ, the most is {}", total >> 20, caps.total >> 20)));
+    }
+
+    let reads = stream::iter(changed).map(|(file, base)| async move {
+        let content = match file.kind {
+            EntryKind::Link => file.target.clone(),
+            _ => link.read(Root::Work, file.path.as_bytes(), file.stat.size).await?,
+        };
+        Ok::<_, SandboxError>((file, base, content))
+    });
+    let mut reads = reads.buffer_unordered(PARALLEL);
+    let mut files = Vec::new();
+    while let Some((file, base, content)) = reads.try_next().await? {
+        let old = base.map(|at| base_side(host, snapshot, at, &store)).transpose()?;
+        let hash = ContentHash::of(&content);
+        if old.as_ref().is_some_and(|s| s.hash == hash && s.kind == file.kind) {
+            continue;
+        }
+        let new = Side { kind: file.kind, hash: store.put(&content)?, size: content.len() as u64 };
+        files.push(FileChange { path: file.path, old, new: Some(new), renamed_from: None, findings: Vec::new() });
+    }
+    for (at, entry) in snapshot.entries.iter().enumerate().filter(|(at, _)| !seen[*at]) {
+        let old = Some(base_side(host, snapshot, at, &store)?);
+        files.push(FileChange { path: entry.path.clone(), old, new: None, renamed_from: None, findings: Vec::new() });
+    }
+    Ok(Changeset::seal(snapshot.commit.clone(), files, refused, &store)?)
+}
+
+fn base_side(host: &HostRepo, snapshot: &Snapshot, at: usize, store: &Quarantine) -> Result<Side, SandboxError> {
+    let entry = &snapshot.entries[at];
+    let content = host.read(entry)?;
+    Ok(Side { kind: entry.kind, hash: store.put(&content)?, size: content.len() as u64 })
+}
+
+/// Lists level by level; ignored directories are entered only where the base has a path below.
+async fn walk(
+    snapshot: &Snapshot,
+    ignore: &IgnoreRules,
+    link: &Link,
+    caps: Caps,
+    refused: &mut Vec<Refused>,
+) -> Result<Vec<Found>, SandboxError> {
+    let mut found = Vec::new();
+    let mut level: Vec<(Option<RepoPath>, bool)> = vec![(None, false)];
+    let mut listed = 0;
+    while !level.is_empty() {
+        let lists = stream::iter(std::mem::take(&mut level)).map(|(directory, ignored)| async move {
+            let bytes = directory.as_ref().map_or(&b""[..], |d| d.as_bytes());
+            let entries = link.list(Root::Work, bytes).await?;
+            Ok::<_, SandboxError>((directory, ignored, entries))
+        });
+        let mut lists = lists.buffer_unordered(PARALLEL);
+        while let Some((directory, ignored, entries)) = lists.try_next().await? {
+            listed += entries.len();
+            if listed > caps.entries {
+                return Err(SandboxError::Cap(format!("more than {} files and directories", caps.entries)));
+            }
+            for entry in entries {
+                if directory.is_none() && entry.name == b".git" {
+                    continue;
+                }
+                let mut refuse = |reason: String| {
+                    let parent =
+                        directory.as_ref().map_or(String::new(), |d| format!("{}/", d.as_bytes().escape_ascii()));
+                    let path = format!("{parent}{}", entry.name.escape_ascii()).chars().take(SHOWN).collect();
+                    refused.push(Refused { path, reason });
+                };
+                let path = match RepoPath::child(directory.as_ref(), &entry.name) {
+                    Ok(path) => path,
+                    Err(_) if ignored => continue,
+                    Err(error) => {
+                        refuse(error.to_string());
+                        continue;
+                    }
+                };
+                let is_directory = entry.kind == FileKind::Directory;
+                let ignored = ignored || ignore.ignores(&path, is_directory);
+                if is_directory {
+                    if snapshot.submodules.contains(&path) {
+                        continue;
+                    }
+                    if !ignored || has_below(snapshot, &path) {
+                        level.push((Some(path), ignored));
+                    }
+                    continue;
+                }
+                if ignored && snapshot.entries.binary_search_by(|e| e.path.cmp(&path)).is_err() {
+                    continue;
+                }
+                match kind_of(&entry) {
+                    Some(kind) => found.push(Found { path, kind, stat: entry.stat, target: entry.target }),
+                    None => refuse("is a device, a socket or a pipe".into()),
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn kind_of(entry: &Listed) -> Option<EntryKind> {
+    match entry.kind {
+        FileKind::Regular if entry.stat.mode & 0o100 != 0 => Some(EntryKind::Executable),
+        FileKind::Regular => Some(EntryKind::Regular),
+        FileKind::Link => Some(EntryKind::Link),
+        FileKind::Directory | FileKind::Special => None,
+    }
+}
+
+fn has_below(snapshot: &Snapshot, directory: &RepoPath) -> bool {
+    let prefix = [directory.as_bytes(), b"/"].concat();
+    let at = snapshot.entries.partition_point(|e| e.path.as_bytes() < prefix.as_slice());
+    snapshot.entries.get(at).is_some_and(|e| e.path.is_below(directory))
+}

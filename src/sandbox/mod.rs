@@ -1,0 +1,50 @@
+//! The sandbox: its record, its volumes and containers, and the way of the data through them — seed, run, collect.
+
+mod collect;
+mod home;
+mod link;
+mod name;
+mod seed;
+mod store;
+
+pub use collect::{Caps, collect};
+pub use home::claude_json;
+pub use link::{Link, LinkError};
+pub use name::{NameError, SandboxName, random};
+pub use seed::seed;
+pub use store::{Applied, Record, Sandbox, State, Store};
+
+use crate::engine::EngineError;
+use crate::snapshot::SnapshotError;
+
+/// A failure of a sandbox; the agent's own exit status is none.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The host repository.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The guest.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Our own state.
+    #[error("failed to keep the sandbox's record: {0}")]
+    State(#[from] std::io::Error),
+    /// A sandbox of that name is there.
+    #[error("a sandbox named {0} exists already")]
+    NameTaken(SandboxName),
+    /// Another process owns it.
+    #[error("the sandbox {0} is in use by another airlock")]
+    Busy(SandboxName),
+    /// The agent image is not there.
+    #[error("the engine has no image {0}")]
+    NoImage(String),
+    /// More came back than is allowed.
+    #[error("the sandbox holds more than airlock takes back: {0}")]
+    Cap(String),
+    /// Stopped by a signal before the agent began.
+    #[error("interrupted")]
+    Interrupted,
+}

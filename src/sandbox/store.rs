@@ -1,0 +1,268 @@
+//! Records on disk: one folder per sandbox below `<git common dir>/airlock/sandboxes/`, readable by the user alone.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{SandboxError, SandboxName};
+use crate::changes::{Changeset, ContentHash, Quarantine};
+use crate::path::EntryKind;
+use crate::wire::{Decoder, Encoder, Written};
+
+/// What is known of a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// Its name.
+    pub name: SandboxName,
+    /// A random number in hexadecimal: the value of the label on everything of it in the engine.
+    pub id: String,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// `claude`, `run` or `shell`.
+    pub verb: String,
+    /// The commit it was seeded with.
+    pub base: String,
+    /// The branch, or nothing for a detached HEAD.
+    pub branch: Option<String>,
+    /// Where the workspace is mounted.
+    pub workspace: String,
+    /// The agent image's content id.
+    pub image: String,
+    /// How far it is.
+    pub state: State,
+}
+
+/// How far a sandbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum State {
+    /// Being filled; if nobody holds the lock, it was interrupted and is worth nothing.
+    Seeding,
+    /// The agent works; if nobody holds the lock, it was interrupted.
+    Running,
+    /// The agent ended and its changes have been collected.
+    Collected {
+        /// The agent's exit status; nothing if Airlock was killed first.
+        exit: Option<i64>,
+    },
+}
+
+/// What earlier applies wrote, per path (as escaped by serde): which units, and what the host file then held.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Applied {
+    /// Ids of units that were applied.
+    pub units: Vec<String>,
+    /// What was written last; nothing where the path was deleted.
+    pub left: Option<(EntryKind, ContentHash)>,
+}
+
+/// All sandboxes of one repository.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// One sandbox's folder, perhaps owned.
+#[derive(Debug)]
+pub struct Sandbox {
+    folder: PathBuf,
+    /// Its record as last read or written.
+    pub record: Record,
+    lock: Option<File>,
+}
+
+impl Store {
+    /// Names the store of a repository; nothing is made yet.
+    #[must_use]
+    pub fn of(common_dir: &Path) -> Self {
+        Self { folder: common_dir.join("airlock/sandboxes") }
+    }
+
+    /// Makes a sandbox's folder and takes its lock.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn create(&self, record: Record) -> Result<Sandbox, SandboxError> {
+        let folder = self.folder.join(record.name.as_str());
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(SandboxError::NameTaken(record.name)),
+            other => other?,
+        }
+        let mut sandbox = Sandbox { folder, record, lock: None };
+        sandbox.lock()?;
+        sandbox.save()?;
+        Ok(sandbox)
+    }
+
+    /// Opens a sandbox by name; `None` if there is none.
+    ///
+    /// # Errors
+    /// Its record is damaged.
+    pub fn open(&self, name: &SandboxName) -> io::Result<Option<Sandbox>> {
+        let folder = self.folder.join(name.as_str());
+        let bytes = match fs::read(folder.join("record.json")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let record: Record = serde_json::from_slice(&bytes)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} is damaged: {e}")))?;
+        Ok(Some(Sandbox { folder, record, lock: None }))
+    }
+
+    /// Opens all of them, newest first.
+    ///
+    /// # Errors
+    /// A record is damaged.
+    pub fn all(&self) -> io::Result<Vec<Sandbox>> {
+        let mut found = Vec::new();
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+            other => other?,
+        };
+        for entry in entries {
+            let name = entry?.file_name().to_str().and_then(|n| n.parse::<SandboxName>().ok());
+            if let Some(name) = name {
+                found.extend(self.open(&name)?);
+            }
+        }
+        found.sort_by_key(|s| (std::cmp::Reverse(s.record.created), s.record.name.clone()));
+        Ok(found)
+    }
+}
+
+impl Sandbox {
+    /// Becomes its owner until dropped.
+    ///
+    /// # Errors
+    /// [`SandboxError::Busy`] if another process is.
+    pub fn lock(&mut self) -> Result<(), SandboxError> {
+        if self.lock.is_none() {
+            let file = File::create(self.folder.join("lock"))?;
+            match file.try_lock() {
+                Ok(()) => self.lock = Some(file),
+                Err(TryLockError::WouldBlock) => return Err(SandboxError::Busy(self.record.name.clone())),
+                Err(TryLockError::Error(e)) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether another process owns it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.lock.is_none()
+            && File::open(self.folder.join("lock"))
+                .is_ok_and(|f| matches!(f.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Gives a path in its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&self) -> io::Result<()> {
+        self.write_json("record.json", &self.record)
+    }
+
+    /// Opens its quarantine.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn quarantine(&self) -> io::Result<Quarantine> {
+        Quarantine::open(self.folder.join("quarantine"))
+    }
+
+    /// Reads the collected changeset; `None` before that.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn changeset(&self) -> io::Result<Option<Changeset>> {
+        self.read_json("changeset.json")
+    }
+
+    /// Seals a changeset.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_changeset(&self, changeset: &Changeset) -> io::Result<()> {
+        self.write_json("changeset.json", changeset)
+    }
+
+    /// Reads what earlier applies wrote, by path.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn applied(&self) -> io::Result<BTreeMap<String, Applied>> {
+        Ok(self.read_json("applied.json")?.unwrap_or_default())
+    }
+
+    /// Remembers what applies wrote.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_applied(&self, applied: &BTreeMap<String, Applied>) -> io::Result<()> {
+        self.write_json("applied.json", applied)
+    }
+
+    /// Remembers the stat data of what was seeded.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_seeded(&self, seeded: &[Written]) -> io::Result<()> {
+        let mut encoder = Encoder::default();
+        seeded.iter().for_each(|w| encoder.written(w));
+        write_atomic(&self.folder, "seeded", &encoder.0)
+    }
+
+    /// Reads them back.
+    pub(super) fn seeded(&self) -> io::Result<Vec<Written>> {
+        let bytes = fs::read(self.folder.join("seeded"))?;
+        let (mut decoder, mut found) = (Decoder(&bytes), Vec::new());
+        while !decoder.is_empty() {
+            found.push(decoder.written()?);
+        }
+        Ok(found)
+    }
+
+    /// Removes the folder with all that is in it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_dir_all(&self.folder)
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match fs::read(self.folder.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{name} of {} is damaged: {e}", self.record.name))
+            }),
+        }
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        write_atomic(&self.folder, name, &serde_json::to_vec_pretty(value)?)
+    }
+}
+
+fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(name)).map_err(|e| e.error)?;
+    Ok(())
+}
