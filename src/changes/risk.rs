@@ -197,7 +197,7 @@ pub fn findings(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
             add("binary", Medium, "is binary".into(), None);
         }
     }
-    found.sort_by(|a, b| b.level.cmp(&a.level));
+    found.sort_by_key(|f| std::cmp::Reverse(f.level));
     found
 }
 

@@ -128,9 +128,17 @@ fn map(labels: &Labels) -> HashMap<String, String> {
     labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
+/// Open files of a container: 65,536, or our own hard limit where that is lower, since an engine that runs under the
+/// same limit and without `CAP_SYS_RESOURCE` cannot raise it.
+fn open_files() -> i64 {
+    let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    ours.and_then(|n| i64::try_from(n).ok()).map_or(65536, |n| n.min(65536))
+}
+
 fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
     let memory = i64::try_from(spec.memory).ok();
-    let nofile = ResourcesUlimits { name: Some("nofile".into()), soft: Some(65536), hard: Some(65536) };
+    let files = open_files();
+    let nofile = ResourcesUlimits { name: Some("nofile".into()), soft: Some(files), hard: Some(files) };
     let core = ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) };
     let mounts = spec.mounts.iter().map(|mount| bollard::models::Mount {
         target: Some(mount.target.clone()),
