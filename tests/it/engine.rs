@@ -1,5 +1,5 @@
-//! Snapshot → seed → collect on the real engine: the sidecar serves a workspace, an intruder in another container changes
-//! it, and exactly its changes come back.
+//! Snapshot → seed → collect on the real engine: the sidecar serves a workspace, files are added to it through the guest,
+//! and exactly these come back. No agent runs here, and nothing is modified or deleted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -90,7 +90,6 @@ async fn seed_and_collect(engine: &dyn Engine, id: &str) {
     let nothing = collect(&host, &snapshot, &sandbox, &link, Caps::default()).await.expect("collected");
     assert!(nothing.is_empty(), "an untouched workspace has no change: {nothing:?}");
 
-    // The guest's own writes stand for an agent's here: each is one of the kinds that can come back.
     let spec = |command: &[&str]| ContainerSpec {
         name: format!("airlock-{id}-probe"),
         entrypoint: command.iter().map(|&c| c.to_owned()).collect(),
