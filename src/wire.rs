@@ -131,8 +131,6 @@ pub enum Request {
     List(Root, Vec<u8>),
     /// Read a regular file, at most so many bytes.
     Read(Root, Vec<u8>, u64),
-    /// Remove a file or link; that it is not there is no error.
-    Unlink(Root, Vec<u8>),
     /// Wait until everything sent in [`Kind::Write`] frames is written; the answer is a run of [`Written`].
     Flush(Root),
 }
@@ -249,13 +247,8 @@ impl Encoder {
                 self.bytes(path);
                 self.u64(*limit);
             }
-            Request::Unlink(root, path) => {
-                self.u8(2);
-                self.u8(*root as u8);
-                self.bytes(path);
-            }
             Request::Flush(root) => {
-                self.u8(3);
+                self.u8(2);
                 self.u8(*root as u8);
             }
         }
@@ -360,8 +353,7 @@ impl<'a> Decoder<'a> {
         Ok(match self.u8()? {
             0 => Request::List(self.root()?, self.bytes()?.to_vec()),
             1 => Request::Read(self.root()?, self.bytes()?.to_vec(), self.u64()?),
-            2 => Request::Unlink(self.root()?, self.bytes()?.to_vec()),
-            3 => Request::Flush(self.root()?),
+            2 => Request::Flush(self.root()?),
             _ => return Err(invalid("an unknown request")),
         })
     }

@@ -105,7 +105,11 @@ pub async fn build_agent(
     if Path::new(&base).is_file() {
         base = "airlock-base:latest".into();
         progress(&format!("importing the base from {}", options.base));
-        let file = File::open(&options.base)?;
+        let file = File::open(&options.base).map_err(|e| EngineError::Refused {
+            attempt: format!("read the base {}", options.base),
+            message: e.to_string(),
+            status: 0,
+        })?;
         engine.import_image(stream_of(file), &base, &[format!("LABEL {IMAGE_LABEL}=base")]).await?;
     }
     let fetch = match &options.claude {

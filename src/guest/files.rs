@@ -96,7 +96,6 @@ impl Files {
         let answer = match &request {
             Request::List(root, path) => self.list(id, *root, path),
             Request::Read(root, path, limit) => self.read(id, *root, path, *limit),
-            Request::Unlink(root, path) => unlink(*root, path),
             Request::Flush(_) => self.flush(id),
         };
         match answer {
@@ -235,14 +234,6 @@ impl Writer {
                 Ok(())
             }
         }
-    }
-}
-
-fn unlink(root: Root, path: &[u8]) -> io::Result<()> {
-    let (parent, name) = open_parent(root, path)?;
-    match fs::remove_file(proc_path(&parent).join(std::ffi::OsStr::from_bytes(name))) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
     }
 }
 
