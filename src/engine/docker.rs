@@ -17,6 +17,7 @@ use bollard::{API_DEFAULT_VERSION, body_try_stream};
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::address::{self, Address};
+use super::error::START;
 use super::hijack::hijack;
 use super::traits::{
     Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo,
@@ -314,7 +315,7 @@ impl Engine for Docker {
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.client.start_container(container, None).await.map_err(refuse("start the container"))
+        self.client.start_container(container, None).await.map_err(refuse(START))
     }
 
     async fn exec(&self, container: &str, user: &str, command: &[&str]) -> Result<Attached, EngineError> {

@@ -1,5 +1,8 @@
 //! What can go wrong with an engine, one variant per operation's kind.
 
+/// What is attempted when a container is started.
+pub(super) const START: &str = "start the container";
+
 /// A failed operation on the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -53,6 +56,12 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Tells whether a container never began to run.
+    #[must_use]
+    pub fn is_start_failure(&self) -> bool {
+        matches!(self, Self::Refused { attempt, .. } if attempt == START)
+    }
+
     /// Suggests what to do, where something can be done.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

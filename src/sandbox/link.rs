@@ -54,6 +54,8 @@ pub struct Link {
     pending: Pending,
     next: Arc<AtomicU32>,
     stderr: Arc<Mutex<String>>,
+    /// Greetings and openings of the listener.
+    control: Arc<tokio::sync::Mutex<mpsc::Receiver<Frame>>>,
 }
 
 impl Link {
@@ -71,24 +73,34 @@ impl Link {
         });
         let pending = Pending::default();
         let stderr = Arc::new(Mutex::new(String::new()));
-        let link =
-            Self { out: out.clone(), pending: Arc::clone(&pending), next: Arc::default(), stderr: Arc::clone(&stderr) };
+        let (control, answers) = mpsc::channel(4);
         let weak_out = out.downgrade();
-        let (control, mut hello) = mpsc::channel(4);
+        let link = Self {
+            out,
+            pending: Arc::clone(&pending),
+            next: Arc::default(),
+            stderr: Arc::clone(&stderr),
+            control: Arc::new(tokio::sync::Mutex::new(answers)),
+        };
         tokio::spawn(read_frames(attached.output, Arc::clone(&pending), weak_out, accept, control, stderr));
 
         let nonce = super::random::<NONCE>().map_err(|e| LinkError::Protocol(e.to_string()))?;
         link.send(Kind::Hello, 0, &nonce).await?;
-        let answer = hello.recv().await.ok_or_else(|| link.ended())?;
+        let answer = link.control.lock().await.recv().await.ok_or_else(|| link.ended())?;
         if answer.kind != Kind::Hello || answer.payload != [wire::BANNER, &nonce].concat() {
             return Err(LinkError::Protocol("its greeting is not the guest's".into()));
         }
         Ok(link)
     }
 
-    /// Opens the tunnel's listener. The answer needs no waiting for: frames are in order, and the agent starts later.
+    /// Opens the tunnel's listener and waits until it is open.
     pub async fn listen(&self, port: u16) -> Result<(), LinkError> {
-        self.send(Kind::Listen, 0, &u32::from(port).to_le_bytes()).await
+        self.send(Kind::Listen, 0, &u32::from(port).to_le_bytes()).await?;
+        match self.control.lock().await.recv().await {
+            Some(frame) if frame.kind == Kind::Listening => Ok(()),
+            Some(_) => Err(LinkError::Protocol("it answers what was not asked".into())),
+            None => Err(self.ended()),
+        }
     }
 
     /// Sends one frame.

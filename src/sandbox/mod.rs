@@ -1,17 +1,26 @@
 //! The sandbox: its record, its volumes and containers, and the way of the data through them — seed, run, collect.
 
+mod attach;
 mod collect;
 mod home;
+pub mod lifecycle;
 mod link;
 mod name;
+mod parts;
+mod place;
 mod seed;
+mod signals;
 mod store;
+pub mod terminal;
 
 pub use collect::{Caps, collect};
 pub use home::claude_json;
 pub use link::{Link, LinkError};
 pub use name::{NameError, SandboxName, random};
+pub use parts::{LABEL, Parts, Sidecar};
+pub use place::Place;
 pub use seed::seed;
+pub use signals::{Asked, Signals};
 pub use store::{Applied, Record, Sandbox, State, Store};
 
 use crate::engine::EngineError;
@@ -38,9 +47,16 @@ pub enum SandboxError {
     /// Another process owns it.
     #[error("the sandbox {0} is in use by another airlock")]
     Busy(SandboxName),
-    /// The agent image is not there.
-    #[error("the engine has no image {0}")]
-    NoImage(String),
+    /// Something failed, and so did cleaning up after it.
+    #[error("{error}; and cleaning up failed: {left}")]
+    LeftBehind {
+        /// The sandbox that is left.
+        name: SandboxName,
+        /// What failed first.
+        error: Box<SandboxError>,
+        /// What failed then.
+        left: String,
+    },
     /// More came back than is allowed.
     #[error("the sandbox holds more than airlock takes back: {0}")]
     Cap(String),

@@ -30,6 +30,8 @@ pub struct Record {
     pub base: String,
     /// The branch, or nothing for a detached HEAD.
     pub branch: Option<String>,
+    /// The working tree it was made from, escaped; its changes go nowhere else.
+    pub worktree: String,
     /// Where the workspace is mounted.
     pub workspace: String,
     /// The agent image's content id.

@@ -1,5 +1,6 @@
 //! The user's repository, found from where they stand.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
@@ -126,6 +127,12 @@ impl HostRepo {
             git_dir: self.git_dir.clone(),
             git: Repository::open(&self.root)?,
         })
+    }
+
+    /// Names the working tree for a record: its root, escaped.
+    #[must_use]
+    pub fn worktree_id(&self) -> String {
+        self.root.as_os_str().as_bytes().escape_ascii().to_string()
     }
 
     /// Gives the name of the working tree's folder, for a title or a fallback path.

@@ -1,0 +1,180 @@
+//! Connects an agent to the user's terminal or pipes until it ends.
+//!
+//! Standard input is read by a thread that polls, so that not one key is swallowed after the agent has ended.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use tokio::io::AsyncWriteExt;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::SandboxError;
+use super::signals::Signals;
+use super::terminal::{self, Modes, Raw};
+use crate::engine::{Attached, Engine, EngineError, OutputChunk};
+
+/// How long an agent may take to end once it has been asked.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Starts the agent, connects it, and gives its exit status once it has ended.
+///
+/// Signals go to the agent; one that has not ended [`GRACE`] later, or at the second signal, is killed.
+pub async fn attach(
+    engine: &dyn Engine,
+    agent: &str,
+    attached: Attached,
+    tty: bool,
+    signals: &mut Signals,
+) -> Result<i64, SandboxError> {
+    let _raw = tty.then(Raw::enter).transpose()?;
+    let (mut keys, reader) = KeyReader::start()?;
+    let mut input = attached.input;
+    let typing = tokio::spawn(async move {
+        while let Some(bytes) = keys.recv().await {
+            if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
+                break;
+            }
+        }
+        let _ = input.shutdown().await;
+        // The connection stays open for the output; dropping it here would end that too on some engines.
+        std::future::pending::<()>().await;
+    });
+    engine.start(agent).await?;
+    let sizes = tty.then(|| follow_size(engine, agent));
+    let output = tokio::select! {
+        result = pump(attached.output, tty) => result,
+        () = end_on_signal(engine, agent, signals) => unreachable!("it waits for the output's end"),
+        () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
+    };
+    typing.abort();
+    let _ = typing.await;
+    reader.stop().await;
+    if !output? {
+        // Nobody reads any more (`| head`): the agent ends as a program in a pipe does.
+        engine.kill(agent, "SIGPIPE").await?;
+        tokio::select! {
+            ended = engine.wait(agent) => return Ok(ended?),
+            () = tokio::time::sleep(GRACE) => engine.kill(agent, "SIGKILL").await?,
+        }
+    }
+    Ok(engine.wait(agent).await?)
+}
+
+/// Passes signals on, and kills an agent that does not listen.
+async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) {
+    let seen = signals.asked().count;
+    let asked = signals.next(seen).await;
+    let _ = engine.kill(agent, asked.last).await;
+    tokio::select! {
+        () = tokio::time::sleep(GRACE) => {}
+        _ = signals.next(asked.count) => {}
+    }
+    let _ = engine.kill(agent, "SIGKILL").await;
+    std::future::pending().await
+}
+
+/// Tells the agent's terminal its size, now and whenever it changes.
+async fn follow_size(engine: &dyn Engine, agent: &str) {
+    let Ok(mut changes) = signal(SignalKind::window_change()) else { return std::future::pending().await };
+    loop {
+        if let Some((columns, rows)) = terminal::size() {
+            let _ = engine.resize(agent, columns, rows).await;
+        }
+        if changes.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Copies output until it ends; `false` if our own reader has gone before that.
+async fn pump(
+    mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
+    tty: bool,
+) -> Result<bool, SandboxError> {
+    // Bounded: a flood waits here for a slow terminal instead of filling memory.
+    let (sender, mut queue) = mpsc::channel::<OutputChunk>(8);
+    let writer = tokio::task::spawn_blocking(move || -> io::Result<()> {
+        let mut modes = Modes::default();
+        while let Some(chunk) = queue.blocking_recv() {
+            match chunk {
+                OutputChunk::Out(bytes) => {
+                    if tty {
+                        modes.follow(&bytes);
+                    }
+                    let mut out = io::stdout().lock();
+                    out.write_all(&bytes).and_then(|()| out.flush())?;
+                }
+                OutputChunk::Err(bytes) => io::stderr().lock().write_all(&bytes)?,
+            }
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(&modes.reset()).and_then(|()| out.flush())
+    });
+    let mut failed = None;
+    while let Some(chunk) = output.next().await {
+        match chunk {
+            Ok(chunk) => {
+                if sender.send(chunk).await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let written = writer.await.map_err(io::Error::other)?;
+    match (failed, written) {
+        (Some(error), _) => Err(error.into()),
+        (None, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        (None, written) => Ok(written.map(|()| true)?),
+    }
+}
+
+/// A thread that reads what is typed or piped.
+struct KeyReader {
+    wake: OwnedFd,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl KeyReader {
+    fn start() -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
+        let (sender, keys) = mpsc::channel(8);
+        let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut stdin = terminal::stdin_unbuffered()?;
+        let read = move || {
+            let mut buffer = vec![0; 16 * 1024];
+            loop {
+                let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&wait, PollFlags::IN)];
+                match poll(&mut watched, None) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    // The other end of the pipe was dropped: nobody wants keys any more.
+                    Ok(_) if watched[1].revents().is_empty() => {}
+                    Ok(_) | Err(_) => return,
+                }
+                match stdin.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(n) if sender.blocking_send(buffer[..n].to_vec()).is_ok() => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("stdin".into()).spawn(read)?;
+        Ok((keys, Self { wake, thread }))
+    }
+
+    /// Ends the thread; after this, whoever reads the terminal next gets every key.
+    async fn stop(self) {
+        drop(self.wake);
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}

@@ -1,0 +1,75 @@
+//! Where the workspace appears inside the agent container.
+
+use std::path::Path;
+
+use crate::snapshot::{HostRepo, Snapshot};
+
+/// Directories that a mount must neither hide nor lie directly in the way of: those of the image, the agent's home and
+/// Airlock's own. A repository at, above or (for these) below one of them goes to `/work/NAME`.
+const CLOSED: [&str; 19] = [
+    "/.airlock", "/bin", "/boot", "/dev", "/etc", "/home/agent", "/lib", "/lib32", "/lib64", "/libx32", "/proc",
+    "/root", "/run", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/sbin",
+];
+/// Directories that a mount must not hide, though it may lie below them.
+const OPEN: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/usr", "/var", "/work"];
+
+/// The workspace's mount point and the directory to start in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The mount point: the host's own path where the image allows it.
+    pub workspace: String,
+    /// Where the user stood, if the snapshot has that directory.
+    pub workdir: String,
+}
+
+impl Place {
+    /// Chooses the place for a snapshot.
+    #[must_use]
+    pub fn of(host: &HostRepo, snapshot: &Snapshot) -> Self {
+        let workspace = mount_point(&host.root, &host.name());
+        let subdir = host.subdir.to_str().filter(|s| !s.is_empty());
+        // A directory that HEAD does not know would be made by the engine, and belong to root.
+        let known = subdir.filter(|s| {
+            let prefix = format!("{s}/").into_bytes();
+            snapshot.entries.iter().any(|e| e.path.as_bytes().starts_with(&prefix))
+        });
+        let workdir = known.map_or_else(|| workspace.clone(), |s| format!("{workspace}/{s}"));
+        Self { workspace, workdir }
+    }
+}
+
+fn mount_point(root: &Path, name: &str) -> String {
+    let fits = |text: &&str| {
+        let path = Path::new(text);
+        let hides = |taken: &&str| Path::new(taken).starts_with(path);
+        !CLOSED.iter().any(|closed| path.starts_with(closed))
+            && !CLOSED.iter().any(hides)
+            && !OPEN.iter().any(hides)
+            && !text.chars().any(|c| c.is_control() || c == ':')
+    };
+    root.to_str().filter(fits).map_or_else(
+        || {
+            let plain: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+            let plain = plain.trim_start_matches('.');
+            format!("/work/{}", if plain.is_empty() { "repository" } else { plain })
+        },
+        str::to_owned,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_path_is_kept_unless_it_hides_something() {
+        let at = |root: &str| mount_point(Path::new(root), "my repo");
+        for kept in ["/home/ann/project", "/srv/project", "/tmp/x/y", "/opt/p", "/var/tmp/p", "/usr/src/linux", "/p"] {
+            assert_eq!(at(kept), kept);
+        }
+        for moved in ["/", "/usr", "/home", "/home/agent", "/home/agent/p", "/root/p", "/etc/app", "/proc/1", "/a:b"] {
+            assert_eq!(at(moved), "/work/my_repo", "{moved}");
+        }
+    }
+}

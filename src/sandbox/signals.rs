@@ -1,0 +1,76 @@
+//! Signals that ask Airlock to end: passed on to an agent while there is one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// What has been asked so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// How many signals have come.
+    pub count: u32,
+    /// The last one, as the engine names it.
+    pub last: &'static str,
+}
+
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT of this process.
+#[derive(Clone)]
+pub struct Signals {
+    asked: watch::Receiver<Asked>,
+    alone: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Takes the signals over. From now on they end nothing by themselves, save after [`Signals::end_at_once`].
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take_over() -> io::Result<Self> {
+        let (sender, asked) = watch::channel(Asked::default());
+        let alone = Arc::new(AtomicBool::new(false));
+        let sender = Arc::new(sender);
+        let kinds = [
+            (SignalKind::interrupt(), "SIGINT"),
+            (SignalKind::terminate(), "SIGTERM"),
+            (SignalKind::hangup(), "SIGHUP"),
+            (SignalKind::quit(), "SIGQUIT"),
+        ];
+        for (kind, name) in kinds {
+            let mut stream = signal(kind)?;
+            let (sender, alone) = (Arc::clone(&sender), Arc::clone(&alone));
+            tokio::spawn(async move {
+                while stream.recv().await.is_some() {
+                    if alone.load(Ordering::Relaxed) {
+                        // A prompt may have hidden the cursor.
+                        eprint!("\x1b[?25h");
+                        std::process::exit(130);
+                    }
+                    sender.send_modify(|asked| *asked = Asked { count: asked.count + 1, last: name });
+                }
+            });
+        }
+        Ok(Self { asked, alone })
+    }
+
+    /// From now on a signal ends the process with status 130: no agent runs, and whatever matters has been saved.
+    pub fn end_at_once(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells what has been asked.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        *self.asked.borrow()
+    }
+
+    /// Waits for the next signal after `seen`.
+    pub async fn next(&mut self, seen: u32) -> Asked {
+        match self.asked.wait_for(|asked| asked.count > seen).await {
+            Ok(asked) => *asked,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
