@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod apply;
 pub mod changes;
+pub mod cli;
+pub mod config;
 pub mod display;
 pub mod engine;
 pub mod gateway;
 pub mod path;
+pub mod review;
 pub mod sandbox;
 pub mod snapshot;
 pub mod wire;

@@ -29,6 +29,20 @@ pub enum HunkLine<'a> {
     Added(&'a [u8]),
 }
 
+impl Hunk<'_> {
+    /// Gives its `@@` line, as `diff -u` writes it.
+    #[must_use]
+    pub fn head(&self) -> String {
+        // An empty side names the line before it.
+        let side = |range: &Range<usize>| match range.len() {
+            0 => format!("{},0", range.start),
+            1 => format!("{}", range.start + 1),
+            n => format!("{},{n}", range.start + 1),
+        };
+        format!("@@ -{} +{} @@", side(&self.old), side(&self.new))
+    }
+}
+
 /// Makes hunks of a change's blocks.
 #[must_use]
 pub fn hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<Hunk<'a>> {

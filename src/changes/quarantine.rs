@@ -19,6 +19,20 @@ impl ContentHash {
     pub fn of(bytes: &[u8]) -> Self {
         Self(hex(&Sha256::digest(bytes)))
     }
+
+    /// Hashes what a reader gives, without holding it.
+    ///
+    /// # Errors
+    /// What the reader gives.
+    pub fn of_reader(reader: &mut impl io::Read) -> io::Result<Self> {
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Self(hex(&hash.finalize()))),
+                n => hash.update(&buffer[..n]),
+            }
+        }
+    }
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

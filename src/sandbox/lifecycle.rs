@@ -130,24 +130,24 @@ pub async fn run(
     sandbox.save()?;
     started();
     let ran = attach(engine, &agent, attached, request.tty, signals).await;
-    let exit = match ran {
-        Ok(exit) => exit,
-        // The engine refused to start it: the workspace is as it was.
-        Err(SandboxError::Engine(error)) if error.is_start_failure() => {
-            return Err(undo(&parts, sandbox, error.into()).await);
-        }
-        Err(error) => {
-            parts.remove_containers().await?;
-            return Err(error);
-        }
-    };
+    // The engine refused to start it: the workspace is as it was.
+    if let Err(SandboxError::Engine(error)) = &ran
+        && error.is_start_failure()
+    {
+        let Err(error) = ran else { unreachable!("it was one just now") };
+        return Err(undo(&parts, sandbox, error).await);
+    }
     let ended = async {
+        let exit = ran?;
         engine.remove_container(&agent).await?;
-        collect(host, snapshot, &sandbox, &sidecar.link, Caps::default()).await
+        let changes = collect(host, snapshot, &sandbox, &sidecar.link, Caps::default()).await?;
+        Ok((exit, changes))
     };
-    let changes = ended.await;
-    parts.remove_containers().await?;
-    let changes = changes?;
+    let ended = ended.await;
+    let cleaned = parts.remove_containers().await;
+    let kept = |error| SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) };
+    let (exit, changes) = ended.map_err(kept)?;
+    cleaned.map_err(kept)?;
     sandbox.set_changeset(&changes)?;
     sandbox.record.state = State::Collected { exit: Some(exit) };
     sandbox.save()?;

@@ -47,6 +47,14 @@ pub enum SandboxError {
     /// Another process owns it.
     #[error("the sandbox {0} is in use by another airlock")]
     Busy(SandboxName),
+    /// The agent ran, and then something failed.
+    #[error("{error}; {name} is kept with the agent's work")]
+    Kept {
+        /// The sandbox.
+        name: SandboxName,
+        /// What failed.
+        error: Box<SandboxError>,
+    },
     /// Something failed, and so did cleaning up after it.
     #[error("{error}; and cleaning up failed: {left}")]
     LeftBehind {

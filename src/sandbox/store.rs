@@ -218,6 +218,14 @@ impl Sandbox {
         self.write_json("applied.json", applied)
     }
 
+    /// Keeps a further file of JSON in the sandbox's folder.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        self.write_json(name, value)
+    }
+
     /// Remembers the stat data of what was seeded.
     ///
     /// # Errors

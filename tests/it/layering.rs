@@ -4,11 +4,14 @@ use std::fs;
 use std::path::Path;
 
 const GROUND: [&str; 3] = ["path", "display", "wire"];
-const ROOMS: [(&str, &[&str]); 5] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("snapshot", &[]),
     ("engine", &[]),
     ("changes", &[]),
     ("gateway", &[]),
+    ("review", &["changes"]),
+    ("apply", &["changes"]),
+    ("cli", &["engine", "snapshot", "changes", "gateway", "sandbox", "review", "apply", "config"]),
     ("sandbox", &["engine", "snapshot", "changes", "gateway"]),
 ];
 

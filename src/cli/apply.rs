@@ -1,0 +1,201 @@
+//! `airlock apply`: a selection, a plan, and the plan done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::args::ApplyArgs;
+use super::failure::{CONFLICT, FAILED, Failure, STALE, USAGE};
+use super::output::{Output, count, print};
+use super::repo::Repo;
+use super::{json as shapes, review};
+use crate::apply::{Choice, HostError, HostTree, Plan, Prior, Step, Verb};
+use crate::display::Shown;
+use crate::path::RepoPath;
+use crate::review::{Decision, Decisions, Selection, Selector, Sheet};
+use crate::sandbox::{Applied, Sandbox};
+use crate::snapshot::HostRepo;
+
+/// What to apply, and how to tell of it.
+pub struct Wanted {
+    selection: Selection,
+    dry_run: bool,
+    json: bool,
+}
+
+impl Wanted {
+    /// What a review has accepted: each risky part got a yes of its own there.
+    pub fn decided(sheet: &Sheet<'_>, decisions: &Decisions) -> Self {
+        let files = sheet.files.iter().filter(|f| !f.is_refused());
+        let units = files.flat_map(|f| &f.units).filter(|u| decisions.of(&u.id) == Some(Decision::Accepted));
+        let units = units.map(|u| u.id.clone()).collect();
+        Self { selection: Selection { units, ..Selection::default() }, dry_run: false, json: false }
+    }
+}
+
+pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
+    let repo = Repo::here()?;
+    let mut sandbox = repo.sandbox(args.name.as_deref(), "apply")?;
+    let changes = repo.changes(&mut sandbox, output)?;
+    sandbox.lock()?;
+    let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
+    let name = sandbox.record.name.clone();
+    let selector = Selector {
+        accept: args.accept,
+        reject: args.reject,
+        ids: args.accept_id,
+        all: args.accept_all,
+        allow_risky: args.allow_risky,
+    };
+    let mut wanted = if selector.is_empty() {
+        Wanted::decided(&sheet, &review::load(&sandbox)?)
+    } else {
+        let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
+        Wanted { selection: selector.select(&sheet, &refused)?, dry_run: false, json: false }
+    };
+    (wanted.dry_run, wanted.json) = (args.dry_run, args.json);
+    if wanted.selection.units.is_empty() && wanted.selection.passed_over.is_empty() {
+        return Err(Failure::new(USAGE, format!("nothing of {name} is accepted yet"))
+            .hint(format!("airlock review {name}, or: airlock apply {name} --accept GLOB")));
+    }
+    bring(&repo.host, &sandbox, &sheet, &wanted, output)
+}
+
+/// Plans and does it; gives the exit status.
+pub fn bring(
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    sheet: &Sheet<'_>,
+    wanted: &Wanted,
+    output: Output,
+) -> Result<u8, Failure> {
+    let name = &sandbox.record.name;
+    if sandbox.record.worktree != host.worktree_id() {
+        return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
+            .hint(format!("cd {} and try again", sandbox.record.worktree)));
+    }
+    let tree = HostTree::open(&host.root)?;
+    let choices: Vec<Choice<'_>> = (sheet.files.iter())
+        .filter_map(|f| {
+            let ids = f.units.iter().map(|u| &u.id).filter(|id| wanted.selection.units.contains(*id));
+            let units: BTreeSet<String> = ids.cloned().collect();
+            (!units.is_empty()).then_some(Choice { change: f.change, units })
+        })
+        .collect();
+    let mut applied = sandbox.applied()?;
+    let prior: BTreeMap<RepoPath, Prior> = (choices.iter())
+        .filter_map(|c| {
+            let before = applied.get(&key(&c.change.path))?;
+            let units = before.units.iter().cloned().collect();
+            Some((c.change.path.clone(), Prior { units, left: before.left.clone() }))
+        })
+        .collect();
+    let plan = Plan::make(&tree, &choices, &sandbox.quarantine()?, &prior)?;
+    let mut report = Report::of(&plan, &wanted.selection);
+    if !plan.conflicts.is_empty() {
+        for step in &plan.steps {
+            report.set(&step.path, "left", "because of the conflicts");
+        }
+        report.print(sandbox, wanted, sheet.files.len(), 0)?;
+        if !wanted.json {
+            output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
+            output.say(&format!("put your own version aside, or leave the file out: airlock apply {name} --reject PATH …"));
+        }
+        return Ok(CONFLICT);
+    }
+    if wanted.dry_run {
+        report.print(sandbox, wanted, sheet.files.len(), 0)?;
+        if !wanted.json {
+            output.say("this was a dry run; nothing was written");
+        }
+        return Ok(0);
+    }
+    let done = plan.execute(&tree);
+    for step in &plan.steps[..done.steps] {
+        let units = step.units.iter().cloned().collect();
+        applied.insert(key(&step.path), Applied { units, left: step.left.clone() });
+    }
+    sandbox.set_applied(&applied)?;
+    for step in &plan.steps[done.steps..] {
+        report.set(&step.path, "left", "the apply stopped before it");
+    }
+    let written = plan.steps[..done.steps].iter().filter(|s| s.verb != Verb::Already).count();
+    if let Some((path, error)) = &done.failed {
+        report.set(path, "failed", &error.to_string());
+    }
+    report.print(sandbox, wanted, sheet.files.len(), done.steps)?;
+    if let Some((path, error)) = done.failed {
+        let exit = if matches!(error, HostError::Stale) { STALE } else { FAILED };
+        let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        let files = if written == 0 { "nothing was written".to_owned() } else { format!("{} before it are written", count(written, "file")) };
+        return Err(Failure::new(exit, format!("failed to apply {path}: {error}; {files}"))
+            .hint(format!("airlock apply {name} with the same selection goes on from there")));
+    }
+    if !wanted.json {
+        let left = sheet.files.len() - done.steps.min(sheet.files.len());
+        let next = if left > 0 { format!("airlock diff {name}, or airlock rm {name}") } else { format!("airlock rm {name}") };
+        output.say(&format!("{done} of {} applied. Next: {next}", count(sheet.files.len(), "file"), done = done.steps));
+    }
+    Ok(0)
+}
+
+fn key(path: &RepoPath) -> String {
+    path.as_bytes().escape_ascii().to_string()
+}
+
+/// What happened to each path.
+struct Report(Vec<(RepoPath, &'static str, String)>);
+
+impl Report {
+    fn of(plan: &Plan, selection: &Selection) -> Self {
+        let word = |step: &Step| match step.verb {
+            Verb::Create => "created",
+            Verb::Replace => "applied",
+            Verb::Delete => "deleted",
+            Verb::Already => "already",
+        };
+        let mut lines: Vec<_> = plan.steps.iter().map(|s| (s.path.clone(), word(s), String::new())).collect();
+        lines.extend(plan.conflicts.iter().map(|c| (c.path.clone(), "conflict", c.reason.clone())));
+        let left = |path: &RepoPath, why: &str| (path.clone(), "left", why.to_owned());
+        lines.extend(selection.passed_over.iter().map(|p| left(p, "high finding: needs --allow-risky")));
+        lines.extend(selection.refused.iter().map(|p| left(p, "cannot be accepted")));
+        lines.sort();
+        Self(lines)
+    }
+
+    fn set(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+        for line in self.0.iter_mut().filter(|line| line.0 == *path) {
+            (line.1, line.2) = (outcome, reason.to_owned());
+        }
+    }
+
+    fn print(&self, sandbox: &Sandbox, wanted: &Wanted, of: usize, done: usize) -> Result<(), Failure> {
+        let text = if wanted.json {
+            let files: Vec<_> = (self.0.iter())
+                .map(|(path, outcome, reason)| {
+                    let mut line = json!({"path": shapes::text(path), "outcome": outcome});
+                    if !reason.is_empty() {
+                        line["reason"] = reason.as_str().into();
+                    }
+                    if std::str::from_utf8(path.as_bytes()).is_err() {
+                        line["path_bytes"] = json!(path.as_bytes());
+                    }
+                    line
+                })
+                .collect();
+            shapes::render(&json!({
+                "schema_version": 1, "sandbox": sandbox.record.name, "dry_run": wanted.dry_run,
+                "files": files, "applied": done, "of": of,
+            }))
+        } else {
+            let mut text = String::new();
+            for (path, outcome, reason) in &self.0 {
+                let line = format!("  {outcome:8}  {}  {}", Shown::new(path.as_bytes()), Shown::new(reason));
+                text += line.trim_end();
+                text.push('\n');
+            }
+            text
+        };
+        Ok(print(text.as_bytes())?)
+    }
+}

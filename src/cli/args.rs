@@ -1,0 +1,194 @@
+//! The command line, as data.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Net, ReviewMode};
+
+/// Run Claude Code in a hardened container against a copy of your repository; apply only what you accept.
+#[derive(Debug, Parser)]
+#[command(
+    name = "airlock",
+    version,
+    max_term_width = 100,
+    override_usage = "airlock [OPTIONS] [claude ARGS…]\n       airlock <COMMAND>",
+    after_help = "Without a command: airlock claude. What follows the word claude goes to Claude Code untouched.",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub run: RunOptions,
+    /// Colour the output.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
+    pub color: Colour,
+    /// Say less.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What a sandbox is and has.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options for a sandbox")]
+pub struct RunOptions {
+    /// Its name [default: a random one].
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What it reaches beyond its own loopback [default: model for claude, none otherwise].
+    #[arg(long, value_enum, value_name = "NET")]
+    pub net: Option<Net>,
+    /// The agent image.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Sets a variable, or passes one of yours on; it is visible to the agent.
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub env: Vec<String>,
+    /// Its memory, such as 4g [default: 8g, or three quarters of the machine].
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Its CPUs, such as 1.5 [default: all].
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<f64>,
+    /// Its processes and threads [default: 2048].
+    #[arg(long, value_name = "N")]
+    pub pids: Option<u32>,
+    /// Whether to review when the agent ends [default: ask, on a terminal].
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub review: Option<ReviewMode>,
+    /// Keeps the sandbox although nothing changed.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Claude Code in a sandbox; every ARG reaches it untouched.
+    #[command(override_usage = "airlock [OPTIONS] claude [ARGS…]")]
+    Claude,
+    /// Any command in a sandbox.
+    #[command(override_usage = "airlock run [OPTIONS] -- COMMAND…")]
+    Run {
+        #[command(flatten)]
+        options: RunOptions,
+        /// Words before `--`: a mistake, told with the right way.
+        #[arg(hide = true)]
+        stray: Vec<String>,
+        /// The command.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// A shell in a sandbox.
+    Shell {
+        #[command(flatten)]
+        options: RunOptions,
+    },
+    /// Show what changed, also while the agent works.
+    Diff(DiffArgs),
+    /// Decide what to accept.
+    Review {
+        /// The sandbox.
+        name: Option<String>,
+        /// Ask block by block, without a full screen (the only way for now).
+        #[arg(long)]
+        plain: bool,
+    },
+    /// Bring what was accepted, or a selection given here, to your working tree.
+    Apply(ApplyArgs),
+    /// List the sandboxes of this repository.
+    Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove sandboxes, with the changes in them.
+    Rm {
+        /// The sandboxes.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// The agent image.
+    #[command(subcommand)]
+    Image(ImageVerb),
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The sandbox.
+    pub name: Option<String>,
+    /// Counts per file.
+    #[arg(long, group = "form")]
+    pub stat: bool,
+    /// Paths alone.
+    #[arg(long, group = "form")]
+    pub name_only: bool,
+    /// A patch for `git apply`, byte for byte; for a file or a pipe.
+    #[arg(long, group = "form")]
+    pub patch: bool,
+    /// Files, blocks with their ids, findings and decisions, as JSON.
+    #[arg(long, group = "form")]
+    pub json: bool,
+    /// Exit with 3 if there are changes.
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// The sandbox.
+    pub name: Option<String>,
+    /// Accept a path, a directory (DIR/) or a glob.
+    #[arg(long, value_name = "GLOB")]
+    pub accept: Vec<String>,
+    /// Leave out a path, a directory (DIR/) or a glob; beats --accept.
+    #[arg(long, value_name = "GLOB")]
+    pub reject: Vec<String>,
+    /// Accept one block by its id (see: airlock diff --json).
+    #[arg(long, value_name = "ID")]
+    pub accept_id: Vec<String>,
+    /// Accept everything but high findings.
+    #[arg(long)]
+    pub accept_all: bool,
+    /// Accept high findings too.
+    #[arg(long)]
+    pub allow_risky: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Build the agent image: Claude Code and the usual tools.
+    Build {
+        /// An image, or a root file system in a tar.
+        #[arg(long, value_name = "IMAGE|ROOTFS.tar")]
+        base: Option<String>,
+        /// The version of Claude Code.
+        #[arg(long, value_name = "VERSION", conflicts_with = "claude")]
+        claude_version: Option<String>,
+        /// A `claude` binary of this machine, instead of the npm package's.
+        #[arg(long, value_name = "PATH")]
+        claude: Option<std::path::PathBuf>,
+    },
+    /// List Airlock's images.
+    Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove Airlock's images.
+    Rm {
+        /// Which [default: all].
+        names: Vec<String>,
+    },
+}

@@ -1,0 +1,111 @@
+//! `airlock diff`.
+
+use std::io::IsTerminal;
+
+use super::args::DiffArgs;
+use super::failure::{FAILED, Failure, USAGE};
+use super::output::{Output, count, print};
+use super::repo::{Repo, runtime};
+use super::{json, patch, review};
+use crate::changes::UnitKind;
+use crate::display::Shown;
+use crate::engine::Docker;
+use crate::review::{Sheet, SheetFile};
+use crate::sandbox::{State, lifecycle};
+
+/// Changes await review (`--exit-code`).
+const CHANGES: u8 = 3;
+
+pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
+    let to_terminal = std::io::stdout().is_terminal();
+    if args.patch && to_terminal {
+        return Err(Failure::new(USAGE, "--patch writes a file's bytes as they are, which a terminal would obey")
+            .hint("airlock diff --patch > changes.patch"));
+    }
+    let repo = Repo::here()?;
+    let mut sandbox = repo.sandbox(args.name.as_deref(), "diff")?;
+    let live = sandbox.is_busy() && sandbox.record.state == State::Running;
+    let changes = if live {
+        output.say(&format!("{} is running; what is shown may be torn", sandbox.record.name));
+        runtime()?.block_on(async {
+            let engine = Docker::connect().await?;
+            Ok::<_, Failure>(lifecycle::peek(&engine, &repo.host, &sandbox).await?)
+        })?
+    } else {
+        repo.changes(&mut sandbox, output)?
+    };
+    let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
+    let name = sandbox.record.name.as_str();
+    let mut bytes = Vec::new();
+    if args.json {
+        let decisions = review::load(&sandbox)?;
+        bytes = json::render(&json::diff(name, &changes, &sheet, &decisions, live)).into_bytes();
+    } else if args.name_only {
+        for file in &sheet.files {
+            if to_terminal {
+                bytes.extend(Shown::new(file.change.path.as_bytes()).to_string().bytes());
+            } else {
+                bytes.extend(file.change.path.as_bytes());
+            }
+            bytes.push(b'\n');
+        }
+    } else if args.patch {
+        for file in sheet.files.iter().filter(|f| !f.is_refused()) {
+            bytes.extend(patch::git_patch(file)?);
+        }
+    } else if args.stat {
+        bytes = stat(&sheet).into_bytes();
+    } else {
+        let files: Vec<String> = sheet.files.iter().map(|f| patch::show(f, output.colours())).collect();
+        bytes = files.join("\n").into_bytes();
+    }
+    print(&bytes)?;
+    if !args.json {
+        for refused in &changes.refused {
+            output.say(&format!("cannot be taken back: {}: {}", Shown::new(&refused.path), Shown::new(&refused.reason)));
+        }
+        if changes.is_empty() {
+            output.say(&format!("{name} changed nothing"));
+        } else if !live && to_terminal {
+            output.say(&format!("next: airlock review {name}"));
+        }
+    }
+    if sheet.files.len() > changes.files.len() {
+        return Err(Failure::new(FAILED, "the changeset is damaged"));
+    }
+    Ok(if args.exit_code && !changes.is_empty() { CHANGES } else { 0 })
+}
+
+fn stat(sheet: &Sheet<'_>) -> String {
+    let shown: Vec<(String, String)> = (sheet.files.iter())
+        .map(|f| {
+            let level = f.change.level().map(|l| format!("  {}", crate::review::level_word(l))).unwrap_or_default();
+            (Shown::new(f.change.path.as_bytes()).to_string(), format!("{}{level}", counts(f)))
+        })
+        .collect();
+    let width = shown.iter().map(|(path, _)| path.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (file, (path, counts)) in sheet.files.iter().zip(&shown) {
+        let pad = " ".repeat(width - path.chars().count());
+        text += &format!("{:8}  {path}{pad}  {counts}\n", file.change.verb());
+    }
+    if !sheet.files.is_empty() {
+        let (added, removed) = sheet.files.iter().map(lines_of).fold((0, 0), |t, n| (t.0 + n.0, t.1 + n.1));
+        text += &format!("{}, +{added} −{removed}\n", count(sheet.files.len(), "file"));
+    }
+    text
+}
+
+fn lines_of(file: &SheetFile<'_>) -> (usize, usize) {
+    file.units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
+        UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
+        _ => (added, removed),
+    })
+}
+
+fn counts(file: &SheetFile<'_>) -> String {
+    match lines_of(file) {
+        (0, 0) => file.units.first().map(|u| crate::review::describe(&u.kind, file)).unwrap_or_default(),
+        (added, removed) => format!("+{added} −{removed}"),
+    }
+}

@@ -1,0 +1,145 @@
+//! Errors for people: what, why, and the next command.
+
+use std::fmt::Write as _;
+use std::io;
+
+use crate::config::ConfigError;
+use crate::display::Shown;
+use crate::engine::EngineError;
+use crate::gateway::CredentialError;
+use crate::review::Rejection;
+use crate::sandbox::{LinkError, NameError, SandboxError};
+use crate::snapshot::SnapshotError;
+
+/// Failed; nothing was changed unless the message says what.
+pub const FAILED: u8 = 1;
+/// Wrong usage.
+pub const USAGE: u8 = 2;
+/// Conflicts; nothing written.
+pub const CONFLICT: u8 = 4;
+/// The selection or the host tree is stale.
+pub const STALE: u8 = 5;
+/// Airlock itself failed, where the status is otherwise the agent's.
+pub const OURS: u8 = 125;
+/// Interrupted.
+pub const INTERRUPTED: u8 = 130;
+
+/// A failure that ends the program.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub exit: u8,
+    message: String,
+    details: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Makes one from words that may hold anything; they are escaped.
+    pub fn new(exit: u8, message: impl AsRef<str>) -> Self {
+        Self { exit, message: Shown::new(message.as_ref()).to_string(), details: Vec::new(), hint: None }
+    }
+
+    /// Adds lines below the message, escaped.
+    pub fn details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(lines.into_iter().map(|l| Shown::new(&l).to_string()));
+        self
+    }
+
+    /// Adds the next command.
+    pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
+        self.hint = Some(Shown::new(hint.as_ref()).to_string());
+        self
+    }
+
+    fn maybe_hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.map(|h| Shown::new(&h).to_string());
+        self
+    }
+
+    /// Gives the text for standard error.
+    pub fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.message);
+        for line in &self.details {
+            let _ = writeln!(text, "  {line}");
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        text
+    }
+}
+
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Self {
+        let message = error.to_string();
+        match error {
+            SandboxError::Engine(error) => error.into(),
+            SandboxError::Snapshot(error) => error.into(),
+            SandboxError::Interrupted => Self::new(INTERRUPTED, message),
+            SandboxError::NameTaken(name) => {
+                Self::new(FAILED, message).hint(format!("choose another --name, or: airlock rm {name}"))
+            }
+            SandboxError::Busy(name) => {
+                Self::new(FAILED, message).hint(format!("end the agent first, or look on: airlock diff {name}"))
+            }
+            SandboxError::Link(LinkError::DiskFull) => {
+                Self::new(FAILED, message).hint("see what fills it: docker system df; airlock ls lists sandboxes to remove")
+            }
+            SandboxError::Kept { name, .. } => Self::new(FAILED, message).hint(format!("airlock diff {name}")),
+            SandboxError::LeftBehind { name, .. } => Self::new(FAILED, message).hint(format!("airlock rm {name}")),
+            _ => Self::new(FAILED, message),
+        }
+    }
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        Self::new(FAILED, error.to_string()).maybe_hint(error.hint())
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::new(FAILED, error.to_string()).maybe_hint(error.hint())
+    }
+}
+
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
+        Self::new(FAILED, error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let hint = error.suggestion.as_ref().map(|s| format!("did you mean {s}?"));
+        Self::new(USAGE, error.to_string()).maybe_hint(hint)
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::new(USAGE, error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(FAILED, error.to_string())
+    }
+}
+
+impl From<Rejection> for Failure {
+    fn from(error: Rejection) -> Self {
+        let exit = if matches!(error, Rejection::StaleId { .. }) { STALE } else { FAILED };
+        // The text of a rejection is escaped already; escaping is injective, not idempotent.
+        let failure = Self { exit, message: error.to_string(), details: Vec::new(), hint: None };
+        match &error {
+            Rejection::Risky { .. } => failure.hint("look at it, then add --allow-risky"),
+            Rejection::NoMatch { .. } => failure.hint("airlock diff --name-only lists the paths"),
+            Rejection::StaleId { .. } => failure.hint("airlock diff --json lists the current ids"),
+            Rejection::BadGlob { .. } | Rejection::Refused { .. } => failure,
+        }
+    }
+}

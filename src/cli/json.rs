@@ -1,0 +1,87 @@
+//! The shapes of `--json`.
+
+use serde_json::{Value, json};
+
+use crate::changes::{Changeset, UnitKind};
+use crate::path::RepoPath;
+use crate::review::{Decision, Decisions, Sheet, SheetFile};
+
+/// The changes of a sandbox: `airlock diff --json`.
+pub fn diff(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Decisions, live: bool) -> Value {
+    json!({
+        "schema_version": 1,
+        "sandbox": name,
+        "changeset": changes.id,
+        "base": changes.base,
+        "live": live,
+        "files": sheet.files.iter().map(|f| file(f, decisions)).collect::<Vec<_>>(),
+        "refused": changes.refused,
+    })
+}
+
+fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {
+    let change = file.change;
+    let side = |side: &Option<crate::changes::Side>| {
+        side.as_ref().map(|s| json!({"mode": s.kind.mode(), "size": s.size, "sha256": s.hash}))
+    };
+    let mut value = json!({
+        "path": text(&change.path),
+        "change": change.verb(),
+        "old": side(&change.old),
+        "new": side(&change.new),
+        "level": change.level(),
+        "findings": change.findings,
+        "blocks": file.units.iter().map(|u| {
+            let decision = match decisions.of(&u.id) {
+                None => "undecided",
+                Some(Decision::Accepted) => "accepted",
+                Some(Decision::Rejected) => "rejected",
+            };
+            match &u.kind {
+                UnitKind::Block { old, new } => json!({
+                    "id": u.id, "kind": "lines", "decision": decision,
+                    "old_start": old.start + 1, "old_lines": old.len(),
+                    "new_start": new.start + 1, "new_lines": new.len(),
+                }),
+                other => json!({"id": u.id, "kind": kind(other), "decision": decision}),
+            }
+        }).collect::<Vec<_>>(),
+    });
+    if let Some(from) = &change.renamed_from {
+        value["renamed_from"] = text(from).into();
+    }
+    if std::str::from_utf8(change.path.as_bytes()).is_err() {
+        value["path_bytes"] = json!(change.path.as_bytes());
+    }
+    value
+}
+
+fn kind(kind: &UnitKind) -> &'static str {
+    match kind {
+        UnitKind::Block { .. } => "lines",
+        UnitKind::Mode(_) => "mode",
+        UnitKind::CreateEmpty => "create-empty",
+        UnitKind::Delete => "delete",
+        UnitKind::Whole => "whole",
+    }
+}
+
+/// Gives a path for JSON; `path_bytes` has it exactly where it is not UTF-8.
+pub fn text(path: &RepoPath) -> String {
+    String::from_utf8_lossy(path.as_bytes()).into_owned()
+}
+
+/// Writes JSON so that it is harmless on a terminal too: every character that is not plain is escaped, as JSON allows.
+pub fn render(value: &Value) -> String {
+    let mut out = String::new();
+    for c in format!("{value:#}\n").chars() {
+        if c != '\n' && crate::display::is_hidden(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out += &format!("\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

@@ -1,0 +1,131 @@
+//! The command line: one file per verb.
+
+mod apply;
+mod args;
+mod diff;
+mod failure;
+mod image;
+mod json;
+mod list;
+mod output;
+mod patch;
+mod remove;
+mod repo;
+mod review;
+mod run;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Verb};
+use failure::{Failure, OURS};
+use output::Output;
+
+/// Runs the program and gives its exit status.
+#[must_use]
+pub fn main(argv: Vec<OsString>) -> ExitCode {
+    let (ours, theirs) = split(argv);
+    let runs_agent = theirs.is_some() || ours.iter().skip(1).any(|a| a == "run" || a == "shell");
+    let cli = match Cli::try_parse_from(&ours) {
+        Ok(cli) => cli,
+        Err(error) => {
+            if ours.iter().any(|a| a == "run") && !ours.iter().any(|a| a == "--") && error.use_stderr() {
+                return end(&run::no_dashes(), true);
+            }
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(if runs_agent { OURS } else { failure::USAGE }) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runs_agent = matches!(cli.verb, None | Some(Verb::Claude | Verb::Run { .. } | Verb::Shell { .. }));
+    match dispatch(cli, theirs.unwrap_or_default()) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => end(&failure, runs_agent),
+    }
+}
+
+fn end(failure: &Failure, runs_agent: bool) -> ExitCode {
+    eprint!("{}", failure.text());
+    let ours = runs_agent && failure.exit != failure::INTERRUPTED;
+    ExitCode::from(if ours { OURS } else { failure.exit })
+}
+
+fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
+    let output = Output::new(cli.color, cli.quiet);
+    match cli.verb {
+        None | Some(Verb::Claude) => run::claude(cli.run, claude_args, output),
+        Some(Verb::Run { options, stray, command }) => {
+            if !stray.is_empty() || command.is_empty() {
+                return Err(run::no_dashes());
+            }
+            run::command(options, command, output)
+        }
+        Some(Verb::Shell { options }) => run::shell(options, output),
+        Some(Verb::Diff(args)) => diff::diff(&args, output),
+        Some(Verb::Review { name, plain: _ }) => review::review(name.as_deref(), output),
+        Some(Verb::Apply(args)) => apply::apply(args, output),
+        Some(Verb::Ls { json }) => list::list(json),
+        Some(Verb::Rm { names }) => remove::remove(&names, output),
+        Some(Verb::Image(verb)) => image::image(verb, output),
+    }
+}
+
+/// Parts the command line at the word `claude`: what follows is Claude's, `--` and `--help` included. A program that was
+/// started under that name is all Claude's.
+fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+    let mut argv = argv.into_iter();
+    let program = argv.next().unwrap_or_else(|| "airlock".into());
+    let rest: Vec<OsString> = argv.collect();
+    if Path::new(&program).file_name().is_some_and(|name| name == "claude") {
+        return (vec!["airlock".into(), "claude".into()], Some(rest));
+    }
+    let command = Cli::command();
+    let takes_value = |arg: &str| {
+        let name = arg.trim_start_matches('-');
+        command
+            .get_arguments()
+            .any(|a| a.get_long() == Some(name) && a.get_action().takes_values())
+    };
+    let mut at = 0;
+    while let Some(arg) = rest.get(at) {
+        match arg.to_str() {
+            Some("claude") => {
+                let theirs = rest[at + 1..].to_vec();
+                let ours = std::iter::once("airlock".into()).chain(rest[..=at].iter().cloned()).collect();
+                return (ours, Some(theirs));
+            }
+            Some(option) if option.starts_with('-') && option != "--" => {
+                at += if takes_value(option) { 2 } else { 1 };
+            }
+            _ => break,
+        }
+    }
+    (std::iter::once("airlock".into()).chain(rest).collect(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_word_claude_is_claudes() {
+        let split = |line: &str| {
+            let (ours, theirs) = split(line.split(' ').map(OsString::from).collect());
+            let join = |v: Vec<OsString>| v.join(" ".as_ref()).into_string().expect("UTF-8");
+            (join(ours), theirs.map(join))
+        };
+        let own = |ours: &str, theirs: Option<&str>| (ours.to_owned(), theirs.map(str::to_owned));
+        assert_eq!(split("airlock claude -p --help -- x"), own("airlock claude", Some("-p --help -- x")));
+        assert_eq!(split("airlock --name claude -q claude --name"), own("airlock --name claude -q claude", Some("--name")));
+        assert_eq!(split("/usr/bin/claude --version"), own("airlock claude", Some("--version")));
+        assert_eq!(split("airlock run -- claude"), own("airlock run -- claude", None));
+        assert_eq!(split("airlock --memory=4g claude"), own("airlock --memory=4g claude", Some("")));
+    }
+}

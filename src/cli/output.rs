@@ -1,0 +1,76 @@
+//! What goes to the terminal: messages on standard error, data on standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::args::Colour;
+
+/// How to speak.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    colour: Colour,
+    quiet: bool,
+}
+
+impl Output {
+    pub fn new(colour: Colour, quiet: bool) -> Self {
+        Self { colour, quiet }
+    }
+
+    /// Says what is going on. The text is ours; whatever else is in it has been escaped.
+    pub fn say(self, text: &str) {
+        if !self.quiet {
+            eprintln!("airlock: {text}");
+        }
+    }
+
+    /// Tells whether something may move on standard error.
+    pub fn shows_progress(self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Tells whether to colour what goes to standard output.
+    pub fn colours(self) -> bool {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+        match self.colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto if set("NO_COLOR") => false,
+            Colour::Auto => {
+                std::env::var("CLICOLOR_FORCE").is_ok_and(|v| v != "0" && !v.is_empty())
+                    || io::stdout().is_terminal() && std::env::var("TERM").is_ok_and(|t| t != "dumb")
+            }
+        }
+    }
+}
+
+/// Writes data to standard output. A reader that has gone is no error.
+pub fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Gives a count with its noun: `1 file`, `3 files`.
+pub fn count(n: usize, noun: &str) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    format!("{grouped} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn counts_read_well() {
+        assert_eq!(super::count(1, "file"), "1 file");
+        assert_eq!(super::count(78_635, "file"), "78,635 files");
+        assert_eq!(super::count(0, "file"), "0 files");
+    }
+}

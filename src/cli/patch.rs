@@ -1,0 +1,126 @@
+//! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
+
+use std::fmt::Write as _;
+
+use super::failure::{FAILED, Failure};
+use crate::changes::{HunkLine, Side, UnitKind, hunks, lines};
+use crate::display::Shown;
+use crate::path::{EntryKind, RepoPath};
+use crate::review::{SheetFile, describe, level_word, shown_line};
+
+/// Shows one file to a person.
+pub fn show(file: &SheetFile<'_>, colour: bool) -> String {
+    let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
+    let change = file.change;
+    let mut out = String::new();
+    let from = change.renamed_from.as_ref().map(|p| format!(" from {}", Shown::new(p.as_bytes())));
+    let title = format!("{}  {}", change.verb(), Shown::new(change.path.as_bytes()));
+    let _ = writeln!(out, "{}{}", paint("1", &title), from.unwrap_or_default());
+    for finding in &change.findings {
+        let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
+        let text = format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason));
+        let _ = writeln!(out, "{}", paint("33", &text));
+    }
+    let (old, new) = (lines(&file.old), lines(&file.new));
+    for unit in file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. })) {
+        let _ = writeln!(out, "{}", paint("36", &describe(&unit.kind, file)));
+    }
+    for hunk in hunks(&file.units, &old, &new) {
+        let _ = writeln!(out, "{}", paint("36", &hunk.head()));
+        for line in &hunk.lines {
+            let (sign, code, bytes) = match line {
+                HunkLine::Context(bytes) => (' ', None, bytes),
+                HunkLine::Removed(bytes) => ('-', Some("31"), bytes),
+                HunkLine::Added(bytes) => ('+', Some("32"), bytes),
+            };
+            let (text, unended) = shown_line(bytes);
+            let text = format!("{sign}{text}");
+            let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| paint(code, &text)));
+            if let Some(mark) = unended {
+                let _ = writeln!(out, "{mark}");
+            }
+        }
+    }
+    out
+}
+
+/// Writes one file as git writes it with `--binary --full-index --no-renames`.
+pub fn git_patch(file: &SheetFile<'_>) -> Result<Vec<u8>, Failure> {
+    let change = file.change;
+    // A link that became a file, or the reverse, is a deletion and a creation for git too.
+    if let (Some(old), Some(new)) = (&change.old, &change.new)
+        && (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link)
+    {
+        let gone = part(&change.path, Some((old, &file.old)), None)?;
+        return Ok([gone, part(&change.path, None, Some((new, &file.new)))?].concat());
+    }
+    let old = change.old.as_ref().map(|side| (side, file.old.as_slice()));
+    let new = change.new.as_ref().map(|side| (side, file.new.as_slice()));
+    part(&change.path, old, new)
+}
+
+fn part(path: &RepoPath, old: Option<(&Side, &[u8])>, new: Option<(&Side, &[u8])>) -> Result<Vec<u8>, Failure> {
+    let failed = |e: git2::Error| Failure::new(FAILED, format!("failed to make the patch: {}", e.message()));
+    let content = |side: Option<(&Side, &[u8])>| side.map_or(Vec::new(), |(_, bytes)| bytes.to_vec());
+    let (before, after) = (content(old), content(new));
+    let hash = |side: Option<(&Side, &[u8])>| {
+        side.map_or(Ok(git2::Oid::ZERO_SHA1), |(_, bytes)| git2::Oid::hash_object(git2::ObjectType::Blob, bytes))
+    };
+    let mode = |side: Option<(&Side, &[u8])>| side.map(|(side, _)| side.kind.mode());
+    let (a, b) = (quoted("a/", path), quoted("b/", path));
+    let mut out = format!("diff --git {a} {b}\n");
+    match (mode(old), mode(new)) {
+        (None, Some(mode)) => out += &format!("new file mode {mode}\n"),
+        (Some(mode), None) => out += &format!("deleted file mode {mode}\n"),
+        (Some(was), Some(is)) if was != is => out += &format!("old mode {was}\nnew mode {is}\n"),
+        _ => {}
+    }
+    if before == after && old.is_some() && new.is_some() {
+        return Ok(out.into_bytes());
+    }
+    let kept = if mode(old) == mode(new) { format!(" {}", mode(new).unwrap_or_default()) } else { String::new() };
+    out += &format!("index {}..{}{kept}\n", hash(old).map_err(failed)?, hash(new).map_err(failed)?);
+    if before.is_empty() && after.is_empty() {
+        return Ok(out.into_bytes());
+    }
+    let mut options = git2::DiffOptions::new();
+    options.show_binary(true);
+    let mut patch =
+        git2::Patch::from_buffers(&before, None, &after, None, Some(&mut options)).map_err(failed)?;
+    let text = patch.to_buf().map_err(failed)?.to_vec();
+    // The header of buffers names no path: ours goes in its place, the body stays.
+    let find = |mark: &[u8]| text.windows(mark.len()).position(|w| w == mark);
+    let body = match (find(b"GIT binary patch\n"), find(b"\n@@ ")) {
+        (_, Some(at)) => {
+            out += &match old {
+                Some(_) => format!("--- {a}\n"),
+                None => "--- /dev/null\n".into(),
+            };
+            out += &match new {
+                Some(_) => format!("+++ {b}\n"),
+                None => "+++ /dev/null\n".into(),
+            };
+            &text[at + 1..]
+        }
+        (Some(at), None) => &text[at..],
+        (None, None) => &[],
+    };
+    Ok([out.as_bytes(), body].concat())
+}
+
+/// Quotes a path as git does: octal escapes in double quotes where it is not plain.
+fn quoted(side: &str, path: &RepoPath) -> String {
+    let plain = path.as_bytes().iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\".contains(b));
+    if plain {
+        return format!("{side}{}", String::from_utf8_lossy(path.as_bytes()));
+    }
+    let mut text = format!("\"{side}");
+    for byte in path.as_bytes() {
+        match byte {
+            b'"' | b'\\' => text += &format!("\\{}", char::from(*byte)),
+            b' '..=b'~' => text.push(char::from(*byte)),
+            _ => text += &format!("\\{byte:03o}"),
+        }
+    }
+    text + "\""
+}

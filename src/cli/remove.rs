@@ -1,0 +1,22 @@
+//! `airlock rm`.
+
+use super::failure::Failure;
+use super::output::Output;
+use super::repo::{Repo, runtime};
+use crate::engine::Docker;
+use crate::sandbox::lifecycle;
+
+pub fn remove(names: &[String], output: Output) -> Result<u8, Failure> {
+    let repo = Repo::here()?;
+    // All names are looked up before the first is removed.
+    let sandboxes = names.iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>()?;
+    runtime()?.block_on(async {
+        let engine = Docker::connect().await?;
+        for sandbox in sandboxes {
+            let name = sandbox.record.name.clone();
+            lifecycle::remove(&engine, sandbox).await?;
+            output.say(&format!("removed {name}"));
+        }
+        Ok(0)
+    })
+}

@@ -1,0 +1,118 @@
+//! The repository that a verb is about, and the sandbox in it that is meant.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::failure::{FAILED, Failure, USAGE};
+use super::output::{Output, count};
+use crate::changes::Changeset;
+use crate::config::closest;
+use crate::engine::Docker;
+use crate::sandbox::{Sandbox, SandboxName, State, Store, lifecycle};
+use crate::snapshot::HostRepo;
+
+/// A repository and its sandboxes.
+pub struct Repo {
+    pub host: HostRepo,
+    pub store: Store,
+}
+
+impl Repo {
+    /// Finds the one around the current directory.
+    pub fn here() -> Result<Self, Failure> {
+        let host = HostRepo::discover(&std::env::current_dir()?)?;
+        let store = Store::of(&host.common_dir);
+        Ok(Self { host, store })
+    }
+
+    /// Opens a sandbox by name; without one, the only one there is.
+    pub fn sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, Failure> {
+        if let Some(name) = name {
+            return self.named(name, verb);
+        }
+        let mut all = self.store.all()?;
+        match (all.pop(), all.is_empty()) {
+            (None, _) => Err(Failure::new(FAILED, "this repository has no sandbox").hint("airlock claude")),
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => {
+                all.push(last);
+                let newest = all[0].record.name.clone();
+                Err(Failure::new(USAGE, format!("failed to choose a sandbox: this repository has {}", all.len()))
+                    .details(all.iter().map(line))
+                    .hint(format!("airlock {verb} {newest}")))
+            }
+        }
+    }
+
+    fn named(&self, name: &str, verb: &str) -> Result<Sandbox, Failure> {
+        let known = self.store.all()?;
+        let found = match name.parse::<SandboxName>() {
+            Ok(name) => self.store.open(&name)?,
+            Err(_) => None,
+        };
+        found.ok_or_else(|| {
+            let failure = Failure::new(FAILED, format!("this repository has no sandbox named {name}"));
+            match closest(name, known.iter().map(|s| s.record.name.as_str())) {
+                Some(close) => failure.hint(format!("did you mean: airlock {verb} {close}")),
+                None if known.is_empty() => failure.hint("airlock claude makes one"),
+                None => failure.hint("airlock ls"),
+            }
+        })
+    }
+
+    /// Gives the changes of a sandbox: as collected, or collected now if it was interrupted.
+    pub fn changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, Failure> {
+        let name = sandbox.record.name.clone();
+        match sandbox.record.state {
+            State::Collected { .. } => sandbox.changeset()?.ok_or_else(|| {
+                Failure::new(FAILED, format!("the changes of {name} are gone from its folder"))
+                    .hint(format!("airlock rm {name}"))
+            }),
+            _ if sandbox.is_busy() => Err(crate::sandbox::SandboxError::Busy(name).into()),
+            State::Seeding => Err(Failure::new(FAILED, format!("{name} was interrupted before its agent started"))
+                .hint(format!("airlock rm {name}"))),
+            State::Running => {
+                output.say(&format!("{name} was interrupted; collecting what it changed"));
+                runtime()?.block_on(async {
+                    let engine = Docker::connect().await?;
+                    Ok(lifecycle::recover(&engine, &self.host, sandbox).await?)
+                })
+            }
+        }
+    }
+}
+
+/// Describes a sandbox in one line.
+pub fn line(sandbox: &Sandbox) -> String {
+    format!("{}   {}   {}", sandbox.record.name, status(sandbox).1, age(sandbox.record.created))
+}
+
+/// Gives the state of a sandbox: a word for scripts, and a phrase for a person.
+pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
+    match sandbox.record.state {
+        _ if sandbox.is_busy() => ("running", "running".into()),
+        State::Seeding => ("incomplete", "interrupted before its agent started".into()),
+        State::Running => ("interrupted", "interrupted".into()),
+        State::Collected { .. } => match sandbox.changeset() {
+            Ok(Some(changes)) => ("collected", count(changes.files.len(), "file")),
+            _ => ("damaged", "damaged".into()),
+        },
+    }
+}
+
+/// Gives how long ago something was, in words.
+pub fn age(then: u64) -> String {
+    let then = UNIX_EPOCH + Duration::from_secs(then);
+    let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
+    let ago = |n: u64, unit| format!("{} ago", count(usize::try_from(n).unwrap_or(usize::MAX), unit));
+    match seconds {
+        0..60 => "just now".into(),
+        60..3600 => ago(seconds / 60, "minute"),
+        3600..86_400 => ago(seconds / 3600, "hour"),
+        _ => ago(seconds / 86_400, "day"),
+    }
+}
+
+/// Makes the runtime for what is asynchronous: the engine.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Runtime::new()?)
+}

@@ -1,0 +1,261 @@
+//! Turns a selection given as options into accepted units.
+
+use std::collections::BTreeSet;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::Sheet;
+use crate::display::Shown;
+use crate::path::RepoPath;
+
+/// What was asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    /// Paths or globs to accept.
+    pub accept: Vec<String>,
+    /// Paths or globs that stay out; beats `accept`.
+    pub reject: Vec<String>,
+    /// Ids of units to accept.
+    pub ids: Vec<String>,
+    /// Everything.
+    pub all: bool,
+    /// High findings too.
+    pub allow_risky: bool,
+}
+
+/// The accepted units, and what was passed over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Ids.
+    pub units: BTreeSet<String>,
+    /// Files with a high finding that only a glob or "all" covered.
+    pub passed_over: Vec<RepoPath>,
+    /// Files that cannot be accepted and that only a glob or "all" covered.
+    pub refused: Vec<RepoPath>,
+}
+
+/// Why a selection is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// A pattern that covers no changed file.
+    #[error("{option} {} matches no changed file", Shown::new(pattern))]
+    NoMatch {
+        /// The option.
+        option: &'static str,
+        /// As given.
+        pattern: String,
+    },
+    /// A pattern that is no glob.
+    #[error("{option} {} is not a glob: {reason}", Shown::new(pattern))]
+    BadGlob {
+        /// The option.
+        option: &'static str,
+        /// As given.
+        pattern: String,
+        /// Why.
+        reason: String,
+    },
+    /// An id that is not in this changeset.
+    #[error("there is no block {} in this changeset", Shown::new(id))]
+    StaleId {
+        /// As given.
+        id: String,
+    },
+    /// A risky file named exactly.
+    #[error("{} needs a closer look: {}", Shown::new(path), Shown::new(reason))]
+    Risky {
+        /// The path.
+        path: String,
+        /// Its high findings.
+        reason: String,
+    },
+    /// A file that cannot be accepted, named exactly.
+    #[error("{} cannot be accepted: {}", Shown::new(path), Shown::new(reason))]
+    Refused {
+        /// The path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Selector {
+    /// Tells whether anything was asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.accept.is_empty() && self.ids.is_empty() && !self.all && self.reject.is_empty()
+    }
+
+    /// Finds the units. `refused` are paths of the changeset that never became files, for the message alone.
+    ///
+    /// # Errors
+    /// A pattern or id that matches nothing, or one that names exactly what must not be taken.
+    pub fn select(&self, sheet: &Sheet<'_>, refused: &[(String, String)]) -> Result<Selection, Rejection> {
+        let accept = patterns("--accept", &self.accept, sheet, refused)?;
+        let reject = patterns("--reject", &self.reject, sheet, &[])?;
+        let mut selection = Selection::default();
+        for file in &sheet.files {
+            let path = &file.change.path;
+            if reject.iter().any(|p| p.matches(path)) {
+                continue;
+            }
+            let exact = accept.iter().any(|p| p.exact && p.matches(path));
+            if !(self.all || exact || accept.iter().any(|p| p.matches(path))) {
+                continue;
+            }
+            match (file.is_refused(), file.is_risky() && !self.allow_risky) {
+                (true, _) if exact => return Err(refusal(file)),
+                (true, _) => selection.refused.push(path.clone()),
+                (_, true) if exact => return Err(risk(file)),
+                (_, true) => selection.passed_over.push(path.clone()),
+                _ => selection.units.extend(file.units.iter().map(|u| u.id.clone())),
+            }
+        }
+        for id in &self.ids {
+            let file = sheet.files.iter().find(|f| f.units.iter().any(|u| u.id == *id));
+            let Some(file) = file else { return Err(Rejection::StaleId { id: id.clone() }) };
+            if reject.iter().any(|p| p.matches(&file.change.path)) {
+                continue;
+            }
+            match (file.is_refused(), file.is_risky() && !self.allow_risky) {
+                (true, _) => return Err(refusal(file)),
+                (_, true) => return Err(risk(file)),
+                _ => {
+                    selection.units.insert(id.clone());
+                }
+            }
+        }
+        Ok(selection)
+    }
+}
+
+fn refusal(file: &super::SheetFile<'_>) -> Rejection {
+    Rejection::Refused { path: text(&file.change.path), reason: reasons(file) }
+}
+
+fn risk(file: &super::SheetFile<'_>) -> Rejection {
+    Rejection::Risky { path: text(&file.change.path), reason: reasons(file) }
+}
+
+fn text(path: &RepoPath) -> String {
+    String::from_utf8_lossy(path.as_bytes()).into_owned()
+}
+
+fn reasons(file: &super::SheetFile<'_>) -> String {
+    let top = file.change.level();
+    let found: BTreeSet<&str> =
+        file.change.findings.iter().filter(|f| Some(f.level) == top).map(|f| f.reason.as_str()).collect();
+    found.into_iter().collect::<Vec<_>>().join("; ")
+}
+
+struct Pattern {
+    bytes: Vec<u8>,
+    glob: Option<GlobMatcher>,
+    exact: bool,
+}
+
+impl Pattern {
+    fn matches(&self, path: &RepoPath) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        match &self.glob {
+            Some(glob) => glob.is_match(std::ffi::OsStr::from_bytes(path.as_bytes())),
+            None => path.as_bytes() == self.bytes,
+        }
+    }
+}
+
+/// An exact path first, then a directory, then a glob in which `*` stays within a component.
+fn patterns(
+    option: &'static str,
+    given: &[String],
+    sheet: &Sheet<'_>,
+    refused: &[(String, String)],
+) -> Result<Vec<Pattern>, Rejection> {
+    let compile = |pattern: &String| {
+        if let Some((path, reason)) = refused.iter().find(|(path, _)| path == pattern) {
+            return Err(Rejection::Refused { path: path.clone(), reason: reason.clone() });
+        }
+        let plain = pattern.trim_start_matches("./");
+        let exact = Pattern { bytes: plain.as_bytes().to_vec(), glob: None, exact: true };
+        if sheet.files.iter().any(|f| exact.matches(&f.change.path)) {
+            return Ok(exact);
+        }
+        let bad = |e: &globset::Error| Rejection::BadGlob {
+            option,
+            pattern: pattern.clone(),
+            reason: e.kind().to_string(),
+        };
+        let directory = plain.strip_suffix('/').map(|d| format!("{}/**", globset::escape(d)));
+        let glob = GlobBuilder::new(directory.as_deref().unwrap_or(plain))
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build()
+            .map_err(|e| bad(&e))?
+            .compile_matcher();
+        let pattern_of = Pattern { bytes: Vec::new(), glob: Some(glob), exact: false };
+        if sheet.files.iter().any(|f| pattern_of.matches(&f.change.path)) {
+            Ok(pattern_of)
+        } else {
+            Err(Rejection::NoMatch { option, pattern: pattern.clone() })
+        }
+    };
+    given.iter().map(compile).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Side};
+    use crate::path::EntryKind;
+
+    fn added(store: &Quarantine, path: &str, content: &str) -> FileChange {
+        let hash = store.put(content.as_bytes()).expect("stored");
+        FileChange {
+            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+            old: None,
+            new: Some(Side { kind: EntryKind::Regular, hash, size: content.len() as u64 }),
+            renamed_from: None,
+            findings: Vec::new(),
+        }
+    }
+
+    fn select(selector: &Selector) -> Result<(Vec<String>, usize), Rejection> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let files = ["src/a.rs", "src/deep/b.rs", ".envrc", "a[1].txt"].map(|p| added(&store, p, "x\n"));
+        let changes = Changeset::seal("base".into(), files.into(), Vec::new(), &store).expect("sealed");
+        let sheet = Sheet::open(&changes, &store).expect("opened");
+        assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
+        let selection = selector.select(&sheet, &[("dev".into(), "is a device".into())])?;
+        let taken = |f: &&super::super::SheetFile<'_>| f.units.iter().all(|u| selection.units.contains(&u.id));
+        let paths = sheet.files.iter().filter(taken).map(|f| text(&f.change.path)).collect();
+        Ok((paths, selection.passed_over.len()))
+    }
+
+    fn of(accept: &[&str], reject: &[&str]) -> Selector {
+        let own = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
+        Selector { accept: own(accept), reject: own(reject), ..Selector::default() }
+    }
+
+    #[test]
+    fn paths_before_globs_and_reject_before_accept() {
+        let paths = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
+        assert_eq!(select(&of(&["a[1].txt"], &[])), Ok((paths(&["a[1].txt"]), 0)), "an exact path is no glob");
+        assert_eq!(select(&of(&["src/*"], &[])), Ok((paths(&["src/a.rs"]), 0)));
+        assert_eq!(select(&of(&["src/"], &[])), Ok((paths(&["src/a.rs", "src/deep/b.rs"]), 0)));
+        assert_eq!(select(&of(&["**"], &["src/**"])), Ok((paths(&["a[1].txt"]), 1)), "the risky one is passed over");
+        let all = Selector { all: true, allow_risky: true, ..Selector::default() };
+        assert_eq!(select(&all).expect("everything").0.len(), 4);
+    }
+
+    #[test]
+    fn what_matches_nothing_or_must_not_be_taken_is_an_error() {
+        assert!(matches!(select(&of(&["nope"], &[])), Err(Rejection::NoMatch { option: "--accept", .. })));
+        assert!(matches!(select(&of(&["**"], &["nope"])), Err(Rejection::NoMatch { option: "--reject", .. })));
+        assert!(matches!(select(&of(&["src/[", "x"], &[])), Err(Rejection::BadGlob { .. })));
+        assert!(matches!(select(&of(&[".envrc"], &[])), Err(Rejection::Risky { .. })));
+        assert!(matches!(select(&of(&["dev"], &[])), Err(Rejection::Refused { .. })));
+        let stale = Selector { ids: vec!["0123".into()], ..Selector::default() };
+        assert!(matches!(select(&stale), Err(Rejection::StaleId { .. })));
+    }
+}
