@@ -202,7 +202,8 @@ impl HostTree {
 
     /// Opens the directory that holds a path, making those on the way if `make`.
     fn parent(&self, path: &RepoPath, make: bool) -> Result<Parent, HostError> {
-        let mut directory = self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
+        let mut directory =
+            self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
         let Some(above) = path.parent() else { return Ok(Parent::Open(directory)) };
         let mut walked: Option<RepoPath> = None;
         for component in above.components() {
@@ -246,12 +247,14 @@ fn look_in(directory: &OwnedFd, name: &OsStr) -> Result<Look, HostError> {
     let (kind, hash, stat) = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => return Ok(Look::Directory),
         FileType::Symlink => {
-            let target = rustix::fs::readlinkat(directory, name, Vec::new()).map_err(failed("failed to read the link"))?;
+            let target =
+                rustix::fs::readlinkat(directory, name, Vec::new()).map_err(failed("failed to read the link"))?;
             (EntryKind::Link, ContentHash::of(target.as_bytes()), stat)
         }
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(failed("failed to open it"))?;
+            let file =
+                rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(failed("failed to open it"))?;
             let stat = rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(HostError::Stale);
@@ -298,8 +301,7 @@ impl<'a> Temporary<'a> {
                     rustix::fs::symlinkat(OsStr::from_bytes(content), directory, name.as_str()).map(|()| None)
                 }
                 EntryKind::Regular | EntryKind::Executable => {
-                    let flags =
-                        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let mode = Mode::from_raw_mode(if kind == EntryKind::Executable { 0o777 } else { 0o666 });
                     rustix::fs::openat(directory, name.as_str(), flags, mode).map(|fd| Some(File::from(fd)))
                 }
@@ -310,8 +312,10 @@ impl<'a> Temporary<'a> {
                 Ok(file) => {
                     let mut temporary = Self { directory, name, file, renamed: false };
                     if let Some(file) = &mut temporary.file {
-                        file.write_all(content)
-                            .map_err(|error| HostError::Io { attempt: "failed to write a temporary file beside it", error })?;
+                        file.write_all(content).map_err(|error| HostError::Io {
+                            attempt: "failed to write a temporary file beside it",
+                            error,
+                        })?;
                     }
                     return Ok(temporary);
                 }

@@ -99,7 +99,9 @@ pub fn bring(
         report.print(sandbox, wanted, sheet.files.len(), 0)?;
         if !wanted.json {
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
-            output.say(&format!("put your own version aside, or leave the file out: airlock apply {name} --reject PATH …"));
+            output.say(&format!(
+                "put your own version aside, or leave the file out: airlock apply {name} --reject PATH …"
+            ));
         }
         return Ok(CONFLICT);
     }
@@ -127,13 +129,18 @@ pub fn bring(
     if let Some((path, error)) = done.failed {
         let exit = if matches!(error, HostError::Stale) { STALE } else { FAILED };
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
-        let files = if written == 0 { "nothing was written".to_owned() } else { format!("{} before it are written", count(written, "file")) };
+        let files = if written == 0 {
+            "nothing was written".to_owned()
+        } else {
+            format!("{} before it are written", count(written, "file"))
+        };
         return Err(Failure::new(exit, format!("failed to apply {path}: {error}; {files}"))
             .hint(format!("airlock apply {name} with the same selection goes on from there")));
     }
     if !wanted.json {
         let left = sheet.files.len() - done.steps.min(sheet.files.len());
-        let next = if left > 0 { format!("airlock diff {name}, or airlock rm {name}") } else { format!("airlock rm {name}") };
+        let next =
+            if left > 0 { format!("airlock diff {name}, or airlock rm {name}") } else { format!("airlock rm {name}") };
         output.say(&format!("{done} of {} applied. Next: {next}", count(sheet.files.len(), "file"), done = done.steps));
     }
     Ok(0)

@@ -62,7 +62,11 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     print(&bytes)?;
     if !args.json {
         for refused in &changes.refused {
-            output.say(&format!("cannot be taken back: {}: {}", Shown::new(&refused.path), Shown::new(&refused.reason)));
+            output.say(&format!(
+                "cannot be taken back: {}: {}",
+                Shown::new(&refused.path),
+                Shown::new(&refused.reason)
+            ));
         }
         if changes.is_empty() {
             output.say(&format!("{name} changed nothing"));

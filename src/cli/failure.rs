@@ -83,9 +83,8 @@ impl From<SandboxError> for Failure {
             SandboxError::Busy(name) => {
                 Self::new(FAILED, message).hint(format!("end the agent first, or look on: airlock diff {name}"))
             }
-            SandboxError::Link(LinkError::DiskFull) => {
-                Self::new(FAILED, message).hint("see what fills it: docker system df; airlock ls lists sandboxes to remove")
-            }
+            SandboxError::Link(LinkError::DiskFull) => Self::new(FAILED, message)
+                .hint("see what fills it: docker system df; airlock ls lists sandboxes to remove"),
             SandboxError::Kept { name, .. } => Self::new(FAILED, message).hint(format!("airlock diff {name}")),
             SandboxError::LeftBehind { name, .. } => Self::new(FAILED, message).hint(format!("airlock rm {name}")),
             _ => Self::new(FAILED, message),

@@ -36,7 +36,11 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
                 return end(&run::no_dashes(), true);
             }
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(if runs_agent { OURS } else { failure::USAGE }) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(if runs_agent { OURS } else { failure::USAGE })
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let runs_agent = matches!(cli.verb, None | Some(Verb::Claude | Verb::Run { .. } | Verb::Shell { .. }));
@@ -84,9 +88,7 @@ fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     let command = Cli::command();
     let takes_value = |arg: &str| {
         let name = arg.trim_start_matches('-');
-        command
-            .get_arguments()
-            .any(|a| a.get_long() == Some(name) && a.get_action().takes_values())
+        command.get_arguments().any(|a| a.get_long() == Some(name) && a.get_action().takes_values())
     };
     let mut at = 0;
     while let Some(arg) = rest.get(at) {
@@ -123,7 +125,10 @@ mod tests {
         };
         let own = |ours: &str, theirs: Option<&str>| (ours.to_owned(), theirs.map(str::to_owned));
         assert_eq!(split("airlock claude -p --help -- x"), own("airlock claude", Some("-p --help -- x")));
-        assert_eq!(split("airlock --name claude -q claude --name"), own("airlock --name claude -q claude", Some("--name")));
+        assert_eq!(
+            split("airlock --name claude -q claude --name"),
+            own("airlock --name claude -q claude", Some("--name"))
+        );
         assert_eq!(split("/usr/bin/claude --version"), own("airlock claude", Some("--version")));
         assert_eq!(split("airlock run -- claude"), own("airlock run -- claude", None));
         assert_eq!(split("airlock --memory=4g claude"), own("airlock --memory=4g claude", Some("")));

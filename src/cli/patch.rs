@@ -85,8 +85,7 @@ fn part(path: &RepoPath, old: Option<(&Side, &[u8])>, new: Option<(&Side, &[u8])
     }
     let mut options = git2::DiffOptions::new();
     options.show_binary(true);
-    let mut patch =
-        git2::Patch::from_buffers(&before, None, &after, None, Some(&mut options)).map_err(failed)?;
+    let mut patch = git2::Patch::from_buffers(&before, None, &after, None, Some(&mut options)).map_err(failed)?;
     let text = patch.to_buf().map_err(failed)?.to_vec();
     // The header of buffers names no path: ours goes in its place, the body stays.
     let find = |mark: &[u8]| text.windows(mark.len()).position(|w| w == mark);

@@ -52,7 +52,9 @@ pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: 
         output.say(&format!("{what}. Next: airlock review {name}, or airlock rm {name}"));
         return Ok(());
     }
-    if terminal::is_interactive() && confirm(&format!("Apply {} to your working tree?", count(accepted, "block")), false)? {
+    if terminal::is_interactive()
+        && confirm(&format!("Apply {} to your working tree?", count(accepted, "block")), false)?
+    {
         let status = bring(host, &sandbox, &sheet, &Wanted::decided(&sheet, &decisions), output)?;
         if status != 0 {
             output.say(&format!("the decisions are saved. Next: airlock apply {name}"));

@@ -25,9 +25,8 @@ const UPSTREAM: &str = "https://api.anthropic.com";
 
 pub fn claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, Failure> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
-    let args = args.map_err(|bad| {
-        Failure::new(USAGE, format!("an argument is not UTF-8: {}", bad.to_string_lossy()))
-    })?;
+    let args =
+        args.map_err(|bad| Failure::new(USAGE, format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
     let command = std::iter::once("claude".to_owned()).chain(args).collect();
     sandbox("claude", Net::Model, options, command, output)
 }
@@ -159,7 +158,8 @@ fn nano_cpus(cpus: Option<f64>) -> Result<u64, Failure> {
 
 /// Makes `KEY=VALUE` of what `--env` was given. Variables that would bring the credential in are refused.
 fn variables(given: &[String]) -> Result<Vec<String>, Failure> {
-    let secret = [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken].map(CredentialKind::variable);
+    let secret =
+        [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken].map(CredentialKind::variable);
     let mut found = Vec::new();
     for variable in given {
         let (name, value) = match variable.split_once('=') {

@@ -124,7 +124,7 @@ pub async fn build_agent(
     };
     let dockerfile = DOCKERFILE.replace("# @claude@\n", &fetch);
     let context = context(dockerfile, options.claude.clone());
-    let version = options.claude.as_ref().map_or(options.claude_version.clone(), |p| p.display().to_string());
+    let version = if options.claude.is_some() { "of this machine".into() } else { options.claude_version.clone() };
     let args = vec![("BASE".into(), base), ("CLAUDE_VERSION".into(), version)];
     // Where the engine has no bridge, only the host's network reaches the packages.
     let network = (!engine.info().bridge).then(|| "host".to_owned());

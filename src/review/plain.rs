@@ -44,8 +44,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             .filter(|(_, f)| !f.is_refused())
             .flat_map(|(file, f)| (0..f.units.len()).map(move |unit| (file, unit)))
             .collect();
-        let undecided =
-            |d: &Decisions, at: usize| d.of(&self.sheet.files[order[at].0].units[order[at].1].id).is_none();
+        let undecided = |d: &Decisions, at: usize| d.of(&self.sheet.files[order[at].0].units[order[at].1].id).is_none();
         let Some(mut at) = (0..order.len()).find(|at| undecided(decisions, *at)) else { return Ok(Ended::Through) };
         let mut shown_file = None;
         'next: loop {
@@ -133,13 +132,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         let change = file.change;
         let path = Shown::new(change.path.as_bytes()).to_string();
         let from = change.renamed_from.as_ref().map(|p| format!(" from {}", Shown::new(p.as_bytes())));
-        writeln!(
-            self.output,
-            "\n{} {}{}",
-            self.paint("1", &path),
-            change.verb(),
-            from.unwrap_or_default()
-        )?;
+        writeln!(self.output, "\n{} {}{}", self.paint("1", &path), change.verb(), from.unwrap_or_default())?;
         for finding in &change.findings {
             let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
             let text = format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason));

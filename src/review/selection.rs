@@ -180,11 +180,8 @@ fn patterns(
         if sheet.files.iter().any(|f| exact.matches(&f.change.path)) {
             return Ok(exact);
         }
-        let bad = |e: &globset::Error| Rejection::BadGlob {
-            option,
-            pattern: pattern.clone(),
-            reason: e.kind().to_string(),
-        };
+        let bad =
+            |e: &globset::Error| Rejection::BadGlob { option, pattern: pattern.clone(), reason: e.kind().to_string() };
         let directory = plain.strip_suffix('/').map(|d| format!("{}/**", globset::escape(d)));
         let glob = GlobBuilder::new(directory.as_deref().unwrap_or(plain))
             .literal_separator(true)

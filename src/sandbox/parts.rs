@@ -83,10 +83,7 @@ impl<'a> Parts<'a> {
     /// Finds the sidecar that runs.
     pub async fn running_sidecar(&self) -> Result<Option<String>, SandboxError> {
         let all = self.engine.containers(LABEL, Some(&self.id)).await?;
-        Ok(all
-            .into_iter()
-            .find(|c| c.running && c.labels.get(ROLE).is_some_and(|role| role == SIDECAR))
-            .map(|c| c.id))
+        Ok(all.into_iter().find(|c| c.running && c.labels.get(ROLE).is_some_and(|role| role == SIDECAR)).map(|c| c.id))
     }
 
     /// Removes the containers, the agent's before the sidecar whose network it uses.

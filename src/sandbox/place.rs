@@ -7,8 +7,25 @@ use crate::snapshot::{HostRepo, Snapshot};
 /// Directories that a mount must neither hide nor lie directly in the way of: those of the image, the agent's home and
 /// Airlock's own. A repository at, above or (for these) below one of them goes to `/work/NAME`.
 const CLOSED: [&str; 19] = [
-    "/.airlock", "/bin", "/boot", "/dev", "/etc", "/home/agent", "/lib", "/lib32", "/lib64", "/libx32", "/proc",
-    "/root", "/run", "/sbin", "/sys", "/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/sbin",
+    "/.airlock",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home/agent",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/local/bin",
+    "/usr/sbin",
 ];
 /// Directories that a mount must not hide, though it may lie below them.
 const OPEN: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/usr", "/var", "/work"];

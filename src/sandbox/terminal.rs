@@ -188,10 +188,7 @@ mod tests {
         assert_eq!(reset_after(&[b""]), "");
         assert_eq!(reset_after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
         // Cut in the middle; two modes in one sequence; the cursor is on by default.
-        assert_eq!(
-            reset_after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]),
-            "\x1b[?25h\x1b[?1000l\x1b[?2004l",
-        );
+        assert_eq!(reset_after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l",);
         assert_eq!(reset_after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]), "\x1b[<1u\x1b>\x1b[0 q");
         assert_eq!(reset_after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
         assert_eq!(reset_after(&[b"\x1b[?2004hx\x1bc"]), "", "a full reset leaves nothing");
