@@ -1,4 +1,5 @@
 //! The only reader and writer of a host tree: component by component, by descriptor, never through a link.
+#![expect(clippy::disallowed_methods, reason = "this is the one door")]
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -46,9 +47,15 @@ pub struct Seen {
     pub kind: EntryKind,
     /// Its content, or the target of a link.
     pub hash: ContentHash,
-    /// How many names it has.
-    pub names: u64,
     identity: Identity,
+}
+
+impl Seen {
+    /// Tells how many names it has.
+    #[must_use]
+    pub fn names(&self) -> u64 {
+        self.identity.names
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +63,7 @@ struct Identity {
     device: u64,
     inode: u64,
     size: i64,
+    names: u64,
     changed: (i64, u64),
     modified: (i64, u64),
 }
@@ -266,7 +274,7 @@ fn look_in(directory: &OwnedFd, name: &OsStr) -> Result<Look, HostError> {
         }
         _ => return Ok(Look::Special),
     };
-    Ok(Look::File(Seen { kind, hash, names: u64::from(stat.st_nlink), identity: Identity::of(&stat) }))
+    Ok(Look::File(Seen { kind, hash, identity: Identity::of(&stat) }))
 }
 
 impl Identity {
@@ -276,6 +284,7 @@ impl Identity {
             device: stat.st_dev as u64,
             inode: stat.st_ino as u64,
             size: stat.st_size as i64,
+            names: stat.st_nlink as u64,
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
         }

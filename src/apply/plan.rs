@@ -207,7 +207,7 @@ fn step(
             _ => "it differs from the snapshot: you have changed it, or it was not committed".into(),
         }));
     };
-    if verb != Verb::Already && seen.as_ref().is_some_and(|s| s.names > 1) {
+    if verb != Verb::Already && seen.as_ref().is_some_and(|s| s.names() > 1) {
         return Ok(Err("it has several names (hard links), and replacing it would part them".into()));
     }
     Ok(Ok(Step { path: change.path.clone(), verb, units, left, wanted, expected: seen }))

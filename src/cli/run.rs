@@ -88,6 +88,7 @@ fn sandbox(
             pids: settings.pids.unwrap_or(DEFAULT_PIDS),
             nano_cpus: nano_cpus(settings.cpus)?,
             tty: terminal::is_interactive(),
+            model: route.clone(),
         };
         let sandbox = lifecycle::create(&repo.host, &snapshot, &request)?;
         let short: String = snapshot.commit.chars().take(7).collect();
@@ -102,7 +103,6 @@ fn sandbox(
         // Looking for uncommitted work reads the whole tree: beside the seeding, not before it.
         let dirt = look_for_dirt(repo.host.reopen()?);
         let bar = spinner(output, &format!("copying {}", count(snapshot.entries.len(), "file")));
-        let model = route.as_ref().map(|(model, kind)| (model.clone(), *kind));
         let started = || {
             bar.finish_and_clear();
             // Whoever is not ready now speaks after the agent, not into its screen.
@@ -110,7 +110,7 @@ fn sandbox(
                 say_dirt(&dirt, output);
             }
         };
-        let run = lifecycle::run(&engine, &repo.host, &snapshot, sandbox, &request, model, &mut signals, started);
+        let run = lifecycle::run(&engine, &repo.host, &snapshot, sandbox, &request, &mut signals, started);
         let finished = run.await;
         bar.finish_and_clear();
         if let Ok(dirt) = dirt.try_recv() {

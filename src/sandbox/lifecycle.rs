@@ -33,7 +33,7 @@ pub fn default_memory(machine: u64) -> u64 {
 }
 
 /// What to run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunRequest {
     /// The user's name for it; else a random one.
     pub name: Option<SandboxName>,
@@ -53,6 +53,8 @@ pub struct RunRequest {
     pub nano_cpus: u64,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
+    pub model: Option<(ModelRoute, CredentialKind)>,
 }
 
 /// A sandbox whose agent has ended.
@@ -113,13 +115,12 @@ pub async fn run(
     snapshot: &Snapshot,
     mut sandbox: Sandbox,
     request: &RunRequest,
-    route: Option<(ModelRoute, CredentialKind)>,
     signals: &mut Signals,
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
     let parts = Parts::of(engine, &sandbox.record.id);
     let prepared = tokio::select! {
-        prepared = prepare(&parts, host, snapshot, &sandbox, request, route) => prepared,
+        prepared = prepare(&parts, host, snapshot, &sandbox, request) => prepared,
         _ = signals.next(0) => Err(SandboxError::Interrupted),
     };
     let Prepared { sidecar, agent, attached } = match prepared {
@@ -178,15 +179,14 @@ async fn prepare(
     snapshot: &Snapshot,
     sandbox: &Sandbox,
     request: &RunRequest,
-    route: Option<(ModelRoute, CredentialKind)>,
 ) -> Result<Prepared, SandboxError> {
     parts.create_volumes().await?;
     let (accept, connections) = mpsc::unbounded_channel();
     let sidecar = parts.start_sidecar(accept).await?;
     let place = Place::of(host, snapshot);
-    let credential = route.as_ref().map(|(_, kind)| *kind);
-    if let Some((route, _)) = route {
-        serve(route, connections);
+    let credential = request.model.as_ref().map(|(_, kind)| *kind);
+    if let Some((route, _)) = &request.model {
+        serve(route.clone(), connections);
         sidecar.link.listen(MODEL_PORT).await?;
     }
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);

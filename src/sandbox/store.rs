@@ -1,4 +1,5 @@
 //! Records on disk: one folder per sandbox below `<git common dir>/airlock/sandboxes/`, readable by the user alone.
+#![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};

@@ -2,6 +2,7 @@
 //!
 //! It is made in a temporary repository of ours whose object store borrows from the host's, so nothing of the host's
 //! config, hooks, refs or history can reach it, and `git pack-objects` runs under our own config.
+#![expect(clippy::disallowed_methods, reason = "a temporary repository of our own")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! The scripted model server as a program, for `scripts/demo`: `scripted-model SCRIPT.json WORKSPACE`. It says where it
 //! listens on its first line, and serves until it is ended. `$WORKSPACE` in the script becomes the second argument.
 
+#![expect(clippy::disallowed_macros, reason = "one line, for a script that reads it")]
+
 #[path = "model.rs"]
 mod model;
 
