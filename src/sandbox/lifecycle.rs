@@ -13,7 +13,7 @@ use super::parts::{Parts, Sidecar};
 use super::place::Place;
 use super::signals::Signals;
 use super::store::{Record, Sandbox, State, Store};
-use super::{Caps, SandboxError, SandboxName, claude_json, collect, random, seed};
+use super::{Caps, SandboxError, SandboxName, collect, fresh_home, random, seed};
 use crate::changes::Changeset;
 use crate::engine::{AgentOptions, Attached, Engine, agent_spec};
 use crate::gateway::{CredentialKind, ModelRoute};
@@ -190,7 +190,7 @@ async fn prepare(
         sidecar.link.listen(MODEL_PORT).await?;
     }
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
-    let home = vec![(".claude.json".to_owned(), claude_json(&place.workdir, placeholder))];
+    let home = fresh_home(&place.workdir, placeholder);
     // The agent's container is made while its workspace fills; only the two starts follow each other.
     let writer = parts.converse(&sidecar.container, "1000:1000").await?;
     let (written, agent) = tokio::try_join!(seed(host, snapshot, &writer, home), async {

@@ -14,7 +14,7 @@ mod store;
 pub mod terminal;
 
 pub use collect::{Caps, collect};
-pub use home::claude_json;
+pub use home::{HomeEntry, fresh_home};
 pub use link::{Link, LinkError};
 pub use name::{NameError, SandboxName, random};
 pub use parts::{LABEL, Parts, Sidecar};

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::SandboxError;
+use super::home::HomeEntry;
 use super::link::Link;
 use crate::path::EntryKind;
 use crate::snapshot::{GitDir, HostRepo, SeededFile, Snapshot, SnapshotError};
@@ -21,7 +22,7 @@ pub async fn seed(
     host: &HostRepo,
     snapshot: &Snapshot,
     link: &Link,
-    home: Vec<(String, Vec<u8>)>,
+    home: Vec<HomeEntry>,
 ) -> Result<Vec<Written>, SandboxError> {
     let directories = directories(snapshot);
     let mut batch = Batch::new(link, 0);
@@ -59,8 +60,16 @@ pub async fn seed(
             batch.file(Root::Work, &target, &mut std::fs::File::open(git.full(&path))?).await?;
         }
     }
-    for (path, content) in home {
-        batch.file(Root::Home, path.as_bytes(), &mut io::Cursor::new(content)).await?;
+    for entry in home {
+        match entry {
+            HomeEntry::Directory(path) => batch.add(Root::Home, path.as_bytes(), &Entry::Directory).await?,
+            HomeEntry::Link(path, target) => {
+                batch.add(Root::Home, path.as_bytes(), &Entry::Link(target.as_bytes())).await?;
+            }
+            HomeEntry::File(path, content) => {
+                batch.file(Root::Home, path.as_bytes(), &mut io::Cursor::new(content)).await?;
+            }
+        }
     }
     batch.send().await?;
     link.flush().await?;

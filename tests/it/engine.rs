@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use airlock::engine::{ContainerSpec, Docker, Engine, Labels, Mount, Network, image, sidecar_spec};
-use airlock::sandbox::{Caps, Link, Record, SandboxName, State, Store, collect, random, seed};
+use airlock::sandbox::{Caps, HomeEntry, Link, Record, SandboxName, State, Store, collect, random, seed};
 use airlock::snapshot::HostRepo;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -84,7 +84,8 @@ async fn seed_and_collect(engine: &dyn Engine, id: &str) {
         state: State::Seeding,
     };
     let sandbox = Store::of(&host.common_dir).create(record).expect("a record");
-    let seeded = seed(&host, &snapshot, &writer, vec![("x".to_owned(), b"home".to_vec())]).await.expect("it is seeded");
+    let seeded =
+        seed(&host, &snapshot, &writer, vec![HomeEntry::File("x", b"home".to_vec())]).await.expect("it is seeded");
     assert_eq!(seeded.len(), 6, "every file but the link has stat data");
     sandbox.set_seeded(&seeded).expect("remembered");
 
