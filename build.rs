@@ -1,4 +1,5 @@
 //! Compiles the guest once more, statically, and hands it to the library: see `ARCHITECTURE.md`, "The guest".
+#![expect(clippy::disallowed_macros, reason = "cargo reads standard output")]
 
 use std::env;
 use std::path::PathBuf;

@@ -72,7 +72,7 @@ async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) 
     let _ = engine.kill(agent, asked.last).await;
     tokio::select! {
         () = tokio::time::sleep(GRACE) => {}
-        _ = signals.next(asked.count) => {}
+        _ = signals.next(seen + 1) => {}
     }
     let _ = engine.kill(agent, "SIGKILL").await;
     std::future::pending().await

@@ -9,7 +9,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::attach::attach;
-use super::parts::{Parts, Sidecar};
+use super::parts::{Parts, Sidecar, repository_id};
 use super::place::Place;
 use super::signals::Signals;
 use super::store::{Record, Sandbox, State, Store};
@@ -83,6 +83,7 @@ pub fn create(host: &HostRepo, snapshot: &Snapshot, request: &RunRequest) -> Res
         verb: request.verb.into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
+        repository: repository_id(&host.common_dir),
         worktree: host.worktree_id(),
         workspace: Place::of(host, snapshot).workspace,
         image: request.image.clone(),
@@ -118,7 +119,7 @@ pub async fn run(
     signals: &mut Signals,
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
-    let parts = Parts::of(engine, &sandbox.record.id);
+    let parts = Parts::of(engine, &sandbox.record);
     let prepared = tokio::select! {
         prepared = prepare(&parts, host, snapshot, &sandbox, request) => prepared,
         _ = signals.next(0) => Err(SandboxError::Interrupted),
@@ -250,7 +251,7 @@ fn environment(request: &RunRequest, credential: Option<CredentialKind>) -> Vec<
 /// Another process owns it; or as [`run`].
 pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox) -> Result<Changeset, SandboxError> {
     sandbox.lock()?;
-    let parts = Parts::of(engine, &sandbox.record.id);
+    let parts = Parts::of(engine, &sandbox.record);
     parts.remove_containers().await?;
     let snapshot = host.snapshot_at(&sandbox.record.base)?;
     let (accept, _none) = mpsc::unbounded_channel();
@@ -272,7 +273,7 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
 /// # Errors
 /// Its sidecar has just gone; or as [`run`].
 pub async fn peek(engine: &dyn Engine, host: &HostRepo, sandbox: &Sandbox) -> Result<Changeset, SandboxError> {
-    let parts = Parts::of(engine, &sandbox.record.id);
+    let parts = Parts::of(engine, &sandbox.record);
     let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let link = parts.converse(&sidecar, "0:0").await?;
     let snapshot = host.snapshot_at(&sandbox.record.base)?;
@@ -285,6 +286,6 @@ pub async fn peek(engine: &dyn Engine, host: &HostRepo, sandbox: &Sandbox) -> Re
 /// Another process owns it; the engine. Then its record stays, so that it can be tried again.
 pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox) -> Result<(), SandboxError> {
     sandbox.lock()?;
-    Parts::of(engine, &sandbox.record.id).remove().await?;
+    Parts::of(engine, &sandbox.record).remove().await?;
     Ok(sandbox.remove()?)
 }

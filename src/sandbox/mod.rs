@@ -17,7 +17,7 @@ pub use collect::{Caps, collect};
 pub use home::{HomeEntry, fresh_home};
 pub use link::{Link, LinkError};
 pub use name::{NameError, SandboxName, random};
-pub use parts::{LABEL, Parts, Sidecar};
+pub use parts::{LABEL, Parts, REPOSITORY, Sidecar, repository_id};
 pub use place::Place;
 pub use seed::seed;
 pub use signals::{Asked, Signals};

@@ -1,16 +1,21 @@
 //! What one sandbox has in the engine: three volumes and up to two containers, all found by its label.
 
-use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
 use super::link::Link;
+use super::store::Record;
 use crate::engine::{Engine, Labels, image, sidecar_spec};
 
 /// The label whose value is the sandbox's id.
 pub const LABEL: &str = "dev.airlock.sandbox";
+/// The label whose value is the repository's, see [`repository_id`].
+pub const REPOSITORY: &str = "dev.airlock.repo";
 /// The label that tells the containers apart.
 const ROLE: &str = "dev.airlock.role";
 const SIDECAR: &str = "sidecar";
@@ -21,6 +26,14 @@ pub struct Parts<'a> {
     /// The engine that has them.
     pub engine: &'a dyn Engine,
     id: String,
+    repository: String,
+}
+
+/// Names a repository for labels and records: a hash of where its git directory is.
+#[must_use]
+pub fn repository_id(common_dir: &Path) -> String {
+    let hash = Sha256::digest(common_dir.as_os_str().as_bytes());
+    hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
 /// A sidecar that answers.
@@ -32,10 +45,10 @@ pub struct Sidecar {
 }
 
 impl<'a> Parts<'a> {
-    /// Names the parts of the sandbox with this id.
+    /// Names the parts of a sandbox.
     #[must_use]
-    pub fn of(engine: &'a dyn Engine, id: &str) -> Self {
-        Self { engine, id: id.into() }
+    pub fn of(engine: &'a dyn Engine, record: &Record) -> Self {
+        Self { engine, id: record.id.clone(), repository: record.repository.clone() }
     }
 
     /// Gives the volumes' names: workspace, home, launcher. The id is random, so nobody can have taken them beforehand;
@@ -45,15 +58,16 @@ impl<'a> Parts<'a> {
         ["work", "home", "launch"].map(|kind| format!("airlock-{}-{kind}", self.id))
     }
 
-    /// Gives the labels of a container with this role.
+    /// Gives the labels of an object with this role.
     #[must_use]
     pub fn labels(&self, role: &str) -> Labels {
-        BTreeMap::from([(LABEL.to_owned(), self.id.clone()), (ROLE.to_owned(), role.to_owned())])
+        let own = [(LABEL, &self.id), (REPOSITORY, &self.repository), (ROLE, &role.to_owned())];
+        own.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
     }
 
     /// Makes the volumes.
     pub async fn create_volumes(&self) -> Result<(), SandboxError> {
-        let labels = BTreeMap::from([(LABEL.to_owned(), self.id.clone())]);
+        let labels = self.labels("volume");
         for name in self.volumes() {
             self.engine.create_volume(&name, &labels).await?;
         }

@@ -31,6 +31,8 @@ pub struct Record {
     pub base: String,
     /// The branch, or nothing for a detached HEAD.
     pub branch: Option<String>,
+    /// The repository, as on the labels.
+    pub repository: String,
     /// The working tree it was made from, escaped; its changes go nowhere else.
     pub worktree: String,
     /// Where the workspace is mounted.

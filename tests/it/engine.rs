@@ -78,6 +78,7 @@ async fn seed_and_collect(engine: &dyn Engine, id: &str) {
         verb: "run".into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
+        repository: String::new(),
         worktree: host.worktree_id(),
         workspace: "/work".into(),
         image: guest.clone(),

@@ -1,5 +1,11 @@
 //! All integration tests, in one program.
 #![expect(clippy::disallowed_methods, reason = "tests make host trees")]
 
+mod bad_input;
+mod claude;
 mod engine;
+mod interactive;
 mod layering;
+mod review;
+mod run;
+mod support;

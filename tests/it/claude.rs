@@ -1,0 +1,139 @@
+//! Real Claude Code in the sandbox, against the scripted model server.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use airlock::sandbox::{REPOSITORY, repository_id};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use serde_json::json;
+
+use crate::support::model::{ScriptedModel, Step};
+use crate::support::{AIRLOCK, Place, Ran};
+
+/// The credential that must be nowhere inside.
+const KEY: &str = "sk-ant-api03-the-real-key-that-never-enters";
+
+fn tool(name: &str, input: serde_json::Value) -> Step {
+    Step::Tool(name.into(), input)
+}
+
+/// A script that edits with three tools, for this host tree.
+pub fn greeting(place: &Place) -> Vec<Step> {
+    let at = |path: &str| place.repo.join(path).to_str().expect("UTF-8").to_owned();
+    vec![
+        tool("Read", json!({"file_path": at("a.txt")})),
+        tool("Edit", json!({"file_path": at("a.txt"), "old_string": "two", "new_string": "hello"})),
+        tool("Write", json!({"file_path": at("dir/new.txt"), "content": "a greeting\n"})),
+        tool("Bash", json!({"command": "cp a.txt copy.txt && rm c.txt", "description": "Copy"})),
+        Step::Text("A greeting is in.".into()),
+    ]
+}
+
+/// A runtime with a model server in it, and the place told of both.
+pub fn model(place: &mut Place, script: Vec<Step>) -> (tokio::runtime::Runtime, ScriptedModel) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let model = runtime.block_on(ScriptedModel::start(script));
+    place.set("ANTHROPIC_BASE_URL", format!("http://{}", model.address));
+    place.set("ANTHROPIC_API_KEY", KEY);
+    (runtime, model)
+}
+
+fn edits() -> Vec<(String, String)> {
+    [("a.txt", "modified"), ("c.txt", "deleted"), ("copy.txt", "added"), ("dir/new.txt", "added")]
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .into()
+}
+
+#[test]
+fn claude_edits_in_the_sandbox_and_the_server_sees_the_real_key() {
+    let mut place = Place::new();
+    let script = greeting(&place);
+    let (_runtime, model) = model(&mut place, script);
+    let before = place.picture();
+    let args = ["--name", "c1", "claude", "-p", "add a greeting", "--permission-mode", "acceptEdits"];
+    let ran = place.airlock(&args).ok();
+    assert_eq!(ran.out, "A greeting is in.\n", "nothing of ours on standard output");
+    assert_eq!(place.picture(), before);
+    assert_eq!(place.changes("c1"), edits());
+    let seen = model.seen();
+    assert!(seen.iter().filter(|s| s.what == "POST /v1/messages").count() >= 5, "{}", seen.len());
+    for request in &seen {
+        assert!(request.credentials.iter().all(|c| c == KEY), "{}: {:?}", request.what, request.credentials);
+    }
+    assert!(seen.iter().any(|s| !s.credentials.is_empty()));
+}
+
+#[test]
+fn a_link_named_claude_is_claude() {
+    let mut place = Place::new();
+    let script = greeting(&place);
+    let (_runtime, _model) = model(&mut place, script);
+    let bin = tempfile::tempdir().expect("a folder");
+    let link = bin.path().join("claude");
+    symlink(AIRLOCK, &link).expect("made");
+    let ran = Ran::of(place.command(&link, &["-p", "add a greeting", "--permission-mode", "acceptEdits"])).ok();
+    assert_eq!(ran.out, "A greeting is in.\n");
+    let list: serde_json::Value = serde_json::from_str(&place.airlock(&["ls", "--json"]).ok().out).expect("JSON");
+    let name = list["sandboxes"][0]["name"].as_str().expect("a name");
+    assert_eq!(place.changes(name), edits());
+    assert!(Ran::of(place.command(&link, &["--version"])).ok().out.contains("Claude Code"));
+}
+
+/// Looks everywhere an agent can look: environments, arguments and files of every process, and all of the file system.
+#[test]
+fn the_key_is_nowhere_in_the_containers() {
+    let mut place = Place::new();
+    let (_runtime, model) = model(&mut place, vec![Step::Text("hi".into())]);
+    let script = "curl -s -o /dev/null -w '%{http_code}\\n' -X POST -H 'x-api-key: foreign' -d '{}' $ANTHROPIC_BASE_URL/v1/messages; \
+                  curl -s -o /dev/null -w '%{http_code}\\n' $ANTHROPIC_BASE_URL/v1/files; \
+                  echo $ANTHROPIC_API_KEY; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; \
+                  grep -rIl 'the-re''al-key' / --exclude-dir=proc --exclude-dir=sys 2>/dev/null; echo ready; cat";
+    let mut command = place.command(AIRLOCK, &["run", "--net", "model", "--", "sh", "-c", script]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut text = String::new();
+    while !text.ends_with("ready\n") {
+        assert_ne!(out.read_line(&mut text).expect("UTF-8"), 0, "it ended early: {text}");
+    }
+    assert!(text.starts_with("200\n403\nsk-ant-api03-airlock-placeholder"), "{text}");
+    assert!(!text.contains("the-real-key"), "{text}");
+
+    // What the engine knows of both containers, while they run.
+    let id = repository_id(&place.repo.join(".git"));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let inspected = runtime.block_on(async {
+        let docker = bollard::Docker::connect_with_defaults().expect("an address");
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{REPOSITORY}={id}")])]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let mut all = Vec::new();
+        for container in docker.list_containers(Some(options)).await.expect("listed") {
+            let id = container.id.expect("an id");
+            all.push(docker.inspect_container(&id, None::<InspectContainerOptions>).await.expect("inspected"));
+        }
+        all
+    });
+    assert_eq!(inspected.len(), 2, "a sidecar and an agent");
+    for container in &inspected {
+        assert!(!serde_json::to_string(container).expect("JSON").contains("the-real-key"));
+        let host = container.host_config.as_ref().expect("it has one");
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!((host.readonly_rootfs, host.privileged), (Some(true), Some(false)));
+        assert_eq!(host.binds, None, "no bind mount");
+        assert_eq!(host.log_config.as_ref().and_then(|l| l.typ.clone()), Some("none".into()));
+        let network = host.network_mode.as_deref().expect("it is set");
+        assert!(network == "none" || network.starts_with("container:"), "{network}");
+    }
+    child.stdin.take().expect("a pipe").write_all(b"").expect("closed");
+    let mut err = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut err).expect("UTF-8");
+    assert!(child.wait().expect("it ends").success());
+    assert!(err.contains("GET /v1/files"), "what was refused is told: {err}");
+    let seen = model.seen();
+    assert_eq!(seen.len(), 1, "the refused request never left");
+    assert_eq!(seen[0].credentials, [KEY], "a foreign key is replaced");
+    let state = std::process::Command::new("grep").args(["-r", "the-real-key"]).arg(place.repo.join(".git")).output();
+    assert!(state.expect("grep runs").stdout.is_empty(), "nor is it in the record");
+}

@@ -1,0 +1,239 @@
+//! A hermetic place for tests: a repository, a home and an environment of its own, and everything removed at the end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use airlock::engine::{Docker, Engine};
+use airlock::sandbox::{REPOSITORY, repository_id};
+use serde_json::Value;
+
+#[path = "../support/model.rs"]
+pub mod model;
+
+/// The program under test.
+pub const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
+
+/// A repository in a folder of its own.
+pub struct Place {
+    folder: tempfile::TempDir,
+    /// The working tree.
+    pub repo: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+/// Every path of a tree with its mode and content.
+pub type Picture = BTreeMap<PathBuf, (u32, Vec<u8>)>;
+
+impl Place {
+    /// Makes a repository with a few files on one commit.
+    pub fn new() -> Self {
+        let place = Self::empty();
+        place.write("a.txt", "one\ntwo\n");
+        place.write("c.txt", "gone\n");
+        place.write("dir/keep.txt", "k\n");
+        place.write("run.sh", "#!/bin/sh\n");
+        place.write(".gitignore", "/target\n");
+        place.commit();
+        place
+    }
+
+    /// Makes a repository without a commit.
+    pub fn empty() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let repo = folder.path().canonicalize().expect("it is there").join("repo");
+        fs::create_dir_all(&repo).expect("made");
+        let place = Self { folder, repo, variables: BTreeMap::new() };
+        place.git(&["init", "-q", "-b", "main"]);
+        place
+    }
+
+    /// Sets a variable for every command that follows.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.variables.insert(name.into(), value.into());
+    }
+
+    /// Writes a file of the host tree.
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.repo.join(path);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+
+    /// Reads a file of the host tree.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.repo.join(path)).expect("it is there")
+    }
+
+    /// Commits everything.
+    pub fn commit(&self) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-qm", "start"]);
+    }
+
+    /// Runs git in the host tree, and gives its output.
+    pub fn git(&self, args: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]).args(args).current_dir(&self.repo);
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+        let out = git.output().expect("git runs");
+        assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Gives the environment of every command.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let home = self.folder.path().join("home");
+        fs::create_dir_all(&home).expect("made");
+        let mut all = vec![
+            ("HOME".to_owned(), home.to_str().expect("UTF-8").to_owned()),
+            ("GIT_CONFIG_SYSTEM".into(), "/dev/null".into()),
+        ];
+        for name in ["PATH", "DOCKER_HOST"] {
+            all.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+        }
+        all.extend(self.variables.clone());
+        all
+    }
+
+    /// Prepares a command of any program in the host tree.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&self.repo).env_clear().envs(self.environment()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs airlock without a terminal.
+    pub fn airlock(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command(AIRLOCK, args))
+    }
+
+    /// Runs a script in a sandbox that is kept.
+    pub fn sandbox(&self, name: &str, script: &str) -> Ran {
+        self.airlock(&["run", "--name", name, "--", "sh", "-euc", script])
+    }
+
+    /// Reads the changes of a sandbox.
+    pub fn diff(&self, name: &str) -> Value {
+        serde_json::from_str(&self.airlock(&["diff", name, "--json"]).ok().out).expect("JSON")
+    }
+
+    /// Gives path and kind of every change of a sandbox.
+    pub fn changes(&self, name: &str) -> Vec<(String, String)> {
+        let text = |v: &Value| v.as_str().expect("a string").to_owned();
+        let diff = self.diff(name);
+        diff["files"].as_array().expect("a list").iter().map(|f| (text(&f["path"]), text(&f["change"]))).collect()
+    }
+
+    /// Takes a picture of the host tree and of its git directory, without Airlock's own folder in it.
+    pub fn picture(&self) -> Picture {
+        let (mut found, mut open) = (Picture::new(), vec![self.repo.clone()]);
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).expect("it can be listed") {
+                let path = entry.expect("it can be listed").path();
+                let metadata = path.symlink_metadata().expect("it is there");
+                let content = if metadata.is_symlink() {
+                    fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
+                } else if metadata.is_dir() {
+                    if path != self.repo.join(".git/airlock") {
+                        open.push(path);
+                    }
+                    continue;
+                } else {
+                    fs::read(&path).expect("it can be read")
+                };
+                found.insert(path, (metadata.permissions().mode(), content));
+            }
+        }
+        found
+    }
+
+    /// Counts the containers and volumes of this repository in the engine.
+    pub fn engine_objects(&self) -> usize {
+        let id = repository_id(&self.repo.join(".git"));
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
+            let containers = engine.containers(REPOSITORY, Some(&id)).await.expect("listed").len();
+            containers + engine.volumes(REPOSITORY, Some(&id)).await.expect("listed").len()
+        })
+    }
+
+    /// Gives the inode of a file.
+    pub fn inode(&self, path: &str) -> u64 {
+        self.repo.join(path).symlink_metadata().expect("it is there").ino()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.variables.clear();
+        let listed = self.airlock(&["ls", "--json"]);
+        let Ok(list) = serde_json::from_str::<Value>(&listed.out) else { return };
+        for sandbox in list["sandboxes"].as_array().into_iter().flatten() {
+            let removed = self.airlock(&["rm", sandbox["name"].as_str().unwrap_or_default()]);
+            if removed.status != 0 && !std::thread::panicking() {
+                panic!("{}", removed.err);
+            }
+        }
+    }
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit status; 128 and more for a signal.
+    pub status: i32,
+    /// Its standard output.
+    pub out: String,
+    /// Its standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Runs a command to its end.
+    pub fn of(mut command: Command) -> Self {
+        command.output().expect("it runs").into()
+    }
+
+    /// Holds it to success.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, 0, "{self:#?}");
+        self
+    }
+
+    /// Holds it to a failure with this status, and words in its message.
+    #[track_caller]
+    pub fn fails(self, status: i32, words: &[&str]) -> Self {
+        assert_eq!(self.status, status, "{self:#?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is missing: {}", self.err);
+        }
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Self {
+            status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Gives the process's id for a signal.
+pub fn pid(child: &std::process::Child) -> rustix::process::Pid {
+    rustix::process::Pid::from_child(child)
+}
+
+/// Tells whether a folder is empty or not there.
+pub fn is_bare(folder: &Path) -> bool {
+    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
