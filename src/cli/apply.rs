@@ -99,9 +99,9 @@ pub fn bring(
         report.print(sandbox, wanted, sheet.files.len(), 0)?;
         if !wanted.json {
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
-            output.say(&format!(
-                "put your own version aside, or leave the file out: airlock apply {name} --reject PATH …"
-            ));
+            let paths: Vec<String> =
+                plan.conflicts.iter().map(|c| format!("--reject {}", Shown::new(c.path.as_bytes()))).collect();
+            output.say(&format!("to leave them out, add {}", paths.join(" ")));
         }
         return Ok(CONFLICT);
     }

@@ -3,11 +3,10 @@
 use std::io::IsTerminal;
 
 use super::args::DiffArgs;
-use super::failure::{FAILED, Failure, USAGE};
+use super::failure::{Failure, USAGE};
 use super::output::{Output, count, print};
 use super::repo::{Repo, runtime};
 use super::{json, patch, review};
-use crate::changes::UnitKind;
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::review::{Sheet, SheetFile};
@@ -74,9 +73,6 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
             output.say(&format!("next: airlock review {name}"));
         }
     }
-    if sheet.files.len() > changes.files.len() {
-        return Err(Failure::new(FAILED, "the changeset is damaged"));
-    }
     Ok(if args.exit_code && !changes.is_empty() { CHANGES } else { 0 })
 }
 
@@ -94,21 +90,14 @@ fn stat(sheet: &Sheet<'_>) -> String {
         text += &format!("{:8}  {path}{pad}  {counts}\n", file.change.verb());
     }
     if !sheet.files.is_empty() {
-        let (added, removed) = sheet.files.iter().map(lines_of).fold((0, 0), |t, n| (t.0 + n.0, t.1 + n.1));
+        let (added, removed) = sheet.line_counts();
         text += &format!("{}, +{added} −{removed}\n", count(sheet.files.len(), "file"));
     }
     text
 }
 
-fn lines_of(file: &SheetFile<'_>) -> (usize, usize) {
-    file.units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
-        UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
-        _ => (added, removed),
-    })
-}
-
 fn counts(file: &SheetFile<'_>) -> String {
-    match lines_of(file) {
+    match file.line_counts() {
         (0, 0) => file.units.first().map(|u| crate::review::describe(&u.kind, file)).unwrap_or_default(),
         (added, removed) => format!("+{added} −{removed}"),
     }

@@ -10,7 +10,7 @@ use super::failure::{FAILED, Failure, USAGE};
 use super::output::{Output, count};
 use super::repo::{Repo, runtime};
 use super::{image, review};
-use crate::changes::{Level, UnitKind};
+use crate::changes::Level;
 use crate::config::{Net, ReviewMode, Settings, parse_bytes};
 use crate::display::Shown;
 use crate::engine::{Docker, Engine};
@@ -234,13 +234,7 @@ fn say_route(route: Option<&ModelRoute>, output: Output) {
 fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
     let changes = &finished.changes;
     let sheet = Sheet::open(changes, &finished.sandbox.quarantine()?)?;
-    let (mut added, mut removed) = (0, 0);
-    for unit in sheet.files.iter().flat_map(|f| &f.units) {
-        if let UnitKind::Block { old, new } = &unit.kind {
-            added += new.len();
-            removed += old.len();
-        }
-    }
+    let (added, removed) = sheet.line_counts();
     let mut text = format!(
         "{} changed {}, +{added} −{removed}",
         finished.sandbox.record.name,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::changes::{Changeset, FileChange, Level, Quarantine, Unit, units};
+use crate::changes::{Changeset, FileChange, Level, Quarantine, Unit, UnitKind, lines, units};
 
 /// All files under review.
 #[derive(Debug)]
@@ -39,11 +39,29 @@ impl<'a> Sheet<'a> {
     }
 }
 
+impl Sheet<'_> {
+    /// Counts the lines that are added and removed in all files.
+    #[must_use]
+    pub fn line_counts(&self) -> (usize, usize) {
+        self.files.iter().map(SheetFile::line_counts).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
+    }
+}
+
 impl SheetFile<'_> {
     /// Tells whether it needs a yes of its own.
     #[must_use]
     pub fn is_risky(&self) -> bool {
         self.change.level() >= Some(Level::High)
+    }
+
+    /// Counts the lines that are added and removed, those of a deleted text among them.
+    #[must_use]
+    pub fn line_counts(&self) -> (usize, usize) {
+        self.units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
+            UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
+            UnitKind::Delete if !self.old.contains(&0) => (added, removed + lines(&self.old).len()),
+            _ => (added, removed),
+        })
     }
 
     /// Tells whether it cannot be accepted at all.
