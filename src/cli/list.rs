@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::failure::Failure;
-use super::output::print;
+use super::output::{print, tell};
 use super::repo::{Repo, age, status};
 
 pub fn list(json: bool) -> Result<u8, Failure> {
@@ -24,7 +24,7 @@ pub fn list(json: bool) -> Result<u8, Failure> {
         return Ok(0);
     }
     if all.is_empty() {
-        eprintln!("airlock: this repository has no sandbox");
+        tell("airlock: this repository has no sandbox\n");
     }
     let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();

@@ -51,7 +51,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 }
 
 fn end(failure: &Failure, runs_agent: bool) -> ExitCode {
-    eprint!("{}", failure.text());
+    output::tell(&failure.text());
     let ours = runs_agent && failure.exit != failure::INTERRUPTED;
     ExitCode::from(if ours { OURS } else { failure.exit })
 }

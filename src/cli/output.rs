@@ -19,7 +19,7 @@ impl Output {
     /// Says what is going on. The text is ours; whatever else is in it has been escaped.
     pub fn say(self, text: &str) {
         if !self.quiet {
-            eprintln!("airlock: {text}");
+            tell(&format!("airlock: {text}\n"));
         }
     }
 
@@ -41,6 +41,11 @@ impl Output {
             }
         }
     }
+}
+
+/// Writes to standard error. That nobody reads it is no reason to stop, and least of all to panic half-way.
+pub fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes data to standard output. A reader that has gone is no error.

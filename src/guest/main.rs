@@ -3,6 +3,7 @@
 //! In the trusted sidecar, `serve` is a file server over its standard streams and the mouth of the network tunnel. In
 //! the agent container, `exec` is the launcher. It has no policy: what to list, read and write is the host's decision.
 //! It must never follow a link, hold a secret, or use a crate.
+#![expect(clippy::disallowed_macros, reason = "its standard error is the engine's, and has a reader")]
 
 // Shared with the host, which uses all of it.
 #[allow(dead_code, reason = "the host uses the other half of the protocol")]

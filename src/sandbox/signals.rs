@@ -1,6 +1,6 @@
 //! Signals that ask Airlock to end: passed on to an agent while there is one.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,7 +45,7 @@ impl Signals {
                 while stream.recv().await.is_some() {
                     if alone.load(Ordering::Relaxed) {
                         // A prompt may have hidden the cursor.
-                        eprint!("\x1b[?25h");
+                        let _ = io::stderr().write_all(b"\x1b[?25h");
                         std::process::exit(130);
                     }
                     sender.send_modify(|asked| *asked = Asked { count: asked.count + 1, last: name });

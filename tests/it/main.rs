@@ -6,6 +6,7 @@ mod claude;
 mod engine;
 mod interactive;
 mod layering;
+mod lifecycle;
 mod review;
 mod run;
 mod support;
