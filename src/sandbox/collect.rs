@@ -1,8 +1,6 @@
 //! Lists the workspace through the guest and compares it with the base. What comes back is hostile until it is a
 //! [`RepoPath`] and a quarantined blob. The workspace's `.git` is never opened.
 
-use std::collections::HashMap;
-
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
@@ -53,25 +51,24 @@ pub async fn collect(
     caps: Caps,
 ) -> Result<Changeset, SandboxError> {
     let ignore = IgnoreRules::of(host, snapshot)?;
-    let mut refused = Vec::new();
-    let found = walk(snapshot, &ignore, link, caps, &mut refused).await?;
-
-    let seeded: HashMap<Vec<u8>, Stat> = sandbox.seeded()?.into_iter().map(|w| (w.path, w.stat)).collect();
+    let seeded = sandbox.seeded()?;
+    if seeded.len() != snapshot.entries.len() {
+        return Err(SandboxError::State(std::io::Error::other("it is not of this snapshot")));
+    }
     let store = sandbox.quarantine()?;
+    let mut refused = Vec::new();
     let mut seen = vec![false; snapshot.entries.len()];
     let mut changed = Vec::new();
-    for file in found {
-        let base = snapshot.entries.binary_search_by(|e| e.path.cmp(&file.path)).ok();
-        if let Some(at) = base {
+    walk(snapshot, &ignore, link, caps, &mut refused, |file, base| {
+        let untouched = base.is_some_and(|at| {
             seen[at] = true;
-        }
-        let untouched = file.kind != EntryKind::Link
-            && base.is_some()
-            && seeded.get(file.path.as_bytes()).is_some_and(|stat| *stat == file.stat);
+            file.kind != EntryKind::Link && seeded[at] == file.stat
+        });
         if !untouched {
             changed.push((file, base));
         }
-    }
+    })
+    .await?;
     if changed.len() > caps.changed {
         return Err(SandboxError::Cap(format!("{} files differ, the most is {}", changed.len(), caps.changed)));
     }
@@ -121,15 +118,15 @@ fn base_side(host: &HostRepo, snapshot: &Snapshot, at: usize, store: &Quarantine
     Ok(Side { kind: entry.kind, hash: store.put(&content)?, size: content.len() as u64 })
 }
 
-/// Lists level by level; ignored directories are entered only where the base has a path below.
+/// Lists level by level, and hands each file on with its place in the base; ignored directories are entered only where the base has a path below.
 async fn walk(
     snapshot: &Snapshot,
     ignore: &IgnoreRules,
     link: &Link,
     caps: Caps,
     refused: &mut Vec<Refused>,
-) -> Result<Vec<Found>, SandboxError> {
-    let mut found = Vec::new();
+    mut found: impl FnMut(Found, Option<usize>),
+) -> Result<(), SandboxError> {
     let mut level: Vec<(Option<RepoPath>, bool)> = vec![(None, false)];
     let mut listed = 0;
     while !level.is_empty() {
@@ -173,17 +170,18 @@ async fn walk(
                     }
                     continue;
                 }
-                if ignored && snapshot.entries.binary_search_by(|e| e.path.cmp(&path)).is_err() {
+                let base = snapshot.position(path.as_bytes());
+                if ignored && base.is_none() {
                     continue;
                 }
                 match kind_of(&entry) {
-                    Some(kind) => found.push(Found { path, kind, stat: entry.stat, target: entry.target }),
+                    Some(kind) => found(Found { path, kind, stat: entry.stat, target: entry.target }, base),
                     None => refuse("is a device, a socket or a pipe".into()),
                 }
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn kind_of(entry: &Listed) -> Option<EntryKind> {

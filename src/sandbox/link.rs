@@ -174,22 +174,20 @@ impl Link {
         Ok(content)
     }
 
-    /// Waits until all writes are done, and gives the stat data that were asked for.
-    pub async fn flush(&self) -> Result<Vec<Written>, LinkError> {
-        let mut found = Vec::new();
+    /// Waits until all writes are done, and hands the stat data that were asked for to `each`.
+    pub async fn flush(&self, mut each: impl FnMut(Written)) -> Result<(), LinkError> {
         self.ask(
             &Request::Flush(Root::Work),
             || "write the snapshot".into(),
             |bytes| {
                 let mut decoder = Decoder(&bytes);
                 while !decoder.is_empty() {
-                    found.push(decoder.written()?);
+                    each(decoder.written()?);
                 }
                 Ok(())
             },
         )
-        .await?;
-        Ok(found)
+        .await
     }
 }
 

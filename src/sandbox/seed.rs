@@ -9,28 +9,29 @@ use super::SandboxError;
 use super::home::HomeEntry;
 use super::link::Link;
 use crate::path::EntryKind;
-use crate::snapshot::{GitDir, HostRepo, SeededFile, Snapshot, SnapshotError};
-use crate::wire::{Encoder, Entry, Kind, Root, Written};
+use crate::snapshot::{GitDir, HostRepo, Snapshot, SnapshotError};
+use crate::wire::{Encoder, Entry, Kind, Root, Stat};
 
 /// Threads that read the object store; as many write in the guest.
 const THREADS: usize = 2;
-/// Bytes of one frame of entries, and of a piece of a large file.
-const BATCH: usize = 512 * 1024;
+/// Bytes of one frame of entries, and of a piece of a large file. Some dozens are under way at once; below the size from
+/// which the allocator asks the system each time.
+const BATCH: usize = 96 * 1024;
 
-/// Seeds over a link whose guest runs as the agent's user; returns the stat data of every file.
+/// Seeds over a link whose guest runs as the agent's user; returns the stat data of every file, in the snapshot's order.
 pub async fn seed(
     host: &HostRepo,
     snapshot: &Snapshot,
     link: &Link,
     home: Vec<HomeEntry>,
-) -> Result<Vec<Written>, SandboxError> {
+) -> Result<Vec<Stat>, SandboxError> {
     let directories = directories(snapshot);
     let mut batch = Batch::new(link, 0);
     for directory in &directories {
         batch.add(Root::Work, directory, &Entry::Directory).await?;
     }
     batch.send().await?;
-    link.flush().await?;
+    link.flush(drop).await?;
 
     // The index must not be younger than what it lists by less than a second: see "racy git". So files are two seconds old.
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
@@ -40,15 +41,17 @@ pub async fn seed(
     let sender = link.clone();
     let files = tokio::task::spawn_blocking(move || write_files(&host_for_files, &file_snapshot, &sender, mtime));
     let files = files.await.map_err(io::Error::other)?;
-    let written = link.flush().await?;
+    // Links keep the default: they are read again whatever their times are.
+    let mut seeded = vec![Stat::default(); snapshot.entries.len()];
+    link.flush(|written| {
+        if let Some(at) = snapshot.position(&written.path) {
+            seeded[at] = written.stat;
+        }
+    })
+    .await?;
     files?;
     let git = git.await.map_err(io::Error::other)??;
 
-    let place = |w: &Written| {
-        let at = snapshot.entries.binary_search_by(|e| e.path.as_bytes().cmp(&w.path)).ok()?;
-        Some(SeededFile { entry: at, stat: w.stat })
-    };
-    let seeded: Vec<SeededFile> = written.iter().filter_map(place).collect();
     git.write_index(snapshot, &seeded)?;
     let mut batch = Batch::new(link, 0);
     batch.add(Root::Work, b".git", &Entry::Directory).await?;
@@ -72,8 +75,8 @@ pub async fn seed(
         }
     }
     batch.send().await?;
-    link.flush().await?;
-    Ok(written)
+    link.flush(drop).await?;
+    Ok(seeded)
 }
 
 /// Every directory of a snapshot, parents first; submodules are empty directories.

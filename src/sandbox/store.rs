@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{SandboxError, SandboxName};
 use crate::changes::{Changeset, ContentHash, Quarantine};
 use crate::path::EntryKind;
-use crate::wire::{Decoder, Encoder, Written};
+use crate::wire::{Decoder, Encoder, Stat};
 
 /// What is known of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -229,22 +229,22 @@ impl Sandbox {
         self.write_json(name, value)
     }
 
-    /// Remembers the stat data of what was seeded.
+    /// Remembers the stat data of what was seeded, in the snapshot's order.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn set_seeded(&self, seeded: &[Written]) -> io::Result<()> {
+    pub fn set_seeded(&self, seeded: &[Stat]) -> io::Result<()> {
         let mut encoder = Encoder::default();
-        seeded.iter().for_each(|w| encoder.written(w));
+        seeded.iter().for_each(|stat| encoder.stat(stat));
         write_atomic(&self.folder, "seeded", &encoder.0)
     }
 
     /// Reads them back.
-    pub(super) fn seeded(&self) -> io::Result<Vec<Written>> {
+    pub(super) fn seeded(&self) -> io::Result<Vec<Stat>> {
         let bytes = fs::read(self.folder.join("seeded"))?;
         let (mut decoder, mut found) = (Decoder(&bytes), Vec::new());
         while !decoder.is_empty() {
-            found.push(decoder.written()?);
+            found.push(decoder.stat()?);
         }
         Ok(found)
     }

@@ -20,15 +20,6 @@ pub struct GitDir {
     folder: TempDir,
 }
 
-/// What the guest reported of a file of the snapshot.
-#[derive(Debug, Clone, Copy)]
-pub struct SeededFile {
-    /// Its place in [`Snapshot::entries`].
-    pub entry: usize,
-    /// Its stat data.
-    pub stat: Stat,
-}
-
 impl GitDir {
     /// Makes the commit and packs what it reaches. Takes as long as the snapshot is large: run it beside the seeding.
     ///
@@ -71,15 +62,11 @@ impl GitDir {
         Ok(Self { folder })
     }
 
-    /// Writes the index. The entries' times are what makes the first `git status` open no file.
+    /// Writes the index from the files' stat data, in the snapshot's order. The entries' times are what makes the first `git status` open no file.
     ///
     /// # Errors
     /// What libgit2 says.
-    pub fn write_index(&self, snapshot: &Snapshot, seeded: &[SeededFile]) -> Result<(), SnapshotError> {
-        let mut stats = vec![Stat::default(); snapshot.entries.len()];
-        for file in seeded {
-            stats[file.entry] = file.stat;
-        }
+    pub fn write_index(&self, snapshot: &Snapshot, seeded: &[Stat]) -> Result<(), SnapshotError> {
         let path = self.folder.path().join("index");
         let mut index = Index::open(&path)?;
         let time = |(seconds, nanos): (i64, u32)| IndexTime::new(i32::try_from(seconds).unwrap_or(0), nanos);
@@ -98,7 +85,7 @@ impl GitDir {
             flags_extended: 0,
             path: path.to_vec(),
         };
-        for (file, stat) in snapshot.entries.iter().zip(&stats) {
+        for (file, stat) in snapshot.entries.iter().zip(seeded) {
             let mode = match file.kind {
                 EntryKind::Regular => 0o100_644,
                 EntryKind::Executable => 0o100_755,

@@ -6,7 +6,7 @@ mod ignore;
 mod repo;
 mod tree;
 
-pub use gitdir::{GitDir, SeededFile};
+pub use gitdir::GitDir;
 pub use ignore::IgnoreRules;
 pub use repo::{Dirt, HostRepo, SnapshotError};
 pub use tree::{Snapshot, TreeEntry};

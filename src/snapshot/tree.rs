@@ -1,5 +1,6 @@
 //! The tree of HEAD as a sorted list, and its contents as a stream.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{HostRepo, SnapshotError};
@@ -23,12 +24,20 @@ pub struct Snapshot {
     pub commit: String,
     /// Its branch, or `None` when HEAD is detached.
     pub branch: Option<String>,
-    /// Every file, sorted by path.
-    pub entries: Vec<TreeEntry>,
+    /// Every file, sorted by path; shared, for there may be a million.
+    pub entries: Arc<[TreeEntry]>,
     /// Submodules, which stay behind.
     pub submodules: Vec<RepoPath>,
     pub(super) gitlinks: Vec<(RepoPath, Oid)>,
     pub(super) tree: Oid,
+}
+
+impl Snapshot {
+    /// Finds a path among the entries.
+    #[must_use]
+    pub fn position(&self, path: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|e| e.path.as_bytes().cmp(path)).ok()
+    }
 }
 
 impl HostRepo {
@@ -83,7 +92,7 @@ impl HostRepo {
         Ok(Snapshot {
             commit: commit.to_string(),
             branch,
-            entries,
+            entries: entries.into(),
             submodules: gitlinks.iter().map(|(path, _)| path.clone()).collect(),
             gitlinks,
             tree: tree.id(),

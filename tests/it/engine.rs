@@ -87,7 +87,7 @@ async fn seed_and_collect(engine: &dyn Engine, id: &str) {
     let sandbox = Store::of(&host.common_dir).create(record).expect("a record");
     let seeded =
         seed(&host, &snapshot, &writer, vec![HomeEntry::File("x", b"home".to_vec())]).await.expect("it is seeded");
-    assert_eq!(seeded.len(), 6, "every file but the link has stat data");
+    assert_eq!(seeded.iter().filter(|s| s.ino > 0).count(), 6, "every file but the link has stat data");
     sandbox.set_seeded(&seeded).expect("remembered");
 
     let nothing = collect(&host, &snapshot, &sandbox, &link, Caps::default()).await.expect("collected");
@@ -134,7 +134,7 @@ async fn overwrite(link: &Link) {
     encoder.entry(Root::Work, b"target", &Entry::Directory);
     encoder.entry(Root::Work, b"target/out", &file(false, b"ignored\n"));
     link.send(Kind::Write, 0, &encoder.0).await.expect("sent");
-    link.flush().await.expect("written");
+    link.flush(drop).await.expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
