@@ -68,6 +68,15 @@ struct Identity {
     modified: (i64, u64),
 }
 
+/// What a directory holds, at any depth.
+#[derive(Debug, Default)]
+pub struct Below {
+    /// Everything but directories.
+    pub files: Vec<RepoPath>,
+    /// Directories, empty ones too.
+    pub directories: Vec<RepoPath>,
+}
+
 /// Why a path was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -120,12 +129,13 @@ impl HostTree {
         }
     }
 
-    /// Lists every file below a directory, as paths; `None` if there is a name that is none (a nested repository, say).
+    /// Lists every file and every directory below a directory; `None` if there is a name that is no path of ours (a nested
+    /// repository, say).
     ///
     /// # Errors
     /// What the system says.
-    pub fn files_below(&self, directory: &RepoPath) -> Result<Option<Vec<RepoPath>>, HostError> {
-        let (mut found, mut open) = (Vec::new(), vec![directory.clone()]);
+    pub fn below(&self, directory: &RepoPath) -> Result<Option<Below>, HostError> {
+        let (mut found, mut open) = (Below::default(), vec![directory.clone()]);
         while let Some(at) = open.pop() {
             let Parent::Open(parent) = self.parent(&at, false)? else { continue };
             let list = rustix::fs::openat(&parent, OsStr::from_bytes(at.file_name()), DIRECTORY, Mode::empty())
@@ -138,9 +148,11 @@ impl HostTree {
                     continue;
                 }
                 let Ok(path) = RepoPath::child(Some(&at), name) else { return Ok(None) };
-                match entry.file_type() {
-                    FileType::Directory => open.push(path),
-                    _ => found.push(path),
+                if entry.file_type() == FileType::Directory {
+                    open.push(path.clone());
+                    found.directories.push(path);
+                } else {
+                    found.files.push(path);
                 }
             }
         }
@@ -172,19 +184,13 @@ impl HostTree {
         let flags = match (&now, expected) {
             (Look::File(seen), Some(expected)) if seen == expected => RenameFlags::empty(),
             (Look::Nothing, None) => RenameFlags::NOREPLACE,
-            (Look::Directory, None) => {
-                // The plan has found that nothing of the user's is in it; if that has changed, this fails.
-                rustix::fs::unlinkat(&directory, name, AtFlags::REMOVEDIR)
-                    .map_err(failed("failed to replace the directory"))?;
-                RenameFlags::NOREPLACE
-            }
             _ => return Err(HostError::Stale),
         };
         temporary.rename(name, flags)?;
         rustix::fs::fsync(&directory).map_err(failed("failed to write the directory to disk"))
     }
 
-    /// Deletes a file or link, then the directories above it that are empty now, as git does.
+    /// Deletes a file or link.
     ///
     /// # Errors
     /// The path no longer holds `expected`; or what the system says.
@@ -195,17 +201,23 @@ impl HostTree {
             return Err(HostError::Stale);
         }
         rustix::fs::unlinkat(&directory, name, AtFlags::empty()).map_err(failed("failed to delete it"))?;
-        rustix::fs::fsync(&directory).map_err(failed("failed to write the directory to disk"))?;
-        let mut above = path.parent();
+        rustix::fs::fsync(&directory).map_err(failed("failed to write the directory to disk"))
+    }
+
+    /// Removes the directories above a deleted path that are empty now, as git does; with `top`, none above that.
+    pub fn prune(&self, deleted: &RepoPath, top: Option<&RepoPath>) {
+        let mut above = deleted.parent();
         while let Some(directory) = above {
-            let Parent::Open(parent) = self.parent(&directory, false)? else { break };
+            if top.is_some_and(|top| directory != *top && !directory.is_below(top)) {
+                break;
+            }
+            let Ok(Parent::Open(parent)) = self.parent(&directory, false) else { break };
             let name = OsStr::from_bytes(directory.file_name());
             if rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_err() {
                 break;
             }
             above = directory.parent();
         }
-        Ok(())
     }
 
     /// Opens the directory that holds a path, making those on the way if `make`.
@@ -381,10 +393,11 @@ fn keep_attributes(directory: &OwnedFd, name: &OsStr, new: &File, kind: EntryKin
     }
     copy_xattrs(&old, new)?;
     let mode = was.st_mode & 0o777;
-    let mode = match kind {
+    let mode = match (kind == EntryKind::Executable, mode & 0o100 != 0) {
         // Whoever may read may execute, as with `chmod +x` and a umask.
-        EntryKind::Executable => mode | (mode & 0o444) >> 2,
-        _ => mode & !0o111,
+        (true, false) => mode | (mode & 0o444) >> 2,
+        (false, true) => mode & !0o111,
+        _ => mode,
     };
     rustix::fs::fchmod(new, Mode::from_raw_mode(mode)).map_err(failed("failed to keep its permissions"))
 }

@@ -6,5 +6,5 @@
 mod hostfs;
 mod plan;
 
-pub use hostfs::{HostError, HostTree, Look, Seen};
+pub use hostfs::{Below, HostError, HostTree, Look, Seen};
 pub use plan::{Choice, Conflict, Done, Plan, Prior, Step, Verb};

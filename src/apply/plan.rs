@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::hostfs::{HostError, HostTree, Look, Seen};
-use crate::changes::{ContentHash, FileChange, Quarantine, Selected, select};
+use crate::changes::{ContentHash, FileChange, Quarantine, Selected, planted_above, select};
 use crate::path::{EntryKind, RepoPath};
 
 /// One change with the units of it that were accepted.
@@ -51,6 +51,8 @@ pub struct Step {
     pub left: Option<(EntryKind, ContentHash)>,
     wanted: Selected,
     expected: Option<Seen>,
+    /// A directory is in its place whose files are all deleted by the plan.
+    replaces_directory: bool,
 }
 
 /// A path that cannot be written as the host is now.
@@ -105,6 +107,7 @@ impl Plan {
                     continue;
                 }
             };
+            let mut replaces_directory = false;
             let seen = match look {
                 Look::Nothing => None,
                 Look::File(seen) => Some(seen),
@@ -113,10 +116,17 @@ impl Plan {
                     conflict(format!("{above:?} is a file; accept its deletion too, or move it away"));
                     continue;
                 }
-                Look::Directory => match tree.files_below(path) {
-                    Ok(Some(files)) if files.iter().all(deleted) => None,
+                Look::Directory => match tree.below(path) {
+                    // Each directory in it goes with the files that are deleted from it.
+                    Ok(Some(below))
+                        if below.files.iter().all(deleted)
+                            && below.directories.iter().all(|d| below.files.iter().any(|f| f.is_below(d))) =>
+                    {
+                        replaces_directory = true;
+                        None
+                    }
                     Ok(_) => {
-                        conflict("a directory with files of your own is in its place".into());
+                        conflict("a directory with files or directories of your own is in its place".into());
                         continue;
                     }
                     Err(error) => {
@@ -138,10 +148,11 @@ impl Plan {
                 }
             };
             match step(choice, seen, store, prior.get(path))? {
-                Ok(step) => plan.steps.push(step),
+                Ok(step) => plan.steps.push(Step { replaces_directory, ..step }),
                 Err(reason) => conflict(reason),
             }
         }
+        plan.refuse_planted(tree);
         plan.steps.sort_by_key(|s| match (&s.wanted, s.left.as_ref()) {
             (Selected::Deleted, _) => 0,
             (_, Some((EntryKind::Link, _))) => 2,
@@ -150,22 +161,57 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Turns into conflicts what would complete a repository inside the tree, out of several rounds or with files of the
+    /// user's own.
+    fn refuse_planted(&mut self, tree: &HostTree) {
+        let written: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
+        let mut known = BTreeMap::new();
+        let mut has = |path: &RepoPath| {
+            *known.entry(path.clone()).or_insert_with(|| {
+                written.iter().any(|w| *w == path || w.is_below(path))
+                    || !matches!(tree.look(path), Ok(Look::Nothing | Look::BelowFile(_)))
+            })
+        };
+        for path in &written {
+            if let Some(directory) = planted_above(path, &mut has) {
+                let reason = format!("git would open {directory:?} as a repository");
+                self.conflicts.push(Conflict { path: (*path).clone(), reason });
+            }
+        }
+        let conflicts = &self.conflicts;
+        self.steps.retain(|s| conflicts.iter().all(|c| c.path != s.path));
+    }
+
     /// Does the steps in order, and stops at the first that fails. Must not be called on a plan with conflicts.
     #[must_use]
     pub fn execute(&self, tree: &HostTree) -> Done {
+        let mut done = Done { steps: self.steps.len(), failed: None };
         for (at, step) in self.steps.iter().enumerate() {
-            let result = match (&step.wanted, &step.expected, step.verb) {
-                (_, _, Verb::Already) | (Selected::Deleted, None, _) => Ok(()),
-                (Selected::Deleted, Some(expected), _) => tree.delete(&step.path, expected),
-                (Selected::Content(kind, content), expected, _) => {
-                    tree.write(&step.path, *kind, content, expected.as_ref())
-                }
-            };
-            if let Err(error) = result {
-                return Done { steps: at, failed: Some((step.path.clone(), error)) };
+            if let Err(error) = self.perform(step, tree) {
+                done = Done { steps: at, failed: Some((step.path.clone(), error)) };
+                break;
             }
         }
-        Done { steps: self.steps.len(), failed: None }
+        // At the end, so that a directory that gets a new file is never removed and made again with other permissions.
+        for step in self.steps[..done.steps].iter().filter(|s| s.left.is_none()) {
+            tree.prune(&step.path, None);
+        }
+        done
+    }
+
+    fn perform(&self, step: &Step, tree: &HostTree) -> Result<(), HostError> {
+        match (&step.wanted, &step.expected, step.verb) {
+            (_, _, Verb::Already) | (Selected::Deleted, None, _) => Ok(()),
+            (Selected::Deleted, Some(expected), _) => tree.delete(&step.path, expected),
+            (Selected::Content(kind, content), expected, _) => {
+                if step.replaces_directory {
+                    for gone in self.steps.iter().filter(|s| s.left.is_none() && s.path.is_below(&step.path)) {
+                        tree.prune(&gone.path, Some(&step.path));
+                    }
+                }
+                tree.write(&step.path, *kind, content, expected.as_ref())
+            }
+        }
     }
 }
 
@@ -210,5 +256,5 @@ fn step(
     if verb != Verb::Already && seen.as_ref().is_some_and(|s| s.names() > 1) {
         return Ok(Err("it has several names (hard links), and replacing it would part them".into()));
     }
-    Ok(Ok(Step { path: change.path.clone(), verb, units, left, wanted, expected: seen }))
+    Ok(Ok(Step { path: change.path.clone(), verb, units, left, wanted, expected: seen, replaces_directory: false }))
 }

@@ -50,35 +50,15 @@ fn is_text(bytes: &[u8]) -> bool {
     !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()
 }
 
+/// Lines of the base times lines of the result above which a stretch is not compared any further but is one block: hostile
+/// or generated content must not keep a person waiting.
+const MOST_COMPARED: usize = 400_000_000;
+
 /// Lists the units of a change; `old` and `new` are its contents.
 #[must_use]
 pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
-    let unit = |kind: UnitKind| {
-        let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        part(change.path.as_bytes());
-        part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
-        match &kind {
-            UnitKind::Block { old: o, new: n } => {
-                part(b"block");
-                part(&(o.start as u64).to_le_bytes());
-                part(&lines(old)[o.clone()].concat());
-                part(&lines(new)[n.clone()].concat());
-            }
-            UnitKind::Mode(set) => part(if *set { b"mode +x" } else { b"mode -x" }),
-            UnitKind::CreateEmpty => part(b"create"),
-            UnitKind::Delete => part(b"delete"),
-            UnitKind::Whole => {
-                part(b"whole");
-                part(change.new.as_ref().map_or("", |s| s.kind.mode()).as_bytes());
-                part(new);
-            }
-        }
-        Unit { id: hex(&hash.finalize())[..16].to_owned(), kind }
-    };
+    let (old_lines, new_lines) = (lines(old), lines(new));
+    let unit = |kind: UnitKind| Unit { id: id(change, &kind, &old_lines, &new_lines, new), kind };
     let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
     if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
@@ -96,20 +76,78 @@ pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     } else if new.is_empty() && change.old.is_none() {
         found.push(unit(UnitKind::CreateEmpty));
     } else {
-        let ops = capture_diff_slices(Algorithm::Histogram, &lines(old), &lines(new));
-        let changed = ops.iter().filter(|op| !matches!(op, DiffOp::Equal { .. }));
-        // Neighbouring operations are one block.
-        let mut blocks: Vec<(Range<usize>, Range<usize>)> = Vec::new();
-        for op in changed {
-            match blocks.last_mut() {
-                Some((o, n)) if o.end == op.old_range().start && n.end == op.new_range().start => {
-                    o.end = op.old_range().end;
-                    n.end = op.new_range().end;
-                }
-                _ => blocks.push((op.old_range(), op.new_range())),
-            }
-        }
-        found.extend(blocks.into_iter().map(|(old, new)| unit(UnitKind::Block { old, new })));
+        found.extend(blocks(&old_lines, &new_lines).into_iter().map(|(old, new)| unit(UnitKind::Block { old, new })));
     }
     found
+}
+
+/// Hashes what identifies a unit.
+fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]], whole: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(change.path.as_bytes());
+    part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
+    match kind {
+        UnitKind::Block { old: o, new: n } => {
+            part(b"block");
+            part(&(o.start as u64).to_le_bytes());
+            part(&old[o.clone()].concat());
+            part(&new[n.clone()].concat());
+        }
+        UnitKind::Mode(set) => part(if *set { b"mode +x" } else { b"mode -x" }),
+        UnitKind::CreateEmpty => part(b"create"),
+        UnitKind::Delete => part(b"delete"),
+        UnitKind::Whole => {
+            part(b"whole");
+            part(change.new.as_ref().map_or("", |s| s.kind.mode()).as_bytes());
+            part(whole);
+        }
+    }
+    hex(&hash.finalize())[..16].to_owned()
+}
+
+/// A stretch of the base and the one of the result that takes its place.
+type Block = (Range<usize>, Range<usize>);
+
+/// Finds the runs of changed lines.
+fn blocks(old: &[&[u8]], new: &[&[u8]]) -> Vec<Block> {
+    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let (middle_old, middle_new) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
+    if middle_old.len().saturating_mul(middle_new.len()) > MOST_COMPARED {
+        return vec![(head..old.len() - tail, head..new.len() - tail)];
+    }
+    let mut blocks: Vec<Block> = Vec::new();
+    for op in capture_diff_slices(Algorithm::Histogram, old, new) {
+        if matches!(op, DiffOp::Equal { .. }) {
+            continue;
+        }
+        // Neighbouring operations are one block.
+        match blocks.last_mut() {
+            Some((o, n)) if o.end == op.old_range().start && n.end == op.new_range().start => {
+                o.end = op.old_range().end;
+                n.end = op.new_range().end;
+            }
+            _ => blocks.push((op.old_range(), op.new_range())),
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_too_large_to_compare_is_one_block() {
+        let text = |word: &str| (0..21_000).map(|n| format!("{word} {n}\n")).collect::<String>();
+        let (old, new) = (format!("same\n{}end\n", text("a")), format!("same\n{}end\n", text("b")));
+        let found = blocks(&lines(old.as_bytes()), &lines(new.as_bytes()));
+        assert_eq!(found, [(1..21_001, 1..21_001)]);
+        assert_eq!(blocks(&lines(b"a\nb\nc\n"), &lines(b"a\nx\nc\ny\n")), [(1..2, 1..2), (3..3, 3..4)]);
+        assert_eq!(blocks(&lines(b"a\na\n"), &lines(b"a\na\na\n")).len(), 1);
+    }
 }

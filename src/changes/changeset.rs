@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::quarantine::hex;
-use super::{ContentHash, Finding, Level, Quarantine, findings};
+use super::{ContentHash, Finding, Level, Quarantine, findings, planted_above};
 use crate::path::{EntryKind, RepoPath};
 
 /// All that an agent changed.
@@ -90,7 +90,7 @@ impl FileChange {
 }
 
 impl Changeset {
-    /// Sorts, finds renames, classifies and seals.
+    /// Sorts, finds renames, classifies and seals. `in_base` tells whether the base has a path, or something below it.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -99,6 +99,7 @@ impl Changeset {
         mut files: Vec<FileChange>,
         mut refused: Vec<Refused>,
         store: &Quarantine,
+        in_base: impl Fn(&RepoPath) -> bool,
     ) -> io::Result<Self> {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         refused.sort_by(|a, b| a.path.cmp(&b.path));
@@ -107,6 +108,7 @@ impl Changeset {
             let (old, new) = file.contents(store)?;
             file.findings = findings(file, &old, &new);
         }
+        refuse_planted(&mut files, in_base);
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&(&base, &files, &refused))?);
         Ok(Self { schema_version: 1, id: hex(&hash.finalize())[..16].to_owned(), base, files, refused })
@@ -116,6 +118,28 @@ impl Changeset {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.refused.is_empty()
+    }
+}
+
+/// Refuses what would complete, or change, a repository inside the tree.
+fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool) {
+    // In the result: made at that path or below it, or in the base. (That the agent may have deleted it does not count.)
+    let at = |path: &RepoPath, files: &[FileChange]| {
+        let made = |f: &FileChange| f.new.is_some();
+        let prefix = [path.as_bytes(), b"/"].concat();
+        let from = files.partition_point(|f| f.path.as_bytes() < prefix.as_slice());
+        files.binary_search_by(|f| f.path.cmp(path)).is_ok_and(|at| made(&files[at]))
+            || files[from..].iter().take_while(|f| f.path.as_bytes().starts_with(&prefix)).any(made)
+            || in_base(path)
+    };
+    let planted: Vec<Option<RepoPath>> =
+        files.iter().map(|f| f.new.as_ref().and_then(|_| planted_above(&f.path, |path| at(path, files)))).collect();
+    for (file, planted) in files.iter_mut().zip(planted) {
+        if planted.is_some() {
+            let reason = "is in a directory that git would open as a repository";
+            let rule = "planted-repository".into();
+            file.findings.insert(0, Finding { rule, level: Level::Refused, reason: reason.into(), line: None });
+        }
     }
 }
 

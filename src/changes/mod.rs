@@ -4,6 +4,7 @@
 mod blocks;
 mod changeset;
 mod diff;
+mod planted;
 mod quarantine;
 mod risk;
 mod selection;
@@ -11,6 +12,7 @@ mod selection;
 pub use blocks::{Unit, UnitKind, lines, units};
 pub use changeset::{Changeset, FileChange, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
+pub use planted::planted_above;
 pub use quarantine::{ContentHash, Quarantine};
 pub use risk::{Finding, Level, findings};
 pub use selection::{Selected, select};

@@ -180,6 +180,11 @@ pub fn findings(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
             if let Some(reason) = escapes(change, new) {
                 add("link-escape", Level::Refused, reason.into(), None);
             }
+            // Git itself reads these names through a link, out of the tree too.
+            let name = change.path.file_name().to_ascii_lowercase();
+            if [&b".gitmodules"[..], b".gitattributes", b".gitignore", b".mailmap"].contains(&name.as_slice()) {
+                add("link-of-git", Level::Refused, "is a file of git's as a link".into(), None);
+            }
             add("link", High, "is a new link".into(), None);
         }
         _ => {}
@@ -202,14 +207,19 @@ pub fn findings(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
 }
 
 /// Says why a link may not exist: it would point out of the tree, or into a git directory.
+///
+/// `..` counts at the beginning alone. After a name it would mean the parent of whatever that name leads to, which another
+/// link decides; without that, a link that passes through other links of an agent's goes nowhere but where they may go.
 fn escapes(change: &FileChange, target: &[u8]) -> Option<&'static str> {
     if target.first() == Some(&b'/') || target.is_empty() {
         return Some("points to an absolute path");
     }
     let mut depth = change.path.components().count() - 1;
+    let mut descended = false;
     for component in target.split(|b| *b == b'/') {
         match component {
             b"" | b"." => {}
+            b".." if descended => return Some("climbs up again after a name"),
             b".." => match depth.checked_sub(1) {
                 Some(up) => depth = up,
                 None => return Some("points out of the working tree"),
@@ -217,7 +227,7 @@ fn escapes(change: &FileChange, target: &[u8]) -> Option<&'static str> {
             name if crate::path::RepoPath::from_bytes(name).is_err() => {
                 return Some("points into a repository's own directory");
             }
-            _ => depth += 1,
+            _ => descended = true,
         }
     }
     None
@@ -283,7 +293,7 @@ mod tests {
     fn kinds_and_contents_are_judged() {
         assert_eq!(level("run", EntryKind::Executable, b"x"), Some(High));
         assert_eq!(level("d/l", EntryKind::Link, b"../x"), Some(High));
-        for target in ["/etc/passwd", "../../x", "a/../../../x", "../.git/config", "", "../.GIT"] {
+        for target in ["/etc/passwd", "../../x", "a/../../../x", "a/../x", "../.git/config", "", "../.GIT"] {
             assert_eq!(level("d/l", EntryKind::Link, target.as_bytes()), Some(Level::Refused), "{target}");
         }
         assert_eq!(level("a", EntryKind::Regular, "x\u{202e}y\n".as_bytes()), Some(High));

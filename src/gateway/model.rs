@@ -45,10 +45,16 @@ impl ModelRoute {
     /// # Errors
     /// The address is no such URI, or the system has no root certificates.
     pub fn new(upstream: &str, credential: Option<CredentialSource>) -> std::io::Result<Self> {
-        let invalid =
-            || std::io::Error::new(std::io::ErrorKind::InvalidInput, "ANTHROPIC_BASE_URL is not an http(s) address");
+        let invalid = || {
+            std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "ANTHROPIC_BASE_URL is not an http(s) address without a name and password",
+            )
+        };
         let upstream: Uri = upstream.trim_end_matches('/').parse().map_err(|_| invalid())?;
-        if !matches!(upstream.scheme_str(), Some("http" | "https")) || upstream.authority().is_none() {
+        let authority = upstream.authority().ok_or_else(invalid)?;
+        // A name and password there would be a credential in an address, and addresses are told.
+        if !matches!(upstream.scheme_str(), Some("http" | "https")) || authority.as_str().contains('@') {
             return Err(invalid());
         }
         let https =
@@ -102,7 +108,10 @@ impl ModelRoute {
             Ok(credential) => credential,
             Err(error) => {
                 self.note(|r| *r.failures.entry(error.to_string()).or_default() += 1);
-                return refusal(StatusCode::UNAUTHORIZED, &format!("airlock: {error}; {}", error.hint()));
+                return refusal(
+                    StatusCode::UNAUTHORIZED,
+                    "airlock: the credential cannot be used; see airlock's own words",
+                );
             }
         };
         match self.forward(request, &credential).await {
@@ -117,7 +126,8 @@ impl ModelRoute {
             }
             Err(error) => {
                 self.note(|r| *r.failures.entry(error.clone()).or_default() += 1);
-                refusal(StatusCode::BAD_GATEWAY, &format!("airlock: {error}"))
+                // What went wrong outside is not the agent's to know.
+                refusal(StatusCode::BAD_GATEWAY, "airlock: the model's API cannot be reached; see airlock's own words")
             }
         }
     }

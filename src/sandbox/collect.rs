@@ -4,7 +4,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
-use super::link::Link;
+use super::link::{Link, LinkError};
 use super::store::Sandbox;
 use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Refused, Side};
 use crate::path::{EntryKind, RepoPath};
@@ -13,6 +13,8 @@ use crate::wire::{FileKind, Listed, Root, Stat};
 
 /// Questions under way at once.
 const PARALLEL: usize = 32;
+/// Bytes of files in memory at once.
+const IN_FLIGHT: usize = 256 << 20;
 /// Characters of a refused path that are kept.
 const SHOWN: usize = 300;
 
@@ -21,12 +23,21 @@ const SHOWN: usize = 300;
 pub struct Caps {
     /// Entries listed in the workspace, of any kind.
     pub entries: usize,
-    /// Files that differ.
+    /// Files that differ; those after it in the order of paths are refused.
     pub changed: usize,
     /// Bytes of one file.
     pub file: u64,
-    /// Bytes of all files that differ.
+    /// Bytes of all files that differ; the largest are refused until the rest fits.
     pub total: u64,
+}
+
+/// Whether the agent is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// It is; what is found is the result.
+    Final,
+    /// It is at work: files come and go, and what is found may be torn.
+    Live,
 }
 
 impl Default for Caps {
@@ -49,6 +60,7 @@ pub async fn collect(
     sandbox: &Sandbox,
     link: &Link,
     caps: Caps,
+    view: View,
 ) -> Result<Changeset, SandboxError> {
     let ignore = IgnoreRules::of(host, snapshot)?;
     let seeded = sandbox.seeded()?;
@@ -59,44 +71,38 @@ pub async fn collect(
     let mut refused = Vec::new();
     let mut seen = vec![false; snapshot.entries.len()];
     let mut changed = Vec::new();
-    walk(snapshot, &ignore, link, caps, &mut refused, |file, base| {
-        let untouched = base.is_some_and(|at| {
+    walk(snapshot, &ignore, link, caps, &mut refused, view, |file, base| {
+        if let Some(at) = base {
             seen[at] = true;
-            file.kind != EntryKind::Link && seeded[at] == file.stat
-        });
+        }
+        let Some(file) = file else { return };
+        let untouched = base.is_some_and(|at| file.kind != EntryKind::Link && seeded[at] == file.stat);
         if !untouched {
             changed.push((file, base));
         }
     })
     .await?;
-    if changed.len() > caps.changed {
-        return Err(SandboxError::Cap(format!("{} files differ, the most is {}", changed.len(), caps.changed)));
-    }
-    let mut total = 0_u64;
-    changed.retain(|(file, _)| {
-        let fits = file.stat.size <= caps.file;
-        if fits {
-            total = total.saturating_add(file.stat.size);
-        } else {
-            let reason = format!("is larger than {} MiB", caps.file >> 20);
-            refused.push(Refused { path: file.path.as_bytes().escape_ascii().to_string(), reason });
-        }
-        fits
-    });
-    if total > caps.total {
-        return Err(SandboxError::Cap(format!("{} MiB differ, the most is {}", total >> 20, caps.total >> 20)));
-    }
-
+    within_caps(&mut changed, caps, &mut refused);
+    // So many bytes are in memory at once, whatever the number of questions.
+    let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
+    let memory = &memory;
     let reads = stream::iter(changed).map(|(file, base)| async move {
+        let size = u32::try_from(file.stat.size).unwrap_or(u32::MAX).min(u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX));
+        let permit = memory.acquire_many(size).await.ok();
         let content = match file.kind {
             EntryKind::Link => file.target.clone(),
-            _ => link.read(Root::Work, file.path.as_bytes(), file.stat.size).await?,
+            _ => match link.read(Root::Work, file.path.as_bytes(), file.stat.size).await {
+                // The agent is at work, and has just removed it.
+                Err(LinkError::Gone) if view == View::Live => return Ok(None),
+                other => other?,
+            },
         };
-        Ok::<_, SandboxError>((file, base, content))
+        Ok::<_, SandboxError>(Some((file, base, content, permit)))
     });
     let mut reads = reads.buffer_unordered(PARALLEL);
     let mut files = Vec::new();
-    while let Some((file, base, content)) = reads.try_next().await? {
+    while let Some(read) = reads.try_next().await? {
+        let Some((file, base, content, _permit)) = read else { continue };
         let old = base.map(|at| base_side(host, snapshot, at, &store)).transpose()?;
         let hash = ContentHash::of(&content);
         if old.as_ref().is_some_and(|s| s.hash == hash && s.kind == file.kind) {
@@ -109,7 +115,37 @@ pub async fn collect(
         let old = Some(base_side(host, snapshot, at, &store)?);
         files.push(FileChange { path: entry.path.clone(), old, new: None, renamed_from: None, findings: Vec::new() });
     }
-    Ok(Changeset::seal(snapshot.commit.clone(), files, refused, &store)?)
+    let in_base = |path: &RepoPath| snapshot.position(path.as_bytes()).is_some() || has_below(snapshot, path);
+    Ok(Changeset::seal(snapshot.commit.clone(), files, refused, &store, in_base)?)
+}
+
+/// Refuses what is too large, and the largest where all together is too much: the rest still comes back.
+fn within_caps(changed: &mut Vec<(Found, Option<usize>)>, caps: Caps, refused: &mut Vec<Refused>) {
+    changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+    if changed.len() > caps.changed {
+        let reason = format!("and all after it: {} files differ, the most is {}", changed.len(), caps.changed);
+        refused.push(Refused { path: shown(&changed[caps.changed].0.path), reason });
+        changed.truncate(caps.changed);
+    }
+    changed.sort_by_key(|(file, _)| file.stat.size);
+    let mut total = 0_u64;
+    changed.retain(|(file, _)| {
+        let with = total.saturating_add(file.stat.size);
+        let reason = if file.stat.size > caps.file {
+            format!("is larger than {} MiB", caps.file >> 20)
+        } else if with > caps.total {
+            format!("is too much: all files together may have {} MiB", caps.total >> 20)
+        } else {
+            total = with;
+            return true;
+        };
+        refused.push(Refused { path: shown(&file.path), reason });
+        false
+    });
+}
+
+fn shown(path: &RepoPath) -> String {
+    path.as_bytes().escape_ascii().to_string().chars().take(SHOWN).collect()
 }
 
 fn base_side(host: &HostRepo, snapshot: &Snapshot, at: usize, store: &Quarantine) -> Result<Side, SandboxError> {
@@ -118,21 +154,26 @@ fn base_side(host: &HostRepo, snapshot: &Snapshot, at: usize, store: &Quarantine
     Ok(Side { kind: entry.kind, hash: store.put(&content)?, size: content.len() as u64 })
 }
 
-/// Lists level by level, and hands each file on with its place in the base; ignored directories are entered only where the base has a path below.
+/// Lists level by level, and hands each file on with its place in the base, or that place alone where the file is refused.
+/// Ignored directories are entered only where the base has a path below.
 async fn walk(
     snapshot: &Snapshot,
     ignore: &IgnoreRules,
     link: &Link,
     caps: Caps,
     refused: &mut Vec<Refused>,
-    mut found: impl FnMut(Found, Option<usize>),
+    view: View,
+    mut found: impl FnMut(Option<Found>, Option<usize>),
 ) -> Result<(), SandboxError> {
     let mut level: Vec<(Option<RepoPath>, bool)> = vec![(None, false)];
     let mut listed = 0;
     while !level.is_empty() {
         let lists = stream::iter(std::mem::take(&mut level)).map(|(directory, ignored)| async move {
             let bytes = directory.as_ref().map_or(&b""[..], |d| d.as_bytes());
-            let entries = link.list(Root::Work, bytes).await?;
+            let entries = match link.list(Root::Work, bytes, caps.entries).await {
+                Err(LinkError::Gone) if view == View::Live => Vec::new(),
+                other => other?,
+            };
             Ok::<_, SandboxError>((directory, ignored, entries))
         });
         let mut lists = lists.buffer_unordered(PARALLEL);
@@ -175,8 +216,12 @@ async fn walk(
                     continue;
                 }
                 match kind_of(&entry) {
-                    Some(kind) => found(Found { path, kind, stat: entry.stat, target: entry.target }, base),
-                    None => refuse("is a device, a socket or a pipe".into()),
+                    Some(kind) => found(Some(Found { path, kind, stat: entry.stat, target: entry.target }), base),
+                    None => {
+                        // What the base has there is not deleted by that.
+                        found(None, base);
+                        refuse("is a device, a socket or a pipe".into());
+                    }
                 }
             }
         }

@@ -13,7 +13,7 @@ use super::parts::{Parts, Sidecar, repository_id};
 use super::place::Place;
 use super::signals::Signals;
 use super::store::{Record, Sandbox, State, Store};
-use super::{Caps, SandboxError, SandboxName, collect, fresh_home, random, seed};
+use super::{Caps, SandboxError, SandboxName, View, collect, fresh_home, random, seed};
 use crate::changes::Changeset;
 use crate::engine::{AgentOptions, Attached, Engine, agent_spec};
 use crate::gateway::{CredentialKind, ModelRoute};
@@ -142,7 +142,7 @@ pub async fn run(
     let ended = async {
         let exit = ran?;
         engine.remove_container(&agent).await?;
-        let changes = collect(host, snapshot, &sandbox, &sidecar.link, Caps::default()).await?;
+        let changes = collect(host, snapshot, &sandbox, &sidecar.link, Caps::default(), View::Final).await?;
         Ok((exit, changes))
     };
     let ended = ended.await;
@@ -257,7 +257,7 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
     let (accept, _none) = mpsc::unbounded_channel();
     let collected = async {
         let sidecar = parts.start_sidecar(accept).await?;
-        collect(host, &snapshot, sandbox, &sidecar.link, Caps::default()).await
+        collect(host, &snapshot, sandbox, &sidecar.link, Caps::default(), View::Final).await
     };
     let changes = collected.await;
     parts.remove_containers().await?;
@@ -277,7 +277,7 @@ pub async fn peek(engine: &dyn Engine, host: &HostRepo, sandbox: &Sandbox) -> Re
     let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let link = parts.converse(&sidecar, "0:0").await?;
     let snapshot = host.snapshot_at(&sandbox.record.base)?;
-    collect(host, &snapshot, sandbox, &link, Caps::default()).await
+    collect(host, &snapshot, sandbox, &link, Caps::default(), View::Live).await
 }
 
 /// Removes a sandbox with everything of it.

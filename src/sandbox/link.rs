@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -16,6 +17,8 @@ use crate::wire::{self, Decoder, Frame, Kind, Listed, Request, Root, Written};
 
 /// Names the guest by its banner; a nonce of ours proves that it answers us.
 const NONCE: usize = 16;
+/// How long it may take to greet: a machine under load, not a network.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A failed conversation with the guest.
 #[derive(Debug, thiserror::Error)]
@@ -23,12 +26,18 @@ pub enum LinkError {
     /// It ended, or never spoke.
     #[error("the guest in the sidecar ended{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
     Ended(String),
+    /// It does not answer.
+    #[error("the guest in the sidecar does not answer")]
+    Silent,
     /// It does not follow the protocol.
     #[error("the guest broke the protocol: {0}")]
     Protocol(String),
     /// The disk behind the volume is full.
     #[error("the engine's disk is full")]
     DiskFull,
+    /// There is no such file.
+    #[error("the file is gone from the sandbox")]
+    Gone,
     /// A file request failed there.
     #[error("failed to {attempt} in the sandbox: {message}")]
     File {
@@ -86,7 +95,8 @@ impl Link {
 
         let nonce = super::random::<NONCE>().map_err(|e| LinkError::Protocol(e.to_string()))?;
         link.send(Kind::Hello, 0, &nonce).await?;
-        let answer = link.control.lock().await.recv().await.ok_or_else(|| link.ended())?;
+        let answer = tokio::time::timeout(PATIENCE, async { link.control.lock().await.recv().await });
+        let answer = answer.await.map_err(|_| LinkError::Silent)?.ok_or_else(|| link.ended())?;
         if answer.kind != Kind::Hello || answer.payload != [wire::BANNER, &nonce].concat() {
             return Err(LinkError::Protocol("its greeting is not the guest's".into()));
         }
@@ -136,6 +146,7 @@ impl Link {
             match answer {
                 Answer::Part(bytes) => part(bytes).map_err(|e| LinkError::Protocol(e.to_string()))?,
                 Answer::Done => return Ok(()),
+                Answer::Failed(2, _) => return Err(LinkError::Gone),
                 Answer::Failed(28, _) => return Err(LinkError::DiskFull),
                 Answer::Failed(_, message) if message.contains("os error 28") => return Err(LinkError::DiskFull),
                 Answer::Failed(_, message) => return Err(LinkError::File { attempt: attempt(), message }),
@@ -144,14 +155,17 @@ impl Link {
         Err(self.ended())
     }
 
-    /// Lists a directory.
-    pub async fn list(&self, root: Root, path: &[u8]) -> Result<Vec<Listed>, LinkError> {
+    /// Lists a directory of at most `limit` entries.
+    pub async fn list(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<Listed>, LinkError> {
         let mut found = Vec::new();
         let attempt = || format!("list {}", path.escape_ascii());
         self.ask(&Request::List(root, path.to_vec()), attempt, |bytes| {
             let mut decoder = Decoder(&bytes);
             while !decoder.is_empty() {
                 found.push(decoder.listed()?);
+                if found.len() > limit {
+                    return Err(io::Error::other(format!("more than {limit} entries in a directory")));
+                }
             }
             Ok(())
         })

@@ -13,7 +13,7 @@ mod signals;
 mod store;
 pub mod terminal;
 
-pub use collect::{Caps, collect};
+pub use collect::{Caps, View, collect};
 pub use home::{HomeEntry, fresh_home};
 pub use link::{Link, LinkError};
 pub use name::{NameError, SandboxName, random};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use airlock::engine::{ContainerSpec, Docker, Engine, Labels, Mount, Network, image, sidecar_spec};
-use airlock::sandbox::{Caps, HomeEntry, Link, Record, SandboxName, State, Store, collect, random, seed};
+use airlock::sandbox::{Caps, HomeEntry, Link, Record, SandboxName, State, Store, View, collect, random, seed};
 use airlock::snapshot::HostRepo;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
@@ -90,7 +90,7 @@ async fn seed_and_collect(engine: &dyn Engine, id: &str) {
     assert_eq!(seeded.iter().filter(|s| s.ino > 0).count(), 6, "every file but the link has stat data");
     sandbox.set_seeded(&seeded).expect("remembered");
 
-    let nothing = collect(&host, &snapshot, &sandbox, &link, Caps::default()).await.expect("collected");
+    let nothing = collect(&host, &snapshot, &sandbox, &link, Caps::default(), View::Final).await.expect("collected");
     assert!(nothing.is_empty(), "an untouched workspace has no change: {nothing:?}");
 
     let spec = |command: &[&str]| ContainerSpec {
@@ -110,7 +110,7 @@ async fn seed_and_collect(engine: &dyn Engine, id: &str) {
     engine.remove_container(&probe).await.expect("removed");
 
     overwrite(&writer).await;
-    let changes = collect(&host, &snapshot, &sandbox, &link, Caps::default()).await.expect("collected");
+    let changes = collect(&host, &snapshot, &sandbox, &link, Caps::default(), View::Final).await.expect("collected");
     let listed: Vec<_> =
         changes.files.iter().map(|f| (String::from_utf8_lossy(f.path.as_bytes()).into_owned(), f.verb())).collect();
     let expected = [("dir/b.txt", "added"), ("link", "added"), ("new.sh", "added")];

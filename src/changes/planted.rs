@@ -1,0 +1,38 @@
+//! Planted repositories: directories that git would open as a bare repository, and then obey their configuration.
+//!
+//! git opens a directory that holds `HEAD` with `objects` and `refs`, or with `commondir` or `config.worktree`; then
+//! `core.fsmonitor` of its `config` runs on `git status`.
+
+use std::collections::BTreeMap;
+
+use crate::path::RepoPath;
+
+/// Names whose arrival can complete a repository, or change one.
+const NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktree"];
+
+/// Tells whether git would open a directory in which `has` finds these names.
+fn is_repository(has: impl Fn(&str) -> bool) -> bool {
+    has("HEAD") && (has("objects") && has("refs") || has("commondir") || has("config.worktree"))
+}
+
+/// Finds, for a path that is to be written, the directory above it that would be a repository. `has` tells whether a path
+/// is there in the result. The root is none: it is a working tree, and git looks for its `.git` first.
+pub fn planted_above(path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
+    let mut above = path.parent();
+    while let Some(directory) = above {
+        let mut there = BTreeMap::new();
+        for name in NAMES {
+            // Without HEAD the others do not matter.
+            let found = RepoPath::child(Some(&directory), name.as_bytes()).is_ok_and(|p| has(&p));
+            there.insert(name, found);
+            if name == "HEAD" && !found {
+                break;
+            }
+        }
+        if is_repository(|name| there.get(name).copied().unwrap_or(false)) {
+            return Some(directory);
+        }
+        above = directory.parent();
+    }
+    None
+}
