@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::ApplyArgs;
 use super::failure::{CONFLICT, FAILED, Failure, STALE, USAGE};
-use super::output::{Output, count, print};
+use super::output::{Output, count, print, shell_word};
 use super::repo::Repo;
 use super::{json as shapes, review};
 use crate::apply::{Choice, HostError, HostTree, Plan, Prior, Step, Verb};
@@ -49,6 +49,12 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     };
     let mut wanted = if selector.is_empty() {
         Wanted::decided(&sheet, &review::load(&sandbox)?)
+    } else if selector.is_only_rejects() {
+        // What the review accepted, without these.
+        let decided = Wanted::decided(&sheet, &review::load(&sandbox)?);
+        let rejected = selector.rejected(&sheet)?;
+        let units = decided.selection.units.difference(&rejected).cloned().collect();
+        Wanted { selection: Selection { units, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         Wanted { selection: selector.select(&sheet, &refused)?, dry_run: false, json: false }
@@ -100,7 +106,7 @@ pub fn bring(
         if !wanted.json {
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             let paths: Vec<String> =
-                plan.conflicts.iter().map(|c| format!("--reject {}", Shown::new(c.path.as_bytes()))).collect();
+                plan.conflicts.iter().map(|c| format!("--reject {}", shell_word(c.path.as_bytes()))).collect();
             output.say(&format!("to leave them out, add {}", paths.join(" ")));
         }
         return Ok(CONFLICT);

@@ -73,6 +73,10 @@ impl Failure {
 impl From<SandboxError> for Failure {
     fn from(error: SandboxError) -> Self {
         let message = error.to_string();
+        let interrupted = |error: &SandboxError| match error {
+            SandboxError::Interrupted => INTERRUPTED,
+            _ => FAILED,
+        };
         match error {
             SandboxError::Engine(error) => error.into(),
             SandboxError::Snapshot(error) => error.into(),
@@ -85,8 +89,12 @@ impl From<SandboxError> for Failure {
             }
             SandboxError::Link(LinkError::DiskFull) => Self::new(FAILED, message)
                 .hint("see what fills it: docker system df; airlock ls lists sandboxes to remove"),
-            SandboxError::Kept { name, .. } => Self::new(FAILED, message).hint(format!("airlock diff {name}")),
-            SandboxError::LeftBehind { name, .. } => Self::new(FAILED, message).hint(format!("airlock rm {name}")),
+            SandboxError::Kept { name, error } => {
+                Self::new(interrupted(&error), message).hint(format!("airlock diff {name}"))
+            }
+            SandboxError::LeftBehind { name, error, .. } => {
+                Self::new(interrupted(&error), message).hint(format!("airlock rm {name}"))
+            }
             _ => Self::new(FAILED, message),
         }
     }

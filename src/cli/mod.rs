@@ -28,11 +28,12 @@ use output::Output;
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let (ours, theirs) = split(argv);
-    let runs_agent = theirs.is_some() || ours.iter().skip(1).any(|a| a == "run" || a == "shell");
+    let verb = verb_at(&ours[1..]).and_then(|at| ours[at + 1].to_str());
+    let runs_agent = matches!(verb, None | Some("claude" | "run" | "shell"));
     let cli = match Cli::try_parse_from(&ours) {
         Ok(cli) => cli,
         Err(error) => {
-            if ours.iter().any(|a| a == "run") && !ours.iter().any(|a| a == "--") && error.use_stderr() {
+            if verb == Some("run") && !ours.iter().any(|a| a == "--") && error.use_stderr() {
                 return end(&run::no_dashes(), true);
             }
             let _ = error.print();
@@ -85,26 +86,28 @@ fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     if Path::new(&program).file_name().is_some_and(|name| name == "claude") {
         return (vec!["airlock".into(), "claude".into()], Some(rest));
     }
+    let at = verb_at(&rest).filter(|at| rest[*at] == "claude");
+    let theirs = at.map(|at| rest[at + 1..].to_vec());
+    let ours = rest.into_iter().take(at.map_or(usize::MAX, |at| at + 1));
+    (std::iter::once("airlock".into()).chain(ours).collect(), theirs)
+}
+
+/// Finds the first word that is neither an option nor an option's value.
+fn verb_at(args: &[OsString]) -> Option<usize> {
     let command = Cli::command();
     let takes_value = |arg: &str| {
         let name = arg.trim_start_matches('-');
         command.get_arguments().any(|a| a.get_long() == Some(name) && a.get_action().takes_values())
     };
     let mut at = 0;
-    while let Some(arg) = rest.get(at) {
+    while let Some(arg) = args.get(at) {
         match arg.to_str() {
-            Some("claude") => {
-                let theirs = rest[at + 1..].to_vec();
-                let ours = std::iter::once("airlock".into()).chain(rest[..=at].iter().cloned()).collect();
-                return (ours, Some(theirs));
-            }
-            Some(option) if option.starts_with('-') && option != "--" => {
-                at += if takes_value(option) { 2 } else { 1 };
-            }
-            _ => break,
+            Some("--") => return None,
+            Some(option) if option.starts_with('-') => at += if takes_value(option) { 2 } else { 1 },
+            _ => return Some(at),
         }
     }
-    (std::iter::once("airlock".into()).chain(rest).collect(), None)
+    None
 }
 
 #[cfg(test)]

@@ -57,6 +57,23 @@ pub fn print(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Quotes bytes as one word of bash: a name that an agent chose goes into a command that a person will paste.
+pub fn shell_word(bytes: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./,+@%".contains(b);
+    if !bytes.is_empty() && bytes.iter().all(plain) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let mut word = String::from("$'");
+    for byte in bytes {
+        match byte {
+            b'\'' | b'\\' => word += &format!("\\{}", char::from(*byte)),
+            b' '..=b'~' => word.push(char::from(*byte)),
+            _ => word += &format!("\\x{byte:02x}"),
+        }
+    }
+    word + "'"
+}
+
 /// Gives a count with its noun: `1 file`, `3 files`.
 pub fn count(n: usize, noun: &str) -> String {
     let digits = n.to_string();
@@ -72,6 +89,15 @@ pub fn count(n: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for bytes in [&b"a/b.txt"[..], b"$(touch x)", b"it's", b"a\nb\\", b"\xff", b""] {
+            let script = format!("printf %s {}", super::shell_word(bytes));
+            let out = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+            assert_eq!(out.stdout, bytes, "{script}");
+        }
+    }
+
     #[test]
     fn counts_read_well() {
         assert_eq!(super::count(1, "file"), "1 file");

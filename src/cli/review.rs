@@ -19,8 +19,7 @@ pub fn review(name: Option<&str>, output: Output) -> Result<u8, Failure> {
     let mut sandbox = repo.sandbox(name, "review")?;
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
-    interact(&repo.host, sandbox, &changes, output)?;
-    Ok(0)
+    interact(&repo.host, sandbox, &changes, output)
 }
 
 /// Reads the decisions on a sandbox's changes.
@@ -35,8 +34,8 @@ pub fn load(sandbox: &Sandbox) -> Result<Decisions, Failure> {
     }
 }
 
-/// Asks block by block, then whether to apply.
-pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: Output) -> Result<(), Failure> {
+/// Asks block by block, then whether to apply; gives the exit status of that.
+pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: Output) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
     let mut decisions = load(&sandbox)?;
     let name = sandbox.record.name.clone();
@@ -50,7 +49,7 @@ pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: 
     if ended == Ended::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
         output.say(&format!("{what}. Next: airlock review {name}, or airlock rm {name}"));
-        return Ok(());
+        return Ok(0);
     }
     if terminal::is_interactive()
         && confirm(&format!("Apply {} to your working tree?", count(accepted, "block")), false)?
@@ -59,10 +58,10 @@ pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: 
         if status != 0 {
             output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
         }
-    } else {
-        output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
+        return Ok(status);
     }
-    Ok(())
+    output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
+    Ok(0)
 }
 
 /// Asks yes or no. What was typed before the question is not an answer to it.

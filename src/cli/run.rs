@@ -129,8 +129,6 @@ fn sandbox(
         return Ok(status);
     }
     summary(&finished, output)?;
-    // The agent has ended; the network is of no use any more.
-    drop((engine, runtime));
     after(&repo.host, finished, settings.review.unwrap_or_default(), output)?;
     Ok(status)
 }
@@ -265,7 +263,8 @@ fn after(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) 
             ReviewMode::Ask => review::confirm("Review now?", true)?,
         };
     if now {
-        review::interact(host, finished.sandbox, &finished.changes, output)
+        // The exit status stays the agent's.
+        review::interact(host, finished.sandbox, &finished.changes, output).map(drop)
     } else {
         output.say(&format!("kept. Next: airlock review {name}"));
         Ok(())

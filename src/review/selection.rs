@@ -86,6 +86,22 @@ impl Selector {
         self.accept.is_empty() && self.ids.is_empty() && !self.all && self.reject.is_empty()
     }
 
+    /// Tells whether nothing but rejections was asked for: they are taken from what a review has accepted.
+    #[must_use]
+    pub fn is_only_rejects(&self) -> bool {
+        !self.reject.is_empty() && self.accept.is_empty() && self.ids.is_empty() && !self.all
+    }
+
+    /// Gives the units of the rejected files.
+    ///
+    /// # Errors
+    /// A pattern that matches nothing.
+    pub fn rejected(&self, sheet: &Sheet<'_>) -> Result<BTreeSet<String>, Rejection> {
+        let reject = patterns("--reject", &self.reject, sheet, &[])?;
+        let files = sheet.files.iter().filter(|f| reject.iter().any(|p| p.matches(&f.change.path)));
+        Ok(files.flat_map(|f| &f.units).map(|u| u.id.clone()).collect())
+    }
+
     /// Finds the units. `refused` are paths of the changeset that never became files, for the message alone.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Standard input is read by a thread that polls, so that not one key is swallowed after the agent has ended.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::SandboxError;
 use super::signals::Signals;
@@ -47,8 +47,9 @@ pub async fn attach(
     engine.start(agent).await?;
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
-        result = pump(attached.output, tty) => result,
-        () = end_on_signal(engine, agent, signals) => unreachable!("it waits for the output's end"),
+        result = pump(attached.output) => result,
+        // It is dead, and whoever reads our output takes nothing more.
+        () = end_on_signal(engine, agent, signals) => Ok(true),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
     typing.abort();
@@ -65,17 +66,17 @@ pub async fn attach(
     Ok(engine.wait(agent).await?)
 }
 
-/// Passes signals on, and kills an agent that does not listen.
+/// Passes signals on, kills an agent that does not listen, and returns when even its output does not end after that.
+/// Every signal since the start counts: one that came while the agent was being started is for it as well.
 async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) {
-    let seen = signals.asked().count;
-    let asked = signals.next(seen).await;
+    let asked = signals.next(0).await;
     let _ = engine.kill(agent, asked.last).await;
     tokio::select! {
         () = tokio::time::sleep(GRACE) => {}
-        _ = signals.next(seen + 1) => {}
+        _ = signals.next(1) => {}
     }
     let _ = engine.kill(agent, "SIGKILL").await;
-    std::future::pending().await
+    tokio::time::sleep(GRACE).await;
 }
 
 /// Tells the agent's terminal its size, now and whenever it changes.
@@ -94,27 +95,12 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
 /// Copies output until it ends; `false` if our own reader has gone before that.
 async fn pump(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
-    tty: bool,
 ) -> Result<bool, SandboxError> {
     // Bounded: a flood waits here for a slow terminal instead of filling memory.
-    let (sender, mut queue) = mpsc::channel::<OutputChunk>(8);
-    let writer = tokio::task::spawn_blocking(move || -> io::Result<()> {
-        let mut modes = Modes::default();
-        while let Some(chunk) = queue.blocking_recv() {
-            match chunk {
-                OutputChunk::Out(bytes) => {
-                    if tty {
-                        modes.follow(&bytes);
-                    }
-                    let mut out = io::stdout().lock();
-                    out.write_all(&bytes).and_then(|()| out.flush())?;
-                }
-                OutputChunk::Err(bytes) => io::stderr().lock().write_all(&bytes)?,
-            }
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(&modes.reset()).and_then(|()| out.flush())
-    });
+    let (sender, queue) = mpsc::channel::<OutputChunk>(8);
+    let (done, written) = oneshot::channel();
+    // A thread that nobody has to wait for: it may be stuck in a write for ever.
+    std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue)))?;
     let mut failed = None;
     while let Some(chunk) = output.next().await {
         match chunk {
@@ -130,12 +116,38 @@ async fn pump(
         }
     }
     drop(sender);
-    let written = writer.await.map_err(io::Error::other)?;
+    let written = written.await.unwrap_or_else(|_| Err(io::Error::other("the writer panicked")));
     match (failed, written) {
         (Some(error), _) => Err(error.into()),
         (None, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         (None, written) => Ok(written.map(|()| true)?),
     }
+}
+
+/// Writes everything out, then switches off what was left on on a terminal.
+fn write_all(mut queue: mpsc::Receiver<OutputChunk>) -> io::Result<()> {
+    let (mut out_modes, mut err_modes) = (Modes::default(), Modes::default());
+    let (out_shown, err_shown) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+    while let Some(chunk) = queue.blocking_recv() {
+        match chunk {
+            OutputChunk::Out(bytes) => {
+                if out_shown {
+                    out_modes.follow(&bytes);
+                }
+                let mut out = io::stdout().lock();
+                out.write_all(&bytes).and_then(|()| out.flush())?;
+            }
+            OutputChunk::Err(bytes) => {
+                if err_shown {
+                    err_modes.follow(&bytes);
+                }
+                io::stderr().lock().write_all(&bytes)?;
+            }
+        }
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(&out_modes.reset()).and_then(|()| out.flush())?;
+    io::stderr().lock().write_all(&err_modes.reset())
 }
 
 /// A thread that reads what is typed or piped.

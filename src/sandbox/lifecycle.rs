@@ -120,11 +120,8 @@ pub async fn run(
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
     let parts = Parts::of(engine, &sandbox.record);
-    let prepared = tokio::select! {
-        prepared = prepare(&parts, host, snapshot, &sandbox, request) => prepared,
-        _ = signals.next(0) => Err(SandboxError::Interrupted),
-    };
-    let Prepared { sidecar, agent, attached } = match prepared {
+    let Prepared { sidecar, agent, attached } = match prepare(&parts, host, snapshot, &sandbox, request, signals).await
+    {
         Ok(prepared) => prepared,
         Err(error) => return Err(undo(&parts, sandbox, error).await),
     };
@@ -139,11 +136,15 @@ pub async fn run(
         let Err(error) = ran else { unreachable!("it was one just now") };
         return Err(undo(&parts, sandbox, error).await);
     }
+    let asked = signals.asked().count;
     let ended = async {
         let exit = ran?;
         engine.remove_container(&agent).await?;
-        let changes = collect(host, snapshot, &sandbox, &sidecar.link, Caps::default(), View::Final).await?;
-        Ok((exit, changes))
+        tokio::select! {
+            changes = collect(host, snapshot, &sandbox, &sidecar.link, Caps::default(), View::Final) => Ok((exit, changes?)),
+            // The signals so far were the agent's; one more is for the collecting.
+            _ = signals.next(asked) => Err(SandboxError::Interrupted),
+        }
     };
     let ended = ended.await;
     let cleaned = parts.remove_containers().await;
@@ -180,6 +181,7 @@ async fn prepare(
     snapshot: &Snapshot,
     sandbox: &Sandbox,
     request: &RunRequest,
+    signals: &mut Signals,
 ) -> Result<Prepared, SandboxError> {
     parts.create_volumes().await?;
     let (accept, connections) = mpsc::unbounded_channel();
@@ -192,9 +194,16 @@ async fn prepare(
     }
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
     let home = fresh_home(&place.workdir, placeholder);
-    // The agent's container is made while its workspace fills; only the two starts follow each other.
     let writer = parts.converse(&sidecar.container, "1000:1000").await?;
-    let (written, agent) = tokio::try_join!(seed(host, snapshot, &writer, home), async {
+    // The agent's container is made while its workspace fills; only the two starts follow each other. A signal ends the
+    // seeding alone: an engine's answer is always waited for, lest it makes something after we have cleaned up.
+    let seeding = async {
+        tokio::select! {
+            written = seed(host, snapshot, &writer, home) => written,
+            _ = signals.next(0) => Err(SandboxError::Interrupted),
+        }
+    };
+    let agent = async {
         let names = parts.volumes();
         let volumes = [names[0].as_str(), names[1].as_str(), names[2].as_str()];
         let options = AgentOptions {
@@ -212,10 +221,12 @@ async fn prepare(
         let spec = agent_spec(&name, &sidecar.container, volumes, options, &parts.labels("agent"));
         let agent = parts.engine.create_container(&spec).await?;
         let attached = parts.engine.attach(&agent, request.tty).await?;
-        Ok((agent, attached))
-    })?;
-    sandbox.set_seeded(&written)?;
-    Ok(Prepared { sidecar, agent: agent.0, attached: agent.1 })
+        Ok::<_, SandboxError>((agent, attached))
+    };
+    let (written, agent) = tokio::join!(seeding, agent);
+    let (agent, attached) = agent?;
+    sandbox.set_seeded(&written?)?;
+    Ok(Prepared { sidecar, agent, attached })
 }
 
 /// Serves the sandbox's connections until its sidecar ends.

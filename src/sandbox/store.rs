@@ -67,6 +67,11 @@ pub struct Applied {
     pub left: Option<(EntryKind, ContentHash)>,
 }
 
+/// Begins the name of a folder that is being made; no sandbox's name begins with a dot.
+const NEW: &str = ".new-";
+/// Begins the name of a folder that is being removed.
+const GONE: &str = ".gone-";
+
 /// All sandboxes of one repository.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -94,16 +99,39 @@ impl Store {
     /// # Errors
     /// The name is taken.
     pub fn create(&self, record: Record) -> Result<Sandbox, SandboxError> {
-        let folder = self.folder.join(record.name.as_str());
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(SandboxError::NameTaken(record.name)),
-            other => other?,
-        }
-        let mut sandbox = Sandbox { folder, record, lock: None };
+        self.sweep();
+        // Made aside and renamed: a folder under a name always has a record. The lock goes along.
+        let aside = self.folder.join(format!("{NEW}{}", record.id));
+        let folder = self.folder.join(record.name.as_str());
+        DirBuilder::new().mode(0o700).create(&aside)?;
+        let mut sandbox = Sandbox { folder: aside.clone(), record, lock: None };
         sandbox.lock()?;
         sandbox.save()?;
-        Ok(sandbox)
+        match fs::rename(&aside, &folder) {
+            Ok(()) => {
+                sandbox.folder = folder;
+                Ok(sandbox)
+            }
+            Err(e) => {
+                fs::remove_dir_all(&aside)?;
+                match e.kind() {
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+                        Err(SandboxError::NameTaken(sandbox.record.name))
+                    }
+                    _ => Err(e.into()),
+                }
+            }
+        }
+    }
+
+    /// Removes what a removal that was cut short has left. It is of no use to anybody, so a failure is no error.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(GONE) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Opens a sandbox by name; `None` if there is none.
@@ -254,7 +282,9 @@ impl Sandbox {
     /// # Errors
     /// What the file system says.
     pub fn remove(self) -> io::Result<()> {
-        fs::remove_dir_all(&self.folder)
+        let aside = self.folder.with_file_name(format!("{GONE}{}", self.record.id));
+        fs::rename(&self.folder, &aside)?;
+        fs::remove_dir_all(&aside)
     }
 
     fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {

@@ -78,6 +78,8 @@ const ON_BY_DEFAULT: [u16; 2] = [7, 25];
 pub struct Modes {
     parser: vte::Parser,
     state: ModeState,
+    /// Anything came at all.
+    used: bool,
 }
 
 #[derive(Debug, Default)]
@@ -90,13 +92,20 @@ struct ModeState {
     other_keys: bool,
     keypad: bool,
     cursor_shape: bool,
-    /// Colours, character sets, a scrolling region: anything that a soft reset of those undoes.
+    /// Colours or character sets may have been left.
     drawn: bool,
+    /// ANSI modes (SM) that are on: keyboard lock, insert, line feed.
+    ansi: BTreeSet<u16>,
+    /// A scrolling region was set.
+    region: bool,
+    /// Default colours, or the palette, were changed.
+    colours: bool,
 }
 
 impl Modes {
     /// Takes output in; sequences may be cut anywhere.
     pub fn follow(&mut self, bytes: &[u8]) {
+        self.used |= !bytes.is_empty();
         self.parser.advance(&mut self.state, bytes);
     }
 
@@ -105,14 +114,24 @@ impl Modes {
     pub fn reset(&self) -> Vec<u8> {
         let state = &self.state;
         let mut out = Vec::new();
+        if self.used {
+            // Ends a string that was left open, which would swallow everything that follows.
+            out.extend_from_slice(b"\x1b\\");
+        }
+        for mode in &state.ansi {
+            let _ = write!(out, "\x1b[{mode}l");
+        }
         for mode in &state.changed {
             let letter = if ON_BY_DEFAULT.contains(mode) { 'h' } else { 'l' };
             let _ = write!(out, "\x1b[?{mode}{letter}");
         }
         if state.keyboard > 0 {
-            let _ = write!(out, "\x1b[<{}u", state.keyboard);
+            let _ = write!(out, "\x1b[=0u\x1b[<{}u", state.keyboard);
         }
-        let flags: [(bool, &[u8]); 4] = [
+        let flags: [(bool, &[u8]); 6] = [
+            // Setting the region moves the cursor: it is kept.
+            (state.region, b"\x1b7\x1b[r\x1b8"),
+            (state.colours, b"\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\"),
             (state.other_keys, b"\x1b[>4;0m"),
             (state.keypad, b"\x1b>"),
             (state.cursor_shape, b"\x1b[0 q"),
@@ -146,12 +165,25 @@ impl vte::Perform for ModeState {
                     }
                 }
             }
+            (b"", 'h') => self.ansi.extend(params.iter().filter_map(|p| p.first()).filter(|m| [2, 4, 20].contains(*m))),
+            (b"", 'l') => {
+                for mode in params.iter().filter_map(|p| p.first()) {
+                    self.ansi.remove(mode);
+                }
+            }
+            (b"", 'r') => self.region = true,
+            (b"=", 'u') => self.keyboard = self.keyboard.max(1),
             (b">", 'u') => self.keyboard = self.keyboard.saturating_add(1),
             (b"<", 'u') => self.keyboard = self.keyboard.saturating_sub(first.max(1)),
             (b">", 'm') if first == 4 => self.other_keys = params.iter().nth(1).is_some_and(|p| p.first() != Some(&0)),
             (b" ", 'q') => self.cursor_shape = first != 0,
             _ => self.drawn = true,
         }
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        let number = params.first().copied().unwrap_or_default();
+        self.colours |= [&b"4"[..], b"10", b"11", b"12"].contains(&number);
     }
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _: bool, byte: u8) {
@@ -185,12 +217,17 @@ mod tests {
 
     #[test]
     fn what_was_left_on_is_switched_off_and_nothing_else() {
+        let after =
+            |pieces: &[&[u8]]| reset_after(pieces).strip_prefix("\x1b\\").expect("a string is ended").to_owned();
         assert_eq!(reset_after(&[b""]), "");
-        assert_eq!(reset_after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
+        assert_eq!(after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
         // Cut in the middle; two modes in one sequence; the cursor is on by default.
-        assert_eq!(reset_after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l",);
-        assert_eq!(reset_after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]), "\x1b[<1u\x1b>\x1b[0 q");
-        assert_eq!(reset_after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
-        assert_eq!(reset_after(&[b"\x1b[?2004hx\x1bc"]), "", "a full reset leaves nothing");
+        assert_eq!(after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l");
+        assert_eq!(after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]), "\x1b[=0u\x1b[<1u\x1b>\x1b[0 q");
+        assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
+        assert_eq!(after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "a locked keyboard is unlocked");
+        assert_eq!(after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");
+        assert!(after(&[b"\x1b]11;black\x07"]).contains("\x1b]111"));
+        assert_eq!(after(&[b"\x1b[?2004hx\x1bc"]), "", "a full reset leaves nothing");
     }
 }
