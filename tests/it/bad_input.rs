@@ -71,6 +71,7 @@ fn usage() {
     place.airlock(&["run", "npm", "--version"]).fails(125, &["it goes after --"]);
     place.airlock(&["run"]).fails(125, &["it goes after --"]);
     place.airlock(&["run", "--nmae", "x", "--", "true"]).fails(125, &["--nmae", "--name"]);
+    place.airlock(&["rm", "run", "--bogus"]).fails(2, &["--bogus"]);
     place.airlock(&["dif"]).fails(2, &["dif", "diff"]);
     place.airlock(&["shell"]).fails(125, &["a shell needs a terminal"]);
     for bad in ["A", "a/b", "../x", "-x", ""] {
@@ -131,6 +132,9 @@ fn credentials_that_cannot_be_used() {
     place.set("ANTHROPIC_API_KEY", "sk-secret");
     place.set("ANTHROPIC_BASE_URL", "ftp://example.org");
     place.airlock(&["claude", "-p", "x"]).fails(125, &["ANTHROPIC_BASE_URL is not an http(s) address"]);
+    place.set("ANTHROPIC_BASE_URL", "http://name:password@example.org");
+    let ran = place.airlock(&["claude", "-p", "x"]).fails(125, &["without a name and password"]);
+    assert!(!ran.err.contains("name:password"), "{}", ran.err);
     leaves_nothing(&place);
 }
 

@@ -202,3 +202,95 @@ fn hostile_text_is_shown_and_never_obeyed() {
     let refused = place.airlock(&["apply", "h", "--accept", "a.txt"]);
     assert!(refused.status == 1 && refused.err.contains("--allow-risky"), "invisible characters are a high finding");
 }
+
+#[test]
+fn a_planted_repository_is_refused_even_over_rounds() {
+    let place = Place::new();
+    let bare = "mkdir -p t/objects t/refs; touch t/objects/x t/refs/x; echo 'ref: refs/heads/main' > t/HEAD; \
+                printf '[core]\\n fsmonitor = touch PWNED\\n' > t/config";
+    place.sandbox("b", bare).ok();
+    let ran = place.airlock(&["apply", "b", "--accept-all", "--allow-risky"]);
+    assert!(!ran.out.contains("created"), "{ran:?}");
+    place.airlock(&["apply", "b", "--accept", "t/HEAD"]).fails(1, &["cannot be accepted"]);
+    assert!(!place.repo.join("t").exists());
+    // With the other half in the host tree already, which no sandbox has seen.
+    place.sandbox("half", "mkdir t; echo 'ref: refs/heads/main' > t/HEAD; echo x > t/config").ok();
+    place.write("t/objects/x", "");
+    place.write("t/refs/x", "");
+    let ran = place.airlock(&["apply", "half", "--accept-all"]);
+    assert_eq!(ran.status, 4, "{ran:?}");
+    assert!(ran.out.contains("as a repository"), "{}", ran.out);
+    assert!(!place.repo.join("t/HEAD").exists());
+}
+
+#[test]
+fn links_that_climb_after_a_name_are_refused() {
+    let place = Place::new();
+    place
+        .sandbox(
+            "l",
+            "mkdir -p a/b; ln -s ../.. a/b/up; ln -s a/b/up/../../../etc/passwd esc; ln -s ../a.txt .gitattributes",
+        )
+        .ok();
+    for path in ["esc", ".gitattributes"] {
+        place.airlock(&["apply", "l", "--accept", path, "--allow-risky"]).fails(1, &["cannot be accepted"]);
+    }
+    place.airlock(&["apply", "l", "--accept", "a/b/up", "--allow-risky"]).ok();
+}
+
+#[test]
+fn a_file_replaced_by_a_pipe_is_not_deleted() {
+    let place = Place::new();
+    place.sandbox("f", "rm a.txt; mkfifo a.txt; echo x >> c.txt").ok();
+    place.airlock(&["apply", "f", "--accept-all"]).ok();
+    assert_eq!(place.git(&["status", "--short"]), " M c.txt\n");
+}
+
+#[test]
+fn permissions_stay_as_they_are() {
+    let place = Place::new();
+    place.write("priv/old", "content\n");
+    place.write("tool", "#!/bin/sh\n");
+    let mode = |path: &str, mode: u32| {
+        std::fs::set_permissions(place.repo.join(path), std::fs::Permissions::from_mode(mode)).expect("set");
+    };
+    let is = |path: &str| place.repo.join(path).metadata().expect("it is there").permissions().mode() & 0o777;
+    mode("tool", 0o744);
+    place.commit();
+    place.sandbox("p", "mv priv/old priv/new; echo more >> tool; chmod +x run.sh").ok();
+    mode("priv", 0o700);
+    mode("run.sh", 0o640);
+    place.airlock(&["apply", "p", "--accept-all", "--allow-risky"]).ok();
+    assert_eq!((is("priv"), is("tool"), is("run.sh")), (0o700, 0o744, 0o750));
+    assert_eq!(place.read("priv/new"), "content\n");
+}
+
+#[test]
+fn a_directory_of_the_users_own_is_seen_before_anything_is_written() {
+    let place = Place::new();
+    place.write("d/f", "f\n");
+    place.commit();
+    place.sandbox("d", "rm -r d; echo file > d; echo x >> a.txt").ok();
+    std::fs::create_dir(place.repo.join("d/mine")).expect("made");
+    let before = place.picture();
+    let ran = place.airlock(&["apply", "d", "--accept-all"]);
+    assert_eq!(ran.status, 4, "{ran:?}");
+    assert_eq!(place.picture(), before);
+}
+
+#[test]
+fn rejections_alone_are_taken_from_the_review_and_hints_can_be_pasted() {
+    let place = Place::new();
+    place.sandbox("q", "echo x >> a.txt; echo y > '$(touch PWNED)'").ok();
+    let mut command = place.command(AIRLOCK, &["review", "q"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    child.stdin.take().expect("a pipe").write_all(b"y\ny\n").expect("written");
+    assert!(child.wait().expect("it ends").success());
+    place.write("$(touch PWNED)", "mine\n");
+    let ran = place.airlock(&["apply", "q"]).fails(4, &["add --reject $'$(touch PWNED)'"]);
+    let hint = ran.err.lines().find_map(|l| l.split_once("add ")).expect("a hint").1.to_owned();
+    let script = format!("{AIRLOCK} apply q {hint}");
+    Ran::of(place.command("bash", &["-c", &script])).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
+    assert!(!place.repo.join("PWNED").exists());
+}
