@@ -12,7 +12,7 @@ use super::output::{Output, print};
 use super::repo::{age, runtime};
 use crate::display::Shown;
 use crate::engine::image::{AGENT_IMAGE, AgentImage, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
-use crate::engine::{Docker, Engine, ImageInfo};
+use crate::engine::{Docker, Engine, EngineError, ImageInfo};
 
 pub fn image(verb: ImageVerb, output: Output) -> Result<u8, Failure> {
     runtime()?.block_on(async {
@@ -37,6 +37,11 @@ pub fn image(verb: ImageVerb, output: Output) -> Result<u8, Failure> {
 pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> Result<ImageInfo, Failure> {
     let name = wanted.unwrap_or(AGENT_IMAGE);
     if let Some(image) = engine.image(name).await? {
+        // Ours by name must be ours by label too; what the user names is the user's choice.
+        if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
+            return Err(Failure::from(EngineError::Foreign { kind: "image", name: name.into() })
+                .hint("airlock image build replaces it"));
+        }
         return Ok(image);
     }
     if wanted.is_some_and(|w| w != AGENT_IMAGE) {
@@ -64,7 +69,7 @@ async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Res
             output.say(&shown);
         }
         if let Ok(mut last) = last.lock() {
-            last.push(line.to_owned());
+            last.extend((!line.is_empty()).then(|| line.to_owned()));
             let from = last.len().saturating_sub(8);
             last.drain(..from);
         }

@@ -33,7 +33,7 @@ pub enum EngineError {
         api: String,
     },
     /// What the engine has under a name is not what Airlock made.
-    #[error("the engine already has a {kind} named {name} that this sandbox did not make")]
+    #[error("the engine already has a {kind} named {name} that Airlock did not make")]
     Foreign {
         /// `volume`, `image` or `container`.
         kind: &'static str,

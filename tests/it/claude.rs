@@ -81,6 +81,34 @@ fn a_link_named_claude_is_claude() {
     assert!(Ran::of(place.command(&link, &["--version"])).ok().out.contains("Claude Code"));
 }
 
+#[test]
+fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
+    let mut place = Place::new();
+    let (_runtime, model) = model(&mut place, vec![Step::Text("hi".into())]);
+    place.unset("ANTHROPIC_API_KEY");
+    let login = |expires: u64| {
+        json!({"claudeAiOauth": {"accessToken": "sk-ant-oat01-from-the-file", "expiresAt": expires}}).to_string()
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join(".credentials.json"), login(4_102_444_800_000)).expect("written");
+    let kinds = [
+        ("ANTHROPIC_AUTH_TOKEN", "a-real-token", "Bearer a-real-token"),
+        ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-real", "Bearer sk-ant-oat01-real"),
+        ("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"), "Bearer sk-ant-oat01-from-the-file"),
+    ];
+    for (variable, value, header) in kinds {
+        place.set(variable, value);
+        let before = model.seen().len();
+        assert_eq!(place.airlock(&["claude", "-p", "hello"]).ok().out, "hi\n", "{variable}");
+        let sent: Vec<String> = model.seen()[before..].iter().flat_map(|s| s.credentials.clone()).collect();
+        assert!(!sent.is_empty() && sent.iter().all(|c| c == header), "{variable}: {sent:?}");
+        place.unset(variable);
+    }
+    place.set("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"));
+    std::fs::write(folder.path().join(".credentials.json"), login(1)).expect("written");
+    place.airlock(&["claude", "-p", "hello"]).fails(125, &["has expired", "hint: renew it"]);
+}
+
 /// Looks everywhere an agent can look: environments, arguments and files of every process, and all of the file system.
 #[test]
 fn the_key_is_nowhere_in_the_containers() {

@@ -55,6 +55,11 @@ impl Place {
         self.variables.insert(name.into(), value.into());
     }
 
+    /// Unsets a variable again.
+    pub fn unset(&mut self, name: &str) {
+        self.variables.remove(name);
+    }
+
     /// Writes a file of the host tree.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.repo.join(path);
