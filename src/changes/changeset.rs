@@ -70,7 +70,6 @@ impl FileChange {
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match (&self.old, &self.new) {
-            (None, _) if self.renamed_from.is_some() => "renamed",
             (None, _) => "added",
             (_, None) => "deleted",
             (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => "replaced",

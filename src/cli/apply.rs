@@ -47,7 +47,8 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         all: args.accept_all,
         allow_risky: args.allow_risky,
     };
-    let mut wanted = if selector.is_empty() {
+    let selected = !selector.is_empty();
+    let mut wanted = if !selected {
         Wanted::decided(&sheet, &review::load(&sandbox)?)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
@@ -57,10 +58,14 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         Wanted { selection: Selection { units, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
-        Wanted { selection: selector.select(&sheet, &refused)?, dry_run: false, json: false }
+        Wanted { selection: selector.select(&sheet, &review::load(&sandbox)?, &refused)?, dry_run: false, json: false }
     };
     (wanted.dry_run, wanted.json) = (args.dry_run, args.json);
-    if wanted.selection.units.is_empty() && wanted.selection.passed_over.is_empty() {
+    if selected && wanted.selection.is_empty() {
+        return Err(Failure::new(USAGE, format!("the selection leaves nothing of {name}"))
+            .hint(format!("airlock diff {name} --name-only lists the paths")));
+    }
+    if wanted.selection.is_empty() {
         return Err(Failure::new(USAGE, format!("nothing of {name} is accepted yet"))
             .hint(format!("airlock review {name}, or: airlock apply {name} --accept GLOB")));
     }
@@ -97,7 +102,7 @@ pub fn bring(
         })
         .collect();
     let plan = Plan::make(&tree, &choices, &sandbox.quarantine()?, &prior)?;
-    let mut report = Report::of(&plan, &wanted.selection);
+    let mut report = Report::of(&plan, sheet, wanted);
     if !plan.conflicts.is_empty() {
         for step in &plan.steps {
             report.set(&step.path, "left", "because of the conflicts");
@@ -131,7 +136,7 @@ pub fn bring(
     if let Some((path, error)) = &done.failed {
         report.set(path, "failed", &error.to_string());
     }
-    report.print(sandbox, wanted, sheet.files.len(), done.steps)?;
+    report.print(sandbox, wanted, sheet.files.len(), written)?;
     if let Some((path, error)) = done.failed {
         let exit = if matches!(error, HostError::Stale) { STALE } else { FAILED };
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
@@ -144,10 +149,14 @@ pub fn bring(
             .hint(format!("airlock apply {name} with the same selection goes on from there")));
     }
     if !wanted.json {
-        let left = sheet.files.len() - done.steps.min(sheet.files.len());
-        let next =
-            if left > 0 { format!("airlock diff {name}, or airlock rm {name}") } else { format!("airlock rm {name}") };
-        output.say(&format!("{done} of {} applied. Next: {next}", count(sheet.files.len(), "file"), done = done.steps));
+        let already = done.steps - written;
+        let there = if already > 0 { format!(", {already} as accepted already") } else { String::new() };
+        let next = if done.steps < sheet.files.len() {
+            format!("airlock review {name}, or airlock rm {name}")
+        } else {
+            format!("airlock rm {name}")
+        };
+        output.say(&format!("{written} of {} applied{there}. Next: {next}", count(sheet.files.len(), "file")));
     }
     Ok(0)
 }
@@ -160,18 +169,33 @@ fn key(path: &RepoPath) -> String {
 struct Report(Vec<(RepoPath, &'static str, String)>);
 
 impl Report {
-    fn of(plan: &Plan, selection: &Selection) -> Self {
-        let word = |step: &Step| match step.verb {
-            Verb::Create => "created",
-            Verb::Replace => "applied",
-            Verb::Delete => "deleted",
-            Verb::Already => "already",
+    fn of(plan: &Plan, sheet: &Sheet<'_>, wanted: &Wanted) -> Self {
+        let word = |step: &Step| match (step.verb, wanted.dry_run) {
+            (Verb::Create, false) => "created",
+            (Verb::Replace, false) => "applied",
+            (Verb::Delete, false) => "deleted",
+            (Verb::Create, true) => "create",
+            (Verb::Replace, true) => "apply",
+            (Verb::Delete, true) => "delete",
+            (Verb::Already, _) => "already",
         };
-        let mut lines: Vec<_> = plan.steps.iter().map(|s| (s.path.clone(), word(s), String::new())).collect();
+        let part = |step: &Step| {
+            let all = sheet.files.iter().find(|f| f.change.path == step.path).map_or(0, |f| f.units.len());
+            if step.units.len() < all {
+                format!("{} of {}", step.units.len(), count(all, "block"))
+            } else {
+                String::new()
+            }
+        };
+        let selection = &wanted.selection;
+        let mut lines: Vec<_> = plan.steps.iter().map(|s| (s.path.clone(), word(s), part(s))).collect();
         lines.extend(plan.conflicts.iter().map(|c| (c.path.clone(), "conflict", c.reason.clone())));
         let left = |path: &RepoPath, why: &str| (path.clone(), "left", why.to_owned());
         lines.extend(selection.passed_over.iter().map(|p| left(p, "high finding: needs --allow-risky")));
         lines.extend(selection.refused.iter().map(|p| left(p, "cannot be accepted")));
+        let known: BTreeSet<RepoPath> = lines.iter().map(|l| l.0.clone()).collect();
+        let whole = selection.rejected.iter().filter(|p| !known.contains(*p));
+        lines.extend(whole.map(|p| left(p, "rejected in the review: name it to accept it")));
         lines.sort();
         Self(lines)
     }

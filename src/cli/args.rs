@@ -11,18 +11,17 @@ use crate::config::{Net, ReviewMode};
     version,
     max_term_width = 100,
     override_usage = "airlock [OPTIONS] [claude ARGS…]\n       airlock <COMMAND>",
-    after_help = "Without a command: airlock claude. What follows the word claude goes to Claude Code untouched.",
-    disable_help_subcommand = true
+    after_help = "Without a command: airlock claude. What follows the word claude goes to Claude Code untouched."
 )]
 pub struct Cli {
-    #[command(flatten)]
-    pub run: RunOptions,
     /// Colour the output.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: Colour,
     /// Say less.
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub run: RunOptions,
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }
@@ -67,6 +66,23 @@ pub struct RunOptions {
     pub keep: bool,
 }
 
+impl RunOptions {
+    /// Gives these options, with those before the verb where they leave something open.
+    pub fn over(self, before: Self) -> Self {
+        Self {
+            name: self.name.or(before.name),
+            net: self.net.or(before.net),
+            image: self.image.or(before.image),
+            env: before.env.into_iter().chain(self.env).collect(),
+            memory: self.memory.or(before.memory),
+            cpus: self.cpus.or(before.cpus),
+            pids: self.pids.or(before.pids),
+            review: self.review.or(before.review),
+            keep: self.keep || before.keep,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Claude Code in a sandbox; every ARG reaches it untouched.
@@ -81,7 +97,7 @@ pub enum Verb {
         #[arg(hide = true)]
         stray: Vec<String>,
         /// The command.
-        #[arg(last = true, value_name = "COMMAND")]
+        #[arg(last = true, value_name = "COMMAND", help_heading = "Arguments")]
         command: Vec<String>,
     },
     /// A shell in a sandbox.

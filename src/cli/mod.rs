@@ -65,9 +65,9 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
             if !stray.is_empty() || command.is_empty() {
                 return Err(run::no_dashes());
             }
-            run::command(options, command, output)
+            run::command(options.over(cli.run), command, output)
         }
-        Some(Verb::Shell { options }) => run::shell(options, output),
+        Some(Verb::Shell { options }) => run::shell(options.over(cli.run), output),
         Some(Verb::Diff(args)) => diff::diff(&args, output),
         Some(Verb::Review { name, plain: _ }) => review::review(name.as_deref(), output),
         Some(Verb::Apply(args)) => apply::apply(args, output),

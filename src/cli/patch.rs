@@ -13,7 +13,7 @@ pub fn show(file: &SheetFile<'_>, colour: bool) -> String {
     let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let change = file.change;
     let mut out = String::new();
-    let from = change.renamed_from.as_ref().map(|p| format!(" from {}", Shown::new(p.as_bytes())));
+    let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Shown::new(p.as_bytes())));
     let title = format!("{}  {}", change.verb(), Shown::new(change.path.as_bytes()));
     let _ = writeln!(out, "{}{}", paint("1", &title), from.unwrap_or_default());
     for finding in &change.findings {

@@ -9,7 +9,11 @@ use crate::sandbox::lifecycle;
 pub fn remove(names: &[String], output: Output) -> Result<u8, Failure> {
     let repo = Repo::here()?;
     // All names are looked up before the first is removed.
-    let sandboxes = names.iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>()?;
+    let sandboxes = names.iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
+    let sandboxes = sandboxes.map_err(|failure| match names.len() {
+        1 => failure,
+        _ => failure.details(["nothing was removed".to_owned()]),
+    })?;
     runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         for sandbox in sandboxes {

@@ -89,6 +89,7 @@ pub fn line(sandbox: &Sandbox) -> String {
 /// Gives the state of a sandbox: a word for scripts, and a phrase for a person.
 pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
+        State::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
         _ if sandbox.is_busy() => ("running", "running".into()),
         State::Seeding => ("incomplete", "interrupted before its agent started".into()),
         State::Running => ("interrupted", "interrupted".into()),

@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 
 use super::args::RunOptions;
 use super::failure::{FAILED, Failure, USAGE};
-use super::output::{Output, count};
+use super::output::{Output, count, tell};
 use super::repo::{Repo, runtime};
 use super::{image, review};
 use crate::changes::Level;
@@ -239,7 +239,7 @@ fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
         count(changes.files.len(), "file"),
     );
     let risky: Vec<String> = (changes.files.iter())
-        .filter(|f| f.level() >= Some(Level::High))
+        .filter(|f| f.level() == Some(Level::High))
         .map(|f| Shown::new(f.path.as_bytes()).to_string())
         .collect();
     if !risky.is_empty() {
@@ -247,8 +247,9 @@ fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
         let more = if risky.len() > 3 { ", …" } else { "" };
         text += &format!(" · {} {need} a closer look: {}{more}", risky.len(), risky[..risky.len().min(3)].join(", "));
     }
-    if !changes.refused.is_empty() {
-        text += &format!(" · {} cannot be taken back", changes.refused.len());
+    let refused = changes.refused.len() + changes.files.iter().filter(|f| f.level() == Some(Level::Refused)).count();
+    if refused > 0 {
+        text += &format!(" · {refused} cannot be accepted");
     }
     output.say(&text);
     Ok(())
@@ -266,7 +267,8 @@ fn after(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) 
         // The exit status stays the agent's.
         review::interact(host, finished.sandbox, &finished.changes, output).map(drop)
     } else {
-        output.say(&format!("kept. Next: airlock review {name}"));
+        // Said however quiet: without the name nobody finds it.
+        tell(&format!("airlock: kept. Next: airlock review {name}\n"));
         Ok(())
     }
 }

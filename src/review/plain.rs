@@ -45,7 +45,18 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             .flat_map(|(file, f)| (0..f.units.len()).map(move |unit| (file, unit)))
             .collect();
         let undecided = |d: &Decisions, at: usize| d.of(&self.sheet.files[order[at].0].units[order[at].1].id).is_none();
-        let Some(mut at) = (0..order.len()).find(|at| undecided(decisions, *at)) else { return Ok(Ended::Through) };
+        for file in self.sheet.files.iter().filter(|f| f.is_refused()) {
+            let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
+            let text =
+                format!("{} cannot be accepted: it {}", Shown::new(file.change.path.as_bytes()), Shown::new(reason));
+            writeln!(self.output, "{}", self.paint("33", &text))?;
+        }
+        if order.is_empty() {
+            return Ok(Ended::Through);
+        }
+        // Where everything is decided, all of it is gone through once more.
+        let again = !(0..order.len()).any(|at| undecided(decisions, at));
+        let mut at = (0..order.len()).find(|at| undecided(decisions, *at)).unwrap_or(0);
         let mut shown_file = None;
         'next: loop {
             let (file_at, unit_at) = order[at];
@@ -83,11 +94,11 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     save(decisions)
                 };
                 let step = match answer.trim() {
-                    "y" => {
+                    "y" | "yes" => {
                         decide(&mut rest.iter().take(1), Decision::Accepted)?;
                         1
                     }
-                    "n" => {
+                    "n" | "no" => {
                         decide(&mut rest.iter().take(1), Decision::Rejected)?;
                         1
                     }
@@ -110,14 +121,21 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                         continue 'next;
                     }
                     "q" => return Ok(Ended::Left),
-                    _ => {
+                    other => {
+                        if other != "?" {
+                            writeln!(
+                                self.output,
+                                "\"{}\" is no answer. Type one of these, then Enter:",
+                                Shown::new(other)
+                            )?;
+                        }
                         self.output.write_all(HELP.as_bytes())?;
                         continue;
                     }
                 };
                 at += step;
                 // Onwards to what is undecided; `j` and `k` also visit what is decided.
-                if answer.trim() != "j" {
+                if answer.trim() != "j" && !again {
                     at = (at..order.len()).find(|at| undecided(decisions, *at)).unwrap_or(order.len());
                 }
                 if at >= order.len() {
@@ -131,7 +149,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     fn head(&mut self, file: &SheetFile<'_>) -> io::Result<()> {
         let change = file.change;
         let path = Shown::new(change.path.as_bytes()).to_string();
-        let from = change.renamed_from.as_ref().map(|p| format!(" from {}", Shown::new(p.as_bytes())));
+        let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Shown::new(p.as_bytes())));
         writeln!(self.output, "\n{} {}{}", self.paint("1", &path), change.verb(), from.unwrap_or_default())?;
         for finding in &change.findings {
             let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
@@ -184,10 +202,10 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
 }
 
 const HELP: &str = "\
-y  accept this block           n  reject it
-a  accept the rest of the file d  reject the rest of the file
-j  leave it undecided, go on   k  go back
-q  save and leave              ?  this help
+y  accept this block             n  reject it
+a  accept the rest of the file   d  reject the rest of the file
+j  leave it as it is, go on      k  go back
+q  save and leave                ?  this help
 ";
 
 /// Names a level for a person.

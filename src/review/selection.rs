@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::Sheet;
+use super::{Decision, Decisions, Sheet};
+use crate::changes::Unit;
 use crate::display::Shown;
 use crate::path::RepoPath;
 
@@ -30,8 +31,18 @@ pub struct Selection {
     pub units: BTreeSet<String>,
     /// Files with a high finding that only a glob or "all" covered.
     pub passed_over: Vec<RepoPath>,
+    /// Files of which a review has rejected something that only a glob or "all" covered.
+    pub rejected: Vec<RepoPath>,
     /// Files that cannot be accepted and that only a glob or "all" covered.
     pub refused: Vec<RepoPath>,
+}
+
+impl Selection {
+    /// Tells whether it covers no file at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.passed_over.is_empty() && self.rejected.is_empty() && self.refused.is_empty()
+    }
 }
 
 /// Why a selection is not carried out.
@@ -102,11 +113,17 @@ impl Selector {
         Ok(files.flat_map(|f| &f.units).map(|u| u.id.clone()).collect())
     }
 
-    /// Finds the units. `refused` are paths of the changeset that never became files, for the message alone.
+    /// Finds the units. What a review has rejected is only taken where it is named: by its path or its id. `refused` are
+    /// paths of the changeset that never became files, for the message alone.
     ///
     /// # Errors
     /// A pattern or id that matches nothing, or one that names exactly what must not be taken.
-    pub fn select(&self, sheet: &Sheet<'_>, refused: &[(String, String)]) -> Result<Selection, Rejection> {
+    pub fn select(
+        &self,
+        sheet: &Sheet<'_>,
+        decisions: &Decisions,
+        refused: &[(String, String)],
+    ) -> Result<Selection, Rejection> {
         let accept = patterns("--accept", &self.accept, sheet, refused)?;
         let reject = patterns("--reject", &self.reject, sheet, &[])?;
         let mut selection = Selection::default();
@@ -124,7 +141,14 @@ impl Selector {
                 (true, _) => selection.refused.push(path.clone()),
                 (_, true) if exact => return Err(risk(file)),
                 (_, true) => selection.passed_over.push(path.clone()),
-                _ => selection.units.extend(file.units.iter().map(|u| u.id.clone())),
+                _ => {
+                    let taken = |u: &&Unit| exact || decisions.of(&u.id) != Some(Decision::Rejected);
+                    let units: Vec<String> = file.units.iter().filter(taken).map(|u| u.id.clone()).collect();
+                    if units.len() < file.units.len() {
+                        selection.rejected.push(path.clone());
+                    }
+                    selection.units.extend(units);
+                }
             }
         }
         for id in &self.ids {
@@ -239,7 +263,7 @@ mod tests {
         let changes = Changeset::seal("base".into(), files.into(), Vec::new(), &store, |_| false).expect("sealed");
         let sheet = Sheet::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
-        let selection = selector.select(&sheet, &[("dev".into(), "is a device".into())])?;
+        let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
         let taken = |f: &&super::super::SheetFile<'_>| f.units.iter().all(|u| selection.units.contains(&u.id));
         let paths = sheet.files.iter().filter(taken).map(|f| text(&f.change.path)).collect();
         Ok((paths, selection.passed_over.len()))

@@ -294,3 +294,31 @@ fn rejections_alone_are_taken_from_the_review_and_hints_can_be_pasted() {
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
     assert!(!place.repo.join("PWNED").exists());
 }
+
+#[test]
+fn what_a_review_rejected_is_taken_only_by_its_name() {
+    let place = Place::new();
+    place.sandbox("n", "echo x >> a.txt; echo y > new.txt; ln -s /etc/passwd evil").ok();
+    let review = |answers: &str| {
+        let mut command = place.command(AIRLOCK, &["review", "n"]);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        child.stdin.take().expect("a pipe").write_all(answers.as_bytes()).expect("written");
+        Ran::from(child.wait_with_output().expect("it ends")).ok().out
+    };
+    let first = review("maybe\nno\nyes\n");
+    assert!(first.contains("evil cannot be accepted: it points to an absolute path"), "{first}");
+    assert!(first.contains("\"maybe\" is no answer"), "{first}");
+    // Everything is decided: it can be gone through again.
+    let second = review("j\nj\n");
+    assert!(
+        second.contains("a.txt (rejected so far) Apply?") && second.contains("new.txt (accepted so far)"),
+        "{second}"
+    );
+    let ran = place.airlock(&["apply", "n", "--accept-all"]).ok();
+    assert!(ran.out.contains("left      a.txt  rejected in the review"), "{}", ran.out);
+    assert_eq!(place.git(&["status", "--short"]), "?? new.txt\n");
+    place.airlock(&["apply", "n", "--accept", "a.txt"]).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
+    place.airlock(&["apply", "n", "--accept", "*.txt", "--reject", "*.txt"]).fails(2, &["leaves nothing of n"]);
+}

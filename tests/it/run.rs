@@ -171,3 +171,13 @@ fn an_agent_that_does_not_listen_is_killed_at_the_second_signal() {
     assert_eq!(child.wait().expect("it ends").code(), Some(137));
     assert_eq!(place.engine_objects(), 0);
 }
+
+#[test]
+fn options_before_the_verb_count_too() {
+    let place = Place::new();
+    let args = ["--name", "o", "--pids", "77", "--env", "FOO=bar", "--keep", "run", "--env", "BAZ=1", "--", "sh", "-c"];
+    let script = "echo $FOO $BAZ; cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max";
+    let ran = place.airlock(&[&args[..], &[script]].concat());
+    assert_eq!(ran.out, "bar 1\n77\n");
+    assert!(place.airlock(&["ls"]).ok().out.starts_with("o "), "it is kept under its name");
+}
