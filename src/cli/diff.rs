@@ -9,7 +9,7 @@ use super::repo::{Repo, runtime};
 use super::{json, patch, review};
 use crate::display::Shown;
 use crate::engine::Docker;
-use crate::review::{Sheet, SheetFile};
+use crate::review::{Painter, Sheet, SheetFile};
 use crate::sandbox::{State, lifecycle};
 
 /// Changes await review (`--exit-code`).
@@ -55,7 +55,8 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     } else if args.stat {
         bytes = stat(&sheet).into_bytes();
     } else {
-        let files: Vec<String> = sheet.files.iter().map(|f| patch::show(f, output.colours())).collect();
+        let painter = Painter { colour: output.colours() };
+        let files: Vec<String> = sheet.files.iter().map(|f| patch::show(f, painter)).collect();
         bytes = files.join("\n").into_bytes();
     }
     print(&bytes)?;

@@ -1,47 +1,18 @@
 //! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
 
-use std::fmt::Write as _;
-
 use super::failure::{FAILED, Failure};
-use crate::changes::{HunkLine, Side, UnitKind, hunks, lines};
-use crate::display::Shown;
+use crate::changes::{Side, UnitKind, hunks, lines};
 use crate::path::{EntryKind, RepoPath};
-use crate::review::{SheetFile, describe, level_word, shown_line};
+use crate::review::{Painter, SheetFile};
 
 /// Shows one file to a person.
-pub fn show(file: &SheetFile<'_>, colour: bool) -> String {
-    let paint = |code: &str, text: &str| if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-    let change = file.change;
-    let mut out = String::new();
-    let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Shown::new(p.as_bytes())));
-    let title = format!("{}  {}", change.verb(), Shown::new(change.path.as_bytes()));
-    let _ = writeln!(out, "{}{}", paint("1", &title), from.unwrap_or_default());
-    for finding in &change.findings {
-        let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
-        let text = format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason));
-        let _ = writeln!(out, "{}", paint("33", &text));
-    }
+pub fn show(file: &SheetFile<'_>, painter: Painter) -> String {
     let (old, new) = (lines(&file.old), lines(&file.new));
-    for unit in file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. })) {
-        let _ = writeln!(out, "{}", paint("36", &describe(&unit.kind, file)));
-    }
-    for hunk in hunks(&file.units, &old, &new) {
-        let _ = writeln!(out, "{}", paint("36", &hunk.head()));
-        for line in &hunk.lines {
-            let (sign, code, bytes) = match line {
-                HunkLine::Context(bytes) => (' ', None, bytes),
-                HunkLine::Removed(bytes) => ('-', Some("31"), bytes),
-                HunkLine::Added(bytes) => ('+', Some("32"), bytes),
-            };
-            let (text, unended) = shown_line(bytes);
-            let text = format!("{sign}{text}");
-            let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| paint(code, &text)));
-            if let Some(mark) = unended {
-                let _ = writeln!(out, "{mark}");
-            }
-        }
-    }
-    out
+    let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. }));
+    let whole = whole.map(|u| painter.unit(&u.kind, file));
+    let hunks = hunks(&file.units, &old, &new);
+    let hunks = hunks.iter().map(|hunk| painter.hunk(hunk, usize::MAX));
+    std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect()
 }
 
 /// Writes one file as git writes it with `--binary --full-index --no-renames`.

@@ -7,7 +7,7 @@ use super::failure::{FAILED, Failure};
 use super::output::{Output, count};
 use super::repo::Repo;
 use crate::changes::Changeset;
-use crate::review::{Decision, Decisions, Ended, PlainReview, Sheet};
+use crate::review::{Decision, Decisions, Ended, Painter, PlainReview, Sheet};
 use crate::sandbox::{Sandbox, terminal};
 use crate::snapshot::HostRepo;
 
@@ -40,8 +40,8 @@ pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: 
     let mut decisions = load(&sandbox)?;
     let name = sandbox.record.name.clone();
     terminal::discard_input();
-    let mut plain =
-        PlainReview { sheet: &sheet, input: io::stdin().lock(), output: io::stdout().lock(), colour: output.colours() };
+    let painter = Painter { colour: output.colours() };
+    let mut plain = PlainReview { sheet: &sheet, input: io::stdin().lock(), output: io::stdout().lock(), painter };
     let ended = plain.run(&mut decisions, |decisions| sandbox.keep(FILE, decisions))?;
     drop(plain);
     let accepted = sheet.files.iter().flat_map(|f| &f.units);

@@ -4,8 +4,10 @@ mod decisions;
 mod plain;
 mod selection;
 mod sheet;
+mod show;
 
 pub use decisions::{Decision, Decisions};
-pub use plain::{Ended, PlainReview, describe, level_word, shown_line};
+pub use plain::{Ended, PlainReview};
 pub use selection::{Rejection, Selection, Selector};
 pub use sheet::{Sheet, SheetFile};
+pub use show::{Painter, describe, level_word};

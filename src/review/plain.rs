@@ -2,8 +2,9 @@
 
 use std::io::{self, BufRead, Write};
 
+use super::show::Painter;
 use super::{Decision, Decisions, Sheet, SheetFile};
-use crate::changes::{Hunk, HunkLine, Unit, UnitKind, hunks, lines};
+use crate::changes::{Unit, UnitKind, hunks, lines};
 use crate::display::Shown;
 
 /// Lines of a block that are shown before it is cut; a cut block says so and how to see all of it.
@@ -26,8 +27,8 @@ pub struct PlainReview<'a, I, O> {
     pub input: I,
     /// The screen.
     pub output: O,
-    /// Whether to colour.
-    pub colour: bool,
+    /// How it is drawn.
+    pub painter: Painter,
 }
 
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
@@ -49,7 +50,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
             let text =
                 format!("{} cannot be accepted: it {}", Shown::new(file.change.path.as_bytes()), Shown::new(reason));
-            writeln!(self.output, "{}", self.paint("33", &text))?;
+            write!(self.output, "{}", self.painter.note(&text))?;
         }
         if order.is_empty() {
             return Ok(Ended::Through);
@@ -62,7 +63,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             let (file_at, unit_at) = order[at];
             let file = &self.sheet.files[file_at];
             if shown_file != Some(file_at) {
-                self.head(file)?;
+                write!(self.output, "\n{}", self.painter.head(file))?;
                 shown_file = Some(file_at);
             }
             self.unit(file, &file.units[unit_at])?;
@@ -146,58 +147,16 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    fn head(&mut self, file: &SheetFile<'_>) -> io::Result<()> {
-        let change = file.change;
-        let path = Shown::new(change.path.as_bytes()).to_string();
-        let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Shown::new(p.as_bytes())));
-        writeln!(self.output, "\n{} {}{}", self.paint("1", &path), change.verb(), from.unwrap_or_default())?;
-        for finding in &change.findings {
-            let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
-            let text = format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason));
-            writeln!(self.output, "{}", self.paint("33", &text))?;
-        }
-        Ok(())
-    }
-
     fn unit(&mut self, file: &SheetFile<'_>, unit: &Unit) -> io::Result<()> {
         let (old, new) = (lines(&file.old), lines(&file.new));
-        match &unit.kind {
+        let text = match &unit.kind {
             UnitKind::Block { .. } => {
-                for hunk in hunks(std::slice::from_ref(unit), &old, &new) {
-                    self.hunk(&hunk)?;
-                }
-                Ok(())
+                let found = hunks(std::slice::from_ref(unit), &old, &new);
+                found.iter().map(|hunk| self.painter.hunk(hunk, LONGEST)).collect()
             }
-            other => {
-                let text = describe(other, file);
-                writeln!(self.output, "{}", self.paint("36", &text))
-            }
-        }
-    }
-
-    fn hunk(&mut self, hunk: &Hunk<'_>) -> io::Result<()> {
-        writeln!(self.output, "{}", self.paint("36", &hunk.head()))?;
-        for line in hunk.lines.iter().take(LONGEST) {
-            let (sign, colour, bytes) = match line {
-                HunkLine::Context(bytes) => (' ', "", bytes),
-                HunkLine::Removed(bytes) => ('-', "31", bytes),
-                HunkLine::Added(bytes) => ('+', "32", bytes),
-            };
-            let (text, unended) = shown_line(bytes);
-            writeln!(self.output, "{}", self.paint(colour, &format!("{sign}{text}")))?;
-            if let Some(mark) = unended {
-                writeln!(self.output, "{mark}")?;
-            }
-        }
-        if hunk.lines.len() > LONGEST {
-            let more = format!("… {} more lines of this block: airlock diff shows all", hunk.lines.len() - LONGEST);
-            writeln!(self.output, "{}", self.paint("33", &more))?;
-        }
-        Ok(())
-    }
-
-    fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour && !colour.is_empty() { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+            other => self.painter.unit(other, file),
+        };
+        self.output.write_all(text.as_bytes())
     }
 }
 
@@ -207,47 +166,3 @@ a  accept the rest of the file   d  reject the rest of the file
 j  leave it as it is, go on      k  go back
 q  save and leave                ?  this help
 ";
-
-/// Names a level for a person.
-#[must_use]
-pub fn level_word(level: crate::changes::Level) -> &'static str {
-    use crate::changes::Level;
-    match level {
-        Level::Note => "note",
-        Level::Medium => "medium",
-        Level::High => "high",
-        Level::Refused => "refused",
-    }
-}
-
-/// Describes a unit that has no lines.
-#[must_use]
-pub fn describe(kind: &UnitKind, file: &SheetFile<'_>) -> String {
-    use crate::path::EntryKind;
-    let size = |bytes: &[u8]| format!("{} bytes", bytes.len());
-    match kind {
-        UnitKind::Block { old, new } => format!("-{} +{} lines", old.len(), new.len()),
-        UnitKind::Mode(true) => "becomes executable".into(),
-        UnitKind::Mode(false) => "is no longer executable".into(),
-        UnitKind::CreateEmpty => "a new empty file".into(),
-        UnitKind::Delete => format!("deleted, {}", size(&file.old)),
-        UnitKind::Whole => match &file.change.new {
-            Some(side) if side.kind == EntryKind::Link => format!("a link to {}", Shown::new(&file.new)),
-            Some(side) => {
-                let short: String = side.hash.to_string().chars().take(12).collect();
-                format!("binary, {} → {}, sha256 {short}", size(&file.old), size(&file.new))
-            }
-            None => "gone".into(),
-        },
-    }
-}
-
-/// Gives a content line as it is shown after its gutter, and what follows on a line of its own where the line feed is
-/// missing. That mark begins where only gutters are, so no content can imitate it.
-#[must_use]
-pub fn shown_line(bytes: &[u8]) -> (String, Option<&'static str>) {
-    match bytes.strip_suffix(b"\n") {
-        Some(line) => (Shown::line(line).to_string(), None),
-        None => (Shown::line(bytes).to_string(), Some("\\ No newline at end of file")),
-    }
-}
