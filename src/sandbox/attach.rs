@@ -20,6 +20,8 @@ use crate::engine::{Attached, Engine, EngineError, OutputChunk};
 
 /// How long an agent may take to end once it has been asked.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the engine may take to answer about an agent that is to end, and the rest of its output to come.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// Starts the agent, connects it, and gives its exit status once it has ended.
 ///
@@ -48,8 +50,8 @@ pub async fn attach(
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
         result = pump(attached.output) => result,
-        // It is dead, and whoever reads our output takes nothing more.
-        () = end_on_signal(engine, agent, signals) => Ok(true),
+        // Whoever reads our output takes nothing more.
+        () = end_on_signal(engine, agent, signals) => Ok(false),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
     typing.abort();
@@ -68,15 +70,18 @@ pub async fn attach(
 
 /// Passes signals on, kills an agent that does not listen, and returns when even its output does not end after that.
 /// Every signal since the start counts: one that came while the agent was being started is for it as well.
+///
+/// No answer of the engine is waited for without a bound: Docker answers nothing about a container that has ended while
+/// its output is stuck, as when whoever reads ours has stopped. Closing the connection, which the caller does then, frees it.
 async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) {
     let asked = signals.next(0).await;
-    let _ = engine.kill(agent, asked.last).await;
+    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, asked.last)).await;
     tokio::select! {
         () = tokio::time::sleep(GRACE) => {}
         _ = signals.next(1) => {}
     }
-    let _ = engine.kill(agent, "SIGKILL").await;
-    tokio::time::sleep(GRACE).await;
+    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGKILL")).await;
+    tokio::time::sleep(ANSWER).await;
 }
 
 /// Tells the agent's terminal its size, now and whenever it changes.
