@@ -22,10 +22,14 @@ pub struct Settings {
     pub net: Option<Net>,
     /// Whether to review when the agent ends.
     pub review: Option<ReviewMode>,
+    /// How a workspace is made.
+    pub workspace: Option<WorkspaceMode>,
+    /// How many bases of each repository `airlock gc` keeps.
+    pub bases: Option<usize>,
 }
 
 /// The names of the settings, as in the file.
-const KEYS: [&str; 6] = ["image", "memory", "cpus", "pids", "net", "review"];
+const KEYS: [&str; 8] = ["image", "memory", "cpus", "pids", "net", "review", "workspace", "bases"];
 
 /// What an agent reaches beyond its own loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -48,6 +52,19 @@ pub enum ReviewMode {
     Always,
     /// Never.
     Never,
+}
+
+/// How a workspace gets its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkspaceMode {
+    /// As an overlay where the engine can mount one.
+    #[default]
+    Auto,
+    /// As an overlay, or not at all.
+    Overlay,
+    /// As a copy.
+    Copy,
 }
 
 /// A setting that cannot be used.
@@ -83,7 +100,8 @@ impl Settings {
             let variable = format!("AIRLOCK_{}", key.to_uppercase());
             let Some(value) = env(&variable).filter(|v| !v.is_empty()) else { continue };
             // A number stays one; everything else is a string, however it looks.
-            let value = if matches!(key, "cpus" | "pids") { value } else { toml::Value::String(value).to_string() };
+            let value =
+                if matches!(key, "cpus" | "pids" | "bases") { value } else { toml::Value::String(value).to_string() };
             settings = settings.under(Self::parse(&format!("{key} = {value}"), &variable)?);
         }
         Ok(settings)
@@ -108,6 +126,8 @@ impl Settings {
             pids: over.pids.or(self.pids),
             net: over.net.or(self.net),
             review: over.review.or(self.review),
+            workspace: over.workspace.or(self.workspace),
+            bases: over.bases.or(self.bases),
         }
     }
 }

@@ -14,7 +14,7 @@ pub const HEADER: usize = 9;
 /// Bytes that one side of a tunnel stream may send before it is granted more.
 pub const WINDOW: u32 = 256 * 1024;
 /// The first bytes of the guest's answer to a greeting; the digits count protocol versions.
-pub const BANNER: &[u8] = b"airlock-guest-1 ";
+pub const BANNER: &[u8] = b"airlock-guest-2 ";
 
 /// What a frame means. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,12 @@ pub enum Root {
     Work = 0,
     /// The agent's home.
     Home = 1,
+    /// The base volume: files below `tree/`, and the seal beside it.
+    Base = 2,
+    /// The upper directory of an overlay workspace: what was touched in it.
+    Upper = 3,
+    /// The launcher's volume, which the agent can only read.
+    Launch = 4,
 }
 
 /// What the host asks of the file service. Paths are relative to the root, without a leading slash; the empty path is the root itself.
@@ -132,7 +138,11 @@ pub enum Request {
     /// Read a regular file, at most so many bytes.
     Read(Root, Vec<u8>, u64),
     /// Wait until everything sent in [`Kind::Write`] frames is written; the answer is a run of [`Written`].
-    Flush(Root),
+    Flush,
+    /// Write the file system of a volume to disk.
+    Sync(Root),
+    /// Copy the base volume's tree to the empty workspace; the answer is a run of [`Written`], one for each regular file.
+    Copy,
 }
 
 /// One entry to write.
@@ -157,6 +167,8 @@ pub enum Entry<'a> {
     },
     /// A symbolic link with this target.
     Link(&'a [u8]),
+    /// Nothing: a file or link of this path is removed, and then the directories that this leaves empty.
+    Nothing,
 }
 
 /// What kind of thing a directory entry is.
@@ -247,10 +259,12 @@ impl Encoder {
                 self.bytes(path);
                 self.u64(*limit);
             }
-            Request::Flush(root) => {
-                self.u8(2);
+            Request::Flush => self.u8(2),
+            Request::Sync(root) => {
+                self.u8(3);
                 self.u8(*root as u8);
             }
+            Request::Copy => self.u8(4),
         }
     }
 
@@ -272,6 +286,7 @@ impl Encoder {
                 self.u8(2);
                 self.bytes(target);
             }
+            Entry::Nothing => self.u8(3),
         }
     }
 
@@ -341,6 +356,9 @@ impl<'a> Decoder<'a> {
         match self.u8()? {
             0 => Ok(Root::Work),
             1 => Ok(Root::Home),
+            2 => Ok(Root::Base),
+            3 => Ok(Root::Upper),
+            4 => Ok(Root::Launch),
             _ => Err(invalid("an unknown volume")),
         }
     }
@@ -353,7 +371,9 @@ impl<'a> Decoder<'a> {
         Ok(match self.u8()? {
             0 => Request::List(self.root()?, self.bytes()?.to_vec()),
             1 => Request::Read(self.root()?, self.bytes()?.to_vec(), self.u64()?),
-            2 => Request::Flush(self.root()?),
+            2 => Request::Flush,
+            3 => Request::Sync(self.root()?),
+            4 => Request::Copy,
             _ => return Err(invalid("an unknown request")),
         })
     }
@@ -379,6 +399,7 @@ impl<'a> Decoder<'a> {
                 }
             }
             2 => Entry::Link(self.bytes()?),
+            3 => Entry::Nothing,
             _ => return Err(invalid("an unknown entry")),
         };
         Ok((root, path, entry))

@@ -22,6 +22,9 @@ pub struct Changeset {
     pub files: Vec<FileChange>,
     /// What cannot be accepted.
     pub refused: Vec<Refused>,
+    /// New files, and directories of such, that were left out because rules that the agent made ignore them.
+    #[serde(default)]
+    pub hidden: Vec<RepoPath>,
 }
 
 /// One path that differs.
@@ -97,20 +100,23 @@ impl Changeset {
         base: String,
         mut files: Vec<FileChange>,
         mut refused: Vec<Refused>,
+        mut hidden: Vec<RepoPath>,
         store: &Quarantine,
         in_base: impl Fn(&RepoPath) -> bool,
     ) -> io::Result<Self> {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         refused.sort_by(|a, b| a.path.cmp(&b.path));
+        hidden.sort();
         pair_renames(&mut files);
         for file in &mut files {
             let (old, new) = file.contents(store)?;
             file.findings = findings(file, &old, &new);
+            file.findings.extend(hides(file, &hidden));
         }
         refuse_planted(&mut files, in_base);
         let mut hash = Sha256::new();
-        hash.update(serde_json::to_vec(&(&base, &files, &refused))?);
-        Ok(Self { schema_version: 1, id: hex(&hash.finalize())[..16].to_owned(), base, files, refused })
+        hash.update(serde_json::to_vec(&(&base, &files, &refused, &hidden))?);
+        Ok(Self { schema_version: 1, id: hex(&hash.finalize())[..16].to_owned(), base, files, refused, hidden })
     }
 
     /// Tells whether the agent left anything that a person should see.
@@ -118,6 +124,20 @@ impl Changeset {
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.refused.is_empty()
     }
+}
+
+/// Says which new files the rules of a changed `.gitignore` keep from a person's eyes.
+fn hides(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
+    let directory = file.path.parent();
+    let below = |path: &&RepoPath| directory.as_ref().is_none_or(|d| path.is_below(d));
+    if file.path.file_name() != b".gitignore" || file.new.is_none() {
+        return None;
+    }
+    let names: Vec<&RepoPath> = hidden.iter().filter(below).collect();
+    let first = names.first()?;
+    let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+    let reason = format!("ignores what is new: {}{more}", first.as_bytes().escape_ascii());
+    Some(Finding { rule: "hides-new-files".into(), level: Level::Note, reason, line: None })
 }
 
 /// Refuses what would complete, or change, a repository inside the tree.

@@ -33,6 +33,15 @@ pub enum Colour {
     Never,
 }
 
+/// Uncommitted work that can go along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Which {
+    /// Changes of tracked files, staged or not.
+    Tracked,
+    /// Untracked files too, as far as they are not ignored.
+    All,
+}
+
 /// What a sandbox is and has.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
@@ -40,6 +49,18 @@ pub struct RunOptions {
     /// Its name [default: a random one].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Take uncommitted changes along: of tracked files, or all (untracked files too).
+    #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "tracked")]
+    pub uncommitted: Option<Which>,
+    /// Take ignored or untracked files along, and bring changes of them back: a path, a directory or a glob.
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// How much of the history goes along: full, none or a number of commits [default: full under 200 MiB, else 50].
+    #[arg(long, value_name = "HOW MUCH")]
+    pub history: Option<String>,
+    /// All tracked files, in a sparse checkout too.
+    #[arg(long)]
+    pub full: bool,
     /// What it reaches beyond its own loopback [default: model for claude, none otherwise].
     #[arg(long, value_enum, value_name = "NET")]
     pub net: Option<Net>,
@@ -71,6 +92,10 @@ impl RunOptions {
     pub fn over(self, before: Self) -> Self {
         Self {
             name: self.name.or(before.name),
+            uncommitted: self.uncommitted.or(before.uncommitted),
+            include: before.include.into_iter().chain(self.include).collect(),
+            history: self.history.or(before.history),
+            full: self.full || before.full,
             net: self.net.or(before.net),
             image: self.image.or(before.image),
             env: before.env.into_iter().chain(self.env).collect(),
@@ -119,6 +144,23 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// List the sandboxes of this repository.
     Ls {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what a sandbox began with, and how it is.
+    Status {
+        /// The sandbox.
+        name: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what is spent: old bases, what is left of interrupted work.
+    Gc {
+        /// Say what would be removed, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,

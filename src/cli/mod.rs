@@ -4,15 +4,18 @@ mod apply;
 mod args;
 mod diff;
 mod failure;
+mod gc;
 mod image;
 mod json;
 mod list;
 mod output;
 mod patch;
+mod progress;
 mod remove;
 mod repo;
 mod review;
 mod run;
+mod status;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -72,6 +75,8 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
         Some(Verb::Review { name, plain: _ }) => review::review(name.as_deref(), output),
         Some(Verb::Apply(args)) => apply::apply(args, output),
         Some(Verb::Ls { json }) => list::list(json),
+        Some(Verb::Status { name, json }) => status::status(name.as_deref(), json, output),
+        Some(Verb::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
         Some(Verb::Rm { names }) => remove::remove(&names, output),
         Some(Verb::Image(verb)) => image::image(verb, output),
     }

@@ -18,7 +18,7 @@ pub fn remove(names: &[String], output: Output) -> Result<u8, Failure> {
         let engine = Docker::connect().await?;
         for sandbox in sandboxes {
             let name = sandbox.record.name.clone();
-            lifecycle::remove(&engine, sandbox).await?;
+            lifecycle::remove(&engine, sandbox, true).await?;
             output.say(&format!("removed {name}"));
         }
         Ok(0)

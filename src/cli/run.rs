@@ -1,24 +1,24 @@
 //! `airlock claude`, `run` and `shell`: a sandbox from start to end.
 
 use std::ffi::OsString;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
-use indicatif::ProgressBar;
-
-use super::args::RunOptions;
+use super::args::{RunOptions, Which};
 use super::failure::{FAILED, Failure, USAGE};
 use super::output::{Output, count, tell};
+use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use super::{image, review};
 use crate::changes::Level;
-use crate::config::{Net, ReviewMode, Settings, parse_bytes};
+use crate::config::{Net, ReviewMode, Settings, WorkspaceMode, parse_bytes};
 use crate::display::Shown;
 use crate::engine::{Docker, Engine};
 use crate::gateway::{CredentialKind, CredentialSource, ModelRoute};
 use crate::review::Sheet;
-use crate::sandbox::lifecycle::{self, DEFAULT_PIDS, Finished, RunRequest, default_memory};
-use crate::sandbox::{SandboxName, Signals, terminal};
-use crate::snapshot::{Dirt, HostRepo};
+use crate::sandbox::lifecycle::{self, DEFAULT_PIDS, Finished, Ground, RunRequest, default_memory};
+use crate::sandbox::{Manifest, Sandbox, SandboxError, SandboxName, Signals, Workspace, terminal};
+use crate::snapshot::{Dirt, HistoryChoice, HostRepo, SnapshotOptions, Uncommitted};
 
 /// The model's API, unless the user's `ANTHROPIC_BASE_URL` names another.
 const UPSTREAM: &str = "https://api.anthropic.com";
@@ -61,11 +61,26 @@ fn sandbox(
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
     let env = variables(&options.env)?;
     let repo = Repo::here()?;
+    let wanted = snapshot_options(&options)?;
+    let name_is_free = |name: &SandboxName| Ok::<_, Failure>(repo.store.open(name)?.is_none());
+    if let Some(name) = &name
+        && !name_is_free(name)?
+    {
+        return Err(SandboxError::NameTaken(name.clone()).into());
+    }
+    // Looking for uncommitted work reads the whole tree: beside everything else, and waited for by nobody.
+    let uncommitted = match options.uncommitted {
+        None => Uncommitted::None,
+        Some(Which::Tracked) => Uncommitted::Tracked,
+        Some(Which::All) => Uncommitted::All,
+    };
+    let mut dirt = Some(look_for_dirt(repo.host.reopen()?, uncommitted));
     let route = match settings.net.unwrap_or(default_net) {
         Net::None => None,
         Net::Model => Some(model_route()?),
     };
-    let snapshot = repo.host.snapshot()?;
+    let snapshot = Arc::new(repo.host.snapshot(&wanted)?);
+    let work = repo.host.work(&snapshot, uncommitted, &options.include)?;
     let runtime = runtime()?;
     let (finished, engine, route) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
@@ -73,7 +88,7 @@ fn sandbox(
         // An image that takes long to build can be interrupted as well.
         let image = tokio::select! {
             image = image::find(&engine, settings.image.as_deref(), output) => image?,
-            _ = signals.next(0) => return Err(crate::sandbox::SandboxError::Interrupted.into()),
+            _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
         };
         let request = RunRequest {
             name,
@@ -89,43 +104,46 @@ fn sandbox(
             nano_cpus: nano_cpus(settings.cpus)?,
             tty: terminal::is_interactive(),
             model: route.clone(),
+            workspace: match settings.workspace.unwrap_or_default() {
+                WorkspaceMode::Auto => None,
+                WorkspaceMode::Overlay => Some(Workspace::Overlay),
+                WorkspaceMode::Copy => Some(Workspace::Copy),
+            },
         };
-        let sandbox = lifecycle::create(&repo.host, &snapshot, &request)?;
-        let short: String = snapshot.commit.chars().take(7).collect();
-        let branch = snapshot.branch.as_deref().unwrap_or("detached HEAD");
-        output.say(&format!(
-            "{} · {} at {short}, {} · network: {}",
-            sandbox.record.name,
-            Shown::new(branch),
-            count(snapshot.entries.len(), "file"),
-            if route.is_some() { "model only" } else { "none" },
-        ));
-        // Looking for uncommitted work reads the whole tree: beside the seeding, not before it.
-        let dirt = look_for_dirt(repo.host.reopen()?);
-        let bar = spinner(output, &format!("copying {}", count(snapshot.entries.len(), "file")));
+        let progress = Progress::start(output);
+        let include = options.include.clone();
+        let ground =
+            Ground::prepare(&engine, &repo.host, snapshot, work, include, &mut signals, &progress.meter).await?;
+        let sandbox = lifecycle::create(&repo.host, &ground, &request)?;
+        let early = take(&mut dirt);
+        let line = first_line(&sandbox, early.as_ref(), route.is_some());
+        progress.aside(|| say_beginning(&line, early.as_ref(), &ground.manifest, output));
         let started = || {
-            bar.finish_and_clear();
+            progress.pause();
             // Whoever is not ready now speaks after the agent, not into its screen.
-            if let Ok(dirt) = dirt.try_recv() {
+            if let Some(dirt) = take(&mut dirt) {
                 say_dirt(&dirt, output);
             }
         };
-        let run = lifecycle::run(&engine, &repo.host, &snapshot, sandbox, &request, &mut signals, started);
+        let run =
+            lifecycle::run(&engine, &repo.host, ground, sandbox, &request, &mut signals, &progress.meter, started);
         let finished = run.await;
-        bar.finish_and_clear();
-        if let Ok(dirt) = dirt.try_recv() {
+        progress.end();
+        if let Some(dirt) = take(&mut dirt) {
             say_dirt(&dirt, output);
         }
         signals.end_at_once();
-        let finished = finished?;
-        Ok::<_, Failure>((finished, engine, route))
+        Ok::<_, Failure>((finished?, engine, route))
     })?;
+    if let Some(error) = &finished.unsealed {
+        output.say(&format!("the base could not be kept for later starts: {}", Shown::new(&error.to_string())));
+    }
     say_route(route.as_ref().map(|(model, _)| model), output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     if finished.changes.is_empty() && !options.keep {
         let name = finished.sandbox.record.name.clone();
-        runtime.block_on(lifecycle::remove(&engine, finished.sandbox))?;
         output.say(&format!("{name} changed nothing, and is removed"));
+        runtime.block_on(lifecycle::remove(&engine, finished.sandbox, false))?;
         return Ok(status);
     }
     summary(&finished, output)?;
@@ -141,6 +159,7 @@ fn settings(options: &RunOptions) -> Result<Settings, Failure> {
         pids: options.pids,
         net: options.net,
         review: options.review,
+        ..Settings::default()
     };
     Ok(Settings::load(|name| std::env::var(name).ok())?.under(flags))
 }
@@ -189,31 +208,84 @@ fn model_route() -> Result<(ModelRoute, CredentialKind), Failure> {
     Ok((route, kind))
 }
 
-fn spinner(output: Output, message: &str) -> ProgressBar {
-    let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    bar.set_message(message.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, Failure> {
+    let history = match &options.history {
+        None => HistoryChoice::Auto,
+        Some(text) => HistoryChoice::Given(text.parse().map_err(|e| Failure::new(USAGE, format!("--history: {e}")))?),
+    };
+    Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }
 
-/// Looks for uncommitted work on a thread of its own.
-fn look_for_dirt(host: HostRepo) -> std::sync::mpsc::Receiver<Dirt> {
+/// Looks for uncommitted work on a thread of its own, which gives way to everything else.
+fn look_for_dirt(host: HostRepo, along: Uncommitted) -> Receiver<Dirt> {
     let (sender, found) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        if let Ok(dirt) = host.dirt() {
+        // In Linux, this is the thread's own.
+        let _ = rustix::process::nice(10);
+        if let Ok(dirt) = host.dirt(along) {
             let _ = sender.send(dirt);
         }
     });
     found
 }
 
-fn say_dirt(dirt: &Dirt, output: Output) {
+/// Gives what was found, once, if it is there already.
+fn take(dirt: &mut Option<Receiver<Dirt>>) -> Option<Dirt> {
+    let found = dirt.as_ref()?.try_recv().ok()?;
+    *dirt = None;
+    Some(found)
+}
+
+/// Says in one line what the sandbox begins with.
+fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, has_route: bool) -> String {
+    let record = &sandbox.record;
+    let short: String = record.base.chars().take(7).collect();
+    let branch = record.branch.as_deref().unwrap_or("detached HEAD");
+    let manifest = &record.manifest;
+    let mut line = format!("{} · {} at {short}, {}", record.name, Shown::new(branch), count(manifest.files, "file"));
+    if manifest.uncommitted > 0 {
+        line += &format!(" and {}", count(manifest.uncommitted, "uncommitted change"));
+    }
+    if manifest.included > 0 {
+        line += &format!(" and {} of --include", count(manifest.included, "file"));
+    }
+    if let Some(text) = dirt.and_then(dirt_text) {
+        line += &format!(" · {text}");
+    }
+    let behind = manifest.left.len() + manifest.pointers.len() + manifest.skipped.len();
+    if behind > 0 {
+        let name = &record.name;
+        line += &format!(" · {} not here: airlock status {name}", count(behind, "submodule or file"));
+    }
+    line + if has_route { " · network: model only" } else { " · network: none" }
+}
+
+fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, output: Output) {
+    output.say(line);
+    if let Some(dirt) = dirt {
+        say_operation(dirt, output);
+    }
+    if manifest.sparse {
+        output.say("the sparse checkout's files alone (--full takes all along)");
+    }
+}
+
+fn dirt_text(dirt: &Dirt) -> Option<String> {
+    let verb = if dirt.files == 1 { "stays" } else { "stay" };
+    let hint = "(--uncommitted takes them along)".replace("them", if dirt.files == 1 { "it" } else { "them" });
+    (dirt.files > 0).then(|| format!("{} {verb} behind {hint}", count(dirt.files, "uncommitted file")))
+}
+
+fn say_operation(dirt: &Dirt, output: Output) {
     if let Some(operation) = dirt.operation {
         output.say(&format!("a {operation} is in progress here; the sandbox has HEAD without it"));
     }
-    if dirt.files > 0 {
-        let verb = if dirt.files == 1 { "stays" } else { "stay" };
-        output.say(&format!("{} {verb} behind", count(dirt.files, "uncommitted file")));
+}
+
+fn say_dirt(dirt: &Dirt, output: Output) {
+    say_operation(dirt, output);
+    if let Some(text) = dirt_text(dirt) {
+        output.say(&text);
     }
 }
 
@@ -252,6 +324,13 @@ fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
         text += &format!(" · {refused} cannot be accepted");
     }
     output.say(&text);
+    if let Some(first) = changes.hidden.first() {
+        let hidden = count(changes.hidden.len(), "new file or directory").replace("directorys", "directories");
+        output.say(&format!(
+            "left out, for new ignore rules of the agent's match: {hidden}, such as {}",
+            Shown::new(first.as_bytes())
+        ));
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The engine API over HTTP: Docker, and what answers like it. The only module that imports `bollard`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
@@ -18,9 +18,9 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::address::{self, Address};
 use super::error::START;
-use super::hijack::hijack;
+use super::hijack::{get, hijack};
 use super::traits::{
-    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo,
+    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo, VolumeSpec,
 };
 use super::{ContainerSpec, EngineError, Network};
 
@@ -80,6 +80,9 @@ impl Docker {
             return Err(EngineError::TooOld { address: address.to_string(), api });
         }
         let system = client.info().await.map_err(|e| refused(e.to_string()))?;
+        let identity = [&system.id, &system.kernel_version, &system.driver, &version.version]
+            .map(|part| part.clone().unwrap_or_default())
+            .join(" ");
         let bridge = client.inspect_network("bridge", None).await.is_ok();
         let info = EngineInfo {
             address: address.to_string(),
@@ -87,8 +90,19 @@ impl Docker {
             arch: version.arch.unwrap_or_default(),
             memory: system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
             bridge,
+            identity,
         };
         Ok(Self { client, address: address.clone(), info })
+    }
+}
+
+fn volume_info(volume: bollard::models::Volume) -> VolumeInfo {
+    VolumeInfo {
+        name: volume.name,
+        labels: volume.labels.into_iter().collect(),
+        driver: volume.driver,
+        options: volume.options.into_iter().collect(),
+        mountpoint: volume.mountpoint,
     }
 }
 
@@ -196,28 +210,44 @@ impl Engine for Docker {
         &self.info
     }
 
-    async fn create_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError> {
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError> {
         let request = VolumeCreateRequest {
-            name: Some(name.into()),
+            name: Some(spec.name.clone()),
             driver: Some("local".into()),
-            labels: Some(map(labels)),
+            driver_opts: Some(map(&spec.options)),
+            labels: Some(map(&spec.labels)),
             ..Default::default()
         };
-        let attempt = || refuse(format!("create the volume {name}"));
-        self.client.create_volume(request).await.map_err(attempt())?;
-        // Creating a volume that exists succeeds silently, so what is there now is looked at.
-        let volume = self.client.inspect_volume(name).await.map_err(attempt())?;
-        if volume.driver != "local" || !volume.options.is_empty() || volume.labels != map(labels) {
-            return Err(EngineError::Foreign { kind: "volume", name: name.into() });
+        let created = self.client.create_volume(request).await;
+        let volume = volume_info(created.map_err(refuse(format!("create the volume {}", spec.name)))?);
+        // Creating a volume that exists succeeds silently and tells of the old one.
+        if spec.is(&volume) {
+            Ok(volume)
+        } else {
+            Err(EngineError::Foreign { kind: "volume", name: spec.name.clone() })
         }
-        Ok(())
+    }
+
+    async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
+        match self.client.inspect_volume(name).await.map_err(refuse(format!("inspect the volume {name}"))) {
+            Ok(volume) => Ok(Some(volume_info(volume))),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError> {
+        let usage = get(&self.address, "/v1.41/system/df", "ask for the volumes' sizes").await?;
+        let size = |v: &serde_json::Value| {
+            Some((v.get("Name")?.as_str()?.to_owned(), v.get("UsageData")?.get("Size")?.as_u64()?))
+        };
+        Ok(usage["Volumes"].as_array().into_iter().flatten().filter_map(size).collect())
     }
 
     async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
         let options = ListVolumesOptions { filters: label_filter(label, value) };
         let found = self.client.list_volumes(Some(options)).await.map_err(refuse("list volumes"))?;
-        let volumes = found.volumes.unwrap_or_default();
-        Ok(volumes.into_iter().map(|v| VolumeInfo { name: v.name, labels: v.labels.into_iter().collect() }).collect())
+        Ok(found.volumes.unwrap_or_default().into_iter().map(volume_info).collect())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

@@ -62,6 +62,12 @@ impl EngineError {
         matches!(self, Self::Refused { attempt, .. } if attempt == START)
     }
 
+    /// Tells whether something is in use, so that it cannot be removed.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status: 409, .. })
+    }
+
     /// Suggests what to do, where something can be done.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

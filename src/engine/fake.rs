@@ -1,11 +1,12 @@
 //! A recording engine for tests: it keeps no file and runs nothing, and fails where it is told to.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 
 use super::traits::{
-    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo,
+    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Progress, TarStream, VolumeInfo, VolumeSpec,
 };
 use super::{ContainerSpec, EngineError};
 
@@ -26,6 +27,7 @@ impl Fake {
             arch: "amd64".into(),
             memory: 1 << 34,
             bridge: true,
+            identity: "fake".into(),
         };
         Self { info, calls: Mutex::default(), fail_at }
     }
@@ -53,8 +55,21 @@ impl Engine for Fake {
     fn info(&self) -> &EngineInfo {
         &self.info
     }
-    async fn create_volume(&self, name: &str, _: &Labels) -> Result<(), EngineError> {
-        self.record(format!("create volume {name}"))
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError> {
+        self.record(format!("create volume {}", spec.name))?;
+        Ok(VolumeInfo {
+            name: spec.name.clone(),
+            labels: spec.labels.clone(),
+            driver: "local".into(),
+            options: spec.options.clone(),
+            mountpoint: format!("/volumes/{}", spec.name),
+        })
+    }
+    async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
+        self.record(format!("inspect volume {name}")).map(|()| None)
+    }
+    async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError> {
+        self.record("measure volumes".into()).map(|()| BTreeMap::new())
     }
     async fn volumes(&self, label: &str, _: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
         self.record(format!("list volumes {label}")).map(|()| Vec::new())

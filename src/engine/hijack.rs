@@ -27,35 +27,53 @@ pub async fn hijack(
     tty: bool,
     attempt: &str,
 ) -> Result<Attached, EngineError> {
-    let refused = |message: String, status: u16| EngineError::Refused { attempt: attempt.into(), message, status };
+    let request = Request::builder()
+        .method(Method::POST)
+        .header("content-type", "application/json")
+        .header("connection", "Upgrade")
+        .header("upgrade", "tcp");
+    let response = send(address, request.uri(path), body, attempt).await?;
+    let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused(attempt, &e))?;
+    let (read, write) = tokio::io::split(TokioIo::new(upgraded));
+    Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
+}
+
+/// Gets a JSON answer whose shape the client has in its newest version alone.
+pub async fn get(address: &Address, path: &str, attempt: &str) -> Result<serde_json::Value, EngineError> {
+    let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
+    let body = response.into_body().collect().await.map_err(|e| refused(attempt, &e))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|e| refused(attempt, &e))
+}
+
+fn refused(attempt: &str, error: &dyn std::error::Error) -> EngineError {
+    EngineError::Refused { attempt: attempt.into(), message: error.to_string(), status: 0 }
+}
+
+async fn send(
+    address: &Address,
+    request: hyper::http::request::Builder,
+    body: Vec<u8>,
+    attempt: &str,
+) -> Result<hyper::Response<hyper::body::Incoming>, EngineError> {
     let io: Box<dyn Duplex> = match address {
         Address::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
         Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
     };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| refused(e.to_string(), 0))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| refused(attempt, &e))?;
     tokio::spawn(connection.with_upgrades());
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header("host", "engine")
-        .header("content-type", "application/json")
-        .header("connection", "Upgrade")
-        .header("upgrade", "tcp")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|e| refused(e.to_string(), 0))?;
-    let response = sender.send_request(request).await.map_err(|e| refused(e.to_string(), 0))?;
+    let request = request.header("host", "engine").body(Full::new(Bytes::from(body)));
+    let request = request.map_err(|e| refused(attempt, &e))?;
+    let response = sender.send_request(request).await.map_err(|e| refused(attempt, &e))?;
     let status = response.status();
-    if status != StatusCode::SWITCHING_PROTOCOLS && status != StatusCode::OK {
-        let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-        let message = serde_json::from_slice::<serde_json::Value>(&body)
-            .ok()
-            .and_then(|v| v.get("message")?.as_str().map(str::to_owned))
-            .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
-        return Err(refused(message, status.as_u16()));
+    if status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::OK {
+        return Ok(response);
     }
-    let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused(e.to_string(), 0))?;
-    let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-    Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
+    let body = response.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let message = serde_json::from_slice::<serde_json::Value>(&body)
+        .ok()
+        .and_then(|v| v.get("message")?.as_str().map(str::to_owned))
+        .unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+    Err(EngineError::Refused { attempt: attempt.into(), message, status: status.as_u16() })
 }
 
 type Chunks<R> = (R, BytesMut);

@@ -55,13 +55,24 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
 
 fn guest_hash() -> String {
     // The layout of the image is part of it: bump the number when `guest_tar` changes.
-    Sha256::new().chain_update(b"2").chain_update(GUEST).finalize().iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::new().chain_update(b"3").chain_update(GUEST).finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn guest_tar() -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     // The engine copies owner and mode of these directories to the empty volumes mounted there.
-    for (path, owner) in [("v", 0), ("v/work", 1000), ("v/home", 1000), ("airlock", 0)] {
+    let directories = [
+        ("v", 0),
+        ("v/work", 1000),
+        ("v/home", 1000),
+        ("v/base", 1000),
+        ("v/base/tree", 1000),
+        ("v/upper", 0),
+        ("v/upper/upper", 1000),
+        ("v/upper/work", 0),
+        ("airlock", 0),
+    ];
+    for (path, owner) in directories {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(0o755);

@@ -14,7 +14,8 @@ mod traits;
 
 pub use docker::Docker;
 pub use error::EngineError;
-pub use spec::{AgentOptions, ContainerSpec, Mount, Network, agent_spec, sidecar_spec};
+pub use spec::{AgentOptions, AgentVolumes, ContainerSpec, Mount, Network, SIDECAR, agent_spec, sidecar_spec};
 pub use traits::{
-    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, OutputChunk, Progress, TarStream, VolumeInfo,
+    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, OutputChunk, Progress, TarStream,
+    VolumeInfo, VolumeSpec,
 };

@@ -66,14 +66,30 @@ pub enum Network {
 
 const MIB: u64 = 1 << 20;
 
-/// Where the sidecar sees the workspace, the home and the launcher.
-const SIDECAR_MOUNTS: [&str; 3] = ["/v/work", "/v/home", "/airlock"];
+/// Where the sidecar sees its volumes; the guest knows the same places.
+pub const SIDECAR: SidecarPlaces =
+    SidecarPlaces { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
 /// Where the agent container sees the launcher.
 const LAUNCHER: &str = "/.airlock";
 
-/// Specifies the sidecar: volumes in the order workspace, home, launcher.
+/// See [`SIDECAR`].
+#[derive(Debug)]
+pub struct SidecarPlaces {
+    /// The workspace.
+    pub work: &'static str,
+    /// The agent's home.
+    pub home: &'static str,
+    /// The base volume.
+    pub base: &'static str,
+    /// The volume with an overlay workspace's upper directory.
+    pub upper: &'static str,
+    /// The launcher's volume.
+    pub launch: &'static str,
+}
+
+/// Specifies the sidecar over these volumes.
 #[must_use]
-pub fn sidecar_spec(name: &str, image: &str, volumes: [&str; 3], labels: &Labels) -> ContainerSpec {
+pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels) -> ContainerSpec {
     ContainerSpec {
         name: name.into(),
         image: image.into(),
@@ -82,16 +98,7 @@ pub fn sidecar_spec(name: &str, image: &str, volumes: [&str; 3], labels: &Labels
         env: Vec::new(),
         user: "0:0".into(),
         workdir: "/".into(),
-        mounts: volumes
-            .into_iter()
-            .zip(SIDECAR_MOUNTS)
-            .map(|(volume, target)| Mount {
-                volume: volume.into(),
-                target: target.into(),
-                read_only: target == "/airlock",
-                fill: true,
-            })
-            .collect(),
+        mounts,
         tmpfs: Vec::new(),
         network: Network::None,
         capabilities: vec!["DAC_READ_SEARCH".into()],
@@ -102,6 +109,17 @@ pub fn sidecar_spec(name: &str, image: &str, volumes: [&str; 3], labels: &Labels
         init: false,
         labels: labels.clone(),
     }
+}
+
+/// The volumes of an agent container.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentVolumes<'a> {
+    /// The workspace.
+    pub work: &'a str,
+    /// Its home.
+    pub home: &'a str,
+    /// The launcher.
+    pub launch: &'a str,
 }
 
 /// What varies between agent containers.
@@ -132,11 +150,16 @@ pub struct AgentOptions {
 pub fn agent_spec(
     name: &str,
     sidecar: &str,
-    volumes: [&str; 3],
+    volumes: AgentVolumes<'_>,
     options: AgentOptions,
     labels: &Labels,
 ) -> ContainerSpec {
-    let targets = [options.workspace.as_str(), "/home/agent", LAUNCHER];
+    let mount = |volume: &str, target: &str| Mount {
+        volume: volume.into(),
+        target: target.into(),
+        read_only: target == LAUNCHER,
+        fill: false,
+    };
     ContainerSpec {
         name: name.into(),
         image: options.image,
@@ -145,16 +168,11 @@ pub fn agent_spec(
         env: options.env,
         user: "1000:1000".into(),
         workdir: options.workdir,
-        mounts: volumes
-            .into_iter()
-            .zip(targets)
-            .map(|(volume, target)| Mount {
-                volume: volume.into(),
-                target: target.into(),
-                read_only: target == LAUNCHER,
-                fill: false,
-            })
-            .collect(),
+        mounts: vec![
+            mount(volumes.work, &options.workspace),
+            mount(volumes.home, "/home/agent"),
+            mount(volumes.launch, LAUNCHER),
+        ],
         tmpfs: vec![("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())],
         network: Network::Join(sidecar.into()),
         capabilities: Vec::new(),

@@ -19,8 +19,12 @@ pub trait Engine: Send + Sync {
     /// Tells what answers, and where.
     fn info(&self) -> &EngineInfo;
 
-    /// Creates a volume of the `local` driver without options; fails if one of that name and other labels was there.
-    async fn create_volume(&self, name: &str, labels: &Labels) -> Result<(), EngineError>;
+    /// Creates a volume of the `local` driver; fails if one of that name and other labels or options was there.
+    async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError>;
+    /// Looks a volume up by name.
+    async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError>;
+    /// Tells the bytes that each volume takes, as far as the engine knows. It may take seconds.
+    async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError>;
     /// Lists the volumes that carry a label, with an exact value if one is given.
     async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError>;
     /// Removes a volume; that it is gone already is no error.
@@ -76,6 +80,8 @@ pub struct EngineInfo {
     pub memory: u64,
     /// Whether it has a network named `bridge`, on which a build can reach the internet.
     pub bridge: bool,
+    /// What tells this engine, its kernel and its storage from others, for what is remembered about it.
+    pub identity: String,
 }
 
 /// An image that the engine holds.
@@ -102,6 +108,49 @@ pub struct VolumeInfo {
     pub name: String,
     /// Its labels.
     pub labels: Labels,
+    /// Its driver; `local` is the engine's own.
+    pub driver: String,
+    /// The driver's options; none for a plain directory of the engine's.
+    pub options: Labels,
+    /// Where the engine has it.
+    pub mountpoint: String,
+}
+
+/// A volume to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Its name, random.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// The driver's options.
+    pub options: Labels,
+}
+
+impl VolumeSpec {
+    /// A plain directory of the engine's.
+    #[must_use]
+    pub fn plain(name: &str, labels: &Labels) -> Self {
+        Self { name: name.into(), labels: labels.clone(), options: Labels::new() }
+    }
+
+    /// An overlay of the directory `upper` over `lower`, with `work` for the kernel, all of the engine's machine.
+    ///
+    /// `redirect_dir=on` lets a directory of the lower one be renamed (without it `rename` fails with `EXDEV`);
+    /// `metacopy=off` keeps the content of every touched file in the upper one. See `overlayfs` in the kernel's documentation.
+    #[must_use]
+    pub fn overlay(name: &str, labels: &Labels, lower: &str, upper: &str, work: &str) -> Self {
+        let layers = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,metacopy=off");
+        let options = [("type", "overlay"), ("device", "overlay"), ("o", &layers)];
+        let options = options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        Self { options, ..Self::plain(name, labels) }
+    }
+
+    /// Tells whether a volume that the engine has is this one. One of the same name may be a bind of a host directory.
+    #[must_use]
+    pub fn is(&self, found: &VolumeInfo) -> bool {
+        found.driver == "local" && found.options == self.options && found.labels == self.labels
+    }
 }
 
 /// A container that the engine holds.

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use crate::home;
+
 /// One instruction of classic BPF (`linux/filter.h`).
 #[repr(C)]
 struct Instruction {
@@ -118,6 +120,10 @@ pub fn exec(mut command: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("airlock: no command was given");
         return ExitCode::from(125);
     };
+    if let Err(error) = home::furnish() {
+        eprintln!("airlock: failed to prepare the home: {error}");
+        return ExitCode::from(125);
+    }
     if let Err(error) = install(&filter()) {
         eprintln!("airlock: failed to install the system call filter: {error}");
         return ExitCode::from(125);

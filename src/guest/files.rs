@@ -32,6 +32,9 @@ fn root_path(root: Root) -> &'static str {
     match root {
         Root::Work => "/v/work",
         Root::Home => "/v/home",
+        Root::Base => "/v/base",
+        Root::Upper => "/v/upper/upper",
+        Root::Launch => "/airlock",
     }
 }
 
@@ -97,7 +100,9 @@ impl Files {
         let answer = match &request {
             Request::List(root, path) => self.list(id, *root, path),
             Request::Read(root, path, limit) => self.read(id, *root, path, *limit),
-            Request::Flush(_) => self.flush(id),
+            Request::Flush => self.flush(id),
+            Request::Sync(root) => sync(*root),
+            Request::Copy => self.copy(id),
         };
         match answer {
             Ok(()) => self.output.send(Kind::Done, id, &[]),
@@ -169,18 +174,62 @@ impl Files {
         if let Some(error) = report.failed {
             return Err(io::Error::other(error));
         }
-        for chunk in report.written.chunks(1000) {
-            let mut part = Encoder::default();
-            for written in chunk {
-                part.written(written);
-                if part.0.len() > MAX_PAYLOAD / 4 {
-                    self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
-                }
-            }
-            self.output.send(Kind::Part, id, &part.0)?;
+        let mut part = Encoder::default();
+        for written in &report.written {
+            self.report(id, &mut part, written)?;
+        }
+        self.output.send(Kind::Part, id, &part.0)
+    }
+
+    fn report(&self, id: u32, part: &mut Encoder, written: &Written) -> io::Result<()> {
+        part.written(written);
+        if part.0.len() > MAX_PAYLOAD / 4 {
+            self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
         }
         Ok(())
     }
+
+    /// Copies the base's tree to the workspace. Both are ours: no agent has run on either yet.
+    fn copy(&self, id: u32) -> io::Result<()> {
+        let (mut open, mut part) = (vec![Vec::new()], Encoder::default());
+        while let Some(at) = open.pop() {
+            let inside = [b"tree/", &at[..]].concat();
+            let (from, to) = (open_directory(Root::Base, &inside)?, open_directory(Root::Work, &at)?);
+            for entry in fs::read_dir(proc_path(&from))? {
+                let entry = entry?;
+                let (name, source) = (entry.file_name(), proc_path(&from).join(entry.file_name()));
+                let (target, kind) = (proc_path(&to).join(&name), entry.file_type()?);
+                let path =
+                    if at.is_empty() { name.as_bytes().to_vec() } else { [&at, &b"/"[..], name.as_bytes()].concat() };
+                if kind.is_dir() {
+                    DirBuilder::new().mode(0o755).create(&target)?;
+                    open.push(path);
+                } else if kind.is_symlink() {
+                    std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
+                } else {
+                    let mut old = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&source)?;
+                    let seen = old.metadata()?;
+                    let mode = seen.permissions().mode() & 0o777;
+                    let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target)?;
+                    io::copy(&mut old, &mut new)?;
+                    new.set_modified(seen.modified()?)?;
+                    self.report(id, &mut part, &Written { path, stat: stat(&new.metadata()?) })?;
+                }
+            }
+        }
+        self.output.send(Kind::Part, id, &part.0)
+    }
+}
+
+unsafe extern "C" {
+    /// See syncfs(2): it takes any number for a descriptor.
+    safe fn syncfs(descriptor: i32) -> i32;
+}
+
+/// Writes the file system of a volume to disk.
+fn sync(root: Root) -> io::Result<()> {
+    let directory = open_directory(root, b"")?;
+    if syncfs(directory.as_raw_fd()) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Writes entries; remembers the last directory, since they come sorted.
@@ -203,7 +252,12 @@ impl Writer {
     fn entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
         let (directory, name) = split(path);
         if !matches!(&self.parent, Some((r, d, _)) if *r == root && d == directory) {
-            self.parent = Some((root, directory.to_vec(), open_directory(root, directory)?));
+            match open_directory(root, directory) {
+                Ok(opened) => self.parent = Some((root, directory.to_vec(), opened)),
+                // ENOENT, or ENOTDIR: nothing is there already.
+                Err(e) if *entry == Entry::Nothing && matches!(e.raw_os_error(), Some(2 | 20)) => return Ok(()),
+                Err(e) => return Err(e),
+            }
         }
         let Some((_, _, parent)) = &self.parent else { unreachable!("set above") };
         let full = proc_path(parent).join(std::ffi::OsStr::from_bytes(name));
@@ -213,6 +267,14 @@ impl Writer {
                 other => other,
             },
             Entry::Link(target) => std::os::unix::fs::symlink(std::ffi::OsStr::from_bytes(target), &full),
+            Entry::Nothing => {
+                match fs::remove_file(&full) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    other => other?,
+                }
+                self.parent = None;
+                prune(root, directory)
+            }
             Entry::File { executable, report, mtime, size, offset, bytes } => {
                 let mut options = OpenOptions::new();
                 options.write(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
@@ -236,6 +298,19 @@ impl Writer {
             }
         }
     }
+}
+
+/// Removes a directory that has become empty, and so on above it.
+fn prune(root: Root, mut directory: &[u8]) -> io::Result<()> {
+    while !directory.is_empty() {
+        let (parent, name) = open_parent(root, directory)?;
+        match fs::remove_dir(proc_path(&parent).join(std::ffi::OsStr::from_bytes(name))) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            other => other?,
+        }
+        directory = split(directory).0;
+    }
+    Ok(())
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

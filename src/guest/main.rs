@@ -12,6 +12,7 @@ mod wire;
 
 mod exec;
 mod files;
+mod home;
 mod tunnel;
 
 use std::io::{self, BufReader, Write};

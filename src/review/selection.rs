@@ -260,7 +260,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().into()).expect("opened");
         let files = ["src/a.rs", "src/deep/b.rs", ".envrc", "a[1].txt"].map(|p| added(&store, p, "x\n"));
-        let changes = Changeset::seal("base".into(), files.into(), Vec::new(), &store, |_| false).expect("sealed");
+        let changes =
+            Changeset::seal("base".into(), files.into(), Vec::new(), Vec::new(), &store, |_| false).expect("sealed");
         let sheet = Sheet::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
         let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;

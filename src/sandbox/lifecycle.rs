@@ -1,23 +1,28 @@
-//! The life of a sandbox: seed, run, collect; and the same from the middle, for one that was interrupted.
+//! The life of a sandbox: base, workspace, run, collect; and the same from the middle, for one that was interrupted.
 //!
 //! Whatever fails before the agent starts leaves nothing behind. From then on its work is kept until a person has
 //! decided or removed it.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::attach::attach;
-use super::parts::{Parts, Sidecar, repository_id};
+use super::base::{self, Fresh};
+use super::bases::{Base, Bases};
+use super::manifest::Manifest;
+use super::meter::{Meter, Step};
+use super::parts::{Expect, Parts, Workspace, repository_id};
 use super::place::Place;
 use super::signals::Signals;
+use super::start::{self, Prepared};
 use super::store::{Record, Sandbox, State, Store};
-use super::{Caps, SandboxError, SandboxName, View, collect, fresh_home, random, seed};
+use super::{Caps, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
-use crate::engine::{AgentOptions, Attached, Engine, agent_spec};
+use crate::engine::{Engine, VolumeInfo};
 use crate::gateway::{CredentialKind, ModelRoute};
-use crate::snapshot::{HostRepo, Snapshot};
+use crate::snapshot::{Difference, HostRepo, Snapshot, Work};
 
 /// The loopback port of the model route inside the sandbox, which has a network of its own.
 pub const MODEL_PORT: u16 = 47_821;
@@ -55,6 +60,8 @@ pub struct RunRequest {
     pub tty: bool,
     /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
     pub model: Option<(ModelRoute, CredentialKind)>,
+    /// How the workspace is to be made; nothing for an overlay where the engine can mount one.
+    pub workspace: Option<Workspace>,
 }
 
 /// A sandbox whose agent has ended.
@@ -66,17 +73,72 @@ pub struct Finished {
     pub exit: i64,
     /// What it changed.
     pub changes: Changeset,
+    /// Why the base that was made could not be kept for others.
+    pub unsealed: Option<SandboxError>,
+}
+
+/// What a sandbox is to begin with: a base and what is on top of it.
+pub struct Ground {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// Its base.
+    pub base: Base,
+    pub(super) volume: VolumeInfo,
+    pub(super) difference: Difference,
+    pub(super) fresh: Option<Fresh>,
+    /// What went in and what stayed behind.
+    pub manifest: Manifest,
+    includes: Vec<String>,
+}
+
+impl Ground {
+    /// Finds or makes the base of a snapshot, and puts uncommitted work on top.
+    ///
+    /// # Errors
+    /// A missing object, the engine, a full disk, a signal. Then nothing is left.
+    pub async fn prepare(
+        engine: &dyn Engine,
+        host: &HostRepo,
+        snapshot: Arc<Snapshot>,
+        work: Work,
+        includes: Vec<String>,
+        signals: &mut Signals,
+        meter: &Arc<Meter>,
+    ) -> Result<Self, SandboxError> {
+        let mut found = match base::find(engine, host, &snapshot).await? {
+            Some(found) => found,
+            None => {
+                let for_list = Arc::clone(&snapshot);
+                let listing = tokio::task::spawn_blocking(move || for_list.list()).await;
+                let listing = listing.map_err(std::io::Error::other)??;
+                base::make(engine, host, &snapshot, &listing, signals, meter).await?
+            }
+        };
+        let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
+        found.difference.put(work.files);
+        let base::Found { base, volume, difference, fresh } = found;
+        Ok(Self { snapshot, base, volume, difference, fresh, manifest, includes })
+    }
+}
+
+impl Ground {
+    /// Tells whether nothing is to be written on top of the base.
+    pub(super) fn is_bare(&self) -> bool {
+        let same_branch = self.base.branch == self.snapshot.branch;
+        self.difference.is_empty() && same_branch && self.base.commit == self.snapshot.commit
+    }
 }
 
 /// Makes the record of a new sandbox: from here on it has a name.
 ///
 /// # Errors
 /// The name is taken.
-pub fn create(host: &HostRepo, snapshot: &Snapshot, request: &RunRequest) -> Result<Sandbox, SandboxError> {
+pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<Sandbox, SandboxError> {
     let store = Store::of(&host.common_dir);
     let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
+    let snapshot = &ground.snapshot;
     let record = |name: SandboxName| Record {
-        schema_version: 1,
+        schema_version: 2,
         name,
         id: id.clone(),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
@@ -86,6 +148,10 @@ pub fn create(host: &HostRepo, snapshot: &Snapshot, request: &RunRequest) -> Res
         repository: repository_id(&host.common_dir),
         worktree: host.worktree_id(),
         workspace: Place::of(host, snapshot).workspace,
+        workspace_kind: request.workspace.unwrap_or(Workspace::Overlay),
+        base_volume: ground.base.clone(),
+        manifest: ground.manifest.clone(),
+        includes: ground.includes.clone(),
         image: request.image.clone(),
         state: State::Seeding,
     };
@@ -106,154 +172,100 @@ pub fn create(host: &HostRepo, snapshot: &Snapshot, request: &RunRequest) -> Res
     Err(SandboxError::State(std::io::Error::other("no free name was found; remove some sandboxes: airlock rm NAME")))
 }
 
-/// Seeds the sandbox, runs the agent to its end and collects what it changed. `started` is called when the agent begins.
+/// Starts the sandbox, runs the agent to its end and collects what it changed. `started` is called when the agent begins.
 ///
 /// # Errors
 /// Before the agent starts: nothing is left. After that: the sandbox is kept, and [`recover`] goes on from there.
+#[expect(clippy::too_many_arguments, reason = "each is another thing")]
 pub async fn run(
     engine: &dyn Engine,
     host: &HostRepo,
-    snapshot: &Snapshot,
+    mut ground: Ground,
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
+    meter: &Arc<Meter>,
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
-    let parts = Parts::of(engine, &sandbox.record);
-    let Prepared { sidecar, agent, attached } = match prepare(&parts, host, snapshot, &sandbox, request, signals).await
-    {
+    let prepared = start::start(engine, host, &ground, &mut sandbox, request, signals, meter).await;
+    let Prepared { sidecar, agent, attached } = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return Err(undo(&parts, sandbox, error).await),
+        Err(error) => return Err(undo(engine, ground, sandbox, error).await),
     };
     sandbox.record.state = State::Running;
     sandbox.save()?;
     started();
-    let ran = attach(engine, &agent, attached, request.tty, signals).await;
-    // The engine refused to start it: the workspace is as it was.
-    if let Err(SandboxError::Engine(error)) = &ran
-        && error.is_start_failure()
-    {
-        let Err(error) = ran else { unreachable!("it was one just now") };
-        return Err(undo(&parts, sandbox, error).await);
-    }
-    let asked = signals.asked().count;
-    let ended = async {
-        let exit = ran?;
-        engine.remove_container(&agent).await?;
-        tokio::select! {
-            changes = collect(host, snapshot, &sandbox, &sidecar.link, Caps::default(), View::Final) => Ok((exit, changes?)),
-            // The signals so far were the agent's; one more is for the collecting.
-            _ = signals.next(asked) => Err(SandboxError::Interrupted),
+    // A fresh base is written to disk and sealed while the agent works.
+    let fresh = ground.fresh.take();
+    let sealing = async {
+        match fresh {
+            Some(fresh) => base::seal(engine, host, &ground.base, fresh).await.err(),
+            None => None,
         }
     };
-    let ended = ended.await;
-    let cleaned = parts.remove_containers().await;
-    let kept = |error| SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) };
-    let (exit, changes) = ended.map_err(kept)?;
-    cleaned.map_err(kept)?;
+    let working = async {
+        let ran = attach(engine, &agent, attached, request.tty, signals).await;
+        let asked = signals.asked().count;
+        let exit = match ran {
+            // The engine refused to start it: the workspace is as it was.
+            Err(SandboxError::Engine(error)) if error.is_start_failure() => {
+                return Err(End::NeverStarted(error.into()));
+            }
+            Err(error) => Err(error),
+            Ok(exit) => engine.remove_container(&agent).await.map(|()| exit).map_err(SandboxError::from),
+        };
+        meter.begin(Step::Collecting, 0);
+        let collected = async {
+            let exit = exit?;
+            tokio::select! {
+                changes = collect(host, &sandbox, &sidecar.link, Caps::default(), View::Final, meter) => Ok((exit, changes?)),
+                // The signals so far were the agent's; one more is for the collecting.
+                _ = signals.next(asked) => Err(SandboxError::Interrupted),
+            }
+        };
+        let collected = collected.await;
+        let cleaned = Parts::of(engine, &sandbox.record).remove_containers().await;
+        let collected = collected.map_err(End::Kept)?;
+        cleaned.map_err(End::Kept)?;
+        Ok(collected)
+    };
+    let (ended, unsealed) = tokio::join!(working, sealing);
+    let (exit, changes) = match ended {
+        Ok(ended) => ended,
+        Err(End::NeverStarted(error)) => return Err(undo(engine, ground, sandbox, error).await),
+        Err(End::Kept(error)) => {
+            return Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) });
+        }
+    };
     sandbox.set_changeset(&changes)?;
     sandbox.record.state = State::Collected { exit: Some(exit) };
     sandbox.save()?;
-    Ok(Finished { sandbox, exit, changes })
+    Ok(Finished { sandbox, exit, changes, unsealed })
 }
 
-/// Leaves nothing of a sandbox whose agent has not run; what prevents even that is told with the first error.
-async fn undo(parts: &Parts<'_>, sandbox: Sandbox, error: SandboxError) -> SandboxError {
+/// How an agent's run failed.
+enum End {
+    /// It did not begin.
+    NeverStarted(SandboxError),
+    /// It did, so its work stays.
+    Kept(SandboxError),
+}
+
+/// Leaves nothing of a sandbox whose agent has not run, nor of a base that was made for it; what prevents even that is told
+/// with the first error.
+async fn undo(engine: &dyn Engine, ground: Ground, sandbox: Sandbox, error: SandboxError) -> SandboxError {
     let name = sandbox.record.name.clone();
-    match parts.remove().await {
-        Ok(()) => match sandbox.remove() {
-            Ok(()) => error,
-            Err(left) => SandboxError::LeftBehind { name, error: Box::new(error), left: left.to_string() },
-        },
+    let removed = async {
+        Parts::of(engine, &sandbox.record).remove().await?;
+        if ground.fresh.is_some() {
+            base::discard(engine, &ground.base).await?;
+        }
+        Ok::<_, SandboxError>(sandbox.remove()?)
+    };
+    match removed.await {
+        Ok(()) => error,
         Err(left) => SandboxError::LeftBehind { name, error: Box::new(error), left: left.to_string() },
     }
-}
-
-struct Prepared {
-    sidecar: Sidecar,
-    agent: String,
-    attached: Attached,
-}
-
-async fn prepare(
-    parts: &Parts<'_>,
-    host: &HostRepo,
-    snapshot: &Snapshot,
-    sandbox: &Sandbox,
-    request: &RunRequest,
-    signals: &mut Signals,
-) -> Result<Prepared, SandboxError> {
-    parts.create_volumes().await?;
-    let (accept, connections) = mpsc::unbounded_channel();
-    let sidecar = parts.start_sidecar(accept).await?;
-    let place = Place::of(host, snapshot);
-    let credential = request.model.as_ref().map(|(_, kind)| *kind);
-    if let Some((route, _)) = &request.model {
-        serve(route.clone(), connections);
-        sidecar.link.listen(MODEL_PORT).await?;
-    }
-    let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
-    let home = fresh_home(&place.workdir, placeholder);
-    let writer = parts.converse(&sidecar.container, "1000:1000").await?;
-    // The agent's container is made while its workspace fills; only the two starts follow each other. A signal ends the
-    // seeding alone: an engine's answer is always waited for, lest it makes something after we have cleaned up.
-    let seeding = async {
-        tokio::select! {
-            written = seed(host, snapshot, &writer, home) => written,
-            _ = signals.next(0) => Err(SandboxError::Interrupted),
-        }
-    };
-    let agent = async {
-        let names = parts.volumes();
-        let volumes = [names[0].as_str(), names[1].as_str(), names[2].as_str()];
-        let options = AgentOptions {
-            image: request.image.clone(),
-            command: request.command.clone(),
-            env: environment(request, credential),
-            workspace: place.workspace.clone(),
-            workdir: place.workdir.clone(),
-            memory: request.memory,
-            pids: request.pids,
-            nano_cpus: request.nano_cpus,
-            tty: request.tty,
-        };
-        let name = format!("airlock-{}-agent", sandbox.record.id);
-        let spec = agent_spec(&name, &sidecar.container, volumes, options, &parts.labels("agent"));
-        let agent = parts.engine.create_container(&spec).await?;
-        let attached = parts.engine.attach(&agent, request.tty).await?;
-        Ok::<_, SandboxError>((agent, attached))
-    };
-    let (written, agent) = tokio::join!(seeding, agent);
-    let (agent, attached) = agent?;
-    sandbox.set_seeded(&written?)?;
-    Ok(Prepared { sidecar, agent, attached })
-}
-
-/// Serves the sandbox's connections until its sidecar ends.
-fn serve(route: ModelRoute, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
-    tokio::spawn(async move {
-        while let Some(connection) = connections.recv().await {
-            tokio::spawn(route.clone().serve(connection));
-        }
-    });
-}
-
-fn environment(request: &RunRequest, credential: Option<CredentialKind>) -> Vec<String> {
-    let mut env = vec!["HOME=/home/agent".to_owned(), "USER=agent".into()];
-    if let Some(kind) = credential {
-        env.push(format!("ANTHROPIC_BASE_URL=http://127.0.0.1:{MODEL_PORT}"));
-        env.push(format!("{}={}", kind.variable(), kind.placeholder()));
-    }
-    env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
-    env.push("DISABLE_AUTOUPDATER=1".into());
-    if request.tty {
-        for name in ["TERM", "COLORTERM", "TERM_PROGRAM"] {
-            let fits = |v: &String| v.len() < 64 && v.bytes().all(|b| b.is_ascii_graphic());
-            env.extend(std::env::var(name).ok().filter(fits).map(|value| format!("{name}={value}")));
-        }
-    }
-    env.extend(request.env.iter().cloned());
-    env
 }
 
 /// Collects from a sandbox that was interrupted; takes its ownership.
@@ -264,11 +276,15 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
     sandbox.lock()?;
     let parts = Parts::of(engine, &sandbox.record);
     parts.remove_containers().await?;
-    let snapshot = host.snapshot_at(&sandbox.record.base)?;
+    parts.verify_volumes().await?;
     let (accept, _none) = mpsc::unbounded_channel();
     let collected = async {
-        let sidecar = parts.start_sidecar(accept).await?;
-        collect(host, &snapshot, sandbox, &sidecar.link, Caps::default(), View::Final).await
+        // Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started;
+        // only a machine that went down may have lost a part of it.
+        let sealed = Bases::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
+        let expect = if sealed { Expect::Used } else { Expect::UsedUnsealed };
+        let sidecar = parts.start_sidecar(parts.create_sidecar().await?, expect, accept).await?;
+        collect(host, sandbox, &sidecar.link, Caps::default(), View::Final, &Meter::default()).await
     };
     let changes = collected.await;
     parts.remove_containers().await?;
@@ -287,16 +303,21 @@ pub async fn peek(engine: &dyn Engine, host: &HostRepo, sandbox: &Sandbox) -> Re
     let parts = Parts::of(engine, &sandbox.record);
     let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let link = parts.converse(&sidecar, "0:0").await?;
-    let snapshot = host.snapshot_at(&sandbox.record.base)?;
-    collect(host, &snapshot, sandbox, &link, Caps::default(), View::Live).await
+    collect(host, sandbox, &link, Caps::default(), View::Live, &Meter::default()).await
 }
 
-/// Removes a sandbox with everything of it.
+/// Removes a sandbox with everything of it; `wait` until the engine has deleted its volumes too.
 ///
 /// # Errors
 /// Another process owns it; the engine. Then its record stays, so that it can be tried again.
-pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox) -> Result<(), SandboxError> {
+pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Result<(), SandboxError> {
     sandbox.lock()?;
-    Parts::of(engine, &sandbox.record).remove().await?;
+    let parts = Parts::of(engine, &sandbox.record);
+    parts.remove_containers().await?;
+    if wait {
+        parts.remove().await?
+    } else {
+        parts.let_go().await?
+    }
     Ok(sandbox.remove()?)
 }

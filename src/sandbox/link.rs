@@ -38,6 +38,9 @@ pub enum LinkError {
     /// There is no such file.
     #[error("the file is gone from the sandbox")]
     Gone,
+    /// Something else is in its place.
+    #[error("it is no directory in the sandbox")]
+    NotADirectory,
     /// A file request failed there.
     #[error("failed to {attempt} in the sandbox: {message}")]
     File {
@@ -147,6 +150,8 @@ impl Link {
                 Answer::Part(bytes) => part(bytes).map_err(|e| LinkError::Protocol(e.to_string()))?,
                 Answer::Done => return Ok(()),
                 Answer::Failed(2, _) => return Err(LinkError::Gone),
+                // ENOTDIR, and ELOOP for a link.
+                Answer::Failed(20 | 40, _) => return Err(LinkError::NotADirectory),
                 Answer::Failed(28, _) => return Err(LinkError::DiskFull),
                 Answer::Failed(_, message) if message.contains("os error 28") => return Err(LinkError::DiskFull),
                 Answer::Failed(_, message) => return Err(LinkError::File { attempt: attempt(), message }),
@@ -189,19 +194,29 @@ impl Link {
     }
 
     /// Waits until all writes are done, and hands the stat data that were asked for to `each`.
-    pub async fn flush(&self, mut each: impl FnMut(Written)) -> Result<(), LinkError> {
-        self.ask(
-            &Request::Flush(Root::Work),
-            || "write the snapshot".into(),
-            |bytes| {
-                let mut decoder = Decoder(&bytes);
-                while !decoder.is_empty() {
-                    each(decoder.written()?);
-                }
-                Ok(())
-            },
-        )
-        .await
+    pub async fn flush(&self, each: impl FnMut(Written)) -> Result<(), LinkError> {
+        self.written(&Request::Flush, "write to a volume", each).await
+    }
+
+    /// Copies the base's tree to the empty workspace, and hands the stat data of each regular file to `each`.
+    pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), LinkError> {
+        self.written(&Request::Copy, "copy the base to the workspace", each).await
+    }
+
+    /// Writes a volume's file system to disk.
+    pub async fn sync(&self, root: Root) -> Result<(), LinkError> {
+        self.written(&Request::Sync(root), "write a volume to disk", drop).await
+    }
+
+    async fn written(&self, request: &Request, attempt: &str, mut each: impl FnMut(Written)) -> Result<(), LinkError> {
+        let part = |bytes: Vec<u8>| {
+            let mut decoder = Decoder(&bytes);
+            while !decoder.is_empty() {
+                each(decoder.written()?);
+            }
+            Ok(())
+        };
+        self.ask(request, || attempt.to_owned(), part).await
     }
 }
 

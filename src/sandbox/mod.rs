@@ -1,25 +1,39 @@
 //! The sandbox: its record, its volumes and containers, and the way of the data through them — seed, run, collect.
 
 mod attach;
+mod base;
+mod base_view;
+mod bases;
+mod capable;
 mod collect;
+pub mod gc;
 mod home;
 pub mod lifecycle;
 mod link;
+mod manifest;
+mod meter;
 mod name;
+mod on_top;
 mod parts;
 mod place;
 mod seed;
 mod signals;
+mod start;
 mod store;
 pub mod terminal;
+mod walk;
+mod write;
 
+pub use bases::{Base, Bases};
+pub use capable::Capability;
 pub use collect::{Caps, View, collect};
-pub use home::{HomeEntry, fresh_home};
 pub use link::{Link, LinkError};
+pub use manifest::Manifest;
+pub use meter::{Meter, Reading, Step};
 pub use name::{NameError, SandboxName, random};
-pub use parts::{LABEL, Parts, REPOSITORY, Sidecar, repository_id};
+pub use parts::{BASE, LABEL, Parts, REPOSITORY, Sidecar, Workspace, repository_id};
 pub use place::Place;
-pub use seed::seed;
+pub use seed::{Seeded, seed};
 pub use signals::{Asked, Signals};
 pub use store::{Applied, Record, Sandbox, State, Store};
 
@@ -65,6 +79,15 @@ pub enum SandboxError {
         /// What failed then.
         left: String,
     },
+    /// A volume of it is not there.
+    #[error("the engine has no volume {0} any more")]
+    VolumeGone(String),
+    /// The base below it is not the one that was sealed.
+    #[error("the base {0} is not what was sealed")]
+    Unsealed(String),
+    /// The engine's overlays hide what collecting relies on.
+    #[error("files of an overlay have other inode numbers than those below it")]
+    Inodes,
     /// More came back than is allowed.
     #[error("the sandbox holds more than airlock takes back: {0}")]
     Cap(String),

@@ -1,32 +1,67 @@
-//! What one sandbox has in the engine: three volumes and up to two containers, all found by its label.
+//! What one sandbox has in the engine: its volumes and up to two containers, all found by its label.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
+use super::bases::Base;
 use super::link::Link;
+use super::seed::{SEAL, TREE};
 use super::store::Record;
-use crate::engine::{Engine, Labels, image, sidecar_spec};
+use crate::engine::{AgentVolumes, Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, image, sidecar_spec};
+use crate::wire::Root;
 
 /// The label whose value is the sandbox's id.
 pub const LABEL: &str = "dev.airlock.sandbox";
+/// The label whose value is a base's id.
+pub const BASE: &str = "dev.airlock.base";
 /// The label whose value is the repository's, see [`repository_id`].
 pub const REPOSITORY: &str = "dev.airlock.repo";
 /// The label that tells the containers apart.
 const ROLE: &str = "dev.airlock.role";
-const SIDECAR: &str = "sidecar";
+const ROLE_SIDECAR: &str = "sidecar";
+/// How long removing volumes may hold up whoever waits; the engine goes on by itself.
+const PATIENCE: Duration = Duration::from_millis(150);
+
+/// How a workspace gets its base's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Workspace {
+    /// An overlay over the base volume: nothing is copied.
+    Overlay,
+    /// A copy of the base volume, for engines that cannot mount an overlay.
+    Copy,
+}
+
+/// In what state a sidecar must find its volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// The base was just seeded by this process, and is not sealed yet.
+    Unsealed,
+    /// The base is sealed, the workspace untouched.
+    Fresh,
+    /// The base is sealed; an agent has worked in the workspace.
+    Used,
+    /// An agent has worked in the workspace, and whoever made the base was killed before it could be sealed.
+    UsedUnsealed,
+}
 
 /// The engine objects of one sandbox.
 #[derive(Clone)]
 pub struct Parts<'a> {
     /// The engine that has them.
     pub engine: &'a dyn Engine,
+    /// How its workspace is made.
+    pub workspace: Workspace,
     id: String,
     repository: String,
+    base: Base,
 }
 
 /// Names a repository for labels and records: a hash of where its git directory is.
@@ -34,6 +69,14 @@ pub struct Parts<'a> {
 pub fn repository_id(common_dir: &Path) -> String {
     let hash = Sha256::digest(common_dir.as_os_str().as_bytes());
     hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Gives the volume of a base as it must be.
+#[must_use]
+pub fn base_volume(base: &Base, repository: &str) -> VolumeSpec {
+    let labels = [(BASE, base.id.as_str()), (REPOSITORY, repository)];
+    let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    VolumeSpec::plain(&base.volume, &labels)
 }
 
 /// A sidecar that answers.
@@ -45,17 +88,28 @@ pub struct Sidecar {
 }
 
 impl<'a> Parts<'a> {
-    /// Names the parts of a sandbox.
+    /// Names the parts of a sandbox over this base.
     #[must_use]
     pub fn of(engine: &'a dyn Engine, record: &Record) -> Self {
-        Self { engine, id: record.id.clone(), repository: record.repository.clone() }
+        Self {
+            engine,
+            workspace: record.workspace_kind,
+            id: record.id.clone(),
+            repository: record.repository.clone(),
+            base: record.base_volume.clone(),
+        }
     }
 
-    /// Gives the volumes' names: workspace, home, launcher. The id is random, so nobody can have taken them beforehand;
-    /// what is there nevertheless is refused by its labels.
+    /// Gives a volume's name. The id is random, so nobody can have taken it beforehand; what is there nevertheless is
+    /// refused by its labels, driver and options.
+    fn volume(&self, kind: &str) -> String {
+        format!("airlock-{}-{kind}", self.id)
+    }
+
+    /// Gives the name of a container.
     #[must_use]
-    pub fn volumes(&self) -> [String; 3] {
-        ["work", "home", "launch"].map(|kind| format!("airlock-{}-{kind}", self.id))
+    pub fn container(&self, role: &str) -> String {
+        format!("airlock-{}-{role}", self.id)
     }
 
     /// Gives the labels of an object with this role.
@@ -65,25 +119,115 @@ impl<'a> Parts<'a> {
         own.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
     }
 
-    /// Makes the volumes.
-    pub async fn create_volumes(&self) -> Result<(), SandboxError> {
-        let labels = self.labels("volume");
-        for name in self.volumes() {
-            self.engine.create_volume(&name, &labels).await?;
-        }
+    fn plain(&self, kind: &str) -> VolumeSpec {
+        VolumeSpec::plain(&self.volume(kind), &self.labels("volume"))
+    }
+
+    fn overlay(&self, base: &VolumeInfo, upper: &VolumeInfo) -> VolumeSpec {
+        let lower = format!("{}/{}", base.mountpoint, String::from_utf8_lossy(TREE).trim_end_matches('/'));
+        let (up, work) = (format!("{}/upper", upper.mountpoint), format!("{}/work", upper.mountpoint));
+        VolumeSpec::overlay(&self.volume("work"), &self.labels("volume"), &lower, &up, &work)
+    }
+
+    /// Makes the volumes over a base that is there.
+    pub async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
+        let (home, launch) = (self.plain("home"), self.plain("launch"));
+        let others = async { tokio::try_join!(self.engine.create_volume(&home), self.engine.create_volume(&launch)) };
+        let work = async {
+            match self.workspace {
+                Workspace::Copy => self.engine.create_volume(&self.plain("work")).await,
+                Workspace::Overlay => {
+                    let upper = self.engine.create_volume(&self.plain("upper")).await?;
+                    self.engine.create_volume(&self.overlay(base, &upper)).await
+                }
+            }
+        };
+        tokio::try_join!(others, work)?;
         Ok(())
     }
 
-    /// Starts a sidecar over the volumes; connections of the tunnel go to `accept`.
-    pub async fn start_sidecar(&self, accept: mpsc::UnboundedSender<DuplexStream>) -> Result<Sidecar, SandboxError> {
+    /// Looks at every volume before it is mounted again.
+    pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
+        let base = self.there(&base_volume(&self.base, &self.repository)).await?;
+        self.there(&self.plain("home")).await?;
+        self.there(&self.plain("launch")).await?;
+        match self.workspace {
+            Workspace::Copy => self.there(&self.plain("work")).await?,
+            Workspace::Overlay => {
+                let upper = self.there(&self.plain("upper")).await?;
+                self.there(&self.overlay(&base, &upper)).await?
+            }
+        };
+        Ok(())
+    }
+
+    async fn there(&self, spec: &VolumeSpec) -> Result<VolumeInfo, SandboxError> {
+        match self.engine.volume(&spec.name).await? {
+            Some(found) if spec.is(&found) => Ok(found),
+            Some(_) => Err(crate::engine::EngineError::Foreign { kind: "volume", name: spec.name.clone() }.into()),
+            None => Err(SandboxError::VolumeGone(spec.name.clone())),
+        }
+    }
+
+    /// Gives the agent's volumes: workspace, home, launcher.
+    #[must_use]
+    pub fn agent_volumes(&self) -> [String; 3] {
+        ["work", "home", "launch"].map(|kind| self.volume(kind))
+    }
+
+    /// Names them for a specification.
+    #[must_use]
+    pub fn name_volumes(volumes: &[String; 3]) -> AgentVolumes<'_> {
+        AgentVolumes { work: &volumes[0], home: &volumes[1], launch: &volumes[2] }
+    }
+
+    /// Specifies the sidecar's mounts. The base is read-only: nothing that is written here can reach another sandbox.
+    fn mounts(&self) -> Vec<Mount> {
+        let mount =
+            |volume: String, target: &str, read_only, fill| Mount { volume, target: target.into(), read_only, fill };
+        let overlay = self.workspace == Workspace::Overlay;
+        let mut mounts = vec![
+            mount(self.base.volume.clone(), SIDECAR.base, true, false),
+            // An overlay has its owner from the upper directory, which comes from the guest image when the container is
+            // made, before the overlay is mounted.
+            mount(self.volume("work"), SIDECAR.work, false, !overlay),
+            mount(self.volume("home"), SIDECAR.home, false, true),
+            mount(self.volume("launch"), SIDECAR.launch, false, true),
+        ];
+        if overlay {
+            mounts.push(mount(self.volume("upper"), SIDECAR.upper, true, true));
+        }
+        mounts
+    }
+
+    /// Makes the sidecar; it is not started yet.
+    pub async fn create_sidecar(&self) -> Result<String, SandboxError> {
         let guest = image::ensure_guest(self.engine).await?;
-        let names = self.volumes();
-        let volumes = [names[0].as_str(), names[1].as_str(), names[2].as_str()];
-        let spec = sidecar_spec(&format!("airlock-{}-sidecar", self.id), &guest, volumes, &self.labels(SIDECAR));
-        let container = self.engine.create_container(&spec).await?;
+        let labels = self.labels(ROLE_SIDECAR);
+        let spec = sidecar_spec(&self.container(ROLE_SIDECAR), &guest, self.mounts(), &labels);
+        Ok(self.engine.create_container(&spec).await?)
+    }
+
+    /// Starts the sidecar and looks for the base's seal; connections of the tunnel go to `accept`.
+    pub async fn start_sidecar(
+        &self,
+        container: String,
+        expect: Expect,
+        accept: mpsc::UnboundedSender<DuplexStream>,
+    ) -> Result<Sidecar, SandboxError> {
         let attached = self.engine.attach(&container, false).await?;
         self.engine.start(&container).await?;
         let link = Link::greet(attached, accept).await?;
+        if matches!(expect, Expect::Fresh | Expect::Used) {
+            let seal = link.read(Root::Base, SEAL, 1024).await.unwrap_or_default();
+            if seal != self.base.nonce.as_bytes() {
+                return Err(SandboxError::Unsealed(self.base.id.clone()));
+            }
+        }
+        let untouched = matches!(expect, Expect::Fresh | Expect::Unsealed);
+        if untouched && self.workspace == Workspace::Overlay && !inodes_agree(&link).await? {
+            return Err(SandboxError::Inodes);
+        }
         Ok(Sidecar { container, link })
     }
 
@@ -97,25 +241,61 @@ impl<'a> Parts<'a> {
     /// Finds the sidecar that runs.
     pub async fn running_sidecar(&self) -> Result<Option<String>, SandboxError> {
         let all = self.engine.containers(LABEL, Some(&self.id)).await?;
-        Ok(all.into_iter().find(|c| c.running && c.labels.get(ROLE).is_some_and(|role| role == SIDECAR)).map(|c| c.id))
+        let is_sidecar = |labels: &Labels| labels.get(ROLE).is_some_and(|role| role == ROLE_SIDECAR);
+        Ok(all.into_iter().find(|c| c.running && is_sidecar(&c.labels)).map(|c| c.id))
     }
 
     /// Removes the containers, the agent's before the sidecar whose network it uses.
     pub async fn remove_containers(&self) -> Result<(), SandboxError> {
         let mut all = self.engine.containers(LABEL, Some(&self.id)).await?;
-        all.sort_by_key(|c| c.labels.get(ROLE).is_some_and(|role| role == SIDECAR));
+        all.sort_by_key(|c| c.labels.get(ROLE).is_some_and(|role| role == ROLE_SIDECAR));
         for container in all {
             self.engine.remove_container(&container.id).await?;
         }
         Ok(())
     }
 
-    /// Removes everything.
+    /// Removes everything, and waits until it is gone.
     pub async fn remove(&self) -> Result<(), SandboxError> {
         self.remove_containers().await?;
-        for volume in self.engine.volumes(LABEL, Some(&self.id)).await? {
-            self.engine.remove_volume(&volume.name).await?;
+        for volume in self.removable().await? {
+            self.engine.remove_volume(&volume).await?;
         }
         Ok(())
     }
+
+    /// Asks the engine to remove the volumes, and waits for a moment at the most: the engine goes on by itself. What is
+    /// left nevertheless is found by its label.
+    pub async fn let_go(&self) -> Result<(), SandboxError> {
+        let volumes = self.removable().await?;
+        let all = async {
+            for volume in &volumes {
+                self.engine.remove_volume(volume).await?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(PATIENCE, all).await {
+            Ok(done) => done,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Lists its volumes, the overlay before what it lies on.
+    async fn removable(&self) -> Result<Vec<String>, SandboxError> {
+        let all = self.engine.volumes(LABEL, Some(&self.id)).await?;
+        let mut names: Vec<String> = all.into_iter().map(|v| v.name).collect();
+        // Large ones last: whoever does not wait has got the others away.
+        names.sort_by_key(|name| (name.ends_with("-upper"), !name.ends_with("-work")));
+        Ok(names)
+    }
+}
+
+/// Tells whether a file that nobody touched has the base's inode number in the overlay: collecting relies on it.
+async fn inodes_agree(link: &Link) -> Result<bool, SandboxError> {
+    let inode = async |root, path: &[u8]| {
+        let listed = link.list(root, path, 10_000).await?;
+        Ok::<_, SandboxError>(listed.into_iter().find(|e| e.name == b"config").map(|e| e.stat.ino))
+    };
+    let (base, merged) = (inode(Root::Base, &[TREE, b".git"].concat()).await?, inode(Root::Work, b".git").await?);
+    Ok(base.is_some() && base == merged)
 }

@@ -46,10 +46,7 @@ impl Place {
         let workspace = mount_point(&host.root, &host.name());
         let subdir = host.subdir.to_str().filter(|s| !s.is_empty());
         // A directory that HEAD does not know would be made by the engine, and belong to root.
-        let known = subdir.filter(|s| {
-            let prefix = format!("{s}/").into_bytes();
-            snapshot.entries.iter().any(|e| e.path.as_bytes().starts_with(&prefix))
-        });
+        let known = subdir.filter(|s| snapshot.has_directory(s.as_bytes()));
         let workdir = known.map_or_else(|| workspace.clone(), |s| format!("{workspace}/{s}"));
         Self { workspace, workdir }
     }

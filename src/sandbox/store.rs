@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::bases::Base;
+use super::manifest::Manifest;
+use super::on_top::{OnTop, Topped};
+use super::parts::Workspace;
 use super::{SandboxError, SandboxName};
 use crate::changes::{Changeset, ContentHash, Quarantine};
-use crate::path::EntryKind;
-use crate::wire::{Decoder, Encoder, Stat};
+use crate::path::{EntryKind, RepoPath};
+use crate::wire::{Decoder, Encoder, Stat, Written};
 
 /// What is known of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +41,14 @@ pub struct Record {
     pub worktree: String,
     /// Where the workspace is mounted.
     pub workspace: String,
+    /// How it is made.
+    pub workspace_kind: Workspace,
+    /// The base below it.
+    pub base_volume: Base,
+    /// What it began with.
+    pub manifest: Manifest,
+    /// Globs of files that come back although they are ignored.
+    pub includes: Vec<String>,
     /// The agent image's content id.
     pub image: String,
     /// How far it is.
@@ -257,22 +269,38 @@ impl Sandbox {
         self.write_json(name, value)
     }
 
-    /// Remembers the stat data of what was seeded, in the snapshot's order.
+    /// Remembers what was written on top of the base.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn set_seeded(&self, seeded: &[Stat]) -> io::Result<()> {
+    pub fn set_on_top(&self, on_top: &OnTop) -> io::Result<()> {
+        if on_top.is_empty() { Ok(()) } else { self.write_json("on-top.json", &on_top.to_store()) }
+    }
+
+    /// Reads it back.
+    pub(super) fn on_top(&self) -> io::Result<OnTop> {
+        Ok(OnTop::from_stored(self.read_json::<Vec<Topped>>("on-top.json")?.unwrap_or_default()))
+    }
+
+    /// Remembers the stat data of the files of a copied workspace.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn set_seeded(&self, seeded: BTreeMap<RepoPath, Stat>) -> io::Result<()> {
         let mut encoder = Encoder::default();
-        seeded.iter().for_each(|stat| encoder.stat(stat));
+        for (path, stat) in seeded {
+            encoder.written(&Written { path: path.as_bytes().to_vec(), stat });
+        }
         write_atomic(&self.folder, "seeded", &encoder.0)
     }
 
     /// Reads them back.
-    pub(super) fn seeded(&self) -> io::Result<Vec<Stat>> {
+    pub(super) fn seeded(&self) -> io::Result<BTreeMap<Vec<u8>, Stat>> {
         let bytes = fs::read(self.folder.join("seeded"))?;
-        let (mut decoder, mut found) = (Decoder(&bytes), Vec::new());
+        let (mut decoder, mut found) = (Decoder(&bytes), BTreeMap::new());
         while !decoder.is_empty() {
-            found.push(decoder.stat()?);
+            let written = decoder.written()?;
+            found.insert(written.path, written.stat);
         }
         Ok(found)
     }
@@ -302,7 +330,8 @@ impl Sandbox {
     }
 }
 
-fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file whole or not at all, and to disk.
+pub(super) fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;

@@ -1,12 +1,38 @@
 //! Reads the host repository: what a sandbox is seeded with. Read-only: no index, no ref, no stash, no worktree of the
 //! host's is touched, and no hook, filter or monitor that a repository names is run.
 
+mod difference;
+mod form;
 mod gitdir;
+mod history;
 mod ignore;
+mod listing;
+mod module;
 mod repo;
-mod tree;
+mod source;
+mod sparse;
+mod work;
 
-pub use gitdir::GitDir;
+pub use difference::{Content, Difference, Share};
+pub use gitdir::{GitDir, GitFiles, Old};
+pub use history::{History, HistoryChoice};
 pub use ignore::IgnoreRules;
+pub use listing::{Listing, TreeEntry};
+pub use module::{LeftModule, Module};
 pub use repo::{Dirt, HostRepo, SnapshotError};
-pub use tree::{Snapshot, TreeEntry};
+pub use source::{Snapshot, SnapshotOptions};
+pub use work::{Includes, Uncommitted, Work};
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// Makes a path for libgit2 of a repository's bytes.
+fn os_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_vec()))
+}
+
+/// Spells bytes in lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

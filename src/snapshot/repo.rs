@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
 
+use super::Uncommitted;
 use crate::path::PathError;
 
 /// A host repository with a working tree and a commit.
@@ -51,6 +52,51 @@ pub enum SnapshotError {
         /// Which rule it breaks.
         reason: PathError,
     },
+    /// Objects are named by SHA-256, which libgit2 does not read.
+    #[error("{} names its objects by SHA-256, which Airlock does not read yet", .0.display())]
+    Sha256(PathBuf),
+    /// Refs are kept in a form that libgit2 does not read.
+    #[error("{} keeps its refs in a reftable, which Airlock does not read yet", .0.display())]
+    Reftable(PathBuf),
+    /// A file of the commit has no content here.
+    #[error("the content of {0} is not in this repository: it is a partial or damaged clone")]
+    MissingObject(String),
+    /// A file's bytes cannot be converted as its attributes say.
+    #[error("failed to convert {path} to the form of a working tree: {reason}")]
+    Convert {
+        /// The path, escaped.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The index is in a form that libgit2 does not read.
+    #[error("failed to look for uncommitted work: the index is {0}")]
+    Index(&'static str),
+    /// An uncommitted file cannot be read.
+    #[error("failed to read {path}: {reason}")]
+    HostFile {
+        /// The path, escaped.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// It changed each time it was read.
+    #[error("{0} keeps changing while it is read")]
+    Moving(String),
+    /// More than fits.
+    #[error("the uncommitted and included files have more than {most} MiB; {path} does not fit any more")]
+    TooMuchWork {
+        /// The first that does not fit, escaped.
+        path: String,
+        /// MiB.
+        most: u64,
+    },
+    /// A glob that names nothing.
+    #[error("--include {0} matches no file")]
+    NoInclude(String),
+    /// A glob that is none.
+    #[error("--include: {0}")]
+    BadInclude(String),
     /// A tool that is needed is not there, or failed.
     #[error("failed to pack the snapshot's objects with git: {0}")]
     Pack(String),
@@ -73,11 +119,20 @@ impl SnapshotError {
             Self::Bare(path) => Some(format!("git -C {} worktree add ../work, then go there", path.display())),
             Self::Unborn => Some("git add -A && git commit -m start".into()),
             Self::Untrusted(_) => Some("git config --global --add safe.directory \"$PWD\"".into()),
+            Self::Sha256(_) => Some("git clone into a repository with --object-format=sha1 and work there".into()),
+            Self::Reftable(_) => Some("git refs migrate --ref-format=files".into()),
+            Self::MissingObject(_) => Some("git fetch --refetch --no-filter".into()),
             Self::Git(e) if e.code() == ErrorCode::NotFound => {
-                Some("an object is missing (a partial or damaged clone): git fetch --refetch".into())
+                Some("an object is missing (a partial or damaged clone): git fetch --refetch --no-filter".into())
             }
+            Self::Index("split") => Some("git update-index --no-split-index".into()),
+            Self::Index(_) => Some("git sparse-checkout reapply --no-sparse-index".into()),
+            Self::Moving(_) => Some("end what writes it, or leave the uncommitted work behind".into()),
+            Self::TooMuchWork { .. } => Some("name less with --include, or commit large files first".into()),
+            Self::NoInclude(_) => Some("globs start at the root of the repository: --include 'config/*.env'".into()),
             Self::Pack(_) => Some(
-                "make sure that git is installed, and look for missing objects: git fsck --connectivity-only".into(),
+                "the history may be incomplete here: git fetch --refetch --no-filter, or start with --history none"
+                    .into(),
             ),
             _ => None,
         }
@@ -99,6 +154,8 @@ impl HostRepo {
         let git = Repository::open_ext(&from, RepositoryOpenFlags::empty(), none).map_err(|e| match e.code() {
             ErrorCode::NotFound => SnapshotError::NotARepository(from.clone()),
             ErrorCode::Owner => SnapshotError::Untrusted(e.message().to_owned()),
+            _ if e.message().contains("objectformat") => SnapshotError::Sha256(from.clone()),
+            _ if e.message().contains("refstorage") => SnapshotError::Reftable(from.clone()),
             _ => e.into(),
         })?;
         let root = git.workdir().ok_or_else(|| SnapshotError::Bare(git.path().to_owned()))?.canonicalize()?;
@@ -143,11 +200,12 @@ impl HostRepo {
         self.root.file_name().map_or_else(|| "repository".into(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Counts what a snapshot of HEAD leaves behind. Reads the index and the tree, and writes neither.
+    /// Counts what stays behind when this much of the uncommitted work goes along. Reads the index and the tree, and writes
+    /// neither.
     ///
     /// # Errors
     /// What libgit2 says.
-    pub fn dirt(&self) -> Result<Dirt, SnapshotError> {
+    pub fn dirt(&self, along: Uncommitted) -> Result<Dirt, SnapshotError> {
         let operation = match self.git.state() {
             RepositoryState::Clean => None,
             RepositoryState::Merge => Some("merge"),
@@ -162,6 +220,21 @@ impl HostRepo {
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
         options.exclude_submodules(true);
-        Ok(Dirt { files: self.git.statuses(Some(&mut options))?.len(), operation })
+        let statuses = self.git.statuses(Some(&mut options)).map_err(index_error)?;
+        let stays = |status: git2::Status| match along {
+            Uncommitted::None => true,
+            Uncommitted::Tracked => status == git2::Status::WT_NEW,
+            Uncommitted::All => false,
+        };
+        Ok(Dirt { files: statuses.iter().filter(|s| stays(s.status())).count(), operation })
+    }
+}
+
+/// Tells a form of the index that libgit2 does not read from other failures.
+pub(super) fn index_error(error: git2::Error) -> SnapshotError {
+    match error.message() {
+        text if text.contains("'link'") => SnapshotError::Index("split"),
+        text if text.contains("'sdir'") => SnapshotError::Index("sparse"),
+        _ => error.into(),
     }
 }

@@ -1,9 +1,11 @@
 //! Bad input: each gets its message, its exit status, and leaves nothing half-made.
 
-use airlock::engine::{Docker, Engine, Labels, Mount, Network, image, sidecar_spec};
-use airlock::sandbox::{HomeEntry, Link, LinkError, SandboxError, random, seed};
-use airlock::snapshot::HostRepo;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+
+use airlock::engine::{Docker, Engine, Labels, image, sidecar_spec};
+use airlock::sandbox::{Link, LinkError, Meter, SandboxError, random, seed};
+use airlock::snapshot::{HostRepo, SnapshotOptions};
 use tokio::sync::mpsc;
 
 use crate::support::{AIRLOCK, Place, Ran, is_bare};
@@ -148,7 +150,7 @@ fn arguments_that_are_not_utf8() {
     leaves_nothing(&place);
 }
 
-/// The workspace is a file system of one megabyte here; the snapshot has two.
+/// The base volume is a file system of one megabyte here; the snapshot has two.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_in_the_volume() {
     let place = Place::new();
@@ -157,19 +159,18 @@ async fn a_full_disk_in_the_volume() {
     let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
     let guest = image::ensure_guest(&engine).await.expect("the guest image");
     let id: String = random::<8>().expect("random bytes").iter().map(|b| format!("{b:02x}")).collect();
-    let mut spec = sidecar_spec(&format!("airlock-test-{id}"), &guest, ["", "", ""], &Labels::new());
-    spec.mounts = Vec::<Mount>::new();
-    spec.network = Network::None;
+    let mut spec = sidecar_spec(&format!("airlock-test-{id}"), &guest, Vec::new(), &Labels::new());
     spec.user = "1000:1000".into();
-    spec.tmpfs = vec![("/v/work".into(), "size=1m,uid=1000".into()), ("/v/home".into(), "uid=1000".into())];
+    spec.tmpfs = vec![("/v/base".into(), "size=1m,uid=1000".into())];
     let container = engine.create_container(&spec).await.expect("a container");
     let attached = engine.attach(&container, false).await.expect("attached");
     engine.start(&container).await.expect("started");
     let (accept, _none) = mpsc::unbounded_channel();
     let link = Link::greet(attached, accept).await.expect("it answers");
     let host = HostRepo::discover(&place.repo).expect("a repository");
-    let snapshot = host.snapshot().expect("a snapshot");
-    let result = seed(&host, &snapshot, &link, Vec::<HomeEntry>::new()).await;
+    let snapshot = Arc::new(host.snapshot(&SnapshotOptions::default()).expect("a snapshot"));
+    let listing = snapshot.list().expect("listed");
+    let result = seed(&snapshot, &listing, &link, &Arc::new(Meter::default())).await;
     engine.remove_container(&container).await.expect("removed");
     let error = result.expect_err("it does not fit");
     assert!(matches!(error, SandboxError::Link(LinkError::DiskFull)), "{error}");

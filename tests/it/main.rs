@@ -3,7 +3,6 @@
 
 mod bad_input;
 mod claude;
-mod engine;
 mod interactive;
 mod layering;
 mod lifecycle;

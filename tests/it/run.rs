@@ -108,10 +108,9 @@ fn the_workspace_is_a_clean_repository_at_the_hosts_path() {
     command.current_dir(place.repo.join("dir"));
     let ran = crate::support::Ran::of(command).ok();
     let repo = place.repo.display();
-    let commit = place.git(&["rev-parse", "--short=7", "HEAD"]);
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!(lines[0], format!("{repo}/dir"));
-    assert!(lines[1].contains(commit.trim()), "the commit names the snapshot: {}", lines[1]);
+    assert_eq!(lines[1], "start|Ann|ann@example.org", "the history is the repository's own");
     assert_eq!(&lines[2..], ["one", "two", "a.txt", "c.txt", "dir", "run.sh"]);
     assert!(ran.err.contains("2 uncommitted files stay behind"), "{}", ran.err);
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use airlock::engine::{Docker, Engine};
-use airlock::sandbox::{REPOSITORY, repository_id};
+use airlock::engine::{Docker, Engine, Labels};
+use airlock::sandbox::{BASE, REPOSITORY, repository_id};
 use serde_json::Value;
 
 #[path = "../support/model.rs"]
@@ -155,15 +155,26 @@ impl Place {
         found
     }
 
-    /// Counts the containers and volumes of this repository in the engine.
+    /// Counts the containers and volumes of this repository's sandboxes in the engine.
     pub fn engine_objects(&self) -> usize {
+        let (containers, volumes) = self.engine_lists();
+        containers.len() + volumes.iter().filter(|labels| !labels.contains_key(BASE)).count()
+    }
+
+    fn engine_lists(&self) -> (Vec<Labels>, Vec<Labels>) {
         let id = repository_id(&self.repo.join(".git"));
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
-            let containers = engine.containers(REPOSITORY, Some(&id)).await.expect("listed").len();
-            containers + engine.volumes(REPOSITORY, Some(&id)).await.expect("listed").len()
+            let containers = engine.containers(REPOSITORY, Some(&id)).await.expect("listed");
+            let volumes = engine.volumes(REPOSITORY, Some(&id)).await.expect("listed");
+            (containers.into_iter().map(|c| c.labels).collect(), volumes.into_iter().map(|v| v.labels).collect())
         })
+    }
+
+    /// Counts the volumes of this repository's bases in the engine.
+    pub fn base_volumes(&self) -> usize {
+        self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE)).count()
     }
 
     /// Gives the inode of a file.
@@ -182,6 +193,12 @@ impl Drop for Place {
             if removed.status != 0 && !std::thread::panicking() {
                 panic!("{}", removed.err);
             }
+        }
+        // No base is kept.
+        self.set("AIRLOCK_BASES", "0");
+        let swept = self.airlock(&["gc"]);
+        if swept.status != 0 && !std::thread::panicking() {
+            panic!("{}", swept.err);
         }
     }
 }

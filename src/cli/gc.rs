@@ -1,0 +1,70 @@
+//! `airlock gc`.
+
+use serde_json::json;
+
+use super::failure::Failure;
+use super::json::render;
+use super::output::{Output, count, print};
+use super::repo::{Repo, age, runtime};
+use crate::config::Settings;
+use crate::engine::Docker;
+use crate::sandbox::gc::{KEPT_BASES, Spent, find, remove};
+
+pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let repo = Repo::here()?;
+    runtime()?.block_on(async {
+        let engine = Docker::connect().await?;
+        let spent = find(&engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await?;
+        let (mut rows, mut freed, mut gone) = (Vec::new(), 0, 0);
+        for thing in &spent {
+            let removed = !dry_run && remove(&engine, &repo.host, thing).await?;
+            let (kind, name, bytes, text) = describe(thing);
+            if removed || dry_run {
+                freed += bytes;
+                gone += 1;
+            }
+            if json {
+                rows.push(json!({"kind": kind, "name": name, "bytes": bytes, "removed": removed}));
+            } else {
+                let verb = if dry_run {
+                    "would remove"
+                } else if removed {
+                    "removed"
+                } else {
+                    "kept, in use now:"
+                };
+                output.say(&format!("{verb} {text}"));
+            }
+        }
+        if json {
+            print(render(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})).as_bytes())?;
+        } else if gone == 0 {
+            output.say("nothing is spent");
+        } else {
+            let would = if dry_run { "would free" } else { "freed" };
+            output.say(&format!("{}, {would} {}", count(gone, "thing"), indicatif::HumanBytes(freed)));
+        }
+        Ok(0)
+    })
+}
+
+fn describe(spent: &Spent) -> (&'static str, &str, u64, String) {
+    match spent {
+        Spent::Base(base) => {
+            let short = &base.commit[..base.commit.len().min(7)];
+            let text = format!(
+                "the base of {short}: {}, {}, last used {}",
+                count(base.files, "file"),
+                indicatif::HumanBytes(base.bytes),
+                age(base.used),
+            );
+            ("base", &base.id, base.bytes, text)
+        }
+        Spent::Record(base) => ("record", &base.id, 0, format!("the record of base {}, whose volume is gone", base.id)),
+        Spent::Volume(name) => ("volume", name, 0, format!("the volume {name}, of no sandbox")),
+        Spent::Container(id) => {
+            ("container", id, 0, format!("the container {}, of no sandbox", &id[..id.len().min(12)]))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The bar while a base is made, a workspace copied or changes collected; nothing off a terminal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::output::Output;
+use crate::sandbox::{Meter, Step};
+
+const SHOWN: u8 = 0;
+const PAUSED: u8 = 1;
+const ENDED: u8 = 2;
+/// Between two looks at the meter.
+const TICK: Duration = Duration::from_millis(80);
+
+/// A bar that follows a meter.
+pub struct Progress {
+    /// What it follows.
+    pub meter: Arc<Meter>,
+    bar: ProgressBar,
+    state: Arc<AtomicU8>,
+}
+
+impl Progress {
+    pub fn start(output: Output) -> Self {
+        let meter = Arc::new(Meter::default());
+        let state = Arc::new(AtomicU8::new(SHOWN));
+        let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if output.shows_progress() {
+            let (meter, bar, state) = (Arc::clone(&meter), bar.clone(), Arc::clone(&state));
+            std::thread::spawn(move || follow(&meter, &bar, &state));
+        }
+        Self { meter, bar, state }
+    }
+
+    /// Prints something without the bar in its way.
+    pub fn aside(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    /// Takes the bar away while the agent has the terminal; it comes back for the collecting.
+    pub fn pause(&self) {
+        self.state.store(PAUSED, Ordering::SeqCst);
+        self.bar.finish_and_clear();
+    }
+
+    /// Takes the bar away for good.
+    pub fn end(&self) {
+        self.state.store(ENDED, Ordering::SeqCst);
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn follow(meter: &Meter, bar: &ProgressBar, state: &AtomicU8) {
+    let counted =
+        ProgressStyle::with_template("{spinner} {msg} {bar:24} {human_pos}/{human_len} files, {prefix}, {eta} left");
+    let counted = counted.unwrap_or_else(|_| ProgressStyle::default_bar());
+    let plain = ProgressStyle::default_spinner();
+    let mut step = None;
+    loop {
+        std::thread::sleep(TICK);
+        let now = meter.read();
+        match state.load(Ordering::SeqCst) {
+            ENDED => return,
+            PAUSED if now.step != Step::Collecting => continue,
+            _ => {}
+        }
+        if step != Some(now.step) {
+            bar.reset();
+            bar.set_style(if now.total > 0 { counted.clone() } else { plain.clone() });
+            bar.set_length(now.total);
+            bar.set_message(match now.step {
+                Step::Starting => "starting",
+                Step::Waiting => "waiting for another airlock that copies the same commit",
+                Step::Seeding => "copying, once for this commit",
+                Step::Copying => "copying",
+                Step::Collecting => "collecting the changes",
+            });
+            step = Some(now.step);
+        }
+        bar.set_prefix(indicatif::HumanBytes(now.bytes).to_string());
+        bar.set_position(now.files);
+        bar.tick();
+    }
+}

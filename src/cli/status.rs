@@ -1,0 +1,65 @@
+//! `airlock status`: what a sandbox began with, and how it is.
+
+use serde_json::json;
+
+use super::failure::Failure;
+use super::json::{render, text};
+use super::output::{Output, print};
+use super::repo::{Repo, age, runtime, status as state};
+use crate::display::Shown;
+use crate::engine::Docker;
+use crate::engine::Engine as _;
+use crate::sandbox::{Capability, Workspace};
+
+pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Failure> {
+    let repo = Repo::here()?;
+    let sandbox = repo.sandbox(name, "status")?;
+    let (record, manifest) = (&sandbox.record, &sandbox.record.manifest);
+    let (word, phrase) = state(&sandbox);
+    if json {
+        let paths = |list: &[crate::path::RepoPath]| list.iter().map(text).collect::<Vec<_>>();
+        let left: Vec<_> = manifest.left.iter().map(|l| json!({"path": text(&l.path), "reason": l.reason})).collect();
+        let skipped: Vec<_> = manifest.skipped.iter().map(|(p, why)| json!({"path": text(p), "reason": why})).collect();
+        print(
+            render(&json!({
+                "schema_version": 1, "name": record.name, "status": word, "verb": record.verb,
+                "created": record.created, "commit": record.base, "branch": record.branch,
+                "workspace": record.workspace_kind, "base": record.base_volume.id,
+                "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
+                "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
+                "submodules": paths(&manifest.modules), "submodules_left": left, "skipped": skipped,
+                "lfs_pointers": paths(&manifest.pointers), "sparse": manifest.sparse,
+            }))
+            .as_bytes(),
+        )?;
+        return Ok(0);
+    }
+    let branch = record.branch.as_deref().unwrap_or("detached HEAD");
+    let mut out = format!("{}: {phrase}, made {} by airlock {}\n", record.name, age(record.created), record.verb);
+    out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Shown::new(branch));
+    out += &match record.workspace_kind {
+        Workspace::Overlay => {
+            format!("  workspace  an overlay over base {}, {} files on top\n", record.base_volume.id, manifest.on_top)
+        }
+        Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, why_copied()),
+    };
+    out += &format!("  place      {}\n", Shown::new(&record.workspace));
+    for note in manifest.notes() {
+        out += &format!("  {}\n", Shown::new(&note));
+    }
+    print(out.as_bytes())?;
+    output.say(&format!("next: airlock diff {}", record.name));
+    Ok(0)
+}
+
+/// Says why this engine copies, if that was found out.
+fn why_copied() -> String {
+    let known = runtime().ok().and_then(|runtime| {
+        let engine = runtime.block_on(Docker::connect()).ok()?;
+        Capability::recall(engine.info())
+    });
+    match known {
+        Some(Capability::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Shown::new(&why)),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,198 @@
+//! Finds the base for a snapshot, or makes one: the same, or the nearest with what differs, or a fresh volume.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::bases::{Base, Bases, Making, now};
+use super::link::Link;
+use super::meter::{Meter, Step};
+use super::parts::{base_volume, repository_id};
+use super::signals::Signals;
+use super::{SandboxError, random, seed};
+use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
+use crate::snapshot::{Difference, HostRepo, Listing, Share, Snapshot};
+
+/// Bases that are compared with a snapshot before a new one is made.
+const COMPARED: usize = 4;
+
+/// The base for a snapshot.
+pub struct Found {
+    /// The base.
+    pub base: Base,
+    /// Its volume, as the engine has it.
+    pub volume: VolumeInfo,
+    /// What the snapshot has on top.
+    pub difference: Difference,
+    /// It was made just now, and is to be sealed.
+    pub fresh: Option<Fresh>,
+}
+
+/// A base that is not sealed yet.
+pub struct Fresh {
+    link: Link,
+    container: String,
+    /// The index of the user's own repository in it.
+    pub(super) index: Vec<u8>,
+    /// Others who want the same base wait until it is sealed.
+    _making: Making,
+}
+
+/// Finds a base that is there, sealed and whole.
+///
+/// # Errors
+/// The engine; a missing object.
+pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> Result<Option<Found>, SandboxError> {
+    let bases = Bases::of(&host.common_dir);
+    let (key, flavour, repository) = (snapshot.key(), snapshot.flavour(), repository_id(&host.common_dir));
+    let all: Vec<Base> = bases.all()?.into_iter().filter(|b| b.flavour == flavour).collect();
+    let mut nearest: Vec<(Base, Difference)> = Vec::new();
+    let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
+    for base in all {
+        if snapshot.has_lfs_now(&base.pointers) {
+            continue;
+        }
+        if base.key == key {
+            nearest.insert(0, (base, Difference::default()));
+            break;
+        }
+        if may_build_on
+            && nearest.len() < COMPARED
+            && let Some(difference) = snapshot.difference_from(&base.commit, Share::of(base.files))?
+        {
+            nearest.push((base, difference));
+        }
+    }
+    nearest.sort_by_key(|(base, difference)| (base.key != key, difference.files.len()));
+    for (base, difference) in nearest {
+        let spec = base_volume(&base, &repository);
+        match engine.volume(&spec.name).await? {
+            Some(volume) if spec.is(&volume) => {
+                bases.touch(&base)?;
+                return Ok(Some(Found { base, volume, difference, fresh: None }));
+            }
+            // A prune has taken it, or something else has its name: either way it is no base of ours any more.
+            _ => bases.forget(&base.id)?,
+        }
+    }
+    Ok(None)
+}
+
+/// Makes a base, unless another process has made it meanwhile.
+///
+/// # Errors
+/// The engine, a missing object, a full disk. Then nothing of it is left.
+pub async fn make(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    snapshot: &Arc<Snapshot>,
+    listing: &Listing,
+    signals: &mut Signals,
+    meter: &Arc<Meter>,
+) -> Result<Found, SandboxError> {
+    let bases = Bases::of(&host.common_dir);
+    let key = snapshot.key();
+    let making = match bases.try_make(&key)? {
+        Some(making) => making,
+        None => {
+            meter.begin(Step::Waiting, 0);
+            let (bases, key) = (bases.clone(), key.clone());
+            // A thread that nobody has to wait for; the lock that it may get later ends with the process.
+            let (sender, waited) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || sender.send(bases.make(&key)));
+            let making = tokio::select! {
+                made = waited => made.map_err(std::io::Error::other)??,
+                _ = signals.next(0) => return Err(SandboxError::Interrupted),
+            };
+            if let Some(found) = find(engine, host, snapshot).await? {
+                return Ok(found);
+            }
+            making
+        }
+    };
+    let hex = |bytes: [u8; 8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let id = hex(random::<8>()?);
+    let mut base = Base {
+        schema_version: 1,
+        volume: format!("airlock-base-{id}"),
+        nonce: hex(random::<8>()?),
+        key,
+        flavour: snapshot.flavour(),
+        commit: snapshot.commit.clone(),
+        branch: snapshot.branch.clone(),
+        files: listing.entries.len(),
+        bytes: 0,
+        pointers: Vec::new(),
+        created: now(),
+        used: now(),
+        id,
+    };
+    let repository = repository_id(&host.common_dir);
+    let made = fill(engine, snapshot, listing, &mut base, &repository, signals, meter).await;
+    match made {
+        Ok((volume, link, container, index)) => {
+            let fresh = Fresh { link, container, index, _making: making };
+            Ok(Found { base, volume, difference: Difference::default(), fresh: Some(fresh) })
+        }
+        Err(error) => {
+            discard(engine, &base).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn fill(
+    engine: &dyn Engine,
+    snapshot: &Arc<Snapshot>,
+    listing: &Listing,
+    base: &mut Base,
+    repository: &str,
+    signals: &mut Signals,
+    meter: &Arc<Meter>,
+) -> Result<(VolumeInfo, Link, String, Vec<u8>), SandboxError> {
+    let guest = image::ensure_guest(engine).await?;
+    let spec = base_volume(base, repository);
+    let volume = engine.create_volume(&spec).await?;
+    let mount = Mount { volume: base.volume.clone(), target: SIDECAR.base.into(), read_only: false, fill: true };
+    // It writes as the agent's user, so that the files are the agent's, and needs no capability for it.
+    let container = ContainerSpec {
+        user: "1000:1000".into(),
+        capabilities: Vec::new(),
+        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), &guest, vec![mount], &spec.labels)
+    };
+    let container = engine.create_container(&container).await?;
+    let attached = engine.attach(&container, false).await?;
+    engine.start(&container).await?;
+    let (accept, _none) = mpsc::unbounded_channel();
+    let link = Link::greet(attached, accept).await?;
+    // A signal ends the seeding alone: an engine's answer is always waited for, lest it makes something after we have
+    // cleaned up.
+    let seeded = tokio::select! {
+        seeded = seed::seed(snapshot, listing, &link, meter) => seeded?,
+        _ = signals.next(0) => return Err(SandboxError::Interrupted),
+    };
+    (base.bytes, base.pointers) = (seeded.bytes, seeded.pointers);
+    Ok((volume, link, container, seeded.index))
+}
+
+/// Seals a fresh base and records it: from then on others may use it.
+///
+/// # Errors
+/// The guest, the engine, the file system. Then it stays unsealed, for the sandbox over it alone.
+pub async fn seal(engine: &dyn Engine, host: &HostRepo, base: &Base, fresh: Fresh) -> Result<(), SandboxError> {
+    let sealed = seed::seal(&fresh.link, &base.nonce).await;
+    engine.remove_container(&fresh.container).await?;
+    sealed?;
+    Ok(Bases::of(&host.common_dir).save(base, &fresh.index)?)
+}
+
+/// Leaves nothing of a base.
+///
+/// # Errors
+/// The engine.
+pub async fn discard(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
+    for container in engine.containers(super::BASE, Some(&base.id)).await? {
+        engine.remove_container(&container.id).await?;
+    }
+    Ok(engine.remove_volume(&base.volume).await?)
+}

@@ -1,0 +1,185 @@
+//! What is known of the base volumes of a repository: one folder each below `<git common dir>/airlock/bases/`.
+//!
+//! *Architecture invariant:* a base is recorded after it was sealed, and its record holds the nonce of the seal. A volume
+//! without a record, or with another seal, is never mounted below a workspace.
+#![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::store::write_atomic;
+use crate::path::RepoPath;
+
+/// What is known of one base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// A random number in hexadecimal: the name of its folder, and the value of the label on its volume.
+    pub id: String,
+    /// The volume.
+    pub volume: String,
+    /// What the seal in the volume holds.
+    pub nonce: String,
+    /// Names all that went in, see [`crate::snapshot::Snapshot::key`].
+    pub key: String,
+    /// Names the rules by which it went in.
+    pub flavour: String,
+    /// The commit of its files, in hexadecimal.
+    pub commit: String,
+    /// The branch that its HEAD names.
+    pub branch: Option<String>,
+    /// Files, git's own apart.
+    pub files: usize,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// LFS pointers whose content was not here.
+    pub pointers: Vec<RepoPath>,
+    /// Seconds since the epoch.
+    pub created: u64,
+    /// Seconds since the epoch.
+    pub used: u64,
+}
+
+/// All bases of one repository.
+#[derive(Debug, Clone)]
+pub struct Bases {
+    folder: PathBuf,
+}
+
+/// Held while a base of one key is being made, so that two first starts make one.
+#[derive(Debug)]
+pub struct Making(#[expect(dead_code, reason = "the lock is what it is for")] File);
+
+impl Bases {
+    /// Names the bases of a repository; nothing is made yet.
+    #[must_use]
+    pub fn of(common_dir: &Path) -> Self {
+        Self { folder: common_dir.join("airlock/bases") }
+    }
+
+    /// Lists them, last used first. A record that is damaged is none: its volume is an orphan then.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn all(&self) -> io::Result<Vec<Base>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let bytes = fs::read(entry?.path().join("record.json")).unwrap_or_default();
+            found.extend(serde_json::from_slice::<Base>(&bytes).ok().filter(|b| b.schema_version == 1));
+        }
+        found.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.id.cmp(&b.id)));
+        Ok(found)
+    }
+
+    /// Finds one by its id.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn find(&self, id: &str) -> io::Result<Option<Base>> {
+        Ok(self.all()?.into_iter().find(|b| b.id == id))
+    }
+
+    /// Waits for whoever makes a base of this key, and keeps others waiting until dropped.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn make(&self, key: &str) -> io::Result<Making> {
+        let file = self.lock_file(key)?;
+        file.lock()?;
+        Ok(Making(file))
+    }
+
+    /// The same without waiting; `None` if somebody makes one.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn try_make(&self, key: &str) -> io::Result<Option<Making>> {
+        let file = self.lock_file(key)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Making(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    /// Tells whether some process makes a base now.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn is_making(&self) -> io::Result<bool> {
+        for digit in "0123456789abcdef".chars() {
+            let path = self.folder.join("making").join(digit.to_string());
+            match File::open(path).map(|file| file.try_lock_shared()) {
+                Ok(Err(fs::TryLockError::WouldBlock)) => return Ok(true),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn lock_file(&self, key: &str) -> io::Result<File> {
+        let locks = self.folder.join("making");
+        DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
+        // A few locks for all keys: they are never removed, which a lock that others wait for must not be.
+        let name = key.get(..1).unwrap_or("0");
+        File::create(locks.join(name))
+    }
+
+    /// Records a sealed base, with a copy of its index.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&self, base: &Base, index: &[u8]) -> io::Result<()> {
+        let folder = self.folder.join(&base.id);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        write_atomic(&folder, "index", index)?;
+        write_atomic(&folder, "record.json", &serde_json::to_vec_pretty(base)?)
+    }
+
+    /// Gives the path of a base's index.
+    #[must_use]
+    pub fn index(&self, base: &Base) -> PathBuf {
+        self.folder.join(&base.id).join("index")
+    }
+
+    /// Notes that a base is used now.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn touch(&self, base: &Base) -> io::Result<()> {
+        let now = Base { used: now(), ..base.clone() };
+        // Another process may have forgotten it meanwhile: then it stays forgotten.
+        match write_atomic(&self.folder.join(&base.id), "record.json", &serde_json::to_vec_pretty(&now)?) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Forgets a base.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn forget(&self, id: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.folder.join(id)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Seconds since the epoch.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,102 @@
+//! What is spent: bases beyond those to keep, and what interrupted work has left in the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::bases::{Base, Bases};
+use super::parts::{BASE, LABEL, REPOSITORY, repository_id};
+use super::store::Store;
+use super::{SandboxError, base};
+use crate::engine::Engine;
+use crate::snapshot::HostRepo;
+
+/// Bases of each repository that are kept, unless the user says otherwise.
+pub const KEPT_BASES: usize = 3;
+
+/// One thing that can go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spent {
+    /// A base that nobody uses, older than those to keep.
+    Base(Base),
+    /// The record of a base whose volume is gone.
+    Record(Base),
+    /// A volume without a record.
+    Volume(String),
+    /// A container without a record.
+    Container(String),
+}
+
+/// Finds what is spent in a repository, containers before the volumes that they hold. Nothing of a sandbox that has a
+/// record is, nor its base, nor what another process is making now.
+///
+/// # Errors
+/// The engine, the file system.
+pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<Vec<Spent>, SandboxError> {
+    let repository = repository_id(&host.common_dir);
+    // The engine is asked first: whatever is recorded after that is not among its answers.
+    let volumes = engine.volumes(REPOSITORY, Some(&repository)).await?;
+    let containers = engine.containers(REPOSITORY, Some(&repository)).await?;
+    let bases = Bases::of(&host.common_dir);
+    let (all, sandboxes) = (bases.all()?, Store::of(&host.common_dir).all()?);
+    let ids: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.id.as_str()).collect();
+    let used: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.base_volume.id.as_str()).collect();
+    let there: BTreeSet<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
+    let making = bases.is_making()?;
+
+    let mut spent = Vec::new();
+    let orphan = |labels: &crate::engine::Labels| match (labels.get(LABEL), labels.get(BASE)) {
+        (Some(sandbox), _) => !ids.contains(sandbox.as_str()),
+        (None, Some(base)) => !making && all.iter().all(|b| b.id != *base) && !used.contains(base.as_str()),
+        (None, None) => false,
+    };
+    spent.extend(containers.iter().filter(|c| orphan(&c.labels)).map(|c| Spent::Container(c.id.clone())));
+    spent.extend(volumes.iter().filter(|v| orphan(&v.labels)).map(|v| Spent::Volume(v.name.clone())));
+    let mut kept = 0;
+    for base in &all {
+        if !there.contains(base.volume.as_str()) {
+            spent.push(Spent::Record(base.clone()));
+        } else if kept < keep || used.contains(base.id.as_str()) {
+            kept += 1;
+        } else {
+            spent.push(Spent::Base(base.clone()));
+        }
+    }
+    Ok(spent)
+}
+
+/// Removes one thing; `false` if somebody has begun to use it.
+///
+/// # Errors
+/// The engine, the file system.
+pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Spent) -> Result<bool, SandboxError> {
+    let bases = Bases::of(&host.common_dir);
+    let in_use = |error: &SandboxError| matches!(error, SandboxError::Engine(e) if e.is_conflict());
+    let done = match spent {
+        Spent::Record(base) => return Ok(bases.forget(&base.id).map(|()| true)?),
+        Spent::Base(base) => {
+            // Forgotten first: whoever looks now makes another. One who has looked before holds the volume by a container.
+            bases.forget(&base.id)?;
+            base::discard(engine, base).await
+        }
+        Spent::Volume(name) => Ok(engine.remove_volume(name).await?),
+        Spent::Container(id) => Ok(engine.remove_container(id).await?),
+    };
+    match done {
+        Err(error) if in_use(&error) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Tells the bytes that each sandbox takes in the engine, by its id; its share of a base is none.
+///
+/// # Errors
+/// The engine.
+pub async fn sizes(engine: &dyn Engine, host: &HostRepo) -> Result<BTreeMap<String, u64>, SandboxError> {
+    let sizes = engine.volume_sizes().await?;
+    let mut found = BTreeMap::new();
+    for volume in engine.volumes(REPOSITORY, Some(&repository_id(&host.common_dir))).await? {
+        if let Some(id) = volume.labels.get(LABEL) {
+            *found.entry(id.clone()).or_default() += sizes.get(&volume.name).copied().unwrap_or(0);
+        }
+    }
+    Ok(found)
+}

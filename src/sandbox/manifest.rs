@@ -1,0 +1,109 @@
+//! What went into a sandbox and what stayed behind: said before the start, kept in its record, told to the agent.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::bases::Base;
+use crate::path::RepoPath;
+use crate::snapshot::{Difference, History, LeftModule, Snapshot, Work};
+
+/// What a sandbox began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Files, git's own apart.
+    pub files: usize,
+    /// How much of the history went along.
+    pub history: History,
+    /// Uncommitted changes that went along.
+    pub uncommitted: usize,
+    /// Ignored or untracked files that were named.
+    pub included: usize,
+    /// Files that were named or uncommitted and could not go along, with the reason.
+    pub skipped: Vec<(RepoPath, String)>,
+    /// Submodules whose content went along.
+    pub modules: Vec<RepoPath>,
+    /// Submodules that stayed behind.
+    pub left: Vec<LeftModule>,
+    /// Files of Git LFS whose content is not in the local store: the pointer went along.
+    pub pointers: Vec<RepoPath>,
+    /// Whether a sparse checkout left tracked files out.
+    pub sparse: bool,
+    /// Files that were written on top of the base.
+    pub on_top: usize,
+}
+
+impl Manifest {
+    /// Describes what a snapshot over a base is.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, base: &Base, difference: &Difference, work: &Work) -> Self {
+        let mut files = base.files;
+        for (path, content) in difference.files.iter().filter(|(path, _)| !work.files.contains_key(*path)) {
+            // Whether the base has it is known from the tree that the difference comes from.
+            match (content.is_some(), difference.is_new(path)) {
+                (true, true) => files += 1,
+                (false, _) => files = files.saturating_sub(1),
+                (true, false) => {}
+            }
+        }
+        Self {
+            files,
+            history: snapshot.history,
+            uncommitted: work.uncommitted,
+            included: work.included,
+            skipped: work.skipped.iter().map(|(path, why)| (path.clone(), (*why).to_owned())).collect(),
+            modules: snapshot.module_paths().cloned().collect(),
+            left: snapshot.left.clone(),
+            pointers: base.pointers.clone(),
+            sparse: snapshot.is_sparse(),
+            on_top: difference.files.len() + work.files.len(),
+        }
+    }
+
+    /// Lists everything that a person who looks for a missing thing wants to know, a line each; names are not escaped.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = vec![format!("{} files of the commit", self.files), format!("history: {}", self.history)];
+        let name = |path: &RepoPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
+        if self.uncommitted > 0 {
+            notes.push(format!("{} uncommitted changes went along", self.uncommitted));
+        } else {
+            notes.push("uncommitted changes stayed behind (--uncommitted takes them along)".into());
+        }
+        match self.included {
+            0 => notes.push("ignored files stayed behind (--include GLOB takes some along)".into()),
+            n => notes.push(format!("{n} ignored or untracked files went along, as --include named them")),
+        }
+        if self.sparse {
+            notes.push("the sparse checkout's files alone (--full takes all along)".into());
+        }
+        notes.extend(self.modules.iter().map(|path| format!("submodule {} with its files", name(path))));
+        notes.extend(self.left.iter().map(|l| format!("submodule {} stayed behind: {}", name(&l.path), l.reason)));
+        notes.extend(self.skipped.iter().map(|(path, why)| format!("{} stayed behind: it {why}", name(path))));
+        if !self.pointers.is_empty() {
+            notes.push(format!(
+                "{} files of Git LFS are pointers, such as {}: their content is not here (git lfs fetch)",
+                self.pointers.len(),
+                name(&self.pointers[0])
+            ));
+        }
+        notes
+    }
+
+    /// Tells the agent, in its user memory, what is missing here and is not missing there.
+    #[must_use]
+    pub fn memory(&self) -> String {
+        let mut text = String::from(
+            "# About this workspace\n\n\
+             You work in a sandbox made by Airlock, on a copy of the user's repository. The user reviews your changes to \
+             the files and takes over what they accept; commits, branches, and files outside the working directory stay \
+             here. There is no network but the way to the model.\n\n\
+             What the copy holds, so that you draw no conclusions from what is missing:\n\n",
+        );
+        for note in self.notes() {
+            // A name with a line break in it must not begin an instruction.
+            let _ = writeln!(text, "- {}", note.escape_debug());
+        }
+        text
+    }
+}

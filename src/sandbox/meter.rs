@@ -1,0 +1,70 @@
+//! How far a long step is, for whoever draws a progress bar.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// A step that may take long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// Containers and volumes are being made.
+    Starting = 0,
+    /// Another process makes the base.
+    Waiting = 1,
+    /// The snapshot is written to a base volume.
+    Seeding = 2,
+    /// A workspace is copied from its base.
+    Copying = 3,
+    /// The changes are taken back.
+    Collecting = 4,
+}
+
+/// Counts, shared with the thread that shows them.
+#[derive(Debug, Default)]
+pub struct Meter {
+    step: AtomicU8,
+    total: AtomicU64,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What a meter shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// What is being done.
+    pub step: Step,
+    /// Files that there are, 0 if that is not known.
+    pub total: u64,
+    /// Files done.
+    pub files: u64,
+    /// Bytes done.
+    pub bytes: u64,
+}
+
+impl Meter {
+    /// Begins a step of so many files.
+    pub fn begin(&self, step: Step, total: usize) {
+        self.files.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.total.store(total as u64, Ordering::Relaxed);
+        self.step.store(step as u8, Ordering::Relaxed);
+    }
+
+    /// Counts one file.
+    pub fn add(&self, bytes: usize) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        let steps = [Step::Starting, Step::Waiting, Step::Seeding, Step::Copying, Step::Collecting];
+        let now = self.step.load(Ordering::Relaxed);
+        Reading {
+            step: steps.into_iter().find(|s| *s as u8 == now).unwrap_or(Step::Starting),
+            total: self.total.load(Ordering::Relaxed),
+            files: self.files.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}

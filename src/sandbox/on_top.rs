@@ -1,0 +1,148 @@
+//! What is written into a workspace on top of its base: newer commits and uncommitted work. For the changeset it is part
+//! of the base.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::SandboxError;
+use super::link::Link;
+use super::write::{Batch, pieces};
+use crate::changes::{Quarantine, Side};
+use crate::path::{EntryKind, RepoPath};
+use crate::snapshot::{Difference, GitFiles};
+use crate::wire::{Entry, Root, Stat};
+
+/// One path that is not what the base volume has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topped {
+    /// Its path.
+    pub path: RepoPath,
+    /// What it holds; nothing if it is gone.
+    pub side: Option<Side>,
+}
+
+/// Everything on top, by path.
+#[derive(Debug, Clone, Default)]
+pub struct OnTop(BTreeMap<RepoPath, Topped>);
+
+impl OnTop {
+    /// Keeps the contents of a difference in the quarantine, and says what it makes of each path.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn of(difference: &Difference, store: &Quarantine) -> Result<Self, SandboxError> {
+        let mut all = BTreeMap::new();
+        for (path, content) in &difference.files {
+            let side = match content {
+                None => None,
+                Some((kind, bytes)) => Some(Side { kind: *kind, hash: store.put(bytes)?, size: bytes.len() as u64 }),
+            };
+            all.insert(path.clone(), Topped { path: path.clone(), side });
+        }
+        Ok(Self(all))
+    }
+
+    /// Makes one of what was stored.
+    #[must_use]
+    pub fn from_stored(stored: Vec<Topped>) -> Self {
+        Self(stored.into_iter().map(|t| (t.path.clone(), t)).collect())
+    }
+
+    /// Gives all of it, to be stored.
+    #[must_use]
+    pub fn to_store(&self) -> Vec<&Topped> {
+        self.0.values().collect()
+    }
+
+    /// Gives what is on top at a path.
+    #[must_use]
+    pub fn get(&self, path: &RepoPath) -> Option<&Topped> {
+        self.0.get(path)
+    }
+
+    /// Gives all that is below a directory (`None` is the root).
+    pub fn below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a Topped> {
+        let prefix = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
+        let range = (std::ops::Bound::Included(prefix.clone()), std::ops::Bound::Unbounded);
+        self.0
+            .range::<[u8], _>((range.0.as_ref().map(Vec::as_slice), range.1))
+            .map(|(_, topped)| topped)
+            .take_while(move |t| t.path.as_bytes().starts_with(&prefix))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// Tells whether nothing is on top.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Writes a difference into a workspace over a link whose guest runs as the agent's user; gives the stat data of each file.
+///
+/// # Errors
+/// What the guest says.
+pub async fn write(link: &Link, difference: &Difference, mtime: u64) -> Result<BTreeMap<RepoPath, Stat>, SandboxError> {
+    let mut batch = Batch::new(link, Root::Work);
+    // What is replaced goes first, so that a directory can become a file, and a file a directory.
+    for path in difference.files.keys() {
+        batch.add(path.as_bytes(), &Entry::Nothing).await?;
+    }
+    let kept = difference.files.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
+    for directory in above(kept.clone().map(|(path, _)| path.as_bytes())) {
+        batch.add(directory, &Entry::Directory).await?;
+    }
+    for (path, (kind, content)) in kept {
+        if *kind == EntryKind::Link {
+            batch.add(path.as_bytes(), &Entry::Link(content)).await?;
+            continue;
+        }
+        let executable = *kind == EntryKind::Executable;
+        for (at, bytes) in pieces(content) {
+            let (size, offset) = (content.len() as u64, at as u64);
+            batch.add(path.as_bytes(), &Entry::File { executable, report: true, mtime, size, offset, bytes }).await?;
+        }
+    }
+    batch.send().await?;
+    let mut written = BTreeMap::new();
+    link.flush(|w| {
+        if let Ok(path) = RepoPath::from_bytes(&w.path) {
+            written.insert(path, w.stat);
+        }
+    })
+    .await?;
+    Ok(written)
+}
+
+/// Writes files into the workspace's git directory.
+///
+/// # Errors
+/// What the guest says.
+pub async fn write_git(link: &Link, files: &GitFiles) -> Result<(), SandboxError> {
+    let whole: BTreeMap<Vec<u8>, &Vec<u8>> =
+        files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
+    let mut batch = Batch::new(link, Root::Work);
+    for path in whole.keys() {
+        batch.add(path, &Entry::Nothing).await?;
+    }
+    for directory in above(whole.keys().map(Vec::as_slice)) {
+        batch.add(directory, &Entry::Directory).await?;
+    }
+    for (path, content) in &whole {
+        batch.file(path, &mut std::io::Cursor::new(content)).await?;
+    }
+    batch.send().await?;
+    Ok(link.flush(drop).await?)
+}
+
+/// The directories above paths, parents first.
+fn above<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let mut found = std::collections::BTreeSet::new();
+    for path in paths {
+        let cuts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        found.extend(cuts.map(|at| &path[..at]));
+    }
+    found.into_iter().collect()
+}

@@ -1,0 +1,207 @@
+//! From a ground to an agent that only needs to be started: volumes, sidecar, workspace, home, agent container.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+
+use super::SandboxError;
+use super::bases::Bases;
+use super::capable::Capability;
+use super::home::furnish;
+use super::lifecycle::{Ground, MODEL_PORT, RunRequest};
+use super::link::Link;
+use super::meter::{Meter, Step};
+use super::on_top::{self, OnTop};
+use super::parts::{Expect, Parts, Sidecar, Workspace};
+use super::place::Place;
+use super::signals::Signals;
+use super::store::Sandbox;
+use crate::engine::{AgentOptions, Attached, Engine, agent_spec};
+use crate::gateway::{CredentialKind, ModelRoute};
+use crate::path::RepoPath;
+use crate::snapshot::{HostRepo, Old};
+use crate::wire::Written;
+
+/// A sandbox whose agent can be started.
+pub(super) struct Prepared {
+    pub sidecar: Sidecar,
+    pub agent: String,
+    pub attached: Attached,
+}
+
+/// Makes the parts of a sandbox: an overlay workspace, or a copy where the engine cannot mount one.
+pub(super) async fn start(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    ground: &Ground,
+    sandbox: &mut Sandbox,
+    request: &RunRequest,
+    signals: &mut Signals,
+    meter: &Arc<Meter>,
+) -> Result<Prepared, SandboxError> {
+    let known = Capability::recall(engine.info());
+    let first = request.workspace.unwrap_or(match &known {
+        Some(Capability::Copy(_)) => Workspace::Copy,
+        _ => Workspace::Overlay,
+    });
+    let result = with(engine, host, ground, sandbox, request, signals, meter, first).await;
+    let cannot = |error: &SandboxError| match error {
+        SandboxError::Inodes => true,
+        SandboxError::Engine(error) => error.is_start_failure(),
+        _ => false,
+    };
+    match result {
+        // The first overlay on an engine is a probe.
+        Err(error) if request.workspace.is_none() && known.is_none() && cannot(&error) => {
+            Parts::of(engine, &sandbox.record).remove().await?;
+            let prepared = with(engine, host, ground, sandbox, request, signals, meter, Workspace::Copy).await?;
+            Capability::Copy(error.to_string()).remember(engine.info());
+            Ok(prepared)
+        }
+        Ok(prepared) => {
+            if first == Workspace::Overlay && known.is_none() {
+                Capability::Overlay.remember(engine.info());
+            }
+            Ok(prepared)
+        }
+        error => error,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is another thing")]
+async fn with(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    ground: &Ground,
+    sandbox: &mut Sandbox,
+    request: &RunRequest,
+    signals: &mut Signals,
+    meter: &Arc<Meter>,
+    workspace: Workspace,
+) -> Result<Prepared, SandboxError> {
+    if sandbox.record.workspace_kind != workspace {
+        sandbox.record.workspace_kind = workspace;
+        sandbox.save()?;
+    }
+    let parts = Parts::of(engine, &sandbox.record);
+    let place = Place::of(host, &ground.snapshot);
+    parts.create_volumes(&ground.volume).await?;
+    // The agent's container is made while the sidecar starts; only the two starts follow each other.
+    let sidecar = async {
+        let (accept, connections) = mpsc::unbounded_channel();
+        let expect = if ground.fresh.is_some() { Expect::Unsealed } else { Expect::Fresh };
+        let sidecar = parts.start_sidecar(parts.create_sidecar().await?, expect, accept).await?;
+        if let Some((route, _)) = &request.model {
+            serve(route.clone(), connections);
+            sidecar.link.listen(MODEL_PORT).await?;
+        }
+        let credential = request.model.as_ref().map(|(_, kind)| *kind);
+        let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
+        furnish(&sidecar.link, &place.workdir, placeholder, &ground.manifest).await?;
+        if workspace == Workspace::Copy || !ground.is_bare() {
+            let writer = parts.converse(&sidecar.container, "1000:1000").await?;
+            // A signal ends the writing alone: an engine's answer is always waited for, lest it makes something after we
+            // have cleaned up.
+            tokio::select! {
+                filled = fill(host, ground, sandbox, &writer, workspace, meter) => filled?,
+                _ = signals.next(0) => return Err(SandboxError::Interrupted),
+            }
+        }
+        Ok::<_, SandboxError>(sidecar)
+    };
+    let agent = async {
+        let options = AgentOptions {
+            image: request.image.clone(),
+            command: request.command.clone(),
+            env: environment(request),
+            workspace: place.workspace.clone(),
+            workdir: place.workdir.clone(),
+            memory: request.memory,
+            pids: request.pids,
+            nano_cpus: request.nano_cpus,
+            tty: request.tty,
+        };
+        let volumes = parts.agent_volumes();
+        let (name, sidecar) = (parts.container("agent"), parts.container("sidecar"));
+        let spec = agent_spec(&name, &sidecar, Parts::name_volumes(&volumes), options, &parts.labels("agent"));
+        let agent = engine.create_container(&spec).await?;
+        let attached = engine.attach(&agent, request.tty).await?;
+        Ok::<_, SandboxError>((agent, attached))
+    };
+    let (sidecar, agent) = tokio::join!(sidecar, agent);
+    let (sidecar, (agent, attached)) = (sidecar?, agent?);
+    Ok(Prepared { sidecar, agent, attached })
+}
+
+/// Brings a workspace from its base to what the sandbox begins with.
+async fn fill(
+    host: &HostRepo,
+    ground: &Ground,
+    sandbox: &Sandbox,
+    writer: &Link,
+    workspace: Workspace,
+    meter: &Arc<Meter>,
+) -> Result<(), SandboxError> {
+    let mut written = BTreeMap::new();
+    if workspace == Workspace::Copy {
+        meter.begin(Step::Copying, ground.base.files);
+        let mut keep = |w: Written| {
+            meter.add(usize::try_from(w.stat.size).unwrap_or(0));
+            // The names in its git directories are none that a repository can have.
+            if let Ok(path) = RepoPath::from_bytes(&w.path) {
+                written.insert(path, w.stat);
+            }
+        };
+        writer.copy(&mut keep).await?;
+    }
+    let on_top = OnTop::of(&ground.difference, &sandbox.quarantine()?)?;
+    sandbox.set_on_top(&on_top)?;
+    // Two seconds old, as everything that an index lists: see "racy git".
+    let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
+    let more = on_top::write(writer, &ground.difference, mtime).await?;
+    for path in ground.difference.files.keys() {
+        written.remove(path);
+    }
+    written.extend(more);
+    let index = match &ground.fresh {
+        Some(fresh) => fresh.index.clone(),
+        None => std::fs::read(Bases::of(&host.common_dir).index(&ground.base))?,
+    };
+    let old = Old { commit: &ground.base.commit, branch: ground.base.branch.as_deref(), index: &index };
+    let git = ground.snapshot.bring_on(&old, &ground.difference, &written)?;
+    on_top::write_git(writer, &git).await?;
+    if workspace == Workspace::Copy {
+        sandbox.set_seeded(written)?;
+    }
+    Ok(())
+}
+
+/// Serves the sandbox's connections until its sidecar ends.
+fn serve(route: ModelRoute, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
+    tokio::spawn(async move {
+        while let Some(connection) = connections.recv().await {
+            tokio::spawn(route.clone().serve(connection));
+        }
+    });
+}
+
+fn environment(request: &RunRequest) -> Vec<String> {
+    let mut env = vec!["HOME=/home/agent".to_owned(), "USER=agent".into()];
+    if let Some((_, kind)) = &request.model {
+        env.push(format!("ANTHROPIC_BASE_URL=http://127.0.0.1:{MODEL_PORT}"));
+        env.push(format!("{}={}", kind.variable(), kind.placeholder()));
+    }
+    env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
+    env.push("DISABLE_AUTOUPDATER=1".into());
+    if request.tty {
+        for name in ["TERM", "COLORTERM", "TERM_PROGRAM"] {
+            let fits = |v: &String| v.len() < 64 && v.bytes().all(|b| b.is_ascii_graphic());
+            env.extend(std::env::var(name).ok().filter(fits).map(|value| format!("{name}={value}")));
+        }
+    }
+    env.extend(request.env.iter().cloned());
+    env
+}

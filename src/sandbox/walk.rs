@@ -1,0 +1,321 @@
+//! Finds what differs in a workspace by looking only where it was touched.
+//!
+//! In an overlay, the upper directory has every directory in which something was touched. There the names of the merged
+//! view and of the base are compared: a name that is gone was deleted; an entry that is in the upper directory, or whose
+//! inode is not the base's at this path, may be another. A directory that is not in the upper one and has the base's inode
+//! is the base's own, with all below it. (A directory of the base that was renamed has an empty upper directory: only the
+//! inodes tell that its files are others.) In a copied workspace every directory is entered, and files whose stat data are
+//! those that they were copied with are the base's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::SandboxError;
+use super::base_view::{BaseEntry, BaseView};
+use super::collect::{Caps, PARALLEL, SHOWN, View};
+use super::link::LinkError;
+use super::parts::Workspace;
+use super::store::Sandbox;
+use crate::changes::Refused;
+use crate::path::{EntryKind, RepoPath};
+use crate::snapshot::{HostRepo, IgnoreRules, Includes};
+use crate::wire::{FileKind, Listed, Root, Stat};
+
+/// Bytes of a `.gitignore` that are read.
+const MAX_RULES: u64 = 1 << 20;
+/// Names whose presence in the base a rule on planted repositories asks about.
+const TELLING: [&[u8]; 5] = [b"HEAD", b"objects", b"refs", b"commondir", b"config.worktree"];
+
+/// A file or link of the workspace.
+pub(super) struct Found {
+    pub path: RepoPath,
+    pub kind: EntryKind,
+    pub stat: Stat,
+    pub target: Vec<u8>,
+}
+
+/// What a walk has found.
+#[derive(Default)]
+pub(super) struct Walked {
+    /// Files that may differ, with what the base has there.
+    pub changed: Vec<(Found, Option<BaseEntry>)>,
+    /// Files of the base that are gone.
+    pub gone: Vec<(RepoPath, BaseEntry)>,
+    /// What cannot be taken back.
+    pub refused: Vec<Refused>,
+    /// New files and directories that only rules of the agent's own ignore.
+    pub hidden: Vec<RepoPath>,
+    /// Paths of the base that could make a part of a repository.
+    pub planted: BTreeSet<RepoPath>,
+}
+
+/// A directory to look at.
+struct Visit {
+    directory: Option<RepoPath>,
+    /// A rule ignores it, so that only the base's files in it count.
+    ignored: bool,
+    /// The base has a directory there.
+    in_base: bool,
+    /// The upper directory has it too.
+    in_upper: bool,
+}
+
+/// What a directory holds, from three sides.
+struct Looked {
+    visit: Visit,
+    merged: Vec<Listed>,
+    base: BTreeMap<Vec<u8>, BaseEntry>,
+    upper: BTreeSet<Vec<u8>>,
+    rules: Option<Vec<u8>>,
+}
+
+/// How untouched files are told.
+enum Touch {
+    Overlay,
+    Copy(BTreeMap<Vec<u8>, Stat>),
+}
+
+/// The walk through one workspace.
+pub(super) struct Walk<'a> {
+    base: BaseView<'a>,
+    touch: Touch,
+    /// The base's rules.
+    rules: IgnoreRules,
+    /// The workspace's, as far as they are others.
+    own_rules: Option<IgnoreRules>,
+    includes: Includes,
+    left: BTreeSet<RepoPath>,
+    caps: Caps,
+    view: View,
+    found: Walked,
+    listed: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        host: &HostRepo,
+        sandbox: &Sandbox,
+        base: BaseView<'a>,
+        caps: Caps,
+        view: View,
+    ) -> Result<Self, SandboxError> {
+        let touch = match sandbox.record.workspace_kind {
+            Workspace::Overlay => Touch::Overlay,
+            Workspace::Copy => Touch::Copy(sandbox.seeded()?),
+        };
+        Ok(Self {
+            touch,
+            rules: IgnoreRules::of(host, base.modules)?,
+            own_rules: None,
+            includes: Includes::of(&sandbox.record.includes)?,
+            left: sandbox.record.manifest.left.iter().map(|l| l.path.clone()).collect(),
+            base,
+            caps,
+            view,
+            found: Walked::default(),
+            listed: 0,
+        })
+    }
+
+    /// Walks level by level.
+    pub(super) async fn run(mut self) -> Result<Walked, SandboxError> {
+        let mut level = vec![Visit { directory: None, ignored: false, in_base: true, in_upper: true }];
+        while !level.is_empty() {
+            let (base, overlay, caps, view) = (self.base, matches!(self.touch, Touch::Overlay), self.caps, self.view);
+            let looks = stream::iter(std::mem::take(&mut level)).map(|visit| look(base, overlay, caps, view, visit));
+            let looked: Vec<Looked> = looks.buffered(PARALLEL).try_collect().await?;
+            // The rules of a whole level come before its names: a directory's are in the directory itself.
+            for looked in looked {
+                self.listed += looked.merged.len();
+                if self.listed > self.caps.entries {
+                    return Err(SandboxError::Cap(format!("more than {} files and directories", self.caps.entries)));
+                }
+                self.add_rules(&looked).await?;
+                self.compare(looked, &mut level).await?;
+            }
+        }
+        Ok(self.found)
+    }
+
+    /// Adds the directory's `.gitignore`: the base's, and the workspace's where it is another.
+    async fn add_rules(&mut self, looked: &Looked) -> Result<(), SandboxError> {
+        let directory = looked.visit.directory.as_ref();
+        let base = looked.rules.as_deref();
+        let own = looked.merged.iter().find(|e| e.name == b".gitignore");
+        let touched = match own {
+            Some(entry) => !self.is_untouched(directory, entry, looked),
+            None => base.is_some(),
+        };
+        if touched && self.own_rules.is_none() {
+            self.own_rules = Some(self.rules.clone());
+        }
+        if let Some(text) = base {
+            self.rules.add(directory, text)?;
+        }
+        let Some(rules) = &mut self.own_rules else { return Ok(()) };
+        if !touched {
+            return base.map_or(Ok(()), |text| Ok(rules.add(directory, text)?));
+        }
+        let Some(entry) = own.filter(|e| e.kind == FileKind::Regular) else { return Ok(()) };
+        let Ok(path) = RepoPath::child(directory, &entry.name) else { return Ok(()) };
+        let text = match self.base.link.read(Root::Work, path.as_bytes(), entry.stat.size.min(MAX_RULES)).await {
+            Err(LinkError::Gone) if self.view == View::Live => return Ok(()),
+            other => other?,
+        };
+        Ok(rules.add(directory, &text)?)
+    }
+
+    /// Tells whether an entry is the base's own, untouched. A link is never taken for that: its target is at hand anyway.
+    fn is_untouched(&self, directory: Option<&RepoPath>, entry: &Listed, looked: &Looked) -> bool {
+        let in_upper = looked.upper.contains(&entry.name);
+        match (looked.base.get(&entry.name), &self.touch) {
+            (Some(BaseEntry::Directory(Some(inode))), Touch::Overlay) => {
+                entry.kind == FileKind::Directory && !in_upper && entry.stat.ino == *inode
+            }
+            (Some(BaseEntry::File(kind, stat, _)), Touch::Overlay) => {
+                kind_of(entry) == Some(*kind) && !in_upper && entry.stat.ino == stat.ino
+            }
+            (Some(BaseEntry::File(..) | BaseEntry::OnTop(_)), Touch::Copy(seeded)) => {
+                let path = RepoPath::child(directory, &entry.name);
+                path.is_ok_and(|p| seeded.get(p.as_bytes()) == Some(&entry.stat))
+            }
+            _ => false,
+        }
+    }
+
+    async fn compare(&mut self, looked: Looked, next: &mut Vec<Visit>) -> Result<(), SandboxError> {
+        let directory = looked.visit.directory.clone();
+        let ignored = looked.visit.ignored;
+        for name in looked.base.keys().filter(|name| TELLING.contains(&name.as_slice())) {
+            self.found.planted.extend(RepoPath::child(directory.as_ref(), name));
+        }
+        let mut seen = BTreeSet::new();
+        for entry in &looked.merged {
+            if self.base.is_git(directory.as_ref(), &entry.name) {
+                continue;
+            }
+            seen.insert(entry.name.as_slice());
+            let base = looked.base.get(&entry.name);
+            let path = match RepoPath::child(directory.as_ref(), &entry.name) {
+                Ok(path) => path,
+                Err(_) if ignored => continue,
+                Err(error) => {
+                    let parent =
+                        directory.as_ref().map_or(String::new(), |d| format!("{}/", d.as_bytes().escape_ascii()));
+                    let path = format!("{parent}{}", entry.name.escape_ascii()).chars().take(SHOWN).collect();
+                    self.found.refused.push(Refused { path, reason: error.to_string() });
+                    continue;
+                }
+            };
+            let is_directory = entry.kind == FileKind::Directory;
+            if self.left.contains(&path) {
+                if !is_directory {
+                    self.refuse(&path, "is in the place of a submodule that stayed behind");
+                }
+                continue;
+            }
+            if self.is_untouched(directory.as_ref(), entry, &looked) {
+                continue;
+            }
+            let ignored = ignored || self.rules.ignores(&path, is_directory);
+            let stays = ignored && !self.includes.names(&path);
+            let base_is_directory = matches!(base, Some(BaseEntry::Directory(_)));
+            if base.is_none() {
+                if stays {
+                    continue;
+                }
+                let hides = |rules: &IgnoreRules| rules.ignores(&path, is_directory);
+                if !ignored && self.own_rules.as_ref().is_some_and(hides) {
+                    if self.found.hidden.len() < self.caps.changed {
+                        self.found.hidden.push(path);
+                    }
+                    continue;
+                }
+            }
+            match base {
+                Some(file) if is_directory && !base_is_directory => self.found.gone.push((path.clone(), file.clone())),
+                Some(_) if base_is_directory && !is_directory => self.all_gone(path.clone()).await?,
+                _ => {}
+            }
+            if is_directory {
+                let in_upper = looked.upper.contains(&entry.name);
+                next.push(Visit { directory: Some(path), ignored: stays, in_base: base_is_directory, in_upper });
+                continue;
+            }
+            match kind_of(entry) {
+                Some(kind) => {
+                    let file = Found { path, kind, stat: entry.stat, target: entry.target.clone() };
+                    self.found.changed.push((file, base.filter(|_| !base_is_directory).cloned()));
+                }
+                // What the base has there is not deleted by that.
+                None => self.refuse(&path, "is a device, a socket or a pipe"),
+            }
+        }
+        for (name, entry) in looked.base.iter().filter(|(name, _)| !seen.contains(name.as_slice())) {
+            let Ok(path) = RepoPath::child(directory.as_ref(), name) else { continue };
+            match entry {
+                BaseEntry::Directory(_) => self.all_gone(path).await?,
+                file => self.found.gone.push((path, file.clone())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes every file that the base has below a directory as gone.
+    async fn all_gone(&mut self, directory: RepoPath) -> Result<(), SandboxError> {
+        let mut open = vec![directory];
+        while let Some(directory) = open.pop() {
+            for (name, entry) in self.base.list(Some(&directory)).await? {
+                let Ok(path) = RepoPath::child(Some(&directory), &name) else { continue };
+                match entry {
+                    BaseEntry::Directory(_) => open.push(path),
+                    file => self.found.gone.push((path, file)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, path: &RepoPath, reason: &str) {
+        let path = path.as_bytes().escape_ascii().to_string().chars().take(SHOWN).collect();
+        self.found.refused.push(Refused { path, reason: reason.into() });
+    }
+}
+
+async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: Visit) -> Result<Looked, SandboxError> {
+    let directory = visit.directory.as_ref();
+    let bytes = directory.map_or(&b""[..], |d| d.as_bytes());
+    let merged = match base.link.list(Root::Work, bytes, caps.entries).await {
+        Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
+        other => other?,
+    };
+    let upper = if overlay && visit.in_upper {
+        let listed = match base.link.list(Root::Upper, bytes, caps.entries).await {
+            Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
+            other => other?,
+        };
+        listed.into_iter().map(|e| e.name).collect()
+    } else {
+        BTreeSet::new()
+    };
+    let known = if visit.in_base { base.list(directory).await? } else { BTreeMap::new() };
+    let rules = match known.get(&b".gitignore"[..]) {
+        Some(entry @ (BaseEntry::OnTop(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
+            let path = RepoPath::child(directory, b".gitignore").map_err(|e| LinkError::Protocol(e.to_string()))?;
+            let side = base.side(&path, entry).await?.filter(|s| s.kind != EntryKind::Link);
+            side.map(|s| base.store.get(&s.hash)).transpose()?
+        }
+        _ => None,
+    };
+    Ok(Looked { visit, merged, base: known, upper, rules })
+}
+
+fn kind_of(entry: &Listed) -> Option<EntryKind> {
+    match entry.kind {
+        FileKind::Regular if entry.stat.mode & 0o100 != 0 => Some(EntryKind::Executable),
+        FileKind::Regular => Some(EntryKind::Regular),
+        FileKind::Link => Some(EntryKind::Link),
+        FileKind::Directory | FileKind::Special => None,
+    }
+}

@@ -1,0 +1,284 @@
+//! Worktree form: what git would write for a blob, given the attributes and the settings for line ends.
+//!
+//! Only conversions without a program of their own are made: line ends, `ident`, `working-tree-encoding`, and Git LFS
+//! from its local store. No filter driver that a configuration names is ever run.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use git2::{ObjectType, Oid, Repository};
+use gix_attributes::{Search, StateRef, search::MetadataCollection, search::Outcome};
+use gix_filter::Pipeline;
+use gix_filter::eol::{AutoCrlf, Configuration, Mode};
+use gix_glob::pattern::Case;
+use sha2::{Digest, Sha256};
+
+use super::SnapshotError;
+
+/// The words without which no attributes file changes a file's bytes.
+const TELLING: [&[u8]; 6] = [b"text", b"crlf", b"eol", b"ident", b"filter", b"working-tree-encoding"];
+/// Bytes above which a blob is no LFS pointer (the LFS specification, "The Pointer").
+const MAX_POINTER: usize = 1024;
+
+/// The settings of one repository that decide on the worktree form of its files, besides the attributes in its tree.
+#[derive(Debug, Clone)]
+pub(super) struct Form {
+    eol: Configuration,
+    /// Attributes of the system and of the user, weakest first.
+    global: Vec<(PathBuf, Vec<u8>)>,
+    /// Attributes of `info/attributes`, which win.
+    info: Vec<u8>,
+    lfs: PathBuf,
+}
+
+/// What became of a file that LFS has elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lfs {
+    /// It is no pointer.
+    Not,
+    /// The content came from the local store.
+    Content,
+    /// The local store does not have it: the pointer stays.
+    Pointer,
+}
+
+impl Form {
+    /// Reads the settings.
+    pub(super) fn of(git: &Repository, common_dir: &Path) -> Result<Self, SnapshotError> {
+        let config = git.config()?.snapshot()?;
+        let auto_crlf = match config.get_bool("core.autocrlf") {
+            Ok(true) => AutoCrlf::Enabled,
+            Ok(false) => AutoCrlf::Disabled,
+            Err(_) if config.get_str("core.autocrlf").is_ok_and(|v| v.eq_ignore_ascii_case("input")) => AutoCrlf::Input,
+            Err(_) => AutoCrlf::Disabled,
+        };
+        let eol = match config.get_str("core.eol").unwrap_or_default().to_ascii_lowercase().as_str() {
+            "crlf" => Some(Mode::CrLf),
+            "lf" => Some(Mode::Lf),
+            _ => None,
+        };
+        let user = config.get_path("core.attributesFile").ok().or_else(|| {
+            use etcetera::BaseStrategy as _;
+            Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/attributes"))
+        });
+        let read = |path: PathBuf| std::fs::read(&path).ok().map(|bytes| (path, bytes));
+        let global = [Some(PathBuf::from("/etc/gitattributes")), user].into_iter().flatten().filter_map(read).collect();
+        let info = std::fs::read(common_dir.join("info/attributes")).unwrap_or_default();
+        let lfs = match config.get_path("lfs.storage") {
+            Ok(path) if path.is_absolute() => path,
+            Ok(path) => common_dir.join(path),
+            Err(_) => common_dir.join("lfs"),
+        };
+        Ok(Self { eol: Configuration { auto_crlf, eol }, global, info, lfs })
+    }
+
+    /// Adds everything that decides on the worktree form to a key.
+    pub(super) fn fingerprint(&self, key: &mut Sha256) {
+        key.update(format!("{:?} {:?} ", self.eol.auto_crlf, self.eol.eol));
+        for text in self.global.iter().map(|(_, text)| text).chain([&self.info]) {
+            key.update((text.len() as u64).to_le_bytes());
+            key.update(text);
+        }
+    }
+
+    /// Gives the attributes that are in no tree, for the sandbox's own `info/attributes`.
+    pub(super) fn outside_attributes(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in self.global.iter().map(|(_, text)| text).chain([&self.info]) {
+            text.extend_from_slice(part);
+            if !text.ends_with(b"\n") && !text.is_empty() {
+                text.push(b'\n');
+            }
+        }
+        text
+    }
+
+    /// Gives the settings for line ends, as git's configuration spells them.
+    pub(super) fn settings(&self) -> Vec<(&'static str, &'static str)> {
+        let mut found = Vec::new();
+        match self.eol.auto_crlf {
+            AutoCrlf::Enabled => found.push(("core.autocrlf", "true")),
+            AutoCrlf::Input => found.push(("core.autocrlf", "input")),
+            AutoCrlf::Disabled => {}
+        }
+        match self.eol.eol {
+            Some(Mode::CrLf) => found.push(("core.eol", "crlf")),
+            Some(Mode::Lf) => found.push(("core.eol", "lf")),
+            None => {}
+        }
+        found
+    }
+
+    /// Tells whether the local LFS store has an object of this id and size.
+    pub(super) fn has_lfs(&self, id: &str, size: u64) -> bool {
+        self.lfs_path(id).metadata().is_ok_and(|m| m.is_file() && m.len() == size)
+    }
+
+    fn lfs_path(&self, id: &str) -> PathBuf {
+        self.lfs.join("objects").join(&id[..2]).join(&id[2..4]).join(id)
+    }
+}
+
+/// Where a converter finds the attributes files of its tree.
+pub(super) enum Attributes<'a> {
+    /// All of them, by the directory they are in (with a `/` at its end, or empty) and their blob.
+    Known(&'a [(Vec<u8>, Oid)]),
+    /// In this tree, looked up as files of a directory are converted.
+    Lazy(Oid),
+}
+
+/// Converts the files of one repository.
+pub(super) struct Converter<'a> {
+    git: &'a Repository,
+    form: &'a Form,
+    pipeline: Pipeline,
+    search: Search,
+    /// `info/attributes` beats every tree's, whenever that was read.
+    info: Search,
+    collection: MetadataCollection,
+    outcome: Outcome,
+    lazy: Option<(Oid, BTreeSet<Vec<u8>>)>,
+    /// Whether any setting or attribute so far can change a byte.
+    active: bool,
+}
+
+impl<'a> Converter<'a> {
+    pub(super) fn new(git: &'a Repository, form: &'a Form, attributes: Attributes<'_>) -> Result<Self, SnapshotError> {
+        let mut pipeline = Pipeline::new(Default::default(), Default::default(), Default::default());
+        pipeline.options_mut().eol_config = form.eol;
+        let mut collection = MetadataCollection::default();
+        let none: [PathBuf; 0] = [];
+        let search = Search::new_globals(none, &mut Vec::new(), &mut collection)?;
+        let mut info = Search::default();
+        info.add_patterns_buffer(&form.info, "info/attributes".into(), None, &mut collection, true)?;
+        let active = form.eol.auto_crlf == AutoCrlf::Enabled || !form.info.is_empty();
+        let outcome = Outcome::default();
+        let mut new = Self { git, form, pipeline, search, info, collection, outcome, lazy: None, active };
+        for (path, text) in &form.global {
+            new.add(text, path.clone(), None, true)?;
+        }
+        match attributes {
+            Attributes::Known(files) => {
+                let mut files: Vec<_> = files.iter().collect();
+                files.sort_by_key(|(directory, _)| directory.iter().filter(|b| **b == b'/').count());
+                for (directory, blob) in files {
+                    new.add_of_tree(directory, *blob)?;
+                }
+            }
+            Attributes::Lazy(tree) => new.lazy = Some((tree, BTreeSet::new())),
+        }
+        new.outcome.initialize_with_selection(&new.collection, ["filter"]);
+        Ok(new)
+    }
+
+    fn add(&mut self, text: &[u8], source: PathBuf, root: Option<&Path>, macros: bool) -> Result<(), SnapshotError> {
+        self.active |= TELLING.iter().any(|word| text.windows(word.len()).any(|w| w == *word));
+        Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
+    }
+
+    fn add_of_tree(&mut self, directory: &[u8], blob: Oid) -> Result<(), SnapshotError> {
+        let text = self.git.find_blob(blob)?.content().to_vec();
+        let source = PathBuf::from(OsString::from_vec([directory, b".gitattributes"].concat()));
+        // Macros count at the top alone (gitattributes(5)).
+        self.add(&text, source, Some(Path::new("")), directory.is_empty())
+    }
+
+    /// Adds the attributes files above a path that have not been looked for yet, from the root down.
+    fn look_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
+        let Some((tree, mut seen)) = self.lazy.take() else { return Ok(()) };
+        let cuts = std::iter::once(0).chain(path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1));
+        for cut in cuts {
+            let directory = &path[..cut];
+            if seen.insert(directory.to_vec()) {
+                let file = [directory, b".gitattributes"].concat();
+                if let Some(blob) = blob_at(self.git, tree, &file)? {
+                    self.add_of_tree(directory, blob)?;
+                }
+            }
+        }
+        self.lazy = Some((tree, seen));
+        Ok(())
+    }
+
+    /// Gives a blob's bytes as they are in a working tree. The path is relative to this repository.
+    pub(super) fn convert<'b>(
+        &'b mut self,
+        path: &[u8],
+        blob: &'b [u8],
+    ) -> Result<(Cow<'b, [u8]>, Lfs), SnapshotError> {
+        self.look_above(path)?;
+        if !self.active {
+            return Ok((Cow::Borrowed(blob), Lfs::Not));
+        }
+        let Self { form, pipeline, search, info, collection, outcome, .. } = self;
+        let lookup = |path: &[u8], outcome: &mut Outcome| {
+            outcome.initialize(collection);
+            info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+            search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        };
+        if let Some((id, size)) = pointer(blob) {
+            lookup(path, outcome);
+            let is_lfs = outcome
+                .iter_selected()
+                .any(|m| m.assignment.state == StateRef::from_bytes(b"lfs") && m.assignment.name.as_str() == "filter");
+            if is_lfs && form.has_lfs(&id, size) {
+                let content = std::fs::read(form.lfs_path(&id))?;
+                if super::hex(&Sha256::digest(&content)) == id {
+                    return Ok((Cow::Owned(content), Lfs::Content));
+                }
+            }
+            if is_lfs {
+                return Ok((Cow::Borrowed(blob), Lfs::Pointer));
+            }
+        }
+        let converted = pipeline
+            .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
+            .map_err(|e| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason: e.to_string() })?;
+        let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
+        Ok((if converted.is_changed() { Cow::Owned(bytes.to_vec()) } else { Cow::Borrowed(blob) }, Lfs::Not))
+    }
+}
+
+/// Finds the blob of a regular file in a tree.
+pub(super) fn blob_at(git: &Repository, tree: Oid, path: &[u8]) -> Result<Option<Oid>, SnapshotError> {
+    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+    match git.find_tree(tree)?.get_path(&path) {
+        Ok(entry) if entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000 => Ok(Some(entry.id())),
+        Ok(_) => Ok(None),
+        Err(e) if e.code() == git2::ErrorCode::NotFound => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Reads an LFS pointer (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>): the object's id and size.
+pub(super) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
+    if blob.len() > MAX_POINTER || !blob.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return None;
+    }
+    let text = std::str::from_utf8(blob).ok()?;
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let id = value("oid sha256:")?;
+    let is_hash = id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    Some((id.to_owned(), value("size ")?.parse().ok()?)).filter(|_| is_hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pointer;
+
+    #[test]
+    fn pointers_are_told_from_files() {
+        let id = "a".repeat(64);
+        let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize 12\n");
+        assert_eq!(pointer(text.as_bytes()), Some((id.clone(), 12)));
+        for bad in
+            [text.replace("sha256", "md5"), text.replace(&id, "../x"), text.replace("12", "-1"), text[8..].into()]
+        {
+            assert_eq!(pointer(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

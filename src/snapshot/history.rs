@@ -1,0 +1,159 @@
+//! How much of the history goes along: what HEAD reaches, whole or to a depth, and nothing else of the host's `.git`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use git2::{Oid, Repository};
+use serde::{Deserialize, Serialize};
+
+use super::{HostRepo, SnapshotError};
+
+/// Bytes of the object store up to which the whole history goes along by default.
+const WHOLE: u64 = 200 << 20;
+/// Commits from the tip that go along by default beyond that, counted as `git clone --depth` does.
+const DEPTH: u32 = 50;
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HistoryChoice {
+    /// All of it where the object store is under 200 MiB, else to a depth of 50; none of a partial clone.
+    #[default]
+    Auto,
+    /// This much.
+    Given(History),
+}
+
+/// How much goes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum History {
+    /// All that HEAD reaches.
+    Full,
+    /// To this depth from HEAD; `chosen` if the user gave the number, so that it is a bound.
+    Depth {
+        /// Commits along each line of parents, HEAD included.
+        commits: u32,
+        /// Whether the user gave the number.
+        chosen: bool,
+    },
+    /// One commit of Airlock's own without a parent.
+    None,
+}
+
+impl FromStr for History {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "full" => Ok(Self::Full),
+            "none" => Ok(Self::None),
+            number => match number.parse() {
+                Ok(commits) if commits > 0 => Ok(Self::Depth { commits, chosen: true }),
+                _ => Err(format!("{text} is not full, none or a number of commits")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("all of it"),
+            Self::Depth { commits: 1, .. } => f.write_str("the last commit"),
+            Self::Depth { commits, .. } => write!(f, "the last {commits} commits"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl History {
+    /// Decides for a repository.
+    pub(super) fn choose(host: &HostRepo, choice: HistoryChoice) -> Result<Self, SnapshotError> {
+        match choice {
+            HistoryChoice::Given(history) => Ok(history),
+            HistoryChoice::Auto if host.is_partial()? => Ok(Self::None),
+            HistoryChoice::Auto if store_is_under(&host.common_dir.join("objects"), WHOLE) => Ok(Self::Full),
+            HistoryChoice::Auto => Ok(Self::Depth { commits: DEPTH, chosen: false }),
+        }
+    }
+
+    /// Tells whether a base may be taken whose commit is an ancestor, so that its history is a little longer or its tip
+    /// further back than asked: not where the user gave a bound.
+    #[must_use]
+    pub fn may_build_on(self) -> bool {
+        matches!(self, Self::Full | Self::Depth { chosen: false, .. })
+    }
+
+    /// Gives the commits whose parents stay behind.
+    pub(super) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
+        let mut cut: BTreeSet<Oid> = std::fs::read_to_string(git.commondir().join("shallow"))
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| Oid::from_str(line).ok())
+            .collect();
+        let Self::Depth { commits, .. } = self else { return Ok(cut) };
+        let (mut level, mut seen) = (vec![tip], BTreeSet::from([tip]));
+        for depth in 1..=commits {
+            let mut next = Vec::new();
+            for id in level {
+                if cut.contains(&id) {
+                    continue;
+                }
+                let commit = git.find_commit(id)?;
+                if depth == commits && commit.parent_count() > 0 {
+                    cut.insert(id);
+                } else {
+                    next.extend(commit.parent_ids().filter(|parent| seen.insert(*parent)));
+                }
+            }
+            level = next;
+        }
+        Ok(cut)
+    }
+}
+
+/// Tells whether an object store, with those that it borrows from, is smaller than so many bytes on disk: a bound on what
+/// a pack of the whole history takes.
+fn store_is_under(objects: &Path, most: u64) -> bool {
+    let mut total = 0_u64;
+    let mut stores = vec![objects.to_owned()];
+    let mut at = 0;
+    while let Some(store) = stores.get(at).cloned() {
+        at += 1;
+        let borrowed = std::fs::read_to_string(store.join("info/alternates")).unwrap_or_default();
+        for line in borrowed.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let path = store.join(PathBuf::from(line));
+            if stores.len() < 16 && !stores.contains(&path) {
+                stores.push(path);
+            }
+        }
+        // `pack` and the folders of loose objects; a file's own size is all that is asked.
+        for folder in std::fs::read_dir(&store).into_iter().flatten().flatten() {
+            for file in std::fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                let name = file.file_name();
+                let counts = folder.file_name() != "pack" || name.as_encoded_bytes().ends_with(b".pack");
+                total += if counts { file.metadata().map_or(0, |m| m.len()) } else { 0 };
+                if total >= most {
+                    return false;
+                }
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::History;
+
+    #[test]
+    fn what_can_be_asked_for() {
+        assert_eq!("full".parse(), Ok(History::Full));
+        assert_eq!("none".parse(), Ok(History::None));
+        assert_eq!("7".parse(), Ok(History::Depth { commits: 7, chosen: true }));
+        for bad in ["0", "-1", "all", ""] {
+            assert!(bad.parse::<History>().is_err(), "{bad}");
+        }
+    }
+}

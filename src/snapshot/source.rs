@@ -1,0 +1,125 @@
+//! What a sandbox is to be seeded with, named without reading it: its cost does not depend on the size of the tree.
+
+use sha2::{Digest, Sha256};
+
+use super::module::{LeftModule, Module, Modules};
+use super::{History, HistoryChoice, HostRepo, SnapshotError, hex};
+use crate::path::RepoPath;
+
+/// Part of every key: raise it when what a base volume holds for the same input changes.
+const FORMAT: &str = "airlock-base-1";
+
+/// What to take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// All tracked files, in a sparse checkout too.
+    pub full: bool,
+    /// How much of the history.
+    pub history: HistoryChoice,
+    /// Submodules as they are checked out, instead of as the commit records them.
+    pub moved_modules: bool,
+}
+
+/// The files of one commit, with its submodules: a clean worktree.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The commit, in hexadecimal.
+    pub commit: String,
+    /// Its branch, or `None` when HEAD is detached.
+    pub branch: Option<String>,
+    /// How much of the history goes along.
+    pub history: History,
+    /// The user's own repository first, then its initialised submodules.
+    pub modules: Vec<Module>,
+    /// Submodules that stay behind.
+    pub left: Vec<LeftModule>,
+    /// The name and address for the agent's commits.
+    pub author: (String, String),
+}
+
+impl HostRepo {
+    /// Names the snapshot of HEAD.
+    ///
+    /// # Errors
+    /// An unborn HEAD, a missing object.
+    pub fn snapshot(&self, options: &SnapshotOptions) -> Result<Snapshot, SnapshotError> {
+        let head = self.git().head().map_err(|e| match e.code() {
+            git2::ErrorCode::UnbornBranch | git2::ErrorCode::NotFound => SnapshotError::Unborn,
+            _ => e.into(),
+        })?;
+        let branch = head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned());
+        let commit = head.peel_to_commit()?.id();
+        let Modules { found, left } = Modules::find(self, commit, options.full, options.moved_modules)?;
+        let config = self.git().config()?.snapshot()?;
+        let text = |key: &str, or: &str| config.get_str(key).ok().filter(|s| !s.is_empty()).unwrap_or(or).to_owned();
+        Ok(Snapshot {
+            commit: commit.to_string(),
+            branch,
+            history: History::choose(self, options.history)?,
+            modules: found,
+            left,
+            author: (text("user.name", "Airlock"), text("user.email", "airlock@localhost")),
+        })
+    }
+}
+
+impl Snapshot {
+    /// Gives the user's own repository.
+    #[must_use]
+    pub fn root(&self) -> &Module {
+        &self.modules[0]
+    }
+
+    /// Names everything that a base volume holds: equal keys, equal volumes. The branch's name is not in it.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let mut key = Sha256::new();
+        key.update(self.flavour());
+        for module in &self.modules {
+            key.update(module.tree.as_bytes());
+            // Without history a commit of its own is made of the tree and its date.
+            key.update(module.commit.as_bytes());
+        }
+        hex(&key.finalize())
+    }
+
+    /// Names everything that decides how trees become files: bases of one flavour differ by their commits alone.
+    #[must_use]
+    pub fn flavour(&self) -> String {
+        let mut key = Sha256::new();
+        key.update(FORMAT);
+        key.update(format!("{:?}\0{}\0{}\0", self.history, self.author.0, self.author.1));
+        for module in &self.modules {
+            module.fingerprint(&mut key);
+        }
+        for left in &self.left {
+            key.update(left.path.as_bytes());
+            key.update(b"\0");
+        }
+        hex(&key.finalize())
+    }
+
+    /// Gives the paths of the submodules whose content goes along.
+    pub fn module_paths(&self) -> impl Iterator<Item = &RepoPath> {
+        self.modules.iter().filter_map(|m| m.path.as_ref())
+    }
+
+    /// Tells whether a directory is in it.
+    #[must_use]
+    pub fn has_directory(&self, path: &[u8]) -> bool {
+        let Ok(path) = RepoPath::from_bytes(path) else { return false };
+        if self.module_paths().any(|m| *m == path) {
+            return true;
+        }
+        let module = &self.modules[self.module_of(&path)];
+        let inside = super::os_path(module.inside(&path));
+        let kind = |git: git2::Repository| git.find_tree(module.tree).ok()?.get_path(&inside).ok()?.kind();
+        module.open().ok().and_then(kind) == Some(git2::ObjectType::Tree)
+    }
+
+    /// Tells whether tracked files may be left out.
+    #[must_use]
+    pub fn is_sparse(&self) -> bool {
+        self.modules.iter().any(|m| m.sparse.is_some())
+    }
+}

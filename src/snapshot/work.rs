@@ -1,0 +1,318 @@
+//! Uncommitted work: what the host tree holds that HEAD does not, read without touching index, stash, refs or times.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use git2::{Repository, Status, StatusOptions};
+use globset::{GlobBuilder, GlobMatcher};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::difference::Content;
+use super::{HostRepo, Snapshot, SnapshotError};
+use crate::path::{EntryKind, RepoPath};
+
+/// Readings of a file that changes each time before it is given up.
+const READINGS: usize = 5;
+
+/// Which uncommitted work goes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Uncommitted {
+    /// None.
+    #[default]
+    None,
+    /// Changes of tracked files, staged or not.
+    Tracked,
+    /// Untracked files too, as far as they are not ignored.
+    All,
+}
+
+/// What was found in the host tree.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// What each path holds.
+    pub files: BTreeMap<RepoPath, Content>,
+    /// How many of them are uncommitted changes.
+    pub uncommitted: usize,
+    /// How many of them were named by a glob.
+    pub included: usize,
+    /// What cannot go along, with the reason.
+    pub skipped: Vec<(RepoPath, &'static str)>,
+}
+
+/// Most bytes of all files together.
+#[derive(Debug, Clone, Copy)]
+struct Budget(u64);
+
+/// Bytes of uncommitted and included files that may go along; they are held in memory.
+const MAX_BYTES: u64 = 512 << 20;
+
+impl HostRepo {
+    /// Reads the uncommitted work and the files that the globs name.
+    ///
+    /// # Errors
+    /// A file that keeps changing, a glob that matches nothing, more than fits.
+    pub fn work(
+        &self,
+        snapshot: &Snapshot,
+        uncommitted: Uncommitted,
+        include: &[String],
+    ) -> Result<Work, SnapshotError> {
+        let mut work = Work::default();
+        let mut budget = Budget(MAX_BYTES);
+        let root = rustix::fs::openat(CWD, &self.root, DIRECTORY, Mode::empty()).map_err(std::io::Error::from)?;
+        if uncommitted != Uncommitted::None {
+            for module in &snapshot.modules {
+                for inside in changed(&module.open()?, uncommitted)? {
+                    // A name that no tree can hold (a nested repository's, say) ends with a slash or is refused here.
+                    let Ok(path) = RepoPath::from_bytes(module.whole(&inside).trim_ascii_end_slash()) else { continue };
+                    if inside.ends_with(b"/") {
+                        work.skipped.push((path, "is a repository of its own"));
+                        continue;
+                    }
+                    if snapshot.module_paths().any(|m| *m == path) {
+                        continue;
+                    }
+                    work.uncommitted += usize::from(work.take(&root, path, &mut budget)?);
+                }
+            }
+        }
+        for pattern in include {
+            let found = matching(&root, pattern)?;
+            if found.is_empty() {
+                return Err(SnapshotError::NoInclude(pattern.clone()));
+            }
+            for path in found {
+                if !work.files.contains_key(&path) && !self.is_tracked_as_is(snapshot, &path)? {
+                    work.included += usize::from(work.take(&root, path, &mut budget)?);
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    /// Tells whether the snapshot has a path already: globs name files that would not go along by themselves.
+    fn is_tracked_as_is(&self, snapshot: &Snapshot, path: &RepoPath) -> Result<bool, SnapshotError> {
+        Ok(snapshot.read_at(path)?.is_some())
+    }
+}
+
+trait TrimSlash {
+    fn trim_ascii_end_slash(&self) -> &[u8];
+}
+
+impl TrimSlash for Vec<u8> {
+    fn trim_ascii_end_slash(&self) -> &[u8] {
+        self.strip_suffix(b"/").unwrap_or(self)
+    }
+}
+
+impl Work {
+    /// Reads one path; `false` if it cannot go along.
+    fn take(&mut self, root: &OwnedFd, path: RepoPath, budget: &mut Budget) -> Result<bool, SnapshotError> {
+        match read(root, &path, budget)? {
+            Found::Content(content) => {
+                self.files.insert(path, content);
+                Ok(true)
+            }
+            Found::Special => {
+                self.skipped.push((path, "is a device, a socket or a pipe"));
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Lists the paths that differ from HEAD, relative to the repository.
+fn changed(git: &Repository, uncommitted: Uncommitted) -> Result<Vec<Vec<u8>>, SnapshotError> {
+    let all = uncommitted == Uncommitted::All;
+    let mut options = StatusOptions::new();
+    options.include_untracked(all).recurse_untracked_dirs(all).include_ignored(false).update_index(false);
+    options.exclude_submodules(true).no_refresh(false);
+    let statuses = git.statuses(Some(&mut options)).map_err(super::repo::index_error)?;
+    let differs = |status: Status| !status.is_empty() && status != Status::IGNORED;
+    Ok(statuses.iter().filter(|s| differs(s.status())).map(|s| s.path_bytes().to_vec()).collect())
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+enum Found {
+    Content(Content),
+    Special,
+}
+
+/// Reads a path of the host tree, component by component and through no link. What is not there is nothing; so is what
+/// lies below a link or is a directory, as in git.
+fn read(root: &OwnedFd, path: &RepoPath, budget: &mut Budget) -> Result<Found, SnapshotError> {
+    let nothing = Ok(Found::Content(None));
+    let failed = |error: Errno| SnapshotError::HostFile {
+        path: path.as_bytes().escape_ascii().to_string(),
+        reason: std::io::Error::from(error).to_string(),
+    };
+    let mut directory = root.try_clone()?;
+    let components: Vec<&[u8]> = path.components().collect();
+    let Some((name, above)) = components.split_last() else { return nothing };
+    for component in above {
+        match rustix::fs::openat(
+            &directory,
+            Path::new(std::ffi::OsStr::from_bytes(component)),
+            DIRECTORY,
+            Mode::empty(),
+        ) {
+            Ok(next) => directory = next,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return nothing,
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let name = Path::new(std::ffi::OsStr::from_bytes(name));
+    for _ in 0..READINGS {
+        let before = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return nothing,
+            Err(error) => return Err(failed(error)),
+        };
+        let (kind, content) = match FileType::from_raw_mode(before.st_mode) {
+            FileType::Directory => return nothing,
+            FileType::Symlink => match rustix::fs::readlinkat(&directory, name, Vec::new()) {
+                Ok(target) => (EntryKind::Link, target.into_bytes()),
+                Err(Errno::NOENT | Errno::INVAL) => continue,
+                Err(error) => return Err(failed(error)),
+            },
+            FileType::RegularFile => {
+                let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
+                if size > budget.0 {
+                    return Err(SnapshotError::TooMuchWork { path: format!("{path:?}"), most: MAX_BYTES >> 20 });
+                }
+                // No access time is set where the file is ours.
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let open = rustix::fs::openat(&directory, name, flags | OFlags::NOATIME, Mode::empty());
+                let open = open.or_else(|_| rustix::fs::openat(&directory, name, flags, Mode::empty()));
+                let file = match open {
+                    Ok(file) => File::from(file),
+                    Err(Errno::NOENT | Errno::LOOP) => continue,
+                    Err(error) => return Err(failed(error)),
+                };
+                let mut content = Vec::new();
+                (&file).take(size + 1).read_to_end(&mut content)?;
+                let after = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
+                if !same(&before, &after) || content.len() as u64 != size {
+                    continue;
+                }
+                (if before.st_mode & 0o100 == 0 { EntryKind::Regular } else { EntryKind::Executable }, content)
+            }
+            _ => return Ok(Found::Special),
+        };
+        let now = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        if now.is_ok_and(|now| same(&before, &now)) {
+            budget.0 = budget.0.saturating_sub(content.len() as u64);
+            return Ok(Found::Content(Some((kind, content))));
+        }
+    }
+    Err(SnapshotError::Moving(format!("{path:?}")))
+}
+
+fn same(a: &Stat, b: &Stat) -> bool {
+    (a.st_dev, a.st_ino, a.st_size, a.st_mtime, a.st_mtime_nsec, a.st_ctime, a.st_ctime_nsec)
+        == (b.st_dev, b.st_ino, b.st_size, b.st_mtime, b.st_mtime_nsec, b.st_ctime, b.st_ctime_nsec)
+}
+
+/// Finds the files of the host tree that a path, a directory or a glob names; `.git` and nested repositories apart.
+fn matching(root: &OwnedFd, pattern: &str) -> Result<Vec<RepoPath>, SnapshotError> {
+    let plain = pattern.trim_end_matches('/');
+    let glob = glob(pattern)?;
+    // Only below the part without wildcards is anything looked at.
+    let fixed =
+        plain.find(['*', '?', '[', '{', '\\']).map_or(plain, |at| plain[..at].rsplit_once('/').map_or("", |p| p.0));
+    let (mut found, mut open) = (Vec::new(), Vec::new());
+    if fixed.is_empty() {
+        open.push(None);
+    } else {
+        let bad = |_| SnapshotError::NoInclude(pattern.to_owned());
+        open.push(Some(RepoPath::from_bytes(fixed.as_bytes()).map_err(bad)?));
+    }
+    while let Some(at) = open.pop() {
+        let listed = match &at {
+            None => rustix::fs::openat(root, ".", DIRECTORY, Mode::empty()),
+            Some(path) => open_below(root, path),
+        };
+        let directory = match (listed, at.as_ref()) {
+            (Ok(directory), _) => directory,
+            // The fixed part names a file.
+            (Err(Errno::NOTDIR | Errno::LOOP), Some(path)) if path.as_bytes() == plain.as_bytes() => {
+                found.push(path.clone());
+                continue;
+            }
+            (Err(_), _) => continue,
+        };
+        for entry in rustix::fs::Dir::read_from(&directory).map_err(std::io::Error::from)? {
+            let entry = entry.map_err(std::io::Error::from)?;
+            let Ok(path) = RepoPath::child(at.as_ref(), entry.file_name().to_bytes()) else { continue };
+            let whole = std::ffi::OsStr::from_bytes(path.as_bytes());
+            let below_plain = path.as_bytes().starts_with(format!("{plain}/").as_bytes()) && fixed == plain;
+            if entry.file_type() == FileType::Directory {
+                let repository = rustix::fs::statat(
+                    &directory,
+                    Path::new(
+                        whole.as_bytes().rsplit(|b| *b == b'/').next().map_or(whole, std::ffi::OsStr::from_bytes),
+                    )
+                    .join(".git"),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                );
+                if repository.is_err() {
+                    open.push(Some(path));
+                }
+            } else if below_plain || glob.is_match(whole) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn open_below(root: &OwnedFd, path: &RepoPath) -> Result<OwnedFd, Errno> {
+    let mut directory = rustix::fs::openat(root, ".", DIRECTORY, Mode::empty())?;
+    for component in path.components() {
+        let name = Path::new(std::ffi::OsStr::from_bytes(component));
+        directory = rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+/// Reads a glob of `--include`: `*` stays within a directory, `**` does not; a directory takes all below it.
+fn glob(pattern: &str) -> Result<GlobMatcher, SnapshotError> {
+    let bad = |e: globset::Error| SnapshotError::BadInclude(e.to_string());
+    Ok(GlobBuilder::new(pattern).literal_separator(true).build().map_err(bad)?.compile_matcher())
+}
+
+/// Tells which paths globs of `--include` name, for what comes back.
+#[derive(Debug, Clone, Default)]
+pub struct Includes {
+    globs: Vec<(String, GlobMatcher)>,
+}
+
+impl Includes {
+    /// Reads the globs.
+    ///
+    /// # Errors
+    /// One that is none.
+    pub fn of(patterns: &[String]) -> Result<Self, SnapshotError> {
+        let globs = patterns.iter().map(|p| Ok((p.trim_end_matches('/').to_owned(), glob(p)?)));
+        Ok(Self { globs: globs.collect::<Result<_, SnapshotError>>()? })
+    }
+
+    /// Tells whether one of them names this path, or a directory above it.
+    #[must_use]
+    pub fn names(&self, path: &RepoPath) -> bool {
+        let whole = std::ffi::OsStr::from_bytes(path.as_bytes());
+        self.globs.iter().any(|(plain, glob)| {
+            glob.is_match(whole)
+                || path.as_bytes() == plain.as_bytes()
+                || path.as_bytes().starts_with(format!("{plain}/").as_bytes())
+        })
+    }
+}
