@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use super::args::{RunOptions, Which};
 use super::failure::{FAILED, Failure, USAGE};
@@ -13,7 +14,7 @@ use super::{image, review};
 use crate::changes::Level;
 use crate::config::{Net, ReviewMode, Settings, WorkspaceMode, parse_bytes};
 use crate::display::Shown;
-use crate::engine::{Docker, Engine};
+use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::{CredentialKind, CredentialSource, ModelRoute};
 use crate::review::Sheet;
 use crate::sandbox::lifecycle::{self, DEFAULT_PIDS, Finished, Ground, RunRequest, default_memory};
@@ -68,13 +69,12 @@ fn sandbox(
     {
         return Err(SandboxError::NameTaken(name.clone()).into());
     }
-    // Looking for uncommitted work reads the whole tree: beside everything else, and waited for by nobody.
     let uncommitted = match options.uncommitted {
         None => Uncommitted::None,
         Some(Which::Tracked) => Uncommitted::Tracked,
         Some(Which::All) => Uncommitted::All,
     };
-    let mut dirt = Some(look_for_dirt(repo.host.reopen()?, uncommitted));
+    let mut counting = Counting::begin(repo.host.reopen()?, uncommitted);
     let route = match settings.net.unwrap_or(default_net) {
         Net::None => None,
         Net::Model => Some(model_route()?),
@@ -87,7 +87,7 @@ fn sandbox(
         let engine = Docker::connect().await?;
         // An image that takes long to build can be interrupted as well.
         let image = tokio::select! {
-            image = image::find(&engine, settings.image.as_deref(), output) => image?,
+            image = both(&engine, settings.image.as_deref(), output) => image?,
             _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
         };
         let request = RunRequest {
@@ -98,7 +98,7 @@ fn sandbox(
             image: image.id,
             memory: match &settings.memory {
                 Some(text) => parse_bytes(text).map_err(|e| Failure::new(USAGE, e))?,
-                None => default_memory(engine.info().memory),
+                None => default_memory(engine.info().await?.memory),
             },
             pids: settings.pids.unwrap_or(DEFAULT_PIDS),
             nano_cpus: nano_cpus(settings.cpus)?,
@@ -115,21 +115,19 @@ fn sandbox(
         let ground =
             Ground::prepare(&engine, &repo.host, snapshot, work, include, &mut signals, &progress.meter).await?;
         let sandbox = lifecycle::create(&repo.host, &ground, &request)?;
-        let early = take(&mut dirt);
-        let line = first_line(&sandbox, early.as_ref(), route.is_some());
+        let early = counting.take();
+        let line = first_line(&sandbox, early.as_ref(), uncommitted, route.is_some());
         progress.aside(|| say_beginning(&line, early.as_ref(), &ground.manifest, output));
         let started = || {
             progress.pause();
-            // Whoever is not ready now speaks after the agent, not into its screen.
-            if let Some(dirt) = take(&mut dirt) {
-                say_dirt(&dirt, output);
-            }
+            counting.agent_starts();
         };
         let run =
             lifecycle::run(&engine, &repo.host, ground, sandbox, &request, &mut signals, &progress.meter, started);
         let finished = run.await;
         progress.end();
-        if let Some(dirt) = take(&mut dirt) {
+        // Whoever was not ready before the agent speaks after it, not into its screen.
+        if let Some(dirt) = counting.take() {
             say_dirt(&dirt, output);
         }
         signals.end_at_once();
@@ -208,6 +206,13 @@ fn model_route() -> Result<(ModelRoute, CredentialKind), Failure> {
     Ok((route, kind))
 }
 
+/// Finds the image, and asks the engine what it is meanwhile.
+async fn both(engine: &dyn Engine, image: Option<&str>, output: Output) -> Result<ImageInfo, Failure> {
+    let (image, info) = tokio::join!(image::find(engine, image, output), engine.info());
+    info?;
+    image
+}
+
 fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, Failure> {
     let history = match &options.history {
         None => HistoryChoice::Auto,
@@ -216,28 +221,57 @@ fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, Failure> {
     Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }
 
-/// Looks for uncommitted work on a thread of its own, which gives way to everything else.
-fn look_for_dirt(host: HostRepo, along: Uncommitted) -> Receiver<Dirt> {
-    let (sender, found) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        // In Linux, this is the thread's own.
-        let _ = rustix::process::nice(10);
-        if let Ok(dirt) = host.dirt(along) {
-            let _ = sender.send(dirt);
-        }
-    });
-    found
+/// A count of uncommitted work on a thread of its own, waited for by nobody.
+struct Counting {
+    found: Receiver<Dirt>,
+    started: Option<Sender<()>>,
+    told: bool,
 }
 
-/// Gives what was found, once, if it is there already.
-fn take(dirt: &mut Option<Receiver<Dirt>>) -> Option<Dirt> {
-    let found = dirt.as_ref()?.try_recv().ok()?;
-    *dirt = None;
-    Some(found)
+impl Counting {
+    /// Begins. Looking reads the whole tree, which takes the processors from the engine: where that is large, the agent comes
+    /// up first.
+    fn begin(host: HostRepo, along: Uncommitted) -> Self {
+        let (sender, found) = channel();
+        let (started, start) = channel::<()>();
+        let large = host.index_bytes() > LARGE_INDEX;
+        std::thread::spawn(move || {
+            if large {
+                // Until the agent starts; then for a moment, in which an agent that only looks in is gone again.
+                let _ = start.recv();
+                if start.recv_timeout(HEAD_START) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+            if let Ok(dirt) = host.dirt(along) {
+                let _ = sender.send(dirt);
+            }
+        });
+        Self { found, started: Some(started), told: false }
+    }
+
+    /// Tells that the agent starts.
+    fn agent_starts(&self) {
+        if let Some(started) = &self.started {
+            let _ = started.send(());
+        }
+    }
+
+    /// Gives what was found, once, if it is there already.
+    fn take(&mut self) -> Option<Dirt> {
+        let found = self.found.try_recv().ok().filter(|_| !self.told)?;
+        self.told = true;
+        Some(found)
+    }
 }
+
+/// Bytes of an index from which a tree is large: some 20,000 files.
+const LARGE_INDEX: u64 = 2 << 20;
+/// How long an agent has the processors for itself before a large tree is looked through.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Says in one line what the sandbox begins with.
-fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, has_route: bool) -> String {
+fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, along: Uncommitted, has_route: bool) -> String {
     let record = &sandbox.record;
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
@@ -249,8 +283,11 @@ fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, has_route: bool) -> String
     if manifest.included > 0 {
         line += &format!(" and {} of --include", count(manifest.included, "file"));
     }
-    if let Some(text) = dirt.and_then(dirt_text) {
-        line += &format!(" · {text}");
+    match dirt {
+        Some(dirt) => line.extend(dirt_text(dirt).map(|text| format!(" · {text}"))),
+        // Not counted yet.
+        None if along == Uncommitted::None => line += " · without uncommitted work (--uncommitted takes it along)",
+        None => {}
     }
     let behind = manifest.left.len() + manifest.pointers.len() + manifest.skipped.len();
     if behind > 0 {

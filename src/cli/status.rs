@@ -55,8 +55,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
 /// Says why this engine copies, if that was found out.
 fn why_copied() -> String {
     let known = runtime().ok().and_then(|runtime| {
-        let engine = runtime.block_on(Docker::connect()).ok()?;
-        Capability::recall(engine.info())
+        runtime.block_on(async { Capability::recall(Docker::connect().await.ok()?.info().await.ok()?) })
     });
     match known {
         Some(Capability::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Shown::new(&why)),

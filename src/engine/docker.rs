@@ -13,12 +13,13 @@ use bollard::query_parameters::{
     ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
     ResizeContainerTTYOptions, WaitContainerOptions,
 };
-use bollard::{API_DEFAULT_VERSION, body_try_stream};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, body_try_stream};
 use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use super::address::{self, Address};
 use super::error::START;
-use super::hijack::{get, hijack};
+use super::hijack::{get, header, hijack};
 use super::traits::{
     Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo, VolumeSpec,
 };
@@ -26,6 +27,8 @@ use super::{ContainerSpec, EngineError, Network};
 
 /// Seconds that a request may take; building and seeding pass long silences.
 const TIMEOUT: u64 = 3600;
+/// The oldest version of the API that will do: Docker 20.10.
+const OLDEST: (usize, usize) = (1, 41);
 /// Keys that detach a terminal: a sequence that nobody types, since the default swallows Ctrl-P.
 const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
 
@@ -33,7 +36,7 @@ const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
 pub struct Docker {
     client: bollard::Docker,
     address: Address,
-    info: EngineInfo,
+    info: OnceCell<EngineInfo>,
 }
 
 impl Docker {
@@ -64,36 +67,51 @@ impl Docker {
                 });
             }
         }
-        let client = match address {
-            Address::Unix(path) => {
-                bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, API_DEFAULT_VERSION)
-            }
-            Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT, API_DEFAULT_VERSION),
-        }
-        .map_err(|e| refused(e.to_string()))?;
-        let client = client.negotiate_version().await.map_err(|e| refused(innermost(&e)))?;
-        let version = client.version().await.map_err(|e| refused(e.to_string()))?;
-        let api = version.api_version.unwrap_or_default();
-        let number =
-            |text: &str| text.split_once('.').and_then(|(a, b)| Some((a.parse::<u32>().ok()?, b.parse::<u32>().ok()?)));
-        if number(&api).is_none_or(|n| n < (1, 41)) {
+        let api = api_version(address).await?;
+        if api < OLDEST {
+            let api = format!("{}.{}", api.0, api.1);
             return Err(EngineError::TooOld { address: address.to_string(), api });
         }
-        let system = client.info().await.map_err(|e| refused(e.to_string()))?;
-        let identity = [&system.id, &system.kernel_version, &system.driver, &version.version]
+        let newest = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
+        let (major_version, minor_version) = api.min(newest);
+        let version = ClientVersion { major_version, minor_version };
+        let client = match address {
+            Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, &version),
+            Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT, &version),
+        };
+        Ok(Self {
+            client: client.map_err(|e| refused(e.to_string()))?,
+            address: address.clone(),
+            info: OnceCell::new(),
+        })
+    }
+
+    async fn ask_info(&self) -> Result<EngineInfo, EngineError> {
+        let system = self.client.info().await.map_err(refuse("ask the engine what it is"))?;
+        let version = system.server_version.clone().unwrap_or_default();
+        let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
             .join(" ");
-        let bridge = client.inspect_network("bridge", None).await.is_ok();
-        let info = EngineInfo {
-            address: address.to_string(),
-            version: version.version.unwrap_or_default(),
-            arch: version.arch.unwrap_or_default(),
-            memory: system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0),
-            bridge,
-            identity,
+        // `/info` speaks the kernel's language, images speak Go's.
+        let arch = match system.architecture.unwrap_or_default().as_str() {
+            "x86_64" => "amd64".into(),
+            "aarch64" => "arm64".into(),
+            other => other.to_owned(),
         };
-        Ok(Self { client, address: address.clone(), info })
+        let memory = system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0);
+        Ok(EngineInfo { address: self.address.to_string(), version, arch, memory, identity })
     }
+}
+
+/// Asks for the highest version of the API, which is the cheapest question there is.
+async fn api_version(address: &Address) -> Result<(usize, usize), EngineError> {
+    let answer = header(address, "/_ping", "api-version", "connect").await?;
+    let parts = answer.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    parts.ok_or_else(|| EngineError::Refused {
+        attempt: "connect".into(),
+        message: "it does not tell its API version".into(),
+        status: 0,
+    })
 }
 
 fn volume_info(volume: bollard::models::Volume) -> VolumeInfo {
@@ -206,8 +224,12 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
 
 #[async_trait]
 impl Engine for Docker {
-    fn info(&self) -> &EngineInfo {
-        &self.info
+    async fn info(&self) -> Result<&EngineInfo, EngineError> {
+        self.info.get_or_try_init(|| self.ask_info()).await
+    }
+
+    async fn has_bridge(&self) -> bool {
+        self.client.inspect_network("bridge", None).await.is_ok()
     }
 
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError> {
@@ -237,11 +259,13 @@ impl Engine for Docker {
     }
 
     async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError> {
-        let usage = get(&self.address, "/v1.41/system/df", "ask for the volumes' sizes").await?;
+        let usage = get(&self.address, "/system/df", "ask for the volumes' sizes").await?;
         let size = |v: &serde_json::Value| {
             Some((v.get("Name")?.as_str()?.to_owned(), v.get("UsageData")?.get("Size")?.as_u64()?))
         };
-        Ok(usage["Volumes"].as_array().into_iter().flatten().filter_map(size).collect())
+        // Since API 1.52 they are elsewhere.
+        let lists = [&usage["Volumes"], &usage["VolumeUsage"]["Items"]];
+        Ok(lists.into_iter().filter_map(|l| l.as_array()).flatten().filter_map(size).collect())
     }
 
     async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
@@ -340,7 +364,7 @@ impl Engine for Docker {
 
     async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError> {
         let path =
-            format!("/v1.41/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}");
+            format!("/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}");
         hijack(&self.address, &path, Vec::new(), tty, "attach to the container").await
     }
 
@@ -360,7 +384,7 @@ impl Engine for Docker {
         let attempt = "run a process in the sidecar";
         let id = self.client.create_exec(container, config).await.map_err(refuse(attempt))?.id;
         let body = br#"{"Detach":false,"Tty":false}"#.to_vec();
-        hijack(&self.address, &format!("/v1.41/exec/{id}/start"), body, false, attempt).await
+        hijack(&self.address, &format!("/exec/{id}/start"), body, false, attempt).await
     }
 
     async fn wait(&self, container: &str) -> Result<i64, EngineError> {

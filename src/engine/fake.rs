@@ -26,7 +26,6 @@ impl Fake {
             version: "0".into(),
             arch: "amd64".into(),
             memory: 1 << 34,
-            bridge: true,
             identity: "fake".into(),
         };
         Self { info, calls: Mutex::default(), fail_at }
@@ -52,8 +51,11 @@ impl Fake {
 
 #[async_trait]
 impl Engine for Fake {
-    fn info(&self) -> &EngineInfo {
-        &self.info
+    async fn info(&self) -> Result<&EngineInfo, EngineError> {
+        Ok(&self.info)
+    }
+    async fn has_bridge(&self) -> bool {
+        true
     }
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError> {
         self.record(format!("create volume {}", spec.name))?;

@@ -1,4 +1,5 @@
-//! Attaches to a container's streams over an upgraded HTTP connection.
+//! Attaches to a container's streams over an upgraded HTTP connection; and two plain questions that the client has no
+//! answer for.
 //!
 //! Written here since a client that guesses from the first byte whether output is framed lets an agent on a terminal
 //! stall it with one NUL: here the caller says which it is. Frames of a stream without a terminal begin with eight bytes,
@@ -43,6 +44,13 @@ pub async fn get(address: &Address, path: &str, attempt: &str) -> Result<serde_j
     let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
     let body = response.into_body().collect().await.map_err(|e| refused(attempt, &e))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|e| refused(attempt, &e))
+}
+
+/// Gives a header of an answer.
+pub async fn header(address: &Address, path: &str, name: &str, attempt: &str) -> Result<String, EngineError> {
+    let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
+    let value = response.headers().get(name).and_then(|v| v.to_str().ok());
+    Ok(value.unwrap_or_default().to_owned())
 }
 
 fn refused(attempt: &str, error: &dyn std::error::Error) -> EngineError {

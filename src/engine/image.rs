@@ -33,7 +33,7 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
         "aarch64" => "arm64",
         other => other,
     };
-    let theirs = &engine.info().arch;
+    let theirs = &engine.info().await?.arch;
     if theirs != ours {
         return Err(EngineError::Refused {
             attempt: "prepare the guest".into(),
@@ -138,7 +138,7 @@ pub async fn build_agent(
     let version = if options.claude.is_some() { "of this machine".into() } else { options.claude_version.clone() };
     let args = vec![("BASE".into(), base), ("CLAUDE_VERSION".into(), version)];
     // Where the engine has no bridge, only the host's network reaches the packages.
-    let network = (!engine.info().bridge).then(|| "host".to_owned());
+    let network = (!engine.has_bridge().await).then(|| "host".to_owned());
     engine.build_image(Build { context, name: AGENT_IMAGE.into(), args, network }, progress).await
 }
 

@@ -16,8 +16,10 @@ pub type Labels = BTreeMap<String, String>;
 /// A container engine.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Tells what answers, and where.
-    fn info(&self) -> &EngineInfo;
+    /// Tells what answers, and where; asked once.
+    async fn info(&self) -> Result<&EngineInfo, EngineError>;
+    /// Tells whether it has a network named `bridge`, on which a build can reach the internet.
+    async fn has_bridge(&self) -> bool;
 
     /// Creates a volume of the `local` driver; fails if one of that name and other labels or options was there.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError>;
@@ -78,8 +80,6 @@ pub struct EngineInfo {
     pub arch: String,
     /// Bytes of memory of its machine.
     pub memory: u64,
-    /// Whether it has a network named `bridge`, on which a build can reach the internet.
-    pub bridge: bool,
     /// What tells this engine, its kernel and its storage from others, for what is remembered about it.
     pub identity: String,
 }

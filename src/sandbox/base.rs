@@ -10,7 +10,7 @@ use super::meter::{Meter, Step};
 use super::parts::{base_volume, repository_id};
 use super::signals::Signals;
 use super::{SandboxError, random, seed};
-use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
+use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, sidecar_spec};
 use crate::snapshot::{Difference, HostRepo, Listing, Share, Snapshot};
 
 /// Bases that are compared with a snapshot before a new one is made.
@@ -87,6 +87,7 @@ pub async fn make(
     host: &HostRepo,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
+    guest: &str,
     signals: &mut Signals,
     meter: &Arc<Meter>,
 ) -> Result<Found, SandboxError> {
@@ -128,7 +129,7 @@ pub async fn make(
         id,
     };
     let repository = repository_id(&host.common_dir);
-    let made = fill(engine, snapshot, listing, &mut base, &repository, signals, meter).await;
+    let made = fill(engine, snapshot, listing, &mut base, (guest, &repository), signals, meter).await;
     match made {
         Ok((volume, link, container, index)) => {
             let fresh = Fresh { link, container, index, _making: making };
@@ -146,11 +147,10 @@ async fn fill(
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     base: &mut Base,
-    repository: &str,
+    (guest, repository): (&str, &str),
     signals: &mut Signals,
     meter: &Arc<Meter>,
 ) -> Result<(VolumeInfo, Link, String, Vec<u8>), SandboxError> {
-    let guest = image::ensure_guest(engine).await?;
     let spec = base_volume(base, repository);
     let volume = engine.create_volume(&spec).await?;
     let mount = Mount { volume: base.volume.clone(), target: SIDECAR.base.into(), read_only: false, fill: true };
@@ -158,7 +158,7 @@ async fn fill(
     let container = ContainerSpec {
         user: "1000:1000".into(),
         capabilities: Vec::new(),
-        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), &guest, vec![mount], &spec.labels)
+        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), guest, vec![mount], &spec.labels)
     };
     let container = engine.create_container(&container).await?;
     let attached = engine.attach(&container, false).await?;

@@ -13,14 +13,14 @@ use super::base::{self, Fresh};
 use super::bases::{Base, Bases};
 use super::manifest::Manifest;
 use super::meter::{Meter, Step};
-use super::parts::{Expect, Parts, Workspace, repository_id};
+use super::parts::{Expect, Parts, Sidecar, Workspace, repository_id};
 use super::place::Place;
 use super::signals::Signals;
 use super::start::{self, Prepared};
 use super::store::{Record, Sandbox, State, Store};
 use super::{Caps, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
-use crate::engine::{Engine, VolumeInfo};
+use crate::engine::{Engine, VolumeInfo, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::snapshot::{Difference, HostRepo, Snapshot, Work};
 
@@ -79,6 +79,8 @@ pub struct Finished {
 
 /// What a sandbox is to begin with: a base and what is on top of it.
 pub struct Ground {
+    /// The guest image's id.
+    pub(super) guest: String,
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
     /// Its base.
@@ -105,19 +107,21 @@ impl Ground {
         signals: &mut Signals,
         meter: &Arc<Meter>,
     ) -> Result<Self, SandboxError> {
-        let mut found = match base::find(engine, host, &snapshot).await? {
+        let (guest, found) = tokio::join!(image::ensure_guest(engine), base::find(engine, host, &snapshot));
+        let guest = guest?;
+        let mut found = match found? {
             Some(found) => found,
             None => {
                 let for_list = Arc::clone(&snapshot);
                 let listing = tokio::task::spawn_blocking(move || for_list.list()).await;
                 let listing = listing.map_err(std::io::Error::other)??;
-                base::make(engine, host, &snapshot, &listing, signals, meter).await?
+                base::make(engine, host, &snapshot, &listing, &guest, signals, meter).await?
             }
         };
         let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
         found.difference.put(work.files);
         let base::Found { base, volume, difference, fresh } = found;
-        Ok(Self { snapshot, base, volume, difference, fresh, manifest, includes })
+        Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes })
     }
 }
 
@@ -224,9 +228,29 @@ pub async fn run(
             }
         };
         let collected = collected.await;
-        let cleaned = Parts::of(engine, &sandbox.record).remove_containers().await;
+        // The guest ends with its link, and an ended container goes faster.
+        let Sidecar { container, link } = sidecar;
+        drop(link);
+        let parts = Parts::of(engine, &sandbox.record);
+        let cleaning = async {
+            match &collected {
+                Ok(_) => engine.remove_container(&container).await.map_err(SandboxError::from),
+                Err(_) => parts.remove_containers().await,
+            }
+        };
+        let keeping = async {
+            let Ok((exit, changes)) = &collected else { return Ok(()) };
+            let (sandbox, changes, exit) = (&mut sandbox, changes, *exit);
+            tokio::task::block_in_place(|| {
+                sandbox.set_changeset(changes)?;
+                sandbox.record.state = State::Collected { exit: Some(exit) };
+                sandbox.save()
+            })
+        };
+        let (cleaned, kept) = tokio::join!(cleaning, keeping);
         let collected = collected.map_err(End::Kept)?;
         cleaned.map_err(End::Kept)?;
+        kept.map_err(|error| End::Kept(error.into()))?;
         Ok(collected)
     };
     let (ended, unsealed) = tokio::join!(working, sealing);
@@ -237,9 +261,6 @@ pub async fn run(
             return Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) });
         }
     };
-    sandbox.set_changeset(&changes)?;
-    sandbox.record.state = State::Collected { exit: Some(exit) };
-    sandbox.save()?;
     Ok(Finished { sandbox, exit, changes, unsealed })
 }
 
@@ -283,7 +304,9 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
         // only a machine that went down may have lost a part of it.
         let sealed = Bases::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
         let expect = if sealed { Expect::Used } else { Expect::UsedUnsealed };
-        let sidecar = parts.start_sidecar(parts.create_sidecar().await?, expect, accept).await?;
+        let sidecar = parts
+            .start_sidecar(parts.create_sidecar(&image::ensure_guest(engine).await?).await?, expect, accept)
+            .await?;
         collect(host, sandbox, &sidecar.link, Caps::default(), View::Final, &Meter::default()).await
     };
     let changes = collected.await;

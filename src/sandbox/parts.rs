@@ -14,7 +14,7 @@ use super::bases::Base;
 use super::link::Link;
 use super::seed::{SEAL, TREE};
 use super::store::Record;
-use crate::engine::{AgentVolumes, Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, image, sidecar_spec};
+use crate::engine::{AgentVolumes, Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::wire::Root;
 
 /// The label whose value is the sandbox's id.
@@ -201,10 +201,9 @@ impl<'a> Parts<'a> {
     }
 
     /// Makes the sidecar; it is not started yet.
-    pub async fn create_sidecar(&self) -> Result<String, SandboxError> {
-        let guest = image::ensure_guest(self.engine).await?;
+    pub async fn create_sidecar(&self, guest: &str) -> Result<String, SandboxError> {
         let labels = self.labels(ROLE_SIDECAR);
-        let spec = sidecar_spec(&self.container(ROLE_SIDECAR), &guest, self.mounts(), &labels);
+        let spec = sidecar_spec(&self.container(ROLE_SIDECAR), guest, self.mounts(), &labels);
         Ok(self.engine.create_container(&spec).await?)
     }
 
@@ -258,35 +257,19 @@ impl<'a> Parts<'a> {
     /// Removes everything, and waits until it is gone.
     pub async fn remove(&self) -> Result<(), SandboxError> {
         self.remove_containers().await?;
-        for volume in self.removable().await? {
-            self.engine.remove_volume(&volume).await?;
-        }
+        self.remove_volumes().await
+    }
+
+    async fn remove_volumes(&self) -> Result<(), SandboxError> {
+        let all = self.engine.volumes(LABEL, Some(&self.id)).await?;
+        futures_util::future::try_join_all(all.iter().map(|v| self.engine.remove_volume(&v.name))).await?;
         Ok(())
     }
 
-    /// Asks the engine to remove the volumes, and waits for a moment at the most: the engine goes on by itself. What is
-    /// left nevertheless is found by its label.
+    /// Asks the engine to remove the volumes of a sandbox without containers, and waits for a moment at the most: the engine
+    /// goes on by itself. What is left nevertheless is found by its label.
     pub async fn let_go(&self) -> Result<(), SandboxError> {
-        let volumes = self.removable().await?;
-        let all = async {
-            for volume in &volumes {
-                self.engine.remove_volume(volume).await?;
-            }
-            Ok(())
-        };
-        match tokio::time::timeout(PATIENCE, all).await {
-            Ok(done) => done,
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Lists its volumes, the overlay before what it lies on.
-    async fn removable(&self) -> Result<Vec<String>, SandboxError> {
-        let all = self.engine.volumes(LABEL, Some(&self.id)).await?;
-        let mut names: Vec<String> = all.into_iter().map(|v| v.name).collect();
-        // Large ones last: whoever does not wait has got the others away.
-        names.sort_by_key(|name| (name.ends_with("-upper"), !name.ends_with("-work")));
-        Ok(names)
+        tokio::time::timeout(PATIENCE, self.remove_volumes()).await.unwrap_or(Ok(()))
     }
 }
 

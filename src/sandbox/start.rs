@@ -42,7 +42,8 @@ pub(super) async fn start(
     signals: &mut Signals,
     meter: &Arc<Meter>,
 ) -> Result<Prepared, SandboxError> {
-    let known = Capability::recall(engine.info());
+    let info = engine.info().await?;
+    let known = Capability::recall(info);
     let first = request.workspace.unwrap_or(match &known {
         Some(Capability::Copy(_)) => Workspace::Copy,
         _ => Workspace::Overlay,
@@ -58,12 +59,12 @@ pub(super) async fn start(
         Err(error) if request.workspace.is_none() && known.is_none() && cannot(&error) => {
             Parts::of(engine, &sandbox.record).remove().await?;
             let prepared = with(engine, host, ground, sandbox, request, signals, meter, Workspace::Copy).await?;
-            Capability::Copy(error.to_string()).remember(engine.info());
+            Capability::Copy(error.to_string()).remember(info);
             Ok(prepared)
         }
         Ok(prepared) => {
             if first == Workspace::Overlay && known.is_none() {
-                Capability::Overlay.remember(engine.info());
+                Capability::Overlay.remember(info);
             }
             Ok(prepared)
         }
@@ -93,7 +94,7 @@ async fn with(
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
         let expect = if ground.fresh.is_some() { Expect::Unsealed } else { Expect::Fresh };
-        let sidecar = parts.start_sidecar(parts.create_sidecar().await?, expect, accept).await?;
+        let sidecar = parts.start_sidecar(parts.create_sidecar(&ground.guest).await?, expect, accept).await?;
         if let Some((route, _)) = &request.model {
             serve(route.clone(), connections);
             sidecar.link.listen(MODEL_PORT).await?;

@@ -188,6 +188,12 @@ impl HostRepo {
         })
     }
 
+    /// Tells the size of the index on disk: a measure of the tree's that costs nothing.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.git_dir.join("index").metadata().map_or(0, |m| m.len())
+    }
+
     /// Names the working tree for a record: its root, escaped.
     #[must_use]
     pub fn worktree_id(&self) -> String {
