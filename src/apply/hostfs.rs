@@ -1,6 +1,7 @@
 //! The only reader and writer of a host tree: component by component, by descriptor, never through a link.
 #![expect(clippy::disallowed_methods, reason = "this is the one door")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -19,6 +20,8 @@ use crate::path::{EntryKind, RepoPath};
 #[derive(Debug)]
 pub struct HostTree {
     root: OwnedFd,
+    /// Directories of other repositories that belong to this tree.
+    modules: BTreeSet<RepoPath>,
 }
 
 /// What a path of the host holds.
@@ -109,12 +112,13 @@ enum Parent {
 }
 
 impl HostTree {
-    /// Opens a working tree.
+    /// Opens a working tree. Of the repositories nested in it, only `modules` are entered: the submodules that a snapshot
+    /// had taken along.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        Ok(Self { root: rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())? })
+    pub fn open(root: &Path, modules: BTreeSet<RepoPath>) -> io::Result<Self> {
+        Ok(Self { root: rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?, modules })
     }
 
     /// Looks at a path without following any link.
@@ -249,7 +253,8 @@ impl HostTree {
                 }
                 Err(error) => return Err(failed("failed to open the directory")(error)),
             };
-            if rustix::fs::statat(&directory, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            let is_repository = rustix::fs::statat(&directory, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if is_repository && !self.modules.contains(&here) {
                 return Ok(Parent::Blocked(Look::BelowRepository(here)));
             }
             walked = Some(here);

@@ -85,7 +85,7 @@ pub fn bring(
         return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
             .hint(format!("cd {} and try again", sandbox.record.worktree)));
     }
-    let tree = HostTree::open(&host.root)?;
+    let tree = HostTree::open(&host.root, sandbox.record.manifest.modules.iter().cloned().collect())?;
     let choices: Vec<Choice<'_>> = (sheet.files.iter())
         .filter_map(|f| {
             let ids = f.units.iter().map(|u| &u.id).filter(|id| wanted.selection.units.contains(*id));

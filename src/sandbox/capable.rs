@@ -1,6 +1,5 @@
 //! What is known of an engine: whether it can mount an overlay workspace. Found out at the first start, and remembered
 //! for as long as engine, kernel and storage driver stay the same.
-#![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -35,6 +35,60 @@ pub(super) struct Form {
     lfs: PathBuf,
 }
 
+const ENCODING: &str = "working-tree-encoding";
+
+/// An encoding of UTF-16 or UTF-32, as git and glibc's iconv write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wide {
+    bytes: usize,
+    big_endian: bool,
+    mark: bool,
+}
+
+impl Wide {
+    /// Reads a name as git does: in any case, and with or without the hyphen after `UTF`.
+    fn named(name: &[u8]) -> Option<Self> {
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        let rest = name.strip_prefix("UTF")?;
+        let (bytes, rest) = match rest.strip_prefix('-').unwrap_or(rest).split_at_checked(2)? {
+            ("16", rest) => (2, rest),
+            ("32", rest) => (4, rest),
+            _ => return None,
+        };
+        let (big_endian, mark) = match rest {
+            // iconv writes a mark and the machine's own order.
+            "" => (cfg!(target_endian = "big"), true),
+            "LE" => (false, false),
+            "BE" => (true, false),
+            "LE-BOM" if bytes == 2 => (false, true),
+            "BE-BOM" if bytes == 2 => (true, true),
+            _ => return None,
+        };
+        Some(Self { bytes, big_endian, mark })
+    }
+
+    /// Encodes UTF-8; what is not UTF-8 stays as it is, as in git.
+    fn encode(self, text: &[u8]) -> Vec<u8> {
+        let Ok(text) = std::str::from_utf8(text) else { return text.to_vec() };
+        let mut out = Vec::with_capacity(text.len() * self.bytes + 4);
+        let mut put = |unit: u32| match (self.bytes, self.big_endian) {
+            (2, false) => out.extend_from_slice(&unit.to_le_bytes()[..2]),
+            (2, true) => out.extend_from_slice(&unit.to_be_bytes()[2..]),
+            (_, false) => out.extend_from_slice(&unit.to_le_bytes()),
+            (_, true) => out.extend_from_slice(&unit.to_be_bytes()),
+        };
+        if self.mark {
+            put(0xfeff);
+        }
+        if self.bytes == 2 {
+            text.encode_utf16().for_each(|unit| put(unit.into()));
+        } else {
+            text.chars().for_each(|c| put(c.into()));
+        }
+        out
+    }
+}
+
 /// What became of a file that LFS has elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lfs {
@@ -144,6 +198,8 @@ pub(super) struct Converter<'a> {
     lazy: Option<(Oid, BTreeSet<Vec<u8>>)>,
     /// Whether any setting or attribute so far can change a byte.
     active: bool,
+    /// Whether any attribute so far names an encoding.
+    encodes: bool,
 }
 
 impl<'a> Converter<'a> {
@@ -157,7 +213,8 @@ impl<'a> Converter<'a> {
         info.add_patterns_buffer(&form.info, "info/attributes".into(), None, &mut collection, true)?;
         let active = form.eol.auto_crlf == AutoCrlf::Enabled || !form.info.is_empty();
         let outcome = Outcome::default();
-        let mut new = Self { git, form, pipeline, search, info, collection, outcome, lazy: None, active };
+        let mut new =
+            Self { git, form, pipeline, search, info, collection, outcome, lazy: None, active, encodes: false };
         for (path, text) in &form.global {
             new.add(text, path.clone(), None, true)?;
         }
@@ -171,12 +228,14 @@ impl<'a> Converter<'a> {
             }
             Attributes::Lazy(tree) => new.lazy = Some((tree, BTreeSet::new())),
         }
-        new.outcome.initialize_with_selection(&new.collection, ["filter"]);
+        new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING]);
         Ok(new)
     }
 
     fn add(&mut self, text: &[u8], source: PathBuf, root: Option<&Path>, macros: bool) -> Result<(), SnapshotError> {
-        self.active |= TELLING.iter().any(|word| text.windows(word.len()).any(|w| w == *word));
+        let names = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
+        self.active |= TELLING.iter().any(|word| names(word));
+        self.encodes |= names(ENCODING.as_bytes());
         Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
     }
 
@@ -214,17 +273,25 @@ impl<'a> Converter<'a> {
         if !self.active {
             return Ok((Cow::Borrowed(blob), Lfs::Not));
         }
-        let Self { form, pipeline, search, info, collection, outcome, .. } = self;
+        let Self { form, pipeline, search, info, collection, outcome, encodes, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {
             outcome.initialize(collection);
             info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
             search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
         };
-        if let Some((id, size)) = pointer(blob) {
+        let pointer = pointer(blob);
+        if pointer.is_some() || *encodes {
             lookup(path, outcome);
-            let is_lfs = outcome
-                .iter_selected()
-                .any(|m| m.assignment.state == StateRef::from_bytes(b"lfs") && m.assignment.name.as_str() == "filter");
+        }
+        let value = |name: &str| {
+            let found = outcome.iter_selected().find(|m| m.assignment.name.as_str() == name)?;
+            match found.assignment.state {
+                StateRef::Value(value) => Some(value.as_bstr().to_vec()),
+                _ => None,
+            }
+        };
+        if let Some((id, size)) = pointer {
+            let is_lfs = value("filter").is_some_and(|v| v == b"lfs");
             if is_lfs && form.has_lfs(&id, size) {
                 let content = std::fs::read(form.lfs_path(&id))?;
                 if super::hex(&Sha256::digest(&content)) == id {
@@ -235,12 +302,38 @@ impl<'a> Converter<'a> {
                 return Ok((Cow::Borrowed(blob), Lfs::Pointer));
             }
         }
+        let encoding = if *encodes { value(ENCODING).and_then(|name| Wide::named(&name)) } else { None };
         let converted = pipeline
             .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
             .map_err(|e| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason: e.to_string() })?;
         let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
-        Ok((if converted.is_changed() { Cow::Owned(bytes.to_vec()) } else { Cow::Borrowed(blob) }, Lfs::Not))
+        if let Some(encoding) = encoding {
+            // The library knows no encoder for these, and leaves the bytes alone.
+            return Ok((Cow::Owned(encoding.encode(&with_gits_ident(blob, bytes)?)), Lfs::Not));
+        }
+        if !converted.is_changed() {
+            return Ok((Cow::Borrowed(blob), Lfs::Not));
+        }
+        Ok((Cow::Owned(with_gits_ident(blob, bytes)?), Lfs::Not))
     }
+}
+
+/// Spells an expanded `$Id$` as git does, with a space before its end (`ident_to_worktree` in git's `convert.c`); the
+/// library leaves it out. Nothing else can hold a blob's own id.
+fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    if !blob.windows(3).any(|w| w == b"$Id") {
+        return Ok(converted.to_vec());
+    }
+    let short = format!("$Id: {}$", Oid::hash_object(ObjectType::Blob, blob)?).into_bytes();
+    let mut fixed = Vec::with_capacity(converted.len() + 8);
+    let mut rest = converted;
+    while let Some(at) = rest.windows(short.len()).position(|w| w == short) {
+        fixed.extend_from_slice(&rest[..at + short.len() - 1]);
+        fixed.extend_from_slice(b" $");
+        rest = &rest[at + short.len()..];
+    }
+    fixed.extend_from_slice(rest);
+    Ok(fixed)
 }
 
 /// Finds the blob of a regular file in a tree.

@@ -154,7 +154,9 @@ impl HostRepo {
         let git = Repository::open_ext(&from, RepositoryOpenFlags::empty(), none).map_err(|e| match e.code() {
             ErrorCode::NotFound => SnapshotError::NotARepository(from.clone()),
             ErrorCode::Owner => SnapshotError::Untrusted(e.message().to_owned()),
-            _ if e.message().contains("objectformat") => SnapshotError::Sha256(from.clone()),
+            _ if e.message().contains("object format") || e.message().contains("objectformat") => {
+                SnapshotError::Sha256(from.clone())
+            }
             _ if e.message().contains("refstorage") => SnapshotError::Reftable(from.clone()),
             _ => e.into(),
         })?;

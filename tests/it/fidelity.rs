@@ -1,0 +1,332 @@
+//! A workspace holds what `git worktree add` writes, byte for byte.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::support::{AIRLOCK, Place, Ran};
+
+/// What a path holds: `d`, `f` and its bytes, `x` and its bytes, `l` and its target.
+type Tree = BTreeMap<Vec<u8>, (char, Vec<u8>)>;
+
+/// Prints kind, name and content of everything in the workspace but its git directories, as hexadecimal lines.
+const PRINT: &str = r#"
+import os, sys
+out = []
+for top, dirs, files in os.walk(b"."):
+    if b".git" in dirs: dirs.remove(b".git")
+    for name in dirs + files:
+        path = os.path.join(top, name)
+        if name == b".git": continue
+        if os.path.islink(path): kind, data = "l", os.readlink(path)
+        elif os.path.isdir(path): kind, data = "d", b""
+        else:
+            kind = "x" if os.stat(path).st_mode & 0o100 else "f"
+            data = open(path, "rb").read()
+        out.append(kind + " " + path[2:].hex() + " " + data.hex())
+print("\n".join(out))
+"#;
+
+fn workspace(place: &Place, options: &[&str]) -> Tree {
+    let args = [&["run"], options, &["--", "python3", "-c", PRINT]].concat();
+    let out = place.airlock(&args).ok().out;
+    let bytes = |hex: &str| {
+        let digits: Vec<u8> = hex.bytes().collect();
+        digits
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("hex"), 16).expect("hex"))
+            .collect()
+    };
+    let line = |line: &str| {
+        let parts: Vec<&str> = line.split(' ').collect();
+        (bytes(parts[1]), (parts[0].chars().next().expect("a kind"), bytes(parts[2])))
+    };
+    out.lines().filter(|l| !l.is_empty()).map(line).collect()
+}
+
+fn on_disk(root: &Path) -> Tree {
+    let (mut found, mut open) = (Tree::new(), vec![PathBuf::new()]);
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(root.join(&at)).expect("it can be listed") {
+            let entry = entry.expect("it can be listed");
+            let (path, kind) = (at.join(entry.file_name()), entry.file_type().expect("a kind"));
+            if entry.file_name() == ".git" {
+                continue;
+            }
+            let content = if kind.is_symlink() {
+                ('l', fs::read_link(entry.path()).expect("a link").into_os_string().into_encoded_bytes())
+            } else if kind.is_dir() {
+                open.push(path.clone());
+                ('d', Vec::new())
+            } else {
+                let mode = entry.metadata().expect("there").permissions().mode();
+                (if mode & 0o100 == 0 { 'f' } else { 'x' }, fs::read(entry.path()).expect("read"))
+            };
+            found.insert(path.as_os_str().as_bytes().to_vec(), content);
+        }
+    }
+    found
+}
+
+/// Checks a workspace against a real worktree of the same commit, and that git in it sees no difference.
+#[track_caller]
+fn same_as_worktree(place: &Place, options: &[&str]) -> Tree {
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = folder.path().join("w");
+    place.git(&["worktree", "add", "-q", "--detach", target.to_str().expect("UTF-8"), "HEAD"]);
+    let (expected, found) = (on_disk(&target), workspace(place, options));
+    for (path, content) in &expected {
+        assert_eq!(found.get(path), Some(content), "{}", path.escape_ascii());
+    }
+    for path in found.keys() {
+        assert!(expected.contains_key(path), "{} is too much", path.escape_ascii());
+    }
+    place.git(&["worktree", "remove", "--force", target.to_str().expect("UTF-8")]);
+    let args = [&["run"], options, &["--", "git", "status", "--porcelain"]].concat();
+    assert_eq!(place.airlock(&args).ok().out, "", "git in the workspace sees no difference");
+    found
+}
+
+#[test]
+fn names_kinds_and_odd_content() {
+    let place = Place::new();
+    place.write("empty", "");
+    place.write("large", vec![7_u8; 700_000]);
+    fs::set_permissions(place.repo.join("run.sh"), PermissionsExt::from_mode(0o755)).expect("set");
+    symlink("nowhere", place.repo.join("dangling")).expect("made");
+    symlink("dir", place.repo.join("to-a-directory")).expect("made");
+    for name in
+        [&b"\xff\xfe"[..], b"a\nb", b"-rf", b":(glob)*", b"\"q\"", b" trailing ", b"caf\xc3\xa9", b"cafe\xcc\x81"]
+    {
+        fs::write(place.repo.join(OsStr::from_bytes(name)), name).expect("written");
+    }
+    place.write(&"n".repeat(255), "long name");
+    place.write(&format!("{}/f", ["deep"; 60].join("/")), "deep");
+    place.write("Twin", "upper");
+    place.write("twin", "lower");
+    place.write("left-out", "is there");
+    place.write(".gitattributes", "left-out export-ignore\n");
+    place.commit();
+    let found = same_as_worktree(&place, &[]);
+    assert!(found.len() > 80, "{}", found.len());
+}
+
+#[test]
+fn line_ends_ident_and_encodings() {
+    let place = Place::new();
+    place.write("crlf.txt", "one\ntwo\n");
+    place.write("lf.txt", "one\ntwo\n");
+    place.write("auto.txt", "one\ntwo\n");
+    place.write("binary.txt", "one\n\0two\n");
+    place.write("id.c", "/* $Id$ */\nint x;\n");
+    place.write("sub/deeper.txt", "a\nb\n");
+    place.write("utf16.txt", "smörgås\nbord\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+    place.write(
+        "marked.txt",
+        [&[0xff, 0xfe][..], &"été\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()].concat(),
+    );
+    place.write("utf32.txt", "a🙂\n".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<u8>>());
+    place.write("latin.txt", b"caf\xe9\n");
+    place.write(
+        ".gitattributes",
+        "*.txt text=auto\ncrlf.txt text eol=crlf\nlf.txt text eol=lf\n*.c ident\n\
+         utf16.txt text working-tree-encoding=UTF-16LE\nmarked.txt text working-tree-encoding=utf-16le-bom\n\
+         utf32.txt text working-tree-encoding=UTF-32BE\nlatin.txt text working-tree-encoding=ISO-8859-1\n",
+    );
+    place.write("sub/.gitattributes", "[attr]ignored text eol=lf\ndeeper.txt eol=crlf\n");
+    place.commit();
+    let found = same_as_worktree(&place, &[]);
+    assert_eq!(found[&b"crlf.txt"[..]].1, b"one\r\ntwo\r\n");
+    assert_eq!(found[&b"sub/deeper.txt"[..]].1, b"a\r\nb\r\n");
+    assert!(found[&b"id.c"[..]].1.starts_with(b"/* $Id: "));
+
+    // The settings of the repository count as well, and so does `info/attributes`.
+    place.git(&["config", "core.autocrlf", "true"]);
+    let found = same_as_worktree(&place, &[]);
+    assert_eq!(found[&b"auto.txt"[..]].1, b"one\r\ntwo\r\n");
+    assert_eq!(found[&b"lf.txt"[..]].1, b"one\ntwo\n");
+    assert_eq!(found[&b"binary.txt"[..]].1, b"one\n\0two\n");
+    fs::write(place.repo.join(".git/info/attributes"), "auto.txt -text\n").expect("written");
+    assert_eq!(same_as_worktree(&place, &[])[&b"auto.txt"[..]].1, b"one\ntwo\n");
+}
+
+#[test]
+fn a_sparse_checkout_gives_its_view_or_all() {
+    let place = Place::new();
+    place.write("docs/a", "a");
+    place.write("docs/sub/b", "b");
+    place.write("src/x/y", "y");
+    place.commit();
+    place.git(&["sparse-checkout", "set", "docs/sub"]);
+    let found = same_as_worktree(&place, &[]);
+    assert!(found.contains_key(&b"docs/sub/b"[..]) && found.contains_key(&b"docs/a"[..]));
+    assert!(!found.contains_key(&b"src/x/y"[..]) && !found.contains_key(&b"dir/keep.txt"[..]));
+    let all = workspace(&place, &["--full"]);
+    assert_eq!(all[&b"src/x/y"[..]].1, b"y");
+    // What is not there was not deleted.
+    place.sandbox("s", "echo new > docs/a");
+    assert_eq!(place.changes("s"), [("docs/a".to_owned(), "modified".to_owned())]);
+
+    place.git(&["sparse-checkout", "set", "--no-cone", "/*", "!dir"]);
+    let found = same_as_worktree(&place, &[]);
+    assert!(!found.contains_key(&b"dir/keep.txt"[..]) && found.contains_key(&b"src/x/y"[..]));
+}
+
+#[test]
+fn linked_worktrees_and_git_directories_elsewhere() {
+    let place = Place::new();
+    let other = place.repo.with_file_name("linked");
+    place.git(&["worktree", "add", "-q", "-b", "side", other.to_str().expect("UTF-8")]);
+    fs::write(other.join("only-here"), "x").expect("written");
+    let git = |args: &[&str]| {
+        let mut command = place.command("git", args);
+        command.current_dir(&other);
+        Ran::of(command).ok();
+    };
+    git(&["add", "-A"]);
+    git(&["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "side"]);
+    let mut run = place.command(AIRLOCK, &["run", "--", "sh", "-c", "cat only-here; git branch --show-current"]);
+    run.current_dir(&other);
+    assert_eq!(Ran::of(run).ok().out, "xside\n");
+    place.git(&["worktree", "remove", "--force", other.to_str().expect("UTF-8")]);
+
+    let moved = place.repo.with_file_name("elsewhere.git");
+    fs::rename(place.repo.join(".git"), &moved).expect("moved");
+    fs::write(place.repo.join(".git"), format!("gitdir: {}\n", moved.display())).expect("written");
+    same_as_worktree(&place, &[]);
+    place.sandbox("e", "echo x >> a.txt");
+    place.airlock(&["apply", "e", "--accept-all"]).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
+}
+
+#[test]
+fn shallow_partial_and_sha256_repositories() {
+    let place = Place::new();
+    place.write("a.txt", "second\n");
+    place.commit();
+    let folder = place.repo.parent().expect("a folder");
+    let url = format!("file://{}", place.repo.display());
+    let clone = |name: &str, options: &[&str]| {
+        let target = folder.join(name);
+        place.git(&[&["clone", "-q"], options, &[&url, target.to_str().expect("UTF-8")]].concat());
+        target
+    };
+    let run = |at: &Path, args: &[&str]| {
+        let mut command = place.command(AIRLOCK, args);
+        command.current_dir(at);
+        Ran::of(command)
+    };
+    let shallow = clone("shallow", &["--depth", "1"]);
+    let ran =
+        run(&shallow, &["run", "--", "sh", "-c", "git log --format=%s; git fsck --no-dangling; git status --short"]);
+    assert_eq!(ran.ok().out, "start\n");
+
+    place.git(&["config", "uploadpack.allowFilter", "true"]);
+    let partial = clone("partial", &["--filter=blob:none"]);
+    // HEAD's own files are there; its history is not, and nothing is fetched.
+    let ran = run(&partial, &["run", "--", "sh", "-c", "cat a.txt; git log --format=%s"]).ok();
+    assert!(ran.out.starts_with("second\nairlock: snapshot of "), "{}", ran.out);
+    run(&partial, &["run", "--history", "full", "--", "true"]).fails(125, &["--refetch --no-filter", "--history none"]);
+    let bare = clone("without", &["--filter=blob:none", "--no-checkout"]);
+    run(&bare, &["run", "--", "true"])
+        .fails(125, &["partial or damaged clone", "hint: git fetch --refetch --no-filter"]);
+
+    let target = folder.join("sha256");
+    place.git(&["init", "-q", "--object-format=sha256", target.to_str().expect("UTF-8")]);
+    run(&target, &["run", "--", "true"]).fails(125, &["SHA-256", "hint:"]);
+    for at in [&shallow, &partial] {
+        let mut swept = place.command(AIRLOCK, &["gc"]);
+        swept.env("AIRLOCK_BASES", "0").current_dir(at);
+        Ran::of(swept).ok();
+    }
+}
+
+#[test]
+fn lfs_files_come_from_the_local_store_or_stay_pointers() {
+    let place = Place::new();
+    let content = b"large media\n";
+    let id = "4ff1d9d8a8c2cbb8ad1d0d5e8f0e1b9dd23a8cce1ce0ca4e3d1ba4a2f0e1b4f0";
+    let real = {
+        use sha2::Digest as _;
+        sha2::Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    let pointer =
+        |id: &str, size: usize| format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize {size}\n");
+    place.write("here.bin", pointer(&real, content.len()));
+    place.write("gone.bin", pointer(id, 99));
+    place.write("no-lfs.txt", pointer(&real, content.len()));
+    place.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
+    place.commit();
+    let store = place.repo.join(".git/lfs/objects").join(&real[..2]).join(&real[2..4]);
+    fs::create_dir_all(&store).expect("made");
+    fs::write(store.join(&real), content).expect("written");
+    let ran = place.airlock(&["run", "--name", "l", "--keep", "--", "cat", "here.bin", "gone.bin", "no-lfs.txt"]).ok();
+    let expected = format!("large media\n{}{}", pointer(id, 99), pointer(&real, content.len()));
+    assert_eq!(ran.out, expected);
+    assert!(ran.err.contains("1 submodule or file not here: airlock status l"), "{}", ran.err);
+    assert!(place.airlock(&["status", "l"]).ok().out.contains("such as gone.bin: their content is not here"));
+
+    // What has been fetched meanwhile is taken: the base with the pointer is not used again.
+    let late = b"fetched later\n";
+    let late_id = {
+        use sha2::Digest as _;
+        sha2::Sha256::digest(late).iter().map(|b| format!("{b:02x}")).collect::<String>()
+    };
+    place.write("gone.bin", pointer(&late_id, late.len()));
+    place.commit();
+    assert!(place.airlock(&["run", "--", "cat", "gone.bin"]).ok().out.starts_with("version https://git-lfs"));
+    let store = place.repo.join(".git/lfs/objects").join(&late_id[..2]).join(&late_id[2..4]);
+    fs::create_dir_all(&store).expect("made");
+    fs::write(store.join(&late_id), late).expect("written");
+    assert_eq!(place.airlock(&["run", "--", "cat", "gone.bin"]).ok().out, "fetched later\n");
+}
+
+#[test]
+fn submodules_come_with_their_content_and_changes_go_back_to_them() {
+    let place = Place::new();
+    let folder = place.repo.parent().expect("a folder").to_owned();
+    for name in ["inner", "middle", "absent"] {
+        let at = folder.join(name);
+        place.git(&["init", "-q", "-b", "main", at.to_str().expect("UTF-8")]);
+        fs::write(at.join("f.txt"), format!("of {name}\n")).expect("written");
+        fs::write(at.join(".gitignore"), "*.tmp\n").expect("written");
+        let git = |args: &[&str]| {
+            place.git(&[&["-C", at.to_str().expect("UTF-8"), "-c", "protocol.file.allow=always"], args].concat())
+        };
+        if name == "middle" {
+            git(&["submodule", "add", "-q", folder.join("inner").to_str().expect("UTF-8"), "inner"]);
+        }
+        git(&["add", "-A"]);
+        git(&["commit", "-qm", name]);
+    }
+    let allow = ["-c", "protocol.file.allow=always", "submodule"];
+    let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
+    place.git(&[&allow[..], &["add", "-q", &path("middle"), "lib/middle"]].concat());
+    place.git(&[&allow[..], &["add", "-q", &path("absent"), "absent"]].concat());
+    place.git(&[&allow[..], &["update", "-q", "--init", "--recursive", "lib"]].concat());
+    place.git(&["submodule", "deinit", "-q", "-f", "absent"]);
+    place.commit();
+
+    let script = "cat lib/middle/f.txt lib/middle/inner/f.txt; ls absent; git status --short; \
+                  git -C lib/middle log --format=%s; git -C lib/middle/inner status --short; \
+                  echo more >> lib/middle/f.txt; echo new > lib/middle/inner/n.txt; echo x > lib/middle/y.tmp";
+    let ran = place.airlock(&["run", "--name", "m", "--", "sh", "-euc", script]).ok();
+    assert_eq!(ran.out, "of middle\nof inner\nmiddle\n");
+    let pairs =
+        |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<(String, String)>>();
+    assert_eq!(place.changes("m"), pairs(&[("lib/middle/f.txt", "modified"), ("lib/middle/inner/n.txt", "added")]));
+    let status = place.airlock(&["status", "m"]).ok().out;
+    assert!(status.contains("submodule lib/middle/inner with its files"), "{status}");
+    assert!(status.contains("submodule absent stayed behind: not initialised"), "{status}");
+    place.airlock(&["apply", "m", "--accept-all"]).ok();
+    assert_eq!(place.read("lib/middle/f.txt"), "of middle\nmore\n");
+    assert_eq!(place.read("lib/middle/inner/n.txt"), "new\n");
+
+    // A file in the place of one that stayed behind is refused.
+    let ran = place.sandbox("p", "rmdir absent; echo x > absent; echo y >> a.txt").ok();
+    assert!(ran.err.contains("1 cannot be accepted"), "{}", ran.err);
+    assert_eq!(place.changes("p"), pairs(&[("a.txt", "modified")]));
+}
