@@ -111,7 +111,7 @@ impl Plan {
             let seen = match look {
                 Look::Nothing => None,
                 Look::File(seen) => Some(seen),
-                Look::BelowFile(above) if deleted(&above) => None,
+                Look::BelowFile(above) | Look::BelowLink(above) if deleted(&above) => None,
                 Look::BelowFile(above) => {
                     conflict(format!("{above:?} is a file; accept its deletion too, or move it away"));
                     continue;
@@ -165,11 +165,17 @@ impl Plan {
     /// user's own.
     fn refuse_planted(&mut self, tree: &HostTree) {
         let written: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
+        let gone: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.left.is_none()).map(|s| &s.path).collect();
         let mut known = BTreeMap::new();
         let mut has = |path: &RepoPath| {
             *known.entry(path.clone()).or_insert_with(|| {
                 written.iter().any(|w| *w == path || w.is_below(path))
-                    || !matches!(tree.look(path), Ok(Look::Nothing | Look::BelowFile(_)))
+                    || match tree.look(path) {
+                        Ok(Look::Nothing | Look::BelowFile(_)) => false,
+                        // A link that the plan deletes.
+                        Ok(Look::BelowLink(above)) => !gone.contains(&above),
+                        _ => true,
+                    }
             })
         };
         for path in &written {

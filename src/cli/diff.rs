@@ -7,6 +7,7 @@ use super::failure::{Failure, USAGE};
 use super::output::{Output, count, print};
 use super::repo::{Repo, runtime};
 use super::{json, patch, review};
+use crate::changes::Changeset;
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::review::{Painter, Sheet, SheetFile};
@@ -68,6 +69,9 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
                 Shown::new(&refused.reason)
             ));
         }
+        if !changes.hidden.is_empty() {
+            output.say(&hidden(&changes));
+        }
         if changes.is_empty() {
             output.say(&format!("{name} changed nothing"));
         } else if !live && to_terminal {
@@ -75,6 +79,13 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         }
     }
     Ok(if args.exit_code && !changes.is_empty() { CHANGES } else { 0 })
+}
+
+/// Says what new ignore rules keep out of the changes.
+pub fn hidden(changes: &Changeset) -> String {
+    let names: Vec<String> = changes.hidden.iter().take(3).map(|p| Shown::new(p.as_bytes()).to_string()).collect();
+    let more = if changes.hidden.len() > 3 { ", …" } else { "" };
+    format!("left out, because ignore rules that the agent made match: {}{more}", names.join(", "))
 }
 
 fn stat(sheet: &Sheet<'_>) -> String {

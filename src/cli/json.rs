@@ -16,6 +16,7 @@ pub fn diff(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Deci
         "live": live,
         "files": sheet.files.iter().map(|f| file(f, decisions)).collect::<Vec<_>>(),
         "refused": changes.refused,
+        "hidden": changes.hidden.iter().map(text).collect::<Vec<_>>(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::args::{RunOptions, Which};
+use super::diff::hidden;
 use super::failure::{FAILED, Failure, USAGE};
 use super::output::{Output, count, tell};
 use super::progress::Progress;
@@ -361,12 +362,8 @@ fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
         text += &format!(" · {refused} cannot be accepted");
     }
     output.say(&text);
-    if let Some(first) = changes.hidden.first() {
-        let hidden = count(changes.hidden.len(), "new file or directory").replace("directorys", "directories");
-        output.say(&format!(
-            "left out, for new ignore rules of the agent's match: {hidden}, such as {}",
-            Shown::new(first.as_bytes())
-        ));
+    if !changes.hidden.is_empty() {
+        output.say(&hidden(changes));
     }
     Ok(())
 }

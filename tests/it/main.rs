@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod claude;
+mod collect;
 mod fidelity;
 mod interactive;
 mod layering;

@@ -1,0 +1,280 @@
+//! Collecting finds exactly what changed: each case is held against a full comparison of the two trees, in an overlay
+//! workspace and in a copied one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::Place;
+
+/// A tree, by path: the kind (`f`, `x` or `l`), and the content or target.
+type Tree = BTreeMap<String, (char, Vec<u8>)>;
+
+/// Prints the workspace's files without git's own.
+const PRINT: &str = r#"
+import os
+for top, dirs, files in os.walk("."):
+    if ".git" in dirs: dirs.remove(".git")
+    for name in files + [d for d in dirs if os.path.islink(os.path.join(top, d))]:
+        path = os.path.join(top, name)
+        if os.path.islink(path): kind, data = "l", os.readlink(path).encode()
+        elif not os.path.isfile(path): continue
+        else:
+            kind = "x" if os.stat(path).st_mode & 0o100 else "f"
+            data = open(path, "rb").read()
+        print(kind, path[2:].encode().hex(), data.hex())
+"#;
+
+fn parse(out: &str) -> Tree {
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).expect("hex")).collect()
+    };
+    let line = |line: &str| {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let path = String::from_utf8(bytes(parts[1])).expect("UTF-8");
+        (path, (parts[0].chars().next().expect("a kind"), bytes(parts[2])))
+    };
+    out.lines().map(line).collect()
+}
+
+/// A repository with something of everything.
+fn place() -> Place {
+    let place = Place::new();
+    for n in 0..6 {
+        place.write(&format!("d/one/f{n}"), format!("one {n}\n"));
+        place.write(&format!("d/two/f{n}"), format!("two {n}\n"));
+        place.write(&format!("k/sub/f{n}"), format!("kay {n}\n"));
+    }
+    // The same bytes as in another directory, under the same names.
+    place.write("same/f0", "one 0\n");
+    place.write("same/f1", "one 1\n");
+    std::os::unix::fs::symlink("../a.txt", place.repo.join("d/link")).expect("made");
+    place.write(".gitignore", "/target\n*.o\n/cache/*\n!/cache/keep\n");
+    place.write("cache/keep", "kept\n");
+    place.commit();
+    place
+}
+
+/// What differs between two trees, as `airlock diff` names it.
+fn expected(base: &Tree, result: &Tree) -> BTreeSet<(String, String)> {
+    let paths: BTreeSet<&String> = base.keys().chain(result.keys()).collect();
+    let verb = |path: &String| match (base.get(path), result.get(path)) {
+        (None, _) => Some("added"),
+        (_, None) => Some("deleted"),
+        (Some(old), Some(new)) if old == new => None,
+        (Some(old), Some(new)) if (old.0 == 'l') != (new.0 == 'l') => Some("replaced"),
+        (Some(old), Some(new)) if old.1 == new.1 => Some("mode"),
+        _ => Some("modified"),
+    };
+    paths.into_iter().filter_map(|path| Some((path.clone(), verb(path)?.to_owned()))).collect()
+}
+
+fn base_tree(place: &Place) -> Tree {
+    parse(&place.airlock(&["run", "--", "python3", "-c", PRINT]).ok().out)
+}
+
+/// Runs a script and holds what was collected, and what it makes of the host tree, against the workspace itself.
+#[track_caller]
+fn check(place: &Place, name: &str, script: &str, base: &Tree, ignored: &[&str]) {
+    let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
+    let ran = place.airlock(&["run", "--name", name, "--keep", "--", "bash", "-euc", &whole]).ok();
+    let mut result = parse(&ran.out);
+    for path in ignored {
+        assert!(result.remove(*path).is_some(), "{name}: {path} is there");
+    }
+    let found: BTreeSet<_> = place.changes(name).into_iter().collect();
+    assert_eq!(found, expected(base, &result), "{name}: {script}\n{}", ran.err);
+    if !found.is_empty() {
+        place.airlock(&["apply", name, "--accept-all", "--allow-risky"]).ok();
+        let script = format!("git -c core.quotePath=off status --short >&2; python3 -c '{PRINT}'");
+        let applied = crate::support::Ran::of(place.command("bash", &["-euc", &script])).ok();
+        assert!(parse(&applied.out) == result, "{name}: what was applied is what was there");
+        place.git(&["checkout", "-q", "--force", "HEAD"]);
+        place.git(&["clean", "-qfdx"]);
+    }
+    place.airlock(&["rm", name]).ok();
+}
+
+/// Name, script, and what rules ignore in the end.
+const CASES: &[(&str, &str, &[&str])] = &[
+    ("nothing", "true", &[]),
+    ("touched", "touch a.txt d/one/f0; chmod +x run.sh; chmod -x run.sh", &[]),
+    ("same-bytes", "cp -r d/one x; rm -rf d/one; mv x d/one", &[]),
+    ("edit", "echo more >> d/one/f1", &[]),
+    ("delete", "rm d/one/f1 c.txt", &[]),
+    ("delete-all", "rm -rf -- * ", &[]),
+    ("delete-and-recreate", "rm d/one/f1; echo new > d/one/f1; rm c.txt; echo gone > c.txt", &[]),
+    ("opaque", "rm -rf d/one; mkdir d/one; echo 1 > d/one/f1", &[]),
+    ("opaque-same", "rm -rf d/one; mkdir d/one; echo 'one 1' > d/one/f1", &[]),
+    ("new-tree", "mkdir -p n/e/w; echo 1 > n/e/w/f; mkdir n/empty", &[]),
+    ("rename-file", "mv d/one/f1 d/two/g1", &[]),
+    ("rename-directory", "mv d/one moved", &[]),
+    ("rename-over-deleted", "rm -rf k; mv d k", &[]),
+    ("rename-swap", "mv d t; mv k d; mv t k", &[]),
+    ("rename-same-content", "rm -rf d/one; mkdir d/one; mv same/f0 same/f1 d/one/", &[]),
+    ("rename-chain", "mv d/one d/three; mv d/three/f1 d/three/z; mv d e; echo x > e/three/new", &[]),
+    ("git-mv", "git mv d/one d/six; git mv k/sub/f0 top", &[]),
+    (
+        "git-commit",
+        "git checkout -qb side; git rm -rq k; git commit -qm x; echo more >> a.txt; git stash -q; git stash pop -q",
+        &[],
+    ),
+    ("file-to-directory", "rm c.txt; mkdir c.txt; echo in > c.txt/in", &[]),
+    ("directory-to-file", "rm -rf d/one; echo file > d/one", &[]),
+    ("directory-to-link", "rm -rf d/one; ln -s two d/one", &[]),
+    ("link-to-directory", "rm d/link; mkdir d/link; echo x > d/link/x", &[]),
+    ("link-target", "ln -sfn ../c.txt d/link", &[]),
+    ("link-same-target", "rm d/link; ln -s ../a.txt d/link", &[]),
+    ("link-to-file", "rm d/link; cp a.txt d/link", &[]),
+    ("hard-link", "ln a.txt second; echo x >> second", &[]),
+    ("hard-link-elsewhere", "ln d/one/f0 d/two/hard", &[]),
+    ("mode", "chmod +x d/one/f0", &[]),
+    (
+        "ignored",
+        "mkdir target; echo 1 > target/x; echo 2 > d/z.o; echo 3 > cache/x; echo 4 >> cache/keep",
+        &["target/x", "d/z.o", "cache/x"],
+    ),
+    ("ignored-over-tracked", "git rm -q --cached a.txt; echo x > target; echo y > d/one/f1", &["target"]),
+    (
+        "exchange",
+        "python3 -c 'import os; os.rename(\"d/one/f0\", \"t\"); os.rename(\"d/two/f0\", \"d/one/f0\"); os.rename(\"t\", \"d/two/f0\")'",
+        &[],
+    ),
+    ("truncate", ": > a.txt; : > c.txt; truncate -s 4 d/one/f1", &[]),
+];
+
+fn scripted(mode: &str) {
+    let mut place = place();
+    place.set("AIRLOCK_WORKSPACE", mode);
+    let base = base_tree(&place);
+    assert!(base.len() > 20, "{}", base.len());
+    for (name, script, ignored) in CASES {
+        check(&place, name, script, &base, ignored);
+    }
+}
+
+#[test]
+fn scripted_cases_in_an_overlay() {
+    scripted("overlay");
+}
+
+#[test]
+fn scripted_cases_in_a_copy() {
+    scripted("copy");
+}
+
+/// Does what agents do, at random; the seed is the first argument.
+const RANDOM: &str = r#"
+import os, random, shutil, sys
+r = random.Random(int(sys.argv[1]))
+def walk(dirs):
+    out = []
+    for top, ds, fs in os.walk("."):
+        if ".git" in ds: ds.remove(".git")
+        ds.sort(); fs.sort()
+        out += [os.path.join(top, n) for n in (ds if dirs else fs) if os.path.islink(os.path.join(top, n)) != dirs or not dirs]
+    return sorted(p for p in out if p != "./.gitignore")
+def new():
+    parent = r.choice(walk(True) + ["."] * 2)
+    return os.path.join(parent, "n%d" % r.randrange(40))
+def free():
+    path = new()
+    return None if os.path.lexists(path) else path
+def write():
+    path = new()
+    if os.path.isdir(path) or os.path.islink(path): return
+    open(path, "ab").write(b"w%d\n" % r.randrange(5))
+def rename(pick):
+    a, b = pick(), free()
+    if a and b and not (b + "/").startswith(a + "/"): os.rename(a, b)
+def file(): return r.choice(walk(False) or [None])
+def directory(): return r.choice(walk(True) or [None])
+def over():
+    a, b = directory(), directory()
+    if a and b and a != b and not (a + "/").startswith(b + "/") and not (b + "/").startswith(a + "/") and not os.path.islink(a) and not os.path.islink(b):
+        shutil.rmtree(b); os.rename(a, b)
+def append():
+    f = file()
+    if f and os.path.isfile(f): open(f, "ab").write(b"a\n")
+def touch():
+    f = file()
+    if f and os.path.isfile(f) and not os.path.islink(f):
+        data = open(f, "rb").read(); open(f, "wb").write(data)
+def recreate():
+    f = file()
+    if f and os.path.isfile(f) and not os.path.islink(f):
+        data = open(f, "rb").read(); os.remove(f); open(f, "wb").write(data)
+def swap_kind():
+    f = file()
+    if f: os.remove(f); os.mkdir(f); open(f + "/in", "w").write("in")
+def flatten():
+    d = directory()
+    if d and not os.path.islink(d): shutil.rmtree(d); open(d, "w").write("flat")
+def remove():
+    f = file()
+    if f: os.remove(f)
+def rmtree():
+    d = directory()
+    if d and not os.path.islink(d) and r.random() < 0.4: shutil.rmtree(d)
+def chmod():
+    f = file()
+    if f and os.path.isfile(f) and not os.path.islink(f): os.chmod(f, os.stat(f).st_mode ^ 0o111)
+def link():
+    p = free()
+    if p: os.symlink("n1", p)
+def hard():
+    f, p = file(), free()
+    if f and p and not os.path.islink(f): os.link(f, p)
+def mkdir():
+    p = free()
+    if p: os.mkdir(p)
+ops = [write, write, append, append, touch, recreate, remove, lambda: rename(file), lambda: rename(directory), lambda: rename(directory), over, swap_kind, flatten, rmtree, chmod, link, hard, mkdir]
+for _ in range(60): r.choice(ops)()
+"#;
+
+fn random(mode: &str, seeds: std::ops::Range<u32>) {
+    let mut place = place();
+    place.set("AIRLOCK_WORKSPACE", mode);
+    let base = base_tree(&place);
+    for seed in seeds {
+        let script = format!("cat > /tmp/r.py <<'END'\n{RANDOM}\nEND\npython3 /tmp/r.py {seed}");
+        let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
+        let ran = place.airlock(&["run", "--name", "r", "--keep", "--", "bash", "-euc", &whole]).ok();
+        let found: BTreeSet<_> = place.changes("r").into_iter().collect();
+        let mut result = parse(&ran.out);
+        // What a rule ignores, and the base does not have.
+        result.retain(|path, _| !path.starts_with("cache/") || base.contains_key(path));
+        let wanted = expected(&base, &result);
+        assert!(!wanted.is_empty(), "seed {seed} does something");
+        assert_eq!(found, wanted, "seed {seed}");
+        place.airlock(&["rm", "r"]).ok();
+    }
+}
+
+#[test]
+fn random_operations_in_an_overlay() {
+    random("overlay", 0..24);
+}
+
+#[test]
+fn random_operations_in_a_copy() {
+    random("copy", 100..108);
+}
+
+#[test]
+fn rules_that_the_agent_makes_hide_nothing_silently() {
+    let place = place();
+    let script = "echo '/hidden/' >> .gitignore; echo '*.py' > d/.gitignore; mkdir hidden; echo x > hidden/evil.sh; \
+                  echo y > d/evil.py; echo z > evil.py; echo w >> d/one/f0";
+    let ran = place.sandbox("h", script).ok();
+    assert!(ran.err.contains("ignore rules that the agent made match: d/evil.py, hidden"), "{}", ran.err);
+    let names: Vec<String> = place.changes("h").into_iter().map(|(path, _)| path).collect();
+    assert_eq!(names, [".gitignore", "d/.gitignore", "d/one/f0", "evil.py"]);
+    let diff = place.diff("h");
+    let findings = |n: usize| diff["files"][n]["findings"].to_string();
+    assert!(findings(0).contains("ignores what is new: d/evil.py and 1 more"), "{}", findings(0));
+    assert!(findings(1).contains("ignores what is new: d/evil.py"), "{}", findings(1));
+    assert_eq!(diff["hidden"].as_array().expect("a list").len(), 2);
+
+    // A rule that the agent takes away brings nothing in that the base ignores.
+    place.sandbox("u", ": > .gitignore; mkdir target; echo x > target/x; echo x > x.o").ok();
+    assert_eq!(place.changes("u"), [(".gitignore".to_owned(), "modified".to_owned())]);
+}
