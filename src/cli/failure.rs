@@ -89,6 +89,13 @@ impl From<SandboxError> for Failure {
             }
             SandboxError::Link(LinkError::DiskFull) => Self::new(FAILED, message)
                 .hint("see what fills it: docker system df; airlock ls lists sandboxes to remove"),
+            SandboxError::Spoilt { .. } => {
+                Self::new(FAILED, message).hint("try again: it is made anew; airlock gc removes what is left of it")
+            }
+            SandboxError::VolumeGone(_) => Self::new(FAILED, message)
+                .hint("what was collected before is still there: airlock diff; airlock ls lists what can go"),
+            SandboxError::Unmountable(_) => Self::new(FAILED, message)
+                .hint("set workspace = \"auto\" in the configuration, so that the files are copied instead"),
             SandboxError::Kept { name, error } => {
                 Self::new(interrupted(&error), message).hint(format!("airlock diff {name}"))
             }

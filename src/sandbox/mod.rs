@@ -85,6 +85,17 @@ pub enum SandboxError {
     /// The base below it is not the one that was sealed.
     #[error("the base {0} is not what was sealed")]
     Unsealed(String),
+    /// The engine does not mount the sidecar's volumes.
+    #[error("failed to mount the workspace: {0}")]
+    Unmountable(EngineError),
+    /// A base cannot be used any more, and is forgotten.
+    #[error("the base {id} cannot be used any more: {error}")]
+    Spoilt {
+        /// The base.
+        id: String,
+        /// Why.
+        error: Box<SandboxError>,
+    },
     /// The engine's overlays hide what collecting relies on.
     #[error("files of an overlay have other inode numbers than those below it")]
     Inodes,

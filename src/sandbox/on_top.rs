@@ -86,8 +86,8 @@ impl OnTop {
 /// What the guest says.
 pub async fn write(link: &Link, difference: &Difference, mtime: u64) -> Result<BTreeMap<RepoPath, Stat>, SandboxError> {
     let mut batch = Batch::new(link, Root::Work);
-    // What is replaced goes first, so that a directory can become a file, and a file a directory.
-    for path in difference.files.keys() {
+    // What is replaced goes first, the deepest before what it is in: a directory can become a file, and a file a directory.
+    for path in difference.files.keys().rev() {
         batch.add(path.as_bytes(), &Entry::Nothing).await?;
     }
     let kept = difference.files.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
@@ -121,16 +121,18 @@ pub async fn write(link: &Link, difference: &Difference, mtime: u64) -> Result<B
 /// # Errors
 /// What the guest says.
 pub async fn write_git(link: &Link, files: &GitFiles) -> Result<(), SandboxError> {
-    let whole: BTreeMap<Vec<u8>, &Vec<u8>> =
-        files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
+    let whole: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
     let mut batch = Batch::new(link, Root::Work);
-    for path in whole.keys() {
+    for path in whole.keys().rev() {
         batch.add(path, &Entry::Nothing).await?;
     }
-    for directory in above(whole.keys().map(Vec::as_slice)) {
+    let kept = whole.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
+    // A git directory is none without this one.
+    let always = &b".git/refs/heads/x"[..];
+    for directory in above(kept.clone().map(|(path, _)| path.as_slice()).chain([always])) {
         batch.add(directory, &Entry::Directory).await?;
     }
-    for (path, content) in &whole {
+    for (path, content) in kept {
         batch.file(path, &mut std::io::Cursor::new(content)).await?;
     }
     batch.send().await?;

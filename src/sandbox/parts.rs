@@ -215,7 +215,7 @@ impl<'a> Parts<'a> {
         accept: mpsc::UnboundedSender<DuplexStream>,
     ) -> Result<Sidecar, SandboxError> {
         let attached = self.engine.attach(&container, false).await?;
-        self.engine.start(&container).await?;
+        self.engine.start(&container).await.map_err(SandboxError::Unmountable)?;
         let link = Link::greet(attached, accept).await?;
         if matches!(expect, Expect::Fresh | Expect::Used) {
             let seal = link.read(Root::Base, SEAL, 1024).await.unwrap_or_default();

@@ -50,8 +50,7 @@ pub(super) async fn start(
     });
     let result = with(engine, host, ground, sandbox, request, signals, meter, first).await;
     let cannot = |error: &SandboxError| match error {
-        SandboxError::Inodes => true,
-        SandboxError::Engine(error) => error.is_start_failure(),
+        SandboxError::Inodes | SandboxError::Unmountable(_) => true,
         _ => false,
     };
     match result {
@@ -67,6 +66,16 @@ pub(super) async fn start(
                 Capability::Overlay.remember(info);
             }
             Ok(prepared)
+        }
+        // A base that others have sealed and that is not what it was: it is made anew next time.
+        Err(error)
+            if ground.fresh.is_none()
+                && (matches!(error, SandboxError::Unsealed(_))
+                    || known == Some(Capability::Overlay) && cannot(&error)) =>
+        {
+            let id = ground.base.id.clone();
+            Bases::of(&host.common_dir).forget(&id)?;
+            Err(SandboxError::Spoilt { id, error: Box::new(error) })
         }
         error => error,
     }

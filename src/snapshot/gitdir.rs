@@ -25,8 +25,8 @@ pub struct GitDir {
     module: usize,
 }
 
-/// Files to be put into a workspace's git directory, by their path in it.
-pub type GitFiles = BTreeMap<Vec<u8>, Vec<u8>>;
+/// Files to be put into a workspace's git directory, by their path in it; nothing for one that is to go.
+pub type GitFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl GitDir {
     /// Makes the git directory of one module and packs what its commit reaches. Takes as long as that is large: run it
@@ -129,15 +129,19 @@ impl Snapshot {
         let mut found = GitFiles::new();
         let moved = old.commit != self.commit;
         if moved || old.branch != self.branch.as_deref() {
+            let name = |branch: &str| format!("refs/heads/{branch}").into_bytes();
+            if let Some(branch) = old.branch {
+                found.insert(name(branch), None);
+            }
+            let tip = format!("{}\n", self.commit);
             let head = match &self.branch {
                 Some(branch) => {
-                    found
-                        .insert(format!("refs/heads/{branch}").into_bytes(), format!("{}\n", self.commit).into_bytes());
+                    found.insert(name(branch), Some(tip.into_bytes()));
                     format!("ref: refs/heads/{branch}\n")
                 }
-                None => format!("{}\n", self.commit),
+                None => tip,
             };
-            found.insert(b"HEAD".to_vec(), head.into_bytes());
+            found.insert(b"HEAD".to_vec(), Some(head.into_bytes()));
         }
         if moved {
             let git = Borrowed::of(module)?;
@@ -148,7 +152,7 @@ impl Snapshot {
             for (path, is_directory) in list(&folder.path().join("objects/pack"))? {
                 if !is_directory {
                     let name = [b"objects/pack/", path.as_os_str().as_bytes()].concat();
-                    found.insert(name, fs::read(folder.path().join("objects/pack").join(path))?);
+                    found.insert(name, Some(fs::read(folder.path().join("objects/pack").join(path))?));
                 }
             }
         }
@@ -186,7 +190,7 @@ impl Snapshot {
                 }
             }
             index.write()?;
-            found.insert(b"index".to_vec(), fs::read(copy.path())?);
+            found.insert(b"index".to_vec(), Some(fs::read(copy.path())?));
         }
         Ok(found)
     }
@@ -320,6 +324,10 @@ impl Borrowed {
 
     /// Takes away what is not for the sandbox: the loan, and what is in the pack too.
     fn finish(self) -> Result<TempDir, SnapshotError> {
+        for made in ["hooks", "description", "info/exclude"] {
+            let path = self.folder.path().join(made);
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        }
         let objects = self.folder.path().join("objects");
         fs::remove_file(objects.join("info/alternates"))?;
         for entry in fs::read_dir(&objects)? {

@@ -70,11 +70,15 @@ impl Snapshot {
         &self.modules[0]
     }
 
-    /// Names everything that a base volume holds: equal keys, equal volumes. The branch's name is not in it.
+    /// Names everything that a base volume holds: equal keys, equal volumes. The branch's name is not in it, unless the one
+    /// commit there is cannot be named otherwise.
     #[must_use]
     pub fn key(&self) -> String {
         let mut key = Sha256::new();
         key.update(self.flavour());
+        if self.history == History::None {
+            key.update(format!("{:?}", self.branch));
+        }
         for module in &self.modules {
             key.update(module.tree.as_bytes());
             // Without history a commit of its own is made of the tree and its date.

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests make host trees")]
 
 mod bad_input;
+mod bases;
 mod claude;
 mod collect;
 mod fidelity;
