@@ -49,10 +49,7 @@ pub(super) async fn start(
         _ => Workspace::Overlay,
     });
     let result = with(engine, host, ground, sandbox, request, signals, meter, first).await;
-    let cannot = |error: &SandboxError| match error {
-        SandboxError::Inodes | SandboxError::Unmountable(_) => true,
-        _ => false,
-    };
+    let cannot = |error: &SandboxError| matches!(error, SandboxError::Inodes | SandboxError::Unmountable(_));
     match result {
         // The first overlay on an engine is a probe.
         Err(error) if request.workspace.is_none() && known.is_none() && cannot(&error) => {
