@@ -5,6 +5,8 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
+use sha2::{Digest, Sha256};
+
 fn main() {
     println!("cargo:rerun-if-changed=src/guest");
     println!("cargo:rerun-if-changed=src/wire.rs");
@@ -29,4 +31,7 @@ fn main() {
         "failed to compile the guest for {target}; a static C library is needed (Debian: apt-get install libc6-dev), \
          or the musl target (rustup target add {musl})"
     );
+    let bytes = std::fs::read(&out).expect("it was just written");
+    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    println!("cargo:rustc-env=AIRLOCK_GUEST_HASH={hash}");
 }

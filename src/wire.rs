@@ -126,8 +126,6 @@ pub enum Root {
     Base = 2,
     /// The upper directory of an overlay workspace: what was touched in it.
     Upper = 3,
-    /// The launcher's volume, which the agent can only read.
-    Launch = 4,
 }
 
 /// What the host asks of the file service. Paths are relative to the root, without a leading slash; the empty path is the root itself.
@@ -358,7 +356,6 @@ impl<'a> Decoder<'a> {
             1 => Ok(Root::Home),
             2 => Ok(Root::Base),
             3 => Ok(Root::Upper),
-            4 => Ok(Root::Launch),
             _ => Err(invalid("an unknown volume")),
         }
     }

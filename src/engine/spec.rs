@@ -127,6 +127,8 @@ pub struct AgentVolumes<'a> {
 pub struct AgentOptions {
     /// The image's content id.
     pub image: String,
+    /// What its home begins with, as the launcher's arguments.
+    pub furniture: Vec<String>,
     /// The user's command.
     pub command: Vec<String>,
     /// Its environment.
@@ -163,7 +165,11 @@ pub fn agent_spec(
     ContainerSpec {
         name: name.into(),
         image: options.image,
-        entrypoint: vec![format!("{LAUNCHER}/guest"), "exec".into()],
+        entrypoint: [format!("{LAUNCHER}/guest"), "exec".into()]
+            .into_iter()
+            .chain(options.furniture)
+            .chain(["--".into()])
+            .collect(),
         command: options.command,
         env: options.env,
         user: "1000:1000".into(),

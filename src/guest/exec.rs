@@ -114,16 +114,17 @@ fn install(program: &[Instruction]) -> io::Result<()> {
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Installs the filter and becomes the command; returns only on failure: 125 ours, 127 not found, 126 not executable.
+/// Furnishes the home, installs the filter and becomes the command; returns only on failure: 125 ours, 127 not found, 126
+/// not executable.
 pub fn exec(mut command: impl Iterator<Item = OsString>) -> ExitCode {
+    if let Err(error) = home::furnish(&mut command) {
+        eprintln!("airlock: failed to prepare the home: {error}");
+        return ExitCode::from(125);
+    }
     let Some(program) = command.next() else {
         eprintln!("airlock: no command was given");
         return ExitCode::from(125);
     };
-    if let Err(error) = home::furnish() {
-        eprintln!("airlock: failed to prepare the home: {error}");
-        return ExitCode::from(125);
-    }
     if let Err(error) = install(&filter()) {
         eprintln!("airlock: failed to install the system call filter: {error}");
         return ExitCode::from(125);

@@ -34,7 +34,6 @@ fn root_path(root: Root) -> &'static str {
         Root::Home => "/v/home",
         Root::Base => "/v/base",
         Root::Upper => "/v/upper/upper",
-        Root::Launch => "/airlock",
     }
 }
 

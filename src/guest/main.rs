@@ -26,7 +26,10 @@ fn main() -> ExitCode {
     let result = match args.next().as_deref().and_then(|a| a.to_str()) {
         Some("serve") => serve(),
         Some("exec") => return exec::exec(args),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: airlock-guest serve | exec COMMAND…")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "usage: airlock-guest serve | exec [FURNITURE…] -- COMMAND…",
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use super::bases::{Base, Bases, Making, now};
 use super::link::Link;
 use super::meter::{Meter, Step};
-use super::parts::{base_volume, repository_id};
+use super::parts::{base_volumes, repository_id};
 use super::signals::Signals;
 use super::{SandboxError, random, seed};
-use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, sidecar_spec};
+use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
 use crate::snapshot::{Difference, HostRepo, Listing, Share, Snapshot};
 
 /// Bases that are compared with a snapshot before a new one is made.
@@ -38,13 +38,22 @@ pub struct Fresh {
     _making: Making,
 }
 
+/// Names all that a base holds: the snapshot, and the launcher that comes with it.
+fn key(snapshot: &Snapshot) -> String {
+    format!("{}-{}", snapshot.key(), &image::guest_hash()[..16])
+}
+
+fn flavour(snapshot: &Snapshot) -> String {
+    format!("{}-{}", snapshot.flavour(), &image::guest_hash()[..16])
+}
+
 /// Finds a base that is there, sealed and whole.
 ///
 /// # Errors
 /// The engine; a missing object.
 pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> Result<Option<Found>, SandboxError> {
     let bases = Bases::of(&host.common_dir);
-    let (key, flavour, repository) = (snapshot.key(), snapshot.flavour(), repository_id(&host.common_dir));
+    let (key, flavour, repository) = (key(snapshot), flavour(snapshot), repository_id(&host.common_dir));
     let all: Vec<Base> = bases.all()?.into_iter().filter(|b| b.flavour == flavour).collect();
     let mut nearest: Vec<(Base, Difference)> = Vec::new();
     let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
@@ -65,9 +74,9 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> 
     }
     nearest.sort_by_key(|(base, difference)| (base.key != key, difference.files.len()));
     for (base, difference) in nearest {
-        let spec = base_volume(&base, &repository);
-        match engine.volume(&spec.name).await? {
-            Some(volume) if spec.is(&volume) => {
+        let [spec, launcher] = base_volumes(&base, &repository);
+        match tokio::try_join!(engine.volume(&spec.name), engine.volume(&launcher.name))? {
+            (Some(volume), Some(found)) if spec.is(&volume) && launcher.is(&found) => {
                 bases.touch(&base)?;
                 return Ok(Some(Found { base, volume, difference, fresh: None }));
             }
@@ -92,7 +101,7 @@ pub async fn make(
     meter: &Arc<Meter>,
 ) -> Result<Found, SandboxError> {
     let bases = Bases::of(&host.common_dir);
-    let key = snapshot.key();
+    let key = key(snapshot);
     let making = match bases.try_make(&key)? {
         Some(making) => making,
         None => {
@@ -116,9 +125,10 @@ pub async fn make(
     let mut base = Base {
         schema_version: 1,
         volume: format!("airlock-base-{id}"),
+        launcher: format!("airlock-launch-{id}"),
         nonce: hex(random::<8>()?),
         key,
-        flavour: snapshot.flavour(),
+        flavour: flavour(snapshot),
         commit: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
         files: listing.entries.len(),
@@ -151,14 +161,21 @@ async fn fill(
     signals: &mut Signals,
     meter: &Arc<Meter>,
 ) -> Result<(VolumeInfo, Link, String, Vec<u8>), SandboxError> {
-    let spec = base_volume(base, repository);
+    let [spec, launcher] = base_volumes(base, repository);
     let volume = engine.create_volume(&spec).await?;
-    let mount = Mount { volume: base.volume.clone(), target: SIDECAR.base.into(), read_only: false, fill: true };
+    engine.create_volume(&launcher).await?;
+    let mount = |volume: &str, target: &str| Mount {
+        volume: volume.into(),
+        target: target.into(),
+        read_only: target == SIDECAR.launch,
+        fill: true,
+    };
+    let mounts = vec![mount(&base.volume, SIDECAR.base), mount(&base.launcher, SIDECAR.launch)];
     // It writes as the agent's user, so that the files are the agent's, and needs no capability for it.
     let container = ContainerSpec {
         user: "1000:1000".into(),
         capabilities: Vec::new(),
-        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), guest, vec![mount], &spec.labels)
+        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), guest, mounts, &spec.labels)
     };
     let container = engine.create_container(&container).await?;
     let attached = engine.attach(&container, false).await?;
@@ -194,5 +211,6 @@ pub async fn discard(engine: &dyn Engine, base: &Base) -> Result<(), SandboxErro
     for container in engine.containers(super::BASE, Some(&base.id)).await? {
         engine.remove_container(&container.id).await?;
     }
+    engine.remove_volume(&base.launcher).await?;
     Ok(engine.remove_volume(&base.volume).await?)
 }

@@ -24,6 +24,8 @@ pub struct Base {
     pub id: String,
     /// The volume.
     pub volume: String,
+    /// The volume with the launcher that the agent containers over it begin with.
+    pub launcher: String,
     /// What the seal in the volume holds.
     pub nonce: String,
     /// Names all that went in, see [`crate::snapshot::Snapshot::key`].

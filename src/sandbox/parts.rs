@@ -14,7 +14,7 @@ use super::bases::Base;
 use super::link::Link;
 use super::seed::{SEAL, TREE};
 use super::store::Record;
-use crate::engine::{AgentVolumes, Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
+use crate::engine::{Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::wire::Root;
 
 /// The label whose value is the sandbox's id.
@@ -71,12 +71,12 @@ pub fn repository_id(common_dir: &Path) -> String {
     hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Gives the volume of a base as it must be.
+/// Gives the volume of a base as it must be, and that of the launcher which comes with it.
 #[must_use]
-pub fn base_volume(base: &Base, repository: &str) -> VolumeSpec {
+pub fn base_volumes(base: &Base, repository: &str) -> [VolumeSpec; 2] {
     let labels = [(BASE, base.id.as_str()), (REPOSITORY, repository)];
     let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    VolumeSpec::plain(&base.volume, &labels)
+    [&base.volume, &base.launcher].map(|name| VolumeSpec::plain(name, &labels))
 }
 
 /// A sidecar that answers.
@@ -102,7 +102,8 @@ impl<'a> Parts<'a> {
 
     /// Gives a volume's name. The id is random, so nobody can have taken it beforehand; what is there nevertheless is
     /// refused by its labels, driver and options.
-    fn volume(&self, kind: &str) -> String {
+    #[must_use]
+    pub fn volume(&self, kind: &str) -> String {
         format!("airlock-{}-{kind}", self.id)
     }
 
@@ -131,8 +132,7 @@ impl<'a> Parts<'a> {
 
     /// Makes the volumes over a base that is there.
     pub async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
-        let (home, launch) = (self.plain("home"), self.plain("launch"));
-        let others = async { tokio::try_join!(self.engine.create_volume(&home), self.engine.create_volume(&launch)) };
+        let home = self.plain("home");
         let work = async {
             match self.workspace {
                 Workspace::Copy => self.engine.create_volume(&self.plain("work")).await,
@@ -142,15 +142,15 @@ impl<'a> Parts<'a> {
                 }
             }
         };
-        tokio::try_join!(others, work)?;
+        tokio::try_join!(self.engine.create_volume(&home), work)?;
         Ok(())
     }
 
     /// Looks at every volume before it is mounted again.
     pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
-        let base = self.there(&base_volume(&self.base, &self.repository)).await?;
+        let [base, _launcher] = base_volumes(&self.base, &self.repository);
+        let base = self.there(&base).await?;
         self.there(&self.plain("home")).await?;
-        self.there(&self.plain("launch")).await?;
         match self.workspace {
             Workspace::Copy => self.there(&self.plain("work")).await?,
             Workspace::Overlay => {
@@ -169,18 +169,6 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Gives the agent's volumes: workspace, home, launcher.
-    #[must_use]
-    pub fn agent_volumes(&self) -> [String; 3] {
-        ["work", "home", "launch"].map(|kind| self.volume(kind))
-    }
-
-    /// Names them for a specification.
-    #[must_use]
-    pub fn name_volumes(volumes: &[String; 3]) -> AgentVolumes<'_> {
-        AgentVolumes { work: &volumes[0], home: &volumes[1], launch: &volumes[2] }
-    }
-
     /// Specifies the sidecar's mounts. The base is read-only: nothing that is written here can reach another sandbox.
     fn mounts(&self) -> Vec<Mount> {
         let mount =
@@ -192,7 +180,6 @@ impl<'a> Parts<'a> {
             // made, before the overlay is mounted.
             mount(self.volume("work"), SIDECAR.work, false, !overlay),
             mount(self.volume("home"), SIDECAR.home, false, true),
-            mount(self.volume("launch"), SIDECAR.launch, false, true),
         ];
         if overlay {
             mounts.push(mount(self.volume("upper"), SIDECAR.upper, true, true));

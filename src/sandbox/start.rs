@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::SandboxError;
 use super::bases::Bases;
 use super::capable::Capability;
-use super::home::furnish;
+use super::home::furniture;
 use super::lifecycle::{Ground, MODEL_PORT, RunRequest};
 use super::link::Link;
 use super::meter::{Meter, Step};
@@ -19,7 +19,7 @@ use super::parts::{Expect, Parts, Sidecar, Workspace};
 use super::place::Place;
 use super::signals::Signals;
 use super::store::Sandbox;
-use crate::engine::{AgentOptions, Attached, Engine, agent_spec};
+use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, agent_spec};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::path::RepoPath;
 use crate::snapshot::{HostRepo, Old};
@@ -105,9 +105,6 @@ async fn with(
             serve(route.clone(), connections);
             sidecar.link.listen(MODEL_PORT).await?;
         }
-        let credential = request.model.as_ref().map(|(_, kind)| *kind);
-        let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
-        furnish(&sidecar.link, &place.workdir, placeholder, &ground.manifest).await?;
         if workspace == Workspace::Copy || !ground.is_bare() {
             let writer = parts.converse(&sidecar.container, "1000:1000").await?;
             // A signal ends the writing alone: an engine's answer is always waited for, lest it makes something after we
@@ -120,8 +117,11 @@ async fn with(
         Ok::<_, SandboxError>(sidecar)
     };
     let agent = async {
+        let credential = request.model.as_ref().map(|(_, kind)| *kind);
+        let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
         let options = AgentOptions {
             image: request.image.clone(),
+            furniture: furniture(&place.workdir, placeholder, &ground.manifest),
             command: request.command.clone(),
             env: environment(request),
             workspace: place.workspace.clone(),
@@ -131,9 +131,10 @@ async fn with(
             nano_cpus: request.nano_cpus,
             tty: request.tty,
         };
-        let volumes = parts.agent_volumes();
+        let (work, home) = (parts.volume("work"), parts.volume("home"));
+        let volumes = AgentVolumes { work: &work, home: &home, launch: &ground.base.launcher };
         let (name, sidecar) = (parts.container("agent"), parts.container("sidecar"));
-        let spec = agent_spec(&name, &sidecar, Parts::name_volumes(&volumes), options, &parts.labels("agent"));
+        let spec = agent_spec(&name, &sidecar, volumes, options, &parts.labels("agent"));
         let agent = engine.create_container(&spec).await?;
         let attached = engine.attach(&agent, request.tty).await?;
         Ok::<_, SandboxError>((agent, attached))

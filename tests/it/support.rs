@@ -172,9 +172,9 @@ impl Place {
         })
     }
 
-    /// Counts the volumes of this repository's bases in the engine.
+    /// Counts this repository's bases in the engine: two volumes each.
     pub fn base_volumes(&self) -> usize {
-        self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE)).count()
+        self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE)).count().div_ceil(2)
     }
 
     /// Gives the inode of a file.
