@@ -141,6 +141,17 @@ pub enum Request {
     Sync(Root),
     /// Copy the base volume's tree to the empty workspace; the answer is a run of [`Written`], one for each regular file.
     Copy,
+    /// Add up what a volume's files take on disk, looking at so many entries at the most; the answer is one [`Usage`].
+    Usage(Root, u32),
+}
+
+/// What a volume takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Whether there was more to look at.
+    pub more: bool,
 }
 
 /// One entry to write.
@@ -263,6 +274,11 @@ impl Encoder {
                 self.u8(*root as u8);
             }
             Request::Copy => self.u8(4),
+            Request::Usage(root, limit) => {
+                self.u8(5);
+                self.u8(*root as u8);
+                self.u32(*limit);
+            }
         }
     }
 
@@ -303,6 +319,12 @@ impl Encoder {
         self.u8(listed.kind as u8);
         self.stat(&listed.stat);
         self.bytes(&listed.target);
+    }
+
+    /// Appends what a volume takes.
+    pub fn usage(&mut self, usage: Usage) {
+        self.u64(usage.bytes);
+        self.u8(usage.more.into());
     }
 
     /// Appends a written file.
@@ -371,6 +393,7 @@ impl<'a> Decoder<'a> {
             2 => Request::Flush,
             3 => Request::Sync(self.root()?),
             4 => Request::Copy,
+            5 => Request::Usage(self.root()?, self.u32()?),
             _ => return Err(invalid("an unknown request")),
         })
     }
@@ -424,6 +447,14 @@ impl<'a> Decoder<'a> {
             _ => return Err(invalid("an unknown kind of file")),
         };
         Ok(Listed { name, kind, stat: self.stat()?, target: self.bytes()?.to_vec() })
+    }
+
+    /// Reads what a volume takes.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn usage(&mut self) -> io::Result<Usage> {
+        Ok(Usage { bytes: self.u64()?, more: self.u8()? != 0 })
     }
 
     /// Reads a written file.

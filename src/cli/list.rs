@@ -1,10 +1,12 @@
 //! `airlock ls`.
 
+use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{print, tell};
 use super::repo::{Repo, age, status};
+use crate::sandbox::Record;
 
 pub fn list(json: bool) -> Result<u8, Failure> {
     let repo = Repo::here()?;
@@ -17,6 +19,7 @@ pub fn list(json: bool) -> Result<u8, Failure> {
                 json!({
                     "name": s.record.name, "status": status(s).0, "verb": s.record.verb, "created": s.record.created,
                     "base": s.record.base, "branch": s.record.branch, "files": files,
+                    "bytes": s.record.size.map(|(bytes, _)| bytes), "bytes_more": s.record.size.map(|(_, more)| more),
                 })
             })
             .collect();
@@ -32,13 +35,23 @@ pub fn list(json: bool) -> Result<u8, Failure> {
         let record = &sandbox.record;
         let short: String = record.base.chars().take(7).collect();
         text += &format!(
-            "{:width$}  {:20}  {:6}  {short}  {}\n",
+            "{:width$}  {:20}  {:6}  {short}  {:>10}  {}\n",
             record.name.as_str(),
             status(sandbox).1,
             record.verb,
+            size(record),
             age(record.created),
         );
     }
     print(text.as_bytes())?;
     Ok(0)
+}
+
+/// Gives what a sandbox takes, in words.
+fn size(record: &Record) -> String {
+    match record.size {
+        None => "–".into(),
+        Some((bytes, false)) => HumanBytes(bytes).to_string(),
+        Some((bytes, true)) => format!(">{}", HumanBytes(bytes)),
+    }
 }

@@ -1,6 +1,6 @@
 //! The engine API over HTTP: Docker, and what answers like it. The only module that imports `bollard`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 
 use super::address::{self, Address};
 use super::error::START;
-use super::hijack::{get, header, hijack};
+use super::hijack::{header, hijack};
 use super::traits::{
     Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo, VolumeSpec,
 };
@@ -256,16 +256,6 @@ impl Engine for Docker {
             Err(EngineError::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError> {
-        let usage = get(&self.address, "/system/df", "ask for the volumes' sizes").await?;
-        let size = |v: &serde_json::Value| {
-            Some((v.get("Name")?.as_str()?.to_owned(), v.get("UsageData")?.get("Size")?.as_u64()?))
-        };
-        // Since API 1.52 they are elsewhere.
-        let lists = [&usage["Volumes"], &usage["VolumeUsage"]["Items"]];
-        Ok(lists.into_iter().filter_map(|l| l.as_array()).flatten().filter_map(size).collect())
     }
 
     async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {

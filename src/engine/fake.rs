@@ -1,6 +1,5 @@
 //! A recording engine for tests: it keeps no file and runs nothing, and fails where it is told to.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -69,9 +68,6 @@ impl Engine for Fake {
     }
     async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
         self.record(format!("inspect volume {name}")).map(|()| None)
-    }
-    async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError> {
-        self.record("measure volumes".into()).map(|()| BTreeMap::new())
     }
     async fn volumes(&self, label: &str, _: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
         self.record(format!("list volumes {label}")).map(|()| Vec::new())

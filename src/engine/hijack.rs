@@ -1,5 +1,5 @@
-//! Attaches to a container's streams over an upgraded HTTP connection; and two plain questions that the client has no
-//! answer for.
+//! Attaches to a container's streams over an upgraded HTTP connection, and asks for a header that the
+//! client does not tell of.
 //!
 //! Written here since a client that guesses from the first byte whether output is framed lets an agent on a terminal
 //! stall it with one NUL: here the caller says which it is. Frames of a stream without a terminal begin with eight bytes,
@@ -37,13 +37,6 @@ pub async fn hijack(
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused(attempt, &e))?;
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
     Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
-}
-
-/// Gets a JSON answer whose shape the client has in its newest version alone.
-pub async fn get(address: &Address, path: &str, attempt: &str) -> Result<serde_json::Value, EngineError> {
-    let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
-    let body = response.into_body().collect().await.map_err(|e| refused(attempt, &e))?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|e| refused(attempt, &e))
 }
 
 /// Gives a header of an answer.

@@ -25,8 +25,6 @@ pub trait Engine: Send + Sync {
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError>;
     /// Looks a volume up by name.
     async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError>;
-    /// Tells the bytes that each volume takes, as far as the engine knows. It may take seconds.
-    async fn volume_sizes(&self) -> Result<BTreeMap<String, u64>, EngineError>;
     /// Lists the volumes that carry a label, with an exact value if one is given.
     async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError>;
     /// Removes a volume; that it is gone already is no error.

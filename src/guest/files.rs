@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::Output;
-use crate::wire::{Decoder, Encoder, Entry, FileKind, Kind, Listed, MAX_PAYLOAD, Request, Root, Stat, Written};
+use crate::wire::{Decoder, Encoder, Entry, FileKind, Kind, Listed, MAX_PAYLOAD, Request, Root, Stat, Usage, Written};
 
 // Linux `asm/fcntl.h`: the two flags have other values on ARM.
 const O_NONBLOCK: i32 = 0o4_000;
@@ -102,6 +102,7 @@ impl Files {
             Request::Flush => self.flush(id),
             Request::Sync(root) => sync(*root),
             Request::Copy => self.copy(id),
+            Request::Usage(root, limit) => self.usage(id, *root, *limit),
         };
         match answer {
             Ok(()) => self.output.send(Kind::Done, id, &[]),
@@ -186,6 +187,31 @@ impl Files {
             self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
         }
         Ok(())
+    }
+
+    fn usage(&self, id: u32, root: Root, limit: u32) -> io::Result<()> {
+        let (mut open, mut usage, mut left) = (vec![Vec::new()], Usage::default(), limit);
+        while let Some(at) = open.pop() {
+            // An agent may have made one that nobody can read.
+            let Ok(directory) = open_directory(root, &at) else { continue };
+            for entry in fs::read_dir(proc_path(&directory))? {
+                if left == 0 {
+                    usage.more = true;
+                    open.clear();
+                    break;
+                }
+                left -= 1;
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                usage.bytes += metadata.blocks() * 512;
+                if metadata.is_dir() {
+                    open.push([&at, entry.file_name().as_bytes(), b"/"].concat());
+                }
+            }
+        }
+        let mut part = Encoder::default();
+        part.usage(usage);
+        self.output.send(Kind::Part, id, &part.0)
     }
 
     /// Copies the base's tree to the workspace. Both are ours: no agent has run on either yet.

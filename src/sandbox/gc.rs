@@ -1,6 +1,6 @@
 //! What is spent: bases beyond those to keep, and what interrupted work has left in the engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::bases::{Base, Bases};
 use super::parts::{BASE, LABEL, REPOSITORY, repository_id};
@@ -84,19 +84,4 @@ pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Spent) -> Resu
         Err(error) if in_use(&error) => Ok(false),
         other => other.map(|()| true),
     }
-}
-
-/// Tells the bytes that each sandbox takes in the engine, by its id; its share of a base is none.
-///
-/// # Errors
-/// The engine.
-pub async fn sizes(engine: &dyn Engine, host: &HostRepo) -> Result<BTreeMap<String, u64>, SandboxError> {
-    let sizes = engine.volume_sizes().await?;
-    let mut found = BTreeMap::new();
-    for volume in engine.volumes(REPOSITORY, Some(&repository_id(&host.common_dir))).await? {
-        if let Some(id) = volume.labels.get(LABEL) {
-            *found.entry(id.clone()).or_default() += sizes.get(&volume.name).copied().unwrap_or(0);
-        }
-    }
-    Ok(found)
 }

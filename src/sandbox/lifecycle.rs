@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::attach::attach;
 use super::base::{self, Fresh};
 use super::bases::{Base, Bases};
+use super::link::Link;
 use super::manifest::Manifest;
 use super::meter::{Meter, Step};
 use super::parts::{Expect, Parts, Sidecar, Workspace, repository_id};
@@ -23,6 +24,7 @@ use crate::changes::Changeset;
 use crate::engine::{Engine, VolumeInfo, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::snapshot::{Difference, HostRepo, Snapshot, Work};
+use crate::wire::Root;
 
 /// The loopback port of the model route inside the sandbox, which has a network of its own.
 pub const MODEL_PORT: u16 = 47_821;
@@ -30,6 +32,9 @@ pub const MODEL_PORT: u16 = 47_821;
 pub const DEFAULT_PIDS: u32 = 2048;
 /// Most bytes of memory of the agent, unless the user says otherwise; less on a small machine, see [`default_memory`].
 const MAX_MEMORY: u64 = 8 << 30;
+
+/// Most entries of a volume that are looked at to tell what it takes.
+const MEASURED: u32 = 8000;
 
 /// The smaller of 8 GiB and three quarters of the engine's machine.
 #[must_use]
@@ -157,6 +162,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         manifest: ground.manifest.clone(),
         includes: ground.includes.clone(),
         image: request.image.clone(),
+        size: None,
         state: State::Seeding,
     };
     if let Some(name) = &request.name {
@@ -228,6 +234,7 @@ pub async fn run(
             }
         };
         let collected = collected.await;
+        sandbox.record.size = measure(&sidecar.link, sandbox.record.workspace_kind).await.ok();
         // The guest ends with its link, and an ended container goes faster.
         let Sidecar { container, link } = sidecar;
         drop(link);
@@ -262,6 +269,13 @@ pub async fn run(
         }
     };
     Ok(Finished { sandbox, exit, changes, unsealed })
+}
+
+/// Adds up what a sandbox takes: nobody waits for a full count of a million files.
+async fn measure(link: &Link, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
+    let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
+    let (work, home) = (link.usage(work, MEASURED).await?, link.usage(Root::Home, MEASURED).await?);
+    Ok((work.bytes + home.bytes, work.more || home.more))
 }
 
 /// How an agent's run failed.
@@ -307,11 +321,13 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
         let sidecar = parts
             .start_sidecar(parts.create_sidecar(&image::ensure_guest(engine).await?).await?, expect, accept)
             .await?;
-        collect(host, sandbox, &sidecar.link, Caps::default(), View::Final, &Meter::default()).await
+        let changes = collect(host, sandbox, &sidecar.link, Caps::default(), View::Final, &Meter::default()).await?;
+        Ok((changes, measure(&sidecar.link, sandbox.record.workspace_kind).await.ok()))
     };
-    let changes = collected.await;
+    let collected: Result<_, SandboxError> = collected.await;
     parts.remove_containers().await?;
-    let changes = changes?;
+    let (changes, size) = collected?;
+    sandbox.record.size = size;
     sandbox.set_changeset(&changes)?;
     sandbox.record.state = State::Collected { exit: None };
     sandbox.save()?;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::engine::{Attached, OutputChunk};
 use crate::gateway::Tunnel;
-use crate::wire::{self, Decoder, Frame, Kind, Listed, Request, Root, Written};
+use crate::wire::{self, Decoder, Frame, Kind, Listed, Request, Root, Usage, Written};
 
 /// Names the guest by its banner; a nonce of ours proves that it answers us.
 const NONCE: usize = 16;
@@ -201,6 +201,17 @@ impl Link {
     /// Copies the base's tree to the empty workspace, and hands the stat data of each regular file to `each`.
     pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), LinkError> {
         self.written(&Request::Copy, "copy the base to the workspace", each).await
+    }
+
+    /// Adds up what a volume takes, looking at `limit` entries at the most.
+    pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, LinkError> {
+        let mut found = Usage::default();
+        let part = |bytes: Vec<u8>| {
+            found = Decoder(&bytes).usage()?;
+            Ok(())
+        };
+        self.ask(&Request::Usage(root, limit), || "measure a volume".into(), part).await?;
+        Ok(found)
     }
 
     /// Writes a volume's file system to disk.

@@ -51,6 +51,9 @@ pub struct Record {
     pub includes: Vec<String>,
     /// The agent image's content id.
     pub image: String,
+    /// What its volumes took on disk when it was collected: bytes, and whether that is only a part.
+    #[serde(default)]
+    pub size: Option<(u64, bool)>,
     /// How far it is.
     pub state: State,
 }
