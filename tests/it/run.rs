@@ -172,6 +172,20 @@ fn an_agent_that_does_not_listen_is_killed_at_the_second_signal() {
 }
 
 #[test]
+fn a_sandbox_takes_next_to_nothing_until_its_agent_writes() {
+    let place = Place::new();
+    place.write("large", vec![7_u8; 5 << 20]);
+    place.commit();
+    place.airlock(&["run", "--name", "small", "--keep", "--", "git", "status"]).ok();
+    place.airlock(&["run", "--name", "big", "--", "sh", "-c", "head -c 3000000 /dev/zero > zero"]).ok();
+    let list: serde_json::Value = serde_json::from_str(&place.airlock(&["ls", "--json"]).ok().out).expect("JSON");
+    let bytes = |n: usize| list["sandboxes"][n]["bytes"].as_u64().expect("a number");
+    let (big, small) = if list["sandboxes"][0]["name"] == "big" { (bytes(0), bytes(1)) } else { (bytes(1), bytes(0)) };
+    assert!(small < 1 << 20 && (3_000_000..5_000_000).contains(&big), "{small} and {big}");
+    assert!(place.airlock(&["ls"]).ok().out.contains("MiB"));
+}
+
+#[test]
 fn options_before_the_verb_count_too() {
     let place = Place::new();
     let args = ["--name", "o", "--pids", "77", "--env", "FOO=bar", "--keep", "run", "--env", "BAZ=1", "--", "sh", "-c"];
