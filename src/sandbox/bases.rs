@@ -16,7 +16,7 @@ use super::store::write_atomic;
 use crate::path::RepoPath;
 
 /// What is known of one base.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Version of this format.
     pub schema_version: u32,

@@ -91,7 +91,7 @@ pub struct Ground {
     /// Its base.
     pub base: Base,
     pub(super) volume: VolumeInfo,
-    pub(super) difference: Difference,
+    pub(super) difference: Arc<Difference>,
     pub(super) fresh: Option<Fresh>,
     /// What went in and what stayed behind.
     pub manifest: Manifest,
@@ -126,6 +126,7 @@ impl Ground {
         let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
         found.difference.put(work.files);
         let base::Found { base, volume, difference, fresh } = found;
+        let difference = Arc::new(difference);
         Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes })
     }
 }

@@ -9,7 +9,8 @@ use crate::path::RepoPath;
 use crate::snapshot::{Difference, History, LeftModule, Snapshot, Work};
 
 /// What a sandbox began with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Manifest {
     /// Files, git's own apart.
     pub files: usize,

@@ -30,10 +30,11 @@ const ROLE_SIDECAR: &str = "sidecar";
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// How a workspace gets its base's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Workspace {
     /// An overlay over the base volume: nothing is copied.
+    #[default]
     Overlay,
     /// A copy of the base volume, for engines that cannot mount an overlay.
     Copy,

@@ -22,8 +22,8 @@ use super::store::Sandbox;
 use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, agent_spec};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::path::RepoPath;
-use crate::snapshot::{HostRepo, Old};
-use crate::wire::Written;
+use crate::snapshot::{GitFiles, HostRepo, Old, SnapshotError};
+use crate::wire::{Stat, Written};
 
 /// A sandbox whose agent can be started.
 pub(super) struct Prepared {
@@ -95,6 +95,9 @@ async fn with(
     }
     let parts = Parts::of(engine, &sandbox.record);
     let place = Place::of(host, &ground.snapshot);
+    // What the git directory needs is made while the containers are.
+    let git = (workspace == Workspace::Overlay && !ground.is_bare())
+        .then(|| tokio::task::spawn_blocking(bringing_on(host, ground, BTreeMap::new())));
     parts.create_volumes(&ground.volume).await?;
     // The agent's container is made while the sidecar starts; only the two starts follow each other.
     let sidecar = async {
@@ -110,7 +113,7 @@ async fn with(
             // A signal ends the writing alone: an engine's answer is always waited for, lest it makes something after we
             // have cleaned up.
             tokio::select! {
-                filled = fill(host, ground, sandbox, &writer, workspace, meter) => filled?,
+                filled = fill(host, ground, sandbox, &writer, git, meter) => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
             }
         }
@@ -144,47 +147,60 @@ async fn with(
     Ok(Prepared { sidecar, agent, attached })
 }
 
-/// Brings a workspace from its base to what the sandbox begins with.
+/// Brings a workspace from its base to what the sandbox begins with; `git` is nothing for a workspace that is a copy.
 async fn fill(
     host: &HostRepo,
     ground: &Ground,
     sandbox: &Sandbox,
     writer: &Link,
-    workspace: Workspace,
+    git: Option<tokio::task::JoinHandle<Result<GitFiles, SnapshotError>>>,
     meter: &Arc<Meter>,
 ) -> Result<(), SandboxError> {
-    let mut written = BTreeMap::new();
-    if workspace == Workspace::Copy {
+    let mut copied = BTreeMap::new();
+    if git.is_none() {
         meter.begin(Step::Copying, ground.base.files);
-        let mut keep = |w: Written| {
+        let keep = |w: Written| {
             meter.add(usize::try_from(w.stat.size).unwrap_or(0));
             // The names in its git directories are none that a repository can have.
             if let Ok(path) = RepoPath::from_bytes(&w.path) {
-                written.insert(path, w.stat);
+                copied.insert(path, w.stat);
             }
         };
-        writer.copy(&mut keep).await?;
+        writer.copy(keep).await?;
     }
     let on_top = OnTop::of(&ground.difference, &sandbox.quarantine()?)?;
     sandbox.set_on_top(&on_top)?;
     // Two seconds old, as everything that an index lists: see "racy git".
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
-    let more = on_top::write(writer, &ground.difference, mtime).await?;
-    for path in ground.difference.files.keys() {
-        written.remove(path);
-    }
-    written.extend(more);
-    let index = match &ground.fresh {
-        Some(fresh) => fresh.index.clone(),
-        None => std::fs::read(Bases::of(&host.common_dir).index(&ground.base))?,
+    let written = on_top::write(writer, &ground.difference, mtime).await?;
+    let git = match git {
+        Some(git) => git.await.map_err(std::io::Error::other)??,
+        None => {
+            copied.retain(|path, _| !ground.difference.files.contains_key(path));
+            copied.extend(written);
+            sandbox.set_seeded(&copied)?;
+            bringing_on(host, ground, copied)()?
+        }
     };
-    let old = Old { commit: &ground.base.commit, branch: ground.base.branch.as_deref(), index: &index };
-    let git = ground.snapshot.bring_on(&old, &ground.difference, &written)?;
-    on_top::write_git(writer, &git).await?;
-    if workspace == Workspace::Copy {
-        sandbox.set_seeded(written)?;
+    on_top::write_git(writer, &git).await
+}
+
+/// Prepares to make what the workspace's git directory needs over its base's. Files whose stat data are not given are looked
+/// into by the first `git status`: a difference has few.
+fn bringing_on(
+    host: &HostRepo,
+    ground: &Ground,
+    written: BTreeMap<RepoPath, Stat>,
+) -> impl FnOnce() -> Result<GitFiles, SnapshotError> + Send + use<> {
+    let (snapshot, difference, base) =
+        (Arc::clone(&ground.snapshot), Arc::clone(&ground.difference), ground.base.clone());
+    let fresh = ground.fresh.as_ref().map(|fresh| fresh.index.clone());
+    let index = Bases::of(&host.common_dir).index(&ground.base);
+    move || {
+        let index = || fresh.map_or_else(|| std::fs::read(index), Ok);
+        let old = Old { commit: &base.commit, branch: base.branch.as_deref() };
+        snapshot.bring_on(&old, index, &difference, &written)
     }
-    Ok(())
 }
 
 /// Serves the sandbox's connections until its sidecar ends.

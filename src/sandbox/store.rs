@@ -41,13 +41,17 @@ pub struct Record {
     pub worktree: String,
     /// Where the workspace is mounted.
     pub workspace: String,
-    /// How it is made.
+    /// How it is made. (This and what follows is not in records of version 1: such a sandbox can be reviewed and removed.)
+    #[serde(default)]
     pub workspace_kind: Workspace,
     /// The base below it.
+    #[serde(default)]
     pub base_volume: Base,
     /// What it began with.
+    #[serde(default)]
     pub manifest: Manifest,
     /// Globs of files that come back although they are ignored.
+    #[serde(default)]
     pub includes: Vec<String>,
     /// The agent image's content id.
     pub image: String,
@@ -289,10 +293,10 @@ impl Sandbox {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn set_seeded(&self, seeded: BTreeMap<RepoPath, Stat>) -> io::Result<()> {
+    pub fn set_seeded(&self, seeded: &BTreeMap<RepoPath, Stat>) -> io::Result<()> {
         let mut encoder = Encoder::default();
         for (path, stat) in seeded {
-            encoder.written(&Written { path: path.as_bytes().to_vec(), stat });
+            encoder.written(&Written { path: path.as_bytes().to_vec(), stat: *stat });
         }
         write_atomic(&self.folder, "seeded", &encoder.0)
     }

@@ -53,7 +53,10 @@ impl Snapshot {
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
         // Only what HEAD reaches may be in the sandbox: a history that was rewritten is never built on.
-        if old.id() != module.commit && !git.graph_descendant_of(module.commit, old.id())? {
+        if old.id() != module.commit
+            && !(git.graph_descendant_of(module.commit, old.id())?
+                && self.history.joins(&git, module.commit, old.id())?)
+        {
             return Ok(None);
         }
         let (old, new) = (old.tree()?, git.find_tree(module.tree)?);

@@ -55,7 +55,7 @@ impl GitDir {
         if let Some(sparse) = &module.sparse {
             git.write("info/sparse-checkout", sparse.text())?;
         }
-        git.pack(&format!("{tip}\n"))?;
+        git.pack(&format!("{tip}\n"), true)?;
         git.configure(snapshot, module)?;
         Ok(Self { folder: git.finish()?, module: number })
     }
@@ -109,19 +109,19 @@ pub struct Old<'a> {
     pub commit: &'a str,
     /// Its branch.
     pub branch: Option<&'a str>,
-    /// Its index.
-    pub index: &'a [u8],
 }
 
 impl Snapshot {
     /// Makes what a git directory of an older commit needs to be at this snapshot's: new objects alone, refs, and an index
-    /// with the stat data of the files that were written. What has not changed is not among it.
+    /// with the stat data of the files that were written, as far as they are given. What has not changed is not among it.
+    /// `index` gives the old one.
     ///
     /// # Errors
     /// A missing object, or no `git` on the PATH.
     pub fn bring_on(
         &self,
         old: &Old<'_>,
+        index: impl FnOnce() -> std::io::Result<Vec<u8>>,
         difference: &Difference,
         written: &BTreeMap<RepoPath, Stat>,
     ) -> Result<GitFiles, SnapshotError> {
@@ -145,9 +145,8 @@ impl Snapshot {
         }
         if moved {
             let git = Borrowed::of(module)?;
-            let old_tip = Oid::from_str(old.commit)?;
-            git.cut_at(self.history.boundary(&module.open()?, old_tip)?, self.history)?;
-            git.pack(&format!("{}\n^{old_tip}\n", module.commit))?;
+            let new = super::fresh::objects(&module.open()?, module.commit, Oid::from_str(old.commit)?)?;
+            git.pack(&new.iter().map(|id| format!("{id}\n")).collect::<String>(), false)?;
             let folder = git.finish()?;
             for (path, is_directory) in list(&folder.path().join("objects/pack"))? {
                 if !is_directory {
@@ -161,7 +160,7 @@ impl Snapshot {
         let copied = written.keys().any(|path| !known(path));
         if copied || !difference.index.is_empty() {
             let copy = tempfile::NamedTempFile::new()?;
-            fs::write(copy.path(), old.index)?;
+            fs::write(copy.path(), index()?)?;
             let mut index = Index::open(copy.path())?;
             if copied {
                 for old in index.iter().collect::<Vec<_>>() {
@@ -297,14 +296,15 @@ impl Borrowed {
         Ok(())
     }
 
-    /// Packs what `revisions` name, with the deltas that the host's packs have already.
-    fn pack(&self, revisions: &str) -> Result<(), SnapshotError> {
+    /// Packs the listed objects, or all that they reach, with the deltas that the host's packs have already.
+    fn pack(&self, listed: &str, reached: bool) -> Result<(), SnapshotError> {
         let folder = self.folder.path();
         let failed = |e: std::io::Error| SnapshotError::Pack(e.to_string());
         let target = folder.join("objects/pack/pack");
         fs::create_dir_all(folder.join("objects/pack"))?;
         let mut git = Command::new("git");
-        git.args(["pack-objects", "--revs", "--window=0", "--delta-base-offset", "--quiet"]).arg(&target);
+        git.args(["pack-objects", "--window=0", "--delta-base-offset", "--quiet"]);
+        git.args(reached.then_some("--revs")).arg(&target);
         git.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         git.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")]);
         // A partial clone must not fetch behind our back.
@@ -312,7 +312,7 @@ impl Borrowed {
         let mut child =
             git.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
-            input.write_all(revisions.as_bytes()).map_err(failed)?;
+            input.write_all(listed.as_bytes()).map_err(failed)?;
         }
         let output = child.wait_with_output().map_err(failed)?;
         if output.status.success() {

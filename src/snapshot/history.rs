@@ -26,7 +26,7 @@ pub enum HistoryChoice {
 }
 
 /// How much goes along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum History {
     /// All that HEAD reaches.
@@ -39,6 +39,7 @@ pub enum History {
         chosen: bool,
     },
     /// One commit of Airlock's own without a parent.
+    #[default]
     None,
 }
 
@@ -92,7 +93,13 @@ impl History {
             .lines()
             .filter_map(|line| Oid::from_str(line).ok())
             .collect();
-        let Self::Depth { commits, .. } = self else { return Ok(cut) };
+        self.walk(git, tip, &mut cut)?;
+        Ok(cut)
+    }
+
+    /// Walks to the depth, adds the commits at it to `cut`, and gives all that it came by; nothing where there is no depth.
+    fn walk(self, git: &Repository, tip: Oid, cut: &mut BTreeSet<Oid>) -> Result<BTreeSet<Oid>, SnapshotError> {
+        let Self::Depth { commits, .. } = self else { return Ok(BTreeSet::new()) };
         let (mut level, mut seen) = (vec![tip], BTreeSet::from([tip]));
         for depth in 1..=commits {
             let mut next = Vec::new();
@@ -109,7 +116,24 @@ impl History {
             }
             level = next;
         }
-        Ok(cut)
+        Ok(seen)
+    }
+
+    /// Tells whether every commit that `new` has beyond `old` follows, in the end, one that went along with `old`.
+    pub(super) fn joins(self, git: &Repository, new: Oid, old: Oid) -> Result<bool, SnapshotError> {
+        let Self::Depth { .. } = self else { return Ok(true) };
+        let mut along = self.walk(git, old, &mut BTreeSet::new())?;
+        let mut walk = git.revwalk()?;
+        walk.push(new)?;
+        walk.hide(old)?;
+        let beyond = walk.collect::<Result<Vec<_>, _>>()?;
+        along.extend(&beyond);
+        for id in beyond {
+            if git.find_commit(id)?.parent_ids().any(|parent| !along.contains(&parent)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -146,6 +170,33 @@ fn store_is_under(objects: &Path, most: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::History;
+    use git2::{Commit, Oid, Repository, Signature};
+
+    #[test]
+    fn a_depth_is_cut_and_built_on_where_nothing_older_is_needed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let git = Repository::init_bare(folder.path()).expect("a repository");
+        let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
+        let commit = |n: i64, parents: &[Oid]| {
+            let who = Signature::new("A", "a@example.org", &git2::Time::new(n, 0)).expect("a signature");
+            let parents: Vec<Commit<'_>> = parents.iter().map(|id| git.find_commit(*id).expect("there")).collect();
+            let tree = git.find_tree(tree).expect("there");
+            git.commit(None, &who, &who, "c", &tree, &parents.iter().collect::<Vec<_>>()).expect("committed")
+        };
+        let mut line = vec![commit(0, &[])];
+        for n in 1..6 {
+            line.push(commit(n, &line[line.len() - 1..]));
+        }
+        let depth = History::Depth { commits: 3, chosen: false };
+        assert_eq!(depth.boundary(&git, line[5]).expect("cut"), [line[3]].into());
+        assert_eq!(depth.boundary(&git, line[1]).expect("cut"), [].into(), "all of it");
+        assert!(depth.joins(&git, line[5], line[4]).expect("asked"), "a line goes on");
+        let near = commit(9, &[line[4], commit(8, &[line[3]])]);
+        assert!(depth.joins(&git, near, line[4]).expect("asked"), "a branch from what went along");
+        let far = commit(9, &[line[4], commit(8, &[line[0]])]);
+        assert!(!depth.joins(&git, far, line[4]).expect("asked"), "a branch from further back");
+        assert!(History::Full.joins(&git, far, line[4]).expect("asked"));
+    }
 
     #[test]
     fn what_can_be_asked_for() {

@@ -114,6 +114,8 @@ impl Snapshot {
     {
         /// Files a thread takes at once: enough to share directories, few enough to end together.
         const CHUNK: usize = 128;
+        // Every object is read once; keeping them costs tens of megabytes on a large tree.
+        git2::opts::enable_caching(false);
         let next = AtomicUsize::new(0);
         let work = &|number: usize| -> Result<Vec<RepoPath>, SnapshotError> {
             let repositories = self.modules.iter().map(Module::open).collect::<Result<Vec<_>, _>>()?;

@@ -3,6 +3,7 @@
 
 mod difference;
 mod form;
+mod fresh;
 mod gitdir;
 mod history;
 mod ignore;

@@ -147,8 +147,6 @@ impl HostRepo {
     pub fn discover(from: &Path) -> Result<Self, SnapshotError> {
         // Blobs were verified when git stored them; checking each again doubles the time of a seed.
         git2::opts::strict_hash_verification(false);
-        // Every object is read once; keeping them costs tens of megabytes on a large tree.
-        git2::opts::enable_caching(false);
         let from = from.canonicalize()?;
         let none: [&Path; 0] = [];
         let git = Repository::open_ext(&from, RepositoryOpenFlags::empty(), none).map_err(|e| match e.code() {

@@ -392,3 +392,21 @@ fn an_engine_that_cannot_mount_overlays_gets_copies() {
     place.airlock(&["rm", "c"]).ok();
     assert_eq!(place.engine_objects(), 0);
 }
+
+#[test]
+fn a_sandbox_of_an_earlier_version_is_listed_and_removed() {
+    let place = Place::new();
+    place.sandbox("old", "echo x >> a.txt").ok();
+    let path = place.repo.join(".git/airlock/sandboxes/old/record.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("JSON");
+    for key in ["workspace_kind", "base_volume", "manifest", "includes", "size"] {
+        record.as_object_mut().expect("an object").remove(key).expect("it was there");
+    }
+    record["schema_version"] = 1.into();
+    std::fs::write(&path, record.to_string()).expect("written");
+    assert!(place.airlock(&["ls"]).ok().out.starts_with("old  1 file"));
+    place.airlock(&["apply", "old", "--accept-all"]).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
+    place.airlock(&["rm", "old"]).ok();
+    assert_eq!(place.engine_objects(), 0);
+}
