@@ -44,8 +44,9 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
         Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, why_copied()),
     };
     out += &format!("  place      {}\n", Shown::new(&record.workspace));
-    for note in manifest.notes() {
-        out += &format!("  {}\n", Shown::new(&note));
+    for (at, note) in manifest.notes().iter().enumerate() {
+        let title = if at == 0 { "began with" } else { "" };
+        out += &format!("  {title:10} {}\n", Shown::new(note));
     }
     print(out.as_bytes())?;
     output.say(&format!("next: airlock diff {}", record.name));
