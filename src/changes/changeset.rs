@@ -122,7 +122,7 @@ impl Changeset {
     /// Tells whether the agent left anything that a person should see.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.refused.is_empty()
+        self.files.is_empty() && self.refused.is_empty() && self.hidden.is_empty()
     }
 }
 

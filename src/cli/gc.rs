@@ -20,7 +20,8 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
         for thing in &spent {
             let removed = !dry_run && remove(&engine, &repo.host, thing).await?;
             let (kind, name, bytes, text) = describe(thing);
-            if removed || dry_run {
+            let stays = matches!(thing, Spent::Running(_)) || !dry_run && !removed;
+            if !stays {
                 freed += bytes;
                 gone += 1;
             }
@@ -57,14 +58,20 @@ fn describe(spent: &Spent) -> (&'static str, &str, u64, String) {
                 "the base of {short}: {}, {}, last used {}",
                 count(base.files, "file"),
                 indicatif::HumanBytes(base.bytes),
-                age(base.used),
+                age(base.used / 1000),
             );
             ("base", &base.id, base.bytes, text)
         }
         Spent::Record(base) => ("record", &base.id, 0, format!("the record of base {}, whose volume is gone", base.id)),
         Spent::Volume(name) => ("volume", name, 0, format!("the volume {name}, of no sandbox")),
-        Spent::Container(id) => {
-            ("container", id, 0, format!("the container {}, of no sandbox", &id[..id.len().min(12)]))
+        Spent::Container(id) => ("container", id, 0, format!("the container {}, of no sandbox", short(id))),
+        Spent::Running(id) => {
+            let text = format!("the container {0}, of no sandbox here (docker rm -f {0} ends it)", short(id));
+            ("running", id, 0, text)
         }
     }
+}
+
+fn short(id: &str) -> &str {
+    &id[..id.len().min(12)]
 }

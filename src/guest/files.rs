@@ -121,14 +121,21 @@ impl Files {
         for entry in fs::read_dir(&base)? {
             let name = entry?.file_name();
             let full = base.join(&name);
-            let metadata = fs::symlink_metadata(&full)?;
+            // An agent at work may have removed it since.
+            let metadata = match fs::symlink_metadata(&full) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
             let kind = metadata.file_type();
             let (kind, target) = if kind.is_file() {
                 (FileKind::Regular, Vec::new())
             } else if kind.is_dir() {
                 (FileKind::Directory, Vec::new())
             } else if kind.is_symlink() {
-                (FileKind::Link, fs::read_link(&full)?.as_os_str().as_bytes().to_vec())
+                match fs::read_link(&full) {
+                    Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => continue,
+                    other => (FileKind::Link, other?.as_os_str().as_bytes().to_vec()),
+                }
             } else {
                 debug_assert!(kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device());
                 (FileKind::Special, Vec::new())
@@ -295,6 +302,8 @@ impl Writer {
             Entry::Nothing => {
                 match fs::remove_file(&full) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                    // A submodule without content.
+                    Err(e) if e.kind() == io::ErrorKind::IsADirectory => fs::remove_dir(&full)?,
                     other => other?,
                 }
                 self.parent = None;

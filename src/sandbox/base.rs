@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::bases::{Base, Bases, Making, now};
+use super::bases::{Base, Bases, Held, Making, now};
 use super::link::Link;
 use super::meter::{Meter, Step};
 use super::parts::{base_volumes, repository_id};
@@ -26,6 +26,8 @@ pub struct Found {
     pub difference: Difference,
     /// It was made just now, and is to be sealed.
     pub fresh: Option<Fresh>,
+    /// Nobody removes it while this is held.
+    pub held: Option<Held>,
 }
 
 /// A base that is not sealed yet.
@@ -53,7 +55,7 @@ fn flavour(snapshot: &Snapshot) -> String {
 /// The engine; a missing object.
 pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> Result<Option<Found>, SandboxError> {
     let bases = Bases::of(&host.common_dir);
-    let (key, flavour, repository) = (key(snapshot), flavour(snapshot), repository_id(&host.common_dir));
+    let (key, flavour) = (key(snapshot), flavour(snapshot));
     let all: Vec<Base> = bases.all()?.into_iter().filter(|b| b.flavour == flavour).collect();
     let mut nearest: Vec<(Base, Difference)> = Vec::new();
     let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
@@ -74,11 +76,12 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> 
     }
     nearest.sort_by_key(|(base, difference)| (base.key != key, difference.files.len()));
     for (base, difference) in nearest {
-        let [spec, launcher] = base_volumes(&base, &repository);
+        let Some(held) = bases.hold(&base.id)? else { continue };
+        let [spec, launcher] = base_volumes(&base);
         match tokio::try_join!(engine.volume(&spec.name), engine.volume(&launcher.name))? {
             (Some(volume), Some(found)) if spec.is(&volume) && launcher.is(&found) => {
                 bases.touch(&base)?;
-                return Ok(Some(Found { base, volume, difference, fresh: None }));
+                return Ok(Some(Found { base, volume, difference, fresh: None, held: Some(held) }));
             }
             // A prune has taken it, or something else has its name: either way it is no base of ours any more.
             _ => bases.forget(&base.id)?,
@@ -110,20 +113,21 @@ pub async fn make(
             // A thread that nobody has to wait for; the lock that it may get later ends with the process.
             let (sender, waited) = tokio::sync::oneshot::channel();
             std::thread::spawn(move || sender.send(bases.make(&key)));
-            let making = tokio::select! {
+            tokio::select! {
                 made = waited => made.map_err(std::io::Error::other)??,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
-            };
-            if let Some(found) = find(engine, host, snapshot).await? {
-                return Ok(found);
             }
-            making
         }
     };
+    // Somebody else may have been faster.
+    if let Some(found) = find(engine, host, snapshot).await? {
+        return Ok(found);
+    }
     let hex = |bytes: [u8; 8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let id = hex(random::<8>()?);
     let mut base = Base {
         schema_version: 1,
+        repository: repository_id(&host.common_dir)?,
         volume: format!("airlock-base-{id}"),
         launcher: format!("airlock-launch-{id}"),
         nonce: hex(random::<8>()?),
@@ -138,12 +142,11 @@ pub async fn make(
         used: now(),
         id,
     };
-    let repository = repository_id(&host.common_dir);
-    let made = fill(engine, snapshot, listing, &mut base, (guest, &repository), signals, meter).await;
+    let made = fill(engine, snapshot, listing, &mut base, guest, signals, meter).await;
     match made {
         Ok((volume, link, container, index)) => {
             let fresh = Fresh { link, container, index, _making: making };
-            Ok(Found { base, volume, difference: Difference::default(), fresh: Some(fresh) })
+            Ok(Found { base, volume, difference: Difference::default(), fresh: Some(fresh), held: None })
         }
         Err(error) => {
             discard(engine, &base).await?;
@@ -157,11 +160,11 @@ async fn fill(
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     base: &mut Base,
-    (guest, repository): (&str, &str),
+    guest: &str,
     signals: &mut Signals,
     meter: &Arc<Meter>,
 ) -> Result<(VolumeInfo, Link, String, Vec<u8>), SandboxError> {
-    let [spec, launcher] = base_volumes(base, repository);
+    let [spec, launcher] = base_volumes(base);
     let volume = engine.create_volume(&spec).await?;
     engine.create_volume(&launcher).await?;
     let mount = |volume: &str, target: &str| Mount {
@@ -201,6 +204,17 @@ pub async fn seal(engine: &dyn Engine, host: &HostRepo, base: &Base, fresh: Fres
     engine.remove_container(&fresh.container).await?;
     sealed?;
     Ok(Bases::of(&host.common_dir).save(base, &fresh.index)?)
+}
+
+/// Takes away what an engine makes by itself when a container asks for a volume that is gone: an empty one without labels,
+/// which nothing would ever find.
+pub async fn sweep(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
+    for name in [&base.volume, &base.launcher] {
+        if engine.volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
+            engine.remove_volume(name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Leaves nothing of a base.

@@ -24,6 +24,16 @@ pub(super) enum BaseEntry {
     OnTop(Side),
 }
 
+impl BaseEntry {
+    /// Gives the bytes of a file's content that have to be read.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::File(_, stat, _) => stat.size,
+            Self::Directory(_) | Self::OnTop(_) => 0,
+        }
+    }
+}
+
 /// The base of one sandbox.
 #[derive(Clone, Copy)]
 pub(super) struct BaseView<'a> {

@@ -22,6 +22,8 @@ pub struct Base {
     pub schema_version: u32,
     /// A random number in hexadecimal: the name of its folder, and the value of the label on its volume.
     pub id: String,
+    /// The repository, as on the labels.
+    pub repository: String,
     /// The volume.
     pub volume: String,
     /// The volume with the launcher that the agent containers over it begin with.
@@ -42,9 +44,9 @@ pub struct Base {
     pub bytes: u64,
     /// LFS pointers whose content was not here.
     pub pointers: Vec<RepoPath>,
-    /// Seconds since the epoch.
+    /// Milliseconds since the epoch.
     pub created: u64,
-    /// Seconds since the epoch.
+    /// Milliseconds since the epoch.
     pub used: u64,
 }
 
@@ -53,6 +55,10 @@ pub struct Base {
 pub struct Bases {
     folder: PathBuf,
 }
+
+/// Held by whoever uses a base until that is on a sandbox's record, and by whoever removes it.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "the lock is what it is for")] File);
 
 /// Held while a base of one key is being made, so that two first starts make one.
 #[derive(Debug)]
@@ -138,6 +144,36 @@ impl Bases {
         File::create(locks.join(name))
     }
 
+    /// Keeps a base from being removed; `None` if it just was.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn hold(&self, id: &str) -> io::Result<Option<Held>> {
+        let Some(file) = self.guard(id)? else { return Ok(None) };
+        file.lock_shared()?;
+        Ok(self.find(id)?.map(|_| Held(file)))
+    }
+
+    /// Keeps a base from being used, so that it can be removed; `None` if somebody uses it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn claim(&self, id: &str) -> io::Result<Option<Held>> {
+        let Some(file) = self.guard(id)? else { return Ok(None) };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Held(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
+    }
+
+    fn guard(&self, id: &str) -> io::Result<Option<File>> {
+        match File::create(self.folder.join(id).join("lock")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Records a sealed base, with a copy of its index.
     ///
     /// # Errors
@@ -180,8 +216,8 @@ impl Bases {
     }
 }
 
-/// Seconds since the epoch.
+/// Milliseconds since the epoch.
 #[must_use]
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -74,8 +74,8 @@ pub async fn collect(
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
     let memory = &memory;
     let reads = stream::iter(changed).map(|(file, old)| async move {
-        let size = u32::try_from(file.stat.size).unwrap_or(u32::MAX).min(u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX));
-        let permit = memory.acquire_many(size).await.ok();
+        let both = file.stat.size.saturating_add(old.as_ref().map_or(0, BaseEntry::size));
+        let permit = memory.acquire_many(permits(both)).await.ok();
         let content = match file.kind {
             EntryKind::Link => file.target.clone(),
             _ => match link.read(Root::Work, file.path.as_bytes(), file.stat.size).await {
@@ -103,6 +103,7 @@ pub async fn collect(
     }
     drop(reads);
     let sides = stream::iter(gone).map(|(path, entry)| async move {
+        let _permit = memory.acquire_many(permits(entry.size())).await.ok();
         let side = base.side(&path, &entry).await?;
         Ok::<_, SandboxError>((path, side))
     });
@@ -112,6 +113,11 @@ pub async fn collect(
     }
     let in_base = |path: &RepoPath| planted.contains(path);
     Ok(Changeset::seal(sandbox.record.base.clone(), files, refused, hidden, &store, in_base)?)
+}
+
+/// How much of the memory a file of so many bytes takes: all of it at the most.
+fn permits(bytes: u64) -> u32 {
+    u32::try_from(bytes.min(IN_FLIGHT as u64)).unwrap_or(u32::MAX)
 }
 
 fn change(path: RepoPath, old: Option<Side>, new: Option<Side>) -> FileChange {

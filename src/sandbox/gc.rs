@@ -21,8 +21,10 @@ pub enum Spent {
     Record(Base),
     /// A volume without a record.
     Volume(String),
-    /// A container without a record.
+    /// A container without a record, that has ended.
     Container(String),
+    /// One that runs: it may belong to somebody whose records are not here, so it is only told of.
+    Running(String),
 }
 
 /// Finds what is spent in a repository, containers before the volumes that they hold. Nothing of a sandbox that has a
@@ -31,11 +33,17 @@ pub enum Spent {
 /// # Errors
 /// The engine, the file system.
 pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<Vec<Spent>, SandboxError> {
-    let repository = repository_id(&host.common_dir);
-    // The engine is asked first: whatever is recorded after that is not among its answers.
-    let volumes = engine.volumes(REPOSITORY, Some(&repository)).await?;
-    let containers = engine.containers(REPOSITORY, Some(&repository)).await?;
     let bases = Bases::of(&host.common_dir);
+    // Records may be of the time before the repository was moved, and so may be what is left.
+    let mut repositories = BTreeSet::from([repository_id(&host.common_dir)?]);
+    repositories.extend(bases.all()?.into_iter().map(|b| b.repository));
+    repositories.extend(Store::of(&host.common_dir).all()?.into_iter().map(|s| s.record.repository));
+    // The engine is asked before the records that count: whatever is recorded after that is not among its answers.
+    let (mut volumes, mut containers) = (Vec::new(), Vec::new());
+    for repository in &repositories {
+        volumes.extend(engine.volumes(REPOSITORY, Some(repository)).await?);
+        containers.extend(engine.containers(REPOSITORY, Some(repository)).await?);
+    }
     let (all, sandboxes) = (bases.all()?, Store::of(&host.common_dir).all()?);
     let ids: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.id.as_str()).collect();
     let used: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.base_volume.id.as_str()).collect();
@@ -48,8 +56,16 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<V
         (None, Some(base)) => !making && all.iter().all(|b| b.id != *base) && !used.contains(base.as_str()),
         (None, None) => false,
     };
-    spent.extend(containers.iter().filter(|c| orphan(&c.labels)).map(|c| Spent::Container(c.id.clone())));
-    spent.extend(volumes.iter().filter(|v| orphan(&v.labels)).map(|v| Spent::Volume(v.name.clone())));
+    let orphans = containers.iter().filter(|c| orphan(&c.labels));
+    spent
+        .extend(orphans.map(|c| if c.running { Spent::Running(c.id.clone()) } else { Spent::Container(c.id.clone()) }));
+    // The volumes of one that runs stay with it.
+    let running: BTreeSet<&String> =
+        containers.iter().filter(|c| c.running).filter_map(|c| c.labels.get(LABEL).or(c.labels.get(BASE))).collect();
+    let stays =
+        |labels: &crate::engine::Labels| labels.get(LABEL).or(labels.get(BASE)).is_some_and(|id| running.contains(id));
+    let orphans = volumes.iter().filter(|v| orphan(&v.labels) && !stays(&v.labels));
+    spent.extend(orphans.map(|v| Spent::Volume(v.name.clone())));
     let mut kept = 0;
     for base in &all {
         if !there.contains(base.volume.as_str()) {
@@ -73,12 +89,18 @@ pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Spent) -> Resu
     let done = match spent {
         Spent::Record(base) => return Ok(bases.forget(&base.id).map(|()| true)?),
         Spent::Base(base) => {
-            // Forgotten first: whoever looks now makes another. One who has looked before holds the volume by a container.
+            let Some(_claim) = bases.claim(&base.id)? else { return Ok(false) };
+            let sandboxes = Store::of(&host.common_dir).all()?;
+            if sandboxes.iter().any(|s| s.record.base_volume.id == base.id) {
+                return Ok(false);
+            }
+            // Forgotten first: whoever looks now makes another.
             bases.forget(&base.id)?;
             base::discard(engine, base).await
         }
-        Spent::Volume(name) => Ok(engine.remove_volume(name).await?),
-        Spent::Container(id) => Ok(engine.remove_container(id).await?),
+        Spent::Volume(name) => engine.remove_volume(name).await.map_err(SandboxError::from),
+        Spent::Container(id) => engine.remove_container(id).await.map_err(SandboxError::from),
+        Spent::Running(_) => return Ok(false),
     };
     match done {
         Err(error) if in_use(&error) => Ok(false),

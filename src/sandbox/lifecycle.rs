@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::attach::attach;
 use super::base::{self, Fresh};
-use super::bases::{Base, Bases};
+use super::bases::{Base, Bases, Held};
 use super::link::Link;
 use super::manifest::Manifest;
 use super::meter::{Meter, Step};
@@ -18,7 +18,7 @@ use super::parts::{Expect, Parts, Sidecar, Workspace, repository_id};
 use super::place::Place;
 use super::signals::Signals;
 use super::start::{self, Prepared};
-use super::store::{Record, Sandbox, State, Store};
+use super::store::{Record, Sandbox, State, Store, VERSION};
 use super::{Caps, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
 use crate::engine::{Engine, VolumeInfo, image};
@@ -96,6 +96,8 @@ pub struct Ground {
     /// What went in and what stayed behind.
     pub manifest: Manifest,
     includes: Vec<String>,
+    /// Until the sandbox is on record, this alone keeps the base.
+    _held: Option<Held>,
 }
 
 impl Ground {
@@ -125,9 +127,9 @@ impl Ground {
         };
         let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
         found.difference.put(work.files);
-        let base::Found { base, volume, difference, fresh } = found;
+        let base::Found { base, volume, difference, fresh, held } = found;
         let difference = Arc::new(difference);
-        Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes })
+        Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes, _held: held })
     }
 }
 
@@ -146,16 +148,16 @@ impl Ground {
 pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<Sandbox, SandboxError> {
     let store = Store::of(&host.common_dir);
     let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
-    let snapshot = &ground.snapshot;
+    let (snapshot, repository) = (&ground.snapshot, repository_id(&host.common_dir)?);
     let record = |name: SandboxName| Record {
-        schema_version: 2,
+        schema_version: VERSION,
         name,
         id: id.clone(),
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         verb: request.verb.into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
-        repository: repository_id(&host.common_dir),
+        repository: repository.clone(),
         worktree: host.worktree_id(),
         workspace: Place::of(host, snapshot).workspace,
         workspace_kind: request.workspace.unwrap_or(Workspace::Overlay),

@@ -41,6 +41,9 @@ pub enum LinkError {
     /// Something else is in its place.
     #[error("it is no directory in the sandbox")]
     NotADirectory,
+    /// A directory holds more than is listed.
+    #[error("a directory in the sandbox holds too much")]
+    TooMany,
     /// A file request failed there.
     #[error("failed to {attempt} in the sandbox: {message}")]
     File {
@@ -162,20 +165,22 @@ impl Link {
 
     /// Lists a directory of at most `limit` entries.
     pub async fn list(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<Listed>, LinkError> {
-        let mut found = Vec::new();
+        let (mut found, mut more) = (Vec::new(), false);
         let attempt = || format!("list {}", path.escape_ascii());
         self.ask(&Request::List(root, path.to_vec()), attempt, |bytes| {
             let mut decoder = Decoder(&bytes);
             while !decoder.is_empty() {
-                found.push(decoder.listed()?);
-                if found.len() > limit {
-                    return Err(io::Error::other(format!("more than {limit} entries in a directory")));
+                let listed = decoder.listed()?;
+                if found.len() < limit {
+                    found.push(listed);
+                } else {
+                    more = true;
                 }
             }
             Ok(())
         })
         .await?;
-        Ok(found)
+        if more { Err(LinkError::TooMany) } else { Ok(found) }
     }
 
     /// Reads a regular file, at most `limit` bytes.

@@ -1,5 +1,6 @@
 //! What one sandbox has in the engine: its volumes and up to two containers, all found by its label.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::SandboxError;
 use super::bases::Base;
 use super::link::Link;
 use super::seed::{SEAL, TREE};
-use super::store::Record;
+use super::store::{self, Record};
 use crate::engine::{Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::wire::Root;
 
@@ -65,17 +66,20 @@ pub struct Parts<'a> {
     base: Base,
 }
 
-/// Names a repository for labels and records: a hash of where its git directory is.
-#[must_use]
-pub fn repository_id(common_dir: &Path) -> String {
-    let hash = Sha256::digest(common_dir.as_os_str().as_bytes());
-    hash.iter().take(8).map(|b| format!("{b:02x}")).collect()
+/// Names a repository for labels and records: a hash of where its git directory is, and of a random number in it. A
+/// repository that comes to the place of another is another, and so is a copy.
+///
+/// # Errors
+/// What the file system says.
+pub fn repository_id(common_dir: &Path) -> io::Result<String> {
+    let hash = Sha256::new().chain_update(common_dir.as_os_str().as_bytes()).chain_update(store::identity(common_dir)?);
+    Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
 }
 
 /// Gives the volume of a base as it must be, and that of the launcher which comes with it.
 #[must_use]
-pub fn base_volumes(base: &Base, repository: &str) -> [VolumeSpec; 2] {
-    let labels = [(BASE, base.id.as_str()), (REPOSITORY, repository)];
+pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
+    let labels = [(BASE, base.id.as_str()), (REPOSITORY, base.repository.as_str())];
     let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     [&base.volume, &base.launcher].map(|name| VolumeSpec::plain(name, &labels))
 }
@@ -149,7 +153,7 @@ impl<'a> Parts<'a> {
 
     /// Looks at every volume before it is mounted again.
     pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
-        let [base, _launcher] = base_volumes(&self.base, &self.repository);
+        let [base, _launcher] = base_volumes(&self.base);
         let base = self.there(&base).await?;
         self.there(&self.plain("home")).await?;
         match self.workspace {

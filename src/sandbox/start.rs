@@ -8,6 +8,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
+use super::base;
 use super::bases::Bases;
 use super::capable::Capability;
 use super::home::furniture;
@@ -72,6 +73,8 @@ pub(super) async fn start(
         {
             let id = ground.base.id.clone();
             Bases::of(&host.common_dir).forget(&id)?;
+            Parts::of(engine, &sandbox.record).remove_containers().await?;
+            base::sweep(engine, &ground.base).await?;
             Err(SandboxError::Spoilt { id, error: Box::new(error) })
         }
         error => error,

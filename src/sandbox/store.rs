@@ -86,6 +86,8 @@ pub struct Applied {
     pub left: Option<(EntryKind, ContentHash)>,
 }
 
+/// The version of records that this Airlock writes, and the newest that it reads.
+pub const VERSION: u32 = 2;
 /// Begins the name of a folder that is being made; no sandbox's name begins with a dot.
 const NEW: &str = ".new-";
 /// Begins the name of a folder that is being removed.
@@ -163,8 +165,11 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let record: Record = serde_json::from_slice(&bytes)
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} is damaged: {e}")))?;
+        let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} {why}"));
+        let record: Record = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
+        if record.schema_version > VERSION {
+            return Err(damaged("is of a newer Airlock".into()));
+        }
         Ok(Some(Sandbox { folder, record, lock: None }))
     }
 
@@ -335,6 +340,25 @@ impl Sandbox {
     fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         write_atomic(&self.folder, name, &serde_json::to_vec_pretty(value)?)
     }
+}
+
+/// Reads the random number that tells this repository from every other, and makes it first where there is none.
+pub(super) fn identity(common_dir: &Path) -> io::Result<String> {
+    let folder = common_dir.join("airlock");
+    let path = folder.join("id");
+    if !path.is_file() {
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let id: String = super::random::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
+        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        file.write_all(id.as_bytes())?;
+        file.as_file().sync_all()?;
+        // Another process may have been faster: then its number counts.
+        match file.persist_noclobber(&path) {
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => drop(other.map_err(|e| e.error)?),
+        }
+    }
+    fs::read_to_string(path)
 }
 
 /// Writes a file whole or not at all, and to disk.

@@ -22,8 +22,12 @@ use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
 use crate::wire::{FileKind, Listed, Root, Stat};
 
-/// Bytes of a `.gitignore` that are read.
-const MAX_RULES: u64 = 1 << 20;
+/// Bytes of a `.gitignore` of the agent's that are read.
+const MAX_RULES: u64 = 256 * 1024;
+/// Rules of the agent's own that are followed: each is held against each new name.
+const MAX_OWN_RULES: usize = 2000;
+/// Names that are compared before others get their turn.
+const TURN: usize = 64;
 /// Names whose presence in the base a rule on planted repositories asks about.
 const TELLING: [&[u8]; 5] = [b"HEAD", b"objects", b"refs", b"commondir", b"config.worktree"];
 
@@ -68,6 +72,8 @@ struct Looked {
     base: BTreeMap<Vec<u8>, BaseEntry>,
     upper: BTreeSet<Vec<u8>>,
     rules: Option<Vec<u8>>,
+    /// It holds more names than are listed.
+    too_many: bool,
 }
 
 /// How untouched files are told.
@@ -89,7 +95,10 @@ pub(super) struct Walk<'a> {
     caps: Caps,
     view: View,
     found: Walked,
-    listed: usize,
+    /// Names that the base does not have.
+    new_names: usize,
+    /// Rules that the agent made.
+    own_count: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -114,7 +123,8 @@ impl<'a> Walk<'a> {
             caps,
             view,
             found: Walked::default(),
-            listed: 0,
+            new_names: 0,
+            own_count: 0,
         })
     }
 
@@ -127,10 +137,16 @@ impl<'a> Walk<'a> {
             let looked: Vec<Looked> = looks.buffered(PARALLEL).try_collect().await?;
             // The rules of a whole level come before its names: a directory's are in the directory itself.
             for looked in looked {
-                self.listed += looked.merged.len();
-                if self.listed > self.caps.entries {
-                    return Err(SandboxError::Cap(format!("more than {} files and directories", self.caps.entries)));
+                let new = looked.merged.iter().filter(|e| !looked.base.contains_key(&e.name)).count();
+                if looked.too_many || self.new_names + new > self.caps.entries {
+                    let reason = format!("holds too much: the most is {} files and directories", self.caps.entries);
+                    match &looked.visit.directory {
+                        Some(path) => self.refuse(path, &reason),
+                        None => return Err(SandboxError::Cap(reason)),
+                    }
+                    continue;
                 }
+                self.new_names += new;
                 self.add_rules(&looked).await?;
                 self.compare(looked, &mut level).await?;
             }
@@ -163,6 +179,11 @@ impl<'a> Walk<'a> {
             Err(LinkError::Gone) if self.view == View::Live => return Ok(()),
             other => other?,
         };
+        self.own_count += text.iter().filter(|b| **b == b'\n').count() + 1;
+        if self.own_count > MAX_OWN_RULES {
+            // Without its rules, nothing of it is hidden.
+            return Ok(());
+        }
         Ok(rules.add(directory, &text)?)
     }
 
@@ -191,7 +212,10 @@ impl<'a> Walk<'a> {
             self.found.planted.extend(RepoPath::child(directory.as_ref(), name));
         }
         let mut seen = BTreeSet::new();
-        for entry in &looked.merged {
+        for (at, entry) in looked.merged.iter().enumerate() {
+            if at % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
             if self.base.is_git(directory.as_ref(), &entry.name) {
                 continue;
             }
@@ -212,6 +236,8 @@ impl<'a> Walk<'a> {
             if self.left.contains(&path) {
                 if !is_directory {
                     self.refuse(&path, "is in the place of a submodule that stayed behind");
+                } else if !self.base.link.list(Root::Work, path.as_bytes(), self.caps.entries).await?.is_empty() {
+                    self.refuse(&path, "has files, and is a submodule that stayed behind");
                 }
                 continue;
             }
@@ -225,7 +251,8 @@ impl<'a> Walk<'a> {
                 if stays {
                     continue;
                 }
-                let hides = |rules: &IgnoreRules| rules.ignores(&path, is_directory);
+                // Rules never hide themselves.
+                let hides = |rules: &IgnoreRules| entry.name != b".gitignore" && rules.ignores(&path, is_directory);
                 if !ignored && self.own_rules.as_ref().is_some_and(hides) {
                     if self.found.hidden.len() < self.caps.changed {
                         self.found.hidden.push(path);
@@ -286,11 +313,16 @@ impl<'a> Walk<'a> {
 async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: Visit) -> Result<Looked, SandboxError> {
     let directory = visit.directory.as_ref();
     let bytes = directory.map_or(&b""[..], |d| d.as_bytes());
+    let mut too_many = false;
     let merged = match base.link.list(Root::Work, bytes, caps.entries).await {
         Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
+        Err(LinkError::TooMany) => {
+            too_many = true;
+            Vec::new()
+        }
         other => other?,
     };
-    let upper = if overlay && visit.in_upper {
+    let upper = if overlay && visit.in_upper && !too_many {
         let listed = match base.link.list(Root::Upper, bytes, caps.entries).await {
             Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
             other => other?,
@@ -308,7 +340,7 @@ async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: 
         }
         _ => None,
     };
-    Ok(Looked { visit, merged, base: known, upper, rules })
+    Ok(Looked { visit, merged, base: known, upper, rules, too_many })
 }
 
 fn kind_of(entry: &Listed) -> Option<EntryKind> {

@@ -86,14 +86,20 @@ impl History {
         matches!(self, Self::Full | Self::Depth { chosen: false, .. })
     }
 
-    /// Gives the commits whose parents stay behind.
+    /// Gives the commits that the tip reaches and whose parents stay behind.
     pub(super) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
-        let mut cut: BTreeSet<Oid> = std::fs::read_to_string(git.commondir().join("shallow"))
-            .unwrap_or_default()
-            .lines()
-            .filter_map(|line| Oid::from_str(line).ok())
-            .collect();
-        self.walk(git, tip, &mut cut)?;
+        let mut cut: BTreeSet<Oid> = shallow(git.commondir()).lines().filter_map(|l| Oid::from_str(l).ok()).collect();
+        let reached = match self {
+            Self::None => return Ok(BTreeSet::new()),
+            Self::Depth { .. } => self.walk(git, tip, &mut cut)?,
+            Self::Full if cut.is_empty() => return Ok(cut),
+            Self::Full => {
+                let mut walk = git.revwalk()?;
+                walk.push(tip)?;
+                walk.collect::<Result<_, _>>()?
+            }
+        };
+        cut.retain(|id| reached.contains(id));
         Ok(cut)
     }
 
@@ -137,6 +143,11 @@ impl History {
     }
 }
 
+/// Reads where a shallow clone ends: it decides on what goes along of the same commit.
+pub(super) fn shallow(common_dir: &Path) -> String {
+    std::fs::read_to_string(common_dir.join("shallow")).unwrap_or_default()
+}
+
 /// Tells whether an object store, with those that it borrows from, is smaller than so many bytes on disk: about the most
 /// that a pack of the whole history takes.
 fn store_is_under(objects: &Path, most: u64) -> bool {
@@ -162,7 +173,7 @@ fn store_is_under(objects: &Path, most: u64) -> bool {
 }
 
 /// Lists the files of a folder with their sizes; nothing if it is not there.
-fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> {
+fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| (entry.file_name(), entry.metadata().map_or(0, |m| m.len())))
 }

@@ -1,6 +1,6 @@
 //! Ignore rules: what an agent makes that stays behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use gix_glob::pattern::Case;
@@ -13,14 +13,18 @@ use crate::path::RepoPath;
 const PARSE: Ignore = Ignore { support_precious: false };
 
 /// The rules of one tree. Evaluated as git does: the last match of the deepest file wins, and nothing below an ignored
-/// directory comes back. The files with the rules are added as their directories are entered, parents first; each
-/// submodule has rules of its own.
+/// directory comes back. The files with the rules are added as their directories are entered; a lookup asks those above
+/// the path alone. Each submodule has rules of its own.
 #[derive(Debug, Clone)]
 pub struct IgnoreRules {
     /// The user's own, which hold in every repository.
     user: Search,
-    /// Where each repository begins (with a `/` at its end, or empty), and its rules.
-    modules: Vec<(Vec<u8>, Search)>,
+    /// The repository's `info/exclude`.
+    exclude: Search,
+    /// Where each submodule begins, with a `/` at its end.
+    modules: BTreeSet<Vec<u8>>,
+    /// The rules of each directory, by its path with a `/` at its end; the root's is empty.
+    directories: BTreeMap<Vec<u8>, Search>,
 }
 
 impl IgnoreRules {
@@ -34,19 +38,21 @@ impl IgnoreRules {
             use etcetera::BaseStrategy as _;
             Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/ignore"))
         });
-        let mut user = Search::default();
-        if let Some(file) = global
-            && let Ok(bytes) = std::fs::read(&file)
-        {
-            user.add_patterns_buffer(&bytes, file, None, PARSE)?;
-        }
-        let mut root = Search::default();
-        let exclude = host.common_dir.join("info/exclude");
-        if let Ok(bytes) = std::fs::read(&exclude) {
-            root.add_patterns_buffer(&bytes, exclude, None, PARSE)?;
-        }
-        let below = modules.iter().map(|m| ([m.as_bytes(), b"/"].concat(), Search::default()));
-        Ok(Self { user, modules: std::iter::once((Vec::new(), root)).chain(below).collect() })
+        let read = |file: Option<PathBuf>| {
+            let mut search = Search::default();
+            if let Some(file) = file
+                && let Ok(bytes) = std::fs::read(&file)
+            {
+                search.add_patterns_buffer(&bytes, file, None, PARSE)?;
+            }
+            Ok::<_, SnapshotError>(search)
+        };
+        Ok(Self {
+            user: read(global)?,
+            exclude: read(Some(host.common_dir.join("info/exclude")))?,
+            modules: modules.iter().map(|m| [m.as_bytes(), b"/"].concat()).collect(),
+            directories: BTreeMap::new(),
+        })
     }
 
     /// Adds the rules of the `.gitignore` in a directory (`None` is the root).
@@ -54,32 +60,29 @@ impl IgnoreRules {
     /// # Errors
     /// A path that the matcher cannot hold.
     pub fn add(&mut self, directory: Option<&RepoPath>, text: &[u8]) -> Result<(), SnapshotError> {
-        let whole = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
-        let (start, search) = self.module_mut(&whole);
-        let source: PathBuf = super::os_path(&[&whole[start..], b".gitignore"].concat());
-        Ok(search.add_patterns_buffer(text, source, Some("".as_ref()), PARSE)?)
-    }
-
-    fn module_mut(&mut self, path: &[u8]) -> (usize, &mut Search) {
-        let at = self.module_at(path);
-        let (start, search) = &mut self.modules[at];
-        (start.len(), search)
-    }
-
-    fn module_at(&self, path: &[u8]) -> usize {
-        let depth = |at: &usize| self.modules[*at].0.len();
-        (0..self.modules.len()).filter(|at| path.starts_with(&self.modules[*at].0)).max_by_key(depth).unwrap_or(0)
+        let mut search = Search::default();
+        search.add_patterns_buffer(text, ".gitignore", None, PARSE)?;
+        self.directories.insert(directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat()), search);
+        Ok(())
     }
 
     /// Tells whether a rule matches this path itself; the caller does not enter ignored directories.
     #[must_use]
     pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {
-        let (start, search) = &self.modules[self.module_at(path.as_bytes())];
-        let inside = &path.as_bytes()[start.len()..];
-        // The repository's own rules beat the user's.
-        [search, &self.user]
-            .into_iter()
-            .find_map(|s| s.pattern_matching_relative_path(inside.into(), Some(is_directory), Case::Sensitive))
-            .is_some_and(|m| !m.pattern.is_negative())
+        let path = path.as_bytes();
+        let asked = |search: &Search, from: usize| {
+            let found = search.pattern_matching_relative_path(path[from..].into(), Some(is_directory), Case::Sensitive);
+            found.map(|m| !m.pattern.is_negative())
+        };
+        let slashes = path.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
+        for from in slashes.chain([0]) {
+            if let Some(answer) = self.directories.get(&path[..from]).and_then(|search| asked(search, from)) {
+                return answer;
+            }
+            if from > 0 && self.modules.contains(&path[..from]) {
+                return asked(&self.user, from).unwrap_or(false);
+            }
+        }
+        asked(&self.exclude, 0).or_else(|| asked(&self.user, 0)).unwrap_or(false)
     }
 }

@@ -12,6 +12,8 @@ use crate::path::RepoPath;
 
 /// Submodules inside submodules that are followed.
 const MAX_DEPTH: usize = 8;
+/// Bytes of a `.gitmodules` above which it is not read.
+const MAX_MODULES_FILE: usize = 1 << 20;
 
 /// One repository of a snapshot.
 #[derive(Debug, Clone)]
@@ -66,6 +68,7 @@ impl Module {
         key.update((path.len() as u64).to_le_bytes());
         key.update(path);
         self.form.fingerprint(key);
+        key.update(super::history::shallow(&self.common_dir));
         if let Some(sparse) = &self.sparse {
             key.update(b"sparse");
             key.update((sparse.text().len() as u64).to_le_bytes());
@@ -159,12 +162,17 @@ impl Modules {
 /// Reads the paths that a tree's `.gitmodules` names, sorted.
 fn registered(git: &Repository, tree: Oid) -> Result<Vec<Vec<u8>>, SnapshotError> {
     let Some(blob) = blob_at(git, tree, b".gitmodules")? else { return Ok(Vec::new()) };
-    // libgit2 parses configuration from files alone.
+    let text = git.find_blob(blob)?.content().to_vec();
+    // libgit2 follows includes, to any file of this machine; git follows none here.
+    if text.len() > MAX_MODULES_FILE || text.to_ascii_lowercase().windows(8).any(|w| w == b"[include") {
+        return Ok(Vec::new());
+    }
+    // It parses configuration from files alone.
     let file = tempfile::NamedTempFile::new()?;
-    std::io::Write::write_all(&mut file.as_file(), git.find_blob(blob)?.content())?;
-    let config = git2::Config::open(file.path())?;
+    std::io::Write::write_all(&mut file.as_file(), &text)?;
     let mut found = Vec::new();
     // A file that git cannot parse registers nothing, as in git.
+    let Ok(config) = git2::Config::open(file.path()) else { return Ok(found) };
     if let Ok(mut entries) = config.entries(Some(r"^submodule\..*\.path$")) {
         while let Some(Ok(entry)) = entries.next() {
             if entry.has_value() {

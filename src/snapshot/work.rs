@@ -68,8 +68,9 @@ impl HostRepo {
         if uncommitted != Uncommitted::None {
             for module in &snapshot.modules {
                 for inside in changed(&module.open()?, uncommitted)? {
-                    // A name that no tree can hold (a nested repository's, say) ends with a slash or is refused here.
-                    let Ok(path) = RepoPath::from_bytes(module.whole(&inside).trim_ascii_end_slash()) else { continue };
+                    // A name that no tree can hold is refused here; a repository of its own ends with a slash.
+                    let whole = module.whole(&inside);
+                    let Ok(path) = RepoPath::from_bytes(whole.strip_suffix(b"/").unwrap_or(&whole)) else { continue };
                     if inside.ends_with(b"/") {
                         work.skipped.push((path, "is a repository of its own"));
                         continue;
@@ -87,27 +88,25 @@ impl HostRepo {
                 return Err(SnapshotError::NoInclude(pattern.clone()));
             }
             for path in found {
-                if !work.files.contains_key(&path) && !self.is_tracked_as_is(snapshot, &path)? {
-                    work.included += usize::from(work.take(&root, path, &mut budget)?);
+                if work.files.contains_key(&path) || snapshot.read_at(&path)?.is_some() {
+                    continue;
                 }
+                if snapshot.left.iter().any(|l| path.is_below(&l.path)) {
+                    work.skipped.push((path, "is in a submodule that stays behind"));
+                    continue;
+                }
+                // A tracked file that is a directory here.
+                let mut above = path.parent();
+                while let Some(directory) = above {
+                    if snapshot.read_at(&directory)?.is_some() {
+                        work.files.insert(directory.clone(), None);
+                    }
+                    above = directory.parent();
+                }
+                work.included += usize::from(work.take(&root, path, &mut budget)?);
             }
         }
         Ok(work)
-    }
-
-    /// Tells whether the snapshot has a path already: globs name files that would not go along by themselves.
-    fn is_tracked_as_is(&self, snapshot: &Snapshot, path: &RepoPath) -> Result<bool, SnapshotError> {
-        Ok(snapshot.read_at(path)?.is_some())
-    }
-}
-
-trait TrimSlash {
-    fn trim_ascii_end_slash(&self) -> &[u8];
-}
-
-impl TrimSlash for Vec<u8> {
-    fn trim_ascii_end_slash(&self) -> &[u8] {
-        self.strip_suffix(b"/").unwrap_or(self)
     }
 }
 

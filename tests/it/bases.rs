@@ -319,10 +319,21 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     place.set("AIRLOCK_BASES", "0");
-    assert!(place.airlock(&["gc"]).ok().err.contains("nothing is spent"), "both bases are in use");
+    let ran = place.airlock(&["gc"]).ok();
+    assert!(ran.err.contains("nothing is spent"), "both bases are in use: {}", ran.err);
     child.kill().expect("it is there");
     child.wait().expect("it ends");
     std::fs::remove_dir_all(place.repo.join(".git/airlock/sandboxes/k")).expect("the record is lost");
+    // What runs may be somebody's whose records are not here.
+    let ran = place.airlock(&["gc"]).ok();
+    assert!(ran.err.contains("kept, in use now: the container") && ran.err.contains("docker rm -f"), "{}", ran.err);
+    let label =
+        format!("label=dev.airlock.repo={}", airlock::sandbox::repository_id(&place.repo.join(".git")).expect("an id"));
+    let ids = Ran::of(place.command("docker", &["ps", "-q", "--filter", &label])).ok().out;
+    for id in ids.lines() {
+        // The sidecar ends by itself when nobody talks to it any more.
+        Ran::of(place.command("docker", &["kill", id]));
+    }
     let ran = place.airlock(&["gc"]).ok();
     assert!(ran.err.contains("removed the container") && ran.err.contains("of no sandbox"), "{}", ran.err);
     place.airlock(&["rm", "first"]).ok();
@@ -409,4 +420,70 @@ fn a_sandbox_of_an_earlier_version_is_listed_and_removed() {
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
     place.airlock(&["rm", "old"]).ok();
     assert_eq!(place.engine_objects(), 0);
+}
+
+#[test]
+fn gc_touches_nothing_of_a_repository_that_was_here_before() {
+    let place = Place::new();
+    place.sandbox("precious", "echo x > work.txt").ok();
+    let old = place.repo.with_file_name("old");
+    std::fs::rename(&place.repo, &old).expect("moved");
+    std::fs::create_dir(&place.repo).expect("made");
+    place.git(&["init", "-q", "-b", "main"]);
+    place.write("a", "another repository");
+    place.commit();
+    assert!(place.airlock(&["gc"]).ok().err.contains("nothing is spent"));
+    std::fs::remove_dir_all(&place.repo).expect("removed");
+    std::fs::rename(&old, &place.repo).expect("moved back");
+    assert_eq!(place.engine_objects(), 3, "its home, its workspace and what is below that");
+    place.airlock(&["rm", "precious"]).ok();
+    assert_eq!((place.engine_objects(), place.base_volumes()), (0, 1));
+}
+
+#[test]
+fn a_base_is_held_while_it_is_used() {
+    let place = Place::new();
+    text(&place, &[], "true");
+    let bases = airlock::sandbox::Bases::of(&place.repo.join(".git"));
+    let id = bases.all().expect("listed")[0].id.clone();
+    let held = bases.hold(&id).expect("asked").expect("it is there");
+    let mut none_kept = place.command(AIRLOCK, &["gc"]);
+    none_kept.env("AIRLOCK_BASES", "0");
+    assert!(Ran::of(none_kept).ok().err.contains("kept, in use now"));
+    assert_eq!(place.base_volumes(), 1);
+    drop(held);
+    let claimed = bases.claim(&id).expect("asked").expect("nobody holds it");
+    bases.forget(&id).expect("forgotten");
+    drop(claimed);
+    assert!(bases.hold(&id).expect("asked").is_none(), "it is gone for whoever comes after");
+}
+
+#[test]
+fn kinds_that_differ_between_the_host_tree_and_its_commit() {
+    let place = Place::new();
+    // A tracked file is a directory here, with an ignored file in it.
+    std::fs::remove_file(place.repo.join("c.txt")).expect("removed");
+    place.write(".git/info/exclude", "*.env\n");
+    place.write("c.txt/x.env", "inside\n");
+    assert_eq!(text(&place, &["--include", "c.txt/x.env"], "cat c.txt/x.env"), "inside\n");
+    // A submodule without content is a file here.
+    let inner = place.repo.with_file_name("inner");
+    place.git(&["init", "-q", inner.to_str().expect("UTF-8")]);
+    place.git(&["-C", inner.to_str().expect("UTF-8"), "commit", "-q", "--allow-empty", "-m", "inner"]);
+    place.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        inner.to_str().expect("UTF-8"),
+        "sub",
+    ]);
+    place.git(&["commit", "-qm", "with a submodule"]);
+    place.git(&["submodule", "--quiet", "deinit", "-f", "sub"]);
+    place.git(&["rm", "-q", "--cached", "sub"]);
+    std::fs::remove_dir(place.repo.join("sub")).expect("removed");
+    place.write("sub", "a file now\n");
+    place.git(&["add", "sub"]);
+    assert_eq!(text(&place, &["--uncommitted"], "cat sub"), "a file now\n");
 }

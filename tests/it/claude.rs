@@ -135,7 +135,7 @@ fn the_key_is_nowhere_in_the_containers() {
     assert!(!text.contains("the-real-key"), "{text}");
 
     // What the engine knows of both containers, while they run.
-    let id = repository_id(&place.repo.join(".git"));
+    let id = repository_id(&place.repo.join(".git")).expect("an identity");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let inspected = runtime.block_on(async {
         let docker = bollard::Docker::connect_with_defaults().expect("an address");

@@ -278,3 +278,21 @@ fn rules_that_the_agent_makes_hide_nothing_silently() {
     place.sandbox("u", ": > .gitignore; mkdir target; echo x > target/x; echo x > x.o").ok();
     assert_eq!(place.changes("u"), [(".gitignore".to_owned(), "modified".to_owned())]);
 }
+
+#[test]
+fn an_agent_that_hides_everything_leaves_a_sandbox() {
+    let place = Place::new();
+    let script = "mkdir feature; echo '*' > feature/.gitignore; echo 'print(1)' > feature/code.py";
+    let ran = place.sandbox("h", script).ok();
+    assert!(ran.err.contains("kept. Next") && ran.err.contains("feature/code.py"), "{}", ran.err);
+    assert_eq!(place.changes("h"), [("feature/.gitignore".to_owned(), "added".to_owned())]);
+}
+
+#[test]
+fn a_quarter_of_a_million_rules_hold_nobody_up() {
+    let place = Place::new();
+    let script = "open('.gitignore', 'w').write('*b?\\n' * 250000); import os; os.mkdir('zz')\n\
+                  for n in range(3000): open('zz/' + 'a' * 200 + str(n), 'w')";
+    place.airlock(&["run", "--name", "q", "--", "python3", "-c", script]).ok();
+    assert_eq!(place.changes("q").len(), 3001, "nothing is hidden by more rules than are followed");
+}

@@ -325,8 +325,58 @@ fn submodules_come_with_their_content_and_changes_go_back_to_them() {
     assert_eq!(place.read("lib/middle/f.txt"), "of middle\nmore\n");
     assert_eq!(place.read("lib/middle/inner/n.txt"), "new\n");
 
-    // A file in the place of one that stayed behind is refused.
+    // What is put into one that stayed behind is told, and so is a file in its place.
+    let ran = place.sandbox("i", "echo x > absent/file").ok();
+    assert!(ran.err.contains("1 cannot be accepted") && ran.err.contains("kept"), "{}", ran.err);
+    assert_eq!(place.diff("i")["refused"][0]["reason"], "has files, and is a submodule that stayed behind");
     let ran = place.sandbox("p", "rmdir absent; echo x > absent; echo y >> a.txt").ok();
     assert!(ran.err.contains("1 cannot be accepted"), "{}", ran.err);
     assert_eq!(place.changes("p"), pairs(&[("a.txt", "modified")]));
+}
+
+#[test]
+fn hostile_gitmodules_register_nothing_and_open_nothing() {
+    let place = Place::new();
+    let fifo = place.repo.with_file_name("fifo");
+    assert!(Ran::of(place.command("mkfifo", &[fifo.to_str().expect("UTF-8")])).status == 0);
+    let includes = format!("[InClude]\n\tpath = {}\n[submodule \"x\"]\n\tpath = dir\n", fifo.display());
+    for text in [includes.as_str(), "[submodule \"x\"\n", "[submodule \"x\"]\n\tpath = ../up\n\tpath = /etc\n\tpath\n"]
+    {
+        place.write(".gitmodules", text);
+        place.commit();
+        let ran = place.airlock(&["run", "--", "cat", "dir/keep.txt"]).ok();
+        assert_eq!(ran.out, "k\n");
+    }
+}
+
+#[test]
+fn a_clone_that_is_unshallowed_gets_a_base_of_its_own() {
+    let place = Place::new();
+    place.git(&["branch", "topic"]);
+    for n in 0..3 {
+        place.write(&format!("new/{n}"), "x");
+        place.commit();
+    }
+    place.git(&["checkout", "-q", "topic"]);
+    place.write("topic/file", "t");
+    place.commit();
+    place.git(&["checkout", "-q", "main"]);
+    let target = place.repo.with_file_name("clone");
+    let url = format!("file://{}", place.repo.display());
+    place.git(&["clone", "-q", "--depth", "1", "--no-single-branch", &url, target.to_str().expect("UTF-8")]);
+    let at = |program: &str, args: &[&str]| {
+        let mut command = place.command(program, args);
+        command.current_dir(&target);
+        Ran::of(command).ok().out
+    };
+    let topic = at("git", &["rev-parse", "origin/topic"]);
+    let shallow = at(AIRLOCK, &["run", "--", "cat", ".git/shallow"]);
+    assert!(shallow.lines().count() == 1 && !shallow.contains(topic.trim()), "only what HEAD reaches: {shallow}");
+    at("git", &["fetch", "-q", "--unshallow"]);
+    at("git", &["-c", "user.name=A", "-c", "user.email=a@example.org", "merge", "-q", "-m", "merge", "origin/topic"]);
+    let script = "git fsck --no-dangling && git log --format=%s | wc -l && git log -p -1 HEAD^2 | tail -n 1";
+    assert_eq!(at(AIRLOCK, &["run", "--", "sh", "-c", script]), "6\n\\ No newline at end of file\n");
+    let mut swept = place.command(AIRLOCK, &["gc"]);
+    swept.env("AIRLOCK_BASES", "0").current_dir(&target);
+    Ran::of(swept).ok();
 }

@@ -162,7 +162,7 @@ impl Place {
     }
 
     fn engine_lists(&self) -> (Vec<Labels>, Vec<Labels>) {
-        let id = repository_id(&self.repo.join(".git"));
+        let id = repository_id(&self.repo.join(".git")).expect("an identity");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
