@@ -56,26 +56,28 @@ fn flavour(snapshot: &Snapshot) -> String {
 pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> Result<Option<Found>, SandboxError> {
     let bases = Bases::of(&host.common_dir);
     let (key, flavour) = (key(snapshot), flavour(snapshot));
-    let all: Vec<Base> = bases.all()?.into_iter().filter(|b| b.flavour == flavour).collect();
-    let mut nearest: Vec<(Base, Difference)> = Vec::new();
+    // The same one, or the nearest.
+    let mut candidates: Vec<(usize, Base)> = Vec::new();
     let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
-    for base in all {
-        if snapshot.has_lfs_now(&base.pointers) {
-            continue;
-        }
+    for base in bases.all()?.into_iter().filter(|b| b.flavour == flavour && !snapshot.has_lfs_now(&b.pointers)) {
         if base.key == key {
-            nearest.insert(0, (base, Difference::default()));
+            candidates.insert(0, (0, base));
             break;
         }
         if may_build_on
-            && nearest.len() < COMPARED
-            && let Some(difference) = snapshot.difference_from(&base.commit, Share::of(base.files))?
+            && candidates.len() < COMPARED
+            && let Some(paths) = snapshot.distance_from(&base.commit, Share::of(base.files))?
         {
-            nearest.push((base, difference));
+            candidates.push((paths + 1, base));
         }
     }
-    nearest.sort_by_key(|(base, difference)| (base.key != key, difference.files.len()));
-    for (base, difference) in nearest {
+    candidates.sort_by_key(|(distance, _)| *distance);
+    for (distance, base) in candidates {
+        let difference = match distance {
+            0 => Some(Difference::default()),
+            _ => snapshot.difference_from(&base.commit, Share::of(base.files))?,
+        };
+        let Some(difference) = difference else { continue };
         let Some(held) = bases.hold(&base.id)? else { continue };
         let [spec, launcher] = base_volumes(&base);
         match tokio::try_join!(engine.volume(&spec.name), engine.volume(&launcher.name))? {

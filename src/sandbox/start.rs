@@ -98,7 +98,9 @@ async fn with(
     }
     let parts = Parts::of(engine, &sandbox.record);
     let place = Place::of(host, &ground.snapshot);
-    // What the git directory needs is made while the containers are.
+    // What the git directory needs is made while the containers are, and so is what collecting will compare with.
+    let (difference, store) = (Arc::clone(&ground.difference), sandbox.quarantine()?);
+    let on_top = tokio::task::spawn_blocking(move || OnTop::of(&difference, &store));
     let git = (workspace == Workspace::Overlay && !ground.is_bare())
         .then(|| tokio::task::spawn_blocking(bringing_on(host, ground, BTreeMap::new())));
     parts.create_volumes(&ground.volume).await?;
@@ -116,7 +118,7 @@ async fn with(
             // A signal ends the writing alone: an engine's answer is always waited for, lest it makes something after we
             // have cleaned up.
             tokio::select! {
-                filled = fill(host, ground, sandbox, &writer, git, meter) => filled?,
+                filled = fill(host, ground, sandbox, &writer, git, on_top, meter) => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
             }
         }
@@ -157,6 +159,7 @@ async fn fill(
     sandbox: &Sandbox,
     writer: &Link,
     git: Option<tokio::task::JoinHandle<Result<GitFiles, SnapshotError>>>,
+    on_top: tokio::task::JoinHandle<Result<OnTop, SandboxError>>,
     meter: &Arc<Meter>,
 ) -> Result<(), SandboxError> {
     let mut copied = BTreeMap::new();
@@ -171,8 +174,7 @@ async fn fill(
         };
         writer.copy(keep).await?;
     }
-    let on_top = OnTop::of(&ground.difference, &sandbox.quarantine()?)?;
-    sandbox.set_on_top(&on_top)?;
+    sandbox.set_on_top(&on_top.await.map_err(std::io::Error::other)??)?;
     // Two seconds old, as everything that an index lists: see "racy git".
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
     let written = on_top::write(writer, &ground.difference, mtime).await?;

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use git2::{Delta, DiffOptions, ObjectType, Oid};
+use git2::{ObjectType, Oid};
 
 use super::listing::{converter_at, missing};
+use super::trees::{Changed, compare};
 use super::{Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
@@ -43,12 +44,12 @@ impl Share {
 }
 
 impl Snapshot {
-    /// Compares the tree of an older commit with this snapshot's. Its cost follows what differs. `None` where a base of its
-    /// own is needed: too much differs, or the rules by which unchanged files get their form do.
+    /// Counts the paths in which the tree of an older commit differs from this snapshot's, at the cost of what differs. `None`
+    /// where a base of its own is needed: too much differs, or its history does not lead here.
     ///
     /// # Errors
     /// A missing object.
-    pub fn difference_from(&self, commit: &str, share: Share) -> Result<Option<Difference>, SnapshotError> {
+    pub fn distance_from(&self, commit: &str, share: Share) -> Result<Option<usize>, SnapshotError> {
         let module = self.root();
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
@@ -59,20 +60,24 @@ impl Snapshot {
         {
             return Ok(None);
         }
-        let (old, new) = (old.tree()?, git.find_tree(module.tree)?);
-        let mut options = DiffOptions::new();
-        options.include_typechange(true).ignore_submodules(false);
-        let diff = git.diff_tree_to_tree(Some(&old), Some(&new), Some(&mut options))?;
-        if diff.deltas().len() > share.paths {
-            return Ok(None);
-        }
+        let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
+        Ok(Some(paths).filter(|paths| *paths <= share.paths))
+    }
+
+    /// Reads in what the tree of such a commit differs. `None` where a base of its own is needed nevertheless: too many bytes
+    /// differ, or the rules by which unchanged files get their form do.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn difference_from(&self, commit: &str, share: Share) -> Result<Option<Difference>, SnapshotError> {
+        let module = self.root();
+        let git = module.open()?;
+        let old = git.find_commit(Oid::from_str(commit)?)?;
         let mut converter = converter_at(&git, module)?;
         let mut found = Difference::default();
         let mut bytes = 0;
-        for delta in diff.deltas() {
-            let sides = [delta.old_file(), delta.new_file()];
-            let is_gitlink = sides.iter().any(|s| s.mode() == git2::FileMode::Commit);
-            let path = sides.iter().find_map(git2::DiffFile::path_bytes).unwrap_or_default().to_vec();
+        for Changed { path, old, new } in compare(&git, old.tree_id(), module.tree, share.paths)? {
+            let is_gitlink = [old, new].into_iter().flatten().any(|(mode, _)| mode == 0o160_000);
             let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
             if is_gitlink || name == b".gitattributes" || name == b".gitmodules" {
                 return Ok(None);
@@ -80,22 +85,20 @@ impl Snapshot {
             let whole = RepoPath::from_bytes(&path)
                 .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
             let present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
-            let new = delta.new_file();
-            let kind = match new.mode() {
-                _ if delta.status() == Delta::Deleted => None,
-                git2::FileMode::Link => Some(EntryKind::Link),
-                git2::FileMode::BlobExecutable => Some(EntryKind::Executable),
-                _ => Some(EntryKind::Regular),
-            };
-            found.index.insert(path.clone(), kind.map(|kind| (kind, new.id())));
+            let new = new.map(|(mode, blob)| match mode {
+                0o120_000 => (EntryKind::Link, blob),
+                mode if mode & 0o100 != 0 => (EntryKind::Executable, blob),
+                _ => (EntryKind::Regular, blob),
+            });
+            found.index.insert(path.clone(), new);
             if !present {
                 continue;
             }
-            let Some(kind) = kind else {
+            let Some((kind, blob)) = new else {
                 found.files.insert(whole, None);
                 continue;
             };
-            let blob = git.find_blob(new.id()).map_err(|e| missing(e, &whole))?;
+            let blob = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
             bytes += blob.content().len() as u64;
             if bytes > share.bytes {
                 return Ok(None);
@@ -104,7 +107,7 @@ impl Snapshot {
                 EntryKind::Link => blob.content().to_vec(),
                 _ => converter.convert(&path, blob.content())?.0.into_owned(),
             };
-            if delta.status() == Delta::Added {
+            if old.is_none() {
                 found.new.insert(whole.clone());
             }
             found.files.insert(whole, Some((kind, content)));

@@ -4,13 +4,13 @@
 //! from its local store. No filter driver that a configuration names is ever run.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use git2::{ObjectType, Oid, Repository};
+use git2::{ObjectType, Oid, Repository, Tree};
 use gix_attributes::{Search, StateRef, search::MetadataCollection, search::Outcome};
 use gix_filter::Pipeline;
 use gix_filter::eol::{AutoCrlf, Configuration, Mode};
@@ -185,6 +185,9 @@ pub(super) enum Attributes<'a> {
     Lazy(Oid),
 }
 
+/// The directories of a tree that files were converted in so far, by their path with a `/` at its end.
+struct Directories<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
+
 /// Converts the files of one repository.
 pub(super) struct Converter<'a> {
     git: &'a Repository,
@@ -195,7 +198,7 @@ pub(super) struct Converter<'a> {
     info: Search,
     collection: MetadataCollection,
     outcome: Outcome,
-    lazy: Option<(Oid, BTreeSet<Vec<u8>>)>,
+    lazy: Option<Directories<'a>>,
     /// Whether any setting or attribute so far can change a byte.
     active: bool,
     /// Whether any attribute so far names an encoding.
@@ -226,7 +229,13 @@ impl<'a> Converter<'a> {
                     new.add_of_tree(directory, *blob)?;
                 }
             }
-            Attributes::Lazy(tree) => new.lazy = Some((tree, BTreeSet::new())),
+            Attributes::Lazy(tree) => {
+                let root = git.find_tree(tree)?;
+                if let Some(blob) = attributes_in(&root) {
+                    new.add_of_tree(b"", blob)?;
+                }
+                new.lazy = Some(Directories(BTreeMap::from([(Vec::new(), Some(root))])));
+            }
         }
         new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING]);
         Ok(new)
@@ -248,18 +257,22 @@ impl<'a> Converter<'a> {
 
     /// Adds the attributes files above a path that have not been looked for yet, from the root down.
     fn look_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
-        let Some((tree, mut seen)) = self.lazy.take() else { return Ok(()) };
-        let cuts = std::iter::once(0).chain(path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1));
-        for cut in cuts {
-            let directory = &path[..cut];
-            if seen.insert(directory.to_vec()) {
-                let file = [directory, b".gitattributes"].concat();
-                if let Some(blob) = blob_at(self.git, tree, &file)? {
-                    self.add_of_tree(directory, blob)?;
+        let Some(mut known) = self.lazy.take() else { return Ok(()) };
+        let mut start = 0;
+        for cut in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1) {
+            if !known.0.contains_key(&path[..cut]) {
+                let above = known.0.get(&path[..start]).and_then(Option::as_ref);
+                let entry = above.and_then(|tree| tree.get_name_bytes(&path[start..cut - 1]));
+                let tree = entry.filter(|e| e.kind() == Some(ObjectType::Tree)).map(|e| self.git.find_tree(e.id()));
+                let tree = tree.transpose()?;
+                if let Some(blob) = tree.as_ref().and_then(attributes_in) {
+                    self.add_of_tree(&path[..cut], blob)?;
                 }
+                known.0.insert(path[..cut].to_vec(), tree);
             }
+            start = cut;
         }
-        self.lazy = Some((tree, seen));
+        self.lazy = Some(known);
         Ok(())
     }
 
@@ -334,6 +347,12 @@ fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotErr
     }
     fixed.extend_from_slice(rest);
     Ok(fixed)
+}
+
+/// Finds the attributes file of a directory.
+fn attributes_in(tree: &Tree<'_>) -> Option<Oid> {
+    let entry = tree.get_name(".gitattributes")?;
+    (entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000).then(|| entry.id())
 }
 
 /// Finds the blob of a regular file in a tree.

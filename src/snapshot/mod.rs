@@ -12,6 +12,7 @@ mod module;
 mod repo;
 mod source;
 mod sparse;
+mod trees;
 mod work;
 
 pub use difference::{Content, Difference, Share};
