@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use indicatif::HumanBytes;
+
 use super::args::{RunOptions, Which};
 use super::diff::hidden;
 use super::failure::{FAILED, Failure, USAGE};
@@ -18,8 +20,9 @@ use crate::display::Shown;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::{CredentialKind, CredentialSource, ModelRoute};
 use crate::review::Sheet;
+use crate::sandbox::gc::KEPT_BASES;
 use crate::sandbox::lifecycle::{self, DEFAULT_PIDS, Finished, Ground, RunRequest, default_memory};
-use crate::sandbox::{Manifest, Sandbox, SandboxError, SandboxName, Signals, Workspace, terminal};
+use crate::sandbox::{Bases, Manifest, Sandbox, SandboxError, SandboxName, Signals, Workspace, terminal};
 use crate::snapshot::{Dirt, HistoryChoice, HostRepo, SnapshotOptions, Uncommitted};
 
 /// The model's API, unless the user's `ANTHROPIC_BASE_URL` names another.
@@ -64,9 +67,8 @@ fn sandbox(
     let env = variables(&options.env)?;
     let repo = Repo::here()?;
     let wanted = snapshot_options(&options)?;
-    let name_is_free = |name: &SandboxName| Ok::<_, Failure>(repo.store.open(name)?.is_none());
     if let Some(name) = &name
-        && !name_is_free(name)?
+        && repo.store.open(name)?.is_some()
     {
         return Err(SandboxError::NameTaken(name.clone()).into());
     }
@@ -115,7 +117,14 @@ fn sandbox(
         let include = options.include.clone();
         let ground =
             Ground::prepare(&engine, &repo.host, snapshot, work, include, &mut signals, &progress.meter).await?;
-        let sandbox = lifecycle::create(&repo.host, &ground, &request)?;
+        let sandbox = match lifecycle::create(&repo.host, &ground, &request) {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                ground.discard(&engine).await?;
+                return Err(error.into());
+            }
+        };
+        let is_fresh = ground.is_fresh();
         let early = counting.take();
         let line = first_line(&sandbox, early.as_ref(), uncommitted, route.is_some());
         progress.aside(|| say_beginning(&line, early.as_ref(), &ground.manifest, output));
@@ -132,7 +141,11 @@ fn sandbox(
             say_dirt(&dirt, output);
         }
         signals.end_at_once();
-        Ok::<_, Failure>((finished?, engine, route))
+        let finished = finished?;
+        if is_fresh {
+            say_bases(&repo.host, settings.bases.unwrap_or(KEPT_BASES), output)?;
+        }
+        Ok::<_, Failure>((finished, engine, route))
     })?;
     if let Some(error) = &finished.unsealed {
         output.say(&format!("the base could not be kept for later starts: {}", Shown::new(&error.to_string())));
@@ -325,6 +338,17 @@ fn say_dirt(dirt: &Dirt, output: Output) {
     if let Some(text) = dirt_text(dirt) {
         output.say(&text);
     }
+}
+
+/// Says what bases take, where there are more than are kept.
+fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), Failure> {
+    let all = Bases::of(&host.common_dir).all()?;
+    if all.len() > keep {
+        let bytes = HumanBytes(all.iter().map(|b| b.bytes).sum());
+        output
+            .say(&format!("{} of this repository take {bytes}; airlock gc removes old ones", count(all.len(), "base")));
+    }
+    Ok(())
 }
 
 fn say_route(route: Option<&ModelRoute>, output: Output) {

@@ -34,7 +34,7 @@ pub const DEFAULT_PIDS: u32 = 2048;
 const MAX_MEMORY: u64 = 8 << 30;
 
 /// Most entries of a volume that are looked at to tell what it takes.
-const MEASURED: u32 = 8000;
+const MEASURED: u32 = 2000;
 
 /// The smaller of 8 GiB and three quarters of the engine's machine.
 #[must_use]
@@ -134,6 +134,20 @@ impl Ground {
 }
 
 impl Ground {
+    /// Tells whether its base was made for it just now.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.fresh.is_some()
+    }
+
+    /// Leaves nothing of a base that was made for a sandbox which does not come to be.
+    ///
+    /// # Errors
+    /// The engine.
+    pub async fn discard(self, engine: &dyn Engine) -> Result<(), SandboxError> {
+        if self.fresh.is_some() { base::discard(engine, &self.base).await } else { Ok(()) }
+    }
+
     /// Tells whether nothing is to be written on top of the base.
     pub(super) fn is_bare(&self) -> bool {
         let same_branch = self.base.branch == self.snapshot.branch;
@@ -295,9 +309,7 @@ async fn undo(engine: &dyn Engine, ground: Ground, sandbox: Sandbox, error: Sand
     let name = sandbox.record.name.clone();
     let removed = async {
         Parts::of(engine, &sandbox.record).remove().await?;
-        if ground.fresh.is_some() {
-            base::discard(engine, &ground.base).await?;
-        }
+        ground.discard(engine).await?;
         Ok::<_, SandboxError>(sandbox.remove()?)
     };
     match removed.await {

@@ -165,7 +165,10 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} {why}"));
+        let damaged = |why: String| {
+            let aside = format!("to go on without it, move {} away; airlock gc removes its volumes", folder.display());
+            io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} {why}; {aside}"))
+        };
         let record: Record = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
         if record.schema_version > VERSION {
             return Err(damaged("is of a newer Airlock".into()));
