@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod beginning;
 mod diff;
 mod failure;
 mod gc;
