@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use git2::{Repository, Status, StatusOptions};
-use globset::{GlobBuilder, GlobMatcher};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::difference::Content;
+use super::include::matching;
 use super::{HostRepo, Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
@@ -137,7 +137,9 @@ fn changed(git: &Repository, uncommitted: Uncommitted) -> Result<Vec<Vec<u8>>, S
     Ok(statuses.iter().filter(|s| differs(s.status())).map(|s| s.path_bytes().to_vec()).collect())
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// How a directory of the host tree is opened: never through a link.
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 enum Found {
     Content(Content),
@@ -217,101 +219,4 @@ fn read(root: &OwnedFd, path: &RepoPath, budget: &mut Budget) -> Result<Found, S
 fn same(a: &Stat, b: &Stat) -> bool {
     (a.st_dev, a.st_ino, a.st_size, a.st_mtime, a.st_mtime_nsec, a.st_ctime, a.st_ctime_nsec)
         == (b.st_dev, b.st_ino, b.st_size, b.st_mtime, b.st_mtime_nsec, b.st_ctime, b.st_ctime_nsec)
-}
-
-/// Finds the files of the host tree that a path, a directory or a glob names; `.git` and nested repositories apart.
-fn matching(root: &OwnedFd, pattern: &str) -> Result<Vec<RepoPath>, SnapshotError> {
-    let plain = pattern.trim_end_matches('/');
-    let glob = glob(pattern)?;
-    // Only below the part without wildcards is anything looked at.
-    let fixed =
-        plain.find(['*', '?', '[', '{', '\\']).map_or(plain, |at| plain[..at].rsplit_once('/').map_or("", |p| p.0));
-    let (mut found, mut open) = (Vec::new(), Vec::new());
-    if fixed.is_empty() {
-        open.push(None);
-    } else {
-        let bad = |_| SnapshotError::NoInclude(pattern.to_owned());
-        open.push(Some(RepoPath::from_bytes(fixed.as_bytes()).map_err(bad)?));
-    }
-    while let Some(at) = open.pop() {
-        let listed = match &at {
-            None => rustix::fs::openat(root, ".", DIRECTORY, Mode::empty()),
-            Some(path) => open_below(root, path),
-        };
-        let directory = match (listed, at.as_ref()) {
-            (Ok(directory), _) => directory,
-            // The fixed part names a file.
-            (Err(Errno::NOTDIR | Errno::LOOP), Some(path)) if path.as_bytes() == plain.as_bytes() => {
-                found.push(path.clone());
-                continue;
-            }
-            (Err(_), _) => continue,
-        };
-        for entry in rustix::fs::Dir::read_from(&directory).map_err(std::io::Error::from)? {
-            let entry = entry.map_err(std::io::Error::from)?;
-            let Ok(path) = RepoPath::child(at.as_ref(), entry.file_name().to_bytes()) else { continue };
-            let whole = std::ffi::OsStr::from_bytes(path.as_bytes());
-            let below_plain = path.as_bytes().starts_with(format!("{plain}/").as_bytes()) && fixed == plain;
-            if entry.file_type() == FileType::Directory {
-                let repository = rustix::fs::statat(
-                    &directory,
-                    Path::new(
-                        whole.as_bytes().rsplit(|b| *b == b'/').next().map_or(whole, std::ffi::OsStr::from_bytes),
-                    )
-                    .join(".git"),
-                    AtFlags::SYMLINK_NOFOLLOW,
-                );
-                if repository.is_err() {
-                    open.push(Some(path));
-                }
-            } else if below_plain || glob.is_match(whole) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn open_below(root: &OwnedFd, path: &RepoPath) -> Result<OwnedFd, Errno> {
-    let mut directory = rustix::fs::openat(root, ".", DIRECTORY, Mode::empty())?;
-    for component in path.components() {
-        let name = Path::new(std::ffi::OsStr::from_bytes(component));
-        directory = rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty())?;
-    }
-    Ok(directory)
-}
-
-/// Reads a glob of `--include`: `*` stays within a directory, `**` does not; a directory takes all below it.
-fn glob(pattern: &str) -> Result<GlobMatcher, SnapshotError> {
-    let bad = |e: globset::Error| SnapshotError::BadInclude(e.to_string());
-    Ok(GlobBuilder::new(pattern).literal_separator(true).build().map_err(bad)?.compile_matcher())
-}
-
-/// Tells which paths globs of `--include` name, for what comes back.
-#[derive(Debug, Clone, Default)]
-pub struct Includes {
-    globs: Vec<(String, GlobMatcher)>,
-}
-
-impl Includes {
-    /// Reads the globs.
-    ///
-    /// # Errors
-    /// One that is none.
-    pub fn of(patterns: &[String]) -> Result<Self, SnapshotError> {
-        let globs = patterns.iter().map(|p| Ok((p.trim_end_matches('/').to_owned(), glob(p)?)));
-        Ok(Self { globs: globs.collect::<Result<_, SnapshotError>>()? })
-    }
-
-    /// Tells whether one of them names this path, or a directory above it.
-    #[must_use]
-    pub fn names(&self, path: &RepoPath) -> bool {
-        let whole = std::ffi::OsStr::from_bytes(path.as_bytes());
-        self.globs.iter().any(|(plain, glob)| {
-            glob.is_match(whole)
-                || path.as_bytes() == plain.as_bytes()
-                || path.as_bytes().starts_with(format!("{plain}/").as_bytes())
-        })
-    }
 }

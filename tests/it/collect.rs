@@ -233,11 +233,17 @@ for _ in range(60): r.choice(ops)()
 fn random(mode: &str, seeds: std::ops::Range<u32>) {
     let mut place = place();
     place.set("AIRLOCK_WORKSPACE", mode);
-    let base = base_tree(&place);
+    compare_at_random(&place, &[], seeds);
+}
+
+fn compare_at_random(place: &Place, options: &[&str], seeds: std::ops::Range<u32>) {
+    let print = [&["run"], options, &["--", "python3", "-c", PRINT]].concat();
+    let base = parse(&place.airlock(&print).ok().out);
     for seed in seeds {
         let script = format!("cat > /tmp/r.py <<'END'\n{RANDOM}\nEND\npython3 /tmp/r.py {seed}");
         let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
-        let ran = place.airlock(&["run", "--name", "r", "--keep", "--", "bash", "-euc", &whole]).ok();
+        let args = [&["run", "--name", "r", "--keep"], options, &["--", "bash", "-euc", &whole]].concat();
+        let ran = place.airlock(&args).ok();
         let found: BTreeSet<_> = place.changes("r").into_iter().collect();
         let mut result = parse(&ran.out);
         // What a rule ignores, and the base does not have.
@@ -252,6 +258,26 @@ fn random(mode: &str, seeds: std::ops::Range<u32>) {
 #[test]
 fn random_operations_in_an_overlay() {
     random("overlay", 0..24);
+}
+
+/// The base volume has an older commit; a newer one and uncommitted work are on top.
+fn random_on_top(mode: &str, seeds: std::ops::Range<u32>) {
+    let mut place = place();
+    place.set("AIRLOCK_WORKSPACE", mode);
+    place.airlock(&["run", "--", "true"]).ok();
+    let script = "rm -rf d/two k/sub/f1; mkdir d/two.d; echo x > d/two.d/new; mv same other; echo more >> a.txt; \
+                  rm c.txt; mkdir c.txt; echo in > c.txt/in; rm d/link; echo file > d/link; git add -A; \
+                  git -c user.name=A -c user.email=a@example.org commit -qm next; \
+                  echo work >> d/one/f0; rm d/one/f1; echo u > d/one/untracked; rm -rf dir; echo f > dir";
+    crate::support::Ran::of(place.command("bash", &["-euc", script])).ok();
+    compare_at_random(&place, &["--uncommitted=all"], seeds);
+    assert_eq!(place.base_volumes(), 1);
+}
+
+#[test]
+fn random_operations_over_newer_commits_and_uncommitted_work() {
+    random_on_top("overlay", 200..208);
+    random_on_top("copy", 300..303);
 }
 
 #[test]
