@@ -6,11 +6,21 @@ use serde_json::json;
 use super::failure::Failure;
 use super::output::{print, tell};
 use super::repo::{Repo, age, status};
+use crate::display::Shown;
 use crate::sandbox::Record;
 
 pub fn list(json: bool) -> Result<u8, Failure> {
     let repo = Repo::here()?;
-    let all = repo.store.all()?;
+    let (mut all, mut damaged) = (Vec::new(), Vec::new());
+    for (name, opened) in repo.store.each()? {
+        match opened {
+            Ok(sandbox) => all.push(sandbox),
+            Err(error) => damaged.push((name, error)),
+        }
+    }
+    for (_, error) in &damaged {
+        tell(&format!("airlock: {}\n", Shown::new(&error.to_string())));
+    }
     if json {
         let sandboxes: Vec<_> = all
             .iter()
@@ -23,10 +33,19 @@ pub fn list(json: bool) -> Result<u8, Failure> {
                 })
             })
             .collect();
-        print(format!("{:#}\n", json!({"schema_version": 1, "sandboxes": sandboxes})).as_bytes())?;
+        print(
+            format!(
+                "{:#}\n",
+                json!({
+                    "schema_version": 1, "sandboxes": sandboxes,
+                    "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+                })
+            )
+            .as_bytes(),
+        )?;
         return Ok(0);
     }
-    if all.is_empty() {
+    if all.is_empty() && damaged.is_empty() {
         tell("airlock: this repository has no sandbox\n");
     }
     let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);

@@ -44,19 +44,20 @@ impl Repo {
     }
 
     fn named(&self, name: &str, verb: &str) -> Result<Sandbox, Failure> {
-        let known = self.store.all()?;
         let found = match name.parse::<SandboxName>() {
             Ok(name) => self.store.open(&name)?,
             Err(_) => None,
         };
-        found.ok_or_else(|| {
+        let Some(found) = found else {
+            let known = self.store.each()?;
             let failure = Failure::new(FAILED, format!("this repository has no sandbox named {name}"));
-            match closest(name, known.iter().map(|s| s.record.name.as_str())) {
+            return Err(match closest(name, known.iter().map(|(name, _)| name.as_str())) {
                 Some(close) => failure.hint(format!("did you mean: airlock {verb} {close}")),
                 None if known.is_empty() => failure.hint("airlock claude makes one"),
                 None => failure.hint("airlock ls"),
-            }
-        })
+            });
+        };
+        Ok(found)
     }
 
     /// Gives the changes of a sandbox: as collected, or collected now if it was interrupted.

@@ -181,18 +181,28 @@ impl Store {
     /// # Errors
     /// A record is damaged.
     pub fn all(&self) -> io::Result<Vec<Sandbox>> {
+        self.each()?.into_iter().map(|(_, opened)| opened).collect()
+    }
+
+    /// Opens each, newest first; those whose records are damaged come with what is wrong.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn each(&self) -> io::Result<Vec<(SandboxName, io::Result<Sandbox>)>> {
         let mut found = Vec::new();
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
             other => other?,
         };
         for entry in entries {
-            let name = entry?.file_name().to_str().and_then(|n| n.parse::<SandboxName>().ok());
-            if let Some(name) = name {
-                found.extend(self.open(&name)?);
+            if let Some(name) = entry?.file_name().to_str().and_then(|n| n.parse::<SandboxName>().ok())
+                && let Some(opened) = self.open(&name).transpose()
+            {
+                found.push((name, opened));
             }
         }
-        found.sort_by_key(|s| (std::cmp::Reverse(s.record.created), s.record.name.clone()));
+        let created = |s: &io::Result<Sandbox>| s.as_ref().map_or(0, |s| s.record.created);
+        found.sort_by_key(|(name, s)| (std::cmp::Reverse(created(s)), name.clone()));
         Ok(found)
     }
 }

@@ -415,6 +415,14 @@ fn a_sandbox_of_an_earlier_version_is_listed_and_removed() {
     }
     record["schema_version"] = 1.into();
     std::fs::write(&path, record.to_string()).expect("written");
+    // One that is damaged is in nobody's way but gc's, which must know all.
+    let damaged = place.repo.join(".git/airlock/sandboxes/bad");
+    std::fs::create_dir(&damaged).expect("made");
+    std::fs::write(damaged.join("record.json"), "{}").expect("written");
+    assert!(place.airlock(&["ls"]).ok().err.contains("the record of bad is damaged"));
+    place.airlock(&["gc"]).fails(1, &["the record of bad is damaged", "move "]);
+    assert_eq!(place.changes("old"), names(&[("a.txt", "modified")]));
+    std::fs::remove_dir_all(damaged).expect("removed");
     assert!(place.airlock(&["ls"]).ok().out.starts_with("old  1 file"));
     place.airlock(&["apply", "old", "--accept-all"]).ok();
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
