@@ -66,15 +66,16 @@ impl Manifest {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = vec![format!("{} files of the commit", self.files), format!("history: {}", self.history)];
         let name = |path: &RepoPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
-        if self.uncommitted > 0 {
-            notes.push(format!("{} uncommitted changes went along", self.uncommitted));
-        } else {
-            notes.push("uncommitted changes stayed behind (--uncommitted takes them along)".into());
-        }
-        match self.included {
-            0 => notes.push("ignored files stayed behind (--include GLOB takes some along)".into()),
-            n => notes.push(format!("{n} ignored or untracked files went along, as --include named them")),
-        }
+        notes.push(match self.uncommitted {
+            0 => "no uncommitted changes (--uncommitted takes them along)".into(),
+            1 => "1 uncommitted change".into(),
+            n => format!("{n} uncommitted changes"),
+        });
+        notes.push(match self.included {
+            0 => "no ignored files (--include GLOB takes some along)".into(),
+            1 => "1 ignored or untracked file, as --include named it".into(),
+            n => format!("{n} ignored or untracked files, as --include named them"),
+        });
         if self.sparse {
             notes.push("the sparse checkout's files alone (--full takes all along)".into());
         }

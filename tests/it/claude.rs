@@ -59,10 +59,7 @@ fn claude_edits_in_the_sandbox_and_the_server_sees_the_real_key() {
     assert_eq!(place.changes("c1"), edits());
     let seen = model.seen();
     let told = |words: &str| seen.iter().any(|s| s.what == "POST /v1/messages" && s.body.contains(words));
-    assert!(
-        told("# About this workspace") && told("uncommitted changes stayed behind"),
-        "Claude knows what is missing"
-    );
+    assert!(told("# About this workspace") && told("no uncommitted changes"), "Claude knows what is missing");
     assert!(seen.iter().filter(|s| s.what == "POST /v1/messages").count() >= 5, "{}", seen.len());
     for request in &seen {
         assert!(request.credentials.iter().all(|c| c == KEY), "{}: {:?}", request.what, request.credentials);
