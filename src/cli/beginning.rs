@@ -90,9 +90,13 @@ pub fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, outpu
 }
 
 fn dirt_text(dirt: &Dirt) -> Option<String> {
-    let verb = if dirt.files == 1 { "stays" } else { "stay" };
-    let hint = "(--uncommitted takes them along)".replace("them", if dirt.files == 1 { "it" } else { "them" });
-    (dirt.files > 0).then(|| format!("{} {verb} behind {hint}", count(dirt.files, "uncommitted file")))
+    let (verb, them) = if dirt.files == 1 { ("stays", "it") } else { ("stay", "them") };
+    // Untracked files go along with the stronger option alone.
+    let (what, option) = match dirt.files - dirt.untracked {
+        0 => ("untracked file", "--uncommitted=all"),
+        _ => ("uncommitted file", "--uncommitted"),
+    };
+    (dirt.files > 0).then(|| format!("{} {verb} behind ({option} takes {them} along)", count(dirt.files, what)))
 }
 
 fn say_operation(dirt: &Dirt, output: Output) {

@@ -1,5 +1,7 @@
 //! `airlock rm`.
 
+use std::collections::BTreeSet;
+
 use super::failure::Failure;
 use super::output::Output;
 use super::repo::{Repo, runtime};
@@ -9,7 +11,8 @@ use crate::sandbox::lifecycle;
 pub fn remove(names: &[String], output: Output) -> Result<u8, Failure> {
     let repo = Repo::here()?;
     // All names are looked up before the first is removed.
-    let sandboxes = names.iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
+    let distinct: BTreeSet<&String> = names.iter().collect();
+    let sandboxes = distinct.into_iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
     let sandboxes = sandboxes.map_err(|failure| match names.len() {
         1 => failure,
         _ => failure.details(["nothing was removed".to_owned()]),

@@ -98,6 +98,12 @@ pub async fn collect(
         if old.as_ref().is_some_and(|s| s.hash == ContentHash::of(&content) && s.kind == file.kind) {
             continue;
         }
+        // What a sparse checkout leaves out is neither here nor in the host tree, and yet the user's.
+        if old.is_none() && sandbox.record.manifest.sparse && host.is_committed(&sandbox.record.base, &file.path)? {
+            let reason = "is committed, and outside the sparse checkout: --full takes it along".into();
+            refused.push(Refused { path: shown(&file.path), reason });
+            continue;
+        }
         let new = Side { kind: file.kind, hash: store.put(&content)?, size: content.len() as u64 };
         files.push(change(file.path, old, Some(new)));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
 
 use super::Uncommitted;
-use crate::path::PathError;
+use crate::path::{PathError, RepoPath};
 
 /// A host repository with a working tree and a commit.
 pub struct HostRepo {
@@ -25,6 +25,8 @@ pub struct HostRepo {
 pub struct Dirt {
     /// Files with uncommitted changes, untracked ones included, ignored ones not.
     pub files: usize,
+    /// How many of them are untracked.
+    pub untracked: usize,
     /// An operation in progress, such as `merge`.
     pub operation: Option<&'static str>,
 }
@@ -194,6 +196,19 @@ impl HostRepo {
         self.git_dir.join("index").metadata().map_or(0, |m| m.len())
     }
 
+    /// Tells whether a commit, in hexadecimal, holds a file at a path.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn is_committed(&self, commit: &str, path: &RepoPath) -> Result<bool, SnapshotError> {
+        let tree = self.git.find_commit(git2::Oid::from_str(commit)?)?.tree()?;
+        match tree.get_path(&super::os_path(path.as_bytes())) {
+            Ok(entry) => Ok(entry.kind() == Some(git2::ObjectType::Blob)),
+            Err(e) if e.code() == ErrorCode::NotFound => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Names the working tree for a record: its root, escaped.
     #[must_use]
     pub fn worktree_id(&self) -> String {
@@ -232,8 +247,21 @@ impl HostRepo {
             Uncommitted::Tracked => status == git2::Status::WT_NEW,
             Uncommitted::All => false,
         };
-        Ok(Dirt { files: statuses.iter().filter(|s| stays(s.status())).count(), operation })
+        let index = self.git.index().map_err(index_error)?;
+        let left: Vec<git2::Status> = (statuses.iter())
+            .filter(|s| stays(s.status()) && !is_left_out(&index, s.path_bytes(), s.status()))
+            .map(|s| s.status())
+            .collect();
+        let untracked = left.iter().filter(|s| **s == git2::Status::WT_NEW).count();
+        Ok(Dirt { files: left.len(), untracked, operation })
     }
+}
+
+/// Tells whether a tracked file is missing only because a sparse checkout leaves it out, which libgit2 takes for a deletion.
+pub(super) fn is_left_out(index: &git2::Index, path: &[u8], status: git2::Status) -> bool {
+    let skipped = git2::IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
+    status == git2::Status::WT_DELETED
+        && index.get_path(&super::os_path(path), 0).is_some_and(|entry| entry.flags_extended & skipped != 0)
 }
 
 /// Tells a form of the index that libgit2 does not read from other failures.

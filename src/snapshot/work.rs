@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::difference::Content;
 use super::include::matching;
+use super::repo::is_left_out;
 use super::{HostRepo, Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
@@ -133,8 +134,10 @@ fn changed(git: &Repository, uncommitted: Uncommitted) -> Result<Vec<Vec<u8>>, S
     options.include_untracked(all).recurse_untracked_dirs(all).include_ignored(false).update_index(false);
     options.exclude_submodules(true).no_refresh(false);
     let statuses = git.statuses(Some(&mut options)).map_err(super::repo::index_error)?;
+    let index = git.index()?;
     let differs = |status: Status| !status.is_empty() && status != Status::IGNORED;
-    Ok(statuses.iter().filter(|s| differs(s.status())).map(|s| s.path_bytes().to_vec()).collect())
+    let found = statuses.iter().filter(|s| differs(s.status()) && !is_left_out(&index, s.path_bytes(), s.status()));
+    Ok(found.map(|s| s.path_bytes().to_vec()).collect())
 }
 
 /// How a directory of the host tree is opened: never through a link.

@@ -135,7 +135,12 @@ fn uncommitted_work_goes_along_when_asked_for() {
     let ran =
         place.airlock(&["run", "--uncommitted", "--", "sh", "-c", "cat a.txt staged.txt; ls; git status --short"]).ok();
     assert_eq!(ran.out, "one\ntwo\nmine\nstaged\na.txt\ndir\nrun.sh\nstaged.txt\n M a.txt\n D c.txt\n?? staged.txt\n");
-    assert!(ran.err.contains("and 3 uncommitted changes · 2 uncommitted files stay behind"), "{}", ran.err);
+    assert!(
+        ran.err
+            .contains("and 3 uncommitted changes · 2 untracked files stay behind (--uncommitted=all takes them along)"),
+        "{}",
+        ran.err
+    );
     let ran = place.airlock(&["run", "--uncommitted=all", "--", "ls", "-A"]).ok();
     assert_eq!(ran.out, ".env.test\n.git\n.gitignore\na.txt\ndir\nrun.sh\nstaged.txt\nuntracked.txt\n");
     let include = ["--include", "target/env/", "--include", "*.test"];
@@ -426,7 +431,7 @@ fn a_sandbox_of_an_earlier_version_is_listed_and_removed() {
     assert!(place.airlock(&["ls"]).ok().out.starts_with("old  1 file"));
     place.airlock(&["apply", "old", "--accept-all"]).ok();
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
-    place.airlock(&["rm", "old"]).ok();
+    place.airlock(&["rm", "old", "old"]).ok();
     assert_eq!(place.engine_objects(), 0);
 }
 

@@ -166,7 +166,15 @@ fn a_sparse_checkout_gives_its_view_or_all() {
     assert!(!found.contains_key(&b"src/x/y"[..]) && !found.contains_key(&b"dir/keep.txt"[..]));
     let all = workspace(&place, &["--full"]);
     assert_eq!(all[&b"src/x/y"[..]].1, b"y");
-    // What is not there was not deleted.
+    // What is not there was not deleted, neither by the user nor by an agent.
+    let ran = place.airlock(&["run", "--full", "--uncommitted=all", "--", "cat", "src/x/y"]).ok();
+    assert!(ran.out == "y" && !ran.err.contains("uncommitted"), "{ran:?}");
+    let ran = place.sandbox("out", "mkdir -p src/x; echo mine > src/x/y; echo new > src/x/new").ok();
+    assert!(!ran.err.contains("stays behind"), "{}", ran.err);
+    assert_eq!(place.changes("out"), [("src/x/new".to_owned(), "added".to_owned())]);
+    assert!(
+        place.diff("out")["refused"][0]["reason"].as_str().is_some_and(|r| r.contains("outside the sparse checkout"))
+    );
     place.sandbox("s", "echo new > docs/a");
     assert_eq!(place.changes("s"), [("docs/a".to_owned(), "modified".to_owned())]);
 
