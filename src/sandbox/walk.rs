@@ -236,8 +236,17 @@ impl<'a> Walk<'a> {
             if self.left.contains(&path) {
                 if !is_directory {
                     self.refuse(&path, "is in the place of a submodule that stayed behind");
-                } else if !self.base.link.list(Root::Work, path.as_bytes(), self.caps.entries).await?.is_empty() {
-                    self.refuse(&path, "has files, and is a submodule that stayed behind");
+                } else {
+                    let has_files = match self.base.link.list(Root::Work, path.as_bytes(), 1).await {
+                        Ok(listed) => !listed.is_empty(),
+                        Err(LinkError::TooMany) => true,
+                        // The agent is at work, and has just removed it.
+                        Err(LinkError::Gone | LinkError::NotADirectory) if self.view == View::Live => false,
+                        Err(error) => return Err(error.into()),
+                    };
+                    if has_files {
+                        self.refuse(&path, "has files, and is a submodule that stayed behind");
+                    }
                 }
                 continue;
             }

@@ -334,7 +334,7 @@ fn submodules_come_with_their_content_and_changes_go_back_to_them() {
     assert_eq!(place.read("lib/middle/inner/n.txt"), "new\n");
 
     // What is put into one that stayed behind is told, and so is a file in its place.
-    let ran = place.sandbox("i", "echo x > absent/file").ok();
+    let ran = place.sandbox("i", "echo x > absent/file; echo y > absent/other").ok();
     assert!(ran.err.contains("1 cannot be accepted") && ran.err.contains("kept"), "{}", ran.err);
     assert_eq!(place.diff("i")["refused"][0]["reason"], "has files, and is a submodule that stayed behind");
     let ran = place.sandbox("p", "rmdir absent; echo x > absent; echo y >> a.txt").ok();
