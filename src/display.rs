@@ -7,17 +7,22 @@
 
 use std::fmt;
 
-use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+use unicode_properties::{GeneralCategory, UnicodeEmoji, UnicodeGeneralCategory};
+use unicode_script::{Script, UnicodeScript};
 
 /// Untrusted bytes that can only be printed escaped.
 ///
 /// Control characters (tab and newline too), formatting and other invisible code points become `<U+202E>`; bytes that
-/// are not UTF-8 become `<0xFF>`; a literal `<` that would look like the start of such an escape becomes `<U+003C>`.
+/// are not UTF-8 become `<0xFF>`; a literal `<` that would look like the start of such an escape becomes `<U+003C>`. More
+/// than [`LONGEST_RUN`] spaces or tabs in a row become `<U+0020 x5000>`, so that what follows them stays in sight.
 #[derive(Clone, Copy)]
 pub struct Shown<'a> {
     bytes: &'a [u8],
     tabs: bool,
 }
+
+/// Most spaces or tabs in a row that are shown as they are.
+pub const LONGEST_RUN: usize = 64;
 
 impl<'a> Shown<'a> {
     /// Wraps a name or a message: everything invisible is escaped, tabs and newlines included.
@@ -36,8 +41,16 @@ impl fmt::Display for Shown<'_> {
         use fmt::Write as _;
         for chunk in self.bytes.utf8_chunks() {
             let text = chunk.valid();
+            let mut run_ends = 0;
             for (at, c) in text.char_indices() {
-                if c == '<' && looks_like_escape(&text[at..]) || is_hidden(c) && !(self.tabs && c == '\t') {
+                if at < run_ends {
+                    continue;
+                }
+                let run = if c == ' ' || c == '\t' { text[at..].chars().take_while(|d| *d == c).count() } else { 0 };
+                if run > LONGEST_RUN {
+                    write!(f, "<U+{:04X} x{run}>", u32::from(c))?;
+                    run_ends = at + run;
+                } else if c == '<' && looks_like_escape(&text[at..]) || is_hidden(c) && !(self.tabs && c == '\t') {
                     write!(f, "<U+{:04X}>", u32::from(c))?;
                 } else {
                     f.write_char(c)?;
@@ -96,6 +109,67 @@ pub fn is_hidden(c: char) -> bool {
     )
 }
 
+/// Finds the first hidden character that text has no use for, as the byte where it begins.
+///
+/// Of use are joiners and selectors inside a well-formed emoji sequence (UTS 51) and joiners between letters of a script
+/// that is written with them. Everything else that [`is_hidden`] is a finding, line ends and tabs among them.
+#[must_use]
+pub fn first_hidden(text: &str) -> Option<usize> {
+    if text.is_ascii() {
+        return text.bytes().position(|b| b.is_ascii_control());
+    }
+    let mut before = None;
+    for (at, c) in text.char_indices() {
+        if is_hidden(c) && !is_of_use(c, before, &text[..at], &text[at + c.len_utf8()..]) {
+            return Some(at);
+        }
+        before = Some(c);
+    }
+    None
+}
+
+/// The tag sequences after a black flag that fonts know: England, Scotland, Wales (UTS 51, RGI).
+const FLAGS: [&str; 3] = ["gbeng", "gbsct", "gbwls"];
+const BLACK_FLAG: char = '\u{1f3f4}';
+
+fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
+    let (Some(before), after) = (before, tail.chars().next()) else { return false };
+    let is_emoji = |c: char| !c.is_ascii() && c.is_emoji_char();
+    match c {
+        // The text or the emoji form of a symbol; a keycap.
+        '\u{fe0e}' | '\u{fe0f}' => {
+            is_emoji(before) || matches!(before, '0'..='9' | '#' | '*') && after == Some('\u{20e3}')
+        }
+        '\u{200d}' if is_emoji(before) || before == '\u{fe0f}' => after.is_some_and(is_emoji),
+        '\u{200c}' | '\u{200d}' => joins(before) && after.is_some_and(joins),
+        // The form of a Mongolian letter.
+        '\u{180b}'..='\u{180d}' => before.script() == Script::Mongolian,
+        '\u{e0020}'..='\u{e007f}' => {
+            let is_tag = |c: char| ('\u{e0020}'..='\u{e007f}').contains(&c);
+            let plain = |c: char| char::from_u32(u32::from(c) - 0xe_0000).unwrap_or('?');
+            let from = head.trim_end_matches(is_tag);
+            let tags: String =
+                head[from.len()..].chars().chain([c]).chain(tail.chars().take_while(|c| is_tag(*c))).collect();
+            let name: String = tags.chars().map(plain).collect();
+            from.ends_with(BLACK_FLAG) && FLAGS.iter().any(|flag| name.strip_suffix('\u{7f}') == Some(flag))
+        }
+        _ => false,
+    }
+}
+
+/// Tells whether a letter or mark is of a script that is written with joiners (Unicode Standard, 23.2).
+fn joins(c: char) -> bool {
+    use Script::{
+        Arabic, Bengali, Devanagari, Gujarati, Gurmukhi, Kannada, Khmer, Malayalam, Mongolian, Oriya, Sinhala, Syriac,
+        Tamil, Telugu,
+    };
+    let scripts = [
+        Arabic, Bengali, Devanagari, Gujarati, Gurmukhi, Kannada, Khmer, Malayalam, Mongolian, Oriya, Sinhala, Syriac,
+        Tamil, Telugu,
+    ];
+    scripts.contains(&c.script()) && !is_hidden(c)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +197,122 @@ mod tests {
         assert_eq!(Shown::line("\ta\u{b}").to_string(), "\ta<U+000B>");
     }
 
+    #[test]
+    fn every_sequence_that_drives_a_terminal_is_escaped() {
+        let sequences = [
+            "\x1b[2J",
+            "\x1b[1A\x1b[2K",
+            "\x1b]0;t\x07",
+            "\x1b]8;;http://x\x1b\\",
+            "\x1b]52;c;eA==\x07",
+            "\x1bPq\x1b\\",
+            "\x1b_x\x1b\\",
+            "\u{9b}",
+            "\x07",
+            "\x08",
+            "\x0e",
+            "\x7f",
+            "\x1b[6n",
+            "\x1b[?1049h",
+            "\x1b[200~",
+            "good\revil",
+        ];
+        for sequence in sequences {
+            for shown in [Shown::new(sequence).to_string(), Shown::line(sequence).to_string()] {
+                assert!(!shown.chars().any(char::is_control) && shown.contains("<U+"), "{shown:?}");
+            }
+        }
+        assert_eq!(Shown::new(b"\x9b2J").to_string(), "<0x9B>2J");
+    }
+
+    #[test]
+    fn what_hides_is_hidden_by_its_properties() {
+        let ranges = [
+            0x61c..=0x61c,
+            0x200e..=0x200f,
+            0x202a..=0x202e,
+            0x2066..=0x2069,
+            0xad..=0xad,
+            0x34f..=0x34f,
+            0x115f..=0x1160,
+            0x180e..=0x180e,
+            0x200b..=0x200d,
+            0x2060..=0x2064,
+            0x2800..=0x2800,
+            0x3164..=0x3164,
+            0xfe00..=0xfe0f,
+            0xffa0..=0xffa0,
+            0xfeff..=0xfeff,
+            0xe0000..=0xe007f,
+            0xe0100..=0xe01ef,
+            0x2028..=0x2029,
+            0xfff9..=0xfffb,
+            0xe000..=0xe000,
+            0xf8ff..=0xf8ff,
+            0xf0000..=0xf0000,
+            0x180b..=0x180f,
+            0x17b4..=0x17b5,
+        ];
+        for c in ranges.into_iter().flatten().filter_map(char::from_u32) {
+            assert!(is_hidden(c), "U+{:04X}", u32::from(c));
+            let text = format!("a{c}b");
+            assert_eq!(first_hidden(&text), Some(1), "U+{:04X}", u32::from(c));
+            assert_eq!(Shown::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+        }
+        for c in "aé日\u{301}🦀 \u{a0}".chars() {
+            assert!(!is_hidden(c), "{c}");
+        }
+    }
+
+    #[test]
+    fn joiners_and_selectors_are_no_findings_where_they_are_of_use() {
+        let fine = [
+            "\u{2764}\u{fe0f}",
+            "\u{26a0}\u{fe0e}",
+            "1\u{fe0f}\u{20e3}",
+            "#\u{fe0f}\u{20e3}",
+            "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}",
+            "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}",
+            "\u{1f469}\u{1f3fd}\u{200d}\u{1f4bb}",
+            "\u{645}\u{6cc}\u{200c}\u{62e}",
+            "\u{915}\u{94d}\u{200d}\u{937}",
+            "\u{1820}\u{180b}",
+            "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
+            "plain é 日本",
+        ];
+        for text in fine {
+            assert_eq!(first_hidden(text), None, "{}", text.escape_unicode());
+        }
+        let findings = [
+            ("a\u{fe0f}", 1),
+            ("1\u{fe0f}", 1),
+            ("a\u{200d}b", 1),
+            ("\u{1f468}\u{200d}b", 4),
+            ("\u{645}\u{200c}b", 2),
+            ("b\u{200c}\u{645}", 1),
+            ("\u{200d}\u{1f468}", 0),
+            ("\u{1f3f4}\u{e0068}\u{e0069}\u{e007f}", 4),
+            ("x\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}", 1),
+            ("\u{1f3f4}\u{e0067}\u{e0062}", 4),
+            ("a\u{180b}", 1),
+            ("a\tb", 1),
+            ("\u{2764}\u{fe0f}\u{fe0f}", 6),
+            ("\u{645}\u{200c}\u{200c}\u{645}", 2),
+        ];
+        for (text, at) in findings {
+            assert_eq!(first_hidden(text), Some(at), "{}", text.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn long_runs_of_blanks_are_counted() {
+        let far = format!("a{}evil", " ".repeat(5000));
+        assert_eq!(Shown::line(&far).to_string(), "a<U+0020 x5000>evil");
+        assert_eq!(Shown::line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
+        assert_eq!(Shown::line(&" ".repeat(64)).to_string(), " ".repeat(64));
+        assert_eq!(Shown::line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
+    }
+
     proptest! {
         #[test]
         fn nothing_hidden_comes_out(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
@@ -131,9 +321,17 @@ mod tests {
         }
 
         #[test]
+        fn a_finding_is_where_a_hidden_character_is(text in "[a\u{645}\u{200c}\u{200d}\u{2764}\u{fe0f}\u{1f3f4}\u{e0067}\u{202e}]{0,8}") {
+            match first_hidden(&text) {
+                Some(at) => prop_assert!(text[at..].chars().next().is_some_and(is_hidden)),
+                None => prop_assert_eq!(text.find('\u{202e}'), None),
+            }
+        }
+
+        #[test]
         fn different_inputs_look_different(
-            a in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]){0,6}",
-            b in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]){0,6}",
+            a in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]| {65}| {66}){0,6}",
+            b in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]| {65}| {66}){0,6}",
         ) {
             prop_assert_eq!(a == b, Shown::new(&a).to_string() == Shown::new(&b).to_string());
         }

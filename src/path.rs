@@ -8,6 +8,7 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use unicode_normalization::UnicodeNormalization;
 
 /// Longest accepted path, in bytes (`PATH_MAX` of Linux, less its final NUL).
 pub const MAX_PATH_BYTES: usize = 4095;
@@ -149,11 +150,47 @@ impl RepoPath {
         Some(Self(self.0[..cut].into()))
     }
 
+    /// Gives the key under which this path meets others on a file system that does not tell all spellings apart: code points
+    /// that HFS+ ignores are gone, the rest is in normal form C after simple case folding (Unicode 16, `CaseFolding.txt`).
+    /// Bytes that are not UTF-8 stand for themselves. The key is for comparison alone, and no path.
+    #[must_use]
+    pub fn folded(&self) -> Vec<u8> {
+        self.components().map(fold).collect::<Vec<_>>().join(&b'/')
+    }
+
+    /// Tells whether Windows can have a file of this name: no reserved name (`aux.c`), no stream (`a:b`), no separator.
+    #[must_use]
+    pub fn is_portable(&self) -> bool {
+        let options =
+            gix_validate::path::component::Options { protect_windows: true, protect_hfs: true, protect_ntfs: true };
+        self.components().all(|name| {
+            let ends_well = !name.ends_with(b" ") && !name.ends_with(b".");
+            ends_well && gix_validate::path::component(name.into(), None, options).is_ok()
+        })
+    }
+
     /// Tells whether `self` lies below the directory `other`.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {
         self.0.len() > other.0.len() && self.0.starts_with(&other.0) && self.0[other.0.len()] == b'/'
     }
+}
+
+/// Folds one component, see [`RepoPath::folded`].
+#[must_use]
+pub fn fold(component: &[u8]) -> Vec<u8> {
+    if component.is_ascii() {
+        return component.to_ascii_lowercase();
+    }
+    let simple =
+        |c: char| unicode_case_mapping::case_folded(c).and_then(|folded| char::from_u32(folded.get())).unwrap_or(c);
+    let mut key = Vec::with_capacity(component.len());
+    for chunk in component.utf8_chunks() {
+        let folded: String = chunk.valid().chars().filter(|c| !is_ignorable(*c)).nfd().map(simple).nfc().collect();
+        key.extend(folded.bytes());
+        key.extend(chunk.invalid());
+    }
+    key
 }
 
 fn check_component(component: &[u8]) -> Result<(), PathError> {
@@ -354,7 +391,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn spellings_that_some_file_system_takes_for_one_have_one_key() {
+        let key = |path: &str| RepoPath::from_bytes(path.as_bytes()).expect("a path").folded();
+        for (one, other) in [
+            ("A/x", "a/X"),
+            ("caf\u{e9}", "cafe\u{301}"),
+            ("CAF\u{c9}", "cafe\u{301}"),
+            ("\u{17f}et", "SET"),
+            ("\u{212a}", "k"),
+            ("a\u{200c}b", "ab"),
+            ("\u{feff}x", "X"),
+        ] {
+            assert_eq!(key(one), key(other), "{one} and {other}");
+        }
+        for (one, other) in [("a", "b"), ("a/b", "a\\b"), ("e", "\u{e9}"), ("stra\u{df}e", "strasse"), ("a ", "a")] {
+            assert_ne!(key(one), key(other), "{one} and {other}");
+        }
+        assert_eq!(fold(b"\xffA\xc3"), b"\xffA\xc3".map(|b| if b == b'A' { b'a' } else { b }));
+    }
+
+    #[test]
+    fn what_windows_cannot_have_is_told() {
+        for path in ["aux.c", "a:b", "C:x", "\\\\?\\x", "x/NUL", "trailing ", "dot.", "a/b?", "con"] {
+            assert!(!RepoPath::from_bytes(path.as_bytes()).expect("a path").is_portable(), "{path}");
+        }
+        for path in ["a/b.c", "auxiliary", "-rf", "\u{e9}", "console.log"] {
+            assert!(RepoPath::from_bytes(path.as_bytes()).expect("a path").is_portable(), "{path}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn folding_is_stable_and_ignores_case(text in "\\PC{0,12}") {
+            let key = fold(text.as_bytes());
+            prop_assert_eq!(&fold(&key), &key);
+            prop_assert_eq!(fold(text.to_ascii_uppercase().as_bytes()), fold(text.to_ascii_lowercase().as_bytes()));
+        }
+
         #[test]
         fn an_accepted_path_stays_inside_and_is_itself(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(path) = RepoPath::from_bytes(&bytes) {
