@@ -1,35 +1,105 @@
 //! The user's settings: flags before `AIRLOCK_*` before the configuration file before the defaults.
 //!
-//! Nothing that a repository holds is read here: a file that an agent can edit must not weaken its own sandbox.
+//! Of what a repository holds, only additional risk rules are read, from its `.airlock.toml` as committed: a file that an agent
+//! can edit must not weaken its own sandbox.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
-/// What may be set; nothing means the default.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-pub struct Settings {
-    /// The agent image.
-    pub image: Option<String>,
-    /// Its memory, such as `4g`.
-    pub memory: Option<String>,
-    /// Its CPUs, such as `1.5`.
-    pub cpus: Option<f64>,
-    /// Its processes and threads.
-    pub pids: Option<u32>,
-    /// Its network.
-    pub net: Option<Net>,
-    /// Whether to review when the agent ends.
-    pub review: Option<ReviewMode>,
-    /// How a workspace is made.
-    pub workspace: Option<WorkspaceMode>,
-    /// How many bases of each repository `airlock gc` keeps.
-    pub bases: Option<usize>,
+use crate::changes::Rule;
+
+/// Declares the settings once: field, name in the file, type, whether the environment gives it as a number.
+macro_rules! settings {
+    ($($(#[doc = $doc:literal])* $key:ident: $type:ty, $number:literal;)*) => {
+        /// What may be set; nothing means the default.
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+        pub struct Settings {
+            $($(#[doc = $doc])* pub $key: Option<$type>,)*
+            /// Risk rules of the user's own; they add to the built-in ones.
+            #[serde(default)]
+            pub risk: Vec<Rule>,
+        }
+
+        /// The names of the settings, and whether the environment gives a number.
+        const KEYS: &[(&str, bool)] = &[$((stringify!($key), $number),)*];
+
+        impl Settings {
+            /// Gives these settings with `over` on top; risk rules add up.
+            #[must_use]
+            pub fn under(self, over: Self) -> Self {
+                Self {
+                    $($key: over.$key.or(self.$key),)*
+                    risk: self.risk.into_iter().chain(over.risk).collect(),
+                }
+            }
+        }
+    };
 }
 
-/// The names of the settings, as in the file.
-const KEYS: [&str; 8] = ["image", "memory", "cpus", "pids", "net", "review", "workspace", "bases"];
+settings! {
+    /// The agent image.
+    image: String, false;
+    /// Its memory, such as `4g`.
+    memory: String, false;
+    /// Its CPUs, such as `1.5`.
+    cpus: f64, true;
+    /// Its processes and threads.
+    pids: u32, true;
+    /// What workspace and home may take together, such as `10g`.
+    disk: String, false;
+    /// How many files and directories they may have together.
+    inodes: u64, true;
+    /// How long the agent may take, such as `30m`.
+    timeout: String, false;
+    /// Its network.
+    net: Net, false;
+    /// Whether to review when the agent ends.
+    review: ReviewMode, false;
+    /// How a workspace is made.
+    workspace: WorkspaceMode, false;
+    /// How many bases of each repository `airlock gc` keeps.
+    bases: usize, true;
+    /// New entries of a workspace, of any kind, that are looked at when changes are taken back.
+    max_entries: usize, true;
+    /// Files that differ.
+    max_files: usize, true;
+    /// Bytes of one of them, such as `100m`.
+    max_file: String, false;
+    /// Bytes of all of them, such as `2g`.
+    max_total: String, false;
+    /// Directories above one another.
+    max_depth: usize, true;
+    /// How long taking them back may last, such as `10m`.
+    max_time: String, false;
+}
+
+/// What a repository's `.airlock.toml` can add.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct RepositorySettings {
+    /// More risk rules.
+    #[serde(default)]
+    pub risk: Vec<Rule>,
+}
+
+impl RepositorySettings {
+    /// Reads the text of an `.airlock.toml`; the second value names what it has beyond that.
+    ///
+    /// # Errors
+    /// It is no TOML, or a rule is not one.
+    pub fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        let wrong = |e: toml::de::Error| ConfigError {
+            place: ".airlock.toml".into(),
+            problem: e.message().to_owned(),
+            suggestion: None,
+        };
+        let table: toml::Table = text.parse().map_err(wrong)?;
+        let others = table.keys().filter(|key| *key != "risk").cloned().collect();
+        Ok((table.try_into().map_err(wrong)?, others))
+    }
+}
 
 /// What an agent reaches beyond its own loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -96,12 +166,11 @@ impl Settings {
             },
             None => Self::default(),
         };
-        for key in KEYS {
+        for (key, number) in KEYS {
             let variable = format!("AIRLOCK_{}", key.to_uppercase());
             let Some(value) = env(&variable).filter(|v| !v.is_empty()) else { continue };
             // A number stays one; everything else is a string, however it looks.
-            let value =
-                if matches!(key, "cpus" | "pids" | "bases") { value } else { toml::Value::String(value).to_string() };
+            let value = if *number { value } else { toml::Value::String(value).to_string() };
             settings = settings.under(Self::parse(&format!("{key} = {value}"), &variable)?);
         }
         Ok(settings)
@@ -110,25 +179,11 @@ impl Settings {
     fn parse(text: &str, place: &str) -> Result<Self, ConfigError> {
         let wrong = |problem: String, suggestion| ConfigError { place: place.to_owned(), problem, suggestion };
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))?;
-        if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(wrong(format!("there is no setting {unknown}"), closest(unknown, KEYS).map(str::to_owned)));
+        let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk"]);
+        if let Some(unknown) = table.keys().find(|key| known().all(|k| k != key.as_str())) {
+            return Err(wrong(format!("there is no setting {unknown}"), closest(unknown, known()).map(str::to_owned)));
         }
         table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))
-    }
-
-    /// Gives these settings with `over` on top.
-    #[must_use]
-    pub fn under(self, over: Self) -> Self {
-        Self {
-            image: over.image.or(self.image),
-            memory: over.memory.or(self.memory),
-            cpus: over.cpus.or(self.cpus),
-            pids: over.pids.or(self.pids),
-            net: over.net.or(self.net),
-            review: over.review.or(self.review),
-            workspace: over.workspace.or(self.workspace),
-            bases: over.bases.or(self.bases),
-        }
     }
 }
 
@@ -163,6 +218,26 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(|| format!("{text} is too much"))
 }
 
+/// Reads a duration such as `90s`, `30m`, `2h` or a number of seconds.
+///
+/// # Errors
+/// A sentence for a person.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text} is not a duration such as 90s, 30m or 2h");
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(unit).filter(|s| (1..=u64::from(u32::MAX)).contains(s)).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +249,27 @@ mod tests {
         assert!(Settings::parse("pids = \"many\"", "config.toml").is_err());
         let settings = Settings::parse("image = \"x\"\npids = 9\nreview = \"never\"", "config.toml").expect("valid");
         assert_eq!((settings.pids, settings.review), (Some(9), Some(ReviewMode::Never)));
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1d", 86_400)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "0", "m", "-1s", "1w", "1.5h", "99999999999h", "1 m"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn risk_rules_add_up_and_a_repository_can_do_nothing_else() {
+        let text = "[[risk]]\nname = \"deploy\"\nlevel = \"high\"\npaths = [\"deploy/**\"]\n";
+        let one = Settings::parse(text, "config.toml").expect("valid");
+        assert_eq!(one.clone().under(one.clone()).risk.len(), 2);
+        assert!(Settings::parse(&text.replace("high", "low"), "config.toml").is_err());
+        assert!(Settings::parse(&text.replace("paths", "path"), "config.toml").is_err());
+        let (rules, others) = RepositorySettings::parse(&format!("image = \"evil\"\n{text}")).expect("valid");
+        assert_eq!((rules.risk, others), (one.risk, vec!["image".to_owned()]));
     }
 
     #[test]

@@ -49,7 +49,6 @@ pub struct Step {
     pub units: BTreeSet<String>,
     /// What the path will hold; nothing when it goes.
     pub left: Option<(EntryKind, ContentHash)>,
-    wanted: Selected,
     expected: Option<Seen>,
     /// A directory is in its place whose files are all deleted by the plan.
     replaces_directory: bool,
@@ -153,10 +152,10 @@ impl Plan {
             }
         }
         plan.refuse_planted(tree);
-        plan.steps.sort_by_key(|s| match (&s.wanted, s.left.as_ref()) {
-            (Selected::Deleted, _) => 0,
-            (_, Some((EntryKind::Link, _))) => 2,
-            _ => 1,
+        plan.steps.sort_by_key(|s| match &s.left {
+            None => 0,
+            Some((EntryKind::Link, _)) => 2,
+            Some(_) => 1,
         });
         Ok(plan)
     }
@@ -190,10 +189,10 @@ impl Plan {
 
     /// Does the steps in order, and stops at the first that fails. Must not be called on a plan with conflicts.
     #[must_use]
-    pub fn execute(&self, tree: &HostTree) -> Done {
+    pub fn execute(&self, tree: &HostTree, store: &Quarantine) -> Done {
         let mut done = Done { steps: self.steps.len(), failed: None };
         for (at, step) in self.steps.iter().enumerate() {
-            if let Err(error) = self.perform(step, tree) {
+            if let Err(error) = self.perform(step, tree, store) {
                 done = Done { steps: at, failed: Some((step.path.clone(), error)) };
                 break;
             }
@@ -205,17 +204,20 @@ impl Plan {
         done
     }
 
-    fn perform(&self, step: &Step, tree: &HostTree) -> Result<(), HostError> {
-        match (&step.wanted, &step.expected, step.verb) {
-            (_, _, Verb::Already) | (Selected::Deleted, None, _) => Ok(()),
-            (Selected::Deleted, Some(expected), _) => tree.delete(&step.path, expected),
-            (Selected::Content(kind, content), expected, _) => {
+    fn perform(&self, step: &Step, tree: &HostTree, store: &Quarantine) -> Result<(), HostError> {
+        match (&step.left, &step.expected, step.verb) {
+            (_, _, Verb::Already) | (None, None, _) => Ok(()),
+            (None, Some(expected), _) => tree.delete(&step.path, expected),
+            (Some((kind, hash)), expected, _) => {
                 if step.replaces_directory {
                     for gone in self.steps.iter().filter(|s| s.left.is_none() && s.path.is_below(&step.path)) {
                         tree.prune(&gone.path, Some(&step.path));
                     }
                 }
-                tree.write(&step.path, *kind, content, expected.as_ref())
+                let content = store.get(hash);
+                let content =
+                    content.map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })?;
+                tree.write(&step.path, *kind, &content, expected.as_ref())
             }
         }
     }
@@ -237,9 +239,10 @@ fn step(
     let Some(wanted) = select(change, &old, &new, &units) else {
         return Ok(Err("none of the accepted parts makes a file of its own; accept its content too".into()));
     };
-    let left = match &wanted {
+    let left = match wanted {
         Selected::Deleted => None,
-        Selected::Content(kind, content) => Some((*kind, ContentHash::of(content))),
+        Selected::Content(kind, content) => Some((kind, store.put(&content)?)),
+        Selected::Stored(kind, hash) => Some((kind, hash)),
     };
     let verb = if state == left {
         Verb::Already
@@ -262,5 +265,5 @@ fn step(
     if verb != Verb::Already && seen.as_ref().is_some_and(|s| s.names() > 1) {
         return Ok(Err("it has several names (hard links), and replacing it would part them".into()));
     }
-    Ok(Ok(Step { path: change.path.clone(), verb, units, left, wanted, expected: seen, replaces_directory: false }))
+    Ok(Ok(Step { path: change.path.clone(), verb, units, left, expected: seen, replaces_directory: false }))
 }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::FileChange;
+use super::content::is_text;
 use super::quarantine::hex;
 use crate::path::EntryKind;
 
@@ -45,20 +46,23 @@ pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|b| *b == b'\n').collect()
 }
 
-/// Tells whether content is shown and chosen by line: UTF-8 without NUL.
-fn is_text(bytes: &[u8]) -> bool {
-    !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()
+/// Lines above which a file is one unit.
+const MAX_LINES: usize = 500_000;
+
+/// Tells whether content is shown and chosen by line: UTF-8 without NUL, of so many lines at the most.
+fn is_by_line(bytes: &[u8], lines: &[&[u8]]) -> bool {
+    lines.len() <= MAX_LINES && is_text(bytes)
 }
 
 /// Lines of the base times lines of the result above which a stretch is not compared any further but is one block: hostile
 /// or generated content must not keep a person waiting.
 const MOST_COMPARED: usize = 400_000_000;
 
-/// Lists the units of a change; `old` and `new` are its contents.
+/// Lists the units of a change; `old` and `new` are its contents, as [`FileChange::contents`] gives them.
 #[must_use]
 pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     let (old_lines, new_lines) = (lines(old), lines(new));
-    let unit = |kind: UnitKind| Unit { id: id(change, &kind, &old_lines, &new_lines, new), kind };
+    let unit = |kind: UnitKind| Unit { id: id(change, &kind, &old_lines, &new_lines), kind };
     let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
     if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
@@ -71,7 +75,7 @@ pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     if change.old.as_ref().is_some_and(|s| s.hash == after.hash) {
         return found;
     }
-    if !is_text(old) || !is_text(new) {
+    if change.is_large() || !is_by_line(old, &old_lines) || !is_by_line(new, &new_lines) {
         found.push(unit(UnitKind::Whole));
     } else if new.is_empty() && change.old.is_none() {
         found.push(unit(UnitKind::CreateEmpty));
@@ -82,7 +86,7 @@ pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
 }
 
 /// Hashes what identifies a unit.
-fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]], whole: &[u8]) -> String {
+fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -103,7 +107,7 @@ fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]], whole:
         UnitKind::Whole => {
             part(b"whole");
             part(change.new.as_ref().map_or("", |s| s.kind.mode()).as_bytes());
-            part(whole);
+            part(change.new.as_ref().map_or_else(String::new, |s| s.hash.to_string()).as_bytes());
         }
     }
     hex(&hash.finalize())[..16].to_owned()

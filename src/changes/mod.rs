@@ -1,18 +1,30 @@
 //! What came back: quarantined bytes, the changeset over them, its blocks, what a selection of them yields, and how
 //! risky each is. Nothing here touches a host tree or a container.
 
+mod aliases;
 mod blocks;
 mod changeset;
+mod content;
 mod diff;
+mod draft;
+pub mod links;
+mod names;
+mod packages;
 mod planted;
 mod quarantine;
 mod risk;
+mod rules;
+mod secrets;
 mod selection;
+pub mod twins;
 
+pub use aliases::Aliases;
 pub use blocks::{Unit, UnitKind, lines, units};
-pub use changeset::{Changeset, FileChange, Refused, Side};
+pub use changeset::{Changeset, FileChange, MAX_TEXT, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
+pub use draft::{Base, Draft};
 pub use planted::planted_above;
-pub use quarantine::{ContentHash, Quarantine};
-pub use risk::{Finding, Level, findings};
+pub use quarantine::{ContentHash, Incoming, Quarantine};
+pub use risk::{Context, Finding, Level, findings};
+pub use rules::{Rule, RuleError, Rules};
 pub use selection::{Selected, select};

@@ -60,6 +60,37 @@ impl fmt::Debug for ContentHash {
     }
 }
 
+/// Content on its way into the store; it is gone if it is dropped before its end.
+#[derive(Debug)]
+pub struct Incoming {
+    folder: PathBuf,
+    file: tempfile::NamedTempFile,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Incoming {
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hash.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// Ends it, and gives its hash and size.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn end(self) -> io::Result<(ContentHash, u64)> {
+        let hash = ContentHash(hex(&self.hash.finalize()));
+        self.file.persist(self.folder.join(&hash.0)).map_err(|e| e.error)?;
+        Ok((hash, self.size))
+    }
+}
+
 /// A folder of ours that holds content by its hash.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
@@ -89,6 +120,15 @@ impl Quarantine {
             file.persist(path).map_err(|e| e.error)?;
         }
         Ok(hash)
+    }
+
+    /// Begins to take in content that comes in pieces.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn incoming(&self) -> io::Result<Incoming> {
+        let file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        Ok(Incoming { folder: self.folder.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
     /// Reads content back and verifies it.

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::{FileChange, UnitKind, lines, units};
+use super::{ContentHash, FileChange, UnitKind, lines, units};
 use crate::path::EntryKind;
 
 /// What a path shall hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selected {
-    /// A file or link with this content.
+    /// A file with this content, made of parts.
     Content(EntryKind, Vec<u8>),
+    /// A file or link with content that is in the quarantine.
+    Stored(EntryKind, ContentHash),
     /// Nothing.
     Deleted,
 }
 
-/// Gives the selected result, or `None` if no unit of this change is accepted.
+/// Gives the selected result, or `None` if no unit of this change is accepted. `old` and `new` are the contents, as
+/// [`FileChange::contents`] gives them.
 #[must_use]
 pub fn select(change: &FileChange, old: &[u8], new: &[u8], accepted: &BTreeSet<String>) -> Option<Selected> {
     let all = units(change, old, new);
@@ -35,7 +38,7 @@ pub fn select(change: &FileChange, old: &[u8], new: &[u8], accepted: &BTreeSet<S
                     (EntryKind::Executable | EntryKind::Regular, EntryKind::Executable | EntryKind::Regular) => kind,
                     (_, after) => after,
                 };
-                return Some(Selected::Content(kind, new.to_vec()));
+                return Some(Selected::Stored(kind, after.hash.clone()));
             }
             UnitKind::Mode(set) => kind = if *set { EntryKind::Executable } else { EntryKind::Regular },
             UnitKind::CreateEmpty => made = true,

@@ -123,7 +123,7 @@ pub fn bring(
         }
         return Ok(0);
     }
-    let done = plan.execute(&tree);
+    let done = plan.execute(&tree, &sandbox.quarantine()?);
     for step in &plan.steps[..done.steps] {
         let units = step.units.iter().cloned().collect();
         applied.insert(key(&step.path), Applied { units, left: step.left.clone() });

@@ -27,20 +27,21 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     let live = sandbox.is_busy() && sandbox.record.state == State::Running;
     let changes = if live {
         output.say(&format!("{} is running; what is shown may be torn", sandbox.record.name));
+        let policy = repo.policy(&sandbox, output)?;
         runtime()?.block_on(async {
             let engine = Docker::connect().await?;
-            Ok::<_, Failure>(lifecycle::peek(&engine, &repo.host, &sandbox).await?)
+            Ok::<_, Failure>(lifecycle::peek(&engine, &repo.host, &sandbox, &policy).await?)
         })?
     } else {
         repo.changes(&mut sandbox, output)?
     };
     let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.as_str();
-    let mut bytes = Vec::new();
     if args.json {
         let decisions = review::load(&sandbox)?;
-        bytes = json::render(&json::diff(name, &changes, &sheet, &decisions, live)).into_bytes();
+        print(json::render(&json::diff(name, &changes, &sheet, &decisions, live)).as_bytes())?;
     } else if args.name_only {
+        let mut bytes = Vec::new();
         for file in &sheet.files {
             if to_terminal {
                 bytes.extend(Shown::new(file.change.path.as_bytes()).to_string().bytes());
@@ -49,18 +50,25 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
             }
             bytes.push(b'\n');
         }
+        print(&bytes)?;
     } else if args.patch {
         for file in sheet.files.iter().filter(|f| !f.is_refused()) {
-            bytes.extend(patch::git_patch(file)?);
+            if file.change.is_large() {
+                let path = Shown::new(file.change.path.as_bytes());
+                output.say(&format!("{path} is too large for a patch; airlock apply {name} brings it"));
+            } else {
+                print(&patch::git_patch(&sheet, file)?)?;
+            }
         }
     } else if args.stat {
-        bytes = stat(&sheet).into_bytes();
+        print(stat(&sheet).as_bytes())?;
     } else {
         let painter = Painter { colour: output.colours() };
-        let files: Vec<String> = sheet.files.iter().map(|f| patch::show(f, painter)).collect();
-        bytes = files.join("\n").into_bytes();
+        for (at, file) in sheet.files.iter().enumerate() {
+            let space = if at > 0 { "\n" } else { "" };
+            print(format!("{space}{}", patch::show(&sheet, file, painter)?).as_bytes())?;
+        }
     }
-    print(&bytes)?;
     if !args.json {
         for refused in &changes.refused {
             output.say(&format!(
@@ -109,7 +117,7 @@ fn stat(sheet: &Sheet<'_>) -> String {
 }
 
 fn counts(file: &SheetFile<'_>) -> String {
-    match file.line_counts() {
+    match file.line_counts {
         (0, 0) => file.units.first().map(|u| crate::review::describe(&u.kind, file)).unwrap_or_default(),
         (added, removed) => format!("+{added} −{removed}"),
     }

@@ -11,6 +11,7 @@ mod json;
 mod list;
 mod output;
 mod patch;
+mod policy;
 mod progress;
 mod remove;
 mod repo;

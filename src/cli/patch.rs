@@ -3,30 +3,32 @@
 use super::failure::{FAILED, Failure};
 use crate::changes::{Side, UnitKind, hunks, lines};
 use crate::path::{EntryKind, RepoPath};
-use crate::review::{Painter, SheetFile};
+use crate::review::{Painter, Sheet, SheetFile};
 
 /// Shows one file to a person.
-pub fn show(file: &SheetFile<'_>, painter: Painter) -> String {
-    let (old, new) = (lines(&file.old), lines(&file.new));
+pub fn show(sheet: &Sheet<'_>, file: &SheetFile<'_>, painter: Painter) -> Result<String, Failure> {
+    let (old, new) = sheet.contents(file)?;
+    let (old, new) = (lines(&old), lines(&new));
     let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. }));
     let whole = whole.map(|u| painter.unit(&u.kind, file));
     let hunks = hunks(&file.units, &old, &new);
     let hunks = hunks.iter().map(|hunk| painter.hunk(hunk, usize::MAX));
-    std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect()
+    Ok(std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect())
 }
 
 /// Writes one file as git writes it with `--binary --full-index --no-renames`.
-pub fn git_patch(file: &SheetFile<'_>) -> Result<Vec<u8>, Failure> {
+pub fn git_patch(sheet: &Sheet<'_>, file: &SheetFile<'_>) -> Result<Vec<u8>, Failure> {
     let change = file.change;
+    let (before, after) = sheet.contents(file)?;
     // A link that became a file, or the reverse, is a deletion and a creation for git too.
     if let (Some(old), Some(new)) = (&change.old, &change.new)
         && (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link)
     {
-        let gone = part(&change.path, Some((old, &file.old)), None)?;
-        return Ok([gone, part(&change.path, None, Some((new, &file.new)))?].concat());
+        let gone = part(&change.path, Some((old, &before)), None)?;
+        return Ok([gone, part(&change.path, None, Some((new, &after)))?].concat());
     }
-    let old = change.old.as_ref().map(|side| (side, file.old.as_slice()));
-    let new = change.new.as_ref().map(|side| (side, file.new.as_slice()));
+    let old = change.old.as_ref().map(|side| (side, before.as_slice()));
+    let new = change.new.as_ref().map(|side| (side, after.as_slice()));
     part(&change.path, old, new)
 }
 

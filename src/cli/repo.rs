@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::failure::{FAILED, Failure, USAGE};
 use super::output::{Output, count};
+use super::policy::policy;
 use crate::changes::Changeset;
-use crate::config::closest;
+use crate::config::{Settings, closest};
 use crate::engine::Docker;
-use crate::sandbox::{Sandbox, SandboxName, State, Store, lifecycle};
+use crate::sandbox::{Policy, Sandbox, SandboxName, State, Store, lifecycle};
 use crate::snapshot::HostRepo;
 
 /// A repository and its sandboxes.
@@ -73,12 +74,21 @@ impl Repo {
                 .hint(format!("airlock rm {name}"))),
             State::Running => {
                 output.say(&format!("{name} was interrupted; collecting what it changed"));
+                let policy = self.policy(sandbox, output)?;
                 runtime()?.block_on(async {
                     let engine = Docker::connect().await?;
-                    Ok(lifecycle::recover(&engine, &self.host, sandbox).await?)
+                    Ok(lifecycle::recover(&engine, &self.host, sandbox, &policy).await?)
                 })
             }
         }
+    }
+}
+
+impl Repo {
+    /// Says what is taken back from a sandbox, and how it is judged.
+    pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<Policy, Failure> {
+        let settings = Settings::load(|name| std::env::var(name).ok())?;
+        policy(&settings, &self.host, &sandbox.record.base, output)
     }
 }
 

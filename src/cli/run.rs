@@ -10,6 +10,7 @@ use super::beginning::{Counting, first_line, say_beginning, say_dirt};
 use super::diff::hidden;
 use super::failure::{FAILED, Failure, USAGE};
 use super::output::{Output, count, tell};
+use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use super::{image, review};
@@ -82,6 +83,7 @@ fn sandbox(
         Net::Model => Some(model_route()?),
     };
     let snapshot = Arc::new(repo.host.snapshot(&wanted)?);
+    let policy = policy(&settings, &repo.host, &snapshot.commit, output)?;
     let work = repo.host.work(&snapshot, uncommitted, &options.include)?;
     let runtime = runtime()?;
     let (finished, engine, route) = runtime.block_on(async {
@@ -106,6 +108,7 @@ fn sandbox(
             nano_cpus: nano_cpus(settings.cpus)?,
             tty: terminal::is_interactive(),
             model: route.clone(),
+            policy,
             workspace: match settings.workspace.unwrap_or_default() {
                 WorkspaceMode::Auto => None,
                 WorkspaceMode::Overlay => Some(Workspace::Overlay),

@@ -148,9 +148,10 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 
     fn unit(&mut self, file: &SheetFile<'_>, unit: &Unit) -> io::Result<()> {
-        let (old, new) = (lines(&file.old), lines(&file.new));
         let text = match &unit.kind {
             UnitKind::Block { .. } => {
+                let (old, new) = self.sheet.contents(file)?;
+                let (old, new) = (lines(&old), lines(&new));
                 let found = hunks(std::slice::from_ref(unit), &old, &new);
                 found.iter().map(|hunk| self.painter.hunk(hunk, LONGEST)).collect()
             }

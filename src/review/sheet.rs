@@ -1,14 +1,16 @@
-//! A changeset opened for review: every file with its contents and units.
+//! A changeset opened for review: every file with its units. Contents are read when they are shown, one file at a time.
 
 use std::io;
 
 use crate::changes::{Changeset, FileChange, Level, Quarantine, Unit, UnitKind, lines, units};
+use crate::path::EntryKind;
 
 /// All files under review.
 #[derive(Debug)]
 pub struct Sheet<'a> {
     /// In the changeset's order.
     pub files: Vec<SheetFile<'a>>,
+    store: Quarantine,
 }
 
 /// One file under review.
@@ -16,16 +18,16 @@ pub struct Sheet<'a> {
 pub struct SheetFile<'a> {
     /// The change.
     pub change: &'a FileChange,
-    /// The base's content, empty where there is none.
-    pub old: Vec<u8>,
-    /// The result's content.
-    pub new: Vec<u8>,
     /// What can be decided.
     pub units: Vec<Unit>,
+    /// Where a link leads that the file becomes.
+    pub target: Option<Vec<u8>>,
+    /// Lines that are added and removed, those of a deleted text among them.
+    pub line_counts: (usize, usize),
 }
 
 impl<'a> Sheet<'a> {
-    /// Reads the contents.
+    /// Finds the units of every file.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -33,17 +35,28 @@ impl<'a> Sheet<'a> {
         let open = |change: &'a FileChange| {
             let (old, new) = change.contents(store)?;
             let units = units(change, &old, &new);
-            Ok(SheetFile { change, old, new, units })
+            let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
+            let line_counts = count_lines(&units, &old);
+            Ok(SheetFile { change, units, line_counts, target: is_link.then_some(new) })
         };
-        Ok(Self { files: changes.files.iter().map(open).collect::<io::Result<_>>()? })
+        let files = changes.files.iter().map(open).collect::<io::Result<_>>()?;
+        Ok(Self { files, store: store.clone() })
     }
 }
 
 impl Sheet<'_> {
+    /// Reads what a file was and is; see [`FileChange::contents`].
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn contents(&self, file: &SheetFile<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        file.change.contents(&self.store)
+    }
+
     /// Counts the lines that are added and removed in all files.
     #[must_use]
     pub fn line_counts(&self) -> (usize, usize) {
-        self.files.iter().map(SheetFile::line_counts).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
+        self.files.iter().map(|f| f.line_counts).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
     }
 }
 
@@ -54,19 +67,17 @@ impl SheetFile<'_> {
         self.change.level() >= Some(Level::High)
     }
 
-    /// Counts the lines that are added and removed, those of a deleted text among them.
-    #[must_use]
-    pub fn line_counts(&self) -> (usize, usize) {
-        self.units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
-            UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
-            UnitKind::Delete if !self.old.contains(&0) => (added, removed + lines(&self.old).len()),
-            _ => (added, removed),
-        })
-    }
-
     /// Tells whether it cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.change.level() == Some(Level::Refused)
     }
+}
+
+fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
+    units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
+        UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
+        UnitKind::Delete if !old.contains(&0) => (added, removed + lines(old).len()),
+        _ => (added, removed),
+    })
 }

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use super::SheetFile;
-use crate::changes::{Hunk, HunkLine, Level, UnitKind};
+use crate::changes::{Hunk, HunkLine, Level, Side, UnitKind};
 use crate::display::Shown;
-use crate::path::EntryKind;
 
 /// Colours text, or does not.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +12,9 @@ pub struct Painter {
     /// Whether to colour.
     pub colour: bool,
 }
+
+/// Blank lines in a row that are shown one by one.
+const BLANK_LINES: usize = 40;
 
 const BOLD: &str = "1";
 const RED: &str = "31";
@@ -55,25 +57,41 @@ impl Painter {
     #[must_use]
     pub fn hunk(self, hunk: &Hunk<'_>, limit: usize) -> String {
         let mut out = self.paint(CYAN, &hunk.head()) + "\n";
-        for line in hunk.lines.iter().take(limit) {
+        let mut at = 0;
+        while at < hunk.lines.len().min(limit) {
+            let line = &hunk.lines[at];
+            let blank = hunk.lines[at..].iter().take_while(|l| *l == line && is_blank(l)).count();
             let (sign, code, bytes) = match line {
                 HunkLine::Context(bytes) => (' ', None, bytes),
                 HunkLine::Removed(bytes) => ('-', Some(RED), bytes),
                 HunkLine::Added(bytes) => ('+', Some(GREEN), bytes),
             };
+            let paint = |text: String| code.map_or_else(|| text.clone(), |code| self.paint(code, &text));
+            if blank > BLANK_LINES {
+                // What follows them stays in sight; no content looks like this, see `display.rs`.
+                let _ = writeln!(out, "{}", paint(format!("{sign}<U+000A x{blank}>")));
+                at += blank;
+                continue;
+            }
             let text = format!("{sign}{}", Shown::line(bytes.strip_suffix(b"\n").unwrap_or(bytes)));
-            let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.paint(code, &text)));
+            let _ = writeln!(out, "{}", paint(text));
             if !bytes.ends_with(b"\n") {
                 // It begins where only gutters are, so no content can imitate it.
                 out += "\\ No newline at end of file\n";
             }
+            at += 1;
         }
-        if hunk.lines.len() > limit {
-            let more = hunk.lines.len() - limit;
+        if at < hunk.lines.len() {
+            let more = hunk.lines.len() - at;
             out += &self.note(&format!("… {more} more lines of this block: airlock diff shows all"));
         }
         out
     }
+}
+
+fn is_blank(line: &HunkLine<'_>) -> bool {
+    let (HunkLine::Context(bytes) | HunkLine::Removed(bytes) | HunkLine::Added(bytes)) = line;
+    *bytes == b"\n"
 }
 
 /// Names a level for a person.
@@ -90,20 +108,23 @@ pub fn level_word(level: Level) -> &'static str {
 /// Describes a unit that has no lines.
 #[must_use]
 pub fn describe(kind: &UnitKind, file: &SheetFile<'_>) -> String {
-    let size = |bytes: &[u8]| format!("{} bytes", bytes.len());
+    let size = |side: &Option<Side>| format!("{} bytes", side.as_ref().map_or(0, |s| s.size));
+    let (old, new) = (size(&file.change.old), size(&file.change.new));
     match kind {
         UnitKind::Block { old, new } => format!("-{} +{} lines", old.len(), new.len()),
         UnitKind::Mode(true) => "becomes executable".into(),
         UnitKind::Mode(false) => "is no longer executable".into(),
         UnitKind::CreateEmpty => "a new empty file".into(),
-        UnitKind::Delete => format!("deleted, {}", size(&file.old)),
-        UnitKind::Whole => match &file.change.new {
-            Some(side) if side.kind == EntryKind::Link => format!("a link to {}", Shown::new(&file.new)),
-            Some(side) => {
+        UnitKind::Delete => format!("deleted, {old}"),
+        UnitKind::Whole => match (&file.change.new, &file.target) {
+            (_, Some(target)) => format!("a link to {}", Shown::new(target)),
+            (Some(side), None) => {
                 let short: String = side.hash.to_string().chars().take(12).collect();
-                format!("binary, {} → {}, sha256 {short}", size(&file.old), size(&file.new))
+                let what =
+                    if file.change.findings.iter().any(|f| f.rule == "binary") { "binary" } else { "as a whole" };
+                format!("{what}, {old} → {new}, sha256 {short}")
             }
-            None => "gone".into(),
+            (None, None) => "gone".into(),
         },
     }
 }

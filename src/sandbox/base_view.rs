@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SandboxError;
+use super::collect::take;
 use super::link::{Link, LinkError};
 use super::on_top::OnTop;
 use super::seed::TREE;
@@ -105,15 +106,17 @@ impl BaseView<'_> {
 
     /// Gives a file's side, its content in the quarantine.
     pub(super) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<Side>, SandboxError> {
-        let (kind, content) = match entry {
+        let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),
             BaseEntry::OnTop(side) => return Ok(Some(side.clone())),
-            BaseEntry::File(EntryKind::Link, _, target) => (EntryKind::Link, target.clone()),
+            BaseEntry::File(EntryKind::Link, _, target) => {
+                (EntryKind::Link, (self.store.put(target)?, target.len() as u64))
+            }
             BaseEntry::File(kind, stat, _) => {
                 let inside = [TREE, path.as_bytes()].concat();
-                (*kind, self.link.read(Root::Base, &inside, stat.size).await?)
+                (*kind, take(self.link, Root::Base, &inside, stat.size, self.store).await?)
             }
         };
-        Ok(Some(Side { kind, hash: self.store.put(&content)?, size: content.len() as u64 }))
+        Ok(Some(Side { kind, hash, size }))
     }
 }

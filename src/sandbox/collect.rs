@@ -1,7 +1,8 @@
 //! Compares a workspace with its base through the guest, at the cost of what changed. What comes back is hostile until it
 //! is a [`RepoPath`] and a quarantined blob. The workspace's `.git` is never opened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -9,31 +10,50 @@ use super::SandboxError;
 use super::base_view::{BaseEntry, BaseView};
 use super::link::{Link, LinkError};
 use super::meter::Meter;
+use super::on_top::OnTop;
 use super::store::Sandbox;
 use super::walk::{Found, Walk, Walked};
-use crate::changes::{Changeset, ContentHash, FileChange, Refused, Side};
-use crate::path::{EntryKind, RepoPath};
-use crate::snapshot::HostRepo;
+use crate::changes::links::At;
+use crate::changes::{
+    Base, Changeset, ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side,
+};
+use crate::path::{EntryKind, MAX_DEPTH, RepoPath};
+use crate::snapshot::{Committed, CommittedEntry, HostRepo};
 use crate::wire::Root;
 
 /// Questions under way at once.
 pub(super) const PARALLEL: usize = 32;
 /// Bytes of files in memory at once.
-const IN_FLIGHT: usize = 256 << 20;
+const IN_FLIGHT: usize = 32 << 20;
+/// Bytes above which a file goes straight to the quarantine, piece by piece.
+const PIECEWISE: u64 = 4 << 20;
 /// Characters of a refused path that are kept.
 pub(super) const SHOWN: usize = 300;
 
-/// Bounds on what is taken back.
-#[derive(Debug, Clone, Copy)]
+/// Bounds on what is taken back; each is a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// Entries listed in the workspace, of any kind.
+    /// New entries of the workspace that are listed, of any kind (`max_entries`).
     pub entries: usize,
-    /// Files that differ; those after it in the order of paths are refused.
+    /// Files that differ (`max_files`); those after it in the order of paths are refused.
     pub changed: usize,
-    /// Bytes of one file.
+    /// Bytes of one file (`max_file`).
     pub file: u64,
-    /// Bytes of all files that differ; the largest are refused until the rest fits.
+    /// Bytes of all files that differ (`max_total`); the largest are refused until the rest fits.
     pub total: u64,
+    /// Directories above one another (`max_depth`).
+    pub depth: usize,
+    /// How long collecting may take (`max_time`).
+    pub time: Duration,
+}
+
+/// What is taken back, and how it is judged.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Bounds.
+    pub caps: Caps,
+    /// Rules on paths.
+    pub rules: Rules,
 }
 
 /// Whether the agent is gone.
@@ -47,7 +67,14 @@ pub enum View {
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { entries: 2_000_000, changed: 100_000, file: 100 << 20, total: 2 << 30 }
+        Self {
+            entries: 500_000,
+            changed: 100_000,
+            file: 100 << 20,
+            total: 2 << 30,
+            depth: MAX_DEPTH,
+            time: Duration::from_secs(600),
+        }
     }
 }
 
@@ -59,26 +86,41 @@ pub async fn collect(
     host: &HostRepo,
     sandbox: &Sandbox,
     link: &Link,
-    caps: Caps,
+    policy: &Policy,
+    view: View,
+    meter: &Meter,
+) -> Result<Changeset, SandboxError> {
+    let collected = tokio::time::timeout(policy.caps.time, within_time(host, sandbox, link, policy, view, meter)).await;
+    collected.unwrap_or_else(|_| {
+        let seconds = policy.caps.time.as_secs();
+        Err(SandboxError::Cap(format!("collecting took longer than {seconds} s (max_time)")))
+    })
+}
+
+async fn within_time(
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    link: &Link,
+    policy: &Policy,
     view: View,
     meter: &Meter,
 ) -> Result<Changeset, SandboxError> {
     let (on_top, store) = (sandbox.on_top()?, sandbox.quarantine()?);
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
     let base = BaseView { link, on_top: &on_top, modules: &modules, store: &store };
-    let walk = Walk::new(host, sandbox, base, caps, view)?;
-    let Walked { mut changed, gone, mut refused, hidden, planted } = walk.run().await?;
-    within_caps(&mut changed, caps, &mut refused);
+    let walk = Walk::new(host, sandbox, base, policy.caps, view)?;
+    let Walked { mut changed, gone, mut refused, hidden, planted, twins, .. } = walk.run().await?;
+    within_caps(&mut changed, policy.caps, &mut refused);
+    let committed = host.committed(&sandbox.record.base)?;
 
     // So many bytes are in memory at once, whatever the number of questions.
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
-    let memory = &memory;
+    let (memory, stored) = (&memory, &store);
     let reads = stream::iter(changed).map(|(file, old)| async move {
-        let both = file.stat.size.saturating_add(old.as_ref().map_or(0, BaseEntry::size));
-        let permit = memory.acquire_many(permits(both)).await.ok();
-        let content = match file.kind {
-            EntryKind::Link => file.target.clone(),
-            _ => match link.read(Root::Work, file.path.as_bytes(), file.stat.size).await {
+        let _permit = memory.acquire_many(permits(file.stat.size)).await.ok();
+        let new = match file.kind {
+            EntryKind::Link => (stored.put(&file.target)?, file.target.len() as u64),
+            _ => match take(link, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
                 // The agent is at work, and has just removed it.
                 Err(LinkError::Gone) if view == View::Live => return Ok(None),
                 other => other?,
@@ -88,24 +130,29 @@ pub async fn collect(
             Some(entry) => base.side(&file.path, entry).await?,
             None => None,
         };
-        Ok::<_, SandboxError>(Some((file, old, content, permit)))
+        Ok::<_, SandboxError>(Some((file, old, new)))
     });
     let mut reads = reads.buffer_unordered(PARALLEL);
     let mut files = Vec::new();
     while let Some(read) = reads.try_next().await? {
-        let Some((file, old, content, _permit)) = read else { continue };
-        meter.add(content.len());
-        if old.as_ref().is_some_and(|s| s.hash == ContentHash::of(&content) && s.kind == file.kind) {
+        let Some((file, old, (hash, size))) = read else { continue };
+        meter.add(usize::try_from(size).unwrap_or(usize::MAX));
+        if old.as_ref().is_some_and(|s| s.hash == hash && s.kind == file.kind) {
             continue;
         }
         // What a sparse checkout leaves out is neither here nor in the host tree, and yet the user's.
-        if old.is_none() && sandbox.record.manifest.sparse && host.is_committed(&sandbox.record.base, &file.path)? {
+        if old.is_none()
+            && sandbox.record.manifest.sparse
+            && matches!(committed.at(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Link(_)))
+        {
             let reason = "is committed, and outside the sparse checkout: --full takes it along".into();
             refused.push(Refused { path: shown(&file.path), reason });
             continue;
         }
-        let new = Side { kind: file.kind, hash: store.put(&content)?, size: content.len() as u64 };
-        files.push(change(file.path, old, Some(new)));
+        let mut findings: Vec<Finding> = twin_of(&twins, &file.path).cloned().into_iter().collect();
+        findings.extend(bits(&file));
+        let new = Side { kind: file.kind, hash, size };
+        files.push(FileChange { findings, ..change(file.path, old, Some(new)) });
     }
     drop(reads);
     let sides = stream::iter(gone).map(|(path, entry)| async move {
@@ -117,24 +164,114 @@ pub async fn collect(
     while let Some((path, side)) = sides.try_next().await? {
         files.push(change(path, side, None));
     }
-    let in_base = |path: &RepoPath| planted.contains(path);
-    Ok(Changeset::seal(sandbox.record.base.clone(), files, refused, hidden, &store, in_base)?)
+    let draft = Draft { base: sandbox.record.base.clone(), files, refused, hidden };
+    let tree = BaseTree { committed: &committed, on_top: &on_top, store: &store, planted: &planted };
+    Ok(draft.seal(&store, &policy.rules, &tree)?)
 }
 
-/// How much of the memory a file of so many bytes takes: all of it at the most.
+/// Takes a file into the quarantine, at most `limit` bytes of it; gives its hash and size.
+pub(super) async fn take(
+    link: &Link,
+    root: Root,
+    path: &[u8],
+    limit: u64,
+    store: &Quarantine,
+) -> Result<(ContentHash, u64), LinkError> {
+    let failed =
+        |e: std::io::Error| LinkError::File { attempt: "keep a file's content".into(), message: e.to_string() };
+    if limit <= PIECEWISE {
+        let content = link.read(root, path, limit).await?;
+        return Ok((store.put(&content).map_err(failed)?, content.len() as u64));
+    }
+    let mut incoming = store.incoming().map_err(failed)?;
+    link.read_pieces(root, path, limit, |piece| incoming.add(piece)).await?;
+    incoming.end().map_err(failed)
+}
+
+/// The finding on a path, or on a directory above it.
+fn twin_of<'a>(twins: &'a BTreeMap<RepoPath, Finding>, path: &RepoPath) -> Option<&'a Finding> {
+    if twins.is_empty() {
+        return None;
+    }
+    std::iter::successors(Some(path.clone()), RepoPath::parent).find_map(|p| twins.get(&p))
+}
+
+/// Says which permissions a file had that do not travel. Only what git knows exists for us: whether it can be executed.
+fn bits(file: &Found) -> Option<Finding> {
+    const SET_UID_OR_GID_OR_STICKY: u32 = 0o7000;
+    const WRITABLE_FOR_ALL: u32 = 0o002;
+    let dropped = file.stat.mode & (SET_UID_OR_GID_OR_STICKY | WRITABLE_FOR_ALL);
+    (file.kind != EntryKind::Link && dropped != 0).then(|| {
+        let mode = file.stat.mode & 0o7777;
+        Finding::whole(
+            "mode-bits",
+            Level::High,
+            format!("had the mode {mode:04o}, of which only the executable bit travels"),
+        )
+    })
+}
+
+/// How much of the memory a file of so many bytes takes.
 fn permits(bytes: u64) -> u32 {
-    u32::try_from(bytes.min(IN_FLIGHT as u64)).unwrap_or(u32::MAX)
+    u32::try_from(bytes.min(PIECEWISE)).unwrap_or(u32::MAX)
 }
 
 fn change(path: RepoPath, old: Option<Side>, new: Option<Side>) -> FileChange {
     FileChange { path, old, new, renamed_from: None, findings: Vec::new() }
 }
 
+/// The tree that the sandbox began with, for judging what came of it.
+struct BaseTree<'a> {
+    committed: &'a Committed<'a>,
+    on_top: &'a OnTop,
+    store: &'a Quarantine,
+    planted: &'a BTreeSet<RepoPath>,
+}
+
+impl Base for BaseTree<'_> {
+    fn at(&self, path: &RepoPath) -> At {
+        if self.on_top.below(Some(path)).any(|t| t.side.is_some()) {
+            return At::Directory;
+        }
+        match self.on_top.get(path).map(|t| &t.side) {
+            Some(Some(side)) if side.kind == EntryKind::Link => self.store.get(&side.hash).map_or(At::File, At::Link),
+            Some(Some(_)) => At::File,
+            Some(None) => At::Nothing,
+            // What cannot be read is none that a link may rely on.
+            None => match self.committed.at(path).unwrap_or(None) {
+                None => At::Nothing,
+                Some(CommittedEntry::File) => At::File,
+                Some(CommittedEntry::Link(target)) => At::Link(target),
+                Some(CommittedEntry::Directory) => At::Directory,
+                Some(CommittedEntry::Module) => At::Repository,
+            },
+        }
+    }
+
+    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        let mut links: BTreeMap<RepoPath, Vec<u8>> = self.committed.links().unwrap_or_default().into_iter().collect();
+        for topped in self.on_top.below(None) {
+            links.remove(&topped.path);
+            if let Some(side) = topped.side.as_ref().filter(|s| s.kind == EntryKind::Link)
+                && let Ok(target) = self.store.get(&side.hash)
+            {
+                links.insert(topped.path.clone(), target);
+            }
+        }
+        links.into_iter().collect()
+    }
+
+    fn has(&self, path: &RepoPath) -> bool {
+        self.planted.contains(path)
+    }
+}
+
 /// Refuses what is too large, and the largest where all together is too much: the rest still comes back.
 fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: Caps, refused: &mut Vec<Refused>) {
     changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
     if changed.len() > caps.changed {
-        let reason = format!("and all after it: {} files differ, the most is {}", changed.len(), caps.changed);
+        let reason =
+            format!("and all after it: {} files differ, the most is {} (max_files)", changed.len(), caps.changed);
         refused.push(Refused { path: shown(&changed[caps.changed].0.path), reason });
         changed.truncate(caps.changed);
     }
@@ -143,9 +280,9 @@ fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: Caps, refuse
     changed.retain(|(file, _)| {
         let with = total.saturating_add(file.stat.size);
         let reason = if file.stat.size > caps.file {
-            format!("is larger than {} MiB", caps.file >> 20)
+            format!("is larger than {} (max_file)", size(caps.file))
         } else if with > caps.total {
-            format!("is too much: all files together may have {} MiB", caps.total >> 20)
+            format!("is too much: all files together may have {} (max_total)", size(caps.total))
         } else {
             total = with;
             return true;
@@ -153,6 +290,10 @@ fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: Caps, refuse
         refused.push(Refused { path: shown(&file.path), reason });
         false
     });
+}
+
+fn size(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
 
 fn shown(path: &RepoPath) -> String {

@@ -19,7 +19,7 @@ use super::place::Place;
 use super::signals::Signals;
 use super::start::{self, Prepared};
 use super::store::{Record, Sandbox, State, Store, VERSION};
-use super::{Caps, SandboxError, SandboxName, View, collect, random};
+use super::{Policy, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
 use crate::engine::{Engine, VolumeInfo, image};
 use crate::gateway::{CredentialKind, ModelRoute};
@@ -65,6 +65,8 @@ pub struct RunRequest {
     pub tty: bool,
     /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
     pub model: Option<(ModelRoute, CredentialKind)>,
+    /// What is taken back, and how it is judged.
+    pub policy: Policy,
     /// How the workspace is to be made; nothing for an overlay where the engine can mount one.
     pub workspace: Option<Workspace>,
 }
@@ -245,7 +247,7 @@ pub async fn run(
         let collected = async {
             let exit = exit?;
             tokio::select! {
-                changes = collect(host, &sandbox, &sidecar.link, Caps::default(), View::Final, meter) => Ok((exit, changes?)),
+                changes = collect(host, &sandbox, &sidecar.link, &request.policy, View::Final, meter) => Ok((exit, changes?)),
                 // The signals so far were the agent's; one more is for the collecting.
                 _ = signals.next(asked) => Err(SandboxError::Interrupted),
             }
@@ -322,7 +324,12 @@ async fn undo(engine: &dyn Engine, ground: Ground, sandbox: Sandbox, error: Sand
 ///
 /// # Errors
 /// Another process owns it; or as [`run`].
-pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox) -> Result<Changeset, SandboxError> {
+pub async fn recover(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    sandbox: &mut Sandbox,
+    policy: &Policy,
+) -> Result<Changeset, SandboxError> {
     sandbox.lock()?;
     let parts = Parts::of(engine, &sandbox.record);
     parts.remove_containers().await?;
@@ -336,7 +343,7 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
         let sidecar = parts
             .start_sidecar(parts.create_sidecar(&image::ensure_guest(engine).await?).await?, expect, accept)
             .await?;
-        let changes = collect(host, sandbox, &sidecar.link, Caps::default(), View::Final, &Meter::default()).await?;
+        let changes = collect(host, sandbox, &sidecar.link, policy, View::Final, &Meter::default()).await?;
         Ok((changes, measure(&sidecar.link, sandbox.record.workspace_kind).await.ok()))
     };
     let collected: Result<_, SandboxError> = collected.await;
@@ -353,11 +360,16 @@ pub async fn recover(engine: &dyn Engine, host: &HostRepo, sandbox: &mut Sandbox
 ///
 /// # Errors
 /// Its sidecar has just gone; or as [`run`].
-pub async fn peek(engine: &dyn Engine, host: &HostRepo, sandbox: &Sandbox) -> Result<Changeset, SandboxError> {
+pub async fn peek(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    policy: &Policy,
+) -> Result<Changeset, SandboxError> {
     let parts = Parts::of(engine, &sandbox.record);
     let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let link = parts.converse(&sidecar, "0:0").await?;
-    collect(host, sandbox, &link, Caps::default(), View::Live, &Meter::default()).await
+    collect(host, sandbox, &link, policy, View::Live, &Meter::default()).await
 }
 
 /// Removes a sandbox with everything of it; `wait` until the engine has deleted its volumes too.

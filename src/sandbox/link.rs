@@ -186,16 +186,31 @@ impl Link {
     /// Reads a regular file, at most `limit` bytes.
     pub async fn read(&self, root: Root, path: &[u8], limit: u64) -> Result<Vec<u8>, LinkError> {
         let mut content = Vec::new();
+        let keep = |piece: &[u8]| {
+            content.extend_from_slice(piece);
+            Ok(())
+        };
+        self.read_pieces(root, path, limit, keep).await?;
+        Ok(content)
+    }
+
+    /// Reads a regular file, at most `limit` bytes, and hands each piece to `piece` without keeping any.
+    pub async fn read_pieces(
+        &self,
+        root: Root,
+        path: &[u8],
+        limit: u64,
+        mut piece: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), LinkError> {
+        let mut left = limit;
         let attempt = || format!("read {}", path.escape_ascii());
         self.ask(&Request::Read(root, path.to_vec(), limit), attempt, |bytes| {
-            if (content.len() + bytes.len()) as u64 > limit {
-                return Err(io::Error::other("more bytes than were asked for"));
-            }
-            content.extend_from_slice(&bytes);
-            Ok(())
+            left = left
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| io::Error::other("more bytes than were asked for"))?;
+            piece(&bytes)
         })
-        .await?;
-        Ok(content)
+        .await
     }
 
     /// Waits until all writes are done, and hands the stat data that were asked for to `each`.

@@ -26,7 +26,7 @@ mod write;
 
 pub use bases::{Base, Bases};
 pub use capable::Capability;
-pub use collect::{Caps, View, collect};
+pub use collect::{Caps, Policy, View, collect};
 pub use link::{Link, LinkError};
 pub use manifest::Manifest;
 pub use meter::{Meter, Reading, Step};

@@ -17,7 +17,8 @@ use super::collect::{Caps, PARALLEL, SHOWN, View};
 use super::link::LinkError;
 use super::parts::Workspace;
 use super::store::Sandbox;
-use crate::changes::Refused;
+use crate::changes::twins::{TwinKind, twins};
+use crate::changes::{Finding, Level, Refused};
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
 use crate::wire::{FileKind, Listed, Root, Stat};
@@ -28,6 +29,8 @@ const MAX_RULES: u64 = 256 * 1024;
 const MAX_OWN_RULES: usize = 2000;
 /// Names that are compared before others get their turn.
 const TURN: usize = 64;
+/// Paths that are refused one by one; the others are counted.
+const MOST_REFUSED: usize = 10_000;
 /// Names whose presence in the base a rule on planted repositories asks about.
 const TELLING: [&[u8]; 5] = [b"HEAD", b"objects", b"refs", b"commondir", b"config.worktree"];
 
@@ -52,6 +55,21 @@ pub(super) struct Walked {
     pub hidden: Vec<RepoPath>,
     /// Paths of the base that could make a part of a repository.
     pub planted: BTreeSet<RepoPath>,
+    /// Names that have a twin beside them, and what that means for what is there and below.
+    pub twins: BTreeMap<RepoPath, Finding>,
+    /// How many more were refused than are listed.
+    more_refused: usize,
+}
+
+impl Walked {
+    fn refuse(&mut self, path: &[u8], reason: String) {
+        if self.refused.len() < MOST_REFUSED {
+            let path = path.escape_ascii().to_string().chars().take(SHOWN).collect();
+            self.refused.push(Refused { path, reason });
+        } else {
+            self.more_refused += 1;
+        }
+    }
 }
 
 /// A directory to look at.
@@ -139,9 +157,10 @@ impl<'a> Walk<'a> {
             for looked in looked {
                 let new = looked.merged.iter().filter(|e| !looked.base.contains_key(&e.name)).count();
                 if looked.too_many || self.new_names + new > self.caps.entries {
-                    let reason = format!("holds too much: the most is {} files and directories", self.caps.entries);
+                    let most = self.caps.entries;
+                    let reason = format!("holds too much: the most is {most} new files and directories (max_entries)");
                     match &looked.visit.directory {
-                        Some(path) => self.refuse(path, &reason),
+                        Some(path) => self.found.refuse(path.as_bytes(), reason),
                         None => return Err(SandboxError::Cap(reason)),
                     }
                     continue;
@@ -150,6 +169,10 @@ impl<'a> Walk<'a> {
                 self.add_rules(&looked).await?;
                 self.compare(looked, &mut level).await?;
             }
+        }
+        if self.found.more_refused > 0 {
+            let path = format!("{} more", self.found.more_refused);
+            self.found.refused.push(Refused { path, reason: "cannot be taken back either".into() });
         }
         Ok(self.found)
     }
@@ -211,6 +234,7 @@ impl<'a> Walk<'a> {
         for name in looked.base.keys().filter(|name| TELLING.contains(&name.as_slice())) {
             self.found.planted.extend(RepoPath::child(directory.as_ref(), name));
         }
+        self.note_twins(&looked);
         let mut seen = BTreeSet::new();
         for (at, entry) in looked.merged.iter().enumerate() {
             if at % TURN == 0 {
@@ -219,16 +243,16 @@ impl<'a> Walk<'a> {
             if self.base.is_git(directory.as_ref(), &entry.name) {
                 continue;
             }
-            seen.insert(entry.name.as_slice());
+            if !seen.insert(entry.name.as_slice()) {
+                return Err(LinkError::Protocol("a directory has a name twice".into()).into());
+            }
             let base = looked.base.get(&entry.name);
             let path = match RepoPath::child(directory.as_ref(), &entry.name) {
                 Ok(path) => path,
                 Err(_) if ignored => continue,
                 Err(error) => {
-                    let parent =
-                        directory.as_ref().map_or(String::new(), |d| format!("{}/", d.as_bytes().escape_ascii()));
-                    let path = format!("{parent}{}", entry.name.escape_ascii()).chars().take(SHOWN).collect();
-                    self.found.refused.push(Refused { path, reason: error.to_string() });
+                    let parent = directory.as_ref().map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
+                    self.found.refuse(&[&parent[..], &entry.name].concat(), error.to_string());
                     continue;
                 }
             };
@@ -274,6 +298,11 @@ impl<'a> Walk<'a> {
                 Some(_) if base_is_directory && !is_directory => self.all_gone(path.clone()).await?,
                 _ => {}
             }
+            if is_directory && path.components().count() >= self.caps.depth {
+                let reason = format!("is too deep: the most is {} directories (max_depth)", self.caps.depth);
+                self.found.refuse(path.as_bytes(), reason);
+                continue;
+            }
             if is_directory {
                 let in_upper = looked.upper.contains(&entry.name);
                 next.push(Visit { directory: Some(path), ignored: stays, in_base: base_is_directory, in_upper });
@@ -314,8 +343,30 @@ impl<'a> Walk<'a> {
     }
 
     fn refuse(&mut self, path: &RepoPath, reason: &str) {
-        let path = path.as_bytes().escape_ascii().to_string().chars().take(SHOWN).collect();
-        self.found.refused.push(Refused { path, reason: reason.into() });
+        self.found.refuse(path.as_bytes(), reason.into());
+    }
+
+    /// Notes the names that have a twin beside them which the base does not have.
+    fn note_twins(&mut self, looked: &Looked) {
+        let is_new = |e: &Listed| !looked.base.get(&e.name).is_some_and(|b| twin_kind_of_base(b) == twin_kind(e));
+        if !looked.merged.iter().any(is_new) {
+            return;
+        }
+        for (one, other) in twins(looked.merged.iter().map(|e| e.name.as_slice())) {
+            let (one, other) = (&looked.merged[one], &looked.merged[other]);
+            if !is_new(one) && !is_new(other) {
+                continue;
+            }
+            let level = if twin_kind(one).goes_with(twin_kind(other)) { Level::Note } else { Level::Refused };
+            for (entry, twin) in [(one, other), (other, one)] {
+                let Ok(path) = RepoPath::child(looked.visit.directory.as_ref(), &entry.name) else { continue };
+                let reason = format!("is the same as {} to some file systems", twin.name.escape_ascii());
+                let finding = Finding::whole("twin", level, reason);
+                if self.found.twins.get(&path).is_none_or(|f| f.level < level) {
+                    self.found.twins.insert(path, finding);
+                }
+            }
+        }
     }
 }
 
@@ -350,6 +401,23 @@ async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: 
         _ => None,
     };
     Ok(Looked { visit, merged, base: known, upper, rules, too_many })
+}
+
+fn twin_kind(entry: &Listed) -> TwinKind {
+    match entry.kind {
+        FileKind::Regular => TwinKind::File,
+        FileKind::Directory => TwinKind::Directory,
+        FileKind::Link | FileKind::Special => TwinKind::Other,
+    }
+}
+
+fn twin_kind_of_base(entry: &BaseEntry) -> TwinKind {
+    let of = |kind: EntryKind| if kind == EntryKind::Link { TwinKind::Other } else { TwinKind::File };
+    match entry {
+        BaseEntry::Directory(_) => TwinKind::Directory,
+        BaseEntry::File(kind, ..) => of(*kind),
+        BaseEntry::OnTop(side) => of(side.kind),
+    }
 }
 
 fn kind_of(entry: &Listed) -> Option<EntryKind> {

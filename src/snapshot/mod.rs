@@ -1,6 +1,7 @@
 //! Reads the host repository: what a sandbox is seeded with. Read-only: no index, no ref, no stash, no worktree of the
 //! host's is touched, and no hook, filter or monitor that a repository names is run.
 
+mod committed;
 mod difference;
 mod form;
 mod fresh;
@@ -16,6 +17,7 @@ mod sparse;
 mod trees;
 mod work;
 
+pub use committed::{Committed, CommittedEntry};
 pub use difference::{Content, Difference, Share};
 pub use gitdir::{GitDir, GitFiles, Old};
 pub use history::{History, HistoryChoice};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
 
 use super::Uncommitted;
-use crate::path::{PathError, RepoPath};
+use crate::path::PathError;
 
 /// A host repository with a working tree and a commit.
 pub struct HostRepo {
@@ -194,19 +194,6 @@ impl HostRepo {
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.git_dir.join("index").metadata().map_or(0, |m| m.len())
-    }
-
-    /// Tells whether a commit, in hexadecimal, holds a file at a path.
-    ///
-    /// # Errors
-    /// A missing object.
-    pub fn is_committed(&self, commit: &str, path: &RepoPath) -> Result<bool, SnapshotError> {
-        let tree = self.git.find_commit(git2::Oid::from_str(commit)?)?.tree()?;
-        match tree.get_path(&super::os_path(path.as_bytes())) {
-            Ok(entry) => Ok(entry.kind() == Some(git2::ObjectType::Blob)),
-            Err(e) if e.code() == ErrorCode::NotFound => Ok(false),
-            Err(e) => Err(e.into()),
-        }
     }
 
     /// Names the working tree for a record: its root, escaped.

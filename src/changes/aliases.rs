@@ -1,0 +1,101 @@
+//! The other names that links give to a path: an agent that edits `conf/tasks.json` edits `.vscode/tasks.json` where `.vscode`
+//! is a link to `conf`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::path::RepoPath;
+
+/// Rounds of links to links that are followed back.
+const ROUNDS: usize = 4;
+/// Names of one path that are looked at; more are for no purpose.
+const MOST: usize = 64;
+
+/// Links by where they lead, inside the tree.
+#[derive(Debug, Clone, Default)]
+pub struct Aliases(BTreeMap<RepoPath, Vec<RepoPath>>);
+
+impl Aliases {
+    /// Takes the links of a tree with their targets.
+    pub fn of(links: impl IntoIterator<Item = (RepoPath, Vec<u8>)>) -> Self {
+        let mut by_target: BTreeMap<RepoPath, Vec<RepoPath>> = BTreeMap::new();
+        for (link, target) in links {
+            if let Some(to) = lexical(&link, &target) {
+                by_target.entry(to).or_default().push(link);
+            }
+        }
+        Self(by_target)
+    }
+
+    /// Gives the other names of a path, at most [`MOST`].
+    #[must_use]
+    pub fn names(&self, path: &RepoPath) -> Vec<RepoPath> {
+        let mut found: Vec<RepoPath> = Vec::new();
+        let mut seen = BTreeSet::from([path.clone()]);
+        let mut from = vec![path.clone()];
+        for _ in 0..ROUNDS {
+            let mut next = Vec::new();
+            for name in &from {
+                let mut above = Some(name.clone());
+                while let Some(part) = above {
+                    let rest = &name.as_bytes()[part.as_bytes().len()..];
+                    for link in self.0.get(&part).into_iter().flatten() {
+                        let alias = RepoPath::from_bytes(&[link.as_bytes(), rest].concat());
+                        if let Ok(alias) = alias
+                            && found.len() < MOST
+                            && seen.insert(alias.clone())
+                        {
+                            found.push(alias.clone());
+                            next.push(alias);
+                        }
+                    }
+                    above = part.parent();
+                }
+            }
+            from = next;
+        }
+        found
+    }
+}
+
+/// Takes a relative target for what it says, without asking what is there.
+fn lexical(link: &RepoPath, target: &[u8]) -> Option<RepoPath> {
+    if target.first() == Some(&b'/') {
+        return None;
+    }
+    let mut here = link.parent();
+    for component in target.split(|b| *b == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => here = here?.parent(),
+            name => here = Some(RepoPath::child(here.as_ref(), name).ok()?),
+        }
+    }
+    here
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RepoPath {
+        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+    }
+
+    fn aliases(links: &[(&str, &str)], of: &str) -> Vec<String> {
+        let all = Aliases::of(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        all.names(&path(of)).iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
+    }
+
+    #[test]
+    fn links_to_a_path_or_above_it_are_its_names() {
+        assert_eq!(aliases(&[(".vscode", "conf/e")], "conf/e/tasks.json"), [".vscode/tasks.json"]);
+        assert_eq!(aliases(&[("a/l", "../x")], "x"), ["a/l"]);
+        assert_eq!(aliases(&[("l", "x/./"), ("m", "l")], "x/y"), ["l/y", "m/y"]);
+        assert_eq!(aliases(&[("l", "/x"), ("m", "../x"), ("n", "xy"), ("o", ".")], "x"), [""; 0]);
+        // Round and round, but not for ever.
+        assert!(aliases(&[("x/l", "../x")], "x/y").len() <= MOST);
+        let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        assert_eq!(aliases(&many, "x").len(), MOST);
+    }
+}

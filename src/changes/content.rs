@@ -1,0 +1,154 @@
+//! What a file's content shows, whatever its name: hidden characters, text that is out of sight, what nobody can read.
+
+use std::collections::HashSet;
+
+use super::{Finding, Level};
+use crate::display::{LONGEST_RUN, first_hidden};
+
+/// Bytes of a line above which nobody reads it.
+const LONGEST_LINE: usize = 5_000;
+/// Blank lines in a row that push what follows out of sight.
+const MOST_BLANK_LINES: usize = 200;
+
+/// Judges a file's content against the base's.
+pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut add = |rule: &str, level, reason: String, line| {
+        found.push(Finding { rule: rule.into(), level, reason, line });
+    };
+    if let Some(line) = invisible(old, new) {
+        add("invisible", Level::High, "has invisible characters".into(), Some(line));
+    }
+    if !is_text(new) {
+        add("binary", Level::Medium, "is binary".into(), None);
+        return found;
+    }
+    if let Some((line, bytes)) = longest(new).filter(|(_, n)| *n > LONGEST_LINE)
+        && longest(old).is_none_or(|(_, was)| was < bytes)
+    {
+        add("minified", Level::Medium, format!("has a line of {bytes} bytes"), Some(line));
+    }
+    if let Some(line) = out_of_sight(new).filter(|_| out_of_sight(old).is_none()) {
+        add("out-of-sight", Level::Medium, "has text behind many blanks".into(), Some(line));
+    }
+    found
+}
+
+/// Tells whether content is text for us: UTF-8 without NUL.
+pub fn is_text(bytes: &[u8]) -> bool {
+    memchr::memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok()
+}
+
+/// Finds the first line with a hidden character of no use among the lines that the base does not have.
+fn invisible(old: &[u8], new: &[u8]) -> Option<usize> {
+    let hides = |line: &[u8]| {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Where it is not UTF-8, the parts that are count.
+        line.utf8_chunks().any(|chunk| {
+            let text = chunk.valid();
+            if text.is_ascii() {
+                return text.bytes().any(|b| b.is_ascii_control() && !matches!(b, b'\t' | b'\x0c' | 0));
+            }
+            let plain: String = text.chars().map(|c| if matches!(c, '\t' | '\x0c' | '\0') { ' ' } else { c }).collect();
+            first_hidden(&plain).is_some()
+        })
+    };
+    // In what is no text every second byte is a control character, and none of them is read by a person.
+    if !is_text(new) && !is_nearly_text(new) {
+        return None;
+    }
+    let mark = "\u{feff}".as_bytes();
+    let (old, new) = (old.strip_prefix(mark).unwrap_or(old), new.strip_prefix(mark).unwrap_or(new));
+    let known: HashSet<&[u8]> = old.split_inclusive(|b| *b == b'\n').filter(|line| hides(line)).collect();
+    new.split_inclusive(|b| *b == b'\n').position(|line| hides(line) && !known.contains(line)).map(|at| at + 1)
+}
+
+/// Tells whether a person would take content for text although a byte or two of it are none: no NUL, and few bytes that are
+/// not UTF-8.
+fn is_nearly_text(bytes: &[u8]) -> bool {
+    let bad: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    memchr::memchr(0, bytes).is_none() && bad * 20 < bytes.len()
+}
+
+/// Gives the number and the bytes of the longest line.
+fn longest(bytes: &[u8]) -> Option<(usize, usize)> {
+    let lines = bytes.split(|b| *b == b'\n').enumerate();
+    lines.map(|(at, line)| (at + 1, line.len())).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))
+}
+
+/// Finds the first line with text behind more blanks, or more blank lines, than fit a screen.
+fn out_of_sight(bytes: &[u8]) -> Option<usize> {
+    let mut blank_lines = 0;
+    for (at, line) in bytes.split(|b| *b == b'\n').enumerate() {
+        let is_blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r');
+        if line.iter().all(is_blank) {
+            blank_lines += 1;
+            continue;
+        }
+        // Behind text, or at the beginning of the line where an indentation of that depth is none.
+        let mut run = 0;
+        for byte in line {
+            if is_blank(byte) {
+                run += 1;
+            } else if run > LONGEST_RUN * 3 {
+                return Some(at + 1);
+            } else {
+                run = 0;
+            }
+        }
+        if blank_lines > MOST_BLANK_LINES {
+            return Some(at + 1);
+        }
+        blank_lines = 0;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(old: &[u8], new: &[u8]) -> Vec<(String, Option<usize>)> {
+        findings(old, new).into_iter().map(|f| (f.rule, f.line)).collect()
+    }
+
+    fn one(rule: &str, line: usize) -> Vec<(String, Option<usize>)> {
+        vec![(rule.into(), Some(line))]
+    }
+
+    #[test]
+    fn hidden_characters_are_found_in_new_lines() {
+        let bad = "ok\nif (a\u{202e}) {\n".as_bytes();
+        assert_eq!(rules(b"", bad), one("invisible", 2));
+        assert_eq!(rules(bad, &[bad, b"more\n"].concat()), [], "the base has that line");
+        assert_eq!(rules(b"", b"a\x1b[2Jb\n"), one("invisible", 1));
+        assert_eq!(rules(b"", b"good\revil\n"), one("invisible", 1));
+        assert_eq!(rules(b"", "x \u{2764}\u{fe0f}\n".as_bytes()), []);
+        assert_eq!(rules(b"", "\u{feff}x\r\n\ty\x0c\r\n".as_bytes()), []);
+        assert_eq!(rules(b"", "x\u{feff}\n".as_bytes()), one("invisible", 1));
+        let latin =
+            [b"caf\xe9 ".as_slice(), "hidden \u{200b} here, in a file that is nearly text\n".as_bytes()].concat();
+        assert_eq!(rules(b"", &latin).len(), 2, "invisible and binary");
+    }
+
+    #[test]
+    fn what_nobody_reads() {
+        assert_eq!(rules(b"", b"\xff\xfea\0b\0"), [("binary".into(), None)]);
+        assert_eq!(rules(b"", &[vec![b'a'; 9000], vec![0]].concat()), [("binary".into(), None)], "NUL after 8 KB");
+        let long = [b"a\n".to_vec(), vec![b'x'; 5001]].concat();
+        assert_eq!(rules(b"", &long), one("minified", 2));
+        assert_eq!(rules(&long, &long[..long.len() - 1]), [], "it was longer before");
+        assert_eq!(rules(b"", &[vec![b'x'; 5000], b"\n".to_vec()].concat()), []);
+    }
+
+    #[test]
+    fn what_is_pushed_out_of_sight() {
+        assert_eq!(rules(b"", format!("a{}evil()\n", " ".repeat(1000)).as_bytes()), one("out-of-sight", 1));
+        assert_eq!(rules(b"", format!("a\n{}evil()\n", "\t".repeat(193)).as_bytes()), one("out-of-sight", 2));
+        assert_eq!(rules(b"", format!("a\n{}evil()\n", "\n".repeat(201)).as_bytes()), one("out-of-sight", 203));
+        assert_eq!(rules(b"", format!("a\n{}b\n{}c\n", "\n".repeat(200), "\n".repeat(200)).as_bytes()), []);
+        assert_eq!(rules(b"", format!("{}b\n", " ".repeat(192)).as_bytes()), []);
+        assert_eq!(rules(b"", "\n".repeat(1000).as_bytes()), [], "nothing comes after");
+    }
+}

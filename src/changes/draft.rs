@@ -1,0 +1,350 @@
+//! A changeset in the making: what a sandbox was found to hold becomes sorted, unique and prefix-free, is classified, and is
+//! sealed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::io;
+
+use sha2::{Digest, Sha256};
+
+use super::aliases::Aliases;
+use super::links::{At, Leads, resolve};
+use super::quarantine::hex;
+use super::{
+    Changeset, ContentHash, Context, FileChange, Finding, Level, Quarantine, Refused, Rules, findings, planted_above,
+};
+use crate::path::{EntryKind, RepoPath};
+
+/// Paths that are looked at to follow all links of a changeset.
+const STEPS: usize = 1_000_000;
+
+/// What was found, in any order.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The commit that the sandbox was seeded with.
+    pub base: String,
+    /// The changes; findings that only the finder can know are in them already.
+    pub files: Vec<FileChange>,
+    /// What cannot be accepted.
+    pub refused: Vec<Refused>,
+    /// New files that rules of the agent's own ignore.
+    pub hidden: Vec<RepoPath>,
+}
+
+/// The tree that a sandbox began with.
+pub trait Base {
+    /// Tells what it has at a path.
+    fn at(&self, path: &RepoPath) -> At;
+    /// Lists its links with their targets.
+    fn links(&self) -> Vec<(RepoPath, Vec<u8>)>;
+    /// Tells whether a name that can make a directory a repository is there, or something below it.
+    fn has(&self, path: &RepoPath) -> bool {
+        self.at(path) != At::Nothing
+    }
+}
+
+impl Draft {
+    /// Sorts, finds renames, classifies and seals.
+    ///
+    /// # Errors
+    /// The quarantine is damaged; or the same path came twice, which no tree has.
+    pub fn seal(mut self, store: &Quarantine, rules: &Rules, base: &impl Base) -> io::Result<Changeset> {
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        if let Some(twice) = self.files.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            let message = format!("{:?} came back twice", twice[0].path);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        self.refused.sort_by(|a, b| a.path.cmp(&b.path));
+        self.hidden.sort();
+        self.hidden.dedup();
+        if self.files.is_empty() {
+            return Ok(self.close());
+        }
+        pair_renames(&mut self.files);
+        let targets = targets(&self.files, store)?;
+        self.classify(store, rules, base, &targets)?;
+        refuse_planted(&mut self.files, |path| base.has(path));
+        refuse_prefixes(&mut self.files);
+        self.judge_links(base, &targets);
+        for file in &mut self.files {
+            file.findings.sort_by_key(|f| std::cmp::Reverse(f.level));
+        }
+        Ok(self.close())
+    }
+
+    fn close(self) -> Changeset {
+        let Self { base, files, refused, hidden } = self;
+        // Serialising these cannot fail: every map in them has strings for keys.
+        let bytes = serde_json::to_vec(&(&base, &files, &refused, &hidden)).unwrap_or_default();
+        let id = hex(&Sha256::digest(&bytes))[..16].to_owned();
+        Changeset { schema_version: 1, id, base, files, refused, hidden }
+    }
+
+    fn classify(
+        &mut self,
+        store: &Quarantine,
+        rules: &Rules,
+        base: &impl Base,
+        targets: &BTreeMap<RepoPath, Vec<u8>>,
+    ) -> io::Result<()> {
+        let changed: BTreeSet<RepoPath> = self.files.iter().map(|f| f.path.clone()).collect();
+        let kept = base.links().into_iter().filter(|(link, _)| !changed.contains(link));
+        let aliases = Aliases::of(kept.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))));
+        let context = Context { rules, changed: &changed, aliases: &aliases };
+        for file in &mut self.files {
+            let (old, new) = file.contents(store)?;
+            let found = findings(file, &old, &new, context);
+            file.findings.extend(found);
+            if file.is_large() {
+                file.findings.push(Finding::whole("large", Level::Medium, "is too large to be looked into"));
+            }
+            file.findings.extend(hides(file, &self.hidden));
+        }
+        Ok(())
+    }
+
+    /// Follows every new link through the resulting tree.
+    fn judge_links(&mut self, base: &impl Base, targets: &BTreeMap<RepoPath, Vec<u8>>) {
+        let at = |path: &RepoPath| {
+            if let Some(target) = targets.get(path) {
+                return At::Link(target.clone());
+            }
+            match self.files.binary_search_by(|f| f.path.cmp(path)).map(|at| &self.files[at].new) {
+                Ok(Some(_)) => At::File,
+                _ if has_below(&self.files, path, |f| f.new.is_some()) => At::Directory,
+                Ok(None) => At::Nothing,
+                Err(_) => base.at(path),
+            }
+        };
+        let mut budget = STEPS;
+        let judged: Vec<(usize, Finding)> = (self.files.iter().enumerate())
+            .filter_map(|(index, file)| {
+                let target = targets.get(&file.path)?;
+                let finding = match resolve(&file.path, target, &mut budget, at) {
+                    Leads::Inside => return None,
+                    Leads::Nowhere => Finding::whole("link-dangling", Level::Note, "points to nothing that is there"),
+                    Leads::Round => Finding::whole("link-loop", Level::Medium, "leads around in circles"),
+                    Leads::Out(reason) => Finding::whole("link-escape", Level::Refused, reason),
+                };
+                Some((index, finding))
+            })
+            .collect();
+        for (index, finding) in judged {
+            let findings = &mut self.files[index].findings;
+            // Its target alone may have said so already.
+            if findings.iter().all(|f| f.rule != finding.rule) {
+                findings.push(finding);
+            }
+        }
+    }
+}
+
+/// Reads the targets of all new links.
+fn targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<RepoPath, Vec<u8>>> {
+    let links = files.iter().filter_map(|f| Some((f, f.new.as_ref().filter(|s| s.kind == EntryKind::Link)?)));
+    links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
+}
+
+/// Tells whether one of the sorted changes below a directory fits.
+fn has_below(files: &[FileChange], directory: &RepoPath, fits: impl Fn(&FileChange) -> bool) -> bool {
+    let prefix = [directory.as_bytes(), b"/"].concat();
+    let from = files.partition_point(|f| f.path.as_bytes() < prefix.as_slice());
+    files[from..].iter().take_while(|f| f.path.as_bytes().starts_with(&prefix)).any(fits)
+}
+
+/// Refuses a path that would be a file and a directory at once.
+fn refuse_prefixes(files: &mut [FileChange]) {
+    let made: BTreeSet<RepoPath> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.clone()).collect();
+    let mut both: BTreeSet<RepoPath> = BTreeSet::new();
+    for path in &made {
+        let mut above = path.parent();
+        while let Some(directory) = above {
+            if made.contains(&directory) {
+                both.extend([directory.clone(), path.clone()]);
+            }
+            above = directory.parent();
+        }
+    }
+    for file in files.iter_mut().filter(|f| both.contains(&f.path)) {
+        file.findings.push(Finding::whole("prefix", Level::Refused, "is a file and a directory at once"));
+    }
+}
+
+/// Says which new files the rules of a changed `.gitignore` keep from a person's eyes.
+fn hides(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
+    if file.path.file_name() != b".gitignore" || file.new.is_none() {
+        return None;
+    }
+    let prefix = file.path.parent().map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
+    let from = hidden.partition_point(|p| p.as_bytes() < prefix.as_slice());
+    let to = from + hidden[from..].partition_point(|p| p.as_bytes().starts_with(&prefix));
+    let first = hidden[from..to].first()?;
+    let more = if to - from > 1 { format!(" and {} more", to - from - 1) } else { String::new() };
+    let reason = format!("ignores what is new: {}{more}", first.as_bytes().escape_ascii());
+    Some(Finding::whole("hides-new-files", Level::Note, reason))
+}
+
+/// Refuses what would complete, or change, a repository inside the tree.
+fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool) {
+    // In the result: made at that path or below it, or in the base. (That the agent may have deleted it does not count.)
+    let at = |path: &RepoPath, files: &[FileChange]| {
+        let made = |f: &FileChange| f.new.is_some();
+        files.binary_search_by(|f| f.path.cmp(path)).is_ok_and(|at| made(&files[at]))
+            || has_below(files, path, made)
+            || in_base(path)
+    };
+    let planted: Vec<Option<RepoPath>> =
+        files.iter().map(|f| f.new.as_ref().and_then(|_| planted_above(&f.path, |path| at(path, files)))).collect();
+    for (file, planted) in files.iter_mut().zip(planted) {
+        if planted.is_some() {
+            let reason = "is in a directory that git would open as a repository";
+            file.findings.push(Finding::whole("planted-repository", Level::Refused, reason));
+        }
+    }
+}
+
+/// Marks an added file whose bytes are those of a deleted one. For display: both stay changes of their own.
+fn pair_renames(files: &mut [FileChange]) {
+    let mut gone: HashMap<(ContentHash, &'static str), VecDeque<RepoPath>> = HashMap::new();
+    for file in files.iter().filter(|f| f.new.is_none()) {
+        if let Some(old) = file.old.as_ref().filter(|s| s.size > 0) {
+            gone.entry((old.hash.clone(), old.kind.mode())).or_default().push_back(file.path.clone());
+        }
+    }
+    for file in files.iter_mut().filter(|f| f.old.is_none()) {
+        let Some(new) = &file.new else { continue };
+        if let Some(paths) = gone.get_mut(&(new.hash.clone(), new.kind.mode())) {
+            file.renamed_from = paths.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Side;
+    use super::*;
+
+    /// A base with these files and links.
+    struct Tree(Vec<(&'static str, Option<&'static str>)>);
+
+    impl Base for Tree {
+        fn at(&self, path: &RepoPath) -> At {
+            let below = |p: &str| p.as_bytes().starts_with(&[path.as_bytes(), b"/"].concat());
+            match self.0.iter().find(|(p, _)| p.as_bytes() == path.as_bytes()) {
+                Some((_, Some(target))) => At::Link(target.as_bytes().to_vec()),
+                Some((_, None)) => At::File,
+                None if self.0.iter().any(|(p, _)| below(p)) => At::Directory,
+                None => At::Nothing,
+            }
+        }
+        fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+            let link = |(p, t): &(&str, Option<&str>)| Some((path(p), t.as_ref()?.as_bytes().to_vec()));
+            self.0.iter().filter_map(link).collect()
+        }
+    }
+
+    fn path(text: &str) -> RepoPath {
+        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+    }
+
+    /// Seals these changes; `None` deletes, a target after `->` makes a link.
+    fn seal(base: Tree, changes: &[(&str, Option<&str>)]) -> io::Result<Changeset> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let side = |content: &str| {
+            let (kind, bytes) = match content.strip_prefix("->") {
+                Some(target) => (EntryKind::Link, target),
+                None => (EntryKind::Regular, content),
+            };
+            let hash = store.put(bytes.as_bytes()).expect("stored");
+            Side { kind, hash, size: bytes.len() as u64 }
+        };
+        let files = changes.iter().map(|(p, content)| FileChange {
+            path: path(p),
+            old: content.is_none().then(|| side("old\n")),
+            new: content.map(side),
+            renamed_from: None,
+            findings: Vec::new(),
+        });
+        Draft { base: "b".into(), files: files.collect(), ..Draft::default() }.seal(&store, &Rules::default(), &base)
+    }
+
+    fn refused(base: Tree, changes: &[(&str, Option<&str>)]) -> Vec<String> {
+        let sealed = seal(base, changes).expect("sealed");
+        let files = sealed.files.iter().filter(|f| f.level() == Some(Level::Refused));
+        files.map(|f| String::from_utf8_lossy(f.path.as_bytes()).into_owned()).collect()
+    }
+
+    fn none() -> Tree {
+        Tree(Vec::new())
+    }
+
+    #[test]
+    fn the_order_is_ours_and_no_path_comes_twice() {
+        let sealed = seal(none(), &[("b", Some("x")), ("a", Some("y"))]).expect("sealed");
+        assert_eq!(sealed.files[0].path, path("a"));
+        let twice = seal(none(), &[("a", Some("x")), ("b", Some("z")), ("a", Some("y"))]);
+        assert_eq!(twice.expect_err("twice").kind(), io::ErrorKind::InvalidData);
+        let same = seal(none(), &[("a", Some("y")), ("b", Some("x"))]).expect("sealed");
+        assert_eq!(same.id, sealed.id, "the order in which it came does not matter");
+        assert_ne!(seal(none(), &[("a", Some("y"))]).expect("sealed").id, sealed.id);
+    }
+
+    #[test]
+    fn a_path_below_another_is_refused_with_it() {
+        let both = [("a", Some("->x")), ("a-", Some("y")), ("a/b/c", Some("z")), ("q", Some("z"))];
+        assert_eq!(refused(none(), &both), ["a", "a/b/c"]);
+        assert_eq!(refused(none(), &[("a", None), ("a/b", Some("z"))]), [""; 0], "a file that becomes a directory");
+    }
+
+    #[test]
+    fn links_are_judged_by_the_tree_that_results() {
+        assert_eq!(refused(Tree(vec![("ext", Some("/opt"))]), &[("l", Some("->ext/x"))]), ["l"]);
+        assert_eq!(refused(Tree(vec![("ext", Some("/opt"))]), &[("l", Some("->ext/x")), ("ext", None)]), [""; 0]);
+        let rules = |base, changes: &[_]| {
+            let sealed = seal(base, changes).expect("sealed");
+            let file = sealed.files.iter().find(|f| f.path == path("l")).expect("it is there");
+            file.findings.iter().map(|f| f.rule.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(rules(none(), &[("l", Some("->m")), ("m", Some("->l"))]), ["link", "link-loop"]);
+        assert_eq!(rules(none(), &[("l", Some("->nope"))]), ["link", "link-dangling"]);
+        assert_eq!(rules(Tree(vec![("d/f", None)]), &[("l", Some("->d"))]), ["link"]);
+        assert_eq!(rules(none(), &[("l", Some("->d/f")), ("d/f", Some("x"))]), ["link"]);
+    }
+
+    #[test]
+    fn a_planted_repository_is_refused_with_what_the_base_has() {
+        let half = [("x/objects/a", None), ("x/refs/b", None)];
+        assert_eq!(refused(Tree(half.to_vec()), &[("x/HEAD", Some("ref: refs/heads/m\n"))]), ["x/HEAD"]);
+        let whole = [("x/HEAD", Some("->y")), ("x/objects", Some("->y")), ("x/refs", Some("->y")), ("y/z", Some(""))];
+        assert_eq!(refused(none(), &whole), ["x/HEAD", "x/objects", "x/refs"]);
+        assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/commondir", Some("b"))]).len(), 2);
+        assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/config.worktree", Some("b"))]).len(), 2);
+        assert_eq!(refused(none(), &[("HEAD", Some("a")), ("objects/x", Some("b")), ("refs/x", Some("b"))]), [""; 0]);
+    }
+
+    #[test]
+    fn renames_are_paired_once() {
+        let changes = [("a", None), ("b", None), ("c", Some("old\n")), ("d", Some("old\n")), ("e", Some("old\n"))];
+        let sealed = seal(none(), &changes).expect("sealed");
+        let from: Vec<_> = sealed.files.iter().map(|f| f.renamed_from.clone()).collect();
+        assert_eq!(from, [None, None, Some(path("a")), Some(path("b")), None]);
+    }
+
+    #[test]
+    fn new_rules_name_what_they_hide() {
+        let hidden = ["a/x", "a/y", "b/z"].map(path);
+        let file = |p: &str| FileChange {
+            path: path(p),
+            old: None,
+            new: Some(Side { kind: EntryKind::Regular, hash: ContentHash::of(b""), size: 0 }),
+            renamed_from: None,
+            findings: Vec::new(),
+        };
+        let reason = |p: &str| hides(&file(p), &hidden).map(|f| f.reason);
+        assert_eq!(reason("a/.gitignore").as_deref(), Some("ignores what is new: a/x and 1 more"));
+        assert_eq!(reason("b/.gitignore").as_deref(), Some("ignores what is new: b/z"));
+        assert_eq!(reason(".gitignore").as_deref(), Some("ignores what is new: a/x and 2 more"));
+        assert_eq!(reason("c/.gitignore"), None);
+        assert_eq!(reason("a/x"), None);
+    }
+}

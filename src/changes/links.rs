@@ -1,0 +1,200 @@
+//! Where a link leads, component by component through the other links of the tree that a changeset results in.
+//!
+//! Pure: whoever asks says what is at a path. A link is judged by the tree as it will be, for each link of it may be harmless
+//! alone and lead out together with another.
+
+use crate::path::RepoPath;
+
+/// Links that are followed for one question, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
+const MOST_HOPS: usize = 40;
+
+/// What the resulting tree holds at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// Nothing.
+    Nothing,
+    /// A file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link with this target.
+    Link(Vec<u8>),
+    /// Another repository.
+    Repository,
+}
+
+/// Where a link leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leads {
+    /// To something inside the tree.
+    Inside,
+    /// To nothing, inside the tree.
+    Nowhere,
+    /// Around in circles.
+    Round,
+    /// Out of the tree or where no link may go; a fragment that follows "it".
+    Out(&'static str),
+}
+
+/// Follows a link. Every question takes one of `budget`; a link that needs more than is left is [`Leads::Out`].
+pub fn resolve(link: &RepoPath, target: &[u8], budget: &mut usize, mut at: impl FnMut(&RepoPath) -> At) -> Leads {
+    let mut here = link.parent();
+    // The components that are still to go, the next one last.
+    let mut open: Vec<Vec<u8>> = components(target);
+    if is_absolute(target) {
+        return Leads::Out("points to an absolute path");
+    }
+    let (mut hops, mut is_missing) = (0, false);
+    while let Some(component) = open.pop() {
+        match component.as_slice() {
+            b"" | b"." => continue,
+            b".." => {
+                let Some(directory) = here else { return Leads::Out("points out of the working tree") };
+                here = directory.parent();
+                continue;
+            }
+            _ => {}
+        }
+        if *budget == 0 {
+            return Leads::Out("is one of too many links to follow");
+        }
+        *budget -= 1;
+        let Ok(path) = RepoPath::child(here.as_ref(), &component) else {
+            return Leads::Out("points into a repository's own directory, or to a name that cannot be");
+        };
+        match if is_missing { At::Nothing } else { at(&path) } {
+            At::Link(next) => {
+                hops += 1;
+                if hops > MOST_HOPS {
+                    return Leads::Round;
+                }
+                if is_absolute(&next) {
+                    return Leads::Out("leads through a link to an absolute path");
+                }
+                open.extend(components(&next));
+                continue;
+            }
+            At::Repository => return Leads::Out("points into another repository"),
+            At::File if open.iter().any(|c| !c.is_empty() && c != b".") => is_missing = true,
+            At::Nothing => is_missing = true,
+            At::File | At::Directory => {}
+        }
+        here = Some(path);
+    }
+    if is_missing { Leads::Nowhere } else { Leads::Inside }
+}
+
+/// Says why a target may not be written, whatever the tree around it is like.
+///
+/// `..` counts at the beginning alone. After a name it would mean the parent of whatever that name leads to, which another
+/// link decides, now or later.
+#[must_use]
+pub fn forbidden(link: &RepoPath, target: &[u8]) -> Option<&'static str> {
+    if is_absolute(target) || target.is_empty() {
+        return Some("points to an absolute path");
+    }
+    let mut depth = link.components().count() - 1;
+    let mut descended = false;
+    for component in target.split(|b| *b == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." if descended => return Some("climbs up again after a name"),
+            b".." => match depth.checked_sub(1) {
+                Some(up) => depth = up,
+                None => return Some("points out of the working tree"),
+            },
+            name if RepoPath::from_bytes(name).is_err() => {
+                return Some("points into a repository's own directory, or to a name that cannot be");
+            }
+            _ => descended = true,
+        }
+    }
+    None
+}
+
+fn is_absolute(target: &[u8]) -> bool {
+    target.first() == Some(&b'/')
+}
+
+/// The components of a target, the first one last.
+fn components(target: &[u8]) -> Vec<Vec<u8>> {
+    target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn path(text: &str) -> RepoPath {
+        RepoPath::from_bytes(text.as_bytes()).expect("a path")
+    }
+
+    fn leads(link: &str, links: &[(&str, &str)], rest: &[&str]) -> Leads {
+        let links: BTreeMap<RepoPath, Vec<u8>> = links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())).collect();
+        let files: Vec<RepoPath> = rest.iter().map(|f| path(f)).collect();
+        let mut budget = 1000;
+        resolve(&path(link), &links[&path(link)].clone(), &mut budget, |p| {
+            if let Some(target) = links.get(p) {
+                return At::Link(target.clone());
+            }
+            match (files.contains(p), files.iter().chain(links.keys()).any(|f| f.is_below(p))) {
+                (true, _) if p.file_name() == b"module" => At::Repository,
+                (true, _) => At::File,
+                (_, true) => At::Directory,
+                _ => At::Nothing,
+            }
+        })
+    }
+
+    #[test]
+    fn links_are_followed_through_others() {
+        let cases: &[(&[(&str, &str)], Leads)] = &[
+            (&[("l", "dir/file")], Leads::Inside),
+            (&[("l", ".")], Leads::Inside),
+            (&[("dir/l", "../dir/file")], Leads::Inside),
+            (&[("l", "gone")], Leads::Nowhere),
+            (&[("l", "dir/file/x")], Leads::Nowhere),
+            (&[("l", "dir/file/.")], Leads::Inside),
+            (&[("l", "l")], Leads::Round),
+            (&[("l", "m"), ("m", "l")], Leads::Round),
+            (&[("l", "m/x"), ("m", "/etc")], Leads::Out("leads through a link to an absolute path")),
+            (&[("l", "m"), ("m", "..")], Leads::Out("points out of the working tree")),
+            // `m` is deeper than it looks: it takes four steps up to go out.
+            (&[("l", "m/../../.."), ("m", "a/b/c")], Leads::Inside),
+            (&[("l", "m/../../../.."), ("m", "a/b/c")], Leads::Out("points out of the working tree")),
+            (&[("l", "gone/../../x")], Leads::Out("points out of the working tree")),
+            (
+                &[("l", "m/config"), ("m", ".git")],
+                Leads::Out("points into a repository's own directory, or to a name that cannot be"),
+            ),
+            (&[("l", "module/x")], Leads::Out("points into another repository")),
+            (&[("l", "/etc")], Leads::Out("points to an absolute path")),
+        ];
+        for (links, expected) in cases {
+            assert_eq!(leads(links[0].0, links, &["dir/file", "a/b/c/d", "module"]), *expected, "{links:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_kept_busy_by_links() {
+        let chain: Vec<(String, String)> = (0..60).map(|n| (format!("l{n}"), format!("l{}", n + 1))).collect();
+        let chain: Vec<(&str, &str)> = chain.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        assert_eq!(leads("l0", &chain, &[]), Leads::Round, "sixty are too many");
+        assert_eq!(leads("l25", &chain, &["l60"]), Leads::Inside);
+        let mut budget = 3;
+        let out = resolve(&path("l"), b"a/b/c/d", &mut budget, |_| At::Directory);
+        assert_eq!(out, Leads::Out("is one of too many links to follow"));
+    }
+
+    #[test]
+    fn targets_that_are_never_written() {
+        for target in ["/etc/passwd", "../../x", "a/../x", "../.git/config", "", "../.GIT", ".git", "../git~1/x"] {
+            assert!(forbidden(&path("d/l"), target.as_bytes()).is_some(), "{target}");
+        }
+        for target in ["../x", ".", "x/y", "./x", "..", "../d//x"] {
+            assert_eq!(forbidden(&path("d/l"), target.as_bytes()), None, "{target}");
+        }
+    }
+}

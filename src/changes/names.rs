@@ -1,0 +1,103 @@
+//! What a name itself shows: characters that hide, letters that look like others, what other systems cannot have.
+
+use unicode_normalization::UnicodeNormalization;
+use unicode_script::{Script, UnicodeScript};
+use unicode_security::{RestrictionLevel, RestrictionLevelDetection, confusable_detection::skeleton};
+
+use super::{Finding, Level};
+use crate::display::{first_hidden, is_hidden};
+use crate::path::RepoPath;
+
+/// Judges a path's name.
+pub fn findings(path: &RepoPath) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut add = |rule: &str, level, reason: &str| {
+        found.push(Finding { rule: rule.into(), level, reason: reason.into(), line: None });
+    };
+    let text = String::from_utf8_lossy(path.as_bytes());
+    let visible: String = text.chars().filter(|c| !c.is_ascii_control()).collect();
+    if first_hidden(&visible).is_some() {
+        add("hidden-name", Level::High, "has invisible characters in its name");
+    }
+    if path.components().any(looks_like_another) {
+        add("look-alike", Level::High, "has letters in its name that look like others");
+    }
+    if text.chars().any(|c| c.is_ascii_control()) {
+        add("control-name", Level::Note, "has control characters in its name");
+    }
+    if !path.is_portable() {
+        add("windows-name", Level::Note, "has a name that Windows cannot have");
+    }
+    found
+}
+
+/// Tells whether a word of a component mixes scripts as no language does, or is made of letters that look like ASCII ones
+/// (UTS 39). A word is a run of letters and their marks: `файл.txt` has two.
+fn looks_like_another(component: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(component) else { return false };
+    if text.is_ascii() {
+        return false;
+    }
+    let text: String = text.nfc().filter(|c| !is_hidden(*c)).collect();
+    let is_foreign =
+        |c: char| !c.is_ascii() && !matches!(c.script(), Script::Latin | Script::Common | Script::Inherited);
+    text.split(|c: char| !c.is_alphabetic() && c.script() != Script::Inherited).any(|word| {
+        let level = word.detect_restriction_level();
+        // Greek or Cyrillic letters alone can spell an ASCII word; so can letters of mathematics.
+        let disguised = level == RestrictionLevel::Unrestricted || word.chars().any(is_foreign);
+        level == RestrictionLevel::MinimallyRestrictive
+            || disguised && !word.is_empty() && skeleton(word).all(|c| c.is_ascii())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(path: &[u8]) -> Vec<String> {
+        findings(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.rule).collect()
+    }
+
+    #[test]
+    fn names_that_deceive_are_told_from_those_that_are_foreign() {
+        for name in [
+            ".vscode/\u{455}ettings.json",
+            "\u{441}\u{43e}\u{440}\u{443}",
+            "p\u{430}ypal",
+            "\u{1d42c}ettings",
+            "\u{3bf}\u{3c5}",
+        ] {
+            assert!(rules(name.as_bytes()).contains(&"look-alike".into()), "{name}");
+        }
+        for name in [
+            "caf\u{e9}.txt",
+            "cafe\u{301}.txt",
+            "\u{65e5}\u{672c}\u{8a9e}File.md",
+            "\u{43f}\u{440}\u{438}\u{432}\u{435}\u{442}.txt",
+            "stra\u{df}e",
+            "\u{131}l\u{131}k",
+            "\u{1f980}.rs",
+            "\u{5e9}\u{5dc}\u{5d5}\u{5dd}",
+            "plain",
+            "na\u{ef}ve-\u{3b1}\u{3b2}\u{3b3}",
+        ] {
+            let found = rules(name.as_bytes());
+            assert!(!found.contains(&"look-alike".into()), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_hide_or_cannot_be_everywhere() {
+        assert_eq!(rules("a\u{202e}txt.exe".as_bytes()), ["hidden-name"]);
+        assert_eq!(rules("\u{2764}\u{fe0f}.txt".as_bytes()), [""; 0]);
+        assert_eq!(rules(b"a\nb"), ["control-name", "windows-name"]);
+        assert_eq!(rules(b"aux.c"), ["windows-name"]);
+        assert_eq!(rules(b"\xff"), [""; 0]);
+        assert_eq!(rules(b"-rf"), [""; 0]);
+        let level =
+            |path: &[u8]| findings(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.level).max();
+        assert_eq!(level(b"a\tb"), Some(Level::Note));
+        assert_eq!(level("a\u{200b}b".as_bytes()), Some(Level::High));
+        assert_eq!(level("\u{455}ettings.json".as_bytes()), Some(Level::High));
+    }
+}

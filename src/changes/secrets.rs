@@ -1,0 +1,166 @@
+//! Secrets that a change adds: by the prefixes that issuers give their tokens, and by names and entropy.
+//!
+//! The shapes are those of the rules that gitleaks keeps (`config/gitleaks.toml`), without the ones that guess.
+
+use std::sync::LazyLock;
+
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::{Finding, Level};
+
+/// What is looked for, and how it is called.
+const SHAPES: &[(&str, &str)] = &[
+    ("an AWS access key", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b"),
+    ("an Anthropic key", r"\bsk-ant-[a-z]+[0-9]{2}-[A-Za-z0-9_-]{20,}"),
+    ("an OpenAI key", r"\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|\bsk-[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}\b"),
+    ("a GitHub token", r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_[A-Za-z0-9_]{22,}\b"),
+    ("a GitLab token", r"\bgl(?:pat|ptt|rt|cbt|dt|ft|imt|agent|oas|soat)-[A-Za-z0-9_-]{20,}"),
+    ("a Slack token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}|\bxapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-z0-9]+"),
+    ("a Slack webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9+/]{20,}"),
+    ("a Google key", r"\bAIza[A-Za-z0-9_-]{35}\b"),
+    ("a Google OAuth secret", r"\bGOCSPX-[A-Za-z0-9_-]{28}\b"),
+    ("a Stripe key", r"\b(?:sk|rk)_(?:live|prod|test)_[A-Za-z0-9]{10,99}\b"),
+    ("a SendGrid key", r"\bSG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}\b"),
+    ("an npm token", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("a PyPI token", r"\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"),
+    ("a crates.io token", r"\bcio[A-Za-z0-9]{32}\b"),
+    ("a Docker Hub token", r"\bdckr_(?:pat|oat)_[A-Za-z0-9_-]{27,}"),
+    ("a Hugging Face token", r"\bhf_[A-Za-z]{34}\b"),
+    ("a DigitalOcean token", r"\bdo[opr]_v1_[a-f0-9]{64}\b"),
+    ("a Telegram bot token", r"\b[0-9]{8,10}:AA[A-Za-z0-9_-]{33}\b"),
+    ("a Vault token", r"\bhv[sbr]\.[A-Za-z0-9_-]{24,}"),
+    ("an age key", r"\bAGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}\b"),
+    ("a private key", r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----"),
+    ("a JSON web token", r"\beyJ[A-Za-z0-9_-]{14,}\.eyJ[A-Za-z0-9_-]{14,}\.[A-Za-z0-9_-]{10,}"),
+    ("a password in a URL", r"\b[a-z][a-z0-9+.-]{2,}://[^\s/:@]{2,}:[^\s/:@${}<>*]{6,}@[A-Za-z0-9.-]+"),
+];
+
+/// A value that is assigned to something called a secret.
+const ASSIGNED: &str = r#"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential)[a-z0-9_-]{0,20}["'\]]{0,2}[ \t]{0,4}(?::=|=>|=|:)[ \t]{0,4}["'`]?([A-Za-z0-9+/=_.~-]{20,200})"#;
+/// Bits per character above which a value is random: gitleaks' bound for such names.
+const ENTROPY: f64 = 3.5;
+
+/// A pattern over bytes: letters and words are ASCII's.
+fn ascii(pattern: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(pattern).unicode(false).build()
+}
+
+static KNOWN: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
+    let compile = |(name, shape): &(&'static str, &str)| {
+        (*name, ascii(shape).expect("the table's shapes are valid; a test uses them all"))
+    };
+    SHAPES.iter().map(compile).collect()
+});
+static NAMED: LazyLock<Regex> = LazyLock::new(|| ascii(ASSIGNED).expect("it is valid; a test uses it"));
+
+/// Finds what looks like a secret in the result and is not in the base.
+pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut add = |what: &str, at: usize| {
+        let line = Some(new[..at].iter().filter(|b| **b == b'\n').count() + 1);
+        found.push(Finding {
+            rule: "secret".into(),
+            level: Level::High,
+            reason: format!("adds what looks like {what}"),
+            line,
+        });
+    };
+    let is_new = |bytes: &[u8]| memchr::memmem::find(old, bytes).is_none();
+    for (what, shape) in KNOWN.iter() {
+        if let Some(secret) = shape.find_iter(new).find(|m| is_new(m.as_bytes())) {
+            add(what, secret.start());
+        }
+    }
+    let values = NAMED.captures_iter(new).filter_map(|c| c.get(1));
+    if let Some(value) = values.into_iter().find(|v| is_random(v.as_bytes()) && is_new(v.as_bytes()))
+        && found.is_empty()
+    {
+        let line = Some(new[..value.start()].iter().filter(|b| **b == b'\n').count() + 1);
+        let reason = "adds what looks like a secret".into();
+        found.push(Finding { rule: "secret".into(), level: Level::High, reason, line });
+    }
+    found
+}
+
+/// Tells whether a value is random rather than a word: letters and digits both, and much information per character.
+fn is_random(value: &[u8]) -> bool {
+    let mut counts = [0_u32; 256];
+    for byte in value {
+        counts[usize::from(*byte)] += 1;
+    }
+    let length = f64::from(u32::try_from(value.len()).unwrap_or(u32::MAX));
+    let bits = counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / length).map(|p| -p * p.log2()).sum::<f64>();
+    bits > ENTROPY && value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made up; put together here so that no scanner takes this file for a leak.
+    fn samples() -> Vec<String> {
+        let word = |n: usize| {
+            "aZ3kQ9xW7bT1mC5vR8yL2nD6pF4hJ0sGqEuXoBiVtKzMwNcAeIgUdYfHrPjSlO".chars().cycle().take(n).collect::<String>()
+        };
+        let upper = |n: usize| "QWERTYUIOPASDFGHJKLZXCVBNM".chars().cycle().take(n).collect::<String>();
+        let hex = |n: usize| "0a1b2c3d4e5f6789".chars().cycle().take(n).collect::<String>();
+        vec![
+            format!("AKIA{}", upper(16)),
+            format!("sk-ant-api03-{}", word(40)),
+            format!("sk-proj-{}", word(40)),
+            format!("ghp_{}", word(36)),
+            format!("glpat-{}", word(20)),
+            format!("xoxb-{}", word(24)),
+            format!("https://hooks.slack.com/services/{}", word(30)),
+            format!("AIza{}", word(35)),
+            format!("GOCSPX-{}", word(28)),
+            format!("sk_live_{}", word(24)),
+            format!("SG.{}.{}", word(22), word(43)),
+            format!("npm_{}", word(36)),
+            format!("pypi-AgEIcHlwaS5vcmc{}", word(60)),
+            format!("cio{}", word(32)),
+            format!("dckr_pat_{}", word(27)),
+            format!("hf_{}", upper(34)),
+            format!("dop_v1_{}", hex(64)),
+            format!("123456789:AA{}", word(33)),
+            format!("hvs.{}", word(30)),
+            format!(
+                "AGE-SECRET-KEY-1{}",
+                "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L".chars().cycle().take(58).collect::<String>()
+            ),
+            "-----BEGIN OPENSSH PRIVATE KEY-----".into(),
+            format!("eyJ{}.eyJ{}.{}", word(20), word(20), word(20)),
+            format!("postgres://user:{}@db.example.org/x", word(10)),
+        ]
+    }
+
+    #[test]
+    fn each_shape_is_found_on_its_line_unless_the_base_has_it() {
+        let samples = samples();
+        assert_eq!(samples.len(), SHAPES.len());
+        for (sample, (what, _)) in samples.iter().zip(SHAPES) {
+            let new = format!("first\nx = \"{sample}\"\nlast\n");
+            let found = findings(b"", new.as_bytes());
+            let reason = format!("adds what looks like {what}");
+            assert!(found.iter().any(|f| f.reason == reason && f.line == Some(2)), "{sample}: {found:?}");
+            assert!(found.iter().all(|f| f.level == Level::High && !f.reason.contains(sample.as_str())));
+            assert_eq!(findings(new.as_bytes(), format!("{new}more\n").as_bytes()), [], "{sample}");
+        }
+    }
+
+    #[test]
+    fn names_and_entropy() {
+        for line in ["api_key = \"q8Zr1Vt6Xw3Yb9Nc2Md5\"", "PASSWORD: 'kT7#'", "token => zX9cV8bN7mA6sD5fG4hJ3k"] {
+            assert_eq!(findings(b"", line.as_bytes()).len(), usize::from(!line.contains('#')), "{line}");
+        }
+        for line in [
+            "token = \"aaaaaaaaaaaaaaaaaaaaaaaaa1\"",
+            "password = \"correcthorsebatterystaple\"",
+            "secret_name = config.get_or_default_value",
+            "const tokenizer = new Tokenizer()",
+            "integrity: sha512-q8Zr1Vt6Xw3Yb9Nc2Md5q8Zr1Vt6Xw3Yb9Nc2Md5",
+        ] {
+            assert_eq!(findings(b"", line.as_bytes()), [], "{line}");
+        }
+    }
+}

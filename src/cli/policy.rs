@@ -1,0 +1,52 @@
+//! What is taken back, and how it is judged, from the settings and what the repository has committed.
+
+use super::failure::{Failure, USAGE};
+use super::output::Output;
+use crate::changes::Rules;
+use crate::config::{RepositorySettings, Settings, parse_bytes, parse_duration};
+use crate::display::Shown;
+use crate::path::{MAX_DEPTH, RepoPath};
+use crate::sandbox::{Caps, Policy};
+use crate::snapshot::HostRepo;
+
+/// Where a repository adds rules of its own.
+const FILE: &str = ".airlock.toml";
+/// Bytes of it that are read.
+const MOST: usize = 256 * 1024;
+
+/// Puts the policy together. The repository's file counts as it is in this commit: the agent can edit the one it sees.
+pub fn policy(settings: &Settings, host: &HostRepo, commit: &str, output: Output) -> Result<Policy, Failure> {
+    let mut rules = settings.risk.clone();
+    let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| Failure::new(USAGE, e.to_string()))?;
+    if let Some(text) = host.committed(commit)?.file(&file, MOST)? {
+        let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
+        rules.extend(more.risk);
+        if let Some(other) = others.first() {
+            output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Shown::new(other)));
+        }
+    }
+    let rules = Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
+    Ok(Policy { caps: caps(settings)?, rules })
+}
+
+fn caps(settings: &Settings) -> Result<Caps, Failure> {
+    let wrong = |key: &str| {
+        let key = key.to_owned();
+        move |problem: String| Failure::new(USAGE, format!("{key}: {problem}"))
+    };
+    let bytes = |text: &Option<String>, key| text.as_deref().map(parse_bytes).transpose().map_err(wrong(key));
+    let default = Caps::default();
+    let depth = settings.max_depth.unwrap_or(default.depth);
+    if depth == 0 || depth > MAX_DEPTH {
+        return Err(Failure::new(USAGE, format!("max_depth: {depth} is not from 1 to {MAX_DEPTH}")));
+    }
+    let time = settings.max_time.as_deref().map(parse_duration).transpose().map_err(wrong("max_time"))?;
+    Ok(Caps {
+        entries: settings.max_entries.unwrap_or(default.entries),
+        changed: settings.max_files.unwrap_or(default.changed),
+        file: bytes(&settings.max_file, "max_file")?.unwrap_or(default.file),
+        total: bytes(&settings.max_total, "max_total")?.unwrap_or(default.total),
+        depth,
+        time: time.unwrap_or(default.time),
+    })
+}

@@ -1,0 +1,97 @@
+//! Questions to the tree of one commit, without listing it: what is at a path, which links there are, what a file holds.
+
+use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
+
+use super::{HostRepo, SnapshotError, os_path};
+use crate::path::RepoPath;
+
+/// Longest target of a link, in bytes (`PATH_MAX` of Linux).
+const MAX_TARGET: usize = 4096;
+const LINK: i32 = 0o120_000;
+
+/// What a commit's tree has at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommittedEntry {
+    /// A file.
+    File,
+    /// A link with this target.
+    Link(Vec<u8>),
+    /// A directory.
+    Directory,
+    /// A submodule.
+    Module,
+}
+
+/// The tree of a commit.
+pub struct Committed<'a> {
+    git: &'a Repository,
+    tree: Tree<'a>,
+}
+
+impl HostRepo {
+    /// Opens the tree of a commit, in hexadecimal.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn committed(&self, commit: &str) -> Result<Committed<'_>, SnapshotError> {
+        let git = self.git();
+        Ok(Committed { git, tree: git.find_commit(Oid::from_str(commit)?)?.tree()? })
+    }
+}
+
+impl Committed<'_> {
+    /// Tells what is at a path.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn at(&self, path: &RepoPath) -> Result<Option<CommittedEntry>, SnapshotError> {
+        let entry = match self.tree.get_path(&os_path(path.as_bytes())) {
+            Ok(entry) => entry,
+            Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Some(match entry.kind() {
+            Some(ObjectType::Tree) => CommittedEntry::Directory,
+            Some(ObjectType::Commit) => CommittedEntry::Module,
+            _ if entry.filemode() == LINK => CommittedEntry::Link(self.git.find_blob(entry.id())?.content().to_vec()),
+            _ => CommittedEntry::File,
+        }))
+    }
+
+    /// Lists all links with their targets; a target that no system can have is left out.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn links(&self) -> Result<Vec<(RepoPath, Vec<u8>)>, SnapshotError> {
+        let (mut found, mut failed) = (Vec::new(), None);
+        self.tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
+            if entry.filemode() == LINK {
+                let path = RepoPath::from_bytes(&[directory.as_bytes(), entry.name_bytes()].concat());
+                match (path, self.git.find_blob(entry.id())) {
+                    (Ok(path), Ok(blob)) if blob.size() <= MAX_TARGET => found.push((path, blob.content().to_vec())),
+                    (_, Err(error)) => failed = Some(error),
+                    _ => {}
+                }
+            }
+            TreeWalkResult::Ok
+        })?;
+        failed.map_or(Ok(found), |error| Err(error.into()))
+    }
+
+    /// Reads a file of at most `limit` bytes; nothing if there is none, or none of that size.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn file(&self, path: &RepoPath, limit: usize) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let entry = match self.tree.get_path(&os_path(path.as_bytes())) {
+            Ok(entry) => entry,
+            Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        if entry.kind() != Some(ObjectType::Blob) || entry.filemode() == LINK {
+            return Ok(None);
+        }
+        let blob = self.git.find_blob(entry.id())?;
+        Ok((blob.size() <= limit).then(|| blob.content().to_vec()))
+    }
+}
