@@ -13,8 +13,12 @@ pub const MAX_PAYLOAD: usize = 1 << 20;
 pub const HEADER: usize = 9;
 /// Bytes that one side of a tunnel stream may send before it is granted more.
 pub const WINDOW: u32 = 256 * 1024;
+/// Longest name in a directory, in bytes (`NAME_MAX` of Linux).
+const MAX_NAME: usize = 255;
+/// Longest target of a link, in bytes (`PATH_MAX` of Linux).
+const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's answer to a greeting; the digits count protocol versions.
-pub const BANNER: &[u8] = b"airlock-guest-2 ";
+pub const BANNER: &[u8] = b"airlock-guest-3 ";
 
 /// What a frame means. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,15 +147,35 @@ pub enum Request {
     Copy,
     /// Add up what a volume's files take on disk, looking at so many entries at the most; the answer is one [`Usage`].
     Usage(Root, u32),
+    /// Tell what the file system of a volume has left; the answer is one [`Space`].
+    Space(Root),
 }
 
 /// What a volume takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
     /// Bytes on disk.
     pub bytes: u64,
+    /// Files, directories and everything else.
+    pub entries: u64,
     /// Whether there was more to look at.
     pub more: bool,
+    /// The directories of the first two levels that take most, with all below them: at most [`LARGEST`].
+    pub largest: Vec<(Vec<u8>, u64)>,
+}
+
+/// Directories that [`Usage`] names.
+pub const LARGEST: usize = 5;
+
+/// What a file system has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// All bytes of it.
+    pub total: u64,
+    /// Files that can still be made; 0 where there is no such bound.
+    pub free_entries: u64,
 }
 
 /// One entry to write.
@@ -279,6 +303,10 @@ impl Encoder {
                 self.u8(*root as u8);
                 self.u32(*limit);
             }
+            Request::Space(root) => {
+                self.u8(6);
+                self.u8(*root as u8);
+            }
         }
     }
 
@@ -322,9 +350,22 @@ impl Encoder {
     }
 
     /// Appends what a volume takes.
-    pub fn usage(&mut self, usage: Usage) {
+    pub fn usage(&mut self, usage: &Usage) {
         self.u64(usage.bytes);
+        self.u64(usage.entries);
         self.u8(usage.more.into());
+        self.u8(u8::try_from(usage.largest.len().min(LARGEST)).unwrap_or(0));
+        for (path, bytes) in usage.largest.iter().take(LARGEST) {
+            self.bytes(path);
+            self.u64(*bytes);
+        }
+    }
+
+    /// Appends what a file system has left.
+    pub fn space(&mut self, space: Space) {
+        self.u64(space.free);
+        self.u64(space.total);
+        self.u64(space.free_entries);
     }
 
     /// Appends a written file.
@@ -394,6 +435,7 @@ impl<'a> Decoder<'a> {
             3 => Request::Sync(self.root()?),
             4 => Request::Copy,
             5 => Request::Usage(self.root()?, self.u32()?),
+            6 => Request::Space(self.root()?),
             _ => return Err(invalid("an unknown request")),
         })
     }
@@ -439,6 +481,9 @@ impl<'a> Decoder<'a> {
     /// `InvalidData`.
     pub fn listed(&mut self) -> io::Result<Listed> {
         let name = self.bytes()?.to_vec();
+        if name.is_empty() || name.len() > MAX_NAME || name.contains(&b'/') || name.contains(&0) {
+            return Err(invalid("a name that no directory has"));
+        }
         let kind = match self.u8()? {
             0 => FileKind::Regular,
             1 => FileKind::Directory,
@@ -446,7 +491,11 @@ impl<'a> Decoder<'a> {
             3 => FileKind::Special,
             _ => return Err(invalid("an unknown kind of file")),
         };
-        Ok(Listed { name, kind, stat: self.stat()?, target: self.bytes()?.to_vec() })
+        let (stat, target) = (self.stat()?, self.bytes()?.to_vec());
+        if target.len() > MAX_TARGET {
+            return Err(invalid("a target that no link has"));
+        }
+        Ok(Listed { name, kind, stat, target })
     }
 
     /// Reads what a volume takes.
@@ -454,7 +503,21 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// `InvalidData`.
     pub fn usage(&mut self) -> io::Result<Usage> {
-        Ok(Usage { bytes: self.u64()?, more: self.u8()? != 0 })
+        let (bytes, entries, more) = (self.u64()?, self.u64()?, self.u8()? != 0);
+        let count = usize::from(self.u8()?);
+        if count > LARGEST {
+            return Err(invalid("more directories than are named"));
+        }
+        let largest = (0..count).map(|_| Ok((self.bytes()?.to_vec(), self.u64()?))).collect::<io::Result<_>>()?;
+        Ok(Usage { bytes, entries, more, largest })
+    }
+
+    /// Reads what a file system has left.
+    ///
+    /// # Errors
+    /// `InvalidData`.
+    pub fn space(&mut self) -> io::Result<Space> {
+        Ok(Space { free: self.u64()?, total: self.u64()?, free_entries: self.u64()? })
     }
 
     /// Reads a written file.

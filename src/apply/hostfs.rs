@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Stat, U
 use rustix::io::Errno;
 
 use crate::changes::ContentHash;
+use crate::changes::twins::TwinKind;
 use crate::path::{EntryKind, RepoPath};
 
 /// The root of a working tree.
@@ -22,6 +23,35 @@ pub struct HostTree {
     root: OwnedFd,
     /// Directories of other repositories that belong to this tree.
     modules: BTreeSet<RepoPath>,
+    /// What its file system can hold.
+    habits: Habits,
+}
+
+/// What git was told of the file system (`core.fileMode`, `core.symlinks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// The executable bit means something.
+    pub file_mode: bool,
+    /// There are links; else a file with the target stands for one.
+    pub symlinks: bool,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { file_mode: true, symlinks: true }
+    }
+}
+
+impl Habits {
+    /// Gives the kind under which two files compare here.
+    #[must_use]
+    pub fn seen_as(self, kind: EntryKind) -> EntryKind {
+        match kind {
+            EntryKind::Executable if !self.file_mode => EntryKind::Regular,
+            EntryKind::Link if !self.symlinks => EntryKind::Regular,
+            other => other,
+        }
+    }
 }
 
 /// What a path of the host holds.
@@ -117,8 +147,62 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(root: &Path, modules: BTreeSet<RepoPath>) -> io::Result<Self> {
-        Ok(Self { root: rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?, modules })
+    pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: Habits) -> io::Result<Self> {
+        Ok(Self { root: rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?, modules, habits })
+    }
+
+    /// Gives what its file system can hold.
+    #[must_use]
+    pub fn habits(&self) -> Habits {
+        self.habits
+    }
+
+    /// Lists the names of a directory (`None` is the root); nothing if there is none to enter.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, TwinKind)>, HostError> {
+        let opened = match directory {
+            None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
+            Some(directory) => match self.parent(directory, false)? {
+                Parent::Open(parent) => {
+                    rustix::fs::openat(&parent, OsStr::from_bytes(directory.file_name()), DIRECTORY, Mode::empty())
+                }
+                Parent::Missing | Parent::Blocked(_) => return Ok(Vec::new()),
+            },
+        };
+        let opened = match opened {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            other => other.map_err(failed("failed to open the directory"))?,
+        };
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&opened).map_err(failed("failed to list the directory"))? {
+            let entry = entry.map_err(failed("failed to list the directory"))?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::RegularFile => TwinKind::File,
+                FileType::Directory => TwinKind::Directory,
+                _ => TwinKind::Other,
+            };
+            found.push((name.to_vec(), kind));
+        }
+        Ok(found)
+    }
+
+    /// Reads the target of a link; nothing if it is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn target(&self, path: &RepoPath) -> Result<Option<Vec<u8>>, HostError> {
+        let Parent::Open(directory) = self.parent(path, false)? else { return Ok(None) };
+        match rustix::fs::readlinkat(&directory, OsStr::from_bytes(path.file_name()), Vec::new()) {
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(error) => Err(failed("failed to read the link")(error)),
+        }
     }
 
     /// Looks at a path without following any link.
@@ -177,9 +261,10 @@ impl HostTree {
     ) -> Result<(), HostError> {
         let Parent::Open(directory) = self.parent(path, true)? else { return Err(HostError::Stale) };
         let name = OsStr::from_bytes(path.file_name());
+        let kind = if kind == EntryKind::Link { self.habits.seen_as(kind) } else { kind };
         let temporary = Temporary::make(&directory, kind, content)?;
         if let (Some(file), Some(_)) = (&temporary.file, expected) {
-            keep_attributes(&directory, name, file, kind)?;
+            keep_attributes(&directory, name, file, kind, self.habits)?;
         }
         if let Some(file) = &temporary.file {
             file.sync_all().map_err(|error| HostError::Io { attempt: "failed to write it to disk", error })?;
@@ -380,7 +465,13 @@ impl Drop for Temporary<'_> {
 }
 
 /// Gives a new file the owner, group, permissions and extended attributes (access lists among them) of the one it replaces.
-fn keep_attributes(directory: &OwnedFd, name: &OsStr, new: &File, kind: EntryKind) -> Result<(), HostError> {
+fn keep_attributes(
+    directory: &OwnedFd,
+    name: &OsStr,
+    new: &File,
+    kind: EntryKind,
+    habits: Habits,
+) -> Result<(), HostError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let old = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Ok(old) => old,
@@ -404,7 +495,11 @@ fn keep_attributes(directory: &OwnedFd, name: &OsStr, new: &File, kind: EntryKin
         (false, true) => mode & !0o111,
         _ => mode,
     };
-    rustix::fs::fchmod(new, Mode::from_raw_mode(mode)).map_err(failed("failed to keep its permissions"))
+    match rustix::fs::fchmod(new, Mode::from_raw_mode(mode)) {
+        // A file system without permissions, such as FAT.
+        Err(Errno::PERM) if !habits.file_mode => Ok(()),
+        other => other.map_err(failed("failed to keep its permissions")),
+    }
 }
 
 fn copy_xattrs(old: &impl AsFd, new: &File) -> Result<(), HostError> {

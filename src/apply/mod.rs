@@ -5,6 +5,7 @@
 
 mod hostfs;
 mod plan;
+mod surroundings;
 
-pub use hostfs::{Below, HostError, HostTree, Look, Seen};
+pub use hostfs::{Below, Habits, HostError, HostTree, Look, Seen};
 pub use plan::{Choice, Conflict, Done, Plan, Prior, Step, Verb};

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::hostfs::{HostError, HostTree, Look, Seen};
-use crate::changes::{ContentHash, FileChange, Quarantine, Selected, planted_above, select};
+use super::hostfs::{Habits, HostError, HostTree, Look, Seen};
+use super::surroundings::{Neighbours, Twin};
+use crate::changes::{ContentHash, FileChange, Quarantine, Selected, has_folded, planted_above, select};
 use crate::path::{EntryKind, RepoPath};
 
 /// One change with the units of it that were accepted.
@@ -93,9 +94,10 @@ impl Plan {
         prior: &BTreeMap<RepoPath, Prior>,
     ) -> io::Result<Self> {
         let mut plan = Self::default();
-        let deleted = |path: &RepoPath| {
-            choices.iter().any(|c| c.change.path == *path && c.change.new.is_none() && !c.units.is_empty())
-        };
+        let goes = |c: &&Choice<'_>| c.change.new.is_none() && !c.units.is_empty();
+        let gone: BTreeSet<&RepoPath> = choices.iter().filter(goes).map(|c| &c.change.path).collect();
+        let deleted = |path: &RepoPath| gone.contains(path);
+        let mut neighbours = Neighbours::of(tree);
         for choice in choices {
             let path = &choice.change.path;
             let mut conflict = |reason: String| plan.conflicts.push(Conflict { path: path.clone(), reason });
@@ -107,6 +109,26 @@ impl Plan {
                 }
             };
             let mut replaces_directory = false;
+            let look = match &choice.change.new {
+                None => look,
+                Some(side) => match neighbours.twin(path, side.kind) {
+                    Ok(Twin::None) => look,
+                    // A rename that changes nothing but the spelling: the other one goes first.
+                    Ok(Twin::Same(twin)) if deleted(&twin) && twin.parent() == path.parent() => Look::Nothing,
+                    Ok(Twin::Same(twin)) => {
+                        conflict(format!("your file system takes it for {twin:?}"));
+                        continue;
+                    }
+                    Ok(Twin::Clash(twin)) => {
+                        conflict(format!("other file systems would take it for {twin:?}, which is of another kind"));
+                        continue;
+                    }
+                    Err(error) => {
+                        conflict(error.to_string());
+                        continue;
+                    }
+                },
+            };
             let seen = match look {
                 Look::Nothing => None,
                 Look::File(seen) => Some(seen),
@@ -146,12 +168,15 @@ impl Plan {
                     continue;
                 }
             };
-            match step(choice, seen, store, prior.get(path))? {
+            match step(choice, seen, store, prior.get(path), tree.habits())? {
                 Ok(step) => plan.steps.push(Step { replaces_directory, ..step }),
                 Err(reason) => conflict(reason),
             }
         }
         plan.refuse_planted(tree);
+        plan.refuse_escapes(tree, store);
+        let conflicts: BTreeSet<RepoPath> = plan.conflicts.iter().map(|c| c.path.clone()).collect();
+        plan.steps.retain(|s| !conflicts.contains(&s.path));
         plan.steps.sort_by_key(|s| match &s.left {
             None => 0,
             Some((EntryKind::Link, _)) => 2,
@@ -163,12 +188,13 @@ impl Plan {
     /// Turns into conflicts what would complete a repository inside the tree, out of several rounds or with files of the
     /// user's own.
     fn refuse_planted(&mut self, tree: &HostTree) {
-        let written: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
+        let written: Vec<&RepoPath> = self.steps.iter().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
+        let folded: BTreeSet<Vec<u8>> = written.iter().map(|p| p.folded()).collect();
         let gone: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.left.is_none()).map(|s| &s.path).collect();
         let mut known = BTreeMap::new();
         let mut has = |path: &RepoPath| {
             *known.entry(path.clone()).or_insert_with(|| {
-                written.iter().any(|w| *w == path || w.is_below(path))
+                has_folded(&folded, path)
                     || match tree.look(path) {
                         Ok(Look::Nothing | Look::BelowFile(_)) => false,
                         // A link that the plan deletes.
@@ -183,8 +209,6 @@ impl Plan {
                 self.conflicts.push(Conflict { path: (*path).clone(), reason });
             }
         }
-        let conflicts = &self.conflicts;
-        self.steps.retain(|s| conflicts.iter().all(|c| c.path != s.path));
     }
 
     /// Does the steps in order, and stops at the first that fails. Must not be called on a plan with conflicts.
@@ -228,13 +252,17 @@ fn step(
     seen: Option<Seen>,
     store: &Quarantine,
     prior: Option<&Prior>,
+    habits: Habits,
 ) -> io::Result<Result<Step, String>> {
     let change = choice.change;
     let (old, new) = change.contents(store)?;
-    let state = seen.as_ref().map(|s| (s.kind, s.hash.clone()));
-    let base = change.old.as_ref().map(|s| (s.kind, s.hash.clone()));
+    // Kinds are compared as far as this file system has them.
+    let here = |kind: EntryKind, hash: &ContentHash| (habits.seen_as(kind), hash.clone());
+    let state = seen.as_ref().map(|s| here(s.kind, &s.hash));
+    let base = change.old.as_ref().map(|s| here(s.kind, &s.hash));
+    let was_left = |p: &Prior| p.left.as_ref().map(|(kind, hash)| here(*kind, hash));
     // What is on the host decides whether an earlier apply still counts: if the user took it back, it does not.
-    let earlier = prior.filter(|p| p.left == state || base != state);
+    let earlier = prior.filter(|p| was_left(p) == state || base != state);
     let units: BTreeSet<String> = earlier.into_iter().flat_map(|p| &p.units).chain(&choice.units).cloned().collect();
     let Some(wanted) = select(change, &old, &new, &units) else {
         return Ok(Err("none of the accepted parts makes a file of its own; accept its content too".into()));
@@ -244,9 +272,9 @@ fn step(
         Selected::Content(kind, content) => Some((kind, store.put(&content)?)),
         Selected::Stored(kind, hash) => Some((kind, hash)),
     };
-    let verb = if state == left {
+    let verb = if state == left.as_ref().map(|(kind, hash)| here(*kind, hash)) {
         Verb::Already
-    } else if state == base || prior.is_some_and(|p| p.left == state) {
+    } else if state == base || prior.is_some_and(|p| was_left(p) == state) {
         match (&state, &left) {
             (None, _) => Verb::Create,
             (_, None) => Verb::Delete,

@@ -10,7 +10,8 @@ use super::aliases::Aliases;
 use super::links::{At, Leads, resolve};
 use super::quarantine::hex;
 use super::{
-    Changeset, ContentHash, Context, FileChange, Finding, Level, Quarantine, Refused, Rules, findings, planted_above,
+    Changeset, ContentHash, Context, FileChange, Finding, Level, Quarantine, Refused, Rules, findings, has_folded,
+    planted_above,
 };
 use crate::path::{EntryKind, RepoPath};
 
@@ -186,14 +187,10 @@ fn hides(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
 /// Refuses what would complete, or change, a repository inside the tree.
 fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool) {
     // In the result: made at that path or below it, or in the base. (That the agent may have deleted it does not count.)
-    let at = |path: &RepoPath, files: &[FileChange]| {
-        let made = |f: &FileChange| f.new.is_some();
-        files.binary_search_by(|f| f.path.cmp(path)).is_ok_and(|at| made(&files[at]))
-            || has_below(files, path, made)
-            || in_base(path)
-    };
+    let made: BTreeSet<Vec<u8>> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.folded()).collect();
+    let at = |path: &RepoPath| has_folded(&made, path) || in_base(path);
     let planted: Vec<Option<RepoPath>> =
-        files.iter().map(|f| f.new.as_ref().and_then(|_| planted_above(&f.path, |path| at(path, files)))).collect();
+        files.iter().map(|f| f.new.as_ref().and_then(|_| planted_above(&f.path, at))).collect();
     for (file, planted) in files.iter_mut().zip(planted) {
         if planted.is_some() {
             let reason = "is in a directory that git would open as a repository";
@@ -318,6 +315,8 @@ mod tests {
         let whole = [("x/HEAD", Some("->y")), ("x/objects", Some("->y")), ("x/refs", Some("->y")), ("y/z", Some(""))];
         assert_eq!(refused(none(), &whole), ["x/HEAD", "x/objects", "x/refs"]);
         assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/commondir", Some("b"))]).len(), 2);
+        let folded = [("x/head", Some("a")), ("X/Objects/a", Some("b")), ("x/REFS/b", Some("c"))];
+        assert_eq!(refused(none(), &folded).len(), 3);
         assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/config.worktree", Some("b"))]).len(), 2);
         assert_eq!(refused(none(), &[("HEAD", Some("a")), ("objects/x", Some("b")), ("refs/x", Some("b"))]), [""; 0]);
     }

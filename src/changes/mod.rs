@@ -23,7 +23,7 @@ pub use blocks::{Unit, UnitKind, lines, units};
 pub use changeset::{Changeset, FileChange, MAX_TEXT, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
 pub use draft::{Base, Draft};
-pub use planted::planted_above;
+pub use planted::{has_folded, planted_above};
 pub use quarantine::{ContentHash, Incoming, Quarantine};
 pub use risk::{Context, Finding, Level, findings};
 pub use rules::{Rule, RuleError, Rules};

@@ -3,7 +3,7 @@
 //! git opens a directory that holds `HEAD` with `objects` and `refs`, or with `commondir` or `config.worktree`; then
 //! `core.fsmonitor` of its `config` runs on `git status`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::path::RepoPath;
 
@@ -13,6 +13,15 @@ const NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktr
 /// Tells whether git would open a directory in which `has` finds these names.
 fn is_repository(has: impl Fn(&str) -> bool) -> bool {
     has("HEAD") && (has("objects") && has("refs") || has("commondir") || has("config.worktree"))
+}
+
+/// Tells whether folded paths (see [`RepoPath::folded`]) have this one or something below it: a file system that folds names
+/// makes `HEAD` of `head`.
+#[must_use]
+pub fn has_folded(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
+    let path = path.folded();
+    let below = [&path[..], b"/"].concat();
+    folded.contains(&path) || folded.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below))
 }
 
 /// Finds, for a path that is to be written, the directory above it that would be a repository. `has` tells whether a path

@@ -7,9 +7,12 @@ use serde_json::json;
 use super::args::ApplyArgs;
 use super::failure::{CONFLICT, FAILED, Failure, STALE, USAGE};
 use super::output::{Output, count, print, shell_word};
+use super::policy::policy;
 use super::repo::Repo;
 use super::{json as shapes, review};
-use crate::apply::{Choice, HostError, HostTree, Plan, Prior, Step, Verb};
+use crate::apply::{Choice, Habits, HostError, HostTree, Plan, Prior, Step, Verb};
+use crate::changes::{Aliases, ContentHash, Context, FileChange, Level, Selected, Side, findings, select};
+use crate::config::Settings;
 use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::{Decision, Decisions, Selection, Selector, Sheet};
@@ -21,15 +24,20 @@ pub struct Wanted {
     selection: Selection,
     dry_run: bool,
     json: bool,
+    allow_risky: bool,
 }
 
 impl Wanted {
+    fn of(selection: Selection) -> Self {
+        Self { selection, dry_run: false, json: false, allow_risky: false }
+    }
+
     /// What a review has accepted: each risky part got a yes of its own there.
     pub fn decided(sheet: &Sheet<'_>, decisions: &Decisions) -> Self {
         let files = sheet.files.iter().filter(|f| !f.is_refused());
         let units = files.flat_map(|f| &f.units).filter(|u| decisions.of(&u.id) == Some(Decision::Accepted));
         let units = units.map(|u| u.id.clone()).collect();
-        Self { selection: Selection { units, ..Selection::default() }, dry_run: false, json: false }
+        Self::of(Selection { units, ..Selection::default() })
     }
 }
 
@@ -58,9 +66,9 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         Wanted { selection: Selection { units, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
-        Wanted { selection: selector.select(&sheet, &review::load(&sandbox)?, &refused)?, dry_run: false, json: false }
+        Wanted::of(selector.select(&sheet, &review::load(&sandbox)?, &refused)?)
     };
-    (wanted.dry_run, wanted.json) = (args.dry_run, args.json);
+    (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);
     if selected && wanted.selection.is_empty() {
         return Err(Failure::new(USAGE, format!("the selection leaves nothing of {name}"))
             .hint(format!("airlock diff {name} --name-only lists the paths")));
@@ -85,7 +93,9 @@ pub fn bring(
         return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
             .hint(format!("cd {} and try again", sandbox.record.worktree)));
     }
-    let tree = HostTree::open(&host.root, sandbox.record.manifest.modules.iter().cloned().collect())?;
+    let (file_mode, symlinks) = host.habits()?;
+    let modules = sandbox.record.manifest.modules.iter().cloned().collect();
+    let tree = HostTree::open(&host.root, modules, Habits { file_mode, symlinks })?;
     let choices: Vec<Choice<'_>> = (sheet.files.iter())
         .filter_map(|f| {
             let ids = f.units.iter().map(|u| &u.id).filter(|id| wanted.selection.units.contains(*id));
@@ -93,6 +103,7 @@ pub fn bring(
             (!units.is_empty()).then_some(Choice { change: f.change, units })
         })
         .collect();
+    judge_parts(host, sandbox, sheet, &choices, wanted, output)?;
     let mut applied = sandbox.applied()?;
     let prior: BTreeMap<RepoPath, Prior> = (choices.iter())
         .filter_map(|c| {
@@ -159,6 +170,48 @@ pub fn bring(
         output.say(&format!("{written} of {} applied{there}. Next: {next}", count(sheet.files.len(), "file")));
     }
     Ok(0)
+}
+
+/// Classifies what files will hold of which only a part was accepted: it is not what the review has shown.
+fn judge_parts(
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    sheet: &Sheet<'_>,
+    choices: &[Choice<'_>],
+    wanted: &Wanted,
+    output: Output,
+) -> Result<(), Failure> {
+    let parts: Vec<&Choice<'_>> = (choices.iter())
+        .filter(|c| sheet.files.iter().any(|f| f.change.path == c.change.path && f.units.len() > c.units.len()))
+        .collect();
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let rules = policy(&settings, host, &sandbox.record.base, output.silent())?.rules;
+    let (changed, aliases) = (sheet.files.iter().map(|f| f.change.path.clone()).collect(), Aliases::default());
+    let context = Context { rules: &rules, changed: &changed, aliases: &aliases };
+    let store = sandbox.quarantine()?;
+    for choice in parts {
+        let change = choice.change;
+        let (old, new) = change.contents(&store)?;
+        let Some(Selected::Content(kind, content)) = select(change, &old, &new, &choice.units) else { continue };
+        let side = Side { kind, hash: ContentHash::of(&content), size: content.len() as u64 };
+        let found = findings(&FileChange { new: Some(side), ..change.clone() }, &old, &content, context);
+        let Some(worst) = found.first().filter(|f| Some(f.level) > change.level() && f.level >= Level::High) else {
+            continue;
+        };
+        if worst.level == Level::High && wanted.allow_risky {
+            continue;
+        }
+        let path = String::from_utf8_lossy(change.path.as_bytes()).into_owned();
+        return Err(Failure::new(
+            FAILED,
+            format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason),
+        )
+        .hint("accept the other parts too, or look at it and add --allow-risky"));
+    }
+    Ok(())
 }
 
 fn key(path: &RepoPath) -> String {

@@ -79,6 +79,12 @@ pub struct RunOptions {
     /// Its processes and threads [default: 2048].
     #[arg(long, value_name = "N")]
     pub pids: Option<u32>,
+    /// What its workspace and home may take together, such as 20g [default: 10g].
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<String>,
+    /// How long it may take, such as 90s, 30m or 2h [default: no end].
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
     /// Whether to review when the agent ends [default: ask, on a terminal].
     #[arg(long, value_enum, value_name = "WHEN")]
     pub review: Option<ReviewMode>,
@@ -102,6 +108,8 @@ impl RunOptions {
             memory: self.memory.or(before.memory),
             cpus: self.cpus.or(before.cpus),
             pids: self.pids.or(before.pids),
+            disk: self.disk.or(before.disk),
+            timeout: self.timeout.or(before.timeout),
             review: self.review.or(before.review),
             keep: self.keep || before.keep,
         }

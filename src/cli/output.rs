@@ -16,6 +16,11 @@ impl Output {
         Self { colour, quiet }
     }
 
+    /// The same without a word: what is said elsewhere already.
+    pub fn silent(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
     /// Says what is going on. The text is ours; whatever else is in it has been escaped.
     pub fn say(self, text: &str) {
         if !self.quiet {

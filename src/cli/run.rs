@@ -15,14 +15,16 @@ use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use super::{image, review};
 use crate::changes::Level;
-use crate::config::{Net, ReviewMode, Settings, WorkspaceMode, parse_bytes};
+use crate::config::{Net, ReviewMode, Settings, WorkspaceMode, parse_bytes, parse_duration};
 use crate::display::Shown;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::gateway::{CredentialKind, CredentialSource, ModelRoute};
 use crate::review::Sheet;
 use crate::sandbox::gc::KEPT_BASES;
 use crate::sandbox::lifecycle::{self, DEFAULT_PIDS, Finished, Ground, RunRequest, default_memory};
-use crate::sandbox::{Bases, SandboxError, SandboxName, Signals, Workspace, terminal};
+use crate::sandbox::{
+    Bases, DEFAULT_DISK, DEFAULT_INODES, Limits, SandboxError, SandboxName, Signals, Workspace, terminal,
+};
 use crate::snapshot::{HistoryChoice, HostRepo, SnapshotOptions, Uncommitted};
 
 /// The model's API, unless the user's `ANTHROPIC_BASE_URL` names another.
@@ -100,11 +102,7 @@ fn sandbox(
             command,
             env,
             image: image.id,
-            memory: match &settings.memory {
-                Some(text) => parse_bytes(text).map_err(|e| Failure::new(USAGE, e))?,
-                None => default_memory(engine.info().await?.memory),
-            },
-            pids: settings.pids.unwrap_or(DEFAULT_PIDS),
+            limits: limits(&settings, engine.info().await?.memory)?,
             nano_cpus: nano_cpus(settings.cpus)?,
             tty: terminal::is_interactive(),
             model: route.clone(),
@@ -152,6 +150,15 @@ fn sandbox(
     if let Some(error) = &finished.unsealed {
         output.say(&format!("the base could not be kept for later starts: {}", Shown::new(&error.to_string())));
     }
+    // However quiet: without this the exit status is a riddle.
+    for met in &finished.met {
+        tell(&format!("airlock: {met}\n"));
+    }
+    if !finished.dropped.is_empty() {
+        let kinds: Vec<&str> = finished.dropped.keys().copied().collect();
+        let all: u64 = finished.dropped.values().sum();
+        output.say(&format!("{all} control sequences were kept from your terminal: {}", kinds.join(", ")));
+    }
     say_route(route.as_ref().map(|(model, _)| model), output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     if finished.changes.is_empty() && !options.keep {
@@ -172,10 +179,26 @@ fn settings(options: &RunOptions) -> Result<Settings, Failure> {
         cpus: options.cpus,
         pids: options.pids,
         net: options.net,
+        disk: options.disk.clone(),
+        timeout: options.timeout.clone(),
         review: options.review,
         ..Settings::default()
     };
     Ok(Settings::load(|name| std::env::var(name).ok())?.under(flags))
+}
+
+/// What the agent may take, on an engine with so much memory.
+fn limits(settings: &Settings, machine: u64) -> Result<Limits, Failure> {
+    let wrong = |option: &'static str| move |problem| Failure::new(USAGE, format!("{option}: {problem}"));
+    let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
+    let time = settings.timeout.as_deref().map(parse_duration).transpose().map_err(wrong("--timeout"))?;
+    Ok(Limits {
+        disk: bytes(&settings.disk, "--disk")?.unwrap_or(DEFAULT_DISK),
+        inodes: settings.inodes.unwrap_or(DEFAULT_INODES),
+        time,
+        memory: bytes(&settings.memory, "--memory")?.unwrap_or_else(|| default_memory(machine)),
+        pids: settings.pids.unwrap_or(DEFAULT_PIDS),
+    })
 }
 
 fn nano_cpus(cpus: Option<f64>) -> Result<u64, Failure> {

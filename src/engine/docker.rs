@@ -9,9 +9,9 @@ use bollard::models::{
     MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    BuildImageOptions, CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListContainersOptions,
-    ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
-    ResizeContainerTTYOptions, WaitContainerOptions,
+    BuildImageOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
+    ListContainersOptions, ListImagesOptions, ListVolumesOptions, RemoveContainerOptions, RemoveImageOptions,
+    RemoveVolumeOptions, ResizeContainerTTYOptions, StatsOptions, WaitContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, ClientVersion, body_try_stream};
 use futures_util::{StreamExt, TryStreamExt};
@@ -399,6 +399,19 @@ impl Engine for Docker {
     async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError> {
         let options = ResizeContainerTTYOptions { h: rows.into(), w: columns.into() };
         self.client.resize_container_tty(container, options).await.map_err(refuse("resize the terminal"))
+    }
+
+    async fn processes(&self, container: &str) -> Result<u64, EngineError> {
+        let options = StatsOptions { stream: false, one_shot: true };
+        let mut answers = self.client.stats(container, Some(options));
+        let answer = answers.next().await.transpose().map_err(refuse("count the processes of the container"))?;
+        Ok(answer.and_then(|a| a.pids_stats).and_then(|pids| pids.current).unwrap_or(0))
+    }
+
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError> {
+        let found = self.client.inspect_container(container, None::<InspectContainerOptions>).await;
+        let found = found.map_err(refuse("inspect the container"))?;
+        Ok(found.state.and_then(|s| s.oom_killed).unwrap_or(false))
     }
 
     async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {

@@ -113,6 +113,12 @@ impl Engine for Fake {
     async fn resize(&self, container: &str, _: u16, _: u16) -> Result<(), EngineError> {
         self.record(format!("resize {container}"))
     }
+    async fn processes(&self, container: &str) -> Result<u64, EngineError> {
+        self.record(format!("count processes {container}")).map(|()| 1)
+    }
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError> {
+        self.record(format!("inspect container {container}")).map(|()| false)
+    }
     async fn containers(&self, label: &str, _: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
         self.record(format!("list containers {label}")).map(|()| Vec::new())
     }

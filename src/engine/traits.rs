@@ -55,6 +55,10 @@ pub trait Engine: Send + Sync {
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
     /// Tells the size of the terminal.
     async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
+    /// Counts the processes and threads of a running container.
+    async fn processes(&self, container: &str) -> Result<u64, EngineError>;
+    /// Tells whether the kernel has killed something in a container for its memory.
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError>;
     /// Lists the containers that carry a label, ended ones too.
     async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
     /// Kills and removes a container; that it is gone already is no error.

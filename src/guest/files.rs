@@ -1,6 +1,7 @@
 //! The file server: lists, reads and writes below the two volumes, component by component, never through a link.
 #![expect(clippy::disallowed_methods, reason = "it writes inside the sandbox's volumes")]
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -12,7 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::Output;
-use crate::wire::{Decoder, Encoder, Entry, FileKind, Kind, Listed, MAX_PAYLOAD, Request, Root, Stat, Usage, Written};
+use crate::wire::{
+    Decoder, Encoder, Entry, FileKind, Kind, LARGEST, Listed, MAX_PAYLOAD, Request, Root, Space, Stat, Usage, Written,
+};
 
 // Linux `asm/fcntl.h`: the two flags have other values on ARM.
 const O_NONBLOCK: i32 = 0o4_000;
@@ -103,6 +106,7 @@ impl Files {
             Request::Sync(root) => sync(*root),
             Request::Copy => self.copy(id),
             Request::Usage(root, limit) => self.usage(id, *root, *limit),
+            Request::Space(root) => self.space(id, *root),
         };
         match answer {
             Ok(()) => self.output.send(Kind::Done, id, &[]),
@@ -198,9 +202,11 @@ impl Files {
 
     fn usage(&self, id: u32, root: Root, limit: u32) -> io::Result<()> {
         let (mut open, mut usage, mut left) = (vec![Vec::new()], Usage::default(), limit);
+        let mut sums: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         while let Some(at) = open.pop() {
-            // An agent may have made one that nobody can read.
+            // An agent at work may have removed it, or made one that nobody can read.
             let Ok(directory) = open_directory(root, &at) else { continue };
+            let mut here = 0;
             for entry in fs::read_dir(proc_path(&directory))? {
                 if left == 0 {
                     usage.more = true;
@@ -209,15 +215,38 @@ impl Files {
                 }
                 left -= 1;
                 let entry = entry?;
-                let metadata = entry.metadata()?;
-                usage.bytes += metadata.blocks() * 512;
+                let Ok(metadata) = entry.metadata() else { continue };
+                here += metadata.blocks() * 512;
+                usage.entries += 1;
                 if metadata.is_dir() {
                     open.push([&at, entry.file_name().as_bytes(), b"/"].concat());
                 }
             }
+            usage.bytes += here;
+            // To the directories of the first two levels that it is in.
+            let ends = at.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end).take(2);
+            for end in ends {
+                *sums.entry(at[..end].to_vec()).or_default() += here;
+            }
         }
+        let mut largest: Vec<_> = sums.into_iter().collect();
+        largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        largest.truncate(LARGEST);
         let mut part = Encoder::default();
-        part.usage(usage);
+        part.usage(&Usage { largest, ..usage });
+        self.output.send(Kind::Part, id, &part.0)
+    }
+
+    fn space(&self, id: u32, root: Root) -> io::Result<()> {
+        let directory = open_directory(root, b"")?;
+        let mut seen = Statvfs::default();
+        if fstatvfs(directory.as_raw_fd(), &mut seen) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let bytes = |blocks: u64| blocks.saturating_mul(seen.fragment);
+        let space = Space { free: bytes(seen.available), total: bytes(seen.blocks), free_entries: seen.free_files };
+        let mut part = Encoder::default();
+        part.space(space);
         self.output.send(Kind::Part, id, &part.0)
     }
 
@@ -253,9 +282,29 @@ impl Files {
     }
 }
 
+/// `struct statvfs` of 64-bit Linux, the same in glibc and musl.
+#[repr(C)]
+#[derive(Default)]
+struct Statvfs {
+    block: u64,
+    fragment: u64,
+    blocks: u64,
+    free: u64,
+    available: u64,
+    files: u64,
+    free_files: u64,
+    available_files: u64,
+    id: u64,
+    flags: u64,
+    longest_name: u64,
+    spare: [i32; 6],
+}
+
 unsafe extern "C" {
     /// See syncfs(2): it takes any number for a descriptor.
     safe fn syncfs(descriptor: i32) -> i32;
+    /// See fstatvfs(3): it takes any number for a descriptor, and fills what it is given.
+    safe fn fstatvfs(descriptor: i32, found: &mut Statvfs) -> i32;
 }
 
 /// Writes the file system of a volume to disk.

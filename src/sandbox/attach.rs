@@ -2,8 +2,11 @@
 //!
 //! Standard input is read by a thread that polls, so that not one key is swallowed after the agent has ended.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -14,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::SandboxError;
+use super::screen::Filter;
 use super::signals::Signals;
 use super::terminal::{self, Modes, Raw};
 use crate::engine::{Attached, Engine, EngineError, OutputChunk};
@@ -23,16 +27,28 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the engine may take to answer about an agent that is to end, and the rest of its output to come.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// Control sequences that were kept from the user's terminal, by kind.
+pub type Dropped = BTreeMap<&'static str, u64>;
+
+/// How an agent ended.
+pub(super) struct Ended {
+    /// Its exit status.
+    pub exit: i64,
+    /// What its output held that was not shown.
+    pub dropped: Dropped,
+}
+
 /// Starts the agent, connects it, and gives its exit status once it has ended.
 ///
-/// Signals go to the agent; one that has not ended [`GRACE`] later, or at the second signal, is killed.
-pub async fn attach(
+/// `watch` returns when it has stopped the agent and waited for the rest of its output. Signals go to the agent; one that has not ended [`GRACE`] later, or at the second signal, is killed.
+pub(super) async fn attach(
     engine: &dyn Engine,
     agent: &str,
     attached: Attached,
     tty: bool,
     signals: &mut Signals,
-) -> Result<i64, SandboxError> {
+    watch: impl Future<Output = ()>,
+) -> Result<Ended, SandboxError> {
     let _raw = tty.then(Raw::enter).transpose()?;
     let (mut keys, reader) = KeyReader::start()?;
     let mut input = attached.input;
@@ -47,25 +63,32 @@ pub async fn attach(
         std::future::pending::<()>().await;
     });
     engine.start(agent).await?;
+    let dropped = Arc::new(Mutex::new(Dropped::new()));
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
-        result = pump(attached.output) => result,
+        result = pump(attached.output, Arc::clone(&dropped)) => result,
         // Whoever reads our output takes nothing more.
         () = end_on_signal(engine, agent, signals) => Ok(false),
+        // It was stopped, and its output does not end.
+        () = watch => Ok(false),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
     typing.abort();
     let _ = typing.await;
     reader.stop().await;
+    if tty {
+        tokio::task::block_in_place(terminal::drain);
+    }
+    let end = |exit| Ended { exit, dropped: dropped.lock().map(|d| d.clone()).unwrap_or_default() };
     if !output? {
         // Nobody reads any more (`| head`): the agent ends as a program in a pipe does.
         engine.kill(agent, "SIGPIPE").await?;
         tokio::select! {
-            ended = engine.wait(agent) => return Ok(ended?),
+            ended = engine.wait(agent) => return Ok(end(ended?)),
             () = tokio::time::sleep(GRACE) => engine.kill(agent, "SIGKILL").await?,
         }
     }
-    Ok(engine.wait(agent).await?)
+    Ok(end(engine.wait(agent).await?))
 }
 
 /// Passes signals on, kills an agent that does not listen, and returns when even its output does not end after that.
@@ -100,12 +123,13 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
 /// Copies output until it ends; `false` if our own reader has gone before that.
 async fn pump(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
+    dropped: Arc<Mutex<Dropped>>,
 ) -> Result<bool, SandboxError> {
     // Bounded: a flood waits here for a slow terminal instead of filling memory.
     let (sender, queue) = mpsc::channel::<OutputChunk>(8);
     let (done, written) = oneshot::channel();
     // A thread that nobody has to wait for: it may be stuck in a write for ever.
-    std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue)))?;
+    std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue, &dropped)))?;
     let mut failed = None;
     while let Some(chunk) = output.next().await {
         match chunk {
@@ -129,30 +153,53 @@ async fn pump(
     }
 }
 
-/// Writes everything out, then switches off what was left on on a terminal.
-fn write_all(mut queue: mpsc::Receiver<OutputChunk>) -> io::Result<()> {
-    let (mut out_modes, mut err_modes) = (Modes::default(), Modes::default());
-    let (out_shown, err_shown) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-    while let Some(chunk) = queue.blocking_recv() {
-        match chunk {
-            OutputChunk::Out(bytes) => {
-                if out_shown {
-                    out_modes.follow(&bytes);
+/// Writes everything out, a terminal's share through a [`Filter`], then switches off what was left on there.
+fn write_all(mut queue: mpsc::Receiver<OutputChunk>, dropped: &Mutex<Dropped>) -> io::Result<()> {
+    let (mut out, mut err) = (Screen::of(io::stdout().is_terminal()), Screen::of(io::stderr().is_terminal()));
+    let written = (|| {
+        while let Some(chunk) = queue.blocking_recv() {
+            match chunk {
+                OutputChunk::Out(bytes) => {
+                    let mut stdout = io::stdout().lock();
+                    stdout.write_all(&out.shows(&bytes)).and_then(|()| stdout.flush())?;
                 }
-                let mut out = io::stdout().lock();
-                out.write_all(&bytes).and_then(|()| out.flush())?;
-            }
-            OutputChunk::Err(bytes) => {
-                if err_shown {
-                    err_modes.follow(&bytes);
-                }
-                io::stderr().lock().write_all(&bytes)?;
+                OutputChunk::Err(bytes) => io::stderr().lock().write_all(&err.shows(&bytes))?,
             }
         }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&out.modes.reset()).and_then(|()| stdout.flush())?;
+        io::stderr().lock().write_all(&err.modes.reset())
+    })();
+    if let Ok(mut dropped) = dropped.lock() {
+        for (kind, n) in out.dropped().chain(err.dropped()) {
+            *dropped.entry(kind).or_default() += n;
+        }
     }
-    let mut out = io::stdout().lock();
-    out.write_all(&out_modes.reset()).and_then(|()| out.flush())?;
-    io::stderr().lock().write_all(&err_modes.reset())
+    written
+}
+
+/// One of the two streams of output.
+struct Screen {
+    /// Nothing where no terminal shows it: then it is data, and goes out as it is.
+    filter: Option<Filter>,
+    modes: Modes,
+}
+
+impl Screen {
+    fn of(is_terminal: bool) -> Self {
+        Self { filter: is_terminal.then(Filter::default), modes: Modes::default() }
+    }
+
+    fn shows<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(filter) = &mut self.filter else { return bytes.into() };
+        let shown = filter.pass(bytes);
+        self.modes.follow(&shown);
+        shown.into()
+    }
+
+    fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.filter.iter().flat_map(|f| f.dropped().iter().map(|(kind, n)| (*kind, *n)))
+    }
 }
 
 /// A thread that reads what is typed or piped.

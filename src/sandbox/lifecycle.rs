@@ -3,12 +3,12 @@
 //! Whatever fails before the agent starts leaves nothing behind. From then on its work is kept until a person has
 //! decided or removed it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::attach::attach;
+use super::attach::{Dropped, Ended, attach};
 use super::base::{self, Fresh};
 use super::bases::{Base, Bases, Held};
 use super::link::Link;
@@ -19,6 +19,7 @@ use super::place::Place;
 use super::signals::Signals;
 use super::start::{self, Prepared};
 use super::store::{Record, Sandbox, State, Store, VERSION};
+use super::watch::{Limits, Reached, Watch};
 use super::{Policy, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
 use crate::engine::{Engine, VolumeInfo, image};
@@ -55,10 +56,8 @@ pub struct RunRequest {
     pub env: Vec<String>,
     /// The agent image's content id.
     pub image: String,
-    /// Bytes.
-    pub memory: u64,
-    /// Processes and threads.
-    pub pids: u32,
+    /// What it may take.
+    pub limits: Limits,
     /// Billionths of a CPU, 0 for no limit.
     pub nano_cpus: u64,
     /// Whether it has a terminal.
@@ -80,6 +79,10 @@ pub struct Finished {
     pub exit: i64,
     /// What it changed.
     pub changes: Changeset,
+    /// The limits that it met.
+    pub met: Vec<Reached>,
+    /// What its output held that was kept from the terminal.
+    pub dropped: Dropped,
     /// Why the base that was made could not be kept for others.
     pub unsealed: Option<SandboxError>,
 }
@@ -233,21 +236,34 @@ pub async fn run(
         }
     };
     let working = async {
-        let ran = attach(engine, &agent, attached, request.tty, signals).await;
+        let parts = Parts::of(engine, &sandbox.record);
+        let watch = Watch {
+            engine,
+            parts: &parts,
+            sidecar: &sidecar.container,
+            agent: &agent,
+            limits: request.limits,
+            met: Mutex::default(),
+        };
+        let ran = attach(engine, &agent, attached, request.tty, signals, watch.over()).await;
+        if !matches!(ran, Ok(Ended { exit: 0, .. })) {
+            watch.ask_for_memory().await;
+        }
+        let met = watch.end();
         let asked = signals.asked().count;
-        let exit = match ran {
+        let ended = match ran {
             // The engine refused to start it: the workspace is as it was.
             Err(SandboxError::Engine(error)) if error.is_start_failure() => {
                 return Err(End::NeverStarted(error.into()));
             }
             Err(error) => Err(error),
-            Ok(exit) => engine.remove_container(&agent).await.map(|()| exit).map_err(SandboxError::from),
+            Ok(ended) => engine.remove_container(&agent).await.map(|()| ended).map_err(SandboxError::from),
         };
         meter.begin(Step::Collecting, 0);
         let collected = async {
-            let exit = exit?;
+            let Ended { exit, dropped } = ended?;
             tokio::select! {
-                changes = collect(host, &sandbox, &sidecar.link, &request.policy, View::Final, meter) => Ok((exit, changes?)),
+                changes = collect(host, &sandbox, &sidecar.link, &request.policy, View::Final, meter) => Ok((exit, changes?, dropped)),
                 // The signals so far were the agent's; one more is for the collecting.
                 _ = signals.next(asked) => Err(SandboxError::Interrupted),
             }
@@ -257,7 +273,6 @@ pub async fn run(
         // The guest ends with its link, and an ended container goes faster.
         let Sidecar { container, link } = sidecar;
         drop(link);
-        let parts = Parts::of(engine, &sandbox.record);
         let cleaning = async {
             match &collected {
                 Ok(_) => engine.remove_container(&container).await.map_err(SandboxError::from),
@@ -265,7 +280,7 @@ pub async fn run(
             }
         };
         let keeping = async {
-            let Ok((exit, changes)) = &collected else { return Ok(()) };
+            let Ok((exit, changes, _)) = &collected else { return Ok(()) };
             let (sandbox, changes, exit) = (&mut sandbox, changes, *exit);
             tokio::task::block_in_place(|| {
                 sandbox.set_changeset(changes)?;
@@ -277,17 +292,17 @@ pub async fn run(
         let collected = collected.map_err(End::Kept)?;
         cleaned.map_err(End::Kept)?;
         kept.map_err(|error| End::Kept(error.into()))?;
-        Ok(collected)
+        Ok((collected, met))
     };
     let (ended, unsealed) = tokio::join!(working, sealing);
-    let (exit, changes) = match ended {
+    let ((exit, changes, dropped), met) = match ended {
         Ok(ended) => ended,
         Err(End::NeverStarted(error)) => return Err(undo(engine, ground, sandbox, error).await),
         Err(End::Kept(error)) => {
             return Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) });
         }
     };
-    Ok(Finished { sandbox, exit, changes, unsealed })
+    Ok(Finished { sandbox, exit, changes, unsealed, met, dropped })
 }
 
 /// Adds up what a sandbox takes: nobody waits for a full count of a million files.

@@ -10,15 +10,18 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::engine::{Attached, OutputChunk};
 use crate::gateway::Tunnel;
-use crate::wire::{self, Decoder, Frame, Kind, Listed, Request, Root, Usage, Written};
+use crate::wire::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, Usage, Written};
 
 /// Names the guest by its banner; a nonce of ours proves that it answers us.
 const NONCE: usize = 16;
-/// How long it may take to greet: a machine under load, not a network.
+/// How long it may take to greet, or between two parts of an answer: a machine under load, not a network.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may be silent over work on a whole volume.
+const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A failed conversation with the guest.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +104,7 @@ impl Link {
 
         let nonce = super::random::<NONCE>().map_err(|e| LinkError::Protocol(e.to_string()))?;
         link.send(Kind::Hello, 0, &nonce).await?;
-        let answer = tokio::time::timeout(PATIENCE, async { link.control.lock().await.recv().await });
+        let answer = timeout(PATIENCE, async { link.control.lock().await.recv().await });
         let answer = answer.await.map_err(|_| LinkError::Silent)?.ok_or_else(|| link.ended())?;
         if answer.kind != Kind::Hello || answer.payload != [wire::BANNER, &nonce].concat() {
             return Err(LinkError::Protocol("its greeting is not the guest's".into()));
@@ -112,7 +115,8 @@ impl Link {
     /// Opens the tunnel's listener and waits until it is open.
     pub async fn listen(&self, port: u16) -> Result<(), LinkError> {
         self.send(Kind::Listen, 0, &u32::from(port).to_le_bytes()).await?;
-        match self.control.lock().await.recv().await {
+        let answer = timeout(PATIENCE, async { self.control.lock().await.recv().await });
+        match answer.await.map_err(|_| LinkError::Silent)? {
             Some(frame) if frame.kind == Kind::Listening => Ok(()),
             Some(_) => Err(LinkError::Protocol("it answers what was not asked".into())),
             None => Err(self.ended()),
@@ -148,7 +152,12 @@ impl Link {
         let mut encoder = wire::Encoder::default();
         encoder.request(request);
         self.send(Kind::Request, id, &encoder.0).await?;
-        while let Some(answer) = answers.recv().await {
+        // Work on a whole volume says nothing until it is done.
+        let patience = match request {
+            Request::List(..) | Request::Read(..) | Request::Space(_) => PATIENCE,
+            Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => LONG_PATIENCE,
+        };
+        while let Some(answer) = timeout(patience, answers.recv()).await.map_err(|_| LinkError::Silent)? {
             match answer {
                 Answer::Part(bytes) => part(bytes).map_err(|e| LinkError::Protocol(e.to_string()))?,
                 Answer::Done => return Ok(()),
@@ -225,13 +234,23 @@ impl Link {
 
     /// Adds up what a volume takes, looking at `limit` entries at the most.
     pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, LinkError> {
-        let mut found = Usage::default();
+        self.one(&Request::Usage(root, limit), "measure a volume", |bytes| Decoder(bytes).usage()).await
+    }
+
+    /// Tells what the file system of a volume has left.
+    pub async fn space(&self, root: Root) -> Result<Space, LinkError> {
+        self.one(&Request::Space(root), "look at a volume's file system", |bytes| Decoder(bytes).space()).await
+    }
+
+    /// Asks for a single value.
+    async fn one<T>(&self, request: &Request, attempt: &str, read: fn(&[u8]) -> io::Result<T>) -> Result<T, LinkError> {
+        let mut found = None;
         let part = |bytes: Vec<u8>| {
-            found = Decoder(&bytes).usage()?;
+            found = Some(read(&bytes)?);
             Ok(())
         };
-        self.ask(&Request::Usage(root, limit), || "measure a volume".into(), part).await?;
-        Ok(found)
+        self.ask(request, || attempt.to_owned(), part).await?;
+        found.ok_or_else(|| LinkError::Protocol("it answered without an answer".into()))
     }
 
     /// Writes a volume's file system to disk.
@@ -324,5 +343,145 @@ async fn read_frames(
     }
     if let Ok(mut pending) = pending.lock() {
         pending.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// What a hostile guest does once it has been greeted.
+    #[derive(Clone)]
+    enum Then {
+        /// Answers the first request with these bytes, cut into pieces of this size, and ends.
+        Say(Vec<u8>, usize),
+        /// Says nothing and stays.
+        Stall,
+    }
+
+    fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
+        encode(kind, stream, payload).to_vec()
+    }
+
+    /// Makes a guest that greets with `banner` and then does as it is told.
+    fn guest(banner: &[u8], then: Then) -> Attached {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let (sender, receiver) = mpsc::channel::<Bytes>(64);
+        let banner = banner.to_vec();
+        tokio::spawn(async move {
+            let mut hello = [0; wire::HEADER + NONCE];
+            theirs.read_exact(&mut hello).await.expect("it greets");
+            let answer = [&banner[..], &hello[wire::HEADER..]].concat();
+            sender.send(frame(Kind::Hello, 0, &answer).into()).await.expect("it listens");
+            let mut request = [0; 1024];
+            let _ = theirs.read(&mut request).await;
+            match then {
+                Then::Say(bytes, size) => {
+                    for piece in bytes.chunks(size) {
+                        if sender.send(piece.to_vec().into()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Then::Stall => {
+                    let _keep = sender;
+                    std::future::pending().await
+                }
+            }
+        });
+        let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Out(b)), r)) });
+        Attached { input: Box::pin(ours), output: Box::pin(output) }
+    }
+
+    async fn greeted(then: Then) -> Link {
+        let (accept, _none) = mpsc::unbounded_channel();
+        Link::greet(guest(wire::BANNER, then), accept).await.expect("it greets")
+    }
+
+    async fn read(bytes: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+        greeted(Then::Say(bytes, 4096)).await.read(Root::Work, b"f", 8).await
+    }
+
+    #[tokio::test]
+    async fn a_greeting_that_is_not_the_guests() {
+        let (accept, _none) = mpsc::unbounded_channel();
+        let wrong = Link::greet(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
+        assert!(matches!(wrong, Err(LinkError::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn short_reads_at_every_byte() {
+        let answer = [frame(Kind::Part, 0, b"half "), frame(Kind::Part, 0, b"abc"), frame(Kind::Done, 0, b"")].concat();
+        for size in 1..answer.len() {
+            let link = greeted(Then::Say(answer.clone(), size)).await;
+            assert_eq!(link.read(Root::Work, b"f", 8).await.expect("it is whole"), b"half abc");
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_none_end_the_conversation() {
+        let huge = [&u32::MAX.to_le_bytes()[..], &[Kind::Part as u8, 0, 0, 0, 0], b"x"].concat();
+        let unknown = [&1_u32.to_le_bytes()[..], &[99, 0, 0, 0, 0], b"x"].concat();
+        let of_the_host = frame(Kind::Request, 0, b"");
+        let unasked = frame(Kind::Done, 77, b"");
+        for bytes in [huge, unknown, of_the_host, unasked] {
+            assert!(matches!(read(bytes.clone()).await, Err(LinkError::Ended(_))), "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_dies_at_each_byte_of_an_answer() {
+        let answer = [frame(Kind::Part, 0, b"half"), frame(Kind::Done, 0, b"")].concat();
+        for end in 0..answer.len() {
+            assert!(matches!(read(answer[..end].to_vec()).await, Err(LinkError::Ended(_))), "{end}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_stalls_is_given_up() {
+        assert!(matches!(greeted(Then::Stall).await.read(Root::Work, b"f", 8).await, Err(LinkError::Silent)));
+        let part = Then::Say(frame(Kind::Part, 0, b"a"), 64);
+        // It says one thing, and keeps the stream open.
+        let link = greeted(part).await;
+        assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(LinkError::Ended(_) | LinkError::Silent)));
+        assert!(matches!(greeted(Then::Stall).await.listen(1).await, Err(LinkError::Silent)));
+    }
+
+    #[tokio::test]
+    async fn answers_that_lie() {
+        assert!(
+            matches!(read(frame(Kind::Part, 0, b"123456789")).await, Err(LinkError::Protocol(_))),
+            "more than asked"
+        );
+        assert!(matches!(read(frame(Kind::Failed, 0, b"")).await, Err(LinkError::File { .. })), "no number, no text");
+        let listed = |name: &[u8], target: &[u8]| {
+            let entry = Listed {
+                name: name.to_vec(),
+                kind: wire::FileKind::Link,
+                stat: wire::Stat::default(),
+                target: target.to_vec(),
+            };
+            let mut encoder = wire::Encoder::default();
+            encoder.listed(&entry);
+            [frame(Kind::Part, 0, &encoder.0), frame(Kind::Done, 0, b"")].concat()
+        };
+        let names: [&[u8]; 5] = [b"", b"a/b", b"a\0", &[b'x'; 256], b"../x"];
+        for name in names {
+            let link = greeted(Then::Say(listed(name, b""), 4096)).await;
+            assert!(
+                matches!(link.list(Root::Work, b"", 9).await, Err(LinkError::Protocol(_))),
+                "{}",
+                name.escape_ascii()
+            );
+        }
+        let link = greeted(Then::Say(listed(b"l", &[b'x'; 4097]), 4096)).await;
+        assert!(matches!(link.list(Root::Work, b"", 9).await, Err(LinkError::Protocol(_))));
+        let link = greeted(Then::Say(listed(b"l", b"x"), 4096)).await;
+        assert_eq!(link.list(Root::Work, b"", 9).await.expect("a link").len(), 1);
+        let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 4096)).await;
+        assert!(matches!(link.space(Root::Work).await, Err(LinkError::Protocol(_))), "no answer at all");
     }
 }

@@ -134,8 +134,8 @@ async fn with(
             env: environment(request),
             workspace: place.workspace.clone(),
             workdir: place.workdir.clone(),
-            memory: request.memory,
-            pids: request.pids,
+            memory: request.limits.memory,
+            pids: request.limits.pids,
             nano_cpus: request.nano_cpus,
             tty: request.tty,
         };

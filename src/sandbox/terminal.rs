@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
+
+use super::screen::{ON_BY_DEFAULT, PRIVATE_MODES};
 
 /// Settings to restore, kept where a panic or a signal finds them too.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -60,18 +64,57 @@ pub fn restore() {
     }
 }
 
+/// How long a terminal may take to answer; one at the end of a slow line takes longer, and is flushed all the same.
+const ANSWER: Duration = Duration::from_millis(300);
+/// Bytes of answers that are waited through.
+const MOST_ANSWERS: usize = 64 * 1024;
+
+/// Reads away the terminal's answers to what the agent asked, by asking one more question: answers come in order, so after
+/// this one there is none. The terminal must be raw. What was typed meanwhile goes too.
+pub fn drain() {
+    let dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
+    if dumb || !is_interactive() {
+        return;
+    }
+    let Ok(mut stdin) = stdin_unbuffered() else { return };
+    // Device attributes (DA1): every terminal knows it.
+    let mut out = io::stdout().lock();
+    if out.write_all(b"\x1b[c").and_then(|()| out.flush()).is_err() {
+        return;
+    }
+    let (end, mut seen, mut buffer) = (Instant::now() + ANSWER, Vec::new(), [0; 4096]);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        let mut watched = [PollFd::new(&stdin, PollFlags::IN)];
+        let left = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
+        if !matches!(poll(&mut watched, Some(&left)), Ok(1..)) {
+            return;
+        }
+        match stdin.read(&mut buffer) {
+            Ok(n @ 1..) => seen.extend_from_slice(&buffer[..n]),
+            _ => return,
+        }
+        if has_answer(&seen) || seen.len() > MOST_ANSWERS {
+            return;
+        }
+    }
+}
+
+/// Tells whether the answer to [`drain`]'s question is there: `ESC [ ? numbers c`.
+fn has_answer(seen: &[u8]) -> bool {
+    let starts = seen.windows(3).enumerate().filter(|(_, w)| w == b"\x1b[?").map(|(at, _)| at + 3);
+    starts.into_iter().any(|at| {
+        let rest = &seen[at..];
+        let numbers = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b';').count();
+        rest.get(numbers) == Some(&b'c')
+    })
+}
+
 /// Throws away what was typed ahead.
 pub fn discard_input() {
     if io::stdin().is_terminal() {
         let _ = termios::tcflush(io::stdin(), QueueSelector::IFlush);
     }
 }
-
-/// Private modes (DECSET) that change how a terminal behaves, and are off by default.
-const OFF_BY_DEFAULT: [u16; 19] =
-    [1, 5, 6, 9, 47, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1049, 2004, 2026, 2031];
-/// And those that are on by default: wrapping, the cursor.
-const ON_BY_DEFAULT: [u16; 2] = [7, 25];
 
 /// Follows an agent's output and knows which modes it has left on.
 #[derive(Default)]
@@ -98,8 +141,6 @@ struct ModeState {
     ansi: BTreeSet<u16>,
     /// A scrolling region was set.
     region: bool,
-    /// Default colours, or the palette, were changed.
-    colours: bool,
 }
 
 impl Modes {
@@ -128,10 +169,9 @@ impl Modes {
         if state.keyboard > 0 {
             let _ = write!(out, "\x1b[=0u\x1b[<{}u", state.keyboard);
         }
-        let flags: [(bool, &[u8]); 6] = [
+        let flags: [(bool, &[u8]); 5] = [
             // Setting the region moves the cursor: it is kept.
             (state.region, b"\x1b7\x1b[r\x1b8"),
-            (state.colours, b"\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\"),
             (state.other_keys, b"\x1b[>4;0m"),
             (state.keypad, b"\x1b>"),
             (state.cursor_shape, b"\x1b[0 q"),
@@ -157,7 +197,7 @@ impl vte::Perform for ModeState {
         match (intermediates, action) {
             (b"?", 'h' | 'l') => {
                 for mode in params.iter().filter_map(|p| p.first().copied()) {
-                    let known = OFF_BY_DEFAULT.contains(&mode) || ON_BY_DEFAULT.contains(&mode);
+                    let known = PRIVATE_MODES.contains(&mode);
                     if known && (action == 'h') != ON_BY_DEFAULT.contains(&mode) {
                         self.changed.insert(mode);
                     } else {
@@ -179,11 +219,6 @@ impl vte::Perform for ModeState {
             (b" ", 'q') => self.cursor_shape = first != 0,
             _ => self.drawn = true,
         }
-    }
-
-    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
-        let number = params.first().copied().unwrap_or_default();
-        self.colours |= [&b"4"[..], b"10", b"11", b"12"].contains(&number);
     }
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _: bool, byte: u8) {
@@ -227,7 +262,18 @@ mod tests {
         assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
         assert_eq!(after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "a locked keyboard is unlocked");
         assert_eq!(after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");
-        assert!(after(&[b"\x1b]11;black\x07"]).contains("\x1b]111"));
         assert_eq!(after(&[b"\x1b[?2004hx\x1bc"]), "", "a full reset leaves nothing");
+        let all: String = PRIVATE_MODES
+            .iter()
+            .map(|m| format!("\x1b[?{m}{}", if ON_BY_DEFAULT.contains(m) { 'l' } else { 'h' }))
+            .collect();
+        let reset = after(&[all.as_bytes()]);
+        assert!(PRIVATE_MODES.iter().all(|m| reset.contains(&format!("\x1b[?{m}"))), "whatever may be set is put back");
+    }
+
+    #[test]
+    fn the_answer_is_told_from_others() {
+        assert!(has_answer(b"\x1b[?62;22c") && has_answer(b"x\x1b[?1;2R\x1b[?6c") && has_answer(b"\x1b[?c"));
+        assert!(!has_answer(b"\x1b[?62;22") && !has_answer(b"\x1b[>0;95;0c") && !has_answer(b"c\x1b[?1u"));
     }
 }

@@ -196,6 +196,19 @@ impl HostRepo {
         self.git_dir.join("index").metadata().map_or(0, |m| m.len())
     }
 
+    /// Tells whether git counts on the executable bit and on links in this working tree (`core.fileMode`, `core.symlinks`).
+    ///
+    /// # Errors
+    /// What libgit2 says.
+    pub fn habits(&self) -> Result<(bool, bool), SnapshotError> {
+        let config = self.git.config()?;
+        let flag = |name: &str| match config.get_bool(name) {
+            Err(e) if e.code() == ErrorCode::NotFound => Ok(true),
+            other => other,
+        };
+        Ok((flag("core.fileMode")?, flag("core.symlinks")?))
+    }
+
     /// Names the working tree for a record: its root, escaped.
     #[must_use]
     pub fn worktree_id(&self) -> String {

@@ -1,0 +1,113 @@
+//! What a plan meets around its paths on the host: twins of names, and where links would lead there. The host tree may have
+//! what no sandbox has seen: ignored files, another spelling, a link of the user's own.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use super::hostfs::{HostError, HostTree, Look};
+use super::plan::{Conflict, Plan, Step};
+use crate::changes::Quarantine;
+use crate::changes::links::{At, Leads, resolve};
+use crate::changes::twins::TwinKind;
+use crate::path::{EntryKind, RepoPath, fold};
+
+/// Paths that are looked at to follow all links of a plan.
+const STEPS: usize = 1_000_000;
+
+/// The host's directories, each listed once.
+pub(super) struct Neighbours<'a> {
+    tree: &'a HostTree,
+    listed: BTreeMap<Option<RepoPath>, Vec<(Vec<u8>, TwinKind)>>,
+}
+
+/// What stands where a new path would go, under another spelling.
+pub(super) enum Twin {
+    /// Nothing that matters.
+    None,
+    /// The host's file system takes this path for the new one.
+    Same(RepoPath),
+    /// It tells them apart, but others do not, and together they would be dangerous.
+    Clash(RepoPath),
+}
+
+impl<'a> Neighbours<'a> {
+    pub(super) fn of(tree: &'a HostTree) -> Self {
+        Self { tree, listed: BTreeMap::new() }
+    }
+
+    /// Looks for the twin of a path that is to be written, from the root down.
+    pub(super) fn twin(&mut self, path: &RepoPath, kind: EntryKind) -> Result<Twin, HostError> {
+        let mut directory: Option<RepoPath> = None;
+        for name in path.components() {
+            let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(Twin::None) };
+            let names = match self.listed.entry(directory.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.tree.names(directory.as_ref())?),
+            };
+            if names.iter().any(|(other, _)| other == name) {
+                directory = Some(here);
+                continue;
+            }
+            let folded = fold(name);
+            let Some((other, other_kind)) = names.iter().find(|(other, _)| fold(other) == folded) else { break };
+            let Ok(twin) = RepoPath::child(directory.as_ref(), other) else { break };
+            // It was not listed; if it is there nevertheless, the file system folds names.
+            if self.tree.look(&here)? != Look::Nothing {
+                return Ok(Twin::Same(twin));
+            }
+            let own = match kind {
+                _ if here != *path => TwinKind::Directory,
+                EntryKind::Link => TwinKind::Other,
+                EntryKind::Regular | EntryKind::Executable => TwinKind::File,
+            };
+            return Ok(if own.goes_with(*other_kind) { Twin::None } else { Twin::Clash(twin) });
+        }
+        Ok(Twin::None)
+    }
+}
+
+impl Plan {
+    /// Turns into conflicts the links that would lead out of the host tree as it will be.
+    pub(super) fn refuse_escapes(&mut self, tree: &HostTree, store: &Quarantine) {
+        if !tree.habits().symlinks {
+            return;
+        }
+        let made: BTreeMap<&RepoPath, &Step> = self.steps.iter().map(|s| (&s.path, s)).collect();
+        let written: BTreeSet<RepoPath> =
+            self.steps.iter().filter(|s| s.left.is_some()).map(|s| s.path.clone()).collect();
+        let target = |step: &Step| match &step.left {
+            Some((EntryKind::Link, hash)) => store.get(hash).ok(),
+            _ => None,
+        };
+        let is_above = |path: &RepoPath| {
+            let prefix = [path.as_bytes(), b"/"].concat();
+            let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
+            written.range::<[u8], _>(from).next().is_some_and(|w| w.is_below(path))
+        };
+        let at = |path: &RepoPath| match made.get(path) {
+            Some(step) if step.left.is_some() => target(step).map_or(At::File, At::Link),
+            _ if is_above(path) => At::Directory,
+            Some(_) => At::Nothing,
+            None => match tree.look(path) {
+                Ok(Look::Directory) => At::Directory,
+                Ok(Look::File(seen)) if seen.kind == EntryKind::Link => {
+                    tree.target(path).ok().flatten().map_or(At::File, At::Link)
+                }
+                Ok(Look::File(_) | Look::Special) => At::File,
+                Ok(Look::BelowRepository(_)) => At::Repository,
+                Ok(Look::Nothing | Look::BelowFile(_) | Look::BelowLink(_)) | Err(_) => At::Nothing,
+            },
+        };
+        let mut budget = STEPS;
+        let mut conflicts = Vec::new();
+        for step in &self.steps {
+            let Some(target) = target(step) else { continue };
+            if let Leads::Out(reason) = resolve(&step.path, &target, &mut budget, at) {
+                let reason = format!("as a link in your tree it {reason}");
+                conflicts.push(Conflict { path: step.path.clone(), reason });
+            }
+        }
+        self.conflicts.extend(conflicts);
+    }
+}

@@ -1,0 +1,361 @@
+//! What an agent prints goes to the user's terminal, which obeys: it can be told to write the clipboard, to answer with text
+//! that counts as typed, to print. So output is taken apart and put together again, by an allow-list: text, what draws,
+//! the modes that programs on a full screen need, and the questions that Claude Code asks. All else is dropped and counted.
+//!
+//! Sequences: ECMA-48, and `ctlseqs` of xterm for the private ones.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::display::is_hidden;
+
+/// Private modes (DECSET) that an agent may set. Each is off by default, or in [`ON_BY_DEFAULT`], and put back at the end.
+pub(super) const PRIVATE_MODES: [u16; 23] = [
+    1, 5, 6, 7, 25, 47, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004, 2026, 2027,
+    2031,
+];
+/// Those of them that are on by default: wrapping, the cursor.
+pub(super) const ON_BY_DEFAULT: [u16; 2] = [7, 25];
+/// ANSI modes (SM): insert, line feed. Not the keyboard lock.
+const ANSI_MODES: [u16; 2] = [4, 20];
+/// Characters of a title that are kept.
+const LONGEST_TITLE: usize = 200;
+/// Bytes of an address that are taken for whole: the parser cuts a string at 1,024.
+const LONGEST_LINK: usize = 900;
+
+/// Takes an agent's output apart and gives what may be shown.
+#[derive(Default)]
+pub struct Filter {
+    parser: vte::Parser,
+    sieve: Sieve,
+    /// The last byte was an escape: the next one may open a string that the parser skips without a word.
+    escape: bool,
+}
+
+#[derive(Default)]
+struct Sieve {
+    out: String,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Filter {
+    /// Takes output in, cut anywhere, and gives what of it may be shown.
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        for byte in bytes {
+            if self.escape {
+                let string = match byte {
+                    b'P' => Some("DCS"),
+                    b'_' => Some("APC"),
+                    b'^' => Some("PM"),
+                    b'X' => Some("SOS"),
+                    _ => None,
+                };
+                string.into_iter().for_each(|s| self.sieve.drop(s));
+            }
+            self.escape = *byte == 0x1b;
+        }
+        self.parser.advance(&mut self.sieve, bytes);
+        std::mem::take(&mut self.sieve.out).into_bytes()
+    }
+
+    /// Gives what was dropped, by kind.
+    #[must_use]
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.sieve.dropped
+    }
+}
+
+impl Sieve {
+    fn drop(&mut self, kind: &'static str) {
+        let count = self.dropped.entry(kind).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Writes a control sequence in its plainest form.
+    fn csi(&mut self, params: &[&[u16]], prefix: &str, intermediates: &str, action: char) {
+        self.out += "\x1b[";
+        self.out += prefix;
+        // A single 0 is what no parameter means.
+        if !(params.len() == 1 && params[0] == [0]) {
+            for (at, param) in params.iter().enumerate() {
+                if at > 0 {
+                    self.out.push(';');
+                }
+                for (at, part) in param.iter().enumerate() {
+                    let colon = if at > 0 { ":" } else { "" };
+                    let _ = write!(self.out, "{colon}{part}");
+                }
+            }
+        }
+        self.out += intermediates;
+        self.out.push(action);
+    }
+}
+
+/// Tells whether a control sequence may pass as it is. `first` is its first parameter.
+fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count: usize) -> bool {
+    match (prefix, intermediates, action) {
+        // Moving, erasing, inserting, deleting, scrolling, tabs, colours, the region, the cursor kept and put back.
+        ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'b' | 'd'..='g' | 'm' | 'r' | 'u') => true,
+        ("", "", 's') => count == 1 && first == 0,
+        ("?", "", 'J' | 'K') => true,
+        // The cursor's shape; a soft reset; keyboard protocols.
+        ("", " ", 'q') | ("", "!", 'p') | ("<" | ">" | "=", "", 'u') => true,
+        (">", "", 'm') => first == 4,
+        // Questions whose answers are made of numbers: where the cursor is, what kind of terminal, which modes and colours.
+        ("" | ">" | "=", "", 'c') => first == 0,
+        ("", "", 'n') => matches!(first, 5 | 6),
+        ("?", "", 'n') => matches!(first, 6 | 996),
+        ("?", "", 'u' | 'm') | ("" | "?", "$", 'p') => true,
+        (">", "", 'q') => first == 0,
+        // The size; the title kept and put back. Not the title told, which would be typed.
+        ("", "", 't') => matches!(first, 14 | 16 | 18 | 22 | 23),
+        _ => false,
+    }
+}
+
+impl vte::Perform for Sieve {
+    fn print(&mut self, c: char) {
+        if ('\u{80}'..='\u{9f}').contains(&c) {
+            self.drop("C1");
+        } else {
+            self.out.push(c);
+        }
+    }
+
+    fn execute(&mut self, byte: u8) {
+        match byte {
+            b'\x07'..=b'\r' => self.out.push(char::from(byte)),
+            0x80..=0x9f => self.drop("C1"),
+            // Shifts of the character set, questions (ENQ), flow control.
+            _ => self.drop("C0"),
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], ignore: bool, action: char) {
+        // The parser has the private prefix and the intermediates in one list.
+        let text = String::from_utf8_lossy(intermediates);
+        let cut = text.find(|c| !('<'..='?').contains(&c)).unwrap_or(text.len());
+        let (prefix, rest) = text.split_at(cut);
+        let params: Vec<&[u16]> = params.iter().collect();
+        let first = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
+        if ignore {
+            return self.drop("CSI");
+        }
+        if let ("" | "?", "", 'h' | 'l') = (prefix, rest, action) {
+            let known: &[u16] = if prefix.is_empty() { &ANSI_MODES } else { &PRIVATE_MODES };
+            let kept: Vec<&[u16]> = params.iter().copied().filter(|p| known.contains(&p[0])).collect();
+            if kept.len() < params.len() {
+                self.drop("CSI");
+            }
+            if !kept.is_empty() {
+                self.csi(&kept, prefix, rest, action);
+            }
+        } else if is_allowed(prefix, rest, action, first, params.len()) {
+            self.csi(&params, prefix, rest, action);
+        } else {
+            self.drop("CSI");
+        }
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        let text = |from: usize| {
+            let bytes = params.get(from..).unwrap_or_default().join(&b';');
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        match params.first().copied() {
+            Some(number @ (b"0" | b"2")) => {
+                let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(LONGEST_TITLE).collect();
+                let _ = write!(self.out, "\x1b]{};{title}\x1b\\", String::from_utf8_lossy(number));
+            }
+            Some(b"8") => {
+                let (id, address) = (params.get(1).copied().unwrap_or_default(), text(2));
+                let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
+                let named =
+                    id.strip_prefix(b"id=").filter(|id| id.iter().all(u8::is_ascii_alphanumeric) && id.len() < 64);
+                let id = named.map_or_else(String::new, |id| format!("id={}", String::from_utf8_lossy(id)));
+                let lower = address.to_ascii_lowercase();
+                let is_web = lower.starts_with("http://") || lower.starts_with("https://");
+                if address.is_empty() || is_web && plain(&address) && address.len() < LONGEST_LINK {
+                    let _ = write!(self.out, "\x1b]8;{id};{address}\x1b\\");
+                } else {
+                    // What is inside it stays; a link that is open ends here.
+                    self.out += "\x1b]8;;\x1b\\";
+                    self.drop("OSC 8");
+                }
+            }
+            Some(b"52") => self.drop("OSC 52 (clipboard)"),
+            Some(b"1337") => self.drop("OSC 1337"),
+            _ => self.drop("OSC"),
+        }
+    }
+
+    fn esc_dispatch(&mut self, intermediates: &[u8], ignore: bool, byte: u8) {
+        let text = match (intermediates, byte) {
+            // The end of a string.
+            (b"", b'\\') => return,
+            (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'H' | b'M' | b'c') => format!("\x1b{}", char::from(byte)),
+            (b"(" | b")", b'B' | b'0') => format!("\x1b{}{}", char::from(intermediates[0]), char::from(byte)),
+            _ => return self.drop("ESC"),
+        };
+        if ignore { self.drop("ESC") } else { self.out += &text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pass(bytes: &[u8]) -> (String, u64) {
+        let mut filter = Filter::default();
+        let out = filter.pass(bytes);
+        (String::from_utf8(out).expect("UTF-8"), filter.dropped().values().sum())
+    }
+
+    #[test]
+    fn what_claude_sends_passes_as_it_is() {
+        for sequence in [
+            "\x1b[?25l",
+            "\x1b[?2004h",
+            "\x1b[?1004h",
+            "\x1b[?2031h",
+            "\x1b[c",
+            "\x1b[>0q",
+            "\x1b[<u",
+            "\x1b[>4m",
+            "\x1b[38;5;153m",
+            "\x1b[38:2:0:1:2:3m",
+            "\x1b[3A",
+            "\x1b[1G",
+            "\x1b[2K",
+            "\x1b7",
+            "\x1b8",
+            "\x1b[r",
+            "\x1b(B",
+            "\x1b]0;\u{2733} Claude Code\x1b\\",
+            "\x1b[?1000;1002;1006h",
+            "plain é 日本 🦀\r\n\t\x07",
+            "\x1b[2 q",
+            "\x1b]8;id=a1;https://example.org/x?y=1;z\x1b\\",
+            "\x1b]8;;\x1b\\",
+            "\x1b[?u",
+            "\x1b[>1u",
+            "\x1b[=1;1u",
+            "\x1b[?2026$p",
+            "\x1b[6n",
+            "\x1b[?996n",
+            "\x1b[18t",
+            "\x1b[s",
+            "\x1b[u",
+            "\x1b[?1049h",
+            "\x1b[4h",
+            "\x1b[!p",
+        ] {
+            let (out, dropped) = pass(sequence.as_bytes());
+            // A single 0 means nothing.
+            assert_eq!(out, sequence.replace("\x1b[>0q", "\x1b[>q"), "{sequence:?}");
+            assert_eq!(dropped, 0, "{sequence:?}");
+        }
+        assert_eq!(pass(b"\x1b]0;t\x07").0, "\x1b]0;t\x1b\\", "either end of a string");
+    }
+
+    #[test]
+    fn what_a_terminal_must_not_be_told_is_dropped_and_counted() {
+        for sequence in [
+            "\x1b]52;c;cm0gLXJmIC8=\x07",
+            "\x1b]1337;File=name=a:AAAA\x07",
+            "\x1bPq#0;2;0;0;0\x1b\\",
+            "\x1b_Gf=24;AAAA\x1b\\",
+            "\x1b^x\x1b\\",
+            "\x1bXx\x1b\\",
+            "\x1b]4;1;?\x07",
+            "\x1b]10;?\x1b\\",
+            "\x1b]7;file:///etc\x07",
+            "\x1b]9;hi\x07",
+            "\x1b]777;notify;a;b\x07",
+            "\x1b]50;x\x07",
+            "\x1b[5i",
+            "\x1b[4i",
+            "\x1b[?5i",
+            "\x1b[2h",
+            "\x1b[?3h",
+            "\x1b[?1007h",
+            "\x1b[21t",
+            "\x1b[20t",
+            "\x1b[8;1;1t",
+            "\x1b[3;9;9t",
+            "\x1b[0;1$x",
+            "\x1b[?1000s",
+            "\x1b[\"q",
+            "\x1b[1;2s",
+            "\x1b[>2m",
+            "\x1b[15n",
+            "\x1b[1c",
+            "\x1bZ",
+            "\x1b#8",
+            "\x1b%G",
+            "\x1b n",
+            "\x05",
+            "\x0e",
+            "\x0f",
+            "\x00",
+            "\x13",
+            "\u{9b}5i",
+            "\u{90}q",
+            "\x1b[>1q",
+            "\x1b[1;2;3;4;5;6;7;8;9;1;2;3;4;5;6;7;8;9;1;2;3;4;5;6;7;8;9;1;2;3;4;5;6m",
+        ] {
+            let (out, dropped) = pass(format!("a{sequence}b").as_bytes());
+            let text: String = out.chars().filter(|c| !c.is_control()).collect();
+            assert!(!out.contains('\x1b') && text.starts_with('a') && text.ends_with('b'), "{sequence:?}: {out:?}");
+            assert!(dropped > 0, "{sequence:?}");
+        }
+        assert_eq!(pass(b"\x9b5i").0, "5i", "what was a sequence is text");
+        for link in ["file:///etc/passwd", "javascript:x", "ssh://x", "http://a b", "https://\u{202e}"] {
+            let (out, dropped) = pass(format!("\x1b]8;;{link}\x1b\\x\x1b]8;;\x1b\\").as_bytes());
+            assert_eq!((out.as_str(), dropped), ("\x1b]8;;\x1b\\x\x1b]8;;\x1b\\", 1), "{link}");
+        }
+        let long = format!("\x1b]8;;https://{}\x1b\\x", "a".repeat(2000));
+        assert_eq!(pass(long.as_bytes()), ("\x1b]8;;\x1b\\x".into(), 1), "cut by the parser, so another address");
+    }
+
+    #[test]
+    fn one_bad_mode_does_not_take_the_good_ones_along() {
+        assert_eq!(pass(b"\x1b[?1049;1337;25h"), ("\x1b[?1049;25h".into(), 1));
+        assert_eq!(pass(b"\x1b[2;4h"), ("\x1b[4h".into(), 1));
+    }
+
+    #[test]
+    fn titles_are_text_and_short() {
+        assert_eq!(pass(b"\x1b]2;a\xe2\x80\xaeb;c\x07").0, "\x1b]2;ab;c\x1b\\");
+        let (out, _) = pass(format!("\x1b]0;{}\x07", "x".repeat(500)).as_bytes());
+        assert_eq!(out.len(), LONGEST_TITLE + "\x1b]0;\x1b\\".len());
+    }
+
+    #[test]
+    fn a_string_that_never_ends_takes_no_memory_and_shows_nothing() {
+        let mut filter = Filter::default();
+        assert_eq!(filter.pass(b"a\x1b]52;c;"), b"a");
+        for _ in 0..1000 {
+            assert_eq!(filter.pass(&[b'x'; 4096]), b"");
+        }
+        assert_eq!(filter.pass(b"\x07b"), b"b");
+        assert_eq!(filter.dropped().get("OSC 52 (clipboard)"), Some(&1));
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_changes_nothing(bytes in prop::collection::vec(prop::sample::select(b"\x1b[]?;:01859mhlicqP_\\\x07\x9b\xc3\xa9aX \n".to_vec()), 0..60), at in 0_usize..60) {
+            let whole = pass(&bytes);
+            let mut filter = Filter::default();
+            let at = at.min(bytes.len());
+            let mut out = filter.pass(&bytes[..at]);
+            out.extend(filter.pass(&bytes[at..]));
+            prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), whole.0.clone());
+            // Once more changes nothing: what comes out is allowed.
+            prop_assert_eq!(pass(whole.0.as_bytes()), (whole.0, 0));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Watches an agent at work, and stops it where it takes more than it was given. Memory, processors and processes are
+//! bounded by the kernel; disk and time by whoever looks: this.
+//!
+//! A volume has no quota, so its size is measured. Adding it up takes long for many files, and asking the file system what
+//! it has left takes no time: so the former is done when the latter says that much was written, and now and then.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::HumanBytes;
+use tokio::time::sleep;
+
+use super::link::Link;
+use super::parts::{Parts, Workspace};
+use crate::display::Shown;
+use crate::engine::Engine;
+use crate::wire::{Root, Space, Usage};
+
+/// Most bytes of workspace and home together, unless the user says otherwise.
+pub const DEFAULT_DISK: u64 = 10 << 30;
+/// Most files and directories in them, unless the user says otherwise.
+pub const DEFAULT_INODES: u64 = 2_000_000;
+/// Between two looks.
+const TICK: Duration = Duration::from_millis(500);
+/// An agent that ends before this is not watched: asking costs an exec.
+const AT_FIRST: Duration = Duration::from_millis(1500);
+/// The longest time without adding up, where that is cheap.
+const SELDOM: Duration = Duration::from_secs(30);
+/// How many times longer than adding up the pause after it is.
+const PAUSES: u32 = 20;
+/// Bytes that the engine's disk must keep, at the most; on a small one a fiftieth of it.
+const RESERVE: u64 = 1 << 30;
+/// Bytes that a sandbox must take before it is blamed for a full disk.
+const BLAMED: u64 = 16 << 20;
+/// How long an agent may take to end when its time is over.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the rest of its output may take after it was killed.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What an agent may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of workspace and home together.
+    pub disk: u64,
+    /// Files and directories in them.
+    pub inodes: u64,
+    /// Time.
+    pub time: Option<Duration>,
+    /// Bytes of memory, for the message: the kernel sees to it.
+    pub memory: u64,
+    /// Processes and threads, likewise.
+    pub pids: u32,
+}
+
+/// Which limit an agent has met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reached {
+    /// Workspace and home took too much; the largest directories.
+    Disk {
+        /// What they took.
+        bytes: u64,
+        /// What they may take.
+        most: u64,
+        /// Where most of it is.
+        largest: Vec<(Vec<u8>, u64)>,
+    },
+    /// They had too many files.
+    Inodes {
+        /// How many.
+        entries: u64,
+        /// How many they may have.
+        most: u64,
+        /// Where most of the bytes are.
+        largest: Vec<(Vec<u8>, u64)>,
+    },
+    /// The engine's disk is nearly full.
+    EngineDisk {
+        /// Bytes that are left.
+        free: u64,
+        /// Where most of this sandbox's are.
+        largest: Vec<(Vec<u8>, u64)>,
+    },
+    /// The time is over.
+    Time(Duration),
+    /// The kernel has killed something in it for its memory.
+    Memory(u64),
+    /// It had as many processes as it may have.
+    Pids(u32),
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, inodes) = (|n: &u64| HumanBytes(*n).to_string(), |n: &u64| n.to_string());
+        let list = |largest: &[(Vec<u8>, u64)]| {
+            let named: Vec<String> =
+                (largest.iter().take(3)).map(|(path, n)| format!("{} {}", Shown::new(path), HumanBytes(*n))).collect();
+            if named.is_empty() { String::new() } else { format!("; most is in {}", named.join(", ")) }
+        };
+        match self {
+            Self::Disk { bytes: n, most, largest } => write!(
+                f,
+                "the agent was stopped: its workspace and home took {}, and may take {} (--disk){}",
+                bytes(n),
+                bytes(most),
+                list(largest)
+            ),
+            Self::Inodes { entries, most, largest } => write!(
+                f,
+                "the agent was stopped: its workspace and home had {} files and directories, and may have {} (inodes){}",
+                inodes(entries),
+                inodes(most),
+                list(largest)
+            ),
+            Self::EngineDisk { free, largest } => {
+                write!(f, "the agent was stopped: the engine's disk has {} left{}", bytes(free), list(largest))
+            }
+            Self::Time(time) => {
+                write!(f, "the agent was stopped: its time of {} s was over (--timeout)", time.as_secs())
+            }
+            Self::Memory(most) => write!(f, "the agent met its limit of {} of memory (--memory)", bytes(most)),
+            Self::Pids(most) => write!(f, "the agent met its limit of {most} processes and threads (--pids)"),
+        }
+    }
+}
+
+/// The watch over one agent.
+pub(super) struct Watch<'a> {
+    pub engine: &'a dyn Engine,
+    pub parts: &'a Parts<'a>,
+    pub sidecar: &'a str,
+    pub agent: &'a str,
+    pub limits: Limits,
+    pub met: Mutex<Vec<Reached>>,
+}
+
+impl Watch<'_> {
+    /// Looks on until a limit is passed and the agent has been stopped for it. What it meets is noted.
+    pub async fn over(&self) {
+        let time = async {
+            match self.limits.time {
+                Some(time) => sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = time => {
+                self.note(Reached::Time(self.limits.time.unwrap_or_default()));
+                let _ = self.engine.kill(self.agent, "SIGTERM").await;
+                sleep(GRACE).await;
+            }
+            reached = self.disk() => self.note(reached),
+        }
+        let _ = self.engine.kill(self.agent, "SIGKILL").await;
+        sleep(DRAIN).await;
+    }
+
+    /// Gives what was met, each thing once.
+    pub fn end(self) -> Vec<Reached> {
+        self.met.into_inner().unwrap_or_default()
+    }
+
+    /// Asks the engine whether the kernel has killed for memory; for an agent that has ended and did not succeed.
+    pub async fn ask_for_memory(&self) {
+        if self.engine.ran_out_of_memory(self.agent).await.unwrap_or(false) {
+            self.note(Reached::Memory(self.limits.memory));
+        }
+    }
+
+    fn note(&self, reached: Reached) {
+        if let Ok(mut met) = self.met.lock()
+            && !met.contains(&reached)
+        {
+            met.push(reached);
+        }
+    }
+
+    /// Returns once the disk is passed. Without a guest to ask there is nothing to look at: the agent's end is near.
+    async fn disk(&self) -> Reached {
+        sleep(AT_FIRST).await;
+        let Ok(link) = self.parts.converse(self.sidecar, "0:0").await else { return std::future::pending().await };
+        let work = if self.parts.workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
+        let mut gauge = Gauge::new(self.limits);
+        loop {
+            if self.engine.processes(self.agent).await.unwrap_or(0) >= u64::from(self.limits.pids) {
+                self.note(Reached::Pids(self.limits.pids));
+            }
+            let Ok(space) = link.space(work).await else { return std::future::pending().await };
+            if gauge.is_due(space, Instant::now()) {
+                let begun = Instant::now();
+                let Ok(usage) = measure(&link, work).await else { return std::future::pending().await };
+                if let Some(reached) = gauge.judge(usage, space, begun, Instant::now()) {
+                    return reached;
+                }
+            }
+            sleep(TICK).await;
+        }
+    }
+}
+
+/// Adds up workspace and home; names in them say where they are.
+async fn measure(link: &Link, work: Root) -> Result<Usage, super::LinkError> {
+    let (mut work, home) = (link.usage(work, u32::MAX).await?, link.usage(Root::Home, u32::MAX).await?);
+    work.bytes += home.bytes;
+    work.entries += home.entries;
+    work.largest.extend(home.largest.into_iter().map(|(path, bytes)| ([b"~/", &path[..]].concat(), bytes)));
+    work.largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    // A directory that is nearly all of one below it says no more than that one.
+    let all = work.largest.clone();
+    work.largest.retain(|(path, bytes)| {
+        let prefix = [&path[..], b"/"].concat();
+        all.iter().all(|(other, n)| !other.starts_with(&prefix) || n * 10 < bytes * 9)
+    });
+    Ok(work)
+}
+
+/// Decides when to add up, and what the sum means.
+struct Gauge {
+    limits: Limits,
+    /// What was left at the last sum, when that was, how long it took, and the sum.
+    last: Option<(Space, Instant, Duration, u64, u64)>,
+}
+
+impl Gauge {
+    fn new(limits: Limits) -> Self {
+        Self { limits, last: None }
+    }
+
+    fn is_due(&self, space: Space, now: Instant) -> bool {
+        let Some((then, at, took, bytes, entries)) = self.last else { return true };
+        let since = now.saturating_duration_since(at);
+        // A quarter of what may still be written was written, by whomever.
+        let written = then.free.saturating_sub(space.free) >= self.limits.disk.saturating_sub(bytes) / 4 + 1;
+        let made =
+            then.free_entries.saturating_sub(space.free_entries) >= self.limits.inodes.saturating_sub(entries) / 4 + 1;
+        let low = space.free < reserve(space);
+        (written || made || low) && since >= took || since >= SELDOM.max(took * PAUSES)
+    }
+
+    fn judge(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<Reached> {
+        let Usage { bytes, entries, largest, .. } = usage;
+        self.last = Some((space, ended, ended.saturating_duration_since(begun), bytes, entries));
+        if bytes > self.limits.disk {
+            return Some(Reached::Disk { bytes, most: self.limits.disk, largest });
+        }
+        if entries > self.limits.inodes {
+            return Some(Reached::Inodes { entries, most: self.limits.inodes, largest });
+        }
+        (space.free < reserve(space) && bytes > BLAMED).then_some(Reached::EngineDisk { free: space.free, largest })
+    }
+}
+
+fn reserve(space: Space) -> u64 {
+    RESERVE.min(space.total / 50)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn limits() -> Limits {
+        Limits { disk: 10 * GIB, inodes: 1000, time: None, memory: 1, pids: 1 }
+    }
+
+    fn space(free: u64, free_entries: u64) -> Space {
+        Space { free, total: 100 * GIB, free_entries }
+    }
+
+    fn usage(bytes: u64, entries: u64) -> Usage {
+        Usage { bytes, entries, more: false, largest: vec![(b"target".to_vec(), bytes)] }
+    }
+
+    #[test]
+    fn sums_are_made_when_something_was_written() {
+        let (mut gauge, now) = (Gauge::new(limits()), Instant::now());
+        assert!(gauge.is_due(space(50 * GIB, 9000), now), "the first at once");
+        let took = Duration::from_millis(100);
+        assert_eq!(gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + took), None);
+        let later = now + took + Duration::from_secs(1);
+        assert!(!gauge.is_due(space(49 * GIB, 9000), later), "of 8 GiB that are left one was written");
+        assert!(gauge.is_due(space(47 * GIB, 9000), later), "three of eight");
+        assert!(!gauge.is_due(space(47 * GIB, 9000), now + took + took / 2), "not oftener than it takes");
+        assert!(gauge.is_due(space(50 * GIB, 8700), later), "files");
+        assert!(gauge.is_due(space(50 * GIB, 9000), later + SELDOM), "now and then in any case");
+        let slow = Duration::from_secs(60);
+        gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + slow);
+        assert!(!gauge.is_due(space(50 * GIB, 9000), now + slow + SELDOM), "seldom where it takes long");
+    }
+
+    #[test]
+    fn what_a_sum_means() {
+        let (now, mut gauge) = (Instant::now(), Gauge::new(limits()));
+        let mut judge = |usage, space| gauge.judge(usage, space, now, now);
+        assert_eq!(judge(usage(10 * GIB, 1000), space(50 * GIB, 9)), None);
+        assert!(matches!(judge(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(Reached::Disk { .. })));
+        assert!(matches!(judge(usage(1, 1001), space(50 * GIB, 9)), Some(Reached::Inodes { .. })));
+        assert!(matches!(judge(usage(GIB, 1), space(GIB - 1, 9)), Some(Reached::EngineDisk { .. })));
+        assert_eq!(judge(usage(BLAMED, 1), space(GIB - 1, 9)), None, "somebody else has filled it");
+        let small = Space { free: 50 << 20, total: 2 * GIB, free_entries: 0 };
+        assert_eq!(judge(usage(GIB, 1), small), None, "a fiftieth of 2 GiB is 41 MiB");
+    }
+
+    #[test]
+    fn messages_name_the_option_and_the_place() {
+        let reached = Reached::Disk { bytes: 11 * GIB, most: 10 * GIB, largest: vec![(b"a\x1b[2J".to_vec(), GIB)] };
+        let text = reached.to_string();
+        assert!(
+            text.contains("11.00 GiB") && text.contains("(--disk)") && text.contains("a<U+001B>[2J 1.00 GiB"),
+            "{text}"
+        );
+        assert!(Reached::Memory(GIB).to_string().contains("--memory"));
+        assert!(Reached::Pids(7).to_string().contains("7 processes and threads (--pids)"));
+        assert!(Reached::Time(Duration::from_secs(90)).to_string().contains("90 s was over (--timeout)"));
+    }
+}
