@@ -182,6 +182,12 @@ pub enum Verb {
     /// The agent image.
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Look at engine, hardening, disk, image, credential and terminal, and say what to mend.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod beginning;
 mod diff;
+mod doctor;
 mod failure;
 mod gc;
 mod image;
@@ -81,6 +82,7 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
         Some(Verb::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
         Some(Verb::Rm { names }) => remove::remove(&names, output),
         Some(Verb::Image(verb)) => image::image(verb, output),
+        Some(Verb::Doctor { json }) => doctor::doctor(json, output),
     }
 }
 

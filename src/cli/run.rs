@@ -17,7 +17,7 @@ use super::{image, review};
 use crate::changes::Level;
 use crate::config::{Net, ReviewMode, Settings, WorkspaceMode, parse_bytes, parse_duration};
 use crate::display::Shown;
-use crate::engine::{Docker, Engine, ImageInfo};
+use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
 use crate::gateway::{CredentialKind, CredentialSource, ModelRoute};
 use crate::review::Sheet;
 use crate::sandbox::gc::KEPT_BASES;
@@ -113,6 +113,7 @@ fn sandbox(
                 WorkspaceMode::Copy => Some(Workspace::Copy),
             },
         };
+        say_advisories(engine.info().await?, output);
         let progress = Progress::start(output);
         let include = options.include.clone();
         let ground =
@@ -269,6 +270,16 @@ fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), Failure
             .say(&format!("{} of this repository take {bytes}; airlock gc removes old ones", count(all.len(), "base")));
     }
     Ok(())
+}
+
+/// Warns of a runtime with a known way out. What a distribution may have mended is for `doctor` alone.
+fn say_advisories(info: &EngineInfo, output: Output) {
+    for (component, version, advisory, mended) in info.advisories() {
+        if !mended {
+            let version = Shown::new(version);
+            output.say(&format!("{component} {version} has {}; airlock doctor tells more", advisory.id));
+        }
+    }
 }
 
 fn say_route(route: Option<&ModelRoute>, output: Output) {

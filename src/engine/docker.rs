@@ -87,7 +87,9 @@ impl Docker {
     }
 
     async fn ask_info(&self) -> Result<EngineInfo, EngineError> {
-        let system = self.client.info().await.map_err(refuse("ask the engine what it is"))?;
+        let asked = tokio::try_join!(self.client.info(), self.client.version());
+        let (system, parts) = asked.map_err(refuse("ask the engine what it is"))?;
+        let components = parts.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
         let version = system.server_version.clone().unwrap_or_default();
         let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
@@ -99,7 +101,22 @@ impl Docker {
             other => other.to_owned(),
         };
         let memory = system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0);
-        Ok(EngineInfo { address: self.address.to_string(), version, arch, memory, identity })
+        Ok(EngineInfo {
+            address: self.address.to_string(),
+            version,
+            arch,
+            memory,
+            cpus: system.ncpu.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+            api: parts.api_version.unwrap_or_default(),
+            system: system.operating_system.unwrap_or_default(),
+            kernel: system.kernel_version.unwrap_or_default(),
+            driver: system.driver.unwrap_or_default(),
+            cgroup: system.cgroup_version.map(|v| v.to_string()).unwrap_or_default(),
+            security: system.security_options.unwrap_or_default(),
+            components,
+            warnings: system.warnings.unwrap_or_default(),
+            identity,
+        })
     }
 }
 

@@ -26,6 +26,7 @@ impl Fake {
             arch: "amd64".into(),
             memory: 1 << 34,
             identity: "fake".into(),
+            ..EngineInfo::default()
         };
         Self { info, calls: Mutex::default(), fail_at }
     }

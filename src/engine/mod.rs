@@ -4,6 +4,7 @@
 //! which one it is. The engine's archive (copy) API, its builder's caches and its networks are never used for an agent's data.
 
 mod address;
+mod advisory;
 mod docker;
 mod error;
 pub mod fake;
@@ -12,6 +13,7 @@ pub mod image;
 mod spec;
 mod traits;
 
+pub use advisory::{Advisory, advisories};
 pub use docker::Docker;
 pub use error::EngineError;
 pub use spec::{AgentOptions, AgentVolumes, ContainerSpec, Mount, Network, SIDECAR, agent_spec, sidecar_spec};

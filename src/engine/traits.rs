@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::io::AsyncWrite;
 
+use super::advisory::{Advisory, advisories};
 use super::{ContainerSpec, EngineError};
 
 /// Labels of an engine object.
@@ -72,7 +73,7 @@ pub type Progress<'a> = dyn Fn(&str) + Sync + 'a;
 pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
 /// An engine that answered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct EngineInfo {
     /// Where it was reached.
     pub address: String,
@@ -82,8 +83,47 @@ pub struct EngineInfo {
     pub arch: String,
     /// Bytes of memory of its machine.
     pub memory: u64,
+    /// Its processors.
+    pub cpus: u64,
+    /// The highest version of the API that it speaks with us.
+    pub api: String,
+    /// The system and the kernel of its machine.
+    pub system: String,
+    /// The kernel's version.
+    pub kernel: String,
+    /// Its storage driver.
+    pub driver: String,
+    /// `1` or `2`.
+    pub cgroup: String,
+    /// What it has switched on for security, such as `seccomp`, with details after a comma.
+    pub security: Vec<String>,
+    /// Its parts with their versions, `runc` and `containerd` among them.
+    pub components: Vec<(String, String)>,
+    /// What it warns of, untrusted.
+    pub warnings: Vec<String>,
     /// What tells this engine, its kernel and its storage from others, for what is remembered about it.
     pub identity: String,
+}
+
+impl EngineInfo {
+    /// Gives the detail of a security option; nothing if it is off.
+    #[must_use]
+    pub fn security(&self, name: &str) -> Option<&str> {
+        let option = self.security.iter().find_map(|o| o.strip_prefix("name=").unwrap_or(o).strip_prefix(name))?;
+        option.strip_prefix(',').or(option.is_empty().then_some(""))
+    }
+
+    /// Lists what is known of the versions of its parts: component, version, advisory, and whether a distribution may have
+    /// mended it.
+    #[must_use]
+    pub fn advisories(&self) -> Vec<(&str, &str, &'static Advisory, bool)> {
+        let parts = self.components.iter().map(|(name, version)| (name.as_str(), version.as_str()));
+        let all = parts.chain([("kernel", self.kernel.as_str())]);
+        all.flat_map(|(name, version)| {
+            advisories(name, version).into_iter().map(move |(advisory, mended)| (name, version, advisory, mended))
+        })
+        .collect()
+    }
 }
 
 /// An image that the engine holds.

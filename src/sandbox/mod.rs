@@ -16,6 +16,7 @@ mod name;
 mod on_top;
 mod parts;
 mod place;
+pub mod probe;
 mod screen;
 mod seed;
 mod signals;

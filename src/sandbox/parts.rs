@@ -105,6 +105,12 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// Names parts that no record has.
+    #[must_use]
+    pub fn new(engine: &'a dyn Engine, workspace: Workspace, id: String, repository: String, base: Base) -> Self {
+        Self { engine, workspace, id, repository, base }
+    }
+
     /// Gives a volume's name. The id is random, so nobody can have taken it beforehand; what is there nevertheless is
     /// refused by its labels, driver and options.
     #[must_use]

@@ -15,7 +15,7 @@ const PARSE: Ignore = Ignore { support_precious: false };
 /// The rules of one tree. Evaluated as git does: the last match of the deepest file wins, and nothing below an ignored
 /// directory comes back. The files with the rules are added as their directories are entered; a lookup asks those above
 /// the path alone. Each submodule has rules of its own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct IgnoreRules {
     /// The user's own, which hold in every repository.
     user: Search,

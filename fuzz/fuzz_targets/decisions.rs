@@ -1,0 +1,59 @@
+//! A decision file that somebody has edited, and a selection on top of it.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use airlock::changes::links::At;
+use airlock::changes::{Base, Changeset, ContentHash, Draft, FileChange, Quarantine, Rules, Side};
+use airlock::path::{EntryKind, RepoPath};
+use airlock::review::{Decisions, Selector, Sheet};
+use libfuzzer_sys::fuzz_target;
+
+struct Nothing;
+
+impl Base for Nothing {
+    fn at(&self, _: &RepoPath) -> At {
+        At::Nothing
+    }
+    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        Vec::new()
+    }
+}
+
+struct Ground {
+    _folder: tempfile::TempDir,
+    store: Quarantine,
+    changes: Changeset,
+}
+
+static GROUND: LazyLock<Ground> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Quarantine::open(folder.path().into()).expect("opened");
+    let added = |path: &str, content: &[u8]| FileChange {
+        path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+        old: None,
+        new: Some(Side { kind: EntryKind::Regular, hash: store.put(content).expect("stored"), size: content.len() as u64 }),
+        renamed_from: None,
+        findings: Vec::new(),
+    };
+    let files = vec![added("a.txt", b"x\n"), added(".envrc", b"y\n"), added("src/b.rs", b"z\n")];
+    let draft = Draft { base: "b".into(), files, ..Draft::default() };
+    let changes = draft.seal(&store, &Rules::default(), &Nothing).expect("sealed");
+    let _ = ContentHash::of(b"");
+    Ground { _folder: folder, store, changes }
+});
+
+fuzz_target!(|input: (&[u8], Vec<String>, Vec<String>, Vec<String>, bool)| {
+    let (file, accept, reject, ids, allow_risky) = input;
+    let decisions = serde_json::from_slice::<Decisions>(file).unwrap_or_default();
+    let ground = &*GROUND;
+    let sheet = Sheet::open(&ground.changes, &ground.store).expect("opened");
+    let selector = Selector { accept, reject, ids, all: false, allow_risky };
+    if let Ok(selection) = selector.select(&sheet, &decisions, &[]) {
+        // What needs a yes of its own has none by a glob.
+        let risky = sheet.files.iter().find(|f| f.is_risky()).expect("one is");
+        if !allow_risky && selector.ids.is_empty() {
+            assert!(risky.units.iter().all(|u| !selection.units.contains(&u.id)));
+        }
+    }
+});

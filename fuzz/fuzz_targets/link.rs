@@ -1,0 +1,57 @@
+//! The host's end of a conversation with a guest that, once greeted, says whatever it likes.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use airlock::engine::{Attached, OutputChunk};
+use airlock::sandbox::Link;
+use airlock::wire::{self, Kind, Root};
+use bytes::Bytes;
+use futures_util::stream;
+use libfuzzer_sys::fuzz_target;
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+
+static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+});
+const NONCE: usize = 16;
+
+fuzz_target!(|input: (u8, u8, Vec<u8>)| {
+    let (piece, question, bytes) = input;
+    RUNTIME.block_on(async {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let (sender, receiver) = mpsc::channel::<Bytes>(64);
+        tokio::spawn(async move {
+            let mut hello = [0; wire::HEADER + NONCE];
+            if theirs.read_exact(&mut hello).await.is_err() {
+                return;
+            }
+            let answer = [wire::BANNER, &hello[wire::HEADER..]].concat();
+            let greeting = [&wire::header(Kind::Hello, 0, answer.len())[..], &answer].concat();
+            let _ = sender.send(greeting.into()).await;
+            let mut request = [0; 256];
+            let _ = theirs.read(&mut request).await;
+            for part in bytes.chunks(usize::from(piece) + 1) {
+                if sender.send(part.to_vec().into()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Out(b)), r)) });
+        let attached = Attached { input: Box::pin(ours), output: Box::pin(output) };
+        let (accept, _connections) = mpsc::unbounded_channel();
+        let link = Link::greet(attached, accept).await.expect("the greeting is right");
+        match question % 5 {
+            0 => drop(link.list(Root::Work, b"d", 100).await),
+            1 => {
+                if let Ok(content) = link.read(Root::Work, b"f", 64).await {
+                    assert!(content.len() <= 64);
+                }
+            }
+            2 => drop(link.usage(Root::Upper, 9).await),
+            3 => drop(link.flush(drop).await),
+            _ => drop(link.space(Root::Home).await),
+        }
+    });
+});

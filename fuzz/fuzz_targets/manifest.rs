@@ -1,0 +1,77 @@
+//! What a sandbox is said to hold, in any order and of any kind: what is sealed is sorted, unique and prefix-free, and no
+//! link of it that can be accepted leads out.
+#![no_main]
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use airlock::changes::links::At;
+use airlock::changes::{Base, Draft, FileChange, Level, Quarantine, Rules, Side};
+use airlock::path::{EntryKind, RepoPath};
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder"));
+
+#[derive(Debug, Arbitrary)]
+struct Entry {
+    path: Vec<u8>,
+    kind: u8,
+    content: Vec<u8>,
+    gone: bool,
+}
+
+/// A base with a few files, and links of the user's own.
+struct Tree;
+
+impl Base for Tree {
+    fn at(&self, path: &RepoPath) -> At {
+        match path.as_bytes() {
+            b"a" | b"d" => At::Directory,
+            b"l" => At::Link(b"/etc".to_vec()),
+            b"d/m" => At::Link(b"../a".to_vec()),
+            b"a/f" | b"HEAD" => At::File,
+            _ => At::Nothing,
+        }
+    }
+    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        let path = |p: &[u8]| RepoPath::from_bytes(p).expect("a path");
+        vec![(path(b"l"), b"/etc".to_vec()), (path(b"d/m"), b"../a".to_vec())]
+    }
+}
+
+fuzz_target!(|entries: Vec<Entry>| {
+    let store = Quarantine::open(FOLDER.path().into()).expect("opened");
+    let mut files = Vec::new();
+    for entry in entries.iter().take(16) {
+        let Ok(path) = RepoPath::from_bytes(&entry.path) else { continue };
+        let kind = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link][usize::from(entry.kind % 3)];
+        let hash = store.put(&entry.content).expect("stored");
+        let side = Side { kind, hash, size: entry.content.len() as u64 };
+        let (old, new) = if entry.gone { (Some(side), None) } else { (None, Some(side)) };
+        files.push(FileChange { path, old, new, renamed_from: None, findings: Vec::new() });
+    }
+    let unique: BTreeSet<RepoPath> = files.iter().map(|f| f.path.clone()).collect();
+    let twice = unique.len() < files.len();
+    let draft = Draft { base: "b".into(), files, ..Draft::default() };
+    let sealed = draft.seal(&store, &Rules::default(), &Tree);
+    assert_eq!(sealed.is_err(), twice);
+    let Ok(sealed) = sealed else { return };
+    assert!(sealed.files.windows(2).all(|w| w[0].path < w[1].path));
+    let accepted: Vec<&FileChange> =
+        sealed.files.iter().filter(|f| f.new.is_some() && f.level() != Some(Level::Refused)).collect();
+    let paths: BTreeSet<&RepoPath> = accepted.iter().map(|f| &f.path).collect();
+    for file in accepted {
+        let mut above = file.path.parent();
+        while let Some(directory) = above {
+            assert!(!paths.contains(&directory), "{:?} below {directory:?}", file.path);
+            above = directory.parent();
+        }
+        let side = file.new.as_ref().expect("filtered");
+        if side.kind == EntryKind::Link {
+            let target = store.get(&side.hash).expect("stored");
+            assert!(!target.is_empty() && target[0] != b'/');
+            assert!(file.level() >= Some(Level::High));
+        }
+    }
+});

@@ -1,0 +1,26 @@
+//! Hostile bytes as a path: what is accepted stays inside, is itself, and has a stable key.
+#![no_main]
+
+use airlock::path::{MAX_DEPTH, MAX_PATH_BYTES, RepoPath, fold};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(path) = RepoPath::from_bytes(bytes) else { return };
+    assert_eq!(path.as_bytes(), bytes);
+    assert!(bytes.len() <= MAX_PATH_BYTES && path.components().count() <= MAX_DEPTH);
+    for component in path.components() {
+        assert!(!component.is_empty() && component != b"." && component != b".." && !component.contains(&0));
+        // No spelling of a repository's own directory is left under the key either.
+        let key = fold(component);
+        assert!(key != b".git" && key != b".jj" && !key.contains(&b'/'), "{}", component.escape_ascii());
+        assert_eq!(fold(&key), key);
+    }
+    let mut rebuilt = None;
+    for component in path.components() {
+        rebuilt = Some(RepoPath::child(rebuilt.as_ref(), component).expect("each part is valid alone"));
+    }
+    assert_eq!(rebuilt.as_ref(), Some(&path));
+    let json = serde_json::to_string(&path).expect("it serialises");
+    assert_eq!(serde_json::from_str::<RepoPath>(&json).expect("and comes back"), path);
+    let _ = path.is_portable();
+});

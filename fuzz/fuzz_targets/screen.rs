@@ -1,0 +1,27 @@
+//! An agent's output on its way to the user's terminal: what comes out is allowed, wherever it was cut.
+#![no_main]
+
+use airlock::sandbox::Filter;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u16, &[u8])| {
+    let (at, bytes) = input;
+    let whole = Filter::default().pass(bytes);
+    let at = usize::from(at).min(bytes.len());
+    let mut filter = Filter::default();
+    let mut parts = filter.pass(&bytes[..at]);
+    parts.extend(filter.pass(&bytes[at..]));
+    assert_eq!(parts, whole);
+    let mut again = Filter::default();
+    assert_eq!(again.pass(&whole), whole);
+    assert!(again.dropped().is_empty());
+    // No string but a title or a link, and no byte that another reading would take for a control.
+    let text = std::str::from_utf8(&whole).expect("UTF-8");
+    assert!(!text.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c)));
+    for (at, _) in text.match_indices("\x1b]") {
+        assert!(["0;", "2;", "8;"].iter().any(|kind| text[at + 2..].starts_with(kind)));
+    }
+    for string in ["\x1bP", "\x1b_", "\x1b^", "\x1bX"] {
+        assert!(!text.contains(string));
+    }
+});

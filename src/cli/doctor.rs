@@ -1,0 +1,264 @@
+//! `airlock doctor`: what is here, what of it is weak, and how to mend it.
+
+use indicatif::HumanBytes;
+use serde::Serialize;
+use serde_json::json;
+
+use super::failure::{FAILED, Failure};
+use super::json::render;
+use super::output::{Output, print};
+use super::repo::runtime;
+use crate::display::Shown;
+use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
+use crate::engine::{Docker, Engine, EngineInfo};
+use crate::gateway::{CredentialKind, CredentialSource};
+use crate::sandbox::{Capability, probe, terminal};
+
+/// How a check ended; ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Good,
+    Note,
+    Weak,
+    Broken,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    /// Its name, for scripts.
+    id: &'static str,
+    state: State,
+    /// What was found, for a person; escaped.
+    found: String,
+    /// What to do, where something can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+}
+
+/// The checks so far.
+#[derive(Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn good(&mut self, id: &'static str, found: impl AsRef<str>) {
+        self.add(id, State::Good, found, None);
+    }
+
+    fn add(&mut self, id: &'static str, state: State, found: impl AsRef<str>, mend: Option<&str>) {
+        let found = Shown::new(found.as_ref()).to_string();
+        self.0.push(Check { id, state, found, mend: mend.map(|m| Shown::new(m).to_string()) });
+    }
+}
+
+pub fn doctor(json: bool, output: Output) -> Result<u8, Failure> {
+    let mut checks = Checks::default();
+    runtime()?.block_on(async {
+        match Docker::connect().await {
+            Ok(engine) => engine_checks(&engine, &mut checks).await,
+            Err(error) => {
+                checks.add("engine", State::Broken, error.to_string(), error.hint().as_deref());
+                Ok(())
+            }
+        }
+    })?;
+    git(&mut checks);
+    credential(&mut checks);
+    console(&mut checks);
+    let worst = checks.0.iter().map(|c| c.state).max().unwrap_or(State::Good);
+    if json {
+        let value =
+            json!({"schema_version": 1, "version": env!("CARGO_PKG_VERSION"), "state": worst, "checks": checks.0});
+        print(render(&value).as_bytes())?;
+    } else {
+        print(text(&checks.0, output.colours()).as_bytes())?;
+        let said = match worst {
+            State::Good | State::Note => "all is well",
+            State::Weak => "it works, and could be safer",
+            State::Broken => "it does not work like this",
+        };
+        output.say(said);
+    }
+    Ok(if worst == State::Broken { FAILED } else { 0 })
+}
+
+fn text(checks: &[Check], colour: bool) -> String {
+    let mut out = String::new();
+    for check in checks {
+        let (word, code) = match check.state {
+            State::Good => ("good", "32"),
+            State::Note => ("note", "36"),
+            State::Weak => ("weak", "33"),
+            State::Broken => ("broken", "31"),
+        };
+        let word = if colour { format!("\x1b[{code}m{word:6}\x1b[0m") } else { format!("{word:6}") };
+        out += &format!("{word}  {:11} {}\n", check.id, check.found);
+        if let Some(mend) = &check.mend {
+            out += &format!("{:8}{:11} → {mend}\n", "", "");
+        }
+    }
+    out
+}
+
+async fn engine_checks(engine: &Docker, checks: &mut Checks) -> Result<(), Failure> {
+    let info = engine.info().await?;
+    let memory = HumanBytes(info.memory);
+    checks.good(
+        "engine",
+        format!("Docker {} at {}, API {}, {} CPUs, {memory}", info.version, info.address, info.api, info.cpus),
+    );
+    hardening(info, checks);
+    match probe::probe(engine).await {
+        Ok(probed) => {
+            match &probed.capability {
+                Capability::Overlay => checks.good("overlay", "workspaces are mounted over their base: starts are quick"),
+                Capability::Copy(why) => checks.add(
+                    "overlay",
+                    State::Note,
+                    format!("workspaces are copied from their base, which takes longer: {why}"),
+                    Some("an engine on a native overlay2 or on ext4 and XFS with its root on the same file system can mount them"),
+                ),
+            }
+            if let Some(space) = probed.space {
+                let (free, total) = (HumanBytes(space.free), HumanBytes(space.total));
+                let found = format!("{free} of {total} are free where the engine keeps volumes");
+                let scarce = space.free < (10 << 30).min(space.total / 10);
+                let mend = "docker system df says what takes it; airlock gc removes old bases";
+                checks.add("disk", if scarce { State::Weak } else { State::Good }, found, scarce.then_some(mend));
+            }
+        }
+        Err(error) => {
+            checks.add("overlay", State::Broken, format!("a workspace cannot be made: {error}"), None);
+        }
+    }
+    match engine.image(AGENT_IMAGE).await? {
+        Some(image) => {
+            let found = format!("{AGENT_IMAGE} is there, {}", HumanBytes(image.size));
+            checks.good("image", found);
+        }
+        None => checks.add(
+            "image",
+            State::Note,
+            format!("there is no agent image yet (Claude Code {CLAUDE_VERSION}); the first start builds it"),
+            Some("airlock image build"),
+        ),
+    }
+    Ok(())
+}
+
+/// What keeps a container from its machine.
+fn hardening(info: &EngineInfo, checks: &mut Checks) {
+    let advisories = info.advisories();
+    for (component, version, advisory, perhaps_mended) in &advisories {
+        let found = format!("{component} {version} has {}: it allows {}", advisory.id, advisory.allows);
+        if *perhaps_mended {
+            let mend = "your distribution may have mended it under the same number: see its security tracker";
+            checks.add("runtime", State::Note, found, Some(mend));
+        } else {
+            checks.add("runtime", State::Weak, found, Some("update the engine and its runtime"));
+        }
+    }
+    if advisories.is_empty() {
+        let parts: Vec<String> = info.components.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        checks.good("runtime", format!("nothing is known against {}", parts.join(", ")));
+    }
+    checks.good("kernel", format!("{} on {}", info.kernel, info.system));
+    match info.security("seccomp") {
+        None => checks.add(
+            "seccomp",
+            State::Weak,
+            "the engine does not filter system calls; Airlock's own filter closes a few alone",
+            Some("use a kernel and an engine with seccomp"),
+        ),
+        Some(detail) if detail.contains("unconfined") => checks.add(
+            "seccomp",
+            State::Weak,
+            "the engine's default profile is switched off",
+            Some("remove \"seccomp-profile\" from the engine's daemon.json"),
+        ),
+        Some(_) => checks.good("seccomp", "system calls are filtered by the engine and by Airlock"),
+    }
+    let module = ["apparmor", "selinux"].into_iter().find(|name| info.security(name).is_some());
+    match module {
+        Some(name) => checks.good("lsm", format!("{name} confines containers")),
+        None => checks.add(
+            "lsm",
+            State::Note,
+            "neither AppArmor nor SELinux confines containers",
+            Some("switch one of them on, on the engine's machine"),
+        ),
+    }
+    let (rootless, mapped) = (info.security("rootless").is_some(), info.security("userns").is_some());
+    match (rootless, mapped) {
+        (true, _) => checks.good("users", "the engine runs without root"),
+        (_, true) => checks.good("users", "users of containers are mapped to others (userns-remap)"),
+        _ => checks.add(
+            "users",
+            State::Note,
+            "who leaves a container as root is root; an agent is user 1000, without capabilities",
+            Some("a rootless engine, or \"userns-remap\" in daemon.json, puts one more wall there"),
+        ),
+    }
+    let limits: Vec<&String> = info.warnings.iter().filter(|w| w.contains("limit") || w.contains("cfs")).collect();
+    match limits.first() {
+        Some(first) => checks.add(
+            "limits",
+            State::Weak,
+            format!("the engine cannot enforce all limits: {first}"),
+            Some("switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1)"),
+        ),
+        None => checks.good("limits", format!("memory, CPUs and processes are limited by cgroup v{}", info.cgroup)),
+    }
+    checks.good("storage", format!("images and containers are on {}", info.driver));
+}
+
+fn git(checks: &mut Checks) {
+    match std::process::Command::new("git").arg("--version").output() {
+        Ok(out) if out.status.success() => checks.good("git", String::from_utf8_lossy(&out.stdout).trim()),
+        _ => checks.add("git", State::Broken, "git does not run", Some("install git")),
+    }
+}
+
+/// Says which kind of credential there is; never anything of it.
+fn credential(checks: &mut Checks) {
+    let found = CredentialSource::find(|name| std::env::var(name).ok()).and_then(|source| source.read());
+    match found {
+        Ok(credential) => {
+            let kind = match credential.kind {
+                CredentialKind::ApiKey => "an API key",
+                CredentialKind::AuthToken => "an authorisation token",
+                CredentialKind::OauthToken => "a login of Claude's",
+            };
+            checks.good("credential", format!("{kind} was found; it stays outside of every sandbox"));
+        }
+        Err(error) => checks.add("credential", State::Note, error.to_string(), Some(error.hint())),
+    }
+}
+
+fn console(checks: &mut Checks) {
+    let term = std::env::var("TERM").unwrap_or_default();
+    if !terminal::is_interactive() {
+        return checks.good("terminal", "none: nothing will be asked");
+    }
+    let size = terminal::size().map_or_else(String::new, |(columns, rows)| format!(", {columns} x {rows}"));
+    let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
+    let utf8 = utf8.is_some_and(|v| v.to_lowercase().replace('-', "").contains("utf8"));
+    if term.is_empty() || term == "dumb" {
+        checks.add(
+            "terminal",
+            State::Note,
+            "it can only show plain text (TERM)",
+            Some("TERM=xterm-256color, if it is one"),
+        );
+    } else if utf8 {
+        checks.good("terminal", format!("{term}{size}"));
+    } else {
+        checks.add(
+            "terminal",
+            State::Note,
+            format!("{term}{size}; the locale is not UTF-8, and signs beyond ASCII may look odd"),
+            Some("export LANG=C.UTF-8"),
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! Versions of runtimes and kernels with known ways out of a container, as data.
+//!
+//! Only what an agent of Airlock's could use is here: it has no capability, no network, no user namespace of its own and
+//! chooses no image. Distributions mend without changing the number, so a version that bears their mark may be mended.
+
+/// A known way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advisory {
+    /// The component as the engine names it, or `kernel`.
+    pub component: &'static str,
+    /// Its number.
+    pub id: &'static str,
+    /// What it allows.
+    pub allows: &'static str,
+    /// The first version that has it.
+    since: Version,
+    /// The first mended version of each branch.
+    mended: &'static [Version],
+}
+
+/// Major, minor, patch, and the candidate's number (the largest for a release).
+type Version = (u32, u32, u32, u32);
+
+const RELEASE: u32 = u32::MAX;
+
+const fn v(major: u32, minor: u32, patch: u32) -> Version {
+    (major, minor, patch, RELEASE)
+}
+
+const KNOWN: &[Advisory] = &[
+    Advisory {
+        component: "runc",
+        id: "CVE-2019-5736",
+        allows: "a container to overwrite the runtime",
+        since: (0, 0, 0, 0),
+        mended: &[(1, 0, 0, 7)],
+    },
+    Advisory {
+        component: "runc",
+        id: "CVE-2024-21626",
+        allows: "a process to begin in a directory of the host",
+        since: (1, 0, 0, 93),
+        mended: &[v(1, 1, 12)],
+    },
+    Advisory {
+        component: "runc",
+        id: "CVE-2025-31133",
+        allows: "an image to write files of the host through masked paths",
+        since: (0, 0, 0, 0),
+        mended: &[v(1, 2, 8), v(1, 3, 3), (1, 4, 0, 3)],
+    },
+    Advisory {
+        component: "containerd",
+        id: "CVE-2022-23648",
+        allows: "an image to read files of the host",
+        since: (0, 0, 0, 0),
+        mended: &[v(1, 4, 13), v(1, 5, 10), v(1, 6, 1)],
+    },
+    Advisory {
+        component: "kernel",
+        id: "CVE-2022-0847",
+        allows: "a process to write to read-only files",
+        since: v(5, 8, 0),
+        mended: &[v(5, 10, 102), v(5, 15, 25), v(5, 16, 11)],
+    },
+];
+
+/// Finds what is known of a component in this version; the second value tells that a distribution may have mended it.
+#[must_use]
+pub fn advisories(component: &str, version: &str) -> Vec<(&'static Advisory, bool)> {
+    let Some(number) = parse(version) else { return Vec::new() };
+    let known = KNOWN.iter().filter(|a| a.component == component && a.holds(number));
+    known.map(|a| (a, is_of_a_distribution(component, version))).collect()
+}
+
+impl Advisory {
+    fn holds(&self, version: Version) -> bool {
+        let branch = |v: &Version| (v.0, v.1);
+        if version < self.since {
+            return false;
+        }
+        match self.mended.iter().find(|m| branch(m) == branch(&version)) {
+            Some(mended) => version < *mended,
+            // An older branch was given up unmended, a newer one began mended.
+            None => self.mended.iter().map(branch).max().is_some_and(|newest| branch(&version) < newest),
+        }
+    }
+}
+
+/// Reads `1.1.5`, `v1.1.5+ds1`, `1.0.0-rc93`, `6.1.0-18-amd64`.
+fn parse(text: &str) -> Option<Version> {
+    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
+    let mut parts = text.trim_start_matches('v').splitn(3, '.');
+    let (major, minor, rest) = (number(parts.next()?)?, number(parts.next()?)?, parts.next().unwrap_or("0"));
+    let candidate = rest.split_once("-rc").and_then(|(_, n)| number(n.trim_start_matches(['.', '-'])));
+    Some((major, minor, number(rest)?, candidate.unwrap_or(RELEASE)))
+}
+
+fn is_of_a_distribution(component: &str, version: &str) -> bool {
+    let marks = ["+ds", "+dfsg", "+deb", "ubuntu", "~deb", ".el", ".fc", ".amzn"];
+    // Hardly anybody runs a kernel without a mark of somebody's.
+    marks.iter().any(|mark| version.contains(mark)) || component == "kernel" && version.contains('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(component: &str, version: &str) -> Vec<&'static str> {
+        advisories(component, version).into_iter().map(|(a, _)| a.id).collect()
+    }
+
+    #[test]
+    fn versions_are_held_against_the_branch_they_are_of() {
+        assert_eq!(ids("runc", "1.0.0-rc6"), ["CVE-2019-5736", "CVE-2025-31133"]);
+        assert_eq!(ids("runc", "1.1.5+ds1"), ["CVE-2024-21626", "CVE-2025-31133"]);
+        assert_eq!(ids("runc", "1.1.12"), ["CVE-2025-31133"]);
+        assert_eq!(ids("runc", "1.2.7"), ["CVE-2025-31133"]);
+        assert_eq!(ids("runc", "1.4.0-rc.2"), ["CVE-2025-31133"]);
+        for fine in ["1.2.8", "v1.3.3", "1.4.0-rc.3", "1.4.0", "1.5.0", "2.0.0"] {
+            assert_eq!(ids("runc", fine), [""; 0], "{fine}");
+        }
+        assert_eq!(ids("containerd", "1.6.0"), ["CVE-2022-23648"]);
+        assert_eq!(ids("containerd", "1.6.20~ds1"), [""; 0]);
+        assert_eq!(ids("kernel", "5.15.0-25-generic"), ["CVE-2022-0847"]);
+        assert_eq!(ids("kernel", "5.11.0"), ["CVE-2022-0847"], "a branch that was given up");
+        for fine in ["5.4.0", "6.1.0-18-amd64", "5.15.25", "5.17.0"] {
+            assert_eq!(ids("kernel", fine), [""; 0], "{fine}");
+        }
+        for none in ["", "unknown", "1", "x.y"] {
+            assert_eq!(ids("runc", none), [""; 0], "{none}");
+        }
+    }
+
+    #[test]
+    fn a_distributions_mark_is_seen() {
+        let marked = |component, version| advisories(component, version).first().map(|(_, marked)| *marked);
+        assert_eq!(marked("runc", "1.1.5+ds1"), Some(true));
+        assert_eq!(marked("runc", "1.1.5"), Some(false));
+        assert_eq!(marked("kernel", "5.15.0-25-generic"), Some(true));
+    }
+}

@@ -1,0 +1,104 @@
+//! Tries an engine out with a workspace of one file: can it mount an overlay whose inode numbers are the base's, and what has
+//! its disk left? For `airlock doctor`; a start finds out by itself.
+
+use tokio::sync::mpsc;
+
+use super::bases::Base;
+use super::capable::Capability;
+use super::link::Link;
+use super::parts::{BASE, Expect, Parts, REPOSITORY, Workspace, base_volumes};
+use super::seed::TREE;
+use super::write::Batch;
+use super::{LABEL, SandboxError, random};
+use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, image, sidecar_spec};
+use crate::wire::{Entry, Root, Space};
+
+/// The repository that probes are of: none has this name, so what an interrupted one has left is found.
+const OWNER: &str = "probe";
+
+/// What was found out.
+#[derive(Debug)]
+pub struct Probed {
+    /// How it makes workspaces.
+    pub capability: Capability,
+    /// What its disk has left, where that could be asked.
+    pub space: Option<Space>,
+}
+
+/// Tries it out, and leaves nothing.
+///
+/// # Errors
+/// The engine; that it cannot mount an overlay is none.
+pub async fn probe(engine: &dyn Engine) -> Result<Probed, SandboxError> {
+    clean(engine).await?;
+    let probed = attempt(engine).await;
+    clean(engine).await?;
+    let probed = probed?;
+    probed.capability.remember(engine.info().await?);
+    Ok(probed)
+}
+
+async fn attempt(engine: &dyn Engine) -> Result<Probed, SandboxError> {
+    let guest = image::ensure_guest(engine).await?;
+    let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
+    let base = Base {
+        repository: OWNER.into(),
+        volume: format!("airlock-base-{id}"),
+        launcher: format!("airlock-launch-{id}"),
+        id: id.clone(),
+        ..Base::default()
+    };
+    let [spec, _] = base_volumes(&base);
+    let volume = engine.create_volume(&spec).await?;
+    let mount = Mount { volume: base.volume.clone(), target: SIDECAR.base.into(), read_only: false, fill: true };
+    let seeder = ContainerSpec {
+        user: "1000:1000".into(),
+        capabilities: Vec::new(),
+        ..sidecar_spec(&format!("airlock-{id}-seeder"), &guest, vec![mount], &spec.labels)
+    };
+    let container = engine.create_container(&seeder).await?;
+    let attached = engine.attach(&container, false).await?;
+    engine.start(&container).await?;
+    let (accept, _none) = mpsc::unbounded_channel();
+    let link = Link::greet(attached, accept).await?;
+    let mut batch = Batch::new(&link, Root::Base);
+    let git = [TREE, b".git"].concat();
+    for directory in [TREE.strip_suffix(b"/").unwrap_or(TREE), &git] {
+        batch.add(directory, &Entry::Directory).await?;
+    }
+    batch.file(&[&git, &b"/config"[..]].concat(), &mut std::io::Cursor::new(b"probe\n")).await?;
+    batch.send().await?;
+    link.flush(drop).await?;
+    let space = link.space(Root::Base).await.ok();
+    drop(link);
+
+    let parts = Parts::new(engine, Workspace::Overlay, id, OWNER.into(), base);
+    let mounted = async {
+        parts.create_volumes(&volume).await?;
+        let (accept, _none) = mpsc::unbounded_channel();
+        parts.start_sidecar(parts.create_sidecar(&guest).await?, Expect::Unsealed, accept).await
+    };
+    let capability = match mounted.await {
+        Ok(_) => Capability::Overlay,
+        Err(error @ (SandboxError::Inodes | SandboxError::Unmountable(_))) => Capability::Copy(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    Ok(Probed { capability, space })
+}
+
+/// Removes every trace of a probe, of an interrupted one too.
+async fn clean(engine: &dyn Engine) -> Result<(), SandboxError> {
+    let mut containers = engine.containers(REPOSITORY, Some(OWNER)).await?;
+    // An agent's container comes before the sidecar it leans on; a probe has none, and any order will do.
+    containers.sort_by_key(|c| c.labels.contains_key(BASE));
+    for container in containers {
+        engine.remove_container(&container.id).await?;
+    }
+    // An overlay before what it lies over.
+    let mut volumes = engine.volumes(REPOSITORY, Some(OWNER)).await?;
+    volumes.sort_by_key(|v| (v.options.is_empty(), !v.labels.contains_key(LABEL)));
+    for volume in volumes {
+        engine.remove_volume(&volume.name).await?;
+    }
+    Ok(())
+}
