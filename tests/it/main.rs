@@ -6,6 +6,7 @@ mod bases;
 mod claude;
 mod collect;
 mod fidelity;
+mod hostile;
 mod interactive;
 mod layering;
 mod lifecycle;

@@ -1,0 +1,554 @@
+//! Attacks by an agent that knows this code: each fixture runs in a real container, and its work goes through collect, diff,
+//! review and apply. What a user reads is asserted, and that the host is byte for byte as it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{AIRLOCK, Picture, Place, Ran};
+
+/// Runs a fixture as the agent.
+fn attack(place: &Place, name: &str, fixture: &str, options: &[&str]) -> Ran {
+    let script = fs::read_to_string(format!("fixtures/hostile/{fixture}")).expect("the fixture is there");
+    let shell: &[&str] = if fixture.ends_with(".py") { &["python3", "-c"] } else { &["sh", "-c"] };
+    let args = [&["run", "--name", name, "--review", "never"], options, &["--"], shell, &[&script]].concat();
+    place.airlock(&args)
+}
+
+/// What Airlock says of each path: its strongest level, and the rules.
+type Verdicts = BTreeMap<String, (String, Vec<String>)>;
+
+fn verdicts(diff: &Value) -> Verdicts {
+    let text = |v: &Value| v.as_str().unwrap_or("none").to_owned();
+    let files = diff["files"].as_array().expect("a list").iter();
+    files
+        .map(|f| {
+            let rules = f["findings"].as_array().expect("a list").iter().map(|r| text(&r["rule"])).collect();
+            (text(&f["path"]), (text(&f["level"]), rules))
+        })
+        .collect()
+}
+
+/// Asserts levels and rules of these paths, and gives the others.
+#[track_caller]
+fn judged(mut verdicts: Verdicts, expected: &[(&str, &str, &str)]) -> Verdicts {
+    for (path, level, rule) in expected {
+        let Some((found, rules)) = verdicts.remove(*path) else { panic!("{path} is not there: {verdicts:#?}") };
+        assert_eq!(found, *level, "{path}: {rules:?}");
+        assert!(rule.is_empty() || rules.iter().any(|r| r == rule), "{path} is not {rule} but {rules:?}");
+    }
+    verdicts
+}
+
+/// Path and reason of everything that cannot be taken back.
+fn refused(diff: &Value) -> Vec<(String, String)> {
+    let text = |v: &Value| v.as_str().expect("a string").to_owned();
+    diff["refused"].as_array().expect("a list").iter().map(|r| (text(&r["path"]), text(&r["reason"]))).collect()
+}
+
+/// Looks at a sandbox in every way, answers yes to everything in a review, plans everything; and holds the host to what it was.
+#[track_caller]
+fn look_at(place: &Place, name: &str, before: &Picture) -> Value {
+    for args in [&["diff", name][..], &["diff", name, "--stat"], &["status", name], &["ls"]] {
+        let ran = place.airlock(args).ok();
+        for text in [&ran.out, &ran.err] {
+            let bad = text.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t');
+            assert_eq!(bad, None, "{args:?} drives a terminal: {text:?}");
+            assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'), "{args:?} hides something: {text:?}");
+        }
+    }
+    let json = place.airlock(&["diff", name, "--json"]).ok().out;
+    assert!(json.bytes().all(|b| b >= b' ' || b == b'\n'), "JSON drives no terminal either");
+    let mut review = place.command(AIRLOCK, &["review", name, "--plain"]);
+    let mut child =
+        review.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    // More answers than questions; it may end before it has read them all.
+    let _ = child.stdin.take().expect("a pipe").write_all("y\n".repeat(500).as_bytes());
+    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    let bad = ran.ok().out.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t');
+    assert_eq!(bad, None, "the review drives a terminal");
+    place.airlock(&["apply", name, "--accept-all", "--allow-risky", "--dry-run"]);
+    assert_eq!(place.picture(), *before, "nothing was written");
+    serde_json::from_str(&json).expect("JSON")
+}
+
+#[test]
+fn names_of_repositories_in_every_spelling() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "g", "repository-names.sh", &[]).ok();
+    let diff = look_at(&place, "g", &before);
+    assert_eq!(diff["files"].as_array().expect("a list").len(), 2, "what is beside them: {:#}", diff["files"]);
+    let refused = refused(&diff);
+    let names = refused.iter().filter(|(_, reason)| reason.contains("repository's own directory")).count();
+    // 20 spellings twice, less those that this shell could not make; two nested repositories.
+    assert_eq!(names, refused.len(), "{refused:#?}");
+    assert_eq!(names, 42, "{refused:#?}");
+    assert!(place.airlock(&["diff", "g"]).ok().err.contains("cannot be taken back: nested/.GIT"));
+    // Inside a directory that is a repository of its own nothing is harmed by what is beside `.git`.
+    place.airlock(&["apply", "g", "--accept-all", "--allow-risky"]).ok();
+    assert!(!place.repo.join("sub/.git").exists() && !place.repo.join("pointed/.git").exists());
+}
+
+#[test]
+fn links_that_lead_out_are_refused_and_others_told() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "l", "links.sh", &[]).ok();
+    let diff = look_at(&place, "l", &before);
+    let left = judged(
+        verdicts(&diff),
+        &[
+            ("absolute", "refused", "link-escape"),
+            ("leaving", "refused", "link-escape"),
+            ("deep/er/leaving", "refused", "link-escape"),
+            ("climbs-after-a-name", "refused", "link-escape"),
+            ("git-directly", "refused", "link-escape"),
+            ("git-in-disguise", "refused", "link-escape"),
+            ("git-by-its-short-name", "refused", "link-escape"),
+            ("deep/two", "refused", "link-escape"),
+            (".gitmodules", "refused", "link-of-git"),
+            (".gitattributes", "refused", "link-of-git"),
+            (".mailmap", "refused", "link-of-git"),
+            (".GITignore", "refused", "link-of-git"),
+            ("loop-a", "high", "link-loop"),
+            ("loop-b", "high", "link-loop"),
+            ("dangling", "high", "link-dangling"),
+            ("deep/up", "high", "link"),
+            ("fine", "high", "link"),
+        ],
+    );
+    assert!(left.is_empty(), "{left:?}");
+    place.airlock(&["apply", "l", "--accept", "absolute", "--allow-risky"]).fails(1, &["absolute"]);
+    place.airlock(&["apply", "l", "--accept-all"]).ok();
+    assert_eq!(place.picture(), before, "all of them need a yes of their own");
+    place.airlock(&["apply", "l", "--accept-all", "--allow-risky"]).ok();
+    let made = place.git(&["status", "--short", "--untracked-files=all"]);
+    assert_eq!(made, "?? dangling\n?? deep/up\n?? fine\n?? loop-a\n?? loop-b\n");
+}
+
+#[test]
+fn nothing_is_written_through_a_link_of_the_same_round() {
+    let place = Place::new();
+    let outside = place.repo.parent().expect("it has one").join("outside");
+    let before = place.picture();
+    attack(&place, "w", "write-through.sh", &[]).ok();
+    let diff = look_at(&place, "w", &before);
+    judged(
+        verdicts(&diff),
+        &[
+            ("dir", "refused", "link-escape"),
+            ("lib/x", "none", ""),
+            ("lib-link", "high", "link"),
+            ("A/config", "refused", "twin"),
+            ("a", "refused", "twin"),
+        ],
+    );
+    place.airlock(&["apply", "w", "--accept-all", "--allow-risky"]);
+    assert!(!outside.exists() && !place.repo.join("A").exists() && !place.repo.join("a").exists());
+}
+
+#[test]
+fn twins_are_told_and_dangerous_ones_refused() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "t", "twins.sh", &[]).ok();
+    let diff = look_at(&place, "t", &before);
+    judged(
+        verdicts(&diff),
+        &[
+            ("Twin/x", "refused", "twin"),
+            ("twin", "refused", "twin"),
+            ("README", "note", "twin"),
+            ("readme", "note", "twin"),
+            ("caf\u{e9}", "note", "twin"),
+            ("cafe\u{301}", "note", "twin"),
+            ("\u{17f}et.txt", "high", "twin"),
+            ("set.txt", "note", "twin"),
+            ("Kind", "refused", "twin"),
+            ("kind/file", "refused", "twin"),
+            ("A.TXT", "refused", "twin"),
+        ],
+    );
+    let shown = place.airlock(&["diff", "t"]).ok().out;
+    assert!(shown.contains("is the same as readme to some file systems"), "{shown}");
+    // This file system tells plain twins apart.
+    place.airlock(&["apply", "t", "--accept", "README", "--accept", "readme"]).ok();
+    assert_eq!((place.read("README"), place.read("readme")), ("upper\n".into(), "lower\n".into()));
+    // The host has a link that the sandbox has never seen, and the agent's file is its twin.
+    std::os::unix::fs::symlink("/etc", place.repo.join("Set.txt")).expect("made");
+    let ran = place.airlock(&["apply", "t", "--accept", "set.txt"]).fails(4, &["nothing was written"]);
+    assert!(ran.out.contains("other file systems would take it for \"Set.txt\""), "{}", ran.out);
+}
+
+#[test]
+fn odd_names_survive_unharmed() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "o", "odd-names.sh", &[]).ok();
+    let diff = look_at(&place, "o", &before);
+    let found = judged(
+        verdicts(&diff),
+        &[
+            ("aux.c", "note", "windows-name"),
+            ("a:b", "note", "windows-name"),
+            ("a\nb", "note", "control-name"),
+            ("-rf", "none", ""),
+        ],
+    );
+    assert_eq!(found.len() + 4, 19, "{found:?}");
+    let files = diff["files"].as_array().expect("a list");
+    assert!(files.iter().any(|f| f["path_bytes"] == serde_json::json!([255])));
+    assert!(place.airlock(&["diff", "o", "--stat"]).ok().out.contains("a<U+000A>b"));
+    // Those with control characters have them in their content as well.
+    place.airlock(&["apply", "o", "--accept-all", "--allow-risky"]).ok();
+    let status = place.git(&["status", "--porcelain", "-z", "--untracked-files=all"]);
+    assert_eq!(status.matches("?? ").count(), 19, "{status:?}");
+    assert_eq!(place.read("$(touch owned)"), "$(touch owned)\n");
+    assert!(!place.repo.join("owned").exists());
+}
+
+#[test]
+fn kinds_and_permissions() {
+    let mut place = Place::new();
+    place.set("AIRLOCK_MAX_FILE", "1m");
+    let before = place.picture();
+    attack(&place, "k", "kinds.sh", &[]).ok();
+    let diff = look_at(&place, "k", &before);
+    judged(
+        verdicts(&diff),
+        &[
+            ("suid", "high", "mode-bits"),
+            ("sgid", "high", "mode-bits"),
+            ("writable", "high", "mode-bits"),
+            ("sticky", "high", "mode-bits"),
+            ("run.sh", "high", "mode-bits"),
+            ("hard-link", "none", ""),
+            ("dir", "none", ""),
+            ("dir/keep.txt", "none", ""),
+        ],
+    );
+    let refused = refused(&diff);
+    let reason = |path: &str| refused.iter().find(|(p, _)| p == path).map(|(_, r)| r.as_str());
+    for special in ["pipe", "socket", "c.txt"] {
+        assert_eq!(reason(special), Some("is a device, a socket or a pipe"), "{refused:?}");
+    }
+    assert_eq!(reason("sparse"), Some("is larger than 1 MiB (max_file)"));
+    assert!(
+        place.airlock(&["diff", "k"]).ok().out.contains("had the mode 4755, of which only the executable bit travels")
+    );
+    place.airlock(&["apply", "k", "--accept-all", "--allow-risky"]).ok();
+    use std::os::unix::fs::PermissionsExt;
+    for name in ["suid", "sgid", "writable", "sticky", "run.sh"] {
+        let mode = place.repo.join(name).metadata().expect("it is there").permissions().mode() & 0o7777;
+        assert_eq!(mode & 0o7002, 0, "{name}: {mode:o}");
+    }
+    assert_eq!(place.read("c.txt"), "gone\n", "what a pipe took the place of stays");
+    assert_eq!(place.read("dir"), "now a file\n");
+}
+
+#[test]
+fn planted_repositories() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "p", "planted.sh", &[]).ok();
+    let diff = look_at(&place, "p", &before);
+    let rule = "planted-repository";
+    let left = judged(
+        verdicts(&diff),
+        &[
+            ("fixtures/repo/HEAD", "refused", rule),
+            ("fixtures/repo/config", "refused", rule),
+            ("fixtures/repo/objects/x", "refused", rule),
+            ("fixtures/repo/refs/x", "refused", rule),
+            ("linked/HEAD", "refused", rule),
+            ("linked/objects", "refused", rule),
+            ("linked/refs", "refused", rule),
+            ("common/HEAD", "refused", rule),
+            ("common/commondir", "refused", rule),
+            ("tree/HEAD", "refused", rule),
+            ("tree/config.worktree", "refused", rule),
+            ("folded/head", "refused", rule),
+            ("folded/Objects/x", "refused", rule),
+            ("folded/REFS/x", "refused", rule),
+            ("partly/HEAD", "none", ""),
+            ("partly/objects/x", "none", ""),
+            ("real/x", "none", ""),
+        ],
+    );
+    assert!(left.is_empty(), "{left:?}");
+    // Two rounds cannot do it either: the host has the last third.
+    place.write("partly/refs/y", "");
+    place.airlock(&["apply", "p", "--accept-all", "--allow-risky"]).fails(4, &["nothing was written"]);
+    assert!(!place.repo.join("partly/HEAD").exists() && !place.repo.join("fixtures").exists());
+}
+
+#[test]
+fn the_agents_own_repository_is_never_read() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "r", "own-repository.sh", &[]).ok();
+    let diff = look_at(&place, "r", &before);
+    assert_eq!(verdicts(&diff).into_keys().collect::<Vec<_>>(), ["a.txt"]);
+    place.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_eq!(place.git(&["status", "--short"]), " M a.txt\n");
+    let git = |p: &Picture| {
+        p.iter()
+            .filter(|(k, _)| k.starts_with(place.repo.join(".git")))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<Picture>()
+    };
+    let (mut was, mut is) = (git(&before), git(&place.picture()));
+    // `git status` of the test itself refreshes the index.
+    let index = place.repo.join(".git/index");
+    (was.remove(&index), is.remove(&index));
+    assert_eq!(was, is);
+    assert!(!std::path::Path::new("/tmp/owned").exists());
+}
+
+#[test]
+fn text_that_drives_hides_or_pretends() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "d", "display.sh", &[]).ok();
+    let diff = look_at(&place, "d", &before);
+    judged(
+        verdicts(&diff),
+        &[
+            ("escapes.txt", "high", "invisible"),
+            ("carriage-return.txt", "high", "invisible"),
+            ("sequences.txt", "high", "invisible"),
+            ("bidi.c", "high", "invisible"),
+            ("zero-width.txt", "high", "invisible"),
+            ("literal.txt", "none", ""),
+            ("prompt.txt", "none", ""),
+            ("far-right.txt", "medium", "out-of-sight"),
+            ("far-down.txt", "medium", "out-of-sight"),
+            ("nul.bin", "medium", "binary"),
+            ("late-nul.bin", "medium", "binary"),
+            ("utf16.txt", "medium", "binary"),
+            ("latin1.txt", "medium", "binary"),
+            ("escaping-link", "high", "link"),
+            ("\u{455}ettings.json", "high", "look-alike"),
+            ("name\u{1b}[2J\u{202e}", "high", "hidden-name"),
+        ],
+    );
+    let shown = place.airlock(&["diff", "d"]).ok().out;
+    for line in [
+        "+shown<U+001B>[2J<U+001B>[1A<U+001B>[2Khidden",
+        "+good<U+000D>evil",
+        "+if (admin<U+202E> <U+2066>// check<U+2069>) {}",
+        "+literal <U+003C>U+202E> and <U+003C>0x9B>",
+        "+Apply? [y/N] y",
+        "+@@ -1 +1 @@",
+        "+(1/1) a.txt Apply? [y,n,a,d,j,k,q,?] ",
+        "+\\ No newline at end of file",
+        "+start<U+0020 x5000>evil()",
+        "+<U+000A x10000>",
+        "a link to a<U+001B>[2J",
+        "added  name<U+001B>[2J<U+202E>",
+        "-one",
+        "+one ",
+        "\\ No newline at end of file",
+    ] {
+        assert!(shown.lines().any(|l| l == line), "{line:?} is not shown:\n{shown}");
+    }
+    // Beyond our own words every line has a gutter of ours.
+    let pretends =
+        |l: &&str| l.starts_with("Apply?") || l.starts_with("--- ") || l.starts_with("+++ ") || l.starts_with("(1/1)");
+    assert_eq!(shown.lines().find(pretends), None);
+    for binary in ["utf16.txt", "nul.bin", "late-nul.bin", "latin1.txt"] {
+        let at = shown.find(&format!("added  {binary}")).expect("it is shown");
+        let unit = shown[at..].lines().find(|l| l.starts_with("binary, ")).expect("it is one unit");
+        assert!(unit.contains("bytes, sha256 "), "{unit}");
+    }
+}
+
+#[test]
+fn what_runs_later_is_found_however_it_comes() {
+    let place = Place::new();
+    let before = place.picture();
+    attack(&place, "y", "delayed.sh", &[]).ok();
+    let diff = look_at(&place, "y", &before);
+    judged(
+        verdicts(&diff),
+        &[
+            (".VSCode/TASKS.json", "high", "editor-config"),
+            (".claude/hooks/settings.json", "high", "agent-config"),
+            (".envrc", "high", "directory-hook"),
+            (".github/workflows/ci.yml", "medium", "ci"),
+            ("sub/.Husky/pre-commit", "high", "git-hook"),
+            ("tool", "high", "executable"),
+            (".cursor", "high", "agent-config"),
+            ("conf/mcp.json", "high", "agent-config"),
+            (".idea/keep.txt", "high", "editor-config"),
+            ("dir/keep.txt", "none", ""),
+            ("run.sh", "none", ""),
+            ("package.json", "medium", "package-scripts"),
+            ("package-lock.json", "medium", "lock-host"),
+            ("config.ini", "high", "secret"),
+            (".gitignore", "note", "hides-new-files"),
+        ],
+    );
+    assert_eq!(diff["hidden"], serde_json::json!(["hidden"]));
+    place.airlock(&["apply", "y", "--accept", ".envrc"]).fails(1, &[".envrc", "--allow-risky"]);
+    let ran = place.airlock(&["apply", "y", "--accept-all"]).ok();
+    assert!(ran.out.contains("left      .envrc") && !place.repo.join(".envrc").exists(), "{}", ran.out);
+    assert!(!place.repo.join("tool").exists() && !place.repo.join("config.ini").exists());
+}
+
+#[test]
+fn caps_name_their_setting_and_the_rest_comes_back() {
+    let mut place = Place::new();
+    for (name, value) in
+        [("MAX_ENTRIES", "1000"), ("MAX_FILES", "30"), ("MAX_FILE", "1m"), ("MAX_TOTAL", "800k"), ("MAX_DEPTH", "40")]
+    {
+        place.set(&format!("AIRLOCK_{name}"), value);
+    }
+    let before = place.picture();
+    attack(&place, "b", "bombs.sh", &[]).ok();
+    let diff = look_at(&place, "b", &before);
+    let refused = refused(&diff);
+    for (path, reason) in [
+        ("many", "the most is 1000 new files and directories (max_entries)"),
+        ("one-line", "is larger than 1 MiB (max_file)"),
+        ("b-zero", "all files together may have 819200 bytes (max_total)"),
+        ("wide/", "files differ, the most is 30 (max_files)"),
+        ("d/d/d", "is too deep: the most is 40 directories (max_depth)"),
+    ] {
+        let found = refused.iter().any(|(p, r)| p.starts_with(path) && r.contains(reason));
+        assert!(found, "{path} {reason}: {refused:#?}");
+    }
+    assert!(verdicts(&diff).contains_key("fine.txt"));
+    // With room, all of it comes.
+    for name in ["MAX_ENTRIES", "MAX_FILES", "MAX_FILE", "MAX_TOTAL", "MAX_DEPTH"] {
+        place.unset(&format!("AIRLOCK_{name}"));
+    }
+    attack(&place, "b2", "bombs.sh", &[]).ok();
+    assert_eq!(place.diff("b2")["refused"], serde_json::json!([]));
+    place.set("AIRLOCK_MAX_DEPTH", "999");
+    place.airlock(&["run", "--", "true"]).fails(125, &["max_depth: 999 is not from 1 to 256"]);
+}
+
+#[test]
+fn a_host_file_that_was_never_sent_is_not_overwritten() {
+    let place = Place::new();
+    place.write(".gitignore", "/target\n.env\n");
+    place.commit();
+    place.write(".env", "SECRET=mine\n");
+    place.write("untracked", "mine\n");
+    place.write("vendor/inner/x", "mine\n");
+    place.git(&["init", "-q", "vendor/inner"]);
+    place.write("skipped", "base\n");
+    place.git(&["add", "skipped"]);
+    place.git(&["commit", "-qm", "more"]);
+    place.git(&["update-index", "--skip-worktree", "skipped"]);
+    place.write("skipped", "mine\n");
+    let script = "echo evil > .env; echo evil > untracked; mkdir -p vendor/inner; echo evil > vendor/inner/x; echo evil > skipped; \
+                  echo fine > fine";
+    place.airlock(&["run", "--name", "u", "--include", ".env", "--", "sh", "-euc", "cat .env"]).ok();
+    place.sandbox("v", script).ok();
+    let before = place.picture();
+    for path in ["untracked", "vendor/inner/x", "skipped"] {
+        let ran = place.airlock(&["apply", "v", "--accept", path]).fails(4, &["nothing was written"]);
+        assert!(ran.out.contains("conflict"), "{path}: {}", ran.out);
+    }
+    // An ignored file does not even come back, unless it was asked for.
+    assert!(!place.changes("v").iter().any(|(p, _)| p == ".env"));
+    assert_eq!(place.picture(), before);
+    place.airlock(&["run", "--name", "e", "--include", ".env", "--", "sh", "-c", "echo evil > .env"]).ok();
+    place.write(".env", "SECRET=newer\n");
+    let ran = place.airlock(&["apply", "e", "--accept", ".env", "--allow-risky"]);
+    assert_eq!((ran.status, place.read(".env").as_str()), (4, "SECRET=newer\n"));
+}
+
+#[test]
+fn nothing_of_one_sandbox_is_in_another_or_in_a_base() {
+    let place = Place::new();
+    let before = place.picture();
+    let ran = attack(&place, "one", "poison.sh", &[]).ok();
+    assert_eq!(ran.out, "", "what it could write or see");
+    let diff = look_at(&place, "one", &before);
+    judged(
+        verdicts(&diff),
+        &[("dir", "refused", "link-escape"), ("base-link", "refused", "link-escape"), ("a.txt", "none", "")],
+    );
+    let look = "cat a.txt; git config core.poison; ls .git/poison dir; readlink ~/.claude ~/.claude.json; ls ~/.config; git status --short";
+    let next = place.airlock(&["run", "--name", "two", "--keep", "--", "sh", "-c", look]).ok();
+    assert_eq!(next.out, "one\ntwo\ndir:\nkeep.txt\n", "{}", next.err);
+    // On top of the same base, which newer commits are written to.
+    place.write("a.txt", "newer\n");
+    place.commit();
+    let third = place.airlock(&["run", "--name", "three", "--keep", "--", "sh", "-c", look]).ok();
+    assert_eq!(third.out, "newer\ndir:\nkeep.txt\n", "{}", third.err);
+    assert_eq!(place.base_volumes(), 1, "all over one base");
+}
+
+#[test]
+fn the_kernels_other_doors_are_closed() {
+    let mut place = Place::new();
+    place.set("ANTHROPIC_API_KEY", "sk-ant-api03-the-real-one");
+    let ran = attack(&place, "x", "doors.py", &["--net", "model"]).ok();
+    assert_eq!(ran.out, "tried everything\n", "{}", ran.err);
+}
+
+#[test]
+fn a_container_root_leaves_devices_setuid_files_and_odd_owners() {
+    let place = Place::new();
+    let before = place.picture();
+    place.sandbox("root", "echo x >> a.txt").ok();
+    // Not through Airlock, which gives no agent a capability: a root of the engine's works in the same volumes.
+    let record = fs::read_to_string(place.repo.join(".git/airlock/sandboxes/root/record.json")).expect("a record");
+    let record: Value = serde_json::from_str(&record).expect("JSON");
+    let volume = format!("airlock-{}-work:/w", record["id"].as_str().expect("an id"));
+    let script = "cd /w; mknod disk b 8 0; mknod null c 1 3; mknod zero-zero c 5 1; mkfifo pipe; cp /bin/su su; chmod 6755 su; \
+                  echo mine > foreign; chown 4242:4242 foreign; chmod 000 foreign; mkdir locked; echo in > locked/in; chmod 000 locked; \
+                  ln -s /etc/shadow shadow; setfattr -n user.x -v y a.txt 2>/dev/null; rm c.txt; mknod c.txt c 1 3; true";
+    let mut docker = std::process::Command::new("docker");
+    docker.args([
+        "run",
+        "--rm",
+        "--network=none",
+        "--user",
+        "0",
+        "--volume",
+        &volume,
+        "--entrypoint",
+        "sh",
+        "airlock-agent:latest",
+        "-c",
+        script,
+    ]);
+    Ran::of(docker).ok();
+    // Its work is taken back once more, as after a crash.
+    let folder = place.repo.join(".git/airlock/sandboxes/root");
+    let mut record = record;
+    record["state"] = serde_json::json!({"is": "running"});
+    let text = serde_json::to_string(&record).expect("JSON");
+    fs::write(folder.join("record.json"), text).expect("written");
+    let diff = look_at(&place, "root", &before);
+    judged(
+        verdicts(&diff),
+        &[
+            ("su", "high", "mode-bits"),
+            ("foreign", "none", ""),
+            ("locked/in", "none", ""),
+            ("shadow", "refused", "link-escape"),
+            ("a.txt", "none", ""),
+        ],
+    );
+    let refused = refused(&diff);
+    for special in ["disk", "null", "zero-zero", "pipe", "c.txt"] {
+        assert!(refused.iter().any(|(p, r)| p == special && r.contains("is a device")), "{special}: {refused:?}");
+    }
+    place.airlock(&["apply", "root", "--accept-all", "--allow-risky"]).ok();
+    use std::os::unix::fs::MetadataExt;
+    for name in ["su", "foreign", "locked/in"] {
+        let metadata = place.repo.join(name).symlink_metadata().expect("it is there");
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7000), (rustix::process::getuid().as_raw(), 0), "{name}");
+    }
+    assert_eq!(place.read("c.txt"), "gone\n");
+}
