@@ -195,6 +195,7 @@ mod tests {
             assert_eq!(Shown::new(bytes).to_string(), *shown);
         }
         assert_eq!(Shown::line("\ta\u{b}").to_string(), "\ta<U+000B>");
+        assert_eq!(format!("{:?}", Shown::new("\x1b")), "<U+001B>", "a debug print is no way around");
     }
 
     #[test]

@@ -163,10 +163,7 @@ impl RepoPath {
     pub fn is_portable(&self) -> bool {
         let options =
             gix_validate::path::component::Options { protect_windows: true, protect_hfs: true, protect_ntfs: true };
-        self.components().all(|name| {
-            let ends_well = !name.ends_with(b" ") && !name.ends_with(b".");
-            ends_well && gix_validate::path::component(name.into(), None, options).is_ok()
-        })
+        self.components().all(|name| gix_validate::path::component(name.into(), None, options).is_ok())
     }
 
     /// Tells whether `self` lies below the directory `other`.
@@ -220,7 +217,7 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
 fn is_repository_directory(component: &[u8]) -> bool {
     let options =
         gix_validate::path::component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
-    component.split(|b| *b == b'\\').filter(|part| !part.is_empty() && *part != b".").any(|part| {
+    component.split(|b| *b == b'\\').any(|part| {
         let stem = part.split(|b| *b == b':').next().unwrap_or(part);
         [part, stem].into_iter().any(|name| {
             matches!(
@@ -358,6 +355,26 @@ mod tests {
             assert_eq!(RepoPath::from_bytes(bytes), Err(*error), "{}", bytes.escape_ascii());
         }
         assert!(RepoPath::child(None, b"a/b").is_err());
+    }
+
+    #[test]
+    fn the_longest_and_the_deepest_are_accepted() {
+        let name = "x".repeat(MAX_COMPONENT_BYTES);
+        assert!(RepoPath::from_bytes(name.as_bytes()).is_ok());
+        let long = [name.as_str(); 16].join("/");
+        assert_eq!(long.len(), MAX_PATH_BYTES);
+        assert!(RepoPath::from_bytes(long.as_bytes()).is_ok());
+        assert!(RepoPath::from_bytes(["d"; MAX_DEPTH].join("/").as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn kinds_are_gits_and_prints_are_escaped() {
+        let modes = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link].map(EntryKind::mode);
+        assert_eq!(modes, ["100644", "100755", "120000"]);
+        let path = RepoPath::from_bytes(b"a\x1b\xff").expect("a path");
+        assert_eq!(format!("{path:?}"), "\"a\\x1b\\xff\"");
+        let set = std::collections::BTreeSet::from([path]);
+        assert!(set.contains(&b"a\x1b\xff"[..]) && !set.contains(&b"a"[..]), "sets are asked by bytes");
     }
 
     #[test]

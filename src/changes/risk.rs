@@ -187,6 +187,10 @@ mod tests {
         let links = [(".vscode", "conf/editor"), ("docs/x", "../conf"), (".envrc", "scripts/env.sh")];
         assert_eq!(judge("conf/editor/tasks.json", None, new, &links), [(High, "editor-config".into())]);
         assert_eq!(judge("scripts/env.sh", None, new, &links).iter().map(|(l, _)| *l).max(), Some(High));
+        let both = [(".cursor", "conf"), (".codex", "conf"), (".husky", "conf")];
+        let rules: Vec<String> = judge("conf/x", None, new, &both).into_iter().map(|(_, rule)| rule).collect();
+        assert_eq!(rules.len(), 2, "each rule once: {rules:?}");
+        assert!(rules.contains(&"agent-config".into()) && rules.contains(&"git-hook".into()));
         assert_eq!(judge("conf/plain", None, new, &links), []);
         assert_eq!(judge("conf/editor/other.json", None, new, &links), []);
     }

@@ -31,6 +31,9 @@ const O_DIRECTORY: i32 = 0o40_000;
 /// Writers that work side by side.
 const LANES: usize = 2;
 
+/// Bytes that a file takes even if it is empty.
+const INODE: u64 = 256;
+
 fn root_path(root: Root) -> &'static str {
     match root {
         Root::Work => "/v/work",
@@ -216,7 +219,7 @@ impl Files {
                 left -= 1;
                 let entry = entry?;
                 let Ok(metadata) = entry.metadata() else { continue };
-                here += metadata.blocks() * 512;
+                here += metadata.blocks() * 512 + INODE;
                 usage.entries += 1;
                 if metadata.is_dir() {
                     open.push([&at, entry.file_name().as_bytes(), b"/"].concat());

@@ -10,6 +10,7 @@ mod hostile;
 mod interactive;
 mod layering;
 mod lifecycle;
+mod limits;
 mod review;
 mod run;
 mod support;

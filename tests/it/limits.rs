@@ -1,0 +1,108 @@
+//! Limits at run time: what meets one is stopped, the message names the option, the work up to then comes back, and the engine
+//! is well afterwards.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::support::{AIRLOCK, Place, Ran, pid};
+
+/// Work that must come back whatever happens after it.
+const WORK: &str = "echo work >> a.txt; ";
+
+fn run(place: &Place, options: &[&str], script: &str) -> Ran {
+    let script = format!("{WORK}{script}");
+    place.airlock(&[&["run", "--name", "l", "--review", "never"], options, &["--", "sh", "-c", &script]].concat())
+}
+
+/// Holds it to what every limit promises.
+#[track_caller]
+fn work_is_back(place: &Place) {
+    assert_eq!(place.changes("l").first(), Some(&("a.txt".into(), "modified".into())));
+    place.airlock(&["apply", "l", "--accept", "a.txt"]).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nwork\n");
+    place.airlock(&["rm", "l"]).ok();
+    assert_eq!(place.airlock(&["run", "--", "echo", "well"]).ok().out, "well\n", "the engine is well");
+}
+
+#[test]
+fn time() {
+    let place = Place::new();
+    // One that listens ends by itself, one that does not is killed.
+    let ran =
+        run(&place, &["--timeout", "1s"], "trap 'echo caught >> a.txt; exit 9' TERM; while :; do sleep 0.1; done");
+    assert_eq!(ran.status, 9, "{ran:?}");
+    assert!(ran.err.contains("its time of 1 s was over (--timeout)"), "{}", ran.err);
+    place.airlock(&["rm", "l"]).ok();
+    let ran = run(&place, &["--timeout", "1s"], "sleep 1000");
+    assert_eq!(ran.status, 143, "{ran:?}");
+    work_is_back(&place);
+    place.airlock(&["run", "--timeout", "soon", "--", "true"]).fails(125, &["--timeout: soon is not a duration"]);
+}
+
+#[test]
+fn disk() {
+    let place = Place::new();
+    let filler = "mkdir -p big/inner; for n in $(seq 100); do head -c 50000000 /dev/zero > big/inner/$n; sleep 0.05; done; sleep 1000";
+    let ran = run(&place, &["--disk", "200m"], filler);
+    assert_eq!(ran.status, 137, "{ran:?}");
+    assert!(ran.err.contains("may take 200.00 MiB (--disk); most is in big/inner"), "{}", ran.err);
+    assert!(place.changes("l").iter().any(|(path, _)| path.starts_with("big/inner/")));
+    work_is_back(&place);
+}
+
+#[test]
+fn files_and_directories() {
+    let mut place = Place::new();
+    place.set("AIRLOCK_INODES", "5000");
+    let ran = run(&place, &[], "mkdir ~/many; cd ~/many; seq 20000 | xargs touch; sleep 1000");
+    assert_eq!(ran.status, 137, "{ran:?}");
+    assert!(ran.err.contains("and may have 5000 (inodes); most is in ~/many"), "{}", ran.err);
+    work_is_back(&place);
+}
+
+#[test]
+fn memory() {
+    let place = Place::new();
+    let ran = run(&place, &["--memory", "100m"], "exec python3 -c 'x = bytearray(10**9)'");
+    assert_ne!(ran.status, 0, "{ran:?}");
+    assert!(ran.err.contains("its limit of 100.00 MiB of memory (--memory)"), "{}", ran.err);
+    work_is_back(&place);
+    // A file system in memory counts as well.
+    let ran = run(&place, &["--memory", "100m"], "head -c 500000000 /dev/zero > /tmp/fill; exit 3");
+    assert!(ran.err.contains("(--memory)"), "{ran:?}");
+}
+
+#[test]
+fn processes() {
+    let place = Place::new();
+    // The classic: each process starts two, and tries again where it cannot.
+    let bomb = "bash -c ':(){ :|:& };:' 2>/dev/null; sleep 1000";
+    let ran = run(&place, &["--pids", "60", "--timeout", "6s"], bomb);
+    assert!(ran.err.contains("its limit of 60 processes and threads (--pids)"), "{ran:?}");
+    assert!(ran.err.contains("(--timeout)"), "{ran:?}");
+    work_is_back(&place);
+}
+
+#[test]
+fn a_flood_of_output_takes_no_memory_and_ends_with_its_reader() {
+    let place = Place::new();
+    let script = "yes 'a line of the flood' & yes 'another one' >&2 & wait";
+    let mut command = place.command(AIRLOCK, &["run", "--", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut errors = child.stderr.take().expect("a pipe");
+    let drain = std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+    let mut out = child.stdout.take().expect("a pipe");
+    let (mut read, mut buffer) = (0_usize, vec![0; 1 << 16]);
+    while read < 300_000_000 {
+        read += out.read(&mut buffer).expect("it goes on");
+    }
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", pid(&child).as_raw_nonzero())).expect("it is there");
+    let field = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("it has one");
+    let peak: u64 = field.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 100_000, "{peak} kB");
+    drop(out);
+    child.wait().expect("it ends");
+    drain.join().expect("no panic").expect("read");
+    assert_eq!(place.engine_objects(), 0);
+}
