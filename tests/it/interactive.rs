@@ -18,6 +18,8 @@ struct Terminal {
     master: Box<dyn MasterPty + Send>,
     keys: Box<dyn Write + Send>,
     screen: Arc<(Mutex<vt100::Parser>, Condvar)>,
+    /// Everything that came, as it came.
+    raw: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Terminal {
@@ -34,15 +36,18 @@ impl Terminal {
         let screen = Arc::new((Mutex::new(vt100::Parser::new(40, 100, 1000)), Condvar::new()));
         let mut output = pair.master.try_clone_reader().expect("a reader");
         let shared = Arc::clone(&screen);
+        let raw = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&raw);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = output.read(&mut buffer) {
+                kept.lock().expect("no panic").extend_from_slice(&buffer[..n]);
                 shared.0.lock().expect("no panic").process(&buffer[..n]);
                 shared.1.notify_all();
             }
         });
         let keys = pair.master.take_writer().expect("a writer");
-        Self { child, master: pair.master, keys, screen }
+        Self { child, master: pair.master, keys, screen, raw }
     }
 
     /// Waits until the screen fulfils a condition, and gives its text.
@@ -61,6 +66,13 @@ impl Terminal {
     #[track_caller]
     fn shows(&self, text: &str) -> String {
         self.wait(text, |screen| screen.contents().contains(text))
+    }
+
+    /// Waits until these bytes have come.
+    #[track_caller]
+    fn receives(&self, bytes: &[u8]) {
+        let has = || self.raw.lock().expect("no panic").windows(bytes.len()).any(|w| w == bytes);
+        self.wait("such bytes", |_| has());
     }
 
     fn types(&mut self, keys: &str) {
@@ -142,6 +154,51 @@ fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_no
     terminal.types("n");
     terminal.shows("kept. Next: airlock review m");
     assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 130);
+    assert!(terminal.is_sane());
+    assert_eq!(place.git(&["status", "--short"]), "");
+}
+
+/// A session of Claude Code 2.1.197, as it came from its container: prompt, request, tools, modes, `/exit`.
+#[test]
+fn claudes_screens_are_the_same_with_and_without_the_filter() {
+    let session = std::fs::read("fixtures/claude/session.raw").expect("it is there");
+    for size in [1, 7, 4096] {
+        let (mut plain, mut filtered) = (vt100::Parser::new(40, 100, 1000), vt100::Parser::new(40, 100, 1000));
+        let mut filter = airlock::sandbox::Filter::default();
+        for piece in session.chunks(size) {
+            plain.process(piece);
+            filtered.process(&filter.pass(piece));
+        }
+        let formatted = |p: &vt100::Parser| (p.screen().contents_formatted(), p.screen().input_mode_formatted());
+        assert_eq!(formatted(&plain), formatted(&filtered));
+        assert!(plain.screen().contents().contains("--resume"), "it is a whole session");
+        assert!(filter.dropped().is_empty(), "{:?}", filter.dropped());
+    }
+}
+
+#[test]
+fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
+    let place = Place::new();
+    let script = "echo x >> a.txt; printf '\\033]52;c;ZXZpbA==\\a\\033]1337;x\\a\\033_Gx\\033\\\\\\033Pq\\033\\\\\\033[5i\\033[21t'; \
+                  printf '\\033]0;fine\\a\\033[31mred\\033[0m \\033[6n\\033[c'; echo asked; sleep 1000";
+    let mut terminal = Terminal::start(&place, &["run", "--name", "t", "--", "sh", "-c", script]);
+    terminal.shows("asked");
+    terminal.receives(b"\x1b[6n\x1b[c");
+    // The agent is ended while answers to its questions are on their way, with a yes in them.
+    terminal.types("\u{3}");
+    terminal.receives(b"\x1b[0m\x1b(B\x0f\x1b[c");
+    terminal.types("\u{1b}[1;1Ry\n\u{1b}[?62;22cy\ny\n\u{1b}[?62;22c");
+    terminal.shows("Review now?");
+    let raw = terminal.raw.lock().expect("no panic").clone();
+    let has = |bytes: &[u8]| raw.windows(bytes.len()).any(|w| w == bytes);
+    for bad in [&b"]52;"[..], b"]1337", b"\x1b_", b"\x1bP", b"\x1b[5i", b"\x1b[21t"] {
+        assert!(!has(bad), "{}", bad.escape_ascii());
+    }
+    assert!(has(b"\x1b]0;fine\x1b\\") && has(b"\x1b[31mred\x1b[m"), "what draws stays");
+    let text = terminal.shows("control sequences were kept from your terminal");
+    assert!(text.contains("OSC 52 (clipboard)"), "{text}");
+    terminal.types("n");
+    terminal.shows("kept. Next: airlock review t");
     assert!(terminal.is_sane());
     assert_eq!(place.git(&["status", "--short"]), "");
 }
