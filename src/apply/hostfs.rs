@@ -275,8 +275,27 @@ impl HostTree {
             (Look::Nothing, None) => RenameFlags::NOREPLACE,
             _ => return Err(HostError::Stale),
         };
-        temporary.rename(name, flags)?;
+        if temporary.rename(name, flags)? == Placed::Unsupported {
+            make_exclusively(&directory, name, kind, content)?;
+        }
         rustix::fs::fsync(&directory).map_err(failed("failed to write the directory to disk"))
+    }
+
+    /// Gives a file another spelling of its name, on a file system that takes both for one; gives what is there then.
+    ///
+    /// # Errors
+    /// The path no longer holds `expected`; or what the system says. Then it is as it was.
+    pub fn respell(&self, from: &RepoPath, to: &RepoPath, expected: &Seen) -> Result<Seen, HostError> {
+        let Parent::Open(directory) = self.parent(from, false)? else { return Err(HostError::Stale) };
+        let (old, new) = (OsStr::from_bytes(from.file_name()), OsStr::from_bytes(to.file_name()));
+        if !matches!(look_in(&directory, old)?, Look::File(seen) if seen == *expected) {
+            return Err(HostError::Stale);
+        }
+        rustix::fs::renameat(&directory, old, &directory, new).map_err(failed("failed to rename it"))?;
+        match look_in(&directory, new)? {
+            Look::File(seen) if (seen.kind, &seen.hash) == (expected.kind, &expected.hash) => Ok(seen),
+            _ => Err(HostError::Stale),
+        }
     }
 
     /// Deletes a file or link.
@@ -393,6 +412,34 @@ impl Identity {
     }
 }
 
+/// Whether a temporary file has become the real one.
+#[derive(Debug, PartialEq, Eq)]
+enum Placed {
+    There,
+    /// The file system cannot do it without the risk of replacing something.
+    Unsupported,
+}
+
+/// Makes a new file under its own name, which fails where something is. What a crash leaves half-written is ours alone.
+fn make_exclusively(directory: &OwnedFd, name: &OsStr, kind: EntryKind, content: &[u8]) -> Result<(), HostError> {
+    if kind == EntryKind::Link {
+        let made = rustix::fs::symlinkat(OsStr::from_bytes(content), directory, name);
+        return made
+            .map_err(|e| if e == Errno::EXIST { HostError::Stale } else { failed("failed to make the link")(e) });
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(if kind == EntryKind::Executable { 0o777 } else { 0o666 });
+    let mut file = match rustix::fs::openat(directory, name, flags, mode) {
+        Ok(file) => File::from(file),
+        Err(Errno::EXIST) => return Err(HostError::Stale),
+        Err(error) => return Err(failed("failed to make it")(error)),
+    };
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(|error| {
+        let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+        HostError::Io { attempt: "failed to write it", error }
+    })
+}
+
 /// A file of ours beside its target; gone when dropped, unless it was renamed.
 struct Temporary<'a> {
     directory: &'a OwnedFd,
@@ -434,7 +481,7 @@ impl<'a> Temporary<'a> {
         }
     }
 
-    fn rename(mut self, name: &OsStr, flags: RenameFlags) -> Result<(), HostError> {
+    fn rename(mut self, name: &OsStr, flags: RenameFlags) -> Result<Placed, HostError> {
         let renamed = rustix::fs::renameat_with(self.directory, self.name.as_str(), self.directory, name, flags);
         match renamed {
             Ok(()) => {}
@@ -444,15 +491,17 @@ impl<'a> Temporary<'a> {
                 let linked =
                     rustix::fs::linkat(self.directory, self.name.as_str(), self.directory, name, AtFlags::empty());
                 return match linked {
-                    Ok(()) => Ok(()),
+                    Ok(()) => Ok(Placed::There),
                     Err(Errno::EXIST) => Err(HostError::Stale),
+                    // Without hard links either, such as FAT.
+                    Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(Placed::Unsupported),
                     Err(error) => Err(failed("failed to put it in place")(error)),
                 };
             }
             Err(error) => return Err(failed("failed to put it in place")(error)),
         }
         self.renamed = true;
-        Ok(())
+        Ok(Placed::There)
     }
 }
 
@@ -497,7 +546,7 @@ fn keep_attributes(
     };
     match rustix::fs::fchmod(new, Mode::from_raw_mode(mode)) {
         // A file system without permissions, such as FAT.
-        Err(Errno::PERM) if !habits.file_mode => Ok(()),
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP) if !habits.file_mode => Ok(()),
         other => other.map_err(failed("failed to keep its permissions")),
     }
 }

@@ -53,6 +53,8 @@ pub struct Step {
     expected: Option<Seen>,
     /// A directory is in its place whose files are all deleted by the plan.
     replaces_directory: bool,
+    /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
+    respells: Option<(RepoPath, Seen)>,
 }
 
 /// A path that cannot be written as the host is now.
@@ -108,13 +110,25 @@ impl Plan {
                     continue;
                 }
             };
-            let mut replaces_directory = false;
+            let (mut replaces_directory, mut respells) = (false, None);
             let look = match &choice.change.new {
-                None => look,
+                // Under this spelling it is gone already.
+                None => match neighbours.twin(path, EntryKind::Regular) {
+                    Ok(Twin::Same(_)) => Look::Nothing,
+                    _ => look,
+                },
                 Some(side) => match neighbours.twin(path, side.kind) {
                     Ok(Twin::None) => look,
-                    // A rename that changes nothing but the spelling: the other one goes first.
-                    Ok(Twin::Same(twin)) if deleted(&twin) && twin.parent() == path.parent() => Look::Nothing,
+                    // A rename that changes nothing but the spelling.
+                    Ok(Twin::Same(twin)) if deleted(&twin) && twin.parent() == path.parent() => {
+                        match tree.look(&twin) {
+                            Ok(Look::File(seen)) => {
+                                respells = Some((twin, seen));
+                                Look::Nothing
+                            }
+                            _ => look,
+                        }
+                    }
                     Ok(Twin::Same(twin)) => {
                         conflict(format!("your file system takes it for {twin:?}"));
                         continue;
@@ -169,9 +183,15 @@ impl Plan {
                 }
             };
             match step(choice, seen, store, prior.get(path), tree.habits())? {
-                Ok(step) => plan.steps.push(Step { replaces_directory, ..step }),
+                Ok(step) => plan.steps.push(Step { replaces_directory, respells, ..step }),
                 Err(reason) => conflict(reason),
             }
+        }
+        // What is respelled is not deleted.
+        let respelled: BTreeSet<RepoPath> =
+            plan.steps.iter().filter_map(|s| s.respells.as_ref().map(|(twin, _)| twin.clone())).collect();
+        for step in plan.steps.iter_mut().filter(|s| s.left.is_none() && respelled.contains(&s.path)) {
+            (step.expected, step.verb) = (None, Verb::Already);
         }
         plan.refuse_planted(tree);
         plan.refuse_escapes(tree, store);
@@ -238,10 +258,15 @@ impl Plan {
                         tree.prune(&gone.path, Some(&step.path));
                     }
                 }
+                let respelled = match &step.respells {
+                    Some((twin, seen)) => Some(tree.respell(twin, &step.path, seen)?),
+                    None => None,
+                };
+                let expected = respelled.as_ref().or(expected.as_ref());
                 let content = store.get(hash);
                 let content =
                     content.map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })?;
-                tree.write(&step.path, *kind, &content, expected.as_ref())
+                tree.write(&step.path, *kind, &content, expected)
             }
         }
     }
@@ -293,5 +318,13 @@ fn step(
     if verb != Verb::Already && seen.as_ref().is_some_and(|s| s.names() > 1) {
         return Ok(Err("it has several names (hard links), and replacing it would part them".into()));
     }
-    Ok(Ok(Step { path: change.path.clone(), verb, units, left, expected: seen, replaces_directory: false }))
+    Ok(Ok(Step {
+        path: change.path.clone(),
+        verb,
+        units,
+        left,
+        expected: seen,
+        replaces_directory: false,
+        respells: None,
+    }))
 }

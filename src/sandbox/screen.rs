@@ -125,9 +125,10 @@ impl vte::Perform for Sieve {
 
     fn execute(&mut self, byte: u8) {
         match byte {
-            b'\x07'..=b'\r' => self.out.push(char::from(byte)),
+            // The last one leaves another character set.
+            b'\x07'..=b'\r' | 0x0f => self.out.push(char::from(byte)),
             0x80..=0x9f => self.drop("C1"),
-            // Shifts of the character set, questions (ENQ), flow control.
+            // A shift to another character set, questions (ENQ), flow control.
             _ => self.drop("C0"),
         }
     }
@@ -299,7 +300,6 @@ mod tests {
             "\x1b n",
             "\x05",
             "\x0e",
-            "\x0f",
             "\x00",
             "\x13",
             "\u{9b}5i",

@@ -230,9 +230,9 @@ impl Gauge {
         let Some((then, at, took, bytes, entries)) = self.last else { return true };
         let since = now.saturating_duration_since(at);
         // A quarter of what may still be written was written, by whomever.
-        let written = then.free.saturating_sub(space.free) >= self.limits.disk.saturating_sub(bytes) / 4 + 1;
+        let written = then.free.saturating_sub(space.free) > self.limits.disk.saturating_sub(bytes) / 4;
         let made =
-            then.free_entries.saturating_sub(space.free_entries) >= self.limits.inodes.saturating_sub(entries) / 4 + 1;
+            then.free_entries.saturating_sub(space.free_entries) > self.limits.inodes.saturating_sub(entries) / 4;
         let low = space.free < reserve(space);
         (written || made || low) && since >= took || since >= SELDOM.max(took * PAUSES)
     }

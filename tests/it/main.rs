@@ -6,6 +6,7 @@ mod bases;
 mod claude;
 mod collect;
 mod fidelity;
+mod folding;
 mod hostile;
 mod interactive;
 mod layering;
