@@ -304,7 +304,8 @@ fn the_agents_own_repository_is_never_read() {
     let (mut was, mut is) = (git(&before), git(&place.picture()));
     // `git status` of the test itself refreshes the index.
     let index = place.repo.join(".git/index");
-    (was.remove(&index), is.remove(&index));
+    was.remove(&index);
+    is.remove(&index);
     assert_eq!(was, is);
     assert!(!std::path::Path::new("/tmp/owned").exists());
 }
