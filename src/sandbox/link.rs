@@ -63,7 +63,8 @@ enum Answer {
     Failed(i32, String),
 }
 
-type Pending = Arc<Mutex<HashMap<u32, mpsc::Sender<Answer>>>>;
+/// The questions that are open; nothing once the guest has ended, and nobody will answer.
+type Pending = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<Answer>>>>>;
 
 /// The host's end.
 #[derive(Clone)]
@@ -89,7 +90,7 @@ impl Link {
             }
             let _ = input.shutdown().await;
         });
-        let pending = Pending::default();
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let stderr = Arc::new(Mutex::new(String::new()));
         let (control, answers) = mpsc::channel(4);
         let weak_out = out.downgrade();
@@ -146,8 +147,9 @@ impl Link {
     ) -> Result<(), LinkError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::channel(8);
-        if let Ok(mut pending) = self.pending.lock() {
-            pending.insert(id, sender);
+        match self.pending.lock().ok().as_deref_mut() {
+            Some(Some(pending)) => drop(pending.insert(id, sender)),
+            _ => return Err(self.ended()),
         }
         let mut encoder = wire::Encoder::default();
         encoder.request(request);
@@ -332,9 +334,9 @@ async fn read_frames(
                 }
                 Kind::Listen | Kind::Request | Kind::Write => break 'read,
             };
-            let sender = pending.lock().ok().and_then(|mut p| match answer {
-                Answer::Part(_) => p.get(&stream).cloned(),
-                _ => p.remove(&stream),
+            let sender = pending.lock().ok().and_then(|mut all| {
+                let open = all.as_mut()?;
+                if matches!(answer, Answer::Part(_)) { open.get(&stream).cloned() } else { open.remove(&stream) }
             });
             // An answer that nobody asked for means that the peer is not our guest.
             let Some(sender) = sender else { break 'read };
@@ -342,7 +344,7 @@ async fn read_frames(
         }
     }
     if let Ok(mut pending) = pending.lock() {
-        pending.clear();
+        *pending = None;
     }
 }
 
@@ -438,6 +440,17 @@ mod tests {
         for end in 0..answer.len() {
             assert!(matches!(read(answer[..end].to_vec()).await, Err(LinkError::Ended(_))), "{end}");
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_guest_that_has_ended() {
+        let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 64)).await;
+        assert_eq!(link.read(Root::Work, b"f", 8).await.expect("an empty file"), b"");
+        // It has ended since; without patience for an answer that cannot come.
+        while link.pending.lock().expect("no panic").is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(link.usage(Root::Work, 1).await, Err(LinkError::Ended(_))));
     }
 
     #[tokio::test(start_paused = true)]

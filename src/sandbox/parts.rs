@@ -15,7 +15,7 @@ use super::bases::Base;
 use super::link::Link;
 use super::seed::{SEAL, TREE};
 use super::store::{self, Record};
-use crate::engine::{Engine, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
+use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::wire::Root;
 
 /// The label whose value is the sandbox's id.
@@ -29,6 +29,10 @@ const ROLE: &str = "dev.airlock.role";
 const ROLE_SIDECAR: &str = "sidecar";
 /// How long removing volumes may hold up whoever waits; the engine goes on by itself.
 const PATIENCE: Duration = Duration::from_millis(150);
+
+/// How often removing is tried again where the engine still has something in its hands, and the pause between.
+const REMOVALS: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(100);
 
 /// How a workspace gets its base's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -175,7 +179,7 @@ impl<'a> Parts<'a> {
     async fn there(&self, spec: &VolumeSpec) -> Result<VolumeInfo, SandboxError> {
         match self.engine.volume(&spec.name).await? {
             Some(found) if spec.is(&found) => Ok(found),
-            Some(_) => Err(crate::engine::EngineError::Foreign { kind: "volume", name: spec.name.clone() }.into()),
+            Some(_) => Err(EngineError::Foreign { kind: "volume", name: spec.name.clone() }.into()),
             None => Err(SandboxError::VolumeGone(spec.name.clone())),
         }
     }
@@ -253,9 +257,19 @@ impl<'a> Parts<'a> {
     }
 
     /// Removes everything, and waits until it is gone.
+    ///
+    /// Of an Airlock that was killed, the engine may still be making a container: it appears after the others were removed,
+    /// and holds the volumes. So once more, for a while.
     pub async fn remove(&self) -> Result<(), SandboxError> {
-        self.remove_containers().await?;
-        self.remove_volumes().await
+        let mut left = REMOVALS;
+        loop {
+            self.remove_containers().await?;
+            match self.remove_volumes().await {
+                Err(SandboxError::Engine(EngineError::Refused { status: 409, .. })) if left > 0 => left -= 1,
+                other => return other,
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
     }
 
     async fn remove_volumes(&self) -> Result<(), SandboxError> {

@@ -52,3 +52,66 @@ fn a_signal_while_it_starts_leaves_nothing() {
     assert_eq!(place.engine_objects(), 0);
     assert!(is_bare(&place.repo.join(".git/airlock/sandboxes")));
 }
+
+#[test]
+fn killed_at_any_moment_it_leaves_nothing_that_cannot_be_removed() {
+    let place = Place::new();
+    // Wherever the kill hits: before the record, in the seed, between containers, while the agent works, in the collecting.
+    for delay in (0..700).step_by(35) {
+        let mut command = place.command(AIRLOCK, &["run", "--", "sh", "-c", "echo x >> a.txt; sleep 0.1"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+        let listed = place.airlock(&["ls", "--json"]).ok().out;
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+        for sandbox in listed["sandboxes"].as_array().expect("a list") {
+            let name = sandbox["name"].as_str().expect("a name");
+            // Work that was begun can be seen, all else is told.
+            let seen = place.airlock(&["diff", name, "--name-only"]);
+            assert!(seen.status == 0 || seen.err.contains("before its agent started"), "{delay}: {seen:?}");
+            place.airlock(&["rm", name]).ok();
+        }
+        // What the engine was still making comes to light later, and is found by its label.
+        let swept = (0..50).any(|_| {
+            place.airlock(&["gc"]).ok();
+            place.engine_objects() == 0
+        });
+        assert!(swept, "after {delay} ms");
+    }
+    assert_eq!(place.airlock(&["run", "--", "echo", "well"]).ok().out, "well\n");
+}
+
+#[test]
+fn volumes_that_somebody_put_in_the_place_of_ours_are_refused() {
+    let place = Place::new();
+    place.sandbox("v", "echo x >> a.txt").ok();
+    let folder = place.repo.join(".git/airlock/sandboxes/v/record.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&folder).expect("read")).expect("JSON");
+    let name = |kind: &str| format!("airlock-{}-{kind}", record["id"].as_str().expect("an id"));
+    let docker = |args: &[&str]| {
+        let out = std::process::Command::new("docker").args(args).output().expect("it runs");
+        assert!(out.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    let (home, work) = (name("home"), name("work"));
+    let labels =
+        docker(&["volume", "inspect", "--format", "{{range $k, $v := .Labels}}--label={{$k}}={{$v}} {{end}}", &home]);
+    let labels: Vec<&str> = labels.split_whitespace().collect();
+    record["state"] = serde_json::json!({"is": "running"});
+    std::fs::write(&folder, serde_json::to_vec(&record).expect("JSON")).expect("written");
+    // A directory of the host's, under our name and with our labels; and one without anything.
+    let secret = tempfile::tempdir().expect("a folder");
+    std::fs::write(secret.path().join("secret"), "s").expect("written");
+    let device = format!("device={}", secret.path().display());
+    let bind = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device];
+    for (volume, options) in [(&home, &bind[..]), (&home, &[]), (&work, &bind[..])] {
+        let kept: &[&str] = if options.is_empty() { &[] } else { &labels };
+        docker(&["volume", "rm", volume]);
+        docker(&[&["volume", "create"], options, kept, &[volume]].concat());
+        place.airlock(&["diff", "v"]).fails(1, &["that Airlock did not make"]);
+        assert_eq!(std::fs::read_dir(secret.path()).expect("listed").count(), 1, "it was never mounted");
+    }
+    place.airlock(&["rm", "v"]).ok();
+    docker(&["volume", "rm", "--force", &home]);
+}
