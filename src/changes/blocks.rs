@@ -50,8 +50,8 @@ pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 const MAX_LINES: usize = 500_000;
 
 /// Tells whether content is shown and chosen by line: UTF-8 without NUL, of so many lines at the most.
-fn is_by_line(bytes: &[u8], lines: &[&[u8]]) -> bool {
-    lines.len() <= MAX_LINES && is_text(bytes)
+fn is_by_line(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && is_text(bytes)
 }
 
 /// Lines of the base times lines of the result above which a stretch is not compared any further but is one block: hostile
@@ -61,7 +61,8 @@ const MOST_COMPARED: usize = 400_000_000;
 /// Lists the units of a change; `old` and `new` are its contents, as [`FileChange::contents`] gives them.
 #[must_use]
 pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
-    let (old_lines, new_lines) = (lines(old), lines(new));
+    let by_line = !change.is_large() && is_by_line(old) && is_by_line(new);
+    let (old_lines, new_lines) = if by_line { (lines(old), lines(new)) } else { (Vec::new(), Vec::new()) };
     let unit = |kind: UnitKind| Unit { id: id(change, &kind, &old_lines, &new_lines), kind };
     let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
@@ -75,7 +76,7 @@ pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     if change.old.as_ref().is_some_and(|s| s.hash == after.hash) {
         return found;
     }
-    if change.is_large() || !is_by_line(old, &old_lines) || !is_by_line(new, &new_lines) {
+    if !by_line {
         found.push(unit(UnitKind::Whole));
     } else if new.is_empty() && change.old.is_none() {
         found.push(unit(UnitKind::CreateEmpty));

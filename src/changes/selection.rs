@@ -25,9 +25,7 @@ pub fn select(change: &FileChange, old: &[u8], new: &[u8], accepted: &BTreeSet<S
         return None;
     }
     let mut kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
-    let (old_lines, new_lines) = (lines(old), lines(new));
-    let (mut content, mut at) = (Vec::with_capacity(old.len().max(new.len())), 0);
-    let mut made = change.old.is_some();
+    let mut blocks = Vec::new();
     for unit in all.iter().filter(|u| accepted.contains(&u.id)) {
         match &unit.kind {
             UnitKind::Delete => return Some(Selected::Deleted),
@@ -41,18 +39,23 @@ pub fn select(change: &FileChange, old: &[u8], new: &[u8], accepted: &BTreeSet<S
                 return Some(Selected::Stored(kind, after.hash.clone()));
             }
             UnitKind::Mode(set) => kind = if *set { EntryKind::Executable } else { EntryKind::Regular },
-            UnitKind::CreateEmpty => made = true,
-            UnitKind::Block { old: o, new: n } => {
-                made = true;
-                content.extend(old_lines[at..o.start].concat());
-                content.extend(new_lines[n.clone()].concat());
-                at = o.end;
-            }
+            UnitKind::CreateEmpty => return Some(Selected::Content(kind, Vec::new())),
+            UnitKind::Block { old, new } => blocks.push((old, new)),
         }
     }
+    if blocks.is_empty() {
+        // The executable bit alone: of a file whose content was not accepted it has nothing to stand on.
+        return change.old.as_ref().map(|side| Selected::Stored(kind, side.hash.clone()));
+    }
+    let (old_lines, new_lines) = (lines(old), lines(new));
+    let (mut content, mut at) = (Vec::with_capacity(old.len().max(new.len())), 0);
+    for (o, n) in blocks {
+        content.extend(old_lines[at..o.start].concat());
+        content.extend(new_lines[n.clone()].concat());
+        at = o.end;
+    }
     content.extend(old_lines[at..].concat());
-    // The executable bit of a file whose content was not accepted has nothing to stand on.
-    made.then_some(Selected::Content(kind, content))
+    Some(Selected::Content(kind, content))
 }
 
 #[cfg(test)]
@@ -114,6 +117,24 @@ mod tests {
             let got = select(&change, &old, &new, &some);
             prop_assert_eq!(got, (!some.is_empty()).then_some(Selected::Content(EntryKind::Regular, expected)));
         }
+    }
+
+    #[test]
+    fn an_executable_bit_alone_keeps_the_content_of_a_file_that_is_too_large_to_read() {
+        let mut large = change(Some(b"old"), Some(b"new"));
+        for (side, kind) in [(&mut large.old, EntryKind::Regular), (&mut large.new, EntryKind::Executable)] {
+            let side = side.as_mut().expect("a side");
+            (side.size, side.kind) = (super::super::MAX_TEXT + 1, kind);
+        }
+        // Its contents are not given.
+        let all = units(&large, b"", b"");
+        let id = |n: usize| BTreeSet::from([all[n].id.clone()]);
+        assert_eq!((all.len(), &all[0].kind, &all[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
+        let stored = |kind, bytes: &[u8]| Some(Selected::Stored(kind, ContentHash::of(bytes)));
+        assert_eq!(select(&large, b"", b"", &id(0)), stored(EntryKind::Executable, b"old"));
+        assert_eq!(select(&large, b"", b"", &id(1)), stored(EntryKind::Regular, b"new"));
+        let both = id(0).union(&id(1)).cloned().collect();
+        assert_eq!(select(&large, b"", b"", &both), stored(EntryKind::Executable, b"new"));
     }
 
     #[test]

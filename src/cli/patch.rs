@@ -7,7 +7,8 @@ use crate::review::{Painter, Sheet, SheetFile};
 
 /// Shows one file to a person.
 pub fn show(sheet: &Sheet<'_>, file: &SheetFile<'_>, painter: Painter) -> Result<String, Failure> {
-    let (old, new) = sheet.contents(file)?;
+    let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. }));
+    let (old, new) = if has_lines { sheet.contents(file)? } else { (Vec::new(), Vec::new()) };
     let (old, new) = (lines(&old), lines(&new));
     let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. }));
     let whole = whole.map(|u| painter.unit(&u.kind, file));

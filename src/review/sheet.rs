@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::changes::{Changeset, FileChange, Level, Quarantine, Unit, UnitKind, lines, units};
+use crate::changes::{Changeset, FileChange, Level, Quarantine, Unit, UnitKind, units};
 use crate::path::EntryKind;
 
 /// All files under review.
@@ -74,10 +74,15 @@ impl SheetFile<'_> {
     }
 }
 
+/// Counts lines; the last one may have no line feed.
+fn count(bytes: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', bytes).count() + usize::from(bytes.last().is_some_and(|b| *b != b'\n'))
+}
+
 fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
     units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
         UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
-        UnitKind::Delete if !old.contains(&0) => (added, removed + lines(old).len()),
+        UnitKind::Delete if !old.contains(&0) => (added, removed + count(old)),
         _ => (added, removed),
     })
 }
