@@ -198,13 +198,14 @@ fn judge_parts(
         let Some(Selected::Content(kind, content)) = select(change, &old, &new, &choice.units) else { continue };
         let side = Side { kind, hash: ContentHash::of(&content), size: content.len() as u64 };
         let found = findings(&FileChange { new: Some(side), ..change.clone() }, &old, &content, context);
-        let Some(worst) = found.first().filter(|f| Some(f.level) > change.level() && f.level >= Level::High) else {
-            continue;
-        };
-        if worst.level == Level::High && wanted.allow_risky {
+        let worst = found.first().filter(|f| Some(f.level) > change.level() && f.level >= Level::Medium);
+        let Some(worst) = worst else { continue };
+        let path = String::from_utf8_lossy(change.path.as_bytes()).into_owned();
+        if worst.level < Level::High || worst.level == Level::High && wanted.allow_risky {
+            let (path, reason) = (Shown::new(&path), Shown::new(&worst.reason));
+            output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
             continue;
         }
-        let path = String::from_utf8_lossy(change.path.as_bytes()).into_owned();
         return Err(Failure::new(
             FAILED,
             format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason),

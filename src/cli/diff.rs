@@ -39,7 +39,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     let name = sandbox.record.name.as_str();
     if args.json {
         let decisions = review::load(&sandbox)?;
-        print(json::render(&json::diff(name, &changes, &sheet, &decisions, live)).as_bytes())?;
+        json::diff(name, &changes, &sheet, &decisions, live, print)?;
     } else if args.name_only {
         let mut bytes = Vec::new();
         for file in &sheet.files {

@@ -1,23 +1,40 @@
 //! The shapes of `--json`.
 
+use std::io;
+
 use serde_json::{Value, json};
 
 use crate::changes::{Changeset, UnitKind};
 use crate::path::RepoPath;
 use crate::review::{Decision, Decisions, Sheet, SheetFile};
 
-/// The changes of a sandbox: `airlock diff --json`.
-pub fn diff(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Decisions, live: bool) -> Value {
-    json!({
+/// Writes the changes of a sandbox, `airlock diff --json`, in pieces to `out`: a file with its findings takes room.
+pub fn diff(
+    name: &str,
+    changes: &Changeset,
+    sheet: &Sheet<'_>,
+    decisions: &Decisions,
+    live: bool,
+    mut out: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let frame = json!({
         "schema_version": 1,
         "sandbox": name,
         "changeset": changes.id,
         "base": changes.base,
         "live": live,
-        "files": sheet.files.iter().map(|f| file(f, decisions)).collect::<Vec<_>>(),
         "refused": changes.refused,
         "hidden": changes.hidden.iter().map(text).collect::<Vec<_>>(),
-    })
+    });
+    let frame = render(&frame);
+    out(frame.trim_end().trim_end_matches('}').trim_end().as_bytes())?;
+    out(b",\n  \"files\": [")?;
+    for (at, changed) in sheet.files.iter().enumerate() {
+        let text = render(&file(changed, decisions));
+        let comma = if at > 0 { "," } else { "" };
+        out(format!("{comma}\n{}", text.trim_end()).as_bytes())?;
+    }
+    out(b"\n  ]\n}\n")
 }
 
 fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {

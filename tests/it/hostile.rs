@@ -96,6 +96,9 @@ fn names_of_repositories_in_every_spelling() {
 #[test]
 fn links_that_lead_out_are_refused_and_others_told() {
     let place = Place::new();
+    // A link of the user's own, which leads where it likes.
+    std::os::unix::fs::symlink("/opt", place.repo.join("ext")).expect("made");
+    place.commit();
     let before = place.picture();
     attack(&place, "l", "links.sh", &[]).ok();
     let diff = look_at(&place, "l", &before);
@@ -110,6 +113,7 @@ fn links_that_lead_out_are_refused_and_others_told() {
             ("git-in-disguise", "refused", "link-escape"),
             ("git-by-its-short-name", "refused", "link-escape"),
             ("deep/two", "refused", "link-escape"),
+            ("through-the-users-own", "refused", "link-escape"),
             (".gitmodules", "refused", "link-of-git"),
             (".gitattributes", "refused", "link-of-git"),
             (".mailmap", "refused", "link-of-git"),
@@ -128,6 +132,41 @@ fn links_that_lead_out_are_refused_and_others_told() {
     place.airlock(&["apply", "l", "--accept-all", "--allow-risky"]).ok();
     let made = place.git(&["status", "--short", "--untracked-files=all"]);
     assert_eq!(made, "?? dangling\n?? deep/up\n?? fine\n?? loop-a\n?? loop-b\n");
+}
+
+#[test]
+fn links_are_followed_once_more_on_the_host() {
+    let place = Place::new();
+    place.sandbox("h", "ln -s mine/passwd new; ln -s a.txt fine").ok();
+    // Nothing that a sandbox has seen: untracked, and made since.
+    std::os::unix::fs::symlink("/etc", place.repo.join("mine")).expect("made");
+    let before = place.picture();
+    let ran = place.airlock(&["apply", "h", "--accept", "new", "--allow-risky"]).fails(4, &["nothing was written"]);
+    assert!(ran.out.contains("as a link in your tree it leads through a link to an absolute path"), "{}", ran.out);
+    assert_eq!(place.picture(), before);
+    place.airlock(&["apply", "h", "--accept", "fine", "--allow-risky"]).ok();
+}
+
+#[test]
+fn a_part_of_a_change_is_judged_as_what_it_makes() {
+    let place = Place::new();
+    let body: String = (0..9).map(|n| format!(" \"k{n}\": {n},\n")).collect();
+    let json = |first: &str, last: &str| format!("{{\n{first}{body}{last} \"end\": 0\n}}\n");
+    let scripts = " \"scripts\": {\"test\": \"guard\"},\n";
+    place.write("package.json", json("", scripts));
+    place.commit();
+    place.write("moved", json(scripts, ""));
+    place.airlock(&["run", "--name", "m", "--uncommitted=all", "--", "mv", "moved", "package.json"]).ok();
+    let diff = place.diff("m");
+    let file = diff["files"].as_array().expect("a list").iter().find(|f| f["path"] == "package.json").expect("changed");
+    assert_eq!(file["level"], Value::Null, "all of it changes no script");
+    let id = file["blocks"][1]["id"].as_str().expect("an id");
+    let ran = place.airlock(&["apply", "m", "--accept-id", id]).ok();
+    assert!(
+        ran.err.contains("what is accepted of package.json has no scripts any more, other than all of it"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]
