@@ -151,8 +151,8 @@ impl RepoPath {
     }
 
     /// Gives the key under which this path meets others on a file system that does not tell all spellings apart: code points
-    /// that HFS+ ignores are gone, the rest is in normal form C after simple case folding (Unicode 16, `CaseFolding.txt`).
-    /// Bytes that are not UTF-8 stand for themselves. The key is for comparison alone, and no path.
+    /// that HFS+ ignores are gone, the rest is in normal form C after simple case folding (Unicode 16, `CaseFolding.txt`). Of
+    /// a component that is not UTF-8 only ASCII is folded. The key is for comparison alone, and no path.
     #[must_use]
     pub fn folded(&self) -> Vec<u8> {
         self.components().map(fold).collect::<Vec<_>>().join(&b'/')
@@ -181,13 +181,11 @@ pub fn fold(component: &[u8]) -> Vec<u8> {
     }
     let simple =
         |c: char| unicode_case_mapping::case_folded(c).and_then(|folded| char::from_u32(folded.get())).unwrap_or(c);
-    let mut key = Vec::with_capacity(component.len());
-    for chunk in component.utf8_chunks() {
-        let folded: String = chunk.valid().chars().filter(|c| !is_ignorable(*c)).nfd().map(simple).nfc().collect();
-        key.extend(folded.bytes());
-        key.extend(chunk.invalid());
+    match std::str::from_utf8(component) {
+        Ok(text) => text.chars().filter(|c| !is_ignorable(*c)).nfd().map(simple).nfc().collect::<String>().into_bytes(),
+        // No file system that folds can have it. (Taking anything out could join bytes to a character.)
+        Err(_) => component.to_ascii_lowercase(),
     }
-    key
 }
 
 fn check_component(component: &[u8]) -> Result<(), PathError> {
@@ -425,7 +423,9 @@ mod tests {
         for (one, other) in [("a", "b"), ("a/b", "a\\b"), ("e", "\u{e9}"), ("stra\u{df}e", "strasse"), ("a ", "a")] {
             assert_ne!(key(one), key(other), "{one} and {other}");
         }
-        assert_eq!(fold(b"\xffA\xc3"), b"\xffA\xc3".map(|b| if b == b'A' { b'a' } else { b }));
+        assert_eq!(fold(b"\xffA\xc3"), b"\xffa\xc3");
+        let broken = b"\xc3\xc6\xe2\x80\xac\x86\x86";
+        assert_eq!(fold(broken), broken, "nothing is taken out that would join bytes to another character");
     }
 
     #[test]
