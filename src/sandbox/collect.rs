@@ -68,7 +68,7 @@ pub enum View {
 impl Default for Caps {
     fn default() -> Self {
         Self {
-            entries: 500_000,
+            entries: 250_000,
             changed: 100_000,
             file: 100 << 20,
             total: 2 << 30,

@@ -351,7 +351,9 @@ impl Sandbox {
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        write_atomic(&self.folder, name, &serde_json::to_vec_pretty(value)?)
+        let mut file = io::BufWriter::new(tempfile::NamedTempFile::new_in(&self.folder)?);
+        serde_json::to_writer_pretty(&mut file, value)?;
+        put_in_place(file.into_inner().map_err(io::IntoInnerError::into_error)?, &self.folder.join(name))
     }
 }
 
@@ -378,7 +380,11 @@ pub(super) fn identity(common_dir: &Path) -> io::Result<String> {
 pub(super) fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
+    put_in_place(file, &folder.join(name))
+}
+
+fn put_in_place(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
-    file.persist(folder.join(name)).map_err(|e| e.error)?;
+    file.persist(path).map_err(|e| e.error)?;
     Ok(())
 }

@@ -27,6 +27,8 @@ use crate::wire::{FileKind, Listed, Root, Stat};
 const MAX_RULES: u64 = 256 * 1024;
 /// Rules of the agent's own that are followed: each is held against each new name.
 const MAX_OWN_RULES: usize = 2000;
+/// Names of a directory that is looked at beside others.
+const AT_ONCE: usize = 5000;
 /// Names that are compared before others get their turn.
 const TURN: usize = 64;
 /// Paths that are refused one by one; the others are counted.
@@ -151,10 +153,15 @@ impl<'a> Walk<'a> {
         let mut level = vec![Visit { directory: None, ignored: false, in_base: true, in_upper: true }];
         while !level.is_empty() {
             let (base, overlay, caps, view) = (self.base, matches!(self.touch, Touch::Overlay), self.caps, self.view);
-            let looks = stream::iter(std::mem::take(&mut level)).map(|visit| look(base, overlay, caps, view, visit));
-            let looked: Vec<Looked> = looks.buffered(PARALLEL).try_collect().await?;
-            // The rules of a whole level come before its names: a directory's are in the directory itself.
-            for looked in looked {
+            let many = caps.entries.min(AT_ONCE);
+            let looks = stream::iter(std::mem::take(&mut level)).map(|visit| look(base, overlay, many, view, visit));
+            let mut looks = looks.buffered(PARALLEL);
+            while let Some(mut looked) = looks.try_next().await? {
+                if looked.too_many && many < caps.entries {
+                    // A large one comes alone: of so many names only one list is in memory.
+                    looked = look(base, overlay, caps.entries, view, looked.visit).await?;
+                }
+                // Its rules come before its names: a directory's are in the directory itself.
                 let new = looked.merged.iter().filter(|e| !looked.base.contains_key(&e.name)).count();
                 if looked.too_many || self.new_names + new > self.caps.entries {
                     let most = self.caps.entries;
@@ -370,11 +377,19 @@ impl<'a> Walk<'a> {
     }
 }
 
-async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: Visit) -> Result<Looked, SandboxError> {
+/// Looks at a directory of at most `most` names beside the base's.
+async fn look(
+    base: BaseView<'_>,
+    overlay: bool,
+    most: usize,
+    view: View,
+    visit: Visit,
+) -> Result<Looked, SandboxError> {
     let directory = visit.directory.as_ref();
     let bytes = directory.map_or(&b""[..], |d| d.as_bytes());
+    let known = if visit.in_base { base.list(directory).await? } else { BTreeMap::new() };
     let mut too_many = false;
-    let merged = match base.link.list(Root::Work, bytes, caps.entries).await {
+    let merged = match base.link.list(Root::Work, bytes, most.saturating_add(known.len())).await {
         Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
         Err(LinkError::TooMany) => {
             too_many = true;
@@ -383,7 +398,7 @@ async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: 
         other => other?,
     };
     let upper = if overlay && visit.in_upper && !too_many {
-        let listed = match base.link.list(Root::Upper, bytes, caps.entries).await {
+        let listed = match base.link.list(Root::Upper, bytes, usize::MAX).await {
             Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
             other => other?,
         };
@@ -391,7 +406,6 @@ async fn look(base: BaseView<'_>, overlay: bool, caps: Caps, view: View, visit: 
     } else {
         BTreeSet::new()
     };
-    let known = if visit.in_base { base.list(directory).await? } else { BTreeMap::new() };
     let rules = match known.get(&b".gitignore"[..]) {
         Some(entry @ (BaseEntry::OnTop(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
             let path = RepoPath::child(directory, b".gitignore").map_err(|e| LinkError::Protocol(e.to_string()))?;
