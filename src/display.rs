@@ -41,15 +41,21 @@ impl fmt::Display for Shown<'_> {
         use fmt::Write as _;
         for chunk in self.bytes.utf8_chunks() {
             let text = chunk.valid();
-            let mut run_ends = 0;
+            // Inside blanks that are too many, of whatever kind, each kind is counted.
+            let (mut blank_ends, mut run_ends) = (0, 0);
             for (at, c) in text.char_indices() {
                 if at < run_ends {
                     continue;
                 }
-                let run = if c == ' ' || c == '\t' { text[at..].chars().take_while(|d| *d == c).count() } else { 0 };
-                if run > LONGEST_RUN {
+                if at >= blank_ends && is_blank(c) {
+                    let blanks = text[at..].chars().take_while(|d| is_blank(*d));
+                    let (count, bytes) = blanks.fold((0, 0), |(n, bytes), d| (n + 1, bytes + d.len_utf8()));
+                    blank_ends = if count > LONGEST_RUN { at + bytes } else { 0 };
+                }
+                if at < blank_ends {
+                    let run = text[at..].chars().take_while(|d| *d == c).count();
                     write!(f, "<U+{:04X} x{run}>", u32::from(c))?;
-                    run_ends = at + run;
+                    run_ends = at + run * c.len_utf8();
                 } else if c == '<' && looks_like_escape(&text[at..]) || is_hidden(c) && !(self.tabs && c == '\t') {
                     write!(f, "<U+{:04X}>", u32::from(c))?;
                 } else {
@@ -71,8 +77,21 @@ impl fmt::Debug for Shown<'_> {
     }
 }
 
+/// Gives bytes as text for a message that is escaped later: as they are where they are UTF-8, else with `\\xff` for each that
+/// is not ASCII.
+#[must_use]
+pub fn readable(bytes: &[u8]) -> String {
+    std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
+}
+
 fn looks_like_escape(text: &str) -> bool {
     text.starts_with("<U+") || text.starts_with("<0x")
+}
+
+/// Tells whether a character is a space of any kind, or a tab.
+#[must_use]
+pub fn is_blank(c: char) -> bool {
+    c == '\t' || c.is_whitespace() && !c.is_control()
 }
 
 /// Tells whether a code point has no shape of its own on a terminal, or changes how others are drawn.
@@ -141,7 +160,13 @@ fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
             is_emoji(before) || matches!(before, '0'..='9' | '#' | '*') && after == Some('\u{20e3}')
         }
         '\u{200d}' if is_emoji(before) || before == '\u{fe0f}' => after.is_some_and(is_emoji),
-        '\u{200c}' | '\u{200d}' => joins(before) && after.is_some_and(joins),
+        // In Persian also between a Latin word or a number and its ending.
+        '\u{200c}' | '\u{200d}' => {
+            let is_part = |c: char| c.is_alphanumeric() && !is_hidden(c);
+            after.is_some_and(|after| {
+                joins(before) && (joins(after) || is_part(after)) || is_part(before) && joins(after)
+            })
+        }
         // The form of a Mongolian letter.
         '\u{180b}'..='\u{180d}' => before.script() == Script::Mongolian,
         '\u{e0020}'..='\u{e007f}' => {
@@ -278,6 +303,7 @@ mod tests {
             "\u{645}\u{6cc}\u{200c}\u{62e}",
             "\u{915}\u{94d}\u{200d}\u{937}",
             "\u{1820}\u{180b}",
+            "API\u{200c}\u{647}\u{627}",
             "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
             "plain é 日本",
         ];
@@ -289,8 +315,8 @@ mod tests {
             ("1\u{fe0f}", 1),
             ("a\u{200d}b", 1),
             ("\u{1f468}\u{200d}b", 4),
-            ("\u{645}\u{200c}b", 2),
-            ("b\u{200c}\u{645}", 1),
+            ("\u{645}\u{200c} ", 2),
+            (" \u{200c}\u{645}", 1),
             ("\u{200d}\u{1f468}", 0),
             ("\u{1f3f4}\u{e0068}\u{e0069}\u{e007f}", 4),
             ("x\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}", 1),
@@ -312,6 +338,10 @@ mod tests {
         assert_eq!(Shown::line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
         assert_eq!(Shown::line(&" ".repeat(64)).to_string(), " ".repeat(64));
         assert_eq!(Shown::line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
+        assert_eq!(Shown::line(&"\u{3000}".repeat(70)).to_string(), "<U+3000 x70>");
+        assert_eq!(Shown::line(&"\u{a0}".repeat(64)).to_string(), "\u{a0}".repeat(64));
+        let mixed = format!("{}x", " \t".repeat(40));
+        assert_eq!(Shown::line(&mixed).to_string(), format!("{}x", "<U+0020 x1><U+0009 x1>".repeat(40)));
     }
 
     proptest! {

@@ -114,16 +114,21 @@ impl RepoPath {
         if name.contains(&b'/') {
             return Err(PathError::EmptyComponent);
         }
-        match parent {
-            None => Self::from_bytes(name),
-            Some(parent) => {
-                let mut whole = Vec::with_capacity(parent.0.len() + 1 + name.len());
-                whole.extend_from_slice(&parent.0);
-                whole.push(b'/');
-                whole.extend_from_slice(name);
-                Self::from_bytes(&whole)
-            }
+        let Some(parent) = parent else { return Self::from_bytes(name) };
+        // The parent was validated: what is left is the new component, and what the whole must not exceed.
+        check_component(name)?;
+        let length = parent.0.len() + 1 + name.len();
+        if length > MAX_PATH_BYTES {
+            return Err(PathError::TooLong);
         }
+        if parent.components().count() >= MAX_DEPTH {
+            return Err(PathError::TooDeep);
+        }
+        let mut whole = Vec::with_capacity(length);
+        whole.extend_from_slice(&parent.0);
+        whole.push(b'/');
+        whole.extend_from_slice(name);
+        Ok(Self(whole.into()))
     }
 
     /// Returns the path's bytes, as git stores them.
@@ -353,6 +358,21 @@ mod tests {
             assert_eq!(RepoPath::from_bytes(bytes), Err(*error), "{}", bytes.escape_ascii());
         }
         assert!(RepoPath::child(None, b"a/b").is_err());
+        let parent = |bytes: &[u8]| RepoPath::from_bytes(bytes).expect("a path");
+        let child = |of: &[u8], name: &[u8]| RepoPath::child(Some(&parent(of)), name);
+        assert_eq!(child(b"a", b"b/c"), Err(PathError::EmptyComponent));
+        assert_eq!(child(b"a", b".."), Err(PathError::Relative));
+        assert_eq!(child(b"a", b".git"), Err(PathError::RepositoryDirectory));
+        assert_eq!(child(["d"; MAX_DEPTH].join("/").as_bytes(), b"d"), Err(PathError::TooDeep));
+        assert_eq!(
+            child(["d"; MAX_DEPTH - 1].join("/").as_bytes(), b"d").map(|p| p.components().count()),
+            Ok(MAX_DEPTH)
+        );
+        let most = "x".repeat(MAX_COMPONENT_BYTES);
+        let almost = [most.as_str(); 15].join("/");
+        assert_eq!(child(almost.as_bytes(), most.as_bytes()).map(|p| p.as_bytes().len()), Ok(MAX_PATH_BYTES));
+        let longest = format!("a/{almost}");
+        assert_eq!(child(longest.as_bytes(), most.as_bytes()), Err(PathError::TooLong));
     }
 
     #[test]

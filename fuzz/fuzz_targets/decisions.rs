@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use airlock::changes::links::At;
-use airlock::changes::{Base, Changeset, ContentHash, Draft, FileChange, Quarantine, Rules, Side};
+use airlock::changes::{Base, Changeset, ContentHash, Draft, FileChange, Quarantine, Rules, Side, Until};
 use airlock::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Selector, Sheet};
 use libfuzzer_sys::fuzz_target;
@@ -38,7 +38,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     };
     let files = vec![added("a.txt", b"x\n"), added(".envrc", b"y\n"), added("src/b.rs", b"z\n")];
     let draft = Draft { base: "b".into(), files, ..Draft::default() };
-    let changes = draft.seal(&store, &Rules::default(), &Nothing).expect("sealed");
+    let changes = draft.seal(&store, &Rules::default(), &Nothing, &Until::default()).expect("sealed");
     let _ = ContentHash::of(b"");
     Ground { _folder: folder, store, changes }
 });

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use airlock::changes::links::At;
-use airlock::changes::{Base, Draft, FileChange, Level, Quarantine, Rules, Side};
+use airlock::changes::{Base, Draft, FileChange, Level, Quarantine, Rules, Side, Until};
 use airlock::path::{EntryKind, RepoPath};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
@@ -54,7 +54,7 @@ fuzz_target!(|entries: Vec<Entry>| {
     let unique: BTreeSet<RepoPath> = files.iter().map(|f| f.path.clone()).collect();
     let twice = unique.len() < files.len();
     let draft = Draft { base: "b".into(), files, ..Draft::default() };
-    let sealed = draft.seal(&store, &Rules::default(), &Tree);
+    let sealed = draft.seal(&store, &Rules::default(), &Tree, &Until::default());
     assert_eq!(sealed.is_err(), twice);
     let Ok(sealed) = sealed else { return };
     assert!(sealed.files.windows(2).all(|w| w[0].path < w[1].path));

@@ -5,7 +5,7 @@ use std::io;
 
 use super::hostfs::{Habits, HostError, HostTree, Look, Seen};
 use super::surroundings::{Neighbours, Twin};
-use crate::changes::{ContentHash, FileChange, Quarantine, Selected, has_folded, planted_above, select};
+use crate::changes::{ContentHash, FileChange, Planted, Quarantine, Selected, has_folded, select};
 use crate::path::{EntryKind, RepoPath};
 
 /// One change with the units of it that were accepted.
@@ -223,8 +223,9 @@ impl Plan {
                     }
             })
         };
+        let mut judged = Planted::default();
         for path in &written {
-            if let Some(directory) = planted_above(path, &mut has) {
+            if let Some(directory) = judged.above(path, &mut has) {
                 let reason = format!("git would open {directory:?} as a repository");
                 self.conflicts.push(Conflict { path: (*path).clone(), reason });
             }

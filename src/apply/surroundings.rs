@@ -18,7 +18,25 @@ const STEPS: usize = 1_000_000;
 /// The host's directories, each listed once.
 pub(super) struct Neighbours<'a> {
     tree: &'a HostTree,
-    listed: BTreeMap<Option<RepoPath>, Vec<(Vec<u8>, TwinKind)>>,
+    listed: BTreeMap<Option<RepoPath>, Listed>,
+}
+
+/// The names of one directory, and the same folded.
+#[derive(Default)]
+struct Listed {
+    names: BTreeSet<Vec<u8>>,
+    folded: BTreeMap<Vec<u8>, (Vec<u8>, TwinKind)>,
+}
+
+impl Listed {
+    fn of(names: Vec<(Vec<u8>, TwinKind)>) -> Self {
+        let mut listed = Self::default();
+        for (name, kind) in names {
+            listed.folded.insert(fold(&name), (name.clone(), kind));
+            listed.names.insert(name);
+        }
+        listed
+    }
 }
 
 /// What stands where a new path would go, under another spelling.
@@ -41,16 +59,15 @@ impl<'a> Neighbours<'a> {
         let mut directory: Option<RepoPath> = None;
         for name in path.components() {
             let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(Twin::None) };
-            let names = match self.listed.entry(directory.clone()) {
+            let listed = match self.listed.entry(directory.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(self.tree.names(directory.as_ref())?),
+                Entry::Vacant(new) => new.insert(Listed::of(self.tree.names(directory.as_ref())?)),
             };
-            if names.iter().any(|(other, _)| other == name) {
+            if listed.names.contains(name) {
                 directory = Some(here);
                 continue;
             }
-            let folded = fold(name);
-            let Some((other, other_kind)) = names.iter().find(|(other, _)| fold(other) == folded) else { break };
+            let Some((other, other_kind)) = listed.folded.get(&fold(name)) else { break };
             let Ok(twin) = RepoPath::child(directory.as_ref(), other) else { break };
             // It was not listed; if it is there nevertheless, the file system folds names.
             if self.tree.look(&here)? != Look::Nothing {

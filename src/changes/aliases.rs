@@ -7,12 +7,21 @@ use crate::path::RepoPath;
 
 /// Rounds of links to links that are followed back.
 const ROUNDS: usize = 4;
-/// Names of one path that are looked at; more are for no purpose.
-const MOST: usize = 64;
+/// Names of one path that are looked at.
+const MOST: usize = 16;
 
 /// Links by where they lead, inside the tree.
 #[derive(Debug, Clone, Default)]
 pub struct Aliases(BTreeMap<RepoPath, Vec<RepoPath>>);
+
+/// The other names of a path.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// At most [`MOST`].
+    pub names: Vec<RepoPath>,
+    /// There are more.
+    pub cut: bool,
+}
 
 impl Aliases {
     /// Takes the links of a tree with their targets.
@@ -20,16 +29,23 @@ impl Aliases {
         let mut by_target: BTreeMap<RepoPath, Vec<RepoPath>> = BTreeMap::new();
         for (link, target) in links {
             if let Some(to) = lexical(&link, &target) {
-                by_target.entry(to).or_default().push(link);
+                let links = by_target.entry(to).or_default();
+                // One more than are looked at, so that it is seen that there are more.
+                if links.len() <= MOST {
+                    links.push(link);
+                }
             }
         }
         Self(by_target)
     }
 
-    /// Gives the other names of a path, at most [`MOST`].
+    /// Gives the other names of a path.
     #[must_use]
-    pub fn names(&self, path: &RepoPath) -> Vec<RepoPath> {
-        let mut found: Vec<RepoPath> = Vec::new();
+    pub fn names(&self, path: &RepoPath) -> Names {
+        let mut found = Names::default();
+        if self.0.is_empty() {
+            return found;
+        }
         let mut seen = BTreeSet::from([path.clone()]);
         let mut from = vec![path.clone()];
         for _ in 0..ROUNDS {
@@ -39,20 +55,24 @@ impl Aliases {
                 while let Some(part) = above {
                     let rest = &name.as_bytes()[part.as_bytes().len()..];
                     for link in self.0.get(&part).into_iter().flatten() {
-                        let alias = RepoPath::from_bytes(&[link.as_bytes(), rest].concat());
-                        if let Ok(alias) = alias
-                            && found.len() < MOST
-                            && seen.insert(alias.clone())
-                        {
-                            found.push(alias.clone());
-                            next.push(alias);
+                        let Ok(alias) = RepoPath::from_bytes(&[link.as_bytes(), rest].concat()) else { continue };
+                        if !seen.insert(alias.clone()) {
+                            continue;
                         }
+                        if found.names.len() == MOST {
+                            found.cut = true;
+                            return found;
+                        }
+                        found.names.push(alias.clone());
+                        next.push(alias);
                     }
                     above = part.parent();
                 }
             }
             from = next;
         }
+        // What the last round has found may have more names.
+        found.cut = !from.is_empty();
         found
     }
 }
@@ -83,7 +103,7 @@ mod tests {
 
     fn aliases(links: &[(&str, &str)], of: &str) -> Vec<String> {
         let all = Aliases::of(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        all.names(&path(of)).iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
+        all.names(&path(of)).names.iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
     }
 
     #[test]
@@ -97,5 +117,9 @@ mod tests {
         let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         assert_eq!(aliases(&many, "x").len(), MOST);
+        let all = Aliases::of(many.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(all.names(&path("x/y")).cut && !all.names(&path("y")).cut);
+        let few = Aliases::of(many[..MOST].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(!few.names(&path("x")).cut);
     }
 }

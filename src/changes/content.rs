@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Finding, Level};
-use crate::display::{LONGEST_RUN, first_hidden};
+use crate::display::{LONGEST_RUN, first_hidden, is_blank};
 
 /// Bytes of a line above which nobody reads it.
 const LONGEST_LINE: usize = 5_000;
@@ -20,7 +20,10 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
         add("invisible", Level::High, "has invisible characters".into(), Some(line));
     }
     if !is_text(new) {
-        add("binary", Level::Medium, "is binary".into(), None);
+        // A shell runs it all the same.
+        let (level, what) =
+            if new.starts_with(b"#!") { (Level::High, "is binary and a script") } else { (Level::Medium, "is binary") };
+        add("binary", level, what.into(), None);
         return found;
     }
     if let Some((line, bytes)) = longest(new).filter(|(_, n)| *n > LONGEST_LINE)
@@ -64,11 +67,11 @@ fn invisible(old: &[u8], new: &[u8]) -> Option<usize> {
     new.split_inclusive(|b| *b == b'\n').position(|line| hides(line) && !known.contains(line)).map(|at| at + 1)
 }
 
-/// Tells whether a person would take content for text although a byte or two of it are none: no NUL, and few bytes that are
-/// not UTF-8.
+/// Tells whether a person, or a program, would take content for text although a byte or two of it are none: few are NUL or not
+/// UTF-8.
 fn is_nearly_text(bytes: &[u8]) -> bool {
     let bad: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
-    memchr::memchr(0, bytes).is_none() && bad * 20 < bytes.len()
+    (bad + memchr::memchr_iter(0, bytes).count()) * 20 < bytes.len()
 }
 
 /// Gives the number and the bytes of the longest line.
@@ -79,17 +82,18 @@ fn longest(bytes: &[u8]) -> Option<(usize, usize)> {
 
 /// Finds the first line with text behind more blanks, or more blank lines, than fit a screen.
 fn out_of_sight(bytes: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(bytes).ok()?;
     let mut blank_lines = 0;
-    for (at, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        let is_blank = |b: &u8| matches!(b, b' ' | b'\t' | b'\r');
-        if line.iter().all(is_blank) {
+    for (at, line) in text.split('\n').enumerate() {
+        let is_gap = |c: char| c == '\r' || is_blank(c);
+        if line.chars().all(is_gap) {
             blank_lines += 1;
             continue;
         }
         // Behind text, or at the beginning of the line where an indentation of that depth is none.
         let mut run = 0;
-        for byte in line {
-            if is_blank(byte) {
+        for c in line.chars() {
+            if is_gap(c) {
                 run += 1;
             } else if run > LONGEST_RUN * 3 {
                 return Some(at + 1);
@@ -135,6 +139,12 @@ mod tests {
     #[test]
     fn what_nobody_reads() {
         assert_eq!(rules(b"", b"\xff\xfea\0b\0"), [("binary".into(), None)]);
+        let script = "#!/bin/sh\necho ok # \u{202e} and more words\n\0".as_bytes();
+        let found = findings(b"", script);
+        assert_eq!(
+            found.iter().map(|f| (f.rule.as_str(), f.level)).collect::<Vec<_>>(),
+            [("invisible", Level::High), ("binary", Level::High)]
+        );
         assert_eq!(rules(b"", &[vec![b'a'; 9000], vec![0]].concat()), [("binary".into(), None)], "NUL after 8 KB");
         let long = [b"a\n".to_vec(), vec![b'x'; 5001]].concat();
         assert_eq!(rules(b"", &long), one("minified", 2));
@@ -150,5 +160,7 @@ mod tests {
         assert_eq!(rules(b"", format!("a\n{}b\n{}c\n", "\n".repeat(200), "\n".repeat(200)).as_bytes()), []);
         assert_eq!(rules(b"", format!("{}b\n", " ".repeat(192)).as_bytes()), []);
         assert_eq!(rules(b"", "\n".repeat(1000).as_bytes()), [], "nothing comes after");
+        assert_eq!(rules(b"", format!("a;{}evil()\n", "\u{3000}".repeat(1000)).as_bytes()), one("out-of-sight", 1));
+        assert_eq!(rules(b"", format!("a\n{}evil()\n", "\u{a0}\n".repeat(300)).as_bytes()), one("out-of-sight", 302));
     }
 }

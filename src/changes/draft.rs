@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
@@ -10,13 +13,14 @@ use super::aliases::Aliases;
 use super::links::{At, Leads, resolve};
 use super::quarantine::hex;
 use super::{
-    Changeset, ContentHash, Context, FileChange, Finding, Level, Quarantine, Refused, Rules, findings, has_folded,
-    planted_above,
+    Changeset, ContentHash, Context, FileChange, Finding, Level, Manifests, Planted, Quarantine, Refused, Rules,
+    findings, has_folded,
 };
+use crate::display::readable;
 use crate::path::{EntryKind, RepoPath};
 
-/// Paths that are looked at to follow all links of a changeset.
-const STEPS: usize = 1_000_000;
+/// Components that are looked at to follow all links of a changeset.
+const STEPS: usize = 3_000_000;
 
 /// What was found, in any order.
 #[derive(Debug, Default)]
@@ -43,12 +47,33 @@ pub trait Base {
     }
 }
 
+/// Until when somebody waits for a changeset: hostile input must not keep a processor busy for nobody.
+#[derive(Debug, Clone, Default)]
+pub struct Until {
+    /// The last moment.
+    pub deadline: Option<Instant>,
+    /// Set when whoever waited has gone.
+    pub gone: Arc<AtomicBool>,
+}
+
+impl Until {
+    fn check(&self) -> io::Result<()> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match self.deadline {
+            Some(deadline) if Instant::now() > deadline => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Draft {
     /// Sorts, finds renames, classifies and seals.
     ///
     /// # Errors
-    /// The quarantine is damaged; or the same path came twice, which no tree has.
-    pub fn seal(mut self, store: &Quarantine, rules: &Rules, base: &impl Base) -> io::Result<Changeset> {
+    /// The quarantine is damaged; the same path came twice, which no tree has; `TimedOut` or `Interrupted` by `until`.
+    pub fn seal(mut self, store: &Quarantine, rules: &Rules, base: &impl Base, until: &Until) -> io::Result<Changeset> {
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(twice) = self.files.windows(2).find(|pair| pair[0].path == pair[1].path) {
             let message = format!("{:?} came back twice", twice[0].path);
@@ -62,10 +87,10 @@ impl Draft {
         }
         pair_renames(&mut self.files);
         let targets = targets(&self.files, store)?;
-        self.classify(store, rules, base, &targets)?;
+        self.classify(store, rules, base, &targets, until)?;
         refuse_planted(&mut self.files, |path| base.has(path));
         refuse_prefixes(&mut self.files);
-        self.judge_links(base, &targets);
+        self.judge_links(base, &targets, until)?;
         for file in &mut self.files {
             file.findings.sort_by_key(|f| std::cmp::Reverse(f.level));
         }
@@ -87,12 +112,15 @@ impl Draft {
         rules: &Rules,
         base: &impl Base,
         targets: &BTreeMap<RepoPath, Vec<u8>>,
+        until: &Until,
     ) -> io::Result<()> {
         let changed: BTreeSet<RepoPath> = self.files.iter().map(|f| f.path.clone()).collect();
         let kept = base.links().into_iter().filter(|(link, _)| !changed.contains(link));
         let aliases = Aliases::of(kept.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))));
-        let context = Context { rules, changed: &changed, aliases: &aliases };
+        let manifests = Manifests::of(&changed);
+        let context = Context { rules, manifests: &manifests, aliases: &aliases };
         for file in &mut self.files {
+            until.check()?;
             let (old, new) = file.contents(store)?;
             let found = findings(file, &old, &new, context);
             file.findings.extend(found);
@@ -105,31 +133,38 @@ impl Draft {
     }
 
     /// Follows every new link through the resulting tree.
-    fn judge_links(&mut self, base: &impl Base, targets: &BTreeMap<RepoPath, Vec<u8>>) {
+    fn judge_links(
+        &mut self,
+        base: &impl Base,
+        targets: &BTreeMap<RepoPath, Vec<u8>>,
+        until: &Until,
+    ) -> io::Result<()> {
+        let made: BTreeSet<&RepoPath> = self.files.iter().filter(|f| f.new.is_some()).map(|f| &f.path).collect();
         let at = |path: &RepoPath| {
             if let Some(target) = targets.get(path) {
                 return At::Link(target.clone());
             }
             match self.files.binary_search_by(|f| f.path.cmp(path)).map(|at| &self.files[at].new) {
                 Ok(Some(_)) => At::File,
-                _ if has_below(&self.files, path, |f| f.new.is_some()) => At::Directory,
+                _ if has_below(&made, path) => At::Directory,
                 Ok(None) => At::Nothing,
                 Err(_) => base.at(path),
             }
         };
         let mut budget = STEPS;
-        let judged: Vec<(usize, Finding)> = (self.files.iter().enumerate())
-            .filter_map(|(index, file)| {
-                let target = targets.get(&file.path)?;
-                let finding = match resolve(&file.path, target, &mut budget, at) {
-                    Leads::Inside => return None,
-                    Leads::Nowhere => Finding::whole("link-dangling", Level::Note, "points to nothing that is there"),
-                    Leads::Round => Finding::whole("link-loop", Level::Medium, "leads around in circles"),
-                    Leads::Out(reason) => Finding::whole("link-escape", Level::Refused, reason),
-                };
-                Some((index, finding))
-            })
-            .collect();
+        let mut judged = Vec::new();
+        for (index, file) in self.files.iter().enumerate() {
+            let Some(target) = targets.get(&file.path) else { continue };
+            until.check()?;
+            judged.push(match resolve(&file.path, target, &mut budget, at) {
+                Leads::Inside => continue,
+                Leads::Nowhere => {
+                    (index, Finding::whole("link-dangling", Level::Note, "points to nothing that is there"))
+                }
+                Leads::Round => (index, Finding::whole("link-loop", Level::Medium, "leads around in circles")),
+                Leads::Out(reason) => (index, Finding::whole("link-escape", Level::Refused, reason)),
+            });
+        }
         for (index, finding) in judged {
             let findings = &mut self.files[index].findings;
             // Its target alone may have said so already.
@@ -137,6 +172,7 @@ impl Draft {
                 findings.push(finding);
             }
         }
+        Ok(())
     }
 }
 
@@ -159,11 +195,11 @@ fn targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<Repo
     links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
 }
 
-/// Tells whether one of the sorted changes below a directory fits.
-fn has_below(files: &[FileChange], directory: &RepoPath, fits: impl Fn(&FileChange) -> bool) -> bool {
-    let prefix = [directory.as_bytes(), b"/"].concat();
-    let from = files.partition_point(|f| f.path.as_bytes() < prefix.as_slice());
-    files[from..].iter().take_while(|f| f.path.as_bytes().starts_with(&prefix)).any(fits)
+/// Tells whether one of these paths is below a directory.
+fn has_below(paths: &BTreeSet<&RepoPath>, directory: &RepoPath) -> bool {
+    // A path with the smallest component that there can be: nothing below the directory sorts before it.
+    RepoPath::child(Some(directory), b"\x01")
+        .is_ok_and(|first| paths.range::<&RepoPath, _>(&first..).next().is_some_and(|p| p.is_below(directory)))
 }
 
 /// Refuses a path that would be a file and a directory at once.
@@ -194,7 +230,7 @@ fn hides(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
     let to = from + hidden[from..].partition_point(|p| p.as_bytes().starts_with(&prefix));
     let first = hidden[from..to].first()?;
     let more = if to - from > 1 { format!(" and {} more", to - from - 1) } else { String::new() };
-    let reason = format!("ignores what is new: {}{more}", first.as_bytes().escape_ascii());
+    let reason = format!("ignores what is new: {}{more}", readable(first.as_bytes()));
     Some(Finding::whole("hides-new-files", Level::Note, reason))
 }
 
@@ -203,8 +239,9 @@ fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool)
     // In the result: made at that path or below it, or in the base. (That the agent may have deleted it does not count.)
     let made: BTreeSet<Vec<u8>> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.folded()).collect();
     let at = |path: &RepoPath| has_folded(&made, path) || in_base(path);
+    let mut judged = Planted::default();
     let planted: Vec<Option<RepoPath>> =
-        files.iter().map(|f| f.new.as_ref().and_then(|_| planted_above(&f.path, at))).collect();
+        files.iter().map(|f| f.new.as_ref().and_then(|_| judged.above(&f.path, at))).collect();
     for (file, planted) in files.iter_mut().zip(planted) {
         if planted.is_some() {
             let reason = "is in a directory that git would open as a repository";
@@ -276,7 +313,12 @@ mod tests {
             renamed_from: None,
             findings: Vec::new(),
         });
-        Draft { base: "b".into(), files: files.collect(), ..Draft::default() }.seal(&store, &Rules::default(), &base)
+        Draft { base: "b".into(), files: files.collect(), ..Draft::default() }.seal(
+            &store,
+            &Rules::default(),
+            &base,
+            &Until::default(),
+        )
     }
 
     fn refused(base: Tree, changes: &[(&str, Option<&str>)]) -> Vec<String> {
@@ -333,6 +375,22 @@ mod tests {
         assert_eq!(refused(none(), &folded).len(), 3);
         assert_eq!(refused(none(), &[("x/HEAD", Some("a")), ("x/config.worktree", Some("b"))]).len(), 2);
         assert_eq!(refused(none(), &[("HEAD", Some("a")), ("objects/x", Some("b")), ("refs/x", Some("b"))]), [""; 0]);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().into()).expect("opened");
+        let gone = Until { gone: Arc::new(AtomicBool::new(true)), ..Until::default() };
+        let past = Until { deadline: Some(Instant::now()), ..Until::default() };
+        for (until, kind) in [(gone, io::ErrorKind::Interrupted), (past, io::ErrorKind::TimedOut)] {
+            let side = Side { kind: EntryKind::Regular, hash: store.put(b"x").expect("stored"), size: 1 };
+            let file =
+                FileChange { path: path("a"), old: None, new: Some(side), renamed_from: None, findings: Vec::new() };
+            let draft = Draft { files: vec![file], ..Draft::default() };
+            let sealed = draft.seal(&store, &Rules::default(), &none(), &until);
+            assert_eq!(sealed.expect_err("it has ended").kind(), kind);
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum Leads {
     Out(&'static str),
 }
 
-/// Follows a link. Every question takes one of `budget`; a link that needs more than is left is [`Leads::Out`].
+/// Follows a link. Every component takes one of `budget`; a link that needs more than is left is [`Leads::Out`].
 pub fn resolve(link: &RepoPath, target: &[u8], budget: &mut usize, mut at: impl FnMut(&RepoPath) -> At) -> Leads {
     let mut here = link.parent();
     // The components that are still to go, the next one last.
@@ -46,6 +46,10 @@ pub fn resolve(link: &RepoPath, target: &[u8], budget: &mut usize, mut at: impl 
     }
     let (mut hops, mut is_missing) = (0, false);
     while let Some(component) = open.pop() {
+        if *budget == 0 {
+            return Leads::Out("is one of too many links to follow");
+        }
+        *budget -= 1;
         match component.as_slice() {
             b"" | b"." => continue,
             b".." => {
@@ -55,10 +59,6 @@ pub fn resolve(link: &RepoPath, target: &[u8], budget: &mut usize, mut at: impl 
             }
             _ => {}
         }
-        if *budget == 0 {
-            return Leads::Out("is one of too many links to follow");
-        }
-        *budget -= 1;
         let Ok(path) = RepoPath::child(here.as_ref(), &component) else {
             return Leads::Out("points into a repository's own directory, or to a name that cannot be");
         };

@@ -41,12 +41,23 @@ fn looks_like_another(component: &[u8]) -> bool {
     let text: String = text.nfc().filter(|c| !is_hidden(*c)).collect();
     let is_foreign =
         |c: char| !c.is_ascii() && !matches!(c.script(), Script::Latin | Script::Common | Script::Inherited);
-    text.split(|c: char| !c.is_alphabetic() && c.script() != Script::Inherited).any(|word| {
+    let words: Vec<&str> =
+        text.split(|c: char| !c.is_alphabetic() && c.script() != Script::Inherited).filter(|w| !w.is_empty()).collect();
+    let in_ascii = |word: &str| skeleton(word).all(|c| c.is_ascii());
+    // Beside a word that is plainly of its script the short words of a language are none that deceive: `о проекте`.
+    let foreign = |word: &str| word.chars().find(|c| is_foreign(*c)).map(|c| c.script());
+    let plain: Vec<Script> = words.iter().filter(|w| !in_ascii(w)).filter_map(|w| foreign(w)).collect();
+    words.into_iter().any(|word| {
         let level = word.detect_restriction_level();
+        if level == RestrictionLevel::MinimallyRestrictive {
+            return true;
+        }
         // Greek or Cyrillic letters alone can spell an ASCII word; so can letters of mathematics.
-        let disguised = level == RestrictionLevel::Unrestricted || word.chars().any(is_foreign);
-        level == RestrictionLevel::MinimallyRestrictive
-            || disguised && !word.is_empty() && skeleton(word).all(|c| c.is_ascii())
+        let disguised = match foreign(word) {
+            Some(script) => !plain.contains(&script),
+            None => level == RestrictionLevel::Unrestricted,
+        };
+        disguised && in_ascii(word)
     })
 }
 
@@ -78,6 +89,7 @@ mod tests {
             "\u{131}l\u{131}k",
             "\u{1f980}.rs",
             "\u{5e9}\u{5dc}\u{5d5}\u{5dd}",
+            "\u{41e}\u{442}\u{447}\u{451}\u{442} \u{43e} \u{43f}\u{440}\u{43e}\u{435}\u{43a}\u{442}\u{435}.md",
             "plain",
             "na\u{ef}ve-\u{3b1}\u{3b2}\u{3b3}",
         ] {

@@ -1,6 +1,7 @@
 //! What a package's files make run: scripts and build hooks, and where a lock file has its packages from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
@@ -34,68 +35,163 @@ const LOCKS: &[(&str, &[&str])] = &[
     ("gradle.lockfile", &["build.gradle", "build.gradle.kts"]),
 ];
 
-/// Judges a package's manifest or lock file; `changed` are the paths of the whole changeset.
-pub fn findings(path: &RepoPath, old: &[u8], new: &[u8], changed: &BTreeSet<RepoPath>) -> Vec<Finding> {
-    let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
-    let finding = |rule: &str, reason: String, line| Finding { rule: rule.into(), level: Level::Medium, reason, line };
-    match name.as_str() {
-        "package.json" => {
-            scripts(old, new).map(|(reason, line)| finding("package-scripts", reason, line)).into_iter().collect()
+/// The manifests that a changeset changes, by name, each with the paths in order.
+#[derive(Debug, Clone, Default)]
+pub struct Manifests(BTreeMap<String, BTreeSet<RepoPath>>);
+
+impl Manifests {
+    /// Takes the paths of a changeset.
+    pub fn of<'a>(changed: impl IntoIterator<Item = &'a RepoPath>) -> Self {
+        let known: BTreeSet<&str> = LOCKS.iter().flat_map(|(_, manifests)| manifests.iter().copied()).collect();
+        let mut found: BTreeMap<String, BTreeSet<RepoPath>> = BTreeMap::new();
+        for path in changed {
+            let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
+            if known.contains(name.as_str()) {
+                found.entry(name).or_default().insert(path.clone());
+            }
         }
-        "pyproject.toml" => hooks(old, new).map(|reason| finding("build-hooks", reason, None)).into_iter().collect(),
+        Self(found)
+    }
+
+    /// Tells whether one of this name is in a directory (`None` is the root) or below it.
+    fn has(&self, name: &str, directory: Option<&RepoPath>) -> bool {
+        let Some(paths) = self.0.get(name) else { return false };
+        let Some(directory) = directory else { return true };
+        let prefix = [directory.as_bytes(), b"/"].concat();
+        let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
+        paths.range::<[u8], _>(from).next().is_some_and(|p| p.is_below(directory))
+    }
+}
+
+/// Judges a package's manifest or lock file.
+pub fn findings(path: &RepoPath, old: &[u8], new: &[u8], manifests: &Manifests) -> Vec<Finding> {
+    let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
+    let finding = |rule: &str, level, (reason, line)| Finding { rule: rule.into(), level, reason, line };
+    let medium = |rule: &str, found| finding(rule, Level::Medium, found);
+    match name.as_str() {
+        "package.json" => scripts(old, new).map(|found| medium("package-scripts", found)).into_iter().collect(),
+        "pyproject.toml" => hooks(old, new).map(|reason| medium("build-hooks", (reason, None))).into_iter().collect(),
+        "cargo.toml" => {
+            let found = cargo(old, new);
+            found.map(|(level, reason)| finding("build-script", level, (reason, None))).into_iter().collect()
+        }
         _ => {
-            let Some((_, manifests)) = LOCKS.iter().find(|(lock, _)| *lock == name) else { return Vec::new() };
+            let Some((_, expected)) = LOCKS.iter().find(|(lock, _)| *lock == name) else { return Vec::new() };
             let mut found = Vec::new();
             let inside = path.parent();
-            let is_near = |p: &RepoPath| inside.as_ref().is_none_or(|d| p.is_below(d));
-            let is_manifest = |p: &RepoPath| {
-                manifests.contains(&String::from_utf8_lossy(p.file_name()).to_lowercase().as_str()) && is_near(p)
-            };
-            if !changed.iter().any(is_manifest) {
-                found.push(finding("lock-alone", format!("changes without its {}", manifests[0]), None));
+            if !expected.iter().any(|manifest| manifests.has(manifest, inside.as_ref())) {
+                found.push(medium("lock-alone", (format!("changes without its {}", expected[0]), None)));
             }
-            let known = hosts(old);
-            if let Some((host, line)) = hosts(new).into_iter().find(|(host, _)| known.iter().all(|(k, _)| k != host)) {
-                found.push(finding("lock-host", format!("takes packages from {host}"), Some(line)));
+            let known: BTreeSet<String> = hosts(old).into_iter().map(|(host, _)| host).collect();
+            if let Some((host, at)) = hosts(new).into_iter().find(|(host, _)| !known.contains(host)) {
+                found.push(medium("lock-host", (format!("takes packages from {host}"), Some(line_of(new, at)))));
             }
             found
         }
     }
 }
 
-/// Says which script of a `package.json` is another, and on which line it is.
+/// Keys of a `package.json` that describe, or whose packages the lock file tells of; every other one may make a tool run
+/// something.
+const INERT: [&str; 32] = [
+    "name",
+    "version",
+    "private",
+    "description",
+    "keywords",
+    "homepage",
+    "bugs",
+    "license",
+    "author",
+    "contributors",
+    "maintainers",
+    "funding",
+    "files",
+    "repository",
+    "dependencies",
+    "devDependencies",
+    "peerDependencies",
+    "peerDependenciesMeta",
+    "optionalDependencies",
+    "bundleDependencies",
+    "bundledDependencies",
+    "engines",
+    "os",
+    "cpu",
+    "publishConfig",
+    "sideEffects",
+    "type",
+    "main",
+    "module",
+    "types",
+    "exports",
+    "browserslist",
+];
+
+/// Says which script of a `package.json`, or other key that makes something run, is another, and on which line it is.
 fn scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
     let read = |bytes: &[u8]| if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice::<Value>(bytes) };
-    let (Ok(old), Ok(after)) = (read(old), read(new)) else {
+    let (Ok(before), Ok(after)) = (read(old), read(new)) else {
         return Some(("is not the JSON that it should be, so that its scripts are unknown".into(), None));
     };
-    let (before, after) = (&old["scripts"], &after["scripts"]);
-    if before == after {
-        return None;
-    }
-    let Some(scripts) = after.as_object() else {
-        return Some(("has no scripts any more".into(), None));
+    let line = |name: &str| {
+        let quoted = serde_json::to_string(name).unwrap_or_default();
+        memchr::memmem::find(new, quoted.as_bytes()).map(|at| line_of(new, at))
     };
-    match scripts.iter().find(|(name, script)| before.get(name) != Some(script)) {
-        Some((name, _)) => {
-            let quoted = serde_json::to_string(name).unwrap_or_default();
-            let line = memchr::memmem::find(new, quoted.as_bytes()).map(|at| line_of(new, at));
-            Some((format!("has another script {name:?}"), line))
-        }
-        None => Some(("has fewer scripts".into(), None)),
+    let (old_scripts, new_scripts) = (&before["scripts"], &after["scripts"]);
+    if old_scripts != new_scripts {
+        let Some(scripts) = new_scripts.as_object() else { return Some(("has no scripts any more".into(), None)) };
+        return Some(match scripts.iter().find(|(name, script)| old_scripts.get(name) != Some(script)) {
+            Some((name, _)) => (format!("has another script {name:?}"), line(name)),
+            None => ("has fewer scripts".into(), None),
+        });
     }
+    let keys = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<BTreeSet<_>>();
+    let other = keys(&after)
+        .union(&keys(&before))
+        .find(|key| !INERT.contains(&key.as_str()) && before.get(key.as_str()) != after.get(key.as_str()))?
+        .clone();
+    Some((format!("has another {other:?}, by which a tool may run something"), line(&other)))
 }
+
+/// Parts of `[project]` that say what runs.
+const RUNS: [&str; 4] = ["entry-points", "scripts", "gui-scripts", "dynamic"];
 
 /// Tells whether what builds or configures a Python project is another: anything but its description and dependencies.
 fn hooks(old: &[u8], new: &[u8]) -> Option<String> {
-    let read = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
-    let (Some(old), Some(new)) = (read(old), read(new)) else {
+    let (Some(old), Some(new)) = (table(old), table(new)) else {
         return Some("is not the TOML that it should be, so that its build hooks are unknown".into());
     };
+    let inside = |table: &toml::Table, key: &str| table.get("project").and_then(|p| p.get(key)).cloned();
+    if let Some(key) = RUNS.into_iter().find(|key| inside(&old, key) != inside(&new, key)) {
+        return Some(format!("has another [project] {key}, which says what runs"));
+    }
     let keys: BTreeSet<&String> =
         old.keys().chain(new.keys()).filter(|k| *k != "project" && *k != "dependency-groups").collect();
     let other = keys.into_iter().find(|key| old.get(*key) != new.get(*key))?;
     Some(format!("has another [{other}], which runs on the next build or test"))
+}
+
+/// Tells whether a Rust package runs something else when it is built, which editors do by themselves, or has its packages from
+/// elsewhere.
+fn cargo(old: &[u8], new: &[u8]) -> Option<(Level, String)> {
+    let (Some(old), Some(new)) = (table(old), table(new)) else {
+        return Some((Level::High, "is not the TOML that it should be, so that its build script is unknown".into()));
+    };
+    let inside = |table: &toml::Table, part: &str, key: &str| table.get(part).and_then(|p| p.get(key)).cloned();
+    for (part, key) in [("package", "build"), ("package", "links"), ("lib", "proc-macro"), ("lib", "path")] {
+        if inside(&old, part, key) != inside(&new, part, key)
+            && (key != "path" || inside(&new, part, "proc-macro").is_some())
+        {
+            return Some((Level::High, format!("has another [{part}] {key}: editors build it without being asked")));
+        }
+    }
+    let other = ["patch", "replace"].into_iter().find(|key| old.get(*key) != new.get(*key))?;
+    Some((Level::Medium, format!("has another [{other}], which takes packages from elsewhere")))
+}
+
+fn table(bytes: &[u8]) -> Option<toml::Table> {
+    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 static HOST: LazyLock<Regex> = LazyLock::new(|| {
@@ -103,7 +199,7 @@ static HOST: LazyLock<Regex> = LazyLock::new(|| {
         .expect("it is valid; a test uses it")
 });
 
-/// Lists the hosts that a lock file names, each with the line where it comes first.
+/// Lists the hosts that a lock file names, each with the byte where it comes first.
 fn hosts(bytes: &[u8]) -> Vec<(String, usize)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -111,7 +207,7 @@ fn hosts(bytes: &[u8]) -> Vec<(String, usize)> {
         let Some(host) = captures.get(1) else { continue };
         let name = String::from_utf8_lossy(host.as_bytes()).to_lowercase();
         if seen.insert(name.clone()) {
-            found.push((name, line_of(bytes, host.start())));
+            found.push((name, host.start()));
         }
     }
     found
@@ -127,8 +223,8 @@ mod tests {
 
     fn found(path: &str, old: &str, new: &str, changed: &[&str]) -> Vec<(String, Option<usize>)> {
         let as_path = |p: &str| RepoPath::from_bytes(p.as_bytes()).expect("a path");
-        let changed = changed.iter().map(|p| as_path(p)).collect();
-        let found = findings(&as_path(path), old.as_bytes(), new.as_bytes(), &changed);
+        let changed: Vec<RepoPath> = changed.iter().map(|p| as_path(p)).collect();
+        let found = findings(&as_path(path), old.as_bytes(), new.as_bytes(), &Manifests::of(&changed));
         found.into_iter().map(|f| (f.reason, f.line)).collect()
     }
 
@@ -150,6 +246,12 @@ mod tests {
         assert_eq!(of(&old.replace("}\n}", "}, \"scripts\": {\"test\": \"evil\"}}")).len(), 1);
         assert_eq!(found("package.json", "", "{\"scripts\": {\"a\": \"b\"}}", &[]).len(), 1);
         assert_eq!(found("package.json", "", "{\"name\": \"a\"}", &[]), []);
+        for key in ["lint-staged", "simple-git-hooks", "packageManager", "husky", "gypfile", "bin"] {
+            assert_eq!(of(&old.replace("\"name\"", &format!("{key:?}: {{}}, \"name\""))).len(), 1, "{key}");
+        }
+        for key in ["description", "devDependencies", "keywords"] {
+            assert_eq!(of(&old.replace("\"name\"", &format!("{key:?}: {{}}, \"name\""))), [], "{key}");
+        }
     }
 
     #[test]
@@ -163,6 +265,23 @@ mod tests {
         );
         assert_eq!(of(&format!("{old}[tool.pytest]\naddopts = \"-p evil\"\n")).len(), 1);
         assert_eq!(of("[").len(), 1);
+        assert_eq!(of(&format!("{old}[project.entry-points.pytest11]\nx = \"evil\"\n")).len(), 1);
+        assert_eq!(of(&old.replace("[project]", "[project]\ndynamic = [\"version\"]")).len(), 1);
+    }
+
+    #[test]
+    fn build_scripts_by_another_name() {
+        let old = "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\n";
+        let level = |new: &str| {
+            let path = RepoPath::from_bytes(b"x/Cargo.toml").expect("a path");
+            findings(&path, old.as_bytes(), new.as_bytes(), &Manifests::default()).first().map(|f| f.level)
+        };
+        assert_eq!(level(&old.replace("a = \"1\"", "a = \"2\"")), None);
+        assert_eq!(level(&old.replace("\"x\"", "\"x\"\nbuild = \"src/innocent.rs\"")), Some(Level::High));
+        assert_eq!(level(&format!("{old}[lib]\nproc-macro = true\n")), Some(Level::High));
+        assert_eq!(level(&format!("{old}[lib]\npath = \"a.rs\"\n")), None);
+        assert_eq!(level(&format!("{old}[patch.crates-io]\na = {{ path = \"evil\" }}\n")), Some(Level::Medium));
+        assert_eq!(level("["), Some(Level::High));
     }
 
     #[test]

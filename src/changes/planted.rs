@@ -3,7 +3,7 @@
 //! git opens a directory that holds `HEAD` with `objects` and `refs`, or with `commondir` or `config.worktree`; then
 //! `core.fsmonitor` of its `config` runs on `git status`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::path::RepoPath;
 
@@ -24,24 +24,38 @@ pub fn has_folded(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
     folded.contains(&path) || folded.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below))
 }
 
-/// Finds, for a path that is to be written, the directory above it that would be a repository. `has` tells whether a path
-/// is there in the result. The root is none: it is a working tree, and git looks for its `.git` first.
-pub fn planted_above(path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
-    let mut above = path.parent();
-    while let Some(directory) = above {
-        let mut there = BTreeMap::new();
-        for name in NAMES {
-            // Without HEAD the others do not matter.
-            let found = RepoPath::child(Some(&directory), name.as_bytes()).is_ok_and(|p| has(&p));
-            there.insert(name, found);
-            if name == "HEAD" && !found {
-                break;
+/// Directories that would be repositories, each judged once.
+#[derive(Debug, Default)]
+pub struct Planted(HashMap<RepoPath, bool>);
+
+impl Planted {
+    /// Finds, for a path that is to be written, the directory above it that would be a repository. `has` tells whether a path
+    /// is there in the result. The root is none: it is a working tree, and git looks for its `.git` first.
+    pub fn above(&mut self, path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
+        let mut above = path.parent();
+        while let Some(directory) = above {
+            let is_one = match self.0.get(&directory) {
+                Some(known) => *known,
+                None => {
+                    let mut there = BTreeMap::new();
+                    for name in NAMES {
+                        let found = RepoPath::child(Some(&directory), name.as_bytes()).is_ok_and(|p| has(&p));
+                        there.insert(name, found);
+                        // Without HEAD the others do not matter.
+                        if name == "HEAD" && !found {
+                            break;
+                        }
+                    }
+                    let is_one = is_repository(|name| there.get(name).copied().unwrap_or(false));
+                    self.0.insert(directory.clone(), is_one);
+                    is_one
+                }
+            };
+            if is_one {
+                return Some(directory);
             }
+            above = directory.parent();
         }
-        if is_repository(|name| there.get(name).copied().unwrap_or(false)) {
-            return Some(directory);
-        }
-        above = directory.parent();
+        None
     }
-    None
 }

@@ -1,13 +1,13 @@
 //! What a change could make run, or hide, before anybody meant it to: all findings of one change, from its name, its kind and
 //! its content. `SECURITY.md` has the table.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::aliases::Aliases;
+use super::packages::Manifests;
 use super::{FileChange, Rules, content, links, names, packages, secrets};
-use crate::path::{EntryKind, RepoPath};
+use crate::display::readable;
+use crate::path::EntryKind;
 
 /// How much attention a finding asks for; ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,8 +49,8 @@ impl Finding {
 pub struct Context<'a> {
     /// The rules on paths.
     pub rules: &'a Rules,
-    /// Every path of the changeset.
-    pub changed: &'a BTreeSet<RepoPath>,
+    /// The manifests of packages that the changeset changes.
+    pub manifests: &'a Manifests,
     /// The other names that links give to paths.
     pub aliases: &'a Aliases,
 }
@@ -65,10 +65,14 @@ pub fn findings(change: &FileChange, old: &[u8], new: &[u8], context: Context<'_
     for named in context.rules.of(&change.path) {
         found.push(Finding { rule: named.name, level: named.level, reason: named.reason, line: None });
     }
-    for alias in context.aliases.names(&change.path) {
+    let aliases = context.aliases.names(&change.path);
+    if aliases.cut {
+        found.push(Finding::whole("aliases", High, "has more other names, by links, than are looked at"));
+    }
+    for alias in aliases.names {
         for named in context.rules.of(&alias) {
             if found.iter().all(|f| f.rule != named.name) {
-                let reason = format!("{}, as {}, through a link", named.reason, alias.as_bytes().escape_ascii());
+                let reason = format!("{}, as {}, through a link", named.reason, readable(alias.as_bytes()));
                 found.push(Finding { rule: named.name, level: named.level, reason, line: None });
             }
         }
@@ -96,7 +100,7 @@ pub fn findings(change: &FileChange, old: &[u8], new: &[u8], context: Context<'_
         }
     }
     if change.new.as_ref().is_none_or(|s| s.kind != EntryKind::Link) {
-        found.extend(packages::findings(&change.path, old, new, context.changed));
+        found.extend(packages::findings(&change.path, old, new, context.manifests));
     }
     found.sort_by_key(|f| std::cmp::Reverse(f.level));
     found
@@ -107,6 +111,7 @@ mod tests {
     use super::super::{ContentHash, Side};
     use super::Level::Medium;
     use super::*;
+    use crate::path::RepoPath;
 
     fn path(text: &str) -> RepoPath {
         RepoPath::from_bytes(text.as_bytes()).expect("a path")
@@ -127,8 +132,8 @@ mod tests {
             findings: Vec::new(),
         };
         let aliases = Aliases::of(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        let (rules, changed) = (Rules::default(), BTreeSet::from([path(at)]));
-        let context = Context { rules: &rules, changed: &changed, aliases: &aliases };
+        let (rules, manifests) = (Rules::default(), Manifests::of([&path(at)]));
+        let context = Context { rules: &rules, manifests: &manifests, aliases: &aliases };
         let content = |half: Half<'_>| half.map_or(Vec::new(), |(_, c)| c.to_vec());
         findings(&change, &content(old), &content(new), context).into_iter().map(|f| (f.level, f.rule)).collect()
     }

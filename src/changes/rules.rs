@@ -8,13 +8,20 @@ use std::sync::LazyLock;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::Level::{self, High, Medium, Note};
+use super::Level::{self, High, Medium, Note, Refused};
 use crate::path::RepoPath;
 
 type Row = (Level, &'static str, &'static str, &'static [&'static str]);
 
 /// The table of `SECURITY.md`. What a rule of another file judges by content (`package.json`, lock files) is not here.
 const TABLE: &[Row] = &[
+    (Refused, "other-repository", "is in a repository of another kind, whose hooks run", &[".hg/**", ".sl/**"]),
+    (
+        High,
+        "other-version-control",
+        "is of another version control",
+        &[".svn/**", ".bzr/**", "_darcs/**", ".hgrc", "CVS/**"],
+    ),
     (High, "airlock-config", "is Airlock's own settings", &[".airlock.toml"]),
     (
         High,
@@ -31,6 +38,7 @@ const TABLE: &[Row] = &[
             "*.code-workspace",
             ".zed/**",
             ".idea/**",
+            ".helix/**",
             ".nvim.lua",
             ".exrc",
             ".vimrc",
@@ -41,7 +49,7 @@ const TABLE: &[Row] = &[
         High,
         "directory-hook",
         "runs when you enter the directory",
-        &[".envrc", "mise*.toml", ".mise*", ".tool-versions"],
+        &[".envrc", "mise*.toml", ".mise*", "mise/**", ".tool-versions"],
     ),
     (High, "environment", "sets the environment of what runs next", &[".env*"]),
     (
@@ -54,7 +62,7 @@ const TABLE: &[Row] = &[
         High,
         "package-manager",
         "changes where packages come from or what they run",
-        &[".npmrc", ".yarnrc*", ".pnpmfile.cjs"],
+        &[".npmrc", ".yarnrc*", ".pnpmfile.cjs", ".yarn/{releases,plugins}/**"],
     ),
     (
         High,
@@ -76,6 +84,7 @@ const TABLE: &[Row] = &[
             ".cshrc",
             ".tcshrc",
             "config.fish",
+            ".Rprofile",
         ],
     ),
     (
@@ -121,6 +130,10 @@ const TABLE: &[Row] = &[
             "sitecustomize.py",
             "usercustomize.py",
             "*.pth",
+            ".mvn/**",
+            ".eslintrc*",
+            ".lintstagedrc*",
+            "Directory.Build.*",
         ],
     ),
     (Medium, "git-attributes", "changes how git treats files", &[".gitattributes", ".gitmodules", ".lfsconfig"]),
@@ -238,8 +251,12 @@ impl Rules {
         rows.sort_unstable();
         rows.dedup();
         let example = EXAMPLES.iter().any(|end| folded.ends_with(end));
-        let named = rows.into_iter().map(|row| self.rows[row].clone());
-        named.map(|row| if example && row.name == "environment" { Named { level: Note, ..row } } else { row }).collect()
+        let judged = |row: usize| {
+            let named = self.rows[row].clone();
+            let lower = example && row < TABLE.len() && named.name == "environment";
+            if lower { Named { level: Note, ..named } } else { named }
+        };
+        rows.into_iter().map(judged).collect()
     }
 }
 
@@ -249,7 +266,9 @@ fn spellings(glob: &str) -> Vec<String> {
     let place = |g: &str| if anchored.is_some() { g.to_owned() } else { format!("{{,**/}}{g}") };
     let glob = anchored.unwrap_or(glob);
     let whole = glob.strip_suffix("/**").map(place);
-    [Some(place(glob)), whole].into_iter().flatten().collect()
+    // `.mise*` is about what is in a directory `.mise` too.
+    let inside = (glob.ends_with('*') && whole.is_none()).then(|| place(&format!("{glob}/**")));
+    [Some(place(glob)), whole, inside].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -268,6 +287,7 @@ mod tests {
             for glob in *globs {
                 // A path that the glob is about.
                 let plain = glob.replace("{tasks,settings,launch,mcp}", "mcp").replace("{js,ts,mjs,cjs,mts,cts}", "ts");
+                let plain = plain.replace("{releases,plugins}", "plugins");
                 let plain = plain.replace("/**", "/x/y").replace('*', "z");
                 for path in [plain.clone(), format!("a/b/{plain}"), format!("A/{}", plain.to_uppercase())] {
                     let found = levels(&Rules::default(), path.as_bytes());
@@ -289,6 +309,11 @@ mod tests {
             (".ENV", "environment"),
             (".env.local", "environment"),
             (".env.example.local", "environment"),
+            (".lefthook/pre-commit/a.sh", "git-hook"),
+            (".mise/config.toml", "directory-hook"),
+            (".config/mise/conf.d/x.toml", "directory-hook"),
+            ("x/.HG/hgrc", "other-repository"),
+            (".hg", "other-repository"),
             ("\u{17f}ub/Ma\u{212a}efile", "build"),
         ] {
             assert!(levels(&Rules::default(), path.as_bytes()).iter().any(|(_, n)| n == name), "{path}");
@@ -323,6 +348,13 @@ mod tests {
         assert_eq!(levels(&rules, b"top.txt"), [(High, "deploy".into())]);
         assert_eq!(levels(&rules, b"x/top.txt"), []);
         assert_eq!(levels(&rules, b".envrc").iter().map(|(l, _)| *l).max(), Some(High));
+        let own = Rule { name: "environment".into(), ..rule(&["x.example"], High) };
+        let rules_of_mine = Rules::with(&[own]).expect("valid");
+        assert_eq!(
+            levels(&rules_of_mine, b"x.example"),
+            [(High, "environment".into())],
+            "examples are the table's alone"
+        );
         let named = rules.of(&RepoPath::from_bytes(b"top.txt").expect("a path")).remove(0);
         assert_eq!(named.reason, "matches the rule deploy");
         assert_eq!(Rules::with(&[rule(&["["], High)]).expect_err("no glob").name, "deploy");

@@ -2,6 +2,7 @@
 //!
 //! The shapes are those of the rules that gitleaks keeps (`config/gitleaks.toml`), without the ones that guess.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -57,7 +58,7 @@ static NAMED: LazyLock<Regex> = LazyLock::new(|| ascii(ASSIGNED).expect("it is v
 pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |what: &str, at: usize| {
-        let line = Some(new[..at].iter().filter(|b| **b == b'\n').count() + 1);
+        let line = Some(line_of(new, at));
         found.push(Finding {
             rule: "secret".into(),
             level: Level::High,
@@ -65,21 +66,36 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
             line,
         });
     };
-    let is_new = |bytes: &[u8]| memchr::memmem::find(old, bytes).is_none();
+    // What the base has is found in it by the same shape, once.
+    let first_new = |shape: &Regex, fits: fn(&[u8]) -> bool| {
+        let value = |c: &regex::bytes::Captures<'_>| c.get(1).or(c.get(0)).map(|m| m.range());
+        let all = |bytes: &'_ [u8]| shape.captures_iter(bytes).filter_map(|c| value(&c)).collect::<Vec<_>>();
+        let found = all(new);
+        if found.is_empty() {
+            return None;
+        }
+        let known: HashSet<&[u8]> = all(old).into_iter().map(|range| &old[range]).collect();
+        found
+            .into_iter()
+            .find(|range| fits(&new[range.clone()]) && !known.contains(&new[range.clone()]))
+            .map(|r| r.start)
+    };
     for (what, shape) in KNOWN.iter() {
-        if let Some(secret) = shape.find_iter(new).find(|m| is_new(m.as_bytes())) {
-            add(what, secret.start());
+        if let Some(at) = first_new(shape, |_| true) {
+            add(what, at);
         }
     }
-    let values = NAMED.captures_iter(new).filter_map(|c| c.get(1));
-    if let Some(value) = values.into_iter().find(|v| is_random(v.as_bytes()) && is_new(v.as_bytes()))
-        && found.is_empty()
-    {
-        let line = Some(new[..value.start()].iter().filter(|b| **b == b'\n').count() + 1);
+    let named = first_new(&NAMED, is_random);
+    if let Some(at) = named.filter(|_| found.is_empty()) {
+        let line = Some(line_of(new, at));
         let reason = "adds what looks like a secret".into();
         found.push(Finding { rule: "secret".into(), level: Level::High, reason, line });
     }
     found
+}
+
+fn line_of(bytes: &[u8], at: usize) -> usize {
+    memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
 
 /// Tells whether a value is random rather than a word: letters and digits both, and much information per character.

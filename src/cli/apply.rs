@@ -11,7 +11,7 @@ use super::policy::policy;
 use super::repo::Repo;
 use super::{json as shapes, review};
 use crate::apply::{Choice, Habits, HostError, HostTree, Plan, Prior, Step, Verb};
-use crate::changes::{Aliases, ContentHash, Context, FileChange, Level, Selected, Side, findings, select};
+use crate::changes::{Aliases, ContentHash, Context, FileChange, Level, Manifests, Selected, Side, findings, select};
 use crate::config::Settings;
 use crate::display::Shown;
 use crate::path::RepoPath;
@@ -181,16 +181,16 @@ fn judge_parts(
     wanted: &Wanted,
     output: Output,
 ) -> Result<(), Failure> {
-    let parts: Vec<&Choice<'_>> = (choices.iter())
-        .filter(|c| sheet.files.iter().any(|f| f.change.path == c.change.path && f.units.len() > c.units.len()))
-        .collect();
+    let counts: BTreeMap<&RepoPath, usize> = sheet.files.iter().map(|f| (&f.change.path, f.units.len())).collect();
+    let parts: Vec<&Choice<'_>> =
+        (choices.iter()).filter(|c| counts.get(&c.change.path).is_some_and(|all| *all > c.units.len())).collect();
     if parts.is_empty() {
         return Ok(());
     }
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let rules = policy(&settings, host, &sandbox.record.base, output.silent())?.rules;
-    let (changed, aliases) = (sheet.files.iter().map(|f| f.change.path.clone()).collect(), Aliases::default());
-    let context = Context { rules: &rules, changed: &changed, aliases: &aliases };
+    let (manifests, aliases) = (Manifests::of(sheet.files.iter().map(|f| &f.change.path)), Aliases::default());
+    let context = Context { rules: &rules, manifests: &manifests, aliases: &aliases };
     let store = sandbox.quarantine()?;
     for choice in parts {
         let change = choice.change;
@@ -233,8 +233,9 @@ impl Report {
             (Verb::Delete, true) => "delete",
             (Verb::Already, _) => "already",
         };
+        let counts: BTreeMap<&RepoPath, usize> = sheet.files.iter().map(|f| (&f.change.path, f.units.len())).collect();
         let part = |step: &Step| {
-            let all = sheet.files.iter().find(|f| f.change.path == step.path).map_or(0, |f| f.units.len());
+            let all = counts.get(&step.path).copied().unwrap_or(0);
             if step.units.len() < all {
                 format!("{} of {}", step.units.len(), count(all, "block"))
             } else {

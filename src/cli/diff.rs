@@ -63,7 +63,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     } else if args.stat {
         print(stat(&sheet).as_bytes())?;
     } else {
-        let painter = Painter { colour: output.colours() };
+        let painter = Painter { colour: output.colours(), width: output.width() };
         for (at, file) in sheet.files.iter().enumerate() {
             let space = if at > 0 { "\n" } else { "" };
             print(format!("{space}{}", patch::show(&sheet, file, painter)?).as_bytes())?;

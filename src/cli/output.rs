@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::args::Colour;
+use crate::sandbox::terminal;
 
 /// How to speak.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,12 @@ impl Output {
     /// Tells whether something may move on standard error.
     pub fn shows_progress(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Gives the columns of standard output, if it is a terminal.
+    pub fn width(self) -> Option<usize> {
+        let (columns, _) = terminal::size().filter(|_| io::stdout().is_terminal())?;
+        Some(columns.into())
     }
 
     /// Tells whether to colour what goes to standard output.

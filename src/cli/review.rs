@@ -40,7 +40,7 @@ pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: 
     let mut decisions = load(&sandbox)?;
     let name = sandbox.record.name.clone();
     terminal::discard_input();
-    let painter = Painter { colour: output.colours() };
+    let painter = Painter { colour: output.colours(), width: output.width() };
     let mut plain = PlainReview { sheet: &sheet, input: io::stdin().lock(), output: io::stdout().lock(), painter };
     let ended = plain.run(&mut decisions, |decisions| sandbox.keep(FILE, decisions))?;
     drop(plain);

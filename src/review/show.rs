@@ -2,17 +2,26 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthChar;
+
 use super::SheetFile;
 use crate::changes::{Hunk, HunkLine, Level, Side, UnitKind};
-use crate::display::Shown;
+use crate::display::{self, Shown};
 
 /// Colours text, or does not.
 #[derive(Debug, Clone, Copy)]
 pub struct Painter {
     /// Whether to colour.
     pub colour: bool,
+    /// Columns of the terminal, if it is one: a line that is longer goes on behind a gutter of ours, for a terminal would go on
+    /// at the margin, where our own words stand.
+    pub width: Option<usize>,
 }
 
+/// The gutter of a row that goes on with the line before it.
+const CONTINUED: char = '~';
+/// Columns below which nothing is cut: no content of use would be left of a row.
+const NARROWEST: usize = 20;
 /// Blank lines in a row that are shown one by one.
 const BLANK_LINES: usize = 40;
 
@@ -66,15 +75,21 @@ impl Painter {
                 HunkLine::Removed(bytes) => ('-', Some(RED), bytes),
                 HunkLine::Added(bytes) => ('+', Some(GREEN), bytes),
             };
-            let paint = |text: String| code.map_or_else(|| text.clone(), |code| self.paint(code, &text));
-            if blank > BLANK_LINES {
+            let content = Shown::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            let text = if blank > BLANK_LINES {
                 // What follows them stays in sight; no content looks like this, see `display.rs`.
-                let _ = writeln!(out, "{}", paint(format!("{sign}<U+000A x{blank}>")));
+                format!("{content}<U+000A x{blank}>")
+            } else {
+                content.to_string()
+            };
+            for (row, text) in rows(&text, self.width).iter().enumerate() {
+                let text = format!("{}{text}", if row == 0 { sign } else { CONTINUED });
+                let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.paint(code, &text)));
+            }
+            if blank > BLANK_LINES {
                 at += blank;
                 continue;
             }
-            let text = format!("{sign}{}", Shown::line(bytes.strip_suffix(b"\n").unwrap_or(bytes)));
-            let _ = writeln!(out, "{}", paint(text));
             if !bytes.ends_with(b"\n") {
                 // It begins where only gutters are, so no content can imitate it.
                 out += "\\ No newline at end of file\n";
@@ -91,7 +106,32 @@ impl Painter {
 
 fn is_blank(line: &HunkLine<'_>) -> bool {
     let (HunkLine::Context(bytes) | HunkLine::Removed(bytes) | HunkLine::Added(bytes)) = line;
-    *bytes == b"\n"
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || display::is_blank(c)))
+}
+
+/// Cuts escaped text into rows of a terminal, one column less than it has for the gutter; tabs become spaces there.
+fn rows(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.filter(|w| *w >= NARROWEST) else { return vec![text.to_owned()] };
+    let (mut rows, mut row, mut column) = (Vec::new(), String::new(), 1);
+    for c in text.chars() {
+        let (shown, columns) = if c == '\t' {
+            let columns = 8 - column % 8;
+            (" ".repeat(columns), columns)
+        } else {
+            (c.to_string(), c.width().unwrap_or(0))
+        };
+        if column + columns > width {
+            rows.push(std::mem::take(&mut row));
+            column = 1;
+            if c == '\t' {
+                continue;
+            }
+        }
+        row += &shown;
+        column += columns;
+    }
+    rows.push(row);
+    rows
 }
 
 /// Names a level for a person.
@@ -126,5 +166,38 @@ pub fn describe(kind: &UnitKind, file: &SheetFile<'_>) -> String {
             }
             (None, None) => "gone".into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_behind_a_gutter() {
+        let painter = Painter { colour: false, width: Some(20) };
+        let long = format!("{}airlock: 1 of 1 file applied\n", "x".repeat(19));
+        let hunk =
+            Hunk { old: 0..0, new: 0..2, lines: vec![HunkLine::Added(long.as_bytes()), HunkLine::Added(b"a\tb\n")] };
+        let shown = painter.hunk(&hunk, 9);
+        assert_eq!(
+            shown,
+            format!("@@ -0,0 +1,2 @@\n+{}\n~airlock: 1 of 1 fil\n~e applied\n+a      b\n", "x".repeat(19))
+        );
+        assert!(Painter { width: None, ..painter }.hunk(&hunk, 9).contains("xairlock: 1 of 1 file applied\n+a\tb\n"));
+        // A wide character does not hang over the edge; one that has no width takes none.
+        assert_eq!(
+            rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
+            ["x".repeat(18), "\u{65e5}\u{301}".into()]
+        );
+    }
+
+    #[test]
+    fn many_blank_lines_are_counted_whatever_they_are_made_of() {
+        let line = "\u{a0} \n";
+        let lines = (0..50).map(|_| HunkLine::Added(line.as_bytes())).chain([HunkLine::Added(b"evil\n")]);
+        let hunk = Hunk { old: 0..0, new: 0..51, lines: lines.collect() };
+        let shown = Painter { colour: false, width: None }.hunk(&hunk, 400);
+        assert_eq!(shown, "@@ -0,0 +1,51 @@\n+\u{a0} <U+000A x50>\n+evil\n");
     }
 }

@@ -2,7 +2,9 @@
 //! is a [`RepoPath`] and a quarantined blob. The workspace's `.git` is never opened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -15,8 +17,9 @@ use super::store::Sandbox;
 use super::walk::{Found, Walk, Walked};
 use crate::changes::links::At;
 use crate::changes::{
-    Base, Changeset, ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side,
+    Base, Changeset, ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side, Until,
 };
+use crate::display::readable;
 use crate::path::{EntryKind, MAX_DEPTH, RepoPath};
 use crate::snapshot::{Committed, CommittedEntry, HostRepo};
 use crate::wire::Root;
@@ -164,9 +167,30 @@ async fn within_time(
     while let Some((path, side)) = sides.try_next().await? {
         files.push(change(path, side, None));
     }
+    drop(sides);
     let draft = Draft { base: sandbox.record.base.clone(), files, refused, hidden };
-    let tree = BaseTree { committed: &committed, on_top: &on_top, store: &store, planted: &planted };
-    Ok(draft.seal(&store, &policy.rules, &tree)?)
+    // On a thread of its own, so that a signal and the cap on time are heeded meanwhile; it ends when nobody waits any more.
+    let until = Until { deadline: Some(Instant::now() + policy.caps.time), gone: Arc::default() };
+    let _leaving = Leaving(Arc::clone(&until.gone));
+    let (host, rules) = (host.reopen()?, policy.rules.clone());
+    let sealed = tokio::task::spawn_blocking(move || {
+        let committed = host.committed(&draft.base)?;
+        let tree = BaseTree { committed: &committed, on_top: &on_top, store: &store, planted: &planted };
+        draft.seal(&store, &rules, &tree, &until).map_err(|error| match error.kind() {
+            std::io::ErrorKind::Interrupted => SandboxError::Interrupted,
+            _ => error.into(),
+        })
+    });
+    sealed.await.map_err(std::io::Error::other)?
+}
+
+/// Tells the thread that seals that nobody waits for it any more.
+struct Leaving(Arc<AtomicBool>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Takes a file into the quarantine, at most `limit` bytes of it; gives its hash and size.
@@ -297,5 +321,5 @@ fn size(bytes: u64) -> String {
 }
 
 fn shown(path: &RepoPath) -> String {
-    path.as_bytes().escape_ascii().to_string().chars().take(SHOWN).collect()
+    readable(path.as_bytes()).chars().take(SHOWN).collect()
 }

@@ -10,14 +10,14 @@ use std::fmt::Write as _;
 use crate::display::is_hidden;
 
 /// Private modes (DECSET) that an agent may set. Each is off by default, or in [`ON_BY_DEFAULT`], and put back at the end.
-pub(super) const PRIVATE_MODES: [u16; 23] = [
-    1, 5, 6, 7, 25, 47, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004, 2026, 2027,
-    2031,
-];
+pub(super) const PRIVATE_MODES: [u16; 22] =
+    [1, 5, 6, 7, 25, 47, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004, 2026, 2027, 2031];
 /// Those of them that are on by default: wrapping, the cursor.
 pub(super) const ON_BY_DEFAULT: [u16; 2] = [7, 25];
 /// ANSI modes (SM): insert, line feed. Not the keyboard lock.
 const ANSI_MODES: [u16; 2] = [4, 20];
+/// How often a character may be repeated (REP).
+const MOST_REPEATS: u16 = 1000;
 /// Characters of a title that are kept.
 const LONGEST_TITLE: usize = 200;
 /// Bytes of an address that are taken for whole: the parser cuts a string at 1,024.
@@ -95,8 +95,10 @@ impl Sieve {
 /// Tells whether a control sequence may pass as it is. `first` is its first parameter.
 fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count: usize) -> bool {
     match (prefix, intermediates, action) {
-        // Moving, erasing, inserting, deleting, scrolling, tabs, colours, the region, the cursor kept and put back.
-        ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'b' | 'd'..='g' | 'm' | 'r' | 'u') => true,
+        // Moving, erasing, inserting, deleting, scrolling, colours, the region, the cursor kept and put back.
+        ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'd'..='f' | 'm' | 'r' | 'u') => true,
+        // A character repeated; not by the ten thousand.
+        ("", "", 'b') => first <= MOST_REPEATS,
         ("", "", 's') => count == 1 && first == 0,
         ("?", "", 'J' | 'K') => true,
         // The cursor's shape; a soft reset; keyboard protocols.
@@ -195,7 +197,7 @@ impl vte::Perform for Sieve {
         let text = match (intermediates, byte) {
             // The end of a string.
             (b"", b'\\') => return,
-            (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'H' | b'M' | b'c') => format!("\x1b{}", char::from(byte)),
+            (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'M' | b'c') => format!("\x1b{}", char::from(byte)),
             (b"(" | b")", b'B' | b'0') => format!("\x1b{}{}", char::from(intermediates[0]), char::from(byte)),
             _ => return self.drop("ESC"),
         };
@@ -293,6 +295,10 @@ mod tests {
             "\x1b[1;2s",
             "\x1b[>2m",
             "\x1b[15n",
+            "\x1b[3g",
+            "\x1bH",
+            "\x1b[?1001h",
+            "\x1b[65535b",
             "\x1b[1c",
             "\x1bZ",
             "\x1b#8",

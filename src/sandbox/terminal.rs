@@ -66,6 +66,8 @@ pub fn restore() {
 
 /// How long a terminal may take to answer; one at the end of a slow line takes longer, and is flushed all the same.
 const ANSWER: Duration = Duration::from_millis(300);
+/// How long there must be none after it was answered.
+const SILENCE: Duration = Duration::from_millis(40);
 /// Bytes of answers that are waited through.
 const MOST_ANSWERS: usize = 64 * 1024;
 
@@ -82,7 +84,7 @@ pub fn drain() {
     if out.write_all(b"\x1b[c").and_then(|()| out.flush()).is_err() {
         return;
     }
-    let (end, mut seen, mut buffer) = (Instant::now() + ANSWER, Vec::new(), [0; 4096]);
+    let (mut end, mut seen, mut buffer) = (Instant::now() + ANSWER, Vec::new(), [0; 4096]);
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         let mut watched = [PollFd::new(&stdin, PollFlags::IN)];
         let left = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
@@ -93,8 +95,12 @@ pub fn drain() {
             Ok(n @ 1..) => seen.extend_from_slice(&buffer[..n]),
             _ => return,
         }
-        if has_answer(&seen) || seen.len() > MOST_ANSWERS {
+        if seen.len() > MOST_ANSWERS {
             return;
+        }
+        if has_answer(&seen) {
+            // It may be the answer to a question of the agent's: ours is on its way then. Silence tells.
+            end = end.min(Instant::now() + SILENCE);
         }
     }
 }
@@ -129,8 +135,8 @@ pub struct Modes {
 struct ModeState {
     /// Modes that are not at their default.
     changed: BTreeSet<u16>,
-    /// Levels of the keyboard protocol that were pushed.
-    keyboard: u16,
+    /// The keyboard protocol was used; each screen has a stack of its own.
+    keyboard: bool,
     /// `modifyOtherKeys` was set.
     other_keys: bool,
     keypad: bool,
@@ -159,6 +165,9 @@ impl Modes {
             // Ends a string that was left open, which would swallow everything that follows.
             out.extend_from_slice(b"\x1b\\");
         }
+        // What is too much to pop is no error; once on the screen that it is left on, and once on the main one.
+        let keyboard: &[u8] = if state.keyboard { b"\x1b[<99u\x1b[=0u" } else { b"" };
+        out.extend_from_slice(keyboard);
         for mode in &state.ansi {
             let _ = write!(out, "\x1b[{mode}l");
         }
@@ -166,9 +175,7 @@ impl Modes {
             let letter = if ON_BY_DEFAULT.contains(mode) { 'h' } else { 'l' };
             let _ = write!(out, "\x1b[?{mode}{letter}");
         }
-        if state.keyboard > 0 {
-            let _ = write!(out, "\x1b[=0u\x1b[<{}u", state.keyboard);
-        }
+        out.extend_from_slice(keyboard);
         let flags: [(bool, &[u8]); 5] = [
             // Setting the region moves the cursor: it is kept.
             (state.region, b"\x1b7\x1b[r\x1b8"),
@@ -212,9 +219,8 @@ impl vte::Perform for ModeState {
                 }
             }
             (b"", 'r') => self.region = true,
-            (b"=", 'u') => self.keyboard = self.keyboard.max(1),
-            (b">", 'u') => self.keyboard = self.keyboard.saturating_add(1),
-            (b"<", 'u') => self.keyboard = self.keyboard.saturating_sub(first.max(1)),
+            (b"=" | b">", 'u') => self.keyboard = true,
+            (b"<", 'u') => {}
             (b">", 'm') if first == 4 => self.other_keys = params.iter().nth(1).is_some_and(|p| p.first() != Some(&0)),
             (b" ", 'q') => self.cursor_shape = first != 0,
             _ => self.drawn = true,
@@ -258,7 +264,10 @@ mod tests {
         assert_eq!(after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
         // Cut in the middle; two modes in one sequence; the cursor is on by default.
         assert_eq!(after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l");
-        assert_eq!(after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]), "\x1b[=0u\x1b[<1u\x1b>\x1b[0 q");
+        assert_eq!(
+            after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),
+            "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b>\x1b[0 q"
+        );
         assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
         assert_eq!(after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "a locked keyboard is unlocked");
         assert_eq!(after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");

@@ -19,6 +19,7 @@ use super::parts::Workspace;
 use super::store::Sandbox;
 use crate::changes::twins::{TwinKind, twins};
 use crate::changes::{Finding, Level, Refused};
+use crate::display::readable;
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
 use crate::wire::{FileKind, Listed, Root, Stat};
@@ -66,7 +67,7 @@ pub(super) struct Walked {
 impl Walked {
     fn refuse(&mut self, path: &[u8], reason: String) {
         if self.refused.len() < MOST_REFUSED {
-            let path = path.escape_ascii().to_string().chars().take(SHOWN).collect();
+            let path = readable(path).chars().take(SHOWN).collect();
             self.refused.push(Refused { path, reason });
         } else {
             self.more_refused += 1;
@@ -367,7 +368,7 @@ impl<'a> Walk<'a> {
             let level = if twin_kind(one).goes_with(twin_kind(other)) { Level::Note } else { Level::Refused };
             for (entry, twin) in [(one, other), (other, one)] {
                 let Ok(path) = RepoPath::child(looked.visit.directory.as_ref(), &entry.name) else { continue };
-                let reason = format!("is the same as {} to some file systems", twin.name.escape_ascii());
+                let reason = format!("is the same as {} to some file systems", readable(&twin.name));
                 let finding = Finding::whole("twin", level, reason);
                 if self.found.twins.get(&path).is_none_or(|f| f.level < level) {
                     self.found.twins.insert(path, finding);

@@ -109,6 +109,7 @@ fn links_that_lead_out_are_refused_and_others_told() {
             ("leaving", "refused", "link-escape"),
             ("deep/er/leaving", "refused", "link-escape"),
             ("climbs-after-a-name", "refused", "link-escape"),
+            ("climbs-inside", "refused", "link-escape"),
             ("git-directly", "refused", "link-escape"),
             ("git-in-disguise", "refused", "link-escape"),
             ("git-by-its-short-name", "refused", "link-escape"),
@@ -132,6 +133,23 @@ fn links_that_lead_out_are_refused_and_others_told() {
     place.airlock(&["apply", "l", "--accept-all", "--allow-risky"]).ok();
     let made = place.git(&["status", "--short", "--untracked-files=all"]);
     assert_eq!(made, "?? dangling\n?? deep/up\n?? fine\n?? loop-a\n?? loop-b\n");
+}
+
+#[test]
+fn thousands_of_long_links_keep_nobody_waiting() {
+    let mut place = Place::new();
+    place.set("AIRLOCK_MAX_TIME", "60s");
+    let script = "import os\ntarget = 'x/' * 1900\nos.mkdir('d')\n\
+                  for i in range(3000): os.symlink(target + str(i), f'd/l{i}'); os.symlink('d', f'a{i}'); open(f'd/{i}', 'w').write('x')";
+    place.airlock(&["run", "--name", "f", "--", "python3", "-c", script]).ok();
+    assert_eq!(place.diff("f")["files"].as_array().expect("a list").len(), 9000);
+    // Where it takes too long all the same, the setting is named and the work is kept.
+    place.set("AIRLOCK_MAX_TIME", "1s");
+    let script = "import os\nfor i in range(60000): open(f'{i}', 'w').write(str(i))";
+    place
+        .airlock(&["run", "--name", "t", "--", "python3", "-c", script])
+        .fails(125, &["max_time", "t is kept with the agent's work"]);
+    place.unset("AIRLOCK_MAX_TIME");
 }
 
 #[test]
