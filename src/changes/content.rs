@@ -42,6 +42,11 @@ pub fn is_text(bytes: &[u8]) -> bool {
     memchr::memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok()
 }
 
+/// Gives the number of the line, from 1, that a byte is on.
+pub fn line_of(bytes: &[u8], at: usize) -> usize {
+    memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
+}
+
 /// Finds the first line with a hidden character of no use among the lines that the base does not have.
 fn invisible(old: &[u8], new: &[u8]) -> Option<usize> {
     let hides = |line: &[u8]| {

@@ -47,6 +47,16 @@ pub trait Base {
     }
 }
 
+/// A tree without anything.
+impl Base for () {
+    fn at(&self, _: &RepoPath) -> At {
+        At::Nothing
+    }
+    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        Vec::new()
+    }
+}
+
 /// Until when somebody waits for a changeset: hostile input must not keep a processor busy for nobody.
 #[derive(Debug, Clone, Default)]
 pub struct Until {

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 use serde_json::Value;
 
+use super::content::line_of;
 use super::{Finding, Level};
 use crate::path::RepoPath;
 
@@ -211,10 +212,6 @@ fn hosts(bytes: &[u8]) -> Vec<(String, usize)> {
         }
     }
     found
-}
-
-fn line_of(bytes: &[u8], at: usize) -> usize {
-    memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
 
 #[cfg(test)]

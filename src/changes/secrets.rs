@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::content::line_of;
 use super::{Finding, Level};
 
 /// What is looked for, and how it is called.
@@ -92,10 +93,6 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
         found.push(Finding { rule: "secret".into(), level: Level::High, reason, line });
     }
     found
-}
-
-fn line_of(bytes: &[u8], at: usize) -> usize {
-    memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
 
 /// Tells whether a value is random rather than a word: letters and digits both, and much information per character.

@@ -28,7 +28,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
                 "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
                 "submodules": paths(&manifest.modules), "submodules_left": left, "skipped": skipped,
-                "lfs_pointers": paths(&manifest.pointers), "sparse": manifest.sparse,
+                "lfs_pointers": paths(&manifest.pointers), "sparse": manifest.sparse, "limits_met": record.met,
             }))
             .as_bytes(),
         )?;
@@ -47,6 +47,9 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
     for (at, note) in manifest.notes().iter().enumerate() {
         let title = if at == 0 { "began with" } else { "" };
         out += &format!("  {title:10} {}\n", Shown::new(note));
+    }
+    for met in &record.met {
+        out += &format!("  limit      {}\n", Shown::new(met));
     }
     print(out.as_bytes())?;
     output.say(&format!("next: airlock diff {}", record.name));

@@ -242,20 +242,8 @@ fn patterns(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::links::At;
-    use crate::changes::{Base, ContentHash, Draft, FileChange, Quarantine, Rules, Side, Until};
+    use crate::changes::{ContentHash, Draft, FileChange, Quarantine, Rules, Side, Until};
     use crate::path::EntryKind;
-
-    struct Nothing;
-
-    impl Base for Nothing {
-        fn at(&self, _: &RepoPath) -> At {
-            At::Nothing
-        }
-        fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
-            Vec::new()
-        }
-    }
 
     fn added(store: &Quarantine, path: &str, content: &str) -> FileChange {
         let hash = store.put(content.as_bytes()).expect("stored");
@@ -273,7 +261,7 @@ mod tests {
         let store = Quarantine::open(folder.path().into()).expect("opened");
         let files = ["src/a.rs", "src/deep/b.rs", ".envrc", "a[1].txt"].map(|p| added(&store, p, "x\n"));
         let draft = Draft { base: "base".into(), files: files.into(), ..Draft::default() };
-        let changes = draft.seal(&store, &Rules::default(), &Nothing, &Until::default()).expect("sealed");
+        let changes = draft.seal(&store, &Rules::default(), &(), &Until::default()).expect("sealed");
         let sheet = Sheet::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
         let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;

@@ -184,6 +184,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         manifest: ground.manifest.clone(),
         includes: ground.includes.clone(),
         image: request.image.clone(),
+        met: Vec::new(),
         size: None,
         state: State::Seeding,
     };
@@ -250,6 +251,7 @@ pub async fn run(
             watch.ask_for_memory().await;
         }
         let met = watch.end();
+        sandbox.record.met = met.iter().map(Reached::to_string).collect();
         let asked = signals.asked().count;
         let ended = match ran {
             // The engine refused to start it: the workspace is as it was.

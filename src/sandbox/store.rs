@@ -55,6 +55,9 @@ pub struct Record {
     pub includes: Vec<String>,
     /// The agent image's content id.
     pub image: String,
+    /// The limits that the agent met, in words.
+    #[serde(default)]
+    pub met: Vec<String>,
     /// What its volumes took on disk when it was collected: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,

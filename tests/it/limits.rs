@@ -47,6 +47,7 @@ fn disk() {
     assert_eq!(ran.status, 137, "{ran:?}");
     assert!(ran.err.contains("may take 200.00 MiB (--disk); most is in big/inner"), "{}", ran.err);
     assert!(place.changes("l").iter().any(|(path, _)| path.starts_with("big/inner/")));
+    assert!(place.airlock(&["status", "l"]).ok().out.contains("  limit      the agent was stopped"));
     work_is_back(&place);
 }
 
