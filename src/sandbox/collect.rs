@@ -9,19 +9,18 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
+use super::base_tree::BaseTree;
 use super::base_view::{BaseEntry, BaseView};
 use super::link::{Link, LinkError};
 use super::meter::Meter;
-use super::on_top::OnTop;
 use super::store::Sandbox;
 use super::walk::{Found, Walk, Walked};
-use crate::changes::links::At;
 use crate::changes::{
-    Base, Changeset, ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side, Until,
+    Changeset, ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side, Until,
 };
 use crate::display::readable;
 use crate::path::{EntryKind, MAX_DEPTH, RepoPath};
-use crate::snapshot::{Committed, CommittedEntry, HostRepo};
+use crate::snapshot::{CommittedEntry, HostRepo};
 use crate::wire::Root;
 
 /// Questions under way at once.
@@ -242,52 +241,6 @@ fn permits(bytes: u64) -> u32 {
 
 fn change(path: RepoPath, old: Option<Side>, new: Option<Side>) -> FileChange {
     FileChange { path, old, new, renamed_from: None, findings: Vec::new() }
-}
-
-/// The tree that the sandbox began with, for judging what came of it.
-struct BaseTree<'a> {
-    committed: &'a Committed<'a>,
-    on_top: &'a OnTop,
-    store: &'a Quarantine,
-    planted: &'a BTreeSet<RepoPath>,
-}
-
-impl Base for BaseTree<'_> {
-    fn at(&self, path: &RepoPath) -> At {
-        if self.on_top.below(Some(path)).any(|t| t.side.is_some()) {
-            return At::Directory;
-        }
-        match self.on_top.get(path).map(|t| &t.side) {
-            Some(Some(side)) if side.kind == EntryKind::Link => self.store.get(&side.hash).map_or(At::File, At::Link),
-            Some(Some(_)) => At::File,
-            Some(None) => At::Nothing,
-            // What cannot be read is none that a link may rely on.
-            None => match self.committed.at(path).unwrap_or(None) {
-                None => At::Nothing,
-                Some(CommittedEntry::File) => At::File,
-                Some(CommittedEntry::Link(target)) => At::Link(target),
-                Some(CommittedEntry::Directory) => At::Directory,
-                Some(CommittedEntry::Module) => At::Repository,
-            },
-        }
-    }
-
-    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
-        let mut links: BTreeMap<RepoPath, Vec<u8>> = self.committed.links().unwrap_or_default().into_iter().collect();
-        for topped in self.on_top.below(None) {
-            links.remove(&topped.path);
-            if let Some(side) = topped.side.as_ref().filter(|s| s.kind == EntryKind::Link)
-                && let Ok(target) = self.store.get(&side.hash)
-            {
-                links.insert(topped.path.clone(), target);
-            }
-        }
-        links.into_iter().collect()
-    }
-
-    fn has(&self, path: &RepoPath) -> bool {
-        self.planted.contains(path)
-    }
 }
 
 /// Refuses what is too large, and the largest where all together is too much: the rest still comes back.

@@ -2,6 +2,7 @@
 
 mod attach;
 mod base;
+mod base_tree;
 mod base_view;
 mod bases;
 mod capable;

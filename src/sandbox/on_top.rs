@@ -73,6 +73,15 @@ impl OnTop {
             .into_iter()
     }
 
+    /// Tells whether something was written below a directory.
+    #[must_use]
+    pub fn has_below(&self, directory: &RepoPath) -> bool {
+        let prefix = [directory.as_bytes(), b"/"].concat();
+        let from = (std::ops::Bound::Included(prefix.as_slice()), std::ops::Bound::Unbounded);
+        let below = self.0.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
+        below.map(|(_, topped)| &topped.side).any(Option::is_some)
+    }
+
     /// Tells whether nothing is on top.
     #[must_use]
     pub fn is_empty(&self) -> bool {

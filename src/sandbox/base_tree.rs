@@ -1,0 +1,56 @@
+//! What a sandbox began with, for judging what came of it: the tree of its commit, with what was written on top.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::on_top::OnTop;
+use crate::changes::links::At;
+use crate::changes::{Base, Quarantine};
+use crate::path::{EntryKind, RepoPath};
+use crate::snapshot::{Committed, CommittedEntry};
+
+/// The tree.
+pub(super) struct BaseTree<'a> {
+    pub committed: &'a Committed<'a>,
+    pub on_top: &'a OnTop,
+    pub store: &'a Quarantine,
+    /// Names of it that can make a directory a repository.
+    pub planted: &'a BTreeSet<RepoPath>,
+}
+
+impl Base for BaseTree<'_> {
+    fn at(&self, path: &RepoPath) -> At {
+        if self.on_top.has_below(path) {
+            return At::Directory;
+        }
+        match self.on_top.get(path).map(|t| &t.side) {
+            Some(Some(side)) if side.kind == EntryKind::Link => self.store.get(&side.hash).map_or(At::File, At::Link),
+            Some(Some(_)) => At::File,
+            Some(None) => At::Nothing,
+            // What cannot be read is none that a link may rely on.
+            None => match self.committed.at(path).unwrap_or(None) {
+                None => At::Nothing,
+                Some(CommittedEntry::File) => At::File,
+                Some(CommittedEntry::Link(target)) => At::Link(target),
+                Some(CommittedEntry::Directory) => At::Directory,
+                Some(CommittedEntry::Module) => At::Repository,
+            },
+        }
+    }
+
+    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        let mut links: BTreeMap<RepoPath, Vec<u8>> = self.committed.links().unwrap_or_default().into_iter().collect();
+        for topped in self.on_top.below(None) {
+            links.remove(&topped.path);
+            if let Some(side) = topped.side.as_ref().filter(|s| s.kind == EntryKind::Link)
+                && let Ok(target) = self.store.get(&side.hash)
+            {
+                links.insert(topped.path.clone(), target);
+            }
+        }
+        links.into_iter().collect()
+    }
+
+    fn has(&self, path: &RepoPath) -> bool {
+        self.planted.contains(path)
+    }
+}
