@@ -1,5 +1,6 @@
 //! `airlock claude`, `run` and `shell`: a sandbox from start to end.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
@@ -274,11 +275,13 @@ fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), Failure
 
 /// Warns of a runtime with a known way out. What a distribution may have mended is for `doctor` alone.
 fn say_advisories(info: &EngineInfo, output: Output) {
-    for (component, version, advisory, mended) in info.advisories() {
-        if !mended {
-            let version = Shown::new(version);
-            output.say(&format!("{component} {version} has {}; airlock doctor tells more", advisory.id));
-        }
+    let mut known: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for (component, version, advisory, _) in info.advisories().into_iter().filter(|(.., mended)| !mended) {
+        known.entry((component, version)).or_default().push(advisory.id);
+    }
+    for ((component, version), ids) in known {
+        let (component, version) = (Shown::new(component), Shown::new(version));
+        output.say(&format!("{component} {version} has {}; airlock doctor tells more", ids.join(", ")));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tries an engine out with a workspace of one file: can it mount an overlay whose inode numbers are the base's, and what has
 //! its disk left? For `airlock doctor`; a start finds out by itself.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tokio::sync::mpsc;
 
 use super::bases::Base;
@@ -10,11 +12,13 @@ use super::parts::{BASE, Expect, Parts, REPOSITORY, Workspace, base_volumes};
 use super::seed::TREE;
 use super::write::Batch;
 use super::{LABEL, SandboxError, random};
-use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, image, sidecar_spec};
+use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR, image, sidecar_spec};
 use crate::wire::{Entry, Root, Space};
 
 /// The repository that probes are of: none has this name, so what an interrupted one has left is found.
 const OWNER: &str = "probe";
+/// Seconds after which a probe is none any more but what an interrupted one has left.
+const STALE: u64 = 600;
 
 /// What was found out.
 #[derive(Debug)]
@@ -30,22 +34,29 @@ pub struct Probed {
 /// # Errors
 /// The engine; that it cannot mount an overlay is none.
 pub async fn probe(engine: &dyn Engine) -> Result<Probed, SandboxError> {
-    clean(engine).await?;
-    let probed = attempt(engine).await;
-    clean(engine).await?;
+    // The id begins with the time, by which what is left of others is told.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let random: String = random::<4>()?.iter().map(|b| format!("{b:02x}")).collect();
+    let id = format!("{:08x}{random}", now & 0xffff_ffff);
+    let is_old = |other: &str| {
+        let then = other.get(..8).and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0);
+        now.saturating_sub(then) > STALE
+    };
+    clean(engine, is_old).await?;
+    let probed = attempt(engine, &id).await;
+    clean(engine, |other| other == id).await?;
     let probed = probed?;
     probed.capability.remember(engine.info().await?);
     Ok(probed)
 }
 
-async fn attempt(engine: &dyn Engine) -> Result<Probed, SandboxError> {
+async fn attempt(engine: &dyn Engine, id: &str) -> Result<Probed, SandboxError> {
     let guest = image::ensure_guest(engine).await?;
-    let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
     let base = Base {
         repository: OWNER.into(),
         volume: format!("airlock-base-{id}"),
         launcher: format!("airlock-launch-{id}"),
-        id: id.clone(),
+        id: id.into(),
         ..Base::default()
     };
     let [spec, _] = base_volumes(&base);
@@ -72,7 +83,7 @@ async fn attempt(engine: &dyn Engine) -> Result<Probed, SandboxError> {
     let space = link.space(Root::Base).await.ok();
     drop(link);
 
-    let parts = Parts::new(engine, Workspace::Overlay, id, OWNER.into(), base);
+    let parts = Parts::new(engine, Workspace::Overlay, id.into(), OWNER.into(), base);
     let mounted = async {
         parts.create_volumes(&volume).await?;
         let (accept, _none) = mpsc::unbounded_channel();
@@ -86,18 +97,16 @@ async fn attempt(engine: &dyn Engine) -> Result<Probed, SandboxError> {
     Ok(Probed { capability, space })
 }
 
-/// Removes every trace of a probe, of an interrupted one too.
-async fn clean(engine: &dyn Engine) -> Result<(), SandboxError> {
-    let mut containers = engine.containers(REPOSITORY, Some(OWNER)).await?;
-    // An agent's container comes before the sidecar it leans on; a probe has none, and any order will do.
-    containers.sort_by_key(|c| c.labels.contains_key(BASE));
-    for container in containers {
+/// Removes every trace of the probes whose ids fit.
+async fn clean(engine: &dyn Engine, fits: impl Fn(&str) -> bool) -> Result<(), SandboxError> {
+    let is_of = |labels: &Labels| labels.get(LABEL).or(labels.get(BASE)).is_some_and(|id| fits(id));
+    for container in engine.containers(REPOSITORY, Some(OWNER)).await?.into_iter().filter(|c| is_of(&c.labels)) {
         engine.remove_container(&container.id).await?;
     }
     // An overlay before what it lies over.
     let mut volumes = engine.volumes(REPOSITORY, Some(OWNER)).await?;
     volumes.sort_by_key(|v| (v.options.is_empty(), !v.labels.contains_key(LABEL)));
-    for volume in volumes {
+    for volume in volumes.into_iter().filter(|v| is_of(&v.labels)) {
         engine.remove_volume(&volume.name).await?;
     }
     Ok(())

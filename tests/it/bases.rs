@@ -1,15 +1,13 @@
 //! Bases: shared, sealed, brought on to newer commits, never built on after a rewrite, never trusted half-made.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{AIRLOCK, Place, Ran, pid};
+use crate::support::{AIRLOCK, Place, Ran, engine_in_between, pid};
 
 fn text(place: &Place, options: &[&str], script: &str) -> String {
     place.airlock(&[&["run"], options, &["--", "sh", "-euc", script]].concat()).ok().out
@@ -346,43 +344,12 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     assert_eq!((place.base_volumes(), place.engine_objects()), (0, 0));
 }
 
-/// Stands between Airlock and the engine, and spells the overlay's type so that the engine cannot mount it.
+/// An engine that cannot mount overlays: their type is misspelt on the way to it.
 fn engine_without_overlay() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("tcp://{}", listener.local_addr().expect("an address"));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let socket = std::env::var("DOCKER_HOST").unwrap_or_default();
-            let socket = socket.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
-            let Ok(engine) = UnixStream::connect(socket) else { return };
-            let (Ok(from_client), Ok(from_engine)) = (client.try_clone(), engine.try_clone()) else { return };
-            let counter = Arc::clone(&counter);
-            std::thread::spawn(move || {
-                carry(from_client, &engine, b"\"type\":\"overlay\"", b"\"type\":\"overlai\"", &counter);
-                let _ = engine.shutdown(std::net::Shutdown::Write);
-            });
-            std::thread::spawn(move || {
-                carry(from_engine, &client, b"\"type\":\"overlai\"", b"\"type\":\"overlay\"", &AtomicUsize::new(0));
-                let _ = TcpStream::shutdown(&client, std::net::Shutdown::Write);
-            });
-        }
-    });
-    (address, asked)
-}
-
-fn carry(mut from: impl Read, mut to: impl Write, old: &[u8], new: &[u8], count: &AtomicUsize) {
-    let mut buffer = vec![0; 1 << 16];
-    while let Ok(n @ 1..) = from.read(&mut buffer) {
-        while let Some(at) = buffer[..n].windows(old.len()).position(|w| w == old) {
-            buffer[at..at + old.len()].copy_from_slice(new);
-            count.fetch_add(1, Ordering::SeqCst);
-        }
-        if to.write_all(&buffer[..n]).and_then(|()| to.flush()).is_err() {
-            return;
-        }
-    }
+    engine_in_between(
+        (b"\"type\":\"overlay\"", b"\"type\":\"overlai\""),
+        (b"\"type\":\"overlai\"", b"\"type\":\"overlay\""),
+    )
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod bad_input;
 mod bases;
 mod claude;
 mod collect;
+mod doctor;
 mod fidelity;
 mod folding;
 mod hostile;

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::engine::{Docker, Engine, Labels};
 use airlock::sandbox::{BASE, REPOSITORY, repository_id};
@@ -258,4 +263,47 @@ pub fn pid(child: &std::process::Child) -> rustix::process::Pid {
 /// Tells whether a folder is empty or not there.
 pub fn is_bare(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+/// Words of the same length: what is to be found, and what comes in its place.
+type Swap = (&'static [u8], &'static [u8]);
+
+/// Stands between Airlock and the engine, and swaps words in what goes to it and in what comes back. Gives its address, and
+/// how often something was swapped on the way there.
+pub fn engine_in_between(there: Swap, back: Swap) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("tcp://{}", listener.local_addr().expect("an address"));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let socket = std::env::var("DOCKER_HOST").unwrap_or_default();
+            let socket = socket.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned();
+            let Ok(engine) = UnixStream::connect(socket) else { return };
+            let (Ok(from_client), Ok(from_engine)) = (client.try_clone(), engine.try_clone()) else { return };
+            let counter = Arc::clone(&counter);
+            std::thread::spawn(move || {
+                carry(from_client, &engine, there, &counter);
+                let _ = engine.shutdown(std::net::Shutdown::Write);
+            });
+            std::thread::spawn(move || {
+                carry(from_engine, &client, back, &AtomicUsize::new(0));
+                let _ = TcpStream::shutdown(&client, std::net::Shutdown::Write);
+            });
+        }
+    });
+    (address, asked)
+}
+
+fn carry(mut from: impl Read, mut to: impl Write, (old, new): Swap, count: &AtomicUsize) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        while let Some(at) = buffer[..n].windows(old.len()).position(|w| w == old) {
+            buffer[at..at + old.len()].copy_from_slice(new);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        if to.write_all(&buffer[..n]).and_then(|()| to.flush()).is_err() {
+            return;
+        }
+    }
 }

@@ -1,0 +1,90 @@
+//! `airlock doctor`: what it says of the engine that is here, of one that is weak, and of none.
+
+use serde_json::Value;
+
+use crate::support::{Place, Ran, engine_in_between};
+
+fn checks(ran: &Ran) -> Vec<(String, String, String)> {
+    let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(json["schema_version"], 1);
+    let text = |v: &Value| v.as_str().expect("a string").to_owned();
+    let all = json["checks"].as_array().expect("a list").iter();
+    all.map(|c| (text(&c["id"]), text(&c["state"]), text(&c["found"]))).collect()
+}
+
+#[test]
+fn every_part_is_looked_at_and_nothing_is_left() {
+    let mut place = Place::new();
+    place.set("ANTHROPIC_API_KEY", "sk-ant-api03-the-real-one");
+    let ran = place.airlock(&["doctor", "--json"]).ok();
+    let checks = checks(&ran);
+    for id in [
+        "engine",
+        "runtime",
+        "kernel",
+        "seccomp",
+        "lsm",
+        "users",
+        "limits",
+        "storage",
+        "overlay",
+        "disk",
+        "image",
+        "git",
+        "credential",
+        "terminal",
+    ] {
+        assert!(checks.iter().any(|(i, ..)| i == id), "{id}: {checks:?}");
+    }
+    assert!(checks.iter().all(|(_, state, _)| state != "broken"), "{checks:?}");
+    let found = |id: &str| checks.iter().find(|(i, ..)| i == id).map(|(.., found)| found.clone()).expect("it is there");
+    assert_eq!(found("credential"), "an API key was found; it stays outside of every sandbox");
+    let plain = place.airlock(&["doctor"]).ok();
+    assert!(plain.out.contains("good    engine"), "{}", plain.out);
+    for text in [&ran.out, &plain.out, &plain.err] {
+        assert!(!text.contains("the-real-one"), "the kind alone: {text}");
+    }
+    // Another test may be at it at the same time; in the end there is nothing.
+    let gone = (0..100).any(|_| {
+        let mut docker = std::process::Command::new("docker");
+        docker.args(["volume", "ls", "--quiet", "--filter", "label=dev.airlock.repo=probe"]);
+        docker.output().expect("it runs").stdout.is_empty() || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            false
+        }
+    });
+    assert!(gone, "the probe is gone");
+}
+
+#[test]
+fn a_runtime_with_a_known_way_out_is_named_at_each_start() {
+    let mut place = Place::new();
+    // Its init, which is at 0.19, takes the runtime's name.
+    let nothing: (&[u8], &[u8]) = (b"a word that is never sent", b"a word that is never sent");
+    let (address, _) = engine_in_between(nothing, (b"\"docker-init\"", b"\"runc\"       "));
+    place.set("DOCKER_HOST", &address);
+    let ran = place.airlock(&["run", "--", "true"]).ok();
+    assert!(
+        ran.err.contains("runc 0.19.0 has CVE-2019-5736, CVE-2025-31133; airlock doctor tells more"),
+        "{}",
+        ran.err
+    );
+    let doctor = place.airlock(&["doctor", "--json"]).ok();
+    let weak = |(id, state, found): &(String, String, String)| {
+        id == "runtime" && state == "weak" && found.contains("it allows a container to overwrite the runtime")
+    };
+    assert!(checks(&doctor).iter().any(weak), "{}", doctor.out);
+}
+
+#[test]
+fn without_an_engine_the_rest_is_looked_at_all_the_same() {
+    let mut place = Place::new();
+    place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let ran = place.airlock(&["doctor", "--json"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let checks = checks(&ran);
+    assert_eq!((checks[0].0.as_str(), checks[0].1.as_str()), ("engine", "broken"));
+    assert!(checks.iter().any(|(id, ..)| id == "git") && checks.iter().any(|(id, ..)| id == "credential"));
+    assert!(place.airlock(&["doctor"]).out.contains("→ "), "the mend is told");
+    place.unset("DOCKER_HOST");
+}
