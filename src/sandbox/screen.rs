@@ -30,6 +30,8 @@ pub struct Filter {
     sieve: Sieve,
     /// The last byte was an escape: the next one may open a string that the parser skips without a word.
     escape: bool,
+    /// The beginning of a character whose end has not come: the parser loses bytes around one that is cut.
+    held: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -41,7 +43,9 @@ struct Sieve {
 impl Filter {
     /// Takes output in, cut anywhere, and gives what of it may be shown.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
-        for byte in bytes {
+        let mut bytes = [&std::mem::take(&mut self.held), bytes].concat();
+        self.held = bytes.split_off(bytes.len() - incomplete(&bytes));
+        for byte in &bytes {
             if self.escape {
                 let string = match byte {
                     b'P' => Some("DCS"),
@@ -54,7 +58,7 @@ impl Filter {
             }
             self.escape = *byte == 0x1b;
         }
-        self.parser.advance(&mut self.sieve, bytes);
+        self.parser.advance(&mut self.sieve, &bytes);
         std::mem::take(&mut self.sieve.out).into_bytes()
     }
 
@@ -63,6 +67,15 @@ impl Filter {
     pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
         &self.sieve.dropped
     }
+}
+
+/// Counts the bytes at the end that are the beginning of a character.
+fn incomplete(bytes: &[u8]) -> usize {
+    let is_beginning = |n: &usize| {
+        let tail = &bytes[bytes.len() - n..];
+        std::str::from_utf8(tail).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+    };
+    (1..=bytes.len().min(3)).rev().find(is_beginning).unwrap_or(0)
 }
 
 impl Sieve {
@@ -349,6 +362,23 @@ mod tests {
         }
         assert_eq!(filter.pass(b"\x07b"), b"b");
         assert_eq!(filter.dropped().get("OSC 52 (clipboard)"), Some(&1));
+    }
+
+    #[test]
+    fn characters_are_cut_anywhere() {
+        for text in ["é", "日本", "🦀🦀"] {
+            for at in 0..=text.len() {
+                let mut filter = Filter::default();
+                let mut out = filter.pass(&text.as_bytes()[..at]);
+                out.extend(filter.pass(&text.as_bytes()[at..]));
+                assert_eq!(out, text.as_bytes());
+            }
+        }
+        // Found by fuzzing: the parser loses the `q`.
+        let mut filter = Filter::default();
+        let mut out = filter.pass(b"Q\xc6\xc6");
+        out.extend(filter.pass(b"\xc6\x86q"));
+        assert_eq!(out, "Q\u{fffd}\u{fffd}\u{186}q".as_bytes());
     }
 
     proptest! {
