@@ -388,8 +388,13 @@ fn look_in(directory: &OwnedFd, name: &OsStr) -> Result<Look, HostError> {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(HostError::Stale);
             }
-            let hash = ContentHash::of_reader(&mut File::from(file))
+            let mut file = File::from(file);
+            let hash = ContentHash::of_reader(&mut file)
                 .map_err(|error| HostError::Io { attempt: "failed to read it", error })?;
+            // Somebody who writes while it is read would otherwise go unseen.
+            if Identity::of(&rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?) != Identity::of(&stat) {
+                return Err(HostError::Stale);
+            }
             let executable = stat.st_mode & 0o100 != 0;
             (if executable { EntryKind::Executable } else { EntryKind::Regular }, hash, stat)
         }
@@ -539,6 +544,8 @@ fn keep_attributes(
     copy_xattrs(&old, new)?;
     let mode = was.st_mode & 0o777;
     let mode = match (kind == EntryKind::Executable, mode & 0o100 != 0) {
+        // What git does not count on is nobody's to change.
+        _ if !habits.file_mode => mode,
         // Whoever may read may execute, as with `chmod +x` and a umask.
         (true, false) => mode | (mode & 0o444) >> 2,
         (false, true) => mode & !0o111,

@@ -119,6 +119,8 @@ impl Plan {
                 },
                 Some(side) => match neighbours.twin(path, side.kind) {
                     Ok(Twin::None) => look,
+                    // It goes with the plan.
+                    Ok(Twin::Clash(twin)) if deleted(&twin) => look,
                     // A rename that changes nothing but the spelling.
                     Ok(Twin::Same(twin)) if deleted(&twin) && twin.parent() == path.parent() => {
                         match tree.look(&twin) {
@@ -154,11 +156,16 @@ impl Plan {
                 Look::Directory => match tree.below(path) {
                     // Each directory in it goes with the files that are deleted from it.
                     Ok(Some(below))
-                        if below.files.iter().all(deleted)
+                        if !below.files.is_empty()
+                            && below.files.iter().all(deleted)
                             && below.directories.iter().all(|d| below.files.iter().any(|f| f.is_below(d))) =>
                     {
                         replaces_directory = true;
                         None
+                    }
+                    Ok(Some(below)) if below.files.is_empty() && below.directories.is_empty() => {
+                        conflict("an empty directory of yours is in its place".into());
+                        continue;
                     }
                     Ok(_) => {
                         conflict("a directory with files or directories of your own is in its place".into());
@@ -243,7 +250,7 @@ impl Plan {
             }
         }
         // At the end, so that a directory that gets a new file is never removed and made again with other permissions.
-        for step in self.steps[..done.steps].iter().filter(|s| s.left.is_none()) {
+        for step in self.steps[..done.steps].iter().filter(|s| s.verb == Verb::Delete) {
             tree.prune(&step.path, None);
         }
         done

@@ -27,6 +27,18 @@ pub struct Changeset {
     /// New files, and directories of such, that were left out because rules that the agent made ignore them.
     #[serde(default)]
     pub hidden: Vec<RepoPath>,
+    /// What is new and stayed behind because the base's own rules, or the user's, ignore it.
+    #[serde(default)]
+    pub ignored: Ignored,
+}
+
+/// New files, and directories of such, that rules ignore: how many, and the first of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ignored {
+    /// How many.
+    pub count: usize,
+    /// The first ones.
+    pub first: Vec<RepoPath>,
 }
 
 /// One path that differs.

@@ -13,8 +13,8 @@ use super::aliases::Aliases;
 use super::links::{At, Leads, resolve};
 use super::quarantine::hex;
 use super::{
-    Changeset, ContentHash, Context, FileChange, Finding, Level, Manifests, Planted, Quarantine, Refused, Rules,
-    findings, has_folded,
+    Changeset, ContentHash, Context, FileChange, Finding, Ignored, Level, Manifests, Planted, Quarantine, Refused,
+    Rules, findings, has_folded,
 };
 use crate::display::readable;
 use crate::path::{EntryKind, RepoPath};
@@ -33,6 +33,8 @@ pub struct Draft {
     pub refused: Vec<Refused>,
     /// New files that rules of the agent's own ignore.
     pub hidden: Vec<RepoPath>,
+    /// New files that other rules ignore.
+    pub ignored: Ignored,
 }
 
 /// The tree that a sandbox began with.
@@ -108,12 +110,12 @@ impl Draft {
     }
 
     fn close(self) -> Changeset {
-        let Self { base, files, refused, hidden } = self;
+        let Self { base, files, refused, hidden, ignored } = self;
         let mut hash = Hashed(Sha256::new());
         // It cannot fail: a hash takes everything, and every map in these has strings for keys.
         let _ = serde_json::to_writer(&mut hash, &(&base, &files, &refused, &hidden));
         let id = hex(&hash.0.finalize())[..16].to_owned();
-        Changeset { schema_version: 1, id, base, files, refused, hidden }
+        Changeset { schema_version: 1, id, base, files, refused, hidden, ignored }
     }
 
     fn classify(

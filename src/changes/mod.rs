@@ -20,7 +20,7 @@ pub mod twins;
 
 pub use aliases::Aliases;
 pub use blocks::{Unit, UnitKind, lines, units};
-pub use changeset::{Changeset, FileChange, MAX_TEXT, Refused, Side};
+pub use changeset::{Changeset, FileChange, Ignored, MAX_TEXT, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
 pub use draft::{Base, Draft, Until};
 pub use packages::Manifests;

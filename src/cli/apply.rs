@@ -103,7 +103,6 @@ pub fn bring(
             (!units.is_empty()).then_some(Choice { change: f.change, units })
         })
         .collect();
-    judge_parts(host, sandbox, sheet, &choices, wanted, output)?;
     let mut applied = sandbox.applied()?;
     let prior: BTreeMap<RepoPath, Prior> = (choices.iter())
         .filter_map(|c| {
@@ -112,6 +111,7 @@ pub fn bring(
             Some((c.change.path.clone(), Prior { units, left: before.left.clone() }))
         })
         .collect();
+    judge_parts(host, sandbox, sheet, &choices, &prior, wanted, output)?;
     let plan = Plan::make(&tree, &choices, &sandbox.quarantine()?, &prior)?;
     let mut report = Report::of(&plan, sheet, wanted);
     if !plan.conflicts.is_empty() {
@@ -154,7 +154,7 @@ pub fn bring(
         let files = if written == 0 {
             "nothing was written".to_owned()
         } else {
-            format!("{} before it are written", count(written, "file"))
+            format!("{} before it {} written", count(written, "file"), if written == 1 { "is" } else { "are" })
         };
         return Err(Failure::new(exit, format!("failed to apply {path}: {error}; {files}"))
             .hint(format!("airlock apply {name} with the same selection goes on from there")));
@@ -178,6 +178,7 @@ fn judge_parts(
     sandbox: &Sandbox,
     sheet: &Sheet<'_>,
     choices: &[Choice<'_>],
+    prior: &BTreeMap<RepoPath, Prior>,
     wanted: &Wanted,
     output: Output,
 ) -> Result<(), Failure> {
@@ -194,8 +195,11 @@ fn judge_parts(
     let store = sandbox.quarantine()?;
     for choice in parts {
         let change = choice.change;
+        // With what earlier rounds have brought: that is what the file will hold.
+        let earlier = prior.get(&change.path).into_iter().flat_map(|p| &p.units);
+        let units: BTreeSet<String> = earlier.chain(&choice.units).cloned().collect();
         let (old, new) = change.contents(&store)?;
-        let Some(Selected::Content(kind, content)) = select(change, &old, &new, &choice.units) else { continue };
+        let Some(Selected::Content(kind, content)) = select(change, &old, &new, &units) else { continue };
         let side = Side { kind, hash: ContentHash::of(&content), size: content.len() as u64 };
         let found = findings(&FileChange { new: Some(side), ..change.clone() }, &old, &content, context);
         let worst = found.first().filter(|f| Some(f.level) > change.level() && f.level >= Level::Medium);

@@ -8,6 +8,7 @@ use super::failure::{FAILED, Failure};
 use super::json::render;
 use super::output::{Output, print};
 use super::repo::runtime;
+use crate::config::Settings;
 use crate::display::Shown;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
@@ -54,15 +55,25 @@ impl Checks {
 
 pub fn doctor(json: bool, output: Output) -> Result<u8, Failure> {
     let mut checks = Checks::default();
+    let settings = match Settings::load(|name| std::env::var(name).ok()) {
+        Ok(settings) => {
+            match super::run::limits(&settings, 1 << 30).and_then(|_| super::policy::caps(&settings)) {
+                Ok(_) => checks.good("settings", "what is set can be used"),
+                Err(failure) => checks.add("settings", State::Broken, failure.message(), None),
+            }
+            settings
+        }
+        Err(error) => {
+            checks.add("settings", State::Broken, error.to_string(), error.suggestion.as_deref());
+            Settings::default()
+        }
+    };
     runtime()?.block_on(async {
         match Docker::connect().await {
-            Ok(engine) => engine_checks(&engine, &mut checks).await,
-            Err(error) => {
-                checks.add("engine", State::Broken, error.to_string(), error.hint().as_deref());
-                Ok(())
-            }
+            Ok(engine) => engine_checks(&engine, settings.image.as_deref(), &mut checks).await,
+            Err(error) => checks.add("engine", State::Broken, error.to_string(), error.hint().as_deref()),
         }
-    })?;
+    });
     git(&mut checks);
     credential(&mut checks);
     console(&mut checks);
@@ -101,8 +112,11 @@ fn text(checks: &[Check], colour: bool) -> String {
     out
 }
 
-async fn engine_checks(engine: &Docker, checks: &mut Checks) -> Result<(), Failure> {
-    let info = engine.info().await?;
+async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks) {
+    let info = match engine.info().await {
+        Ok(info) => info,
+        Err(error) => return checks.add("engine", State::Broken, error.to_string(), error.hint().as_deref()),
+    };
     let memory = HumanBytes(info.memory);
     checks.good(
         "engine",
@@ -132,19 +146,20 @@ async fn engine_checks(engine: &Docker, checks: &mut Checks) -> Result<(), Failu
             checks.add("overlay", State::Broken, format!("a workspace cannot be made: {error}"), None);
         }
     }
-    match engine.image(AGENT_IMAGE).await? {
-        Some(image) => {
-            let found = format!("{AGENT_IMAGE} is there, {}", HumanBytes(image.size));
-            checks.good("image", found);
-        }
-        None => checks.add(
+    let name = image.unwrap_or(AGENT_IMAGE);
+    match (engine.image(name).await, image) {
+        (Ok(Some(found)), _) => checks.good("image", format!("{name} is there, {}", HumanBytes(found.size))),
+        (Ok(None), None) => checks.add(
             "image",
             State::Note,
             format!("there is no agent image yet (Claude Code {CLAUDE_VERSION}); the first start builds it"),
             Some("airlock image build"),
         ),
+        (Ok(None), Some(_)) => {
+            checks.add("image", State::Broken, format!("{name}, which is set, is not there"), Some("airlock image ls"));
+        }
+        (Err(error), _) => checks.add("image", State::Broken, error.to_string(), None),
     }
-    Ok(())
 }
 
 /// What keeps a container from its machine.
@@ -200,15 +215,15 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
             Some("a rootless engine, or \"userns-remap\" in daemon.json, puts one more wall there"),
         ),
     }
-    let limits: Vec<&String> = info.warnings.iter().filter(|w| w.contains("limit") || w.contains("cfs")).collect();
-    match limits.first() {
-        Some(first) => checks.add(
-            "limits",
-            State::Weak,
-            format!("the engine cannot enforce all limits: {first}"),
-            Some("switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1)"),
-        ),
-        None => checks.good("limits", format!("memory, CPUs and processes are limited by cgroup v{}", info.cgroup)),
+    let warned = info.warnings.iter().find(|w| w.contains("limit") || w.contains("cfs") || w.contains("cgroup"));
+    let mend = "switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1; rootless: cgroup v2 and systemd)";
+    if !info.unlimited.is_empty() {
+        let found = format!("the engine does not limit {}", info.unlimited.join(", "));
+        checks.add("limits", State::Weak, found, Some(mend));
+    } else if let Some(warned) = warned {
+        checks.add("limits", State::Note, format!("the engine cannot enforce all limits: {warned}"), Some(mend));
+    } else {
+        checks.good("limits", format!("memory, CPUs and processes are limited by cgroup v{}", info.cgroup));
     }
     checks.good("storage", format!("images and containers are on {}", info.driver));
 }

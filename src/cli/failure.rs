@@ -57,6 +57,11 @@ impl Failure {
         self
     }
 
+    /// Gives what went wrong, escaped.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Gives the text for standard error.
     pub fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);

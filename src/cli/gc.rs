@@ -9,12 +9,16 @@ use super::repo::{Repo, age, runtime};
 use crate::config::Settings;
 use crate::engine::Docker;
 use crate::sandbox::gc::{KEPT_BASES, Spent, find, remove};
+use crate::sandbox::probe;
 
 pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let repo = Repo::here()?;
     runtime()?.block_on(async {
         let engine = Docker::connect().await?;
+        if !dry_run {
+            probe::sweep(&engine).await?;
+        }
         let spent = find(&engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await?;
         let (mut rows, mut freed, mut gone) = (Vec::new(), 0, 0);
         for thing in &spent {

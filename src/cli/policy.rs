@@ -29,7 +29,7 @@ pub fn policy(settings: &Settings, host: &HostRepo, commit: &str, output: Output
     Ok(Policy { caps: caps(settings)?, rules })
 }
 
-fn caps(settings: &Settings) -> Result<Caps, Failure> {
+pub fn caps(settings: &Settings) -> Result<Caps, Failure> {
     let wrong = |key: &str| {
         let key = key.to_owned();
         move |problem: String| Failure::new(USAGE, format!("{key}: {problem}"))

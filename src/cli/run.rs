@@ -159,13 +159,27 @@ fn sandbox(
     if !finished.dropped.is_empty() {
         let kinds: Vec<&str> = finished.dropped.keys().copied().collect();
         let all: u64 = finished.dropped.values().sum();
-        output.say(&format!("{all} control sequences were kept from your terminal: {}", kinds.join(", ")));
+        let all = usize::try_from(all).unwrap_or(usize::MAX);
+        let kept = if all == 1 { "was" } else { "were" };
+        let kinds = kinds.join(", ");
+        output.say(&format!("{} {kept} kept from your terminal: {kinds}", count(all, "control sequence")));
     }
     say_route(route.as_ref().map(|(model, _)| model), output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     if finished.changes.is_empty() && !options.keep {
         let name = finished.sandbox.record.name.clone();
-        output.say(&format!("{name} changed nothing, and is removed"));
+        let ignored = &finished.changes.ignored;
+        let only = match ignored.first.first() {
+            Some(first) => {
+                let more = if ignored.count > 1 { ", …" } else { "" };
+                let first = Shown::new(first.as_bytes());
+                format!(
+                    " but what is ignored ({first}{more}), which stays behind; --include takes it along, --keep keeps it. It"
+                )
+            }
+            None => ", and".into(),
+        };
+        output.say(&format!("{name} changed nothing{only} is removed"));
         runtime.block_on(lifecycle::remove(&engine, finished.sandbox, false))?;
         return Ok(status);
     }
@@ -190,7 +204,7 @@ fn settings(options: &RunOptions) -> Result<Settings, Failure> {
 }
 
 /// What the agent may take, on an engine with so much memory.
-fn limits(settings: &Settings, machine: u64) -> Result<Limits, Failure> {
+pub fn limits(settings: &Settings, machine: u64) -> Result<Limits, Failure> {
     let wrong = |option: &'static str| move |problem| Failure::new(USAGE, format!("{option}: {problem}"));
     let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
     let time = settings.timeout.as_deref().map(parse_duration).transpose().map_err(wrong("--timeout"))?;

@@ -100,6 +100,11 @@ impl Docker {
             "aarch64" => "arm64".into(),
             other => other.to_owned(),
         };
+        let no_cgroups = system.cgroup_driver.as_ref().is_some_and(|d| d.to_string() == "none");
+        let off = |flag: Option<bool>| no_cgroups || flag == Some(false);
+        let limits =
+            [("memory", system.memory_limit), ("processes", system.pids_limit), ("CPUs", system.cpu_cfs_quota)];
+        let unlimited = limits.into_iter().filter(|(_, flag)| off(*flag)).map(|(name, _)| name).collect();
         let memory = system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0);
         Ok(EngineInfo {
             address: self.address.to_string(),
@@ -114,6 +119,7 @@ impl Docker {
             cgroup: system.cgroup_version.map(|v| v.to_string()).unwrap_or_default(),
             security: system.security_options.unwrap_or_default(),
             components,
+            unlimited,
             warnings: system.warnings.unwrap_or_default(),
             identity,
         })

@@ -99,6 +99,8 @@ pub struct EngineInfo {
     pub security: Vec<String>,
     /// Its parts with their versions, `runc` and `containerd` among them.
     pub components: Vec<(String, String)>,
+    /// What it cannot limit: `memory`, `processes`, `CPUs`.
+    pub unlimited: Vec<&'static str>,
     /// What it warns of, untrusted.
     pub warnings: Vec<String>,
     /// What tells this engine, its kernel and its storage from others, for what is remembered about it.

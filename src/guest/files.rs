@@ -1,7 +1,7 @@
 //! The file server: lists, reads and writes below the two volumes, component by component, never through a link.
 #![expect(clippy::disallowed_methods, reason = "it writes inside the sandbox's volumes")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -31,6 +31,10 @@ const O_DIRECTORY: i32 = 0o40_000;
 /// Writers that work side by side.
 const LANES: usize = 2;
 
+/// Bytes of a path above which no program gets there by its name (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+/// Directories of a [`Trail`] that are open at once.
+const MOST_OPEN: usize = 512;
 /// Bytes that a file takes even if it is empty.
 const INODE: u64 = 256;
 
@@ -206,30 +210,44 @@ impl Files {
     fn usage(&self, id: u32, root: Root, limit: u32) -> io::Result<()> {
         let (mut open, mut usage, mut left) = (vec![Vec::new()], Usage::default(), limit);
         let mut sums: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        let (mut trail, mut linked) = (Trail::new(root)?, HashSet::new());
         while let Some(at) = open.pop() {
             // An agent at work may have removed it, or made one that nobody can read.
-            let Ok(directory) = open_directory(root, &at) else { continue };
+            let Ok(directory) = trail.enter(&at) else { continue };
             let mut here = 0;
-            for entry in fs::read_dir(proc_path(&directory))? {
+            let Ok(entries) = fs::read_dir(proc_path(directory)) else { continue };
+            for entry in entries {
                 if left == 0 {
                     usage.more = true;
                     open.clear();
                     break;
                 }
                 left -= 1;
-                let entry = entry?;
+                let Ok(entry) = entry else { break };
                 let Ok(metadata) = entry.metadata() else { continue };
-                here += metadata.blocks() * 512 + INODE;
                 usage.entries += 1;
                 if metadata.is_dir() {
-                    open.push([&at, entry.file_name().as_bytes(), b"/"].concat());
+                    let below = [&at, entry.file_name().as_bytes(), b"/"].concat();
+                    // Deeper than any path can be: nobody gets there in one step, and nor do we.
+                    if below.len() > LONGEST_PATH {
+                        usage.more = true;
+                    } else {
+                        open.push(below);
+                    }
+                } else if metadata.nlink() > 1 && !linked.insert((metadata.dev(), metadata.ino())) {
+                    // Another name of what was counted.
+                    continue;
                 }
+                here += metadata.blocks() * 512 + INODE;
             }
             usage.bytes += here;
             // To the directories of the first two levels that it is in.
             let ends = at.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end).take(2);
             for end in ends {
                 *sums.entry(at[..end].to_vec()).or_default() += here;
+            }
+            if at.is_empty() {
+                sums.insert(b".".to_vec(), here);
             }
         }
         let mut largest: Vec<_> = sums.into_iter().collect();
@@ -301,6 +319,37 @@ struct Statvfs {
     flags: u64,
     longest_name: u64,
     spare: [i32; 6],
+}
+
+/// The directories down to the one that was entered last, open, so that the next is a step away.
+struct Trail {
+    root: File,
+    open: VecDeque<(Vec<u8>, File)>,
+}
+
+impl Trail {
+    fn new(root: Root) -> io::Result<Self> {
+        Ok(Self { root: open_directory(root, b"")?, open: VecDeque::new() })
+    }
+
+    /// Opens a directory; its path ends with a slash, and the root's is empty.
+    fn enter(&mut self, path: &[u8]) -> io::Result<&File> {
+        while self.open.back().is_some_and(|(above, _)| !path.starts_with(above)) {
+            self.open.pop_back();
+        }
+        let done = self.open.back().map_or(0, |(above, _)| above.len());
+        let mut at = done;
+        for component in path[done..].split(|b| *b == b'/').filter(|c| !c.is_empty()) {
+            let above = self.open.back().map_or(&self.root, |(_, file)| file);
+            let next = step_into(above, component)?;
+            at += component.len() + 1;
+            self.open.push_back((path[..at].to_vec(), next));
+            if self.open.len() > MOST_OPEN {
+                self.open.pop_front();
+            }
+        }
+        Ok(self.open.back().map_or(&self.root, |(_, file)| file))
+    }
 }
 
 unsafe extern "C" {
@@ -416,16 +465,22 @@ fn open_parent(root: Root, path: &[u8]) -> io::Result<(File, &[u8])> {
 
 /// Opens a directory below a root, one component at a time, without following a link.
 fn open_directory(root: Root, path: &[u8]) -> io::Result<File> {
-    let open =
-        |path: PathBuf| OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY | O_NONBLOCK).open(path);
-    let mut directory = open(PathBuf::from(root_path(root)))?;
+    let mut directory = open_no_link(PathBuf::from(root_path(root)))?;
     for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
         if component == b".." || component == b"." {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        directory = open(proc_path(&directory).join(std::ffi::OsStr::from_bytes(component)))?;
+        directory = step_into(&directory, component)?;
     }
     Ok(directory)
+}
+
+fn step_into(directory: &File, name: &[u8]) -> io::Result<File> {
+    open_no_link(proc_path(directory).join(std::ffi::OsStr::from_bytes(name)))
+}
+
+fn open_no_link(path: PathBuf) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY | O_NONBLOCK).open(path)
 }
 
 fn proc_path(file: &File) -> PathBuf {

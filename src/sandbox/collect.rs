@@ -111,7 +111,7 @@ async fn within_time(
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
     let base = BaseView { link, on_top: &on_top, modules: &modules, store: &store };
     let walk = Walk::new(host, sandbox, base, policy.caps, view)?;
-    let Walked { mut changed, gone, mut refused, hidden, planted, twins, .. } = walk.run().await?;
+    let Walked { mut changed, gone, mut refused, hidden, ignored, planted, twins, .. } = walk.run().await?;
     within_caps(&mut changed, policy.caps, &mut refused);
     let committed = host.committed(&sandbox.record.base)?;
 
@@ -167,7 +167,7 @@ async fn within_time(
         files.push(change(path, side, None));
     }
     drop(sides);
-    let draft = Draft { base: sandbox.record.base.clone(), files, refused, hidden };
+    let draft = Draft { base: sandbox.record.base.clone(), files, refused, hidden, ignored };
     // On a thread of its own, so that a signal and the cap on time are heeded meanwhile; it ends when nobody waits any more.
     let until = Until { deadline: Some(Instant::now() + policy.caps.time), gone: Arc::default() };
     let _leaving = Leaving(Arc::clone(&until.gone));

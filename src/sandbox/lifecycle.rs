@@ -244,6 +244,10 @@ pub async fn run(
             sidecar: &sidecar.container,
             agent: &agent,
             limits: request.limits,
+            began_with: match sandbox.record.workspace_kind {
+                Workspace::Overlay => (0, 0),
+                Workspace::Copy => (ground.base.bytes, ground.base.files as u64),
+            },
             met: Mutex::default(),
         };
         let ran = attach(engine, &agent, attached, request.tty, signals, watch.over()).await;

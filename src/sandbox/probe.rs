@@ -35,19 +35,32 @@ pub struct Probed {
 /// The engine; that it cannot mount an overlay is none.
 pub async fn probe(engine: &dyn Engine) -> Result<Probed, SandboxError> {
     // The id begins with the time, by which what is left of others is told.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let random: String = random::<4>()?.iter().map(|b| format!("{b:02x}")).collect();
-    let id = format!("{:08x}{random}", now & 0xffff_ffff);
-    let is_old = |other: &str| {
-        let then = other.get(..8).and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0);
-        now.saturating_sub(then) > STALE
-    };
-    clean(engine, is_old).await?;
+    let id = format!("{:08x}{random}", now() & 0xffff_ffff);
+    sweep(engine).await?;
     let probed = attempt(engine, &id).await;
     clean(engine, |other| other == id).await?;
     let probed = probed?;
     probed.capability.remember(engine.info().await?);
     Ok(probed)
+}
+
+/// Removes what interrupted probes have left.
+///
+/// # Errors
+/// The engine.
+pub async fn sweep(engine: &dyn Engine) -> Result<(), SandboxError> {
+    clean(engine, is_stale).await
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Tells by its id that a probe is none any more.
+fn is_stale(id: &str) -> bool {
+    let then = id.get(..8).and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0);
+    now().saturating_sub(then) > STALE
 }
 
 async fn attempt(engine: &dyn Engine, id: &str) -> Result<Probed, SandboxError> {

@@ -140,10 +140,10 @@ impl vte::Perform for Sieve {
 
     fn execute(&mut self, byte: u8) {
         match byte {
-            // The last one leaves another character set.
-            b'\x07'..=b'\r' | 0x0f => self.out.push(char::from(byte)),
+            // The last two go to line drawing and back, as ncurses does under tmux; it is undone at the end.
+            b'\x07'..=b'\r' | 0x0e | 0x0f => self.out.push(char::from(byte)),
             0x80..=0x9f => self.drop("C1"),
-            // A shift to another character set, questions (ENQ), flow control.
+            // Questions (ENQ), flow control.
             _ => self.drop("C0"),
         }
     }
@@ -318,7 +318,6 @@ mod tests {
             "\x1b%G",
             "\x1b n",
             "\x05",
-            "\x0e",
             "\x00",
             "\x13",
             "\u{9b}5i",

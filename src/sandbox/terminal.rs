@@ -199,6 +199,11 @@ impl vte::Perform for ModeState {
         self.drawn = true;
     }
 
+    fn execute(&mut self, byte: u8) {
+        // Another character set.
+        self.drawn |= byte == 0x0e;
+    }
+
     fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], _: bool, action: char) {
         let first = params.iter().next().and_then(|p| p.first()).copied().unwrap_or(0);
         match (intermediates, action) {
@@ -268,6 +273,7 @@ mod tests {
             after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),
             "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b>\x1b[0 q"
         );
+        assert_eq!(after(&[b"\x0e"]), "\x1b[0m\x1b(B\x0f");
         assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
         assert_eq!(after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "a locked keyboard is unlocked");
         assert_eq!(after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");

@@ -18,7 +18,7 @@ use super::link::LinkError;
 use super::parts::Workspace;
 use super::store::Sandbox;
 use crate::changes::twins::{TwinKind, twins};
-use crate::changes::{Finding, Level, Refused};
+use crate::changes::{Finding, Ignored, Level, Refused};
 use crate::display::readable;
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
@@ -32,6 +32,8 @@ const MAX_OWN_RULES: usize = 2000;
 const AT_ONCE: usize = 5000;
 /// Names that are compared before others get their turn.
 const TURN: usize = 64;
+/// Ignored paths that are named.
+const FIRST_IGNORED: usize = 3;
 /// Paths that are refused one by one; the others are counted.
 const MOST_REFUSED: usize = 10_000;
 /// Names whose presence in the base a rule on planted repositories asks about.
@@ -56,6 +58,8 @@ pub(super) struct Walked {
     pub refused: Vec<Refused>,
     /// New files and directories that only rules of the agent's own ignore.
     pub hidden: Vec<RepoPath>,
+    /// New files and directories that other rules ignore.
+    pub ignored: Ignored,
     /// Paths of the base that could make a part of a repository.
     pub planted: BTreeSet<RepoPath>,
     /// Names that have a twin beside them, and what that means for what is there and below.
@@ -290,6 +294,11 @@ impl<'a> Walk<'a> {
             let base_is_directory = matches!(base, Some(BaseEntry::Directory(_)));
             if base.is_none() {
                 if stays {
+                    let ignored = &mut self.found.ignored;
+                    ignored.count += 1;
+                    if ignored.first.len() < FIRST_IGNORED {
+                        ignored.first.push(path);
+                    }
                     continue;
                 }
                 // Rules never hide themselves.

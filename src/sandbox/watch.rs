@@ -74,6 +74,8 @@ pub enum Reached {
         /// Where most of the bytes are.
         largest: Vec<(Vec<u8>, u64)>,
     },
+    /// What they take cannot be found out: their directories are deeper than any path can be.
+    Unmeasurable,
     /// The engine's disk is nearly full.
     EngineDisk {
         /// Bytes that are left.
@@ -112,6 +114,9 @@ impl fmt::Display for Reached {
                 inodes(most),
                 list(largest)
             ),
+            Self::Unmeasurable => {
+                write!(f, "the agent was stopped: its directories are too deep to tell what they take (--disk)")
+            }
             Self::EngineDisk { free, largest } => {
                 write!(f, "the agent was stopped: the engine's disk has {} left{}", bytes(free), list(largest))
             }
@@ -131,6 +136,8 @@ pub(super) struct Watch<'a> {
     pub sidecar: &'a str,
     pub agent: &'a str,
     pub limits: Limits,
+    /// Bytes and files that a workspace began with, where it is a copy.
+    pub began_with: (u64, u64),
     pub met: Mutex<Vec<Reached>>,
 }
 
@@ -143,13 +150,17 @@ impl Watch<'_> {
                 None => std::future::pending().await,
             }
         };
+        let mut disk = std::pin::pin!(self.disk());
         tokio::select! {
             () = time => {
                 self.note(Reached::Time(self.limits.time.unwrap_or_default()));
                 let _ = self.engine.kill(self.agent, "SIGTERM").await;
-                sleep(GRACE).await;
+                tokio::select! {
+                    () = sleep(GRACE) => {}
+                    reached = &mut disk => self.note(reached),
+                }
             }
-            reached = self.disk() => self.note(reached),
+            reached = &mut disk => self.note(reached),
         }
         let _ = self.engine.kill(self.agent, "SIGKILL").await;
         sleep(DRAIN).await;
@@ -180,7 +191,9 @@ impl Watch<'_> {
         sleep(AT_FIRST).await;
         let Ok(link) = self.parts.converse(self.sidecar, "0:0").await else { return std::future::pending().await };
         let work = if self.parts.workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
-        let mut gauge = Gauge::new(self.limits);
+        let (bytes, files) = self.began_with;
+        let (disk, inodes) = (self.limits.disk.saturating_add(bytes), self.limits.inodes.saturating_add(files));
+        let mut gauge = Gauge::new(Limits { disk, inodes, ..self.limits });
         loop {
             if self.engine.processes(self.agent).await.unwrap_or(0) >= u64::from(self.limits.pids) {
                 self.note(Reached::Pids(self.limits.pids));
@@ -203,6 +216,7 @@ async fn measure(link: &Link, work: Root) -> Result<Usage, super::LinkError> {
     let (mut work, home) = (link.usage(work, u32::MAX).await?, link.usage(Root::Home, u32::MAX).await?);
     work.bytes += home.bytes;
     work.entries += home.entries;
+    work.more |= home.more;
     work.largest.extend(home.largest.into_iter().map(|(path, bytes)| ([b"~/", &path[..]].concat(), bytes)));
     work.largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     // A directory that is nearly all of one below it says no more than that one.
@@ -219,11 +233,13 @@ struct Gauge {
     limits: Limits,
     /// What was left at the last sum, when that was, how long it took, and the sum.
     last: Option<(Space, Instant, Duration, u64, u64)>,
+    /// What was left at the first one.
+    first_free: Option<u64>,
 }
 
 impl Gauge {
     fn new(limits: Limits) -> Self {
-        Self { limits, last: None }
+        Self { limits, last: None, first_free: None }
     }
 
     fn is_due(&self, space: Space, now: Instant) -> bool {
@@ -238,7 +254,8 @@ impl Gauge {
     }
 
     fn judge(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<Reached> {
-        let Usage { bytes, entries, largest, .. } = usage;
+        let Usage { bytes, entries, largest, more } = usage;
+        let first_free = *self.first_free.get_or_insert(space.free);
         self.last = Some((space, ended, ended.saturating_duration_since(begun), bytes, entries));
         if bytes > self.limits.disk {
             return Some(Reached::Disk { bytes, most: self.limits.disk, largest });
@@ -246,7 +263,12 @@ impl Gauge {
         if entries > self.limits.inodes {
             return Some(Reached::Inodes { entries, most: self.limits.inodes, largest });
         }
-        (space.free < reserve(space) && bytes > BLAMED).then_some(Reached::EngineDisk { free: space.free, largest })
+        if more {
+            return Some(Reached::Unmeasurable);
+        }
+        // Files that are open and have no name any more are in no sum.
+        let blamed = bytes > BLAMED || first_free.saturating_sub(space.free) > BLAMED;
+        (space.free < reserve(space) && blamed).then_some(Reached::EngineDisk { free: space.free, largest })
     }
 }
 
@@ -297,7 +319,13 @@ mod tests {
         assert!(matches!(judge(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(Reached::Disk { .. })));
         assert!(matches!(judge(usage(1, 1001), space(50 * GIB, 9)), Some(Reached::Inodes { .. })));
         assert!(matches!(judge(usage(GIB, 1), space(GIB - 1, 9)), Some(Reached::EngineDisk { .. })));
-        assert_eq!(judge(usage(BLAMED, 1), space(GIB - 1, 9)), None, "somebody else has filled it");
+        let mut fresh = Gauge::new(limits());
+        assert_eq!(fresh.judge(usage(BLAMED, 1), space(GIB - 1, 9), now, now), None, "somebody else has filled it");
+        let nameless = fresh.judge(usage(1, 1), space(GIB - 1 - BLAMED * 2, 9), now, now);
+        assert!(matches!(nameless, Some(Reached::EngineDisk { .. })), "by files without a name");
+        let deep = Usage { more: true, ..usage(1, 1) };
+        assert_eq!(Gauge::new(limits()).judge(deep, space(50 * GIB, 9), now, now), Some(Reached::Unmeasurable));
+        let mut judge = |usage, space| gauge.judge(usage, space, now, now);
         let small = Space { free: 50 << 20, total: 2 * GIB, free_entries: 0 };
         assert_eq!(judge(usage(GIB, 1), small), None, "a fiftieth of 2 GiB is 41 MiB");
     }

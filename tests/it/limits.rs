@@ -52,6 +52,26 @@ fn disk() {
 }
 
 #[test]
+fn disk_is_not_dodged_and_does_not_misfire() {
+    let place = Place::new();
+    // After its time is over an agent that does not listen may not fill the disk either.
+    let script = "trap '' TERM; sleep 2; head -c 400000000 /dev/zero > big; sleep 1000";
+    let ran = run(&place, &["--disk", "100m", "--timeout", "1s"], script);
+    assert!(ran.status == 137 && ran.err.contains("(--timeout)") && ran.err.contains("(--disk)"), "{ran:?}");
+    place.airlock(&["rm", "l"]).ok();
+    // A chain of directories that no path reaches.
+    let script = "import os, time\nfor _ in range(2100): os.mkdir('dd'); os.chdir('dd')\nopen('f', 'w').write('x' * 10000)\ntime.sleep(1000)";
+    let args = ["run", "--name", "l", "--review", "never", "--timeout", "60s", "--", "python3", "-c", script];
+    let ran = place.airlock(&args);
+    assert!(ran.status == 137 && ran.err.contains("too deep to tell what they take (--disk)"), "{ran:?}");
+    place.airlock(&["rm", "l"]).ok();
+    // Names of one file count once.
+    let script = "head -c 60000000 /dev/zero > h; for n in 1 2 3 4 5; do ln h h$n; done; sleep 4; rm h*; echo alive";
+    let ran = run(&place, &["--disk", "100m"], script).ok();
+    assert_eq!(ran.out, "alive\n", "{}", ran.err);
+}
+
+#[test]
 fn files_and_directories() {
     let mut place = Place::new();
     place.set("AIRLOCK_INODES", "5000");

@@ -322,3 +322,39 @@ fn what_a_review_rejected_is_taken_only_by_its_name() {
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
     place.airlock(&["apply", "n", "--accept", "*.txt", "--reject", "*.txt"]).fails(2, &["leaves nothing of n"]);
 }
+
+#[test]
+fn what_is_in_the_way_is_told_before_anything_is_written() {
+    let place = Place::new();
+    place.write("Foo", "f\n");
+    place.commit();
+    place.sandbox("w", "echo x >> a.txt; echo mine > empty; rm Foo; mkdir foo; echo q > foo/x").ok();
+    std::fs::create_dir(place.repo.join("empty")).expect("made");
+    let before = place.picture();
+    let ran = place.airlock(&["apply", "w", "--accept-all"]).fails(4, &["nothing was written"]);
+    assert!(ran.out.contains("conflict  empty  an empty directory of yours is in its place"), "{}", ran.out);
+    assert_eq!(place.picture(), before);
+    // What goes with the plan is in nobody's way.
+    place.airlock(&["apply", "w", "--accept-all", "--reject", "empty"]).ok();
+    assert_eq!(place.read("foo/x"), "q\n");
+    // An empty directory that the apply has not emptied stays.
+    std::fs::create_dir(place.repo.join("stays")).expect("made");
+    place.airlock(&["apply", "w", "--accept", "Foo"]).ok();
+    assert!(place.repo.join("stays").is_dir() && place.repo.join("empty").is_dir());
+    // Where git does not count on modes, they are the user's alone.
+    place.git(&["config", "core.fileMode", "false"]);
+    place.git(&["checkout", "-q", "a.txt"]);
+    let file = place.repo.join("a.txt");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).expect("set");
+    place.airlock(&["apply", "w", "--accept", "a.txt"]).ok();
+    assert_eq!(file.metadata().expect("it is there").permissions().mode() & 0o777, 0o755);
+}
+
+#[test]
+fn work_that_is_ignored_is_told_before_it_goes() {
+    let place = Place::new();
+    let ran = place.airlock(&["run", "--", "sh", "-c", "mkdir target; echo x > target/out"]).ok();
+    assert!(ran.err.contains("changed nothing but what is ignored (target)"), "{}", ran.err);
+    assert!(ran.err.contains("--keep keeps it"), "{}", ran.err);
+    assert!(place.airlock(&["run", "--", "true"]).ok().err.contains("changed nothing, and is removed"));
+}
