@@ -610,3 +610,39 @@ fn a_container_root_leaves_devices_setuid_files_and_odd_owners() {
     }
     assert_eq!(place.read("c.txt"), "gone\n");
 }
+
+#[test]
+fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
+    let mut place = Place::new();
+    let rule = |name: &str, level: &str, path: &str| {
+        format!(
+            "[[risk]]\nname = \"{name}\"\nlevel = \"{level}\"\npaths = [\"{path}\"]\nreason = \"is the {name}'s\"\n"
+        )
+    };
+    place.write(".airlock.toml", format!("image = \"evil\"\n{}", rule("repository", "refused", "migrations/**")));
+    place.commit();
+    let config = place.repo.with_file_name("config");
+    fs::create_dir_all(config.join("airlock")).expect("made");
+    fs::write(config.join("airlock/config.toml"), rule("user", "high", "deploy/**")).expect("written");
+    place.set("XDG_CONFIG_HOME", config.to_str().expect("UTF-8"));
+    // The agent's own version of it counts for nothing.
+    let script = "echo > .airlock.toml; mkdir -p migrations x/deploy; echo 1 > migrations/1.sql; echo 1 > x/deploy/run; echo 1 > .envrc";
+    let ran = place.sandbox("r", script).ok();
+    assert!(ran.err.contains(".airlock.toml: image is not obeyed"), "{}", ran.err);
+    judged(
+        verdicts(&place.diff("r")),
+        &[
+            ("migrations/1.sql", "refused", "repository"),
+            ("x/deploy/run", "high", "user"),
+            (".airlock.toml", "high", "airlock-config"),
+            (".envrc", "high", "directory-hook"),
+        ],
+    );
+    assert!(place.airlock(&["diff", "r"]).ok().out.contains("! refused: is the repository's"));
+    place.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert!(!place.repo.join("migrations").exists() && !place.repo.join("x").exists());
+    // A rule that cannot be read is an error before anything starts.
+    fs::write(config.join("airlock/config.toml"), rule("user", "high", "[")).expect("written");
+    place.airlock(&["run", "--", "true"]).fails(125, &["the risk rule user"]);
+    fs::remove_dir_all(config).expect("removed");
+}
