@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use crate::home;
 
@@ -25,8 +26,37 @@ struct Program {
     instructions: *const Instruction,
 }
 
+/// `struct winsize`: rows, columns, and two that nobody fills.
+#[repr(C)]
+#[derive(Default)]
+struct Size {
+    rows: u16,
+    columns: u16,
+    unused: [u16; 2],
+}
+
 unsafe extern "C" {
     fn prctl(option: i32, a: usize, b: usize, c: usize, d: usize) -> i32;
+    /// See ioctl_tty(2): with [`TIOCGWINSZ`] it fills what it is given.
+    fn ioctl(descriptor: i32, request: usize, size: *mut Size) -> i32;
+}
+
+const TIOCGWINSZ: usize = 0x5413;
+/// How long a terminal may be without a size: the engine sets it after the start, and a fast program would see none.
+const SIZELESS: Duration = Duration::from_millis(250);
+
+/// Waits until the terminal, if there is one, has been told its size.
+fn wait_for_size() {
+    let end = Instant::now() + SIZELESS;
+    loop {
+        let mut size = Size::default();
+        // SAFETY: it writes one `winsize` to where `size` is.
+        let failed = unsafe { ioctl(0, TIOCGWINSZ, &raw mut size) } != 0;
+        if failed || size.columns > 0 || Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 const PR_SET_SECCOMP: i32 = 22;
@@ -129,6 +159,7 @@ pub fn exec(mut command: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("airlock: failed to install the system call filter: {error}");
         return ExitCode::from(125);
     }
+    wait_for_size();
     let error = Command::new(&program).args(command).exec();
     eprintln!("airlock: failed to run {:?} in the sandbox: {error}", program.to_string_lossy());
     ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })

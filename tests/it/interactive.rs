@@ -202,3 +202,13 @@ fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
     assert!(terminal.is_sane());
     assert_eq!(place.git(&["status", "--short"]), "");
 }
+
+#[test]
+fn a_fast_program_sees_the_terminals_size() {
+    let place = Place::new();
+    for _ in 0..3 {
+        let mut terminal = Terminal::start(&place, &["run", "--", "stty", "size"]);
+        terminal.shows("40 100");
+        assert!(terminal.child.wait().expect("it ends").success());
+    }
+}
