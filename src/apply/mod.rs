@@ -1,11 +1,34 @@
-//! Brings accepted changes to the host tree: first a plan, which is inert data, then its execution.
+//! Brings accepted changes to the host tree: first a plan, which is inert data, then a transaction that does all of it or
+//! nothing, and that can be undone.
 //!
-//! *Architecture invariant:* `hostfs.rs` is the only writer to a host tree, and it opens every directory on the way by
-//! descriptor without following links. No index, ref or configuration of the user's git is touched.
+//! *Architecture invariant:* `hostfs.rs` is the only writer to a host tree, and every directory on the way is opened by
+//! descriptor without following links. No index, ref or configuration of the user's git is touched; `branch.rs` alone adds
+//! a commit and a branch, when that is asked for.
 
+mod attributes;
+mod branch;
+mod decide;
 mod hostfs;
+mod journal;
+mod merge;
 mod plan;
+mod stage;
 mod surroundings;
+mod swap;
+mod transaction;
+mod tree;
+mod undo;
+mod wish;
 
-pub use hostfs::{Below, Habits, HostError, HostTree, Look, Seen};
-pub use plan::{Choice, Conflict, Done, Plan, Prior, Step, Verb};
+pub use branch::{BranchChange, BranchError, commit_on_branch};
+pub use decide::{Clash, Verdict, Version, decide};
+pub use hostfs::{Call, Disk, Fault};
+pub use journal::{Act, Applies, End, Folder, Held, Journal, JournalError, Kind, LockError, Mark, Slot, Stage};
+pub use merge::{Merged, Region, Sides, merge, with_markers};
+pub use plan::{Conflict, Contest, OnConflict, Plan, Planned, Step, Terms, Verb};
+pub use transaction::{
+    Job, Kept, LeftAlone, Problem, Report, Site, Way, has_left_lock, recover, run, slot_path, sweep, unlock_index,
+};
+pub use tree::{Below, Habits, HostError, HostTree, Inode, Look, Mount, Seen};
+pub use undo::{Backups, History, Past, Undo, UndoError};
+pub use wish::{Choice, Contents, Like, Wish};

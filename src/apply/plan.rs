@@ -1,38 +1,28 @@
-//! What an apply will do, per path, and doing it.
+//! What an apply will do, per path, as inert data: a dry run prints exactly it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
-use super::hostfs::{Habits, HostError, HostTree, Look, Seen};
+use super::decide::{Clash, Verdict, Version, decide};
+use super::merge::{Region, Sides, merge, with_markers};
 use super::surroundings::{Neighbours, Twin};
-use crate::changes::{ContentHash, FileChange, Planted, Quarantine, Selected, has_folded, select};
+use super::tree::{HostError, HostTree, Look, Seen};
+use super::wish::{Contents, Like, Wish};
+use crate::changes::{MAX_TEXT, Planted, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
-/// One change with the units of it that were accepted.
-#[derive(Debug)]
-pub struct Choice<'a> {
-    /// The change.
-    pub change: &'a FileChange,
-    /// Ids of accepted units, at least one.
-    pub units: BTreeSet<String>,
-}
-
-/// What earlier applies did to a path.
-#[derive(Debug, Clone, Default)]
-pub struct Prior {
-    /// Ids of the units that were applied.
-    pub units: BTreeSet<String>,
-    /// What was written last; nothing where the path was deleted.
-    pub left: Option<(EntryKind, ContentHash)>,
-}
-
 /// What a step does to its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
     /// Makes it.
     Create,
-    /// Replaces it.
+    /// Replaces it with what was accepted.
     Replace,
+    /// Replaces it with what was accepted and the user's own edits.
+    Merge(Vec<Range<usize>>),
+    /// Replaces it with both sides between markers, in so many places.
+    Mark(usize),
     /// Deletes it.
     Delete,
     /// Nothing: it holds the accepted content already.
@@ -48,13 +38,16 @@ pub struct Step {
     pub verb: Verb,
     /// All units that the path will hold, earlier applies included.
     pub units: BTreeSet<String>,
+    /// What both sides come from.
+    pub base: Option<Version>,
+    /// What the host holds now.
+    pub expected: Option<Seen>,
     /// What the path will hold; nothing when it goes.
-    pub left: Option<(EntryKind, ContentHash)>,
-    expected: Option<Seen>,
-    /// A directory is in its place whose files are all deleted by the plan.
-    replaces_directory: bool,
+    pub left: Option<Version>,
+    /// Whose permissions it gets, where it is made anew.
+    pub like: Option<Like>,
     /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
-    respells: Option<(RepoPath, Seen)>,
+    respells: Option<RepoPath>,
 }
 
 /// A path that cannot be written as the host is now.
@@ -64,152 +57,254 @@ pub struct Conflict {
     pub path: RepoPath,
     /// Why, for a person; names in it are escaped.
     pub reason: String,
+    /// The sides, where they are what is in the way.
+    pub contest: Option<Contest>,
+}
+
+/// Three versions of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contest {
+    /// What kind of conflict it is.
+    pub clash: Clash,
+    /// What both sides come from.
+    pub base: Option<Version>,
+    /// What the host holds.
+    pub host: Option<Version>,
+    /// What was accepted.
+    pub accepted: Option<Version>,
+    /// Lines that both changed, if it is about lines.
+    pub regions: Vec<Region>,
+}
+
+impl Contest {
+    /// Tells whether both sides can be put between markers.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        match self.clash {
+            Clash::Lines | Clash::Doubtful => true,
+            Clash::BothAdded => {
+                let is_file = |v: &Option<Version>| v.as_ref().is_some_and(|v| v.kind != EntryKind::Link);
+                is_file(&self.host) && is_file(&self.accepted)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What becomes of conflicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// Nothing is written.
+    #[default]
+    Abort,
+    /// Both sides are written between markers, where that is possible.
+    Markers,
+    /// The other paths are written.
+    Skip,
+}
+
+/// How a plan is made.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// What becomes of conflicts.
+    pub on_conflict: OnConflict,
+    /// The only directories that are removed when they are empty; nothing for all.
+    pub removable: Option<BTreeSet<RepoPath>>,
+    /// Directories with the permissions that new ones of that path shall have.
+    pub directories: BTreeMap<RepoPath, Like>,
 }
 
 /// An inert list of steps. With a conflict in it, none is done.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Deletions first, links last.
+    /// Sorted by path.
     pub steps: Vec<Step>,
     /// What stands in the way.
     pub conflicts: Vec<Conflict>,
+    /// Conflicts that are passed over because the user said so.
+    pub skipped: Vec<Conflict>,
+    /// Directories that are made, those above before those below.
+    pub made: Vec<RepoPath>,
+    /// Directories that are empty afterwards and go, those below before those above.
+    pub removed: Vec<RepoPath>,
+    directories: BTreeMap<RepoPath, Like>,
 }
 
-/// What was done before it ended, and why it ended early if it did.
-#[derive(Debug)]
-pub struct Done {
-    /// How many steps of the plan were done.
-    pub steps: usize,
-    /// The path that failed, and why.
-    pub failed: Option<(RepoPath, HostError)>,
+/// One change of the disk, in the order in which a plan is done.
+#[derive(Debug, Clone, Copy)]
+pub enum Planned<'a> {
+    /// A directory is made, perhaps with the permissions of another.
+    MakeDirectory(&'a RepoPath, Option<&'a Like>),
+    /// An empty directory is removed.
+    RemoveDirectory(&'a RepoPath),
+    /// A file gets another spelling of its name.
+    Respell(&'a RepoPath, &'a RepoPath),
+    /// A file or link is made or replaced.
+    Put(&'a Step),
+    /// A file or link is deleted.
+    Delete(&'a Step),
+}
+
+impl<'a> Planned<'a> {
+    /// Gives the path that it changes.
+    #[must_use]
+    pub fn path(self) -> &'a RepoPath {
+        match self {
+            Self::MakeDirectory(path, _) | Self::RemoveDirectory(path) | Self::Respell(_, path) => path,
+            Self::Put(step) | Self::Delete(step) => &step.path,
+        }
+    }
+}
+
+/// What is in the way of a path, or what it holds.
+enum Way {
+    Free { seen: Option<Seen>, respells: Option<RepoPath> },
+    Blocked(String),
 }
 
 impl Plan {
-    /// Holds every choice against the host tree as it is now; writes nothing.
+    /// Holds every wish against the host tree as it is now; writes nothing to it.
     ///
     /// # Errors
-    /// The quarantine is damaged, or the host tree cannot be read.
-    pub fn make(
-        tree: &HostTree,
-        choices: &[Choice<'_>],
-        store: &Quarantine,
-        prior: &BTreeMap<RepoPath, Prior>,
-    ) -> io::Result<Self> {
-        let mut plan = Self::default();
-        let goes = |c: &&Choice<'_>| c.change.new.is_none() && !c.units.is_empty();
-        let gone: BTreeSet<&RepoPath> = choices.iter().filter(goes).map(|c| &c.change.path).collect();
-        let deleted = |path: &RepoPath| gone.contains(path);
+    /// Accepted content is damaged.
+    pub fn make(tree: &HostTree, wishes: Vec<Wish>, contents: &dyn Contents, terms: Terms) -> io::Result<Self> {
+        let mut plan = Self { directories: terms.directories, ..Self::default() };
+        let goes = |w: &&Wish| w.accepted.is_none();
+        let gone: BTreeSet<RepoPath> = wishes.iter().filter(goes).map(|w| w.path.clone()).collect();
         let mut neighbours = Neighbours::of(tree);
-        for choice in choices {
-            let path = &choice.change.path;
-            let mut conflict = |reason: String| plan.conflicts.push(Conflict { path: path.clone(), reason });
-            let look = match tree.look(path) {
-                Ok(look) => look,
-                Err(error) => {
-                    conflict(error.to_string());
+        for wish in wishes {
+            let way = match way(tree, &mut neighbours, &wish, &|path| gone.contains(path)) {
+                Ok(way) => way,
+                Err(error) => Way::Blocked(error.to_string()),
+            };
+            let conflict = |reason: String, contest| Conflict { path: wish.path.clone(), reason, contest };
+            let (seen, respells) = match way {
+                Way::Free { seen, respells } => (seen, respells),
+                Way::Blocked(reason) => {
+                    plan.conflicts.push(conflict(reason, None));
                     continue;
                 }
             };
-            let (mut replaces_directory, mut respells) = (false, None);
-            let look = match &choice.change.new {
-                // Under this spelling it is gone already.
-                None => match neighbours.twin(path, EntryKind::Regular) {
-                    Ok(Twin::Same(_)) => Look::Nothing,
-                    _ => look,
-                },
-                Some(side) => match neighbours.twin(path, side.kind) {
-                    Ok(Twin::None) => look,
-                    // It goes with the plan.
-                    Ok(Twin::Clash(twin)) if deleted(&twin) => look,
-                    // A rename that changes nothing but the spelling.
-                    Ok(Twin::Same(twin)) if deleted(&twin) && twin.parent() == path.parent() => {
-                        match tree.look(&twin) {
-                            Ok(Look::File(seen)) => {
-                                respells = Some((twin, seen));
-                                Look::Nothing
-                            }
-                            _ => look,
-                        }
-                    }
-                    Ok(Twin::Same(twin)) => {
-                        conflict(format!("your file system takes it for {twin:?}"));
-                        continue;
-                    }
-                    Ok(Twin::Clash(twin)) => {
-                        conflict(format!("other file systems would take it for {twin:?}, which is of another kind"));
-                        continue;
-                    }
-                    Err(error) => {
-                        conflict(error.to_string());
-                        continue;
-                    }
-                },
-            };
-            let seen = match look {
-                Look::Nothing => None,
-                Look::File(seen) => Some(seen),
-                Look::BelowFile(above) | Look::BelowLink(above) if deleted(&above) => None,
-                Look::BelowFile(above) => {
-                    conflict(format!("{above:?} is a file; accept its deletion too, or move it away"));
-                    continue;
-                }
-                Look::Directory => match tree.below(path) {
-                    // Each directory in it goes with the files that are deleted from it.
-                    Ok(Some(below))
-                        if !below.files.is_empty()
-                            && below.files.iter().all(deleted)
-                            && below.directories.iter().all(|d| below.files.iter().any(|f| f.is_below(d))) =>
-                    {
-                        replaces_directory = true;
-                        None
-                    }
-                    Ok(Some(below)) if below.files.is_empty() && below.directories.is_empty() => {
-                        conflict("an empty directory of yours is in its place".into());
-                        continue;
-                    }
-                    Ok(_) => {
-                        conflict("a directory with files or directories of your own is in its place".into());
-                        continue;
-                    }
-                    Err(error) => {
-                        conflict(error.to_string());
-                        continue;
-                    }
-                },
-                Look::Special => {
-                    conflict("a device, a socket or a pipe is in its place".into());
-                    continue;
-                }
-                Look::BelowLink(above) => {
-                    conflict(format!("{above:?} is a link, and Airlock writes through none"));
-                    continue;
-                }
-                Look::BelowRepository(above) => {
-                    conflict(format!("{above:?} is another repository"));
-                    continue;
-                }
-            };
-            match step(choice, seen, store, prior.get(path), tree.habits())? {
-                Ok(step) => plan.steps.push(Step { replaces_directory, respells, ..step }),
-                Err(reason) => conflict(reason),
+            match step(tree, &wish, seen.as_ref(), contents, terms.on_conflict)? {
+                Ok((verb, left)) => plan.steps.push(Step {
+                    path: wish.path,
+                    verb,
+                    units: wish.units,
+                    base: wish.base,
+                    expected: seen,
+                    left,
+                    like: wish.like,
+                    respells,
+                }),
+                Err((reason, contest)) => plan.conflicts.push(conflict(reason, contest)),
             }
         }
         // What is respelled is not deleted.
-        let respelled: BTreeSet<RepoPath> =
-            plan.steps.iter().filter_map(|s| s.respells.as_ref().map(|(twin, _)| twin.clone())).collect();
+        let respelled: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.respells.clone()).collect();
         for step in plan.steps.iter_mut().filter(|s| s.left.is_none() && respelled.contains(&s.path)) {
-            (step.expected, step.verb) = (None, Verb::Already);
+            step.verb = Verb::Already;
         }
         plan.refuse_planted(tree);
-        plan.refuse_escapes(tree, store);
+        plan.refuse_escapes(tree, contents);
+        plan.refuse_orphans(tree);
         let conflicts: BTreeSet<RepoPath> = plan.conflicts.iter().map(|c| c.path.clone()).collect();
         plan.steps.retain(|s| !conflicts.contains(&s.path));
-        plan.steps.sort_by_key(|s| match &s.left {
-            None => 0,
-            Some((EntryKind::Link, _)) => 2,
-            Some(_) => 1,
-        });
+        if terms.on_conflict == OnConflict::Skip {
+            plan.skipped = std::mem::take(&mut plan.conflicts);
+        }
+        plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
+        plan.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+        plan.directories(tree, &mut neighbours, terms.removable.as_ref());
         Ok(plan)
+    }
+
+    /// Tells whether there is something to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.steps.iter().all(|s| s.verb == Verb::Already)
+    }
+
+    /// Lists what is done to the disk, in that order: first what makes way, then directories, files, links, deletions, and
+    /// directories that are empty then.
+    #[must_use]
+    pub fn acts(&self) -> Vec<Planned<'_>> {
+        let done = || self.steps.iter().filter(|s| s.verb != Verb::Already);
+        let put: BTreeSet<&RepoPath> = done().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
+        let made: BTreeSet<&RepoPath> = self.made.iter().collect();
+        let has_above = |path: &RepoPath| {
+            let mut above = path.parent();
+            while let Some(directory) = above {
+                if put.contains(&directory) {
+                    return true;
+                }
+                above = directory.parent();
+            }
+            false
+        };
+        let makes_way = |path: &RepoPath| made.contains(path) || put.contains(path) || has_above(path);
+        let (early, late): (Vec<&Step>, Vec<&Step>) =
+            done().filter(|s| s.left.is_none()).partition(|s| makes_way(&s.path));
+        let (early_directories, late_directories): (Vec<_>, Vec<_>) =
+            self.removed.iter().partition(|path| makes_way(path));
+        let is_link = |s: &&Step| s.left.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
+        let files = done().filter(|s| s.left.is_some() && !is_link(s));
+        let links = done().filter(is_link);
+        let mut acts = Vec::new();
+        acts.extend(early.into_iter().map(Planned::Delete));
+        acts.extend(early_directories.into_iter().map(Planned::RemoveDirectory));
+        acts.extend(self.made.iter().map(|path| Planned::MakeDirectory(path, self.directories.get(path))));
+        for step in files.chain(links) {
+            acts.extend(step.respells.iter().map(|from| Planned::Respell(from, &step.path)));
+            acts.push(Planned::Put(step));
+        }
+        acts.extend(late.into_iter().map(Planned::Delete));
+        acts.extend(late_directories.into_iter().map(Planned::RemoveDirectory));
+        acts
+    }
+
+    /// Finds the directories that are missing, and those that will be empty.
+    fn directories(
+        &mut self,
+        tree: &HostTree,
+        neighbours: &mut Neighbours<'_>,
+        removable: Option<&BTreeSet<RepoPath>>,
+    ) {
+        let done = || self.steps.iter().filter(|s| s.verb != Verb::Already);
+        let mut gone: BTreeSet<RepoPath> = done().filter(|s| s.left.is_none()).map(|s| s.path.clone()).collect();
+        let put: BTreeSet<RepoPath> = done().filter(|s| s.left.is_some()).map(|s| s.path.clone()).collect();
+        let mut needed = BTreeSet::new();
+        for path in &put {
+            let mut above = path.parent();
+            while let Some(directory) = above {
+                above = directory.parent();
+                if !needed.insert(directory) {
+                    break;
+                }
+            }
+        }
+        let is_there = |path: &RepoPath| !gone.contains(path) && matches!(tree.look(path), Ok(Look::Directory));
+        // Sorted, so that what is above comes first.
+        let made: Vec<RepoPath> = needed.iter().filter(|path| !is_there(path)).cloned().collect();
+        // The deepest first: a directory may be empty once those in it are gone.
+        let mut candidates: BTreeSet<(std::cmp::Reverse<usize>, RepoPath)> = BTreeSet::new();
+        let depth = |path: &RepoPath| std::cmp::Reverse(path.components().count());
+        candidates.extend(gone.iter().filter_map(RepoPath::parent).map(|path| (depth(&path), path)));
+        let mut removed = Vec::new();
+        while let Some((_, directory)) = candidates.pop_first() {
+            if needed.contains(&directory) || removable.is_some_and(|only| !only.contains(&directory)) {
+                continue;
+            }
+            let Ok(names) = neighbours.names(Some(&directory)) else { continue };
+            let mut names = names.iter().map(|name| RepoPath::child(Some(&directory), name));
+            let is_empty = names.all(|path| path.is_ok_and(|path| gone.contains(&path)));
+            if !is_empty || !matches!(tree.look(&directory), Ok(Look::Directory)) {
+                continue;
+            }
+            candidates.extend(directory.parent().map(|above| (depth(&above), above)));
+            gone.insert(directory.clone());
+            removed.push(directory);
+        }
+        (self.made, self.removed) = (made, removed);
     }
 
     /// Turns into conflicts what would complete a repository inside the tree, out of several rounds or with files of the
@@ -234,105 +329,209 @@ impl Plan {
         for path in &written {
             if let Some(directory) = judged.above(path, &mut has) {
                 let reason = format!("git would open {directory:?} as a repository");
-                self.conflicts.push(Conflict { path: (*path).clone(), reason });
+                self.conflicts.push(Conflict { path: (*path).clone(), reason, contest: None });
             }
         }
     }
 
-    /// Does the steps in order, and stops at the first that fails. Must not be called on a plan with conflicts.
-    #[must_use]
-    pub fn execute(&self, tree: &HostTree, store: &Quarantine) -> Done {
-        let mut done = Done { steps: self.steps.len(), failed: None };
-        for (at, step) in self.steps.iter().enumerate() {
-            if let Err(error) = self.perform(step, tree, store) {
-                done = Done { steps: at, failed: Some((step.path.clone(), error)) };
-                break;
+    /// Turns into conflicts what counted on the deletion of a path that is a conflict itself, or passed over.
+    fn refuse_orphans(&mut self, tree: &HostTree) {
+        let stays: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
+        if stays.is_empty() {
+            return;
+        }
+        let mut conflicts = Vec::new();
+        for step in self.steps.iter().filter(|s| s.left.is_some()) {
+            let blocked = match tree.look(&step.path) {
+                Ok(Look::BelowFile(above) | Look::BelowLink(above)) => stays.contains(&above).then_some(above),
+                Ok(Look::Directory) => stays.iter().find(|path| path.is_below(&step.path)).cloned(),
+                _ => None,
+            };
+            if let Some(above) = blocked {
+                let reason = format!("{above:?} stays, and is in its place");
+                conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
             }
         }
-        // At the end, so that a directory that gets a new file is never removed and made again with other permissions.
-        for step in self.steps[..done.steps].iter().filter(|s| s.verb == Verb::Delete) {
-            tree.prune(&step.path, None);
-        }
-        done
-    }
-
-    fn perform(&self, step: &Step, tree: &HostTree, store: &Quarantine) -> Result<(), HostError> {
-        match (&step.left, &step.expected, step.verb) {
-            (_, _, Verb::Already) | (None, None, _) => Ok(()),
-            (None, Some(expected), _) => tree.delete(&step.path, expected),
-            (Some((kind, hash)), expected, _) => {
-                if step.replaces_directory {
-                    for gone in self.steps.iter().filter(|s| s.left.is_none() && s.path.is_below(&step.path)) {
-                        tree.prune(&gone.path, Some(&step.path));
-                    }
-                }
-                let respelled = match &step.respells {
-                    Some((twin, seen)) => Some(tree.respell(twin, &step.path, seen)?),
-                    None => None,
-                };
-                let expected = respelled.as_ref().or(expected.as_ref());
-                let content = store.get(hash);
-                let content =
-                    content.map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })?;
-                tree.write(&step.path, *kind, &content, expected)
-            }
-        }
+        self.conflicts.extend(conflicts);
     }
 }
 
-fn step(
-    choice: &Choice<'_>,
-    seen: Option<Seen>,
-    store: &Quarantine,
-    prior: Option<&Prior>,
-    habits: Habits,
-) -> io::Result<Result<Step, String>> {
-    let change = choice.change;
-    let (old, new) = change.contents(store)?;
-    // Kinds are compared as far as this file system has them.
-    let here = |kind: EntryKind, hash: &ContentHash| (habits.seen_as(kind), hash.clone());
-    let state = seen.as_ref().map(|s| here(s.kind, &s.hash));
-    let base = change.old.as_ref().map(|s| here(s.kind, &s.hash));
-    let was_left = |p: &Prior| p.left.as_ref().map(|(kind, hash)| here(*kind, hash));
-    // What is on the host decides whether an earlier apply still counts: if the user took it back, it does not.
-    let earlier = prior.filter(|p| was_left(p) == state || base != state);
-    let units: BTreeSet<String> = earlier.into_iter().flat_map(|p| &p.units).chain(&choice.units).cloned().collect();
-    let Some(wanted) = select(change, &old, &new, &units) else {
-        return Ok(Err("none of the accepted parts makes a file of its own; accept its content too".into()));
-    };
-    let left = match wanted {
-        Selected::Deleted => None,
-        Selected::Content(kind, content) => Some((kind, store.put(&content)?)),
-        Selected::Stored(kind, hash) => Some((kind, hash)),
-    };
-    let verb = if state == left.as_ref().map(|(kind, hash)| here(*kind, hash)) {
-        Verb::Already
-    } else if state == base || prior.is_some_and(|p| was_left(p) == state) {
-        match (&state, &left) {
-            (None, _) => Verb::Create,
-            (_, None) => Verb::Delete,
-            _ => Verb::Replace,
-        }
-    } else {
-        return Ok(Err(match (&state, &base) {
-            (None, _) => "you have deleted it since the snapshot".into(),
-            (Some(_), None) => "you have a file of your own there".into(),
-            (Some((kind, _)), Some((was, _))) if (*kind == EntryKind::Link) != (*was == EntryKind::Link) => {
-                "it is of another kind than in the snapshot".into()
+/// Looks at what is in the way of a path. `deleted` tells what the plan deletes.
+fn way(
+    tree: &HostTree,
+    neighbours: &mut Neighbours<'_>,
+    wish: &Wish,
+    deleted: &dyn Fn(&RepoPath) -> bool,
+) -> Result<Way, HostError> {
+    let path = &wish.path;
+    let mut look = tree.look(path)?;
+    let mut respells = None;
+    match &wish.accepted {
+        // Under this spelling it is gone already.
+        None => {
+            if let Ok(Twin::Same(_)) = neighbours.twin(path, EntryKind::Regular) {
+                look = Look::Nothing;
             }
-            _ => "it differs from the snapshot: you have changed it, or it was not committed".into(),
-        }));
-    };
-    if verb != Verb::Already && seen.as_ref().is_some_and(|s| s.names() > 1) {
-        return Ok(Err("it has several names (hard links), and replacing it would part them".into()));
+        }
+        Some(version) => match neighbours.twin(path, version.kind)? {
+            Twin::None => {}
+            // It goes with the plan.
+            Twin::Clash(twin) if deleted(&twin) => {}
+            // A rename that changes nothing but the spelling.
+            Twin::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
+                if let Look::File(_) = look {
+                    respells = Some(twin);
+                }
+            }
+            Twin::Same(twin) => return Ok(Way::Blocked(format!("your file system takes it for {twin:?}"))),
+            Twin::Clash(twin) => {
+                let reason = format!("other file systems would take it for {twin:?}, which is of another kind");
+                return Ok(Way::Blocked(reason));
+            }
+        },
     }
-    Ok(Ok(Step {
-        path: change.path.clone(),
-        verb,
-        units,
-        left,
-        expected: seen,
-        replaces_directory: false,
-        respells: None,
-    }))
+    let blocked = |reason: String| Ok(Way::Blocked(reason));
+    let seen = match look {
+        Look::Nothing => None,
+        Look::File(seen) => Some(seen),
+        Look::BelowFile(above) | Look::BelowLink(above) if deleted(&above) => None,
+        Look::BelowFile(above) => {
+            return blocked(format!("{above:?} is a file; accept its deletion too, or move it away"));
+        }
+        Look::Directory => match tree.below(path)? {
+            // Each directory in it goes with the files that are deleted from it.
+            Some(below)
+                if !below.files.is_empty()
+                    && below.files.iter().all(deleted)
+                    && below.directories.iter().all(|d| below.files.iter().any(|f| f.is_below(d))) =>
+            {
+                None
+            }
+            Some(below) if below.files.is_empty() && below.directories.is_empty() => {
+                return blocked("an empty directory of yours is in its place".into());
+            }
+            _ => return blocked("a directory with files or directories of your own is in its place".into()),
+        },
+        Look::Special => return blocked("a device, a socket or a pipe is in its place".into()),
+        Look::BelowLink(above) => return blocked(format!("{above:?} is a link, and Airlock writes through none")),
+        Look::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
+    };
+    Ok(Way::Free { seen, respells })
+}
+
+type Undecided = (String, Option<Contest>);
+
+/// Decides on one path, and merges where that is the verdict.
+fn step(
+    tree: &HostTree,
+    wish: &Wish,
+    seen: Option<&Seen>,
+    contents: &dyn Contents,
+    on_conflict: OnConflict,
+) -> io::Result<Result<(Verb, Option<Version>), Undecided>> {
+    let habits = tree.habits();
+    let host = seen.map(|s| &s.version);
+    let here = |v: Option<&Version>| v.map(|v| Version { kind: habits.seen_as(v.kind), hash: v.hash.clone() });
+    // Nobody has touched it since the last apply: no merge is needed, and none could be more exact.
+    let base = if here(host) == here(wish.last.as_ref()) { wish.last.as_ref() } else { wish.base.as_ref() };
+    let accepted = wish.accepted.as_ref();
+    let contest = |clash, host: Option<&Version>, regions| {
+        let (base, accepted) = (wish.base.clone(), wish.accepted.clone());
+        (Clash::to_string(&clash), Some(Contest { clash, base, host: host.cloned(), accepted, regions }))
+    };
+    let decided = match decide(base, host, accepted, habits) {
+        Verdict::Already => return Ok(Ok((Verb::Already, host.cloned()))),
+        Verdict::Delete => Ok((Verb::Delete, None)),
+        Verdict::Put(version) => {
+            // It may be the user's own content, with another executable bit.
+            if accepted.is_none_or(|a| a.hash != version.hash)
+                && let Some(seen) = seen
+            {
+                match tree.read(&wish.path, seen) {
+                    Ok(content) => contents.put(&content)?,
+                    Err(error) => return Ok(Err((error.to_string(), None))),
+                };
+            }
+            Ok((if seen.is_none() { Verb::Create } else { Verb::Replace }, Some(version)))
+        }
+        Verdict::Merge(kind) => by_line(tree, wish, seen, contents, on_conflict, kind)?,
+        Verdict::Conflict(clash) => match (clash, host, accepted) {
+            (Clash::BothAdded, Some(ours), Some(theirs))
+                if on_conflict == OnConflict::Markers
+                    && ours.kind != EntryKind::Link
+                    && theirs.kind != EntryKind::Link =>
+            {
+                by_line(tree, wish, seen, contents, on_conflict, ours.kind)?
+            }
+            _ => Err(contest(clash, host, Vec::new())),
+        },
+    };
+    let Some(seen) = seen.filter(|_| decided.is_ok()) else { return Ok(decided) };
+    if seen.names() > 1 {
+        return Ok(Err(("it has several names (hard links), and replacing it would part them".into(), None)));
+    }
+    if tree.is_fixed(&wish.path).unwrap_or(false) {
+        return Ok(Err(("the system lets nobody replace it (see: lsattr)".into(), None)));
+    }
+    let deletes = matches!(decided, Ok((Verb::Delete, _)));
+    if let Ok(Some(reason)) = tree.untransferable(&wish.path, seen)
+        && !deletes
+    {
+        return Ok(Err((reason.into(), None)));
+    }
+    Ok(decided)
+}
+
+/// Merges the content of three files.
+fn by_line(
+    tree: &HostTree,
+    wish: &Wish,
+    seen: Option<&Seen>,
+    contents: &dyn Contents,
+    on_conflict: OnConflict,
+    kind: EntryKind,
+) -> io::Result<Result<(Verb, Option<Version>), Undecided>> {
+    let (Some(seen), Some(accepted)) = (seen, &wish.accepted) else {
+        return Ok(Err((Clash::DeletedHere.to_string(), None)));
+    };
+    let mut contest = Contest {
+        clash: Clash::Large,
+        base: wish.base.clone(),
+        host: Some(seen.version.clone()),
+        accepted: wish.accepted.clone(),
+        regions: Vec::new(),
+    };
+    let undecided = |contest: Contest| Ok(Err((contest.clash.to_string(), Some(contest))));
+    if seen.size() > MAX_TEXT {
+        return undecided(contest);
+    }
+    let host = match tree.read(&wish.path, seen) {
+        Ok(content) => content,
+        Err(error) => return Ok(Err((error.to_string(), None))),
+    };
+    // For whoever shows the sides.
+    contents.put(&host)?;
+    let base = wish.base.as_ref().map_or(Ok(Vec::new()), |v| contents.get(&v.hash))?;
+    let accepted = contents.get(&accepted.hash)?;
+    let sides = Sides { base: &base, host: &host, accepted: &accepted };
+    let keep = |content: &[u8]| Ok::<_, io::Error>(Some(Version { kind, hash: contents.put(content)? }));
+    let both_added = wish.base.is_none();
+    let (clash, regions) = match merge(sides) {
+        Ok(_) if both_added => (Clash::BothAdded, Vec::new()),
+        Ok(merged) => {
+            let left = keep(&merged.content)?;
+            let same = left.as_ref().is_some_and(|v| *v == seen.version);
+            let verb = if same { Verb::Already } else { Verb::Merge(merged.own) };
+            return Ok(Ok((verb, left)));
+        }
+        Err(clash) => clash,
+    };
+    if on_conflict == OnConflict::Markers
+        && let Ok((content, places)) = with_markers(sides)
+        && places > 0
+    {
+        return Ok(Ok((Verb::Mark(places), keep(&content)?)));
+    }
+    (contest.clash, contest.regions) = (clash, regions);
+    undecided(contest)
 }

@@ -5,9 +5,9 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use super::hostfs::{HostError, HostTree, Look};
 use super::plan::{Conflict, Plan, Step};
-use crate::changes::Quarantine;
+use super::tree::{HostError, HostTree, Look};
+use super::wish::Contents;
 use crate::changes::links::{At, Leads, resolve};
 use crate::changes::twins::TwinKind;
 use crate::path::{EntryKind, RepoPath, fold};
@@ -54,21 +54,30 @@ impl<'a> Neighbours<'a> {
         Self { tree, listed: BTreeMap::new() }
     }
 
+    fn listed(&mut self, directory: Option<&RepoPath>) -> Result<&Listed, HostError> {
+        Ok(match self.listed.entry(directory.cloned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Listed::of(self.tree.names(directory)?)),
+        })
+    }
+
+    /// Gives the names in a directory.
+    pub(super) fn names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
+        self.listed(directory).map(|listed| &listed.names)
+    }
+
     /// Looks for the twin of a path that is to be written, from the root down.
     pub(super) fn twin(&mut self, path: &RepoPath, kind: EntryKind) -> Result<Twin, HostError> {
         let mut directory: Option<RepoPath> = None;
         for name in path.components() {
             let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(Twin::None) };
-            let listed = match self.listed.entry(directory.clone()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(Listed::of(self.tree.names(directory.as_ref())?)),
-            };
+            let listed = self.listed(directory.as_ref())?;
             if listed.names.contains(name) {
                 directory = Some(here);
                 continue;
             }
-            let Some((other, other_kind)) = listed.folded.get(&fold(name)) else { break };
-            let Ok(twin) = RepoPath::child(directory.as_ref(), other) else { break };
+            let Some((other, other_kind)) = listed.folded.get(&fold(name)).cloned() else { break };
+            let Ok(twin) = RepoPath::child(directory.as_ref(), &other) else { break };
             // It was not listed; if it is there nevertheless, the file system folds names.
             if self.tree.look(&here)? != Look::Nothing {
                 return Ok(Twin::Same(twin));
@@ -78,7 +87,7 @@ impl<'a> Neighbours<'a> {
                 EntryKind::Link => TwinKind::Other,
                 EntryKind::Regular | EntryKind::Executable => TwinKind::File,
             };
-            return Ok(if own.goes_with(*other_kind) { Twin::None } else { Twin::Clash(twin) });
+            return Ok(if own.goes_with(other_kind) { Twin::None } else { Twin::Clash(twin) });
         }
         Ok(Twin::None)
     }
@@ -86,7 +95,7 @@ impl<'a> Neighbours<'a> {
 
 impl Plan {
     /// Turns into conflicts the links that would lead out of the host tree as it will be.
-    pub(super) fn refuse_escapes(&mut self, tree: &HostTree, store: &Quarantine) {
+    pub(super) fn refuse_escapes(&mut self, tree: &HostTree, store: &dyn Contents) {
         if !tree.habits().symlinks {
             return;
         }
@@ -94,7 +103,7 @@ impl Plan {
         let written: BTreeSet<RepoPath> =
             self.steps.iter().filter(|s| s.left.is_some()).map(|s| s.path.clone()).collect();
         let target = |step: &Step| match &step.left {
-            Some((EntryKind::Link, hash)) => store.get(hash).ok(),
+            Some(version) if version.kind == EntryKind::Link => store.get(&version.hash).ok(),
             _ => None,
         };
         let is_above = |path: &RepoPath| {
@@ -108,7 +117,7 @@ impl Plan {
             Some(_) => At::Nothing,
             None => match tree.look(path) {
                 Ok(Look::Directory) => At::Directory,
-                Ok(Look::File(seen)) if seen.kind == EntryKind::Link => {
+                Ok(Look::File(seen)) if seen.version.kind == EntryKind::Link => {
                     tree.target(path).ok().flatten().map_or(At::File, At::Link)
                 }
                 Ok(Look::File(_) | Look::Special) => At::File,
@@ -122,7 +131,7 @@ impl Plan {
             let Some(target) = target(step) else { continue };
             if let Leads::Out(reason) = resolve(&step.path, &target, &mut budget, at) {
                 let reason = format!("as a link in your tree it {reason}");
-                conflicts.push(Conflict { path: step.path.clone(), reason });
+                conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
             }
         }
         self.conflicts.extend(conflicts);

@@ -49,14 +49,30 @@ pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 /// Lines above which a file is one unit.
 const MAX_LINES: usize = 500_000;
 
-/// Tells whether content is shown and chosen by line: UTF-8 without NUL, of so many lines at the most.
-fn is_by_line(bytes: &[u8]) -> bool {
+/// Tells whether content is shown, chosen and merged by line: UTF-8 without NUL, of 500,000 lines at the most.
+#[must_use]
+pub fn is_by_line(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && is_text(bytes)
 }
 
 /// Lines of the base times lines of the result above which a stretch is not compared any further but is one block: hostile
 /// or generated content must not keep a person waiting.
 const MOST_COMPARED: usize = 400_000_000;
+
+/// Counts the lines that two contents have in common at their start, and at their end.
+fn common(old: &[&[u8]], new: &[&[u8]]) -> (usize, usize) {
+    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
+    (head, tail)
+}
+
+/// Tells whether two contents are compared line by line: what lies between their common start and end must not be so large
+/// that a person would wait.
+#[must_use]
+pub fn is_comparable(old: &[&[u8]], new: &[&[u8]]) -> bool {
+    let (head, tail) = common(old, new);
+    (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MOST_COMPARED
+}
 
 /// Lists the units of a change; `old` and `new` are its contents, as [`FileChange::contents`] gives them.
 #[must_use]
@@ -119,10 +135,8 @@ type Block = (Range<usize>, Range<usize>);
 
 /// Finds the runs of changed lines.
 fn blocks(old: &[&[u8]], new: &[&[u8]]) -> Vec<Block> {
-    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
-    let (middle_old, middle_new) = (&old[head..old.len() - tail], &new[head..new.len() - tail]);
-    if middle_old.len().saturating_mul(middle_new.len()) > MOST_COMPARED {
+    if !is_comparable(old, new) {
+        let (head, tail) = common(old, new);
         return vec![(head..old.len() - tail, head..new.len() - tail)];
     }
     let mut blocks: Vec<Block> = Vec::new();

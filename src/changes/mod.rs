@@ -19,7 +19,7 @@ mod selection;
 pub mod twins;
 
 pub use aliases::Aliases;
-pub use blocks::{Unit, UnitKind, lines, units};
+pub use blocks::{Unit, UnitKind, is_by_line, is_comparable, lines, units};
 pub use changeset::{Changeset, FileChange, Ignored, MAX_TEXT, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
 pub use draft::{Base, Draft, Until};

@@ -150,6 +150,10 @@ pub enum Verb {
     },
     /// Bring what was accepted, or a selection given here, to your working tree.
     Apply(ApplyArgs),
+    /// Take the last apply back.
+    Undo(UndoArgs),
+    /// Bring an apply that was cut off to its end: back, or forward.
+    Recover(RecoverArgs),
     /// List the sandboxes of this repository.
     Ls {
         /// As JSON.
@@ -230,12 +234,51 @@ pub struct ApplyArgs {
     /// Accept high findings too.
     #[arg(long)]
     pub allow_risky: bool,
+    /// What becomes of conflicts: nothing is written, both sides go between markers, or they are passed over.
+    #[arg(long, value_enum, value_name = "HOW", default_value = "abort")]
+    pub on_conflict: ConflictMode,
+    /// Where to: worktree, branch:NAME (a commit on the one that the sandbox began with), or patch:FILE (- for standard output).
+    #[arg(long, value_name = "TARGET")]
+    pub to: Option<String>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// The outcome as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What becomes of conflicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConflictMode {
+    Abort,
+    Markers,
+    Skip,
+}
+
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// The sandbox whose last apply is taken back [default: the last apply of all].
+    pub name: Option<String>,
+    /// List the applies that can be taken back.
+    #[arg(long)]
+    pub list: bool,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The outcome as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Take back what it wrote (the default).
+    #[arg(long, group = "way")]
+    pub back: bool,
+    /// Write the rest.
+    #[arg(long, group = "way")]
+    pub forward: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,13 +1,13 @@
 //! `airlock diff`.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use super::args::DiffArgs;
 use super::failure::{Failure, USAGE};
 use super::output::{Output, count, print};
 use super::repo::{Repo, runtime};
 use super::{json, patch, review};
-use crate::changes::Changeset;
+use crate::changes::{Changeset, Side};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::review::{Painter, Sheet, SheetFile};
@@ -22,7 +22,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         return Err(Failure::new(USAGE, "--patch writes a file's bytes as they are, which a terminal would obey")
             .hint("airlock diff --patch > changes.patch"));
     }
-    let repo = Repo::here()?;
+    let repo = Repo::here(output)?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "diff")?;
     let live = sandbox.is_busy() && sandbox.record.state == State::Running;
     let changes = if live {
@@ -35,7 +35,8 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     } else {
         repo.changes(&mut sandbox, output)?
     };
-    let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
+    let store = sandbox.quarantine()?;
+    let sheet = Sheet::open(&changes, &store)?;
     let name = sandbox.record.name.as_str();
     if args.json {
         let decisions = review::load(&sandbox)?;
@@ -53,12 +54,10 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         print(&bytes)?;
     } else if args.patch {
         for file in sheet.files.iter().filter(|f| !f.is_refused()) {
-            if file.change.is_large() {
-                let path = Shown::new(file.change.path.as_bytes());
-                output.say(&format!("{path} is too large for a patch; airlock apply {name} brings it"));
-            } else {
-                print(&patch::git_patch(&sheet, file)?)?;
-            }
+            let part = |side: &Option<Side>| -> io::Result<Option<patch::Part>> {
+                side.as_ref().map(|s| Ok(patch::Part { kind: s.kind, content: store.get(&s.hash)? })).transpose()
+            };
+            print(&patch::git_patch(&file.change.path, part(&file.change.old)?, part(&file.change.new)?)?)?;
         }
     } else if args.stat {
         print(stat(&sheet).as_bytes())?;

@@ -13,7 +13,7 @@ use crate::sandbox::probe;
 
 pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
     let settings = Settings::load(|name| std::env::var(name).ok())?;
-    let repo = Repo::here()?;
+    let repo = Repo::here(output)?;
     runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         if !dry_run {

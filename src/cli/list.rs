@@ -4,13 +4,13 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::output::{print, tell};
+use super::output::{Output, print, tell};
 use super::repo::{Repo, age, status};
 use crate::display::Shown;
 use crate::sandbox::Record;
 
-pub fn list(json: bool) -> Result<u8, Failure> {
-    let repo = Repo::here()?;
+pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
+    let repo = Repo::here(output)?;
     let (mut all, mut damaged) = (Vec::new(), Vec::new());
     for (name, opened) in repo.store.each()? {
         match opened {

@@ -3,22 +3,31 @@
 mod apply;
 mod args;
 mod beginning;
+mod bring;
+mod conflict;
 mod diff;
 mod doctor;
 mod failure;
 mod gc;
+mod host;
 mod image;
+mod interrupt;
+
 mod json;
 mod list;
+mod outcome;
 mod output;
 mod patch;
 mod policy;
 mod progress;
+mod recover;
 mod remove;
 mod repo;
 mod review;
 mod run;
 mod status;
+mod target;
+mod undo;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -77,7 +86,9 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
         Some(Verb::Diff(args)) => diff::diff(&args, output),
         Some(Verb::Review { name, plain: _ }) => review::review(name.as_deref(), output),
         Some(Verb::Apply(args)) => apply::apply(args, output),
-        Some(Verb::Ls { json }) => list::list(json),
+        Some(Verb::Undo(args)) => undo::undo(&args, output),
+        Some(Verb::Recover(args)) => recover::recover(&args, output),
+        Some(Verb::Ls { json }) => list::list(json, output),
         Some(Verb::Status { name, json }) => status::status(name.as_deref(), json, output),
         Some(Verb::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
         Some(Verb::Rm { names }) => remove::remove(&names, output),

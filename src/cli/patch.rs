@@ -1,7 +1,7 @@
 //! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
 
 use super::failure::{FAILED, Failure};
-use crate::changes::{Side, UnitKind, hunks, lines};
+use crate::changes::{UnitKind, hunks, lines};
 use crate::path::{EntryKind, RepoPath};
 use crate::review::{Painter, Sheet, SheetFile};
 
@@ -17,30 +17,34 @@ pub fn show(sheet: &Sheet<'_>, file: &SheetFile<'_>, painter: Painter) -> Result
     Ok(std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect())
 }
 
-/// Writes one file as git writes it with `--binary --full-index --no-renames`.
-pub fn git_patch(sheet: &Sheet<'_>, file: &SheetFile<'_>) -> Result<Vec<u8>, Failure> {
-    let change = file.change;
-    let (before, after) = sheet.contents(file)?;
-    // A link that became a file, or the reverse, is a deletion and a creation for git too.
-    if let (Some(old), Some(new)) = (&change.old, &change.new)
-        && (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link)
-    {
-        let gone = part(&change.path, Some((old, &before)), None)?;
-        return Ok([gone, part(&change.path, None, Some((new, &after)))?].concat());
-    }
-    let old = change.old.as_ref().map(|side| (side, before.as_slice()));
-    let new = change.new.as_ref().map(|side| (side, after.as_slice()));
-    part(&change.path, old, new)
+/// One side of a file.
+pub struct Part {
+    /// Its kind.
+    pub kind: EntryKind,
+    /// Its content, whole.
+    pub content: Vec<u8>,
 }
 
-fn part(path: &RepoPath, old: Option<(&Side, &[u8])>, new: Option<(&Side, &[u8])>) -> Result<Vec<u8>, Failure> {
+/// Writes one file as git writes it with `--binary --full-index --no-renames`.
+pub fn git_patch(path: &RepoPath, old: Option<Part>, new: Option<Part>) -> Result<Vec<u8>, Failure> {
+    // A link that became a file, or the reverse, is a deletion and a creation for git too.
+    match (old, new) {
+        (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => {
+            let gone = part(path, Some(&old), None)?;
+            Ok([gone, part(path, None, Some(&new))?].concat())
+        }
+        (old, new) => part(path, old.as_ref(), new.as_ref()),
+    }
+}
+
+fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u8>, Failure> {
     let failed = |e: git2::Error| Failure::new(FAILED, format!("failed to make the patch: {}", e.message()));
-    let content = |side: Option<(&Side, &[u8])>| side.map_or(Vec::new(), |(_, bytes)| bytes.to_vec());
+    let content = |side: Option<&Part>| side.map_or(Vec::new(), |part| part.content.clone());
     let (before, after) = (content(old), content(new));
-    let hash = |side: Option<(&Side, &[u8])>| {
-        side.map_or(Ok(git2::Oid::ZERO_SHA1), |(_, bytes)| git2::Oid::hash_object(git2::ObjectType::Blob, bytes))
+    let hash = |side: Option<&Part>| {
+        side.map_or(Ok(git2::Oid::ZERO_SHA1), |part| git2::Oid::hash_object(git2::ObjectType::Blob, &part.content))
     };
-    let mode = |side: Option<(&Side, &[u8])>| side.map(|(side, _)| side.kind.mode());
+    let mode = |side: Option<&Part>| side.map(|part| part.kind.mode());
     let (a, b) = (quoted("a/", path), quoted("b/", path));
     let mut out = format!("diff --git {a} {b}\n");
     match (mode(old), mode(new)) {

@@ -9,7 +9,7 @@ use crate::engine::Docker;
 use crate::sandbox::lifecycle;
 
 pub fn remove(names: &[String], output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here()?;
+    let repo = Repo::here(output)?;
     // All names are looked up before the first is removed.
     let distinct: BTreeSet<&String> = names.iter().collect();
     let sandboxes = distinct.into_iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();

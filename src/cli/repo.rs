@@ -18,8 +18,15 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// Finds the one around the current directory.
-    pub fn here() -> Result<Self, Failure> {
+    /// Finds the one around the current directory, and warns of an apply that was cut off in it.
+    pub fn here(output: Output) -> Result<Self, Failure> {
+        let repo = Self::to_write()?;
+        super::host::warn(&repo.host.common_dir, output);
+        Ok(repo)
+    }
+
+    /// The same for the verbs that bring such an apply to its end.
+    pub fn to_write() -> Result<Self, Failure> {
         let host = HostRepo::discover(&std::env::current_dir()?)?;
         let store = Store::of(&host.common_dir);
         Ok(Self { host, store })
@@ -31,6 +38,10 @@ impl Repo {
             return self.named(name, verb);
         }
         let mut all = self.store.all()?;
+        // What is decided is only meant where nothing else can be.
+        if all.iter().any(|s| s.record.settled.is_none()) {
+            all.retain(|s| s.record.settled.is_none());
+        }
         match (all.pop(), all.is_empty()) {
             (None, _) => Err(Failure::new(FAILED, "this repository has no sandbox").hint("airlock claude")),
             (Some(only), true) => Ok(only),
@@ -104,6 +115,7 @@ pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
         _ if sandbox.is_busy() => ("running", "running".into()),
         State::Seeding => ("incomplete", "interrupted before its agent started".into()),
         State::Running => ("interrupted", "interrupted".into()),
+        State::Collected { .. } if sandbox.record.settled.is_some() => ("applied", "applied".into()),
         State::Collected { .. } => match sandbox.changeset() {
             Ok(Some(changes)) => ("collected", count(changes.files.len(), "file")),
             _ => ("damaged", "damaged".into()),

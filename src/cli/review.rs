@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::apply::{Wanted, bring};
+use super::apply::Wanted;
+use super::bring::bring;
 use super::failure::{FAILED, Failure};
 use super::output::{Output, count};
 use super::repo::Repo;
@@ -15,7 +16,7 @@ use crate::snapshot::HostRepo;
 const FILE: &str = "decisions.json";
 
 pub fn review(name: Option<&str>, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here()?;
+    let repo = Repo::here(output)?;
     let mut sandbox = repo.sandbox(name, "review")?;
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
@@ -35,7 +36,7 @@ pub fn load(sandbox: &Sandbox) -> Result<Decisions, Failure> {
 }
 
 /// Asks block by block, then whether to apply; gives the exit status of that.
-pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: Output) -> Result<u8, Failure> {
+pub fn interact(host: &HostRepo, mut sandbox: Sandbox, changes: &Changeset, output: Output) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
     let mut decisions = load(&sandbox)?;
     let name = sandbox.record.name.clone();
@@ -54,7 +55,7 @@ pub fn interact(host: &HostRepo, sandbox: Sandbox, changes: &Changeset, output: 
     if terminal::is_interactive()
         && confirm(&format!("Apply {} to your working tree?", count(accepted, "block")), false)?
     {
-        let status = bring(host, &sandbox, &sheet, &Wanted::decided(&sheet, &decisions), output)?;
+        let status = bring(host, &mut sandbox, &sheet, &Wanted::decided(&sheet, &decisions), output)?;
         if status != 0 {
             output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
         }

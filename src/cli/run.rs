@@ -68,7 +68,7 @@ fn sandbox(
     let settings = settings(&options)?;
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
     let env = variables(&options.env)?;
-    let repo = Repo::here()?;
+    let repo = Repo::here(output)?;
     let wanted = snapshot_options(&options)?;
     if let Some(name) = &name
         && repo.store.open(name)?.is_some()

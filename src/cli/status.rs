@@ -12,7 +12,7 @@ use crate::engine::Engine as _;
 use crate::sandbox::{Capability, Workspace};
 
 pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here()?;
+    let repo = Repo::here(output)?;
     let sandbox = repo.sandbox(name, "status")?;
     let (record, manifest) = (&sandbox.record, &sandbox.record.manifest);
     let (word, phrase) = state(&sandbox);

@@ -172,7 +172,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         schema_version: VERSION,
         name,
         id: id.clone(),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        created: now(),
         verb: request.verb.into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
@@ -185,6 +185,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         includes: ground.includes.clone(),
         image: request.image.clone(),
         met: Vec::new(),
+        settled: None,
         size: None,
         state: State::Seeding,
     };
@@ -407,4 +408,22 @@ pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Re
         parts.let_go().await?
     }
     Ok(sandbox.remove()?)
+}
+
+/// Removes what the engine has of a sandbox of which all is decided; its record stays, and so does what came back.
+///
+/// # Errors
+/// The engine, the file system.
+pub async fn settle(engine: &dyn Engine, sandbox: &mut Sandbox) -> Result<(), SandboxError> {
+    sandbox.lock()?;
+    let parts = Parts::of(engine, &sandbox.record);
+    parts.remove_containers().await?;
+    parts.let_go().await?;
+    sandbox.record.settled = Some(now());
+    Ok(sandbox.save()?)
+}
+
+/// Gives seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -1,7 +1,7 @@
 //! Records on disk: one folder per sandbox below `<git common dir>/airlock/sandboxes/`, readable by the user alone.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,8 +14,8 @@ use super::manifest::Manifest;
 use super::on_top::{OnTop, Topped};
 use super::parts::Workspace;
 use super::{SandboxError, SandboxName};
-use crate::changes::{Changeset, ContentHash, Quarantine};
-use crate::path::{EntryKind, RepoPath};
+use crate::changes::{Changeset, Quarantine};
+use crate::path::RepoPath;
 use crate::wire::{Decoder, Encoder, Stat, Written};
 
 /// What is known of a sandbox.
@@ -58,6 +58,9 @@ pub struct Record {
     /// The limits that the agent met, in words.
     #[serde(default)]
     pub met: Vec<String>,
+    /// When all of it was decided and its volumes were removed, in seconds since the epoch.
+    #[serde(default)]
+    pub settled: Option<u64>,
     /// What its volumes took on disk when it was collected: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,
@@ -80,14 +83,8 @@ pub enum State {
     },
 }
 
-/// What earlier applies wrote, per path (as escaped by serde): which units, and what the host file then held.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Applied {
-    /// Ids of units that were applied.
-    pub units: Vec<String>,
-    /// What was written last; nothing where the path was deleted.
-    pub left: Option<(EntryKind, ContentHash)>,
-}
+/// Ids of the units that applies brought, by path.
+pub type Applied = BTreeMap<RepoPath, BTreeSet<String>>;
 
 /// The version of records that this Airlock writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
@@ -273,20 +270,21 @@ impl Sandbox {
         self.write_json("changeset.json", changeset)
     }
 
-    /// Reads what earlier applies wrote, by path.
+    /// Reads which units earlier applies brought, by path.
     ///
     /// # Errors
     /// It is damaged.
-    pub fn applied(&self) -> io::Result<BTreeMap<String, Applied>> {
-        Ok(self.read_json("applied.json")?.unwrap_or_default())
+    pub fn applied(&self) -> io::Result<Applied> {
+        let rows: Vec<(RepoPath, BTreeSet<String>)> = self.read_json("applied-units.json")?.unwrap_or_default();
+        Ok(rows.into_iter().collect())
     }
 
-    /// Remembers what applies wrote.
+    /// Remembers which units applies brought.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn set_applied(&self, applied: &BTreeMap<String, Applied>) -> io::Result<()> {
-        self.write_json("applied.json", applied)
+    pub fn set_applied(&self, applied: &Applied) -> io::Result<()> {
+        self.write_json("applied-units.json", &applied.iter().collect::<Vec<_>>())
     }
 
     /// Keeps a further file of JSON in the sandbox's folder.
@@ -361,7 +359,10 @@ impl Sandbox {
 }
 
 /// Reads the random number that tells this repository from every other, and makes it first where there is none.
-pub(super) fn identity(common_dir: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// What the file system says.
+pub fn identity(common_dir: &Path) -> io::Result<String> {
     let folder = common_dir.join("airlock");
     let path = folder.join("id");
     if !path.is_file() {

@@ -2,8 +2,9 @@
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
 
+use super::form::{Attributes, Converter, Form};
 use super::{HostRepo, SnapshotError, os_path};
-use crate::path::RepoPath;
+use crate::path::{EntryKind, RepoPath};
 
 /// Longest target of a link, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
@@ -36,6 +37,28 @@ impl HostRepo {
     pub fn committed(&self, commit: &str) -> Result<Committed<'_>, SnapshotError> {
         let git = self.git();
         Ok(Committed { git, tree: git.find_commit(Oid::from_str(commit)?)?.tree()? })
+    }
+}
+
+impl HostRepo {
+    /// Gives the bytes that git would store for a file of a working tree of this commit.
+    ///
+    /// # Errors
+    /// They cannot be converted back: [`SnapshotError::Convert`].
+    pub fn to_git(
+        &self,
+        commit: &str,
+        path: &RepoPath,
+        kind: EntryKind,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, SnapshotError> {
+        if kind == EntryKind::Link {
+            return Ok(bytes.to_vec());
+        }
+        let git = self.git();
+        let form = Form::of(git, &self.common_dir)?;
+        let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
+        Converter::new(git, &form, Attributes::Lazy(tree))?.clean(path.as_bytes(), bytes)
     }
 }
 

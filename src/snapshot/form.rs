@@ -14,6 +14,7 @@ use git2::{ObjectType, Oid, Repository, Tree};
 use gix_attributes::{Search, StateRef, search::MetadataCollection, search::Outcome};
 use gix_filter::Pipeline;
 use gix_filter::eol::{AutoCrlf, Configuration, Mode};
+use gix_filter::pipeline::convert::ToGitOutcome;
 use gix_glob::pattern::Case;
 use sha2::{Digest, Sha256};
 
@@ -328,6 +329,51 @@ impl<'a> Converter<'a> {
             return Ok((Cow::Borrowed(blob), Lfs::Not));
         }
         Ok((Cow::Owned(with_gits_ident(blob, bytes)?), Lfs::Not))
+    }
+}
+
+impl Converter<'_> {
+    /// Gives the bytes that git would store for a file of a working tree. The path is relative to this repository.
+    pub(super) fn clean(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+        let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
+        let cleaned = self.clean_once(path, bytes)?;
+        // What comes out of git must go in as the same again, or the file would be changed for ever.
+        let out = self.convert(path, &cleaned)?.0.into_owned();
+        if self.clean_once(path, &out)? != cleaned {
+            return Err(wrong("it would come out of git as something else".into()));
+        }
+        Ok(cleaned)
+    }
+
+    fn clean_once(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+        self.look_above(path)?;
+        if !self.active {
+            return Ok(bytes.to_vec());
+        }
+        let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
+        let Self { pipeline, search, info, collection, outcome, .. } = self;
+        let lookup = |path: &[u8], outcome: &mut Outcome| {
+            outcome.initialize(collection);
+            info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+            search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        };
+        lookup(path, outcome);
+        let is_lfs = outcome.iter_selected().any(|m| {
+            m.assignment.name.as_str() == "filter"
+                && matches!(m.assignment.state, StateRef::Value(value) if value.as_bstr() == "lfs")
+        });
+        if is_lfs && pointer(bytes).is_none() {
+            return Err(wrong("Git LFS keeps it, and what it stores is not made here".into()));
+        }
+        let os_path = super::os_path(path);
+        let done = pipeline
+            .convert_to_git(bytes, &os_path, &mut |path, outcome| lookup(path, outcome), &mut |_| Ok(None))
+            .map_err(|e| wrong(e.to_string()))?;
+        match done {
+            ToGitOutcome::Unchanged(same) => Ok(same.to_vec()),
+            ToGitOutcome::Buffer(cleaned) => Ok(cleaned.to_vec()),
+            ToGitOutcome::Process(_) => Err(wrong("a filter ran".into())),
+        }
     }
 }
 

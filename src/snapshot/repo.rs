@@ -172,7 +172,8 @@ impl HostRepo {
     }
 
     /// Gives the git directory of this worktree.
-    pub(super) fn git_dir(&self) -> &Path {
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
         &self.git_dir
     }
 
@@ -209,6 +210,80 @@ impl HostRepo {
         Ok((flag("core.fileMode")?, flag("core.symlinks")?))
     }
 
+    /// Names the operation that is in progress, such as `merge`.
+    #[must_use]
+    pub fn operation(&self) -> Option<&'static str> {
+        match self.git.state() {
+            RepositoryState::Clean => None,
+            RepositoryState::Merge => Some("merge"),
+            RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => {
+                Some("rebase")
+            }
+            RepositoryState::CherryPick | RepositoryState::CherryPickSequence => Some("cherry-pick"),
+            RepositoryState::Revert | RepositoryState::RevertSequence => Some("revert"),
+            RepositoryState::Bisect => Some("bisect"),
+            RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => Some("git am"),
+        }
+    }
+
+    /// Says what HEAD is: the branch, if there is one, and the commit.
+    ///
+    /// # Errors
+    /// What libgit2 says.
+    pub fn head(&self) -> Result<String, SnapshotError> {
+        let head = self.git.find_reference("HEAD")?;
+        let branch = head.symbolic_target_bytes().map(|name| name.escape_ascii().to_string());
+        let commit = head.resolve().ok().and_then(|r| r.target()).map(|id| id.to_string());
+        Ok([branch, commit].into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Gives the length of git's index and the checksum at its end; nothing if there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn index_mark(&self) -> std::io::Result<Option<(u64, String)>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = match std::fs::File::open(self.git_dir.join("index")) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let length = file.metadata()?.len();
+        let mut sum = Vec::new();
+        file.seek(SeekFrom::Start(length.saturating_sub(20)))?;
+        file.read_to_end(&mut sum)?;
+        Ok(Some((length, super::hex(&sum))))
+    }
+
+    /// Tells whether another index stages what git's own does: the same paths with the same content and modes.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn has_same_index(&self, other: &Path) -> Result<bool, SnapshotError> {
+        let (one, other) = (self.git.index().map_err(index_error)?, git2::Index::open(other).map_err(index_error)?);
+        let staged = |e: git2::IndexEntry| (e.path, e.id, e.mode, e.flags & 0x3000);
+        Ok(one.len() == other.len() && one.iter().map(staged).eq(other.iter().map(staged)))
+    }
+
+    /// Lists the other working trees of this repository, as [`HostRepo::worktree_id`] names them.
+    ///
+    /// # Errors
+    /// What libgit2 says.
+    pub fn other_worktrees(&self) -> Result<Vec<String>, SnapshotError> {
+        let escaped = |path: &Path| path.as_os_str().as_bytes().escape_ascii().to_string();
+        let mut found = Vec::new();
+        for name in &self.git.worktrees()? {
+            let Some(name) = name? else { continue };
+            let path = self.git.find_worktree(name)?.path().to_owned();
+            found.push(escaped(&path.canonicalize().unwrap_or(path)));
+        }
+        // The first one is none of git's list.
+        if let Some(main) = self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git")) {
+            found.push(escaped(main));
+        }
+        found.retain(|path| *path != self.worktree_id());
+        Ok(found)
+    }
+
     /// Names the working tree for a record: its root, escaped.
     #[must_use]
     pub fn worktree_id(&self) -> String {
@@ -227,17 +302,6 @@ impl HostRepo {
     /// # Errors
     /// What libgit2 says.
     pub fn dirt(&self, along: Uncommitted) -> Result<Dirt, SnapshotError> {
-        let operation = match self.git.state() {
-            RepositoryState::Clean => None,
-            RepositoryState::Merge => Some("merge"),
-            RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => {
-                Some("rebase")
-            }
-            RepositoryState::CherryPick | RepositoryState::CherryPickSequence => Some("cherry-pick"),
-            RepositoryState::Revert | RepositoryState::RevertSequence => Some("revert"),
-            RepositoryState::Bisect => Some("bisect"),
-            RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => Some("git am"),
-        };
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
         options.exclude_submodules(true);
@@ -253,7 +317,7 @@ impl HostRepo {
             .map(|s| s.status())
             .collect();
         let untracked = left.iter().filter(|s| **s == git2::Status::WT_NEW).count();
-        Ok(Dirt { files: left.len(), untracked, operation })
+        Ok(Dirt { files: left.len(), untracked, operation: self.operation() })
     }
 }
 

@@ -1,0 +1,113 @@
+//! What a file is besides its content: owner, group, permissions, access lists, extended attributes. Whatever replaces a file
+//! has all of it, or there is no replacement.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::hostfs::{At, Disk};
+use super::tree::{Habits, HostError, failed};
+use crate::path::EntryKind;
+
+/// The access list that a directory passes on to what is made in it.
+const PASSED_ON: &str = "system.posix_acl_default";
+/// Set by the system from the content itself, so that no copy of them would be right.
+const OF_CONTENT: [&[u8]; 2] = [b"security.ima", b"security.evm"];
+
+/// Gives an open file or directory the owner, group, permissions and extended attributes of another. `kind` is what the
+/// file becomes, if it is one: its executable bit counts.
+pub(super) fn keep(
+    disk: &Disk,
+    old: BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+    at: At<'_>,
+    kind: Option<EntryKind>,
+    habits: Habits,
+) -> Result<(), HostError> {
+    let look = failed("failed to look at it");
+    let (was, is) = (rustix::fs::fstat(old).map_err(look)?, rustix::fs::fstat(new).map_err(look)?);
+    if (was.st_uid, was.st_gid) != (is.st_uid, is.st_gid) {
+        disk.set_owner(at, was.st_uid, was.st_gid).map_err(failed("failed to keep its owner and group"))?;
+    }
+    copy_attributes(disk, old, new)?;
+    let mode = was.st_mode & 0o7777;
+    let mode = match (kind, mode & 0o100 != 0) {
+        // What git does not count on is nobody's to change.
+        _ if !habits.file_mode => mode,
+        // Whoever may read may execute, as with `chmod +x` and a umask.
+        (Some(EntryKind::Executable), false) => mode | (mode & 0o444) >> 2,
+        (Some(EntryKind::Regular), true) => mode & !0o111,
+        _ => mode,
+    };
+    // Once more after the owner and the access list, which change it.
+    if rustix::fs::fstat(new).map_err(look)?.st_mode & 0o7777 == mode {
+        return Ok(());
+    }
+    match disk.set_mode(new, mode) {
+        // A file system without permissions, such as FAT.
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP) if !habits.file_mode => Ok(()),
+        other => other.map_err(failed("failed to keep its permissions")),
+    }
+}
+
+fn copy_attributes(disk: &Disk, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
+    let keep = failed("failed to keep its extended attributes");
+    for name in names(old).map_err(keep)? {
+        if OF_CONTENT.contains(&name.as_slice()) {
+            continue;
+        }
+        let value = value(old, &name).map_err(keep)?;
+        // Labels of the security modules are given to every new file; mostly they are the same already.
+        if self::value(new, &name).is_ok_and(|there| there == value) {
+            continue;
+        }
+        disk.set_attribute(new, OsStr::from_bytes(&name), &value).map_err(keep)?;
+    }
+    Ok(())
+}
+
+fn names(file: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut names = vec![0; 64 * 1024];
+    match rustix::fs::flistxattr(file, &mut names) {
+        Ok(length) => Ok(names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
+        Err(Errno::NOTSUP) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn value(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut value = vec![0; 64 * 1024];
+    let length = rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value)?;
+    value.truncate(length);
+    Ok(value)
+}
+
+/// Tells why a file's attributes cannot be carried over to other content, if so: what they allow was meant for the old one.
+pub(super) fn untransferable(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
+    if mode & 0o6000 != 0 {
+        return Some("it runs as another user or group (set-user-ID), which new content must not");
+    }
+    let capable = file.is_some_and(|f| names(f).is_ok_and(|names| names.iter().any(|n| n == b"security.capability")));
+    capable.then_some("it has capabilities of its own, which new content must not")
+}
+
+/// Tells whether a directory passes its group or an access list on to what is made in it.
+pub(super) fn passes_on(directory: impl AsFd) -> bool {
+    let directory = directory.as_fd();
+    let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
+    group || rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok()
+}
+
+/// Opens a file for its attributes, if it is one.
+pub(super) fn open(at: At<'_>) -> Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match rustix::fs::openat(at.directory, at.name, flags, Mode::empty()) {
+        Ok(file) => Ok(Some(file)),
+        // A link has none.
+        Err(Errno::LOOP) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,89 @@
+//! The other target: a commit on the one that the sandbox began with, on a new branch. It is made in the object store;
+//! working tree, index and HEAD are not touched.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use git2::{Branch, ErrorCode, FileMode, Oid, Repository, build::TreeUpdateBuilder};
+
+use crate::path::{EntryKind, RepoPath};
+
+/// One path of the commit.
+#[derive(Debug)]
+pub struct BranchChange {
+    /// Where.
+    pub path: RepoPath,
+    /// What it holds, as git stores it; no bytes for those of the base; nothing to delete it.
+    pub content: Option<(EntryKind, Option<Vec<u8>>)>,
+}
+
+/// Why there is no commit.
+#[derive(Debug, thiserror::Error)]
+pub enum BranchError {
+    /// There is a branch of that name.
+    #[error("there is a branch {0} already; nothing was written")]
+    Exists(String),
+    /// It is no name of a branch.
+    #[error("{0} is no name for a branch")]
+    BadName(String),
+    /// git does not know who the user is.
+    #[error("git does not know your name and address, which a commit needs")]
+    NoAuthor,
+    /// What libgit2 says.
+    #[error("failed to make the commit: {}", .0.message())]
+    Git(#[from] git2::Error),
+}
+
+/// Makes the commit and the branch; gives the commit's id.
+///
+/// # Errors
+/// [`BranchError`].
+pub fn commit_on_branch(
+    root: &Path,
+    base: &str,
+    name: &str,
+    changes: &[BranchChange],
+    message: &str,
+) -> Result<String, BranchError> {
+    let git = Repository::open(root)?;
+    if !Branch::name_is_valid(name)? {
+        return Err(BranchError::BadName(name.to_owned()));
+    }
+    match git.find_reference(&format!("refs/heads/{name}")) {
+        Ok(_) => return Err(BranchError::Exists(name.to_owned())),
+        Err(e) if e.code() == ErrorCode::NotFound => {}
+        Err(e) => return Err(e.into()),
+    }
+    let author = git.signature().map_err(|e| match e.code() {
+        ErrorCode::NotFound => BranchError::NoAuthor,
+        _ => e.into(),
+    })?;
+    let parent = git.find_commit(Oid::from_str(base)?)?;
+    let tree = parent.tree()?;
+    let mut builder = TreeUpdateBuilder::new();
+    // What goes first, so that a file can become a directory.
+    for change in changes.iter().filter(|c| c.content.is_none()) {
+        builder.remove(change.path.as_bytes());
+    }
+    for change in changes {
+        let Some((kind, bytes)) = &change.content else { continue };
+        let id = match bytes {
+            Some(bytes) => git.blob(bytes)?,
+            None => tree.get_path(Path::new(OsStr::from_bytes(change.path.as_bytes())))?.id(),
+        };
+        let mode = match kind {
+            EntryKind::Regular => FileMode::Blob,
+            EntryKind::Executable => FileMode::BlobExecutable,
+            EntryKind::Link => FileMode::Link,
+        };
+        builder.upsert(change.path.as_bytes(), id, mode);
+    }
+    let tree = git.find_tree(builder.create_updated(&git, &tree)?)?;
+    let commit = git.commit(None, &author, &author, message, &tree, &[&parent])?;
+    match git.branch(name, &git.find_commit(commit)?, false) {
+        Ok(_) => Ok(commit.to_string()),
+        Err(e) if e.code() == ErrorCode::Exists => Err(BranchError::Exists(name.to_owned())),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,225 @@
+//! What becomes of one path: the whole table of what the base, the host and the accepted change may hold there. Pure: no
+//! byte is read here.
+//!
+//! Presence, kind, executable bit and content are merged each by itself. A side that still holds what the base holds gives
+//! way to the other; where both sides did something, and not the same, only the content of two files is merged.
+
+use serde::{Deserialize, Serialize};
+
+use super::tree::Habits;
+use crate::changes::ContentHash;
+use crate::path::EntryKind;
+
+/// What a path holds, where it holds something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// File, executable file or link.
+    pub kind: EntryKind,
+    /// Its content, or the target of a link.
+    pub hash: ContentHash,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: the host holds the result already.
+    Already,
+    /// The path is to hold this.
+    Put(Version),
+    /// The path goes.
+    Delete,
+    /// A file of this kind, with the merged content of all three.
+    Merge(EntryKind),
+    /// A person has to decide.
+    Conflict(Clash),
+}
+
+/// Why a person has to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Clash {
+    /// Both made it.
+    #[error("you have a file of your own there")]
+    BothAdded,
+    /// Both made it, with the same content and another executable bit.
+    #[error("you have the same file there, with other permissions")]
+    BothAddedMode,
+    /// The user deleted what the agent changed.
+    #[error("you have deleted it since the snapshot")]
+    DeletedHere,
+    /// The agent deleted what the user changed.
+    #[error("it is to be deleted, but you have changed it since the snapshot")]
+    ChangedHere,
+    /// A link on one side, changed on both.
+    #[error("it is a link on one side, and both sides changed it")]
+    Links,
+    /// One side made another kind of it.
+    #[error("it is of another kind than in the snapshot")]
+    Kinds,
+    /// Both changed the same lines.
+    #[error("you and the accepted change have changed the same lines")]
+    Lines,
+    /// It cannot be merged by line.
+    #[error("both sides changed it, and it is no text to merge by line")]
+    Binary,
+    /// It would take too long to merge.
+    #[error("both sides changed it, and it is too large to merge by line")]
+    Large,
+    /// The two merges differ.
+    #[error("both sides changed it, and two ways to merge it give different results")]
+    Doubtful,
+}
+
+/// Gives the verdict on one path. `None` is a path that holds nothing.
+#[must_use]
+pub fn decide(base: Option<&Version>, host: Option<&Version>, accepted: Option<&Version>, habits: Habits) -> Verdict {
+    // Kinds are compared as far as this file system has them.
+    let seen = |v: Option<&Version>| v.map(|v| Version { kind: habits.seen_as(v.kind), hash: v.hash.clone() });
+    let (base_here, host_here, accepted_here) = (seen(base), seen(host), seen(accepted));
+    if host_here == accepted_here || accepted_here == base_here {
+        return Verdict::Already;
+    }
+    if host_here == base_here {
+        return accepted.map_or(Verdict::Delete, |v| Verdict::Put(v.clone()));
+    }
+    let is_link = |v: &Option<Version>| v.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
+    match (&base_here, &host_here, &accepted_here) {
+        (None, Some(host), Some(accepted)) if host.hash == accepted.hash && host.kind != EntryKind::Link => {
+            Verdict::Conflict(Clash::BothAddedMode)
+        }
+        (None, _, _) => Verdict::Conflict(Clash::BothAdded),
+        (Some(_), None, _) => Verdict::Conflict(Clash::DeletedHere),
+        (Some(base), Some(host), None) => {
+            let other_kind = (base.kind == EntryKind::Link) != (host.kind == EntryKind::Link);
+            Verdict::Conflict(if other_kind { Clash::Kinds } else { Clash::ChangedHere })
+        }
+        (Some(base), Some(host), Some(accepted)) => {
+            if is_link(&base_here) != is_link(&host_here) {
+                return Verdict::Conflict(Clash::Kinds);
+            }
+            if is_link(&base_here) || is_link(&accepted_here) {
+                return Verdict::Conflict(Clash::Links);
+            }
+            let kind = if host.kind == base.kind { accepted.kind } else { host.kind };
+            let put = |hash: &ContentHash| match (kind, hash) == (host.kind, &host.hash) {
+                true => Verdict::Already,
+                false => Verdict::Put(Version { kind, hash: hash.clone() }),
+            };
+            if host.hash == base.hash || host.hash == accepted.hash {
+                put(&accepted.hash)
+            } else if accepted.hash == base.hash {
+                put(&host.hash)
+            } else {
+                Verdict::Merge(kind)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `-` is nothing, `a` a file, `a*` the same as an executable, `@a` a link.
+    fn version(text: &str) -> Option<Version> {
+        let (kind, content) = match (text, text.strip_prefix('@'), text.strip_suffix('*')) {
+            ("-", ..) => return None,
+            (_, Some(target), _) => (EntryKind::Link, target),
+            (_, _, Some(content)) => (EntryKind::Executable, content),
+            (content, ..) => (EntryKind::Regular, content),
+        };
+        Some(Version { kind, hash: ContentHash::of(content.as_bytes()) })
+    }
+
+    fn word(base: &str, host: &str, accepted: &str) -> String {
+        let name = |v: &Version| {
+            let all = ["a", "b", "c", "a*", "b*", "c*", "@a", "@b", "@c"];
+            (*all.iter().find(|t| version(t).as_ref() == Some(v)).expect("a known version")).to_owned()
+        };
+        match decide(version(base).as_ref(), version(host).as_ref(), version(accepted).as_ref(), Habits::default()) {
+            Verdict::Already => "already".into(),
+            Verdict::Put(v) => name(&v),
+            Verdict::Delete => "delete".into(),
+            Verdict::Merge(EntryKind::Executable) => "merge*".into(),
+            Verdict::Merge(_) => "merge".into(),
+            Verdict::Conflict(clash) => format!("{clash:?}"),
+        }
+    }
+
+    /// The rows are what the base and the host hold, the columns what was accepted.
+    const TABLE: &str = "
+        base host |  -           a             a*            b             b*            @a      @b
+        -    -    |  already     a             a*            b             b*            @a      @b
+        -    a    |  already     already       BothAddedMode BothAdded     BothAdded     BothAdded BothAdded
+        -    a*   |  already     BothAddedMode already       BothAdded     BothAdded     BothAdded BothAdded
+        -    @a   |  already     BothAdded     BothAdded     BothAdded     BothAdded     already BothAdded
+        a    -    |  already     already       DeletedHere   DeletedHere   DeletedHere   DeletedHere DeletedHere
+        a    a    |  delete      already       a*            b             b*            @a      @b
+        a    a*   |  ChangedHere already       already       b*            b*            Links   Links
+        a    b    |  ChangedHere already       b*            already       b*            Links   Links
+        a    b*   |  ChangedHere already       already       already       already       Links   Links
+        a    c    |  ChangedHere already       c*            merge         merge*        Links   Links
+        a    c*   |  ChangedHere already       already       merge*        merge*        Links   Links
+        a    @a   |  Kinds       already       Kinds         Kinds         Kinds         already Kinds
+        a    @c   |  Kinds       already       Kinds         Kinds         Kinds         Kinds   Kinds
+        a*   a*   |  delete      a             already       b             b*            @a      @b
+        a*   a    |  ChangedHere already       already       b             b             Links   Links
+        a*   b    |  ChangedHere already       already       already       already       Links   Links
+        a*   c    |  ChangedHere already       already       merge         merge         Links   Links
+        a*   c*   |  ChangedHere c             already       merge         merge*        Links   Links
+        @a   -    |  already     DeletedHere   DeletedHere   DeletedHere   DeletedHere   already DeletedHere
+        @a   @a   |  delete      a             a*            b             b*            already @b
+        @a   @c   |  ChangedHere Links         Links         Links         Links         already Links
+        @a   c    |  Kinds       Kinds         Kinds         Kinds         Kinds         already Kinds
+        @a   a*   |  Kinds       Kinds         already       Kinds         Kinds         already Kinds
+    ";
+
+    #[test]
+    fn every_combination_has_its_verdict() {
+        let mut rows = TABLE.lines().map(str::trim).filter(|l| !l.is_empty());
+        let columns: Vec<&str> = rows.next().expect("a head").split_whitespace().skip(3).collect();
+        let mut wrong = Vec::new();
+        let mut tried = 0;
+        for row in rows {
+            let cells: Vec<&str> = row.split_whitespace().collect();
+            assert_eq!(cells.len(), 3 + columns.len(), "{row}");
+            for (accepted, expected) in columns.iter().zip(&cells[3..]) {
+                let got = word(cells[0], cells[1], accepted);
+                tried += 1;
+                if got != *expected {
+                    wrong.push(format!("{} {} {accepted}: {got}, not {expected}", cells[0], cells[1]));
+                }
+            }
+        }
+        assert_eq!((wrong, tried), (Vec::new(), 168));
+    }
+
+    #[test]
+    fn rules_that_hold_whatever_is_there() {
+        let all = ["-", "a", "a*", "b", "b*", "c", "@a", "@b"];
+        for base in all {
+            for host in all {
+                assert_eq!(word(base, host, base), "already", "nothing was accepted");
+                for accepted in all {
+                    let got = word(base, host, accepted);
+                    if base == host && accepted != base {
+                        assert_eq!(got, if accepted == "-" { "delete" } else { accepted });
+                    }
+                    // Whoever comes first makes no difference, as long as nobody has to be asked.
+                    if got != "already" && got != "delete" && !got.starts_with(char::is_uppercase) {
+                        let other = word(base, accepted, host);
+                        assert!(other == got || accepted == got && other == "already", "{base} {host} {accepted}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_file_system_does_not_have_is_not_compared() {
+        let plain = Habits { file_mode: false, symlinks: false };
+        let decide = |b, h, a| decide(version(b).as_ref(), version(h).as_ref(), version(a).as_ref(), plain);
+        assert_eq!(decide("a*", "a", "b*"), Verdict::Put(version("b*").expect("a file")));
+        assert_eq!(decide("a", "a", "a*"), Verdict::Already);
+        assert_eq!(decide("@a", "a", "@b"), Verdict::Put(version("@b").expect("a link")));
+    }
+}

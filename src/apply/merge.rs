@@ -1,0 +1,152 @@
+//! Merges the content of three files by line. Two engines do it, and what they do not agree on, byte for byte, is a conflict.
+
+use std::ops::Range;
+
+use git2::{MergeFileInput, MergeFileOptions, Oid};
+use similar::{Algorithm, MergeResolution, TextMergeConfig};
+
+use super::decide::Clash;
+use crate::changes::{is_by_line, is_comparable, lines};
+
+/// The three sides of a merge.
+#[derive(Debug, Clone, Copy)]
+pub struct Sides<'a> {
+    /// What both come from.
+    pub base: &'a [u8],
+    /// What the host holds.
+    pub host: &'a [u8],
+    /// What was accepted.
+    pub accepted: &'a [u8],
+}
+
+/// A merge without conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The content.
+    pub content: Vec<u8>,
+    /// The user's own edits in it: lines of the result, counted from 0.
+    pub own: Vec<Range<usize>>,
+}
+
+/// Lines that both sides changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// Which of the base, counted from 0.
+    pub base: Range<usize>,
+    /// Which of the host.
+    pub host: Range<usize>,
+    /// Which of the accepted content.
+    pub accepted: Range<usize>,
+}
+
+/// Merges, or tells why not, and what is contested if that is known.
+///
+/// # Errors
+/// [`Clash::Binary`], [`Clash::Large`], [`Clash::Lines`], [`Clash::Doubtful`].
+pub fn merge(sides: Sides<'_>) -> Result<Merged, (Clash, Vec<Region>)> {
+    check(sides).map_err(|clash| (clash, Vec::new()))?;
+    let git = by_git(sides, false).map_err(|_| (Clash::Doubtful, Vec::new()))?;
+    let (content, own, regions) = by_regions(sides, Algorithm::Histogram);
+    match git {
+        // Where git is sure and the other is not, or sure of something else, nobody is.
+        Some(git) if regions.is_empty() && content == git => Ok(Merged { content, own }),
+        Some(git) => {
+            // Another way to pair lines often shows the same.
+            let (content, own, others) = by_regions(sides, Algorithm::Myers);
+            if others.is_empty() && content == git {
+                return Ok(Merged { content, own });
+            }
+            let clash = if regions.is_empty() || others.is_empty() { Clash::Doubtful } else { Clash::Lines };
+            Err((clash, regions))
+        }
+        None if regions.is_empty() => Err((Clash::Doubtful, Vec::new())),
+        None => Err((Clash::Lines, regions)),
+    }
+}
+
+/// Merges with markers (zdiff3) where both sides changed the same lines; gives how many such places there are, too.
+///
+/// # Errors
+/// As [`merge`], but for [`Clash::Lines`].
+pub fn with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Clash> {
+    check(sides)?;
+    let content = by_git(sides, true).map_err(|_| Clash::Doubtful)?.ok_or(Clash::Doubtful)?;
+    let begins = |line: &&[u8]| line.starts_with(format!("{} {HOST}", "<".repeat(size(sides).into())).as_bytes());
+    let places = lines(&content).iter().filter(|line| begins(line)).count();
+    Ok((content, places))
+}
+
+/// Names the sides in markers.
+const HOST: &str = "yours";
+
+/// Gives a length of markers that none of the sides has in its lines, so that what is ours is told from what is theirs.
+fn size(sides: Sides<'_>) -> u16 {
+    let run = |line: &[u8]| {
+        let first = line.first().copied().filter(|b| b"<|=>".contains(b));
+        first.map_or(0, |first| line.iter().take_while(|b| **b == first).count())
+    };
+    let all = [sides.base, sides.host, sides.accepted];
+    let longest = all.iter().flat_map(|side| lines(side)).map(run).max().unwrap_or(0);
+    u16::try_from(longest + 1).unwrap_or(u16::MAX).max(7)
+}
+
+fn check(sides: Sides<'_>) -> Result<(), Clash> {
+    let all = [sides.base, sides.host, sides.accepted];
+    if !all.iter().all(|side| is_by_line(side)) {
+        return Err(Clash::Binary);
+    }
+    let [base, host, accepted] = all.map(lines);
+    if !is_comparable(&base, &host) || !is_comparable(&base, &accepted) {
+        return Err(Clash::Large);
+    }
+    Ok(())
+}
+
+/// Merges as `git merge-file` does; without `marked`, `None` is a conflict.
+fn by_git(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>, git2::Error> {
+    // The library is only made ready by some calls, and merging is none of them.
+    Oid::hash_object(git2::ObjectType::Blob, b"")?;
+    let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(|content| {
+        let mut input = MergeFileInput::new();
+        input.content(content);
+        input
+    });
+    let mut options = MergeFileOptions::new();
+    options.style_zdiff3(true).ancestor_label("base").our_label(HOST).their_label("accepted").marker_size(size(sides));
+    let merged = git2::merge_file(&base, &host, &accepted, Some(&mut options))?;
+    Ok((marked || merged.is_automergeable()).then(|| merged.content().to_vec()))
+}
+
+fn by_regions(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<Region>) {
+    let mut config = TextMergeConfig::new();
+    config.algorithm(algorithm);
+    let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(lines);
+    let merged = config.merge_lines(sides.base, sides.host, sides.accepted);
+    let (mut content, mut own, mut contested) = (Vec::new(), Vec::new(), Vec::new());
+    let mut at = 0;
+    // The library splits at lone carriage returns too, and so would count other lines.
+    if (merged.base_len(), merged.ours_len(), merged.theirs_len()) != (base.len(), host.len(), accepted.len()) {
+        contested.push(Region { base: 0..base.len(), host: 0..host.len(), accepted: 0..accepted.len() });
+        return (content, own, contested);
+    }
+    for region in merged.regions() {
+        let from: &[&[u8]] = match region.resolution() {
+            MergeResolution::Theirs => &accepted[region.theirs_range()],
+            MergeResolution::Conflict => {
+                contested.push(Region {
+                    base: region.base_range(),
+                    host: region.ours_range(),
+                    accepted: region.theirs_range(),
+                });
+                continue;
+            }
+            _ => &host[region.ours_range()],
+        };
+        if region.resolution() == MergeResolution::Ours {
+            own.push(at..at + from.len());
+        }
+        at += from.len();
+        content.extend(from.concat());
+    }
+    (content, own, contested)
+}

@@ -1,0 +1,348 @@
+//! Stages what an apply will put in place: every final file under a name of its own, on the file system where it belongs,
+//! whole and on disk, before the first path of the tree is touched.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use super::attributes;
+use super::decide::Version;
+use super::hostfs::{At, Disk, Rename};
+use super::journal::{Folder, Held, Inside, Place, Slot};
+use super::tree::{DIRECTORY, HostError, HostTree, Inode, Mount, Parent, Seen, failed};
+use crate::path::{EntryKind, RepoPath};
+
+/// The folder that a part of the tree which is mounted from elsewhere gets, for slots.
+const IN_TREE: &str = ".airlock";
+/// Files above which several threads stage: a disk synchronises many at once in the time of one.
+const FEW: usize = 32;
+const THREADS: usize = 16;
+
+/// The folders of slots of one apply, open.
+pub(super) struct Slots {
+    pub(super) places: Vec<Place>,
+    folders: Vec<OwnedFd>,
+    by_mount: BTreeMap<Mount, usize>,
+    numbers: AtomicUsize,
+}
+
+/// A file that is to be staged.
+pub(super) struct Staging<'a> {
+    pub(super) path: &'a RepoPath,
+    pub(super) left: &'a Version,
+    pub(super) expected: Option<&'a Seen>,
+    /// One whose attributes it gets, where there is nothing to replace.
+    pub(super) like: Option<At<'a>>,
+}
+
+impl Slots {
+    /// Opens those of a journal.
+    pub(super) fn open(places: &[Place], folder: &Folder, id: &str, tree: &HostTree) -> Result<Self, HostError> {
+        let opened = failed("failed to open the folder of backups");
+        let mut folders = Vec::new();
+        for place in places {
+            folders.push(match &place.inside {
+                None => folder.slots().map_err(opened)?,
+                Some(inside) => {
+                    let directory = inside_of(tree, inside)?;
+                    let own = rustix::fs::openat(directory, IN_TREE, DIRECTORY, Mode::empty()).map_err(opened)?;
+                    rustix::fs::openat(own, id, DIRECTORY, Mode::empty()).map_err(opened)?
+                }
+            });
+        }
+        let next = AtomicUsize::new(0);
+        Ok(Self { places: places.to_vec(), folders, by_mount: BTreeMap::new(), numbers: next })
+    }
+
+    /// Begins without any.
+    pub(super) fn none() -> Self {
+        Self { places: Vec::new(), folders: Vec::new(), by_mount: BTreeMap::new(), numbers: AtomicUsize::new(0) }
+    }
+
+    /// Names a slot.
+    pub(super) fn at<'a>(&'a self, slot: Slot, name: &'a str) -> At<'a> {
+        At::new(&self.folders[slot.place], name.as_bytes())
+    }
+
+    /// Tells whether two files of a slot's place are exchanged at once.
+    pub(super) fn exchanges(&self, slot: Slot) -> bool {
+        self.places[slot.place].exchange
+    }
+
+    /// Gives a free slot on the file system of a directory.
+    pub(super) fn take(
+        &mut self,
+        directory: &OwnedFd,
+        path: &RepoPath,
+        disk: &Disk,
+        tree: &HostTree,
+        folder: &Folder,
+        id: &str,
+    ) -> Result<Slot, HostError> {
+        let mount = Mount::of(directory).map_err(failed("failed to look at the directory"))?;
+        let place = match self.by_mount.get(&mount) {
+            Some(place) => *place,
+            None => {
+                let place = self.add(mount, path, disk, tree, folder, id)?;
+                self.by_mount.insert(mount, place);
+                place
+            }
+        };
+        Ok(Slot { place, number: self.numbers.fetch_add(1, Ordering::Relaxed) })
+    }
+
+    fn add(
+        &mut self,
+        mount: Mount,
+        path: &RepoPath,
+        disk: &Disk,
+        tree: &HostTree,
+        folder: &Folder,
+        id: &str,
+    ) -> Result<usize, HostError> {
+        let opened = failed("failed to open the folder of backups");
+        let own = folder.slots().map_err(opened)?;
+        let (slots, inside) = if Mount::of(&own).map_err(opened)? == mount {
+            (own, None)
+        } else {
+            let (inside, directory) = topmost(tree, mount, path)?;
+            (make_in_tree(disk, &directory, id).map_err(failed("failed to make a folder for backups"))?, Some(inside))
+        };
+        let exchange = can_exchange(disk, &slots).map_err(failed("failed to try the file system"))?;
+        self.places.push(Place { inside, exchange });
+        self.folders.push(slots);
+        Ok(self.places.len() - 1)
+    }
+
+    /// Stages files, each into its slot; gives what they are on disk.
+    pub(super) fn stage(
+        &self,
+        files: &[(Staging<'_>, Slot)],
+        disk: &Disk,
+        tree: &HostTree,
+        content: &(dyn Fn(&Version) -> std::io::Result<Vec<u8>> + Sync),
+    ) -> Result<Vec<Held>, (RepoPath, HostError)> {
+        let one = |(file, slot): &(Staging<'_>, Slot)| {
+            let bytes = content(file.left)
+                .map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })?;
+            self.put(file, *slot, disk, tree, &bytes)
+        };
+        let named = |file: &Staging<'_>| {
+            let path = file.path.clone();
+            move |error| (path, error)
+        };
+        if files.len() <= FEW {
+            return files.iter().map(|f| one(f).map_err(named(&f.0))).collect();
+        }
+        let (next, staged) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed).min(files.len())) {
+                        let result = one(file).map_err(named(&file.0));
+                        // After a failure nobody needs the rest.
+                        if result.is_err() {
+                            next.store(files.len(), Ordering::Relaxed);
+                        }
+                        let mut staged = staged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        staged.insert(file.1.number, result);
+                    }
+                });
+            }
+        });
+        let mut staged = staged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, Err(_))) = staged.iter().find(|(_, r)| r.is_err()) {
+            let failed = staged.into_values().find(Result::is_err);
+            return failed.map_or(Ok(Vec::new()), |f| f.map(|_| Vec::new()));
+        }
+        files.iter().filter_map(|(_, slot)| staged.remove(&slot.number)).collect()
+    }
+
+    fn put(
+        &self,
+        file: &Staging<'_>,
+        slot: Slot,
+        disk: &Disk,
+        tree: &HostTree,
+        bytes: &[u8],
+    ) -> Result<Held, HostError> {
+        let name = slot.name();
+        let at = self.at(slot, &name);
+        let habits = tree.habits();
+        let kind = if file.left.kind == EntryKind::Link { habits.seen_as(EntryKind::Link) } else { file.left.kind };
+        // What the path holds now, for its attributes; it must be what the plan has seen.
+        let parent = match file.expected {
+            Some(_) => match tree.parent(file.path)? {
+                Parent::Open(parent) => Some(parent),
+                _ => return Err(HostError::Stale),
+            },
+            None => None,
+        };
+        let like = match &parent {
+            Some(parent) => Some(At::new(parent, file.path.file_name())),
+            None => file.like,
+        };
+        if kind == EntryKind::Link {
+            disk.make_link(bytes, at).map_err(failed("failed to make the link"))?;
+            if let Some(like) = like {
+                keep_owner(disk, like, at)?;
+            }
+        } else {
+            let made = self.make(file, at, kind, disk, tree, like.is_some())?;
+            disk.fill(&made, bytes).map_err(failed("failed to write it"))?;
+            if let Some(like) = like
+                && let Some(old) = attributes::open(like).map_err(failed("failed to open the file to replace"))?
+            {
+                let stat = rustix::fs::fstat(&old).map_err(failed("failed to look at it"))?;
+                if file.expected.is_some_and(|e| e.inode != Inode::of(&stat)) {
+                    return Err(HostError::Stale);
+                }
+                attributes::keep(disk, old.as_fd(), made.as_fd(), at, Some(kind), habits)?;
+            }
+            disk.sync(&made).map_err(failed("failed to write it to disk"))?;
+        }
+        let stat = rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(failed("failed to look at it"))?;
+        let version = Version { kind: habits.seen_as(kind), hash: file.left.hash.clone() };
+        // As it will be seen: a file system may have no executable bit.
+        let executable = stat.st_mode & 0o100 != 0;
+        let version = match version.kind {
+            EntryKind::Link => version,
+            _ if executable => Version { kind: EntryKind::Executable, ..version },
+            _ => Version { kind: EntryKind::Regular, ..version },
+        };
+        Ok(Held { version, mode: stat.st_mode & 0o7777, inode: Inode::of(&stat) })
+    }
+
+    /// Makes an empty file with the permissions that it would have if it were made where it goes.
+    fn make(
+        &self,
+        file: &Staging<'_>,
+        at: At<'_>,
+        kind: EntryKind,
+        disk: &Disk,
+        tree: &HostTree,
+        replaces: bool,
+    ) -> Result<File, HostError> {
+        let made = failed("failed to make it");
+        if replaces {
+            // Nobody's but the owner's, until it has the other's permissions.
+            return disk.create(at, 0o600).map_err(made);
+        }
+        let mode = if kind == EntryKind::Executable { 0o777 } else { 0o666 };
+        let heir = tree.nearest(file.path)?;
+        if attributes::passes_on(&heir) {
+            match disk.create_in(heir.as_fd(), at, mode) {
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::XDEV) => {}
+                other => return other.map_err(made),
+            }
+        }
+        disk.create(at, mode).map_err(made)
+    }
+
+    /// Stages a directory with the permissions of another.
+    pub(super) fn put_directory(
+        &self,
+        slot: Slot,
+        like: At<'_>,
+        disk: &Disk,
+        tree: &HostTree,
+    ) -> Result<(), HostError> {
+        let opened = failed("failed to open the directory");
+        let name = slot.name();
+        let at = self.at(slot, &name);
+        disk.make_directory(at, 0o700).map_err(failed("failed to make a directory"))?;
+        let new = rustix::fs::openat(at.directory, at.name, DIRECTORY, Mode::empty()).map_err(opened)?;
+        let old = rustix::fs::openat(like.directory, like.name, DIRECTORY, Mode::empty()).map_err(opened)?;
+        attributes::keep(disk, old.as_fd(), new.as_fd(), at, None, tree.habits())
+    }
+
+    /// Writes the folders to disk.
+    pub(super) fn sync(&self, disk: &Disk) -> Result<(), Errno> {
+        self.folders.iter().try_for_each(|folder| disk.sync(folder))
+    }
+}
+
+/// Gives a link the owner of what it replaces.
+fn keep_owner(disk: &Disk, like: At<'_>, at: At<'_>) -> Result<(), HostError> {
+    let look = |at: At<'_>| {
+        rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed("failed to look at it"))
+    };
+    let (was, is) = (look(like)?, look(at)?);
+    if (was.st_uid, was.st_gid) == (is.st_uid, is.st_gid) {
+        return Ok(());
+    }
+    disk.set_owner(at, was.st_uid, was.st_gid).map_err(failed("failed to keep its owner and group"))
+}
+
+/// Opens the directory that has slots inside the tree.
+fn inside_of(tree: &HostTree, inside: &Inside) -> Result<OwnedFd, HostError> {
+    let path = match inside {
+        Inside::Root => return tree.root(),
+        Inside::Directory(path) => path,
+    };
+    let Parent::Open(parent) = tree.parent(path)? else { return Err(HostError::Stale) };
+    rustix::fs::openat(parent, OsStr::from_bytes(path.file_name()), DIRECTORY, Mode::empty())
+        .map_err(failed("failed to open the directory"))
+}
+
+/// Finds the topmost directory above a path that is on a mount.
+fn topmost(tree: &HostTree, mount: Mount, path: &RepoPath) -> Result<(Inside, OwnedFd), HostError> {
+    let look = failed("failed to look at the directory");
+    let root = tree.root()?;
+    if Mount::of(&root).map_err(look)? == mount {
+        return Ok((Inside::Root, root));
+    }
+    let mut above = Vec::new();
+    let mut at = path.parent();
+    while let Some(directory) = at {
+        at = directory.parent();
+        above.push(directory);
+    }
+    for directory in above.into_iter().rev() {
+        let inside = Inside::Directory(directory);
+        let Ok(opened) = inside_of(tree, &inside) else { break };
+        if Mount::of(&opened).map_err(look)? == mount {
+            return Ok((inside, opened));
+        }
+    }
+    Err(HostError::Stale)
+}
+
+/// Makes a folder for slots in the working tree, which git takes for ignored.
+fn make_in_tree(disk: &Disk, directory: &OwnedFd, id: &str) -> Result<OwnedFd, Errno> {
+    match disk.make_directory(At::new(directory, IN_TREE.as_bytes()), 0o700) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    let own = rustix::fs::openat(directory, IN_TREE, DIRECTORY, Mode::empty())?;
+    match disk.create(At::new(&own, b".gitignore"), 0o600) {
+        Ok(file) => disk.fill(&file, b"*\n")?,
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    disk.make_directory(At::new(&own, id.as_bytes()), 0o700)?;
+    rustix::fs::openat(&own, id, DIRECTORY, Mode::empty())
+}
+
+/// Tries whether two names can be exchanged here.
+fn can_exchange(disk: &Disk, folder: &OwnedFd) -> Result<bool, Errno> {
+    let (one, other) = (At::new(folder, b"try-1"), At::new(folder, b"try-2"));
+    disk.create(one, 0o600)?;
+    disk.create(other, 0o600)?;
+    let can = match disk.rename(one, other, Rename::Exchange) {
+        Ok(()) => true,
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => false,
+        Err(error) => return Err(error),
+    };
+    disk.remove(one)?;
+    disk.remove(other)?;
+    Ok(can)
+}

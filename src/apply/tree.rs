@@ -1,0 +1,467 @@
+//! Looks at a host tree: component by component, by descriptor, never through a link. Nothing is written here.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::attributes;
+use super::decide::Version;
+use super::hostfs::At;
+use crate::changes::ContentHash;
+use crate::changes::twins::TwinKind;
+use crate::path::{EntryKind, RepoPath};
+
+/// The root of a working tree.
+#[derive(Debug)]
+pub struct HostTree {
+    root: OwnedFd,
+    /// Directories of other repositories that belong to this tree.
+    modules: BTreeSet<RepoPath>,
+    /// What its file system can hold.
+    habits: Habits,
+}
+
+/// What git was told of the file system (`core.fileMode`, `core.symlinks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// The executable bit means something.
+    pub file_mode: bool,
+    /// There are links; else a file with the target stands for one.
+    pub symlinks: bool,
+}
+
+impl Default for Habits {
+    fn default() -> Self {
+        Self { file_mode: true, symlinks: true }
+    }
+}
+
+impl Habits {
+    /// Gives the kind under which two files compare here.
+    #[must_use]
+    pub fn seen_as(self, kind: EntryKind) -> EntryKind {
+        match kind {
+            EntryKind::Executable if !self.file_mode => EntryKind::Regular,
+            EntryKind::Link if !self.symlinks => EntryKind::Regular,
+            other => other,
+        }
+    }
+}
+
+/// What a path of the host holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing.
+    Nothing,
+    /// A file or a link.
+    File(Seen),
+    /// A directory.
+    Directory,
+    /// A device, a socket or a pipe.
+    Special,
+    /// Nothing can be there: this path above it is a file.
+    BelowFile(RepoPath),
+    /// It is not looked at: this path above it is a link.
+    BelowLink(RepoPath),
+    /// It is not looked at: this directory above it is another repository.
+    BelowRepository(RepoPath),
+}
+
+/// A file or link as it was seen; equal only while nobody has touched it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its kind and content, or the target of a link.
+    pub version: Version,
+    /// Its permissions.
+    pub mode: u32,
+    /// Which file it is, whatever it is called.
+    pub inode: Inode,
+    times: Times,
+}
+
+/// A file on disk, under any name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Inode {
+    /// The number of the device, which may be another after the machine was started anew.
+    pub device: u64,
+    /// The number of the inode.
+    pub number: u64,
+}
+
+impl Seen {
+    /// Tells how many names it has.
+    #[must_use]
+    pub fn names(&self) -> u64 {
+        self.times.names
+    }
+
+    /// Gives its size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.times.size).unwrap_or(0)
+    }
+
+    /// Tells whether it is the same file with the same content and permissions, whatever it is called now.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.version, self.mode, self.inode) == (&other.version, other.mode, other.inode)
+    }
+
+    fn of(version: Version, stat: &Stat) -> Self {
+        Self { version, mode: stat.st_mode & 0o7777, inode: Inode::of(stat), times: Times::of(stat) }
+    }
+}
+
+impl Inode {
+    #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev as u64, number: stat.st_ino as u64 }
+    }
+}
+
+/// What tells that a file was touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Times {
+    size: i64,
+    names: u64,
+    changed: (i64, u64),
+    modified: (i64, u64),
+}
+
+impl Times {
+    #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            size: stat.st_size as i64,
+            names: stat.st_nlink as u64,
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        }
+    }
+}
+
+/// What a directory holds, at any depth.
+#[derive(Debug, Default)]
+pub struct Below {
+    /// Everything but directories.
+    pub files: Vec<RepoPath>,
+    /// Directories, empty ones too.
+    pub directories: Vec<RepoPath>,
+}
+
+/// Why a path was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Somebody changed it between the plan and now.
+    #[error("it was changed while the changes were being applied")]
+    Stale,
+    /// The user wanted it to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// git has locked its index.
+    #[error("git is at work in this working tree: {} is there", .0.display())]
+    Git(std::path::PathBuf),
+    /// What the system says.
+    #[error("{attempt}: {error}")]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The system's words.
+        error: io::Error,
+    },
+}
+
+pub(super) fn failed(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
+    move |error| HostError::Io { attempt, error: error.into() }
+}
+
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The directory that holds a path.
+pub(super) enum Parent {
+    Open(OwnedFd),
+    Missing,
+    Blocked(Look),
+}
+
+impl Parent {
+    /// Gives the directory, if it is there.
+    pub(super) fn opened(self) -> Option<OwnedFd> {
+        match self {
+            Self::Open(directory) => Some(directory),
+            Self::Missing | Self::Blocked(_) => None,
+        }
+    }
+}
+
+/// Where something is mounted: between two of these nothing can be renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount(u64, u64);
+
+impl Mount {
+    /// Finds the mount that an open directory is on.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn of(directory: impl AsFd) -> Result<Self, Errno> {
+        let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
+        let found = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, wanted)?;
+        let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+        // Before Linux 5.8 there is no number: then only devices are told apart.
+        let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
+        Ok(Self(device, mount))
+    }
+}
+
+impl HostTree {
+    /// Opens a working tree. Of the repositories nested in it, only `modules` are entered: the submodules that a snapshot
+    /// had taken along.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: Habits) -> io::Result<Self> {
+        Ok(Self { root: rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?, modules, habits })
+    }
+
+    /// Tells which directory the root is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn identity(&self) -> Result<Inode, HostError> {
+        rustix::fs::fstat(&self.root).map(|stat| Inode::of(&stat)).map_err(failed("failed to look at the working tree"))
+    }
+
+    /// Reads a file or a link's target as it was seen.
+    ///
+    /// # Errors
+    /// It has changed; or what the system says.
+    pub fn read(&self, path: &RepoPath, seen: &Seen) -> Result<Vec<u8>, HostError> {
+        if seen.version.kind == EntryKind::Link {
+            return self.target(path)?.ok_or(HostError::Stale);
+        }
+        let Parent::Open(directory) = self.parent(path)? else { return Err(HostError::Stale) };
+        let opened = attributes::open(At::new(&directory, path.file_name())).map_err(failed("failed to open it"))?;
+        let mut content = Vec::new();
+        let read = |error| HostError::Io { attempt: "failed to read it", error };
+        io::Read::read_to_end(&mut File::from(opened.ok_or(HostError::Stale)?), &mut content).map_err(read)?;
+        if ContentHash::of(&content) == seen.version.hash { Ok(content) } else { Err(HostError::Stale) }
+    }
+
+    /// Opens the root once more.
+    pub(super) fn root(&self) -> Result<OwnedFd, HostError> {
+        rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()).map_err(failed("failed to open the working tree"))
+    }
+
+    /// Opens the deepest directory above a path that is there.
+    pub(super) fn nearest(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
+        let mut at = path.clone();
+        loop {
+            if let Parent::Open(directory) = self.parent(&at)? {
+                return Ok(directory);
+            }
+            match at.parent() {
+                Some(above) => at = above,
+                None => return self.root(),
+            }
+        }
+    }
+
+    /// Tells why nothing else can take the place of a file, if so: what its attributes allow was meant for it alone.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn untransferable(&self, path: &RepoPath, seen: &Seen) -> Result<Option<&'static str>, HostError> {
+        let Parent::Open(directory) = self.parent(path)? else { return Ok(None) };
+        let file = match seen.version.kind {
+            EntryKind::Link => return Ok(None),
+            _ => attributes::open(At::new(&directory, path.file_name())).map_err(failed("failed to open it"))?,
+        };
+        Ok(attributes::untransferable(seen.mode, file.as_ref()))
+    }
+
+    /// Tells whether the system lets nobody replace what is at a path (`chattr +i`, `chattr +a`).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn is_fixed(&self, path: &RepoPath) -> Result<bool, HostError> {
+        let Parent::Open(directory) = self.parent(path)? else { return Ok(false) };
+        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::statx(&directory, OsStr::from_bytes(path.file_name()), flags, StatxFlags::TYPE) {
+            Ok(found) => Ok(found.stx_attributes.intersects(fixed)),
+            Err(Errno::NOENT | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(failed("failed to look at it")(error)),
+        }
+    }
+
+    /// Gives what its file system can hold.
+    #[must_use]
+    pub fn habits(&self) -> Habits {
+        self.habits
+    }
+
+    /// Lists the names of a directory (`None` is the root); nothing if there is none to enter.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, TwinKind)>, HostError> {
+        let opened = match directory {
+            None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
+            Some(directory) => match self.parent(directory)? {
+                Parent::Open(parent) => {
+                    rustix::fs::openat(&parent, OsStr::from_bytes(directory.file_name()), DIRECTORY, Mode::empty())
+                }
+                Parent::Missing | Parent::Blocked(_) => return Ok(Vec::new()),
+            },
+        };
+        let opened = match opened {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            other => other.map_err(failed("failed to open the directory"))?,
+        };
+        let mut found = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&opened).map_err(failed("failed to list the directory"))? {
+            let entry = entry.map_err(failed("failed to list the directory"))?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::RegularFile => TwinKind::File,
+                FileType::Directory => TwinKind::Directory,
+                _ => TwinKind::Other,
+            };
+            found.push((name.to_vec(), kind));
+        }
+        Ok(found)
+    }
+
+    /// Reads the target of a link; nothing if it is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn target(&self, path: &RepoPath) -> Result<Option<Vec<u8>>, HostError> {
+        let Parent::Open(directory) = self.parent(path)? else { return Ok(None) };
+        match rustix::fs::readlinkat(&directory, OsStr::from_bytes(path.file_name()), Vec::new()) {
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(error) => Err(failed("failed to read the link")(error)),
+        }
+    }
+
+    /// Looks at a path without following any link.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn look(&self, path: &RepoPath) -> Result<Look, HostError> {
+        match self.parent(path)? {
+            Parent::Open(directory) => look_in(&directory, OsStr::from_bytes(path.file_name())),
+            Parent::Missing => Ok(Look::Nothing),
+            Parent::Blocked(look) => Ok(look),
+        }
+    }
+
+    /// Lists every file and every directory below a directory; `None` if there is a name that is no path of ours (a nested
+    /// repository, say).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn below(&self, directory: &RepoPath) -> Result<Option<Below>, HostError> {
+        let (mut found, mut open) = (Below::default(), vec![directory.clone()]);
+        while let Some(at) = open.pop() {
+            let Parent::Open(parent) = self.parent(&at)? else { continue };
+            let list = rustix::fs::openat(&parent, OsStr::from_bytes(at.file_name()), DIRECTORY, Mode::empty())
+                .and_then(rustix::fs::Dir::new)
+                .map_err(failed("failed to list a directory"))?;
+            for entry in list {
+                let entry = entry.map_err(failed("failed to list a directory"))?;
+                let name = entry.file_name().to_bytes();
+                if name == b"." || name == b".." {
+                    continue;
+                }
+                let Ok(path) = RepoPath::child(Some(&at), name) else { return Ok(None) };
+                if entry.file_type() == FileType::Directory {
+                    open.push(path.clone());
+                    found.directories.push(path);
+                } else {
+                    found.files.push(path);
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Opens the directory that holds a path.
+    pub(super) fn parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
+        let mut directory =
+            self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
+        let Some(above) = path.parent() else { return Ok(Parent::Open(directory)) };
+        let mut walked: Option<RepoPath> = None;
+        for component in above.components() {
+            let Ok(here) = RepoPath::child(walked.as_ref(), component) else { return Err(HostError::Stale) };
+            let name = OsStr::from_bytes(component);
+            directory = match rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => return Ok(Parent::Missing),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let link = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
+                    return Ok(Parent::Blocked(if link { Look::BelowLink(here) } else { Look::BelowFile(here) }));
+                }
+                Err(error) => return Err(failed("failed to open the directory")(error)),
+            };
+            let is_repository = rustix::fs::statat(&directory, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if is_repository && !self.modules.contains(&here) {
+                return Ok(Parent::Blocked(Look::BelowRepository(here)));
+            }
+            walked = Some(here);
+        }
+        Ok(Parent::Open(directory))
+    }
+}
+
+/// Looks at a name in an open directory.
+pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> Result<Look, HostError> {
+    let directory = directory.as_fd();
+    let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(Look::Nothing),
+        Err(error) => return Err(failed("failed to look at it")(error)),
+    };
+    let (kind, hash, stat) = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => return Ok(Look::Directory),
+        FileType::Symlink => {
+            let target =
+                rustix::fs::readlinkat(directory, name, Vec::new()).map_err(failed("failed to read the link"))?;
+            (EntryKind::Link, ContentHash::of(target.as_bytes()), stat)
+        }
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file =
+                rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(failed("failed to open it"))?;
+            let stat = rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Err(HostError::Stale);
+            }
+            let mut file = File::from(file);
+            let hash = ContentHash::of_reader(&mut file)
+                .map_err(|error| HostError::Io { attempt: "failed to read it", error })?;
+            // Somebody who writes while it is read would otherwise go unseen.
+            if Times::of(&rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?) != Times::of(&stat) {
+                return Err(HostError::Stale);
+            }
+            let executable = stat.st_mode & 0o100 != 0;
+            (if executable { EntryKind::Executable } else { EntryKind::Regular }, hash, stat)
+        }
+        _ => return Ok(Look::Special),
+    };
+    Ok(Look::File(Seen::of(Version { kind, hash }, &stat)))
+}

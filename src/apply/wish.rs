@@ -1,0 +1,112 @@
+//! What is asked of one path: a base, and what is to come of it. An apply asks for accepted units, an undo for what was
+//! replaced.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::decide::Version;
+use super::hostfs::At;
+use crate::changes::{ContentHash, FileChange, Quarantine, Selected, select};
+use crate::path::RepoPath;
+
+/// One change with the units of it that were accepted.
+#[derive(Debug)]
+pub struct Choice<'a> {
+    /// The change.
+    pub change: &'a FileChange,
+    /// Ids of accepted units, at least one.
+    pub units: BTreeSet<String>,
+    /// Ids of the units that earlier applies brought.
+    pub prior: BTreeSet<String>,
+}
+
+/// What is asked of a path.
+#[derive(Debug)]
+pub struct Wish {
+    /// Where.
+    pub path: RepoPath,
+    /// What both sides come from; `None` is a path that holds nothing.
+    pub base: Option<Version>,
+    /// What it shall hold, if nobody else has changed it.
+    pub accepted: Option<Version>,
+    /// What it holds if nobody has touched it since an earlier apply: then it is replaced, whatever the base.
+    pub last: Option<Version>,
+    /// Units that it will hold, those of earlier applies among them.
+    pub units: BTreeSet<String>,
+    /// A file that has the permissions it shall have, where it is made anew.
+    pub like: Option<Like>,
+}
+
+/// A file or directory whose attributes are to be kept.
+#[derive(Debug)]
+pub struct Like {
+    /// The directory that it is in.
+    pub folder: std::os::fd::OwnedFd,
+    /// Its name.
+    pub name: String,
+}
+
+impl Like {
+    /// Names it.
+    #[must_use]
+    pub fn at(&self) -> At<'_> {
+        At::new(&self.folder, self.name.as_bytes())
+    }
+}
+
+/// Content by its hash.
+pub trait Contents: Sync {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is not there, or damaged.
+    fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>>;
+
+    /// Keeps it.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn put(&self, bytes: &[u8]) -> io::Result<ContentHash>;
+}
+
+impl Contents for Quarantine {
+    fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+        Self::get(self, hash)
+    }
+
+    fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
+        Self::put(self, bytes)
+    }
+}
+
+impl Choice<'_> {
+    /// Makes a wish of it; or says why there is none.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn wish(&self, store: &Quarantine) -> io::Result<Result<Wish, &'static str>> {
+        let change = self.change;
+        let (old, new) = change.contents(store)?;
+        let version = |units: &BTreeSet<String>| -> io::Result<Option<Option<Version>>> {
+            if units.is_empty() {
+                return Ok(Some(change.old.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() })));
+            }
+            Ok(match select(change, &old, &new, units) {
+                None => None,
+                Some(Selected::Deleted) => Some(None),
+                Some(Selected::Content(kind, content)) => Some(Some(Version { kind, hash: store.put(&content)? })),
+                Some(Selected::Stored(kind, hash)) => Some(Some(Version { kind, hash })),
+            })
+        };
+        let units: BTreeSet<String> = self.prior.union(&self.units).cloned().collect();
+        let Some(accepted) = version(&units)? else {
+            return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
+        };
+        // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
+        let others: BTreeSet<String> = self.prior.difference(&self.units).cloned().collect();
+        let original = version(&BTreeSet::new())?.flatten();
+        let base = version(&others)?.unwrap_or_else(|| original.clone());
+        let last = version(&self.prior)?.unwrap_or(original);
+        Ok(Ok(Wish { path: change.path.clone(), base, accepted, last, units, like: None }))
+    }
+}

@@ -1,0 +1,275 @@
+//! Brings a selection to the working tree: the plan, what it is worth, the plan done, and what comes next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+
+use super::apply::Wanted;
+use super::conflict;
+use super::failure::{CONFLICT, FAILED, Failure};
+use super::host::{Host, tell};
+use super::interrupt::Interrupt;
+use super::outcome::Outcome;
+use super::output::{Output, count, print};
+use super::policy::policy;
+use super::repo::runtime;
+use super::review;
+use crate::apply::{Choice, Conflict, Job, Kind, OnConflict, Plan, Problem, Step, Terms, Verb, run};
+use crate::changes::{Aliases, Context, FileChange, Level, Manifests, Side, findings};
+use crate::config::Settings;
+use crate::display::Shown;
+use crate::engine::Docker;
+use crate::path::RepoPath;
+use crate::review::{Decision, Sheet};
+use crate::sandbox::{Applied, Sandbox, lifecycle};
+use crate::snapshot::HostRepo;
+
+/// Plans and does it; gives the exit status.
+pub fn bring(
+    repo: &HostRepo,
+    sandbox: &mut Sandbox,
+    sheet: &Sheet<'_>,
+    wanted: &Wanted,
+    output: Output,
+) -> Result<u8, Failure> {
+    let name = sandbox.record.name.clone();
+    if sandbox.record.worktree != repo.worktree_id() {
+        return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
+            .hint(format!("cd {} and try again", sandbox.record.worktree)));
+    }
+    let interrupt = Interrupt::watch();
+    let mut host = Host::of(repo)?;
+    // Whoever only looks locks nothing, and writes nothing.
+    if !wanted.dry_run {
+        host.ready(output)?;
+    }
+    let modules = sandbox.record.manifest.modules.clone();
+    let tree = host.tree(&modules)?;
+    let store = sandbox.quarantine()?;
+    let before = sandbox.applied()?;
+    let choices = choices(sheet, wanted, &before);
+    let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
+    for choice in &choices {
+        match choice.wish(&store)? {
+            Ok(wish) => wishes.push(wish),
+            Err(reason) => {
+                nothing.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), contest: None });
+            }
+        }
+    }
+    let terms = Terms { on_conflict: wanted.on_conflict, ..Terms::default() };
+    let mut plan = Plan::make(&tree, wishes, &store, terms)?;
+    let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
+    into.extend(nothing);
+    judge(repo, sandbox, sheet, &plan, wanted, output)?;
+    let parts = sheet.files.iter().map(|f| (f.change.path.clone(), f.units.len())).collect();
+    let mut outcome = Outcome::of(&plan, &parts, wanted.dry_run);
+    for (paths, reason) in [
+        (&wanted.selection.passed_over, "high finding: needs --allow-risky"),
+        (&wanted.selection.rejected, "rejected in the review: name it to accept it"),
+    ] {
+        paths.iter().for_each(|path| outcome.add(path, "left", reason));
+    }
+    wanted.selection.refused.iter().for_each(|path| outcome.add(path, "refused", "cannot be accepted"));
+    let of = sheet.files.len();
+    let more = |applied: usize| json!({"sandbox": name, "dry_run": wanted.dry_run, "applied": applied, "of": of});
+    if !plan.conflicts.is_empty() {
+        outcome.leave(&plan, "because of the conflicts");
+        outcome.print(wanted.json, more(0))?;
+        if !wanted.json {
+            print(conflict::show(&plan.conflicts, &store).as_bytes())?;
+            output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
+            for way in conflict::ways_on(&plan.conflicts, wanted.on_conflict == OnConflict::Abort) {
+                output.say(&way);
+            }
+        }
+        return Ok(CONFLICT);
+    }
+    if wanted.dry_run {
+        outcome.print(wanted.json, more(0))?;
+        if !wanted.json {
+            say_directories(&plan, output);
+            output.say("this was a dry run; nothing was written");
+        }
+        return Ok(0);
+    }
+    let done = if plan.is_idle() {
+        Ok(None)
+    } else {
+        let content = |version: &crate::apply::Version| store.get(&version.hash);
+        let job = Job {
+            site: &host.site,
+            disk: &host.disk,
+            tree: &tree,
+            kind: Kind::Apply,
+            sandbox: name.as_str(),
+            modules,
+            units: units(&plan, &before),
+            content: &content,
+            interrupted: &|| interrupt.came(),
+        };
+        run(&job, &plan, &host.applies).map(Some)
+    };
+    let report = match done {
+        Ok(report) => report,
+        Err(problem) => {
+            outcome.leave(&plan, "nothing is written");
+            if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
+                &problem
+            {
+                outcome.set(path, "failed", &error.to_string());
+            }
+            outcome.print(wanted.json, more(0))?;
+            if let Problem::TakenBack { report, .. } | Problem::Interrupted(report) = &problem {
+                tell(report, output);
+            }
+            return Err(problem.into());
+        }
+    };
+    let mut after = before;
+    for step in &plan.steps {
+        after.insert(step.path.clone(), step.units.clone());
+    }
+    sandbox.set_applied(&after)?;
+    let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
+    outcome.print(wanted.json, more(written))?;
+    if let Some(report) = &report {
+        tell(report, output);
+    }
+    let settled = is_decided(sheet, sandbox, &after)?;
+    if !wanted.json {
+        say_end(&plan, sandbox, of, written, settled, output);
+    }
+    if settled && sandbox.record.settled.is_none() {
+        settle(sandbox, output);
+    }
+    Ok(0)
+}
+
+/// The accepted units of each file, with those that earlier applies brought.
+pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> Vec<Choice<'a>> {
+    let choice = |file: &'a crate::review::SheetFile<'_>| {
+        let all: BTreeSet<&String> = file.units.iter().map(|u| &u.id).collect();
+        let units: BTreeSet<String> =
+            all.iter().filter(|id| wanted.selection.units.contains(**id)).map(|id| (*id).clone()).collect();
+        let prior = before.get(&file.change.path).into_iter().flatten();
+        let prior = prior.filter(|id| all.contains(id)).cloned().collect();
+        (!units.is_empty()).then_some(Choice { change: file.change, units, prior })
+    };
+    sheet.files.iter().filter_map(choice).collect()
+}
+
+/// Units of each path before and after a plan, for the journal.
+fn units(plan: &Plan, before: &Applied) -> Vec<(RepoPath, Vec<String>, Vec<String>)> {
+    let list = |units: Option<&BTreeSet<String>>| units.into_iter().flatten().cloned().collect();
+    plan.steps.iter().map(|s| (s.path.clone(), list(before.get(&s.path)), list(Some(&s.units)))).collect()
+}
+
+/// Classifies what files will hold, where that is not what the review has shown: parts of a change, and merges. What
+/// counts is what the host has not yet.
+fn judge(
+    repo: &HostRepo,
+    sandbox: &Sandbox,
+    sheet: &Sheet<'_>,
+    plan: &Plan,
+    wanted: &Wanted,
+    output: Output,
+) -> Result<(), Failure> {
+    let files: BTreeMap<&RepoPath, &crate::review::SheetFile<'_>> =
+        sheet.files.iter().map(|f| (&f.change.path, f)).collect();
+    let is_other = |step: &&Step| match step.verb {
+        Verb::Merge(_) | Verb::Mark(_) => true,
+        Verb::Create | Verb::Replace => files.get(&step.path).is_some_and(|f| f.units.len() > step.units.len()),
+        Verb::Delete | Verb::Already => false,
+    };
+    let others: Vec<&Step> = plan.steps.iter().filter(is_other).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let rules = policy(&settings, repo, &sandbox.record.base, output.silent())?.rules;
+    let (manifests, aliases) = (Manifests::of(sheet.files.iter().map(|f| &f.change.path)), Aliases::default());
+    let context = Context { rules: &rules, manifests: &manifests, aliases: &aliases };
+    let store = sandbox.quarantine()?;
+    for step in others {
+        let (Some(file), Some(left)) = (files.get(&step.path), &step.left) else { continue };
+        let content = store.get(&left.hash)?;
+        let host = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
+        let side = Side { kind: left.kind, hash: left.hash.clone(), size: content.len() as u64 };
+        let change = FileChange { new: Some(side), ..file.change.clone() };
+        if change.is_large() {
+            continue;
+        }
+        let found = findings(&change, &host, &content, context);
+        let worst = found.first().filter(|f| Some(f.level) > file.change.level() && f.level >= Level::Medium);
+        let Some(worst) = worst else { continue };
+        let path = String::from_utf8_lossy(step.path.as_bytes()).into_owned();
+        if worst.level < Level::High || worst.level == Level::High && wanted.allow_risky {
+            let (path, reason) = (Shown::new(&path), Shown::new(&worst.reason));
+            output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
+            continue;
+        }
+        return Err(Failure::new(
+            FAILED,
+            format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason),
+        )
+        .hint("accept the other parts too, or look at it and add --allow-risky"));
+    }
+    Ok(())
+}
+
+fn say_directories(plan: &Plan, output: Output) {
+    for (paths, verb) in [(&plan.made, "made"), (&plan.removed, "removed, for it is empty then")] {
+        for path in paths.iter().take(20) {
+            output.say(&format!("the directory {} is {verb}", Shown::new(path.as_bytes())));
+        }
+        if paths.len() > 20 {
+            output.say(&format!("and {} more", paths.len() - 20));
+        }
+    }
+}
+
+/// Tells whether nothing of a sandbox is open any more: each part is in the working tree, or rejected.
+fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result<bool, Failure> {
+    let decisions = review::load(sandbox)?;
+    let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
+    Ok(units.all(|(file, unit)| {
+        applied.get(&file.change.path).is_some_and(|ids| ids.contains(&unit.id))
+            || decisions.of(&unit.id) == Some(Decision::Rejected)
+    }))
+}
+
+fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, settled: bool, output: Output) {
+    let name = &sandbox.record.name;
+    let already = plan.steps.len() - written;
+    let there = if already > 0 { format!(", {already} as accepted already") } else { String::new() };
+    let marked: Vec<&Step> = plan.steps.iter().filter(|s| matches!(s.verb, Verb::Mark(_))).collect();
+    if !marked.is_empty() {
+        let hold = if marked.len() == 1 { "holds" } else { "hold" };
+        output.say(&format!("{} {hold} markers: decide there (<<<<<<< to >>>>>>>)", count(marked.len(), "file")));
+    }
+    if !plan.skipped.is_empty() {
+        output.say(&format!("{} passed over", count(plan.skipped.len(), "conflict")));
+    }
+    let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
+    let next = match settled {
+        true if written > 0 => format!("{undo} all is decided, its volumes go"),
+        true => " All is decided".into(),
+        false => format!("{undo} Next: airlock review {name}, or airlock rm {name}"),
+    };
+    output.say(&format!("{written} of {} applied{there}.{next}", count(of, "file")));
+}
+
+/// Removes the volumes of a sandbox of which all is decided. Where no engine answers, they stay until it is removed.
+fn settle(sandbox: &mut Sandbox, output: Output) {
+    let name = sandbox.record.name.clone();
+    let done = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            let engine = Docker::connect().await?;
+            Ok::<_, Failure>(lifecycle::settle(&engine, sandbox).await?)
+        })
+    });
+    if let Err(failure) = done {
+        output.say(&format!("its volumes stay for now ({}); airlock rm {name} removes them", failure.message()));
+    }
+}

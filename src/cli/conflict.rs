@@ -1,0 +1,94 @@
+//! Shows a conflict to a person: its three sides, behind our own gutter, and how to go on.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use super::output::shell_word;
+use crate::apply::{Conflict, Contents, Contest, Region, Version};
+use crate::changes::{is_by_line, lines};
+use crate::display::Shown;
+use crate::path::EntryKind;
+
+/// Lines of a side that are shown, and places of a file.
+const MOST_LINES: usize = 12;
+const MOST_PLACES: usize = 4;
+
+/// Gives the sides of each conflict that has any.
+pub fn show(conflicts: &[Conflict], contents: &dyn Contents) -> String {
+    let mut text = String::new();
+    for conflict in conflicts {
+        let Some(contest) = &conflict.contest else { continue };
+        let _ = writeln!(text, "\n{}: {}", Shown::new(conflict.path.as_bytes()), Shown::new(&conflict.reason));
+        sides(&mut text, contest, contents);
+    }
+    text
+}
+
+fn sides(text: &mut String, contest: &Contest, contents: &dyn Contents) {
+    let all = [("base", &contest.base), ("yours", &contest.host), ("accepted", &contest.accepted)];
+    let read = |v: &Option<Version>| v.as_ref().and_then(|v| contents.get(&v.hash).ok());
+    let bytes = all.map(|(_, version)| read(version));
+    if contest.regions.is_empty() {
+        for ((name, version), bytes) in all.iter().zip(&bytes) {
+            let _ = writeln!(text, "  {name:8} │ {}", describe(version.as_ref(), bytes.as_deref()));
+        }
+        return;
+    }
+    let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_by_line(b)).map(lines).unwrap_or_default());
+    let split: Vec<Vec<&[u8]>> = split.collect();
+    for region in contest.regions.iter().take(MOST_PLACES) {
+        let Region { base, host, accepted } = region;
+        for ((name, _), (lines, range)) in all.iter().zip(split.iter().zip([base, host, accepted])) {
+            side(text, name, lines, range);
+        }
+        if contest.regions.len() > 1 {
+            text.push('\n');
+        }
+    }
+    if contest.regions.len() > MOST_PLACES {
+        let _ = writeln!(text, "  … and {} more places", contest.regions.len() - MOST_PLACES);
+    }
+}
+
+fn side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usize>) {
+    let place = match range.len() {
+        0 => format!("{name}, nothing after line {}", range.start),
+        1 => format!("{name}, line {}", range.start + 1),
+        _ => format!("{name}, lines {} to {}", range.start + 1, range.end),
+    };
+    let _ = writeln!(text, "  {place}");
+    let shown = lines.get(range.clone()).unwrap_or_default();
+    for line in shown.iter().take(MOST_LINES) {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let _ = writeln!(text, "  │ {}", Shown::new(line));
+    }
+    if shown.len() > MOST_LINES {
+        let _ = writeln!(text, "  │ … {} more lines", shown.len() - MOST_LINES);
+    }
+}
+
+fn describe(version: Option<&Version>, bytes: Option<&[u8]>) -> String {
+    let Some(version) = version else { return "nothing".into() };
+    let short: String = version.hash.to_string().chars().take(12).collect();
+    let size = bytes.map_or(String::new(), |b| format!(", {} bytes", b.len()));
+    match version.kind {
+        EntryKind::Link => format!("a link to {}", bytes.map_or(String::new(), |b| Shown::new(b).to_string())),
+        EntryKind::Executable => format!("an executable file{size}, sha256 {short}…"),
+        EntryKind::Regular => format!("a file{size}, sha256 {short}…"),
+    }
+}
+
+/// Gives the ways to go on, as options to add to the command.
+pub fn ways_on(conflicts: &[Conflict], markers: bool) -> Vec<String> {
+    let mut ways = Vec::new();
+    let paths: Vec<String> =
+        conflicts.iter().take(8).map(|c| format!("--reject {}", shell_word(c.path.as_bytes()))).collect();
+    if conflicts.len() <= 8 {
+        ways.push(format!("to leave them out, add {}", paths.join(" ")));
+    }
+    ways.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
+    if markers && conflicts.iter().any(|c| c.contest.as_ref().is_some_and(|c| c.is_text())) {
+        ways.push("to have both sides of the lines between markers, add --on-conflict markers".into());
+    }
+    ways
+}

@@ -1,0 +1,263 @@
+//! The host tree that an apply writes to: locked, without a half-done apply, and without git at work in it.
+
+use std::path::Path;
+
+use super::failure::{FAILED, Failure, INTERRUPTED, STALE};
+use super::output::{Output, count, shell_word};
+use super::review::confirm;
+use crate::apply::{
+    Applies, Disk, Folder, Habits, History, HostError, HostTree, Journal, JournalError, Mark, Problem, Report, Site,
+    Stage, Way, has_left_lock, recover, sweep, unlock_index,
+};
+use crate::display::Shown;
+use crate::path::RepoPath;
+use crate::sandbox::{SandboxName, Store, identity, terminal};
+use crate::snapshot::HostRepo;
+
+/// The kernel's number for the time since the machine was started.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// A host tree to write to.
+pub struct Host<'a> {
+    repo: &'a HostRepo,
+    pub site: Site,
+    pub disk: Disk,
+    pub applies: Applies,
+}
+
+impl<'a> Host<'a> {
+    /// Finds everything; takes no lock and writes nothing.
+    pub fn of(repo: &'a HostRepo) -> Result<Self, Failure> {
+        let state = repo.common_dir.join("airlock");
+        let root = HostTree::open(&repo.root, [].into(), Habits::default())?.identity()?;
+        let mark = Mark {
+            repository: identity(&repo.common_dir)?,
+            worktree: repo.worktree_id(),
+            root,
+            boot: std::fs::read_to_string(BOOT).map(|id| id.trim().to_owned()).unwrap_or_default(),
+            head: repo.head()?,
+            index: repo.index_mark()?,
+        };
+        let site = Site { git_dir: repo.git_dir().to_owned(), mark };
+        Ok(Self { repo, site, disk: Disk::default(), applies: Applies::of(&state) })
+    }
+
+    /// Opens the tree; of the repositories in it, these are entered.
+    pub fn tree(&self, modules: &[RepoPath]) -> Result<HostTree, Failure> {
+        let (file_mode, symlinks) = self.repo.habits()?;
+        Ok(HostTree::open(&self.repo.root, modules.iter().cloned().collect(), Habits { file_mode, symlinks })?)
+    }
+
+    /// Becomes the only one that writes, takes back what was cut off, and refuses while git is at work.
+    pub fn ready(&mut self, output: Output) -> Result<(), Failure> {
+        self.lock()?;
+        if let Some(operation) = self.repo.operation().filter(|o| *o != "bisect") {
+            return Err(Failure::new(FAILED, format!("a {operation} is in progress in this working tree"))
+                .hint(format!("end it first: git {} --continue, or --abort", operation.trim_start_matches("git "))));
+        }
+        for (folder, journal) in self.cut_off()? {
+            if !self.is_unchanged(&folder, &journal) {
+                let question = format!(
+                    "An apply was cut off, and HEAD or the index has changed since. Take back what it wrote ({})?",
+                    count(journal.acts.len(), "change"),
+                );
+                if !terminal::is_interactive() || !confirm(&question, false)? {
+                    return Err(Failure::new(FAILED, "an apply was cut off, and HEAD or the index has changed since")
+                        .hint("airlock recover --back takes it back, airlock recover --forward finishes it"));
+                }
+            }
+            self.finish(&folder, &journal, Way::Back, output)?;
+        }
+        // Whatever was cut off may have changed what git says.
+        self.site.mark.index = self.repo.index_mark()?;
+        let lock = self.site.git_dir.join("index.lock");
+        if lock.symlink_metadata().is_ok() {
+            return Err(Problem::Locked(lock).into());
+        }
+        Ok(())
+    }
+
+    /// Becomes the only one that writes to working trees of this repository.
+    pub fn lock(&mut self) -> Result<(), Failure> {
+        let boot = self.site.mark.boot.clone();
+        self.applies.lock(&boot).map_err(|error| {
+            Failure::new(FAILED, error.to_string()).hint("wait for it to end, and try again: nothing was written")
+        })
+    }
+
+    /// Finds the applies of this working tree that were cut off, removes what others left that were not even prepared, and
+    /// git's lock of one that has ended. The lock is held.
+    pub fn cut_off(&self) -> Result<Vec<(Folder, Journal)>, Failure> {
+        let mut found = Vec::new();
+        let others = self.repo.other_worktrees()?;
+        let all = self.applies.all()?;
+        for folder in self.applies.unfinished()? {
+            if let Stage::Unfinished(journal) = folder.stage()? {
+                // One of another working tree is for whoever goes there.
+                let elsewhere = journal.site.root.number != self.site.mark.root.number;
+                if !(elsewhere && others.contains(&journal.site.worktree)) {
+                    found.push((folder, *journal));
+                }
+            }
+        }
+        for folder in all.iter().filter(|f| !f.is_prepared()) {
+            // What cannot be removed is tried again by the next one.
+            let _ = sweep(&self.disk, folder);
+        }
+        if let Some(last) = all.last()
+            && let Ok(Stage::Ended(journal, _)) = last.stage()
+            && has_left_lock(&self.site, &journal)
+        {
+            unlock_index(&self.site, &self.disk, &journal)?;
+        }
+        Ok(found)
+    }
+
+    /// Tells whether HEAD and the index are what they were when an apply began.
+    pub fn is_unchanged(&self, folder: &Folder, journal: &Journal) -> bool {
+        let (now, then) = (&self.site.mark, &journal.site);
+        let same_index = now.index == then.index || self.repo.has_same_index(&folder.index()).unwrap_or(false);
+        now.head == then.head && same_index
+    }
+
+    /// Brings an apply that was cut off to an end, and says so.
+    pub fn finish(&self, folder: &Folder, journal: &Journal, way: Way, output: Output) -> Result<(), Failure> {
+        let tree = self.tree(&journal.modules)?;
+        let report = recover(&self.site, &self.disk, &tree, folder, journal, way)?;
+        if way == Way::Forward {
+            remember(&Store::of(&self.repo.common_dir), &journal.sandbox, &journal.units)?;
+        }
+        let done = match way {
+            Way::Back => "was cut off, and is taken back",
+            Way::Forward => "was cut off, and is finished now",
+        };
+        output.say(&format!("apply {} of {} {done}", folder.number(), Shown::new(&journal.sandbox)));
+        tell(&report, output);
+        Ok(())
+    }
+}
+
+/// Has a sandbox know, if it is still there, which of its units are in the working tree now.
+pub fn remember(store: &Store, sandbox: &str, units: &[(RepoPath, Vec<String>, Vec<String>)]) -> Result<(), Failure> {
+    let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
+    let Some(mut sandbox) = store.open(&name)? else { return Ok(()) };
+    if sandbox.lock().is_err() {
+        return Ok(());
+    }
+    let mut applied = sandbox.applied()?;
+    for (path, _, after) in units {
+        if after.is_empty() {
+            applied.remove(path);
+        } else {
+            applied.insert(path.clone(), after.iter().cloned().collect());
+        }
+    }
+    sandbox.set_applied(&applied)?;
+    if sandbox.record.settled.take().is_some() {
+        sandbox.save()?;
+    }
+    Ok(())
+}
+
+/// Says what came of the user's own edits.
+pub fn tell(report: &Report, output: Output) {
+    for left in &report.left {
+        output.say(&format!("{} is left as it is: {}", Shown::new(left.path.as_bytes()), left.reason));
+    }
+    for kept in &report.kept {
+        let file = Shown::new(kept.file.as_os_str().as_encoded_bytes()).to_string();
+        output.say(&format!("an edit of {} came in between; it is kept in {file}", Shown::new(kept.path.as_bytes())));
+    }
+    if report.weaker {
+        output.say(
+            "this file system cannot exchange two files at once: each replaced path was missing for a moment (nothing \
+             can be lost by that)",
+        );
+    }
+    if let Some(note) = &report.note {
+        output.say(&Shown::new(note).to_string());
+    }
+}
+
+/// Warns of an apply that was cut off. Nothing is written: a shell prompt may be what runs this.
+pub fn warn(common_dir: &Path, output: Output) {
+    let unfinished = Applies::of(&common_dir.join("airlock")).unfinished().unwrap_or_default();
+    // While somebody holds the lock, it is under way.
+    if !unfinished.is_empty() && !Applies::of(&common_dir.join("airlock")).is_locked() {
+        output.say("an apply was cut off before its end; airlock recover takes it back");
+    }
+}
+
+/// Reads all applies.
+pub fn history(applies: &Applies) -> Result<History, Failure> {
+    let history = History::of(applies)?;
+    match history.damaged.into_iter().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(History { damaged: Vec::new(), ..history }),
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        let path = match &error {
+            JournalError::Damaged { path, .. } | JournalError::Io { path, .. } => path.clone(),
+        };
+        let folder = path.parent().unwrap_or(&path);
+        let advice = format!(
+            "look at what is in {0}/slots (numbered files: what was to be written, or what was replaced), then move it away: mv {1} {1}.damaged",
+            folder.display(),
+            shell_word(folder.as_os_str().as_encoded_bytes()),
+        );
+        Self::new(FAILED, format!("{error}; nothing was written")).hint(advice)
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::new(exit(&error), error.to_string())
+    }
+}
+
+fn exit(error: &HostError) -> u8 {
+    match error {
+        HostError::Stale => STALE,
+        HostError::Interrupted => INTERRUPTED,
+        HostError::Io { .. } | HostError::Git(_) => FAILED,
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let text = |path: &Option<RepoPath>, error: &HostError| match path {
+            Some(path) => format!("failed to write {}: {error}", String::from_utf8_lossy(path.as_bytes())),
+            None => error.to_string(),
+        };
+        match &problem {
+            Problem::NotBegun { path, error } => {
+                Self::new(exit(error), format!("{}; nothing was written", text(path, error)))
+            }
+            Problem::TakenBack { path, error, .. } => {
+                let failure = Self::new(exit(error), format!("{}; all is as it was", text(path, error)));
+                if exit(error) == STALE {
+                    failure.hint("the same command once more looks at the tree anew")
+                } else {
+                    failure
+                }
+            }
+            Problem::Interrupted(_) => Self::new(INTERRUPTED, "interrupted; all is as it was"),
+            Problem::Unfinished { path, error, then } => {
+                Self::new(FAILED, format!("{}; and it could not be taken back: {then}", text(path, error)))
+                    .hint("airlock recover tries again; nothing is lost meanwhile")
+            }
+            Problem::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
+                "wait for git to end; if none runs: rm {}",
+                shell_word(lock.as_os_str().as_encoded_bytes())
+            )),
+            Problem::Foreign(folder, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
+                "go there and finish it: airlock recover; if this repository is a copy, remove the folder: rm -r {}",
+                shell_word(folder.as_os_str().as_encoded_bytes())
+            )),
+            Problem::Journal(_) => Self::new(FAILED, problem.to_string()),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What an apply or an undo will do, or has done, to each path: as lines for a person and as JSON.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::json as shapes;
+use super::output::{count, print};
+use crate::apply::{Conflict, Plan, Step, Verb, Version};
+use crate::display::Shown;
+use crate::path::RepoPath;
+
+/// What happened to each path, sorted.
+pub struct Outcome {
+    lines: Vec<Line>,
+    plan: Value,
+}
+
+struct Line {
+    path: RepoPath,
+    outcome: &'static str,
+    reason: String,
+}
+
+impl Outcome {
+    /// Describes a plan: as what will be, or as what was done. `parts` gives the number of units of a path.
+    pub fn of(plan: &Plan, parts: &BTreeMap<RepoPath, usize>, future: bool) -> Self {
+        let mut lines: Vec<Line> = (plan.steps.iter())
+            .map(|s| Line { path: s.path.clone(), outcome: word(&s.verb, future), reason: remark(s, parts) })
+            .collect();
+        let line = |c: &Conflict, outcome| Line { path: c.path.clone(), outcome, reason: c.reason.clone() };
+        lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
+        lines.extend(plan.skipped.iter().map(|c| line(c, "skipped")));
+        Self { lines, plan: shape(plan) }
+    }
+
+    /// Adds a path that the plan does not know.
+    pub fn add(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+        if self.lines.iter().all(|line| line.path != *path) {
+            self.lines.push(Line { path: path.clone(), outcome, reason: reason.to_owned() });
+        }
+    }
+
+    /// Changes what happened to a path.
+    pub fn set(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+        for line in self.lines.iter_mut().filter(|line| line.path == *path) {
+            (line.outcome, line.reason) = (outcome, reason.to_owned());
+        }
+    }
+
+    /// Says of all that would have been done that it was not.
+    pub fn leave(&mut self, plan: &Plan, reason: &str) {
+        for step in plan.steps.iter().filter(|s| s.verb != Verb::Already) {
+            self.set(&step.path, "left", reason);
+        }
+    }
+
+    /// Prints it: lines, or JSON with more in it.
+    pub fn print(&mut self, json: bool, more: Value) -> Result<(), Failure> {
+        self.lines.sort_by(|a, b| a.path.cmp(&b.path));
+        if json {
+            let mut all =
+                json!({ "schema_version": 1, "files": self.lines.iter().map(Line::shape).collect::<Vec<_>>() });
+            if let Value::Object(fields) = more {
+                fields.into_iter().for_each(|(key, value)| all[key] = value);
+            }
+            all["plan"] = self.plan.clone();
+            return Ok(print(shapes::render(&all).as_bytes())?);
+        }
+        let width = self.lines.iter().map(|l| Shown::new(l.path.as_bytes()).to_string().chars().count()).max();
+        let width = width.unwrap_or(0).min(40);
+        let mut text = String::new();
+        for line in &self.lines {
+            let path = Shown::new(line.path.as_bytes()).to_string();
+            let line = format!("  {:8}  {path:width$}  {}", line.outcome, Shown::new(&line.reason));
+            text += line.trim_end();
+            text.push('\n');
+        }
+        Ok(print(text.as_bytes())?)
+    }
+}
+
+impl Line {
+    fn shape(&self) -> Value {
+        let mut line = json!({"path": shapes::text(&self.path), "outcome": self.outcome});
+        if !self.reason.is_empty() {
+            line["reason"] = self.reason.as_str().into();
+        }
+        if std::str::from_utf8(self.path.as_bytes()).is_err() {
+            line["path_bytes"] = json!(self.path.as_bytes());
+        }
+        line
+    }
+}
+
+fn word(verb: &Verb, future: bool) -> &'static str {
+    match (verb, future) {
+        (Verb::Create, false) => "created",
+        (Verb::Replace, false) => "applied",
+        (Verb::Merge(_), false) => "merged",
+        (Verb::Mark(_), false) => "marked",
+        (Verb::Delete, false) => "deleted",
+        (Verb::Create, true) => "create",
+        (Verb::Replace, true) => "apply",
+        (Verb::Merge(_), true) => "merge",
+        (Verb::Mark(_), true) => "mark",
+        (Verb::Delete, true) => "delete",
+        (Verb::Already, _) => "already",
+    }
+}
+
+fn remark(step: &Step, parts: &BTreeMap<RepoPath, usize>) -> String {
+    let all = parts.get(&step.path).copied().unwrap_or(0);
+    let part = (step.units.len() < all).then(|| format!("{} of {}", step.units.len(), count(all, "block")));
+    let more = match &step.verb {
+        Verb::Merge(own) if own.is_empty() => Some("with your own edits".into()),
+        Verb::Merge(own) => Some(format!("with your edits of {}", spell(own))),
+        Verb::Mark(places) => Some(format!("{} to decide, between markers", count(*places, "place"))),
+        _ => None,
+    };
+    part.into_iter().chain(more).collect::<Vec<_>>().join(", ")
+}
+
+/// Spells line numbers: `line 3`, `lines 40 to 52 and 60`.
+fn spell(ranges: &[Range<usize>]) -> String {
+    let one = |r: &Range<usize>| match r.len() {
+        // A deletion stands between two lines.
+        0 => format!("after {}", r.start),
+        1 => (r.start + 1).to_string(),
+        _ => format!("{} to {}", r.start + 1, r.end),
+    };
+    let shown: Vec<String> = ranges.iter().take(3).map(one).collect();
+    let many = ranges.len() > 1 || ranges[0].len() != 1;
+    let more = if ranges.len() > 3 { format!(" and {} more places", ranges.len() - 3) } else { String::new() };
+    let list = match shown.split_last() {
+        Some((last, rest)) if !rest.is_empty() && more.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => shown.join(", "),
+    };
+    format!("{} {list}{more}", if many { "lines" } else { "line" })
+}
+
+/// Gives the shape of a plan.
+fn shape(plan: &Plan) -> Value {
+    let side = |v: &Option<Version>| v.as_ref().map(|v| json!({"mode": v.kind.mode(), "sha256": v.hash}));
+    let steps = plan.steps.iter().map(|s| {
+        let expected = s.expected.as_ref().map(|seen| {
+            json!({
+                "mode": seen.version.kind.mode(), "permissions": format!("{:04o}", seen.mode),
+                "sha256": seen.version.hash,
+            })
+        });
+        json!({
+            "path": shapes::text(&s.path), "operation": word(&s.verb, true),
+            "base": side(&s.base), "expected": expected, "final": side(&s.left),
+        })
+    });
+    let paths = |paths: &[RepoPath]| paths.iter().map(shapes::text).collect::<Vec<_>>();
+    json!({"steps": steps.collect::<Vec<_>>(), "makes": paths(&plan.made), "removes": paths(&plan.removed)})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spell;
+
+    #[test]
+    fn line_numbers_read_well() {
+        for (ranges, text) in [
+            (&[(2, 3)][..], "line 3"),
+            (&[(39, 52)], "lines 40 to 52"),
+            (&[(2, 3), (5, 7)], "lines 3 and 6 to 7"),
+            (&[(2, 3), (5, 7), (9, 10)], "lines 3, 6 to 7 and 10"),
+            (&[(4, 4)], "lines after 4"),
+            (&[(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)], "lines 1, 3, 5 and 2 more places"),
+        ] {
+            let ranges: Vec<_> = ranges.iter().map(|(from, to)| *from..*to).collect();
+            assert_eq!(spell(&ranges), text);
+        }
+    }
+}

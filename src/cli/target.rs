@@ -1,0 +1,222 @@
+//! Where a selection can go besides the working tree: a branch of its own, or a patch.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::apply::Wanted;
+use super::failure::{FAILED, Failure, USAGE};
+use super::json::{render, text};
+use super::output::{Output, count, print, shell_word};
+use super::patch::{Part, git_patch};
+use crate::apply::{BranchChange, Version, commit_on_branch};
+use crate::display::Shown;
+use crate::path::RepoPath;
+use crate::review::Sheet;
+use crate::sandbox::Sandbox;
+use crate::snapshot::{CommittedEntry, HostRepo};
+
+/// Where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The working tree.
+    Worktree,
+    /// A new branch.
+    Branch(String),
+    /// A file with a patch; nothing is standard output.
+    Patch(Option<PathBuf>),
+}
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        match given.split_once(':') {
+            None if given == "worktree" => Ok(Self::Worktree),
+            Some(("branch", name)) if !name.is_empty() => Ok(Self::Branch(name.to_owned())),
+            Some(("patch", "-")) => Ok(Self::Patch(None)),
+            Some(("patch", file)) if !file.is_empty() => Ok(Self::Patch(Some(file.into()))),
+            _ => Err(format!("--to {given}: it is worktree, branch:NAME or patch:FILE (- for standard output)")),
+        }
+    }
+}
+
+/// One path of what was accepted.
+struct Accepted<'a> {
+    path: &'a RepoPath,
+    old: Option<Version>,
+    new: Option<Version>,
+}
+
+/// Sends a selection there; the working tree is neither read nor written.
+pub fn send(
+    repo: &HostRepo,
+    sandbox: &Sandbox,
+    sheet: &Sheet<'_>,
+    wanted: &Wanted,
+    to: &Target,
+    output: Output,
+) -> Result<u8, Failure> {
+    let store = sandbox.quarantine()?;
+    let nothing_before = crate::sandbox::Applied::new();
+    let choices = super::bring::choices(sheet, wanted, &nothing_before);
+    let mut accepted = Vec::new();
+    for choice in &choices {
+        let path = &choice.change.path;
+        let wish = choice.wish(&store)?.map_err(|reason| {
+            Failure::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
+        })?;
+        accepted.push(Accepted { path, old: wish.base, new: wish.accepted });
+    }
+    let left: Vec<&RepoPath> = wanted
+        .selection
+        .passed_over
+        .iter()
+        .chain(&wanted.selection.rejected)
+        .chain(&wanted.selection.refused)
+        .collect();
+    for path in &left {
+        output.say(&format!("{} is left: it needs to be named, or --allow-risky", Shown::new(path.as_bytes())));
+    }
+    let files = count(accepted.len(), "file");
+    let shape = |more: serde_json::Value| {
+        let paths: Vec<String> = accepted.iter().map(|a| text(a.path)).collect();
+        let left: Vec<String> = left.iter().map(|p| text(p)).collect();
+        let mut all = json!({
+            "schema_version": 1, "sandbox": sandbox.record.name, "dry_run": wanted.dry_run, "files": paths, "left": left,
+        });
+        if let serde_json::Value::Object(more) = more {
+            more.into_iter().for_each(|(key, value)| all[key] = value);
+        }
+        render(&all)
+    };
+    match to {
+        Target::Worktree => unreachable!("the caller brings it there"),
+        Target::Branch(name) => {
+            let commit = branch(repo, sandbox, &accepted, name, wanted.dry_run)?;
+            if wanted.json {
+                print(shape(json!({"branch": name, "commit": commit})).as_bytes())?;
+            } else if let Some(commit) = commit {
+                let name = Shown::new(name);
+                output.say(&format!("{files} on the new branch {name}, at {}. Next: git log -p {name}", &commit[..12]));
+            } else {
+                output.say(&format!("{files} would go to the new branch {}; this was a dry run", Shown::new(name)));
+            }
+        }
+        Target::Patch(file) => {
+            let mut patch = Vec::new();
+            for one in &accepted {
+                let read = |v: &Option<Version>| -> Result<Option<Part>, Failure> {
+                    v.as_ref().map(|v| Ok(Part { kind: v.kind, content: store.get(&v.hash)? })).transpose()
+                };
+                patch.extend(git_patch(one.path, read(&one.old)?, read(&one.new)?)?);
+            }
+            match file {
+                None if wanted.dry_run || wanted.json => print(shape(json!({"bytes": patch.len()})).as_bytes())?,
+                None => print(&patch)?,
+                Some(file) if wanted.dry_run => {
+                    output.say(&format!(
+                        "{files} would go to {}; this was a dry run",
+                        Shown::new(file.as_os_str().as_encoded_bytes())
+                    ));
+                }
+                Some(file) => {
+                    write_new(file, &patch)?;
+                    if wanted.json {
+                        print(shape(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})).as_bytes())?;
+                    } else {
+                        let word = shell_word(file.as_os_str().as_encoded_bytes());
+                        output.say(&format!("{files} in {word}. Next: git apply {word}"));
+                    }
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Writes a file that was not there: what the user has is not replaced.
+fn write_new(path: &PathBuf, bytes: &[u8]) -> Result<(), Failure> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::new(FAILED, format!("{shown} is there already; nothing was written"))
+                .hint("choose another name, or -")
+        }
+        _ => Failure::new(FAILED, format!("failed to write {shown}: {error}")),
+    };
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+/// Makes the commit; nothing of the working tree, the index or HEAD is touched.
+fn branch(
+    repo: &HostRepo,
+    sandbox: &Sandbox,
+    accepted: &[Accepted<'_>],
+    name: &str,
+    dry_run: bool,
+) -> Result<Option<String>, Failure> {
+    let base = &sandbox.record.base;
+    let committed = repo.committed(base)?;
+    let store = sandbox.quarantine()?;
+    let mut changes = Vec::new();
+    for one in accepted {
+        let path = String::from_utf8_lossy(one.path.as_bytes()).into_owned();
+        let mut above = one.path.parent();
+        while let Some(directory) = above {
+            if committed.at(&directory)? == Some(CommittedEntry::Module) {
+                return Err(Failure::new(
+                    FAILED,
+                    format!("{path} is in a submodule, and a commit has none of its files"),
+                )
+                .hint(format!("leave it out: --reject {}", shell_word(one.path.as_bytes()))));
+            }
+            above = directory.parent();
+        }
+        let content = match &one.new {
+            None => None,
+            // The bytes are the commit's own: only the executable bit is another.
+            Some(new) if one.old.as_ref().is_some_and(|old| old.hash == new.hash) => Some((new.kind, None)),
+            Some(new) => Some((new.kind, Some(repo.to_git(base, one.path, new.kind, &store.get(&new.hash)?)?))),
+        };
+        changes.push(BranchChange { path: one.path.clone(), content });
+    }
+    if dry_run {
+        return Ok(None);
+    }
+    let changeset = sandbox.changeset()?.map(|c| c.id).unwrap_or_default();
+    let title = match accepted {
+        [one] => format!("Change {}", String::from_utf8_lossy(one.path.as_bytes())),
+        all => format!("Change {}", count(all.len(), "file")),
+    };
+    let message = format!("{title}\n\nAirlock-Sandbox: {} {changeset}\n", sandbox.record.name);
+    let commit = commit_on_branch(&repo.root, base, name, &changes, &message).map_err(|error| {
+        let failure = Failure::new(FAILED, error.to_string());
+        match error {
+            crate::apply::BranchError::Exists(_) => failure.hint("choose another name"),
+            crate::apply::BranchError::BadName(_) => Failure::new(USAGE, error.to_string()),
+            crate::apply::BranchError::NoAuthor => failure
+                .hint("git config --global user.name \"Your Name\"; git config --global user.email you@example.org"),
+            crate::apply::BranchError::Git(_) => failure,
+        }
+    })?;
+    Ok(Some(commit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Target;
+
+    #[test]
+    fn targets_are_told_apart() {
+        assert_eq!("worktree".parse(), Ok(Target::Worktree));
+        assert_eq!("branch:a/b".parse(), Ok(Target::Branch("a/b".into())));
+        assert_eq!("patch:-".parse(), Ok(Target::Patch(None)));
+        assert_eq!("patch:a:b".parse(), Ok(Target::Patch(Some("a:b".into()))));
+        for bad in ["", "branch", "branch:", "patch:", "tree", "worktree:x"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+}

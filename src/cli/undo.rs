@@ -1,0 +1,173 @@
+//! `airlock undo`: takes the last apply back.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::args::UndoArgs;
+use super::conflict;
+use super::failure::{CONFLICT, FAILED, Failure};
+use super::host::{Host, history as read_history, remember, tell};
+use super::interrupt::Interrupt;
+use super::json::{render, text};
+use super::outcome::Outcome;
+use super::output::{Output, count, print};
+use super::repo::{Repo, age};
+use crate::apply::{Act, Contents as _, History, Job, Kind, Past, Plan, Problem, Undo, UndoError, Verb, run};
+use crate::display::Shown;
+
+pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
+    let repo = if args.list || args.dry_run { Repo::here(output)? } else { Repo::to_write()? };
+    let mut host = Host::of(&repo.host)?;
+    if args.list {
+        return list(&host, args, output);
+    }
+    let interrupt = Interrupt::watch();
+    if !args.dry_run {
+        host.ready(output)?;
+    }
+    let history = read_history(&host.applies)?;
+    let Some(past) = history.last(&host.site.mark.worktree, args.name.as_deref()) else {
+        return Err(nothing(&history, args));
+    };
+    let tree = host.tree(&past.journal.modules)?;
+    let undo = Undo::of(past, &tree)?;
+    let Undo { wishes, terms, contents, late } = undo;
+    let plan = Plan::make(&tree, wishes, &contents, terms)?;
+    let mut outcome = Outcome::of(&plan, &BTreeMap::new(), args.dry_run);
+    for path in &late {
+        outcome.set(
+            path,
+            if args.dry_run { "apply" } else { "applied" },
+            "with what was written to it after the apply",
+        );
+    }
+    let sandbox = past.journal.sandbox.clone();
+    let more = |undone: usize| json!({"sandbox": sandbox, "dry_run": args.dry_run, "undone": undone});
+    if !plan.conflicts.is_empty() {
+        outcome.leave(&plan, "because of the conflicts");
+        outcome.print(args.json, more(0))?;
+        if !args.json {
+            print(conflict::show(&plan.conflicts, &contents).as_bytes())?;
+            output.say(&format!(
+                "{}: you have edited what the apply wrote; nothing was written",
+                count(plan.conflicts.len(), "conflict")
+            ));
+            output.say(&format!(
+                "what it replaced is in {}",
+                Shown::new(past.folder.slots_path().as_os_str().as_encoded_bytes())
+            ));
+        }
+        return Ok(CONFLICT);
+    }
+    if args.dry_run {
+        outcome.print(args.json, more(0))?;
+        if !args.json {
+            output.say("this was a dry run; nothing was written");
+        }
+        return Ok(0);
+    }
+    // What the apply brought is no longer there, as far as its sandbox knows.
+    let units: Vec<_> =
+        past.journal.units.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
+    let content = |version: &crate::apply::Version| contents.get(&version.hash);
+    let job = Job {
+        site: &host.site,
+        disk: &host.disk,
+        tree: &tree,
+        kind: Kind::Undo(past.journal.id.clone()),
+        sandbox: &sandbox,
+        modules: past.journal.modules.clone(),
+        units,
+        content: &content,
+        interrupted: &|| interrupt.came(),
+    };
+    let report = match run(&job, &plan, &host.applies) {
+        Ok(report) => report,
+        Err(problem) => {
+            outcome.leave(&plan, "nothing is written");
+            if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
+                &problem
+            {
+                outcome.set(path, "failed", &error.to_string());
+            }
+            outcome.print(args.json, more(0))?;
+            if let Problem::TakenBack { report, .. } | Problem::Interrupted(report) = &problem {
+                tell(report, output);
+            }
+            return Err(problem.into());
+        }
+    };
+    remember(&repo.store, &sandbox, &job.units)?;
+    let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
+    outcome.print(args.json, more(written))?;
+    tell(&report, output);
+    if !args.json {
+        let left = read_history(&host.applies)?;
+        let next = match left.last(&host.site.mark.worktree, None) {
+            Some(next) => format!("airlock undo takes back that of {}, {}", next.journal.sandbox, age(next.end.at)),
+            None => "nothing is left to take back".into(),
+        };
+        output.say(&format!("the apply of {sandbox} is taken back ({}). Next: {next}", count(written, "file")));
+    }
+    Ok(0)
+}
+
+fn nothing(history: &History, args: &UndoArgs) -> Failure {
+    let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
+    let failure = Failure::new(FAILED, format!("there is no apply{what} to take back in this working tree"));
+    if history.past.iter().any(Past::is_undoable) { failure.hint("airlock undo --list") } else { failure }
+}
+
+fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure> {
+    let history = read_history(&host.applies)?;
+    let here = |past: &&Past| {
+        past.journal.site.worktree == host.site.mark.worktree
+            && past.journal.kind == Kind::Apply
+            && past.end.committed
+            && args.name.as_ref().is_none_or(|name| *name == past.journal.sandbox)
+    };
+    let all: Vec<&Past> = history.past.iter().rev().filter(here).collect();
+    let files = |past: &Past| {
+        let touches = |act: &&Act| matches!(act, Act::Put { .. } | Act::Delete { .. });
+        past.journal.acts.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
+    };
+    if args.json {
+        let rows: Vec<_> = (all.iter())
+            .map(|p| {
+                json!({
+                    "number": p.folder.number(), "sandbox": p.journal.sandbox, "at": p.end.at, "undone": p.undone,
+                    "files": files(p).iter().map(text).collect::<Vec<_>>(),
+                    "backups": p.folder.slots_path().to_string_lossy(),
+                })
+            })
+            .collect();
+        print(render(&json!({"schema_version": 1, "applies": rows})).as_bytes())?;
+        return Ok(0);
+    }
+    let mut out = String::new();
+    let width = all.iter().map(|p| p.journal.sandbox.len()).max().unwrap_or(0);
+    for past in &all {
+        let state = if past.undone { "taken back" } else { "" };
+        let line = format!(
+            "{:>4}  {:width$}  {:>12}  {:>16}  {state}",
+            past.folder.number(),
+            Shown::new(&past.journal.sandbox).to_string(),
+            count(files(past).len(), "file"),
+            age(past.end.at),
+        );
+        out += line.trim_end();
+        out.push('\n');
+    }
+    if all.is_empty() {
+        output.say("there is no apply to take back");
+    }
+    print(out.as_bytes())?;
+    Ok(0)
+}
+
+impl From<UndoError> for Failure {
+    fn from(error: UndoError) -> Self {
+        Self::new(FAILED, format!("{error}; nothing was written"))
+    }
+}
