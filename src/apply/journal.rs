@@ -96,6 +96,8 @@ pub struct Place {
     pub inside: Option<Inside>,
     /// The file system exchanges two files at once.
     pub exchange: bool,
+    /// A file keeps its number when it is renamed. (Not so in some file systems of user space.)
+    pub inodes: bool,
 }
 
 /// A directory of the working tree.
@@ -533,7 +535,7 @@ mod tests {
             },
             modules: Vec::new(),
             lock: None,
-            places: vec![Place { inside: None, exchange: true }],
+            places: vec![Place { inside: None, exchange: true, inodes: true }],
             acts: vec![Act::Put { path: path.clone(), slot, before: Some(held.clone()), after: held }],
             units: vec![(path, Vec::new(), vec!["u".into()])],
         }

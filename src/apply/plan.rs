@@ -47,7 +47,7 @@ pub struct Step {
     /// Whose permissions it gets, where it is made anew.
     pub like: Option<Like>,
     /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
-    respells: Option<RepoPath>,
+    pub(super) respells: Option<RepoPath>,
 }
 
 /// A path that cannot be written as the host is now.
@@ -185,7 +185,7 @@ impl Plan {
                     continue;
                 }
             };
-            match step(tree, &wish, seen.as_ref(), contents, terms.on_conflict)? {
+            match step(tree, &wish, seen.as_ref(), respells.is_some(), contents, terms.on_conflict)? {
                 Ok((verb, left)) => plan.steps.push(Step {
                     path: wish.path,
                     verb,
@@ -347,6 +347,7 @@ impl Plan {
                 Ok(Look::Directory) => stays.iter().find(|path| path.is_below(&step.path)).cloned(),
                 _ => None,
             };
+            let blocked = blocked.or_else(|| step.respells.clone().filter(|path| stays.contains(path)));
             if let Some(above) = blocked {
                 let reason = format!("{above:?} stays, and is in its place");
                 conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
@@ -379,7 +380,9 @@ fn way(
             Twin::Clash(twin) if deleted(&twin) => {}
             // A rename that changes nothing but the spelling.
             Twin::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
+                // Under its own name: a file system may give it another number under another.
                 if let Look::File(_) = look {
+                    look = tree.look(&twin)?;
                     respells = Some(twin);
                 }
             }
@@ -426,11 +429,13 @@ fn step(
     tree: &HostTree,
     wish: &Wish,
     seen: Option<&Seen>,
+    respells: bool,
     contents: &dyn Contents,
     on_conflict: OnConflict,
 ) -> io::Result<Result<(Verb, Option<Version>), Undecided>> {
     let habits = tree.habits();
-    let host = seen.map(|s| &s.version);
+    // A file that is respelled is judged by the wish for its other spelling.
+    let host = seen.map(|s| &s.version).filter(|_| !respells);
     let here = |v: Option<&Version>| v.map(|v| Version { kind: habits.seen_as(v.kind), hash: v.hash.clone() });
     // Nobody has touched it since the last apply: no merge is needed, and none could be more exact.
     let base = if here(host) == here(wish.last.as_ref()) { wish.last.as_ref() } else { wish.base.as_ref() };
@@ -452,7 +457,7 @@ fn step(
                     Err(error) => return Ok(Err((error.to_string(), None))),
                 };
             }
-            Ok((if seen.is_none() { Verb::Create } else { Verb::Replace }, Some(version)))
+            Ok((if host.is_none() { Verb::Create } else { Verb::Replace }, Some(version)))
         }
         Verdict::Merge(kind) => by_line(tree, wish, seen, contents, on_conflict, kind)?,
         Verdict::Conflict(clash) => match (clash, host, accepted) {

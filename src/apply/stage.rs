@@ -36,6 +36,8 @@ pub(super) struct Slots {
 /// A file that is to be staged.
 pub(super) struct Staging<'a> {
     pub(super) path: &'a RepoPath,
+    /// Where what it replaces is now.
+    pub(super) replaced: &'a RepoPath,
     pub(super) left: &'a Version,
     pub(super) expected: Option<&'a Seen>,
     /// One whose attributes it gets, where there is nothing to replace.
@@ -74,6 +76,11 @@ impl Slots {
     /// Tells whether two files of a slot's place are exchanged at once.
     pub(super) fn exchanges(&self, slot: Slot) -> bool {
         self.places[slot.place].exchange
+    }
+
+    /// Tells whether a file keeps its number there when it is renamed.
+    pub(super) fn keeps_inodes(&self, slot: Slot) -> bool {
+        self.places[slot.place].inodes
     }
 
     /// Gives a free slot on the file system of a directory.
@@ -115,8 +122,8 @@ impl Slots {
             let (inside, directory) = topmost(tree, mount, path)?;
             (make_in_tree(disk, &directory, id).map_err(failed("failed to make a folder for backups"))?, Some(inside))
         };
-        let exchange = can_exchange(disk, &slots).map_err(failed("failed to try the file system"))?;
-        self.places.push(Place { inside, exchange });
+        let (exchange, inodes) = abilities(disk, &slots).map_err(failed("failed to try the file system"))?;
+        self.places.push(Place { inside, exchange, inodes });
         self.folders.push(slots);
         Ok(self.places.len() - 1)
     }
@@ -179,15 +186,17 @@ impl Slots {
         let kind = if file.left.kind == EntryKind::Link { habits.seen_as(EntryKind::Link) } else { file.left.kind };
         // What the path holds now, for its attributes; it must be what the plan has seen.
         let parent = match file.expected {
-            Some(_) => match tree.parent(file.path)? {
+            Some(_) => match tree.parent(file.replaced)? {
                 Parent::Open(parent) => Some(parent),
                 _ => return Err(HostError::Stale),
             },
             None => None,
         };
+        // Of a link there is only an owner to keep: a file in its place is as a new one, or as the backup that comes back.
+        let was_link = file.expected.is_some_and(|e| e.version.kind == EntryKind::Link);
         let like = match &parent {
-            Some(parent) => Some(At::new(parent, file.path.file_name())),
-            None => file.like,
+            Some(parent) if !was_link || kind == EntryKind::Link => Some(At::new(parent, file.replaced.file_name())),
+            _ => file.like,
         };
         if kind == EntryKind::Link {
             disk.make_link(bytes, at).map_err(failed("failed to make the link"))?;
@@ -201,7 +210,7 @@ impl Slots {
                 && let Some(old) = attributes::open(like).map_err(failed("failed to open the file to replace"))?
             {
                 let stat = rustix::fs::fstat(&old).map_err(failed("failed to look at it"))?;
-                if file.expected.is_some_and(|e| e.inode != Inode::of(&stat)) {
+                if !was_link && file.expected.is_some_and(|e| e.inode != Inode::of(&stat)) {
                     return Err(HostError::Stale);
                 }
                 attributes::keep(disk, old.as_fd(), made.as_fd(), at, Some(kind), habits)?;
@@ -332,17 +341,26 @@ fn make_in_tree(disk: &Disk, directory: &OwnedFd, id: &str) -> Result<OwnedFd, E
     rustix::fs::openat(&own, id, DIRECTORY, Mode::empty())
 }
 
-/// Tries whether two names can be exchanged here.
-fn can_exchange(disk: &Disk, folder: &OwnedFd) -> Result<bool, Errno> {
+/// Tries whether two names can be exchanged here, and whether files keep their numbers when they are renamed.
+fn abilities(disk: &Disk, folder: &OwnedFd) -> Result<(bool, bool), Errno> {
     let (one, other) = (At::new(folder, b"try-1"), At::new(folder, b"try-2"));
+    let number = |at: At<'_>| rustix::fs::statat(folder, at.name, AtFlags::SYMLINK_NOFOLLOW).map(|s| Inode::of(&s));
     disk.create(one, 0o600)?;
     disk.create(other, 0o600)?;
+    let first = number(one)?;
     let can = match disk.rename(one, other, Rename::Exchange) {
-        Ok(()) => true,
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => false,
+        Ok(()) if number(other)? == first => {
+            disk.remove(one)?;
+            (true, true)
+        }
+        // A file system that takes the flag and does not heed it, or one without numbers.
+        Ok(()) => return Err(Errno::OPNOTSUPP),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            disk.rename(one, other, Rename::Plain)?;
+            (false, number(other)? == first)
+        }
         Err(error) => return Err(error),
     };
-    disk.remove(one)?;
     disk.remove(other)?;
     Ok(can)
 }

@@ -43,14 +43,18 @@ impl Hands<'_> {
         a.number == b.number && (a.device == b.device || !self.same_boot)
     }
 
-    fn holds(&self, look: &Look, held: &Held) -> bool {
+    /// Tells whether a look has met a certain file, untouched.
+    fn holds(&self, slot: Slot, look: &Look, held: &Held) -> bool {
         let Look::File(seen) = look else { return false };
-        (&seen.version, seen.mode) == (&held.version, held.mode) && self.is(seen.inode, held.inode)
+        let same_file = !self.slots.keeps_inodes(slot) || self.is(seen.inode, held.inode);
+        (&seen.version, seen.mode) == (&held.version, held.mode) && same_file
     }
 
     /// Tells whether a slot has a file, whatever its content is now.
     fn has(&self, slot: Slot, name: &str, held: &Held) -> Result<bool, HostError> {
-        Ok(inode_at(self.slots.at(slot, name))?.is_some_and(|inode| self.is(inode, held.inode)))
+        // Without numbers that stay, nothing is exchanged either: what is staged is the only thing under its name.
+        let is = |inode| !self.slots.keeps_inodes(slot) || self.is(inode, held.inode);
+        Ok(inode_at(self.slots.at(slot, name))?.is_some_and(is))
     }
 
     fn is_empty(&self, slot: Slot, name: &str) -> Result<bool, HostError> {
@@ -141,7 +145,7 @@ impl Hands<'_> {
             return Ok(());
         }
         // Looked at first, so that a path that has changed is not touched at all.
-        if !self.holds(&look_in(at.directory, at.name)?, before) {
+        if !self.holds(slot, &look_in(at.directory, at.name)?, before) {
             return Err(HostError::Stale);
         }
         match self.disk.rename(in_slot, at, Rename::Exchange) {
@@ -149,7 +153,7 @@ impl Hands<'_> {
             other => other.map_err(failed("failed to put it in place"))?,
         }
         match self.in_slot(slot, &name) {
-            Ok(displaced) if self.holds(&displaced, before) => {
+            Ok(displaced) if self.holds(slot, &displaced, before) => {
                 self.disk.touch(at).map_err(failed("failed to set its time"))
             }
             // Somebody was faster, or is writing to it.
@@ -180,7 +184,7 @@ impl Hands<'_> {
             }
             let intact = match placed {
                 // Ours may have been opened and written to.
-                None => matches!(self.in_slot(slot, &name), Ok(look) if self.holds(&look, ours)),
+                None => matches!(self.in_slot(slot, &name), Ok(look) if self.holds(slot, &look, ours)),
                 Some(placed) => inode_at(in_slot)? == Some(placed),
             };
             if intact {
@@ -195,29 +199,23 @@ impl Hands<'_> {
     /// Moves what a path holds beside the slot, where nothing can be exchanged.
     fn set_aside(&self, at: At<'_>, slot: Slot, before: &Held) -> Result<(), HostError> {
         let name = slot.aside();
-        let aside = self.slots.at(slot, &name);
         if !self.is_empty(slot, &name)? {
             return Ok(());
         }
-        if !self.holds(&look_in(at.directory, at.name)?, before) {
+        if !self.holds(slot, &look_in(at.directory, at.name)?, before) {
             return Err(HostError::Stale);
         }
-        self.take_out(at, aside, before, &|| self.in_slot(slot, &name))
+        self.take_out(at, slot, &name, before)
     }
 
     /// Moves a file out of the tree, and back if it is not the one that was expected.
-    fn take_out(
-        &self,
-        at: At<'_>,
-        to: At<'_>,
-        expected: &Held,
-        look: &dyn Fn() -> Result<Look, HostError>,
-    ) -> Result<(), HostError> {
+    fn take_out(&self, at: At<'_>, slot: Slot, name: &str, expected: &Held) -> Result<(), HostError> {
+        let to = self.slots.at(slot, name);
         match self.move_new(at, to) {
             Err(Errno::NOENT) => return Err(HostError::Stale),
             other => other.map_err(failed("failed to move it away"))?,
         }
-        if matches!(look(), Ok(moved) if self.holds(&moved, expected)) {
+        if matches!(self.in_slot(slot, name), Ok(moved) if self.holds(slot, &moved, expected)) {
             return Ok(());
         }
         match self.move_new(to, at) {
@@ -246,10 +244,10 @@ impl Hands<'_> {
         }
         let parent = self.parent(path)?;
         let at = At::new(&parent, path.file_name());
-        if !self.holds(&look_in(at.directory, at.name)?, before) {
+        if !self.holds(slot, &look_in(at.directory, at.name)?, before) {
             return Err(HostError::Stale);
         }
-        self.take_out(at, self.slots.at(slot, &name), before, &|| self.in_slot(slot, &name))
+        self.take_out(at, slot, &name, before)
     }
 
     /// Gives something a name that nothing has.
@@ -354,11 +352,11 @@ impl Hands<'_> {
         let at = At::new(&parent, path.file_name());
         match look_in(&parent, at.name) {
             Ok(Look::Nothing) => return Ok(Reverted::Back),
-            Ok(look) if self.holds(&look, after) => {}
+            Ok(look) if self.holds(slot, &look, after) => {}
             Ok(_) | Err(HostError::Stale) => return Ok(Reverted::Left(EDITED)),
             Err(error) => return Err(error),
         }
-        match self.take_out(at, self.slots.at(slot, &name), after, &|| self.in_slot(slot, &name)) {
+        match self.take_out(at, slot, &name, after) {
             Ok(()) => Ok(Reverted::Back),
             Err(HostError::Stale) => Ok(Reverted::Left(EDITED)),
             Err(error) => Err(error),
@@ -373,7 +371,7 @@ impl Hands<'_> {
         let Parent::Open(parent) = self.tree.parent(path)? else { return Ok(Reverted::Left(GONE)) };
         let at = At::new(&parent, path.file_name());
         match look_in(&parent, at.name) {
-            Ok(look) if self.holds(&look, after) => {}
+            Ok(look) if self.holds(slot, &look, after) => {}
             Ok(Look::Nothing) => return Ok(Reverted::Left(DELETED)),
             Ok(_) | Err(HostError::Stale) => return Ok(Reverted::Left(EDITED)),
             Err(error) => return Err(error),
@@ -382,7 +380,7 @@ impl Hands<'_> {
             Err(Errno::NOENT) => return Ok(Reverted::Left(DELETED)),
             other => other.map_err(failed("failed to bring back what was there"))?,
         }
-        if matches!(self.in_slot(slot, &name), Ok(look) if self.holds(&look, after)) {
+        if matches!(self.in_slot(slot, &name), Ok(look) if self.holds(slot, &look, after)) {
             self.disk.touch(at).map_err(failed("failed to set its time"))?;
             return Ok(Reverted::Back);
         }
@@ -419,8 +417,8 @@ impl Hands<'_> {
             let look = self.in_slot(slot, &name);
             let belongs = match &look {
                 Ok(Look::Nothing) => true,
-                Ok(look) if committed => before.is_some_and(|b| self.holds(look, b)),
-                Ok(look) => after.is_some_and(|a| self.holds(look, a)),
+                Ok(look) if committed => before.is_some_and(|b| self.holds(slot, look, b)),
+                Ok(look) => after.is_some_and(|a| self.holds(slot, look, a)),
                 Err(_) => false,
             };
             if !belongs {

@@ -335,7 +335,8 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
                 let slot = take(&step.path).map_err(named)?;
                 let expected = step.expected.as_ref();
                 let like = step.like.as_ref().map(Like::at);
-                files.push((Staging { path: &step.path, left, expected, like }, slot));
+                let replaced = step.respells.as_ref().unwrap_or(&step.path);
+                files.push((Staging { path: &step.path, replaced, left, expected, like }, slot));
                 waiting.push((acts.len(), step));
                 // In its place comes what was staged.
                 Act::Respell { from: step.path.clone(), to: step.path.clone() }

@@ -164,7 +164,10 @@ impl Undo {
                     let name = if slots.exchanges(*slot) { slot.name() } else { slot.aside() };
                     let old = undo.backup(&slots, *slot, &name, path, &before.version)?;
                     match respelled.get(path) {
-                        None => undo.wishes.push(wish(path, Some(&after.version), Some(old), None)),
+                        None => {
+                            let like = like(&slots, *slot, name)?;
+                            undo.wishes.push(wish(path, Some(&after.version), Some(old), Some(like)));
+                        }
                         Some(from) => {
                             undo.wishes.push(wish(path, Some(&after.version), None, None));
                             undo.wishes.push(wish(from, None, Some(old), Some(like(&slots, *slot, name)?)));

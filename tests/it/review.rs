@@ -316,7 +316,7 @@ fn what_a_review_rejected_is_taken_only_by_its_name() {
         "{second}"
     );
     let ran = place.airlock(&["apply", "n", "--accept-all"]).ok();
-    assert!(ran.out.contains("left      a.txt  rejected in the review"), "{}", ran.out);
+    assert!(ran.out.contains("left      a.txt    rejected in the review"), "{}", ran.out);
     assert_eq!(place.git(&["status", "--short"]), "?? new.txt\n");
     place.airlock(&["apply", "n", "--accept", "a.txt"]).ok();
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");

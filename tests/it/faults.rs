@@ -1,0 +1,264 @@
+//! Fails, or ends, an apply, its recovery and its undo at every operation on the disk.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use airlock::apply::{Disk, OnConflict, Problem, Verb, Way};
+use rustix::io::Errno;
+
+use crate::field::{Field, Item, Items, Scene, Trouble, file, items, link, tool, troubled};
+
+const ALL: [Trouble; 4] =
+    [Trouble::Once(Errno::IO), Trouble::Once(Errno::NOSPC), Trouble::Once(Errno::ACCESS), Trouble::End];
+
+/// A base, what the host has made of it, and what was accepted: every kind of change.
+fn story() -> (Items, Items, Items) {
+    let numbered = |n: usize, word: &str| -> String {
+        (1..=20).map(|line| if line == n { format!("{word}\n") } else { format!("line {line}\n") }).collect()
+    };
+    let mut base = items(&[
+        ("replaced", file("one\n")),
+        ("private", Item::File(b"secret\n".to_vec(), 0o600)),
+        ("read-only", Item::File(b"ro\n".to_vec(), 0o444)),
+        ("tool", tool("#!/bin/sh\n")),
+        ("to-tool", file("#!/bin/sh\n")),
+        ("from-tool", tool("x\n")),
+        ("deleted", file("d\n")),
+        ("gone/only", file("o\n")),
+        ("gone/deep/er/leaf", file("l\n")),
+        ("half/kept", file("k\n")),
+        ("half/lost", file("l\n")),
+        ("merged", file(numbered(0, ""))),
+        ("merged-tool", file(numbered(0, ""))),
+        ("link", link("replaced")),
+        ("link-lost", link("replaced")),
+        ("link-to-file", link("replaced")),
+        ("file-to-link", file("f\n")),
+        ("file-to-directory", file("f\n")),
+        ("directory-to-file/a", file("a\n")),
+        ("directory-to-file/b/c", file("c\n")),
+        ("directory-to-link/a", file("a\n")),
+        ("link-to-directory", link("half")),
+        ("untouched", file("u\n")),
+    ]);
+    base.insert(b"odd\xff\n".to_vec(), file("odd\n"));
+    let mut accepted = base.clone();
+    for path in ["deleted", "gone/only", "gone/deep/er/leaf", "half/lost", "link-lost", "file-to-directory"] {
+        accepted.remove(path.as_bytes());
+    }
+    for path in ["directory-to-file/a", "directory-to-file/b/c", "directory-to-link/a", "link-to-directory"] {
+        accepted.remove(path.as_bytes());
+    }
+    accepted.extend(items(&[
+        ("replaced", file("two\n")),
+        ("private", file("other\n")),
+        ("read-only", file("rw\n")),
+        ("tool", tool("#!/bin/bash\n")),
+        ("to-tool", tool("#!/bin/sh\n")),
+        ("from-tool", file("y\n")),
+        ("merged", file(numbered(3, "theirs"))),
+        ("merged-tool", tool(numbered(3, "theirs"))),
+        ("link", link("untouched")),
+        ("link-to-file", file("no link\n")),
+        ("file-to-link", link("untouched")),
+        ("file-to-directory/x/y", file("y\n")),
+        ("directory-to-file", file("flat\n")),
+        ("directory-to-link", link("half")),
+        ("link-to-directory/z", file("z\n")),
+        ("new", file("n\n")),
+        ("new-tool", tool("n\n")),
+        ("new-empty", file("")),
+        ("new-link", link("new")),
+        ("fresh/deep/er/leaf", file("leaf\n")),
+        ("fresh/other", file("other\n")),
+    ]));
+    accepted.insert(b"odd\xff\n".to_vec(), file("odder\n"));
+    let mut host = base.clone();
+    host.insert(b"merged".to_vec(), file(numbered(17, "mine")));
+    host.insert(b"merged-tool".to_vec(), file(numbered(17, "mine")));
+    host.insert(b"own".to_vec(), file("my own\n"));
+    (base, host, accepted)
+}
+
+struct Sweep {
+    base: Items,
+    host: Items,
+    accepted: Items,
+    before: Scene,
+    after: Scene,
+}
+
+impl Sweep {
+    fn new() -> Self {
+        let (base, host, accepted) = story();
+        let field = Field::new(&host);
+        let before = field.scene();
+        let plan = field.plan(&base, &accepted, OnConflict::Abort);
+        assert_eq!(plan.conflicts, []);
+        assert!(plan.steps.len() >= 30, "{}", plan.steps.len());
+        assert!(plan.steps.iter().any(|s| matches!(&s.verb, Verb::Merge(own) if own.len() == 1)));
+        let report = field.run(&plan, &Disk::default()).expect("applied");
+        assert!(report.kept.is_empty() && report.left.is_empty() && !report.weaker, "{report:?}");
+        let after = field.scene();
+        assert_ne!(before, after);
+        Self { base, host, accepted, before, after }
+    }
+
+    fn field(&self) -> Field {
+        Field::new(&self.host)
+    }
+
+    fn apply(&self, field: &Field, disk: &Disk) -> Result<airlock::apply::Report, Problem> {
+        field.run(&field.plan(&self.base, &self.accepted, OnConflict::Abort), disk)
+    }
+
+    /// Holds a tree to being all before or all after, whatever happened; gives which.
+    #[track_caller]
+    fn all_or_nothing(&self, field: &Field, what: &str) -> bool {
+        let now = field.scene();
+        let (to_before, to_after) = (difference(&now, &self.before), difference(&now, &self.after));
+        let nearer = if to_before.len() < to_after.len() { &to_before } else { &to_after };
+        assert!(nearer.is_empty(), "{what}: {nearer:#?}");
+        to_after.is_empty()
+    }
+}
+
+fn difference(now: &Scene, then: &Scene) -> Vec<String> {
+    let keys: std::collections::BTreeSet<_> = now.keys().chain(then.keys()).collect();
+    let differs = keys.into_iter().filter(|k| now.get(*k) != then.get(*k));
+    let text = |side: Option<&(char, u32, Vec<u8>)>| {
+        side.map(|(kind, mode, content)| format!("{kind}{mode:o} {:?}", String::from_utf8_lossy(content)))
+    };
+    differs.map(|k| format!("{}: {:?}, was {:?}", k.display(), text(now.get(k)), text(then.get(k)))).collect()
+}
+
+/// Tries every point of something: `attempt` gets a number, and tells whether it was reached.
+fn every_point(attempt: impl Fn(usize) -> bool + Sync) -> usize {
+    let (next, last) = (AtomicUsize::new(1), AtomicUsize::new(usize::MAX));
+    let failed = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    if n > last.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attempt(n)));
+                    match tried {
+                        Ok(true) => {}
+                        Ok(false) => drop(last.fetch_min(n, Ordering::SeqCst)),
+                        Err(panic) => {
+                            last.store(0, Ordering::SeqCst);
+                            failed.lock().expect("not poisoned").get_or_insert(panic);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(panic) = failed.into_inner().expect("not poisoned") {
+        std::panic::resume_unwind(panic);
+    }
+    last.into_inner() - 1
+}
+
+#[test]
+fn an_apply_that_fails_or_ends_anywhere_is_all_or_nothing() {
+    let sweep = Sweep::new();
+    for trouble in ALL {
+        let points = every_point(|n| {
+            let field = sweep.field();
+            let (disk, count) = troubled(n, trouble);
+            let result = sweep.apply(&field, &disk);
+            let reached = count.load(Ordering::SeqCst) >= n;
+            let what = format!("{trouble:?} at {n}: {result:?}");
+            // A single failure is dealt with at once; only git's lock may need another command, which is said.
+            let needs_more = matches!(&result, Ok(report) if report.note.is_some());
+            if trouble != Trouble::End && !needs_more {
+                let is_after = sweep.all_or_nothing(&field, &what);
+                assert_eq!(is_after, result.is_ok(), "{what}");
+            }
+            field.recover(Way::Back, &Disk::default()).expect("recovered");
+            let is_after = sweep.all_or_nothing(&field, &what);
+            assert!(field.history().unfinished.is_empty() && field.history().damaged.is_empty());
+            // Once more changes nothing.
+            assert_eq!(field.recover(Way::Back, &Disk::default()).expect("recovered"), None);
+            // The backup is whole.
+            if is_after {
+                field.undo(&Disk::default()).expect("undone").expect("without conflict");
+            } else {
+                sweep.apply(&field, &Disk::default()).expect("it can be tried again");
+                assert_eq!(difference(&field.scene(), &sweep.after), [""; 0], "{what}");
+            }
+            reached
+        });
+        println!("apply: {points} points of {trouble:?}");
+        assert!(points > 200, "{points}");
+    }
+}
+
+#[test]
+fn a_recovery_that_fails_or_ends_anywhere_can_be_repeated() {
+    let sweep = Sweep::new();
+    let cut_off = |at: usize| {
+        let (disk, count) = troubled(at, Trouble::End);
+        let field = sweep.field();
+        let _ = sweep.apply(&field, &disk);
+        (field, count.load(Ordering::SeqCst) >= at)
+    };
+    let is_unfinished = |at: &usize| !cut_off(*at).0.history().unfinished.is_empty();
+    let all = (1..).take_while(|at| cut_off(*at).1).last().expect("there are some");
+    let unfinished: Vec<usize> = (1..=all).filter(is_unfinished).collect();
+    let (first, last) = (unfinished[0], unfinished[unfinished.len() - 1]);
+    println!("an apply of {all} operations is unfinished when it ends at one of {first} to {last}");
+    assert!(last - first > 60);
+    let cuts: Vec<usize> = (0..=5).map(|n| first + (last - first) * n / 5).collect();
+    for way in [Way::Back, Way::Forward] {
+        for trouble in [Trouble::Once(Errno::IO), Trouble::End] {
+            let mut points = 0;
+            for cut in &cuts {
+                points += every_point(|n| {
+                    let (field, _) = cut_off(*cut);
+                    let (disk, count) = troubled(n, trouble);
+                    let result = field.recover(way, &disk);
+                    let what = format!("{way:?} after {cut}, {trouble:?} at {n}: {result:?}");
+                    let reached = count.load(Ordering::SeqCst) >= n;
+                    field.recover(way, &Disk::default()).expect("recovered");
+                    let is_after = sweep.all_or_nothing(&field, &what);
+                    assert!(way == Way::Forward || !is_after, "{what}");
+                    assert!(field.history().unfinished.is_empty());
+                    if !reached && way == Way::Forward {
+                        assert!(is_after, "{what}");
+                    }
+                    reached
+                });
+            }
+            println!("recovery {way:?}: {points} points of {trouble:?}");
+            assert!(points > 150, "{points}");
+        }
+    }
+}
+
+#[test]
+fn an_undo_that_fails_or_ends_anywhere_is_all_or_nothing() {
+    let sweep = Sweep::new();
+    for trouble in ALL {
+        let points = every_point(|n| {
+            let field = sweep.field();
+            sweep.apply(&field, &Disk::default()).expect("applied");
+            let (disk, count) = troubled(n, trouble);
+            let result = field.undo(&disk);
+            let what = format!("{trouble:?} at {n}: {result:?}");
+            let reached = count.load(Ordering::SeqCst) >= n;
+            field.recover(Way::Back, &Disk::default()).expect("recovered");
+            if sweep.all_or_nothing(&field, &what) {
+                field.undo(&Disk::default()).expect("undone").expect("without conflict");
+            }
+            assert_eq!(difference(&field.scene(), &sweep.before), [""; 0], "{what}");
+            reached
+        });
+        println!("undo: {points} points of {trouble:?}");
+        assert!(points > 200, "{points}");
+    }
+}
