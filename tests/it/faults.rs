@@ -193,7 +193,7 @@ fn an_apply_that_fails_or_ends_anywhere_is_all_or_nothing() {
             }
             reached
         });
-        println!("apply: {points} points of {trouble:?}");
+        say(format!("apply: {points} points of {trouble:?}"));
         assert!(points > 200, "{points}");
     }
 }
@@ -211,7 +211,7 @@ fn a_recovery_that_fails_or_ends_anywhere_can_be_repeated() {
     let all = (1..).take_while(|at| cut_off(*at).1).last().expect("there are some");
     let unfinished: Vec<usize> = (1..=all).filter(is_unfinished).collect();
     let (first, last) = (unfinished[0], unfinished[unfinished.len() - 1]);
-    println!("an apply of {all} operations is unfinished when it ends at one of {first} to {last}");
+    say(format!("an apply of {all} operations is unfinished when it ends at one of {first} to {last}"));
     assert!(last - first > 60);
     let cuts: Vec<usize> = (0..=5).map(|n| first + (last - first) * n / 5).collect();
     for way in [Way::Back, Way::Forward] {
@@ -234,7 +234,7 @@ fn a_recovery_that_fails_or_ends_anywhere_can_be_repeated() {
                     reached
                 });
             }
-            println!("recovery {way:?}: {points} points of {trouble:?}");
+            say(format!("recovery {way:?}: {points} points of {trouble:?}"));
             assert!(points > 150, "{points}");
         }
     }
@@ -258,7 +258,13 @@ fn an_undo_that_fails_or_ends_anywhere_is_all_or_nothing() {
             assert_eq!(difference(&field.scene(), &sweep.before), [""; 0], "{what}");
             reached
         });
-        println!("undo: {points} points of {trouble:?}");
+        say(format!("undo: {points} points of {trouble:?}"));
         assert!(points > 200, "{points}");
     }
+}
+
+/// Says it although the test passes.
+fn say(text: String) {
+    use std::io::Write as _;
+    std::io::stdout().write_all(format!("{text}\n").as_bytes()).expect("written");
 }

@@ -6,6 +6,7 @@ mod bases;
 mod claude;
 mod collect;
 mod doctor;
+mod editor;
 mod faults;
 mod fidelity;
 mod field;
