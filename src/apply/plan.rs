@@ -440,6 +440,9 @@ fn step(
     // Nobody has touched it since the last apply: no merge is needed, and none could be more exact.
     let base = if here(host) == here(wish.last.as_ref()) { wish.last.as_ref() } else { wish.base.as_ref() };
     let accepted = wish.accepted.as_ref();
+    if wish.done.as_ref().is_some_and(|done| here(host) == here(done.as_ref())) {
+        return Ok(Ok((Verb::Already, host.cloned())));
+    }
     let contest = |clash, host: Option<&Version>, regions| {
         let (base, accepted) = (wish.base.clone(), wish.accepted.clone());
         (Clash::to_string(&clash), Some(Contest { clash, base, host: host.cloned(), accepted, regions }))

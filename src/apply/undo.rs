@@ -139,6 +139,7 @@ impl Undo {
             base: base.cloned(),
             accepted,
             last: base.cloned(),
+            done: None,
             units: units(path),
             like,
         };

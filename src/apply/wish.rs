@@ -18,6 +18,8 @@ pub struct Choice<'a> {
     pub units: BTreeSet<String>,
     /// Ids of the units that earlier applies brought.
     pub prior: BTreeSet<String>,
+    /// What the last of them left there, if that is known.
+    pub left: Option<Option<Version>>,
 }
 
 /// What is asked of a path.
@@ -31,6 +33,9 @@ pub struct Wish {
     pub accepted: Option<Version>,
     /// What it holds if nobody has touched it since an earlier apply: then it is replaced, whatever the base.
     pub last: Option<Version>,
+    /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
+    /// since: then there is nothing to do.
+    pub done: Option<Option<Version>>,
     /// Units that it will hold, those of earlier applies among them.
     pub units: BTreeSet<String>,
     /// A file that has the permissions it shall have, where it is made anew.
@@ -107,6 +112,7 @@ impl Choice<'_> {
         let original = version(&BTreeSet::new())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
         let last = version(&self.prior)?.unwrap_or(original);
-        Ok(Ok(Wish { path: change.path.clone(), base, accepted, last, units, like: None }))
+        let done = self.left.clone().filter(|_| self.units.is_subset(&self.prior));
+        Ok(Ok(Wish { path: change.path.clone(), base, accepted, last, done, units, like: None }))
     }
 }

@@ -14,14 +14,14 @@ use super::output::{Output, count, print};
 use super::policy::policy;
 use super::repo::runtime;
 use super::review;
-use crate::apply::{Choice, Conflict, Job, Kind, OnConflict, Plan, Problem, Step, Terms, Verb, run};
+use crate::apply::{Choice, Conflict, Job, Kind, OnConflict, Plan, Problem, Step, Terms, Verb, Version, run};
 use crate::changes::{Aliases, Context, FileChange, Level, Manifests, Side, findings};
 use crate::config::Settings;
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
 use crate::review::{Decision, Sheet};
-use crate::sandbox::{Applied, Sandbox, lifecycle};
+use crate::sandbox::{Applied, Brought, Sandbox, lifecycle};
 use crate::snapshot::HostRepo;
 
 /// Plans and does it; gives the exit status.
@@ -96,7 +96,7 @@ pub fn bring(
     let done = if plan.is_idle() {
         Ok(None)
     } else {
-        let content = |version: &crate::apply::Version| store.get(&version.hash);
+        let content = |version: &Version| store.get(&version.hash);
         let job = Job {
             site: &host.site,
             disk: &host.disk,
@@ -128,7 +128,8 @@ pub fn bring(
     };
     let mut after = before;
     for step in &plan.steps {
-        after.insert(step.path.clone(), step.units.clone());
+        let left = step.left.as_ref().map(|v| (v.kind, v.hash.clone()));
+        after.insert(step.path.clone(), Brought { units: step.units.clone(), left: Some(left) });
     }
     sandbox.set_applied(&after)?;
     let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
@@ -152,17 +153,19 @@ pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> V
         let all: BTreeSet<&String> = file.units.iter().map(|u| &u.id).collect();
         let units: BTreeSet<String> =
             all.iter().filter(|id| wanted.selection.units.contains(**id)).map(|id| (*id).clone()).collect();
-        let prior = before.get(&file.change.path).into_iter().flatten();
+        let brought = before.get(&file.change.path);
+        let prior = brought.into_iter().flat_map(|b| &b.units);
         let prior = prior.filter(|id| all.contains(id)).cloned().collect();
-        (!units.is_empty()).then_some(Choice { change: file.change, units, prior })
+        let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
+        (!units.is_empty()).then_some(Choice { change: file.change, units, prior, left })
     };
     sheet.files.iter().filter_map(choice).collect()
 }
 
 /// Units of each path before and after a plan, for the journal.
 fn units(plan: &Plan, before: &Applied) -> Vec<(RepoPath, Vec<String>, Vec<String>)> {
-    let list = |units: Option<&BTreeSet<String>>| units.into_iter().flatten().cloned().collect();
-    plan.steps.iter().map(|s| (s.path.clone(), list(before.get(&s.path)), list(Some(&s.units)))).collect()
+    let old = |path| before.get(path).into_iter().flat_map(|b| b.units.iter().cloned()).collect();
+    plan.steps.iter().map(|s| (s.path.clone(), old(&s.path), s.units.iter().cloned().collect())).collect()
 }
 
 /// Classifies what files will hold, where that is not what the review has shown: parts of a change, and merges. What
@@ -234,7 +237,7 @@ fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result
     let decisions = review::load(sandbox)?;
     let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
     Ok(units.all(|(file, unit)| {
-        applied.get(&file.change.path).is_some_and(|ids| ids.contains(&unit.id))
+        applied.get(&file.change.path).is_some_and(|b| b.units.contains(&unit.id))
             || decisions.of(&unit.id) == Some(Decision::Rejected)
     }))
 }

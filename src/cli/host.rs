@@ -11,7 +11,7 @@ use crate::apply::{
 };
 use crate::display::Shown;
 use crate::path::RepoPath;
-use crate::sandbox::{SandboxName, Store, identity, terminal};
+use crate::sandbox::{Brought, SandboxName, Store, identity, terminal};
 use crate::snapshot::HostRepo;
 
 /// The kernel's number for the time since the machine was started.
@@ -149,7 +149,8 @@ pub fn remember(store: &Store, sandbox: &str, units: &[(RepoPath, Vec<String>, V
         if after.is_empty() {
             applied.remove(path);
         } else {
-            applied.insert(path.clone(), after.iter().cloned().collect());
+            let units = after.iter().cloned().collect();
+            applied.insert(path.clone(), Brought { units, left: None });
         }
     }
     sandbox.set_applied(&applied)?;

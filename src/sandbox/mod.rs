@@ -41,7 +41,7 @@ pub use place::Place;
 pub use screen::Filter;
 pub use seed::{Seeded, seed};
 pub use signals::{Asked, Signals};
-pub use store::{Applied, Record, Sandbox, State, Store, identity};
+pub use store::{Applied, Brought, Record, Sandbox, State, Store, identity};
 pub use watch::{DEFAULT_DISK, DEFAULT_INODES, Limits, Reached};
 
 use crate::engine::EngineError;

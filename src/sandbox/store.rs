@@ -14,8 +14,8 @@ use super::manifest::Manifest;
 use super::on_top::{OnTop, Topped};
 use super::parts::Workspace;
 use super::{SandboxError, SandboxName};
-use crate::changes::{Changeset, Quarantine};
-use crate::path::RepoPath;
+use crate::changes::{Changeset, ContentHash, Quarantine};
+use crate::path::{EntryKind, RepoPath};
 use crate::wire::{Decoder, Encoder, Stat, Written};
 
 /// What is known of a sandbox.
@@ -83,8 +83,31 @@ pub enum State {
     },
 }
 
-/// Ids of the units that applies brought, by path.
-pub type Applied = BTreeMap<RepoPath, BTreeSet<String>>;
+/// What applies brought, by path.
+pub type Applied = BTreeMap<RepoPath, Brought>;
+
+/// What applies brought to one path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// Ids of units.
+    pub units: BTreeSet<String>,
+    /// What the last apply left there, if that is known: `Some(None)` is nothing.
+    #[serde(default, with = "known")]
+    pub left: Option<Option<(EntryKind, ContentHash)>>,
+}
+
+/// Tells "nothing is there" from "nothing is known" in JSON: a list of none, one `null` or one value.
+mod known {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_slice().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+        Vec::deserialize(from).map(|mut list: Vec<T>| list.pop())
+    }
+}
 
 /// The version of records that this Airlock writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
@@ -275,7 +298,7 @@ impl Sandbox {
     /// # Errors
     /// It is damaged.
     pub fn applied(&self) -> io::Result<Applied> {
-        let rows: Vec<(RepoPath, BTreeSet<String>)> = self.read_json("applied-units.json")?.unwrap_or_default();
+        let rows: Vec<(RepoPath, Brought)> = self.read_json("applied-units.json")?.unwrap_or_default();
         Ok(rows.into_iter().collect())
     }
 

@@ -147,6 +147,11 @@ impl Field {
         self.root.join(std::ffi::OsStr::from_bytes(path))
     }
 
+    /// Gives the store of accepted content.
+    pub fn store(&self) -> &Quarantine {
+        &self.store
+    }
+
     /// Takes a scene.
     pub fn scene(&self) -> Scene {
         scene(&self.root)
@@ -171,6 +176,7 @@ impl Field {
             base: version(base, path),
             accepted: version(accepted, path),
             last: version(base, path),
+            done: None,
             units: BTreeSet::new(),
             like: None,
         };

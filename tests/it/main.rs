@@ -16,6 +16,7 @@ mod interactive;
 mod layering;
 mod lifecycle;
 mod limits;
+mod properties;
 mod review;
 mod run;
 mod support;

@@ -1,0 +1,238 @@
+//! What holds of applies whatever the files are, tried on thousands of random ones, and held against git.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use airlock::apply::{Choice, Clash, Disk, OnConflict, Plan, Sides, Terms, Verb, Version, merge, with_markers};
+use airlock::changes::{FileChange, Side, units};
+use airlock::path::{EntryKind, RepoPath};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+use crate::field::{Field, file, items};
+
+const PATH: &str = "f";
+
+/// Lines, some of which are alike.
+fn text() -> impl Strategy<Value = Vec<String>> {
+    let line = prop_oneof![
+        3 => prop::sample::select(vec!["a", "b", "}", ""]).prop_map(|l| format!("{l}\n")),
+        5 => (0_u32..500).prop_map(|n| format!("line {n}\n")),
+        1 => Just("crlf\r\n".to_owned()),
+    ];
+    prop::collection::vec(line, 0..40)
+}
+
+/// An edit of a stretch: where (of 100), how many lines go, what comes.
+type Edit = (usize, usize, Vec<String>);
+
+fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
+    let lines = prop::collection::vec((0_u32..900).prop_map(|n| format!("new {n}\n")), 0..4);
+    prop::collection::vec((0_usize..100, 0_usize..4, lines), 0..=most)
+}
+
+fn edited(base: &[String], edits: &[Edit]) -> Vec<String> {
+    let mut lines = base.to_vec();
+    for (at, gone, new) in edits {
+        let at = at * (lines.len() + 1) / 101;
+        let end = (at + gone).min(lines.len());
+        lines.splice(at..end, new.iter().cloned());
+    }
+    lines
+}
+
+/// A field with a base, its agent's result as a change, and what the host has made of it.
+struct Case {
+    field: Field,
+    change: FileChange,
+    ids: Vec<String>,
+    /// What the last apply left, as a sandbox remembers it.
+    left: RefCell<Option<Option<Version>>>,
+}
+
+impl Case {
+    fn new(base: &str, result: &str, host: &str) -> Self {
+        let field = Field::new(&items(&[(PATH, file(host))]));
+        let store = field.store();
+        let side = |text: &str| {
+            let hash = store.put(text.as_bytes()).expect("stored");
+            Some(Side { kind: EntryKind::Regular, hash, size: text.len() as u64 })
+        };
+        let change = FileChange {
+            path: RepoPath::from_bytes(PATH.as_bytes()).expect("a path"),
+            old: side(base),
+            new: side(result),
+            renamed_from: None,
+            findings: Vec::new(),
+        };
+        let ids = units(&change, base.as_bytes(), result.as_bytes()).into_iter().map(|u| u.id).collect();
+        Self { field, change, ids, left: RefCell::default() }
+    }
+
+    fn plan(&self, accepted: &BTreeSet<String>, prior: &BTreeSet<String>) -> Plan {
+        let left = self.left.borrow().clone();
+        let choice = Choice { change: &self.change, units: accepted.clone(), prior: prior.clone(), left };
+        let wish = choice.wish(self.field.store()).expect("read").expect("it makes a file");
+        Plan::make(&self.field.tree(), vec![wish], self.field.store(), Terms::default()).expect("planned")
+    }
+
+    /// Applies some units; `false` if there is a conflict, and then nothing was done.
+    fn apply(&self, accepted: &BTreeSet<String>, prior: &BTreeSet<String>) -> bool {
+        let plan = self.plan(accepted, prior);
+        if !plan.conflicts.is_empty() {
+            return false;
+        }
+        if !plan.is_idle() {
+            self.field.run(&plan, &Disk::default()).expect("applied");
+        }
+        *self.left.borrow_mut() = Some(plan.steps[0].left.clone());
+        true
+    }
+
+    fn host(&self) -> String {
+        fs::read_to_string(self.field.path(PATH.as_bytes())).expect("it is there")
+    }
+
+    fn all(&self) -> BTreeSet<String> {
+        self.ids.iter().cloned().collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn parts_are_the_whole_and_an_undo_is_exact(
+        base in text(), agent in edits(4), own in edits(1), order in prop::collection::vec(any::<u32>(), 8),
+        dirty in any::<bool>(),
+    ) {
+        let result = edited(&base, &agent).concat();
+        let host = if dirty { edited(&base, &own) } else { base.clone() }.concat();
+        let base = base.concat();
+        prop_assume!(base != result);
+        let whole = Case::new(&base, &result, &host);
+        let at_once = whole.apply(&whole.all(), &BTreeSet::new());
+        if host == base {
+            prop_assert!(at_once, "a clean file is never a conflict");
+            prop_assert_eq!(&whole.host(), &result, "all is the result");
+        }
+        if !at_once {
+            prop_assert_eq!(whole.host(), host, "a conflict writes nothing");
+            return Ok(());
+        }
+        let after = whole.host();
+        // Twice is once.
+        prop_assert!(whole.apply(&whole.all(), &whole.all()));
+        prop_assert_eq!(&whole.host(), &after);
+        // And a sandbox that has forgotten that it was there finds it there, or asks.
+        let again = whole.apply(&whole.all(), &BTreeSet::new());
+        prop_assert!(again || dirty);
+        prop_assert_eq!(&whole.host(), &after);
+        if after != host {
+            whole.field.undo(&Disk::default()).expect("undone");
+            prop_assert_eq!(&whole.host(), &host, "the undo is exact");
+        }
+        // In parts, in any order.
+        let parts = Case::new(&base, &result, &host);
+        let mut ids = parts.ids.clone();
+        ids.sort_by_key(|id| order[parts.ids.iter().position(|i| i == id).unwrap_or(0) % order.len()]);
+        let mut prior = BTreeSet::new();
+        let mut clean = true;
+        for id in &ids {
+            clean &= parts.apply(&BTreeSet::from([id.clone()]), &prior);
+            prior.insert(id.clone());
+        }
+        if clean {
+            prop_assert_eq!(parts.host(), after, "in parts is at once");
+        }
+        prop_assert!(clean || host != base, "parts of a clean file are never a conflict");
+        // And taken back one by one.
+        while parts.field.history().last(parts.field.root.to_str().expect("UTF-8"), None).is_some() {
+            prop_assert!(parts.field.undo(&Disk::default()).expect("undone").is_some());
+        }
+        prop_assert_eq!(parts.host(), host);
+    }
+}
+
+/// Merges with git itself; `None` is a conflict.
+fn by_git(folder: &std::path::Path, sides: &[String; 3]) -> Option<Vec<u8>> {
+    for (name, text) in ["base", "host", "accepted"].iter().zip(sides) {
+        fs::write(folder.join(name), text).expect("written");
+    }
+    let out = Command::new("git").args(["merge-file", "-p", "host", "base", "accepted"]).current_dir(folder).output();
+    let out = out.expect("git runs");
+    out.status.success().then_some(out.stdout)
+}
+
+#[test]
+fn merges_are_gits_or_conflicts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut clean, mut conflicts, mut doubtful) = (0, 0, 0);
+    for _ in 0..1500 {
+        let (base, host, accepted) = (text(), edits(3), edits(3)).new_tree(&mut runner).expect("a case").current();
+        let sides = [base.concat(), edited(&base, &host).concat(), edited(&base, &accepted).concat()];
+        if sides[0] == sides[1] || sides[0] == sides[2] || sides[1] == sides[2] {
+            continue;
+        }
+        let [base, host, accepted] = [&sides[0], &sides[1], &sides[2]].map(|s| s.as_bytes());
+        let given = Sides { base, host, accepted };
+        match (merge(given), by_git(folder.path(), &sides)) {
+            (Ok(ours), Some(git)) => {
+                assert_eq!(ours.content, git, "{sides:#?}");
+                clean += 1;
+            }
+            (Ok(_), None) => panic!("git finds a conflict: {sides:#?}"),
+            (Err(_), None) => {
+                let (marked, places) = with_markers(given).expect("it is text");
+                let marked = String::from_utf8_lossy(&marked);
+                assert!(places > 0 && marked.contains("|||||||"), "{places} {marked}\n{sides:#?}");
+                conflicts += 1;
+            }
+            (Err((clash, _)), Some(_)) => {
+                assert!(matches!(clash, Clash::Doubtful | Clash::Lines), "{clash:?}");
+                doubtful += 1;
+            }
+        }
+    }
+    let text = format!("merges: {clean} clean as git's, {conflicts} conflicts as git's, {doubtful} doubtful\n");
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).expect("written");
+    assert!(clean > 300 && conflicts > 100 && doubtful * 20 < clean, "{text}");
+}
+
+#[test]
+fn a_dirty_hunk_elsewhere_survives_and_markers_hold_both_sides() {
+    let text = |third: &str, last: &str| -> String {
+        let line = |n: usize| match n {
+            3 => third.to_owned(),
+            18 => last.to_owned(),
+            n => format!("line {n}\n"),
+        };
+        (1..=20).map(line).collect()
+    };
+    let (base, host) = (items(&[(PATH, file(text("3\n", "18\n")))]), text("3\n", "mine\n"));
+    let accepted = |third: &str, last: &str| items(&[(PATH, file(text(third, last)))]);
+    let field = Field::new(&items(&[(PATH, file(&host))]));
+    let plan = field.plan(&base, &accepted("theirs\n", "18\n"), OnConflict::Abort);
+    assert_eq!(plan.steps[0].verb, Verb::Merge(std::iter::once(17..18).collect()));
+    field.run(&plan, &Disk::default()).expect("applied");
+    let now = || fs::read_to_string(field.path(PATH.as_bytes())).expect("read");
+    assert_eq!(now(), text("theirs\n", "mine\n"));
+    // An undo keeps what was edited after it.
+    field.put(PATH.as_bytes(), &file(text("theirs\n", "mine again\n")));
+    field.undo(&Disk::default()).expect("undone").expect("no conflict");
+    assert_eq!(now(), text("3\n", "mine again\n"));
+    // Both sides of the same line.
+    let theirs = accepted("theirs\n", "theirs too\n");
+    assert_eq!(field.plan(&base, &theirs, OnConflict::Abort).conflicts.len(), 1);
+    assert_eq!(field.plan(&base, &theirs, OnConflict::Skip).skipped.len(), 1);
+    let marked = field.plan(&base, &theirs, OnConflict::Markers);
+    assert_eq!(marked.steps[0].verb, Verb::Mark(1));
+    field.run(&marked, &Disk::default()).expect("applied");
+    let both = "<<<<<<< yours\nmine again\n||||||| base\n18\n=======\ntheirs too\n>>>>>>> accepted\n";
+    assert_eq!(now(), text("theirs\n", both));
+    field.undo(&Disk::default()).expect("undone").expect("no conflict");
+    assert_eq!(now(), text("3\n", "mine again\n"));
+}
