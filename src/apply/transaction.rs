@@ -6,6 +6,7 @@
 //! Whatever goes wrong before "committed" takes back all that was done; if even that fails, the journal stays, and recovery
 //! begins where this ended.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
@@ -229,7 +230,8 @@ pub fn recover(
     }
     let slots = Slots::open(&journal.places, folder, &journal.id, tree)
         .map_err(|error| Problem::NotBegun { path: None, error })?;
-    let end = Ending { site, disk, tree, folder, journal, slots: &slots, same_boot };
+    let lock = Cell::new(journal.lock);
+    let end = Ending { site, disk, tree, folder, journal, slots: &slots, same_boot, lock };
     let mut report = Report { number: folder.number(), ..Report::default() };
     if way == Way::Forward {
         match end.forward(&|| false) {
@@ -252,8 +254,12 @@ pub fn recover(
 /// # Errors
 /// What the system says.
 pub fn unlock_index(site: &Site, disk: &Disk, journal: &Journal) -> Result<bool, HostError> {
+    unlock(site, disk, journal, journal.lock)
+}
+
+fn unlock(site: &Site, disk: &Disk, journal: &Journal, ours: Option<Inode>) -> Result<bool, HostError> {
     let failed = failed("failed to remove the lock on git's index");
-    let Some(ours) = journal.lock else { return Ok(false) };
+    let Some(ours) = ours else { return Ok(false) };
     let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(failed)?;
     let at = At::new(&git, INDEX_LOCK.as_bytes());
     match rustix::fs::statat(&git, at.name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -441,7 +447,8 @@ pub(super) fn empty(disk: &Disk, directory: &impl AsFd) -> Result<(), Errno> {
 impl Job<'_> {
     fn end<'b>(&'b self, folder: &'b Folder, journal: &'b Journal, slots: &'b Slots) -> Ending<'b> {
         let Self { site, disk, tree, .. } = self;
-        Ending { site, disk, tree, folder, journal, slots, same_boot: true }
+        let lock = Cell::new(journal.lock);
+        Ending { site, disk, tree, folder, journal, slots, same_boot: true, lock }
     }
 }
 
@@ -454,6 +461,8 @@ struct Ending<'a> {
     journal: &'a Journal,
     slots: &'a Slots,
     same_boot: bool,
+    /// Git's lock, once it is taken.
+    lock: Cell<Option<Inode>>,
 }
 
 impl Ending<'_> {
@@ -487,7 +496,7 @@ impl Ending<'_> {
 
     /// What is left to do once it is committed.
     fn committed(&self, report: &mut Report) {
-        if let Err(error) = unlock_index(self.site, self.disk, self.journal) {
+        if let Err(error) = unlock(self.site, self.disk, self.journal, self.lock.get()) {
             report.note = Some(format!("{error}; airlock recover removes it"));
         }
         report.kept = self.kept(true);
@@ -525,7 +534,7 @@ impl Ending<'_> {
         report.kept = self.kept(false);
         let end = self.end_of(false);
         self.folder.end(self.disk, &end).map_err(failed("failed to write the end of the journal"))?;
-        if let Err(error) = unlock_index(self.site, self.disk, self.journal) {
+        if let Err(error) = unlock(self.site, self.disk, self.journal, self.lock.get()) {
             report.note = Some(format!("{error}; airlock recover removes it"));
         }
         Ok(())
@@ -542,6 +551,19 @@ impl Ending<'_> {
             Err(Errno::EXIST) => {}
             // Taken already, before it was cut off.
             Err(Errno::NOENT) if has_left_lock(self.site, self.journal) => return Ok(()),
+            // Somebody has removed it since: another does as well.
+            Err(Errno::NOENT) => {
+                let file = self.disk.create(to, 0o600);
+                match file {
+                    Ok(file) => {
+                        let stat = rustix::fs::fstat(&file).map_err(lock)?;
+                        self.lock.set(Some(Inode::of(&stat)));
+                        return Ok(());
+                    }
+                    Err(Errno::EXIST) => {}
+                    Err(error) => return Err(lock(error)),
+                }
+            }
             Err(Errno::INVAL | Errno::NOSYS) => match self.disk.link(from, to) {
                 Ok(()) => return self.disk.remove(from).map_err(lock),
                 Err(Errno::EXIST) => {}

@@ -9,7 +9,7 @@ use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, tell};
 use super::interrupt::Interrupt;
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::policy::policy;
 use super::repo::runtime;
@@ -63,7 +63,8 @@ pub fn bring(
     into.extend(nothing);
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (f.change.path.clone(), f.units.len())).collect();
-    let mut outcome = Outcome::of(&plan, &parts, wanted.dry_run);
+    let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
+    let mut outcome = Outcome::of(&plan, &parts, tense);
     for (paths, reason) in [
         (&wanted.selection.passed_over, "high finding: needs --allow-risky"),
         (&wanted.selection.rejected, "rejected in the review: name it to accept it"),
@@ -222,9 +223,9 @@ fn judge(
 }
 
 fn say_directories(plan: &Plan, output: Output) {
-    for (paths, verb) in [(&plan.made, "made"), (&plan.removed, "removed, for it is empty then")] {
+    for (paths, verb) in [(&plan.made, "make"), (&plan.removed, "remove, for nothing is left in it,")] {
         for path in paths.iter().take(20) {
-            output.say(&format!("the directory {} is {verb}", Shown::new(path.as_bytes())));
+            output.say(&format!("it would {verb} the directory {}", Shown::new(path.as_bytes())));
         }
         if paths.len() > 20 {
             output.say(&format!("and {} more", paths.len() - 20));

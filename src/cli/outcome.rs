@@ -24,11 +24,22 @@ struct Line {
     reason: String,
 }
 
+/// How a plan is spoken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tense {
+    /// What would be done.
+    Future,
+    /// What an apply did.
+    Applied,
+    /// What an undo did.
+    Undone,
+}
+
 impl Outcome {
-    /// Describes a plan: as what will be, or as what was done. `parts` gives the number of units of a path.
-    pub fn of(plan: &Plan, parts: &BTreeMap<RepoPath, usize>, future: bool) -> Self {
+    /// Describes a plan. `parts` gives the number of units of a path.
+    pub fn of(plan: &Plan, parts: &BTreeMap<RepoPath, usize>, tense: Tense) -> Self {
         let mut lines: Vec<Line> = (plan.steps.iter())
-            .map(|s| Line { path: s.path.clone(), outcome: word(&s.verb, future), reason: remark(s, parts) })
+            .map(|s| Line { path: s.path.clone(), outcome: word(&s.verb, tense), reason: remark(s, parts) })
             .collect();
         let line = |c: &Conflict, outcome| Line { path: c.path.clone(), outcome, reason: c.reason.clone() };
         lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
@@ -95,19 +106,21 @@ impl Line {
     }
 }
 
-fn word(verb: &Verb, future: bool) -> &'static str {
-    match (verb, future) {
-        (Verb::Create, false) => "created",
-        (Verb::Replace, false) => "applied",
-        (Verb::Merge(_), false) => "merged",
-        (Verb::Mark(_), false) => "marked",
-        (Verb::Delete, false) => "deleted",
-        (Verb::Create, true) => "create",
-        (Verb::Replace, true) => "apply",
-        (Verb::Merge(_), true) => "merge",
-        (Verb::Mark(_), true) => "mark",
-        (Verb::Delete, true) => "delete",
+fn word(verb: &Verb, tense: Tense) -> &'static str {
+    match (verb, tense) {
         (Verb::Already, _) => "already",
+        (Verb::Create, Tense::Applied) => "created",
+        (Verb::Replace, Tense::Applied) => "applied",
+        (Verb::Delete, Tense::Applied) => "deleted",
+        (Verb::Create | Verb::Replace, Tense::Undone) => "restored",
+        (Verb::Delete, Tense::Undone) => "removed",
+        (Verb::Merge(_), Tense::Applied | Tense::Undone) => "merged",
+        (Verb::Mark(_), Tense::Applied | Tense::Undone) => "marked",
+        (Verb::Create, Tense::Future) => "create",
+        (Verb::Replace, Tense::Future) => "apply",
+        (Verb::Merge(_), Tense::Future) => "merge",
+        (Verb::Mark(_), Tense::Future) => "mark",
+        (Verb::Delete, Tense::Future) => "delete",
     }
 }
 
@@ -152,7 +165,7 @@ fn shape(plan: &Plan) -> Value {
             })
         });
         json!({
-            "path": shapes::text(&s.path), "operation": word(&s.verb, true),
+            "path": shapes::text(&s.path), "operation": word(&s.verb, Tense::Future),
             "base": side(&s.base), "expected": expected, "final": side(&s.left),
         })
     });

@@ -10,7 +10,7 @@ use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, history as read_history, remember, tell};
 use super::interrupt::Interrupt;
 use super::json::{render, text};
-use super::outcome::Outcome;
+use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::{Repo, age};
 use crate::apply::{Act, Contents as _, History, Job, Kind, Past, Plan, Problem, Undo, UndoError, Verb, run};
@@ -34,7 +34,8 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let undo = Undo::of(past, &tree)?;
     let Undo { wishes, terms, contents, late } = undo;
     let plan = Plan::make(&tree, wishes, &contents, terms)?;
-    let mut outcome = Outcome::of(&plan, &BTreeMap::new(), args.dry_run);
+    let tense = if args.dry_run { Tense::Future } else { Tense::Undone };
+    let mut outcome = Outcome::of(&plan, &BTreeMap::new(), tense);
     for path in &late {
         outcome.set(
             path,

@@ -1,6 +1,7 @@
 //! All integration tests, in one program.
 #![expect(clippy::disallowed_methods, reason = "tests make host trees")]
 
+mod apply;
 mod bad_input;
 mod bases;
 mod claude;
