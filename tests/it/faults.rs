@@ -1,7 +1,6 @@
 //! Fails, or ends, an apply, its recovery and its undo at every operation on the disk.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use airlock::apply::{Disk, OnConflict, Problem, Verb, Way};
 use rustix::io::Errno;
@@ -133,34 +132,8 @@ fn difference(now: &Scene, then: &Scene) -> Vec<String> {
 }
 
 /// Tries every point of something: `attempt` gets a number, and tells whether it was reached.
-fn every_point(attempt: impl Fn(usize) -> bool + Sync) -> usize {
-    let (next, last) = (AtomicUsize::new(1), AtomicUsize::new(usize::MAX));
-    let failed = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let n = next.fetch_add(1, Ordering::SeqCst);
-                    if n > last.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attempt(n)));
-                    match tried {
-                        Ok(true) => {}
-                        Ok(false) => drop(last.fetch_min(n, Ordering::SeqCst)),
-                        Err(panic) => {
-                            last.store(0, Ordering::SeqCst);
-                            failed.lock().expect("not poisoned").get_or_insert(panic);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    if let Some(panic) = failed.into_inner().expect("not poisoned") {
-        std::panic::resume_unwind(panic);
-    }
-    last.into_inner() - 1
+fn every_point(attempt: impl Fn(usize) -> bool) -> usize {
+    (1..).take_while(|n| attempt(*n)).count()
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
-    Applies, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, Mark, OnConflict, Plan, Problem, Report,
-    Site, Terms, Undo, Version, Way, Wish, recover, run,
+    Applies, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict, Plan, Problem,
+    Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
 };
 use airlock::changes::Quarantine;
 use airlock::path::{EntryKind, RepoPath};
@@ -210,7 +210,11 @@ impl Field {
     /// Names its applies, locked.
     pub fn applies(&self) -> Applies {
         let mut applies = Applies::of(&self.root.join(".git/airlock"));
-        applies.lock("b").expect("nobody else is at work");
+        // A process that another test is starting may have the lock of the apply before this for an instant.
+        while let Err(error) = applies.lock("b") {
+            assert!(matches!(error, LockError::Busy(_)), "{error}");
+            std::thread::yield_now();
+        }
         applies
     }
 
