@@ -62,6 +62,8 @@ settings! {
     workspace: WorkspaceMode, false;
     /// How many bases of each repository `airlock gc` keeps.
     bases: usize, true;
+    /// How long backups of applies are kept by `airlock gc`, such as `30d`.
+    backups: String, false;
     /// New entries of a workspace, of any kind, that are looked at when changes are taken back.
     max_entries: usize, true;
     /// Files that differ.

@@ -27,7 +27,8 @@ pub use journal::{Act, Applies, End, Folder, Held, Journal, JournalError, Kind, 
 pub use merge::{Merged, Region, Sides, merge, with_markers};
 pub use plan::{Conflict, Contest, OnConflict, Plan, Planned, Step, Terms, Verb};
 pub use transaction::{
-    Job, Kept, LeftAlone, Problem, Report, Site, Way, has_left_lock, recover, run, slot_path, sweep, unlock_index,
+    Job, Kept, LeftAlone, Problem, Report, Site, Way, has_left_lock, kept_since, recover, run, slot_path, sweep,
+    unlock_index,
 };
 pub use tree::{Below, Habits, HostError, HostTree, Inode, Look, Mount, Seen};
 pub use undo::{Backups, History, Past, Undo, UndoError};

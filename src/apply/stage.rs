@@ -21,6 +21,8 @@ use crate::path::{EntryKind, RepoPath};
 
 /// The folder that a part of the tree which is mounted from elsewhere gets, for slots.
 const IN_TREE: &str = ".airlock";
+/// Begins the names of notes on such folders.
+const INSIDE: &str = "inside-";
 /// Files above which several threads stage: a disk synchronises many at once in the time of one.
 const FEW: usize = 32;
 const THREADS: usize = 16;
@@ -120,7 +122,9 @@ impl Slots {
             (own, None)
         } else {
             let (inside, directory) = topmost(tree, mount, path)?;
-            (make_in_tree(disk, &directory, id).map_err(failed("failed to make a folder for backups"))?, Some(inside))
+            let made = failed("failed to make a folder for backups");
+            note_inside(disk, folder, self.places.len(), &inside, id).map_err(made)?;
+            (make_in_tree(disk, &directory, id).map_err(made)?, Some(inside))
         };
         let (exchange, inodes) = abilities(disk, &slots).map_err(failed("failed to try the file system"))?;
         self.places.push(Place { inside, exchange, inodes });
@@ -289,6 +293,56 @@ fn keep_owner(disk: &Disk, like: At<'_>, at: At<'_>) -> Result<(), HostError> {
         return Ok(());
     }
     disk.set_owner(at, was.st_uid, was.st_gid).map_err(failed("failed to keep its owner and group"))
+}
+
+/// Notes where a folder for slots is made in the tree, so that it is found if this goes no further.
+fn note_inside(disk: &Disk, folder: &Folder, number: usize, inside: &Inside, id: &str) -> Result<(), Errno> {
+    let own = folder.open()?;
+    let file = disk.create(At::new(&own, format!("{INSIDE}{number}").as_bytes()), 0o600)?;
+    disk.fill(&file, &serde_json::to_vec(&(inside, id)).map_err(|_| Errno::INVAL)?)
+}
+
+/// Removes the folders of slots that an apply has inside the tree, with all that is in them.
+pub(super) fn remove_inside(disk: &Disk, folder: &Folder, tree: &HostTree) -> Result<(), HostError> {
+    let failed = failed("failed to remove backups from the working tree");
+    for entry in std::fs::read_dir(&folder.path).into_iter().flatten().flatten() {
+        if !entry.file_name().as_bytes().starts_with(INSIDE.as_bytes()) {
+            continue;
+        }
+        let noted = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        // One that was cut off before it was written was not followed by a folder.
+        let Some((inside, id)): Option<(Inside, String)> = noted else { continue };
+        let Ok(directory) = inside_of(tree, &inside) else { continue };
+        let Ok(own) = rustix::fs::openat(&directory, IN_TREE, DIRECTORY, Mode::empty()) else { continue };
+        if let Ok(slots) = rustix::fs::openat(&own, id.as_str(), DIRECTORY, Mode::empty()) {
+            empty(disk, &slots).map_err(failed)?;
+            disk.remove_directory(At::new(&own, id.as_bytes())).map_err(failed)?;
+        }
+        // The last one takes the rest along.
+        let names = rustix::fs::Dir::read_from(&own).map_err(failed)?.count();
+        if names == 3 {
+            let _ = disk.remove(At::new(&own, b".gitignore"));
+            let _ = disk.remove_directory(At::new(&directory, IN_TREE.as_bytes()));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files and the empty directories in a directory.
+pub(super) fn empty(disk: &Disk, directory: &impl AsFd) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let at = At::new(directory, name);
+        match disk.remove(at) {
+            Err(Errno::ISDIR | Errno::PERM) => disk.remove_directory(at)?,
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Opens the directory that has slots inside the tree.

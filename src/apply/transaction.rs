@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, CWD, Mode};
@@ -19,7 +18,7 @@ use super::decide::Version;
 use super::hostfs::{At, Disk, Rename};
 use super::journal::{Act, Applies, End, Folder, Held, Journal, JournalError, Kind, Mark, Slot, now};
 use super::plan::{Plan, Planned, Step};
-use super::stage::{Slots, Staging};
+use super::stage::{Slots, Staging, empty, remove_inside};
 use super::swap::{Hands, Reverted};
 use super::tree::{DIRECTORY, HostError, HostTree, Inode, failed};
 use super::wish::Like;
@@ -184,7 +183,7 @@ pub fn run(job: &Job<'_>, plan: &Plan, applies: &Applies) -> Result<Report, Prob
     let (journal, slots) = match stage(job, plan, &folder) {
         Ok(staged) => staged,
         Err((path, error)) => {
-            discard(job.disk, &folder);
+            discard(job, &folder);
             return Err(Problem::NotBegun { path, error });
         }
     };
@@ -197,7 +196,7 @@ pub fn run(job: &Job<'_>, plan: &Plan, applies: &Applies) -> Result<Report, Prob
             return finish_back(&job.end(&folder, &journal, &slots), Stop::plain(error), report)
                 .map(|()| Report::default());
         }
-        discard(job.disk, &folder);
+        discard(job, &folder);
         return Err(Problem::NotBegun { path: None, error });
     }
     let end = job.end(&folder, &journal, &slots);
@@ -403,15 +402,20 @@ fn stage_lock(job: &Job<'_>, folder: &Folder) -> Result<Inode, Errno> {
 
 /// Removes an apply that was not prepared: there is nothing in it that is not elsewhere. What cannot be removed stays, and
 /// is swept later.
-fn discard(disk: &Disk, folder: &Folder) {
-    let _ = sweep(disk, folder);
+fn discard(job: &Job<'_>, folder: &Folder) {
+    let _ = sweep(job.disk, folder, job.tree);
 }
 
-/// Removes a folder of ours with all files in it.
+/// Removes a folder of ours with all files in it, and what belongs to it inside the tree.
 ///
 /// # Errors
 /// What the system says.
-pub fn sweep(disk: &Disk, folder: &Folder) -> Result<(), Errno> {
+pub fn sweep(disk: &Disk, folder: &Folder, tree: &HostTree) -> Result<(), HostError> {
+    remove_inside(disk, folder, tree)?;
+    sweep_own(disk, folder).map_err(failed("failed to remove the folder of an apply"))
+}
+
+fn sweep_own(disk: &Disk, folder: &Folder) -> Result<(), Errno> {
     let own = folder.open()?;
     for name in ["slots", CONTENTS] {
         match rustix::fs::openat(&own, name, DIRECTORY, Mode::empty()) {
@@ -425,23 +429,6 @@ pub fn sweep(disk: &Disk, folder: &Folder) -> Result<(), Errno> {
     let name = folder.path.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default();
     let above = rustix::fs::openat(CWD, folder.path.parent().unwrap_or(&folder.path), DIRECTORY, Mode::empty())?;
     disk.remove_directory(At::new(&above, &name))
-}
-
-/// Removes the files and the empty directories in a directory.
-pub(super) fn empty(disk: &Disk, directory: &impl AsFd) -> Result<(), Errno> {
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let at = At::new(directory, name);
-        match disk.remove(at) {
-            Err(Errno::ISDIR | Errno::PERM) => disk.remove_directory(at)?,
-            other => other?,
-        }
-    }
-    Ok(())
 }
 
 impl Job<'_> {
@@ -594,6 +581,28 @@ impl Ending<'_> {
         }
         self.slots.sync(self.disk).map_err(sync)
     }
+}
+
+/// Finds edits that came after the end of an apply, through descriptors that were open before, or that were kept by it:
+/// files that are in its slots and nowhere else.
+///
+/// # Errors
+/// The slots cannot be opened.
+pub fn kept_since(
+    folder: &Folder,
+    journal: &Journal,
+    committed: bool,
+    tree: &HostTree,
+) -> Result<Vec<Kept>, HostError> {
+    let slots = Slots::open(&journal.places, folder, &journal.id, tree)?;
+    let disk = Disk::default();
+    // Devices may have other numbers by now.
+    let hands = Hands { disk: &disk, tree, slots: &slots, same_boot: false };
+    let kept = journal.acts.iter().filter_map(|act| {
+        let (slot, name) = hands.foreign(act, committed)?;
+        Some(Kept { path: act.path().clone(), file: slot_path(journal, folder, slot, &name) })
+    });
+    Ok(kept.collect())
 }
 
 /// Gives the path of a slot, for a person.

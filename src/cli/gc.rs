@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::backups;
 use super::failure::Failure;
 use super::json::render;
 use super::output::{Output, count, print};
@@ -9,7 +10,7 @@ use super::repo::{Repo, age, runtime};
 use crate::config::Settings;
 use crate::engine::Docker;
 use crate::sandbox::gc::{KEPT_BASES, Spent, find, remove};
-use crate::sandbox::probe;
+use crate::sandbox::{lifecycle, probe};
 
 pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
     let settings = Settings::load(|name| std::env::var(name).ok())?;
@@ -40,6 +41,29 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
                     "kept, in use now:"
                 };
                 output.say(&format!("{verb} {text}"));
+            }
+        }
+        let keep = backups::retention(&settings)?;
+        let verb = if dry_run { "would remove" } else { "removed" };
+        for old in backups::expire(&repo, keep, dry_run, output)? {
+            freed += old.bytes;
+            gone += 1;
+            if json {
+                rows.push(json!({"kind": "backup", "name": old.name, "bytes": old.bytes, "removed": old.removed}));
+            } else {
+                output.say(&format!("{verb} {}", old.text));
+            }
+        }
+        for sandbox in backups::decided(&repo, keep)? {
+            let name = sandbox.record.name.clone();
+            gone += 1;
+            if json {
+                rows.push(json!({"kind": "sandbox", "name": name, "bytes": 0, "removed": !dry_run}));
+            } else {
+                output.say(&format!("{verb} the record of {name}, of which all is decided"));
+            }
+            if !dry_run {
+                lifecycle::remove(&engine, sandbox, true).await?;
             }
         }
         if json {

@@ -102,7 +102,7 @@ impl<'a> Host<'a> {
         }
         for folder in all.iter().filter(|f| !f.is_prepared()) {
             // What cannot be removed is tried again by the next one.
-            let _ = sweep(&self.disk, folder);
+            let _ = sweep(&self.disk, folder, &self.tree(&[])?);
         }
         if let Some(last) = all.last()
             && let Ok(Stage::Ended(journal, _)) = last.stage()

@@ -2,6 +2,7 @@
 
 mod apply;
 mod args;
+mod backups;
 mod beginning;
 mod bring;
 mod conflict;

@@ -179,7 +179,8 @@ fn claudes_screens_are_the_same_with_and_without_the_filter() {
 #[test]
 fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
     let place = Place::new();
-    let script = "echo x >> a.txt; printf '\\033]52;c;ZXZpbA==\\a\\033]1337;x\\a\\033_Gx\\033\\\\\\033Pq\\033\\\\\\033[5i\\033[21t'; \
+    // The first process of a container hears only the signals that it has asked for.
+    let script = "trap 'exit 0' INT; echo x >> a.txt; printf '\\033]52;c;ZXZpbA==\\a\\033]1337;x\\a\\033_Gx\\033\\\\\\033Pq\\033\\\\\\033[5i\\033[21t'; \
                   printf '\\033]0;fine\\a\\033[31mred\\033[0m \\033[6n\\033[c'; echo asked; sleep 1000";
     let mut terminal = Terminal::start(&place, &["run", "--name", "t", "--", "sh", "-c", script]);
     terminal.shows("asked");

@@ -97,7 +97,8 @@ fn memory() {
 fn processes() {
     let place = Place::new();
     // The classic: each process starts two, and tries again where it cannot.
-    let bomb = "bash -c ':(){ :|:& };:' 2>/dev/null; sleep 1000";
+    // (What waits is started first: afterwards nothing can be.)
+    let bomb = "sleep 1000 & bash -c ':(){ :|:& };:' 2>/dev/null; wait";
     let ran = run(&place, &["--pids", "60", "--timeout", "6s"], bomb);
     assert!(ran.err.contains("its limit of 60 processes and threads (--pids)"), "{ran:?}");
     assert!(ran.err.contains("(--timeout)"), "{ran:?}");

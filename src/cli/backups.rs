@@ -1,0 +1,87 @@
+//! What `airlock gc` does with what applies have replaced, and with sandboxes of which all was decided long ago.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::failure::{Failure, USAGE};
+use super::host::{Host, history};
+use super::output::{Output, count};
+use super::repo::{Repo, age};
+use crate::apply::{Act, Past, kept_since, sweep};
+use crate::config::{Settings, parse_duration};
+use crate::display::Shown;
+use crate::sandbox::Sandbox;
+
+/// How long backups are kept, unless the user says otherwise.
+const KEPT: Duration = Duration::from_hours(30 * 24);
+
+/// Backups that are old enough to go.
+pub struct Old {
+    pub name: String,
+    pub bytes: u64,
+    pub text: String,
+    pub removed: bool,
+}
+
+/// Tells how long backups are kept.
+pub fn retention(settings: &Settings) -> Result<Duration, Failure> {
+    let given = settings.backups.as_deref().map(parse_duration).transpose();
+    Ok(given.map_err(|problem| Failure::new(USAGE, format!("backups: {problem}")))?.unwrap_or(KEPT))
+}
+
+fn is_old(then: u64, keep: Duration) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    now.saturating_sub(then) >= keep.as_secs()
+}
+
+/// Finds old backups, and removes them unless only a look was asked for. Never those of an apply that did not end, nor one
+/// with an edit of the user's in it that is nowhere else.
+pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Result<Vec<Old>, Failure> {
+    let mut host = Host::of(&repo.host)?;
+    if !dry_run {
+        host.lock()?;
+    }
+    let mut found = Vec::new();
+    for past in history(&host.applies)?.past {
+        let Past { folder, journal, end, .. } = &past;
+        if !is_old(end.at, keep) || journal.site.worktree != host.site.mark.worktree {
+            continue;
+        }
+        let tree = host.tree(&journal.modules)?;
+        let number = folder.number();
+        let kept = kept_since(folder, journal, end.committed, &tree)?;
+        if let Some(first) = kept.first() {
+            output.say(&format!(
+                "kept the backups of apply {number}: {} has an edit of {} that is nowhere else; take it, and remove it there",
+                Shown::new(first.file.as_os_str().as_encoded_bytes()),
+                Shown::new(first.path.as_bytes()),
+            ));
+            continue;
+        }
+        let files = journal.acts.iter().filter(|act| matches!(act, Act::Put { .. } | Act::Delete { .. })).count();
+        let text = format!(
+            "the backups of apply {number} ({}, {}, {}), which can then not be taken back",
+            Shown::new(&journal.sandbox),
+            count(files, "file"),
+            age(end.at),
+        );
+        let bytes = size(&folder.slots_path());
+        if !dry_run {
+            sweep(&host.disk, folder, &tree)?;
+        }
+        found.push(Old { name: number.to_string(), bytes, text, removed: !dry_run });
+    }
+    Ok(found)
+}
+
+/// Tells what the files of a folder take.
+fn size(folder: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.path().symlink_metadata().ok()).map(|m| m.blocks() * 512).sum()
+}
+
+/// Finds sandboxes of which all was decided long ago.
+pub fn decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, Failure> {
+    let all = repo.store.each()?.into_iter().filter_map(|(_, opened)| opened.ok());
+    Ok(all.filter(|s| s.record.settled.is_some_and(|at| is_old(at, keep)) && !s.is_busy()).collect())
+}
