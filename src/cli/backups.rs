@@ -12,7 +12,7 @@ use crate::display::Shown;
 use crate::sandbox::Sandbox;
 
 /// How long backups are kept, unless the user says otherwise.
-const KEPT: Duration = Duration::from_hours(30 * 24);
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Backups that are old enough to go.
 pub struct Old {

@@ -11,7 +11,7 @@ const ALL: [Trouble; 4] =
     [Trouble::Once(Errno::IO), Trouble::Once(Errno::NOSPC), Trouble::Once(Errno::ACCESS), Trouble::End];
 
 /// A base, what the host has made of it, and what was accepted: every kind of change.
-fn story() -> (Items, Items, Items) {
+pub fn story() -> (Items, Items, Items) {
     let numbered = |n: usize, word: &str| -> String {
         (1..=20).map(|line| if line == n { format!("{word}\n") } else { format!("line {line}\n") }).collect()
     };
@@ -122,7 +122,8 @@ impl Sweep {
     }
 }
 
-fn difference(now: &Scene, then: &Scene) -> Vec<String> {
+/// Names the paths that differ between two scenes.
+pub fn difference(now: &Scene, then: &Scene) -> Vec<String> {
     let keys: std::collections::BTreeSet<_> = now.keys().chain(then.keys()).collect();
     let differs = keys.into_iter().filter(|k| now.get(*k) != then.get(*k));
     let text = |side: Option<&(char, u32, Vec<u8>)>| {

@@ -17,6 +17,7 @@ mod interactive;
 mod layering;
 mod lifecycle;
 mod limits;
+mod long;
 mod properties;
 mod review;
 mod run;
