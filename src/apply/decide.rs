@@ -44,19 +44,19 @@ pub enum Clash {
     #[error("you have the same file there, with other permissions")]
     BothAddedMode,
     /// The user deleted what the agent changed.
-    #[error("you have deleted it since the snapshot")]
+    #[error("you have deleted it since")]
     DeletedHere,
     /// The agent deleted what the user changed.
-    #[error("it is to be deleted, but you have changed it since the snapshot")]
+    #[error("it is to be deleted, but you have changed it since")]
     ChangedHere,
     /// A link on one side, changed on both.
     #[error("it is a link on one side, and both sides changed it")]
     Links,
     /// One side made another kind of it.
-    #[error("it is of another kind than in the snapshot")]
+    #[error("you have made something of another kind of it")]
     Kinds,
     /// Both changed the same lines.
-    #[error("you and the accepted change have changed the same lines")]
+    #[error("both sides changed the same lines")]
     Lines,
     /// It cannot be merged by line.
     #[error("both sides changed it, and it is no text to merge by line")]

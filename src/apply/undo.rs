@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use rustix::fs::{Mode, OFlags};
 
 use super::decide::Version;
-use super::journal::{Act, Applies, End, Folder, Journal, JournalError, Kind, Slot, Stage};
+use super::journal::{Act, Applies, End, Folder, Journal, JournalError, Kind, Mark, Slot, Stage};
 use super::plan::{OnConflict, Terms};
 use super::stage::Slots;
 use super::transaction::CONTENTS;
@@ -77,14 +77,20 @@ impl History {
 
     /// Gives the last apply that can be undone, of a sandbox or of any, in this working tree.
     #[must_use]
-    pub fn last(&self, worktree: &str, sandbox: Option<&str>) -> Option<&Past> {
-        self.past.iter().rev().find(|p| {
-            p.is_undoable() && p.journal.site.worktree == worktree && sandbox.is_none_or(|s| s == p.journal.sandbox)
-        })
+    pub fn last(&self, here: &Mark, sandbox: Option<&str>) -> Option<&Past> {
+        let fits = |p: &&Past| p.is_undoable() && p.is_in(here) && sandbox.is_none_or(|s| s == p.journal.sandbox);
+        self.past.iter().rev().find(fits)
     }
 }
 
 impl Past {
+    /// Tells whether it was in a working tree, which may have been moved since.
+    #[must_use]
+    pub fn is_in(&self, here: &Mark) -> bool {
+        let there = &self.journal.site;
+        there.worktree == here.worktree || there.root.number == here.root.number
+    }
+
     /// Tells whether it stands.
     #[must_use]
     pub fn is_undoable(&self) -> bool {

@@ -18,8 +18,6 @@ pub struct Wanted {
     pub json: bool,
     pub allow_risky: bool,
     pub on_conflict: OnConflict,
-    /// The options were given that can be given once more, with others.
-    pub is_command: bool,
 }
 
 impl Wanted {
@@ -65,7 +63,6 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         Wanted::of(selector.select(&sheet, &review::load(&sandbox)?, &refused)?)
     };
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);
-    wanted.is_command = true;
     wanted.on_conflict = match args.on_conflict {
         ConflictMode::Abort => OnConflict::Abort,
         ConflictMode::Markers => OnConflict::Markers,

@@ -43,7 +43,7 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
     let mut found = Vec::new();
     for past in history(&host.applies)?.past {
         let Past { folder, journal, end, .. } = &past;
-        if !is_old(end.at, keep) || journal.site.worktree != host.site.mark.worktree {
+        if !is_old(end.at, keep) || !past.is_in(&host.site.mark) {
             continue;
         }
         let tree = host.tree(&journal.modules)?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::apply::Wanted;
 use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
-use super::host::{Host, tell};
+use super::host::{Host, tell, warn};
 use super::interrupt::Interrupt;
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
@@ -40,7 +40,9 @@ pub fn bring(
     let interrupt = Interrupt::watch();
     let mut host = Host::of(repo)?;
     // Whoever only looks locks nothing, and writes nothing.
-    if !wanted.dry_run {
+    if wanted.dry_run {
+        warn(&repo.common_dir, output);
+    } else {
         host.ready(output)?;
     }
     let modules = sandbox.record.manifest.modules.clone();
@@ -78,7 +80,7 @@ pub fn bring(
         outcome.leave(&plan, "because of the conflicts");
         outcome.print(wanted.json, more(0))?;
         if !wanted.json {
-            print(conflict::show(&plan.conflicts, &store).as_bytes())?;
+            print(conflict::show(&plan.conflicts, conflict::APPLY, &store).as_bytes())?;
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             for way in conflict::ways_on(&plan.conflicts, wanted.on_conflict == OnConflict::Abort) {
                 output.say(&way);

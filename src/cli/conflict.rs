@@ -13,24 +13,33 @@ use crate::path::EntryKind;
 const MOST_LINES: usize = 12;
 const MOST_PLACES: usize = 4;
 
+/// Names of the three sides: what both come from, the host's, what is to come.
+pub type Names = [&'static str; 3];
+
+/// Those of an apply.
+pub const APPLY: Names = ["base", "yours", "accepted"];
+
+/// Those of an undo.
+pub const UNDO: Names = ["applied", "yours", "before it"];
+
 /// Gives the sides of each conflict that has any.
-pub fn show(conflicts: &[Conflict], contents: &dyn Contents) -> String {
+pub fn show(conflicts: &[Conflict], names: Names, contents: &dyn Contents) -> String {
     let mut text = String::new();
     for conflict in conflicts {
         let Some(contest) = &conflict.contest else { continue };
         let _ = writeln!(text, "\n{}: {}", Shown::new(conflict.path.as_bytes()), Shown::new(&conflict.reason));
-        sides(&mut text, contest, contents);
+        sides(&mut text, contest, names, contents);
     }
     text
 }
 
-fn sides(text: &mut String, contest: &Contest, contents: &dyn Contents) {
-    let all = [("base", &contest.base), ("yours", &contest.host), ("accepted", &contest.accepted)];
+fn sides(text: &mut String, contest: &Contest, names: Names, contents: &dyn Contents) {
+    let all = [(names[0], &contest.base), (names[1], &contest.host), (names[2], &contest.accepted)];
     let read = |v: &Option<Version>| v.as_ref().and_then(|v| contents.get(&v.hash).ok());
     let bytes = all.map(|(_, version)| read(version));
     if contest.regions.is_empty() {
         for ((name, version), bytes) in all.iter().zip(&bytes) {
-            let _ = writeln!(text, "  {name:8} │ {}", describe(version.as_ref(), bytes.as_deref()));
+            let _ = writeln!(text, "  {name:9} │ {}", describe(version.as_ref(), bytes.as_deref()));
         }
         return;
     }

@@ -167,7 +167,7 @@ pub fn tell(report: &Report, output: Output) {
     }
     for kept in &report.kept {
         let file = Shown::new(kept.file.as_os_str().as_encoded_bytes()).to_string();
-        output.say(&format!("an edit of {} came in between; it is kept in {file}", Shown::new(kept.path.as_bytes())));
+        output.say(&format!("another version of {} is kept in {file}", Shown::new(kept.path.as_bytes())));
     }
     if report.weaker {
         output.say(

@@ -27,7 +27,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         host.ready(output)?;
     }
     let history = read_history(&host.applies)?;
-    let Some(past) = history.last(&host.site.mark.worktree, args.name.as_deref()) else {
+    let Some(past) = history.last(&host.site.mark, args.name.as_deref()) else {
         return Err(nothing(&history, args));
     };
     let tree = host.tree(&past.journal.modules)?;
@@ -49,7 +49,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         outcome.leave(&plan, "because of the conflicts");
         outcome.print(args.json, more(0))?;
         if !args.json {
-            print(conflict::show(&plan.conflicts, &contents).as_bytes())?;
+            print(conflict::show(&plan.conflicts, conflict::UNDO, &contents).as_bytes())?;
             output.say(&format!(
                 "{}: you have edited what the apply wrote; nothing was written",
                 count(plan.conflicts.len(), "conflict")
@@ -105,7 +105,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     tell(&report, output);
     if !args.json {
         let left = read_history(&host.applies)?;
-        let next = match left.last(&host.site.mark.worktree, None) {
+        let next = match left.last(&host.site.mark, None) {
             Some(next) => format!("airlock undo takes back that of {}, {}", next.journal.sandbox, age(next.end.at)),
             None => "nothing is left to take back".into(),
         };
@@ -123,7 +123,7 @@ fn nothing(history: &History, args: &UndoArgs) -> Failure {
 fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let history = read_history(&host.applies)?;
     let here = |past: &&Past| {
-        past.journal.site.worktree == host.site.mark.worktree
+        past.is_in(&host.site.mark)
             && past.journal.kind == Kind::Apply
             && past.end.committed
             && args.name.as_ref().is_none_or(|name| *name == past.journal.sandbox)

@@ -71,9 +71,12 @@ fn edits_elsewhere_in_a_file_are_kept_and_an_undo_gives_all_back() {
     assert_eq!(place.picture(), before);
     assert!(!place.repo.join("new").exists());
     place.airlock(&["undo"]).fails(1, &["no apply to take back"]);
-    // What was taken back can be applied again.
+    // What was taken back can be applied again; and taken back without its sandbox.
     place.airlock(&ALL).ok();
     assert_eq!(place.read("n.txt"), numbered(&[(3, "three"), (20, "twenty"), (30, "mine")]));
+    place.airlock(&["rm", "s"]).ok();
+    place.airlock(&["undo"]).ok();
+    assert_eq!(place.picture(), before);
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn conflicts_show_three_sides_and_the_ways_on() {
     {
         assert!(ran.out.contains(part), "{part} is missing: {}", ran.out);
     }
-    assert!(ran.out.contains("a.txt: you have deleted it since the snapshot"), "{}", ran.out);
+    assert!(ran.out.contains("a.txt: you have deleted it since"), "{}", ran.out);
     assert_eq!(place.picture(), before);
     // Markers are for lines only: the other conflict still holds everything up.
     place.airlock(&[&ALL[..], &["--on-conflict", "markers"]].concat()).fails(4, &["1 conflict;"]);
@@ -170,6 +173,9 @@ fn an_apply_that_is_killed_is_said_and_taken_back() {
         assert!(ran.err.contains("cut off before its end; airlock recover"), "{}", ran.err);
     }
     assert_eq!(place.picture(), half);
+    // And git commits no half.
+    let add = place.command("git", &["commit", "-qam", "half"]).output().expect("git runs");
+    assert!(!add.status.success() && String::from_utf8_lossy(&add.stderr).contains("index.lock"), "{add:?}");
     let recovered = place.airlock(&["recover"]).ok();
     assert!(recovered.err.contains("was cut off, and is taken back"), "{}", recovered.err);
     assert_eq!(place.picture(), before);
@@ -177,6 +183,50 @@ fn an_apply_that_is_killed_is_said_and_taken_back() {
     assert!(!place.airlock(&["ls"]).ok().err.contains("cut off"));
     place.airlock(&["apply", "k", "--accept-all"]).ok();
     assert_eq!(place.read("new-400"), "400\n");
+}
+
+#[test]
+fn an_interrupted_apply_is_taken_back() {
+    let place = Place::new();
+    place.sandbox("i", "for n in $(seq 400); do echo $n > new-$n; done").ok();
+    let before = place.picture();
+    let mut child = place.command(AIRLOCK, &["apply", "i", "--accept-all"]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let folder = place.repo.join(".git/airlock/applies/000001");
+    while !folder.join("journal").exists() {
+        std::thread::yield_now();
+    }
+    rustix::process::kill_process(pid(&child), rustix::process::Signal::INT).expect("sent");
+    let ran = Ran::from(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.status, 130, "it was too fast, or it does not listen: {ran:?}");
+    assert!(ran.err.contains("interrupted; all is as it was"), "{}", ran.err);
+    assert_eq!(place.picture(), before);
+    assert!(place.airlock(&["recover"]).ok().err.contains("no apply was cut off"));
+}
+
+#[test]
+fn backups_go_when_they_are_old_but_never_the_only_copy_of_an_edit() {
+    let mut place = place();
+    // A program has the file open while it is replaced, and saves after that.
+    let mut open = fs::File::options().append(true).open(place.repo.join("a.txt")).expect("opened");
+    place.airlock(&ALL).ok();
+    open.write_all(b"too late\n").expect("written");
+    place.set("AIRLOCK_BACKUPS", "1s");
+    let folder = place.repo.join(".git/airlock/applies/000001");
+    let end = folder.join("end").metadata().expect("it is there").modified().expect("known");
+    while end.elapsed().is_ok_and(|since| since.as_secs() < 2) {
+        std::thread::yield_now();
+    }
+    let ran = place.airlock(&["gc"]).ok();
+    assert!(ran.err.contains("kept the backups of apply 1") && ran.err.contains("an edit of a.txt"), "{}", ran.err);
+    assert!(folder.exists());
+    // An undo brings it back.
+    let undone = place.airlock(&["undo"]).ok();
+    assert!(undone.out.contains("restored  a.txt       with what was written to it after the apply"), "{}", undone.out);
+    assert_eq!(place.read("a.txt"), "one\ntwo\ntoo late\n");
+    place.unset("AIRLOCK_BACKUPS");
+    let dry = place.airlock(&["gc", "--dry-run"]).ok();
+    assert!(!dry.err.contains("backups of apply"), "thirty days have not passed: {}", dry.err);
 }
 
 /// Cuts an apply off by taking its end away, as if the process had ended just before it.
@@ -206,7 +256,7 @@ fn recovery_asks_when_head_has_moved_and_goes_both_ways() {
     place.write("a.txt", "edited meanwhile\n");
     let ran = place.airlock(&["recover", "--back"]).ok();
     assert!(ran.err.contains("a.txt is left as it is: you have changed it since"), "{}", ran.err);
-    let kept = ran.err.lines().find_map(|l| l.split("it is kept in ").nth(1)).expect("the other is kept");
+    let kept = ran.err.lines().find_map(|l| l.split("is kept in ").nth(1)).expect("the other is kept");
     assert_eq!(fs::read_to_string(kept).expect("read"), "one\ntwo\n");
     assert_eq!(place.read("a.txt"), "edited meanwhile\n");
     assert_eq!(place.read("n.txt").as_bytes(), before[&place.repo.join("n.txt")].1);

@@ -237,6 +237,22 @@ fn an_undo_that_fails_or_ends_anywhere_is_all_or_nothing() {
     }
 }
 
+#[test]
+fn what_is_taken_back_has_a_new_time() {
+    let sweep = Sweep::new();
+    let field = sweep.field();
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let path = field.path(b"replaced");
+    std::fs::File::options().write(true).open(&path).expect("opened").set_modified(old).expect("set");
+    let modified = || path.metadata().expect("it is there").modified().expect("known");
+    // Ended just before its end: a build may have seen the new content, and must see the old one again.
+    let all = (1..).take_while(|n| sweep.apply(&sweep.field(), &troubled(*n, Trouble::End).0).is_err()).count();
+    let _ = sweep.apply(&field, &troubled(all, Trouble::End).0);
+    field.recover(Way::Back, &Disk::default()).expect("recovered").expect("there was something");
+    assert_eq!(difference(&field.scene(), &sweep.before), [""; 0]);
+    assert!(modified() > old);
+}
+
 /// Says it although the test passes.
 fn say(text: String) {
     use std::io::Write as _;

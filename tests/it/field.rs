@@ -245,7 +245,7 @@ impl Field {
     pub fn undo(&self, disk: &Disk) -> Result<Option<Report>, Problem> {
         let (site, tree, applies) = (self.site(), self.tree(), self.applies());
         let history = History::of(&applies).expect("read");
-        let past = history.last(&site.mark.worktree, None).expect("there is one");
+        let past = history.last(&site.mark, None).expect("there is one");
         let Undo { wishes, terms, contents, .. } = Undo::of(past, &tree).expect("its backups are there");
         let plan = Plan::make(&tree, wishes, &contents, terms).expect("planned");
         if !plan.conflicts.is_empty() {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use airlock::apply::{Disk, OnConflict, Problem, Way};
 
@@ -92,10 +92,8 @@ fn killed_at_random_moments() {
         let mut child = place.command(AIRLOCK, &apply);
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
         // Spread over its whole time, by the fractional parts of a golden ratio.
-        let part = (run * 618_033_989) % 1_000_000_000;
-        std::thread::sleep(Duration::from_nanos(
-            u64::try_from(whole.as_nanos()).expect("short") * part / 1_000_000_000,
-        ));
+        let part = u32::try_from((run * 618_033_989) % 1_000_000_000).expect("it is below");
+        std::thread::sleep(whole.mul_f64(0.3 + 1.2 * f64::from(part) / 1e9));
         let _ = rustix::process::kill_process(pid(&child), rustix::process::Signal::KILL);
         child.wait().expect("it ends");
         let folder = place.repo.join(".git/airlock/applies");

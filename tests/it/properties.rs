@@ -149,7 +149,7 @@ proptest! {
         }
         prop_assert!(clean || host != base, "parts of a clean file are never a conflict");
         // And taken back one by one.
-        while parts.field.history().last(parts.field.root.to_str().expect("UTF-8"), None).is_some() {
+        while parts.field.history().last(&parts.field.site().mark, None).is_some() {
             prop_assert!(parts.field.undo(&Disk::default()).expect("undone").is_some());
         }
         prop_assert_eq!(parts.host(), host);
