@@ -55,7 +55,14 @@ pub(super) fn keep(
 
 fn copy_attributes(disk: &Disk, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
     let keep = failed("failed to keep its extended attributes");
-    for name in names(old).map_err(keep)? {
+    let wanted = names(old).map_err(keep)?;
+    // An access list that the old one did not have would let others in.
+    for name in names(new).map_err(keep)? {
+        if !wanted.contains(&name) && !name.starts_with(b"security.") {
+            disk.remove_attribute(new, OsStr::from_bytes(&name)).map_err(keep)?;
+        }
+    }
+    for name in wanted {
         if OF_CONTENT.contains(&name.as_slice()) {
             continue;
         }
@@ -99,6 +106,19 @@ pub(super) fn passes_on(directory: impl AsFd) -> bool {
     let directory = directory.as_fd();
     let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
     group || rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok()
+}
+
+/// Takes from a directory of ours what it would pass on.
+pub(super) fn pass_nothing_on(disk: &Disk, directory: &OwnedFd) -> Result<(), Errno> {
+    if rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok() {
+        disk.remove_attribute(directory, OsStr::new(PASSED_ON))?;
+    }
+    if rustix::fs::fstat(directory)?.st_mode & 0o7777 == 0o700 { Ok(()) } else { disk.set_mode(directory, 0o700) }
+}
+
+/// Gives the group that a directory passes on, if it does.
+pub(super) fn group_passed_on(directory: impl AsFd) -> Option<u32> {
+    rustix::fs::fstat(directory).ok().filter(|stat| stat.st_mode & 0o2000 != 0).map(|stat| stat.st_gid)
 }
 
 /// Opens a file for its attributes, if it is one.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Branch, ErrorCode, FileMode, Oid, Repository, build::TreeUpdateBuilder};
 
@@ -61,16 +61,24 @@ pub fn commit_on_branch(
     })?;
     let parent = git.find_commit(Oid::from_str(base)?)?;
     let tree = parent.tree()?;
+    let path = |change: &BranchChange| PathBuf::from(OsStr::from_bytes(change.path.as_bytes()));
+    // What goes first, and in a step of its own, so that a file can become a directory. What came along without being
+    // committed is not there.
     let mut builder = TreeUpdateBuilder::new();
-    // What goes first, so that a file can become a directory.
     for change in changes.iter().filter(|c| c.content.is_none()) {
-        builder.remove(change.path.as_bytes());
+        match tree.get_path(&path(change)) {
+            Ok(_) => drop(builder.remove(change.path.as_bytes())),
+            Err(e) if e.code() == ErrorCode::NotFound => {}
+            Err(e) => return Err(e.into()),
+        }
     }
+    let cleared = git.find_tree(builder.create_updated(&git, &tree)?)?;
+    let mut builder = TreeUpdateBuilder::new();
     for change in changes {
         let Some((kind, bytes)) = &change.content else { continue };
         let id = match bytes {
             Some(bytes) => git.blob(bytes)?,
-            None => tree.get_path(Path::new(OsStr::from_bytes(change.path.as_bytes())))?.id(),
+            None => tree.get_path(&path(change))?.id(),
         };
         let mode = match kind {
             EntryKind::Regular => FileMode::Blob,
@@ -79,7 +87,7 @@ pub fn commit_on_branch(
         };
         builder.upsert(change.path.as_bytes(), id, mode);
     }
-    let tree = git.find_tree(builder.create_updated(&git, &tree)?)?;
+    let tree = git.find_tree(builder.create_updated(&git, &cleared)?)?;
     let commit = git.commit(None, &author, &author, message, &tree, &[&parent])?;
     match git.branch(name, &git.find_commit(commit)?, false) {
         Ok(_) => Ok(commit.to_string()),

@@ -30,7 +30,7 @@ pub enum Call {
     /// A name is given to a file a second time.
     Link,
     /// Something is renamed, or two things exchanged.
-    Rename,
+    Rename(Rename),
     /// A file is removed.
     Remove,
     /// An empty directory is removed.
@@ -41,6 +41,8 @@ pub enum Call {
     SetMode,
     /// An extended attribute is set.
     SetAttribute,
+    /// An extended attribute is removed.
+    RemoveAttribute,
     /// The time of modification is set to now.
     Touch,
     /// A file or directory is written to disk.
@@ -171,7 +173,7 @@ impl Disk {
     /// # Errors
     /// As above; `INVAL` where the file system cannot do it in this way.
     pub fn rename(&self, from: At<'_>, to: At<'_>, how: Rename) -> Result<(), Errno> {
-        self.ask(Call::Rename)?;
+        self.ask(Call::Rename(how))?;
         let flags = match how {
             Rename::Exchange => RenameFlags::EXCHANGE,
             Rename::NoReplace => RenameFlags::NOREPLACE,
@@ -224,6 +226,15 @@ impl Disk {
     pub fn set_attribute(&self, fd: impl AsFd, name: &OsStr, value: &[u8]) -> Result<(), Errno> {
         self.ask(Call::SetAttribute)?;
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
+    }
+
+    /// Removes an extended attribute of an open file or directory.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn remove_attribute(&self, fd: impl AsFd, name: &OsStr) -> Result<(), Errno> {
+        self.ask(Call::RemoveAttribute)?;
+        rustix::fs::fremovexattr(fd, name)
     }
 
     /// Sets the time of modification to now, of a link itself.

@@ -5,31 +5,37 @@
 //! descriptor without following links. No index, ref or configuration of the user's git is touched; `branch.rs` alone adds
 //! a commit and a branch, when that is asked for.
 
+mod applies;
 mod attributes;
 mod branch;
 mod decide;
+mod ending;
 mod hostfs;
+mod index_lock;
+mod inside;
 mod journal;
 mod merge;
 mod plan;
 mod stage;
 mod surroundings;
 mod swap;
+mod sweep;
 mod transaction;
 mod tree;
 mod undo;
 mod wish;
 
+pub use applies::{Applies, Folder, LockError};
 pub use branch::{BranchChange, BranchError, commit_on_branch};
 pub use decide::{Clash, Verdict, Version, decide};
-pub use hostfs::{Call, Disk, Fault};
-pub use journal::{Act, Applies, End, Folder, Held, Journal, JournalError, Kind, LockError, Mark, Slot, Stage};
+pub use ending::{kept_since, slot_path};
+pub use hostfs::{Call, Disk, Fault, Rename};
+pub use index_lock::{lock_owner, unlock_index};
+pub use journal::{Act, End, Held, Journal, JournalError, Kind, Mark, Slot, Stage};
 pub use merge::{Merged, Region, Sides, merge, with_markers};
 pub use plan::{Conflict, Contest, OnConflict, Plan, Planned, Step, Terms, Verb};
-pub use transaction::{
-    Job, Kept, LeftAlone, Problem, Report, Site, Way, has_left_lock, kept_since, recover, run, slot_path, sweep,
-    unlock_index,
-};
+pub use sweep::sweep;
+pub use transaction::{Job, Kept, LeftAlone, Problem, Report, Site, Way, recover, run};
 pub use tree::{Below, Habits, HostError, HostTree, Inode, Look, Mount, Seen};
 pub use undo::{Backups, History, Past, Undo, UndoError};
 pub use wish::{Choice, Contents, Like, Wish};

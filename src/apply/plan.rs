@@ -46,8 +46,12 @@ pub struct Step {
     pub left: Option<Version>,
     /// Whose permissions it gets, where it is made anew.
     pub like: Option<Like>,
+    /// It gets them also where a file with these permissions is replaced.
+    pub like_over: Option<u32>,
     /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
     pub(super) respells: Option<RepoPath>,
+    /// Another spelling that must not be there with it, and that the plan deletes.
+    twin: Option<RepoPath>,
 }
 
 /// A path that cannot be written as the host is now.
@@ -112,6 +116,8 @@ pub struct Terms {
     pub removable: Option<BTreeSet<RepoPath>>,
     /// Directories with the permissions that new ones of that path shall have.
     pub directories: BTreeMap<RepoPath, Like>,
+    /// What comes was the user's own before: links may lead where they led, and repositories may be what they were.
+    pub own: bool,
 }
 
 /// An inert list of steps. With a conflict in it, none is done.
@@ -158,7 +164,7 @@ impl<'a> Planned<'a> {
 
 /// What is in the way of a path, or what it holds.
 enum Way {
-    Free { seen: Option<Seen>, respells: Option<RepoPath> },
+    Free { seen: Option<Seen>, respells: Option<RepoPath>, twin: Option<RepoPath> },
     Blocked(String),
 }
 
@@ -178,8 +184,8 @@ impl Plan {
                 Err(error) => Way::Blocked(error.to_string()),
             };
             let conflict = |reason: String, contest| Conflict { path: wish.path.clone(), reason, contest };
-            let (seen, respells) = match way {
-                Way::Free { seen, respells } => (seen, respells),
+            let (seen, respells, twin) = match way {
+                Way::Free { seen, respells, twin } => (seen, respells, twin),
                 Way::Blocked(reason) => {
                     plan.conflicts.push(conflict(reason, None));
                     continue;
@@ -194,7 +200,9 @@ impl Plan {
                     expected: seen,
                     left,
                     like: wish.like,
+                    like_over: wish.like_over,
                     respells,
+                    twin,
                 }),
                 Err((reason, contest)) => plan.conflicts.push(conflict(reason, contest)),
             }
@@ -204,18 +212,33 @@ impl Plan {
         for step in plan.steps.iter_mut().filter(|s| s.left.is_none() && respelled.contains(&s.path)) {
             step.verb = Verb::Already;
         }
-        plan.refuse_planted(tree);
-        plan.refuse_escapes(tree, contents);
-        plan.refuse_orphans(tree);
-        let conflicts: BTreeSet<RepoPath> = plan.conflicts.iter().map(|c| c.path.clone()).collect();
-        plan.steps.retain(|s| !conflicts.contains(&s.path));
+        // What one of these takes away may be what another step counted on.
+        loop {
+            let known = plan.conflicts.len();
+            if !terms.own {
+                plan.refuse_planted(tree);
+                plan.drop_conflicts();
+                plan.refuse_escapes(tree, contents);
+                plan.drop_conflicts();
+            }
+            plan.refuse_orphans(tree);
+            plan.drop_conflicts();
+            if plan.conflicts.len() == known {
+                break;
+            }
+        }
         if terms.on_conflict == OnConflict::Skip {
             plan.skipped = std::mem::take(&mut plan.conflicts);
         }
         plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
         plan.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-        plan.directories(tree, &mut neighbours, terms.removable.as_ref());
+        plan.directories(tree, &mut neighbours, terms.removable.as_ref()).map_err(io::Error::other)?;
         Ok(plan)
+    }
+
+    fn drop_conflicts(&mut self) {
+        let conflicts: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
+        self.steps.retain(|s| !conflicts.contains(&s.path));
     }
 
     /// Tells whether there is something to do.
@@ -268,7 +291,7 @@ impl Plan {
         tree: &HostTree,
         neighbours: &mut Neighbours<'_>,
         removable: Option<&BTreeSet<RepoPath>>,
-    ) {
+    ) -> Result<(), HostError> {
         let done = || self.steps.iter().filter(|s| s.verb != Verb::Already);
         let mut gone: BTreeSet<RepoPath> = done().filter(|s| s.left.is_none()).map(|s| s.path.clone()).collect();
         let put: BTreeSet<RepoPath> = done().filter(|s| s.left.is_some()).map(|s| s.path.clone()).collect();
@@ -282,9 +305,13 @@ impl Plan {
                 }
             }
         }
-        let is_there = |path: &RepoPath| !gone.contains(path) && matches!(tree.look(path), Ok(Look::Directory));
         // Sorted, so that what is above comes first.
-        let made: Vec<RepoPath> = needed.iter().filter(|path| !is_there(path)).cloned().collect();
+        let mut made = Vec::new();
+        for path in &needed {
+            if gone.contains(path) || tree.look(path)? != Look::Directory {
+                made.push(path.clone());
+            }
+        }
         // The deepest first: a directory may be empty once those in it are gone.
         let mut candidates: BTreeSet<(std::cmp::Reverse<usize>, RepoPath)> = BTreeSet::new();
         let depth = |path: &RepoPath| std::cmp::Reverse(path.components().count());
@@ -294,10 +321,10 @@ impl Plan {
             if needed.contains(&directory) || removable.is_some_and(|only| !only.contains(&directory)) {
                 continue;
             }
-            let Ok(names) = neighbours.names(Some(&directory)) else { continue };
-            let mut names = names.iter().map(|name| RepoPath::child(Some(&directory), name));
+            let mut names =
+                neighbours.names(Some(&directory))?.iter().map(|name| RepoPath::child(Some(&directory), name));
             let is_empty = names.all(|path| path.is_ok_and(|path| gone.contains(&path)));
-            if !is_empty || !matches!(tree.look(&directory), Ok(Look::Directory)) {
+            if !is_empty || tree.look(&directory)? != Look::Directory {
                 continue;
             }
             candidates.extend(directory.parent().map(|above| (depth(&above), above)));
@@ -305,6 +332,7 @@ impl Plan {
             removed.push(directory);
         }
         (self.made, self.removed) = (made, removed);
+        Ok(())
     }
 
     /// Turns into conflicts what would complete a repository inside the tree, out of several rounds or with files of the
@@ -347,7 +375,8 @@ impl Plan {
                 Ok(Look::Directory) => stays.iter().find(|path| path.is_below(&step.path)).cloned(),
                 _ => None,
             };
-            let blocked = blocked.or_else(|| step.respells.clone().filter(|path| stays.contains(path)));
+            let mut relies_on = step.respells.iter().chain(&step.twin);
+            let blocked = blocked.or_else(|| relies_on.find(|path| stays.contains(*path)).cloned());
             if let Some(above) = blocked {
                 let reason = format!("{above:?} stays, and is in its place");
                 conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
@@ -366,7 +395,7 @@ fn way(
 ) -> Result<Way, HostError> {
     let path = &wish.path;
     let mut look = tree.look(path)?;
-    let mut respells = None;
+    let (mut respells, mut gone_twin) = (None, None);
     match &wish.accepted {
         // Under this spelling it is gone already.
         None => {
@@ -377,7 +406,7 @@ fn way(
         Some(version) => match neighbours.twin(path, version.kind)? {
             Twin::None => {}
             // It goes with the plan.
-            Twin::Clash(twin) if deleted(&twin) => {}
+            Twin::Clash(twin) if deleted(&twin) => gone_twin = Some(twin),
             // A rename that changes nothing but the spelling.
             Twin::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
                 // Under its own name: a file system may give it another number under another.
@@ -419,7 +448,7 @@ fn way(
         Look::BelowLink(above) => return blocked(format!("{above:?} is a link, and Airlock writes through none")),
         Look::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
     };
-    Ok(Way::Free { seen, respells })
+    Ok(Way::Free { seen, respells, twin: gone_twin })
 }
 
 type Undecided = (String, Option<Contest>);
@@ -478,16 +507,19 @@ fn step(
     if seen.names() > 1 {
         return Ok(Err(("it has several names (hard links), and replacing it would part them".into(), None)));
     }
-    if tree.is_fixed(&wish.path).unwrap_or(false) {
-        return Ok(Err(("the system lets nobody replace it (see: lsattr)".into(), None)));
+    match tree.is_fixed(&wish.path) {
+        Ok(false) => {}
+        Ok(true) => return Ok(Err(("the system lets nobody replace it (see: lsattr)".into(), None))),
+        Err(error) => return Ok(Err((error.to_string(), None))),
     }
-    let deletes = matches!(decided, Ok((Verb::Delete, _)));
-    if let Ok(Some(reason)) = tree.untransferable(&wish.path, seen)
-        && !deletes
-    {
-        return Ok(Err((reason.into(), None)));
+    if matches!(decided, Ok((Verb::Delete, _))) {
+        return Ok(decided);
     }
-    Ok(decided)
+    Ok(match tree.untransferable(&wish.path, seen) {
+        Ok(None) => decided,
+        Ok(Some(reason)) => Err((reason.into(), None)),
+        Err(error) => Err((error.to_string(), None)),
+    })
 }
 
 /// Merges the content of three files.
@@ -519,8 +551,18 @@ fn by_line(
     };
     // For whoever shows the sides.
     contents.put(&host)?;
-    let base = wish.base.as_ref().map_or(Ok(Vec::new()), |v| contents.get(&v.hash))?;
+    let base = match wish.base.as_ref().map(|v| contents.get(&v.hash)).transpose() {
+        Ok(base) => base.unwrap_or_default(),
+        // It was too large to be kept, or a crash has taken it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            return undecided(contest);
+        }
+        Err(error) => return Err(error),
+    };
     let accepted = contents.get(&accepted.hash)?;
+    if base.len() as u64 > MAX_TEXT || accepted.len() as u64 > MAX_TEXT {
+        return undecided(contest);
+    }
     let sides = Sides { base: &base, host: &host, accepted: &accepted };
     let keep = |content: &[u8]| Ok::<_, io::Error>(Some(Version { kind, hash: contents.put(content)? }));
     let both_added = wish.base.is_none();

@@ -2,27 +2,23 @@
 //! whole and on disk, before the first path of the tree is touched.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
+use super::applies::Folder;
 use super::attributes;
 use super::decide::Version;
 use super::hostfs::{At, Disk, Rename};
-use super::journal::{Folder, Held, Inside, Place, Slot};
+use super::inside::{IN_TREE, inside_of, make_inside, note_inside, topmost};
+use super::journal::{Held, Place, Slot};
 use super::tree::{DIRECTORY, HostError, HostTree, Inode, Mount, Parent, Seen, failed};
 use crate::path::{EntryKind, RepoPath};
 
-/// The folder that a part of the tree which is mounted from elsewhere gets, for slots.
-const IN_TREE: &str = ".airlock";
-/// Begins the names of notes on such folders.
-const INSIDE: &str = "inside-";
 /// Files above which several threads stage: a disk synchronises many at once in the time of one.
 const FEW: usize = 32;
 const THREADS: usize = 16;
@@ -44,6 +40,8 @@ pub(super) struct Staging<'a> {
     pub(super) expected: Option<&'a Seen>,
     /// One whose attributes it gets, where there is nothing to replace.
     pub(super) like: Option<At<'a>>,
+    /// And where a file with these permissions is replaced.
+    pub(super) like_over: Option<u32>,
 }
 
 impl Slots {
@@ -124,7 +122,7 @@ impl Slots {
             let (inside, directory) = topmost(tree, mount, path)?;
             let made = failed("failed to make a folder for backups");
             note_inside(disk, folder, self.places.len(), &inside, id).map_err(made)?;
-            (make_in_tree(disk, &directory, id).map_err(made)?, Some(inside))
+            (make_inside(disk, &directory, id).map_err(made)?, Some(inside))
         };
         let (exchange, inodes) = abilities(disk, &slots).map_err(failed("failed to try the file system"))?;
         self.places.push(Place { inside, exchange, inodes });
@@ -198,7 +196,9 @@ impl Slots {
         };
         // Of a link there is only an owner to keep: a file in its place is as a new one, or as the backup that comes back.
         let was_link = file.expected.is_some_and(|e| e.version.kind == EntryKind::Link);
+        let untouched = file.expected.is_some_and(|e| !was_link && file.like_over == Some(e.mode));
         let like = match &parent {
+            Some(_) if untouched => file.like,
             Some(parent) if !was_link || kind == EntryKind::Link => Some(At::new(parent, file.replaced.file_name())),
             _ => file.like,
         };
@@ -214,7 +214,8 @@ impl Slots {
                 && let Some(old) = attributes::open(like).map_err(failed("failed to open the file to replace"))?
             {
                 let stat = rustix::fs::fstat(&old).map_err(failed("failed to look at it"))?;
-                if !was_link && file.expected.is_some_and(|e| e.inode != Inode::of(&stat)) {
+                let replaced = file.expected.filter(|_| !was_link && !untouched);
+                if replaced.is_some_and(|e| e.inode != Inode::of(&stat)) {
                     return Err(HostError::Stale);
                 }
                 attributes::keep(disk, old.as_fd(), made.as_fd(), at, Some(kind), habits)?;
@@ -256,6 +257,13 @@ impl Slots {
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::XDEV) => {}
                 other => return other.map_err(made),
             }
+            // A file system without files that have no name; its access lists are not passed on then.
+            let file = disk.create(at, mode).map_err(made)?;
+            if let Some(group) = attributes::group_passed_on(&heir) {
+                let stat = rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?;
+                disk.set_owner(at, stat.st_uid, group).map_err(failed("failed to give it its directory's group"))?;
+            }
+            return Ok(file);
         }
         disk.create(at, mode).map_err(made)
     }
@@ -295,105 +303,8 @@ fn keep_owner(disk: &Disk, like: At<'_>, at: At<'_>) -> Result<(), HostError> {
     disk.set_owner(at, was.st_uid, was.st_gid).map_err(failed("failed to keep its owner and group"))
 }
 
-/// Notes where a folder for slots is made in the tree, so that it is found if this goes no further.
-fn note_inside(disk: &Disk, folder: &Folder, number: usize, inside: &Inside, id: &str) -> Result<(), Errno> {
-    let own = folder.open()?;
-    let file = disk.create(At::new(&own, format!("{INSIDE}{number}").as_bytes()), 0o600)?;
-    disk.fill(&file, &serde_json::to_vec(&(inside, id)).map_err(|_| Errno::INVAL)?)
-}
-
-/// Removes the folders of slots that an apply has inside the tree, with all that is in them.
-pub(super) fn remove_inside(disk: &Disk, folder: &Folder, tree: &HostTree) -> Result<(), HostError> {
-    let failed = failed("failed to remove backups from the working tree");
-    for entry in std::fs::read_dir(&folder.path).into_iter().flatten().flatten() {
-        if !entry.file_name().as_bytes().starts_with(INSIDE.as_bytes()) {
-            continue;
-        }
-        let noted = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        // One that was cut off before it was written was not followed by a folder.
-        let Some((inside, id)): Option<(Inside, String)> = noted else { continue };
-        let Ok(directory) = inside_of(tree, &inside) else { continue };
-        let Ok(own) = rustix::fs::openat(&directory, IN_TREE, DIRECTORY, Mode::empty()) else { continue };
-        if let Ok(slots) = rustix::fs::openat(&own, id.as_str(), DIRECTORY, Mode::empty()) {
-            empty(disk, &slots).map_err(failed)?;
-            disk.remove_directory(At::new(&own, id.as_bytes())).map_err(failed)?;
-        }
-        // The last one takes the rest along.
-        let names = rustix::fs::Dir::read_from(&own).map_err(failed)?.count();
-        if names == 3 {
-            let _ = disk.remove(At::new(&own, b".gitignore"));
-            let _ = disk.remove_directory(At::new(&directory, IN_TREE.as_bytes()));
-        }
-    }
-    Ok(())
-}
-
-/// Removes the files and the empty directories in a directory.
-pub(super) fn empty(disk: &Disk, directory: &impl AsFd) -> Result<(), Errno> {
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let at = At::new(directory, name);
-        match disk.remove(at) {
-            Err(Errno::ISDIR | Errno::PERM) => disk.remove_directory(at)?,
-            other => other?,
-        }
-    }
-    Ok(())
-}
-
-/// Opens the directory that has slots inside the tree.
-fn inside_of(tree: &HostTree, inside: &Inside) -> Result<OwnedFd, HostError> {
-    let path = match inside {
-        Inside::Root => return tree.root(),
-        Inside::Directory(path) => path,
-    };
-    let Parent::Open(parent) = tree.parent(path)? else { return Err(HostError::Stale) };
-    rustix::fs::openat(parent, OsStr::from_bytes(path.file_name()), DIRECTORY, Mode::empty())
-        .map_err(failed("failed to open the directory"))
-}
-
-/// Finds the topmost directory above a path that is on a mount.
-fn topmost(tree: &HostTree, mount: Mount, path: &RepoPath) -> Result<(Inside, OwnedFd), HostError> {
-    let look = failed("failed to look at the directory");
-    let root = tree.root()?;
-    if Mount::of(&root).map_err(look)? == mount {
-        return Ok((Inside::Root, root));
-    }
-    let mut above = Vec::new();
-    let mut at = path.parent();
-    while let Some(directory) = at {
-        at = directory.parent();
-        above.push(directory);
-    }
-    for directory in above.into_iter().rev() {
-        let inside = Inside::Directory(directory);
-        let Ok(opened) = inside_of(tree, &inside) else { break };
-        if Mount::of(&opened).map_err(look)? == mount {
-            return Ok((inside, opened));
-        }
-    }
-    Err(HostError::Stale)
-}
-
-/// Makes a folder for slots in the working tree, which git takes for ignored.
-fn make_in_tree(disk: &Disk, directory: &OwnedFd, id: &str) -> Result<OwnedFd, Errno> {
-    match disk.make_directory(At::new(directory, IN_TREE.as_bytes()), 0o700) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(error) => return Err(error),
-    }
-    let own = rustix::fs::openat(directory, IN_TREE, DIRECTORY, Mode::empty())?;
-    match disk.create(At::new(&own, b".gitignore"), 0o600) {
-        Ok(file) => disk.fill(&file, b"*\n")?,
-        Err(Errno::EXIST) => {}
-        Err(error) => return Err(error),
-    }
-    disk.make_directory(At::new(&own, id.as_bytes()), 0o700)?;
-    rustix::fs::openat(&own, id, DIRECTORY, Mode::empty())
-}
+/// What statfs(2) calls FAT and exFAT.
+const FAT: [u64; 2] = [0x4d44, 0x2011_bab0];
 
 /// Tries whether two names can be exchanged here, and whether files keep their numbers when they are renamed.
 fn abilities(disk: &Disk, folder: &OwnedFd) -> Result<(bool, bool), Errno> {
@@ -401,17 +312,19 @@ fn abilities(disk: &Disk, folder: &OwnedFd) -> Result<(bool, bool), Errno> {
     let number = |at: At<'_>| rustix::fs::statat(folder, at.name, AtFlags::SYMLINK_NOFOLLOW).map(|s| Inode::of(&s));
     disk.create(one, 0o600)?;
     disk.create(other, 0o600)?;
+    // FAT exchanges, but numbers its files as it meets them.
+    let numbers_last = !FAT.contains(&rustix::fs::fstatfs(folder).map_or(0, |fs| fs.f_type as u64));
     let first = number(one)?;
     let can = match disk.rename(one, other, Rename::Exchange) {
         Ok(()) if number(other)? == first => {
             disk.remove(one)?;
-            (true, true)
+            (numbers_last, numbers_last)
         }
         // A file system that takes the flag and does not heed it, or one without numbers.
         Ok(()) => return Err(Errno::OPNOTSUPP),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             disk.rename(one, other, Rename::Plain)?;
-            (false, number(other)? == first)
+            (false, numbers_last && number(other)? == first)
         }
         Err(error) => return Err(error),
     };

@@ -1,6 +1,7 @@
 //! What a plan meets around its paths on the host: twins of names, and where links would lead there. The host tree may have
 //! what no sandbox has seen: ignored files, another spelling, a link of the user's own.
 
+use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -111,6 +112,8 @@ impl Plan {
             let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
             written.range::<[u8], _>(from).next().is_some_and(|w| w.is_below(path))
         };
+        // What cannot be looked at leads nowhere that is known.
+        let failed: RefCell<Option<HostError>> = RefCell::default();
         let at = |path: &RepoPath| match made.get(path) {
             Some(step) if step.left.is_some() => target(step).map_or(At::File, At::Link),
             _ if is_above(path) => At::Directory,
@@ -122,14 +125,21 @@ impl Plan {
                 }
                 Ok(Look::File(_) | Look::Special) => At::File,
                 Ok(Look::BelowRepository(_)) => At::Repository,
-                Ok(Look::Nothing | Look::BelowFile(_) | Look::BelowLink(_)) | Err(_) => At::Nothing,
+                Ok(Look::Nothing | Look::BelowFile(_) | Look::BelowLink(_)) => At::Nothing,
+                Err(error) => {
+                    failed.replace(Some(error));
+                    At::Nothing
+                }
             },
         };
         let mut budget = STEPS;
         let mut conflicts = Vec::new();
         for step in &self.steps {
             let Some(target) = target(step) else { continue };
-            if let Leads::Out(reason) = resolve(&step.path, &target, &mut budget, at) {
+            let leads = resolve(&step.path, &target, &mut budget, at);
+            if let Some(error) = failed.take() {
+                conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), contest: None });
+            } else if let Leads::Out(reason) = leads {
                 let reason = format!("as a link in your tree it {reason}");
                 conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
             }

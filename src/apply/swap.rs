@@ -61,6 +61,24 @@ impl Hands<'_> {
         Ok(inode_at(self.slots.at(slot, name))?.is_none())
     }
 
+    /// Tells whether a path still has a file as it was seen. It is only read if all else is the same.
+    fn still_has(&self, at: At<'_>, slot: Slot, held: &Held) -> Result<bool, HostError> {
+        let stat = match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(failed("failed to look at it")(error)),
+        };
+        let same = !self.slots.keeps_inodes(slot) || self.is(Inode::of(&stat), held.inode);
+        if !same || stat.st_mode & 0o7777 != held.mode {
+            return Ok(false);
+        }
+        match look_in(at.directory, at.name) {
+            Ok(look) => Ok(self.holds(slot, &look, held)),
+            Err(HostError::Stale) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Looks at a slot; somebody may be writing to what is in it.
     fn in_slot(&self, slot: Slot, name: &str) -> Result<Look, HostError> {
         let at = self.slots.at(slot, name);
@@ -122,7 +140,8 @@ impl Hands<'_> {
         let Parent::Open(parent) = self.tree.parent(path)? else { return Ok(()) };
         match self.disk.remove_directory(At::new(&parent, path.file_name())) {
             // Somebody has put something into it: then it stays.
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            // Or something is mounted on it.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::BUSY) => Ok(()),
             other => other.map_err(failed("failed to remove the empty directory")),
         }
     }
@@ -133,6 +152,10 @@ impl Hands<'_> {
         if !has(from) {
             return if has(to) { Ok(()) } else { Err(HostError::Stale) };
         }
+        // Both are there: they are not one file, and the other would be lost.
+        if has(to) {
+            return Err(HostError::Stale);
+        }
         let parent = self.parent(from)?;
         let (old, new) = (At::new(&parent, from.file_name()), At::new(&parent, to.file_name()));
         self.disk.rename(old, new, Rename::Plain).map_err(failed("failed to rename it"))
@@ -141,16 +164,16 @@ impl Hands<'_> {
     fn exchange(&self, at: At<'_>, slot: Slot, before: &Held, after: &Held) -> Result<(), HostError> {
         let name = slot.name();
         let in_slot = self.slots.at(slot, &name);
-        if !self.has(slot, &name, after)? {
-            return Ok(());
-        }
-        // Looked at first, so that a path that has changed is not touched at all.
-        if !self.holds(slot, &look_in(at.directory, at.name)?, before) {
-            return Err(HostError::Stale);
-        }
-        match self.disk.rename(in_slot, at, Rename::Exchange) {
-            Err(Errno::NOENT) => return Err(HostError::Stale),
-            other => other.map_err(failed("failed to put it in place"))?,
+        // Else it was done before this was cut off; what came out is looked at all the same.
+        if self.has(slot, &name, after)? {
+            // Looked at first, so that a path that has changed is not touched at all.
+            if !self.still_has(at, slot, before)? {
+                return Err(HostError::Stale);
+            }
+            match self.disk.rename(in_slot, at, Rename::Exchange) {
+                Err(Errno::NOENT) => return Err(HostError::Stale),
+                other => other.map_err(failed("failed to put it in place"))?,
+            }
         }
         match self.in_slot(slot, &name) {
             Ok(displaced) if self.holds(slot, &displaced, before) => {
@@ -188,7 +211,8 @@ impl Hands<'_> {
                 Some(placed) => inode_at(in_slot)? == Some(placed),
             };
             if intact {
-                return self.disk.touch(at).map_err(failed("failed to set its time"));
+                self.touch(at);
+                return Ok(());
             }
             // It is newer than what is at the path now.
             placed = coming.or(placed);
@@ -198,22 +222,23 @@ impl Hands<'_> {
 
     /// Moves what a path holds beside the slot, where nothing can be exchanged.
     fn set_aside(&self, at: At<'_>, slot: Slot, before: &Held) -> Result<(), HostError> {
-        let name = slot.aside();
-        if !self.is_empty(slot, &name)? {
-            return Ok(());
-        }
-        if !self.holds(slot, &look_in(at.directory, at.name)?, before) {
-            return Err(HostError::Stale);
-        }
-        self.take_out(at, slot, &name, before)
+        self.take_out(at, slot, &slot.aside(), before)
     }
 
     /// Moves a file out of the tree, and back if it is not the one that was expected.
     fn take_out(&self, at: At<'_>, slot: Slot, name: &str, expected: &Held) -> Result<(), HostError> {
         let to = self.slots.at(slot, name);
-        match self.move_new(at, to) {
-            Err(Errno::NOENT) => return Err(HostError::Stale),
-            other => other.map_err(failed("failed to move it away"))?,
+        // Else it was moved before this was cut off; what was moved is looked at all the same.
+        if self.is_empty(slot, name)? {
+            if !self.still_has(at, slot, expected)? {
+                return Err(HostError::Stale);
+            }
+            match self.move_new(at, to) {
+                Err(Errno::NOENT) => return Err(HostError::Stale),
+                other => other.map_err(failed("failed to move it away"))?,
+            }
+        } else if are_one(at, to)? {
+            self.disk.remove(at).map_err(failed("failed to move it away"))?;
         }
         if matches!(self.in_slot(slot, name), Ok(moved) if self.holds(slot, &moved, expected)) {
             return Ok(());
@@ -238,16 +263,8 @@ impl Hands<'_> {
     }
 
     fn delete(&self, path: &RepoPath, slot: Slot, before: &Held) -> Result<(), HostError> {
-        let name = slot.name();
-        if !self.is_empty(slot, &name)? {
-            return Ok(());
-        }
         let parent = self.parent(path)?;
-        let at = At::new(&parent, path.file_name());
-        if !self.holds(slot, &look_in(at.directory, at.name)?, before) {
-            return Err(HostError::Stale);
-        }
-        self.take_out(at, slot, &name, before)
+        self.take_out(At::new(&parent, path.file_name()), slot, &slot.name(), before)
     }
 
     /// Gives something a name that nothing has.
@@ -261,6 +278,8 @@ impl Hands<'_> {
             Ok(()) => return self.disk.remove(from),
             // Without hard links either, such as FAT; and directories have none.
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {}
+            // Cut off between the two: it has both names already.
+            Err(Errno::EXIST) if are_one(from, to).unwrap_or(false) => return self.disk.remove(from),
             Err(error) => return Err(error),
         }
         match look_in(to.directory, to.name) {
@@ -338,23 +357,34 @@ impl Hands<'_> {
             Err(Errno::EXIST) => return Ok(Reverted::Left(OCCUPIED)),
             Err(error) => return Err(failed("failed to bring it back")(error)),
         }
-        self.disk.touch(at).map_err(failed("failed to set its time"))?;
+        self.touch(at);
         Ok(Reverted::Back)
+    }
+
+    /// Sets a time to now, so that `make` looks at the file again. Somebody else's file may not let us, and has to come back all
+    /// the same.
+    fn touch(&self, at: At<'_>) {
+        let _ = self.disk.touch(at);
     }
 
     /// Moves a file that an act has made back into its slot.
     fn take_away(&self, path: &RepoPath, slot: Slot, after: &Held) -> Result<Reverted, HostError> {
         let name = slot.name();
+        let Parent::Open(parent) = self.tree.parent(path)? else {
+            let untouched = self.has(slot, &name, after)?;
+            return Ok(if untouched { Reverted::Untouched } else { Reverted::Left(GONE) });
+        };
+        let at = At::new(&parent, path.file_name());
         if self.has(slot, &name, after)? {
+            // Cut off between its two names.
+            if self.slots.keeps_inodes(slot) && are_one(at, self.slots.at(slot, &name))? {
+                self.disk.remove(at).map_err(failed("failed to take it back"))?;
+                return Ok(Reverted::Back);
+            }
             return Ok(Reverted::Untouched);
         }
-        let Parent::Open(parent) = self.tree.parent(path)? else { return Ok(Reverted::Left(GONE)) };
-        let at = At::new(&parent, path.file_name());
-        match look_in(&parent, at.name) {
-            Ok(Look::Nothing) => return Ok(Reverted::Back),
-            Ok(look) if self.holds(slot, &look, after) => {}
-            Ok(_) | Err(HostError::Stale) => return Ok(Reverted::Left(EDITED)),
-            Err(error) => return Err(error),
+        if inode_at(at)?.is_none() {
+            return Ok(Reverted::Back);
         }
         match self.take_out(at, slot, &name, after) {
             Ok(()) => Ok(Reverted::Back),
@@ -370,18 +400,16 @@ impl Hands<'_> {
         }
         let Parent::Open(parent) = self.tree.parent(path)? else { return Ok(Reverted::Left(GONE)) };
         let at = At::new(&parent, path.file_name());
-        match look_in(&parent, at.name) {
-            Ok(look) if self.holds(slot, &look, after) => {}
-            Ok(Look::Nothing) => return Ok(Reverted::Left(DELETED)),
-            Ok(_) | Err(HostError::Stale) => return Ok(Reverted::Left(EDITED)),
-            Err(error) => return Err(error),
+        if !self.still_has(at, slot, after)? {
+            let gone = inode_at(at)?.is_none();
+            return Ok(Reverted::Left(if gone { DELETED } else { EDITED }));
         }
         match self.disk.rename(self.slots.at(slot, &name), at, Rename::Exchange) {
             Err(Errno::NOENT) => return Ok(Reverted::Left(DELETED)),
             other => other.map_err(failed("failed to bring back what was there"))?,
         }
         if matches!(self.in_slot(slot, &name), Ok(look) if self.holds(slot, &look, after)) {
-            self.disk.touch(at).map_err(failed("failed to set its time"))?;
+            self.touch(at);
             return Ok(Reverted::Back);
         }
         // A save went between: that is the newest, and what it would have replaced stays in the slot.
@@ -444,6 +472,12 @@ fn inode_at(at: At<'_>) -> Result<Option<Inode>, HostError> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(failed("failed to look at it")(error)),
     }
+}
+
+/// Tells whether two names stand for one file.
+fn are_one(one: At<'_>, other: At<'_>) -> Result<bool, HostError> {
+    let inode = inode_at(one)?;
+    Ok(inode.is_some() && inode == inode_at(other)?)
 }
 
 const EDITED: &str = "you have changed it since";

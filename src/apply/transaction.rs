@@ -6,27 +6,26 @@
 //! Whatever goes wrong before "committed" takes back all that was done; if even that fails, the journal stays, and recovery
 //! begins where this ended.
 
-use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, CWD, Mode};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::applies::{Applies, Folder, now};
 use super::decide::Version;
-use super::hostfs::{At, Disk, Rename};
-use super::journal::{Act, Applies, End, Folder, Held, Journal, JournalError, Kind, Mark, Slot, now};
+use super::ending::{Ending, Stop};
+use super::hostfs::{At, Disk};
+use super::index_lock::{self, INDEX_LOCK};
+use super::journal::{Act, Held, Journal, JournalError, Kind, Mark, Slot, Stage};
 use super::plan::{Plan, Planned, Step};
-use super::stage::{Slots, Staging, empty, remove_inside};
-use super::swap::{Hands, Reverted};
-use super::tree::{DIRECTORY, HostError, HostTree, Inode, failed};
+use super::stage::{Slots, Staging};
+use super::sweep::sweep;
+use super::tree::{DIRECTORY, HostError, HostTree, failed};
 use super::wish::Like;
 use crate::changes::MAX_TEXT;
 use crate::path::RepoPath;
 
-const INDEX: &str = "index";
-const INDEX_LOCK: &str = "index.lock";
 /// The folder of what was written, by hash.
 pub(super) const CONTENTS: &str = "contents";
 
@@ -51,6 +50,8 @@ pub struct Job<'a> {
     pub kind: Kind,
     /// The sandbox whose changes they are.
     pub sandbox: &'a str,
+    /// Its id.
+    pub of: &'a str,
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
     /// Per path, units before and after.
@@ -122,7 +123,7 @@ pub enum Problem {
         report: Box<Report>,
     },
     /// Something failed, and taking back failed too.
-    #[error("{}{error}; and then: {then}", of(path.as_ref()))]
+    #[error("{}{error}; and then: {}{then}", of(path.as_ref()), of(there.as_ref()))]
     Unfinished {
         /// The path that failed.
         path: Option<RepoPath>,
@@ -130,6 +131,8 @@ pub enum Problem {
         error: HostError,
         /// What happened then.
         then: HostError,
+        /// At which path.
+        there: Option<RepoPath>,
     },
     /// The journal cannot be used.
     #[error(transparent)]
@@ -150,22 +153,6 @@ pub enum Way {
     Forward,
     /// All is as it was.
     Back,
-}
-
-/// What stopped the acts.
-struct Stop {
-    path: Option<RepoPath>,
-    error: Option<HostError>,
-}
-
-impl Stop {
-    fn at(path: &RepoPath) -> impl Fn(HostError) -> Self {
-        move |error| Self { path: Some(path.clone()), error: Some(error) }
-    }
-
-    fn plain(error: HostError) -> Self {
-        Self { path: None, error: Some(error) }
-    }
 }
 
 /// Carries a plan without conflicts out. `applies` is locked by the caller since before the plan was made.
@@ -192,7 +179,7 @@ pub fn run(job: &Job<'_>, plan: &Plan, applies: &Applies) -> Result<Report, Prob
     if let Err(error) = folder.prepare(job.disk, &journal) {
         let error = failed("failed to write the journal")(error);
         // Perhaps it was written whole; nothing is done yet in any case.
-        if !matches!(folder.stage(), Ok(super::journal::Stage::Begun)) {
+        if !matches!(folder.stage(), Ok(Stage::Begun)) {
             return finish_back(&job.end(&folder, &journal, &slots), Stop::plain(error), report)
                 .map(|()| Report::default());
         }
@@ -229,9 +216,12 @@ pub fn recover(
     }
     let slots = Slots::open(&journal.places, folder, &journal.id, tree)
         .map_err(|error| Problem::NotBegun { path: None, error })?;
-    let lock = Cell::new(journal.lock);
-    let end = Ending { site, disk, tree, folder, journal, slots: &slots, same_boot, lock };
+    let end = Ending { site, disk, tree, folder, journal, slots: &slots, same_boot };
     let mut report = Report { number: folder.number(), ..Report::default() };
+    end.lock_index().map_err(|error| match error {
+        HostError::Git(lock) => Problem::Locked(lock),
+        error => Problem::NotBegun { path: None, error },
+    })?;
     if way == Way::Forward {
         match end.forward(&|| false) {
             Ok(()) => {
@@ -244,43 +234,11 @@ pub fn recover(
     }
     match end.back(&mut report) {
         Ok(()) => Ok(report),
-        Err(error) => Err(Problem::NotBegun { path: None, error }),
-    }
-}
-
-/// Removes git's lock where an apply that has ended was cut off before it could; nothing if it is not ours.
-///
-/// # Errors
-/// What the system says.
-pub fn unlock_index(site: &Site, disk: &Disk, journal: &Journal) -> Result<bool, HostError> {
-    unlock(site, disk, journal, journal.lock)
-}
-
-fn unlock(site: &Site, disk: &Disk, journal: &Journal, ours: Option<Inode>) -> Result<bool, HostError> {
-    let failed = failed("failed to remove the lock on git's index");
-    let Some(ours) = ours else { return Ok(false) };
-    let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(failed)?;
-    let at = At::new(&git, INDEX_LOCK.as_bytes());
-    match rustix::fs::statat(&git, at.name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(false),
-        Ok(stat) => {
-            let is = Inode::of(&stat);
-            if is.number != ours.number || journal.site.boot == site.mark.boot && is != ours {
-                return Ok(false);
-            }
+        Err(Stop { path, error }) => {
+            let then = error.unwrap_or(HostError::Interrupted);
+            Err(Problem::Unfinished { path: path.clone(), error: HostError::CutOff, then, there: path })
         }
-        Err(error) => return Err(failed(error)),
     }
-    disk.remove(at).map_err(failed)?;
-    Ok(true)
-}
-
-/// Tells whether git's lock of an apply that has ended is still there.
-#[must_use]
-pub fn has_left_lock(site: &Site, journal: &Journal) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let found = site.git_dir.join(INDEX_LOCK).symlink_metadata();
-    found.is_ok_and(|m| journal.lock.is_some_and(|ours| ours.number == m.ino()))
 }
 
 /// Takes back what was done, and tells why.
@@ -289,9 +247,10 @@ fn finish_back(end: &Ending<'_>, stop: Stop, mut report: Report) -> Result<(), P
     match (end.back(&mut report), error) {
         (Ok(()), None) => Err(Problem::Interrupted(Box::new(report))),
         (Ok(()), Some(error)) => Err(Problem::TakenBack { path, error, report: Box::new(report) }),
-        (Err(then), error) => {
+        (Err(stop), error) => {
             let error = error.unwrap_or(HostError::Interrupted);
-            Err(Problem::Unfinished { path, error, then })
+            let then = stop.error.unwrap_or(HostError::Interrupted);
+            Err(Problem::Unfinished { path, error, then, there: stop.path })
         }
     }
 }
@@ -341,7 +300,8 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
                 let expected = step.expected.as_ref();
                 let like = step.like.as_ref().map(Like::at);
                 let replaced = step.respells.as_ref().unwrap_or(&step.path);
-                files.push((Staging { path: &step.path, replaced, left, expected, like }, slot));
+                let like_over = step.like_over;
+                files.push((Staging { path: &step.path, replaced, left, expected, like, like_over }, slot));
                 waiting.push((acts.len(), step));
                 // In its place comes what was staged.
                 Act::Respell { from: step.path.clone(), to: step.path.clone() }
@@ -370,34 +330,23 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
         let before = step.expected.as_ref().map(Held::from);
         acts[at] = Act::Put { path: step.path.clone(), slot: *slot, before, after };
     }
-    let lock = stage_lock(job, folder).map_err(failed("failed to make the lock for git's index")).map_err(none)?;
+    index_lock::stage(job.site, job.disk, folder, &id)
+        .map_err(failed("failed to make the lock for git's index"))
+        .map_err(none)?;
     slots.sync(job.disk).map_err(failed("failed to write what was staged to disk")).map_err(none)?;
     let journal = Journal {
         id,
         kind: job.kind.clone(),
         sandbox: job.sandbox.to_owned(),
+        of: job.of.to_owned(),
         created: now(),
         site: job.site.mark.clone(),
         modules: job.modules.clone(),
-        lock: Some(lock),
         places: slots.places.clone(),
         acts,
         units: job.units.clone(),
     };
     Ok((journal, slots))
-}
-
-/// Makes the file that will be git's lock, and keeps the index of now under a second name.
-fn stage_lock(job: &Job<'_>, folder: &Folder) -> Result<Inode, Errno> {
-    let own = folder.open()?;
-    let file = job.disk.create(At::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
-    let git = rustix::fs::openat(CWD, &job.site.git_dir, DIRECTORY, Mode::empty())?;
-    match job.disk.link(At::new(&git, INDEX.as_bytes()), At::new(&own, INDEX.as_bytes())) {
-        // Without it a changed index is asked about more often: no more than that.
-        Ok(()) | Err(Errno::NOENT | Errno::PERM | Errno::NOTSUP | Errno::XDEV | Errno::MLINK) => {}
-        Err(error) => return Err(error),
-    }
-    rustix::fs::fstat(&file).map(|stat| Inode::of(&stat))
 }
 
 /// Removes an apply that was not prepared: there is nothing in it that is not elsewhere. What cannot be removed stays, and
@@ -406,216 +355,10 @@ fn discard(job: &Job<'_>, folder: &Folder) {
     let _ = sweep(job.disk, folder, job.tree);
 }
 
-/// Removes a folder of ours with all files in it, and what belongs to it inside the tree.
-///
-/// # Errors
-/// What the system says.
-pub fn sweep(disk: &Disk, folder: &Folder, tree: &HostTree) -> Result<(), HostError> {
-    remove_inside(disk, folder, tree)?;
-    sweep_own(disk, folder).map_err(failed("failed to remove the folder of an apply"))
-}
-
-fn sweep_own(disk: &Disk, folder: &Folder) -> Result<(), Errno> {
-    let own = folder.open()?;
-    for name in ["slots", CONTENTS] {
-        match rustix::fs::openat(&own, name, DIRECTORY, Mode::empty()) {
-            Ok(inner) => empty(disk, &inner)?,
-            Err(Errno::NOENT) => continue,
-            Err(error) => return Err(error),
-        }
-        disk.remove_directory(At::new(&own, name.as_bytes()))?;
-    }
-    empty(disk, &own)?;
-    let name = folder.path.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default();
-    let above = rustix::fs::openat(CWD, folder.path.parent().unwrap_or(&folder.path), DIRECTORY, Mode::empty())?;
-    disk.remove_directory(At::new(&above, &name))
-}
-
 impl Job<'_> {
     fn end<'b>(&'b self, folder: &'b Folder, journal: &'b Journal, slots: &'b Slots) -> Ending<'b> {
         let Self { site, disk, tree, .. } = self;
-        let lock = Cell::new(journal.lock);
-        Ending { site, disk, tree, folder, journal, slots, same_boot: true, lock }
-    }
-}
-
-/// A prepared apply on its way to one of its ends.
-struct Ending<'a> {
-    site: &'a Site,
-    disk: &'a Disk,
-    tree: &'a HostTree,
-    folder: &'a Folder,
-    journal: &'a Journal,
-    slots: &'a Slots,
-    same_boot: bool,
-    /// Git's lock, once it is taken.
-    lock: Cell<Option<Inode>>,
-}
-
-impl Ending<'_> {
-    fn hands(&self) -> Hands<'_> {
-        Hands { disk: self.disk, tree: self.tree, slots: self.slots, same_boot: self.same_boot }
-    }
-
-    /// Does all acts and commits.
-    fn forward(&self, interrupted: &dyn Fn() -> bool) -> Result<(), Stop> {
-        self.lock_index().map_err(Stop::plain)?;
-        let hands = self.hands();
-        for act in &self.journal.acts {
-            if interrupted() {
-                return Err(Stop { path: None, error: None });
-            }
-            hands.perform(act).map_err(Stop::at(act.path()))?;
-        }
-        self.sync_directories().map_err(Stop::plain)?;
-        let end = self.end_of(true);
-        match self.folder.end(self.disk, &end) {
-            Ok(()) => Ok(()),
-            // It is there: from now on it is committed, whatever else failed.
-            Err(_) if self.is_committed() => Ok(()),
-            Err(error) => Err(Stop::plain(failed("failed to write the end of the journal")(error))),
-        }
-    }
-
-    fn is_committed(&self) -> bool {
-        matches!(self.folder.stage(), Ok(super::journal::Stage::Ended(_, end)) if end.committed)
-    }
-
-    /// What is left to do once it is committed.
-    fn committed(&self, report: &mut Report) {
-        if let Err(error) = unlock(self.site, self.disk, self.journal, self.lock.get()) {
-            report.note = Some(format!("{error}; airlock recover removes it"));
-        }
-        report.kept = self.kept(true);
-    }
-
-    fn kept(&self, committed: bool) -> Vec<Kept> {
-        let hands = self.hands();
-        let found = self.journal.acts.iter().filter_map(|act| {
-            let (slot, name) = hands.foreign(act, committed)?;
-            Some(Kept { path: act.path().clone(), file: self.file(slot, &name) })
-        });
-        found.collect()
-    }
-
-    /// Gives the path of a slot for a person.
-    fn file(&self, slot: Slot, name: &str) -> PathBuf {
-        slot_path(self.journal, self.folder, slot, name)
-    }
-
-    fn end_of(&self, committed: bool) -> End {
-        let kept = if committed { Vec::new() } else { self.kept(false) };
-        let kept = kept.into_iter().map(|k| (k.path, k.file.display().to_string())).collect();
-        End { committed, at: now(), kept }
-    }
-
-    /// Takes all acts back, the last one first.
-    fn back(&self, report: &mut Report) -> Result<(), HostError> {
-        let hands = self.hands();
-        for act in self.journal.acts.iter().rev() {
-            if let Reverted::Left(reason) = hands.revert(act)? {
-                report.left.push(LeftAlone { path: act.path().clone(), reason });
-            }
-        }
-        self.sync_directories()?;
-        report.kept = self.kept(false);
-        let end = self.end_of(false);
-        self.folder.end(self.disk, &end).map_err(failed("failed to write the end of the journal"))?;
-        if let Err(error) = unlock(self.site, self.disk, self.journal, self.lock.get()) {
-            report.note = Some(format!("{error}; airlock recover removes it"));
-        }
-        Ok(())
-    }
-
-    /// Takes git's lock on the index, so that no git command sees, or commits, a half.
-    fn lock_index(&self) -> Result<(), HostError> {
-        let lock = failed("failed to lock git's index");
-        let own = self.folder.open().map_err(lock)?;
-        let git = rustix::fs::openat(CWD, &self.site.git_dir, DIRECTORY, Mode::empty()).map_err(lock)?;
-        let (from, to) = (At::new(&own, INDEX_LOCK.as_bytes()), At::new(&git, INDEX_LOCK.as_bytes()));
-        match self.disk.rename(from, to, Rename::NoReplace) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EXIST) => {}
-            // Taken already, before it was cut off.
-            Err(Errno::NOENT) if has_left_lock(self.site, self.journal) => return Ok(()),
-            // Somebody has removed it since: another does as well.
-            Err(Errno::NOENT) => {
-                let file = self.disk.create(to, 0o600);
-                match file {
-                    Ok(file) => {
-                        let stat = rustix::fs::fstat(&file).map_err(lock)?;
-                        self.lock.set(Some(Inode::of(&stat)));
-                        return Ok(());
-                    }
-                    Err(Errno::EXIST) => {}
-                    Err(error) => return Err(lock(error)),
-                }
-            }
-            Err(Errno::INVAL | Errno::NOSYS) => match self.disk.link(from, to) {
-                Ok(()) => return self.disk.remove(from).map_err(lock),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(lock(error)),
-            },
-            Err(error) => return Err(lock(error)),
-        }
-        Err(HostError::Git(self.site.git_dir.join(INDEX_LOCK)))
-    }
-
-    /// Writes every directory that was changed to disk.
-    fn sync_directories(&self) -> Result<(), HostError> {
-        let sync = failed("failed to write a directory to disk");
-        let hands = self.hands();
-        let parents: BTreeSet<Option<RepoPath>> = self.journal.acts.iter().map(|act| act.path().parent()).collect();
-        for parent in parents {
-            let opened = match &parent {
-                None => Some(self.tree.root()?),
-                // By way of a name in it.
-                Some(directory) => match RepoPath::child(Some(directory), b"x") {
-                    Ok(path) => hands.directory_of(&path)?,
-                    Err(_) => None,
-                },
-            };
-            if let Some(opened) = opened {
-                self.disk.sync(&opened).map_err(sync)?;
-            }
-        }
-        self.slots.sync(self.disk).map_err(sync)
-    }
-}
-
-/// Finds edits that came after the end of an apply, through descriptors that were open before, or that were kept by it:
-/// files that are in its slots and nowhere else.
-///
-/// # Errors
-/// The slots cannot be opened.
-pub fn kept_since(
-    folder: &Folder,
-    journal: &Journal,
-    committed: bool,
-    tree: &HostTree,
-) -> Result<Vec<Kept>, HostError> {
-    let slots = Slots::open(&journal.places, folder, &journal.id, tree)?;
-    let disk = Disk::default();
-    // Devices may have other numbers by now.
-    let hands = Hands { disk: &disk, tree, slots: &slots, same_boot: false };
-    let kept = journal.acts.iter().filter_map(|act| {
-        let (slot, name) = hands.foreign(act, committed)?;
-        Some(Kept { path: act.path().clone(), file: slot_path(journal, folder, slot, &name) })
-    });
-    Ok(kept.collect())
-}
-
-/// Gives the path of a slot, for a person.
-#[must_use]
-pub fn slot_path(journal: &Journal, folder: &Folder, slot: Slot, name: &str) -> PathBuf {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-    match journal.places.get(slot.place).and_then(|place| place.inside.as_ref()) {
-        None => folder.slots_path().join(name),
-        Some(super::journal::Inside::Root) => PathBuf::from(".airlock").join(&journal.id).join(name),
-        Some(super::journal::Inside::Directory(path)) => {
-            PathBuf::from(OsStr::from_bytes(path.as_bytes())).join(".airlock").join(&journal.id).join(name)
-        }
+        Ending { site, disk, tree, folder, journal, slots, same_boot: true }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -23,6 +23,7 @@ use crate::path::{EntryKind, RepoPath};
 #[derive(Debug)]
 pub struct HostTree {
     root: OwnedFd,
+    path: PathBuf,
     /// Directories of other repositories that belong to this tree.
     modules: BTreeSet<RepoPath>,
     /// What its file system can hold.
@@ -166,9 +167,12 @@ pub enum HostError {
     /// The user wanted it to stop.
     #[error("interrupted")]
     Interrupted,
+    /// It was cut off.
+    #[error("an apply was cut off")]
+    CutOff,
     /// git has locked its index.
     #[error("git is at work in this working tree: {} is there", .0.display())]
-    Git(std::path::PathBuf),
+    Git(PathBuf),
     /// What the system says.
     #[error("{attempt}: {error}")]
     Io {
@@ -229,7 +233,8 @@ impl HostTree {
     /// # Errors
     /// What the system says.
     pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: Habits) -> io::Result<Self> {
-        Ok(Self { root: rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?, modules, habits })
+        let opened = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
+        Ok(Self { root: opened, path: root.to_owned(), modules, habits })
     }
 
     /// Tells which directory the root is.
@@ -301,6 +306,12 @@ impl HostTree {
             Err(Errno::NOENT | Errno::NOSYS) => Ok(false),
             Err(error) => Err(failed("failed to look at it")(error)),
         }
+    }
+
+    /// Gives the path that it was opened by, for a person.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Gives what its file system can hold.
@@ -445,8 +456,11 @@ pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> Result<Look, HostEr
         }
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let file =
-                rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(failed("failed to open it"))?;
+            let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+                // Something else is there by now.
+                Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(HostError::Stale),
+                other => other.map_err(failed("failed to open it"))?,
+            };
             let stat = rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(HostError::Stale);

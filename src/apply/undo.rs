@@ -10,8 +10,9 @@ use std::sync::Mutex;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::applies::{Applies, Folder};
 use super::decide::Version;
-use super::journal::{Act, Applies, End, Folder, Journal, JournalError, Kind, Mark, Slot, Stage};
+use super::journal::{Act, End, Journal, JournalError, Kind, Mark, Slot, Stage};
 use super::plan::{OnConflict, Terms};
 use super::stage::Slots;
 use super::transaction::CONTENTS;
@@ -87,8 +88,7 @@ impl Past {
     /// Tells whether it was in a working tree, which may have been moved since.
     #[must_use]
     pub fn is_in(&self, here: &Mark) -> bool {
-        let there = &self.journal.site;
-        there.worktree == here.worktree || there.root.number == here.root.number
+        self.journal.site.is_place(here)
     }
 
     /// Tells whether it stands.
@@ -134,7 +134,12 @@ impl Undo {
         let slots = Slots::open(&journal.places, folder, &journal.id, tree)?;
         let mut undo = Self {
             wishes: Vec::new(),
-            terms: Terms { on_conflict: OnConflict::Abort, removable: Some(BTreeSet::new()), ..Terms::default() },
+            terms: Terms {
+                on_conflict: OnConflict::Abort,
+                removable: Some(BTreeSet::new()),
+                own: true,
+                ..Terms::default()
+            },
             contents: Backups::of(folder)?,
             late: Vec::new(),
         };
@@ -146,6 +151,7 @@ impl Undo {
             accepted,
             last: base.cloned(),
             done: None,
+            like_over: None,
             units: units(path),
             like,
         };
@@ -173,7 +179,8 @@ impl Undo {
                     match respelled.get(path) {
                         None => {
                             let like = like(&slots, *slot, name)?;
-                            undo.wishes.push(wish(path, Some(&after.version), Some(old), Some(like)));
+                            let wish = wish(path, Some(&after.version), Some(old), Some(like));
+                            undo.wishes.push(Wish { like_over: Some(after.mode), ..wish });
                         }
                         Some(from) => {
                             undo.wishes.push(wish(path, Some(&after.version), None, None));

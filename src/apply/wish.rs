@@ -40,6 +40,8 @@ pub struct Wish {
     pub units: BTreeSet<String>,
     /// A file that has the permissions it shall have, where it is made anew.
     pub like: Option<Like>,
+    /// It gets them also where a file with these permissions is replaced: nobody has changed them since.
+    pub like_over: Option<u32>,
 }
 
 /// A file or directory whose attributes are to be kept.
@@ -113,6 +115,6 @@ impl Choice<'_> {
         let base = version(&others)?.unwrap_or_else(|| original.clone());
         let last = version(&self.prior)?.unwrap_or(original);
         let done = self.left.clone().filter(|_| self.units.is_subset(&self.prior));
-        Ok(Ok(Wish { path: change.path.clone(), base, accepted, last, done, units, like: None }))
+        Ok(Ok(Wish { path: change.path.clone(), base, accepted, last, done, units, like: None, like_over: None }))
     }
 }

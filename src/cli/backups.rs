@@ -6,7 +6,7 @@ use super::failure::{Failure, USAGE};
 use super::host::{Host, history};
 use super::output::{Output, count};
 use super::repo::{Repo, age};
-use crate::apply::{Act, Past, kept_since, sweep};
+use crate::apply::{Act, Kind, Past, kept_since, sweep};
 use crate::config::{Settings, parse_duration};
 use crate::display::Shown;
 use crate::sandbox::Sandbox;
@@ -41,20 +41,39 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         host.lock()?;
     }
     let mut found = Vec::new();
-    for past in history(&host.applies)?.past {
-        let Past { folder, journal, end, .. } = &past;
-        if !is_old(end.at, keep) || !past.is_in(&host.site.mark) {
+    let all = history(&host.applies)?.past;
+    // Where an undo is forgotten before what it took back, that would stand again.
+    let mut kept_ids: Vec<String> = Vec::new();
+    for past in &all {
+        let Past { folder, journal, end, .. } = past;
+        // Of a working tree that is gone nobody can take anything back.
+        let here = past.is_in(&host.site.mark) || !std::path::Path::new(&journal.site.worktree).exists();
+        let undoes = matches!(&journal.kind, Kind::Undo(id) if kept_ids.contains(id));
+        if !is_old(end.at, keep) || !here || undoes {
+            kept_ids.push(journal.id.clone());
             continue;
         }
         let tree = host.tree(&journal.modules)?;
         let number = folder.number();
-        let kept = kept_since(folder, journal, end.committed, &tree)?;
+        let kept = match kept_since(folder, journal, end.committed, &tree) {
+            Ok(kept) => kept,
+            Err(error) => {
+                let path = folder.slots_path();
+                let path = Shown::new(path.as_os_str().as_encoded_bytes()).to_string();
+                output.say(&format!(
+                    "kept the backups of apply {number}, for they cannot be looked at: {error} ({path})"
+                ));
+                kept_ids.push(journal.id.clone());
+                continue;
+            }
+        };
         if let Some(first) = kept.first() {
             output.say(&format!(
                 "kept the backups of apply {number}: {} has an edit of {} that is nowhere else; take it, and remove it there",
                 Shown::new(first.file.as_os_str().as_encoded_bytes()),
                 Shown::new(first.path.as_bytes()),
             ));
+            kept_ids.push(journal.id.clone());
             continue;
         }
         let files = journal.acts.iter().filter(|act| matches!(act, Act::Put { .. } | Act::Delete { .. })).count();

@@ -48,7 +48,7 @@ pub fn bring(
     let modules = sandbox.record.manifest.modules.clone();
     let tree = host.tree(&modules)?;
     let store = sandbox.quarantine()?;
-    let before = sandbox.applied()?;
+    let before = host.brought(sandbox)?;
     let choices = choices(sheet, wanted, &before);
     let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
     for choice in &choices {
@@ -106,6 +106,7 @@ pub fn bring(
             tree: &tree,
             kind: Kind::Apply,
             sandbox: name.as_str(),
+            of: &sandbox.record.id,
             modules,
             units: units(&plan, &before),
             content: &content,
@@ -116,7 +117,7 @@ pub fn bring(
     let report = match done {
         Ok(report) => report,
         Err(problem) => {
-            outcome.leave(&plan, "nothing is written");
+            outcome.leave(&plan, not_written(&problem));
             if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
                 &problem
             {
@@ -132,9 +133,13 @@ pub fn bring(
     let mut after = before;
     for step in &plan.steps {
         let left = step.left.as_ref().map(|v| (v.kind, v.hash.clone()));
-        after.insert(step.path.clone(), Brought { units: step.units.clone(), left: Some(left) });
+        after.paths.insert(step.path.clone(), Brought { units: step.units.clone(), left: Some(left) });
     }
-    sandbox.set_applied(&after)?;
+    after.through = report.as_ref().map_or(after.through, |r| r.number);
+    // The journal has it, too.
+    if let Err(error) = sandbox.set_applied(&after) {
+        output.say(&format!("{name} could not be told: {}", Shown::new(&error.to_string())));
+    }
     let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
     outcome.print(wanted.json, more(written))?;
     if let Some(report) = &report {
@@ -150,13 +155,21 @@ pub fn bring(
     Ok(0)
 }
 
+/// What is to be said of the paths of a plan that was not carried out.
+pub fn not_written(problem: &Problem) -> &'static str {
+    match problem {
+        Problem::Unfinished { .. } => "perhaps half written: see the error",
+        _ => "nothing is written",
+    }
+}
+
 /// The accepted units of each file, with those that earlier applies brought.
 pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> Vec<Choice<'a>> {
     let choice = |file: &'a crate::review::SheetFile<'_>| {
         let all: BTreeSet<&String> = file.units.iter().map(|u| &u.id).collect();
         let units: BTreeSet<String> =
             all.iter().filter(|id| wanted.selection.units.contains(**id)).map(|id| (*id).clone()).collect();
-        let brought = before.get(&file.change.path);
+        let brought = before.paths.get(&file.change.path);
         let prior = brought.into_iter().flat_map(|b| &b.units);
         let prior = prior.filter(|id| all.contains(id)).cloned().collect();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
@@ -167,7 +180,7 @@ pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> V
 
 /// Units of each path before and after a plan, for the journal.
 fn units(plan: &Plan, before: &Applied) -> Vec<(RepoPath, Vec<String>, Vec<String>)> {
-    let old = |path| before.get(path).into_iter().flat_map(|b| b.units.iter().cloned()).collect();
+    let old = |path| before.paths.get(path).into_iter().flat_map(|b| b.units.iter().cloned()).collect();
     plan.steps.iter().map(|s| (s.path.clone(), old(&s.path), s.units.iter().cloned().collect())).collect()
 }
 
@@ -240,7 +253,7 @@ fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result
     let decisions = review::load(sandbox)?;
     let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
     Ok(units.all(|(file, unit)| {
-        applied.get(&file.change.path).is_some_and(|b| b.units.contains(&unit.id))
+        applied.paths.get(&file.change.path).is_some_and(|b| b.units.contains(&unit.id))
             || decisions.of(&unit.id) == Some(Decision::Rejected)
     }))
 }

@@ -7,11 +7,11 @@ use super::output::{Output, count, shell_word};
 use super::review::confirm;
 use crate::apply::{
     Applies, Disk, Folder, Habits, History, HostError, HostTree, Journal, JournalError, Mark, Problem, Report, Site,
-    Stage, Way, has_left_lock, recover, sweep, unlock_index,
+    Stage, Way, lock_owner, recover, sweep, unlock_index,
 };
 use crate::display::Shown;
 use crate::path::RepoPath;
-use crate::sandbox::{Brought, SandboxName, Store, identity, terminal};
+use crate::sandbox::{Applied, Brought, Sandbox, SandboxName, Store, identity, terminal};
 use crate::snapshot::HostRepo;
 
 /// The kernel's number for the time since the machine was started.
@@ -94,8 +94,8 @@ impl<'a> Host<'a> {
         for folder in self.applies.unfinished()? {
             if let Stage::Unfinished(journal) = folder.stage()? {
                 // One of another working tree is for whoever goes there.
-                let elsewhere = journal.site.root.number != self.site.mark.root.number;
-                if !(elsewhere && others.contains(&journal.site.worktree)) {
+                let here = journal.site.is_place(&self.site.mark);
+                if here || !others.contains(&journal.site.worktree) {
                     found.push((folder, *journal));
                 }
             }
@@ -104,11 +104,15 @@ impl<'a> Host<'a> {
             // What cannot be removed is tried again by the next one.
             let _ = sweep(&self.disk, folder, &self.tree(&[])?);
         }
-        if let Some(last) = all.last()
-            && let Ok(Stage::Ended(journal, _)) = last.stage()
-            && has_left_lock(&self.site, &journal)
-        {
-            unlock_index(&self.site, &self.disk, &journal)?;
+        // Of an apply that has ended, and could not remove it any more.
+        if let Some(id) = lock_owner(&self.site)? {
+            for folder in all.iter().rev() {
+                if let Ok(Stage::Ended(journal, _)) = folder.stage()
+                    && journal.id == id
+                {
+                    unlock_index(&self.site, &self.disk, folder, &journal)?;
+                }
+            }
         }
         Ok(found)
     }
@@ -120,12 +124,50 @@ impl<'a> Host<'a> {
         now.head == then.head && same_index
     }
 
+    /// Reads what applies brought of a sandbox: as it remembers, and what the journals have since. So nothing is forgotten when
+    /// an apply, or an undo, is cut off after its end.
+    pub fn brought(&self, sandbox: &Sandbox) -> Result<Applied, Failure> {
+        let mut applied = sandbox.applied()?;
+        let known = applied.through;
+        for folder in self.applies.all()?.iter().filter(|f| f.number() > known) {
+            let Ok(Stage::Ended(journal, end)) = folder.stage() else { continue };
+            if !end.committed || journal.of != sandbox.record.id {
+                continue;
+            }
+            for (path, _, after) in &journal.units {
+                if after.is_empty() {
+                    applied.paths.remove(path);
+                } else {
+                    let units = after.iter().cloned().collect();
+                    applied.paths.insert(path.clone(), Brought { units, left: None });
+                }
+            }
+            applied.through = folder.number();
+        }
+        Ok(applied)
+    }
+
+    /// Has a sandbox know, if it is still there, what of it is in the working tree now. Where somebody has it in use, it will
+    /// find out by itself.
+    pub fn remember(&self, sandbox: &str) -> Result<(), Failure> {
+        let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
+        let Some(mut sandbox) = Store::of(&self.repo.common_dir).open(&name)? else { return Ok(()) };
+        if sandbox.lock().is_err() {
+            return Ok(());
+        }
+        sandbox.set_applied(&self.brought(&sandbox)?)?;
+        if sandbox.record.settled.take().is_some() {
+            sandbox.save()?;
+        }
+        Ok(())
+    }
+
     /// Brings an apply that was cut off to an end, and says so.
     pub fn finish(&self, folder: &Folder, journal: &Journal, way: Way, output: Output) -> Result<(), Failure> {
         let tree = self.tree(&journal.modules)?;
         let report = recover(&self.site, &self.disk, &tree, folder, journal, way)?;
         if way == Way::Forward {
-            remember(&Store::of(&self.repo.common_dir), &journal.sandbox, &journal.units)?;
+            self.remember(&journal.sandbox)?;
         }
         let done = match way {
             Way::Back => "was cut off, and is taken back",
@@ -135,29 +177,6 @@ impl<'a> Host<'a> {
         tell(&report, output);
         Ok(())
     }
-}
-
-/// Has a sandbox know, if it is still there, which of its units are in the working tree now.
-pub fn remember(store: &Store, sandbox: &str, units: &[(RepoPath, Vec<String>, Vec<String>)]) -> Result<(), Failure> {
-    let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
-    let Some(mut sandbox) = store.open(&name)? else { return Ok(()) };
-    if sandbox.lock().is_err() {
-        return Ok(());
-    }
-    let mut applied = sandbox.applied()?;
-    for (path, _, after) in units {
-        if after.is_empty() {
-            applied.remove(path);
-        } else {
-            let units = after.iter().cloned().collect();
-            applied.insert(path.clone(), Brought { units, left: None });
-        }
-    }
-    sandbox.set_applied(&applied)?;
-    if sandbox.record.settled.take().is_some() {
-        sandbox.save()?;
-    }
-    Ok(())
 }
 
 /// Says what came of the user's own edits.
@@ -219,11 +238,15 @@ impl From<HostError> for Failure {
     }
 }
 
+fn as_it_was(report: &Report) -> &'static str {
+    if report.left.is_empty() { "all is as it was" } else { "all is as it was, but for what is said above" }
+}
+
 fn exit(error: &HostError) -> u8 {
     match error {
         HostError::Stale => STALE,
         HostError::Interrupted => INTERRUPTED,
-        HostError::Io { .. } | HostError::Git(_) => FAILED,
+        HostError::Io { .. } | HostError::Git(_) | HostError::CutOff => FAILED,
     }
 }
 
@@ -237,25 +260,28 @@ impl From<Problem> for Failure {
             Problem::NotBegun { path, error } => {
                 Self::new(exit(error), format!("{}; nothing was written", text(path, error)))
             }
-            Problem::TakenBack { path, error, .. } => {
-                let failure = Self::new(exit(error), format!("{}; all is as it was", text(path, error)));
+            Problem::TakenBack { path, error, report } => {
+                let failure = Self::new(exit(error), format!("{}; {}", text(path, error), as_it_was(report)));
                 if exit(error) == STALE {
                     failure.hint("the same command once more looks at the tree anew")
                 } else {
                     failure
                 }
             }
-            Problem::Interrupted(_) => Self::new(INTERRUPTED, "interrupted; all is as it was"),
-            Problem::Unfinished { path, error, then } => {
-                Self::new(FAILED, format!("{}; and it could not be taken back: {then}", text(path, error)))
-                    .hint("airlock recover tries again; nothing is lost meanwhile")
+            Problem::Interrupted(report) => Self::new(INTERRUPTED, format!("interrupted; {}", as_it_was(report))),
+            Problem::Unfinished { path, error, then, there } => {
+                let there = there.as_ref().map_or_else(String::new, |p| {
+                    format!("{}: ", String::from_utf8_lossy(p.as_bytes()))
+                });
+                Self::new(FAILED, format!("{}; and it could not be taken back: {there}{then}", text(path, error)))
+                    .hint("mend that, then airlock recover tries again; nothing is lost meanwhile")
             }
             Problem::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
                 "wait for git to end; if none runs: rm {}",
                 shell_word(lock.as_os_str().as_encoded_bytes())
             )),
             Problem::Foreign(folder, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
-                "go there and finish it: airlock recover; if this repository is a copy, remove the folder: rm -r {}",
+                "go there and finish it: airlock recover; if this repository is a copy, move the folder away: mv {0} {0}.foreign",
                 shell_word(folder.as_os_str().as_encoded_bytes())
             )),
             Problem::Journal(_) => Self::new(FAILED, problem.to_string()),

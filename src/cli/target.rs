@@ -59,7 +59,7 @@ pub fn send(
     output: Output,
 ) -> Result<u8, Failure> {
     let store = sandbox.quarantine()?;
-    let nothing_before = crate::sandbox::Applied::new();
+    let nothing_before = crate::sandbox::Applied::default();
     let choices = super::bring::choices(sheet, wanted, &nothing_before);
     let mut accepted = Vec::new();
     for choice in &choices {
@@ -76,8 +76,12 @@ pub fn send(
         .chain(&wanted.selection.rejected)
         .chain(&wanted.selection.refused)
         .collect();
-    for path in &left {
-        output.say(&format!("{} is left: it needs to be named, or --allow-risky", Shown::new(path.as_bytes())));
+    for (paths, why) in [
+        (&wanted.selection.passed_over, "a high finding needs --allow-risky"),
+        (&wanted.selection.rejected, "parts that the review rejected need to be named"),
+        (&wanted.selection.refused, "it cannot be accepted"),
+    ] {
+        paths.iter().for_each(|path| output.say(&format!("{} is left: {why}", Shown::new(path.as_bytes()))));
     }
     let files = count(accepted.len(), "file");
     let shape = |more: serde_json::Value| {

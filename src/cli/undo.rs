@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::args::UndoArgs;
+use super::bring::not_written;
 use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
-use super::host::{Host, history as read_history, remember, tell};
+use super::host::{Host, history as read_history, tell};
 use super::interrupt::Interrupt;
 use super::json::{render, text};
 use super::outcome::{Outcome, Tense};
@@ -39,7 +40,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     for path in &late {
         outcome.set(
             path,
-            if args.dry_run { "apply" } else { "applied" },
+            if args.dry_run { "restore" } else { "restored" },
             "with what was written to it after the apply",
         );
     }
@@ -78,6 +79,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         tree: &tree,
         kind: Kind::Undo(past.journal.id.clone()),
         sandbox: &sandbox,
+        of: &past.journal.of,
         modules: past.journal.modules.clone(),
         units,
         content: &content,
@@ -86,7 +88,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let report = match run(&job, &plan, &host.applies) {
         Ok(report) => report,
         Err(problem) => {
-            outcome.leave(&plan, "nothing is written");
+            outcome.leave(&plan, not_written(&problem));
             if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
                 &problem
             {
@@ -99,7 +101,9 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
             return Err(problem.into());
         }
     };
-    remember(&repo.store, &sandbox, &job.units)?;
+    if let Err(failure) = host.remember(&sandbox) {
+        output.say(&format!("{sandbox} could not be told: {}", failure.message()));
+    }
     let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
     outcome.print(args.json, more(written))?;
     tell(&report, output);

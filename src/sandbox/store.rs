@@ -83,8 +83,14 @@ pub enum State {
     },
 }
 
-/// What applies brought, by path.
-pub type Applied = BTreeMap<RepoPath, Brought>;
+/// What applies brought.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The number of the last apply that is accounted for; the journals have what came after it.
+    pub through: u64,
+    /// By path.
+    pub paths: BTreeMap<RepoPath, Brought>,
+}
 
 /// What applies brought to one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,8 +304,8 @@ impl Sandbox {
     /// # Errors
     /// It is damaged.
     pub fn applied(&self) -> io::Result<Applied> {
-        let rows: Vec<(RepoPath, Brought)> = self.read_json("applied-units.json")?.unwrap_or_default();
-        Ok(rows.into_iter().collect())
+        let (through, rows): (u64, Vec<(RepoPath, Brought)>) = self.read_json("brought.json")?.unwrap_or_default();
+        Ok(Applied { through, paths: rows.into_iter().collect() })
     }
 
     /// Remembers which units applies brought.
@@ -307,7 +313,7 @@ impl Sandbox {
     /// # Errors
     /// What the file system says.
     pub fn set_applied(&self, applied: &Applied) -> io::Result<()> {
-        self.write_json("applied-units.json", &applied.iter().collect::<Vec<_>>())
+        self.write_json("brought.json", &(applied.through, applied.paths.iter().collect::<Vec<_>>()))
     }
 
     /// Keeps a further file of JSON in the sandbox's folder.

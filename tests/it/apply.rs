@@ -174,7 +174,7 @@ fn an_apply_that_is_killed_is_said_and_taken_back() {
     }
     assert_eq!(place.picture(), half);
     // And git commits no half.
-    let add = place.command("git", &["commit", "-qam", "half"]).output().expect("git runs");
+    let add = place.command("git", &["add", "-A"]).output().expect("git runs");
     assert!(!add.status.success() && String::from_utf8_lossy(&add.stderr).contains("index.lock"), "{add:?}");
     let recovered = place.airlock(&["recover"]).ok();
     assert!(recovered.err.contains("was cut off, and is taken back"), "{}", recovered.err);

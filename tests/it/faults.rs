@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use airlock::apply::{Disk, OnConflict, Problem, Verb, Way};
 use rustix::io::Errno;
 
-use crate::field::{Field, Item, Items, Scene, Trouble, file, items, link, tool, troubled};
+use crate::field::{Field, Item, Items, Scene, Trouble, file, items, link, tool, troubled, weak};
 
 const ALL: [Trouble; 4] =
     [Trouble::Once(Errno::IO), Trouble::Once(Errno::NOSPC), Trouble::Once(Errno::ACCESS), Trouble::End];
@@ -234,6 +234,40 @@ fn an_undo_that_fails_or_ends_anywhere_is_all_or_nothing() {
         });
         say(format!("undo: {points} points of {trouble:?}"));
         assert!(points > 200, "{points}");
+    }
+}
+
+#[test]
+fn a_file_system_that_cannot_exchange_is_all_or_nothing_too() {
+    let sweep = Sweep::new();
+    let none = || weak(usize::MAX, Trouble::End).0;
+    for trouble in [Trouble::Once(Errno::IO), Trouble::End] {
+        let points = every_point(|n| {
+            let field = sweep.field();
+            let (disk, count) = weak(n, trouble);
+            let result = sweep.apply(&field, &disk);
+            let what = format!("{trouble:?} at {n}: {result:?}");
+            field.recover(Way::Back, &none()).expect("recovered");
+            let is_after = sweep.all_or_nothing(&field, &what);
+            if is_after {
+                assert!(result.expect("applied").weaker);
+                field.undo(&none()).expect("undone").expect("without conflict");
+                assert_eq!(difference(&field.scene(), &sweep.before), [""; 0], "{what}");
+            }
+            count.load(Ordering::SeqCst) >= n
+        });
+        // And forward, from everywhere.
+        let forward = every_point(|n| {
+            let field = sweep.field();
+            let (disk, count) = weak(n, Trouble::End);
+            let _ = sweep.apply(&field, &disk);
+            let what = format!("forward from {n}");
+            field.recover(Way::Forward, &none()).expect("recovered");
+            sweep.all_or_nothing(&field, &what);
+            count.load(Ordering::SeqCst) >= n
+        });
+        say(format!("without exchange: {points} points of {trouble:?}, forward from {forward}"));
+        assert!(points > 200 && forward > 200);
     }
 }
 

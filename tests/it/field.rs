@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
-    Applies, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict, Plan, Problem,
-    Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
+    Applies, Call, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict, Plan,
+    Problem, Rename, Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
 };
 use airlock::changes::Quarantine;
 use airlock::path::{EntryKind, RepoPath};
@@ -108,6 +108,22 @@ pub fn troubled(n: usize, trouble: Trouble) -> (Disk, Arc<AtomicUsize>) {
     (Disk::with(Arc::new(fault)), count)
 }
 
+/// The same on a file system that neither exchanges nor renames exclusively, such as NFS.
+pub fn weak(n: usize, trouble: Trouble) -> (Disk, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let fault = move |call| {
+        let now = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        match (trouble, call) {
+            (Trouble::Once(error), _) if now == n => Err(error),
+            (Trouble::End, _) if now >= n => Err(Errno::IO),
+            (_, Call::Rename(Rename::Exchange | Rename::NoReplace)) => Err(Errno::INVAL),
+            _ => Ok(()),
+        }
+    };
+    (Disk::with(Arc::new(fault)), count)
+}
+
 impl Field {
     /// Makes a working tree of these files; where memory is a file system, in memory.
     pub fn new(items: &Items) -> Self {
@@ -179,6 +195,7 @@ impl Field {
             done: None,
             units: BTreeSet::new(),
             like: None,
+            like_over: None,
         };
         paths.map(wish).collect()
     }
@@ -236,7 +253,7 @@ impl Field {
         }
         // As every command that writes does.
         if let Some(past) = History::of(&applies).expect("read").past.last() {
-            airlock::apply::unlock_index(&site, &Disk::default(), &past.journal).expect("unlocked");
+            airlock::apply::unlock_index(&site, &Disk::default(), &past.folder, &past.journal).expect("unlocked");
         }
         Ok(last)
     }
@@ -289,5 +306,5 @@ fn job<'a>(
     content: &'a (dyn Fn(&Version) -> std::io::Result<Vec<u8>> + Sync),
 ) -> Job<'a> {
     let (modules, units, interrupted) = (Vec::new(), Vec::new(), &|| false);
-    Job { site, disk, tree, kind, sandbox: "s", modules, units, content, interrupted }
+    Job { site, disk, tree, kind, sandbox: "s", of: "i", modules, units, content, interrupted }
 }

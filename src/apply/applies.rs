@@ -1,0 +1,379 @@
+//! The folder of all applies of a repository, its lock, and the folder of each with the files that tell how far it is.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::attributes;
+use super::hostfs::{At, Disk, Rename};
+use super::journal::{End, Journal, JournalError, Stage};
+use super::tree::DIRECTORY;
+use crate::changes::ContentHash;
+
+const JOURNAL: &str = "journal";
+const END: &str = "end";
+const SLOTS: &str = "slots";
+/// Begins a file of ours; the version is of the format.
+const MAGIC: &str = "airlock-journal 1";
+/// Bytes of a journal that are read: a million paths fit.
+const MOST: u64 = 1 << 30;
+
+/// The folder of one apply.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// All applies of a repository.
+#[derive(Debug)]
+pub struct Applies {
+    folder: PathBuf,
+    lock: Option<File>,
+}
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The process.
+    pub pid: u32,
+    /// The time since the machine was started in which that number means something.
+    pub boot: String,
+    /// Seconds since the epoch.
+    pub since: u64,
+}
+
+/// Why the lock is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has it.
+    #[error("another airlock writes to this repository's working tree now{}", who(.0.as_ref()))]
+    Busy(Option<Owner>),
+    /// What the system says.
+    #[error("failed to take the lock of applies: {0}")]
+    Io(#[from] io::Error),
+}
+
+fn who(owner: Option<&Owner>) -> String {
+    owner.map_or_else(String::new, |o| format!(" (process {})", o.pid))
+}
+
+impl Applies {
+    /// Names them, below the folder of Airlock's state; nothing is made.
+    #[must_use]
+    pub fn of(state: &Path) -> Self {
+        Self { folder: state.join("applies"), lock: None }
+    }
+
+    /// Becomes the only one that writes to working trees of this repository, until dropped.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn lock(&mut self, boot: &str) -> Result<(), LockError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        make_folder(&self.folder)?;
+        let path = self.folder.join("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            File::from(rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).map_err(io::Error::from)?);
+        match file.try_lock() {
+            Ok(()) => {}
+            // Somebody who only looks whether it is locked has it for a moment.
+            Err(TryLockError::WouldBlock)
+                if (0..10).any(|_| {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    file.try_lock().is_ok()
+                }) => {}
+            Err(TryLockError::WouldBlock) => {
+                let owner = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                return Err(LockError::Busy(owner));
+            }
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let owner = Owner { pid: std::process::id(), boot: boot.to_owned(), since: now() };
+        file.set_len(0)?;
+        io::Write::write_all(&mut &file, &serde_json::to_vec(&owner).map_err(io::Error::from)?)?;
+        self.lock = Some(file);
+        Ok(())
+    }
+
+    /// Tells whether somebody is at work.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        self.lock.is_some() || File::open(self.folder.join("lock")).is_ok_and(held)
+    }
+
+    /// Lists them, oldest first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn all(&self) -> io::Result<Vec<Folder>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if number(&entry.file_name()).is_some() {
+                found.push(Folder { path: entry.path() });
+            }
+        }
+        found.sort_by_key(|f| f.path.file_name().and_then(number));
+        Ok(found)
+    }
+
+    /// Lists those that are prepared and have not ended, without reading their files.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn unfinished(&self) -> io::Result<Vec<Folder>> {
+        let mut all = self.all()?;
+        all.retain(|f| f.is_prepared() && !f.has(END));
+        Ok(all)
+    }
+
+    /// Makes the folder of a new one, the last.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn begin(&self, disk: &Disk) -> Result<Folder, (PathBuf, Errno)> {
+        let last = self.all().unwrap_or_default().pop().and_then(|f| f.path.file_name().and_then(number));
+        let name = format!("{:06}", last.unwrap_or(0) + 1);
+        let path = self.folder.join(&name);
+        let failed = |error| (path.clone(), error);
+        let above = rustix::fs::openat(CWD, &self.folder, DIRECTORY, Mode::empty()).map_err(failed)?;
+        disk.make_directory(At::new(&above, name.as_bytes()), 0o700).map_err(failed)?;
+        let folder = Folder { path: path.clone() };
+        let open = folder.open().map_err(failed)?;
+        disk.make_directory(At::new(&open, SLOTS.as_bytes()), 0o700).map_err(failed)?;
+        // What is made in it gets nothing from the repository's folder: no group, no access list.
+        let slots = folder.slots().map_err(failed)?;
+        attributes::pass_nothing_on(disk, &slots).map_err(failed)?;
+        disk.sync(&above).map_err(failed)?;
+        Ok(folder)
+    }
+}
+
+impl Folder {
+    /// Gives its number, for a person.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.path.file_name().and_then(number).unwrap_or(0)
+    }
+
+    /// Tells whether it has a journal.
+    #[must_use]
+    pub fn is_prepared(&self) -> bool {
+        self.has(JOURNAL)
+    }
+
+    /// Tells whether a file is there; one that cannot be looked at is.
+    fn has(&self, name: &str) -> bool {
+        match self.path.join(name).symlink_metadata() {
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            Ok(_) => true,
+        }
+    }
+
+    /// Gives the path of the index that was there when it began.
+    #[must_use]
+    pub fn index(&self) -> PathBuf {
+        self.path.join("index")
+    }
+
+    /// Opens it.
+    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(CWD, &self.path, DIRECTORY, Mode::empty())
+    }
+
+    /// Opens the folder of its slots.
+    pub(super) fn slots(&self) -> Result<OwnedFd, Errno> {
+        rustix::fs::openat(CWD, self.path.join(SLOTS), DIRECTORY, Mode::empty())
+    }
+
+    /// Gives the path of its slots, for a person.
+    #[must_use]
+    pub fn slots_path(&self) -> PathBuf {
+        self.path.join(SLOTS)
+    }
+
+    /// Reads how far it is.
+    ///
+    /// # Errors
+    /// A file of it is damaged.
+    pub fn stage(&self) -> Result<Stage, JournalError> {
+        let Some(journal) = self.read::<Journal>(JOURNAL)? else { return Ok(Stage::Begun) };
+        Ok(match self.read::<End>(END)? {
+            None => Stage::Unfinished(Box::new(journal)),
+            Some(end) => Stage::Ended(Box::new(journal), end),
+        })
+    }
+
+    /// Writes the journal; from then on the apply is prepared.
+    pub(super) fn prepare(&self, disk: &Disk, journal: &Journal) -> Result<(), Errno> {
+        self.write(disk, JOURNAL, journal)
+    }
+
+    /// Marks it as ended.
+    pub(super) fn end(&self, disk: &Disk, end: &End) -> Result<(), Errno> {
+        self.write(disk, END, end)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
+        let path = self.path.join(name);
+        let io = |error: io::Error| JournalError::Io { path: path.clone(), error };
+        let damaged = |reason: &str| JournalError::Damaged { path: path.clone(), reason: reason.to_owned() };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => File::from(other.map_err(|e| io(e.into()))?),
+        };
+        let found = file.metadata().map_err(io)?;
+        if !found.is_file() || found.len() > MOST {
+            return Err(damaged("it is no file of ours"));
+        }
+        let mut text = Vec::new();
+        io::Read::read_to_end(&mut &file, &mut text).map_err(io)?;
+        let cut = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("its first line is cut"))?;
+        let (head, body) = (&text[..cut], &text[cut + 1..]);
+        let head = std::str::from_utf8(head).map_err(|_| damaged("its first line is not ours"))?;
+        let Some(sum) = head.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) else {
+            return Err(damaged("it is in a format that this version does not know"));
+        };
+        if ContentHash::of(body).to_string() != sum {
+            return Err(damaged("its checksum is another"));
+        }
+        serde_json::from_slice(body).map(Some).map_err(|e| damaged(&e.to_string()))
+    }
+
+    fn write(&self, disk: &Disk, name: &str, value: &impl Serialize) -> Result<(), Errno> {
+        let body = serde_json::to_vec(value).map_err(|_| Errno::INVAL)?;
+        let text = [format!("{MAGIC} {}\n", ContentHash::of(&body)).as_bytes(), &body].concat();
+        let folder = self.open()?;
+        let aside = format!("{name}.new");
+        let file = match disk.create(At::new(&folder, aside.as_bytes()), 0o600) {
+            // Of one that was cut off.
+            Err(Errno::EXIST) => {
+                disk.remove(At::new(&folder, aside.as_bytes()))?;
+                disk.create(At::new(&folder, aside.as_bytes()), 0o600)?
+            }
+            other => other?,
+        };
+        disk.fill(&file, &text)?;
+        disk.sync(&file)?;
+        disk.rename(At::new(&folder, aside.as_bytes()), At::new(&folder, name.as_bytes()), Rename::Plain)?;
+        disk.sync(&folder)
+    }
+}
+
+fn number(name: &OsStr) -> Option<u64> {
+    name.to_str().filter(|n| n.len() >= 6 && n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Gives seconds since the epoch.
+pub(super) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decide::Version;
+    use super::super::journal::{Act, Held, Kind, Mark, Place, Slot};
+    use super::super::tree::Inode;
+    use super::*;
+    use crate::path::{EntryKind, RepoPath};
+
+    fn journal() -> Journal {
+        let path = RepoPath::from_bytes(b"a\xff").expect("a path");
+        let held = Held {
+            version: Version { kind: EntryKind::Regular, hash: ContentHash::of(b"x") },
+            mode: 0o644,
+            inode: Inode { device: 1, number: 2 },
+        };
+        let slot = Slot { place: 0, number: 1 };
+        Journal {
+            id: "1".into(),
+            kind: Kind::Apply,
+            sandbox: "s".into(),
+            of: "i".into(),
+            created: 3,
+            site: Mark {
+                repository: "r".into(),
+                worktree: "w".into(),
+                root: Inode { device: 1, number: 1 },
+                boot: "b".into(),
+                head: "h".into(),
+                index: Some((1, "i".into())),
+            },
+            modules: Vec::new(),
+            places: vec![Place { inside: None, exchange: true, inodes: true }],
+            acts: vec![Act::Put { path: path.clone(), slot, before: Some(held.clone()), after: held }],
+            units: vec![(path, Vec::new(), vec!["u".into()])],
+        }
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_or_changed_anywhere_is_refused() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut applies = Applies::of(state.path());
+        applies.lock("b").expect("locked");
+        let (disk, written) = (Disk::default(), journal());
+        let folder = applies.begin(&disk).expect("begun");
+        assert_eq!(folder.stage().expect("read"), Stage::Begun);
+        folder.prepare(&disk, &written).expect("written");
+        assert!(matches!(folder.stage().expect("read"), Stage::Unfinished(j) if j.acts == written.acts));
+        let path = folder.path.join(JOURNAL);
+        let whole = fs::read(&path).expect("read");
+        let put =
+            |bytes: &[u8]| io::Write::write_all(&mut File::options().write(true).truncate(true).open(&path)?, bytes);
+        for cut in 0..whole.len() {
+            put(&whole[..cut]).expect("written");
+            assert!(matches!(folder.stage(), Err(JournalError::Damaged { .. })), "cut at {cut}");
+            let mut other = whole.clone();
+            other[cut] ^= 0x20;
+            put(&other).expect("written");
+            assert!(matches!(folder.stage(), Err(JournalError::Damaged { .. })), "changed at {cut}");
+        }
+        put(&whole).expect("written");
+        folder.end(&disk, &End { committed: true, at: 1, kept: Vec::new() }).expect("written");
+        assert!(matches!(folder.stage().expect("read"), Stage::Ended(_, end) if end.committed));
+    }
+
+    #[test]
+    fn only_one_writes_and_says_who_it_is() {
+        let state = tempfile::tempdir().expect("a folder");
+        let (mut one, mut other) = (Applies::of(state.path()), Applies::of(state.path()));
+        one.lock("b").expect("locked");
+        one.lock("b").expect("twice is once");
+        let error = other.lock("b").expect_err("busy");
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        drop(one);
+        other.lock("b").expect("locked");
+    }
+
+    #[test]
+    fn numbers_go_up() {
+        let state = tempfile::tempdir().expect("a folder");
+        let mut applies = Applies::of(state.path());
+        applies.lock("b").expect("locked");
+        let begun: Vec<u64> = (0..3).map(|_| applies.begin(&Disk::default()).expect("begun").number()).collect();
+        assert_eq!(begun, [1, 2, 3]);
+        assert_eq!(applies.all().expect("listed").iter().map(Folder::number).collect::<Vec<_>>(), begun);
+    }
+}
