@@ -62,7 +62,9 @@ fn copy_attributes(disk: &Disk, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Res
             disk.remove_attribute(new, OsStr::from_bytes(&name)).map_err(keep)?;
         }
     }
-    for name in wanted {
+    // Access lists last: they may take from us what the others need.
+    let (lists, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|name| name.starts_with(b"system."));
+    for name in others.into_iter().chain(lists) {
         if OF_CONTENT.contains(&name.as_slice()) {
             continue;
         }

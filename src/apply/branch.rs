@@ -47,14 +47,7 @@ pub fn commit_on_branch(
     message: &str,
 ) -> Result<String, BranchError> {
     let git = Repository::open(root)?;
-    if !Branch::name_is_valid(name)? {
-        return Err(BranchError::BadName(name.to_owned()));
-    }
-    match git.find_reference(&format!("refs/heads/{name}")) {
-        Ok(_) => return Err(BranchError::Exists(name.to_owned())),
-        Err(e) if e.code() == ErrorCode::NotFound => {}
-        Err(e) => return Err(e.into()),
-    }
+    is_free(&git, name)?;
     let author = git.signature().map_err(|e| match e.code() {
         ErrorCode::NotFound => BranchError::NoAuthor,
         _ => e.into(),
@@ -92,6 +85,25 @@ pub fn commit_on_branch(
     match git.branch(name, &git.find_commit(commit)?, false) {
         Ok(_) => Ok(commit.to_string()),
         Err(e) if e.code() == ErrorCode::Exists => Err(BranchError::Exists(name.to_owned())),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Tells whether a branch of this name could be made.
+///
+/// # Errors
+/// [`BranchError::Exists`], [`BranchError::BadName`].
+pub fn check_branch(root: &Path, name: &str) -> Result<(), BranchError> {
+    is_free(&Repository::open(root)?, name)
+}
+
+fn is_free(git: &Repository, name: &str) -> Result<(), BranchError> {
+    if !Branch::name_is_valid(name)? {
+        return Err(BranchError::BadName(name.to_owned()));
+    }
+    match git.find_reference(&format!("refs/heads/{name}")) {
+        Ok(_) => Err(BranchError::Exists(name.to_owned())),
+        Err(e) if e.code() == ErrorCode::NotFound => Ok(()),
         Err(e) => Err(e.into()),
     }
 }

@@ -14,6 +14,7 @@ mod hostfs;
 mod index_lock;
 mod inside;
 mod journal;
+mod judge;
 mod merge;
 mod plan;
 mod stage;
@@ -26,7 +27,7 @@ mod undo;
 mod wish;
 
 pub use applies::{Applies, Folder, LockError};
-pub use branch::{BranchChange, BranchError, commit_on_branch};
+pub use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
 pub use decide::{Clash, Verdict, Version, decide};
 pub use ending::{kept_since, slot_path};
 pub use hostfs::{Call, Disk, Fault, Rename};

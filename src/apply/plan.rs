@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 
-use super::decide::{Clash, Verdict, Version, decide};
-use super::merge::{Region, Sides, merge, with_markers};
+use super::decide::{Clash, Version};
+use super::inside::IN_TREE;
+use super::judge::Judge;
+use super::merge::Region;
 use super::surroundings::{Neighbours, Twin};
 use super::tree::{HostError, HostTree, Look, Seen};
 use super::wish::{Contents, Like, Wish};
-use crate::changes::{MAX_TEXT, Planted, has_folded};
+use crate::changes::{Planted, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
 /// What a step does to its path.
@@ -84,14 +86,7 @@ impl Contest {
     /// Tells whether both sides can be put between markers.
     #[must_use]
     pub fn is_text(&self) -> bool {
-        match self.clash {
-            Clash::Lines | Clash::Doubtful => true,
-            Clash::BothAdded => {
-                let is_file = |v: &Option<Version>| v.as_ref().is_some_and(|v| v.kind != EntryKind::Link);
-                is_file(&self.host) && is_file(&self.accepted)
-            }
-            _ => false,
-        }
+        matches!(self.clash, Clash::Lines | Clash::Doubtful)
     }
 }
 
@@ -178,10 +173,12 @@ impl Plan {
         let goes = |w: &&Wish| w.accepted.is_none();
         let gone: BTreeSet<RepoPath> = wishes.iter().filter(goes).map(|w| w.path.clone()).collect();
         let mut neighbours = Neighbours::of(tree);
+        let judge = Judge { tree, contents, on_conflict: terms.on_conflict };
         for wish in wishes {
             let way = match way(tree, &mut neighbours, &wish, &|path| gone.contains(path)) {
                 Ok(way) => way,
-                Err(error) => Way::Blocked(error.to_string()),
+                Err(error) if error.is_about_the_path() => Way::Blocked(error.to_string()),
+                Err(error) => return Err(io::Error::other(format!("{:?}: {error}", wish.path))),
             };
             let conflict = |reason: String, contest| Conflict { path: wish.path.clone(), reason, contest };
             let (seen, respells, twin) = match way {
@@ -191,7 +188,7 @@ impl Plan {
                     continue;
                 }
             };
-            match step(tree, &wish, seen.as_ref(), respells.is_some(), contents, terms.on_conflict)? {
+            match judge.wish(&wish, seen.as_ref(), respells.is_some())? {
                 Ok((verb, left)) => plan.steps.push(Step {
                     path: wish.path,
                     verb,
@@ -394,6 +391,9 @@ fn way(
     deleted: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<Way, HostError> {
     let path = &wish.path;
+    if wish.accepted.is_some() && path.components().any(|name| name == IN_TREE.as_bytes()) {
+        return Ok(Way::Blocked(format!("Airlock keeps backups under the name {IN_TREE}")));
+    }
     let mut look = tree.look(path)?;
     let (mut respells, mut gone_twin) = (None, None);
     match &wish.accepted {
@@ -423,8 +423,13 @@ fn way(
         },
     }
     let blocked = |reason: String| Ok(Way::Blocked(reason));
+    if let Some(reason) = tree.unwritable(path)? {
+        return blocked(reason.into());
+    }
     let seen = match look {
         Look::Nothing => None,
+        // It is gone already: something else is in its place, or above it.
+        Look::BelowFile(_) | Look::BelowLink(_) | Look::Directory if wish.accepted.is_none() => None,
         Look::File(seen) => Some(seen),
         Look::BelowFile(above) | Look::BelowLink(above) if deleted(&above) => None,
         Look::BelowFile(above) => {
@@ -449,139 +454,4 @@ fn way(
         Look::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
     };
     Ok(Way::Free { seen, respells, twin: gone_twin })
-}
-
-type Undecided = (String, Option<Contest>);
-
-/// Decides on one path, and merges where that is the verdict.
-fn step(
-    tree: &HostTree,
-    wish: &Wish,
-    seen: Option<&Seen>,
-    respells: bool,
-    contents: &dyn Contents,
-    on_conflict: OnConflict,
-) -> io::Result<Result<(Verb, Option<Version>), Undecided>> {
-    let habits = tree.habits();
-    // A file that is respelled is judged by the wish for its other spelling.
-    let host = seen.map(|s| &s.version).filter(|_| !respells);
-    let here = |v: Option<&Version>| v.map(|v| Version { kind: habits.seen_as(v.kind), hash: v.hash.clone() });
-    // Nobody has touched it since the last apply: no merge is needed, and none could be more exact.
-    let base = if here(host) == here(wish.last.as_ref()) { wish.last.as_ref() } else { wish.base.as_ref() };
-    let accepted = wish.accepted.as_ref();
-    if wish.done.as_ref().is_some_and(|done| here(host) == here(done.as_ref())) {
-        return Ok(Ok((Verb::Already, host.cloned())));
-    }
-    let contest = |clash, host: Option<&Version>, regions| {
-        let (base, accepted) = (wish.base.clone(), wish.accepted.clone());
-        (Clash::to_string(&clash), Some(Contest { clash, base, host: host.cloned(), accepted, regions }))
-    };
-    let decided = match decide(base, host, accepted, habits) {
-        Verdict::Already => return Ok(Ok((Verb::Already, host.cloned()))),
-        Verdict::Delete => Ok((Verb::Delete, None)),
-        Verdict::Put(version) => {
-            // It may be the user's own content, with another executable bit.
-            if accepted.is_none_or(|a| a.hash != version.hash)
-                && let Some(seen) = seen
-            {
-                match tree.read(&wish.path, seen) {
-                    Ok(content) => contents.put(&content)?,
-                    Err(error) => return Ok(Err((error.to_string(), None))),
-                };
-            }
-            Ok((if host.is_none() { Verb::Create } else { Verb::Replace }, Some(version)))
-        }
-        Verdict::Merge(kind) => by_line(tree, wish, seen, contents, on_conflict, kind)?,
-        Verdict::Conflict(clash) => match (clash, host, accepted) {
-            (Clash::BothAdded, Some(ours), Some(theirs))
-                if on_conflict == OnConflict::Markers
-                    && ours.kind != EntryKind::Link
-                    && theirs.kind != EntryKind::Link =>
-            {
-                by_line(tree, wish, seen, contents, on_conflict, ours.kind)?
-            }
-            _ => Err(contest(clash, host, Vec::new())),
-        },
-    };
-    let Some(seen) = seen.filter(|_| decided.is_ok()) else { return Ok(decided) };
-    if seen.names() > 1 {
-        return Ok(Err(("it has several names (hard links), and replacing it would part them".into(), None)));
-    }
-    match tree.is_fixed(&wish.path) {
-        Ok(false) => {}
-        Ok(true) => return Ok(Err(("the system lets nobody replace it (see: lsattr)".into(), None))),
-        Err(error) => return Ok(Err((error.to_string(), None))),
-    }
-    if matches!(decided, Ok((Verb::Delete, _))) {
-        return Ok(decided);
-    }
-    Ok(match tree.untransferable(&wish.path, seen) {
-        Ok(None) => decided,
-        Ok(Some(reason)) => Err((reason.into(), None)),
-        Err(error) => Err((error.to_string(), None)),
-    })
-}
-
-/// Merges the content of three files.
-fn by_line(
-    tree: &HostTree,
-    wish: &Wish,
-    seen: Option<&Seen>,
-    contents: &dyn Contents,
-    on_conflict: OnConflict,
-    kind: EntryKind,
-) -> io::Result<Result<(Verb, Option<Version>), Undecided>> {
-    let (Some(seen), Some(accepted)) = (seen, &wish.accepted) else {
-        return Ok(Err((Clash::DeletedHere.to_string(), None)));
-    };
-    let mut contest = Contest {
-        clash: Clash::Large,
-        base: wish.base.clone(),
-        host: Some(seen.version.clone()),
-        accepted: wish.accepted.clone(),
-        regions: Vec::new(),
-    };
-    let undecided = |contest: Contest| Ok(Err((contest.clash.to_string(), Some(contest))));
-    if seen.size() > MAX_TEXT {
-        return undecided(contest);
-    }
-    let host = match tree.read(&wish.path, seen) {
-        Ok(content) => content,
-        Err(error) => return Ok(Err((error.to_string(), None))),
-    };
-    // For whoever shows the sides.
-    contents.put(&host)?;
-    let base = match wish.base.as_ref().map(|v| contents.get(&v.hash)).transpose() {
-        Ok(base) => base.unwrap_or_default(),
-        // It was too large to be kept, or a crash has taken it.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
-            return undecided(contest);
-        }
-        Err(error) => return Err(error),
-    };
-    let accepted = contents.get(&accepted.hash)?;
-    if base.len() as u64 > MAX_TEXT || accepted.len() as u64 > MAX_TEXT {
-        return undecided(contest);
-    }
-    let sides = Sides { base: &base, host: &host, accepted: &accepted };
-    let keep = |content: &[u8]| Ok::<_, io::Error>(Some(Version { kind, hash: contents.put(content)? }));
-    let both_added = wish.base.is_none();
-    let (clash, regions) = match merge(sides) {
-        Ok(_) if both_added => (Clash::BothAdded, Vec::new()),
-        Ok(merged) => {
-            let left = keep(&merged.content)?;
-            let same = left.as_ref().is_some_and(|v| *v == seen.version);
-            let verb = if same { Verb::Already } else { Verb::Merge(merged.own) };
-            return Ok(Ok((verb, left)));
-        }
-        Err(clash) => clash,
-    };
-    if on_conflict == OnConflict::Markers
-        && let Ok((content, places)) = with_markers(sides)
-        && places > 0
-    {
-        return Ok(Ok((Verb::Mark(places), keep(&content)?)));
-    }
-    (contest.clash, contest.regions) = (clash, regions);
-    undecided(contest)
 }

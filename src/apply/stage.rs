@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -26,7 +26,7 @@ const THREADS: usize = 16;
 /// The folders of slots of one apply, open.
 pub(super) struct Slots {
     pub(super) places: Vec<Place>,
-    folders: Vec<OwnedFd>,
+    folders: Vec<Arc<OwnedFd>>,
     by_mount: BTreeMap<Mount, usize>,
     numbers: AtomicUsize,
 }
@@ -50,14 +50,14 @@ impl Slots {
         let opened = failed("failed to open the folder of backups");
         let mut folders = Vec::new();
         for place in places {
-            folders.push(match &place.inside {
+            folders.push(Arc::new(match &place.inside {
                 None => folder.slots().map_err(opened)?,
                 Some(inside) => {
                     let directory = inside_of(tree, inside)?;
                     let own = rustix::fs::openat(directory, IN_TREE, DIRECTORY, Mode::empty()).map_err(opened)?;
                     rustix::fs::openat(own, id, DIRECTORY, Mode::empty()).map_err(opened)?
                 }
-            });
+            }));
         }
         let next = AtomicUsize::new(0);
         Ok(Self { places: places.to_vec(), folders, by_mount: BTreeMap::new(), numbers: next })
@@ -70,7 +70,12 @@ impl Slots {
 
     /// Names a slot.
     pub(super) fn at<'a>(&'a self, slot: Slot, name: &'a str) -> At<'a> {
-        At::new(&self.folders[slot.place], name.as_bytes())
+        At::new(self.folders[slot.place].as_ref(), name.as_bytes())
+    }
+
+    /// Gives the folder of a slot, open.
+    pub(super) fn folder(&self, slot: Slot) -> Arc<OwnedFd> {
+        Arc::clone(&self.folders[slot.place])
     }
 
     /// Tells whether two files of a slot's place are exchanged at once.
@@ -126,7 +131,7 @@ impl Slots {
         };
         let (exchange, inodes) = abilities(disk, &slots).map_err(failed("failed to try the file system"))?;
         self.places.push(Place { inside, exchange, inodes });
-        self.folders.push(slots);
+        self.folders.push(Arc::new(slots));
         Ok(self.places.len() - 1)
     }
 
@@ -287,7 +292,7 @@ impl Slots {
 
     /// Writes the folders to disk.
     pub(super) fn sync(&self, disk: &Disk) -> Result<(), Errno> {
-        self.folders.iter().try_for_each(|folder| disk.sync(folder))
+        self.folders.iter().try_for_each(|folder| disk.sync(folder.as_ref()))
     }
 }
 

@@ -100,7 +100,10 @@ impl Hands<'_> {
     pub(super) fn perform(&self, act: &Act) -> Result<(), HostError> {
         match act {
             Act::MakeDirectory { path, slot } => self.make_directory(path, *slot),
-            Act::RemoveDirectory { path, .. } => self.remove_directory(path),
+            Act::RemoveDirectory { path, slot } => {
+                self.stage_directory(path, *slot)?;
+                self.remove_directory(path)
+            }
             Act::Respell { from, to } => self.respell(from, to),
             Act::Delete { path, slot, before } => self.delete(path, *slot, before),
             Act::Put { path, slot, before, after } => {
@@ -133,6 +136,19 @@ impl Hands<'_> {
             Err(Errno::EXIST) if look_in(&parent, at.name)? == Look::Directory => Ok(()),
             Err(Errno::EXIST) => Err(HostError::Stale),
             other => other.map_err(made),
+        }
+    }
+
+    /// Stages a directory like one that is to be removed, where that was brought back before from what was staged first.
+    fn stage_directory(&self, path: &RepoPath, slot: Slot) -> Result<(), HostError> {
+        if !self.is_empty(slot, &slot.name())? {
+            return Ok(());
+        }
+        let Parent::Open(parent) = self.tree.parent(path)? else { return Ok(()) };
+        let at = At::new(&parent, path.file_name());
+        match inode_at(at)? {
+            Some(_) => self.slots.put_directory(slot, at, self.disk, self.tree),
+            None => Ok(()),
         }
     }
 
@@ -263,8 +279,13 @@ impl Hands<'_> {
     }
 
     fn delete(&self, path: &RepoPath, slot: Slot, before: &Held) -> Result<(), HostError> {
-        let parent = self.parent(path)?;
-        self.take_out(At::new(&parent, path.file_name()), slot, &slot.name(), before)
+        let name = slot.name();
+        match self.tree.parent(path)? {
+            Parent::Open(parent) => self.take_out(At::new(&parent, path.file_name()), slot, &name, before),
+            // It was deleted, and its directory removed, before this was cut off.
+            _ if matches!(self.in_slot(slot, &name), Ok(look) if self.holds(slot, &look, before)) => Ok(()),
+            _ => Err(HostError::Stale),
+        }
     }
 
     /// Gives something a name that nothing has.

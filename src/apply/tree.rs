@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, StatxAttributes, StatxFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,8 @@ pub struct Seen {
     pub mode: u32,
     /// Which file it is, whatever it is called.
     pub inode: Inode,
+    /// Its owner.
+    pub user: u32,
     times: Times,
 }
 
@@ -117,7 +119,7 @@ impl Seen {
     }
 
     fn of(version: Version, stat: &Stat) -> Self {
-        Self { version, mode: stat.st_mode & 0o7777, inode: Inode::of(stat), times: Times::of(stat) }
+        Self { version, mode: stat.st_mode & 0o7777, inode: Inode::of(stat), user: stat.st_uid, times: Times::of(stat) }
     }
 }
 
@@ -183,6 +185,20 @@ pub enum HostError {
     },
 }
 
+impl HostError {
+    /// Tells whether it is about one path, and not about the disk or the process.
+    #[must_use]
+    pub fn is_about_the_path(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+            }
+            Self::Stale | Self::Git(_) => true,
+            Self::Interrupted | Self::CutOff => false,
+        }
+    }
+}
+
 pub(super) fn failed(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
     move |error| HostError::Io { attempt, error: error.into() }
 }
@@ -219,12 +235,21 @@ impl Mount {
     pub fn of(directory: impl AsFd) -> Result<Self, Errno> {
         let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
         let found = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, wanted)?;
+        Ok(Self::from(&found))
+    }
+}
+
+impl From<&Statx> for Mount {
+    fn from(found: &Statx) -> Self {
         let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
         // Before Linux 5.8 there is no number: then only devices are told apart.
         let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
-        Ok(Self(device, mount))
+        Self(device, mount)
     }
 }
+
+/// What `chattr` sets so that nothing can be replaced.
+const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
 
 impl HostTree {
     /// Opens a working tree. Of the repositories nested in it, only `modules` are entered: the submodules that a snapshot
@@ -293,18 +318,45 @@ impl HostTree {
         Ok(attributes::untransferable(seen.mode, file.as_ref()))
     }
 
-    /// Tells whether the system lets nobody replace what is at a path (`chattr +i`, `chattr +a`).
+    /// Tells why the system lets nobody replace what is at a path, if so (`chattr +i`, `chattr +a`, a mount).
     ///
     /// # Errors
     /// What the system says.
-    pub fn is_fixed(&self, path: &RepoPath) -> Result<bool, HostError> {
-        let Parent::Open(directory) = self.parent(path)? else { return Ok(false) };
-        let fixed = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        match rustix::fs::statx(&directory, OsStr::from_bytes(path.file_name()), flags, StatxFlags::TYPE) {
-            Ok(found) => Ok(found.stx_attributes.intersects(fixed)),
-            Err(Errno::NOENT | Errno::NOSYS) => Ok(false),
-            Err(error) => Err(failed("failed to look at it")(error)),
+    pub fn fixed(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
+        let look = failed("failed to look at it");
+        let Parent::Open(directory) = self.parent(path)? else { return Ok(None) };
+        let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
+        let name = OsStr::from_bytes(path.file_name());
+        match rustix::fs::statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+            Ok(found) if found.stx_attributes.intersects(FIXED) => {
+                Ok(Some("the system lets nobody replace it (see: lsattr)"))
+            }
+            Ok(found) if Mount::from(&found) != Mount::of(&directory).map_err(look)? => {
+                Ok(Some("something is mounted on it"))
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOSYS) => Ok(None),
+            Err(error) => Err(look(error)),
+        }
+    }
+
+    /// Tells why nothing can be made, replaced or deleted where a path is, if so.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn unwritable(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
+        let look = failed("failed to look at its directory");
+        let directory = self.nearest(path)?;
+        match rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE) {
+            Ok(found) if found.stx_attributes.intersects(FIXED) => {
+                return Ok(Some("the system lets nobody change its directory (see: lsattr)"));
+            }
+            Ok(_) | Err(Errno::NOSYS) => {}
+            Err(error) => return Err(look(error)),
+        }
+        match rustix::fs::accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) => Ok(None),
+            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(Some("you may not write to its directory")),
+            Err(error) => Err(look(error)),
         }
     }
 

@@ -150,6 +150,8 @@ impl Undo {
             base: base.cloned(),
             accepted,
             last: base.cloned(),
+            original: base.cloned(),
+            again: false,
             done: None,
             like_over: None,
             units: units(path),
@@ -167,7 +169,7 @@ impl Undo {
                     undo.terms.removable.get_or_insert_default().insert(path.clone());
                 }
                 Act::RemoveDirectory { path, slot } => {
-                    undo.terms.directories.insert(path.clone(), like(&slots, *slot, slot.name())?);
+                    undo.terms.directories.insert(path.clone(), like(&slots, *slot, slot.name()));
                 }
                 Act::Respell { .. } => {}
                 Act::Put { path, before: None, after, .. } => {
@@ -178,19 +180,19 @@ impl Undo {
                     let old = undo.backup(&slots, *slot, &name, path, &before.version)?;
                     match respelled.get(path) {
                         None => {
-                            let like = like(&slots, *slot, name)?;
+                            let like = like(&slots, *slot, name);
                             let wish = wish(path, Some(&after.version), Some(old), Some(like));
                             undo.wishes.push(Wish { like_over: Some(after.mode), ..wish });
                         }
                         Some(from) => {
                             undo.wishes.push(wish(path, Some(&after.version), None, None));
-                            undo.wishes.push(wish(from, None, Some(old), Some(like(&slots, *slot, name)?)));
+                            undo.wishes.push(wish(from, None, Some(old), Some(like(&slots, *slot, name))));
                         }
                     }
                 }
                 Act::Delete { path, slot, before } => {
                     let old = undo.backup(&slots, *slot, &slot.name(), path, &before.version)?;
-                    undo.wishes.push(wish(path, None, Some(old), Some(like(&slots, *slot, slot.name())?)));
+                    undo.wishes.push(wish(path, None, Some(old), Some(like(&slots, *slot, slot.name()))));
                 }
             }
         }
@@ -211,15 +213,13 @@ impl Undo {
         if seen.version != *before {
             self.late.push(path.clone());
         }
-        let folder = at.directory.try_clone_to_owned()?;
-        self.contents.add(&seen.version.hash, Like { folder, name: name.to_owned() });
+        self.contents.add(&seen.version.hash, like(slots, slot, name.to_owned()));
         Ok(seen.version)
     }
 }
 
-fn like(slots: &Slots, slot: Slot, name: String) -> Result<Like, io::Error> {
-    let at = slots.at(slot, &name);
-    Ok(Like { folder: at.directory.try_clone_to_owned()?, name: name.clone() })
+fn like(slots: &Slots, slot: Slot, name: String) -> Like {
+    Like { folder: slots.folder(slot), name }
 }
 
 /// Content out of an apply's backups.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::decide::Version;
 use super::hostfs::At;
@@ -20,6 +22,8 @@ pub struct Choice<'a> {
     pub prior: BTreeSet<String>,
     /// What the last of them left there, if that is known.
     pub left: Option<Option<Version>>,
+    /// It was named just now; else a review accepted it once.
+    pub again: bool,
 }
 
 /// What is asked of a path.
@@ -33,6 +37,10 @@ pub struct Wish {
     pub accepted: Option<Version>,
     /// What it holds if nobody has touched it since an earlier apply: then it is replaced, whatever the base.
     pub last: Option<Version>,
+    /// What was there before any apply.
+    pub original: Option<Version>,
+    /// What was brought before is to come once more, where the user has taken it back.
+    pub again: bool,
     /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
     /// since: then there is nothing to do.
     pub done: Option<Option<Version>>,
@@ -48,7 +56,7 @@ pub struct Wish {
 #[derive(Debug)]
 pub struct Like {
     /// The directory that it is in.
-    pub folder: std::os::fd::OwnedFd,
+    pub folder: Arc<OwnedFd>,
     /// Its name.
     pub name: String,
 }
@@ -57,7 +65,7 @@ impl Like {
     /// Names it.
     #[must_use]
     pub fn at(&self) -> At<'_> {
-        At::new(&self.folder, self.name.as_bytes())
+        At::new(self.folder.as_ref(), self.name.as_bytes())
     }
 }
 
@@ -113,8 +121,19 @@ impl Choice<'_> {
         let others: BTreeSet<String> = self.prior.difference(&self.units).cloned().collect();
         let original = version(&BTreeSet::new())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
-        let last = version(&self.prior)?.unwrap_or(original);
+        let last = version(&self.prior)?.unwrap_or_else(|| original.clone());
         let done = self.left.clone().filter(|_| self.units.is_subset(&self.prior));
-        Ok(Ok(Wish { path: change.path.clone(), base, accepted, last, done, units, like: None, like_over: None }))
+        Ok(Ok(Wish {
+            path: change.path.clone(),
+            base,
+            accepted,
+            last,
+            original,
+            again: self.again,
+            done,
+            units,
+            like: None,
+            like_over: None,
+        }))
     }
 }

@@ -18,6 +18,8 @@ pub struct Wanted {
     pub json: bool,
     pub allow_risky: bool,
     pub on_conflict: OnConflict,
+    /// It was named just now, by options; else a review has accepted it.
+    pub is_named: bool,
 }
 
 impl Wanted {
@@ -50,6 +52,7 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         allow_risky: args.allow_risky,
     };
     let selected = !selector.is_empty();
+    let args_only_reject = selector.is_only_rejects();
     let mut wanted = if !selected {
         Wanted::decided(&sheet, &review::load(&sandbox)?)
     } else if selector.is_only_rejects() {
@@ -62,6 +65,7 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         Wanted::of(selector.select(&sheet, &review::load(&sandbox)?, &refused)?)
     };
+    wanted.is_named = selected && !args_only_reject;
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);
     wanted.on_conflict = match args.on_conflict {
         ConflictMode::Abort => OnConflict::Abort,

@@ -1,6 +1,7 @@
 //! Brings a selection to the working tree: the plan, what it is worth, the plan done, and what comes next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -35,13 +36,17 @@ pub fn bring(
     let name = sandbox.record.name.clone();
     if sandbox.record.worktree != repo.worktree_id() {
         return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
-            .hint(format!("cd {} and try again", sandbox.record.worktree)));
+            .hint(if Path::new(&sandbox.record.worktree).exists() {
+                format!("cd {} and try again", sandbox.record.worktree)
+            } else {
+                format!("it is gone; what was accepted can go elsewhere: airlock apply {name} --to branch:{name}")
+            }));
     }
     let interrupt = Interrupt::watch();
     let mut host = Host::of(repo)?;
     // Whoever only looks locks nothing, and writes nothing.
     if wanted.dry_run {
-        warn(&repo.common_dir, output);
+        warn(repo, output);
     } else {
         host.ready(output)?;
     }
@@ -82,7 +87,7 @@ pub fn bring(
         if !wanted.json {
             print(conflict::show(&plan.conflicts, conflict::APPLY, &store).as_bytes())?;
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
-            for way in conflict::ways_on(&plan.conflicts, wanted.on_conflict == OnConflict::Abort) {
+            for way in conflict::ways_on(&plan.conflicts, !plan.is_idle(), wanted.on_conflict == OnConflict::Abort) {
                 output.say(&way);
             }
         }
@@ -173,7 +178,7 @@ pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> V
         let prior = brought.into_iter().flat_map(|b| &b.units);
         let prior = prior.filter(|id| all.contains(id)).cloned().collect();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
-        (!units.is_empty()).then_some(Choice { change: file.change, units, prior, left })
+        (!units.is_empty()).then_some(Choice { change: file.change, units, prior, left, again: wanted.is_named })
     };
     sheet.files.iter().filter_map(choice).collect()
 }

@@ -87,15 +87,17 @@ fn describe(version: Option<&Version>, bytes: Option<&[u8]>) -> String {
     }
 }
 
-/// Gives the ways to go on, as options to add to the command.
-pub fn ways_on(conflicts: &[Conflict], markers: bool) -> Vec<String> {
+/// Gives the ways to go on, as options to add to the command. `others` tells whether something else could be written.
+pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool) -> Vec<String> {
     let mut ways = Vec::new();
-    let paths: Vec<String> =
-        conflicts.iter().take(8).map(|c| format!("--reject {}", shell_word(c.path.as_bytes()))).collect();
-    if conflicts.len() <= 8 {
-        ways.push(format!("to leave them out, add {}", paths.join(" ")));
+    if others {
+        let paths: Vec<String> =
+            conflicts.iter().take(8).map(|c| format!("--reject={}", shell_word(c.path.as_bytes()))).collect();
+        if conflicts.len() <= 8 {
+            ways.push(format!("to leave them out, add {}", paths.join(" ")));
+        }
+        ways.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
     }
-    ways.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
     if markers && conflicts.iter().any(|c| c.contest.as_ref().is_some_and(|c| c.is_text())) {
         ways.push("to have both sides of the lines between markers, add --on-conflict markers".into());
     }

@@ -55,7 +55,7 @@ impl<'a> Host<'a> {
             return Err(Failure::new(FAILED, format!("a {operation} is in progress in this working tree"))
                 .hint(format!("end it first: git {} --continue, or --abort", operation.trim_start_matches("git "))));
         }
-        for (folder, journal) in self.cut_off()? {
+        for (folder, journal) in self.cut_off(output)? {
             if !self.is_unchanged(&folder, &journal) {
                 let question = format!(
                     "An apply was cut off, and HEAD or the index has changed since. Take back what it wrote ({})?",
@@ -87,7 +87,7 @@ impl<'a> Host<'a> {
 
     /// Finds the applies of this working tree that were cut off, removes what others left that were not even prepared, and
     /// git's lock of one that has ended. The lock is held.
-    pub fn cut_off(&self) -> Result<Vec<(Folder, Journal)>, Failure> {
+    pub fn cut_off(&self, output: Output) -> Result<Vec<(Folder, Journal)>, Failure> {
         let mut found = Vec::new();
         let others = self.repo.other_worktrees()?;
         let all = self.applies.all()?;
@@ -95,7 +95,15 @@ impl<'a> Host<'a> {
             if let Stage::Unfinished(journal) = folder.stage()? {
                 // One of another working tree is for whoever goes there.
                 let here = journal.site.is_place(&self.site.mark);
-                if here || !others.contains(&journal.site.worktree) {
+                let gone = !Path::new(&journal.site.worktree).exists();
+                if !here && gone {
+                    let slots = folder.slots_path();
+                    let slots = Shown::new(slots.as_os_str().as_encoded_bytes()).to_string();
+                    output.say(&format!(
+                        "apply {} of a working tree that is gone was cut off; what it replaced is in {slots}",
+                        folder.number()
+                    ));
+                } else if here || !others.contains(&journal.site.worktree) {
                     found.push((folder, *journal));
                 }
             }
@@ -200,11 +208,23 @@ pub fn tell(report: &Report, output: Output) {
 }
 
 /// Warns of an apply that was cut off. Nothing is written: a shell prompt may be what runs this.
-pub fn warn(common_dir: &Path, output: Output) {
-    let unfinished = Applies::of(&common_dir.join("airlock")).unfinished().unwrap_or_default();
+pub fn warn(repo: &HostRepo, output: Output) {
+    let applies = Applies::of(&repo.common_dir.join("airlock"));
+    let unfinished = applies.unfinished().unwrap_or_default();
     // While somebody holds the lock, it is under way.
-    if !unfinished.is_empty() && !Applies::of(&common_dir.join("airlock")).is_locked() {
-        output.say("an apply was cut off before its end; airlock recover takes it back");
+    if unfinished.is_empty() || applies.is_locked() {
+        return;
+    }
+    for folder in unfinished {
+        let elsewhere = match folder.stage() {
+            Ok(Stage::Unfinished(journal)) => Some(journal.site.worktree).filter(|there| *there != repo.worktree_id()),
+            _ => None,
+        };
+        match elsewhere.filter(|there| Path::new(there).exists()) {
+            None => output.say("an apply was cut off before its end; airlock recover takes it back"),
+            Some(there) => output
+                .say(&format!("an apply was cut off in {0}; there, airlock recover takes it back", Shown::new(&there))),
+        }
     }
 }
 

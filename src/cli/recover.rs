@@ -13,7 +13,7 @@ pub fn recover(args: &RecoverArgs, output: Output) -> Result<u8, Failure> {
     let repo = Repo::to_write()?;
     let mut host = Host::of(&repo.host)?;
     host.lock()?;
-    let cut_off = host.cut_off()?;
+    let cut_off = host.cut_off(output)?;
     if cut_off.is_empty() {
         output.say("no apply was cut off");
         return Ok(0);

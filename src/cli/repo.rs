@@ -21,7 +21,7 @@ impl Repo {
     /// Finds the one around the current directory, and warns of an apply that was cut off in it.
     pub fn here(output: Output) -> Result<Self, Failure> {
         let repo = Self::to_write()?;
-        super::host::warn(&repo.host.common_dir, output);
+        super::host::warn(&repo.host, output);
         Ok(repo)
     }
 

@@ -10,7 +10,7 @@ use super::failure::{FAILED, Failure, USAGE};
 use super::json::{render, text};
 use super::output::{Output, count, print, shell_word};
 use super::patch::{Part, git_patch};
-use crate::apply::{BranchChange, Version, commit_on_branch};
+use crate::apply::{BranchChange, BranchError, Version, check_branch, commit_on_branch};
 use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::Sheet;
@@ -83,6 +83,9 @@ pub fn send(
     ] {
         paths.iter().for_each(|path| output.say(&format!("{} is left: {why}", Shown::new(path.as_bytes()))));
     }
+    if accepted.is_empty() {
+        return Err(Failure::new(USAGE, "nothing of the selection can be sent"));
+    }
     let files = count(accepted.len(), "file");
     let shape = |more: serde_json::Value| {
         let paths: Vec<String> = accepted.iter().map(|a| text(a.path)).collect();
@@ -131,7 +134,14 @@ pub fn send(
                         print(shape(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})).as_bytes())?;
                     } else {
                         let word = shell_word(file.as_os_str().as_encoded_bytes());
-                        output.say(&format!("{files} in {word}. Next: git apply {word}"));
+                        // From a subdirectory git leaves out what is not below it.
+                        let root = shell_word(repo.root.as_os_str().as_encoded_bytes());
+                        let next = if repo.subdir.as_os_str().is_empty() {
+                            format!("git apply {word}")
+                        } else {
+                            format!("git -C {root} apply \"$PWD\"/{word}")
+                        };
+                        output.say(&format!("{files} in {word}. Next: {next}"));
                     }
                 }
             }
@@ -181,32 +191,38 @@ fn branch(
         }
         let content = match &one.new {
             None => None,
-            // The bytes are the commit's own: only the executable bit is another.
-            Some(new) if one.old.as_ref().is_some_and(|old| old.hash == new.hash) => Some((new.kind, None)),
-            Some(new) => Some((new.kind, Some(repo.to_git(base, one.path, new.kind, &store.get(&new.hash)?)?))),
+            Some(new) => match repo.to_git(base, one.path, new.kind, &store.get(&new.hash)?) {
+                Ok(bytes) => Some((new.kind, Some(bytes))),
+                // The bytes are the commit's own: only the executable bit is another.
+                Err(_) if one.old.as_ref().is_some_and(|old| old.hash == new.hash) => Some((new.kind, None)),
+                Err(error) => return Err(error.into()),
+            },
         };
         changes.push(BranchChange { path: one.path.clone(), content });
     }
     if dry_run {
-        return Ok(None);
+        return check_branch(&repo.root, name).map(|()| None).map_err(branch_failure);
     }
     let changeset = sandbox.changeset()?.map(|c| c.id).unwrap_or_default();
     let title = match accepted {
-        [one] => format!("Change {}", String::from_utf8_lossy(one.path.as_bytes())),
+        // A name may hold anything, and a commit's message is read in a terminal.
+        [one] => format!("Change {}", Shown::new(one.path.as_bytes())),
         all => format!("Change {}", count(all.len(), "file")),
     };
     let message = format!("{title}\n\nAirlock-Sandbox: {} {changeset}\n", sandbox.record.name);
-    let commit = commit_on_branch(&repo.root, base, name, &changes, &message).map_err(|error| {
-        let failure = Failure::new(FAILED, error.to_string());
-        match error {
-            crate::apply::BranchError::Exists(_) => failure.hint("choose another name"),
-            crate::apply::BranchError::BadName(_) => Failure::new(USAGE, error.to_string()),
-            crate::apply::BranchError::NoAuthor => failure
-                .hint("git config --global user.name \"Your Name\"; git config --global user.email you@example.org"),
-            crate::apply::BranchError::Git(_) => failure,
+    commit_on_branch(&repo.root, base, name, &changes, &message).map(Some).map_err(branch_failure)
+}
+
+fn branch_failure(error: BranchError) -> Failure {
+    let failure = Failure::new(FAILED, error.to_string());
+    match error {
+        BranchError::Exists(_) => failure.hint("choose another name"),
+        BranchError::BadName(_) => Failure::new(USAGE, error.to_string()),
+        BranchError::NoAuthor => {
+            failure.hint("git config --global user.name \"Your Name\"; git config --global user.email you@example.org")
         }
-    })?;
-    Ok(Some(commit))
+        BranchError::Git(_) => failure,
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `airlock undo`: takes the last apply back.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -14,8 +15,11 @@ use super::json::{render, text};
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::{Repo, age};
-use crate::apply::{Act, Contents as _, History, Job, Kind, Past, Plan, Problem, Undo, UndoError, Verb, run};
+use crate::apply::{
+    Act, Contents as _, History, HostTree, Job, Kind, Past, Plan, Problem, Slot, Undo, UndoError, Verb, run, slot_path,
+};
 use crate::display::Shown;
+use crate::path::RepoPath;
 
 pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let repo = if args.list || args.dry_run { Repo::here(output)? } else { Repo::to_write()? };
@@ -51,14 +55,12 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         outcome.print(args.json, more(0))?;
         if !args.json {
             print(conflict::show(&plan.conflicts, conflict::UNDO, &contents).as_bytes())?;
-            output.say(&format!(
-                "{}: you have edited what the apply wrote; nothing was written",
-                count(plan.conflicts.len(), "conflict")
-            ));
-            output.say(&format!(
-                "what it replaced is in {}",
-                Shown::new(past.folder.slots_path().as_os_str().as_encoded_bytes())
-            ));
+            output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
+            let backups = backups(past, &tree);
+            for (path, file) in backups.iter().filter(|(path, _)| plan.conflicts.iter().any(|c| c.path == *path)) {
+                let (path, file) = (Shown::new(path.as_bytes()), Shown::new(file.as_os_str().as_encoded_bytes()));
+                output.say(&format!("what {path} was before is in {file}"));
+            }
         }
         return Ok(CONFLICT);
     }
@@ -118,6 +120,20 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Names what an apply replaced, and where that is now.
+fn backups(past: &Past, tree: &HostTree) -> Vec<(RepoPath, PathBuf)> {
+    let at = |slot: Slot, name: &str| slot_path(tree, &past.journal, &past.folder, slot, name);
+    let find = |act: &Act| match act {
+        Act::Put { path, slot, before: Some(_), .. } => {
+            let there = at(*slot, &slot.aside());
+            Some((path.clone(), if there.exists() { there } else { at(*slot, &slot.name()) }))
+        }
+        Act::Delete { path, slot, .. } => Some((path.clone(), at(*slot, &slot.name()))),
+        _ => None,
+    };
+    past.journal.acts.iter().filter_map(find).collect()
+}
+
 fn nothing(history: &History, args: &UndoArgs) -> Failure {
     let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
     let failure = Failure::new(FAILED, format!("there is no apply{what} to take back in this working tree"));
@@ -138,12 +154,15 @@ fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure>
         past.journal.acts.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
     };
     if args.json {
+        let tree = host.tree(&[])?;
         let rows: Vec<_> = (all.iter())
             .map(|p| {
                 json!({
                     "number": p.folder.number(), "sandbox": p.journal.sandbox, "at": p.end.at, "undone": p.undone,
                     "files": files(p).iter().map(text).collect::<Vec<_>>(),
-                    "backups": p.folder.slots_path().to_string_lossy(),
+                    "backups": backups(p, &tree).iter()
+                        .map(|(path, file)| json!({"path": text(path), "file": file.to_string_lossy()}))
+                        .collect::<Vec<_>>(),
                 })
             })
             .collect();

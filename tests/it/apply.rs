@@ -114,7 +114,7 @@ fn an_undo_keeps_later_edits_and_refuses_to_lose_one() {
     place.write("n.txt", numbered(&[(3, "three"), (20, "twenty"), (38, "later")]));
     place.write("new/deep/f", "f\nlater\n");
     let before = place.picture();
-    let refused = place.airlock(&["undo"]).fails(4, &["nothing was written", "you have edited what the apply wrote"]);
+    let refused = place.airlock(&["undo"]).fails(4, &["1 conflict; nothing was written"]);
     assert!(refused.out.contains("conflict  new/deep/f"), "{}", refused.out);
     assert_eq!(place.picture(), before);
     place.write("new/deep/f", "f\n");
@@ -156,10 +156,10 @@ fn an_apply_that_is_killed_is_said_and_taken_back() {
     place.sandbox("k", "for n in $(seq 400); do echo $n > new-$n; done; echo x >> a.txt; rm c.txt").ok();
     let before = place.picture();
     let folder = place.repo.join(".git/airlock/applies");
-    // Killed as soon as it is prepared, which is before its many files are in place.
+    // Killed as soon as it begins to write, which is before its many files are in place.
     let mut child = place.command(AIRLOCK, &["apply", "k", "--accept-all"]);
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-    while !folder.join("000001/journal").exists() {
+    while !place.repo.join(".git/index.lock").exists() {
         assert!(child.try_wait().expect("asked").is_none(), "it was too fast");
         std::thread::yield_now();
     }
@@ -229,6 +229,61 @@ fn backups_go_when_they_are_old_but_never_the_only_copy_of_an_edit() {
     assert!(!dry.err.contains("backups of apply"), "thirty days have not passed: {}", dry.err);
 }
 
+#[test]
+fn rounds_go_on_from_swaps_and_from_edits_of_what_they_brought() {
+    let place = Place::new();
+    place.write("d/k", "k\n");
+    place.write("g", "g\n");
+    place.write("f", numbered(&[]));
+    place.commit();
+    let script = "rm -r d; echo x > d; rm g; mkdir g; echo q > g/q; sed -i 's/^line 3$/three/' f; echo more >> a.txt";
+    place.sandbox("r", script).ok();
+    let swap = ["--accept", "d", "--accept", "d/k", "--accept", "g", "--accept", "g/q", "--accept", "f"];
+    place.airlock(&[&["apply", "r"][..], &swap].concat()).ok();
+    // The user goes on from an applied line: another round does not ask about it again.
+    place.write("f", numbered(&[(3, "three and a half")]));
+    let ran = place.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert!(ran.out.contains("already   f") && ran.out.contains("already   d/k"), "{}", ran.out);
+    assert_eq!(
+        (place.read("a.txt"), place.read("f")),
+        ("one\ntwo\nmore\n".into(), numbered(&[(3, "three and a half")]))
+    );
+    // A branch has the same swaps.
+    for (key, value) in [("user.name", "Ann"), ("user.email", "ann@example.org")] {
+        place.git(&["config", key, value]);
+    }
+    place.airlock(&["apply", "r", "--accept-all", "--to", "branch:swapped"]).ok();
+    let changes = "M\ta.txt\nA\td\nD\td/k\nM\tf\nD\tg\nA\tg/q\n";
+    assert_eq!(place.git(&["diff", "--name-status", "--no-renames", "main", "swapped"]), changes);
+}
+
+#[test]
+fn a_lock_of_gits_is_never_taken_for_ours() {
+    let place = place();
+    place.airlock(&["apply", "s", "--accept", "a.txt"]).ok();
+    let lock = place.repo.join(".git/index.lock");
+    // Made right after ours was removed: a file system may well give it the same number.
+    fs::write(&lock, "git's\n").expect("written");
+    for args in [&ALL[..], &["undo"]] {
+        place.airlock(args).fails(1, &["git is at work"]);
+    }
+    place.airlock(&["recover"]).ok();
+    assert_eq!(fs::read_to_string(&lock).expect("it is there"), "git's\n");
+}
+
+#[test]
+fn an_undo_takes_few_descriptors_and_large_files_are_a_conflict() {
+    let place = Place::new();
+    place.sandbox("u", "for n in $(seq 300); do echo $n > new-$n; done; yes text | head -c 18000000 > large").ok();
+    place.airlock(&["apply", "u", "--accept-all"]).ok();
+    place.write("large", "small\n");
+    place.airlock(&["undo"]).fails(4, &["1 conflict; nothing was written"]);
+    fs::remove_file(place.repo.join("large")).expect("removed");
+    let script = format!("ulimit -n 100; exec {AIRLOCK} undo");
+    Ran::of(place.command("bash", &["-c", &script])).ok();
+    assert_eq!(place.git(&["status", "--short"]), "");
+}
+
 /// Cuts an apply off by taking its end away, as if the process had ended just before it.
 fn cut_off(place: &Place) -> std::path::PathBuf {
     let folder = place.repo.join(".git/airlock/applies/000001");
@@ -288,7 +343,7 @@ fn a_damaged_or_foreign_journal_is_refused_with_advice() {
             command
         })
     };
-    there(&["recover"]).fails(1, &["belongs to another working tree", "nothing was written", "rm -r "]);
+    there(&["recover"]).fails(1, &["belongs to another working tree", "nothing was written", "mv "]);
     assert_eq!(fs::read_to_string(copy.join("a.txt")).expect("read"), "one\ntwo\nx\n");
     // One that was moved is.
     fs::remove_dir_all(&copy).expect("removed");

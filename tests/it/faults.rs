@@ -287,6 +287,31 @@ fn what_is_taken_back_has_a_new_time() {
     assert!(modified() > old);
 }
 
+#[test]
+fn what_the_repositorys_folder_passes_on_gets_to_no_file() {
+    let (base, host, accepted) = story();
+    let field = Field::on(std::path::Path::new("/tmp"), &host);
+    // An access list of five entries (acl(5)): the user 65534 may do everything. And a group.
+    let entry = |tag: u16, may: u16, id: u32| [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat();
+    let none = u32::MAX;
+    let list: [Vec<u8>; 5] =
+        [entry(1, 7, none), entry(2, 7, 65534), entry(4, 5, none), entry(16, 7, none), entry(32, 0, none)];
+    let list = [&2_u32.to_le_bytes()[..], &list.concat()].concat();
+    let git = field.root.join(".git");
+    rustix::fs::setxattr(&git, "system.posix_acl_default", &list, rustix::fs::XattrFlags::empty()).expect("set");
+    std::fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o2755)).expect("set");
+    field.run(&field.plan(&base, &accepted, OnConflict::Abort), &Disk::default()).expect("applied");
+    let has_list =
+        |path: &[u8]| rustix::fs::getxattr(field.path(path), "system.posix_acl_access", &mut [0_u8; 0][..]).is_ok();
+    for path in [&b"private"[..], b"replaced", b"new", b"fresh/deep/er/leaf"] {
+        assert!(!has_list(path), "{}", path.escape_ascii());
+    }
+    let _ = field.undo(&Disk::default()).expect("undone");
+    for path in [&b"private"[..], b"deleted", b"gone", b"gone/only"] {
+        assert!(!has_list(path), "{}", path.escape_ascii());
+    }
+}
+
 /// Says it although the test passes.
 fn say(text: String) {
     use std::io::Write as _;

@@ -192,6 +192,8 @@ impl Field {
             base: version(base, path),
             accepted: version(accepted, path),
             last: version(base, path),
+            original: version(base, path),
+            again: true,
             done: None,
             units: BTreeSet::new(),
             like: None,

@@ -73,7 +73,7 @@ impl Case {
 
     fn plan(&self, accepted: &BTreeSet<String>, prior: &BTreeSet<String>) -> Plan {
         let left = self.left.borrow().clone();
-        let choice = Choice { change: &self.change, units: accepted.clone(), prior: prior.clone(), left };
+        let choice = Choice { change: &self.change, units: accepted.clone(), prior: prior.clone(), left, again: true };
         let wish = choice.wish(self.field.store()).expect("read").expect("it makes a file");
         Plan::make(&self.field.tree(), vec![wish], self.field.store(), Terms::default()).expect("planned")
     }

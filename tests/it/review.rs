@@ -287,7 +287,7 @@ fn rejections_alone_are_taken_from_the_review_and_hints_can_be_pasted() {
     child.stdin.take().expect("a pipe").write_all(b"y\ny\n").expect("written");
     assert!(child.wait().expect("it ends").success());
     place.write("$(touch PWNED)", "mine\n");
-    let ran = place.airlock(&["apply", "q"]).fails(4, &["add --reject $'$(touch PWNED)'"]);
+    let ran = place.airlock(&["apply", "q"]).fails(4, &["add --reject=$'$(touch PWNED)'"]);
     let hint = ran.err.lines().find_map(|l| l.split_once("add ")).expect("a hint").1.to_owned();
     let script = format!("{AIRLOCK} apply q {hint}");
     Ran::of(place.command("bash", &["-c", &script])).ok();
