@@ -8,14 +8,14 @@ use serde_json::json;
 use super::apply::Wanted;
 use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
-use super::host::{Host, tell, warn};
+use super::host::{Host, tell, told, warn};
 use super::interrupt::Interrupt;
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::policy::policy;
 use super::repo::runtime;
 use super::review;
-use crate::apply::{Choice, Conflict, Job, Kind, OnConflict, Plan, Problem, Step, Terms, Verb, Version, run};
+use crate::apply::{Choice, Conflict, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
 use crate::changes::{Aliases, Context, FileChange, Level, Manifests, Side, findings};
 use crate::config::Settings;
 use crate::display::Shown;
@@ -122,17 +122,9 @@ pub fn bring(
     let report = match done {
         Ok(report) => report,
         Err(problem) => {
-            outcome.leave(&plan, not_written(&problem));
-            if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
-                &problem
-            {
-                outcome.set(path, "failed", &error.to_string());
-            }
+            outcome.fail(&plan, &problem);
             outcome.print(wanted.json, more(0))?;
-            if let Problem::TakenBack { report, .. } | Problem::Interrupted(report) = &problem {
-                tell(report, output);
-            }
-            return Err(problem.into());
+            return Err(told(problem, output));
         }
     };
     let mut after = before;
@@ -158,14 +150,6 @@ pub fn bring(
         settle(sandbox, output);
     }
     Ok(0)
-}
-
-/// What is to be said of the paths of a plan that was not carried out.
-pub fn not_written(problem: &Problem) -> &'static str {
-    match problem {
-        Problem::Unfinished { .. } => "perhaps half written: see the error",
-        _ => "nothing is written",
-    }
 }
 
 /// The accepted units of each file, with those that earlier applies brought.

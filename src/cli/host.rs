@@ -207,6 +207,14 @@ pub fn tell(report: &Report, output: Output) {
     }
 }
 
+/// Says what taking back came to, and gives the failure.
+pub fn told(problem: Problem, output: Output) -> Failure {
+    if let Problem::TakenBack { report, .. } | Problem::Interrupted(report) = &problem {
+        tell(report, output);
+    }
+    problem.into()
+}
+
 /// Warns of an apply that was cut off. Nothing is written: a shell prompt may be what runs this.
 pub fn warn(repo: &HostRepo, output: Output) {
     let applies = Applies::of(&repo.common_dir.join("airlock"));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::json as shapes;
 use super::output::{count, print};
-use crate::apply::{Conflict, Plan, Step, Verb, Version};
+use crate::apply::{Conflict, Plan, Problem, Step, Verb, Version};
 use crate::display::Shown;
 use crate::path::RepoPath;
 
@@ -58,6 +58,22 @@ impl Outcome {
     pub fn set(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         for line in self.lines.iter_mut().filter(|line| line.path == *path) {
             (line.outcome, line.reason) = (outcome, reason.to_owned());
+        }
+    }
+
+    /// Says what became of a plan that was not carried out.
+    pub fn fail(&mut self, plan: &Plan, problem: &Problem) {
+        self.leave(
+            plan,
+            match problem {
+                Problem::Unfinished { .. } => "perhaps half written: see the error",
+                _ => "nothing is written",
+            },
+        );
+        if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
+            problem
+        {
+            self.set(path, "failed", &error.to_string());
         }
     }
 

@@ -6,17 +6,16 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::args::UndoArgs;
-use super::bring::not_written;
 use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
-use super::host::{Host, history as read_history, tell};
+use super::host::{Host, history as read_history, tell, told};
 use super::interrupt::Interrupt;
 use super::json::{render, text};
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::{Repo, age};
 use crate::apply::{
-    Act, Contents as _, History, HostTree, Job, Kind, Past, Plan, Problem, Slot, Undo, UndoError, Verb, run, slot_path,
+    Act, Contents as _, History, HostTree, Job, Kind, Past, Plan, Slot, Undo, UndoError, Verb, run, slot_path,
 };
 use crate::display::Shown;
 use crate::path::RepoPath;
@@ -90,17 +89,9 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let report = match run(&job, &plan, &host.applies) {
         Ok(report) => report,
         Err(problem) => {
-            outcome.leave(&plan, not_written(&problem));
-            if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
-                &problem
-            {
-                outcome.set(path, "failed", &error.to_string());
-            }
+            outcome.fail(&plan, &problem);
             outcome.print(args.json, more(0))?;
-            if let Problem::TakenBack { report, .. } | Problem::Interrupted(report) = &problem {
-                tell(report, output);
-            }
-            return Err(problem.into());
+            return Err(told(problem, output));
         }
     };
     if let Err(failure) = host.remember(&sandbox) {
