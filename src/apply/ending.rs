@@ -8,7 +8,7 @@ use super::hostfs::Disk;
 use super::index_lock;
 use super::inside::IN_TREE;
 use super::journal::{End, Inside, Journal, Slot, Stage};
-use super::stage::Slots;
+use super::stage::{Slots, spread};
 use super::swap::{Hands, Reverted};
 use super::transaction::{Kept, LeftAlone, Report, Site};
 use super::tree::{HostError, HostTree, failed};
@@ -125,21 +125,19 @@ impl Ending<'_> {
     /// Writes every directory that was changed to disk.
     fn sync_directories(&self) -> Result<(), HostError> {
         let sync = failed("failed to write a directory to disk");
-        let hands = self.hands();
         let parents: BTreeSet<Option<RepoPath>> = self.journal.acts.iter().map(|act| act.path().parent()).collect();
-        for parent in parents {
-            let opened = match &parent {
+        let parents: Vec<Option<RepoPath>> = parents.into_iter().collect();
+        spread(&parents, |parent| {
+            let opened = match parent {
                 None => Some(self.tree.root()?),
                 // By way of a name in it.
                 Some(directory) => match RepoPath::child(Some(directory), b"x") {
-                    Ok(path) => hands.directory_of(&path)?,
+                    Ok(path) => self.tree.parent(&path)?.opened(),
                     Err(_) => None,
                 },
             };
-            if let Some(opened) = opened {
-                self.disk.sync(&opened).map_err(sync)?;
-            }
-        }
+            opened.map_or(Ok(()), |opened| self.disk.sync(&opened).map_err(sync))
+        })?;
         self.slots.sync(self.disk).map_err(sync)
     }
 }

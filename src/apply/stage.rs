@@ -152,31 +152,7 @@ impl Slots {
             let path = file.path.clone();
             move |error| (path, error)
         };
-        if files.len() <= FEW {
-            return files.iter().map(|f| one(f).map_err(named(&f.0))).collect();
-        }
-        let (next, staged) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..THREADS {
-                scope.spawn(|| {
-                    while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed).min(files.len())) {
-                        let result = one(file).map_err(named(&file.0));
-                        // After a failure nobody needs the rest.
-                        if result.is_err() {
-                            next.store(files.len(), Ordering::Relaxed);
-                        }
-                        let mut staged = staged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        staged.insert(file.1.number, result);
-                    }
-                });
-            }
-        });
-        let mut staged = staged.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, Err(_))) = staged.iter().find(|(_, r)| r.is_err()) {
-            let failed = staged.into_values().find(Result::is_err);
-            return failed.map_or(Ok(Vec::new()), |f| f.map(|_| Vec::new()));
-        }
-        files.iter().filter_map(|(_, slot)| staged.remove(&slot.number)).collect()
+        spread(files, |file| one(file).map_err(named(&file.0)))
     }
 
     fn put(
@@ -294,6 +270,35 @@ impl Slots {
     pub(super) fn sync(&self, disk: &Disk) -> Result<(), Errno> {
         self.folders.iter().try_for_each(|folder| disk.sync(folder.as_ref()))
     }
+}
+
+/// Does something with each of a list, by several threads if there are many; gives the results in order, or the first failure.
+pub(super) fn spread<T: Sync, R: Send, E: Send>(
+    list: &[T],
+    one: impl Fn(&T) -> Result<R, E> + Sync,
+) -> Result<Vec<R>, E> {
+    if list.len() <= FEW {
+        return list.iter().map(one).collect();
+    }
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = list.get(at) else { return };
+                    let result = one(item);
+                    // After a failure nobody needs the rest.
+                    if result.is_err() {
+                        next.store(list.len(), Ordering::Relaxed);
+                    }
+                    done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(at, result);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.into_values().collect()
 }
 
 /// Gives a link the owner of what it replaces.

@@ -476,14 +476,6 @@ impl Hands<'_> {
         }
         None
     }
-
-    /// Gives the directory of a path, for writing it to disk.
-    pub(super) fn directory_of(&self, path: &RepoPath) -> Result<Option<OwnedFd>, HostError> {
-        match self.tree.parent(path)? {
-            Parent::Open(parent) => Ok(Some(parent)),
-            _ => Ok(None),
-        }
-    }
 }
 
 /// Tells which file a name stands for.

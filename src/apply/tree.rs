@@ -1,14 +1,17 @@
 //! Looks at a host tree: component by component, by descriptor, never through a link. Nothing is written here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Statx, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +31,9 @@ pub struct HostTree {
     modules: BTreeSet<RepoPath>,
     /// What its file system can hold.
     habits: Habits,
+    /// Directories that were entered, and are no other repositories: from then on the system opens them at once, still through
+    /// no link.
+    entered: Mutex<HashSet<RepoPath>>,
 }
 
 /// What git was told of the file system (`core.fileMode`, `core.symlinks`).
@@ -259,7 +265,7 @@ impl HostTree {
     /// What the system says.
     pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: Habits) -> io::Result<Self> {
         let opened = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
-        Ok(Self { root: opened, path: root.to_owned(), modules, habits })
+        Ok(Self { root: opened, path: root.to_owned(), modules, habits, entered: Mutex::default() })
     }
 
     /// Tells which directory the root is.
@@ -464,9 +470,33 @@ impl HostTree {
 
     /// Opens the directory that holds a path.
     pub(super) fn parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
+        let Some(above) = path.parent() else {
+            let root = self.root.try_clone();
+            return root.map(Parent::Open).map_err(|error| HostError::Io { attempt: "failed to open it", error });
+        };
+        let entered = || self.entered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if entered().contains(&above)
+            && let Ok(directory) = rustix::fs::openat2(
+                &self.root,
+                OsStr::from_bytes(above.as_bytes()),
+                DIRECTORY,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+            )
+        {
+            return Ok(Parent::Open(directory));
+        }
+        let parent = self.walk(&above)?;
+        if let Parent::Open(_) = parent {
+            entered().insert(above);
+        }
+        Ok(parent)
+    }
+
+    /// Opens a directory component by component.
+    fn walk(&self, above: &RepoPath) -> Result<Parent, HostError> {
         let mut directory =
             self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
-        let Some(above) = path.parent() else { return Ok(Parent::Open(directory)) };
         let mut walked: Option<RepoPath> = None;
         for component in above.components() {
             let Ok(here) = RepoPath::child(walked.as_ref(), component) else { return Err(HostError::Stale) };
