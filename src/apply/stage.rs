@@ -19,7 +19,7 @@ use super::journal::{Held, Place, Slot};
 use super::tree::{DIRECTORY, HostError, HostTree, Inode, Mount, Parent, Seen, failed};
 use crate::path::{EntryKind, RepoPath};
 
-/// Files above which several threads stage: a disk synchronises many at once in the time of one.
+/// Files above which several threads synchronise.
 const FEW: usize = 32;
 const THREADS: usize = 16;
 
@@ -141,18 +141,29 @@ impl Slots {
         files: &[(Staging<'_>, Slot)],
         disk: &Disk,
         tree: &HostTree,
-        content: &(dyn Fn(&Version) -> std::io::Result<Vec<u8>> + Sync),
+        content: &dyn Fn(&Version) -> std::io::Result<Vec<u8>>,
     ) -> Result<Vec<Held>, (RepoPath, HostError)> {
-        let one = |(file, slot): &(Staging<'_>, Slot)| {
-            let bytes = content(file.left)
-                .map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })?;
-            self.put(file, *slot, disk, tree, &bytes)
-        };
         let named = |file: &Staging<'_>| {
             let path = file.path.clone();
             move |error| (path, error)
         };
-        spread(files, |file| one(file).map_err(named(&file.0)))
+        let mut staged = Vec::with_capacity(files.len());
+        for (file, slot) in files {
+            let bytes = content(file.left)
+                .map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })
+                .map_err(named(file))?;
+            staged.push(self.put(file, *slot, disk, tree, &bytes).map_err(named(file))?);
+        }
+        // One directory takes one new file at a time, but a disk synchronises many at once in the time of one.
+        spread(files, |(file, slot)| self.sync_file(*slot, disk).map_err(named(file)))?;
+        Ok(staged)
+    }
+
+    fn sync_file(&self, slot: Slot, disk: &Disk) -> Result<(), HostError> {
+        let name = slot.name();
+        let opened = attributes::open(self.at(slot, &name)).map_err(failed("failed to open what was staged"))?;
+        // A link has nothing but its name.
+        opened.map_or(Ok(()), |file| disk.sync(&file).map_err(failed("failed to write it to disk")))
     }
 
     fn put(
@@ -201,7 +212,6 @@ impl Slots {
                 }
                 attributes::keep(disk, old.as_fd(), made.as_fd(), at, Some(kind), habits)?;
             }
-            disk.sync(&made).map_err(failed("failed to write it to disk"))?;
         }
         let stat = rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(failed("failed to look at it"))?;

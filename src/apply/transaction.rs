@@ -7,6 +7,7 @@
 //! begins where this ended.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::Mode;
@@ -22,7 +23,7 @@ use super::plan::{Plan, Planned, Step};
 use super::stage::{Slots, Staging};
 use super::sweep::sweep;
 use super::tree::{DIRECTORY, HostError, HostTree, failed};
-use super::wish::Like;
+use super::wish::{Contents, Like};
 use crate::changes::MAX_TEXT;
 use crate::path::RepoPath;
 
@@ -56,8 +57,8 @@ pub struct Job<'a> {
     pub modules: Vec<RepoPath>,
     /// Per path, units before and after.
     pub units: Vec<(RepoPath, Vec<String>, Vec<String>)>,
-    /// Gives accepted content.
-    pub content: &'a (dyn Fn(&Version) -> io::Result<Vec<u8>> + Sync),
+    /// Accepted content.
+    pub contents: &'a dyn Contents,
     /// Tells whether the user wants it to stop.
     pub interrupted: &'a dyn Fn() -> bool,
 }
@@ -313,15 +314,12 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
         rustix::fs::openat(&own, CONTENTS, DIRECTORY, Mode::empty())
     });
     let own = own.map_err(failed("failed to make a folder for contents")).map_err(none)?;
+    let source = job.contents.folder();
     let content = |version: &Version| {
-        let bytes = (job.content)(version)?;
+        let bytes = job.contents.get(&version.hash)?;
         // For the merge of an undo: larger ones are not merged.
         if bytes.len() as u64 <= MAX_TEXT {
-            match job.disk.create(At::new(&own, version.hash.to_string().as_bytes()), 0o600) {
-                Ok(file) => job.disk.fill(&file, &bytes)?,
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
+            keep_content(job, source.as_deref(), &own, version, &bytes)?;
         }
         Ok(bytes)
     };
@@ -347,6 +345,30 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
         units: job.units.clone(),
     };
     Ok((journal, slots))
+}
+
+/// Keeps content under its hash: a second name where it is in a file that never changes, a copy otherwise.
+fn keep_content(
+    job: &Job<'_>,
+    source: Option<&OwnedFd>,
+    folder: &OwnedFd,
+    version: &Version,
+    bytes: &[u8],
+) -> Result<(), Errno> {
+    let name = version.hash.to_string();
+    let to = At::new(folder, name.as_bytes());
+    if let Some(source) = source {
+        match job.disk.link(At::new(source, name.as_bytes()), to) {
+            Ok(()) | Err(Errno::EXIST) => return Ok(()),
+            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::MLINK | Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match job.disk.create(to, 0o600) {
+        Ok(file) => job.disk.fill(&file, bytes),
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes an apply that was not prepared: there is nothing in it that is not elsewhere. What cannot be removed stays, and

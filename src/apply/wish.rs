@@ -82,6 +82,11 @@ pub trait Contents: Sync {
     /// # Errors
     /// What the system says.
     fn put(&self, bytes: &[u8]) -> io::Result<ContentHash>;
+
+    /// Gives the folder where each is in a file under its hash that never changes, if there is one.
+    fn folder(&self) -> Option<Arc<OwnedFd>> {
+        None
+    }
 }
 
 impl Contents for Quarantine {
@@ -91,6 +96,10 @@ impl Contents for Quarantine {
 
     fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
         Self::put(self, bytes)
+    }
+
+    fn folder(&self) -> Option<Arc<OwnedFd>> {
+        std::fs::File::open(self.path()).ok().map(|folder| Arc::new(folder.into()))
     }
 }
 

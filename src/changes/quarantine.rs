@@ -107,6 +107,12 @@ impl Quarantine {
         Ok(Self { folder })
     }
 
+    /// Gives its folder: each content is in a file under its hash, which is never written to again.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// Stores content whole or not at all.
     ///
     /// # Errors

@@ -104,7 +104,6 @@ pub fn bring(
     let done = if plan.is_idle() {
         Ok(None)
     } else {
-        let content = |version: &Version| store.get(&version.hash);
         let job = Job {
             site: &host.site,
             disk: &host.disk,
@@ -114,7 +113,7 @@ pub fn bring(
             of: &sandbox.record.id,
             modules,
             units: units(&plan, &before),
-            content: &content,
+            contents: &store,
             interrupted: &|| interrupt.came(),
         };
         run(&job, &plan, &host.applies).map(Some)

@@ -14,9 +14,7 @@ use super::json::{render, text};
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::{Repo, age};
-use crate::apply::{
-    Act, Contents as _, History, HostTree, Job, Kind, Past, Plan, Slot, Undo, UndoError, Verb, run, slot_path,
-};
+use crate::apply::{Act, History, HostTree, Job, Kind, Past, Plan, Slot, Undo, UndoError, Verb, run, slot_path};
 use crate::display::Shown;
 use crate::path::RepoPath;
 
@@ -73,7 +71,6 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     // What the apply brought is no longer there, as far as its sandbox knows.
     let units: Vec<_> =
         past.journal.units.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
-    let content = |version: &crate::apply::Version| contents.get(&version.hash);
     let job = Job {
         site: &host.site,
         disk: &host.disk,
@@ -83,7 +80,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         of: &past.journal.of,
         modules: past.journal.modules.clone(),
         units,
-        content: &content,
+        contents: &contents,
         interrupted: &|| interrupt.came(),
     };
     let report = match run(&job, &plan, &host.applies) {

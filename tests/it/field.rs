@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
-    Applies, Call, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict, Plan,
-    Problem, Rename, Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
+    Applies, Call, Contents, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict,
+    Plan, Problem, Rename, Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
 };
 use airlock::changes::Quarantine;
 use airlock::path::{EntryKind, RepoPath};
@@ -240,8 +240,7 @@ impl Field {
     /// Carries a plan out.
     pub fn run(&self, plan: &Plan, disk: &Disk) -> Result<Report, Problem> {
         let (site, tree) = (self.site(), self.tree());
-        let content = |version: &Version| self.store.get(&version.hash);
-        let job = job(&site, disk, &tree, Kind::Apply, &content);
+        let job = job(&site, disk, &tree, Kind::Apply, &self.store);
         run(&job, plan, &self.applies())
     }
 
@@ -270,8 +269,7 @@ impl Field {
         if !plan.conflicts.is_empty() {
             return Ok(None);
         }
-        let content = |version: &Version| airlock::apply::Contents::get(&contents, &version.hash);
-        let job = job(&site, disk, &tree, Kind::Undo(past.journal.id.clone()), &content);
+        let job = job(&site, disk, &tree, Kind::Undo(past.journal.id.clone()), &contents);
         run(&job, &plan, &applies).map(Some)
     }
 
@@ -300,13 +298,7 @@ impl Field {
     }
 }
 
-fn job<'a>(
-    site: &'a Site,
-    disk: &'a Disk,
-    tree: &'a HostTree,
-    kind: Kind,
-    content: &'a (dyn Fn(&Version) -> std::io::Result<Vec<u8>> + Sync),
-) -> Job<'a> {
+fn job<'a>(site: &'a Site, disk: &'a Disk, tree: &'a HostTree, kind: Kind, contents: &'a dyn Contents) -> Job<'a> {
     let (modules, units, interrupted) = (Vec::new(), Vec::new(), &|| false);
-    Job { site, disk, tree, kind, sandbox: "s", of: "i", modules, units, content, interrupted }
+    Job { site, disk, tree, kind, sandbox: "s", of: "i", modules, units, contents, interrupted }
 }
