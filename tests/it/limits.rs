@@ -99,7 +99,8 @@ fn processes() {
     // The classic: each process starts two, and tries again where it cannot.
     // (What waits is started first: afterwards nothing can be.)
     let bomb = "sleep 1000 & bash -c ':(){ :|:& };:' 2>/dev/null; wait";
-    let ran = run(&place, &["--pids", "60", "--timeout", "6s"], bomb);
+    // With half a processor, so that the tests beside it get theirs.
+    let ran = run(&place, &["--pids", "60", "--cpus", "0.5", "--timeout", "6s"], bomb);
     assert!(ran.err.contains("its limit of 60 processes and threads (--pids)"), "{ran:?}");
     assert!(ran.err.contains("(--timeout)"), "{ran:?}");
     work_is_back(&place);
