@@ -132,3 +132,35 @@ fn no_edit_is_lost_and_none_is_torn() {
     std::io::stdout().write_all(text.as_bytes()).expect("written");
     assert!(done > 20 && stale > 20, "{text}");
 }
+
+#[test]
+fn a_save_at_any_step_ends_up_at_its_path() {
+    let (base, accepted): (Items, Items) =
+        (items(&[("f", file(document(0, false)))]), items(&[("f", file(document(0, true)))]));
+    let mut stale = 0;
+    for how in [Save::InPlace, Save::Rename] {
+        for at in 1.. {
+            let field = Field::new(&base);
+            let path = field.path(b"f");
+            let (count, saved) = (Arc::new(AtomicUsize::new(0)), path.clone());
+            let counter = Arc::clone(&count);
+            // Right before one operation, between any look and what follows it.
+            let disk = Disk::with(Arc::new(move |_| {
+                if counter.fetch_add(1, Ordering::SeqCst) + 1 == at {
+                    save(&saved, how, 7);
+                }
+                Ok(())
+            }));
+            let plan = field.plan(&base, &accepted, OnConflict::Abort);
+            let result = field.run(&plan, &disk);
+            if count.load(Ordering::SeqCst) < at {
+                break;
+            }
+            stale += usize::from(result.is_err());
+            let now = fs::read_to_string(&path).expect("it is there");
+            assert_eq!(read(&now), Some((7, false)), "{how:?} before operation {at}: {result:?}");
+            assert!(field.history().unfinished.is_empty());
+        }
+    }
+    assert!(stale > 10, "{stale}");
+}
