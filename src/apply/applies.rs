@@ -312,7 +312,6 @@ mod tests {
             kind: Kind::Apply,
             sandbox: "s".into(),
             of: "i".into(),
-            created: 3,
             site: Mark {
                 repository: "r".into(),
                 worktree: "w".into(),
@@ -351,7 +350,7 @@ mod tests {
             assert!(matches!(folder.stage(), Err(JournalError::Damaged { .. })), "changed at {cut}");
         }
         put(&whole).expect("written");
-        folder.end(&disk, &End { committed: true, at: 1, kept: Vec::new() }).expect("written");
+        folder.end(&disk, &End { committed: true, at: 1 }).expect("written");
         assert!(matches!(folder.stage().expect("read"), Stage::Ended(_, end) if end.committed));
     }
 

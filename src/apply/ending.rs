@@ -62,7 +62,7 @@ impl Ending<'_> {
             hands.perform(act).map_err(Stop::at(act.path()))?;
         }
         self.sync_directories().map_err(Stop::plain)?;
-        let end = self.end_of(true);
+        let end = End { committed: true, at: now() };
         match self.folder.end(self.disk, &end) {
             Ok(()) => Ok(()),
             // It is there: from now on it is committed, whatever else failed.
@@ -84,23 +84,7 @@ impl Ending<'_> {
     }
 
     fn kept(&self, committed: bool) -> Vec<Kept> {
-        let hands = self.hands();
-        let found = self.journal.acts.iter().filter_map(|act| {
-            let (slot, name) = hands.foreign(act, committed)?;
-            Some(Kept { path: act.path().clone(), file: self.file(slot, &name) })
-        });
-        found.collect()
-    }
-
-    /// Gives the path of a slot for a person.
-    fn file(&self, slot: Slot, name: &str) -> PathBuf {
-        slot_path(self.tree, self.journal, self.folder, slot, name)
-    }
-
-    fn end_of(&self, committed: bool) -> End {
-        let kept = if committed { Vec::new() } else { self.kept(false) };
-        let kept = kept.into_iter().map(|k| (k.path, k.file.display().to_string())).collect();
-        End { committed, at: now(), kept }
+        kept(&self.hands(), self.folder, self.journal, committed)
     }
 
     /// Takes all acts back, the last one first.
@@ -113,7 +97,7 @@ impl Ending<'_> {
         }
         self.sync_directories().map_err(Stop::plain)?;
         report.kept = self.kept(false);
-        let end = self.end_of(false);
+        let end = End { committed: false, at: now() };
         let ended = self.folder.end(self.disk, &end).map_err(failed("failed to write the end of the journal"));
         ended.map_err(Stop::plain)?;
         if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
@@ -157,11 +141,15 @@ pub fn kept_since(
     let disk = Disk::default();
     // Devices may have other numbers by now.
     let hands = Hands { disk: &disk, tree, slots: &slots, same_boot: false };
+    Ok(kept(&hands, folder, journal, committed))
+}
+
+fn kept(hands: &Hands<'_>, folder: &Folder, journal: &Journal, committed: bool) -> Vec<Kept> {
     let kept = journal.acts.iter().filter_map(|act| {
         let (slot, name) = hands.foreign(act, committed)?;
-        Some(Kept { path: act.path().clone(), file: slot_path(tree, journal, folder, slot, &name) })
+        Some(Kept { path: act.path().clone(), file: slot_path(hands.tree, journal, folder, slot, &name) })
     });
-    Ok(kept.collect())
+    kept.collect()
 }
 
 /// Gives the path of a slot, for a person.

@@ -3,7 +3,6 @@
 //! It is a second name of a file in the apply's folder, with the apply's id in it: so it is told from anybody else's lock by
 //! inode and content, and its number is given to no other file as long as the folder is there.
 
-use std::io;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode};
@@ -79,12 +78,10 @@ fn lock_content(site: &Site) -> Option<String> {
     small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
-/// Gives the id of the apply that git's lock is of; nothing if it is not Airlock's.
-///
-/// # Errors
-/// The working tree's git directory cannot be read.
-pub fn lock_owner(site: &Site) -> io::Result<Option<String>> {
-    Ok(lock_content(site).and_then(|text| Some(text.strip_prefix("airlock apply ")?.trim_end().to_owned())))
+/// Gives the id of the apply that git's lock is of; nothing if there is none of Airlock's.
+#[must_use]
+pub fn lock_owner(site: &Site) -> Option<String> {
+    Some(lock_content(site)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
 }
 
 /// Removes git's lock where it is that of an apply.

@@ -31,8 +31,6 @@ pub struct Journal {
     pub sandbox: String,
     /// Its id, which no other of that name has.
     pub of: String,
-    /// Seconds since the epoch.
-    pub created: u64,
     /// Where.
     pub site: Mark,
     /// Submodules, which are entered.
@@ -211,8 +209,6 @@ pub struct End {
     pub committed: bool,
     /// Seconds since the epoch.
     pub at: u64,
-    /// Files of the user's that are in its slots and nowhere else.
-    pub kept: Vec<(RepoPath, String)>,
 }
 
 /// Why a journal is not used.

@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::applies::{Applies, Folder, now};
+use super::applies::{Applies, Folder};
 use super::decide::Version;
 use super::ending::{Ending, Stop};
 use super::hostfs::{At, Disk};
 use super::index_lock::{self, INDEX_LOCK};
-use super::journal::{Act, Held, Journal, JournalError, Kind, Mark, Slot, Stage};
+use super::journal::{Act, Held, Journal, Kind, Mark, Slot, Stage};
 use super::plan::{Plan, Planned, Step};
 use super::stage::{Slots, Staging};
 use super::sweep::sweep;
@@ -135,9 +135,6 @@ pub enum Problem {
         /// At which path.
         there: Option<RepoPath>,
     },
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
     /// It belongs to another working tree.
     #[error("the unfinished apply {} belongs to another working tree: {}", .0.display(), .1)]
     Foreign(PathBuf, String),
@@ -337,7 +334,6 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
         kind: job.kind.clone(),
         sandbox: job.sandbox.to_owned(),
         of: job.of.to_owned(),
-        created: now(),
         site: job.site.mark.clone(),
         modules: job.modules.clone(),
         places: slots.places.clone(),

@@ -41,8 +41,6 @@ pub struct History {
     pub past: Vec<Past>,
     /// Those that did not.
     pub unfinished: Vec<(Folder, Journal)>,
-    /// Those that were not even prepared.
-    pub begun: Vec<Folder>,
     /// Those whose files are damaged.
     pub damaged: Vec<JournalError>,
 }
@@ -56,7 +54,8 @@ impl History {
         let mut found = Self::default();
         for folder in applies.all()? {
             match folder.stage() {
-                Ok(Stage::Begun) => found.begun.push(folder),
+                // Nothing was done by it.
+                Ok(Stage::Begun) => {}
                 Ok(Stage::Unfinished(journal)) => found.unfinished.push((folder, *journal)),
                 Ok(Stage::Ended(journal, end)) => {
                     found.past.push(Past { folder, journal: *journal, end, undone: false });

@@ -113,7 +113,7 @@ impl<'a> Host<'a> {
             let _ = sweep(&self.disk, folder, &self.tree(&[])?);
         }
         // Of an apply that has ended, and could not remove it any more.
-        if let Some(id) = lock_owner(&self.site)? {
+        if let Some(id) = lock_owner(&self.site) {
             for folder in all.iter().rev() {
                 if let Ok(Stage::Ended(journal, _)) = folder.stage()
                     && journal.id == id
@@ -312,7 +312,6 @@ impl From<Problem> for Failure {
                 "go there and finish it: airlock recover; if this repository is a copy, move the folder away: mv {0} {0}.foreign",
                 shell_word(folder.as_os_str().as_encoded_bytes())
             )),
-            Problem::Journal(_) => Self::new(FAILED, problem.to_string()),
         }
     }
 }

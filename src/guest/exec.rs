@@ -55,6 +55,7 @@ fn wait_for_size() {
         if failed || size.columns > 0 || Instant::now() > end {
             return;
         }
+        // Nothing tells of a size that is set before the program runs: it has to be asked for.
         std::thread::sleep(Duration::from_millis(1));
     }
 }

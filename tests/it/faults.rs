@@ -94,7 +94,7 @@ impl Sweep {
         let before = field.scene();
         let plan = field.plan(&base, &accepted, OnConflict::Abort);
         assert_eq!(plan.conflicts, []);
-        assert!(plan.steps.len() >= 30, "{}", plan.steps.len());
+        assert_eq!(plan.steps.len(), 32);
         assert!(plan.steps.iter().any(|s| matches!(&s.verb, Verb::Merge(own) if own.len() == 1)));
         let report = field.run(&plan, &Disk::default()).expect("applied");
         assert!(report.kept.is_empty() && report.left.is_empty() && !report.weaker, "{report:?}");
