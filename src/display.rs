@@ -6,6 +6,7 @@
 //! This module must never print by itself.
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use unicode_properties::{GeneralCategory, UnicodeEmoji, UnicodeGeneralCategory};
 use unicode_script::{Script, UnicodeScript};
@@ -36,9 +37,20 @@ impl<'a> Shown<'a> {
     }
 }
 
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
+/// A piece of what is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// A character as it is.
+    Plain(char),
+    /// What stands for one that hides, or for a run of blanks: characters between `<` and `>`.
+    Escape(String),
+}
+
+impl Shown<'_> {
+    /// Gives each piece with the byte where what it shows begins, until `put` breaks off: a line may be long, and a screen is
+    /// not.
+    pub fn pieces<B>(self, mut put: impl FnMut(usize, Piece) -> ControlFlow<B>) -> ControlFlow<B> {
+        let mut base = 0;
         for chunk in self.bytes.utf8_chunks() {
             let text = chunk.valid();
             // Inside blanks that are too many, of whatever kind, each kind is counted.
@@ -52,21 +64,41 @@ impl fmt::Display for Shown<'_> {
                     let (count, bytes) = blanks.fold((0, 0), |(n, bytes), d| (n + 1, bytes + d.len_utf8()));
                     blank_ends = if count > LONGEST_RUN { at + bytes } else { 0 };
                 }
-                if at < blank_ends {
+                let piece = if at < blank_ends {
                     let run = text[at..].chars().take_while(|d| *d == c).count();
-                    write!(f, "<U+{:04X} x{run}>", u32::from(c))?;
                     run_ends = at + run * c.len_utf8();
+                    Piece::Escape(format!("<U+{:04X} x{run}>", u32::from(c)))
                 } else if c == '<' && looks_like_escape(&text[at..]) || is_hidden(c) && !(self.tabs && c == '\t') {
-                    write!(f, "<U+{:04X}>", u32::from(c))?;
+                    Piece::Escape(format!("<U+{:04X}>", u32::from(c)))
                 } else {
-                    f.write_char(c)?;
-                }
+                    Piece::Plain(c)
+                };
+                put(base + at, piece)?;
             }
-            for byte in chunk.invalid() {
-                write!(f, "<0x{byte:02X}>")?;
+            base += text.len();
+            for (at, byte) in chunk.invalid().iter().enumerate() {
+                put(base + at, Piece::Escape(format!("<0x{byte:02X}>")))?;
             }
+            base += chunk.invalid().len();
         }
-        Ok(())
+        ControlFlow::Continue(())
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write as _;
+        let written = self.pieces(|_, piece| {
+            let written = match piece {
+                Piece::Plain(c) => f.write_char(c),
+                Piece::Escape(text) => f.write_str(&text),
+            };
+            written.map_or_else(ControlFlow::Break, ControlFlow::Continue)
+        });
+        match written {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(error),
+        }
     }
 }
 

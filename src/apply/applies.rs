@@ -323,7 +323,7 @@ mod tests {
             modules: Vec::new(),
             places: vec![Place { inside: None, exchange: true, inodes: true }],
             acts: vec![Act::Put { path: path.clone(), slot, before: Some(held.clone()), after: held }],
-            units: vec![(path, Vec::new(), vec!["u".into()])],
+            picks: vec![(path, crate::changes::Picks::default(), vec!["u".to_owned()].try_into().expect("picks"))],
         }
     }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::Version;
 use super::tree::{Inode, Seen};
+use crate::changes::Picks;
 use crate::path::RepoPath;
 
 /// What an apply is about to do, and what it needs to know for its undo.
@@ -39,8 +40,9 @@ pub struct Journal {
     pub places: Vec<Place>,
     /// In the order in which they are done.
     pub acts: Vec<Act>,
-    /// Per path, the ids of the units of the changeset that were in it before, and that are after this.
-    pub units: Vec<(RepoPath, Vec<String>, Vec<String>)>,
+    /// Per path, what of the changeset was in it before, and what is after this.
+    #[serde(rename = "units")]
+    pub picks: Vec<(RepoPath, Picks, Picks)>,
 }
 
 /// What a journal is of.

@@ -11,7 +11,7 @@ use super::merge::Region;
 use super::surroundings::{Neighbours, Twin};
 use super::tree::{HostError, HostTree, Look, Seen};
 use super::wish::{Contents, Like, Wish};
-use crate::changes::{Planted, has_folded};
+use crate::changes::{Picks, Planted, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
 /// What a step does to its path.
@@ -38,8 +38,8 @@ pub struct Step {
     pub path: RepoPath,
     /// What happens there.
     pub verb: Verb,
-    /// All units that the path will hold, earlier applies included.
-    pub units: BTreeSet<String>,
+    /// What the path will hold of the change, earlier applies included.
+    pub picks: Picks,
     /// What both sides come from.
     pub base: Option<Version>,
     /// What the host holds now.
@@ -192,7 +192,7 @@ impl Plan {
                 Ok((verb, left)) => plan.steps.push(Step {
                     path: wish.path,
                     verb,
-                    units: wish.units,
+                    picks: wish.picks,
                     base: wish.base,
                     expected: seen,
                     left,

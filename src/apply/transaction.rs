@@ -24,7 +24,7 @@ use super::stage::{Slots, Staging};
 use super::sweep::sweep;
 use super::tree::{DIRECTORY, HostError, HostTree, failed};
 use super::wish::{Contents, Like};
-use crate::changes::MAX_TEXT;
+use crate::changes::{MAX_TEXT, Picks};
 use crate::path::RepoPath;
 
 /// The folder of what was written, by hash.
@@ -55,8 +55,8 @@ pub struct Job<'a> {
     pub of: &'a str,
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
-    /// Per path, units before and after.
-    pub units: Vec<(RepoPath, Vec<String>, Vec<String>)>,
+    /// Per path, what of the changeset it holds before and after.
+    pub picks: Vec<(RepoPath, Picks, Picks)>,
     /// Accepted content.
     pub contents: &'a dyn Contents,
     /// Tells whether the user wants it to stop.
@@ -338,7 +338,7 @@ fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, 
         modules: job.modules.clone(),
         places: slots.places.clone(),
         acts,
-        units: job.units.clone(),
+        picks: job.picks.clone(),
     };
     Ok((journal, slots))
 }

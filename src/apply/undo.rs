@@ -18,7 +18,7 @@ use super::stage::Slots;
 use super::transaction::CONTENTS;
 use super::tree::{DIRECTORY, HostError, HostTree, Look, look_in};
 use super::wish::{Contents, Like, Wish};
-use crate::changes::ContentHash;
+use crate::changes::{ContentHash, Picks};
 use crate::path::RepoPath;
 
 /// An apply with what is known of it.
@@ -142,8 +142,8 @@ impl Undo {
             contents: Backups::of(folder)?,
             late: Vec::new(),
         };
-        let before: BTreeMap<&RepoPath, &Vec<String>> = journal.units.iter().map(|(p, old, _)| (p, old)).collect();
-        let units = |path: &RepoPath| before.get(path).into_iter().flat_map(|u| u.iter().cloned()).collect();
+        let before: BTreeMap<&RepoPath, &Picks> = journal.picks.iter().map(|(p, old, _)| (p, old)).collect();
+        let picks = |path: &RepoPath| before.get(path).copied().cloned().unwrap_or_default();
         let wish = |path: &RepoPath, base: Option<&Version>, accepted: Option<Version>, like: Option<Like>| Wish {
             path: path.clone(),
             base: base.cloned(),
@@ -153,7 +153,7 @@ impl Undo {
             again: false,
             done: None,
             like_over: None,
-            units: units(path),
+            picks: picks(path),
             like,
         };
         let respelled: BTreeMap<&RepoPath, &RepoPath> = (journal.acts.iter())

@@ -1,25 +1,24 @@
 //! What is asked of one path: a base, and what is to come of it. An apply asks for accepted units, an undo for what was
 //! replaced.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::decide::Version;
 use super::hostfs::At;
-use crate::changes::{ContentHash, FileChange, Quarantine, Selected, select};
+use crate::changes::{ContentHash, FileChange, Picks, Quarantine, Selected, select, units};
 use crate::path::RepoPath;
 
-/// One change with the units of it that were accepted.
+/// One change with the parts of it that were accepted.
 #[derive(Debug)]
 pub struct Choice<'a> {
     /// The change.
     pub change: &'a FileChange,
-    /// Ids of accepted units, at least one.
-    pub units: BTreeSet<String>,
-    /// Ids of the units that earlier applies brought.
-    pub prior: BTreeSet<String>,
+    /// What of it was accepted, at least something.
+    pub picks: Picks,
+    /// What earlier applies brought of it.
+    pub prior: Picks,
     /// What the last of them left there, if that is known.
     pub left: Option<Option<Version>>,
     /// It was named just now; else a review accepted it once.
@@ -44,8 +43,8 @@ pub struct Wish {
     /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
     /// since: then there is nothing to do.
     pub done: Option<Option<Version>>,
-    /// Units that it will hold, those of earlier applies among them.
-    pub units: BTreeSet<String>,
+    /// What it will hold of the change, earlier applies included.
+    pub picks: Picks,
     /// A file that has the permissions it shall have, where it is made anew.
     pub like: Option<Like>,
     /// It gets them also where a file with these permissions is replaced: nobody has changed them since.
@@ -111,27 +110,28 @@ impl Choice<'_> {
     pub fn wish(&self, store: &Quarantine) -> io::Result<Result<Wish, &'static str>> {
         let change = self.change;
         let (old, new) = change.contents(store)?;
-        let version = |units: &BTreeSet<String>| -> io::Result<Option<Option<Version>>> {
-            if units.is_empty() {
+        let version = |picks: &Picks| -> io::Result<Option<Option<Version>>> {
+            if picks.is_empty() {
                 return Ok(Some(change.old.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() })));
             }
-            Ok(match select(change, &old, &new, units) {
+            Ok(match select(change, &old, &new, picks, &|hash| store.get(hash))? {
                 None => None,
                 Some(Selected::Deleted) => Some(None),
                 Some(Selected::Content(kind, content)) => Some(Some(Version { kind, hash: store.put(&content)? })),
                 Some(Selected::Stored(kind, hash)) => Some(Some(Version { kind, hash })),
             })
         };
-        let units: BTreeSet<String> = self.prior.union(&self.units).cloned().collect();
-        let Some(accepted) = version(&units)? else {
+        let all = units(change, &old, &new);
+        let picks = self.prior.union(&self.picks).within(&all);
+        let Some(accepted) = version(&picks)? else {
             return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
         };
         // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
-        let others: BTreeSet<String> = self.prior.difference(&self.units).cloned().collect();
-        let original = version(&BTreeSet::new())?.flatten();
+        let others = self.prior.difference(&self.picks, &all);
+        let original = version(&Picks::default())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
         let last = version(&self.prior)?.unwrap_or_else(|| original.clone());
-        let done = self.left.clone().filter(|_| self.units.is_subset(&self.prior));
+        let done = self.left.clone().filter(|_| self.picks.is_within(&self.prior));
         Ok(Ok(Wish {
             path: change.path.clone(),
             base,
@@ -140,7 +140,7 @@ impl Choice<'_> {
             original,
             again: self.again,
             done,
-            units,
+            picks,
             like: None,
             like_over: None,
         }))

@@ -1,5 +1,6 @@
 //! Takes a file change apart into the units that a person decides on.
 
+use std::hash::Hash;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
@@ -10,7 +11,7 @@ use super::content::is_text;
 use super::quarantine::hex;
 use crate::path::EntryKind;
 
-/// The smallest thing that can be accepted or rejected for now.
+/// A part of a change that is decided on: as a whole, or a block by its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// A hash of path, kind, base content, place in the base, removed and added bytes: unique within a changeset, and
@@ -30,6 +31,8 @@ pub enum UnitKind {
         /// Lines of the result.
         new: Range<usize>,
     },
+    /// Line ends all over the file; what else changed is a matter of blocks.
+    Endings(Ending),
     /// The executable bit; `true` sets it.
     Mode(bool),
     /// A file is made that has no line.
@@ -38,6 +41,71 @@ pub enum UnitKind {
     Delete,
     /// The whole content is another: binary, a link's target, a file in place of a link.
     Whole,
+}
+
+/// What all lines of a file end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A line feed.
+    Lf,
+    /// A carriage return and a line feed.
+    Crlf,
+}
+
+impl Ending {
+    /// Tells what every line of a content ends with; nothing where they differ or there is none.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let (mut lf, mut crlf) = (false, false);
+        for at in memchr::memchr_iter(b'\n', bytes) {
+            let is_crlf = at > 0 && bytes[at - 1] == b'\r';
+            lf |= !is_crlf;
+            crlf |= is_crlf;
+            if lf && crlf {
+                return None;
+            }
+        }
+        match (lf, crlf) {
+            (true, false) => Some(Self::Lf),
+            (false, true) => Some(Self::Crlf),
+            _ => None,
+        }
+    }
+
+    /// Gives its bytes.
+    #[must_use]
+    pub fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::Lf => b"\n",
+            Self::Crlf => b"\r\n",
+        }
+    }
+}
+
+/// Tells whether every line of one content ends with a line feed and every line of the other with a carriage return before
+/// it, and gives what those of the new one end with.
+#[must_use]
+pub fn new_ending(old: &[u8], new: &[u8]) -> Option<Ending> {
+    let (before, after) = (Ending::of(old)?, Ending::of(new)?);
+    (before != after).then_some(after)
+}
+
+/// Parts a line from what it ends with.
+#[must_use]
+pub fn without_ending(line: &[u8]) -> &[u8] {
+    let body = line.strip_suffix(b"\n").unwrap_or(line);
+    if body.len() < line.len() { body.strip_suffix(b"\r").unwrap_or(body) } else { body }
+}
+
+impl Unit {
+    /// Counts what can be decided one by one: the removed and the added lines of a block; 1 of anything else.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match &self.kind {
+            UnitKind::Block { old, new } => old.len() + new.len(),
+            _ => 1,
+        }
+    }
 }
 
 /// Splits content into lines, each with its line feed.
@@ -60,7 +128,7 @@ pub fn is_by_line(bytes: &[u8]) -> bool {
 const MOST_COMPARED: usize = 400_000_000;
 
 /// Counts the lines that two contents have in common at their start, and at their end.
-fn common(old: &[&[u8]], new: &[&[u8]]) -> (usize, usize) {
+fn common<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
     (head, tail)
@@ -69,7 +137,7 @@ fn common(old: &[&[u8]], new: &[&[u8]]) -> (usize, usize) {
 /// Tells whether two contents are compared line by line: what lies between their common start and end must not be so large
 /// that a person would wait.
 #[must_use]
-pub fn is_comparable(old: &[&[u8]], new: &[&[u8]]) -> bool {
+pub fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
     let (head, tail) = common(old, new);
     (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MOST_COMPARED
 }
@@ -97,7 +165,16 @@ pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     } else if new.is_empty() && change.old.is_none() {
         found.push(unit(UnitKind::CreateEmpty));
     } else {
-        found.extend(blocks(&old_lines, &new_lines).into_iter().map(|(old, new)| unit(UnitKind::Block { old, new })));
+        let ending = new_ending(old, new);
+        found.extend(ending.map(|ending| unit(UnitKind::Endings(ending))));
+        let blocks = if ending.is_some() {
+            let body = |line: &&'_ [u8]| (without_ending(line).to_vec(), line.ends_with(b"\n"));
+            let bodies = |lines: &[&[u8]]| lines.iter().map(body).collect::<Vec<_>>();
+            blocks(&bodies(&old_lines), &bodies(&new_lines))
+        } else {
+            blocks(&old_lines, &new_lines)
+        };
+        found.extend(blocks.into_iter().map(|(old, new)| unit(UnitKind::Block { old, new })));
     }
     found
 }
@@ -118,6 +195,7 @@ fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> Str
             part(&old[o.clone()].concat());
             part(&new[n.clone()].concat());
         }
+        UnitKind::Endings(ending) => part(if *ending == Ending::Lf { b"endings lf" } else { b"endings crlf" }),
         UnitKind::Mode(set) => part(if *set { b"mode +x" } else { b"mode -x" }),
         UnitKind::CreateEmpty => part(b"create"),
         UnitKind::Delete => part(b"delete"),
@@ -134,7 +212,7 @@ fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> Str
 type Block = (Range<usize>, Range<usize>);
 
 /// Finds the runs of changed lines.
-fn blocks(old: &[&[u8]], new: &[&[u8]]) -> Vec<Block> {
+fn blocks<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<Block> {
     if !is_comparable(old, new) {
         let (head, tail) = common(old, new);
         return vec![(head..old.len() - tail, head..new.len() - tail)];

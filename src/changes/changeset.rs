@@ -95,6 +95,13 @@ impl FileChange {
         }
     }
 
+    /// Gives the same change with other content as its result.
+    #[must_use]
+    pub fn with(&self, kind: EntryKind, content: &[u8]) -> Self {
+        let new = Side { kind, hash: ContentHash::of(content), size: content.len() as u64 };
+        Self { new: Some(new), ..self.clone() }
+    }
+
     /// Tells whether one of its sides is above [`MAX_TEXT`].
     #[must_use]
     pub fn is_large(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::weave::{Row, weave};
 use super::{Unit, UnitKind};
 
 /// Lines of context around a block.
@@ -63,8 +64,10 @@ pub fn hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<Hunk
             hunk.new.end -= 1;
         }
         hunk.lines.extend(old[hunk.old.end..o.start].iter().map(|l| HunkLine::Context(l)));
-        hunk.lines.extend(old[o.clone()].iter().map(|l| HunkLine::Removed(l)));
-        hunk.lines.extend(new[n.clone()].iter().map(|l| HunkLine::Added(l)));
+        hunk.lines.extend(weave(&old[o.clone()], &new[n.clone()]).into_iter().map(|row| match row {
+            Row::Removed(at) => HunkLine::Removed(old[o.start + at]),
+            Row::Added(at) => HunkLine::Added(new[n.start + at]),
+        }));
         let after = (o.end + CONTEXT).min(old.len());
         hunk.lines.extend(old[o.end..after].iter().map(|l| HunkLine::Context(l)));
         hunk.old.end = after;

@@ -1,8 +1,10 @@
 //! Computes what a path holds once some of its units are accepted: from the diff's operations, never by patching.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::io;
 
-use super::{ContentHash, FileChange, UnitKind, lines, units};
+use super::weave::{Row, weave};
+use super::{ContentHash, Ending, FileChange, Pick, Picks, UnitKind, lines, new_ending, units, without_ending};
 use crate::path::EntryKind;
 
 /// What a path shall hold.
@@ -16,54 +18,103 @@ pub enum Selected {
     Deleted,
 }
 
-/// Gives the selected result, or `None` if no unit of this change is accepted. `old` and `new` are the contents, as
-/// [`FileChange::contents`] gives them.
-#[must_use]
-pub fn select(change: &FileChange, old: &[u8], new: &[u8], accepted: &BTreeSet<String>) -> Option<Selected> {
+/// Gives the selected result, or `None` if nothing of this change is meant. `old` and `new` are the contents, as
+/// [`FileChange::contents`] gives them; `text` reads what a person put in place of a block.
+///
+/// Of a block of which some lines are meant, what is left stands in the order of [`weave`]. A line that was the last, without
+/// a line feed, gets one where another follows.
+///
+/// # Errors
+/// What `text` says.
+pub fn select(
+    change: &FileChange,
+    old: &[u8],
+    new: &[u8],
+    picks: &Picks,
+    text: &dyn Fn(&ContentHash) -> io::Result<Vec<u8>>,
+) -> io::Result<Option<Selected>> {
     let all = units(change, old, new);
-    if !all.iter().any(|u| accepted.contains(&u.id)) {
-        return None;
+    let picks = picks.within(&all);
+    if picks.is_empty() {
+        return Ok(None);
     }
     let mut kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
-    let mut blocks = Vec::new();
-    for unit in all.iter().filter(|u| accepted.contains(&u.id)) {
+    let (mut blocks, mut ending) = (Vec::new(), None);
+    for unit in &all {
+        let Some(pick) = picks.of(&unit.id) else { continue };
         match &unit.kind {
-            UnitKind::Delete => return Some(Selected::Deleted),
+            UnitKind::Delete => return Ok(Some(Selected::Deleted)),
             UnitKind::Whole => {
-                let after = change.new.as_ref()?;
+                let Some(after) = &change.new else { return Ok(None) };
                 let kind = match (kind, after.kind) {
                     // The executable bit is a unit of its own.
                     (EntryKind::Executable | EntryKind::Regular, EntryKind::Executable | EntryKind::Regular) => kind,
                     (_, after) => after,
                 };
-                return Some(Selected::Stored(kind, after.hash.clone()));
+                return Ok(Some(Selected::Stored(kind, after.hash.clone())));
             }
             UnitKind::Mode(set) => kind = if *set { EntryKind::Executable } else { EntryKind::Regular },
-            UnitKind::CreateEmpty => return Some(Selected::Content(kind, Vec::new())),
-            UnitKind::Block { old, new } => blocks.push((old, new)),
+            UnitKind::CreateEmpty => return Ok(Some(Selected::Content(kind, Vec::new()))),
+            UnitKind::Endings(to) => ending = Some(*to),
+            UnitKind::Block { old, new } => blocks.push((old, new, pick)),
         }
     }
-    if blocks.is_empty() {
+    if blocks.is_empty() && ending.is_none() {
         // The executable bit alone: of a file whose content was not accepted it has nothing to stand on.
-        return change.old.as_ref().map(|side| Selected::Stored(kind, side.hash.clone()));
+        return Ok(change.old.as_ref().map(|side| Selected::Stored(kind, side.hash.clone())));
     }
     let (old_lines, new_lines) = (lines(old), lines(new));
-    let (mut content, mut at) = (Vec::with_capacity(old.len().max(new.len())), 0);
-    for (o, n) in blocks {
-        content.extend(old_lines[at..o.start].concat());
-        content.extend(new_lines[n.clone()].concat());
+    // Where the two sides end their lines in different ways, all lines get the one that is meant.
+    let ending = new_ending(old, new).and_then(|_| ending.or_else(|| Ending::of(old)));
+    let mut content = Content { bytes: Vec::with_capacity(old.len().max(new.len())), ending };
+    let mut at = 0;
+    for (o, n, pick) in blocks {
+        old_lines[at..o.start].iter().for_each(|line| content.push(line));
         at = o.end;
+        match pick {
+            Pick::All => new_lines[n.clone()].iter().for_each(|line| content.push(line)),
+            Pick::Text(hash) => lines(&text(hash)?).iter().for_each(|line| content.push(line)),
+            Pick::Lines(picked) => {
+                for row in weave(&old_lines[o.clone()], &new_lines[n.clone()]) {
+                    match row {
+                        Row::Removed(i) if !picked.contains(i) => content.push(old_lines[o.start + i]),
+                        Row::Added(j) if picked.contains(o.len() + j) => content.push(new_lines[n.start + j]),
+                        Row::Removed(_) | Row::Added(_) => {}
+                    }
+                }
+            }
+        }
     }
-    content.extend(old_lines[at..].concat());
-    Some(Selected::Content(kind, content))
+    old_lines[at..].iter().for_each(|line| content.push(line));
+    Ok(Some(Selected::Content(kind, content.bytes)))
+}
+
+/// Content that grows by lines.
+struct Content {
+    bytes: Vec<u8>,
+    /// What every line ends with, whatever it ended with.
+    ending: Option<Ending>,
+}
+
+impl Content {
+    fn push(&mut self, line: &[u8]) {
+        if self.bytes.last().is_some_and(|b| *b != b'\n') {
+            let ending = self.ending.or_else(|| Ending::of(&self.bytes)).or_else(|| Ending::of(line));
+            self.bytes.extend(ending.unwrap_or(Ending::Lf).bytes());
+        }
+        let line = match self.ending {
+            Some(ending) if line.ends_with(b"\n") => Cow::Owned([without_ending(line), ending.bytes()].concat()),
+            _ => Cow::Borrowed(line),
+        };
+        self.bytes.extend_from_slice(&line);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ContentHash, Side};
+    use super::super::{LineSet, Side, Unit};
     use super::*;
     use crate::path::RepoPath;
-    use proptest::prelude::*;
 
     fn change(old: Option<&[u8]>, new: Option<&[u8]>) -> FileChange {
         let side =
@@ -77,46 +128,167 @@ mod tests {
         }
     }
 
-    fn text() -> impl Strategy<Value = Vec<u8>> {
-        prop::collection::vec(prop::sample::select(vec!["a\n", "b\n", "c\r\n", "\n", "é\n", "x"]), 0..12)
-            .prop_map(|parts| parts.concat().into_bytes())
+    fn content(change: &FileChange, old: &[u8], new: &[u8], picks: &Picks) -> Option<Vec<u8>> {
+        let text = |hash: &ContentHash| panic!("no text {hash} is asked for");
+        match select(change, old, new, picks, &text).expect("nothing is read") {
+            None => None,
+            Some(Selected::Content(EntryKind::Regular, bytes)) => Some(bytes),
+            other => panic!("{other:?}"),
+        }
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
-        #[test]
-        fn all_is_the_result_none_is_the_base_and_order_does_not_matter(
-            old in text(), new in text(), picks in prop::collection::vec(any::<bool>(), 12),
-        ) {
-            prop_assume!(old != new);
+    /// Random numbers that are the same in every run (Marsaglia's xorshift).
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 33).expect("31 bits") % n
+        }
+
+        fn text(&mut self) -> Vec<u8> {
+            const LINES: [&[u8]; 10] =
+                [b"a", b"b", b"", b"let x = 1;", b"let x = 2;", b"let y = 2; // \xc3\xa9", b"x", b"}", b"\r", b"a a"];
+            let ending: &[u8] = [&b"\n"[..], b"\n", b"\r\n", b""][self.below(4)];
+            let mut text = Vec::new();
+            for _ in 0..self.below(9) {
+                text.extend(LINES[self.below(10)]);
+                // No ending stands for one that differs from line to line.
+                text.extend(if ending.is_empty() { [&b"\n"[..], b"\r\n"][self.below(2)] } else { ending });
+            }
+            if self.below(3) == 0 {
+                text.extend(LINES[self.below(10)]);
+            }
+            text
+        }
+    }
+
+    /// A naive reference: decides about each line of both sides by itself, as strings, and joins what is left.
+    fn reference(all: &[Unit], old: &[u8], new: &[u8], is_picked: impl Fn(&Unit, usize) -> bool) -> Vec<u8> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let (old_text, new_text) = (text(old), text(new));
+        let (old_lines, new_lines): (Vec<&str>, Vec<&str>) =
+            (old_text.split_inclusive('\n').collect(), new_text.split_inclusive('\n').collect());
+        let mut left: Vec<&str> = Vec::new();
+        let mut next = 0;
+        for unit in all {
+            let UnitKind::Block { old: o, new: n } = &unit.kind else { continue };
+            left.extend(&old_lines[next..o.start]);
+            next = o.end;
+            let all_picked = (0..unit.size()).all(|line| is_picked(unit, line));
+            let (removed, added) = (lines(old)[o.clone()].to_vec(), lines(new)[n.clone()].to_vec());
+            for row in weave(&removed, &added) {
+                match row {
+                    Row::Removed(i) if !is_picked(unit, i) => left.push(old_lines[o.start + i]),
+                    Row::Added(j) if is_picked(unit, o.len() + j) && !all_picked => left.push(new_lines[n.start + j]),
+                    _ => {}
+                }
+            }
+            if all_picked {
+                left.extend(&new_lines[n.clone()]);
+            }
+        }
+        left.extend(&old_lines[next..]);
+        let crlf = |text: &str| {
+            text.contains('\n')
+                .then(|| {
+                    let ends = text.split_inclusive('\n').filter(|l| l.ends_with('\n'));
+                    let crlf: Vec<bool> = ends.map(|l| l.ends_with("\r\n")).collect();
+                    crlf.iter().all(|c| *c == crlf[0]).then(|| crlf[0])
+                })
+                .flatten()
+        };
+        let whole = match (crlf(&old_text), crlf(&new_text)) {
+            (Some(a), Some(b)) if a != b => {
+                let unit = all.iter().find(|u| matches!(u.kind, UnitKind::Endings(_))).expect("endings changed");
+                Some(if is_picked(unit, 0) { b } else { a })
+            }
+            _ => None,
+        };
+        let end = |crlf: bool| if crlf { "\r\n" } else { "\n" };
+        let mut joined = String::new();
+        for line in left {
+            if !joined.is_empty() && !joined.ends_with('\n') {
+                joined += end(whole.or_else(|| crlf(&joined)).or_else(|| crlf(line)).unwrap_or(false));
+            }
+            match whole {
+                Some(to) if line.ends_with('\n') => {
+                    let body = line.strip_suffix("\r\n").or_else(|| line.strip_suffix('\n')).expect("it ends so");
+                    joined += body;
+                    joined += end(to);
+                }
+                _ => joined += line,
+            }
+        }
+        joined.into_bytes()
+    }
+
+    #[test]
+    fn what_is_selected_equals_a_naive_reference_in_200_000_random_cases() {
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let (mut partial, mut endings) = (0, 0);
+        for case in 0..200_000 {
+            let (old, new) = (random.text(), random.text());
+            if old == new {
+                continue;
+            }
             let change = change(Some(&old), Some(&new));
             let all = units(&change, &old, &new);
-            let ids: BTreeSet<_> = all.iter().map(|u| u.id.clone()).collect();
-            prop_assert_eq!(ids.len(), all.len());
-            prop_assert_eq!(select(&change, &old, &new, &BTreeSet::new()), None);
-            prop_assert_eq!(
-                select(&change, &old, &new, &ids),
-                Some(Selected::Content(EntryKind::Regular, new.clone()))
-            );
-            // A naive reference: write each base line or the block that replaces it.
-            let some: BTreeSet<_> =
-                all.iter().zip(&picks).filter(|(_, p)| **p).map(|(u, _)| u.id.clone()).collect();
-            let (old_lines, new_lines) = (lines(&old), lines(&new));
-            let mut expected: Vec<u8> = Vec::new();
-            for at in 0..=old_lines.len() {
-                let mut covered = false;
-                for unit in &all {
-                    let UnitKind::Block { old: o, new: n } = &unit.kind else { unreachable!("text has blocks") };
-                    if some.contains(&unit.id) {
-                        if o.start == at { expected.extend(new_lines[n.clone()].concat()); }
-                        covered |= o.contains(&at);
-                    }
-                }
-                if !covered && at < old_lines.len() { expected.extend(old_lines[at]); }
-            }
-            let got = select(&change, &old, &new, &some);
-            prop_assert_eq!(got, (!some.is_empty()).then_some(Selected::Content(EntryKind::Regular, expected)));
+            let say =
+                || format!("case {case}: {:?} {:?}", String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
+            assert_eq!(content(&change, &old, &new, &Picks::default()), None, "{}", say());
+            assert_eq!(content(&change, &old, &new, &Picks::all(&all)).as_deref(), Some(&*new), "{}", say());
+            let chosen: Vec<Vec<bool>> =
+                all.iter().map(|u| (0..u.size()).map(|_| random.below(2) == 0).collect()).collect();
+            let of = |unit: &Unit| &chosen[all.iter().position(|u| u.id == unit.id).expect("a unit")];
+            let pick = |unit: &Unit| Pick::Lines(LineSet::of((0..unit.size()).filter(|line| of(unit)[*line])));
+            let picks: Picks = all.iter().map(|u| (u.id.clone(), pick(u))).collect();
+            let got = content(&change, &old, &new, &picks);
+            let picks = picks.within(&all);
+            let expected = reference(&all, &old, &new, |unit, line| of(unit)[line]);
+            assert_eq!(got.as_deref(), (!picks.is_empty()).then_some(&*expected), "{} {chosen:?}", say());
+            partial += usize::from(picks.iter().any(|(_, p)| matches!(p, Pick::Lines(_))));
+            endings += usize::from(all.iter().any(|u| matches!(u.kind, UnitKind::Endings(_))));
+            // In two rounds as at once.
+            let (one, two): (Vec<_>, Vec<_>) =
+                picks.iter().map(|(id, p)| (id.to_owned(), p.clone())).partition(|_| random.below(2) == 0);
+            let both = Picks::from_iter(one).union(&two.into_iter().collect());
+            assert_eq!(content(&change, &old, &new, &both), got, "{}", say());
         }
+        assert!(partial > 100_000 && endings > 5_000, "{partial} {endings}");
+    }
+
+    #[test]
+    fn neighbouring_lines_are_taken_one_by_one() {
+        let old = b"let a = 1;\nlet b = 2;\nlet c = 3;\n";
+        let new = b"let a = 10;\nlet b = 20;\nlet c = 30;\n";
+        let change = change(Some(old), Some(new));
+        let id = units(&change, old, new)[0].id.clone();
+        let middle = Picks::from_iter([(id, Pick::Lines(LineSet::of([1, 4])))]);
+        let expected = b"let a = 1;\nlet b = 20;\nlet c = 3;\n".to_vec();
+        assert_eq!(content(&change, old, new, &middle), Some(expected));
+    }
+
+    #[test]
+    fn a_text_takes_the_place_of_a_block() {
+        let (old, new) = (b"a\nb\nc", b"a\nx\nc");
+        let change = change(Some(old), Some(new));
+        let hash = ContentHash::of(b"mine");
+        let picks = Picks::from_iter([(units(&change, old, new)[0].id.clone(), Pick::Text(hash.clone()))]);
+        let text = |asked: &ContentHash| if *asked == hash { Ok(b"mine".to_vec()) } else { Err(io::Error::other("?")) };
+        let got = select(&change, old, new, &picks, &text).expect("it is read");
+        assert_eq!(got, Some(Selected::Content(EntryKind::Regular, b"a\nmine\nc".to_vec())));
+        assert!(select(&change, old, new, &picks, &|_| Err(io::Error::other("gone"))).is_err());
+    }
+
+    fn stored(change: &FileChange, content: &[u8], picks: &Picks) -> Option<Selected> {
+        select(change, b"", content, picks, &|_| Err(io::Error::other("no text"))).expect("nothing is read")
+    }
+
+    fn only(units: &[Unit], kind: fn(&UnitKind) -> bool) -> Picks {
+        Picks::all(units.iter().filter(|u| kind(&u.kind)))
     }
 
     #[test]
@@ -128,29 +300,26 @@ mod tests {
         }
         // Its contents are not given.
         let all = units(&large, b"", b"");
-        let id = |n: usize| BTreeSet::from([all[n].id.clone()]);
         assert_eq!((all.len(), &all[0].kind, &all[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
-        let stored = |kind, bytes: &[u8]| Some(Selected::Stored(kind, ContentHash::of(bytes)));
-        assert_eq!(select(&large, b"", b"", &id(0)), stored(EntryKind::Executable, b"old"));
-        assert_eq!(select(&large, b"", b"", &id(1)), stored(EntryKind::Regular, b"new"));
-        let both = id(0).union(&id(1)).cloned().collect();
-        assert_eq!(select(&large, b"", b"", &both), stored(EntryKind::Executable, b"new"));
+        let kept = |kind, bytes: &[u8]| Some(Selected::Stored(kind, ContentHash::of(bytes)));
+        let mode = only(&all, |k| matches!(k, UnitKind::Mode(_)));
+        let whole = only(&all, |k| matches!(k, UnitKind::Whole));
+        assert_eq!(stored(&large, b"", &mode), kept(EntryKind::Executable, b"old"));
+        assert_eq!(stored(&large, b"", &whole), kept(EntryKind::Regular, b"new"));
+        assert_eq!(stored(&large, b"", &mode.union(&whole)), kept(EntryKind::Executable, b"new"));
     }
 
     #[test]
     fn an_executable_bit_alone_does_not_make_a_file() {
-        let mut added = change(None, Some(b"#!/bin/sh\n"));
-        added.new.as_mut().expect("a side").kind = EntryKind::Executable;
-        let all = units(&added, b"", b"#!/bin/sh\n");
-        let id = |kind: fn(&UnitKind) -> bool| {
-            BTreeSet::from([all.iter().find(|u| kind(&u.kind)).expect("a unit").id.clone()])
-        };
-        let mode = id(|k| matches!(k, UnitKind::Mode(true)));
-        let block = id(|k| matches!(k, UnitKind::Block { .. }));
-        assert_eq!(select(&added, b"", b"#!/bin/sh\n", &mode), None);
         let content = b"#!/bin/sh\n".to_vec();
-        assert_eq!(select(&added, b"", &content, &block), Some(Selected::Content(EntryKind::Regular, content.clone())));
-        let both = mode.union(&block).cloned().collect();
-        assert_eq!(select(&added, b"", &content, &both), Some(Selected::Content(EntryKind::Executable, content)));
+        let mut added = change(None, Some(&content));
+        added.new.as_mut().expect("a side").kind = EntryKind::Executable;
+        let all = units(&added, b"", &content);
+        let mode = only(&all, |k| matches!(k, UnitKind::Mode(true)));
+        let block = only(&all, |k| matches!(k, UnitKind::Block { .. }));
+        assert_eq!(stored(&added, &content, &mode), None);
+        let made = |kind| Some(Selected::Content(kind, content.clone()));
+        assert_eq!(stored(&added, &content, &block), made(EntryKind::Regular));
+        assert_eq!(stored(&added, &content, &mode.union(&block)), made(EntryKind::Executable));
     }
 }

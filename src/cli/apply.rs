@@ -8,7 +8,8 @@ use super::repo::Repo;
 use super::review;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
-use crate::review::{Decision, Decisions, Selection, Selector, Sheet};
+use crate::changes::Unit;
+use crate::review::{Decisions, Selection, Selector, Sheet};
 
 /// What to apply, and how to tell of it.
 #[derive(Default)]
@@ -30,9 +31,8 @@ impl Wanted {
     /// What a review has accepted: each risky part got a yes of its own there.
     pub fn decided(sheet: &Sheet<'_>, decisions: &Decisions) -> Self {
         let files = sheet.files.iter().filter(|f| !f.is_refused());
-        let units = files.flat_map(|f| &f.units).filter(|u| decisions.of(&u.id) == Some(Decision::Accepted));
-        let units = units.map(|u| u.id.clone()).collect();
-        Self::of(Selection { units, ..Selection::default() })
+        let picks = decisions.picks(files.flat_map(|f| &f.units));
+        Self::of(Selection { picks, ..Selection::default() })
     }
 }
 
@@ -54,16 +54,17 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     let selected = !selector.is_empty();
     let args_only_reject = selector.is_only_rejects();
     let mut wanted = if !selected {
-        Wanted::decided(&sheet, &review::load(&sandbox)?)
+        Wanted::decided(&sheet, &review::load(&sandbox)?.decisions)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
-        let decided = Wanted::decided(&sheet, &review::load(&sandbox)?);
+        let decided = Wanted::decided(&sheet, &review::load(&sandbox)?.decisions);
         let rejected = selector.rejected(&sheet)?;
-        let units = decided.selection.units.difference(&rejected).cloned().collect();
-        Wanted { selection: Selection { units, ..decided.selection }, ..decided }
+        let units: Vec<Unit> = sheet.files.iter().flat_map(|f| f.units.iter().cloned()).collect();
+        let picks = decided.selection.picks.difference(&rejected, &units);
+        Wanted { selection: Selection { picks, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
-        Wanted::of(selector.select(&sheet, &review::load(&sandbox)?, &refused)?)
+        Wanted::of(selector.select(&sheet, &review::load(&sandbox)?.decisions, &refused)?)
     };
     wanted.is_named = selected && !args_only_reject;
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);

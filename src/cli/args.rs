@@ -141,13 +141,7 @@ pub enum Verb {
     /// Show what changed, also while the agent works.
     Diff(DiffArgs),
     /// Decide what to accept.
-    Review {
-        /// The sandbox.
-        name: Option<String>,
-        /// Ask block by block, without a full screen (the only way for now).
-        #[arg(long)]
-        plain: bool,
-    },
+    Review(ReviewArgs),
     /// Bring what was accepted, or a selection given here, to your working tree.
     Apply(ApplyArgs),
     /// Take the last apply back.
@@ -213,6 +207,15 @@ pub struct DiffArgs {
     /// Exit with 3 if there are changes.
     #[arg(long)]
     pub exit_code: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReviewArgs {
+    /// The sandbox.
+    pub name: Option<String>,
+    /// Ask block by block, without the full screen.
+    #[arg(long)]
+    pub plain: bool,
 }
 
 #[derive(Debug, Args)]

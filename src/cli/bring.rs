@@ -1,6 +1,6 @@
 //! Brings a selection to the working tree: the plan, what it is worth, the plan done, and what comes next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
@@ -10,14 +10,13 @@ use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, tell, told, warn};
 use super::interrupt::Interrupt;
+use super::judge::Judge;
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
-use super::policy::policy;
 use super::repo::runtime;
 use super::review;
-use crate::apply::{Choice, Conflict, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
-use crate::changes::{Aliases, Context, FileChange, Level, Manifests, Side, findings};
-use crate::config::Settings;
+use crate::apply::{Choice, Conflict, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
+use crate::changes::{Level, Pick, Picks, Quarantine};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
@@ -54,22 +53,9 @@ pub fn bring(
     let tree = host.tree(&modules)?;
     let store = sandbox.quarantine()?;
     let before = host.brought(sandbox)?;
-    let choices = choices(sheet, wanted, &before);
-    let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
-    for choice in &choices {
-        match choice.wish(&store)? {
-            Ok(wish) => wishes.push(wish),
-            Err(reason) => {
-                nothing.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), contest: None });
-            }
-        }
-    }
-    let terms = Terms { on_conflict: wanted.on_conflict, ..Terms::default() };
-    let mut plan = Plan::make(&tree, wishes, &store, terms)?;
-    let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
-    into.extend(nothing);
+    let plan = plan(&tree, sheet, wanted, &before, &store)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
-    let parts = sheet.files.iter().map(|f| (f.change.path.clone(), f.units.len())).collect();
+    let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
     let mut outcome = Outcome::of(&plan, &parts, tense);
     for (paths, reason) in [
@@ -112,7 +98,7 @@ pub fn bring(
             sandbox: name.as_str(),
             of: &sandbox.record.id,
             modules,
-            units: units(&plan, &before),
+            picks: picks(&plan, &before),
             contents: &store,
             interrupted: &|| interrupt.came(),
         };
@@ -129,7 +115,7 @@ pub fn bring(
     let mut after = before;
     for step in &plan.steps {
         let left = step.left.as_ref().map(|v| (v.kind, v.hash.clone()));
-        after.paths.insert(step.path.clone(), Brought { units: step.units.clone(), left: Some(left) });
+        after.paths.insert(step.path.clone(), Brought { picks: step.picks.clone(), left: Some(left) });
     }
     after.through = report.as_ref().map_or(after.through, |r| r.number);
     // The journal has it, too.
@@ -151,25 +137,46 @@ pub fn bring(
     Ok(0)
 }
 
-/// The accepted units of each file, with those that earlier applies brought.
+/// Says what would become of each path; nothing is written to the host.
+pub fn plan(
+    tree: &HostTree,
+    sheet: &Sheet<'_>,
+    wanted: &Wanted,
+    before: &Applied,
+    store: &Quarantine,
+) -> Result<Plan, Failure> {
+    let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
+    for choice in choices(sheet, wanted, before) {
+        match choice.wish(store)? {
+            Ok(wish) => wishes.push(wish),
+            Err(reason) => {
+                nothing.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), contest: None });
+            }
+        }
+    }
+    let terms = Terms { on_conflict: wanted.on_conflict, ..Terms::default() };
+    let mut plan = Plan::make(tree, wishes, store, terms)?;
+    let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
+    into.extend(nothing);
+    Ok(plan)
+}
+
+/// What is accepted of each file, with what earlier applies brought.
 pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> Vec<Choice<'a>> {
     let choice = |file: &'a crate::review::SheetFile<'_>| {
-        let all: BTreeSet<&String> = file.units.iter().map(|u| &u.id).collect();
-        let units: BTreeSet<String> =
-            all.iter().filter(|id| wanted.selection.units.contains(**id)).map(|id| (*id).clone()).collect();
+        let picks = wanted.selection.picks.within(&file.units);
         let brought = before.paths.get(&file.change.path);
-        let prior = brought.into_iter().flat_map(|b| &b.units);
-        let prior = prior.filter(|id| all.contains(id)).cloned().collect();
+        let prior = brought.map(|b| b.picks.within(&file.units)).unwrap_or_default();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
-        (!units.is_empty()).then_some(Choice { change: file.change, units, prior, left, again: wanted.is_named })
+        (!picks.is_empty()).then_some(Choice { change: file.change, picks, prior, left, again: wanted.is_named })
     };
     sheet.files.iter().filter_map(choice).collect()
 }
 
-/// Units of each path before and after a plan, for the journal.
-fn units(plan: &Plan, before: &Applied) -> Vec<(RepoPath, Vec<String>, Vec<String>)> {
-    let old = |path| before.paths.get(path).into_iter().flat_map(|b| b.units.iter().cloned()).collect();
-    plan.steps.iter().map(|s| (s.path.clone(), old(&s.path), s.units.iter().cloned().collect())).collect()
+/// What each path holds of the changes before and after a plan, for the journal.
+fn picks(plan: &Plan, before: &Applied) -> Vec<(RepoPath, Picks, Picks)> {
+    let old = |path| before.paths.get(path).map(|b| b.picks.clone()).unwrap_or_default();
+    plan.steps.iter().map(|s| (s.path.clone(), old(&s.path), s.picks.clone())).collect()
 }
 
 /// Classifies what files will hold, where that is not what the review has shown: parts of a change, and merges. What
@@ -186,28 +193,20 @@ fn judge(
         sheet.files.iter().map(|f| (&f.change.path, f)).collect();
     let is_other = |step: &&Step| match step.verb {
         Verb::Merge(_) | Verb::Mark(_) => true,
-        Verb::Create | Verb::Replace => files.get(&step.path).is_some_and(|f| f.units.len() > step.units.len()),
+        Verb::Create | Verb::Replace => files.get(&step.path).is_some_and(|f| !step.picks.covers(&f.units)),
         Verb::Delete | Verb::Already => false,
     };
     let others: Vec<&Step> = plan.steps.iter().filter(is_other).collect();
     if others.is_empty() {
         return Ok(());
     }
-    let settings = Settings::load(|name| std::env::var(name).ok())?;
-    let rules = policy(&settings, repo, &sandbox.record.base, output.silent())?.rules;
-    let (manifests, aliases) = (Manifests::of(sheet.files.iter().map(|f| &f.change.path)), Aliases::default());
-    let context = Context { rules: &rules, manifests: &manifests, aliases: &aliases };
+    let judge = Judge::of(repo, sandbox, sheet, output)?;
     let store = sandbox.quarantine()?;
     for step in others {
         let (Some(file), Some(left)) = (files.get(&step.path), &step.left) else { continue };
         let content = store.get(&left.hash)?;
         let host = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
-        let side = Side { kind: left.kind, hash: left.hash.clone(), size: content.len() as u64 };
-        let change = FileChange { new: Some(side), ..file.change.clone() };
-        if change.is_large() {
-            continue;
-        }
-        let found = findings(&change, &host, &content, context);
+        let found = judge.findings(&file.change.with(left.kind, &content), &host, &content);
         let worst = found.first().filter(|f| Some(f.level) > file.change.level() && f.level >= Level::Medium);
         let Some(worst) = worst else { continue };
         let path = String::from_utf8_lossy(step.path.as_bytes()).into_owned();
@@ -238,11 +237,16 @@ fn say_directories(plan: &Plan, output: Output) {
 
 /// Tells whether nothing of a sandbox is open any more: each part is in the working tree, or rejected.
 fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result<bool, Failure> {
-    let decisions = review::load(sandbox)?;
+    let decisions = review::load(sandbox)?.decisions;
     let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
     Ok(units.all(|(file, unit)| {
-        applied.paths.get(&file.change.path).is_some_and(|b| b.units.contains(&unit.id))
-            || decisions.of(&unit.id) == Some(Decision::Rejected)
+        let brought = applied.paths.get(&file.change.path).and_then(|b| b.picks.of(&unit.id));
+        let is_rejected = |line| decisions.line(&unit.id, line) == Some(Decision::Rejected);
+        match brought {
+            Some(Pick::All | Pick::Text(_)) => true,
+            Some(Pick::Lines(lines)) => (0..unit.size()).all(|line| lines.contains(line) || is_rejected(line)),
+            None => (0..unit.size()).all(is_rejected),
+        }
     }))
 }
 

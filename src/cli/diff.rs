@@ -39,7 +39,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     let sheet = Sheet::open(&changes, &store)?;
     let name = sandbox.record.name.as_str();
     if args.json {
-        let decisions = review::load(&sandbox)?;
+        let decisions = review::load(&sandbox)?.decisions;
         json::diff(name, &changes, &sheet, &decisions, live, print)?;
     } else if args.name_only {
         let mut bytes = Vec::new();

@@ -142,12 +142,11 @@ impl<'a> Host<'a> {
             if !end.committed || journal.of != sandbox.record.id {
                 continue;
             }
-            for (path, _, after) in &journal.units {
+            for (path, _, after) in &journal.picks {
                 if after.is_empty() {
                     applied.paths.remove(path);
                 } else {
-                    let units = after.iter().cloned().collect();
-                    applied.paths.insert(path.clone(), Brought { units, left: None });
+                    applied.paths.insert(path.clone(), Brought { picks: after.clone(), left: None });
                 }
             }
             applied.through = folder.number();

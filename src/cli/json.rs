@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::changes::{Changeset, UnitKind};
 use crate::path::RepoPath;
-use crate::review::{Decision, Decisions, Sheet, SheetFile};
+use crate::review::{Decisions, Ruling, Sheet, SheetFile};
 
 /// Writes the changes of a sandbox, `airlock diff --json`, in pieces to `out`: a file with its findings takes room.
 pub fn diff(
@@ -50,11 +50,7 @@ fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {
         "level": change.level(),
         "findings": change.findings,
         "blocks": file.units.iter().map(|u| {
-            let decision = match decisions.of(&u.id) {
-                None => "undecided",
-                Some(Decision::Accepted) => "accepted",
-                Some(Decision::Rejected) => "rejected",
-            };
+            let decision = decisions.of(&u.id).map_or_else(|| "undecided".into(), Ruling::to_string);
             match &u.kind {
                 UnitKind::Block { old, new } => json!({
                     "id": u.id, "kind": "lines", "decision": decision,
@@ -77,6 +73,7 @@ fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {
 fn kind(kind: &UnitKind) -> &'static str {
     match kind {
         UnitKind::Block { .. } => "lines",
+        UnitKind::Endings(_) => "line-endings",
         UnitKind::Mode(_) => "mode",
         UnitKind::CreateEmpty => "create-empty",
         UnitKind::Delete => "delete",

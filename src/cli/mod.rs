@@ -8,13 +8,14 @@ mod bring;
 mod conflict;
 mod diff;
 mod doctor;
+mod editor;
 mod failure;
 mod gc;
 mod host;
 mod image;
 mod interrupt;
-
 mod json;
+mod judge;
 mod list;
 mod outcome;
 mod output;
@@ -85,7 +86,7 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
         }
         Some(Verb::Shell { options }) => run::shell(options.over(cli.run), output),
         Some(Verb::Diff(args)) => diff::diff(&args, output),
-        Some(Verb::Review { name, plain: _ }) => review::review(name.as_deref(), output),
+        Some(Verb::Review(args)) => review::review(&args, output),
         Some(Verb::Apply(args)) => apply::apply(args, output),
         Some(Verb::Undo(args)) => undo::undo(&args, output),
         Some(Verb::Recover(args)) => recover::recover(&args, output),

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::json as shapes;
 use super::output::{count, print};
 use crate::apply::{Conflict, Plan, Problem, Step, Verb, Version};
+use crate::changes::{Pick, Unit};
 use crate::display::Shown;
 use crate::path::RepoPath;
 
@@ -24,6 +25,9 @@ struct Line {
     reason: String,
 }
 
+/// The units of each path.
+pub type Parts<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
+
 /// How a plan is spoken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tense {
@@ -36,8 +40,8 @@ pub enum Tense {
 }
 
 impl Outcome {
-    /// Describes a plan. `parts` gives the number of units of a path.
-    pub fn of(plan: &Plan, parts: &BTreeMap<RepoPath, usize>, tense: Tense) -> Self {
+    /// Describes a plan. `parts` gives the units of a path.
+    pub fn of(plan: &Plan, parts: &Parts<'_>, tense: Tense) -> Self {
         let mut lines: Vec<Line> = (plan.steps.iter())
             .map(|s| Line { path: s.path.clone(), outcome: word(&s.verb, tense), reason: remark(s, parts) })
             .collect();
@@ -122,7 +126,7 @@ impl Line {
     }
 }
 
-fn word(verb: &Verb, tense: Tense) -> &'static str {
+pub fn word(verb: &Verb, tense: Tense) -> &'static str {
     match (verb, tense) {
         (Verb::Already, _) => "already",
         (Verb::Create, Tense::Applied) => "created",
@@ -140,9 +144,13 @@ fn word(verb: &Verb, tense: Tense) -> &'static str {
     }
 }
 
-fn remark(step: &Step, parts: &BTreeMap<RepoPath, usize>) -> String {
-    let all = parts.get(&step.path).copied().unwrap_or(0);
-    let part = (step.units.len() < all).then(|| format!("{} of {}", step.units.len(), count(all, "block")));
+pub fn remark(step: &Step, parts: &Parts<'_>) -> String {
+    let all = parts.get(&step.path).copied().unwrap_or_default();
+    let some = step.picks.iter().filter(|(_, pick)| !matches!(pick, Pick::All)).count();
+    let part = (!step.picks.covers(all)).then(|| {
+        let of = format!("{} of {}", step.picks.len(), count(all.len(), "block"));
+        if some > 0 { format!("{of}, {some} in part or edited") } else { of }
+    });
     let more = match &step.verb {
         Verb::Merge(own) if own.is_empty() => Some("with your own edits".into()),
         Verb::Merge(own) => Some(format!("with your edits of {}", spell(own))),

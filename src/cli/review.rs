@@ -3,59 +3,183 @@
 use std::io;
 
 use super::apply::Wanted;
-use super::bring::bring;
-use super::failure::{FAILED, Failure};
+use super::bring::{bring, plan};
+use super::conflict;
+use super::editor;
+use super::args::ReviewArgs;
+use super::failure::{FAILED, Failure, INTERRUPTED};
+use super::host::Host;
+use super::judge::Judge;
+use super::outcome::{Tense, word};
 use super::output::{Output, count};
 use super::repo::Repo;
-use crate::changes::Changeset;
-use crate::review::{Decision, Decisions, Ended, Painter, PlainReview, Sheet};
-use crate::sandbox::{Sandbox, terminal};
+use crate::apply::{Conflict, OnConflict, Step};
+use crate::changes::{Changeset, FileChange, Finding};
+use crate::display::Shown;
+use crate::path::RepoPath;
+use crate::review::screen::{self, App, Look, Opening};
+use crate::review::{
+    Around, Conflicts, Decisions, Draft, DraftError, Ended, Event, Painter, PlainReview, Preview, PreviewLine, Sheet, State,
+    read_draft,
+};
+use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
 
-/// Where the decisions are kept, in the sandbox's folder.
-const FILE: &str = "decisions.json";
+/// Where the draft is kept, in the sandbox's folder.
+const FILE: &str = "draft.jsonl";
 
-pub fn review(name: Option<&str>, output: Output) -> Result<u8, Failure> {
+pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
     let repo = Repo::here(output)?;
-    let mut sandbox = repo.sandbox(name, "review")?;
+    let mut sandbox = repo.sandbox(args.name.as_deref(), "review")?;
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
-    interact(&repo.host, sandbox, &changes, output)
+    interact(&repo.host, sandbox, &changes, args.plain, output)
 }
 
-/// Reads the decisions on a sandbox's changes.
-pub fn load(sandbox: &Sandbox) -> Result<Decisions, Failure> {
-    match std::fs::read(sandbox.path(FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Decisions::default()),
-        Err(error) => Err(error.into()),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-            Failure::new(FAILED, format!("the decisions on {} are damaged: {error}", sandbox.record.name))
-                .hint(format!("to begin anew, remove {}", sandbox.path(FILE).display()))
-        }),
+/// Tells whether a person sits at a terminal that can show the full screen.
+fn is_full_screen() -> bool {
+    terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
+}
+
+/// Reads the draft of a review of a sandbox's changes.
+pub fn load(sandbox: &Sandbox) -> Result<State, Failure> {
+    read_draft(&sandbox.path(FILE)).map_err(|error| failure(&error, sandbox))
+}
+
+fn failure(error: &DraftError, sandbox: &Sandbox) -> Failure {
+    let failure = Failure::new(FAILED, error.to_string());
+    match error {
+        DraftError::Damaged { .. } => {
+            failure.hint(format!("to begin anew, move it away: mv {0} {0}.damaged", sandbox.path(FILE).display()))
+        }
+        DraftError::Io(_) => failure,
     }
 }
 
-/// Asks block by block, then whether to apply; gives the exit status of that.
-pub fn interact(host: &HostRepo, mut sandbox: Sandbox, changes: &Changeset, output: Output) -> Result<u8, Failure> {
+/// The program around a review.
+struct Desk<'a> {
+    repo: &'a HostRepo,
+    sandbox: &'a Sandbox,
+    sheet: &'a Sheet<'a>,
+    judge: Judge,
+    draft: Draft,
+}
+
+impl Around for Desk<'_> {
+    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
+        self.draft.keep(events).map_err(io::Error::other)
+    }
+
+    fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+        editor::edit(path, text)
+    }
+
+    fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
+        editor::view(path, text)
+    }
+
+    fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+        self.judge.findings(change, old, new)
+    }
+
+    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
+        self.preview(decisions).map_err(|failure| failure.message().to_owned())
+    }
+}
+
+impl Desk<'_> {
+    fn preview(&self, decisions: &Decisions) -> Result<Preview, Failure> {
+        let host = Host::of(self.repo)?;
+        let tree = host.tree(&self.sandbox.record.manifest.modules)?;
+        let (store, before) = (self.sandbox.quarantine()?, host.brought(self.sandbox)?);
+        let plan = plan(&tree, self.sheet, &Wanted::decided(self.sheet, decisions), &before, &store)?;
+        let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+        let line = |step: &Step| PreviewLine {
+            path: step.path.clone(),
+            outcome: word(&step.verb, Tense::Future),
+            reason: super::outcome::remark(step, &parts),
+            is_conflict: false,
+            sides: Vec::new(),
+        };
+        let conflict = |c: &Conflict| PreviewLine {
+            path: c.path.clone(),
+            outcome: "conflict",
+            reason: c.reason.clone(),
+            is_conflict: true,
+            sides: conflict::show(std::slice::from_ref(c), conflict::APPLY, &store)
+                .lines()
+                .skip(2)
+                .map(str::to_owned)
+                .collect(),
+        };
+        let mut lines: Vec<PreviewLine> =
+            plan.steps.iter().map(line).chain(plan.conflicts.iter().map(conflict)).collect();
+        lines.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Preview { lines })
+    }
+}
+
+/// Reviews, then asks whether to apply; gives the exit status of that.
+pub fn interact(
+    host: &HostRepo,
+    mut sandbox: Sandbox,
+    changes: &Changeset,
+    plain: bool,
+    output: Output,
+) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
-    let mut decisions = load(&sandbox)?;
     let name = sandbox.record.name.clone();
+    let (draft, mut state) = Draft::open(&sandbox.path(FILE)).map_err(|error| failure(&error, &sandbox))?;
+    let judge = Judge::of(host, &sandbox, &sheet, output)?;
+    let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft };
     terminal::discard_input();
-    let painter = Painter { colour: output.colours(), width: output.width() };
-    let mut plain = PlainReview { sheet: &sheet, input: io::stdin().lock(), output: io::stdout().lock(), painter };
-    let ended = plain.run(&mut decisions, |decisions| sandbox.keep(FILE, decisions))?;
-    drop(plain);
-    let accepted = sheet.files.iter().flat_map(|f| &f.units);
-    let accepted = accepted.filter(|u| decisions.of(&u.id) == Some(Decision::Accepted)).count();
+    let ended = if plain || !is_full_screen() {
+        let painter = Painter { colour: output.colours(), width: output.width() };
+        let mut plain = PlainReview { sheet: &sheet, input: io::stdin().lock(), output: io::stdout().lock(), painter };
+        plain.run(&mut state, &mut desk)?
+    } else {
+        // The screen has to be put back before a signal ends us.
+        Signals::yield_turn();
+        let look = Look::of(output.colours(), &|name| std::env::var(name).ok());
+        let opening = Opening { name: name.to_string(), look, new: None, can_send: false };
+        let mut app = App::new(&sheet, std::mem::take(&mut state), opening);
+        let ended = screen::run(&mut app, &mut desk)?;
+        state = app.state;
+        ended
+    };
+    if ended == Ended::Discarded {
+        desk.draft.discard().map_err(|error| failure(&error, &sandbox))?;
+        output.say(&format!("the draft is discarded. Next: airlock review {name}, or airlock rm {name}"));
+        return Ok(0);
+    }
+    desk.draft.close().map_err(|error| failure(&error, &sandbox))?;
+    if ended == Ended::Signalled {
+        return Err(Failure::new(INTERRUPTED, "interrupted; what was decided is saved")
+            .hint(format!("airlock review {name} goes on")));
+    }
+    let decisions = &state.decisions;
+    let accepted = sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count();
     if ended == Ended::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
         output.say(&format!("{what}. Next: airlock review {name}, or airlock rm {name}"));
         return Ok(0);
     }
-    if terminal::is_interactive()
-        && confirm(&format!("Apply {} to your working tree?", count(accepted, "block")), false)?
-    {
-        let status = bring(host, &mut sandbox, &sheet, &Wanted::decided(&sheet, &decisions), output)?;
+    let on_conflict = match ended {
+        Ended::Apply(Some(conflicts)) => Some(conflicts),
+        // In the full screen whoever wants to apply says so there.
+        Ended::Apply(None) | Ended::Through if terminal::is_interactive() => {
+            confirm_apply(&sheet, decisions, accepted)?.then_some(Conflicts::Abort)
+        }
+        _ => None,
+    };
+    if let Some(on_conflict) = on_conflict {
+        let on_conflict = match on_conflict {
+            Conflicts::Abort => OnConflict::Abort,
+            Conflicts::Skip => OnConflict::Skip,
+            Conflicts::Markers => OnConflict::Markers,
+        };
+        let wanted = Wanted { on_conflict, ..Wanted::decided(&sheet, decisions) };
+        let status = bring(host, &mut sandbox, &sheet, &wanted, output)?;
         if status != 0 {
             output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
         }
@@ -63,6 +187,28 @@ pub fn interact(host: &HostRepo, mut sandbox: Sandbox, changes: &Changeset, outp
     }
     output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
     Ok(0)
+}
+
+/// Asks whether to apply: with a word to type where something of high risk is among it.
+fn confirm_apply(sheet: &Sheet<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, Failure> {
+    let is_accepted = |f: &&crate::review::SheetFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
+    let risky: Vec<String> = (sheet.files.iter())
+        .filter(|f| f.is_risky() && !f.is_refused())
+        .filter(is_accepted)
+        .map(|f| Shown::new(f.change.path.as_bytes()).to_string())
+        .collect();
+    let question = format!("Apply {} to your working tree?", count(accepted, "block"));
+    if risky.is_empty() {
+        return confirm(&question, false);
+    }
+    let more = if risky.len() > 3 { ", …" } else { "" };
+    let names = risky.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    terminal::discard_input();
+    let typed = dialoguer::Input::<String>::new()
+        .with_prompt(format!("High risk among it: {names}{more}. {question} Type apply to do it"))
+        .allow_empty(true)
+        .interact_text();
+    Ok(typed.is_ok_and(|word| word.trim() == "apply"))
 }
 
 /// Asks yes or no. What was typed before the question is not an answer to it.

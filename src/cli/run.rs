@@ -350,7 +350,7 @@ fn after(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) 
         };
     if now {
         // The exit status stays the agent's.
-        review::interact(host, finished.sandbox, &finished.changes, output).map(drop)
+        review::interact(host, finished.sandbox, &finished.changes, false, output).map(drop)
     } else {
         // Said however quiet: without the name nobody finds it.
         tell(&format!("airlock: kept. Next: airlock review {name}\n"));

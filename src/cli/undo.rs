@@ -69,8 +69,8 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         return Ok(0);
     }
     // What the apply brought is no longer there, as far as its sandbox knows.
-    let units: Vec<_> =
-        past.journal.units.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
+    let picks: Vec<_> =
+        past.journal.picks.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
     let job = Job {
         site: &host.site,
         disk: &host.disk,
@@ -79,7 +79,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         sandbox: &sandbox,
         of: &past.journal.of,
         modules: past.journal.modules.clone(),
-        units,
+        picks,
         contents: &contents,
         interrupted: &|| interrupt.came(),
     };

@@ -1,12 +1,15 @@
-//! What a person has decided, by unit id.
+//! What a person has decided, by unit and line; what they put in a block's place; what they said.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A decision; a unit without one is undecided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+use crate::changes::{ContentHash, LineSet, Pick, Picks, Unit};
+
+/// A decision; a line without one is undecided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Decision {
     /// It goes to the host tree with the next apply.
     Accepted,
@@ -14,25 +17,350 @@ pub enum Decision {
     Rejected,
 }
 
-/// The decisions on one changeset.
+/// What was decided of a unit.
+///
+/// As a string it is `accepted`, `rejected`, `lines` and one letter for each line of the block, the removed ones first (`y`,
+/// `n`, or `.` where nothing was decided; `12y` is twelve of them), or `edited` and the hash of the text that takes the
+/// block's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decisions {
-    /// Version of this format.
-    pub schema_version: u32,
-    /// By unit id.
-    pub units: BTreeMap<String, Decision>,
+#[serde(try_from = "String", into = "String")]
+pub enum Ruling {
+    /// The same for all of it.
+    All(Decision),
+    /// Line by line, not the same for all: how many follow each other, and how.
+    Lines(Vec<(usize, Option<Decision>)>),
+    /// Another text is accepted in its place.
+    Edited(ContentHash),
 }
 
-impl Default for Decisions {
-    fn default() -> Self {
-        Self { schema_version: 1, units: BTreeMap::new() }
+/// How the lines of something are decided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Accepted lines.
+    pub accepted: usize,
+    /// Rejected ones.
+    pub rejected: usize,
+    /// The others.
+    pub undecided: usize,
+}
+
+impl Tally {
+    fn of(runs: &[(usize, Option<Decision>)]) -> Self {
+        runs.iter().fold(Self::default(), |mut tally, (n, decision)| {
+            match decision {
+                Some(Decision::Accepted) => tally.accepted += n,
+                Some(Decision::Rejected) => tally.rejected += n,
+                None => tally.undecided += n,
+            }
+            tally
+        })
+    }
+
+    /// Adds two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            rejected: self.rejected + other.rejected,
+            undecided: self.undecided + other.undecided,
+        }
+    }
+
+    /// Gives the decision if all lines have the same one.
+    #[must_use]
+    pub fn whole(self) -> Option<Decision> {
+        match self {
+            Self { accepted: 1.., rejected: 0, undecided: 0 } => Some(Decision::Accepted),
+            Self { accepted: 0, rejected: 1.., undecided: 0 } => Some(Decision::Rejected),
+            _ => None,
+        }
     }
 }
 
+/// Where a comment stands: at a unit, or at one of its lines.
+pub type Anchor = (String, Option<usize>);
+
+/// Everything that was decided and said about a changeset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// By unit id.
+    units: BTreeMap<String, Ruling>,
+    /// By place.
+    comments: BTreeMap<Anchor, String>,
+}
+
 impl Decisions {
-    /// Gives the decision on a unit.
+    /// Gives the ruling on a unit.
     #[must_use]
-    pub fn of(&self, id: &str) -> Option<Decision> {
-        self.units.get(id).copied()
+    pub fn of(&self, id: &str) -> Option<&Ruling> {
+        self.units.get(id)
+    }
+
+    /// Gives the decision on one line of a unit, or on all of one that has no lines.
+    #[must_use]
+    pub fn line(&self, id: &str, line: usize) -> Option<Decision> {
+        match self.of(id)? {
+            Ruling::All(decision) => Some(*decision),
+            Ruling::Edited(_) => Some(Decision::Accepted),
+            Ruling::Lines(runs) => {
+                let mut end = 0;
+                runs.iter()
+                    .find(|(n, _)| {
+                        end += n;
+                        line < end
+                    })?
+                    .1
+            }
+        }
+    }
+
+    /// Counts the lines of a unit.
+    #[must_use]
+    pub fn tally(&self, unit: &Unit) -> Tally {
+        let size = unit.size();
+        match self.of(&unit.id) {
+            None => Tally { undecided: size, ..Tally::default() },
+            Some(Ruling::All(Decision::Rejected)) => Tally { rejected: size, ..Tally::default() },
+            Some(Ruling::All(Decision::Accepted) | Ruling::Edited(_)) => Tally { accepted: size, ..Tally::default() },
+            Some(Ruling::Lines(runs)) => Tally::of(runs),
+        }
+    }
+
+    /// Tells whether nothing of a unit is open.
+    #[must_use]
+    pub fn is_decided(&self, unit: &Unit) -> bool {
+        match self.of(&unit.id) {
+            None => false,
+            Some(Ruling::Lines(runs)) => runs.iter().all(|(_, decision)| decision.is_some()),
+            Some(_) => true,
+        }
+    }
+
+    /// Tells whether anything of a unit is accepted.
+    #[must_use]
+    pub fn is_accepted(&self, unit: &Unit) -> bool {
+        self.pick(unit).is_some()
+    }
+
+    /// Gives what of a unit is accepted.
+    #[must_use]
+    pub fn pick(&self, unit: &Unit) -> Option<Pick> {
+        match self.of(&unit.id)? {
+            Ruling::All(Decision::Accepted) => Some(Pick::All),
+            Ruling::All(Decision::Rejected) => None,
+            Ruling::Edited(hash) => Some(Pick::Text(hash.clone())),
+            ruling @ Ruling::Lines(_) => {
+                let lines = ruling.lines(|decision| decision == Some(Decision::Accepted));
+                (!lines.is_empty()).then_some(Pick::Lines(lines))
+            }
+        }
+    }
+
+    /// Gives what of units is accepted.
+    pub fn picks<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Picks {
+        units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.pick(unit)?))).collect()
+    }
+
+    /// Gives the ruling on a unit once these lines of it are decided so.
+    #[must_use]
+    pub fn with_lines(
+        &self,
+        unit: &Unit,
+        lines: impl IntoIterator<Item = usize>,
+        decision: Option<Decision>,
+    ) -> Option<Ruling> {
+        let size = unit.size();
+        let mut all = match self.of(&unit.id) {
+            Some(Ruling::Lines(runs)) => runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect(),
+            _ => vec![self.line(&unit.id, 0); size],
+        };
+        all.resize(size, None);
+        lines.into_iter().filter(|line| *line < size).for_each(|line| all[line] = decision);
+        Ruling::of_lines(&all)
+    }
+
+    /// Sets the ruling on a unit, or takes it away, and gives the one before.
+    pub fn set(&mut self, id: &str, ruling: Option<Ruling>) -> Option<Ruling> {
+        match ruling {
+            Some(ruling) => self.units.insert(id.to_owned(), ruling),
+            None => self.units.remove(id),
+        }
+    }
+
+    /// Sets or takes away a comment, and gives the one before.
+    pub fn comment(&mut self, anchor: Anchor, text: Option<String>) -> Option<String> {
+        match text {
+            Some(text) => self.comments.insert(anchor, text),
+            None => self.comments.remove(&anchor),
+        }
+    }
+
+    /// Gives all rulings.
+    pub fn rulings(&self) -> impl Iterator<Item = (&str, &Ruling)> {
+        self.units.iter().map(|(id, ruling)| (id.as_str(), ruling))
+    }
+
+    /// Gives all comments.
+    pub fn comments(&self) -> impl Iterator<Item = (&Anchor, &str)> {
+        self.comments.iter().map(|(anchor, text)| (anchor, text.as_str()))
+    }
+
+    /// Gives the comments on a unit, those on all of it first.
+    pub fn comments_on<'a>(&'a self, id: &str) -> impl Iterator<Item = (Option<usize>, &'a str)> + use<'a> {
+        let from = (id.to_owned(), None);
+        let id = id.to_owned();
+        let found = self.comments.range(from..).take_while(move |((unit, _), _)| *unit == id);
+        found.map(|((_, line), text)| (*line, text.as_str()))
+    }
+}
+
+impl Ruling {
+    /// Makes one of a decision for each line; none if nothing is decided.
+    #[must_use]
+    pub fn of_lines(lines: &[Option<Decision>]) -> Option<Self> {
+        let runs = lines.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect::<Vec<_>>();
+        if let [] | [(_, None)] = runs[..] {
+            return None;
+        }
+        Some(match runs[..] {
+            [(_, Some(decision))] => Self::All(decision),
+            _ => Self::Lines(runs),
+        })
+    }
+
+    /// Gives the lines of which a decision is asked for; of anything but [`Ruling::Lines`] none.
+    pub fn lines(&self, is_meant: impl Fn(Option<Decision>) -> bool) -> LineSet {
+        let runs = if let Self::Lines(runs) = self { runs.as_slice() } else { &[] };
+        let mut from = 0;
+        LineSet::of(runs.iter().flat_map(|(n, decision)| {
+            from += n;
+            from - n..if is_meant(*decision) { from } else { from - n }
+        }))
+    }
+
+    /// Tells whether it can be about a unit: one letter for each line, another text in place of lines alone.
+    #[must_use]
+    pub fn fits(&self, unit: &Unit) -> bool {
+        let is_block = matches!(unit.kind, crate::changes::UnitKind::Block { .. });
+        match self {
+            Self::All(_) => true,
+            Self::Lines(runs) => is_block && runs.iter().map(|(n, _)| n).sum::<usize>() == unit.size(),
+            Self::Edited(_) => is_block,
+        }
+    }
+}
+
+impl fmt::Display for Ruling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(Decision::Accepted) => f.write_str("accepted"),
+            Self::All(Decision::Rejected) => f.write_str("rejected"),
+            Self::Edited(hash) => write!(f, "edited {hash}"),
+            Self::Lines(lines) => {
+                f.write_str("lines ")?;
+                lines.iter().try_for_each(|(n, decision)| {
+                    if *n > 1 {
+                        write!(f, "{n}")?;
+                    }
+                    f.write_str(match decision {
+                        Some(Decision::Accepted) => "y",
+                        Some(Decision::Rejected) => "n",
+                        None => ".",
+                    })
+                })
+            }
+        }
+    }
+}
+
+/// No block has so many lines.
+const MOST_LINES: usize = 1 << 32;
+
+/// A string that is no ruling.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no decision: it is accepted, rejected, or lines and one of y, n and . for each line")]
+pub struct NotRuling(String);
+
+impl FromStr for Ruling {
+    type Err = NotRuling;
+
+    fn from_str(text: &str) -> Result<Self, NotRuling> {
+        let wrong = || NotRuling(text.chars().take(80).collect());
+        match text.split_once(' ') {
+            None if text == "accepted" => Ok(Self::All(Decision::Accepted)),
+            None if text == "rejected" => Ok(Self::All(Decision::Rejected)),
+            Some(("edited", hash)) => Ok(Self::Edited(hash.to_owned().try_into().map_err(|_| wrong())?)),
+            Some(("lines", letters)) if !letters.is_empty() => {
+                let mut runs: Vec<(usize, Option<Decision>)> = Vec::new();
+                for run in letters.split_inclusive(|c: char| !c.is_ascii_digit()) {
+                    let (digits, decision) = match run.split_at_checked(run.len() - 1) {
+                        Some((digits, "y")) => (digits, Some(Decision::Accepted)),
+                        Some((digits, "n")) => (digits, Some(Decision::Rejected)),
+                        Some((digits, ".")) => (digits, None),
+                        _ => return Err(wrong()),
+                    };
+                    let n = if digits.is_empty() { 1 } else { digits.parse().map_err(|_| wrong())? };
+                    match runs.last_mut() {
+                        _ if n == 0 || n > MOST_LINES => return Err(wrong()),
+                        Some((before, same)) if *same == decision => *before += n,
+                        _ => runs.push((n, decision)),
+                    }
+                }
+                Ok(match runs[..] {
+                    [(_, Some(decision))] => Self::All(decision),
+                    _ => Self::Lines(runs),
+                })
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for Ruling {
+    type Error = NotRuling;
+
+    fn try_from(text: String) -> Result<Self, NotRuling> {
+        text.parse()
+    }
+}
+
+impl From<Ruling> for String {
+    fn from(ruling: Ruling) -> Self {
+        ruling.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::UnitKind;
+
+    #[test]
+    fn rulings_are_read_as_they_are_written() {
+        let hash = ContentHash::of(b"x");
+        for text in ["accepted", "rejected", "lines y2n.", &format!("edited {hash}")] {
+            assert_eq!(text.parse::<Ruling>().expect("a ruling").to_string(), text);
+        }
+        for bad in
+            ["", "undecided", "lines", "lines ", "lines yx", "edited", "edited x", "accepted ", "lines 0y", "lines 2"]
+        {
+            assert!(bad.parse::<Ruling>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lines_make_up_a_unit() {
+        let unit = Unit { id: "u".into(), kind: UnitKind::Block { old: 0..1, new: 0..2 } };
+        let mut decisions = Decisions::default();
+        let first = decisions.with_lines(&unit, [0], Some(Decision::Accepted));
+        decisions.set("u", first);
+        assert_eq!(decisions.pick(&unit), Some(Pick::Lines(LineSet::of([0]))));
+        assert_eq!(decisions.tally(&unit), Tally { accepted: 1, rejected: 0, undecided: 2 });
+        assert_eq!(decisions.with_lines(&unit, [0, 9], None), None);
+        let all = decisions.with_lines(&unit, 1..3, Some(Decision::Accepted));
+        assert_eq!(all, Some(Ruling::All(Decision::Accepted)));
+        let fits = |text: &str| text.parse::<Ruling>().expect("a ruling").fits(&unit);
+        assert!(fits("lines yn.") && fits("lines 2yn") && !fits("lines yn") && fits("accepted"));
+        assert_eq!("lines 2yy".parse::<Ruling>(), Ok(Ruling::All(Decision::Accepted)));
     }
 }

@@ -1,13 +1,24 @@
 //! Decisions on a changeset: what they are, how they are saved, how a selection becomes them, and the plain front end.
 
+mod around;
+mod block;
 mod decisions;
+mod draft;
+mod edit;
+mod folds;
 mod plain;
+pub mod screen;
 mod selection;
 mod sheet;
 mod show;
+mod state;
 
-pub use decisions::{Decision, Decisions};
-pub use plain::{Ended, PlainReview};
+pub use around::{Around, Conflicts, Ended, Preview, PreviewLine};
+pub use block::{Block, Text};
+pub use decisions::{Anchor, Decision, Decisions, NotRuling, Ruling, Tally};
+pub use draft::{Draft, DraftError, read as read_draft};
+pub use plain::PlainReview;
 pub use selection::{Rejection, Selection, Selector};
 pub use sheet::{Sheet, SheetFile};
-pub use show::{Painter, describe, level_word};
+pub use show::{Painter, describe, finding_line, level_word};
+pub use state::{Action, Event, Item, State, refusal, update};

@@ -1,23 +1,18 @@
 //! Review by question and answer, as `git add -p` asks: one block at a time, with the keys of the full screen.
 
 use std::io::{self, BufRead, Write};
+use std::ops::Range;
 
+use super::edit::{Edited, edit, resulting};
 use super::show::Painter;
-use super::{Decision, Decisions, Sheet, SheetFile};
-use crate::changes::{Unit, UnitKind, hunks, lines};
+use super::{Action, Around, Block, Decision, Ended, Item, Sheet, SheetFile, State, Text, refusal, update};
+use crate::changes::{Hunk, HunkLine, Row, Unit};
 use crate::display::Shown;
 
 /// Lines of a block that are shown before it is cut; a cut block says so and how to see all of it.
 const LONGEST: usize = 400;
-
-/// How a review ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Every unit was visited.
-    Through,
-    /// The person left; what was decided is saved.
-    Left,
-}
+/// Lines of context around a block.
+const CONTEXT: usize = 3;
 
 /// A review over lines of input.
 pub struct PlainReview<'a, I, O> {
@@ -31,53 +26,65 @@ pub struct PlainReview<'a, I, O> {
     pub painter: Painter,
 }
 
+/// A unit, or a part of one that was split, in the order of the questions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Question {
+    file: usize,
+    unit: usize,
+    rows: Range<usize>,
+}
+
+/// What an answer leads to.
+enum Next {
+    /// The same question again.
+    Again,
+    /// Its text again, too.
+    Show,
+    /// The next one without a decision.
+    Undecided,
+    /// This one.
+    Go(usize),
+    /// The end.
+    End(Ended),
+}
+
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
-    /// Asks about every unit without a decision; `save` is called after each answer.
+    /// Asks about every unit without a decision. Each answer is kept before the next question; the end of input leaves.
     ///
     /// # Errors
-    /// What the terminal or `save` says.
-    pub fn run(
-        &mut self,
-        decisions: &mut Decisions,
-        mut save: impl FnMut(&Decisions) -> io::Result<()>,
-    ) -> io::Result<Ended> {
-        let order: Vec<(usize, usize)> = (self.sheet.files.iter().enumerate())
-            .filter(|(_, f)| !f.is_refused())
-            .flat_map(|(file, f)| (0..f.units.len()).map(move |unit| (file, unit)))
-            .collect();
-        let undecided = |d: &Decisions, at: usize| d.of(&self.sheet.files[order[at].0].units[order[at].1].id).is_none();
+    /// What the terminal or `around` says.
+    pub fn run(&mut self, state: &mut State, around: &mut dyn Around) -> io::Result<Ended> {
         for file in self.sheet.files.iter().filter(|f| f.is_refused()) {
-            let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
-            let text =
-                format!("{} cannot be accepted: it {}", Shown::new(file.change.path.as_bytes()), Shown::new(reason));
-            write!(self.output, "{}", self.painter.note(&text))?;
+            write!(self.output, "{}", self.painter.note(&refusal(file)))?;
         }
-        if order.is_empty() {
+        let questions = self.questions(state);
+        if questions.is_empty() {
             return Ok(Ended::Through);
         }
         // Where everything is decided, all of it is gone through once more.
-        let again = !(0..order.len()).any(|at| undecided(decisions, at));
-        let mut at = (0..order.len()).find(|at| undecided(decisions, *at)).unwrap_or(0);
-        let mut shown_file = None;
-        'next: loop {
-            let (file_at, unit_at) = order[at];
-            let file = &self.sheet.files[file_at];
-            if shown_file != Some(file_at) {
-                write!(self.output, "\n{}", self.painter.head(file))?;
-                shown_file = Some(file_at);
+        let again = !questions.iter().any(|q| self.is_open(q, state));
+        let mut at = questions.iter().position(|q| self.is_open(q, state)).unwrap_or(0);
+        let (mut shown_file, mut text) = (None, Text::default());
+        loop {
+            let mut questions = self.questions(state);
+            if at >= questions.len() {
+                return Ok(Ended::Through);
             }
-            self.unit(file, &file.units[unit_at])?;
+            let file = &self.sheet.files[questions[at].file];
+            if shown_file != Some(questions[at].file) {
+                write!(self.output, "\n{}", self.painter.head(file))?;
+                shown_file = Some(questions[at].file);
+                text = Text::read(self.sheet, file)?;
+            }
+            self.show(&questions[at], &text, state)?;
             loop {
-                let so_far = match decisions.of(&file.units[unit_at].id) {
-                    None => String::new(),
-                    Some(Decision::Accepted) => " (accepted so far)".into(),
-                    Some(Decision::Rejected) => " (rejected so far)".into(),
-                };
+                let question = &questions[at];
+                let so_far = self.so_far(question, &text, state);
                 write!(
                     self.output,
-                    "({}/{}) {}{so_far} Apply? [y,n,a,d,j,k,q,?] ",
+                    "({}/{}) {}{so_far} Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] ",
                     at + 1,
-                    order.len(),
+                    questions.len(),
                     Shown::new(file.change.path.as_bytes()),
                 )?;
                 self.output.flush()?;
@@ -86,84 +93,315 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     writeln!(self.output)?;
                     return Ok(Ended::Left);
                 }
-                let rest = &order[at..];
-                let rest_of_file = rest.iter().take_while(|(f, _)| *f == file_at);
-                let mut decide = |units: &mut dyn Iterator<Item = &(usize, usize)>, decision: Decision| {
-                    for (_, unit) in units {
-                        decisions.units.insert(file.units[*unit].id.clone(), decision);
+                let next = self.answer(answer.trim(), at, &questions, &text, state, around)?;
+                around.keep(&state.take_events())?;
+                questions = self.questions(state);
+                at = match next {
+                    Next::Again => continue,
+                    Next::Show => at.min(questions.len() - 1),
+                    Next::Go(at) => at,
+                    // Onwards to what is undecided; `j` and `k` also visit what is decided.
+                    Next::Undecided if again => at + 1,
+                    Next::Undecided => {
+                        let open = |at: &usize| self.is_open(&questions[*at], state);
+                        (at..questions.len()).find(open).unwrap_or(questions.len())
                     }
-                    save(decisions)
+                    Next::End(ended) => return Ok(ended),
                 };
-                let step = match answer.trim() {
-                    "y" | "yes" => {
-                        decide(&mut rest.iter().take(1), Decision::Accepted)?;
-                        1
-                    }
-                    "n" | "no" => {
-                        decide(&mut rest.iter().take(1), Decision::Rejected)?;
-                        1
-                    }
-                    "a" if file.is_risky() => {
-                        writeln!(self.output, "This file needs a yes for each of its parts; answer y.")?;
-                        continue;
-                    }
-                    "a" | "d" => {
-                        let decision = if answer.trim() == "a" { Decision::Accepted } else { Decision::Rejected };
-                        decide(&mut rest_of_file.clone(), decision)?;
-                        rest_of_file.count()
-                    }
-                    "j" => 1,
-                    "k" if at == 0 => {
-                        writeln!(self.output, "This is the first.")?;
-                        continue;
-                    }
-                    "k" => {
-                        at -= 1;
-                        continue 'next;
-                    }
-                    "q" => return Ok(Ended::Left),
-                    other => {
-                        if other != "?" {
-                            writeln!(
-                                self.output,
-                                "\"{}\" is no answer. Type one of these, then Enter:",
-                                Shown::new(other)
-                            )?;
-                        }
-                        self.output.write_all(HELP.as_bytes())?;
-                        continue;
-                    }
-                };
-                at += step;
-                // Onwards to what is undecided; `j` and `k` also visit what is decided.
-                if answer.trim() != "j" && !again {
-                    at = (at..order.len()).find(|at| undecided(decisions, *at)).unwrap_or(order.len());
-                }
-                if at >= order.len() {
-                    return Ok(Ended::Through);
-                }
-                continue 'next;
+                break;
             }
         }
     }
 
-    fn unit(&mut self, file: &SheetFile<'_>, unit: &Unit) -> io::Result<()> {
-        let text = match &unit.kind {
-            UnitKind::Block { .. } => {
-                let (old, new) = self.sheet.contents(file)?;
-                let (old, new) = (lines(&old), lines(&new));
-                let found = hunks(std::slice::from_ref(unit), &old, &new);
-                found.iter().map(|hunk| self.painter.hunk(hunk, LONGEST)).collect()
-            }
-            other => self.painter.unit(other, file),
-        };
-        self.output.write_all(text.as_bytes())
+    fn questions(&self, state: &State) -> Vec<Question> {
+        let files = self.sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
+        let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, u)| (file, unit, u)));
+        units
+            .flat_map(|(file, unit, u)| state.parts(u).into_iter().map(move |rows| Question { file, unit, rows }))
+            .collect()
     }
+
+    fn unit(&self, question: &Question) -> &Unit {
+        &self.sheet.files[question.file].units[question.unit]
+    }
+
+    fn item(&self, question: &Question, text: &Text) -> Item {
+        let unit = self.unit(question);
+        let lines = Block::of(unit, text)
+            .filter(|block| question.rows.len() < block.len())
+            .map(|block| block.lines(question.rows.clone()));
+        Item { file: question.file, unit: question.unit, lines }
+    }
+
+    /// Tells whether a question is still to be asked. Without the text of its file the lines of a part are not known: then its
+    /// unit counts.
+    fn is_open(&self, question: &Question, state: &State) -> bool {
+        let unit = self.unit(question);
+        if question.rows.len() == unit.size() || state.decisions.is_decided(unit) {
+            return !state.decisions.is_decided(unit);
+        }
+        let text = Text::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
+        let lines = Block::of(unit, &text).map(|b| b.lines(question.rows.clone())).unwrap_or_default();
+        lines.iter().any(|line| state.decisions.line(&unit.id, line).is_none())
+    }
+
+    fn so_far(&self, question: &Question, text: &Text, state: &State) -> &'static str {
+        let unit = self.unit(question);
+        if let Some(super::Ruling::Edited(_)) = state.decisions.of(&unit.id) {
+            return " (edited by you)";
+        }
+        let item = self.item(question, text);
+        let all: Vec<usize> = item.lines.map_or((0..unit.size()).collect(), |lines| lines.iter().collect());
+        let first = all.first().and_then(|line| state.decisions.line(&unit.id, *line));
+        if all.iter().any(|line| state.decisions.line(&unit.id, *line) != first) {
+            return " (in part so far)";
+        }
+        match first {
+            None => "",
+            Some(Decision::Accepted) => " (accepted so far)",
+            Some(Decision::Rejected) => " (rejected so far)",
+        }
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<Next> {
+        writeln!(self.output, "{text}")?;
+        Ok(Next::Again)
+    }
+
+    fn act(&mut self, state: &mut State, action: Action) -> io::Result<()> {
+        *state = update(std::mem::take(state), self.sheet, action);
+        if let Some(said) = state.said.take() {
+            writeln!(self.output, "{said}")?;
+        }
+        Ok(())
+    }
+
+    fn answer(
+        &mut self,
+        answer: &str,
+        at: usize,
+        questions: &[Question],
+        text: &Text,
+        state: &mut State,
+        around: &mut dyn Around,
+    ) -> io::Result<Next> {
+        let question = &questions[at];
+        let file = &self.sheet.files[question.file];
+        let unit = &file.units[question.unit];
+        let (key, argument) = answer.split_at_checked(1).map_or((answer, ""), |(key, rest)| (key, rest.trim()));
+        let (key, argument) = match answer {
+            "yes" => ("y", ""),
+            "no" => ("n", ""),
+            _ if !argument.is_empty() && !matches!(key, "c" | "g" | "/") => (answer, ""),
+            _ => (key, argument),
+        };
+        match key {
+            "y" | "n" => {
+                let decision = if key == "y" { Decision::Accepted } else { Decision::Rejected };
+                let item = self.item(question, text);
+                self.act(state, Action::Decide(vec![item], Some(decision)))?;
+                Ok(Next::Undecided)
+            }
+            "a" if file.is_risky() => self.say("This file needs a yes for each of its parts; answer y."),
+            "a" | "d" => {
+                let decision = if key == "a" { Decision::Accepted } else { Decision::Rejected };
+                let rest = questions[at..].iter().take_while(|q| q.file == question.file);
+                let items = rest.map(|q| self.item(q, text)).collect();
+                *state = update(std::mem::take(state), self.sheet, Action::Sweep { items, decision, hidden: 0 });
+                state.said = None;
+                Ok(Next::Undecided)
+            }
+            "s" => self.split(question, text, state),
+            "e" => match edit(self.sheet, state, &self.item(question, text), text, around) {
+                Ok(Edited::Unchanged) => self.say("Nothing was changed, and nothing is decided."),
+                Ok(Edited::Wrong(why)) => self.say(&format!("{}{}", why[..1].to_uppercase(), &why[1..])),
+                Ok(Edited::Done(action, findings)) => {
+                    let is_rejection = matches!(action, Action::Edit(_, None));
+                    self.act(state, action)?;
+                    if is_rejection {
+                        self.say("Nothing of it is left: rejected.")?;
+                    }
+                    for finding in findings {
+                        write!(self.output, "{}", self.painter.finding(&finding))?;
+                    }
+                    Ok(Next::Undecided)
+                }
+                Err(error) => self.say(&format!("The editor failed: {}", Shown::new(&error.to_string()))),
+            },
+            "c" => {
+                let mut said = argument.to_owned();
+                if said.is_empty() {
+                    write!(self.output, "Comment (empty takes it back): ")?;
+                    self.output.flush()?;
+                    self.input.read_line(&mut said)?;
+                }
+                let said = said.trim().to_owned();
+                self.act(state, Action::Comment((unit.id.clone(), None), Some(said)))?;
+                Ok(Next::Again)
+            }
+            "u" => {
+                self.act(state, Action::Undo)?;
+                let touched = state.touched.clone();
+                let to = questions.iter().position(|q| Some(&self.unit(q).id) == touched.as_ref());
+                Ok(to.map_or(Next::Again, Next::Go))
+            }
+            "j" => Ok(Next::Go(at + 1)),
+            "k" if at == 0 => self.say("This is the first."),
+            "k" => Ok(Next::Go(at - 1)),
+            "g" => self.go(argument, questions),
+            "/" => {
+                if argument.is_empty() {
+                    return self.say("Type / and what to look for.");
+                }
+                match self.find(argument, at, questions)? {
+                    Some(to) => Ok(Next::Go(to)),
+                    None => self.say(&format!("\"{}\" is nowhere in the changes.", Shown::new(argument))),
+                }
+            }
+            "p" => self.preview(file, text, state),
+            "w" => Ok(Next::End(Ended::Apply(None))),
+            "q" => Ok(Next::End(Ended::Left)),
+            "?" => {
+                self.output.write_all(HELP.as_bytes())?;
+                Ok(Next::Again)
+            }
+            other => {
+                writeln!(self.output, "\"{}\" is no answer. Type one of these, then Enter:", Shown::new(other))?;
+                self.output.write_all(HELP.as_bytes())?;
+                Ok(Next::Again)
+            }
+        }
+    }
+
+    /// Parts a block: at each line that is not of a pair with the one before.
+    fn split(&mut self, question: &Question, text: &Text, state: &mut State) -> io::Result<Next> {
+        let unit = self.unit(question).clone();
+        let Some(block) = Block::of(&unit, text).filter(|_| question.rows.len() > 1) else {
+            return self.say("This cannot be split any further.");
+        };
+        let cut = |row: &usize| block.partner(*row) != Some(row - 1) || question.rows.len() == 2;
+        let rows: Vec<usize> = (question.rows.start + 1..question.rows.end).filter(cut).collect();
+        for row in rows {
+            self.act(state, Action::Split(unit.id.clone(), row))?;
+        }
+        Ok(Next::Show)
+    }
+
+    fn go(&mut self, to: &str, questions: &[Question]) -> io::Result<Next> {
+        if let Ok(number) = to.parse::<usize>()
+            && (1..=questions.len()).contains(&number)
+        {
+            return Ok(Next::Go(number - 1));
+        }
+        let path = |q: &Question| Shown::new(self.sheet.files[q.file].change.path.as_bytes()).to_string();
+        let exact = questions.iter().position(|q| path(q) == to);
+        let found = exact.or_else(|| questions.iter().position(|q| !to.is_empty() && path(q).contains(to)));
+        if let Some(found) = found {
+            return Ok(Next::Go(found));
+        }
+        let mut last = None;
+        for (number, question) in questions.iter().enumerate() {
+            if last != Some(question.file) {
+                writeln!(self.output, "{:5}  {}", number + 1, path(question))?;
+                last = Some(question.file);
+            }
+        }
+        self.say("Type g and a number, or a part of a path.")
+    }
+
+    fn find(&self, what: &str, at: usize, questions: &[Question]) -> io::Result<Option<usize>> {
+        let mut open: Option<(usize, Text)> = None;
+        for step in 1..=questions.len() {
+            let to = (at + step) % questions.len();
+            let question = &questions[to];
+            let file = &self.sheet.files[question.file];
+            if open.as_ref().is_none_or(|(file, _)| *file != question.file) {
+                open = Some((question.file, Text::read(self.sheet, file)?));
+            }
+            let Some((_, text)) = &open else { continue };
+            let Some(block) = Block::of(self.unit(question), text) else { continue };
+            let holds = |row: usize| contains(block.content(text, row), what.as_bytes());
+            if question.rows.clone().any(holds) {
+                return Ok(Some(to));
+            }
+        }
+        Ok(None)
+    }
+
+    fn preview(&mut self, file: &SheetFile<'_>, text: &Text, state: &State) -> io::Result<Next> {
+        let Some((_, content)) = resulting(self.sheet, file.change, &state.decisions.picks(&file.units), text)? else {
+            return self.say("Nothing that could be shown is accepted of this file.");
+        };
+        let shown = self.painter.content(&content, LONGEST);
+        self.output.write_all(shown.as_bytes())?;
+        Ok(Next::Again)
+    }
+
+    fn show(&mut self, question: &Question, text: &Text, state: &mut State) -> io::Result<()> {
+        let sheet = self.sheet;
+        let file = &sheet.files[question.file];
+        let unit = &file.units[question.unit];
+        let shown = match Block::of(unit, text) {
+            Some(block) => {
+                let cut = question.rows.start..question.rows.end.min(question.rows.start + LONGEST);
+                state.see(&unit.id, &block.lines(cut));
+                self.painter.hunk(&hunk(&block, &question.rows, text), LONGEST)
+            }
+            None => {
+                state.see(&unit.id, &crate::changes::LineSet::of([0]));
+                self.painter.unit(&unit.kind, file)
+            }
+        };
+        self.output.write_all(shown.as_bytes())?;
+        for (_, comment) in state.decisions.comments_on(&unit.id) {
+            let note = self.painter.note(&format!("● {}", Shown::new(comment)));
+            self.output.write_all(note.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a hunk of some rows of a block, with context where the block itself ends.
+fn hunk<'a>(block: &Block, rows: &Range<usize>, text: &'a Text) -> Hunk<'a> {
+    let is_removed = |row: &usize| matches!(block.row(*row), Row::Removed(_));
+    let before = (0..rows.start).filter(is_removed).count();
+    let within = rows.clone().filter(is_removed).count();
+    let mut old = block.old.start + before..block.old.start + before + within;
+    let new_start = block.new.start + rows.start - before;
+    let mut new = new_start..new_start + rows.len() - within;
+    let mut lines = Vec::new();
+    if rows.start == 0 {
+        let context = block.old.start.min(CONTEXT);
+        lines.extend((old.start - context..old.start).map(|line| HunkLine::Context(text.old.get(line))));
+        (old.start, new.start) = (old.start - context, new.start - context);
+    }
+    lines.extend(rows.clone().map(|row| match block.row(row) {
+        Row::Removed(_) => HunkLine::Removed(block.content(text, row)),
+        Row::Added(_) => HunkLine::Added(block.content(text, row)),
+    }));
+    if rows.end == block.len() {
+        let context = (text.old.len() - block.old.end).min(CONTEXT);
+        lines.extend((old.end..old.end + context).map(|line| HunkLine::Context(text.old.get(line))));
+        (old.end, new.end) = (old.end + context, new.end + context);
+    }
+    Hunk { old, new, lines }
+}
+
+/// Tells whether bytes hold others; letters in any case, as long as what is looked for has no capital.
+pub fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    if what.iter().any(u8::is_ascii_uppercase) {
+        return memchr::memmem::find(bytes, what).is_some();
+    }
+    bytes.windows(what.len().max(1)).any(|window| window.eq_ignore_ascii_case(what))
 }
 
 const HELP: &str = "\
 y  accept this block             n  reject it
 a  accept the rest of the file   d  reject the rest of the file
+s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
+c  comment (c TEXT)              u  undo the last answer
 j  leave it as it is, go on      k  go back
+g  go to (g NUMBER, g PATH)      /  search (/TEXT)
+p  show the resulting file       w  apply what is accepted
 q  save and leave                ?  this help
 ";

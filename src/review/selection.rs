@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{Decision, Decisions, Sheet};
-use crate::changes::Unit;
+use super::{Decision, Decisions, Ruling, Sheet};
+use crate::changes::{Pick, Picks, Unit};
 use crate::display::Shown;
 use crate::path::RepoPath;
 
@@ -24,11 +24,11 @@ pub struct Selector {
     pub allow_risky: bool,
 }
 
-/// The accepted units, and what was passed over.
+/// What is accepted, and what was passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Ids.
-    pub units: BTreeSet<String>,
+    /// What is meant.
+    pub picks: Picks,
     /// Files with a high finding that only a glob or "all" covered.
     pub passed_over: Vec<RepoPath>,
     /// Files of which a review has rejected something that only a glob or "all" covered.
@@ -41,7 +41,7 @@ impl Selection {
     /// Tells whether it covers no file at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty() && self.passed_over.is_empty() && self.rejected.is_empty() && self.refused.is_empty()
+        self.picks.is_empty() && self.passed_over.is_empty() && self.rejected.is_empty() && self.refused.is_empty()
     }
 }
 
@@ -107,10 +107,10 @@ impl Selector {
     ///
     /// # Errors
     /// A pattern that matches nothing.
-    pub fn rejected(&self, sheet: &Sheet<'_>) -> Result<BTreeSet<String>, Rejection> {
+    pub fn rejected(&self, sheet: &Sheet<'_>) -> Result<Picks, Rejection> {
         let reject = patterns("--reject", &self.reject, sheet, &[])?;
         let files = sheet.files.iter().filter(|f| reject.iter().any(|p| p.matches(&f.change.path)));
-        Ok(files.flat_map(|f| &f.units).map(|u| u.id.clone()).collect())
+        Ok(Picks::all(files.flat_map(|f| &f.units)))
     }
 
     /// Finds the units. What a review has rejected is only taken where it is named: by its path or its id. `refused` are
@@ -142,18 +142,18 @@ impl Selector {
                 (_, true) if exact => return Err(risk(file)),
                 (_, true) => selection.passed_over.push(path.clone()),
                 _ => {
-                    let taken = |u: &&Unit| exact || decisions.of(&u.id) != Some(Decision::Rejected);
-                    let units: Vec<String> = file.units.iter().filter(taken).map(|u| u.id.clone()).collect();
-                    if units.len() < file.units.len() {
+                    let picks: Picks = (file.units.iter())
+                        .filter_map(|unit| Some((unit.id.clone(), wanted(unit, decisions, exact)?)))
+                        .collect();
+                    if file.units.iter().any(|u| matches!(picks.of(&u.id), None | Some(Pick::Lines(_)))) {
                         selection.rejected.push(path.clone());
                     }
-                    selection.units.extend(units);
+                    selection.picks = selection.picks.union(&picks);
                 }
             }
         }
         for id in &self.ids {
-            let file = sheet.files.iter().find(|f| f.units.iter().any(|u| u.id == *id));
-            let Some(file) = file else { return Err(Rejection::StaleId { id: id.clone() }) };
+            let Some((file, unit)) = sheet.unit(id) else { return Err(Rejection::StaleId { id: id.clone() }) };
             if reject.iter().any(|p| p.matches(&file.change.path)) {
                 continue;
             }
@@ -161,11 +161,28 @@ impl Selector {
                 (true, _) => return Err(refusal(file)),
                 (_, true) => return Err(risk(file)),
                 _ => {
-                    selection.units.insert(id.clone());
+                    selection.picks.set(id.clone(), wanted(unit, decisions, true).unwrap_or(Pick::All));
                 }
             }
         }
         Ok(selection)
+    }
+}
+
+/// Gives what of a unit is meant: an edit stands, and what a review has rejected counts only where it is not named.
+fn wanted(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<Pick> {
+    match decisions.of(&unit.id) {
+        Some(Ruling::Edited(hash)) => Some(Pick::Text(hash.clone())),
+        Some(Ruling::All(Decision::Rejected)) if !is_named => None,
+        Some(ruling @ Ruling::Lines(_)) if !is_named => {
+            let lines = ruling.lines(|decision| decision != Some(Decision::Rejected));
+            match lines.len() {
+                0 => None,
+                n if n == unit.size() => Some(Pick::All),
+                _ => Some(Pick::Lines(lines)),
+            }
+        }
+        _ => Some(Pick::All),
     }
 }
 
@@ -265,7 +282,7 @@ mod tests {
         let sheet = Sheet::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
         let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
-        let taken = |f: &&super::super::SheetFile<'_>| f.units.iter().all(|u| selection.units.contains(&u.id));
+        let taken = |f: &&super::super::SheetFile<'_>| f.units.iter().all(|u| selection.picks.of(&u.id).is_some());
         let paths = sheet.files.iter().filter(taken).map(|f| text(&f.change.path)).collect();
         Ok((paths, selection.passed_over.len()))
     }

@@ -1,8 +1,10 @@
 //! A changeset opened for review: every file with its units. Contents are read when they are shown, one file at a time.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::changes::{Changeset, FileChange, Level, Quarantine, Unit, UnitKind, units};
+use crate::changes::{Changeset, ContentHash, FileChange, Level, Quarantine, Unit, UnitKind, units};
+use super::folds::begins_folded;
 use crate::path::EntryKind;
 
 /// All files under review.
@@ -24,6 +26,8 @@ pub struct SheetFile<'a> {
     pub target: Option<Vec<u8>>,
     /// Lines that are added and removed, those of a deleted text among them.
     pub line_counts: (usize, usize),
+    /// Nobody wrote it by hand: a lock file, a generated one.
+    pub begins_folded: bool,
 }
 
 impl<'a> Sheet<'a> {
@@ -37,11 +41,48 @@ impl<'a> Sheet<'a> {
             let units = units(change, &old, &new);
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
             let line_counts = count_lines(&units, &old);
-            Ok(SheetFile { change, units, line_counts, target: is_link.then_some(new) })
+            let begins_folded = begins_folded(&change.path, &old, line_counts.0 + line_counts.1);
+            Ok(SheetFile { change, units, line_counts, begins_folded, target: is_link.then_some(new) })
         };
-        let files = changes.files.iter().map(open).collect::<io::Result<_>>()?;
+        let files = in_parallel(&changes.files, open)?;
         Ok(Self { files, store: store.clone() })
     }
+}
+
+/// Files below which no further thread is worth its start.
+const FEW: usize = 16;
+
+/// Does the same with many things at once, and gives what came of it in their order.
+fn in_parallel<'a, T: Sync, R: Send>(
+    all: &'a [T],
+    work: impl Fn(&'a T) -> io::Result<R> + Sync,
+) -> io::Result<Vec<R>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    if all.len() < FEW || threads < 2 {
+        return all.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let one = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            match all.get(at).map(&work) {
+                Some(Ok(result)) => done.push((at, result)),
+                Some(Err(error)) => return Err(error),
+                None => return Ok(done),
+            }
+        }
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+        let ended = started.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))));
+        ended.collect::<io::Result<Vec<_>>>()
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    done.sort_unstable_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 impl Sheet<'_> {
@@ -51,6 +92,28 @@ impl Sheet<'_> {
     /// The quarantine is damaged.
     pub fn contents(&self, file: &SheetFile<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
         file.change.contents(&self.store)
+    }
+
+    /// Reads a text that a person put in place of a block.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn text(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+        self.store.get(hash)
+    }
+
+    /// Keeps such a text.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_text(&self, text: &[u8]) -> io::Result<ContentHash> {
+        self.store.put(text)
+    }
+
+    /// Finds a unit by its id.
+    #[must_use]
+    pub fn unit(&self, id: &str) -> Option<(&SheetFile<'_>, &Unit)> {
+        self.files.iter().find_map(|f| Some((f, f.units.iter().find(|u| u.id == id)?)))
     }
 
     /// Counts the lines that are added and removed in all files.

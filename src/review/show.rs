@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use unicode_width::UnicodeWidthChar;
 
 use super::SheetFile;
-use crate::changes::{Hunk, HunkLine, Level, Side, UnitKind};
+use crate::changes::{Ending, Finding, Hunk, HunkLine, Level, Side, UnitKind, lines};
 use crate::display::{self, Shown};
 
 /// Colours text, or does not.
@@ -44,8 +44,25 @@ impl Painter {
         let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Shown::new(p.as_bytes())));
         let mut out = format!("{}{}\n", self.paint(BOLD, &title), from.unwrap_or_default());
         for finding in &change.findings {
-            let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
-            out += &self.note(&format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason)));
+            out += &self.finding(finding);
+        }
+        out
+    }
+
+    /// Gives the line for a finding.
+    #[must_use]
+    pub fn finding(self, finding: &Finding) -> String {
+        self.note(&finding_line(finding))
+    }
+
+    /// Gives a file's content, at most `limit` lines of it.
+    #[must_use]
+    pub fn content(self, content: &[u8], limit: usize) -> String {
+        let lines = lines(content);
+        let shown = lines.iter().take(limit).map(|line| HunkLine::Context(line)).collect();
+        let mut out = self.hunk(&Hunk { old: 0..lines.len(), new: 0..lines.len(), lines: shown }, usize::MAX);
+        if lines.len() > limit {
+            out += &self.note(&format!("… {} more lines", lines.len() - limit));
         }
         out
     }
@@ -134,6 +151,13 @@ fn rows(text: &str, width: Option<usize>) -> Vec<String> {
     rows
 }
 
+/// Says in one line what is risky, escaped.
+#[must_use]
+pub fn finding_line(finding: &Finding) -> String {
+    let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
+    format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason))
+}
+
 /// Names a level for a person.
 #[must_use]
 pub fn level_word(level: Level) -> &'static str {
@@ -152,6 +176,8 @@ pub fn describe(kind: &UnitKind, file: &SheetFile<'_>) -> String {
     let (old, new) = (size(&file.change.old), size(&file.change.new));
     match kind {
         UnitKind::Block { old, new } => format!("-{} +{} lines", old.len(), new.len()),
+        UnitKind::Endings(Ending::Lf) => "all line endings change from CRLF to LF".into(),
+        UnitKind::Endings(Ending::Crlf) => "all line endings change from LF to CRLF".into(),
         UnitKind::Mode(true) => "becomes executable".into(),
         UnitKind::Mode(false) => "is no longer executable".into(),
         UnitKind::CreateEmpty => "a new empty file".into(),

@@ -2,10 +2,13 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// Who has been given the signals last: whoever had them before does not end the process any more.
+static TURN: AtomicU32 = AtomicU32::new(0);
 
 /// What has been asked so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +32,7 @@ impl Signals {
     /// # Errors
     /// What the system says.
     pub fn take_over() -> io::Result<Self> {
+        let turn = TURN.fetch_add(1, Ordering::SeqCst) + 1;
         let (sender, asked) = watch::channel(Asked::default());
         let alone = Arc::new(AtomicBool::new(false));
         let sender = Arc::new(sender);
@@ -43,7 +47,7 @@ impl Signals {
             let (sender, alone) = (Arc::clone(&sender), Arc::clone(&alone));
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
-                    if alone.load(Ordering::Relaxed) {
+                    if alone.load(Ordering::Relaxed) && TURN.load(Ordering::SeqCst) == turn {
                         // A prompt may have hidden the cursor.
                         let _ = io::stderr().write_all(b"\x1b[?25h");
                         std::process::exit(130);
@@ -53,6 +57,11 @@ impl Signals {
             });
         }
         Ok(Self { asked, alone })
+    }
+
+    /// Leaves the signals to somebody else, who has registered for them: none that was taken over before ends the process now.
+    pub fn yield_turn() {
+        TURN.fetch_add(1, Ordering::SeqCst);
     }
 
     /// From now on a signal ends the process with status 130: no agent runs, and whatever matters has been saved.

@@ -1,7 +1,7 @@
 //! Records on disk: one folder per sandbox below `<git common dir>/airlock/sandboxes/`, readable by the user alone.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,7 +14,7 @@ use super::manifest::Manifest;
 use super::on_top::{OnTop, Topped};
 use super::parts::Workspace;
 use super::{SandboxError, SandboxName};
-use crate::changes::{Changeset, ContentHash, Quarantine};
+use crate::changes::{Changeset, ContentHash, Picks, Quarantine};
 use crate::path::{EntryKind, RepoPath};
 use crate::wire::{Decoder, Encoder, Stat, Written};
 
@@ -95,8 +95,9 @@ pub struct Applied {
 /// What applies brought to one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brought {
-    /// Ids of units.
-    pub units: BTreeSet<String>,
+    /// What of the change.
+    #[serde(rename = "units")]
+    pub picks: Picks,
     /// What the last apply left there, if that is known: `Some(None)` is nothing.
     #[serde(default, with = "known")]
     pub left: Option<Option<(EntryKind, ContentHash)>>,

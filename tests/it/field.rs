@@ -12,7 +12,7 @@ use airlock::apply::{
     Applies, Call, Contents, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict,
     Plan, Problem, Rename, Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
 };
-use airlock::changes::Quarantine;
+use airlock::changes::{Picks, Quarantine};
 use airlock::path::{EntryKind, RepoPath};
 use rustix::io::Errno;
 
@@ -195,7 +195,7 @@ impl Field {
             original: version(base, path),
             again: true,
             done: None,
-            units: BTreeSet::new(),
+            picks: Picks::default(),
             like: None,
             like_over: None,
         };
@@ -299,6 +299,6 @@ impl Field {
 }
 
 fn job<'a>(site: &'a Site, disk: &'a Disk, tree: &'a HostTree, kind: Kind, contents: &'a dyn Contents) -> Job<'a> {
-    let (modules, units, interrupted) = (Vec::new(), Vec::new(), &|| false);
-    Job { site, disk, tree, kind, sandbox: "s", of: "i", modules, units, contents, interrupted }
+    let (modules, picks, interrupted) = (Vec::new(), Vec::new(), &|| false);
+    Job { site, disk, tree, kind, sandbox: "s", of: "i", modules, picks, contents, interrupted }
 }

@@ -114,7 +114,7 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     terminal.types("\r");
     terminal.shows("Review now?");
     terminal.types("y");
-    terminal.shows("(1/4) a.txt Apply? [y,n,a,d,j,k,q,?]");
+    terminal.shows("(1/4) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]");
     assert!(terminal.is_sane(), "the review reads lines");
     terminal.types("y\n");
     terminal.shows("(2/4) c.txt Apply?");

@@ -1,12 +1,11 @@
 //! What holds of applies whatever the files are, tried on thousands of random ones, and held against git.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
 use airlock::apply::{Choice, Clash, Disk, OnConflict, Plan, Sides, Terms, Verb, Version, merge, with_markers};
-use airlock::changes::{FileChange, Side, units};
+use airlock::changes::{FileChange, LineSet, Pick, Picks, Side, Unit, units};
 use airlock::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -47,7 +46,7 @@ fn edited(base: &[String], edits: &[Edit]) -> Vec<String> {
 struct Case {
     field: Field,
     change: FileChange,
-    ids: Vec<String>,
+    units: Vec<Unit>,
     /// What the last apply left, as a sandbox remembers it.
     left: RefCell<Option<Option<Version>>>,
 }
@@ -67,20 +66,20 @@ impl Case {
             renamed_from: None,
             findings: Vec::new(),
         };
-        let ids = units(&change, base.as_bytes(), result.as_bytes()).into_iter().map(|u| u.id).collect();
-        Self { field, change, ids, left: RefCell::default() }
+        let units = units(&change, base.as_bytes(), result.as_bytes());
+        Self { field, change, units, left: RefCell::default() }
     }
 
-    fn plan(&self, accepted: &BTreeSet<String>, prior: &BTreeSet<String>) -> Plan {
+    fn plan(&self, picks: &Picks, prior: &Picks) -> Plan {
         let left = self.left.borrow().clone();
-        let choice = Choice { change: &self.change, units: accepted.clone(), prior: prior.clone(), left, again: true };
+        let choice = Choice { change: &self.change, picks: picks.clone(), prior: prior.clone(), left, again: true };
         let wish = choice.wish(self.field.store()).expect("read").expect("it makes a file");
         Plan::make(&self.field.tree(), vec![wish], self.field.store(), Terms::default()).expect("planned")
     }
 
-    /// Applies some units; `false` if there is a conflict, and then nothing was done.
-    fn apply(&self, accepted: &BTreeSet<String>, prior: &BTreeSet<String>) -> bool {
-        let plan = self.plan(accepted, prior);
+    /// Applies some parts; `false` if there is a conflict, and then nothing was done.
+    fn apply(&self, picks: &Picks, prior: &Picks) -> bool {
+        let plan = self.plan(picks, prior);
         if !plan.conflicts.is_empty() {
             return false;
         }
@@ -95,8 +94,22 @@ impl Case {
         fs::read_to_string(self.field.path(PATH.as_bytes())).expect("it is there")
     }
 
-    fn all(&self) -> BTreeSet<String> {
-        self.ids.iter().cloned().collect()
+    fn all(&self) -> Picks {
+        Picks::all(&self.units)
+    }
+
+    /// Every unit, or its lines one by one, each as a part of its own.
+    fn parts(&self, by_line: bool) -> Vec<Picks> {
+        let one = |unit: &Unit, pick| Picks::from_iter([(unit.id.clone(), pick)]);
+        let each = |unit: &Unit| -> Vec<Picks> {
+            match unit.size() {
+                size if by_line && size > 1 => {
+                    (0..size).map(|line| one(unit, Pick::Lines(LineSet::of([line])))).collect()
+                }
+                _ => vec![one(unit, Pick::All)],
+            }
+        };
+        self.units.iter().flat_map(each).collect()
     }
 }
 
@@ -106,14 +119,14 @@ proptest! {
     #[test]
     fn parts_are_the_whole_and_an_undo_is_exact(
         base in text(), agent in edits(4), own in edits(1), order in prop::collection::vec(any::<u32>(), 8),
-        dirty in any::<bool>(),
+        dirty in any::<bool>(), by_line in any::<bool>(),
     ) {
         let result = edited(&base, &agent).concat();
         let host = if dirty { edited(&base, &own) } else { base.clone() }.concat();
         let base = base.concat();
         prop_assume!(base != result);
         let whole = Case::new(&base, &result, &host);
-        let at_once = whole.apply(&whole.all(), &BTreeSet::new());
+        let at_once = whole.apply(&whole.all(), &Picks::default());
         if host == base {
             prop_assert!(at_once, "a clean file is never a conflict");
             prop_assert_eq!(&whole.host(), &result, "all is the result");
@@ -127,7 +140,7 @@ proptest! {
         prop_assert!(whole.apply(&whole.all(), &whole.all()));
         prop_assert_eq!(&whole.host(), &after);
         // And a sandbox that has forgotten that it was there finds it there, or asks.
-        let again = whole.apply(&whole.all(), &BTreeSet::new());
+        let again = whole.apply(&whole.all(), &Picks::default());
         prop_assert!(again || dirty);
         prop_assert_eq!(&whole.host(), &after);
         if after != host {
@@ -136,13 +149,14 @@ proptest! {
         }
         // In parts, in any order.
         let parts = Case::new(&base, &result, &host);
-        let mut ids = parts.ids.clone();
-        ids.sort_by_key(|id| order[parts.ids.iter().position(|i| i == id).unwrap_or(0) % order.len()]);
-        let mut prior = BTreeSet::new();
+        let mut picks: Vec<(u32, Picks)> =
+            order.iter().copied().cycle().zip(parts.parts(by_line)).enumerate().map(|(n, (o, p))| (o ^ n as u32, p)).collect();
+        picks.sort_by_key(|(order, _)| *order);
+        let mut prior = Picks::default();
         let mut clean = true;
-        for id in &ids {
-            clean &= parts.apply(&BTreeSet::from([id.clone()]), &prior);
-            prior.insert(id.clone());
+        for (_, part) in &picks {
+            clean &= parts.apply(part, &prior);
+            prior = prior.union(part);
         }
         if clean {
             prop_assert_eq!(parts.host(), after, "in parts is at once");

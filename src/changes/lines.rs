@@ -1,0 +1,80 @@
+//! Content with the places of its lines: four bytes for each, so that a file of half a million lines can be looked at.
+
+use std::ops::Range;
+
+/// Content by line. It has less than 4 GiB.
+#[derive(Debug, Clone, Default)]
+pub struct Lines<B> {
+    bytes: B,
+    ends: Vec<u32>,
+}
+
+impl<B: AsRef<[u8]>> Lines<B> {
+    /// Finds the lines of content; what is behind 4 GiB is none.
+    pub fn of(bytes: B) -> Self {
+        let whole = bytes.as_ref();
+        let mut ends: Vec<u32> = memchr::memchr_iter(b'\n', whole).map_while(|at| u32::try_from(at + 1).ok()).collect();
+        if let Ok(end) = u32::try_from(whole.len())
+            && ends.last().copied().unwrap_or(0) < end
+        {
+            ends.push(end);
+        }
+        Self { bytes, ends }
+    }
+
+    /// Counts them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Tells whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Gives a line with its line feed; nothing where there is none.
+    #[must_use]
+    pub fn get(&self, line: usize) -> &[u8] {
+        self.span(line..line + 1)
+    }
+
+    /// Gives several lines as they stand.
+    #[must_use]
+    pub fn span(&self, lines: Range<usize>) -> &[u8] {
+        let at = |line: usize| match line.checked_sub(1) {
+            None => 0,
+            Some(before) => self.ends.get(before).or(self.ends.last()).map_or(0, |end| *end as usize),
+        };
+        self.bytes.as_ref().get(at(lines.start)..at(lines.end)).unwrap_or_default()
+    }
+
+    /// Gives several lines one by one.
+    #[must_use]
+    pub fn list(&self, lines: Range<usize>) -> Vec<&[u8]> {
+        lines.map(|line| self.get(line)).collect()
+    }
+
+    /// Gives all of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_that_a_split_gives() {
+        for text in ["", "\n", "a", "a\n", "a\nb", "\n\nx\r\n", "é\n"] {
+            let (lines, expected) = (Lines::of(text.as_bytes()), super::super::lines(text.as_bytes()));
+            assert_eq!(lines.list(0..lines.len()), expected, "{text:?}");
+            assert_eq!(lines.span(0..lines.len()), text.as_bytes());
+            assert_eq!((lines.get(9), lines.span(7..9)), (&b""[..], &b""[..]));
+        }
+        assert_eq!(Lines::of("a\nb\nc").span(1..3), b"b\nc");
+    }
+}

@@ -1,0 +1,149 @@
+//! The order in which the lines of a block stand, removed and added ones among each other: a removed line is followed by
+//! the added one that came of it.
+//!
+//! A person sees this order, and what is left once some of the lines are accepted stands in it as well. Where a block is
+//! large or its lines have little in common, all removed lines come first. The order belongs to the format of decisions:
+//! it must not change for a block that was decided.
+
+use std::collections::HashMap;
+
+/// A line of a block, counted from 0 on its own side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// A line of the base.
+    Removed(usize),
+    /// A line of the result.
+    Added(usize),
+}
+
+/// Removed times added lines above which nobody looks which came of which.
+const MOST_PAIRS: usize = 2500;
+/// Bytes of a line above which it is like no other.
+const LONGEST: usize = 400;
+/// How much two lines have in common, in thousandths, from which one came of the other.
+const ALIKE: u32 = 550;
+
+/// Gives the lines of a block in order.
+#[must_use]
+pub fn weave(removed: &[&[u8]], added: &[&[u8]]) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(removed.len() + added.len());
+    let (mut i, mut j) = (0, 0);
+    let mut up_to = |to_i: usize, to_j: usize, rows: &mut Vec<Row>| {
+        rows.extend((i..to_i).map(Row::Removed));
+        rows.extend((j..to_j).map(Row::Added));
+        (i, j) = (to_i, to_j);
+    };
+    for (a, b) in pairs(removed, added) {
+        up_to(a, b, &mut rows);
+        up_to(a + 1, b + 1, &mut rows);
+    }
+    up_to(removed.len(), added.len(), &mut rows);
+    rows
+}
+
+/// Tells whether lines are looked at: else all removed ones come first, whatever they hold.
+#[must_use]
+pub fn is_woven(removed: usize, added: usize) -> bool {
+    removed > 0 && added > 0 && removed * added <= MOST_PAIRS && removed + added > 2
+}
+
+/// Finds the pairs of lines, in ascending order on both sides, that have the most in common altogether.
+fn pairs(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
+    let (n, m) = (removed.len(), added.len());
+    if !is_woven(n, m) {
+        return Vec::new();
+    }
+    let old: Vec<Words<'_>> = removed.iter().map(|line| Words::of(line)).collect();
+    let new: Vec<Words<'_>> = added.iter().map(|line| Words::of(line)).collect();
+    // best[i][j]: the most that lines from i and from j on can have in common.
+    let (width, mut alike) = (m + 1, vec![0_u32; n * m]);
+    let mut best = vec![0_u32; (n + 1) * width];
+    for i in (0..n).rev() {
+        for j in (0..m).rev() {
+            let common = old[i].alike(&new[j]);
+            alike[i * m + j] = common;
+            let skip = best[(i + 1) * width + j].max(best[i * width + j + 1]);
+            let take = if common >= ALIKE { common + best[(i + 1) * width + j + 1] } else { 0 };
+            best[i * width + j] = skip.max(take);
+        }
+    }
+    let (mut found, mut i, mut j) = (Vec::new(), 0, 0);
+    while i < n && j < m {
+        let here = best[i * width + j];
+        let common = alike[i * m + j];
+        if common >= ALIKE && here == common + best[(i + 1) * width + j + 1] {
+            found.push((i, j));
+            (i, j) = (i + 1, j + 1);
+        } else if here == best[(i + 1) * width + j] {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    found
+}
+
+/// The words of a line, each with how often it is there, and the bytes of all.
+struct Words<'a> {
+    counts: HashMap<&'a [u8], u32>,
+    bytes: u32,
+}
+
+impl<'a> Words<'a> {
+    fn of(line: &'a [u8]) -> Self {
+        let mut words = Self { counts: HashMap::new(), bytes: 0 };
+        if line.len() > LONGEST {
+            return words;
+        }
+        let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80;
+        for word in line.chunk_by(|a, b| is_word(a) && is_word(b)).filter(|w| !w[0].is_ascii_whitespace()) {
+            *words.counts.entry(word).or_default() += 1;
+            words.bytes += u32::try_from(word.len()).unwrap_or(u32::MAX);
+        }
+        words
+    }
+
+    /// Tells how much of both is the same, in thousandths.
+    fn alike(&self, other: &Self) -> u32 {
+        let same = self.counts.iter().map(|(word, n)| {
+            let both = other.counts.get(word).map_or(0, |m| *n.min(m));
+            both * u32::try_from(word.len()).unwrap_or(u32::MAX)
+        });
+        let (same, all) = (same.sum::<u32>(), self.bytes + other.bytes);
+        (same * 2000).checked_div(all).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Row::{Added as A, Removed as R};
+    use super::*;
+
+    fn order(removed: &[&str], added: &[&str]) -> Vec<Row> {
+        let bytes = |lines: &[&'static str]| lines.iter().map(|l| l.as_bytes()).collect::<Vec<_>>();
+        let (removed, added): (Vec<&'static str>, Vec<&'static str>) = (
+            removed.iter().map(|l| &*l.to_string().leak()).collect(),
+            added.iter().map(|l| &*l.to_string().leak()).collect(),
+        );
+        weave(&bytes(&removed), &bytes(&added))
+    }
+
+    #[test]
+    fn a_line_is_followed_by_what_came_of_it() {
+        let old = ["let total = sum(a);", "let name = first(b);", "return total;"];
+        let new = ["let total = sum(a, c);", "let name = first_name(b);", "return total + 1;"];
+        assert_eq!(order(&old, &new), [R(0), A(0), R(1), A(1), R(2), A(2)]);
+        assert_eq!(order(&old[..2], &["let name = first_name(b);"]), [R(0), R(1), A(0)]);
+        assert_eq!(order(&["let name = first(b);"], &new[..2]), [A(0), R(0), A(1)]);
+    }
+
+    #[test]
+    fn lines_without_anything_in_common_stay_apart() {
+        assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst"]), [R(0), R(1), A(0), A(1)]);
+        assert_eq!(order(&["", "  "], &["\t", ""]), [R(0), R(1), A(0), A(1)], "blanks are like nothing");
+        let many: Vec<String> = (0..60).map(|n| format!("same words {n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(order(&many, &many[1..])[..60].iter().all(|row| matches!(row, R(_))), "too many to look at");
+        assert_eq!(order(&[], &["a"]), [A(0)]);
+    }
+}

@@ -1,0 +1,57 @@
+//! The user's editor on a copy of a text. Which one it is, the repository's own configuration has no say in.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::path::RepoPath;
+
+/// Most bytes that are taken back.
+const MOST: u64 = 64 << 20;
+
+/// Has the user edit a text, and gives what they left.
+pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+    let (folder, file) = put(path, text)?;
+    run(&file)?;
+    let mut left = Vec::new();
+    File::open(&file)?.take(MOST).read_to_end(&mut left)?;
+    drop(folder);
+    Ok(left)
+}
+
+/// Has the user look at a text.
+pub fn view(path: &RepoPath, text: &[u8]) -> io::Result<()> {
+    let (_folder, file) = put(path, text)?;
+    run(&file)
+}
+
+/// Writes a text to a folder that nobody else can enter, under a name by which an editor knows the language.
+fn put(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, PathBuf)> {
+    let folder = tempfile::Builder::new().prefix("airlock-").tempdir()?;
+    let name = path.file_name();
+    let ending = name.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &name[at + 1..]);
+    let plain = (1..=12).contains(&ending.len()) && ending.iter().all(u8::is_ascii_alphanumeric);
+    let file = folder.path().join(if plain {
+        format!("proposal.{}", String::from_utf8_lossy(ending))
+    } else {
+        "proposal".into()
+    });
+    File::create_new(&file)?.write_all(text)?;
+    Ok((folder, file))
+}
+
+fn run(file: &Path) -> io::Result<()> {
+    let editor = editor();
+    // As git does: it may be a command with options.
+    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(&editor).arg(file).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{editor} ended with {status}"))) }
+}
+
+/// Finds the user's editor in git's order: `GIT_EDITOR`, their own `core.editor`, `VISUAL`, `EDITOR`, `vi`.
+fn editor() -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    let own = || git2::Config::open_default().and_then(|config| config.get_string("core.editor")).ok();
+    let fallback = || variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".into());
+    variable("GIT_EDITOR").or_else(own).unwrap_or_else(fallback)
+}

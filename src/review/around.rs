@@ -1,0 +1,95 @@
+//! What a front end asks of the program around it: to keep the draft, to have a text edited, to judge it, to plan.
+
+use std::io;
+
+use super::{Decisions, Event};
+use crate::changes::{FileChange, Finding};
+use crate::path::RepoPath;
+
+/// The program around a review.
+pub trait Around {
+    /// Keeps what has happened.
+    ///
+    /// # Errors
+    /// What the system says; then nothing more must be decided.
+    fn keep(&mut self, events: &[Event]) -> io::Result<()>;
+
+    /// Has a person edit a text in their editor, and gives what they left. The screen is theirs meanwhile.
+    ///
+    /// # Errors
+    /// It did not start, or failed.
+    fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>>;
+
+    /// Has a person look at a text in their editor; what they write there is not taken.
+    ///
+    /// # Errors
+    /// As [`Around::edit`].
+    fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()>;
+
+    /// Says what would be risky about a file with this content.
+    fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding>;
+
+    /// Says what would become of every accepted path. Nothing is written.
+    ///
+    /// # Errors
+    /// In words, for a person.
+    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String>;
+}
+
+/// How a review ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every unit was visited.
+    Through,
+    /// The person left; what was decided is saved.
+    Left,
+    /// They want it applied; and with how conflicts are dealt with, where they have confirmed it already.
+    Apply(Option<Conflicts>),
+    /// They want comments and rejections sent to the agent.
+    Send,
+    /// They threw the draft away.
+    Discarded,
+    /// A signal ended it; what was decided is saved.
+    Signalled,
+}
+
+/// What becomes of conflicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflicts {
+    /// There is none, and if one comes up nothing is written.
+    Abort,
+    /// They are passed over.
+    Skip,
+    /// Both sides go between markers.
+    Markers,
+}
+
+/// What an apply would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// One for each path.
+    pub lines: Vec<PreviewLine>,
+}
+
+/// What would become of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewLine {
+    /// The path.
+    pub path: RepoPath,
+    /// In one word.
+    pub outcome: &'static str,
+    /// More about it.
+    pub reason: String,
+    /// It is in conflict: nothing at all is written.
+    pub is_conflict: bool,
+    /// Of a conflict the three sides, line by line, escaped.
+    pub sides: Vec<String>,
+}
+
+impl Preview {
+    /// Counts the conflicts.
+    #[must_use]
+    pub fn conflicts(&self) -> usize {
+        self.lines.iter().filter(|line| line.is_conflict).count()
+    }
+}

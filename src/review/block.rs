@@ -1,0 +1,121 @@
+//! A file's lines, and the order in which those of a block stand.
+
+use std::io;
+use std::ops::Range;
+
+use super::{Sheet, SheetFile};
+use crate::changes::{LineSet, Lines, Row, Unit, UnitKind, is_woven, weave};
+
+/// Both sides of a file by line.
+#[derive(Debug, Default)]
+pub struct Text {
+    /// The base.
+    pub old: Lines<Vec<u8>>,
+    /// The result.
+    pub new: Lines<Vec<u8>>,
+}
+
+impl Text {
+    /// Reads a file; one without blocks has no lines.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn read(sheet: &Sheet<'_>, file: &SheetFile<'_>) -> io::Result<Self> {
+        if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. })) {
+            return Ok(Self::default());
+        }
+        let (old, new) = sheet.contents(file)?;
+        Ok(Self { old: Lines::of(old), new: Lines::of(new) })
+    }
+}
+
+/// The rows of a block in the order of [`weave`].
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Its lines of the base.
+    pub old: Range<usize>,
+    /// Its lines of the result.
+    pub new: Range<usize>,
+    /// Nothing where all removed lines come first.
+    woven: Option<Vec<Row>>,
+}
+
+impl Block {
+    /// Orders a unit's lines; nothing for one that has none.
+    #[must_use]
+    pub fn of(unit: &Unit, text: &Text) -> Option<Self> {
+        let UnitKind::Block { old, new } = &unit.kind else { return None };
+        Some(Self::ordered(old.clone(), new.clone(), text))
+    }
+
+    /// Orders the lines of a block.
+    #[must_use]
+    pub fn ordered(old: Range<usize>, new: Range<usize>, text: &Text) -> Self {
+        let woven =
+            is_woven(old.len(), new.len()).then(|| weave(&text.old.list(old.clone()), &text.new.list(new.clone())));
+        Self { old, new, woven }
+    }
+
+    /// Gives a row.
+    #[must_use]
+    pub fn row(&self, at: usize) -> Row {
+        match &self.woven {
+            Some(rows) => rows[at],
+            None if at < self.old.len() => Row::Removed(at),
+            None => Row::Added(at - self.old.len()),
+        }
+    }
+
+    /// Gives the line that is decided on with a row: the removed ones are counted first, then the added ones.
+    #[must_use]
+    pub fn line(&self, at: usize) -> usize {
+        match self.row(at) {
+            Row::Removed(line) => line,
+            Row::Added(line) => self.old.len() + line,
+        }
+    }
+
+    /// Gives the lines that are decided on with rows.
+    #[must_use]
+    pub fn lines(&self, rows: Range<usize>) -> LineSet {
+        let mut lines: Vec<usize> = rows.map(|row| self.line(row)).collect();
+        lines.sort_unstable();
+        LineSet::of(lines)
+    }
+
+    /// Gives a row's content.
+    #[must_use]
+    pub fn content<'a>(&self, text: &'a Text, at: usize) -> &'a [u8] {
+        match self.row(at) {
+            Row::Removed(line) => text.old.get(self.old.start + line),
+            Row::Added(line) => text.new.get(self.new.start + line),
+        }
+    }
+
+    /// Counts its rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.old.len() + self.new.len()
+    }
+
+    /// Tells whether it has none, which no block of a changeset is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives the row of a removed line that a row's added one came of, or the reverse, if they stand next to each other.
+    #[must_use]
+    pub fn partner(&self, at: usize) -> Option<usize> {
+        let is_removed = |row: usize| matches!(self.row(row), Row::Removed(_));
+        if is_removed(at) {
+            let next = at + 1;
+            let ends = next + 1 >= self.len() || is_removed(next + 1);
+            let begins = at == 0 || !is_removed(at - 1);
+            (next < self.len() && !is_removed(next) && ends && begins).then_some(next)
+        } else {
+            let before = at.checked_sub(1)?;
+            (is_removed(before) && self.partner(before) == Some(at)).then_some(before)
+        }
+    }
+}

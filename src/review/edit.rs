@@ -1,0 +1,84 @@
+//! Editing what an agent proposes: the text that a person leaves takes the block's place.
+
+use std::io;
+
+use super::{Action, Around, Item, Ruling, Sheet, State, Text};
+use crate::changes::{FileChange, Finding, Selected, UnitKind, is_by_line, select};
+use crate::path::EntryKind;
+
+/// What came of an edit.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Edited {
+    /// Nothing was changed.
+    Unchanged,
+    /// The action to take, and what is risky about the file then.
+    Done(Action, Vec<Finding>),
+    /// It cannot be taken, for this reason.
+    Wrong(&'static str),
+}
+
+/// Gives the text of a block as it would come: the agent's, or the person's own.
+///
+/// # Errors
+/// The quarantine is damaged.
+pub fn proposal(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text) -> io::Result<Option<Vec<u8>>> {
+    let unit = &sheet.files[item.file].units[item.unit];
+    let UnitKind::Block { new, .. } = &unit.kind else { return Ok(None) };
+    match state.decisions.of(&unit.id) {
+        Some(Ruling::Edited(hash)) => sheet.text(hash).map(Some),
+        _ => Ok(Some(text.new.span(new.clone()).to_vec())),
+    }
+}
+
+/// Has a person edit a block. A text that is empty, or what the base has there, is a rejection.
+///
+/// # Errors
+/// The editor, the quarantine.
+pub fn edit(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text, around: &mut dyn Around) -> io::Result<Edited> {
+    let file = &sheet.files[item.file];
+    let unit = &file.units[item.unit];
+    let (UnitKind::Block { old, .. }, Some(before)) = (&unit.kind, proposal(sheet, state, item, text)?) else {
+        return Ok(Edited::Wrong("only a block of lines can be edited"));
+    };
+    if file.is_refused() {
+        return Ok(Edited::Wrong("this file cannot be accepted"));
+    }
+    let after = around.edit(&file.change.path, &before)?;
+    if after == before {
+        return Ok(Edited::Unchanged);
+    }
+    if !is_by_line(&after) {
+        return Ok(Edited::Wrong("what the editor left is no text (UTF-8 without NUL); the block is as it was"));
+    }
+    let whole = Item { lines: None, ..item.clone() };
+    if after.is_empty() || after == text.old.span(old.clone()) {
+        return Ok(Edited::Done(Action::Edit(whole, None), Vec::new()));
+    }
+    let hash = sheet.keep_text(&after)?;
+    let mut decisions = state.decisions.clone();
+    decisions.set(&unit.id, Some(Ruling::Edited(hash.clone())));
+    let findings = match resulting(sheet, file.change, &decisions.picks(&file.units), text)? {
+        Some((change, content)) => around.judge(&change, text.old.bytes(), &content),
+        None => Vec::new(),
+    };
+    Ok(Edited::Done(Action::Edit(whole, Some(hash)), findings))
+}
+
+/// Gives a file as it would be with what is accepted: nothing if nothing is, or it would be gone or is no text.
+///
+/// # Errors
+/// The quarantine is damaged.
+pub fn resulting(
+    sheet: &Sheet<'_>,
+    change: &FileChange,
+    picks: &crate::changes::Picks,
+    text: &Text,
+) -> io::Result<Option<(FileChange, Vec<u8>)>> {
+    let selected = select(change, text.old.bytes(), text.new.bytes(), picks, &|hash| sheet.text(hash))?;
+    Ok(selected.and_then(|selected| match selected {
+        Selected::Content(kind @ (EntryKind::Regular | EntryKind::Executable), content) => {
+            Some((change.with(kind, &content), content))
+        }
+        _ => None,
+    }))
+}

@@ -1,0 +1,285 @@
+//! Draws the screen: only the rows that are in sight, everything untrusted through [`fit`].
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block as Frame2, BorderType, Borders, Clear, Paragraph};
+
+use super::app::{App, Asking, Filter, Level, Mode, Order};
+use super::files::files;
+use super::fit::clip;
+use super::overlay;
+use super::palette::{Role, Sign};
+use super::rows::rows;
+use crate::review::{Decision, Ruling};
+
+/// Columns from which the list of files stands beside the changes.
+const WIDE: u16 = 72;
+/// The smallest screen that is drawn on.
+const SMALLEST: (u16, u16) = (20, 6);
+
+/// Draws everything, and notes where it stands.
+pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+        frame.render_widget(Paragraph::new("too small"), area);
+        return;
+    }
+    let [top, middle, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    frame.render_widget(title(app, usize::from(top.width)), top);
+    let (list, changes) = panes(app, middle);
+    app.hits = super::app::Hits::default();
+    if let Some(list) = list {
+        let inner = boxed(app, frame, list, " Files ", app.level == Level::File);
+        files(app, frame, inner);
+    }
+    if let Some(changes) = changes {
+        let head = head(app, usize::from(changes.width).saturating_sub(4));
+        let inner = boxed(app, frame, changes, &head, app.level != Level::File);
+        match app.mode {
+            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Help(_) => app.hits.rows = inner,
+            _ => rows(app, frame, inner),
+        }
+    }
+    overlay::draw(app, frame, middle);
+    frame.render_widget(footer(app, usize::from(bottom.width)), bottom);
+    if let Mode::Input(asking, text) = &app.mode {
+        let column = asking_text(asking).chars().count() + columns(text) + 1;
+        let column = u16::try_from(column).unwrap_or(u16::MAX).min(bottom.width.saturating_sub(1));
+        frame.set_cursor_position((bottom.x + column, bottom.y));
+    }
+}
+
+/// Parts the screen: on a narrow one it is the list or the changes, as the cursor is on files or in one.
+fn panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
+    if area.width < WIDE {
+        return if app.level == Level::File { (Some(area), None) } else { (None, Some(area)) };
+    }
+    let longest = app.files.iter().take(2000).map(|f| columns(&app.path(*f))).max().unwrap_or(0);
+    let wanted = u16::try_from(longest + 12).unwrap_or(u16::MAX);
+    let width = wanted.clamp(24, (area.width * 2 / 5).max(24));
+    let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
+    (Some(list), Some(changes))
+}
+
+/// Draws a frame with a title; gives what is inside.
+pub(super) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
+    let style = if is_active { Style::new() } else { app.look.style(Role::Faint) };
+    let sides = if app.look.unicode { BorderType::Plain } else { BorderType::Plain };
+    let mut outline = Frame2::new().borders(Borders::ALL).border_type(sides).border_style(style);
+    if !app.look.unicode {
+        outline = outline.border_set(ASCII);
+    }
+    let role = if is_active { Role::Strong } else { Role::Faint };
+    let width = usize::from(area.width).saturating_sub(2);
+    let title = clip(title, width, app.look.sign(Sign::Ellipsis));
+    outline = outline.title(Span::styled(title, app.look.style(role)));
+    let inner = outline.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(outline, area);
+    inner
+}
+
+const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
+fn title(app: &App<'_>, width: usize) -> Line<'static> {
+    let (added, removed) = app.sheet.line_counts();
+    let total = app.counts.total();
+    let minus = app.look.sign(Sign::Minus);
+    let order = match app.order {
+        Order::Risk => "risk",
+        Order::Path => "path",
+        Order::Size => "size",
+    };
+    let files = app.sheet.files.len();
+    let noun = if files == 1 { "file" } else { "files" };
+    let name = format!(" airlock review {}", app.name);
+    let mut facts = vec![
+        format!("{files} {noun} +{added} {minus}{removed}"),
+        format!("{}/{} decided", total.decided, total.all),
+        format!("order: {order}"),
+    ];
+    if let Some(filter) = filter_text(app) {
+        facts.insert(2, format!("only {filter}: {}", app.files.len()));
+    }
+    if app.display.hides_blanks {
+        facts.push("blanks hidden".into());
+    }
+    let facts = facts.join("   ");
+    let room = width.saturating_sub(columns(&name) + 3);
+    Line::from(vec![
+        Span::styled(clip(&name, width, ""), app.look.style(Role::Strong)),
+        Span::styled(format!("   {}", clip(&facts, room, app.look.sign(Sign::Ellipsis))), app.look.style(Role::Faint)),
+    ])
+}
+
+fn filter_text(app: &App<'_>) -> Option<String> {
+    Some(match &app.filter {
+        Filter::All => return None,
+        Filter::Undecided => "undecided".into(),
+        Filter::Risky => "risky".into(),
+        Filter::Conflict => "in conflict".into(),
+        Filter::Commented => "commented".into(),
+        Filter::New => "changed since you decided".into(),
+        Filter::Glob(glob, _) => crate::display::Shown::new(glob).to_string(),
+    })
+}
+
+/// Says where the cursor is.
+fn head(app: &App<'_>, width: usize) -> String {
+    let Some(file) = app.file() else { return " nothing ".into() };
+    let mut after = String::new();
+    if !file.units.is_empty() {
+        let before: usize = (0..app.at.unit).map(|unit| parts_of(app, unit)).sum();
+        let parts = app.parts(app.at.unit);
+        let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
+        let all: usize = before + (app.at.unit..file.units.len()).map(|unit| parts_of(app, unit)).sum::<usize>();
+        let word = if app.level == Level::Line { "line of block" } else { "block" };
+        after = format!(" {word} {}/{all} [{}]", before + part + 1, state_text(app));
+    }
+    if app.is_new() {
+        after += " new";
+    }
+    let risk = file.change.level().filter(|l| *l > crate::changes::Level::Note);
+    if let Some(level) = risk {
+        let rule = file.change.findings.first().map_or("", |f| f.rule.as_str());
+        let rule = crate::display::Shown::new(rule).to_string();
+        after += &format!(" {} {}: {rule}", app.look.sign(Sign::Risk), crate::review::level_word(level));
+    }
+    let room = width.saturating_sub(columns(&after) + 2).max(8);
+    let path = super::fit::clip_start(&app.path(app.at.file), room, app.look.sign(Sign::Ellipsis));
+    format!(" {path} {}{after} ", file.change.verb())
+}
+
+/// Counts the parts of a unit of the open file without looking at its lines.
+fn parts_of(app: &App<'_>, unit: usize) -> usize {
+    let Some(of) = app.file().and_then(|f| f.units.get(unit)) else { return 0 };
+    if unit == app.at.unit { app.parts(unit).len() } else { app.state.parts(of).len() }
+}
+
+fn state_text(app: &App<'_>) -> &'static str {
+    let Some(unit) = app.unit() else { return "" };
+    if matches!(app.state.decisions.of(&unit.id), Some(Ruling::Edited(_))) {
+        return "edited";
+    }
+    let of = |line| app.state.decisions.line(&unit.id, line);
+    let rows = if app.level == Level::Line { app.at.row..app.at.row + 1 } else { app.part() };
+    let lines = app.lines(app.at.unit, rows);
+    let all: Vec<Option<Decision>> = match &lines {
+        Some(lines) => lines.iter().map(of).collect(),
+        None => {
+            let tally = app.counts.unit(app.at.file, app.at.unit);
+            return match (tally.whole(), tally.undecided == unit.size()) {
+                (Some(Decision::Accepted), _) => "accepted",
+                (Some(Decision::Rejected), _) => "rejected",
+                (None, true) => "undecided",
+                (None, false) => "in part",
+            };
+        }
+    };
+    match all.first() {
+        Some(first) if all.iter().any(|d| d != first) => "in part",
+        Some(Some(Decision::Accepted)) => "accepted",
+        Some(Some(Decision::Rejected)) => "rejected",
+        _ => "undecided",
+    }
+}
+
+fn asking_text(asking: &Asking) -> &'static str {
+    match asking {
+        Asking::Search => "search: ",
+        Asking::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ",
+        Asking::Comment((_, None)) => "comment on this block: ",
+        Asking::Comment((_, Some(_))) => "comment on this line: ",
+    }
+}
+
+/// The last line: a question, what was said, or the keys that one needs.
+fn footer(app: &App<'_>, width: usize) -> Line<'static> {
+    let ellipsis = app.look.sign(Sign::Ellipsis);
+    match &app.mode {
+        Mode::Input(asking, text) => {
+            let asked = asking_text(asking);
+            // Of a long text its end is what is being typed.
+            let room = width.saturating_sub(asked.chars().count() + 2);
+            let typed = super::fit::clip_start(&crate::display::Shown::new(text).to_string(), room, ellipsis);
+            return Line::from(vec![
+                Span::styled(format!(" {asked}"), app.look.style(Role::Strong)),
+                Span::raw(typed),
+            ]);
+        }
+        Mode::Confirm(question, _) => {
+            let text = clip(question, width.saturating_sub(9), ellipsis);
+            return Line::styled(format!(" {text} [y/n]"), app.look.style(Role::Strong));
+        }
+        _ => {}
+    }
+    if let Some(message) = &app.message {
+        return Line::styled(clip(&format!(" {message}"), width, ellipsis), app.look.style(Role::Strong));
+    }
+    let keys: &[(&str, &str)] = match &app.mode {
+        Mode::Help(_) => &[("type", "to search"), ("Esc", "back")],
+        Mode::Preview { .. } => &[("j k", "scroll"), ("Esc", "back")],
+        Mode::Apply { typed: Some(_), .. } => &[("Enter", "to do it"), ("Esc", "back")],
+        Mode::Apply { preview, .. } if preview.conflicts() > 0 => {
+            &[("s", "apply all but conflicts"), ("m", "with markers"), ("Esc", "back to the review")]
+        }
+        Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back to the review")],
+        _ if app.counts.total().decided == 0 && app.message.is_none() => &[
+            ("y", "accept"),
+            ("n", "reject"),
+            ("j k", "move"),
+            ("→", "single lines"),
+            ("w", "apply"),
+            ("q", "save and leave"),
+            ("?", "all keys"),
+        ],
+        _ => &[
+            ("y", "accept"),
+            ("n", "reject"),
+            ("␣", "toggle"),
+            ("a/d", "rest of file"),
+            ("s", "split"),
+            ("e", "edit"),
+            ("c", "comment"),
+            ("u", "undo"),
+            ("w", "apply"),
+            ("?", "help"),
+        ],
+    };
+    let mut spans = vec![Span::raw(" ")];
+    let mut left = width.saturating_sub(1);
+    for (key, word) in keys {
+        let key = match *key {
+            "␣" if !app.look.unicode => "Space",
+            "→" if !app.look.unicode => "l",
+            key => key,
+        };
+        let wide = columns(key) + columns(word) + 3;
+        // The last one is help: there is always room for it.
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        spans.push(Span::styled(key.to_owned(), app.look.style(Role::Strong)));
+        spans.push(Span::styled(format!(" {word}  "), app.look.style(Role::Faint)));
+    }
+    Line::from(spans)
+}
+
+/// Counts the columns of text of ours or that has been escaped.
+pub(super) fn columns(text: &str) -> usize {
+    use unicode_width::UnicodeWidthChar;
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}

@@ -1,0 +1,204 @@
+//! Fits a line of untrusted bytes into columns: escaped, tabs as spaces, wide characters whole, from any column on.
+
+use std::ops::ControlFlow;
+
+use ratatui::style::Style;
+use ratatui::text::Span;
+use unicode_width::UnicodeWidthChar;
+
+use crate::display::{Piece, Shown};
+
+/// Columns of a line behind which nothing is shown: whoever wants to read on opens the file.
+pub const LAST_COLUMN: usize = 20_000;
+/// Columns from one tab stop to the next.
+const TAB: usize = 8;
+/// Marks in a row that are drawn over one character; more of them are shown as escapes.
+const MOST_MARKS: usize = 4;
+
+/// Part of a line, ready to be drawn.
+#[derive(Debug, Default)]
+pub struct Fitted {
+    /// What to draw, not more than the width.
+    pub spans: Vec<Span<'static>>,
+    /// Columns of it.
+    pub columns: usize,
+    /// There is more to the right.
+    pub more: bool,
+}
+
+/// Draws the columns from `from` on, `width` of them. `style` gives that of the byte that is shown, `escape` that of what
+/// stands for a character that hides.
+pub fn fit(bytes: &[u8], from: usize, width: usize, style: impl Fn(usize) -> Style, escape: Style) -> Fitted {
+    let mut cells = Cells { from, width, column: 0, fitted: Fitted::default() };
+    let mut marks = MOST_MARKS;
+    let end = Shown::line(bytes).pieces(|at, piece| {
+        match piece {
+            Piece::Plain('\t') => {
+                let to = cells.column / TAB * TAB + TAB;
+                while cells.column < to {
+                    cells.put(' ', 1, style(at))?;
+                }
+                marks = 0;
+            }
+            Piece::Plain(c) => match c.width().unwrap_or(0) {
+                // A mark needs a character to stand on, and few of them are enough for any language.
+                0 if marks < MOST_MARKS => {
+                    marks += 1;
+                    cells.add_mark(c);
+                }
+                0 => cells.put_all(&format!("<U+{:04X}>", u32::from(c)), escape)?,
+                columns => {
+                    marks = 0;
+                    cells.put(c, columns, style(at))?;
+                }
+            },
+            Piece::Escape(text) => {
+                marks = MOST_MARKS;
+                cells.put_all(&text, escape)?;
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    cells.fitted.more = end.is_break();
+    cells.fitted
+}
+
+struct Cells {
+    from: usize,
+    width: usize,
+    /// Of the line.
+    column: usize,
+    fitted: Fitted,
+}
+
+impl Cells {
+    fn put_all(&mut self, text: &str, style: Style) -> ControlFlow<()> {
+        text.chars().try_for_each(|c| self.put(c, 1, style))
+    }
+
+    fn put(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
+        let begins = self.column;
+        let end = self.from + self.width;
+        if begins >= end || begins >= LAST_COLUMN {
+            return ControlFlow::Break(());
+        }
+        self.column += columns;
+        if self.column <= self.from {
+            return ControlFlow::Continue(());
+        }
+        // Half of a wide character is drawn as a blank.
+        if begins < self.from || self.column > end {
+            let visible = self.column.min(end) - begins.max(self.from);
+            (0..visible).for_each(|_| self.push(' ', 1, style));
+        } else {
+            self.push(c, columns, style);
+        }
+        if self.column > end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn push(&mut self, c: char, columns: usize, style: Style) {
+        self.fitted.columns += columns;
+        match self.fitted.spans.last_mut() {
+            Some(last) if last.style == style => last.content.to_mut().push(c),
+            _ => self.fitted.spans.push(Span::styled(c.to_string(), style)),
+        }
+    }
+
+    fn add_mark(&mut self, mark: char) {
+        if self.column > self.from
+            && let Some(last) = self.fitted.spans.last_mut()
+        {
+            last.content.to_mut().push(mark);
+        }
+    }
+}
+
+/// Cuts our own text, or escaped text, to columns; what is cut ends in `sign`.
+#[must_use]
+pub fn clip(text: &str, width: usize, sign: &str) -> String {
+    let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let (mut clipped, mut left) = (String::new(), width.saturating_sub(columns(sign)));
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        clipped.push(c);
+    }
+    if width > 0 {
+        clipped += sign;
+    }
+    clipped
+}
+
+/// Cuts text at its beginning: of a path the end tells more.
+#[must_use]
+pub fn clip_start(text: &str, width: usize, sign: &str) -> String {
+    let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(columns(sign));
+    let mut kept: Vec<char> = Vec::new();
+    for c in text.chars().rev() {
+        let wide = c.width().unwrap_or(0);
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        kept.push(c);
+    }
+    let sign = if width > 0 { sign } else { "" };
+    sign.chars().chain(kept.into_iter().rev()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(bytes: &[u8], from: usize, width: usize) -> String {
+        let fitted = fit(bytes, from, width, |_| Style::new(), Style::new());
+        fitted.spans.iter().map(|s| s.content.as_ref()).collect()
+    }
+
+    #[test]
+    fn lines_are_cut_by_column() {
+        assert_eq!(text(b"abcdef", 2, 3), "cde");
+        assert_eq!(text(b"a\tb", 0, 20), "a       b");
+        assert_eq!(text(b"a\tb", 6, 20), "  b");
+        assert_eq!(text("a日本".as_bytes(), 0, 3), "a日");
+        assert_eq!(text("a日本".as_bytes(), 0, 4), "a日 ", "a half is a blank");
+        assert_eq!(text("a日本".as_bytes(), 2, 9), " 本");
+        assert_eq!(text("x\u{202e}y".as_bytes(), 0, 20), "x<U+202E>y");
+        assert_eq!(text("\u{301}x".as_bytes(), 0, 20), "<U+0301>x", "a mark without a character");
+        let marks = "\u{301}".repeat(6);
+        assert_eq!(text(format!("e{marks}").as_bytes(), 0, 40), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
+        assert!(fit(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).more);
+        assert_eq!(text(&[b'a'; 50_000], LAST_COLUMN - 3, 10), "aaa");
+    }
+
+    #[test]
+    fn paths_are_cut_at_their_beginning() {
+        assert_eq!(clip_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
+        assert_eq!((clip("abc", 3, "…"), clip("abcd", 3, "…"), clip("abc", 0, "…")), ("abc".into(), "ab…".into(), String::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn never_wider_than_asked_for(
+            line in "([a\u{65e5}\u{301}\t\u{202e}<]|\u{1f980}){0,40}", from in 0_usize..30, width in 0_usize..30,
+        ) {
+            let fitted = fit(line.as_bytes(), from, width, |_| Style::new(), Style::new());
+            let text: String = fitted.spans.iter().map(|s| s.content.as_ref()).collect();
+            let columns: usize = text.chars().map(|c| c.width().unwrap_or(0)).sum();
+            prop_assert_eq!(columns, fitted.columns);
+            prop_assert!(columns <= width);
+            prop_assert!(!text.chars().any(crate::display::is_hidden));
+        }
+    }
+}

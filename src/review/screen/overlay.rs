@@ -1,0 +1,179 @@
+//! What lies over the review: help, the file as it would be, the apply screen.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use super::app::{App, Mode};
+use super::draw::{boxed, columns};
+use super::fit::{clip, fit};
+use super::help::KEYS;
+use super::palette::{Role, Sign};
+use crate::changes::Lines;
+use crate::display::Shown;
+use crate::review::Preview;
+
+/// Draws it, if there is any.
+pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
+    let mode = std::mem::replace(&mut app.mode, Mode::Browse);
+    match &mode {
+        Mode::Help(typed) => help(app, frame, area, typed),
+        Mode::Preview { title, content, scroll } => preview(app, frame, area, title, content, *scroll),
+        Mode::Apply { preview, scroll, typed } => apply(app, frame, area, preview, *scroll, typed.as_deref()),
+        Mode::Browse | Mode::Input(..) | Mode::Confirm(..) => {}
+    }
+    app.mode = mode;
+}
+
+fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
+    let title = if typed.is_empty() { " Keys ".to_owned() } else { format!(" Keys with \"{}\" ", Shown::new(typed)) };
+    let inner = boxed(app, frame, area, &title, true);
+    let wanted = typed.to_lowercase();
+    let fits = |key: &str, text: &str| key.contains(typed) || text.to_lowercase().contains(&wanted);
+    let key_width = KEYS.iter().flat_map(|(_, keys)| *keys).map(|(key, _)| columns(key)).max().unwrap_or(0);
+    let mut groups: Vec<Vec<Line<'static>>> = Vec::new();
+    for (name, keys) in KEYS {
+        let rows: Vec<Line<'static>> = (keys.iter())
+            .filter(|(key, text)| fits(key, text))
+            .map(|(key, text)| {
+                Line::from(vec![
+                    Span::styled(format!("  {key}{} ", " ".repeat(key_width - columns(key))), app.look.style(Role::Strong)),
+                    Span::raw((*text).to_owned()),
+                ])
+            })
+            .collect();
+        if !rows.is_empty() {
+            let head = Line::styled(format!(" {name}"), app.look.style(Role::Faint));
+            groups.push(std::iter::once(head).chain(rows).collect());
+        }
+    }
+    if groups.is_empty() {
+        frame.render_widget(Paragraph::new(" no key does that"), inner);
+        return;
+    }
+    // In two columns where there is room.
+    const COLUMN: u16 = 66;
+    let all: usize = groups.iter().map(Vec::len).sum();
+    if inner.width >= COLUMN * 2 && all > usize::from(inner.height) {
+        let mut left = Vec::new();
+        while left.len() < all / 2 && !groups.is_empty() {
+            left.extend(groups.remove(0));
+        }
+        let half = Rect { width: COLUMN, ..inner };
+        frame.render_widget(Paragraph::new(left), half);
+        let rest = Rect { x: inner.x + COLUMN, width: inner.width - COLUMN, ..inner };
+        frame.render_widget(Paragraph::new(groups.concat()), rest);
+        return;
+    }
+    let mut lines = groups.concat();
+    let height = usize::from(inner.height);
+    if lines.len() > height && height > 1 {
+        let more = lines.len() - (height - 1);
+        lines.truncate(height - 1);
+        lines.push(Line::styled(format!(" {more} more: type a word to search"), app.look.style(Role::Strong)));
+    }
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+fn preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, content: &[u8], scroll: usize) {
+    let inner = boxed(app, frame, area, &format!(" {title} "), true);
+    app.hits.rows = inner;
+    let lines = Lines::of(content);
+    let digits = lines.len().max(1).to_string().len();
+    let room = usize::from(inner.width).saturating_sub(digits + 2);
+    let rows: Vec<Line<'static>> = (scroll..lines.len().min(scroll + usize::from(inner.height)))
+        .map(|at| {
+            let bytes = lines.get(at);
+            let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+            let fitted = fit(bytes, app.sideways, room, |_| Style::new(), app.look.style(Role::Escape));
+            let mut spans = vec![Span::styled(format!("{:>digits$}  ", at + 1), app.look.style(Role::Faint))];
+            spans.extend(fitted.spans);
+            Line::from(spans)
+        })
+        .collect();
+    frame.render_widget(Paragraph::new(rows), inner);
+}
+
+fn apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, plan: &Preview, scroll: usize, typed: Option<&str>) {
+    let title = " What an apply would do to your working tree ";
+    let inner = boxed(app, frame, area, title, true);
+    let asks = u16::from(typed.is_some()) * 2;
+    let list = Rect { height: inner.height.saturating_sub(asks), ..inner };
+    app.hits.rows = list;
+    let width = usize::from(inner.width);
+    let lines = apply_lines(app, plan, width);
+    let last = lines.len().saturating_sub(usize::from(list.height));
+    let shown: Vec<Line<'static>> = lines.into_iter().skip(scroll.min(last)).collect();
+    frame.render_widget(Paragraph::new(shown), list);
+    if let Some(typed) = typed {
+        let place = Rect { y: list.y + list.height, height: asks, ..inner };
+        let text = format!(" High risk is among it. Type apply to do it: {}", Shown::new(typed));
+        frame.render_widget(Paragraph::new(vec![Line::default(), Line::styled(text, app.look.style(Role::Risk))]), place);
+    }
+}
+
+/// What will be written, merged, in conflict; what is left; what nobody has looked at.
+fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>> {
+    let look = app.look;
+    let ellipsis = look.sign(Sign::Ellipsis);
+    let mut lines = Vec::new();
+    let path_width = plan.lines.iter().map(|l| columns(&Shown::new(l.path.as_bytes()).to_string())).max();
+    let path_width = path_width.unwrap_or(0).min(40);
+    for line in &plan.lines {
+        let role = if line.is_conflict { Role::Risk } else { Role::Context };
+        let path = Shown::new(line.path.as_bytes()).to_string();
+        let pad = " ".repeat(path_width.saturating_sub(columns(&path)));
+        let text = format!(" {:8}  {path}{pad}  {}", line.outcome, Shown::new(&line.reason));
+        lines.push(Line::styled(clip(text.trim_end(), width, ellipsis), look.style(role)));
+        for side in &line.sides {
+            lines.push(Line::styled(clip(&format!("     {side}"), width, ellipsis), look.style(Role::Faint)));
+        }
+    }
+    let mut notes: Vec<(String, Role)> = Vec::new();
+    for (at, file) in app.sheet.files.iter().enumerate() {
+        let unseen: usize = file.units.iter().map(|unit| app.state.unseen(unit)).sum();
+        if unseen > 0 {
+            let noun = if unseen == 1 { "line" } else { "lines" };
+            notes.push((format!("{}: {unseen} {noun} accepted unseen", app.path(at)), Role::Risk));
+        }
+        if let Some(kept) = app.kept_in(at) {
+            notes.push((kept, Role::Context));
+        }
+    }
+    if !notes.is_empty() {
+        lines.push(Line::default());
+        lines.extend(notes.into_iter().map(|(text, role)| Line::styled(clip(&format!(" {text}"), width, ellipsis), look.style(role))));
+    }
+    let left = left(app);
+    if !left.is_empty() {
+        lines.push(Line::default());
+        lines.push(Line::styled(" Left as it is:", look.style(Role::Faint)));
+        lines.extend(left.into_iter().map(|text| Line::styled(clip(&format!("   {text}"), width, ellipsis), look.style(Role::Faint))));
+    }
+    lines
+}
+
+/// Files of which something stays out, and why.
+fn left(app: &App<'_>) -> Vec<String> {
+    let mut left = Vec::new();
+    for (at, file) in app.sheet.files.iter().enumerate() {
+        if file.is_refused() {
+            left.push(format!("{}: cannot be accepted", app.path(at)));
+            continue;
+        }
+        let lines = app.counts.file(at).lines;
+        let mut why = Vec::new();
+        if lines.undecided > 0 {
+            why.push(format!("{} undecided", lines.undecided));
+        }
+        if lines.rejected > 0 {
+            why.push(format!("{} rejected", lines.rejected));
+        }
+        if !why.is_empty() {
+            left.push(format!("{}: {}", app.path(at), why.join(", ")));
+        }
+    }
+    left
+}

@@ -1,0 +1,196 @@
+//! Syntax highlighting on a thread of its own: a screen is drawn without it and once more when it is there.
+//!
+//! What is looked at is hostile: files and lines above a size are left alone, and whatever goes wrong costs the colours.
+
+use std::io;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
+
+use syntect::highlighting::{
+    Color, HighlightIterator, HighlightState, Highlighter, ScopeSelectors, StyleModifier, Theme, ThemeItem, ThemeSettings,
+};
+use syntect::parsing::{ParseState, ScopeStack, SyntaxSet};
+
+/// Bytes of a file above which it is not highlighted.
+const LARGEST: usize = 1 << 20;
+/// Bytes of a line above which the rest of its file is not.
+const LONGEST_LINE: usize = 2000;
+
+/// What a word is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Anything else.
+    Plain,
+    /// A comment.
+    Comment,
+    /// A string.
+    Text,
+    /// A number or another constant.
+    Number,
+    /// A word of the language.
+    Keyword,
+    /// A type.
+    Type,
+    /// The name of a function or macro.
+    Function,
+}
+
+/// Each class with the scopes it stands for, in Sublime's naming.
+const CLASSES: [(Class, &str); 7] = [
+    (Class::Plain, ""),
+    (Class::Comment, "comment"),
+    (Class::Text, "string, constant.character, markup.raw"),
+    (Class::Number, "constant.numeric, constant.language, constant.other"),
+    (Class::Keyword, "keyword - keyword.operator, storage, entity.name.tag, markup.heading"),
+    (Class::Type, "entity.name.type, entity.name.class, entity.name.struct, entity.name.enum, support.type, support.class"),
+    (Class::Function, "entity.name.function, support.function, support.macro, variable.function, entity.name.macro"),
+];
+
+/// The classes of a line's bytes: each up to where.
+pub type Classes = Vec<(u32, Class)>;
+
+/// A file's content by line, as far as it was looked at.
+pub type Highlighted = Vec<Classes>;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// Of the sheet.
+    pub file: usize,
+    /// Its name: the part behind the last `/`.
+    pub name: String,
+    /// Both sides.
+    pub contents: [Vec<u8>; 2],
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub struct Answer {
+    /// Of the sheet.
+    pub file: usize,
+    /// Both sides.
+    pub sides: [Highlighted; 2],
+}
+
+/// The worker. It ends with the process: nobody waits for it.
+#[derive(Debug)]
+pub struct Worker {
+    requests: Sender<Request>,
+}
+
+impl Worker {
+    /// Starts it; `done` is called with each answer, on its thread.
+    ///
+    /// # Errors
+    /// No more threads.
+    pub fn start(mut done: impl FnMut(Answer) + Send + 'static) -> io::Result<Self> {
+        let (requests, asked) = mpsc::channel::<Request>();
+        std::thread::Builder::new().name("syntax".into()).spawn(move || {
+            while let Ok(mut request) = asked.recv() {
+                // What was asked for last is what is on the screen.
+                while let Ok(newer) = asked.try_recv() {
+                    request = newer;
+                }
+                let sides = request.contents.map(|content| highlight(&request.name, &content));
+                done(Answer { file: request.file, sides });
+            }
+        })?;
+        Ok(Self { requests })
+    }
+
+    /// Asks for a file.
+    pub fn ask(&self, request: Request) {
+        // Without a worker the screen has no colours, and that is all.
+        let _ = self.requests.send(request);
+    }
+}
+
+/// Tells whether content is worth asking for.
+#[must_use]
+pub fn is_small(content: &[u8]) -> bool {
+    content.len() <= LARGEST
+}
+
+fn syntaxes() -> &'static SyntaxSet {
+    static SYNTAXES: OnceLock<SyntaxSet> = OnceLock::new();
+    SYNTAXES.get_or_init(two_face::syntax::extra_newlines)
+}
+
+/// A theme whose colours are numbers of classes.
+fn theme() -> &'static Arc<Theme> {
+    static THEME: OnceLock<Arc<Theme>> = OnceLock::new();
+    THEME.get_or_init(|| {
+        let number = |at: usize| Color { r: u8::try_from(at).unwrap_or(0), g: 0, b: 0, a: 255 };
+        let scopes = CLASSES.iter().enumerate().skip(1).filter_map(|(at, (_, scope))| {
+            let scope: ScopeSelectors = scope.parse().ok()?;
+            let style = StyleModifier { foreground: Some(number(at)), background: None, font_style: None };
+            Some(ThemeItem { scope, style })
+        });
+        let settings = ThemeSettings { foreground: Some(number(0)), ..ThemeSettings::default() };
+        Arc::new(Theme { scopes: scopes.collect(), settings, ..Theme::default() })
+    })
+}
+
+/// Highlights content by the name of its file and its first line.
+#[must_use]
+pub fn highlight(name: &str, content: &[u8]) -> Highlighted {
+    let Ok(text) = std::str::from_utf8(content) else { return Vec::new() };
+    if !is_small(content) {
+        return Vec::new();
+    }
+    let set = syntaxes();
+    let ending = name.rsplit_once('.').map_or(name, |(_, ending)| ending);
+    let by_name = set.find_syntax_by_extension(name).or_else(|| set.find_syntax_by_extension(ending));
+    let first = text.lines().next().filter(|line| line.len() <= LONGEST_LINE);
+    let Some(syntax) = by_name.or_else(|| set.find_syntax_by_first_line(first?)) else { return Vec::new() };
+    let highlighter = Highlighter::new(theme());
+    let (mut parse, mut state) = (ParseState::new(syntax), HighlightState::new(&highlighter, ScopeStack::new()));
+    let mut lines = Vec::new();
+    for line in text.split_inclusive('\n') {
+        if line.len() > LONGEST_LINE {
+            break;
+        }
+        let Ok(operations) = parse.parse_line(line, set) else { break };
+        let (mut classes, mut end) = (Classes::new(), 0);
+        for (style, part) in HighlightIterator::new(&mut state, &operations, line, &highlighter) {
+            end += u32::try_from(part.len()).unwrap_or(u32::MAX);
+            let class = CLASSES.get(usize::from(style.foreground.r)).map_or(Class::Plain, |(class, _)| *class);
+            match classes.last_mut() {
+                Some((last, same)) if *same == class => *last = end,
+                _ => classes.push((end, class)),
+            }
+        }
+        lines.push(classes);
+    }
+    lines
+}
+
+/// Gives the class of a byte of a line.
+#[must_use]
+pub fn class_at(lines: &Highlighted, line: usize, byte: usize) -> Class {
+    let Some(classes) = lines.get(line) else { return Class::Plain };
+    let at = classes.partition_point(|(end, _)| *end as usize <= byte);
+    classes.get(at).map_or(Class::Plain, |(_, class)| *class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_classes() {
+        let lines = highlight("a.rs", b"// why\nfn main() { let x = \"s\"; 12 }\n");
+        let class = |line, byte| class_at(&lines, line, byte);
+        assert_eq!((class(0, 3), class(1, 0), class(1, 3)), (Class::Comment, Class::Keyword, Class::Function));
+        assert_eq!((class(1, 21), class(1, 25), class(9, 0)), (Class::Text, Class::Number, Class::Plain));
+        assert_eq!(class_at(&highlight("script", b"#!/bin/sh\nif true; then\n"), 1, 0), Class::Keyword);
+    }
+
+    #[test]
+    fn what_is_too_large_is_left_alone() {
+        assert!(highlight("a.rs", &vec![b' '; LARGEST + 1]).is_empty());
+        let long = format!("fn a() {{}}\n// {}\nfn b() {{}}\n", "x".repeat(LONGEST_LINE));
+        assert_eq!(highlight("a.rs", long.as_bytes()).len(), 1);
+        assert!(highlight("a.rs", b"\xff").is_empty() && highlight("a.unknown", b"x\n").is_empty());
+    }
+}

@@ -1,0 +1,276 @@
+//! The terminal while the review has it: taken over, and put back at the end, at a panic, at a signal, for an editor, and for
+//! the shell after Ctrl-Z.
+
+use std::io::{self, BufWriter, Read, Stdout, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once, mpsc};
+use std::time::Duration;
+
+use crossterm::event::{
+    self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event as Input,
+    KeyEventKind,
+};
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use crossterm::{cursor, execute, style};
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
+use signal_hook::{SigId, flag, low_level};
+
+use super::app::App;
+use super::draw::draw;
+use super::keys::Flow;
+use super::syntax::Worker;
+use crate::changes::{FileChange, Finding};
+use crate::path::RepoPath;
+use crate::review::{Around, Decisions, Ended, Event, Preview};
+
+/// Whether the terminal is ours at the moment.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Reviews on the full screen until a person ends it, or a signal does.
+///
+/// # Errors
+/// The terminal or `around`. The terminal is put back first.
+pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
+    restore_at_panic();
+    let mut wake = Wake::listen()?;
+    let _screen = Screen::take()?;
+    let mut terminal = Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout())))?;
+    let (colours, answers) = mpsc::channel();
+    let bell = wake.bell()?;
+    let worker = Worker::start(move |answer| {
+        // Whoever does not hear it has ended.
+        if colours.send(answer).is_ok() {
+            let _ = (&bell).write_all(&[0]);
+        }
+    })?;
+    let mut around = Aside(around);
+    let mut is_stale = true;
+    loop {
+        if is_stale {
+            terminal.draw(|frame| draw(app, frame))?;
+            app.flush(&mut around)?;
+            is_stale = false;
+        }
+        if let Some(request) = app.take_request() {
+            worker.ask(request);
+        }
+        let gone = wake.wait()?;
+        if gone || wake.ended() {
+            return Ok(Ended::Signalled);
+        }
+        if wake.stop.swap(false, Ordering::SeqCst) {
+            stop(&mut terminal)?;
+            is_stale = true;
+        }
+        if wake.resized.swap(false, Ordering::SeqCst) {
+            is_stale = true;
+        }
+        for answer in answers.try_iter() {
+            is_stale |= app.highlight(answer);
+        }
+        // All that has been typed, before anything is drawn.
+        while event::poll(Duration::ZERO)? {
+            let flow = match event::read()? {
+                Input::Key(key) if key.kind != KeyEventKind::Release => app.key(key, &mut around)?,
+                Input::Mouse(mouse) => app.mouse(mouse, &mut around)?,
+                Input::Paste(text) => {
+                    app.paste(&text);
+                    Flow::On
+                }
+                Input::Key(_) | Input::Resize(..) | Input::FocusGained | Input::FocusLost => Flow::On,
+            };
+            is_stale = true;
+            match flow {
+                Flow::On => {}
+                Flow::End(ended) => return Ok(ended),
+                Flow::Clear => {
+                    // An editor had it: what was meant for that is not for us.
+                    wake.interrupted.store(false, Ordering::SeqCst);
+                    terminal.clear()?;
+                }
+                Flow::Suspend if is_orphan() => app.say("there is no shell to go back to"),
+                Flow::Suspend => {
+                    let _ = kill_current_process_group(Signal::TSTP);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The terminal as ours, until dropped.
+struct Screen(());
+
+impl Screen {
+    fn take() -> io::Result<Self> {
+        let screen = Self(());
+        enter()?;
+        Ok(screen)
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+fn enter() -> io::Result<()> {
+    TAKEN.store(true, Ordering::SeqCst);
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)
+}
+
+/// Puts the terminal back, if it is ours. Nothing that fails here could be helped.
+fn leave() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(
+            io::stdout(),
+            DisableBracketedPaste,
+            DisableMouseCapture,
+            style::ResetColor,
+            LeaveAlternateScreen,
+            cursor::Show
+        );
+        let _ = disable_raw_mode();
+    }
+}
+
+/// Has a panic tell its message on the screen that stays.
+fn restore_at_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            leave();
+            before(info);
+        }));
+    });
+}
+
+/// Gives the terminal to the shell until it says to go on.
+fn stop(terminal: &mut Terminal<CrosstermBackend<BufWriter<Stdout>>>) -> io::Result<()> {
+    leave();
+    low_level::emulate_default_handler(SIGTSTP)?;
+    enter()?;
+    terminal.clear()
+}
+
+/// Tells whether nobody would wake us again: the parent is of another session, or of our own group.
+fn is_orphan() -> bool {
+    let Some(parent) = getppid() else { return true };
+    let same_session = matches!((getsid(Some(parent)), getsid(None)), (Ok(theirs), Ok(ours)) if theirs == ours);
+    !same_session || getpgid(Some(parent)).is_ok_and(|group| group == getpgrp())
+}
+
+/// What wakes the screen: keys, signals, and a bell for workers.
+struct Wake {
+    receiver: UnixStream,
+    sender: UnixStream,
+    registered: Vec<SigId>,
+    terminated: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    resized: Arc<AtomicBool>,
+}
+
+impl Wake {
+    fn listen() -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        sender.set_nonblocking(true)?;
+        let mut wake = Self {
+            receiver,
+            sender,
+            registered: Vec::new(),
+            terminated: Arc::default(),
+            interrupted: Arc::default(),
+            stop: Arc::default(),
+            resized: Arc::default(),
+        };
+        let flags = [
+            (SIGTERM, &wake.terminated),
+            (SIGHUP, &wake.terminated),
+            (SIGINT, &wake.interrupted),
+            (SIGTSTP, &wake.stop),
+            (SIGWINCH, &wake.resized),
+            (SIGCONT, &wake.resized),
+        ];
+        // The flag first: whoever is woken finds it.
+        for (signal, is) in flags {
+            wake.registered.push(flag::register(signal, Arc::clone(is))?);
+            wake.registered.push(low_level::pipe::register(signal, wake.sender.try_clone()?)?);
+        }
+        Ok(wake)
+    }
+
+    /// Gives an end to write a byte to.
+    fn bell(&self) -> io::Result<UnixStream> {
+        self.sender.try_clone()
+    }
+
+    /// Waits until there is something to do; `true` if the terminal has gone.
+    fn wait(&mut self) -> io::Result<bool> {
+        let stdin = io::stdin();
+        let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&self.receiver, PollFlags::IN)];
+        match poll(&mut watched, None) {
+            Err(rustix::io::Errno::INTR) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let gone = watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+        let mut bytes = [0; 64];
+        while matches!((&self.receiver).read(&mut bytes), Ok(1..)) {}
+        Ok(gone)
+    }
+
+    fn ended(&self) -> bool {
+        self.terminated.load(Ordering::SeqCst) || self.interrupted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        for id in self.registered.drain(..) {
+            low_level::unregister(id);
+        }
+    }
+}
+
+/// The program around, with the terminal handed over where an editor needs it.
+struct Aside<'a>(&'a mut dyn Around);
+
+impl Aside<'_> {
+    fn aside<T>(&mut self, work: impl FnOnce(&mut dyn Around) -> io::Result<T>) -> io::Result<T> {
+        leave();
+        let done = work(self.0);
+        enter()?;
+        done
+    }
+}
+
+impl Around for Aside<'_> {
+    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
+        self.0.keep(events)
+    }
+
+    fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+        self.aside(|around| around.edit(path, text))
+    }
+
+    fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
+        self.aside(|around| around.view(path, text))
+    }
+
+    fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+        self.0.judge(change, old, new)
+    }
+
+    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
+        self.0.plan(decisions)
+    }
+}

@@ -1,0 +1,70 @@
+//! Which words of two lines differ.
+
+use std::ops::Range;
+
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+
+/// Bytes of a line above which it is not compared by word.
+const LONGEST: usize = 2000;
+
+/// Byte ranges of words that only one of two lines has, for each of them. Lines that have little in common give none: all of
+/// it differs then.
+#[must_use]
+pub fn differing(old: &[u8], new: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
+    if old.len() > LONGEST || new.len() > LONGEST {
+        return Default::default();
+    }
+    let (a, b) = (words(old), words(new));
+    let (mut gone, mut come, mut same) = (Vec::new(), Vec::new(), 0);
+    for op in capture_diff_slices(Algorithm::Myers, &a, &b) {
+        if let DiffOp::Equal { old_index, len, .. } = op {
+            let kept = &a[old_index..old_index + len];
+            same += kept.iter().filter(|w| !w[0].is_ascii_whitespace()).map(|w| w.len()).sum::<usize>();
+            continue;
+        }
+        push(&mut gone, &a, op.old_range());
+        push(&mut come, &b, op.new_range());
+    }
+    let solid = |line: &[u8]| line.iter().filter(|b| !b.is_ascii_whitespace()).count();
+    if same * 3 < solid(old).max(solid(new)) {
+        return Default::default();
+    }
+    (gone, come)
+}
+
+fn words(line: &[u8]) -> Vec<&[u8]> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let kind = |b: u8| match b {
+        b'_' | 0x80.. => 0,
+        _ if b.is_ascii_alphanumeric() => 0,
+        b' ' | b'\t' => 1,
+        // Each sign is a word.
+        _ => 2,
+    };
+    line.chunk_by(|a, b| kind(*a) == kind(*b) && kind(*a) < 2).collect()
+}
+
+fn push(ranges: &mut Vec<Range<usize>>, words: &[&[u8]], of: Range<usize>) {
+    let at = |word: usize| words[..word].iter().map(|w| w.len()).sum::<usize>();
+    let range = at(of.start)..at(of.end);
+    match ranges.last_mut() {
+        _ if range.is_empty() => {}
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_differ_are_found() {
+        let (old, new) = (b"let x = first(a);\n", b"let x = second(a, b);\n");
+        assert_eq!(differing(old, new), (vec![8..13], vec![8..14, 16..19]));
+        assert_eq!(differing(b"abc\n", b"xyz\n"), (vec![], vec![]), "nothing in common");
+        assert_eq!(differing(&[b'a'; 3000], b"a"), (vec![], vec![]));
+        let (_, come) = differing("a é c\n".as_bytes(), "a é日 c\n".as_bytes());
+        assert_eq!(come, [2..7]);
+    }
+}

@@ -1,0 +1,373 @@
+//! The review as a pure state machine: what a person does goes in, the next state comes out.
+//!
+//! Nothing here reads a key, draws or touches a disk. Every change of a decision, a comment or a split can be taken back,
+//! without limit. What must be kept is in [`State::take_events`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::decisions::{Anchor, Decision, Decisions, Ruling};
+use super::{Sheet, SheetFile};
+use crate::changes::{ContentHash, LineSet, Unit};
+use crate::display::Shown;
+
+/// Some lines of a unit, by the places of file and unit on the sheet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The file.
+    pub file: usize,
+    /// The unit.
+    pub unit: usize,
+    /// The lines; nothing is all of it.
+    pub lines: Option<LineSet>,
+}
+
+/// What a person does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Decides on what they look at; that is a yes of its own for what is risky.
+    Decide(Vec<Item>, Option<Decision>),
+    /// Decides on many at once. What is risky, or not to be seen, is not accepted by that.
+    Sweep {
+        /// On what.
+        items: Vec<Item>,
+        /// How.
+        decision: Decision,
+        /// What else would be meant, but is not to be seen.
+        hidden: usize,
+    },
+    /// Puts another text in the place of a block; nothing is a rejection.
+    Edit(Item, Option<ContentHash>),
+    /// Says something, or takes it back.
+    Comment(Anchor, Option<String>),
+    /// Parts a block above a row, as [`crate::changes::weave`] orders them; or joins it there again.
+    Split(String, usize),
+    /// Takes the last change back.
+    Undo,
+    /// Does it again.
+    Redo,
+}
+
+/// A change that can be taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    Ruling { unit: String, before: Option<Ruling>, after: Option<Ruling> },
+    Comment { anchor: Anchor, before: Option<String>, after: Option<String> },
+    Split { unit: String, row: usize, is_there: bool },
+}
+
+/// What has to be kept of a review: each as one line of the draft.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// The ruling on a unit, or that there is none.
+    Ruling {
+        /// The unit's id.
+        unit: String,
+        /// What.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is: Option<Ruling>,
+    },
+    /// A comment, or that there is none.
+    Comment {
+        /// The unit's id.
+        unit: String,
+        /// A line of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<usize>,
+        /// What.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    /// A block is parted above a row, or no more.
+    Split {
+        /// The unit's id.
+        unit: String,
+        /// The row.
+        row: usize,
+        /// Whether it is.
+        is: bool,
+    },
+    /// Lines of a unit that were on the screen.
+    Seen {
+        /// The unit's id.
+        unit: String,
+        /// The lines.
+        lines: String,
+    },
+}
+
+/// A review at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// What was decided and said.
+    pub decisions: Decisions,
+    /// Rows above which a block is parted, by unit id.
+    splits: BTreeMap<String, BTreeSet<usize>>,
+    /// Lines that were on the screen, by unit id.
+    seen: BTreeMap<String, LineSet>,
+    past: Vec<Vec<Change>>,
+    future: Vec<Vec<Change>>,
+    events: Vec<Event>,
+    /// What the last action came to, where that is not plain to see.
+    pub said: Option<String>,
+    /// The unit that the last undo or redo was about.
+    pub touched: Option<String>,
+}
+
+impl State {
+    /// Begins with what was kept.
+    #[must_use]
+    pub fn of(events: impl IntoIterator<Item = Event>) -> Self {
+        let mut state = Self::default();
+        for event in events {
+            state.take_in(event);
+        }
+        state
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Ruling { unit, is } => {
+                self.decisions.set(&unit, is);
+            }
+            Event::Comment { unit, line, text } => {
+                self.decisions.comment((unit, line), text);
+            }
+            Event::Split { unit, row, is } => self.set_split(&unit, row, is),
+            Event::Seen { unit, lines } => {
+                if let Ok(lines) = lines.parse() {
+                    let seen = self.seen.entry(unit).or_default();
+                    *seen = seen.union(&lines);
+                }
+            }
+        }
+    }
+
+    /// Gives what brings an empty state to this one.
+    #[must_use]
+    pub fn to_events(&self) -> Vec<Event> {
+        let rulings = self.decisions.rulings();
+        let rulings = rulings.map(|(unit, ruling)| Event::Ruling { unit: unit.to_owned(), is: Some(ruling.clone()) });
+        let comments = self.decisions.comments().map(|((unit, line), text)| Event::Comment {
+            unit: unit.clone(),
+            line: *line,
+            text: Some(text.to_owned()),
+        });
+        let splits = self.splits.iter().flat_map(|(unit, rows)| {
+            rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
+        });
+        let seen = self.seen.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
+        rulings.chain(comments).chain(splits).chain(seen).collect()
+    }
+
+    /// Gives what has changed since it was asked the last time.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Gives the parts of a block as ranges of rows; a block that is not parted is one.
+    #[must_use]
+    pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
+        let cuts =
+            self.splits.get(&unit.id).into_iter().flatten().copied().filter(|row| (1..unit.size()).contains(row));
+        let mut from = 0;
+        let mut parts: Vec<_> = cuts.map(|row| std::mem::replace(&mut from, row)..row).collect();
+        parts.push(from..unit.size());
+        parts
+    }
+
+    /// Remembers that lines of a unit were on the screen.
+    pub fn see(&mut self, unit: &str, lines: &LineSet) {
+        let seen = self.seen.get(unit);
+        if lines.iter().all(|line| seen.is_some_and(|seen| seen.contains(line))) {
+            return;
+        }
+        let all = seen.map_or_else(|| lines.clone(), |seen| seen.union(lines));
+        self.seen.insert(unit.to_owned(), all);
+        self.events.push(Event::Seen { unit: unit.to_owned(), lines: lines.to_string() });
+    }
+
+    /// Counts lines that are accepted and were never on the screen.
+    #[must_use]
+    pub fn unseen(&self, unit: &Unit) -> usize {
+        if matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_))) {
+            return 0;
+        }
+        let is_seen = |line| self.seen.get(&unit.id).is_some_and(|seen| seen.contains(line));
+        let is_accepted = |line| self.decisions.line(&unit.id, line) == Some(Decision::Accepted);
+        (0..unit.size()).filter(|line| is_accepted(*line) && !is_seen(*line)).count()
+    }
+
+    fn set_split(&mut self, unit: &str, row: usize, is: bool) {
+        let rows = self.splits.entry(unit.to_owned()).or_default();
+        if is {
+            rows.insert(row);
+        } else {
+            rows.remove(&row);
+        }
+        if rows.is_empty() {
+            self.splits.remove(unit);
+        }
+    }
+
+    /// Carries changes out, with what is to be kept of them.
+    fn put(&mut self, changes: &[Change]) {
+        for change in changes {
+            let event = match change.clone() {
+                Change::Ruling { unit, after, .. } => Event::Ruling { unit, is: after },
+                Change::Comment { anchor: (unit, line), after, .. } => Event::Comment { unit, line, text: after },
+                Change::Split { unit, row, is_there } => Event::Split { unit, row, is: is_there },
+            };
+            self.take_in(event.clone());
+            self.events.push(event);
+        }
+    }
+
+    fn make(&mut self, changes: Vec<Change>) {
+        if !changes.is_empty() {
+            self.put(&changes);
+            self.past.push(changes);
+            self.future.clear();
+        }
+    }
+
+    fn ruling(&self, unit: &str, after: Option<Ruling>) -> Option<Change> {
+        let before = self.decisions.of(unit).cloned();
+        (before != after).then(|| Change::Ruling { unit: unit.to_owned(), before, after })
+    }
+
+    fn decide(&self, sheet: &Sheet<'_>, items: &[Item], decision: Option<Decision>) -> Vec<Change> {
+        // Several items may be of one unit.
+        let mut rulings: BTreeMap<&str, Option<Ruling>> = BTreeMap::new();
+        let mut scratch = Decisions::default();
+        for item in items {
+            let Some(unit) = unit_of(sheet, item) else { continue };
+            let after = match &item.lines {
+                Some(lines) if lines.len() < unit.size() => {
+                    let before = rulings.get(unit.id.as_str()).cloned();
+                    scratch.set(&unit.id, before.unwrap_or_else(|| self.decisions.of(&unit.id).cloned()));
+                    scratch.with_lines(unit, lines.iter(), decision)
+                }
+                _ => decision.map(|decision| match (decision, self.decisions.of(&unit.id)) {
+                    // An edit is accepted already.
+                    (Decision::Accepted, Some(edited @ Ruling::Edited(_))) => edited.clone(),
+                    _ => Ruling::All(decision),
+                }),
+            };
+            rulings.insert(&unit.id, after);
+        }
+        rulings.into_iter().filter_map(|(unit, after)| self.ruling(unit, after)).collect()
+    }
+
+    fn travel(&mut self, back: bool) {
+        let (from, to, word) =
+            if back { (&mut self.past, &mut self.future, "undo") } else { (&mut self.future, &mut self.past, "redo") };
+        let Some(changes) = from.pop() else {
+            self.said = Some(format!("there is nothing to {word}"));
+            return;
+        };
+        let other_way: Vec<Change> = changes.iter().rev().cloned().map(Change::reversed).collect();
+        to.push(other_way.clone());
+        self.touched = changes.first().map(|change| change.unit().to_owned());
+        self.put(&other_way);
+    }
+}
+
+impl Change {
+    fn reversed(self) -> Self {
+        match self {
+            Self::Ruling { unit, before, after } => Self::Ruling { unit, before: after, after: before },
+            Self::Comment { anchor, before, after } => Self::Comment { anchor, before: after, after: before },
+            Self::Split { unit, row, is_there } => Self::Split { unit, row, is_there: !is_there },
+        }
+    }
+
+    fn unit(&self) -> &str {
+        match self {
+            Self::Ruling { unit, .. } | Self::Comment { anchor: (unit, _), .. } | Self::Split { unit, .. } => unit,
+        }
+    }
+}
+
+fn unit_of<'a>(sheet: &'a Sheet<'_>, item: &Item) -> Option<&'a Unit> {
+    sheet.files.get(item.file)?.units.get(item.unit)
+}
+
+/// Says why a file cannot be accepted.
+#[must_use]
+pub fn refusal(file: &SheetFile<'_>) -> String {
+    let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
+    format!("{} cannot be accepted: it {}", Shown::new(file.change.path.as_bytes()), Shown::new(reason))
+}
+
+/// Gives the state after an action.
+#[must_use]
+pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
+    (state.said, state.touched) = (None, None);
+    let refused = |items: &[Item]| {
+        items.iter().filter_map(|item| sheet.files.get(item.file)).find(|file| file.is_refused()).map(refusal)
+    };
+    match action {
+        Action::Decide(items, decision) => {
+            if decision == Some(Decision::Accepted)
+                && let Some(why) = refused(&items)
+            {
+                state.said = Some(why);
+                return state;
+            }
+            let changes = state.decide(sheet, &items, decision);
+            state.make(changes);
+        }
+        Action::Sweep { items, decision, hidden } => {
+            let needs_own_yes = |item: &&Item| {
+                decision == Decision::Accepted && sheet.files.get(item.file).is_some_and(SheetFile::is_risky)
+            };
+            let is_open = |item: &&Item| {
+                unit_of(sheet, item).is_some_and(|unit| state.decisions.tally(unit).accepted < unit.size())
+            };
+            let passed = items.iter().filter(needs_own_yes).filter(is_open).count();
+            let taken: Vec<Item> = items.iter().filter(|item| !needs_own_yes(item)).cloned().collect();
+            let changes = state.decide(sheet, &taken, Some(decision));
+            let done = changes.len();
+            state.make(changes);
+            let mut said = Vec::new();
+            if passed > 0 {
+                said.push(format!("{passed} of high risk left: each needs a yes of its own"));
+            }
+            if hidden > 0 && decision == Decision::Accepted {
+                said.push(format!("{hidden} left that this view hides"));
+            }
+            let word = if decision == Decision::Accepted { "accepted" } else { "rejected" };
+            said.insert(0, format!("{done} {word}"));
+            state.said = Some(said.join(" · "));
+        }
+        Action::Edit(item, text) => {
+            let Some(unit) = unit_of(sheet, &item) else { return state };
+            if text.is_some()
+                && let Some(why) = refused(std::slice::from_ref(&item))
+            {
+                state.said = Some(why);
+                return state;
+            }
+            let after = text.map_or(Ruling::All(Decision::Rejected), Ruling::Edited);
+            let changes = state.ruling(&unit.id, Some(after)).into_iter().collect();
+            state.make(changes);
+        }
+        Action::Comment(anchor, after) => {
+            let before = state.decisions.comments().find(|(at, _)| **at == anchor).map(|(_, text)| text.to_owned());
+            let after = after.filter(|text| !text.trim().is_empty());
+            if before != after {
+                state.make(vec![Change::Comment { anchor, before, after }]);
+            }
+        }
+        Action::Split(unit, row) => {
+            let is_there = !state.splits.get(&unit).is_some_and(|rows| rows.contains(&row));
+            state.make(vec![Change::Split { unit, row, is_there }]);
+        }
+        Action::Undo => state.travel(true),
+        Action::Redo => state.travel(false),
+    }
+    state
+}
