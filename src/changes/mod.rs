@@ -27,7 +27,7 @@ pub use changeset::{Changeset, FileChange, Ignored, MAX_TEXT, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
 pub use draft::{Base, Draft, Until};
 pub use lines::Lines;
-pub use packages::Manifests;
+pub use packages::{Manifests, is_lock_file};
 pub use picks::{LineSet, NotPicks, Pick, Picks};
 pub use planted::{Planted, has_folded};
 pub use quarantine::{ContentHash, Incoming, Quarantine};

@@ -20,21 +20,28 @@ const LOCKS: &[(&str, &[&str])] = &[
     ("bun.lock", &["package.json"]),
     ("bun.lockb", &["package.json"]),
     ("deno.lock", &["deno.json", "deno.jsonc", "package.json"]),
-    ("cargo.lock", &["cargo.toml"]),
+    ("cargo.lock", &["Cargo.toml"]),
     ("poetry.lock", &["pyproject.toml"]),
     ("uv.lock", &["pyproject.toml"]),
     ("pdm.lock", &["pyproject.toml"]),
-    ("pipfile.lock", &["pipfile"]),
-    ("gemfile.lock", &["gemfile"]),
+    ("pipfile.lock", &["Pipfile"]),
+    ("gemfile.lock", &["Gemfile"]),
     ("composer.lock", &["composer.json"]),
     ("go.sum", &["go.mod"]),
     ("flake.lock", &["flake.nix"]),
     ("mix.lock", &["mix.exs"]),
     ("pubspec.lock", &["pubspec.yaml"]),
-    ("podfile.lock", &["podfile"]),
-    ("packages.lock.json", &["directory.packages.props"]),
+    ("podfile.lock", &["Podfile"]),
+    ("packages.lock.json", &["Directory.Packages.props"]),
     ("gradle.lockfile", &["build.gradle", "build.gradle.kts"]),
 ];
+
+/// Tells whether a package manager writes a file of this name.
+#[must_use]
+pub fn is_lock_file(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name).to_lowercase();
+    LOCKS.iter().any(|(lock, _)| *lock == name)
+}
 
 /// The manifests that a changeset changes, by name, each with the paths in order.
 #[derive(Debug, Clone, Default)]
@@ -43,11 +50,12 @@ pub struct Manifests(BTreeMap<String, BTreeSet<RepoPath>>);
 impl Manifests {
     /// Takes the paths of a changeset.
     pub fn of<'a>(changed: impl IntoIterator<Item = &'a RepoPath>) -> Self {
-        let known: BTreeSet<&str> = LOCKS.iter().flat_map(|(_, manifests)| manifests.iter().copied()).collect();
+        let manifests = LOCKS.iter().flat_map(|(_, manifests)| *manifests);
+        let known: BTreeSet<String> = manifests.map(|name| name.to_lowercase()).collect();
         let mut found: BTreeMap<String, BTreeSet<RepoPath>> = BTreeMap::new();
         for path in changed {
             let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
-            if known.contains(name.as_str()) {
+            if known.contains(&name) {
                 found.entry(name).or_default().insert(path.clone());
             }
         }
@@ -80,7 +88,7 @@ pub fn findings(path: &RepoPath, old: &[u8], new: &[u8], manifests: &Manifests) 
             let Some((_, expected)) = LOCKS.iter().find(|(lock, _)| *lock == name) else { return Vec::new() };
             let mut found = Vec::new();
             let inside = path.parent();
-            if !expected.iter().any(|manifest| manifests.has(manifest, inside.as_ref())) {
+            if !expected.iter().any(|manifest| manifests.has(&manifest.to_lowercase(), inside.as_ref())) {
                 found.push(medium("lock-alone", (format!("changes without its {}", expected[0]), None)));
             }
             let known: BTreeSet<String> = hosts(old).into_iter().map(|(host, _)| host).collect();

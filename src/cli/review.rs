@@ -3,10 +3,10 @@
 use std::io;
 
 use super::apply::Wanted;
+use super::args::ReviewArgs;
 use super::bring::{bring, plan};
 use super::conflict;
 use super::editor;
-use super::args::ReviewArgs;
 use super::failure::{FAILED, Failure, INTERRUPTED};
 use super::host::Host;
 use super::judge::Judge;
@@ -19,8 +19,8 @@ use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::screen::{self, App, Look, Opening};
 use crate::review::{
-    Around, Conflicts, Decisions, Draft, DraftError, Ended, Event, Painter, PlainReview, Preview, PreviewLine, Sheet, State,
-    read_draft,
+    Around, Conflicts, Decisions, Draft, DraftError, Ended, Event, Painter, PlainReview, Preview, PreviewLine, Sheet,
+    State, read_draft,
 };
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;

@@ -1,26 +1,7 @@
 //! Files that nobody wrote by hand: they begin folded. A fold never hides what was found out about a file.
 
+use crate::changes::is_lock_file;
 use crate::path::RepoPath;
-
-/// Lock files of package managers.
-const LOCKS: [&str; 16] = [
-    "Cargo.lock",
-    "package-lock.json",
-    "npm-shrinkwrap.json",
-    "yarn.lock",
-    "pnpm-lock.yaml",
-    "bun.lock",
-    "poetry.lock",
-    "uv.lock",
-    "pdm.lock",
-    "Pipfile.lock",
-    "Gemfile.lock",
-    "composer.lock",
-    "go.sum",
-    "flake.lock",
-    "mix.lock",
-    "Podfile.lock",
-];
 
 /// Directories of other people's code.
 const VENDORED: [&str; 5] = ["vendor", "node_modules", "third_party", "thirdparty", "bower_components"];
@@ -44,9 +25,7 @@ pub fn begins_folded(path: &RepoPath, old: &[u8], changed: usize) -> bool {
 fn is_named(path: &RepoPath) -> bool {
     let name = path.file_name();
     let is_vendored = path.components().any(|part| VENDORED.iter().any(|v| v.as_bytes() == part));
-    LOCKS.iter().any(|lock| lock.as_bytes() == name)
-        || GENERATED.iter().any(|ending| name.ends_with(ending.as_bytes()))
-        || is_vendored
+    is_lock_file(name) || GENERATED.iter().any(|ending| name.ends_with(ending.as_bytes())) || is_vendored
 }
 
 fn says_so(old: &[u8]) -> bool {

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::changes::{Changeset, ContentHash, FileChange, Level, Quarantine, Unit, UnitKind, units};
 use super::folds::begins_folded;
+use crate::changes::{Changeset, ContentHash, FileChange, Level, Quarantine, Unit, UnitKind, units};
 use crate::path::EntryKind;
 
 /// All files under review.
@@ -53,10 +53,7 @@ impl<'a> Sheet<'a> {
 const FEW: usize = 16;
 
 /// Does the same with many things at once, and gives what came of it in their order.
-fn in_parallel<'a, T: Sync, R: Send>(
-    all: &'a [T],
-    work: impl Fn(&'a T) -> io::Result<R> + Sync,
-) -> io::Result<Vec<R>> {
+fn in_parallel<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a T) -> io::Result<R> + Sync) -> io::Result<Vec<R>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     if all.len() < FEW || threads < 2 {
         return all.iter().map(work).collect();
@@ -75,7 +72,8 @@ fn in_parallel<'a, T: Sync, R: Send>(
     };
     let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-        let ended = started.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))));
+        let ended =
+            started.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))));
         ended.collect::<io::Result<Vec<_>>>()
     })?
     .into_iter()

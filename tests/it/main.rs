@@ -21,4 +21,6 @@ mod long;
 mod properties;
 mod review;
 mod run;
+mod screen;
+mod show;
 mod support;

@@ -1,5 +1,6 @@
 //! The state of the full screen: what is shown, where the cursor is, and how it moves. It reads no key and draws nothing.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 
@@ -152,6 +153,8 @@ pub struct App<'a> {
     asked: BTreeSet<usize>,
     request: Option<Request>,
     pub(super) hits: Hits,
+    /// A line in sight, as it was drawn last, goes on to the right.
+    pub(super) goes_on: Cell<bool>,
     pub(super) files_scroll: usize,
 }
 
@@ -204,6 +207,7 @@ impl<'a> App<'a> {
             asked: BTreeSet::new(),
             request: None,
             hits: Hits::default(),
+            goes_on: Cell::new(false),
             files_scroll: 0,
             state,
         };
@@ -368,10 +372,10 @@ impl<'a> App<'a> {
     pub(super) fn items(&self) -> Vec<Item> {
         let (file, Some(of)) = (self.at.file, self.file()) else { return Vec::new() };
         let shown = |unit: &usize| self.opened.as_ref().is_none_or(|o| !o.is_hidden(*unit));
-        match self.level {
-            Level::File => {
-                (0..of.units.len()).filter(shown).map(|unit| Item { file, unit, lines: None }).collect()
-            }
+        // Of a folded file nobody sees the parts.
+        let level = if self.display.folded { Level::File } else { self.level };
+        match level {
+            Level::File => (0..of.units.len()).filter(shown).map(|unit| Item { file, unit, lines: None }).collect(),
             Level::Block => {
                 let unit = self.at.unit;
                 std::iter::once(Item { file, unit, lines: self.lines(unit, self.part()) })
@@ -422,9 +426,8 @@ impl<'a> App<'a> {
                 hidden += 1;
                 continue;
             }
-            let lines = (tally.undecided < of.size()).then(|| {
-                LineSet::of((0..of.size()).filter(|line| self.state.decisions.line(&of.id, *line).is_none()))
-            });
+            let lines = (tally.undecided < of.size())
+                .then(|| LineSet::of((0..of.size()).filter(|line| self.state.decisions.line(&of.id, *line).is_none())));
             items.push(Item { file, unit, lines });
         }
         (items, hidden)
@@ -450,7 +453,7 @@ impl<'a> App<'a> {
 
     /// Tells whether a unit has something undecided from a row of the screen on.
     fn has_open(&self, file: usize, unit: usize) -> bool {
-        let of = &self.sheet.files[file];
+        let Some(of) = self.sheet.files.get(file) else { return false };
         !of.is_refused() && of.units.get(unit).is_some() && self.counts.unit(file, unit).undecided > 0
     }
 
@@ -458,7 +461,7 @@ impl<'a> App<'a> {
     pub(super) fn next_open(&self) -> Option<At> {
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
         if self.level != Level::File
-            && let Some(at) = self.open_behind()
+            && let Some(at) = self.open_from(self.at.unit, self.at.row + 1)
         {
             return Some(at);
         }
@@ -474,8 +477,8 @@ impl<'a> App<'a> {
         None
     }
 
-    /// Finds the next undecided part or line of the open file.
-    fn open_behind(&self) -> Option<At> {
+    /// Finds the first undecided part or line of the open file that begins at a row of a unit or behind it.
+    fn open_from(&self, first: usize, row: usize) -> Option<At> {
         let opened = self.opened.as_ref()?;
         let of = self.file()?;
         let file = self.at.file;
@@ -486,15 +489,15 @@ impl<'a> App<'a> {
                 Some(lines) => lines.iter().any(undecided),
             }
         };
-        for unit in self.at.unit..of.units.len() {
+        for unit in first..of.units.len() {
             if !self.has_open(file, unit) || opened.is_hidden(unit) {
                 continue;
             }
-            let from = if unit == self.at.unit { self.at.row + 1 } else { 0 };
+            let from = if unit == first { row } else { 0 };
             let row = match self.level {
                 Level::Line => (from..opened.size(unit)).find(|row| is_open(unit, *row..*row + 1)),
                 _ => (self.parts(unit).into_iter())
-                    .find(|part| (unit > self.at.unit || part.start > self.part().start) && is_open(unit, part.clone()))
+                    .find(|part| part.start >= from && is_open(unit, part.clone()))
                     .map(|part| part.start),
             };
             if let Some(row) = row {
@@ -508,11 +511,11 @@ impl<'a> App<'a> {
     pub(super) fn go(&mut self, at: At) {
         self.at = at;
         self.open();
-        self.into_sight();
+        self.hold_cursor();
     }
 
     /// Keeps the cursor on something that is there.
-    pub(super) fn into_sight(&mut self) {
+    pub(super) fn hold_cursor(&mut self) {
         let Some(opened) = &self.opened else { return };
         let units = self.sheet.files[self.at.file].units.len();
         self.at.unit = self.at.unit.min(units.saturating_sub(1));
@@ -527,7 +530,15 @@ impl<'a> App<'a> {
     pub(super) fn advance(&mut self) {
         self.anchor = None;
         match self.next_open() {
-            Some(at) => self.go(at),
+            Some(at) => {
+                self.go(at);
+                // Of a unit that is decided in part the first open row is meant.
+                if self.level != Level::File
+                    && let Some(at) = self.open_from(at.unit, at.row)
+                {
+                    self.go(at);
+                }
+            }
             None if self.message.is_none() => {
                 self.message = Some("all is decided · w shows what an apply would do".into());
             }
@@ -569,11 +580,11 @@ impl<'a> App<'a> {
             let before = self.at.file;
             self.move_file(-1);
             if self.at.file != before {
-                self.to_last();
+                self.go_last();
             }
             return;
         }
-        self.into_sight();
+        self.hold_cursor();
     }
 
     /// Moves by lines that can be decided on; from the last on to the next file.
@@ -600,7 +611,7 @@ impl<'a> App<'a> {
             let before = self.at.file;
             self.move_file(-1);
             if self.at.file != before {
-                self.to_last();
+                self.go_last();
             }
             return;
         }
@@ -608,11 +619,11 @@ impl<'a> App<'a> {
     }
 
     /// Goes to the last thing of the file.
-    pub(super) fn to_last(&mut self) {
+    pub(super) fn go_last(&mut self) {
         let Some(opened) = &self.opened else { return };
         self.at.unit = self.file().map_or(0, |f| f.units.len().saturating_sub(1));
         self.at.row = opened.size(self.at.unit).saturating_sub(1);
-        self.into_sight();
+        self.hold_cursor();
     }
 
     /// Dims lines that stand elsewhere too, or no more.
@@ -647,7 +658,8 @@ impl<'a> App<'a> {
         let kept = units.iter().filter(|u| !new.contains(&u.id) && self.state.decisions.is_accepted(u)).count();
         let has_new = units.iter().any(|u| new.contains(&u.id));
         let noun = if kept == 1 { "decision" } else { "decisions" };
-        (kept > 0 && has_new).then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.path(file)))
+        (kept > 0 && has_new)
+            .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.path(file)))
     }
 
     /// Says something in the last line.

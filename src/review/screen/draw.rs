@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block as Frame2, BorderType, Borders, Clear, Paragraph};
+use ratatui::widgets::{Block as Outline, Borders, Clear, Paragraph};
 
 use super::app::{App, Asking, Filter, Level, Mode, Order};
 use super::files::files;
@@ -16,6 +16,8 @@ use crate::review::{Decision, Ruling};
 
 /// Columns from which the list of files stands beside the changes.
 const WIDE: u16 = 72;
+/// The same where old and new stand beside each other.
+const BESIDE: u16 = 132;
 /// The smallest screen that is drawn on.
 const SMALLEST: (u16, u16) = (20, 6);
 
@@ -38,6 +40,9 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     if let Some(changes) = changes {
         let head = head(app, usize::from(changes.width).saturating_sub(4));
         let inner = boxed(app, frame, changes, &head, app.level != Level::File);
+        if list.is_some() && app.look.unicode {
+            join(frame, changes);
+        }
         match app.mode {
             Mode::Preview { .. } | Mode::Apply { .. } | Mode::Help(_) => app.hits.rows = inner,
             _ => rows(app, frame, inner),
@@ -54,21 +59,31 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
 
 /// Parts the screen: on a narrow one it is the list or the changes, as the cursor is on files or in one.
 fn panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
-    if area.width < WIDE {
+    let wide = if app.display.beside { BESIDE } else { WIDE };
+    if area.width < wide {
         return if app.level == Level::File { (Some(area), None) } else { (None, Some(area)) };
     }
     let longest = app.files.iter().take(2000).map(|f| columns(&app.path(*f))).max().unwrap_or(0);
     let wanted = u16::try_from(longest + 12).unwrap_or(u16::MAX);
     let width = wanted.clamp(24, (area.width * 2 / 5).max(24));
     let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
-    (Some(list), Some(changes))
+    // Both have the line between them.
+    (Some(Rect { width: list.width + 1, ..list }), Some(changes))
+}
+
+/// Has the corners of the changes join those of the list.
+fn join(frame: &mut Frame<'_>, changes: Rect) {
+    for (y, corner) in [(changes.y, "┬"), (changes.y + changes.height.saturating_sub(1), "┴")] {
+        if let Some(cell) = frame.buffer_mut().cell_mut((changes.x, y)) {
+            cell.set_symbol(corner);
+        }
+    }
 }
 
 /// Draws a frame with a title; gives what is inside.
 pub(super) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
     let style = if is_active { Style::new() } else { app.look.style(Role::Faint) };
-    let sides = if app.look.unicode { BorderType::Plain } else { BorderType::Plain };
-    let mut outline = Frame2::new().borders(Borders::ALL).border_type(sides).border_style(style);
+    let mut outline = Outline::new().borders(Borders::ALL).border_style(style);
     if !app.look.unicode {
         outline = outline.border_set(ASCII);
     }
@@ -141,6 +156,10 @@ fn head(app: &App<'_>, width: usize) -> String {
     let Some(file) = app.file() else { return " nothing ".into() };
     let mut after = String::new();
     if !file.units.is_empty() {
+        // Of a folded file all is meant.
+        if app.display.folded {
+            return format!(" {} {} all of it [{}] ", app.path(app.at.file), file.change.verb(), file_state(app));
+        }
         let before: usize = (0..app.at.unit).map(|unit| parts_of(app, unit)).sum();
         let parts = app.parts(app.at.unit);
         let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
@@ -166,6 +185,16 @@ fn head(app: &App<'_>, width: usize) -> String {
 fn parts_of(app: &App<'_>, unit: usize) -> usize {
     let Some(of) = app.file().and_then(|f| f.units.get(unit)) else { return 0 };
     if unit == app.at.unit { app.parts(unit).len() } else { app.state.parts(of).len() }
+}
+
+fn file_state(app: &App<'_>) -> &'static str {
+    let lines = app.counts.file(app.at.file).lines;
+    match (lines.whole(), lines.accepted + lines.rejected) {
+        (Some(Decision::Accepted), _) => "accepted",
+        (Some(Decision::Rejected), _) => "rejected",
+        (None, 0) => "undecided",
+        (None, _) => "in part",
+    }
 }
 
 fn state_text(app: &App<'_>) -> &'static str {
@@ -214,10 +243,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             // Of a long text its end is what is being typed.
             let room = width.saturating_sub(asked.chars().count() + 2);
             let typed = super::fit::clip_start(&crate::display::Shown::new(text).to_string(), room, ellipsis);
-            return Line::from(vec![
-                Span::styled(format!(" {asked}"), app.look.style(Role::Strong)),
-                Span::raw(typed),
-            ]);
+            return Line::from(vec![Span::styled(format!(" {asked}"), app.look.style(Role::Strong)), Span::raw(typed)]);
         }
         Mode::Confirm(question, _) => {
             let text = clip(question, width.saturating_sub(9), ellipsis);
@@ -260,6 +286,16 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
     };
     let mut spans = vec![Span::raw(" ")];
     let mut left = width.saturating_sub(1);
+    let (help, keys) = match keys.split_last() {
+        Some((help, keys)) if help.0 == "?" => (Some(help), keys),
+        _ => (None, keys),
+    };
+    // There is always room for help.
+    left = left.saturating_sub(help.map_or(0, |(key, word)| columns(key) + columns(word) + 3));
+    let mut add = |key: &str, word: &str| {
+        spans.push(Span::styled(key.to_owned(), app.look.style(Role::Strong)));
+        spans.push(Span::styled(format!(" {word}  "), app.look.style(Role::Faint)));
+    };
     for (key, word) in keys {
         let key = match *key {
             "␣" if !app.look.unicode => "Space",
@@ -267,13 +303,14 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             key => key,
         };
         let wide = columns(key) + columns(word) + 3;
-        // The last one is help: there is always room for it.
         if wide > left {
             break;
         }
         left -= wide;
-        spans.push(Span::styled(key.to_owned(), app.look.style(Role::Strong)));
-        spans.push(Span::styled(format!(" {word}  "), app.look.style(Role::Faint)));
+        add(key, word);
+    }
+    if let Some((key, word)) = help {
+        add(key, word);
     }
     Line::from(spans)
 }

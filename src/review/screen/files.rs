@@ -64,7 +64,11 @@ fn row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
         (true, _) => style.patch(look.style(Role::Strong)),
         _ => style,
     };
-    let cursor = if is_here { look.sign(Sign::Cursor) } else { " " };
+    let cursor = match (is_here, app.level) {
+        (true, Level::File) => look.sign(Sign::Cursor),
+        (true, _) => look.sign(Sign::Bar),
+        (false, _) => " ",
+    };
     Line::from(vec![
         Span::styled(cursor.to_owned(), over(Style::new())),
         Span::styled(look.sign(decided).to_owned(), over(look.style(role))),

@@ -185,7 +185,10 @@ mod tests {
     #[test]
     fn paths_are_cut_at_their_beginning() {
         assert_eq!(clip_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
-        assert_eq!((clip("abc", 3, "…"), clip("abcd", 3, "…"), clip("abc", 0, "…")), ("abc".into(), "ab…".into(), String::new()));
+        assert_eq!(
+            (clip("abc", 3, "…"), clip("abcd", 3, "…"), clip("abc", 0, "…")),
+            ("abc".into(), "ab…".into(), String::new())
+        );
     }
 
     proptest! {

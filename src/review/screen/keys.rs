@@ -82,7 +82,7 @@ impl App<'_> {
                     KeyCode::Home | KeyCode::Char('g') => 0,
                     KeyCode::End | KeyCode::Char('G') => last,
                     KeyCode::Char('>') => {
-                        self.sideways += SIDESTEP;
+                        self.step_aside();
                         scroll
                     }
                     KeyCode::Char('<') => {
@@ -109,9 +109,9 @@ impl App<'_> {
             KeyCode::Char('p') if control => self.find(false),
             KeyCode::Char(_) if control => {}
             KeyCode::Left if shift => self.sideways = self.sideways.saturating_sub(SIDESTEP),
-            KeyCode::Right if shift => self.sideways += SIDESTEP,
+            KeyCode::Right if shift => self.step_aside(),
             KeyCode::Char('<') => self.sideways = self.sideways.saturating_sub(SIDESTEP),
-            KeyCode::Char('>') => self.sideways += SIDESTEP,
+            KeyCode::Char('>') => self.step_aside(),
             KeyCode::Left | KeyCode::Char('h') => self.set_level(match self.level {
                 Level::Line => Level::Block,
                 _ => Level::File,
@@ -129,7 +129,7 @@ impl App<'_> {
             KeyCode::PageDown => self.page(page, true),
             KeyCode::PageUp => self.page(page, false),
             KeyCode::Home | KeyCode::Char('g') => self.go(At { unit: 0, row: 0, ..self.at }),
-            KeyCode::End | KeyCode::Char('G') => self.to_last(),
+            KeyCode::End | KeyCode::Char('G') => self.go_last(),
             KeyCode::Char('y') => return self.decide(Some(Decision::Accepted), true, around),
             KeyCode::Char('n') => return self.decide(Some(Decision::Rejected), true, around),
             KeyCode::Char(' ') => return self.decide(self.toggled(), false, around),
@@ -170,10 +170,17 @@ impl App<'_> {
         Ok(Flow::On)
     }
 
+    /// Goes to the side, as long as something in sight goes on there.
+    fn step_aside(&mut self) {
+        if self.goes_on.get() {
+            self.sideways += SIDESTEP;
+        }
+    }
+
     fn set_level(&mut self, level: Level) {
         self.level = level;
         self.anchor = None;
-        self.into_sight();
+        self.hold_cursor();
     }
 
     fn step(&mut self, forward: bool) {
@@ -190,7 +197,7 @@ impl App<'_> {
         let last = opened.rows().saturating_sub(rows);
         let step = rows.saturating_sub(2).max(1);
         if forward && self.scroll >= last {
-            return self.to_last();
+            return self.go_last();
         }
         self.scroll = if forward { (self.scroll + step).min(last) } else { self.scroll.saturating_sub(step) };
         self.follows = false;
@@ -221,12 +228,7 @@ impl App<'_> {
         }
     }
 
-    fn decide(
-        &mut self,
-        decision: Option<Decision>,
-        advance: bool,
-        around: &mut dyn Around,
-    ) -> io::Result<Flow> {
+    fn decide(&mut self, decision: Option<Decision>, advance: bool, around: &mut dyn Around) -> io::Result<Flow> {
         let items = self.items();
         let Some(file) = self.file() else { return Ok(Flow::On) };
         if items.is_empty() {
@@ -237,7 +239,7 @@ impl App<'_> {
             });
             return Ok(Flow::On);
         }
-        let is_many = self.level == Level::File && file.units.len() > 1;
+        let is_many = items.len() > 1 && items.iter().all(|item| item.lines.is_none());
         if is_many && file.is_risky() && !file.is_refused() && decision == Some(Decision::Accepted) {
             let reason = file.change.findings.first().map(finding_line).unwrap_or_default();
             let question = format!("Accept all {} parts of {}? {reason}", items.len(), self.path(self.at.file));
@@ -290,15 +292,19 @@ impl App<'_> {
             }
         }
         let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
-        let left = if risky > 0 { format!(" {risky} of high risk stay undecided.") } else { String::new() };
+        let left = match risky {
+            0 => String::new(),
+            1 => " 1 of high risk stays.".into(),
+            n => format!(" {n} of high risk stay."),
+        };
         if units == 0 {
-            self.message = Some(format!("nothing to {} is undecided.{left}", word.to_lowercase()));
+            self.message = Some(format!("nothing that could be {}ed is undecided.{left}", word.to_lowercase()));
             return;
         }
         let blocks = if units == 1 { "block" } else { "blocks" };
         let in_files = if files == 1 { "file" } else { "files" };
         let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
-        let question = format!("{word} all that is undecided{shown}: {units} {blocks} in {files} {in_files}?{left}");
+        let question = format!("{word} {units} undecided {blocks} in {files} {in_files}{shown}?{left}");
         self.mode = Mode::Confirm(question, Pending::All(decision));
     }
 
@@ -347,7 +353,7 @@ impl App<'_> {
             }
         }
         self.lay_out();
-        self.into_sight();
+        self.hold_cursor();
         Ok(Flow::On)
     }
 
@@ -410,7 +416,9 @@ impl App<'_> {
             }
         };
         match around.view(&file.change.path, &new) {
-            Ok(()) => self.message = Some("that was a copy of the agent's file: what you changed in it is not kept".into()),
+            Ok(()) => {
+                self.message = Some("that was a copy of the agent's file: what you changed in it is not kept".into())
+            }
             Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
         }
         Ok(Flow::Clear)
@@ -419,9 +427,7 @@ impl App<'_> {
     fn begin_comment(&mut self) {
         let Some(unit) = self.unit() else { return };
         let line = match self.level {
-            Level::Line => {
-                self.lines(self.at.unit, self.at.row..self.at.row + 1).and_then(|lines| lines.iter().next())
-            }
+            Level::Line => self.lines(self.at.unit, self.at.row..self.at.row + 1).and_then(|lines| lines.iter().next()),
             Level::File | Level::Block => None,
         };
         let anchor = (unit.id.clone(), line);
@@ -442,7 +448,8 @@ impl App<'_> {
             return;
         }
         let (c, r) = (if comments == 1 { "" } else { "s" }, if rejected == 1 { "" } else { "s" });
-        let question = format!("Send {comments} comment{c} and {rejected} rejected line{r} to the agent, for another round?");
+        let question =
+            format!("Send {comments} comment{c} and {rejected} rejected line{r} to the agent, for another round?");
         self.mode = Mode::Confirm(question, Pending::Send);
     }
 
@@ -461,13 +468,13 @@ impl App<'_> {
             self.folds.insert(self.at.file);
         }
         self.lay_out();
-        self.into_sight();
+        self.hold_cursor();
     }
 
     fn hide_blanks(&mut self) {
         self.display.hides_blanks = !self.display.hides_blanks;
         self.lay_out();
-        self.into_sight();
+        self.hold_cursor();
         self.message = Some(if self.display.hides_blanks {
             "blocks that change nothing but blanks are hidden, and cannot be accepted while they are".into()
         } else {
@@ -485,13 +492,13 @@ impl App<'_> {
         {
             self.at.row = opened.screen_row(self.at.unit, row);
         }
-        self.into_sight();
+        self.hold_cursor();
     }
 
     fn set_context(&mut self, context: usize) {
         self.display.context = context;
         self.lay_out();
-        self.into_sight();
+        self.hold_cursor();
         self.message = Some(format!("{context} lines of context"));
     }
 
@@ -577,13 +584,7 @@ impl App<'_> {
         files.into_iter().any(|(at, f)| f.is_risky() && !f.is_refused() && self.counts.file(at).accepted > 0)
     }
 
-    fn input(
-        &mut self,
-        asking: Asking,
-        mut text: String,
-        key: KeyEvent,
-        around: &mut dyn Around,
-    ) -> io::Result<Flow> {
+    fn input(&mut self, asking: Asking, mut text: String, key: KeyEvent, around: &mut dyn Around) -> io::Result<Flow> {
         match key.code {
             KeyCode::Esc => return Ok(Flow::On),
             KeyCode::Enter => return self.entered(asking, &text, around),
@@ -628,7 +629,7 @@ impl App<'_> {
                     self.message = Some("the comment is taken back".into());
                 }
                 self.lay_out();
-                self.into_sight();
+                self.hold_cursor();
             }
             Asking::Filter => self.set_filter(text.trim(), around),
         }
@@ -650,8 +651,7 @@ impl App<'_> {
             "n" | "new" => Filter::New,
             "x" | "conflict" => match around.plan(&self.with_everything()) {
                 Ok(preview) => {
-                    let paths: BTreeSet<_> =
-                        preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
+                    let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
                     let files = self.sheet.files.iter().enumerate();
                     conflicts = files.filter(|(_, f)| paths.contains(&f.change.path)).map(|(at, _)| at).collect();
                     Filter::Conflict
@@ -663,8 +663,7 @@ impl App<'_> {
             },
             glob => {
                 // A word without a sign of a glob is a part of a path.
-                let pattern =
-                    if glob.contains(['*', '?', '[', '{']) { glob.to_owned() } else { format!("*{glob}*") };
+                let pattern = if glob.contains(['*', '?', '[', '{']) { glob.to_owned() } else { format!("*{glob}*") };
                 match Glob::new(&pattern) {
                     Ok(matcher) => Filter::Glob(glob.to_owned(), matcher.compile_matcher()),
                     Err(error) => {
@@ -709,6 +708,9 @@ impl App<'_> {
         let what = self.search.clone().into_bytes();
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
         let count = self.files.len();
+        if count == 0 {
+            return;
+        }
         // The open file twice: behind the cursor first, before it at last.
         for step in 0..=count {
             let at = if forward { (here + step) % count } else { (here + count * 2 - step) % count };
@@ -754,8 +756,8 @@ impl App<'_> {
         for (at, unit) in of.units.iter().enumerate() {
             let UnitKind::Block { old, new } = &unit.kind else { continue };
             // Without a match in either side no row needs to be looked at.
-            let is_there = contains(opened.text.old.span(old.clone()), what)
-                || contains(opened.text.new.span(new.clone()), what);
+            let is_there =
+                contains(opened.text.old.span(old.clone()), what) || contains(opened.text.new.span(new.clone()), what);
             let Some(block) = opened.block(at).filter(|_| is_there) else { continue };
             let rows = (0..block.len()).filter(|row| contains(block.content(&opened.text, *row), what));
             let mut rows: Vec<usize> = rows.map(|row| opened.screen_row(at, row)).collect();
@@ -792,7 +794,7 @@ impl App<'_> {
                 }
             }
             MouseEventKind::ScrollLeft => self.sideways = self.sideways.saturating_sub(SIDESTEP),
-            MouseEventKind::ScrollRight => self.sideways += SIDESTEP,
+            MouseEventKind::ScrollRight => self.step_aside(),
             MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
                 self.message = None;
                 if files.contains(place) {
@@ -816,7 +818,7 @@ impl App<'_> {
                             return self.decide(self.toggled(), false, around);
                         }
                         let scroll = self.scroll;
-                        self.into_sight();
+                        self.hold_cursor();
                         (self.scroll, self.follows) = (scroll, false);
                     }
                 }

@@ -39,7 +39,10 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
             .filter(|(key, text)| fits(key, text))
             .map(|(key, text)| {
                 Line::from(vec![
-                    Span::styled(format!("  {key}{} ", " ".repeat(key_width - columns(key))), app.look.style(Role::Strong)),
+                    Span::styled(
+                        format!("  {key}{} ", " ".repeat(key_width - columns(key))),
+                        app.look.style(Role::Strong),
+                    ),
                     Span::raw((*text).to_owned()),
                 ])
             })
@@ -80,6 +83,7 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
 fn preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, content: &[u8], scroll: usize) {
     let inner = boxed(app, frame, area, &format!(" {title} "), true);
     app.hits.rows = inner;
+    app.goes_on.set(false);
     let lines = Lines::of(content);
     let digits = lines.len().max(1).to_string().len();
     let room = usize::from(inner.width).saturating_sub(digits + 2);
@@ -89,6 +93,7 @@ fn preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, co
             let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
             let fitted = fit(bytes, app.sideways, room, |_| Style::new(), app.look.style(Role::Escape));
             let mut spans = vec![Span::styled(format!("{:>digits$}  ", at + 1), app.look.style(Role::Faint))];
+            app.goes_on.set(app.goes_on.get() | fitted.more);
             spans.extend(fitted.spans);
             Line::from(spans)
         })
@@ -110,7 +115,10 @@ fn apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, plan: &Preview, s
     if let Some(typed) = typed {
         let place = Rect { y: list.y + list.height, height: asks, ..inner };
         let text = format!(" High risk is among it. Type apply to do it: {}", Shown::new(typed));
-        frame.render_widget(Paragraph::new(vec![Line::default(), Line::styled(text, app.look.style(Role::Risk))]), place);
+        frame.render_widget(
+            Paragraph::new(vec![Line::default(), Line::styled(text, app.look.style(Role::Risk))]),
+            place,
+        );
     }
 }
 
@@ -144,13 +152,20 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
     }
     if !notes.is_empty() {
         lines.push(Line::default());
-        lines.extend(notes.into_iter().map(|(text, role)| Line::styled(clip(&format!(" {text}"), width, ellipsis), look.style(role))));
+        lines.extend(
+            notes
+                .into_iter()
+                .map(|(text, role)| Line::styled(clip(&format!(" {text}"), width, ellipsis), look.style(role))),
+        );
     }
     let left = left(app);
     if !left.is_empty() {
         lines.push(Line::default());
         lines.push(Line::styled(" Left as it is:", look.style(Role::Faint)));
-        lines.extend(left.into_iter().map(|text| Line::styled(clip(&format!("   {text}"), width, ellipsis), look.style(Role::Faint))));
+        lines.extend(
+            left.into_iter()
+                .map(|text| Line::styled(clip(&format!("   {text}"), width, ellipsis), look.style(Role::Faint))),
+        );
     }
     lines
 }

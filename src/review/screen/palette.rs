@@ -81,7 +81,8 @@ impl Look {
         };
         // `COLORFGBG` is "foreground;background" by number; 7 and 15 are light.
         let background = variable("COLORFGBG").and_then(|v| v.rsplit(';').next().map(str::to_owned));
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| variable(name).filter(|v| !v.is_empty()));
+        let locale =
+            ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| variable(name).filter(|v| !v.is_empty()));
         let locale = locale.unwrap_or_default().to_ascii_lowercase();
         Self {
             depth,
@@ -132,9 +133,7 @@ impl Look {
             )),
             Role::Strong => plain.add_modifier(Modifier::BOLD),
             Role::Risk if none => plain.add_modifier(Modifier::BOLD),
-            Role::Risk => {
-                plain.fg(self.pick(Color::Yellow, 0xff_c14d, 0x9a_5b00)).add_modifier(Modifier::BOLD)
-            }
+            Role::Risk => plain.fg(self.pick(Color::Yellow, 0xff_c14d, 0x9a_5b00)).add_modifier(Modifier::BOLD),
             Role::Accepted if none => plain.add_modifier(Modifier::BOLD),
             Role::Accepted => plain.fg(self.pick(Color::Green, 0x5f_d787, 0x1a_7f37)).add_modifier(Modifier::BOLD),
             Role::Rejected if none => plain,
@@ -244,9 +243,8 @@ fn nearest(r: u8, g: u8, b: u8) -> u8 {
     let average = (u16::from(r) + u16::from(g) + u16::from(b)) / 3;
     let step = u8::try_from((average.saturating_sub(3) / 10).min(23)).unwrap_or(23);
     let grey = (232 + step, [8 + 10 * step; 3]);
-    let distance = |to: [u8; 3]| -> u32 {
-        [r, g, b].into_iter().zip(to).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum()
-    };
+    let distance =
+        |to: [u8; 3]| -> u32 { [r, g, b].into_iter().zip(to).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum() };
     if distance(grey.1) < distance(cube.1) { grey.0 } else { cube.0 }
 }
 

@@ -124,10 +124,15 @@ impl Opened {
             }
         }
         let mut end = 0;
-        self.ends = self.pieces.iter().map(|piece| self.rows_of(piece)).map(|rows| {
-            end += rows;
-            end
-        }).collect();
+        self.ends = self
+            .pieces
+            .iter()
+            .map(|piece| self.rows_of(piece))
+            .map(|rows| {
+                end += rows;
+                end
+            })
+            .collect();
     }
 
     fn notes(&mut self, file: &SheetFile<'_>) {
@@ -355,7 +360,8 @@ fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &Text) -> bool 
 pub fn heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
     const FURTHEST: usize = 2000;
     let from = before.saturating_sub(FURTHEST);
-    (from..before).rev().map(|line| without_ending(lines.get(line))).find(|line| {
-        line.first().is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | 0x80..))
-    })
+    (from..before)
+        .rev()
+        .map(|line| without_ending(lines.get(line)))
+        .find(|line| line.first().is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | 0x80..)))
 }

@@ -38,6 +38,7 @@ struct Content<'a> {
 /// Draws the rows in sight, and remembers which lines those were.
 pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     app.hits.rows = area;
+    app.goes_on.set(false);
     scroll(app, usize::from(area.height));
     let Some(opened) = app.opened.take() else { return };
     let (from, height, width) = (app.scroll, usize::from(area.height), usize::from(area.width));
@@ -109,10 +110,16 @@ fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usi
         Line::styled(text, look.style(role))
     };
     match piece {
-        Piece::Note(text, Tone::Risk) => Line::styled(clip(&format!(" {text}"), width, look.sign(Sign::Ellipsis)), look.style(Role::Risk)),
+        Piece::Note(text, Tone::Risk) => {
+            Line::styled(clip(&format!(" {text}"), width, look.sign(Sign::Ellipsis)), look.style(Role::Risk))
+        }
         Piece::Note(text, Tone::Plain) => ours(text.clone(), Role::Faint),
         Piece::Hidden(unit) => {
-            let text = format!("{} {} rows that change nothing but blanks (b shows them)", look.sign(Sign::Gap), opened.size(*unit));
+            let text = format!(
+                "{} {} rows that change nothing but blanks (b shows them)",
+                look.sign(Sign::Gap),
+                opened.size(*unit)
+            );
             let mut line = ours(text, Role::Faint);
             if *unit == app.at.unit && app.level != Level::File {
                 line.spans.insert(0, Span::styled(look.sign(Sign::Cursor), look.style(Role::Strong)));
@@ -237,6 +244,7 @@ fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, room: usize) -> V
     let (mut spans, mut left) = (fitted.spans, room.saturating_sub(fitted.columns));
     // A sign of ours at the edge, where no content can stand.
     if fitted.more && room > 0 {
+        app.goes_on.set(true);
         spans = shorten(spans, room - 1);
         let taken: usize = spans.iter().map(|s| super::draw::columns(&s.content)).sum();
         spans.push(Span::styled(" ".repeat(room - 1 - taken), content.base));
@@ -275,7 +283,13 @@ fn found_in(bytes: &[u8], what: &str) -> Vec<Range<usize>> {
     }
     let exact = what.iter().any(u8::is_ascii_uppercase);
     let same = |window: &[u8]| if exact { window == what } else { window.eq_ignore_ascii_case(what) };
-    bytes.windows(what.len()).enumerate().filter(|(_, w)| same(w)).map(|(at, _)| at..at + what.len()).take(200).collect()
+    bytes
+        .windows(what.len())
+        .enumerate()
+        .filter(|(_, w)| same(w))
+        .map(|(at, _)| at..at + what.len())
+        .take(200)
+        .collect()
 }
 
 fn block_row(app: &App<'_>, opened: &Opened, unit: usize, at: usize, width: usize) -> Line<'static> {

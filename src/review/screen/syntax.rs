@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, OnceLock};
 
 use syntect::highlighting::{
-    Color, HighlightIterator, HighlightState, Highlighter, ScopeSelectors, StyleModifier, Theme, ThemeItem, ThemeSettings,
+    Color, HighlightIterator, HighlightState, Highlighter, ScopeSelectors, StyleModifier, Theme, ThemeItem,
+    ThemeSettings,
 };
 use syntect::parsing::{ParseState, ScopeStack, SyntaxSet};
 
@@ -42,7 +43,10 @@ const CLASSES: [(Class, &str); 7] = [
     (Class::Text, "string, constant.character, markup.raw"),
     (Class::Number, "constant.numeric, constant.language, constant.other"),
     (Class::Keyword, "keyword - keyword.operator, storage, entity.name.tag, markup.heading"),
-    (Class::Type, "entity.name.type, entity.name.class, entity.name.struct, entity.name.enum, support.type, support.class"),
+    (
+        Class::Type,
+        "entity.name.type, entity.name.class, entity.name.struct, entity.name.enum, support.type, support.class",
+    ),
     (Class::Function, "entity.name.function, support.function, support.macro, variable.function, entity.name.macro"),
 ];
 

@@ -1,0 +1,1213 @@
+//! Every key of the full screen: the screen that it makes and the state that it leaves.
+
+use airlock::changes::{LineSet, Refused};
+use airlock::review::screen::{Depth, Flow, Look, Opening};
+use airlock::review::{Action, Conflicts, Ended, Event, Item, State, update};
+use crossterm::event::MouseEventKind;
+use insta::assert_snapshot;
+use ratatui::style::{Color, Modifier};
+
+use crate::show::{File, PLAIN, Show, decided, hash, high, sheet};
+
+const SIZE: (u16, u16) = (80, 16);
+
+/// Three blocks in one file, one in another, and a new one that is risky.
+fn files() -> Vec<File<'static>> {
+    vec![
+        (
+            "a.rs",
+            Some(
+                "fn one() {\n    first(1);\n    second(2);\n}\n\nfn two() {\n    third();\n}\n\nfn three() {}\n\n\n\n\n\nend\n",
+            ),
+            Some(
+                "fn one() {\n    first(10);\n    second(20);\n}\n\nfn two() {\n    third();\n    fourth();\n}\n\nfn three() {}\n\n\n\n\n\nthe end\n",
+            ),
+        ),
+        ("b/long name.txt", Some("x\n"), Some("y\n")),
+        (".envrc", None, Some("layout python\n")),
+    ]
+}
+
+fn show() -> Show {
+    let mut show = Show::of(&files(), SIZE);
+    // By path, so that the risky one is not in the way.
+    show.press("o");
+    show.press("]");
+    show
+}
+
+fn at_a() -> Show {
+    let show = show();
+    assert!(show.screen().contains("a.rs modified block 1/3"), "{}", show.screen());
+    show
+}
+
+#[test]
+fn the_first_screen() {
+    let show = Show::of(&files(), SIZE);
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
+    ┌ Files ───────────────────┬ .envrc added block 1/1 [undecided] ! high: direct…┐
+    │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
+    │    a.rs               0/3│ ! high: sets the environment of what runs next    │
+    │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+}
+
+#[test]
+fn accept_and_reject_go_on_to_what_is_undecided() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("y"), @"
+     airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 2/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  2 -     first(1);                             [+]│
+    │▌◐  a.rs               1/3│  2 +     first(10);                            [+]│
+    │    b/long name.txt    0/1│  3 -     second(2);                            [+]│
+    │                          │  3 +     second(20);                           [+]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │▶ 8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    │                          │ 11   fn three() {}                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  ␣ toggle  a/d rest of file  s split  e edit  ? help
+    ");
+    assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs accepted - - · b/long name.txt -");
+    show.press("n");
+    show.press("y");
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
+    ┌ Files ───────────────────┬ b/long name.txt modified block 1/1 [undecided] ───┐
+    │  ! .envrc             0/1│▶1 - x                                          [ ]│
+    │ ◐  a.rs               3/3│ 1 + y                                          [ ]│
+    │▌   b/long name.txt    0/1│                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  ␣ toggle  a/d rest of file  s split  e edit  ? help
+    ");
+    show.press("yy");
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   3 files +6 −4   5/5 decided   order: path
+    ┌ Files ───────────────────┬ .envrc added block 1/1 [accepted] ! high: directo…┐
+    │▌✓! .envrc             1/1│ ! high: runs when you enter the directory         │
+    │ ◐  a.rs               3/3│ ! high: sets the environment of what runs next    │
+    │ ✓  b/long name.txt    1/1│▶1 + layout python                              [+]│
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     all is decided · w shows what an apply would do
+    ");
+}
+
+#[test]
+fn space_toggles_in_place() {
+    let mut show = at_a();
+    for expected in ["accepted", "rejected", "-"] {
+        let screen = show.press("<Space>");
+        assert!(screen.contains("block 1/3"), "{screen}");
+        assert_eq!(show.decided()[1], format!("a.rs {expected} - -"));
+    }
+}
+
+#[test]
+fn lines_and_ranges() {
+    let mut show = at_a();
+    show.press("l");
+    assert_snapshot!(show.press("jj"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified line of block 1/3 [undecided] ──────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │▶ 3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    assert_snapshot!(show.press("vj"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified line of block 1/3 [undecided] ──────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▶ 3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press("y");
+    assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs .y.y - - · b/long name.txt -");
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified line of block 2/3 [undecided] ──────┐
+    │  ! .envrc             0/1│  2 -     first(1);                             [ ]│
+    │▌◐  a.rs               0/3│  2 +     first(10);                            [ ]│
+    │    b/long name.txt    0/1│  3 -     second(2);                            [+]│
+    │                          │  3 +     second(20);                           [+]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │▶ 8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    │                          │ 11   fn three() {}                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    // Two ends of a range may be in two blocks.
+    show.press("<Home>vjjjj<Space>");
+    assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs accepted accepted - · b/long name.txt -");
+    show.press("v<Esc>j");
+    assert!(!show.screen().contains("range"));
+}
+
+#[test]
+fn levels_and_moves() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("h"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▶   a.rs               0/3│  2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press("j");
+    assert!(show.screen().contains("b/long name.txt modified"));
+    show.press("<Up>l]]");
+    assert!(show.screen().contains("block 3/3"), "{}", show.screen());
+    show.press("]");
+    assert!(show.screen().contains("b/long name.txt modified block 1/1"));
+    show.press("[");
+    assert!(show.screen().contains("a.rs modified block 3/3"), "backwards into the end of the file before");
+    show.press("g");
+    assert!(show.screen().contains("block 1/3"));
+    show.press("G");
+    assert!(show.screen().contains("block 3/3"));
+    show.press("{");
+    assert!(show.screen().contains(".envrc added"));
+    show.press("}}");
+    assert!(show.screen().contains("b/long name.txt"));
+    show.press("{<PgDn>");
+    assert!(show.screen().contains("the end"), "{}", show.screen());
+    show.press("<PgUp><PgUp>");
+    assert!(show.screen().contains("fn one()"));
+}
+
+#[test]
+fn the_rest_of_a_file_and_of_all() {
+    let mut show = at_a();
+    show.press("n");
+    assert_snapshot!(show.press("a"), @"
+     airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
+    ┌ Files ───────────────────┬ b/long name.txt modified block 1/1 [undecided] ───┐
+    │  ! .envrc             0/1│▶1 - x                                          [ ]│
+    │ ◐  a.rs               3/3│ 1 + y                                          [ ]│
+    │▌   b/long name.txt    0/1│                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     2 accepted
+    ");
+    assert_eq!(show.decided()[1], "a.rs rejected accepted accepted", "what was decided stays");
+    show.press("u");
+    assert_eq!(show.decided()[1], "a.rs rejected - -", "one step back");
+    show.press("d");
+    assert_eq!(show.decided()[1], "a.rs rejected rejected rejected");
+    show.press("uu");
+    assert_snapshot!(show.press("A"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     Accept 4 undecided blocks in 2 files? 1 of high risk stays. [y/n]
+    ");
+    show.press("n");
+    assert_eq!(show.decided(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
+    assert_snapshot!(show.press("Ay"), @"
+     airlock review calm-otter   3 files +6 −4   4/5 decided   order: path
+    ┌ Files ───────────────────┬ .envrc added block 1/1 [undecided] ! high: direct…┐
+    │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
+    │ ✓  a.rs               3/3│ ! high: sets the environment of what runs next    │
+    │ ✓  b/long name.txt    1/1│▶1 + layout python                              [ ]│
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     4 accepted · 1 of high risk left: each needs a yes of its own
+    ");
+    assert_eq!(show.decided(), [".envrc -", "a.rs accepted accepted accepted", "b/long name.txt accepted"]);
+    show.press("uDy");
+    assert_eq!(show.decided(), [".envrc rejected", "a.rs rejected rejected rejected", "b/long name.txt rejected"]);
+}
+
+#[test]
+fn high_risk_needs_a_yes_of_its_own() {
+    let mut show = Show::of(&files(), SIZE);
+    assert_snapshot!(show.press("a"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
+    ┌ Files ───────────────────┬ .envrc added block 1/1 [undecided] ! high: direct…┐
+    │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
+    │    a.rs               0/3│ ! high: sets the environment of what runs next    │
+    │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     0 accepted · 1 of high risk left: each needs a yes of its own
+    ");
+    assert_eq!(show.decided()[0], ".envrc -");
+    show.press("y");
+    assert_eq!(show.decided()[0], ".envrc accepted", "it is named");
+    // Several parts of a risky file at once are asked about.
+    let content: String = (0..30).map(|n| format!("line {n}\n")).collect();
+    let changed = content.replace("line 3\n", "export A\n").replace("line 25\n", "export B\n");
+    let mut show = Show::of(&[(".envrc", Some(&content), Some(&changed))], SIZE);
+    assert_snapshot!(show.press("hy"), @"
+     airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk
+    ┌ Files ────────────────┬ .envrc modified block 1/2 [undecided] ! high: direct…┐
+    │▶ ! .envrc          0/2│ ! high: runs when you enter the directory            │
+    │                       │ ! high: sets the environment of what runs next       │
+    │                       │  1   line 0                                          │
+    │                       │  2   line 1                                          │
+    │                       │  3   line 2                                          │
+    │                       │  4 - line 3                                       [ ]│
+    │                       │  4 + export A                                     [ ]│
+    │                       │  5   line 4                                          │
+    │                       │  6   line 5                                          │
+    │                       │  7   line 6                                          │
+    │                       │      ⋯ 15 lines   line 21                            │
+    │                       │ 23   line 22                                         │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     Accept all 2 parts of .envrc? ! high: runs when you enter the directory [y/n]
+    ");
+    assert_eq!(show.press("n").lines().count(), 16);
+    assert_eq!(show.decided(), [".envrc - -"]);
+    show.press("yy");
+    assert_eq!(show.decided(), [".envrc accepted accepted"]);
+}
+
+#[test]
+fn refused_files_say_why() {
+    let mut show = Show::of(&[("refused", None, Some("x\n")), ("a", None, Some("b\n"))], SIZE);
+    assert_snapshot!(show.press("{y"), @"
+     airlock review calm-otter   2 files +2 −0   0/1 decided   order: risk
+    ┌ Files ────────────────┬ refused added block 1/1 [undecided] ! refused: test ─┐
+    │▌ ⊘ refused     refused│ ! refused: is what nobody can take                   │
+    │    a               0/1│▶1 + x                                             [⊘]│
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     refused cannot be accepted: it is what nobody can take
+    ");
+    for keys in ["<Space>", "a", "hy", "l", "ly"] {
+        show.press(keys);
+        assert_eq!(show.decided()[1], "refused -", "{keys}");
+    }
+    show.press("n");
+    assert_eq!(show.decided()[1], "refused rejected");
+    show.press("uAy");
+    assert_eq!(show.decided(), ["a accepted", "refused -"]);
+}
+
+#[test]
+fn split_and_join() {
+    let mut show = at_a();
+    show.press("s");
+    show.press("jj");
+    assert_snapshot!(show.press("s"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 2/4 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     split
+    ");
+    show.press("gy");
+    assert_eq!(show.decided()[1], "a.rs y.y. - -", "the first part: a removed line and the added one");
+    assert!(show.screen().contains("block 2/4"));
+    show.press("u");
+    assert_eq!(show.decided()[1], "a.rs - - -");
+    show.press("u");
+    assert!(show.screen().contains("1/3"), "the split is taken back: {}", show.screen());
+    show.press("<C-r>");
+    assert!(show.screen().contains("/4"));
+    show.press("jls");
+    assert!(show.screen().contains("/3"), "pressed once more it joins: {}", show.screen());
+}
+
+#[test]
+fn an_edit_takes_the_blocks_place() {
+    let mut show = at_a();
+    show.desk.leaves = Some(b"    mine();\n".to_vec());
+    assert_snapshot!(show.press("e"), @"
+     airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [edited] ─────────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌◐  a.rs               1/3│▶ 2 -     first(1);                             [e]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [e]│
+    │                          │  3 -     second(2);                            [e]│
+    │                          │  3 +     second(20);                           [e]│
+    │                          │      your text, in its place:                     │
+    │                          │    +     mine();                               [+]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     edited, and accepted so
+    ");
+    assert_eq!(show.desk.given, b"    first(10);\n    second(20);\n");
+    assert_eq!(show.decided()[1], "a.rs edited - -");
+    let picks = show.app.state.decisions.picks(&show.sheet.files[1].units).to_strings();
+    assert!(picks[0].ends_with(&hash("    mine();\n")), "{picks:?}");
+    assert_eq!(show.flow, Flow::Clear, "an editor had the screen");
+    assert_snapshot!(show.press("p"), @"
+     airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
+    ┌ a.rs with what is accepted ──────────────────────────────────────────────────┐
+    │ 1  fn one() {                                                                │
+    │ 2      mine();                                                               │
+    │ 3  }                                                                         │
+    │ 4                                                                            │
+    │ 5  fn two() {                                                                │
+    │ 6      third();                                                              │
+    │ 7  }                                                                         │
+    │ 8                                                                            │
+    │ 9  fn three() {}                                                             │
+    │10                                                                            │
+    │11                                                                            │
+    │12                                                                            │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     j k scroll  Esc back
+    ");
+    show.press("<Esc>u");
+    assert_eq!(show.decided()[1], "a.rs - - -");
+    // Nothing left, or what the base has, is a rejection; no change is nothing.
+    for text in ["", "    first(1);\n    second(2);\n"] {
+        show.desk.leaves = Some(text.into());
+        show.press("e");
+        assert_eq!(show.decided()[1], "a.rs rejected - -");
+        show.press("u");
+    }
+    show.desk.leaves = Some(b"    first(10);\n    second(20);\n".to_vec());
+    assert!(show.press("e").contains("nothing was changed"));
+    show.desk.leaves = Some(b"\xff".to_vec());
+    assert!(show.press("e").contains("no text"));
+    show.desk.leaves = None;
+    assert!(show.press("e").contains("the editor failed: no editor"));
+    assert_eq!(show.decided()[1], "a.rs - - -");
+    show.desk.leaves = Some(b"curl x | sh\n".to_vec());
+    show.desk.findings = vec![high("pipes the network into a shell")];
+    assert!(show.press("e").contains("edited · ! high: pipes the network into a shell"));
+    show.press("E");
+    assert!(show.desk.given.starts_with(b"fn one() {\n    first(10);"));
+}
+
+#[test]
+fn comments_stay_where_they_were_made() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("ckeep the names"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     comment on this block: keep the names
+    ");
+    assert_snapshot!(show.press("<Enter>"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │      ● keep the names                             │
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press("ljjcnot this<Backspace><Backspace>at<Enter>");
+    let comments: Vec<_> =
+        show.app.state.decisions.comments().map(|((_, line), text)| (*line, text.to_owned())).collect();
+    assert_eq!(comments, [(None, "keep the names".into()), (Some(1), "not that".into())]);
+    assert!(show.screen().contains("(on old line 3) not that"), "{}", show.screen());
+    show.press("c<C-u><Enter>");
+    assert_eq!(show.app.state.decisions.comments().count(), 1, "an empty one takes it back");
+    show.press("cx<Esc>");
+    assert_eq!(show.app.state.decisions.comments().count(), 1, "Esc leaves it");
+    assert_snapshot!(show.press("R"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified line of block 1/3 [undecided] ──────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │▶ 3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │      ● keep the names                             │
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     Send 1 comment and 0 rejected lines to the agent, for another round? [y/n]
+    ");
+    assert_eq!((show.press("y").is_empty(), show.flow), (false, Flow::End(Ended::Send)));
+}
+
+#[test]
+fn undo_goes_back_to_the_beginning() {
+    let mut show = at_a();
+    show.press("yny<Space>ljy");
+    let events = show.desk.kept.clone();
+    assert_eq!(decided(show.sheet, &State::of(events)), show.decided(), "what was kept is the state");
+    let last = show.decided();
+    show.press("uuuuuuuuu");
+    assert_eq!(show.decided(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
+    assert!(show.screen().contains("there is nothing to undo"));
+    show.press("<C-r><C-r><C-r><C-r><C-r><C-r>");
+    assert_eq!(show.decided(), last);
+    assert!(show.screen().contains("there is nothing to redo"));
+}
+
+#[test]
+fn search_goes_round() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("/END"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     search: END
+    ");
+    show.press("<Enter>");
+    assert!(show.screen().contains("is in no changed line"), "capitals count");
+    show.press("/end<Enter>");
+    assert!(show.screen().contains("block 3/3"), "{}", show.screen());
+    show.press("/fi<Enter>");
+    assert!(show.screen().contains("block 1/3"), "it begins anew");
+    show.press("<C-n>");
+    assert!(show.screen().contains("block 1/3"));
+    show.press("/long<Enter>");
+    assert!(show.screen().contains("b/long name.txt"), "a path counts too");
+    show.press("<C-p>");
+    assert!(show.screen().contains("b/long name.txt"));
+    show.press("/layout<Enter>");
+    assert!(show.screen().contains(".envrc added"));
+}
+
+#[test]
+fn filters_and_orders() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("f"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     show only (undecided risky conflict commented new, a glob; empty: all):
+    ");
+    assert_snapshot!(show.press("r<Enter>"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   only risky: 1   orde…
+    ┌ Files ────────────────┬ .envrc added block 1/1 [undecided] ! high: directory…┐
+    │▌ ! .envrc          0/1│ ! high: runs when you enter the directory            │
+    │                       │ ! high: sets the environment of what runs next       │
+    │                       │▶1 + layout python                                 [ ]│
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press("f<Enter>");
+    assert!(show.screen().contains("b/long name.txt"));
+    show.press("flong<Enter>");
+    assert!(show.screen().contains("only long: 1"), "{}", show.screen());
+    show.press("f*.rs<Enter>");
+    assert!(show.screen().contains("a.rs modified"));
+    show.press("yyyfundecided<Enter>");
+    assert!(!show.screen().contains("a.rs "), "{}", show.screen());
+    show.press("fnothing-like-it<Enter>");
+    assert!(show.screen().contains("no file is like that"));
+    show.press("fc<Enter>");
+    assert!(show.screen().contains("no file is like that"));
+    show.press("cwhy<Enter>fc<Enter>");
+    assert!(show.screen().contains("only commented: 1"), "{}", show.screen());
+    show.desk.conflicts = vec!["a.rs".into()];
+    show.press("fx<Enter>");
+    assert!(show.screen().contains("only in conflict: 1"), "{}", show.screen());
+    show.press("fn<Enter>");
+    assert!(show.screen().contains("this is the first round"));
+    show.press("fall<Enter>o");
+    assert!(show.screen().contains("order: size"));
+    show.press("o");
+    assert!(show.screen().contains("order: risk"));
+}
+
+#[test]
+fn what_the_display_hides_is_not_accepted() {
+    let (old, new) = ("a\nb \n\n\n\n\n\n\n\nc\n", "a\nb\n\n\n\n\n\n\n\nd\n");
+    let mut show = Show::of(&[("t", Some(old), Some(new))], SIZE);
+    assert_snapshot!(show.press("b"), @"
+     airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk   blanks …
+    ┌ Files ────────────────┬ t modified block 1/2 [undecided] ────────────────────┐
+    │▌   t               0/2│  1   a                                               │
+    │                       │▶      ⋯ 2 rows that change nothing but blanks (b show│
+    │                       │  3                                                   │
+    │                       │  4                                                   │
+    │                       │  5                                                   │
+    │                       │  6                                                   │
+    │                       │  7                                                   │
+    │                       │  8                                                   │
+    │                       │  9                                                   │
+    │                       │ 10 - c                                            [ ]│
+    │                       │ 10 + d                                            [ ]│
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     blocks that change nothing but blanks are hidden, and cannot be accepted while…
+    ");
+    show.press("a");
+    assert_eq!(show.decided(), ["t - accepted"]);
+    assert!(show.screen().contains("1 left that this view hides"), "{}", show.screen());
+    show.press("gy");
+    assert!(show.screen().contains("this view hides it"), "{}", show.screen());
+    show.press("b");
+    show.press("gy");
+    assert_eq!(show.decided(), ["t accepted accepted"]);
+}
+
+#[test]
+fn a_fold_hides_lines_and_no_finding() {
+    let lock = |n: u32| (0..n).map(|n| format!("[[package]] {n}\n")).collect::<String>();
+    let (old, new) = (lock(3), lock(40));
+    let mut show = Show::of(&[("Cargo.lock", Some(&old), Some(&new)), ("z", None, Some("z\n"))], SIZE);
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   2 files +38 −0   0/2 decided   order: risk
+    ┌ Files ────────────────┬ Cargo.lock modified all of it [undecided] ───────────┐
+    │▌ ? Cargo.lock      0/1│ ! medium: changes without its Cargo.toml             │
+    │    z               0/1│      folded: +37 -0 lines (z unfolds it)             │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press("z");
+    assert!(show.screen().contains("[[package]] 3"), "{}", show.screen());
+    show.press("zy");
+    assert_eq!(show.decided(), ["Cargo.lock accepted", "z -"]);
+    assert!(show.press("w").contains("lines accepted unseen"), "{}", show.screen());
+}
+
+#[test]
+fn old_and_new_beside_each_other() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("|"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ a.rs modified block 1/3 [undecided] ─────────────────────────────────────────┐
+    │  1   fn one() {                     │ 1   fn one() {                         │
+    │▶ 2 -     first(1);                  │ 2 +     first(10);                  [ ]│
+    │  3 -     second(2);                 │ 3 +     second(20);                 [ ]│
+    │  4   }                              │ 4   }                                  │
+    │  5                                  │ 5                                      │
+    │  6   fn two() {                     │ 6   fn two() {                         │
+    │  7       third();                   │ 7       third();                       │
+    │                                     │ 8 +     fourth();                   [ ]│
+    │  8   }                              │ 9   }                                  │
+    │  9                                  │10                                      │
+    │ 10   fn three() {}                  │11   fn three() {}                      │
+    │      ⋯ 2 lines   fn three() {}                                               │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press("l<Space>");
+    assert_eq!(show.decided()[1], "a.rs y.y. - -", "a row has both sides");
+    show.press("|");
+    assert!(show.screen().contains("line of block 1/3"));
+}
+
+#[test]
+fn context_grows_and_shrinks() {
+    let mut show = at_a();
+    show.press("-");
+    assert!(show.screen().contains("1 lines of context"), "{}", show.screen());
+    assert_snapshot!(show.press("-"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
+    │                          │  3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │      ⋯ 4 lines   fn two() {                       │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │      ⋯ 8 lines   fn three() {}                    │
+    │                          │ 16 - end                                       [ ]│
+    │                          │ 17 + the end                                   [ ]│
+    │                          │                                                   │
+    │                          │                                                   │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     0 lines of context
+    ");
+    show.press("+++");
+    assert!(show.screen().contains("4 lines of context"));
+}
+
+#[test]
+fn moved_lines_are_dim() {
+    let block = "let moved = a_long_line(of, code);\n";
+    let (old, new) = (format!("{block}a\nb\nc\nd\n"), format!("a\nb\nc\nd\n{block}"));
+    let mut show = Show::on(sheet(&[("m.rs", Some(&old), Some(&new))], &[]), State::default(), SIZE, PLAIN);
+    show.press("m");
+    let buffer = show.terminal.backend().buffer();
+    let row = show.screen().lines().position(|l| l.contains("let moved")).expect("it is shown");
+    let dims =
+        (0..80).filter(|x| buffer[(*x, u16::try_from(row).expect("small"))].modifier.contains(Modifier::DIM)).count();
+    assert!(dims > 30, "{dims}");
+    assert!(show.press("m").contains("shown as the others"));
+}
+
+#[test]
+fn the_apply_screen_and_what_it_asks() {
+    let mut show = at_a();
+    assert!(show.press("w").contains("nothing is accepted yet"));
+    show.press("yn");
+    assert_snapshot!(show.press("w"), @"
+     airlock review calm-otter   3 files +6 −4   2/5 decided   order: path
+    ┌ What an apply would do to your working tree ─────────────────────────────────┐
+    │ apply     a.rs                                                               │
+    │                                                                              │
+    │ Left as it is:                                                               │
+    │   .envrc: 1 undecided                                                        │
+    │   a.rs: 2 undecided, 1 rejected                                              │
+    │   b/long name.txt: 2 undecided                                               │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     y apply  Esc back to the review
+    ");
+    assert!(show.press("<Esc>").contains("block 3/3"));
+    show.press("wy");
+    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Abort))));
+}
+
+#[test]
+fn conflicts_are_shown_and_nothing_is_applied_over_them() {
+    let mut show = at_a();
+    show.desk.conflicts = vec!["a.rs".into()];
+    show.press("y");
+    assert_snapshot!(show.press("w"), @"
+     airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
+    ┌ What an apply would do to your working tree ─────────────────────────────────┐
+    │ conflict  a.rs  both sides change the same lines                             │
+    │       base, line 1                                                           │
+    │       │ one                                                                  │
+    │                                                                              │
+    │ Left as it is:                                                               │
+    │   .envrc: 1 undecided                                                        │
+    │   a.rs: 3 undecided                                                          │
+    │   b/long name.txt: 2 undecided                                               │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     s apply all but conflicts  m with markers  Esc back to the review
+    ");
+    assert!(show.press("y").contains("nothing is written while there is a conflict"));
+    show.press("s");
+    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Skip))));
+    show.press("wm");
+    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Markers))));
+}
+
+#[test]
+fn high_risk_is_applied_with_a_word() {
+    let mut show = Show::of(&files(), SIZE);
+    show.press("y");
+    assert_snapshot!(show.press("wy"), @"
+     airlock review calm-otter   3 files +6 −4   1/5 decided   order: risk
+    ┌ What an apply would do to your working tree ─────────────────────────────────┐
+    │ apply     a.rs                                                               │
+    │                                                                              │
+    │ Left as it is:                                                               │
+    │   a.rs: 7 undecided                                                          │
+    │   b/long name.txt: 2 undecided                                               │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │ High risk is among it. Type apply to do it:                                  │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     Enter to do it  Esc back
+    ");
+    show.press("y<Enter>");
+    assert_eq!(show.flow, Flow::On);
+    show.press("<Backspace>apply<Enter>");
+    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Abort))));
+}
+
+#[test]
+fn leaving_and_discarding() {
+    let mut show = at_a();
+    show.press("q");
+    assert_eq!(show.flow, Flow::End(Ended::Left));
+    show.press("<C-c>");
+    assert_eq!(show.flow, Flow::End(Ended::Left), "what was decided is kept");
+    assert!(show.press("Q").contains("Discard all decisions"));
+    show.press("x");
+    assert_eq!(show.flow, Flow::On, "only yes or no");
+    show.press("n");
+    assert_eq!(show.flow, Flow::On);
+    show.press("Qy");
+    assert_eq!(show.flow, Flow::End(Ended::Discarded));
+    show.press("<C-z>");
+    assert_eq!(show.flow, Flow::Suspend);
+}
+
+#[test]
+fn help_is_searched() {
+    let mut show = at_a();
+    assert_snapshot!(show.press("?"), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Keys ────────────────────────────────────────────────────────────────────────┐
+    │ Decide                                                                       │
+    │  y             accept, and go on to what is undecided next                   │
+    │  n             reject, and go on                                             │
+    │  Space         toggle: accepted, rejected, undecided                         │
+    │  v             begin a range of lines                                        │
+    │  a  d          accept, reject all that is undecided in this file             │
+    │  A  D          accept, reject all that is undecided (asks; high risk stays)  │
+    │  u  Ctrl-r     undo, redo, without limit                                     │
+    │ Change and say                                                               │
+    │  s             split the block above the line; again: join it                │
+    │  e             edit the block's result in your editor                        │
+    │ 29 more: type a word to search                                               │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     type to search  Esc back
+    ");
+    assert_snapshot!(show.press("undo"), @r#"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Keys with "undo" ────────────────────────────────────────────────────────────┐
+    │ Decide                                                                       │
+    │  u  Ctrl-r     undo, redo, without limit                                     │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    │                                                                              │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     type to search  Esc back
+    "#);
+    assert!(show.press("zzz").contains("no key does that"));
+    show.press("<Esc>y");
+    assert_eq!(show.decided()[1], "a.rs accepted - -");
+}
+
+#[test]
+fn the_mouse() {
+    let mut show = at_a();
+    let list = show.screen().lines().position(|l| l.contains("b/long")).expect("in the list");
+    show.click(5, u16::try_from(list).expect("small"));
+    assert!(show.screen().contains("b/long name.txt modified block"), "{}", show.screen());
+    show.press("{");
+    // On a mark it is that line; elsewhere the cursor goes there.
+    let row = show.screen().lines().position(|l| l.contains("first(10)")).expect("shown");
+    show.click(77, u16::try_from(row).expect("small"));
+    assert_eq!(show.decided()[1], "a.rs 2.y. - -");
+    show.press("uh");
+    show.press("l");
+    let row = show.screen().lines().position(|l| l.contains("fourth()")).expect("shown");
+    show.click(40, u16::try_from(row).expect("small"));
+    assert!(show.screen().contains("block 2/3"));
+    let before = show.screen();
+    let after = show.mouse(MouseEventKind::ScrollDown, 60, 8);
+    assert_ne!(before, after);
+    assert_eq!(show.decided()[1], "a.rs - - -", "a wheel decides nothing");
+}
+
+#[test]
+fn what_is_pasted_decides_nothing() {
+    let mut show = at_a();
+    show.app.paste("yyyyAy");
+    show.draw();
+    assert_eq!(show.decided()[1], "a.rs - - -");
+    assert!(show.screen().contains("what was pasted is ignored"));
+    show.press("c");
+    show.app.paste("two\nlines\u{1b}");
+    show.press("<Enter>");
+    assert!(show.screen().contains("two lines"), "{}", show.screen());
+}
+
+#[test]
+fn small_screens_show_what_matters() {
+    let mut show = at_a();
+    assert_snapshot!(show.resize(40, 10), @"
+     airlock review calm-otter   3 files +6…
+    ┌ a.rs modified block 1/3 [undecided] ─┐
+    │  1   fn one() {                      │
+    │▶ 2 -     first(1);                [ ]│
+    │  2 +     first(10);               [ ]│
+    │  3 -     second(2);               [ ]│
+    │  3 +     second(20);              [ ]│
+    │  4   }                               │
+    └──────────────────────────────────────┘
+     y accept  n reject  ? all keys
+    ");
+    assert_snapshot!(show.press("h"), @"
+     airlock review calm-otter   3 files +6…
+    ┌ Files ───────────────────────────────┐
+    │  ! .envrc                         0/1│
+    │▶   a.rs                           0/3│
+    │    b/long name.txt                0/1│
+    │                                      │
+    │                                      │
+    │                                      │
+    └──────────────────────────────────────┘
+     y accept  n reject  ? all keys
+    ");
+    show.press("l");
+    for (columns, rows) in [(20, 6), (10, 3), (1, 1), (200, 60), (73, 7)] {
+        show.resize(columns, rows);
+        show.press("jk?<Esc>");
+    }
+}
+
+#[test]
+fn wide_and_long_lines() {
+    let long = format!("日本語 and {} the end\n", "x".repeat(200));
+    let mut show = Show::of(&[("w.txt", Some("a\tb\n"), Some(&format!("a\tc\n{long}")))], SIZE);
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
+    ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
+    │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
+    │                       │ 1 + a       c                                     [ ]│
+    │                       │ 2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    assert_snapshot!(show.press(">>"), @"
+     airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
+    ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
+    │▌   w.txt           0/1│▶1 -                                               [ ]│
+    │                       │ 1 +                                               [ ]│
+    │                       │ 2 + xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  ? all keys
+    ");
+    show.press(">>>>>>>>>>>>>>>>>>>>>>>>>>");
+    assert!(show.screen().contains("the end"), "{}", show.screen());
+    show.press("<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<");
+    assert!(show.screen().contains("日本語"));
+}
+
+#[test]
+fn ascii_alone_where_the_locale_says_so() {
+    let look = Look { unicode: false, ..PLAIN };
+    let mut show = Show::on(sheet(&files(), &[]), State::default(), SIZE, look);
+    show.press("ny");
+    let screen = show.press("n");
+    assert!(screen.is_ascii(), "{screen}");
+}
+
+#[test]
+fn colours_tell_nothing_that_signs_do_not() {
+    let all = [(Depth::Basic, false), (Depth::Indexed, false), (Depth::True, false), (Depth::True, true)];
+    let plain = {
+        let mut show = at_a();
+        show.press("ynlv")
+    };
+    for (depth, light) in all {
+        let look = Look { depth, light, unicode: true };
+        let mut show = Show::on(sheet(&files(), &[]), State::default(), SIZE, look);
+        show.press("o]");
+        assert_eq!(show.press("ynlv"), plain, "{depth:?}");
+        let buffer = show.terminal.backend().buffer();
+        assert!(buffer.content.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset));
+    }
+    let mut show = at_a();
+    show.press("ynlv");
+    let buffer = show.terminal.backend().buffer();
+    assert!(buffer.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset), "no colour at all");
+}
+
+#[test]
+fn a_second_round_shows_what_is_new() {
+    let sheet = sheet(&files(), &[]);
+    let new = [sheet.files[1].units[1].id.clone()].into();
+    let mut state = State::default();
+    let accept =
+        |unit| Action::Decide(vec![Item { file: 1, unit, lines: None }], Some(airlock::review::Decision::Accepted));
+    state = update(state, sheet, accept(0));
+    let opening = Opening { name: "calm-otter".into(), look: PLAIN, new: Some(new), can_send: true };
+    let mut show = Show::with(sheet, state, SIZE, opening);
+    assert_snapshot!(show.screen(), @"
+     airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…
+    ┌ Files ────────────────┬ a.rs modified block 2/3 [undecided] new ─────────────┐
+    │▌◐  a.rs            1/3│  2 -     first(1);                                [+]│
+    │                       │  2 +     first(10);                               [+]│
+    │                       │  3 -     second(2);                               [+]│
+    │                       │  3 +     second(20);                              [+]│
+    │                       │  4   }                                               │
+    │                       │  5                                                   │
+    │                       │  6   fn two() {                                      │
+    │                       │  7       third();                                    │
+    │                       │▶ 8 +     fourth();                                [ ]│
+    │                       │  9   }                                               │
+    │                       │ 10                                                   │
+    │                       │ 11   fn three() {}                                   │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  ␣ toggle  a/d rest of file  s split  e edit  ? help
+    ");
+    show.press("y");
+    assert!(show.press("w").contains("a.rs: 1 decision kept, though the file changed otherwise"), "{}", show.screen());
+}
+
+#[test]
+fn hostile_text_is_harmless_in_every_pane() {
+    let evil = "\u{1b}]0;pwned\u{7}\u{1b}[2J\u{202e}\u{9b}31m\r\u{8}";
+    let path = format!("d/{}\u{202e}.rs", "\u{1b}[2J");
+    let old = format!("{evil}\nsame\n{evil} heading\n\n\n\n\n\n\n\n\nx\n");
+    let new = format!("{evil}changed\nsame\n{evil} heading\n\n\n\n\n\n\n\n\ny{}\n", "\u{301}".repeat(500));
+    let refused = [Refused { path: evil.into(), reason: evil.into() }];
+    let mut show = Show::on(sheet(&[(&path, Some(&old), Some(&new))], &refused), State::default(), SIZE, PLAIN);
+    let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::display::is_hidden(c));
+    show.desk.leaves = Some(format!("{evil}\n").into_bytes());
+    show.desk.findings = vec![high(evil)];
+    show.desk.conflicts = vec![path.clone()];
+    for keys in [
+        "", "l", "j", "|", "|", "h", "h", "l", "y", "u", "e", "p", "<Esc>", "w", "j", "<Esc>", "+", "b", "b", "z", "z",
+        "?", "<Esc>",
+    ] {
+        let screen = show.press(keys);
+        assert!(!hostile(&screen), "after {keys}:\n{screen}");
+    }
+    // What a person pastes goes the same way.
+    for keys in ["c", "/", "f"] {
+        show.press(keys);
+        show.app.paste(evil);
+        show.draw();
+        assert!(!hostile(&show.screen()), "{}", show.screen());
+        show.press("\u{202e}<Enter>");
+        assert!(!hostile(&show.screen()), "{}", show.screen());
+    }
+}
+
+#[test]
+fn a_draft_that_cannot_be_kept_ends_the_review() {
+    let mut show = at_a();
+    show.desk.is_full = true;
+    let key =
+        crossterm::event::KeyEvent::new(crossterm::event::KeyCode::Char('y'), crossterm::event::KeyModifiers::NONE);
+    assert!(show.app.key(key, &mut show.desk).is_err());
+}
+
+#[test]
+fn an_empty_changeset_can_be_looked_at() {
+    let mut show = Show::of(&[], SIZE);
+    show.press("yn<Space>vadADsecRu/x<Enter>fu<Enter>ozb|m+-pwjkhl[]{}gG<PgDn><PgUp>");
+    assert_eq!(show.flow, Flow::On);
+}
+
+#[test]
+fn lines_that_were_drawn_are_remembered() {
+    let long: String = (0..100).map(|n| format!("line {n}\n")).collect();
+    let mut show = Show::of(&[("n.txt", None, Some(&long))], SIZE);
+    let seen = |events: &[Event]| {
+        let lines = events.iter().filter_map(|event| match event {
+            Event::Seen { lines, .. } => lines.parse::<LineSet>().ok(),
+            _ => None,
+        });
+        lines.fold(LineSet::default(), |all, more| all.union(&more)).len()
+    };
+    assert_eq!(seen(&show.desk.kept), 12);
+    show.press("y");
+    assert_eq!(show.app.state.unseen(&show.sheet.files[0].units[0]), 88);
+    show.press("<PgDn>");
+    assert!(seen(&show.desk.kept) > 20);
+    let again = State::of(show.desk.kept.clone());
+    assert_eq!(again.unseen(&show.sheet.files[0].units[0]), 100 - seen(&show.desk.kept));
+}
