@@ -1,94 +1,10 @@
 //! Claude Code on a pseudo-terminal: what a person sees and types.
 
-use std::io::{Read, Write};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
-
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use portable_pty::PtySize;
 
 use crate::claude::{greeting, model};
-use crate::support::{AIRLOCK, Place};
-
-/// How long a screen may take to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A program on a terminal of our own.
-struct Terminal {
-    child: Box<dyn Child + Send + Sync>,
-    master: Box<dyn MasterPty + Send>,
-    keys: Box<dyn Write + Send>,
-    screen: Arc<(Mutex<vt100::Parser>, Condvar)>,
-    /// Everything that came, as it came.
-    raw: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Terminal {
-    fn start(place: &Place, args: &[&str]) -> Self {
-        let size = PtySize { rows: 40, cols: 100, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).expect("a terminal");
-        let mut command = CommandBuilder::new(AIRLOCK);
-        command.args(args);
-        command.cwd(&place.repo);
-        command.env_clear();
-        place.environment().iter().for_each(|(name, value)| command.env(name, value));
-        command.env("TERM", "xterm-256color");
-        let child = pair.slave.spawn_command(command).expect("it runs");
-        let screen = Arc::new((Mutex::new(vt100::Parser::new(40, 100, 1000)), Condvar::new()));
-        let mut output = pair.master.try_clone_reader().expect("a reader");
-        let shared = Arc::clone(&screen);
-        let raw = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&raw);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(n @ 1..) = output.read(&mut buffer) {
-                kept.lock().expect("no panic").extend_from_slice(&buffer[..n]);
-                shared.0.lock().expect("no panic").process(&buffer[..n]);
-                shared.1.notify_all();
-            }
-        });
-        let keys = pair.master.take_writer().expect("a writer");
-        Self { child, master: pair.master, keys, screen, raw }
-    }
-
-    /// Waits until the screen fulfils a condition, and gives its text.
-    #[track_caller]
-    fn wait(&self, what: &str, fulfils: impl Fn(&vt100::Screen) -> bool) -> String {
-        let end = Instant::now() + PATIENCE;
-        let mut parser = self.screen.0.lock().expect("no panic");
-        while !fulfils(parser.screen()) {
-            let left = end.checked_duration_since(Instant::now());
-            let Some(left) = left else { panic!("no {what} on the screen:\n{}", parser.screen().contents()) };
-            parser = self.screen.1.wait_timeout(parser, left).expect("no panic").0;
-        }
-        parser.screen().contents()
-    }
-
-    #[track_caller]
-    fn shows(&self, text: &str) -> String {
-        self.wait(text, |screen| screen.contents().contains(text))
-    }
-
-    /// Waits until these bytes have come.
-    #[track_caller]
-    fn receives(&self, bytes: &[u8]) {
-        let has = || self.raw.lock().expect("no panic").windows(bytes.len()).any(|w| w == bytes);
-        self.wait("such bytes", |_| has());
-    }
-
-    fn types(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("typed");
-    }
-
-    /// Tells whether the terminal reads lines, echoes and makes signals.
-    fn is_sane(&self) -> bool {
-        use rustix::termios::{InputModes, LocalModes, tcgetattr};
-        let name = self.master.tty_name().expect("it has one");
-        let tty = std::fs::File::open(name).expect("it can be opened");
-        let settings = tcgetattr(&tty).expect("it is a terminal");
-        let local = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
-        settings.local_modes.contains(local) && settings.input_modes.contains(InputModes::ICRNL)
-    }
-}
+use crate::support::Place;
+use crate::terminal::Terminal;
 
 #[test]
 fn the_prompt_a_request_the_review_and_a_sane_terminal() {
@@ -114,16 +30,12 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     terminal.types("\r");
     terminal.shows("Review now?");
     terminal.types("y");
-    terminal.shows("(1/4) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]");
-    assert!(terminal.is_sane(), "the review reads lines");
-    terminal.types("y\n");
-    terminal.shows("(2/4) c.txt Apply?");
-    terminal.types("n\n");
-    terminal.shows("(3/4) copy.txt Apply?");
-    terminal.types("d\n");
-    terminal.shows("(4/4) dir/new.txt Apply?");
-    terminal.types("n\n");
-    terminal.shows("Apply 1 block to your working tree?");
+    terminal.shows("a.txt modified block 1/1 [undecided]");
+    assert!(!terminal.is_sane() && terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
+    terminal.types("yDy");
+    terminal.shows("4/4 decided");
+    terminal.types("w");
+    terminal.shows("What an apply would do");
     terminal.types("y");
     terminal.shows("1 of 4 files applied");
     assert!(terminal.child.wait().expect("it ends").success());

@@ -28,6 +28,8 @@ pub struct Desk {
     pub findings: Vec<Finding>,
     /// Keeping fails from now on.
     pub is_full: bool,
+    /// A plan panics.
+    pub panics: bool,
 }
 
 impl Around for Desk {
@@ -54,6 +56,7 @@ impl Around for Desk {
     }
 
     fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
+        assert!(!self.panics, "a plan that panics");
         let line = |path: &String| PreviewLine {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
             outcome: "conflict",

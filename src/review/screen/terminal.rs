@@ -11,10 +11,13 @@ use crossterm::event::{
     self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event as Input,
     KeyEventKind,
 };
-use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use crossterm::{cursor, execute, style};
-use ratatui::Terminal;
+use crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{cursor, execute, queue, style};
 use ratatui::backend::CrosstermBackend;
+use ratatui::layout::Rect;
+use ratatui::{Terminal, TerminalOptions, Viewport};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpgid, getpgrp, getppid, getsid, kill_current_process_group};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP, SIGWINCH};
@@ -39,7 +42,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
     restore_at_panic();
     let mut wake = Wake::listen()?;
     let _screen = Screen::take()?;
-    let mut terminal = Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout())))?;
+    let mut terminal = fresh()?;
     let (colours, answers) = mpsc::channel();
     let bell = wake.bell()?;
     let worker = Worker::start(move |answer| {
@@ -64,10 +67,12 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
             return Ok(Ended::Signalled);
         }
         if wake.stop.swap(false, Ordering::SeqCst) {
-            stop(&mut terminal)?;
+            stop()?;
+            terminal = fresh()?;
             is_stale = true;
         }
         if wake.resized.swap(false, Ordering::SeqCst) {
+            terminal = fresh()?;
             is_stale = true;
         }
         for answer in answers.try_iter() {
@@ -91,7 +96,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
                 Flow::Clear => {
                     // An editor had it: what was meant for that is not for us.
                     wake.interrupted.store(false, Ordering::SeqCst);
-                    terminal.clear()?;
+                    terminal = fresh()?;
                 }
                 Flow::Suspend if is_orphan() => app.say("there is no shell to go back to"),
                 Flow::Suspend => {
@@ -154,11 +159,20 @@ fn restore_at_panic() {
 }
 
 /// Gives the terminal to the shell until it says to go on.
-fn stop(terminal: &mut Terminal<CrosstermBackend<BufWriter<Stdout>>>) -> io::Result<()> {
+fn stop() -> io::Result<()> {
     leave();
     low_level::emulate_default_handler(SIGTSTP)?;
-    enter()?;
-    terminal.clear()
+    enter()
+}
+
+/// Begins with an empty screen of the size that the terminal has now. The library's own way to do that asks the terminal where
+/// its cursor is, and not every one answers.
+fn fresh() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
+    queue!(out, Clear(ClearType::All))?;
+    let (columns, rows) = crossterm::terminal::size()?;
+    let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
+    Terminal::with_options(CrosstermBackend::new(out), TerminalOptions { viewport })
 }
 
 /// Tells whether nobody would wake us again: the parent is of another session, or of our own group.

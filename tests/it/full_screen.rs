@@ -1,0 +1,209 @@
+//! The full screen on a real pseudo-terminal: signals, the shell, the editor, a panic. Each time the terminal is sane
+//! afterwards and what was decided is kept.
+
+use std::os::unix::fs::PermissionsExt;
+
+use airlock::review::State;
+use airlock::review::screen::{self, App, Depth, Look, Opening};
+use portable_pty::CommandBuilder;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::show::{Desk, sheet};
+use crate::support::{AIRLOCK, Place};
+use crate::terminal::Terminal;
+
+/// A sandbox that changed three lines of one file and made another.
+fn place() -> Place {
+    let place = Place::empty();
+    place.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
+    place.commit();
+    place.sandbox("s", "sed -i 's/two/2/; s/three/3/; s/ten/10/' a.txt; echo new > b.txt").ok();
+    place
+}
+
+fn decisions(place: &Place) -> Vec<String> {
+    let diff = place.diff("s");
+    let files = diff["files"].as_array().expect("files").clone();
+    let blocks = files.iter().flat_map(|f| f["blocks"].as_array().expect("blocks").clone());
+    blocks.map(|b| b["decision"].as_str().expect("a decision").to_owned()).collect()
+}
+
+fn process(terminal: &Terminal) -> Pid {
+    let id = terminal.child.process_id().expect("it runs");
+    Pid::from_raw(i32::try_from(id).expect("small")).expect("not 0")
+}
+
+#[track_caller]
+fn is_put_back(terminal: &Terminal) {
+    assert!(terminal.is_sane(), "it reads lines and echoes");
+    has_main_screen(terminal);
+}
+
+/// What came last may still be on its way.
+#[track_caller]
+fn has_main_screen(terminal: &Terminal) {
+    let no_mouse = |s: &vt100::Screen| s.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
+    terminal.wait("main screen as it was", |s| {
+        !s.alternate_screen() && !s.hide_cursor() && !s.bracketed_paste() && no_mouse(s)
+    });
+}
+
+#[test]
+fn some_lines_are_accepted_left_taken_up_again_and_applied() {
+    let place = place();
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("a.txt modified block 1/2");
+    // Of the first block the second line alone; the second block whole.
+    terminal.types("ljjvjyh[");
+    terminal.shows("a.txt modified block 1/2 [in part]");
+    terminal.types("q");
+    terminal.shows("the decisions are saved");
+    assert!(terminal.child.wait().expect("it ends").success());
+    is_put_back(&terminal);
+    assert_eq!(decisions(&place), ["lines .y.y", "undecided", "undecided"]);
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("a.txt modified block 1/2 [in part]");
+    terminal.types("]y");
+    terminal.shows("1/3 decided");
+    terminal.types("w");
+    terminal.shows("What an apply would do");
+    terminal.shows("apply     a.txt  2 of 2 blocks, 1 in part or edited");
+    terminal.types("y");
+    terminal.shows("1 of 2 files applied");
+    assert!(terminal.child.wait().expect("it ends").success());
+    is_put_back(&terminal);
+    assert_eq!(place.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\n10\neleven\n");
+    assert_eq!(place.git(&["status", "--short"]), " M a.txt\n");
+    place.airlock(&["undo"]).ok();
+    assert_eq!(place.git(&["status", "--short"]), "");
+}
+
+#[test]
+fn a_signal_puts_the_terminal_back_and_loses_nothing() {
+    let place = place();
+    for (n, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
+        let mut terminal = Terminal::start(&place, &["review", "s"]);
+        terminal.shows("2 files +4");
+        terminal.types("{g ");
+        terminal.wait("the draft", |_| decisions(&place)[0] == ["accepted", "rejected", "undecided"][n]);
+        kill_process(process(&terminal), signal).expect("it runs");
+        let status = terminal.child.wait().expect("it ends");
+        assert_eq!(status.exit_code(), 130, "{signal:?}");
+        is_put_back(&terminal);
+        terminal.shows("what was decided is saved");
+    }
+    // Killed at any moment: what was decided is in the draft.
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("2 files +4");
+    terminal.types("]y");
+    terminal.shows("1/3 decided");
+    kill_process(process(&terminal), Signal::KILL).expect("it runs");
+    terminal.child.wait().expect("it ends");
+    assert_eq!(decisions(&place), ["undecided", "accepted", "undecided"]);
+}
+
+#[test]
+fn the_shell_gets_the_terminal_and_gives_it_back() {
+    let place = place();
+    let mut command = CommandBuilder::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]);
+    let mut terminal = Terminal::run(&place, command);
+    terminal.types(&format!("PS1='shell> '; {AIRLOCK} review s\n"));
+    terminal.shows("a.txt modified block 1/2");
+    terminal.types("y\u{1a}");
+    terminal.shows("Stopped");
+    terminal.types("echo back in the shell\n");
+    terminal.shows("\nback in the shell");
+    // The shell edits lines, and has the terminal its own way.
+    let off = |s: &vt100::Screen| s.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
+    terminal.wait("main screen", |s| !s.alternate_screen() && !s.hide_cursor() && off(s));
+    terminal.types("fg\n");
+    terminal.shows("a.txt modified block 2/2");
+    terminal.types("yq");
+    terminal.shows("the decisions are saved");
+    terminal.types("exit\n");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(decisions(&place), ["accepted", "accepted", "undecided"]);
+}
+
+#[test]
+fn the_editor_gets_the_terminal() {
+    let mut place = place();
+    // It asks on the terminal, as an editor does, and the repository's own configuration has no say.
+    let editor = place.repo.parent().expect("a folder").join("editor");
+    std::fs::write(&editor, "#!/bin/sh\nprintf 'edit %s? ' \"${1##*/}\"; read answer; echo \"$answer\" > \"$1\"\n")
+        .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
+        .expect("written");
+    place.set("EDITOR", editor.to_str().expect("UTF-8"));
+    place.git(&["config", "core.editor", "false"]);
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("a.txt modified block 1/2");
+    terminal.types("]e");
+    terminal.shows("edit proposal.txt?");
+    assert!(terminal.is_sane(), "the editor has a terminal as it was");
+    terminal.types("TEN\n");
+    terminal.shows("edited, and accepted so");
+    terminal.shows("your text, in its place");
+    terminal.types("w");
+    terminal.shows("What an apply would do");
+    terminal.types("y");
+    terminal.shows("1 of 2 files applied");
+    assert!(terminal.child.wait().expect("it ends").success());
+    is_put_back(&terminal);
+    assert_eq!(place.read("a.txt"), "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
+}
+
+#[test]
+fn the_window_is_resized() {
+    let place = place();
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("a.txt modified block 1/2");
+    let size = portable_pty::PtySize { rows: 10, cols: 40, pixel_width: 0, pixel_height: 0 };
+    terminal.screen.0.lock().expect("no panic").screen_mut().set_size(10, 40);
+    terminal.master.resize(size).expect("resized");
+    terminal.wait("a narrow screen", |s| s.contents().lines().any(|l| l == format!("└{}┘", "─".repeat(38))));
+    terminal.types("q");
+    assert!(terminal.child.wait().expect("it ends").success());
+    is_put_back(&terminal);
+}
+
+#[test]
+fn without_a_terminal_or_on_a_dumb_one_it_asks_line_by_line() {
+    let mut place = place();
+    let ran = place.airlock(&["review", "s"]).ok();
+    assert!(ran.out.contains("(1/3) a.txt Apply?"), "{ran:?}");
+    place.set("TERM", "dumb");
+    let mut terminal = Terminal::start(&place, &["review", "--plain", "s"]);
+    terminal.shows("(1/3) a.txt Apply?");
+    terminal.types("s\n");
+    terminal.shows("(1/4) a.txt Apply?");
+    terminal.types("y\nq\n");
+    terminal.shows("the decisions are saved");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(decisions(&place), ["lines y.y.", "undecided", "undecided"]);
+}
+
+#[test]
+fn a_panic_puts_the_terminal_back() {
+    let place = Place::empty();
+    let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "full_screen::panics_on_a_terminal", "--ignored", "--nocapture"]);
+    let mut terminal = Terminal::run(&place, command);
+    terminal.shows("a.txt added block 1/1");
+    terminal.types("yw");
+    terminal.shows("a plan that panics");
+    assert!(!terminal.child.wait().expect("it ends").success());
+    is_put_back(&terminal);
+}
+
+/// Not a test of its own: what [`a_panic_puts_the_terminal_back`] starts on a terminal.
+#[test]
+#[ignore = "it panics, on a terminal"]
+fn panics_on_a_terminal() {
+    let sheet = sheet(&[("a.txt", None, Some("x\n"))], &[]);
+    let look = Look { depth: Depth::None, light: false, unicode: true };
+    let opening = Opening { name: "s".into(), look, new: None, can_send: false };
+    let mut app = App::new(sheet, State::default(), opening);
+    let mut desk = Desk { panics: true, ..Desk::default() };
+    let _ = screen::run(&mut app, &mut desk);
+}
