@@ -9,7 +9,7 @@ use super::review;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
 use crate::changes::Unit;
-use crate::review::{Decisions, Selection, Selector, Sheet};
+use crate::review::{Decisions, Selection, Selector, Sheet, State};
 
 /// What to apply, and how to tell of it.
 #[derive(Default)]
@@ -51,9 +51,12 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         all: args.accept_all,
         allow_risky: args.allow_risky,
     };
-    let selected = !selector.is_empty();
+    let selected = !selector.is_empty() || args.decisions.is_some();
     let args_only_reject = selector.is_only_rejects();
-    let mut wanted = if !selected {
+    let mut wanted = if let Some(file) = &args.decisions {
+        let events = review::decisions_from(&sheet, &Decisions::default(), file, args.allow_risky)?;
+        Wanted::decided(&sheet, &State::of(events).decisions)
+    } else if !selected {
         Wanted::decided(&sheet, &review::load(&sandbox)?.decisions)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.

@@ -214,8 +214,17 @@ pub struct ReviewArgs {
     /// The sandbox.
     pub name: Option<String>,
     /// Ask block by block, without the full screen.
-    #[arg(long)]
+    #[arg(long, group = "form")]
     pub plain: bool,
+    /// Write all decisions and comments to a new file (- for standard output), and review nothing.
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub export: Option<std::path::PathBuf>,
+    /// Take decisions and comments from such a file (- for standard input), and review nothing.
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub import: Option<std::path::PathBuf>,
+    /// The file may accept high findings.
+    #[arg(long, requires = "import")]
+    pub allow_risky: bool,
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +243,9 @@ pub struct ApplyArgs {
     /// Accept everything but high findings.
     #[arg(long)]
     pub accept_all: bool,
+    /// Take what a decision file accepts (see: airlock review --export), and nothing else; - for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["accept", "reject", "accept_id", "accept_all"])]
+    pub decisions: Option<std::path::PathBuf>,
     /// Accept high findings too.
     #[arg(long)]
     pub allow_risky: bool,

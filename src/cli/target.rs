@@ -1,7 +1,7 @@
 //! Where a selection can go besides the working tree: a branch of its own, or a patch.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -151,7 +151,7 @@ pub fn send(
 }
 
 /// Writes a file that was not there: what the user has is not replaced.
-fn write_new(path: &PathBuf, bytes: &[u8]) -> Result<(), Failure> {
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {

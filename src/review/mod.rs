@@ -2,6 +2,7 @@
 
 mod around;
 mod block;
+mod decision_file;
 mod decisions;
 mod draft;
 mod edit;
@@ -15,6 +16,7 @@ mod state;
 
 pub use around::{Around, Conflicts, Ended, Preview, PreviewLine};
 pub use block::{Block, Text};
+pub use decision_file::{DecisionFile, DecisionFileError};
 pub use decisions::{Anchor, Decision, Decisions, NotRuling, Ruling, Tally};
 pub use draft::{Draft, DraftError, read as read_draft};
 pub use plain::PlainReview;

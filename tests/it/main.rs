@@ -6,6 +6,7 @@ mod bad_input;
 mod bases;
 mod claude;
 mod collect;
+mod decision_file;
 mod doctor;
 mod editor;
 mod faults;

@@ -1,0 +1,230 @@
+//! Decisions as a file that a person or a program can read and edit: every block with its id, what was decided and said.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::Event;
+use super::{Decision, Decisions, Ruling, Sheet};
+use crate::changes::{Level, UnitKind};
+use crate::display::{Shown, readable};
+
+/// The version that is written, and the only one that is read.
+const VERSION: u32 = 1;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionFile {
+    /// Version of this format.
+    pub schema_version: u32,
+    /// The sandbox, for a person.
+    pub sandbox: String,
+    /// The changeset that it was written for, for a person: what counts are the ids of the blocks.
+    pub changeset: String,
+    /// In the changeset's order.
+    pub files: Vec<FileDecisions>,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileDecisions {
+    /// Its path, for a person.
+    pub path: String,
+    /// What can be decided of it.
+    pub blocks: Vec<BlockDecision>,
+}
+
+/// One block, or another unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockDecision {
+    /// Its id.
+    pub id: String,
+    /// Where it is, for a person: lines of the base and of the result, as in `@@`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// `undecided`, `accepted`, `rejected`, `edited`, or `lines` and a letter for each line, the removed ones first: `y`, `n`
+    /// or `.` (`12y` is twelve of them).
+    pub decision: String,
+    /// Of an edited block the text that takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// What was said about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<BlockComment>,
+}
+
+/// One comment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockComment {
+    /// The line of the block that it is on, the removed ones first, from 0; nothing is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// What.
+    pub text: String,
+}
+
+/// Why a decision file is not taken. Nothing of it is, then.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionFileError {
+    /// It is no decision file.
+    #[error("this is no decision file: {0}")]
+    Malformed(String),
+    /// It is of another version.
+    #[error("it is of version {0} of the format, and this Airlock reads version {VERSION}")]
+    Version(u32),
+    /// It names blocks that this changeset does not have.
+    #[error("there is no block {} in this changeset", ids.join(", "))]
+    Stale {
+        /// Which.
+        ids: Vec<String>,
+        /// Those that it has.
+        current: Vec<String>,
+    },
+    /// A block comes twice.
+    #[error("the block {0} is in it twice")]
+    Twice(String),
+    /// A decision that the block cannot have.
+    #[error("block {id} of {path}: {reason}")]
+    Wrong {
+        /// The block.
+        id: String,
+        /// Its file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// It accepts what needs a closer look.
+    #[error("{0} needs a closer look")]
+    Risky(String),
+    /// It accepts what cannot be accepted.
+    #[error("{0} cannot be accepted")]
+    Refused(String),
+    /// What the system says.
+    #[error("failed to keep an edited text: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl DecisionFile {
+    /// Writes down what was decided.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn of(sheet: &Sheet<'_>, decisions: &Decisions, sandbox: &str, changeset: &str) -> std::io::Result<Self> {
+        let mut files = Vec::new();
+        for file in &sheet.files {
+            let mut blocks = Vec::new();
+            for unit in &file.units {
+                let (decision, text) = match decisions.of(&unit.id) {
+                    None => ("undecided".to_owned(), None),
+                    Some(Ruling::Edited(hash)) => {
+                        ("edited".to_owned(), Some(String::from_utf8_lossy(&sheet.text(hash)?).into_owned()))
+                    }
+                    Some(ruling) => (ruling.to_string(), None),
+                };
+                let at = match &unit.kind {
+                    UnitKind::Block { old, new } => {
+                        Some(format!("-{},{} +{},{}", old.start + 1, old.len(), new.start + 1, new.len()))
+                    }
+                    _ => None,
+                };
+                let comments = decisions.comments_on(&unit.id);
+                let comments = comments.map(|(line, text)| BlockComment { line, text: text.to_owned() }).collect();
+                blocks.push(BlockDecision { id: unit.id.clone(), at, decision, text, comments });
+            }
+            files.push(FileDecisions { path: readable(file.change.path.as_bytes()), blocks });
+        }
+        Ok(Self { schema_version: VERSION, sandbox: sandbox.into(), changeset: changeset.into(), files })
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`DecisionFileError::Malformed`], [`DecisionFileError::Version`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecisionFileError> {
+        let malformed = |e: serde_json::Error| DecisionFileError::Malformed(Shown::new(&e.to_string()).to_string());
+        let file: Self = serde_json::from_slice(bytes).map_err(malformed)?;
+        if file.schema_version == VERSION { Ok(file) } else { Err(DecisionFileError::Version(file.schema_version)) }
+    }
+
+    /// Gives what brings a review to what the file says of the blocks that it names. Others stay as they are.
+    ///
+    /// # Errors
+    /// It does not fit these changes; or it accepts high findings, and `allow_risky` is not set.
+    pub fn events(
+        &self,
+        sheet: &Sheet<'_>,
+        decisions: &Decisions,
+        allow_risky: bool,
+    ) -> Result<Vec<Event>, DecisionFileError> {
+        let blocks = || self.files.iter().flat_map(|f| &f.blocks);
+        let escaped = |id: &str| Shown::new(id).to_string();
+        let stale: Vec<String> = blocks().filter(|b| sheet.unit(&b.id).is_none()).map(|b| escaped(&b.id)).collect();
+        if !stale.is_empty() {
+            let current = sheet
+                .files
+                .iter()
+                .flat_map(|f| f.units.iter().map(|u| format!("{}  {}", u.id, Shown::new(f.change.path.as_bytes()))));
+            return Err(DecisionFileError::Stale { ids: stale, current: current.collect() });
+        }
+        let mut events = Vec::new();
+        let mut met = std::collections::BTreeSet::new();
+        for block in blocks() {
+            let Some((file, unit)) = sheet.unit(&block.id) else { continue };
+            if !met.insert(&block.id) {
+                return Err(DecisionFileError::Twice(escaped(&block.id)));
+            }
+            let path = Shown::new(file.change.path.as_bytes()).to_string();
+            let wrong = |reason: String| DecisionFileError::Wrong { id: block.id.clone(), path: path.clone(), reason };
+            let ruling = match (block.decision.as_str(), &block.text) {
+                ("undecided", None) => None,
+                ("edited", Some(text)) => Some(Ruling::Edited(sheet.keep_text(text.as_bytes())?)),
+                ("edited", None) => return Err(wrong("it is edited, and its text is missing".into())),
+                (_, Some(_)) => return Err(wrong("it has a text, and is not edited".into())),
+                (word, None) => {
+                    let ruling: Ruling =
+                        word.parse().map_err(|e: super::NotRuling| wrong(Shown::new(&e.to_string()).to_string()))?;
+                    if matches!(ruling, Ruling::Edited(_)) {
+                        return Err(wrong("it is edited, and its text is missing".into()));
+                    }
+                    Some(ruling)
+                }
+            };
+            if let Some(ruling) = &ruling {
+                if !ruling.fits(unit) {
+                    return Err(wrong(format!(
+                        "it has {} lines, and {} says of others",
+                        unit.size(),
+                        Shown::new(&block.decision)
+                    )));
+                }
+                if accepts(ruling) && file.change.level() == Some(Level::Refused) {
+                    return Err(DecisionFileError::Refused(path));
+                }
+                if accepts(ruling) && file.is_risky() && !allow_risky {
+                    return Err(DecisionFileError::Risky(path));
+                }
+            }
+            events.push(Event::Ruling { unit: block.id.clone(), is: ruling });
+            let before = decisions.comments_on(&block.id).map(|(line, _)| line).collect::<Vec<_>>();
+            events.extend(before.into_iter().map(|line| Event::Comment { unit: block.id.clone(), line, text: None }));
+            for comment in &block.comments {
+                if comment.line.is_some_and(|line| line >= unit.size()) {
+                    return Err(wrong("a comment is on a line that it does not have".into()));
+                }
+                let text = Some(comment.text.clone());
+                events.push(Event::Comment { unit: block.id.clone(), line: comment.line, text });
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn accepts(ruling: &Ruling) -> bool {
+    match ruling {
+        Ruling::All(decision) => *decision == Decision::Accepted,
+        Ruling::Edited(_) => true,
+        Ruling::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Accepted)),
+    }
+}
