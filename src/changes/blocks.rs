@@ -115,9 +115,9 @@ pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Lines above which a file is one unit.
-const MAX_LINES: usize = 500_000;
+const MAX_LINES: usize = 1_000_000;
 
-/// Tells whether content is shown, chosen and merged by line: UTF-8 without NUL, of 500,000 lines at the most.
+/// Tells whether content is shown, chosen and merged by line: UTF-8 without NUL, of a million lines at the most.
 #[must_use]
 pub fn is_by_line(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && is_text(bytes)

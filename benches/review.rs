@@ -1,0 +1,136 @@
+//! The full screen on large changesets: how long until the first frame, how long a key takes, how much memory.
+//!
+//! `cargo bench --bench review`. Each case runs in a process of its own, so that its memory is its own.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "it asks the kernel to count anew, and prints a table"
+)]
+
+use std::io;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use airlock::changes::{Changeset, Draft, FileChange, Finding, Quarantine, Rules, Side, Until};
+use airlock::path::{EntryKind, RepoPath};
+use airlock::review::screen::{App, Depth, Look, Opening, draw};
+use airlock::review::{Around, Decisions, Event, Preview, Sheet, State};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+/// Name, files, lines of each, and which of them are changed: every nth.
+const CASES: [(&str, usize, usize, usize); 4] = [
+    ("500 files, 100,000 changed lines", 500, 400, 4),
+    ("1 file, 500,000 lines, every 10th changed", 1, 500_000, 10),
+    ("1 new file of 500,000 lines", 1, 500_000, 0),
+    ("1 file of 500,000 lines, all changed", 1, 500_000, 1),
+];
+/// What is pressed, over and over: decide, move, single lines, undo.
+const KEYS: &str = "yynj jlyjnhuu]][>><<";
+const PRESSED: usize = 2000;
+
+struct Desk;
+
+impl Around for Desk {
+    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
+        // What is written is part of a key.
+        events.iter().try_for_each(|e| serde_json::to_writer(io::sink(), e).map_err(io::Error::from))
+    }
+    fn edit(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(text.to_vec())
+    }
+    fn view(&mut self, _: &RepoPath, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+    fn judge(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
+        Vec::new()
+    }
+    fn plan(&mut self, _: &Decisions) -> Result<Preview, String> {
+        Ok(Preview::default())
+    }
+}
+
+fn main() {
+    if let Some(case) = std::env::args().find_map(|a| a.strip_prefix("case=").map(str::to_owned)) {
+        return run(case.parse().expect("a number"));
+    }
+    println!(
+        "{:44} {:>9} {:>9} {:>9} {:>9} {:>11} {:>7}",
+        "", "first", "key p50", "key p99", "longest", "memory", "× text"
+    );
+    for case in 0..CASES.len() {
+        let me = std::env::current_exe().expect("this program");
+        let status = Command::new(me).arg(format!("case={case}")).status().expect("it runs");
+        assert!(status.success());
+    }
+}
+
+fn changes(store: &Quarantine, files: usize, lines: usize, every: usize) -> (Changeset, usize) {
+    let mut bytes = 0;
+    let mut all = Vec::new();
+    for n in 0..files {
+        let line = |at: usize, word: &str| format!("    {word}(value_{at}, {n});\n");
+        let old: String = (0..lines).map(|at| line(at, "call")).collect();
+        let is_changed = |at: usize| every > 0 && at.is_multiple_of(every);
+        let new: String = (0..lines).map(|at| line(at, if is_changed(at) { "invoke" } else { "call" })).collect();
+        let mut side = |text: &str| {
+            bytes += text.len();
+            let hash = store.put(text.as_bytes()).expect("stored");
+            Some(Side { kind: EntryKind::Regular, hash, size: text.len() as u64 })
+        };
+        let (old, new) = if every == 0 { (None, side(&old)) } else { (side(&old), side(&new)) };
+        let path = RepoPath::from_bytes(format!("src/module_{n}/file_{n}.c").as_bytes()).expect("a path");
+        all.push(FileChange { path, old, new, renamed_from: None, findings: Vec::new() });
+    }
+    let draft = Draft { base: "base".into(), files: all, ..Draft::default() };
+    (draft.seal(store, &Rules::default(), &(), &Until::default()).expect("sealed"), bytes)
+}
+
+fn run(case: usize) {
+    let (name, files, lines, every) = CASES[case];
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Quarantine::open(folder.path().into()).expect("opened");
+    let (changes, bytes) = changes(&store, files, lines, every);
+    // From here on its peak counts (see proc(5), `clear_refs`).
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
+    let before = memory("VmRSS:");
+    let start = Instant::now();
+    let sheet = Sheet::open(&changes, &store).expect("opened");
+    let look = Look { depth: Depth::True, light: false, unicode: true };
+    let opening = Opening { name: "bench".into(), look, new: None, can_send: false };
+    let mut app = App::new(&sheet, State::default(), opening);
+    let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");
+    terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");
+    let first = start.elapsed();
+    let mut times: Vec<Duration> = Vec::new();
+    for key in KEYS.chars().cycle().take(PRESSED) {
+        let start = Instant::now();
+        app.key(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE), &mut Desk).expect("kept");
+        terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");
+        app.flush(&mut Desk).expect("kept");
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    let used = memory("VmHWM:").saturating_sub(before);
+    let ms = |d: Duration| format!("{:.1} ms", d.as_secs_f64() * 1000.0);
+    let longest = times[PRESSED - 1];
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for a person")]
+    let ratio = used as f64 / bytes as f64;
+    println!(
+        "{name:44} {:>9} {:>9} {:>9} {:>9} {:>8} MB {ratio:>7.1}",
+        ms(first),
+        ms(times[PRESSED / 2]),
+        ms(times[PRESSED * 99 / 100]),
+        ms(longest),
+        used >> 20,
+    );
+}
+
+/// Reads a number of bytes from the kernel's account of this process.
+fn memory(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("it is there");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
