@@ -721,6 +721,11 @@ fn what_the_display_hides_is_not_accepted() {
     show.press("b");
     show.press("gy");
     assert_eq!(show.decided(), ["t accepted accepted"]);
+    // In files that are not open, too.
+    let mut show = Show::of(&[("a", Some("1\n"), Some("2\n")), ("t", Some(old), Some(new))], SIZE);
+    show.press("bAy");
+    assert_eq!(show.decided(), ["a accepted", "t - accepted"]);
+    assert!(show.screen().contains("1 left that this view hides"), "{}", show.screen());
 }
 
 #[test]

@@ -9,11 +9,11 @@ use globset::GlobMatcher;
 use super::counts::Counts;
 use super::moved::moved_lines;
 use super::palette::Look;
-use super::pieces::{Display, Opened};
+use super::pieces::{Display, Opened, hides};
 use super::syntax::{Answer, Highlighted, Request, is_small};
 use crate::changes::{Level as Risk, LineSet, Unit, UnitKind};
 use crate::display::Shown;
-use crate::review::{Action, Around, Decision, Item, Preview, Sheet, SheetFile, State, update};
+use crate::review::{Action, Around, Decision, Item, Preview, Sheet, SheetFile, State, Text, update};
 
 /// What a key moves and decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -412,6 +412,8 @@ impl<'a> App<'a> {
             return (items, hidden);
         }
         let is_here = self.opened.as_ref().filter(|o| o.file == file);
+        // What cannot be read is shown as such when it is opened, and none of it is hidden.
+        let text = (self.display.hides_blanks && is_here.is_none()).then(|| Text::read(self.sheet, of).ok()).flatten();
         for (unit, of) in of.units.iter().enumerate() {
             let tally = self.counts.unit(file, unit);
             if tally.undecided == 0 {
@@ -419,8 +421,7 @@ impl<'a> App<'a> {
             }
             let is_hidden = match is_here {
                 Some(opened) => opened.is_hidden(unit),
-                // What is not open has not been shown: with such a display nobody can tell what it would hide.
-                None => self.display.hides_blanks && matches!(of.kind, UnitKind::Block { .. }),
+                None => text.as_ref().is_some_and(|text| hides(of, text)),
             };
             if is_hidden {
                 hidden += 1;

@@ -36,7 +36,7 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
     let mut groups: Vec<Vec<Line<'static>>> = Vec::new();
     for (name, keys) in KEYS {
         let rows: Vec<Line<'static>> = (keys.iter())
-            .filter(|(key, text)| fits(key, text))
+            .filter(|(key, text)| fits(key, text) && (*key != "R" || app.can_send))
             .map(|(key, text)| {
                 Line::from(vec![
                     Span::styled(

@@ -344,6 +344,12 @@ fn beside(block: &Block) -> Vec<(Option<usize>, Option<usize>)> {
     rows
 }
 
+/// Tells whether a unit is left out where blocks that change nothing but blanks are.
+#[must_use]
+pub fn hides(unit: &Unit, text: &Text) -> bool {
+    lines_of(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
+}
+
 /// Tells whether a block changes nothing but blanks.
 fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &Text) -> bool {
     let solid = |bytes: &[u8]| -> Vec<u8> {
