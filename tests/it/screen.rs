@@ -1216,3 +1216,50 @@ fn lines_that_were_drawn_are_remembered() {
     let again = State::of(show.desk.kept.clone());
     assert_eq!(again.unseen(&show.sheet.files[0].units[0]), 100 - seen(&show.desk.kept));
 }
+
+/// Whatever is pressed: nothing panics, what was kept is the state, and undo goes back to the beginning.
+#[test]
+fn random_keys() {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
+
+    const KEYS: [&str; 58] = [
+        "y", "y", "n", "n", "<Space>", "<Space>", "v", "a", "d", "A", "D", "s", "s", "e", "E", "c", "R", "u", "u",
+        "<C-r>", "/", "<C-n>", "<C-p>", "f", "o", "z", "b", "|", "m", "+", "-", "p", "w", "Q", "?", "h", "l", "l", "j",
+        "j", "k", "<Down>", "<Up>", "<Left>", "<Right>", "[", "]", "{", "}", "g", "G", "<PgUp>", "<PgDn>", "<Esc>",
+        "<Enter>", "x", "<", ">",
+    ];
+    let lock = |n: u32| (0..n).map(|n| format!("[[package]] {n}\n")).collect::<String>();
+    let (old, new) = (lock(30), lock(50).replace(" 7\n", " 7x\n"));
+    let mut all = files();
+    all.push(("Cargo.lock", Some(&old), Some(&new)));
+    all.push(("refused", None, Some("x\n")));
+    all.push(("crlf", Some("a\r\nb\r\nc\r\n"), Some("a\nB\nc\n")));
+    all.push(("empty", None, Some("")));
+    all.push(("gone", Some("x\n"), None));
+    let sheet = sheet(&all, &[]);
+    let keys = prop::collection::vec(prop::sample::select(KEYS.to_vec()), 0..80);
+    let sizes = prop::sample::select(vec![(80, 16), (40, 10), (140, 20), (20, 6)]);
+    let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    let run = runner.run(&(keys, sizes, any::<bool>()), |(keys, size, edits)| {
+        let mut show = Show::on(sheet, State::default(), size, PLAIN);
+        show.desk.leaves = edits.then(|| b"edited\n".to_vec());
+        for key in &keys {
+            show.press(key);
+            let again = State::of(show.desk.kept.clone());
+            prop_assert_eq!(&again.decisions, &show.app.state.decisions, "what was kept after {}", key);
+            prop_assert!(show.decided().iter().any(|line| matches!(line.as_str(), "refused -" | "refused rejected")));
+        }
+        let last = show.app.state.decisions.clone();
+        show.press("<Esc><Esc>");
+        let undone = "u".repeat(keys.len() * 2);
+        show.press(&undone);
+        prop_assert_eq!(&show.app.state.decisions, &airlock::review::Decisions::default());
+        show.press(&"<C-r>".repeat(keys.len() * 2));
+        // Of what was taken back by a key nothing comes again that was not there.
+        let all_back = show.app.state.decisions == last || keys.iter().any(|k| matches!(*k, "u" | "<C-r>"));
+        prop_assert!(all_back);
+        Ok(())
+    });
+    run.expect("nothing else happens");
+}
