@@ -207,6 +207,9 @@ pub struct DiffArgs {
     /// Exit with 3 if there are changes.
     #[arg(long)]
     pub exit_code: bool,
+    /// Print it, however long it is.
+    #[arg(long)]
+    pub no_pager: bool,
 }
 
 #[derive(Debug, Args)]

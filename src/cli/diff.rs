@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal};
 use super::args::DiffArgs;
 use super::failure::{Failure, USAGE};
 use super::output::{Output, count, print};
+use super::pager::Pager;
 use super::repo::{Repo, runtime};
 use super::{json, patch, review};
 use crate::changes::{Changeset, Side};
@@ -63,10 +64,14 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         print(stat(&sheet).as_bytes())?;
     } else {
         let painter = Painter { colour: output.colours(), width: output.width() };
+        let mut pager = if args.no_pager { Pager::none() } else { Pager::start(output) };
         for (at, file) in sheet.files.iter().enumerate() {
             let space = if at > 0 { "\n" } else { "" };
-            print(format!("{space}{}", patch::show(&sheet, file, painter)?).as_bytes())?;
+            if !pager.print(&format!("{space}{}", patch::show(&sheet, file, painter)?))? {
+                break;
+            }
         }
+        pager.end()?;
     }
     if !args.json {
         for refused in &changes.refused {

@@ -19,6 +19,7 @@ mod judge;
 mod list;
 mod outcome;
 mod output;
+mod pager;
 mod patch;
 mod policy;
 mod progress;

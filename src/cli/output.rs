@@ -34,6 +34,11 @@ impl Output {
         !self.quiet && io::stderr().is_terminal()
     }
 
+    /// Tells whether a long listing goes to a pager.
+    pub fn is_paged(self) -> bool {
+        terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
+    }
+
     /// Gives the columns of standard output, if it is a terminal.
     pub fn width(self) -> Option<usize> {
         let (columns, _) = terminal::size().filter(|_| io::stdout().is_terminal())?;

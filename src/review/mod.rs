@@ -13,6 +13,7 @@ mod selection;
 mod sheet;
 mod show;
 mod state;
+mod words;
 
 pub use around::{Around, Conflicts, Ended, Preview, PreviewLine};
 pub use block::{Block, Text};

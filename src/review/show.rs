@@ -1,12 +1,15 @@
 //! Changes as text for a person: escaped, and every content line behind our gutter.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
 use super::SheetFile;
+use super::words::differing;
+use crate::changes::without_ending;
 use crate::changes::{Ending, Finding, Hunk, HunkLine, Level, Side, UnitKind, lines};
-use crate::display::{self, Shown};
+use crate::display::{self, Piece, Shown};
 
 /// Colours text, or does not.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +70,29 @@ impl Painter {
         out
     }
 
+    /// Gives a line in one row with the words in reverse that its partner does not have. `plain` is the same without that: where
+    /// tabs became spaces, it is given as it is.
+    fn emphasised(self, code: &str, sign: char, bytes: &[u8], words: &[Range<usize>], plain: &str) -> String {
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let (mut text, mut is_on) = (format!("\x1b[{code}m{sign}"), false);
+        let mut all = String::new();
+        let _ = Shown::line(bytes).pieces(|at, piece| {
+            let is_word = words.iter().any(|range| range.contains(&at));
+            if is_word != is_on {
+                text += if is_word { "\x1b[7m" } else { "\x1b[27m" };
+                is_on = is_word;
+            }
+            let piece = match piece {
+                Piece::Plain(c) => c.to_string(),
+                Piece::Escape(escape) => escape,
+            };
+            text += &piece;
+            all += &piece;
+            std::ops::ControlFlow::<()>::Continue(())
+        });
+        if all == plain { text + "\x1b[0m" } else { self.paint(code, &format!("{sign}{plain}")) }
+    }
+
     /// Gives a line that asks for attention. The text has been escaped.
     #[must_use]
     pub fn note(self, text: &str) -> String {
@@ -93,15 +119,23 @@ impl Painter {
                 HunkLine::Added(bytes) => ('+', Some(GREEN), bytes),
             };
             let content = Shown::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            let words = if self.colour { words_of(&hunk.lines, at) } else { Vec::new() };
             let text = if blank > BLANK_LINES {
                 // What follows them stays in sight; no content looks like this, see `display.rs`.
                 format!("{content}<U+000A x{blank}>")
             } else {
                 content.to_string()
             };
-            for (row, text) in rows(&text, self.width).iter().enumerate() {
-                let text = format!("{}{text}", if row == 0 { sign } else { CONTINUED });
-                let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.paint(code, &text)));
+            let shown = rows(&text, self.width);
+            if let ([text], Some(code), false) = (&shown[..], code, words.is_empty())
+                && blank <= BLANK_LINES
+            {
+                let _ = writeln!(out, "{}", self.emphasised(code, sign, bytes, &words, text));
+            } else {
+                for (row, text) in shown.iter().enumerate() {
+                    let text = format!("{}{text}", if row == 0 { sign } else { CONTINUED });
+                    let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.paint(code, &text)));
+                }
             }
             if blank > BLANK_LINES {
                 at += blank;
@@ -118,6 +152,24 @@ impl Painter {
             out += &self.note(&format!("… {more} more lines of this block: airlock diff shows all"));
         }
         out
+    }
+}
+
+/// Finds the words of a line that the one does not have which it came of, or which came of it: they stand next to each other.
+fn words_of(lines: &[HunkLine<'_>], at: usize) -> Vec<Range<usize>> {
+    let is_removed = |at: usize| matches!(lines.get(at), Some(HunkLine::Removed(_)));
+    let is_added = |at: usize| matches!(lines.get(at), Some(HunkLine::Added(_)));
+    let is_pair = |first: usize| {
+        let alone = (first == 0 || !is_removed(first - 1)) && !is_added(first + 2);
+        is_removed(first) && is_added(first + 1) && alone
+    };
+    let first = if is_pair(at) { at } else { at.wrapping_sub(1) };
+    match (lines.get(first), lines.get(first.wrapping_add(1))) {
+        (Some(HunkLine::Removed(old)), Some(HunkLine::Added(new))) if is_pair(first) => {
+            let (gone, come) = differing(without_ending(old), without_ending(new));
+            if first == at { gone } else { come }
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -216,6 +268,22 @@ mod tests {
             rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
             ["x".repeat(18), "\u{65e5}\u{301}".into()]
         );
+    }
+
+    #[test]
+    fn words_that_differ_are_in_reverse() {
+        let painter = Painter { colour: true, width: None };
+        let lines =
+            vec![HunkLine::Removed(b"let x = 1;\n"), HunkLine::Added(b"let x = 22;\n"), HunkLine::Context(b"y\n")];
+        let shown = painter.hunk(&Hunk { old: 0..2, new: 0..2, lines }, 9);
+        let expected = "\x1b[31m-let x = \x1b[7m1\x1b[27m;\x1b[0m\n\x1b[32m+let x = \x1b[7m22\x1b[27m;\x1b[0m\n y\n";
+        assert!(shown.ends_with(expected), "{shown:?}");
+        let lines = vec![
+            HunkLine::Removed("let name = \u{202e}1\n".as_bytes()),
+            HunkLine::Added("let name = \u{202e}2\n".as_bytes()),
+        ];
+        let shown = painter.hunk(&Hunk { old: 0..1, new: 0..1, lines }, 9);
+        assert!(shown.contains("-let name = \x1b[7m<U+202E>1\x1b[27m"), "{shown:?}");
     }
 
     #[test]

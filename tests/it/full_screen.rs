@@ -184,6 +184,28 @@ fn without_a_terminal_or_on_a_dumb_one_it_asks_line_by_line() {
 }
 
 #[test]
+fn a_diff_goes_to_the_users_pager() {
+    let mut place = place();
+    place.git(&["config", "core.pager", "echo of the repository"]);
+    place.set("PAGER", "sed s/^/paged:/");
+    let mut terminal = Terminal::start(&place, &["diff", "s"]);
+    terminal.shows("paged:modified  a.txt");
+    assert!(terminal.child.wait().expect("it ends").success());
+    let mut terminal = Terminal::start(&place, &["diff", "s", "--no-pager"]);
+    let shown = terminal.shows("next: airlock review s");
+    assert!(!shown.contains("paged:") && shown.contains("modified  a.txt"), "{shown}");
+    assert!(terminal.child.wait().expect("it ends").success());
+    // Whoever leaves the pager early has seen enough.
+    place.set("PAGER", "true");
+    let mut terminal = Terminal::start(&place, &["diff", "s"]);
+    terminal.shows("next: airlock review s");
+    assert!(terminal.child.wait().expect("it ends").success());
+    // Off a terminal there is none.
+    place.set("PAGER", "false");
+    assert!(place.airlock(&["diff", "s"]).ok().out.starts_with("modified  a.txt"));
+}
+
+#[test]
 fn a_panic_puts_the_terminal_back() {
     let place = Place::empty();
     let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));

@@ -14,7 +14,6 @@ mod pieces;
 mod rows;
 mod syntax;
 mod terminal;
-mod words;
 
 pub use app::{App, Opening};
 pub use draw::draw;

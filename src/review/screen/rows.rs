@@ -14,9 +14,9 @@ use super::moved::key;
 use super::palette::{Role, Sign};
 use super::pieces::{Opened, Piece, Tone, heading, unit_text};
 use super::syntax::class_at;
-use super::words::differing;
 use crate::changes::{LineSet, Row, without_ending};
 use crate::display::Shown;
+use crate::review::words::differing;
 use crate::review::{Decision, Ruling};
 
 /// Columns of a mark, with the blank before it.

@@ -1,0 +1,68 @@
+//! The user's pager, for what is longer than a screen. What goes to it has been escaped; which one it is, the repository's own
+//! configuration has no say in.
+
+use std::io::{self, Write};
+use std::process::{Child, Command, Stdio};
+
+use super::output::Output;
+
+/// Where a listing goes: to a pager on a terminal, else to standard output.
+pub struct Pager(Option<Child>);
+
+impl Pager {
+    /// Standard output.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Starts one where a person would want it.
+    pub fn start(output: Output) -> Self {
+        let pager = if output.is_paged() { pager() } else { None };
+        let child = pager.and_then(|pager| {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(pager).stdin(Stdio::piped());
+            // As git does: colours pass, what fits on a screen needs no key, and the screen stays as it is.
+            for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
+                if std::env::var_os(name).is_none() {
+                    command.env(name, value);
+                }
+            }
+            // Without a pager it is printed.
+            command.spawn().ok()
+        });
+        Self(child)
+    }
+
+    /// Writes to it. Somebody who has left the pager has seen enough: `false`.
+    pub fn print(&mut self, text: &str) -> io::Result<bool> {
+        let Some(stdin) = self.0.as_mut().and_then(|child| child.stdin.as_mut()) else {
+            return super::output::print(text.as_bytes()).map(|()| true);
+        };
+        match stdin.write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    /// Waits until the person has left it.
+    pub fn end(self) -> io::Result<()> {
+        if let Some(mut child) = self.0 {
+            drop(child.stdin.take());
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+/// Finds the user's pager in git's order: `GIT_PAGER`, their own `core.pager`, `PAGER`, `less`. An empty one, or `cat`, is none.
+fn pager() -> Option<String> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let own = || git2::Config::open_default().and_then(|config| config.get_string("core.pager")).ok();
+    let found = variable("GIT_PAGER").or_else(own).or_else(|| variable("PAGER")).unwrap_or_else(|| "less".into());
+    let found = found.trim();
+    let has_less = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join("less").is_file())
+    };
+    (!found.is_empty() && found != "cat" && (found != "less" || has_less())).then(|| found.to_owned())
+}
