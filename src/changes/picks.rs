@@ -29,6 +29,12 @@ impl LineSet {
         Self { ranges }
     }
 
+    /// Makes one of all lines below a number.
+    #[must_use]
+    pub fn below(end: usize) -> Self {
+        Self { ranges: (end > 0).then_some(0..end).into_iter().collect() }
+    }
+
     /// Tells whether a line is in it.
     #[must_use]
     pub fn contains(&self, line: usize) -> bool {
@@ -72,7 +78,9 @@ impl LineSet {
         Self { ranges }
     }
 
-    fn difference(&self, other: &Self) -> Self {
+    /// Gives what is not in the other.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
         Self::of(self.iter().filter(|n| !other.contains(*n)))
     }
 }

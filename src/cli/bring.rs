@@ -16,7 +16,7 @@ use super::output::{Output, count, print};
 use super::repo::runtime;
 use super::review;
 use crate::apply::{Choice, Conflict, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
-use crate::changes::{Level, Pick, Picks, Quarantine};
+use crate::changes::{Pick, Picks, Quarantine};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
@@ -206,20 +206,9 @@ fn judge(
         let (Some(file), Some(left)) = (files.get(&step.path), &step.left) else { continue };
         let content = store.get(&left.hash)?;
         let host = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
-        let found = judge.findings(&file.change.with(left.kind, &content), &host, &content);
-        let worst = found.first().filter(|f| Some(f.level) > file.change.level() && f.level >= Level::Medium);
-        let Some(worst) = worst else { continue };
-        let path = String::from_utf8_lossy(step.path.as_bytes()).into_owned();
-        if worst.level < Level::High || worst.level == Level::High && wanted.allow_risky {
-            let (path, reason) = (Shown::new(&path), Shown::new(&worst.reason));
-            output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
-            continue;
+        if let Some(worst) = judge.worse(file, left.kind, &host, &content) {
+            Judge::tell(&worst, &step.path, wanted.allow_risky, output)?;
         }
-        return Err(Failure::new(
-            FAILED,
-            format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason),
-        )
-        .hint("accept the other parts too, or look at it and add --allow-risky"));
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Judges what files would hold where that is not what the changeset was judged by: parts of a change, merges, edits.
 
-use super::failure::Failure;
+use super::failure::{FAILED, Failure};
 use super::output::Output;
 use super::policy::policy;
-use crate::changes::{Aliases, Context, FileChange, Finding, Manifests, Rules, findings};
+use crate::changes::{Aliases, Context, FileChange, Finding, Level, Manifests, Rules, findings};
 use crate::config::Settings;
-use crate::review::Sheet;
+use crate::display::Shown;
+use crate::path::{EntryKind, RepoPath};
+use crate::review::{Sheet, SheetFile};
 use crate::sandbox::Sandbox;
 use crate::snapshot::HostRepo;
 
@@ -22,6 +24,24 @@ impl Judge {
         let rules = policy(&settings, repo, &sandbox.record.base, output.silent())?.rules;
         let manifests = Manifests::of(sheet.files.iter().map(|f| &f.change.path));
         Ok(Self { rules, manifests, aliases: Aliases::default() })
+    }
+
+    /// Gives what is risky about a part of a file's change, or a merge with it, that all of it is not.
+    pub fn worse(&self, file: &SheetFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
+        let found = self.findings(&file.change.with(kind, new), old, new);
+        found.into_iter().next().filter(|f| Some(f.level) > file.change.level() && f.level >= Level::Medium)
+    }
+
+    /// Tells of such a finding, or refuses it: what is high needs `--allow-risky`, and what is refused is never taken.
+    pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), Failure> {
+        let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        if worst.level < Level::High || worst.level == Level::High && allow_risky {
+            let (path, reason) = (Shown::new(&path), Shown::new(&worst.reason));
+            output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
+            return Ok(());
+        }
+        let what = format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason);
+        Err(Failure::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
     }
 
     /// Says what is risky about a change with these contents; one that is too large to look at has nothing more.

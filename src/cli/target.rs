@@ -8,6 +8,7 @@ use serde_json::json;
 use super::apply::Wanted;
 use super::failure::{FAILED, Failure, USAGE};
 use super::json::{render, text};
+use super::judge::Judge;
 use super::output::{Output, count, print, shell_word};
 use super::patch::{Part, git_patch};
 use crate::apply::{BranchChange, BranchError, Version, check_branch, commit_on_branch};
@@ -62,11 +63,20 @@ pub fn send(
     let nothing_before = crate::sandbox::Applied::default();
     let choices = super::bring::choices(sheet, wanted, &nothing_before);
     let mut accepted = Vec::new();
+    let judge = Judge::of(repo, sandbox, sheet, output)?;
     for choice in &choices {
         let path = &choice.change.path;
         let wish = choice.wish(&store)?.map_err(|reason| {
             Failure::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
         })?;
+        // Parts of a change, and edits, are judged by what they come to.
+        let file = sheet.files.iter().find(|f| f.change.path == *path);
+        if let (Some(file), Some(new)) = (file.filter(|f| !wish.picks.covers(&f.units)), &wish.accepted) {
+            let old = wish.base.as_ref().map_or(Ok(Vec::new()), |old| store.get(&old.hash))?;
+            if let Some(worst) = judge.worse(file, new.kind, &old, &store.get(&new.hash)?) {
+                Judge::tell(&worst, path, wanted.allow_risky, output)?;
+            }
+        }
         accepted.push(Accepted { path, old: wish.base, new: wish.accepted });
     }
     let left: Vec<&RepoPath> = wanted

@@ -1,5 +1,7 @@
 //! Decisions as a file that a person or a program can read and edit: every block with its id, what was decided and said.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::state::Event;
@@ -159,8 +161,12 @@ impl DecisionFile {
         allow_risky: bool,
     ) -> Result<Vec<Event>, DecisionFileError> {
         let blocks = || self.files.iter().flat_map(|f| &f.blocks);
+        let units =
+            sheet.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), (file, unit))));
+        let units: HashMap<&str, _> = units.collect();
         let escaped = |id: &str| Shown::new(id).to_string();
-        let stale: Vec<String> = blocks().filter(|b| sheet.unit(&b.id).is_none()).map(|b| escaped(&b.id)).collect();
+        let stale: Vec<String> =
+            blocks().filter(|b| !units.contains_key(b.id.as_str())).map(|b| escaped(&b.id)).collect();
         if !stale.is_empty() {
             let current = sheet
                 .files
@@ -171,7 +177,7 @@ impl DecisionFile {
         let mut events = Vec::new();
         let mut met = std::collections::BTreeSet::new();
         for block in blocks() {
-            let Some((file, unit)) = sheet.unit(&block.id) else { continue };
+            let Some((file, unit)) = units.get(block.id.as_str()).copied() else { continue };
             if !met.insert(&block.id) {
                 return Err(DecisionFileError::Twice(escaped(&block.id)));
             }

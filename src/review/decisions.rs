@@ -172,6 +172,7 @@ impl Decisions {
         let size = unit.size();
         let mut all = match self.of(&unit.id) {
             Some(Ruling::Lines(runs)) => runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect(),
+            Some(Ruling::Edited(_)) => vec![None; size],
             _ => vec![self.line(&unit.id, 0); size],
         };
         all.resize(size, None);

@@ -206,6 +206,8 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             "a" | "d" => {
                 let decision = if key == "a" { Decision::Accepted } else { Decision::Rejected };
                 let rest = questions[at..].iter().take_while(|q| q.file == question.file);
+                // This one, and what is still open.
+                let rest = rest.filter(|q| *q == question || self.is_open(q, state));
                 let items = rest.map(|q| self.item(q, text)).collect();
                 *state = update(std::mem::take(state), self.sheet, Action::Sweep { items, decision, hidden: 0 });
                 state.said = None;

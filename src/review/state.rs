@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decisions::{Anchor, Decision, Decisions, Ruling};
 use super::{Sheet, SheetFile};
-use crate::changes::{ContentHash, LineSet, Unit};
+use crate::changes::{ContentHash, LineSet, Pick, Unit};
 use crate::display::Shown;
 
 /// Some lines of a unit, by the places of file and unit on the sheet.
@@ -21,6 +21,13 @@ pub struct Item {
     pub unit: usize,
     /// The lines; nothing is all of it.
     pub lines: Option<LineSet>,
+}
+
+impl Item {
+    /// Tells whether it is all of its unit.
+    fn covers(&self, unit: &Unit) -> bool {
+        self.lines.as_ref().is_none_or(|lines| lines.len() >= unit.size())
+    }
 }
 
 /// What a person does.
@@ -192,12 +199,12 @@ impl State {
     /// Counts lines that are accepted and were never on the screen.
     #[must_use]
     pub fn unseen(&self, unit: &Unit) -> usize {
-        if matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_))) {
-            return 0;
-        }
-        let is_seen = |line| self.seen.get(&unit.id).is_some_and(|seen| seen.contains(line));
-        let is_accepted = |line| self.decisions.line(&unit.id, line) == Some(Decision::Accepted);
-        (0..unit.size()).filter(|line| is_accepted(*line) && !is_seen(*line)).count()
+        let accepted = match self.decisions.pick(unit) {
+            None | Some(Pick::Text(_)) => return 0,
+            Some(Pick::All) => LineSet::below(unit.size()),
+            Some(Pick::Lines(lines)) => lines,
+        };
+        self.seen.get(&unit.id).map_or(accepted.len(), |seen| accepted.difference(seen).len())
     }
 
     fn set_split(&mut self, unit: &str, row: usize, is: bool) {
@@ -245,7 +252,11 @@ impl State {
         for item in items {
             let Some(unit) = unit_of(sheet, item) else { continue };
             let after = match &item.lines {
-                Some(lines) if lines.len() < unit.size() => {
+                // A person's own text is not decided on by the lines that it replaced.
+                Some(_) if !item.covers(unit) && matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_))) => {
+                    continue;
+                }
+                Some(lines) if !item.covers(unit) => {
                     let before = rulings.get(unit.id.as_str()).cloned();
                     scratch.set(&unit.id, before.unwrap_or_else(|| self.decisions.of(&unit.id).cloned()));
                     scratch.with_lines(unit, lines.iter(), decision)
@@ -315,6 +326,16 @@ pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
                 && let Some(why) = refused(&items)
             {
                 state.said = Some(why);
+                return state;
+            }
+            let is_part = |item: &Item| {
+                let unit = unit_of(sheet, item);
+                let is_edited = |u: &&Unit| matches!(state.decisions.of(&u.id), Some(Ruling::Edited(_)));
+                item.lines.is_some() && unit.filter(is_edited).is_some_and(|u| !item.covers(u))
+            };
+            // The lines of an edited block are not what would come.
+            if items.iter().any(is_part) {
+                state.said = Some("this block is edited: decide on all of it, or undo the edit (u)".into());
                 return state;
             }
             let changes = state.decide(sheet, &items, decision);

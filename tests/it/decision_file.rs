@@ -81,3 +81,19 @@ fn what_does_not_fit_is_refused_whole() {
     place.airlock(&["review", "s", "--import", "nowhere.json"]).fails(1, &["failed to read nowhere.json"]);
     assert_eq!(place.git(&["status", "--short"]), "");
 }
+
+#[test]
+fn a_text_of_ones_own_is_judged_wherever_it_goes() {
+    let place = place();
+    let mut file = exported(&place);
+    file["files"][1]["blocks"][1]["decision"] = "edited".into();
+    file["files"][1]["blocks"][1]["text"] = "ten \u{202e}\n".into();
+    std::fs::write(place.repo.join("../decisions.json"), file.to_string()).expect("written");
+    for to in ["worktree", "branch:new", "patch:-"] {
+        let args = ["apply", "s", "--decisions", "../decisions.json", "--to", to];
+        place.airlock(&args).fails(1, &["riskier than all of it: it has invisible characters", "--allow-risky"]);
+    }
+    assert_eq!(place.git(&["status", "--short"]) + &place.git(&["branch", "--list", "new"]), "");
+    let args = ["apply", "s", "--decisions", "../decisions.json", "--to", "patch:-", "--allow-risky"];
+    assert!(place.airlock(&args).ok().out.contains("+ten \u{202e}"));
+}

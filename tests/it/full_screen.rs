@@ -154,6 +154,20 @@ fn the_editor_gets_the_terminal() {
 }
 
 #[test]
+fn what_is_typed_ahead_answers_no_question() {
+    let place = place();
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("a.txt modified block 1/2");
+    terminal.types("Dyyyy");
+    terminal.shows("Reject 3 undecided blocks in 2 files? [y/n]");
+    assert_eq!(decisions(&place), ["undecided"; 3]);
+    terminal.types("n");
+    terminal.shows("y accept");
+    terminal.types("q");
+    assert!(terminal.child.wait().expect("it ends").success());
+}
+
+#[test]
 fn the_window_is_resized() {
     let place = place();
     let mut terminal = Terminal::start(&place, &["review", "s"]);

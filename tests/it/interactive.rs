@@ -32,7 +32,9 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     terminal.types("y");
     terminal.shows("a.txt modified block 1/1 [undecided]");
     assert!(!terminal.is_sane() && terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
-    terminal.types("yDy");
+    terminal.types("yD");
+    terminal.shows("[y/n]");
+    terminal.types("y");
     terminal.shows("4/4 decided");
     terminal.types("w");
     terminal.shows("What an apply would do");

@@ -485,6 +485,15 @@ fn an_edit_takes_the_blocks_place() {
     ");
     show.press("<Esc>u");
     assert_eq!(show.decided()[1], "a.rs - - -");
+    // The lines of an edited block are not what would come: nobody decides on them one by one.
+    show.press("el");
+    for key in ["y", "n", "<Space>"] {
+        assert!(show.press(key).contains("decide on all of it"), "{}", show.screen());
+        assert_eq!(show.decided()[1], "a.rs edited - -");
+    }
+    show.press("h<Space>");
+    assert_eq!(show.decided()[1], "a.rs rejected - -");
+    show.press("uu");
     // Nothing left, or what the base has, is a rejection; no change is nothing.
     for text in ["", "    first(1);\n    second(2);\n"] {
         show.desk.leaves = Some(text.into());
@@ -994,6 +1003,8 @@ fn the_mouse() {
     let after = show.mouse(MouseEventKind::ScrollDown, 60, 8);
     assert_ne!(before, after);
     assert_eq!(show.decided()[1], "a.rs - - -", "a wheel decides nothing");
+    let cursor = show.screen().lines().any(|line| line.contains("│▶"));
+    assert!(cursor, "what is decided on is in sight:\n{}", show.screen());
 }
 
 #[test]

@@ -151,11 +151,25 @@ pub struct App<'a> {
     pub(super) message: Option<String>,
     pub(super) highlighted: BTreeMap<usize, [Highlighted; 2]>,
     asked: BTreeSet<usize>,
+    attention: Attention,
+    /// All line endings of the open file change.
+    has_endings: bool,
     request: Option<Request>,
     pub(super) hits: Hits,
     /// A line in sight, as it was drawn last, goes on to the right.
     pub(super) goes_on: Cell<bool>,
     pub(super) files_scroll: usize,
+}
+
+/// What must be seen before keys count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Nothing.
+    None,
+    /// A question.
+    Question,
+    /// A risky file.
+    File(usize),
 }
 
 /// How a screen begins.
@@ -205,6 +219,8 @@ impl<'a> App<'a> {
             message: None,
             highlighted: BTreeMap::new(),
             asked: BTreeSet::new(),
+            attention: Attention::None,
+            has_endings: false,
             request: None,
             hits: Hits::default(),
             goes_on: Cell::new(false),
@@ -282,6 +298,8 @@ impl<'a> App<'a> {
         }
         if self.opened.as_ref().is_none_or(|o| o.file != self.at.file) {
             self.opened = Some(Opened::of(self.sheet, self.at.file));
+            let is_ending = |u: &Unit| matches!(u.kind, UnitKind::Endings(_));
+            self.has_endings = self.file().is_some_and(|f| f.units.iter().any(is_ending));
             (self.scroll, self.sideways, self.anchor) = (0, 0, None);
             self.ask_for_colours();
         }
@@ -427,8 +445,8 @@ impl<'a> App<'a> {
                 hidden += 1;
                 continue;
             }
-            let lines = (tally.undecided < of.size())
-                .then(|| LineSet::of((0..of.size()).filter(|line| self.state.decisions.line(&of.id, *line).is_none())));
+            let ruling = self.state.decisions.of(&of.id).filter(|_| tally.undecided < of.size());
+            let lines = ruling.map(|ruling| ruling.lines(|decision| decision.is_none()));
             items.push(Item { file, unit, lines });
         }
         (items, hidden)
@@ -643,7 +661,7 @@ impl<'a> App<'a> {
 
     /// Tells whether all line endings of the open file change: they are not shown line by line then.
     pub(super) fn has_ending_unit(&self) -> bool {
-        self.file().is_some_and(|f| f.units.iter().any(|u| matches!(u.kind, UnitKind::Endings(_))))
+        self.has_endings
     }
 
     /// Tells whether the last round changed what the cursor is on.
@@ -661,6 +679,18 @@ impl<'a> App<'a> {
         let noun = if kept == 1 { "decision" } else { "decisions" };
         (kept > 0 && has_new)
             .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.path(file)))
+    }
+
+    /// Tells, once, whether something has come up that must be seen before the next key counts: a question, the apply screen, a
+    /// risky file.
+    pub(super) fn takes_attention(&mut self) -> bool {
+        let now = match &self.mode {
+            Mode::Confirm(..) | Mode::Apply { .. } => Attention::Question,
+            _ if self.file().is_some_and(SheetFile::is_risky) => Attention::File(self.at.file),
+            _ => Attention::None,
+        };
+        let before = std::mem::replace(&mut self.attention, now);
+        now != before && now != Attention::None
     }
 
     /// Says something in the last line.

@@ -200,6 +200,12 @@ impl App<'_> {
             return self.go_last();
         }
         self.scroll = if forward { (self.scroll + step).min(last) } else { self.scroll.saturating_sub(step) };
+        self.take_along(rows);
+    }
+
+    /// Takes the cursor to the first thing in sight: what is decided on has to be seen.
+    fn take_along(&mut self, rows: usize) {
+        let Some(opened) = &self.opened else { return };
         self.follows = false;
         let in_sight = (self.scroll..opened.rows().min(self.scroll + rows)).find_map(|row| match opened.at(row)? {
             (Piece::Block(unit), at) => Some((*unit, at)),
@@ -788,7 +794,7 @@ impl App<'_> {
                         let last = self.opened.as_ref().map_or(0, |o| o.rows().saturating_sub(rows.height.into()));
                         self.scroll =
                             if down { (self.scroll + WHEEL).min(last) } else { self.scroll.saturating_sub(WHEEL) };
-                        self.follows = false;
+                        self.take_along(rows.height.into());
                     }
                     _ => {}
                 }

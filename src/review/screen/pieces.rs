@@ -63,6 +63,8 @@ pub struct Opened {
     ordered: Vec<OnceCell<Block>>,
     /// For each block, where old and new stand beside each other, the rows of it: a removed and an added one.
     beside: Vec<Vec<(Option<usize>, Option<usize>)>>,
+    /// For each block then, the row of the screen that holds each of its own.
+    screen_rows: Vec<Vec<usize>>,
     /// Texts that a person put in place of blocks.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
     pieces: Vec<Piece>,
@@ -93,6 +95,7 @@ impl Opened {
             blocks,
             ordered,
             beside: Vec::new(),
+            screen_rows: Vec::new(),
             edited: BTreeMap::new(),
             pieces,
             ends: Vec::new(),
@@ -106,8 +109,10 @@ impl Opened {
         self.pieces.clear();
         self.edited.clear();
         self.beside.clear();
+        self.screen_rows.clear();
         if display.beside {
             self.beside = (0..self.blocks.len()).map(|at| self.block(at).map(beside).unwrap_or_default()).collect();
+            self.screen_rows = self.beside.iter().map(|rows| inverse(rows)).collect();
         }
         self.notes(file);
         if display.folded {
@@ -291,8 +296,8 @@ impl Opened {
     /// Gives the row of the screen, within the unit, that holds a row of a block.
     #[must_use]
     pub fn screen_row(&self, unit: usize, row: usize) -> usize {
-        match self.beside.get(unit) {
-            Some(rows) => rows.iter().position(|(a, b)| *a == Some(row) || *b == Some(row)).unwrap_or(0),
+        match self.screen_rows.get(unit) {
+            Some(rows) => rows.get(row).copied().unwrap_or(0),
             None => row,
         }
     }
@@ -342,6 +347,16 @@ fn beside(block: &Block) -> Vec<(Option<usize>, Option<usize>)> {
         rows.extend((0..longest).map(|n| (nth(&removed, n), nth(&added, n))));
     }
     rows
+}
+
+/// Gives for each row of a block the row of the screen that it is in.
+fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for (at, (removed, added)) in rows.iter().enumerate() {
+        found.extend(removed.iter().chain(added).map(|row| (*row, at)));
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, at)| at).collect()
 }
 
 /// Tells whether a unit is left out where blocks that change nothing but blanks are.

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Level};
-use super::fit::{clip, fit};
+use super::fit::{LAST_COLUMN, clip, fit};
 use super::moved::key;
 use super::palette::{Role, Sign};
 use super::pieces::{Opened, Piece, Tone, heading, unit_text};
@@ -278,6 +278,8 @@ fn shorten(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
 
 fn found_in(bytes: &[u8], what: &str) -> Vec<Range<usize>> {
     let what = what.as_bytes();
+    // What lies behind the last column is not shown.
+    let bytes = &bytes[..bytes.len().min(4 * LAST_COLUMN)];
     if what.is_empty() || what.len() > bytes.len() {
         return Vec::new();
     }

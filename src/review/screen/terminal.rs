@@ -51,7 +51,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
             let _ = (&bell).write_all(&[0]);
         }
     })?;
-    let mut around = Aside(around);
+    let mut around = Aside { around, is_aside: Arc::clone(&wake.is_aside) };
     let mut is_stale = true;
     loop {
         if is_stale {
@@ -91,11 +91,19 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
             };
             is_stale = true;
             match flow {
+                // Whoever is asked, or shown a risky file, has to see that first: what was typed ahead is no answer to it.
+                Flow::On if app.takes_attention() => {
+                    while event::poll(Duration::ZERO)? {
+                        drop(event::read()?);
+                    }
+                    break;
+                }
                 Flow::On => {}
                 Flow::End(ended) => return Ok(ended),
                 Flow::Clear => {
                     // An editor had it: what was meant for that is not for us.
                     wake.interrupted.store(false, Ordering::SeqCst);
+                    wake.stop.store(false, Ordering::SeqCst);
                     terminal = fresh()?;
                 }
                 Flow::Suspend if is_orphan() => app.say("there is no shell to go back to"),
@@ -190,6 +198,8 @@ struct Wake {
     terminated: Arc<AtomicBool>,
     interrupted: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+    /// An editor has the terminal: then we stop with it.
+    is_aside: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
 }
 
@@ -205,6 +215,7 @@ impl Wake {
             terminated: Arc::default(),
             interrupted: Arc::default(),
             stop: Arc::default(),
+            is_aside: Arc::default(),
             resized: Arc::default(),
         };
         let flags = [
@@ -215,6 +226,7 @@ impl Wake {
             (SIGWINCH, &wake.resized),
             (SIGCONT, &wake.resized),
         ];
+        wake.registered.push(flag::register_conditional_default(SIGTSTP, Arc::clone(&wake.is_aside))?);
         // The flag first: whoever is woken finds it.
         for (signal, is) in flags {
             wake.registered.push(flag::register(signal, Arc::clone(is))?);
@@ -256,12 +268,17 @@ impl Drop for Wake {
 }
 
 /// The program around, with the terminal handed over where an editor needs it.
-struct Aside<'a>(&'a mut dyn Around);
+struct Aside<'a> {
+    around: &'a mut dyn Around,
+    is_aside: Arc<AtomicBool>,
+}
 
 impl Aside<'_> {
     fn aside<T>(&mut self, work: impl FnOnce(&mut dyn Around) -> io::Result<T>) -> io::Result<T> {
         leave();
-        let done = work(self.0);
+        self.is_aside.store(true, Ordering::SeqCst);
+        let done = work(self.around);
+        self.is_aside.store(false, Ordering::SeqCst);
         enter()?;
         done
     }
@@ -269,7 +286,7 @@ impl Aside<'_> {
 
 impl Around for Aside<'_> {
     fn keep(&mut self, events: &[Event]) -> io::Result<()> {
-        self.0.keep(events)
+        self.around.keep(events)
     }
 
     fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
@@ -281,10 +298,10 @@ impl Around for Aside<'_> {
     }
 
     fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
-        self.0.judge(change, old, new)
+        self.around.judge(change, old, new)
     }
 
     fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
-        self.0.plan(decisions)
+        self.around.plan(decisions)
     }
 }
