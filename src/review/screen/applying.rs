@@ -1,0 +1,95 @@
+//! The way to an apply: the file as it would be, what would be written, and the last question.
+
+use std::io;
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::app::{App, Mode};
+use super::keys::Flow;
+use crate::display::Shown;
+use crate::review::edit::resulting;
+use crate::review::{Around, Conflicts, Ended, Text};
+
+impl App<'_> {
+    pub(super) fn preview(&mut self) -> io::Result<Flow> {
+        let Some(file) = self.file() else { return Ok(Flow::On) };
+        let empty = Text::default();
+        let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
+        let picks = self.state.decisions.picks(&file.units);
+        match resulting(self.sheet, file.change, &picks, text) {
+            Ok(Some((_, content))) => {
+                let title = format!("{} with what is accepted", self.path(self.at.file));
+                self.mode = Mode::Preview { title, content, scroll: 0 };
+            }
+            Ok(None) => self.message = Some("nothing that could be shown is accepted of this file".into()),
+            Err(error) => self.message = Some(Shown::new(&error.to_string()).to_string()),
+        }
+        Ok(Flow::On)
+    }
+
+    pub(super) fn plan(&mut self, around: &mut dyn Around) {
+        if self.counts.total().accepted == 0 {
+            self.message = Some("nothing is accepted yet: y accepts what the cursor is on".into());
+            return;
+        }
+        match around.plan(&self.state.decisions) {
+            Ok(preview) => self.mode = Mode::Apply { preview, scroll: 0, typed: None },
+            Err(why) => self.message = Some(why),
+        }
+    }
+
+    pub(super) fn on_apply(
+        &mut self,
+        preview: crate::review::Preview,
+        scroll: usize,
+        typed: Option<String>,
+        key: KeyEvent,
+    ) -> io::Result<Flow> {
+        let conflicts = preview.conflicts();
+        let page = usize::from(self.hits.rows.height).max(1);
+        let mut next = (scroll, typed);
+        if let (_, Some(word)) = &mut next {
+            match key.code {
+                KeyCode::Enter if word == "apply" => return Ok(Flow::End(Ended::Apply(Some(Conflicts::Abort)))),
+                KeyCode::Enter => self.message = Some("type the word apply, or Esc to go back".into()),
+                KeyCode::Esc => next.1 = None,
+                KeyCode::Backspace => drop(word.pop()),
+                KeyCode::Char(c) if word.len() < 20 => word.push(c),
+                _ => {}
+            }
+        } else {
+            match key.code {
+                KeyCode::Esc | KeyCode::Char('q' | 'n') => return Ok(Flow::On),
+                KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
+                    let text = "nothing is written while there is a conflict: s passes over them, m puts both sides between markers";
+                    self.message = Some(text.into());
+                }
+                KeyCode::Char('y') | KeyCode::Enter if self.accepts_risk() => next.1 = Some(String::new()),
+                KeyCode::Char('y') | KeyCode::Enter => return Ok(Flow::End(Ended::Apply(Some(Conflicts::Abort)))),
+                KeyCode::Char('s') if conflicts > 0 && !self.accepts_risk() => {
+                    return Ok(Flow::End(Ended::Apply(Some(Conflicts::Skip))));
+                }
+                KeyCode::Char('m') if conflicts > 0 && !self.accepts_risk() => {
+                    return Ok(Flow::End(Ended::Apply(Some(Conflicts::Markers))));
+                }
+                KeyCode::Char('s' | 'm') if conflicts > 0 => {
+                    self.message = Some("with high risk among it: airlock apply --on-conflict skip, or markers".into());
+                }
+                KeyCode::Down | KeyCode::Char('j') => next.0 += 1,
+                KeyCode::Up | KeyCode::Char('k') => next.0 = next.0.saturating_sub(1),
+                KeyCode::PageDown | KeyCode::Char(' ') => next.0 += page,
+                KeyCode::PageUp => next.0 = next.0.saturating_sub(page),
+                _ => {}
+            }
+        }
+        let (scroll, typed) = next;
+        self.mode = Mode::Apply { preview, scroll, typed };
+        Ok(Flow::On)
+    }
+
+    /// Tells whether something of high risk is accepted.
+    pub(super) fn accepts_risk(&self) -> bool {
+        let files = self.sheet.files.iter().enumerate();
+        files.into_iter().any(|(at, f)| f.is_risky() && !f.is_refused() && self.counts.file(at).accepted > 0)
+    }
+}

@@ -1,0 +1,257 @@
+//! What a person decides and says: accept, reject, split, edit, comment, take back.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::app::{App, Asking, At, Filter, Level, Mode, Pending};
+use super::keys::Flow;
+use crate::changes::{Level as Risk, UnitKind};
+use crate::display::Shown;
+use crate::review::edit::{Edited, edit};
+use crate::review::{Action, Around, Decision, Ended, Item, Ruling, Text, finding_line, refusal};
+
+impl App<'_> {
+    pub(super) fn toggled(&self) -> Option<Decision> {
+        let items = self.items();
+        let first = items.first().and_then(|item| {
+            let unit = self.sheet.files[item.file].units.get(item.unit)?;
+            let line = item.lines.as_ref().and_then(|lines| lines.iter().next()).unwrap_or(0);
+            self.state.decisions.line(&unit.id, line)
+        });
+        match first {
+            None => Some(Decision::Accepted),
+            Some(Decision::Accepted) => Some(Decision::Rejected),
+            Some(Decision::Rejected) => None,
+        }
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        decision: Option<Decision>,
+        advance: bool,
+        around: &mut dyn Around,
+    ) -> io::Result<Flow> {
+        let items = self.items();
+        let Some(file) = self.file() else { return Ok(Flow::On) };
+        if items.is_empty() {
+            self.message = Some(if file.units.is_empty() {
+                "there is nothing to decide here".into()
+            } else {
+                "this view hides it: b shows it".into()
+            });
+            return Ok(Flow::On);
+        }
+        let is_many = items.len() > 1 && items.iter().all(|item| item.lines.is_none());
+        if is_many && file.is_risky() && !file.is_refused() && decision == Some(Decision::Accepted) {
+            let reason = file.change.findings.first().map(finding_line).unwrap_or_default();
+            let question = format!("Accept all {} parts of {}? {reason}", items.len(), self.path(self.at.file));
+            self.mode = Mode::Confirm(question, Pending::File(items));
+            return Ok(Flow::On);
+        }
+        self.act(Action::Decide(items, decision), around)?;
+        if self.message.is_none() && advance {
+            self.advance();
+        }
+        self.after_decision();
+        Ok(Flow::On)
+    }
+
+    /// An edit that was decided anew has no text of its own any more.
+    pub(super) fn after_decision(&mut self) {
+        self.anchor = None;
+        if self.opened.as_ref().is_some_and(|o| !o.edited.is_empty()) {
+            self.lay_out();
+        }
+    }
+
+    pub(super) fn rest_of_file(&mut self, decision: Decision, around: &mut dyn Around) -> io::Result<Flow> {
+        let Some(file) = self.file() else { return Ok(Flow::On) };
+        if decision == Decision::Accepted && file.is_refused() {
+            self.message = Some(refusal(file));
+            return Ok(Flow::On);
+        }
+        let (items, hidden) = self.open_items(self.at.file);
+        self.act(Action::Sweep { items, decision, hidden }, around)?;
+        let said = self.message.take();
+        let is_left = decision == Decision::Accepted && (file.is_risky() || hidden > 0);
+        if !is_left {
+            self.advance();
+        }
+        self.message = said;
+        self.after_decision();
+        Ok(Flow::On)
+    }
+
+    pub(super) fn ask_for_rest(&mut self, decision: Decision) {
+        let (mut units, mut files, mut risky) = (0, 0, 0);
+        for file in &self.files {
+            let (items, _) = self.open_items(*file);
+            if decision == Decision::Accepted && self.sheet.files[*file].is_risky() {
+                risky += items.len();
+            } else if !items.is_empty() {
+                units += items.len();
+                files += 1;
+            }
+        }
+        let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
+        let left = match risky {
+            0 => String::new(),
+            1 => " 1 of high risk stays.".into(),
+            n => format!(" {n} of high risk stay."),
+        };
+        if units == 0 {
+            self.message = Some(format!("nothing that could be {}ed is undecided.{left}", word.to_lowercase()));
+            return;
+        }
+        let blocks = if units == 1 { "block" } else { "blocks" };
+        let in_files = if files == 1 { "file" } else { "files" };
+        let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
+        let question = format!("{word} {units} undecided {blocks} in {files} {in_files}{shown}?{left}");
+        self.mode = Mode::Confirm(question, Pending::All(decision));
+    }
+
+    pub(super) fn confirmed(&mut self, pending: Pending, around: &mut dyn Around) -> io::Result<Flow> {
+        match pending {
+            Pending::Discard => return Ok(Flow::End(Ended::Discarded)),
+            Pending::Send => return Ok(Flow::End(Ended::Send)),
+            Pending::File(items) => {
+                self.act(Action::Decide(items, Some(Decision::Accepted)), around)?;
+                self.advance();
+            }
+            Pending::All(decision) => {
+                let (mut all, mut hidden) = (Vec::new(), 0);
+                for file in &self.files {
+                    let (items, unseen) = self.open_items(*file);
+                    all.extend(items);
+                    hidden += unseen;
+                }
+                self.act(Action::Sweep { items: all, decision, hidden }, around)?;
+                let said = self.message.take();
+                self.advance();
+                self.message = said;
+            }
+        }
+        self.after_decision();
+        Ok(Flow::On)
+    }
+
+    pub(super) fn begin_range(&mut self) {
+        if self.anchor.take().is_none() {
+            self.level = Level::Line;
+            self.anchor = Some((self.at.unit, self.at.row));
+            self.message = Some("range: move, then y, n or space · v or Esc ends it".into());
+        }
+    }
+
+    pub(super) fn travel(&mut self, action: Action, around: &mut dyn Around) -> io::Result<Flow> {
+        self.act(action, around)?;
+        if let Some((file, unit)) = self.state.touched.as_deref().and_then(|id| self.counts.place(id)) {
+            if !self.files.contains(&file) {
+                self.filter = Filter::All;
+                self.choose(&BTreeSet::new());
+            }
+            if (self.at.file, self.at.unit) != (file, unit) {
+                self.go(At { file, unit, row: 0 });
+            }
+        }
+        self.lay_out();
+        self.hold_cursor();
+        Ok(Flow::On)
+    }
+
+    pub(super) fn split(&mut self, around: &mut dyn Around) -> io::Result<Flow> {
+        let Some(unit) = self.unit() else { return Ok(Flow::On) };
+        let size = self.opened.as_ref().map_or(1, |o| o.size(self.at.unit));
+        if !matches!(unit.kind, UnitKind::Block { .. }) || size < 2 {
+            self.message = Some("this cannot be split".into());
+            return Ok(Flow::On);
+        }
+        if self.level != Level::Line {
+            self.set_level(Level::Line);
+            self.message = Some("move to the line where the second part begins, and press s there".into());
+            return Ok(Flow::On);
+        }
+        if self.at.row == 0 {
+            self.message = Some("the block begins here already: move on to where the second part begins".into());
+            return Ok(Flow::On);
+        }
+        let row = self.opened.as_ref().map_or((None, None), |o| o.pair(self.at.unit, self.at.row));
+        let Some(row) = row.0.or(row.1) else { return Ok(Flow::On) };
+        self.act(Action::Split(unit.id.clone(), row), around)?;
+        let is_apart = self.parts(self.at.unit).iter().any(|part| part.start == self.at.row);
+        self.set_level(Level::Block);
+        self.message = Some(if is_apart { "split" } else { "joined again" }.into());
+        Ok(Flow::On)
+    }
+
+    pub(super) fn edit(&mut self, around: &mut dyn Around) -> io::Result<Flow> {
+        let (at, Some(unit)) = (self.at, self.unit()) else { return Ok(Flow::On) };
+        let item = Item { file: at.file, unit: at.unit, lines: None };
+        let empty = Text::default();
+        let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
+        match edit(self.sheet, &self.state, &item, text, around) {
+            Ok(Edited::Unchanged) => self.message = Some("nothing was changed, and nothing is decided".into()),
+            Ok(Edited::Wrong(why)) => self.message = Some(why.to_owned()),
+            Ok(Edited::Done(action, findings)) => {
+                self.act(action, around)?;
+                let known = &self.sheet.files[at.file].change.findings;
+                let worse = findings.iter().find(|f| f.level >= Risk::Medium && !known.contains(f));
+                self.lay_out();
+                self.message = Some(match (self.state.decisions.of(&unit.id), worse) {
+                    (Some(Ruling::Edited(_)), Some(finding)) => format!("edited · {}", finding_line(finding)),
+                    (Some(Ruling::Edited(_)), None) => "edited, and accepted so".into(),
+                    _ => "nothing of it is left: rejected".into(),
+                });
+            }
+            Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
+        }
+        Ok(Flow::Clear)
+    }
+
+    pub(super) fn view(&mut self, around: &mut dyn Around) -> io::Result<Flow> {
+        let Some(file) = self.file() else { return Ok(Flow::On) };
+        let (_, new) = match self.sheet.contents(file) {
+            Ok(contents) => contents,
+            Err(error) => {
+                self.message = Some(Shown::new(&error.to_string()).to_string());
+                return Ok(Flow::On);
+            }
+        };
+        match around.view(&file.change.path, &new) {
+            Ok(()) => {
+                self.message = Some("that was a copy of the agent's file: what you changed in it is not kept".into())
+            }
+            Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
+        }
+        Ok(Flow::Clear)
+    }
+
+    pub(super) fn begin_comment(&mut self) {
+        let Some(unit) = self.unit() else { return };
+        let line = match self.level {
+            Level::Line => self.lines(self.at.unit, self.at.row..self.at.row + 1).and_then(|lines| lines.iter().next()),
+            Level::File | Level::Block => None,
+        };
+        let anchor = (unit.id.clone(), line);
+        let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
+        let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
+        self.mode = Mode::Input(Asking::Comment(anchor), before);
+    }
+
+    pub(super) fn ask_to_send(&mut self) {
+        if !self.can_send {
+            self.message = Some("this sandbox cannot be resumed".into());
+            return;
+        }
+        let comments = self.state.decisions.comments().count();
+        let rejected = self.counts.total().lines.rejected;
+        if comments == 0 && rejected == 0 {
+            self.message = Some("there is nothing to send: comment (c) or reject (n) something first".into());
+            return;
+        }
+        let (c, r) = (if comments == 1 { "" } else { "s" }, if rejected == 1 { "" } else { "s" });
+        let question =
+            format!("Send {comments} comment{c} and {rejected} rejected line{r} to the agent, for another round?");
+        self.mode = Mode::Confirm(question, Pending::Send);
+    }
+}

@@ -1,0 +1,77 @@
+//! The search: in changed lines and in paths.
+
+use super::app::{App, At, Level};
+use crate::changes::UnitKind;
+use crate::display::Shown;
+use crate::review::plain::contains;
+
+impl App<'_> {
+    /// Goes to the next, or the last, place where what was searched for stands: in a changed line, or in a path.
+    pub(super) fn find(&mut self, forward: bool) {
+        if self.search.is_empty() {
+            self.message = Some("type / and what to look for".into());
+            return;
+        }
+        let what = self.search.clone().into_bytes();
+        let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
+        let count = self.files.len();
+        if count == 0 {
+            return;
+        }
+        // The open file twice: behind the cursor first, before it at last.
+        for step in 0..=count {
+            let at = if forward { (here + step) % count } else { (here + count * 2 - step) % count };
+            let file = self.files[at];
+            let found = self.places(file, &what);
+            let cursor = (self.at.unit, self.at.row);
+            let place = match (forward, step) {
+                (true, 0) => found.iter().find(|place| **place > cursor),
+                (false, 0) => found.iter().rev().find(|place| **place < cursor),
+                (true, _) => found.first(),
+                (false, _) => found.last(),
+            };
+            if let Some((unit, row)) = place.copied() {
+                self.level = self.level.max(Level::Block);
+                self.folds.remove(&file);
+                self.go(At { file, unit, row });
+                if self.level == Level::Block {
+                    self.at.row = self.part().start;
+                }
+                return;
+            }
+        }
+        self.message = Some(format!("\"{}\" is in no changed line", Shown::new(&self.search)));
+    }
+
+    /// Units and rows of a file where something stands; a path that holds it counts for its first unit.
+    pub(super) fn places(&self, file: usize, what: &[u8]) -> Vec<(usize, usize)> {
+        let of = &self.sheet.files[file];
+        let another;
+        let opened = match &self.opened {
+            Some(opened) if opened.file == file => opened,
+            _ => {
+                let mut opened = super::pieces::Opened::of(self.sheet, file);
+                opened.lay_out(self.sheet, &self.state, self.display);
+                another = opened;
+                &another
+            }
+        };
+        let mut found = Vec::new();
+        if contains(of.change.path.as_bytes(), what) {
+            found.push((0, 0));
+        }
+        for (at, unit) in of.units.iter().enumerate() {
+            let UnitKind::Block { old, new } = &unit.kind else { continue };
+            // Without a match in either side no row needs to be looked at.
+            let is_there =
+                contains(opened.text.old.span(old.clone()), what) || contains(opened.text.new.span(new.clone()), what);
+            let Some(block) = opened.block(at).filter(|_| is_there) else { continue };
+            let rows = (0..block.len()).filter(|row| contains(block.content(&opened.text, *row), what));
+            let mut rows: Vec<usize> = rows.map(|row| opened.screen_row(at, row)).collect();
+            rows.dedup();
+            found.extend(rows.into_iter().map(|row| (at, row)));
+        }
+        found.dedup();
+        found
+    }
+}

@@ -1,0 +1,75 @@
+//! What the mouse does.
+
+use std::io;
+
+use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+
+use super::app::{App, At, Level, Mode};
+use super::keys::{Flow, SIDESTEP};
+use super::pieces::Piece;
+use crate::review::Around;
+
+/// Rows that a turn of the wheel moves.
+const WHEEL: usize = 3;
+
+impl App<'_> {
+    /// Does what the mouse says.
+    ///
+    /// # Errors
+    /// The draft could not be kept.
+    pub fn mouse(&mut self, mouse: MouseEvent, around: &mut dyn Around) -> io::Result<Flow> {
+        let place = ratatui::layout::Position { x: mouse.column, y: mouse.row };
+        let (files, first) = self.hits.files;
+        let rows = self.hits.rows;
+        match mouse.kind {
+            MouseEventKind::ScrollDown | MouseEventKind::ScrollUp => {
+                let down = mouse.kind == MouseEventKind::ScrollDown;
+                match &mut self.mode {
+                    Mode::Preview { scroll, .. } | Mode::Apply { scroll, .. } => {
+                        *scroll = if down { *scroll + WHEEL } else { scroll.saturating_sub(WHEEL) };
+                    }
+                    Mode::Browse if files.contains(place) => self.move_file(if down { 1 } else { -1 }),
+                    Mode::Browse => {
+                        let last = self.opened.as_ref().map_or(0, |o| o.rows().saturating_sub(rows.height.into()));
+                        self.scroll =
+                            if down { (self.scroll + WHEEL).min(last) } else { self.scroll.saturating_sub(WHEEL) };
+                        self.take_along(rows.height.into());
+                    }
+                    _ => {}
+                }
+            }
+            MouseEventKind::ScrollLeft => self.sideways = self.sideways.saturating_sub(SIDESTEP),
+            MouseEventKind::ScrollRight => self.step_aside(),
+            MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
+                self.message = None;
+                if files.contains(place) {
+                    if let Some(file) = self.files.get(first + usize::from(mouse.row - files.y)) {
+                        self.go(At { file: *file, unit: 0, row: 0 });
+                    }
+                } else if rows.contains(place) {
+                    let row = self.scroll + usize::from(mouse.row - rows.y);
+                    let hit = self.opened.as_ref().and_then(|o| match o.at(row)? {
+                        (Piece::Block(unit), at) => Some((*unit, at)),
+                        (Piece::Unit(unit), _) => Some((*unit, 0)),
+                        _ => None,
+                    });
+                    if let Some((unit, row)) = hit {
+                        let on_mark = mouse.column + 4 >= rows.x + rows.width;
+                        (self.at.unit, self.at.row) = (unit, row);
+                        self.anchor = None;
+                        self.level = if on_mark { Level::Line } else { self.level.max(Level::Block) };
+                        if on_mark {
+                            self.follows = false;
+                            return self.decide(self.toggled(), false, around);
+                        }
+                        let scroll = self.scroll;
+                        self.hold_cursor();
+                        (self.scroll, self.follows) = (scroll, false);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(Flow::On)
+    }
+}

@@ -1,0 +1,71 @@
+//! How the changes are shown: order, folds, blanks, sides, context, moved lines.
+
+use std::collections::BTreeSet;
+
+use super::app::{App, Order};
+use super::moved::moved_lines;
+
+impl App<'_> {
+    /// Dims lines that stand elsewhere too, or no more.
+    pub(super) fn toggle_moved(&mut self) {
+        self.moved = match self.moved {
+            Some(_) => None,
+            None => Some(moved_lines(self.sheet)),
+        };
+        let text = match &self.moved {
+            None => "moved lines are shown as the others".to_owned(),
+            Some(moved) if moved.is_empty() => "no line has moved".into(),
+            Some(_) => "lines that have only moved are dim".into(),
+        };
+        self.message = Some(text);
+    }
+
+    pub(super) fn next_order(&mut self) {
+        self.order = match self.order {
+            Order::Risk => Order::Path,
+            Order::Path => Order::Size,
+            Order::Size => Order::Risk,
+        };
+        let chosen: BTreeSet<usize> = self.files.iter().copied().collect();
+        self.choose(&chosen);
+    }
+
+    pub(super) fn fold(&mut self) {
+        if !self.folds.remove(&self.at.file) {
+            self.folds.insert(self.at.file);
+        }
+        self.lay_out();
+        self.hold_cursor();
+    }
+
+    pub(super) fn hide_blanks(&mut self) {
+        self.display.hides_blanks = !self.display.hides_blanks;
+        self.lay_out();
+        self.hold_cursor();
+        self.message = Some(if self.display.hides_blanks {
+            "blocks that change nothing but blanks are hidden, and cannot be accepted while they are".into()
+        } else {
+            "all blocks are shown".into()
+        });
+    }
+
+    pub(super) fn put_beside(&mut self) {
+        let block_row = self.opened.as_ref().map(|o| o.pair(self.at.unit, self.at.row));
+        self.display.beside = !self.display.beside;
+        self.anchor = None;
+        self.lay_out();
+        if let (Some((removed, added)), Some(opened)) = (block_row, &self.opened)
+            && let Some(row) = removed.or(added)
+        {
+            self.at.row = opened.screen_row(self.at.unit, row);
+        }
+        self.hold_cursor();
+    }
+
+    pub(super) fn set_context(&mut self, context: usize) {
+        self.display.context = context;
+        self.lay_out();
+        self.hold_cursor();
+        self.message = Some(format!("{context} lines of context"));
+    }
+}
