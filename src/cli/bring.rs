@@ -234,7 +234,7 @@ fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result
         match brought {
             Some(Pick::All | Pick::Text(_)) => true,
             Some(Pick::Lines(lines)) => (0..unit.size()).all(|line| lines.contains(line) || is_rejected(line)),
-            None => (0..unit.size()).all(is_rejected),
+            None => decisions.tally(unit).rejected == unit.size(),
         }
     }))
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::path::RepoPath;
 
-/// Most bytes that are taken back.
+/// Most bytes that are taken back; a text with more is refused.
 const MOST: u64 = 64 << 20;
 
 /// Has the user edit a text, and gives what they left.
@@ -15,7 +15,10 @@ pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
     let (folder, file) = put(path, text)?;
     run(&file)?;
     let mut left = Vec::new();
-    File::open(&file)?.take(MOST).read_to_end(&mut left)?;
+    File::open(&file)?.take(MOST + 1).read_to_end(&mut left)?;
+    if left.len() as u64 > MOST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the text has more than {MOST} bytes")));
+    }
     drop(folder);
     Ok(left)
 }
