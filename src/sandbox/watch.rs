@@ -25,10 +25,11 @@ pub const DEFAULT_INODES: u64 = 2_000_000;
 const TICK: Duration = Duration::from_millis(500);
 /// An agent that ends before this is not watched: asking costs an exec.
 const AT_FIRST: Duration = Duration::from_millis(1500);
-/// The longest time without adding up, where that is cheap.
+/// How many times longer than adding up the pause after it is, whatever the file system says: others may have freed what this
+/// one wrote. So a small tree is added up at nearly each look.
+const PAUSES: u32 = 100;
+/// The longest pause of that kind, where adding up takes less than a twentieth of it.
 const SELDOM: Duration = Duration::from_secs(30);
-/// How many times longer than adding up the pause after it is.
-const PAUSES: u32 = 20;
 /// Bytes that the engine's disk must keep, at the most; on a small one a fiftieth of it.
 const RESERVE: u64 = 1 << 30;
 /// Bytes that a sandbox must take before it is blamed for a full disk.
@@ -250,7 +251,7 @@ impl Gauge {
         let made =
             then.free_entries.saturating_sub(space.free_entries) > self.limits.inodes.saturating_sub(entries) / 4;
         let low = space.free < reserve(space);
-        (written || made || low) && since >= took || since >= SELDOM.max(took * PAUSES)
+        (written || made || low) && since >= took || since >= (took * PAUSES).min(SELDOM.max(took * 20))
     }
 
     fn judge(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<Reached> {
@@ -306,6 +307,9 @@ mod tests {
         assert!(!gauge.is_due(space(47 * GIB, 9000), now + took + took / 2), "not oftener than it takes");
         assert!(gauge.is_due(space(50 * GIB, 8700), later), "files");
         assert!(gauge.is_due(space(50 * GIB, 9000), later + SELDOM), "now and then in any case");
+        let quick = Duration::from_millis(5);
+        gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + quick);
+        assert!(gauge.is_due(space(60 * GIB, 9000), now + quick + TICK), "at each look where it takes no time");
         let slow = Duration::from_secs(60);
         gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + slow);
         assert!(!gauge.is_due(space(50 * GIB, 9000), now + slow + SELDOM), "seldom where it takes long");
