@@ -99,7 +99,7 @@ fn run(case: usize) {
     let start = Instant::now();
     let sheet = Sheet::open(&changes, &store).expect("opened");
     let look = Look { depth: Depth::True, light: false, unicode: true };
-    let opening = Opening { name: "bench".into(), look, new: None, can_send: false };
+    let opening = Opening { name: "bench".into(), look, since: None, cannot_send: None };
     let mut app = App::new(&sheet, State::default(), opening);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");
     terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Net, ReviewMode};
+use crate::config::{Net, ReviewMode, Settings};
 
 /// Run Claude Code in a hardened container against a copy of your repository; apply only what you accept.
 #[derive(Debug, Parser)]
@@ -61,6 +61,17 @@ pub struct RunOptions {
     /// All tracked files, in a sparse checkout too.
     #[arg(long)]
     pub full: bool,
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// Keeps the sandbox although nothing changed.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What its agent is given.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options for a sandbox")]
+pub struct AgentOptions {
     /// What it reaches beyond its own loopback [default: model for claude, none otherwise].
     #[arg(long, value_enum, value_name = "NET")]
     pub net: Option<Net>,
@@ -88,9 +99,38 @@ pub struct RunOptions {
     /// Whether to review when the agent ends [default: ask, on a terminal].
     #[arg(long, value_enum, value_name = "WHEN")]
     pub review: Option<ReviewMode>,
-    /// Keeps the sandbox although nothing changed.
-    #[arg(long)]
-    pub keep: bool,
+}
+
+impl AgentOptions {
+    /// Gives these options, with those before the verb where they leave something open.
+    pub fn over(self, before: Self) -> Self {
+        Self {
+            net: self.net.or(before.net),
+            image: self.image.or(before.image),
+            env: before.env.into_iter().chain(self.env).collect(),
+            memory: self.memory.or(before.memory),
+            cpus: self.cpus.or(before.cpus),
+            pids: self.pids.or(before.pids),
+            disk: self.disk.or(before.disk),
+            timeout: self.timeout.or(before.timeout),
+            review: self.review.or(before.review),
+        }
+    }
+
+    /// Gives what was said here alone, as settings.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            image: self.image.clone(),
+            memory: self.memory.clone(),
+            cpus: self.cpus,
+            pids: self.pids,
+            net: self.net,
+            disk: self.disk.clone(),
+            timeout: self.timeout.clone(),
+            review: self.review,
+            ..Settings::default()
+        }
+    }
 }
 
 impl RunOptions {
@@ -102,15 +142,7 @@ impl RunOptions {
             include: before.include.into_iter().chain(self.include).collect(),
             history: self.history.or(before.history),
             full: self.full || before.full,
-            net: self.net.or(before.net),
-            image: self.image.or(before.image),
-            env: before.env.into_iter().chain(self.env).collect(),
-            memory: self.memory.or(before.memory),
-            cpus: self.cpus.or(before.cpus),
-            pids: self.pids.or(before.pids),
-            disk: self.disk.or(before.disk),
-            timeout: self.timeout.or(before.timeout),
-            review: self.review.or(before.review),
+            agent: self.agent.over(before.agent),
             keep: self.keep || before.keep,
         }
     }
@@ -138,6 +170,9 @@ pub enum Verb {
         #[command(flatten)]
         options: RunOptions,
     },
+    /// Go on in a sandbox: for Claude Code the same conversation, ARGS reach it; a sandbox of `run` takes a COMMAND.
+    #[command(override_usage = "airlock resume [OPTIONS] [NAME] [-- ARGS…|COMMAND…]")]
+    Resume(ResumeArgs),
     /// Show what changed, also while the agent works.
     Diff(DiffArgs),
     /// Decide what to accept.
@@ -186,6 +221,23 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The sandbox.
+    pub name: Option<String>,
+    /// Send Claude Code what you rejected, and your comments.
+    #[arg(long)]
+    pub feedback: bool,
+    /// Print what --feedback would send, and do nothing.
+    #[arg(long, requires = "feedback")]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// What Claude Code gets, or the command.
+    #[arg(last = true, value_name = "ARGS", help_heading = "Arguments")]
+    pub args: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::failure::{FAILED, Failure};
+use super::given::given;
 use super::json::render;
 use super::output::{Output, print};
 use super::repo::runtime;
-use crate::config::Settings;
+use crate::config::{Net, Settings};
 use crate::display::Shown;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
@@ -57,7 +58,7 @@ pub fn doctor(json: bool, output: Output) -> Result<u8, Failure> {
     let mut checks = Checks::default();
     let settings = match Settings::load(|name| std::env::var(name).ok()) {
         Ok(settings) => {
-            match super::run::limits(&settings, 1 << 30).and_then(|_| super::policy::caps(&settings)) {
+            match given(&settings, &[], Net::None, 1 << 30).and_then(|_| super::policy::caps(&settings)) {
                 Ok(_) => checks.good("settings", "what is set can be used"),
                 Err(failure) => checks.add("settings", State::Broken, failure.message(), None),
             }

@@ -9,8 +9,10 @@ mod conflict;
 mod diff;
 mod doctor;
 mod editor;
+mod ending;
 mod failure;
 mod gc;
+mod given;
 mod host;
 mod image;
 mod interrupt;
@@ -26,6 +28,7 @@ mod progress;
 mod recover;
 mod remove;
 mod repo;
+mod resume;
 mod review;
 mod run;
 mod status;
@@ -47,7 +50,7 @@ use output::Output;
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let (ours, theirs) = split(argv);
     let verb = verb_at(&ours[1..]).and_then(|at| ours[at + 1].to_str());
-    let runs_agent = matches!(verb, None | Some("claude" | "run" | "shell"));
+    let runs_agent = matches!(verb, None | Some("claude" | "run" | "shell" | "resume"));
     let cli = match Cli::try_parse_from(&ours) {
         Ok(cli) => cli,
         Err(error) => {
@@ -62,7 +65,8 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
             };
         }
     };
-    let runs_agent = matches!(cli.verb, None | Some(Verb::Claude | Verb::Run { .. } | Verb::Shell { .. }));
+    let runs_agent =
+        matches!(cli.verb, None | Some(Verb::Claude | Verb::Run { .. } | Verb::Shell { .. } | Verb::Resume(_)));
     match dispatch(cli, theirs.unwrap_or_default()) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => end(&failure, runs_agent),
@@ -86,6 +90,7 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
             run::command(options.over(cli.run), command, output)
         }
         Some(Verb::Shell { options }) => run::shell(options.over(cli.run), output),
+        Some(Verb::Resume(args)) => resume::resume(args, cli.run.agent, output),
         Some(Verb::Diff(args)) => diff::diff(&args, output),
         Some(Verb::Review(args)) => review::review(&args, output),
         Some(Verb::Apply(args)) => apply::apply(args, output),

@@ -15,6 +15,7 @@ use super::judge::Judge;
 use super::outcome::{Tense, word};
 use super::output::{Output, count, print, shell_word};
 use super::repo::Repo;
+use super::resume::{self, Round};
 use super::target::write_new;
 use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
@@ -23,13 +24,13 @@ use crate::path::RepoPath;
 use crate::review::screen::{self, App, Look, Opening};
 use crate::review::{
     Around, Conflicts, DecisionFile, DecisionFileError, Decisions, Draft, DraftError, Ended, Event, Painter,
-    PlainReview, Preview, PreviewLine, Sheet, State, read_draft,
+    PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft,
 };
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
 
 /// Where the draft is kept, in the sandbox's folder.
-const FILE: &str = "draft.jsonl";
+pub const DRAFT: &str = "draft.jsonl";
 
 pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
     let repo = Repo::here(output)?;
@@ -113,7 +114,7 @@ fn import(
     output: Output,
 ) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
-    let (mut draft, state) = Draft::open(&sandbox.path(FILE)).map_err(|error| failure(&error, sandbox))?;
+    let (mut draft, state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
     let events = decisions_from(&sheet, &state.decisions, file, allow_risky)?;
     draft.keep(&events).and_then(|()| draft.close()).map_err(|error| failure(&error, sandbox))?;
     let decisions = load(sandbox)?.decisions;
@@ -135,14 +136,14 @@ fn is_full_screen() -> bool {
 
 /// Reads the draft of a review of a sandbox's changes.
 pub fn load(sandbox: &Sandbox) -> Result<State, Failure> {
-    read_draft(&sandbox.path(FILE)).map_err(|error| failure(&error, sandbox))
+    read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))
 }
 
-fn failure(error: &DraftError, sandbox: &Sandbox) -> Failure {
+pub fn failure(error: &DraftError, sandbox: &Sandbox) -> Failure {
     let failure = Failure::new(FAILED, error.to_string());
     match error {
         DraftError::Damaged { .. } => {
-            failure.hint(format!("to begin anew, move it away: mv {0} {0}.damaged", sandbox.path(FILE).display()))
+            failure.hint(format!("to begin anew, move it away: mv {0} {0}.damaged", sandbox.path(DRAFT).display()))
         }
         DraftError::Io(_) => failure,
     }
@@ -221,8 +222,14 @@ pub fn interact(
 ) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
-    let (draft, mut state) = Draft::open(&sandbox.path(FILE)).map_err(|error| failure(&error, &sandbox))?;
+    let (draft, mut state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, &sandbox))?;
     let judge = Judge::of(host, &sandbox, &sheet, output)?;
+    let since = since(&sandbox, changes, &sheet)?;
+    if sandbox.record.reviewed.last() != Some(&changes.id) {
+        sandbox.record.reviewed.push(changes.id.clone());
+        sandbox.save()?;
+    }
+    let mut outbox = None;
     let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft };
     terminal::discard_input();
     let ended = if plain || !is_full_screen() {
@@ -233,10 +240,11 @@ pub fn interact(
         // The screen has to be put back before a signal ends us.
         Signals::yield_turn();
         let look = Look::of(output.colours(), &|name| std::env::var(name).ok());
-        let opening = Opening { name: name.to_string(), look, new: None, can_send: false };
+        let cannot_send = resume::cannot_send(&sandbox.record);
+        let opening = Opening { name: name.to_string(), look, since, cannot_send };
         let mut app = App::new(&sheet, std::mem::take(&mut state), opening);
         let ended = screen::run(&mut app, &mut desk)?;
-        state = app.state;
+        (state, outbox) = (app.state, app.outbox);
         ended
     };
     if ended == Ended::Discarded {
@@ -248,6 +256,9 @@ pub fn interact(
     if ended == Ended::Signalled {
         return Err(Failure::new(INTERRUPTED, "interrupted; what was decided is saved")
             .hint(format!("airlock review {name} goes on")));
+    }
+    if let (Ended::Send, Some(feedback)) = (ended, outbox) {
+        return resume::go_on(host, sandbox, Round { feedback: Some(feedback), ..Round::default() }, output);
     }
     let decisions = &state.decisions;
     let accepted = sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count();
@@ -279,6 +290,13 @@ pub fn interact(
     }
     output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
     Ok(0)
+}
+
+/// Finds what has changed since somebody reviewed an earlier round; nothing if nobody has.
+fn since(sandbox: &Sandbox, changes: &Changeset, sheet: &Sheet<'_>) -> Result<Option<Since>, Failure> {
+    let is_reviewed = |round: &Changeset| round.id != changes.id && sandbox.record.reviewed.contains(&round.id);
+    let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
+    Ok(Some(Since::of(sheet, &before, &sandbox.quarantine()?)?))
 }
 
 /// Asks whether to apply: with a word to type where something of high risk is among it.

@@ -103,6 +103,11 @@ pub enum Event {
         /// The lines.
         lines: String,
     },
+    /// Rejections and comments that were sent to the agent.
+    Sent {
+        /// Each by a hash of its place and words.
+        items: Vec<String>,
+    },
 }
 
 /// A review at one moment.
@@ -114,6 +119,8 @@ pub struct State {
     splits: BTreeMap<String, BTreeSet<usize>>,
     /// Lines that were on the screen, by unit id.
     seen: BTreeMap<String, LineSet>,
+    /// What was sent to the agent.
+    sent: BTreeSet<String>,
     past: Vec<Vec<Change>>,
     future: Vec<Vec<Change>>,
     events: Vec<Event>,
@@ -149,6 +156,7 @@ impl State {
                     *seen = seen.union(&lines);
                 }
             }
+            Event::Sent { items } => self.sent.extend(items),
         }
     }
 
@@ -166,7 +174,8 @@ impl State {
             rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
         });
         let seen = self.seen.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
-        rulings.chain(comments).chain(splits).chain(seen).collect()
+        let sent = (!self.sent.is_empty()).then(|| Event::Sent { items: self.sent.iter().cloned().collect() });
+        rulings.chain(comments).chain(splits).chain(seen).chain(sent).collect()
     }
 
     /// Gives what has changed since it was asked the last time.
@@ -183,6 +192,12 @@ impl State {
         let mut parts: Vec<_> = cuts.map(|row| std::mem::replace(&mut from, row)..row).collect();
         parts.push(from..unit.size());
         parts
+    }
+
+    /// Tells whether a rejection or a comment was sent to the agent already, as it is.
+    #[must_use]
+    pub fn is_sent(&self, item: &str) -> bool {
+        self.sent.contains(item)
     }
 
     /// Remembers that lines of a unit were on the screen.

@@ -3,29 +3,28 @@
 //! Whatever fails before the agent starts leaves nothing behind. From then on its work is kept until a person has
 //! decided or removed it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::attach::{Dropped, Ended, attach};
+use super::attach::Dropped;
 use super::base::{self, Fresh};
-use super::bases::{Base, Bases, Held};
-use super::link::Link;
+use super::bases::{Base, Held};
 use super::manifest::Manifest;
-use super::meter::{Meter, Step};
-use super::parts::{Expect, Parts, Sidecar, Workspace, repository_id};
+use super::meter::Meter;
+use super::parts::{Parts, Workspace, repository_id};
 use super::place::Place;
 use super::signals::Signals;
-use super::start::{self, Prepared};
-use super::store::{Record, Sandbox, State, Store, VERSION};
-use super::watch::{Limits, Reached, Watch};
+use super::start;
+use super::store::{Given, Record, Sandbox, State, Store, VERSION};
+use super::watch::Reached;
+use super::work::{End, measure, work};
 use super::{Policy, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
 use crate::engine::{Engine, VolumeInfo, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::snapshot::{Difference, HostRepo, Snapshot, Work};
-use crate::wire::Root;
 
 /// The loopback port of the model route inside the sandbox, which has a network of its own.
 pub const MODEL_PORT: u16 = 47_821;
@@ -33,9 +32,6 @@ pub const MODEL_PORT: u16 = 47_821;
 pub const DEFAULT_PIDS: u32 = 2048;
 /// Most bytes of memory of the agent, unless the user says otherwise; less on a small machine, see [`default_memory`].
 const MAX_MEMORY: u64 = 8 << 30;
-
-/// Most entries of a volume that are looked at to tell what it takes.
-const MEASURED: u32 = 2000;
 
 /// The smaller of 8 GiB and three quarters of the engine's machine.
 #[must_use]
@@ -56,10 +52,8 @@ pub struct RunRequest {
     pub env: Vec<String>,
     /// The agent image's content id.
     pub image: String,
-    /// What it may take.
-    pub limits: Limits,
-    /// Billionths of a CPU, 0 for no limit.
-    pub nano_cpus: u64,
+    /// What it is given; it gets the same when it goes on.
+    pub given: Given,
     /// Whether it has a terminal.
     pub tty: bool,
     /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
@@ -168,6 +162,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
     let store = Store::of(&host.common_dir);
     let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
     let (snapshot, repository) = (&ground.snapshot, repository_id(&host.common_dir)?);
+    let place = Place::of(host, snapshot);
     let record = |name: SandboxName| Record {
         schema_version: VERSION,
         name,
@@ -178,12 +173,15 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         branch: snapshot.branch.clone(),
         repository: repository.clone(),
         worktree: host.worktree_id(),
-        workspace: Place::of(host, snapshot).workspace,
+        workspace: place.workspace.clone(),
+        workdir: place.workdir.clone(),
         workspace_kind: request.workspace.unwrap_or(Workspace::Overlay),
         base_volume: ground.base.clone(),
         manifest: ground.manifest.clone(),
         includes: ground.includes.clone(),
         image: request.image.clone(),
+        given: Some(request.given.clone()),
+        reviewed: Vec::new(),
         met: Vec::new(),
         settled: None,
         size: None,
@@ -222,7 +220,7 @@ pub async fn run(
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
     let prepared = start::start(engine, host, &ground, &mut sandbox, request, signals, meter).await;
-    let Prepared { sidecar, agent, attached } = match prepared {
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Err(undo(engine, ground, sandbox, error).await),
     };
@@ -237,94 +235,59 @@ pub async fn run(
             None => None,
         }
     };
-    let working = async {
-        let parts = Parts::of(engine, &sandbox.record);
-        let watch = Watch {
-            engine,
-            parts: &parts,
-            sidecar: &sidecar.container,
-            agent: &agent,
-            limits: request.limits,
-            began_with: match sandbox.record.workspace_kind {
-                Workspace::Overlay => (0, 0),
-                Workspace::Copy => (ground.base.bytes, ground.base.files as u64),
-            },
-            met: Mutex::default(),
-        };
-        let ran = attach(engine, &agent, attached, request.tty, signals, watch.over()).await;
-        if !matches!(ran, Ok(Ended { exit: 0, .. })) {
-            watch.ask_for_memory().await;
-        }
-        let met = watch.end();
-        sandbox.record.met = met.iter().map(Reached::to_string).collect();
-        let asked = signals.asked().count;
-        let ended = match ran {
-            // The engine refused to start it: the workspace is as it was.
-            Err(SandboxError::Engine(error)) if error.is_start_failure() => {
-                return Err(End::NeverStarted(error.into()));
-            }
-            Err(error) => Err(error),
-            Ok(ended) => engine.remove_container(&agent).await.map(|()| ended).map_err(SandboxError::from),
-        };
-        meter.begin(Step::Collecting, 0);
-        let collected = async {
-            let Ended { exit, dropped } = ended?;
-            tokio::select! {
-                changes = collect(host, &sandbox, &sidecar.link, &request.policy, View::Final, meter) => Ok((exit, changes?, dropped)),
-                // The signals so far were the agent's; one more is for the collecting.
-                _ = signals.next(asked) => Err(SandboxError::Interrupted),
-            }
-        };
-        let collected = collected.await;
-        sandbox.record.size = measure(&sidecar.link, sandbox.record.workspace_kind).await.ok();
-        // The guest ends with its link, and an ended container goes faster.
-        let Sidecar { container, link } = sidecar;
-        drop(link);
-        let cleaning = async {
-            match &collected {
-                Ok(_) => engine.remove_container(&container).await.map_err(SandboxError::from),
-                Err(_) => parts.remove_containers().await,
-            }
-        };
-        let keeping = async {
-            let Ok((exit, changes, _)) = &collected else { return Ok(()) };
-            let (sandbox, changes, exit) = (&mut sandbox, changes, *exit);
-            tokio::task::block_in_place(|| {
-                sandbox.set_changeset(changes)?;
-                sandbox.record.state = State::Collected { exit: Some(exit) };
-                sandbox.save()
-            })
-        };
-        let (cleaned, kept) = tokio::join!(cleaning, keeping);
-        let collected = collected.map_err(End::Kept)?;
-        cleaned.map_err(End::Kept)?;
-        kept.map_err(|error| End::Kept(error.into()))?;
-        Ok((collected, met))
-    };
+    let working = work(engine, host, &mut sandbox, prepared, request, signals, meter);
     let (ended, unsealed) = tokio::join!(working, sealing);
-    let ((exit, changes, dropped), met) = match ended {
-        Ok(ended) => ended,
-        Err(End::NeverStarted(error)) => return Err(undo(engine, ground, sandbox, error).await),
-        Err(End::Kept(error)) => {
-            return Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) });
-        }
+    match ended {
+        Ok(worked) => Ok(Finished { unsealed, ..worked.of(sandbox) }),
+        Err(End::NeverStarted(error)) => Err(undo(engine, ground, sandbox, error).await),
+        Err(End::Kept(error)) => Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) }),
+    }
+}
+
+/// Goes on in a sandbox whose agent has ended, or was interrupted: the same volumes, another agent. `started` is called when
+/// it begins.
+///
+/// # Errors
+/// Before the agent starts: nothing of the sandbox has changed. After that it is kept, and [`recover`] goes on from there.
+pub async fn resume(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    mut sandbox: Sandbox,
+    request: &RunRequest,
+    signals: &mut Signals,
+    meter: &Arc<Meter>,
+    started: impl FnOnce(),
+) -> Result<Finished, SandboxError> {
+    let before = sandbox.record.clone();
+    let restarted = start::again(engine, host, &sandbox, request, signals).await;
+    let prepared = match restarted {
+        Ok(prepared) => prepared,
+        Err(error) => return Err(stop_again(engine, &sandbox, error).await),
     };
-    Ok(Finished { sandbox, exit, changes, unsealed, met, dropped })
+    sandbox.record.state = State::Running;
+    sandbox.record.given = Some(request.given.clone());
+    sandbox.save()?;
+    started();
+    match work(engine, host, &mut sandbox, prepared, request, signals, meter).await {
+        Ok(worked) => Ok(worked.of(sandbox)),
+        Err(End::NeverStarted(error)) => {
+            sandbox.record = before;
+            sandbox.save()?;
+            Err(stop_again(engine, &sandbox, error).await)
+        }
+        Err(End::Kept(error)) => Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) }),
+    }
 }
 
-/// Adds up what a sandbox takes: nobody waits for a full count of a million files.
-async fn measure(link: &Link, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
-    let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
-    let (work, home) = (link.usage(work, MEASURED).await?, link.usage(Root::Home, MEASURED).await?);
-    Ok((work.bytes + home.bytes, work.more || home.more))
-}
-
-/// How an agent's run failed.
-enum End {
-    /// It did not begin.
-    NeverStarted(SandboxError),
-    /// It did, so its work stays.
-    Kept(SandboxError),
+/// Removes the containers of an agent that did not come to start again.
+async fn stop_again(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError) -> SandboxError {
+    match Parts::of(engine, &sandbox.record).remove_containers().await {
+        Ok(()) => error,
+        Err(left) => {
+            let name = sandbox.record.name.clone();
+            SandboxError::Kept { name, error: Box::new(SandboxError::NotStopped(Box::new(error), left.to_string())) }
+        }
+    }
 }
 
 /// Leaves nothing of a sandbox whose agent has not run, nor of a base that was made for it; what prevents even that is told
@@ -358,13 +321,9 @@ pub async fn recover(
     parts.verify_volumes().await?;
     let (accept, _none) = mpsc::unbounded_channel();
     let collected = async {
-        // Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started;
-        // only a machine that went down may have lost a part of it.
-        let sealed = Bases::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
-        let expect = if sealed { Expect::Used } else { Expect::UsedUnsealed };
-        let sidecar = parts
-            .start_sidecar(parts.create_sidecar(&image::ensure_guest(engine).await?).await?, expect, accept)
-            .await?;
+        let guest = image::ensure_guest(engine).await?;
+        let expect = start::expected(host, sandbox)?;
+        let sidecar = parts.start_sidecar(parts.create_sidecar(&guest).await?, expect, accept).await?;
         let changes = collect(host, sandbox, &sidecar.link, policy, View::Final, &Meter::default()).await?;
         Ok((changes, measure(&sidecar.link, sandbox.record.workspace_kind).await.ok()))
     };

@@ -26,6 +26,7 @@ mod store;
 pub mod terminal;
 mod walk;
 mod watch;
+mod work;
 mod write;
 
 pub use attach::Dropped;
@@ -41,7 +42,7 @@ pub use place::Place;
 pub use screen::Filter;
 pub use seed::{Seeded, seed};
 pub use signals::{Asked, Signals};
-pub use store::{Applied, Brought, Record, Sandbox, State, Store, identity};
+pub use store::{Applied, Brought, Given, Record, Sandbox, State, Store, identity};
 pub use watch::{DEFAULT_DISK, DEFAULT_INODES, Limits, Reached};
 
 use crate::engine::EngineError;
@@ -86,6 +87,9 @@ pub enum SandboxError {
         /// What failed then.
         left: String,
     },
+    /// Something failed before the agent could go on, and its containers could not be removed.
+    #[error("{0}; and its containers could not be removed: {1}")]
+    NotStopped(Box<SandboxError>, String),
     /// A volume of it is not there.
     #[error("the engine has no volume {0} any more")]
     VolumeGone(String),

@@ -163,8 +163,9 @@ impl<'a> Parts<'a> {
 
     /// Looks at every volume before it is mounted again.
     pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
-        let [base, _launcher] = base_volumes(&self.base);
+        let [base, launcher] = base_volumes(&self.base);
         let base = self.there(&base).await?;
+        self.there(&launcher).await?;
         self.there(&self.plain("home")).await?;
         match self.workspace {
             Workspace::Copy => self.there(&self.plain("work")).await?,

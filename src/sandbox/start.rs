@@ -17,10 +17,9 @@ use super::link::Link;
 use super::meter::{Meter, Step};
 use super::on_top::{self, OnTop};
 use super::parts::{Expect, Parts, Sidecar, Workspace};
-use super::place::Place;
 use super::signals::Signals;
-use super::store::Sandbox;
-use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, agent_spec};
+use super::store::{Record, Sandbox};
+use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::path::RepoPath;
 use crate::snapshot::{GitFiles, HostRepo, Old, SnapshotError};
@@ -97,7 +96,6 @@ async fn with(
         sandbox.save()?;
     }
     let parts = Parts::of(engine, &sandbox.record);
-    let place = Place::of(host, &ground.snapshot);
     // What the git directory needs is made while the containers are, and so is what collecting will compare with.
     let (difference, store) = (Arc::clone(&ground.difference), sandbox.quarantine()?);
     let on_top = tokio::task::spawn_blocking(move || OnTop::of(&difference, &store));
@@ -124,32 +122,77 @@ async fn with(
         }
         Ok::<_, SandboxError>(sidecar)
     };
-    let agent = async {
-        let credential = request.model.as_ref().map(|(_, kind)| *kind);
-        let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
-        let options = AgentOptions {
-            image: request.image.clone(),
-            furniture: furniture(&place.workdir, placeholder, &ground.manifest),
-            command: request.command.clone(),
-            env: environment(request),
-            workspace: place.workspace.clone(),
-            workdir: place.workdir.clone(),
-            memory: request.limits.memory,
-            pids: request.limits.pids,
-            nano_cpus: request.nano_cpus,
-            tty: request.tty,
-        };
-        let (work, home) = (parts.volume("work"), parts.volume("home"));
-        let volumes = AgentVolumes { work: &work, home: &home, launch: &ground.base.launcher };
-        let (name, sidecar) = (parts.container("agent"), parts.container("sidecar"));
-        let spec = agent_spec(&name, &sidecar, volumes, options, &parts.labels("agent"));
-        let agent = engine.create_container(&spec).await?;
-        let attached = engine.attach(&agent, request.tty).await?;
-        Ok::<_, SandboxError>((agent, attached))
-    };
+    let agent = agent(&parts, &sandbox.record, request);
     let (sidecar, agent) = tokio::join!(sidecar, agent);
     let (sidecar, (agent, attached)) = (sidecar?, agent?);
     Ok(Prepared { sidecar, agent, attached })
+}
+
+/// Makes the agent's container, and attaches to it before it starts.
+async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Result<(String, Attached), SandboxError> {
+    let credential = request.model.as_ref().map(|(_, kind)| *kind);
+    let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
+    // Where the user stood is not in records of older versions.
+    let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
+    let options = AgentOptions {
+        image: request.image.clone(),
+        furniture: furniture(workdir, placeholder, &record.manifest),
+        command: request.command.clone(),
+        env: environment(request),
+        workspace: record.workspace.clone(),
+        workdir: workdir.clone(),
+        memory: request.given.limits.memory,
+        pids: request.given.limits.pids,
+        nano_cpus: request.given.nano_cpus,
+        tty: request.tty,
+    };
+    let (work, home) = (parts.volume("work"), parts.volume("home"));
+    let volumes = AgentVolumes { work: &work, home: &home, launch: &record.base_volume.launcher };
+    let (name, sidecar) = (parts.container("agent"), parts.container("sidecar"));
+    let spec = agent_spec(&name, &sidecar, volumes, options, &parts.labels("agent"));
+    let agent = parts.engine.create_container(&spec).await?;
+    let attached = parts.engine.attach(&agent, request.tty).await?;
+    Ok((agent, attached))
+}
+
+/// Makes the containers once more over the volumes of a sandbox whose agent has ended.
+pub(super) async fn again(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    request: &RunRequest,
+    signals: &mut Signals,
+) -> Result<Prepared, SandboxError> {
+    let parts = Parts::of(engine, &sandbox.record);
+    // Of one that was interrupted.
+    parts.remove_containers().await?;
+    parts.verify_volumes().await?;
+    let guest = image::ensure_guest(engine).await?;
+    let sidecar = async {
+        let (accept, connections) = mpsc::unbounded_channel();
+        let sidecar =
+            parts.start_sidecar(parts.create_sidecar(&guest).await?, expected(host, sandbox)?, accept).await?;
+        if let Some((route, _)) = &request.model {
+            serve(route.clone(), connections);
+            sidecar.link.listen(MODEL_PORT).await?;
+        }
+        Ok::<_, SandboxError>(sidecar)
+    };
+    let (sidecar, agent) = tokio::join!(sidecar, agent(&parts, &sandbox.record, request));
+    let (sidecar, (agent, attached)) = (sidecar?, agent?);
+    if signals.asked().count > 0 {
+        return Err(SandboxError::Interrupted);
+    }
+    Ok(Prepared { sidecar, agent, attached })
+}
+
+/// Says in what state the volumes of a sandbox must be whose agent has worked.
+///
+/// Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started; only a
+/// machine that went down may have lost a part of it.
+pub(super) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<Expect, SandboxError> {
+    let sealed = Bases::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
+    Ok(if sealed { Expect::Used } else { Expect::UsedUnsealed })
 }
 
 /// Brings a workspace from its base to what the sandbox begins with; `git` is nothing for a workspace that is a copy.

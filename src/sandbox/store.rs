@@ -13,6 +13,7 @@ use super::bases::Base;
 use super::manifest::Manifest;
 use super::on_top::{OnTop, Topped};
 use super::parts::Workspace;
+use super::watch::Limits;
 use super::{SandboxError, SandboxName};
 use crate::changes::{Changeset, ContentHash, Picks, Quarantine};
 use crate::path::{EntryKind, RepoPath};
@@ -41,6 +42,9 @@ pub struct Record {
     pub worktree: String,
     /// Where the workspace is mounted.
     pub workspace: String,
+    /// Where the user stood, and the agent starts.
+    #[serde(default)]
+    pub workdir: String,
     /// How it is made. (This and what follows is not in records of version 1: such a sandbox can be reviewed and removed.)
     #[serde(default)]
     pub workspace_kind: Workspace,
@@ -55,6 +59,12 @@ pub struct Record {
     pub includes: Vec<String>,
     /// The agent image's content id.
     pub image: String,
+    /// What its agent is given.
+    #[serde(default)]
+    pub given: Option<Given>,
+    /// The changesets, by id, that somebody has looked at in a review, in the order of their rounds.
+    #[serde(default)]
+    pub reviewed: Vec<String>,
     /// The limits that the agent met, in words.
     #[serde(default)]
     pub met: Vec<String>,
@@ -66,6 +76,19 @@ pub struct Record {
     pub size: Option<(u64, bool)>,
     /// How far it is.
     pub state: State,
+}
+
+/// What an agent is given besides its files; kept, so that it gets the same when it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// Variables as the user gave them: `KEY=VALUE`, or `KEY` for one of theirs, whose value is not kept.
+    pub env: Vec<String>,
+    /// What it may take.
+    pub limits: Limits,
+    /// Billionths of a CPU, 0 for no limit.
+    pub nano_cpus: u64,
+    /// Whether it reaches the model.
+    pub model: bool,
 }
 
 /// How far a sandbox is.
@@ -292,12 +315,33 @@ impl Sandbox {
         self.read_json("changeset.json")
     }
 
-    /// Seals a changeset.
+    /// Seals a changeset. One of an earlier round, if there is another, is kept beside it.
     ///
     /// # Errors
     /// What the file system says.
     pub fn set_changeset(&self, changeset: &Changeset) -> io::Result<()> {
+        // A damaged one has nothing to be kept.
+        if let Some(before) = self.changeset().ok().flatten().filter(|before| before.id != changeset.id) {
+            let rounds = self.rounds()?;
+            // It is there already if this was cut off below.
+            if rounds.first().is_none_or(|last| last.id != before.id) {
+                self.write_json(&format!("round-{}.json", rounds.len() + 1), &before)?;
+            }
+        }
         self.write_json("changeset.json", changeset)
+    }
+
+    /// Reads the changesets of earlier rounds, the last one first.
+    ///
+    /// # Errors
+    /// One is damaged.
+    pub fn rounds(&self) -> io::Result<Vec<Changeset>> {
+        let mut found = Vec::new();
+        while let Some(round) = self.read_json(&format!("round-{}.json", found.len() + 1))? {
+            found.push(round);
+        }
+        found.reverse();
+        Ok(found)
     }
 
     /// Reads which units earlier applies brought, by path.

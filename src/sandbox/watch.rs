@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
+use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::link::Link;
@@ -40,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What an agent may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of workspace and home together.
     pub disk: u64,

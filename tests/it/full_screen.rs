@@ -238,7 +238,7 @@ fn a_panic_puts_the_terminal_back() {
 fn panics_on_a_terminal() {
     let sheet = sheet(&[("a.txt", None, Some("x\n"))], &[]);
     let look = Look { depth: Depth::None, light: false, unicode: true };
-    let opening = Opening { name: "s".into(), look, new: None, can_send: false };
+    let opening = Opening { name: "s".into(), look, since: None, cannot_send: None };
     let mut app = App::new(sheet, State::default(), opening);
     let mut desk = Desk { panics: true, ..Desk::default() };
     let _ = screen::run(&mut app, &mut desk);

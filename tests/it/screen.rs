@@ -2,7 +2,7 @@
 
 use airlock::changes::{LineSet, Refused};
 use airlock::review::screen::{Depth, Flow, Look, Opening};
-use airlock::review::{Action, Conflicts, Ended, Event, Item, State, update};
+use airlock::review::{Action, Conflicts, Ended, Event, Item, Since, State, update};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
@@ -565,21 +565,21 @@ fn comments_stay_where_they_were_made() {
     assert_eq!(show.app.state.decisions.comments().count(), 1, "Esc leaves it");
     assert_snapshot!(show.press("R"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified line of block 1/3 [undecided] ──────┐
-    │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │▶ 3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
-    │                          │      ● keep the names                             │
-    │                          │  4   }                                            │
-    │                          │  5                                                │
-    │                          │  6   fn two() {                                   │
-    │                          │  7       third();                                 │
-    │                          │  8 +     fourth();                             [ ]│
-    │                          │  9   }                                            │
-    └──────────────────────────┴───────────────────────────────────────────────────┘
-     Send 1 comment and 0 rejected lines to the agent, for another round? [y/n]
+    ┌ What the agent would get ────────────────────────────────────────────────────┐
+    │ 1  I have reviewed your changes. What I rejected does not go into my         │
+    │ 2  repository: please change that here, heed my comments, and leave the      │
+    │ 3  rest as it is.                                                            │
+    │ 4                                                                            │
+    │ 5  ## a.rs                                                                   │
+    │ 6                                                                            │
+    │ 7  On this, lines 2 to 3:                                                    │
+    │ 8                                                                            │
+    │ 9  ```diff                                                                   │
+    │10  -    first(1);                                                            │
+    │11  +    first(10);                                                           │
+    │12  -    second(2);                                                           │
+    └──────────────────────────────────────────────────────────────────────────────┘
+     y send  e edit  j k scroll  Esc back
     ");
     assert_eq!((show.press("y").is_empty(), show.flow), (false, Flow::End(Ended::Send)));
 }
@@ -1134,11 +1134,12 @@ fn colours_tell_nothing_that_signs_do_not() {
 fn a_second_round_shows_what_is_new() {
     let sheet = sheet(&files(), &[]);
     let new = [sheet.files[1].units[1].id.clone()].into();
+    let since = Since { new, gone: 0, touched: [sheet.files[1].change.path.clone()].into() };
     let mut state = State::default();
     let accept =
         |unit| Action::Decide(vec![Item { file: 1, unit, lines: None }], Some(airlock::review::Decision::Accepted));
     state = update(state, sheet, accept(0));
-    let opening = Opening { name: "calm-otter".into(), look: PLAIN, new: Some(new), can_send: true };
+    let opening = Opening { name: "calm-otter".into(), look: PLAIN, since: Some(since), cannot_send: None };
     let mut show = Show::with(sheet, state, SIZE, opening);
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…

@@ -132,7 +132,7 @@ impl Show {
 
     /// Opens a review of a sheet.
     pub fn on(sheet: &'static Sheet<'static>, state: State, size: (u16, u16), look: Look) -> Self {
-        let opening = Opening { name: "calm-otter".into(), look, new: None, can_send: true };
+        let opening = Opening { name: "calm-otter".into(), look, since: None, cannot_send: None };
         Self::with(sheet, state, size, opening)
     }
 

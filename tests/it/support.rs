@@ -120,6 +120,16 @@ impl Place {
         Ran::of(self.command(AIRLOCK, args))
     }
 
+    /// The same with something on its standard input.
+    pub fn airlock_told(&self, args: &[&str], input: &str) -> Ran {
+        let mut command = self.command(AIRLOCK, args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it runs");
+        // It may have ended before it has read all.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        child.wait_with_output().expect("it ends").into()
+    }
+
     /// Runs a script in a sandbox that is kept.
     pub fn sandbox(&self, name: &str, script: &str) -> Ran {
         self.airlock(&["run", "--name", name, "--", "sh", "-euc", script])
@@ -164,6 +174,11 @@ impl Place {
     pub fn engine_objects(&self) -> usize {
         let (containers, volumes) = self.engine_lists();
         containers.len() + volumes.iter().filter(|labels| !labels.contains_key(BASE)).count()
+    }
+
+    /// Counts its containers alone.
+    pub fn containers(&self) -> usize {
+        self.engine_lists().0.len()
     }
 
     fn engine_lists(&self) -> (Vec<Labels>, Vec<Labels>) {

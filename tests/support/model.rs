@@ -1,6 +1,7 @@
 //! A scripted model server: plays the model's API, step by step from a script. The only thing that is scripted in a run.
 //!
-//! Which step is due follows from the number of tool results in the request, so it holds no state between requests.
+//! Which step is due follows from the number of tool results and of ended turns in the request, so it holds no state between
+//! requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -119,8 +120,11 @@ fn due(request: &Value, script: &[Step]) -> (usize, Step) {
     let blocks = request["messages"].as_array().into_iter().flatten();
     let blocks = blocks.filter_map(|m| m["content"].as_array()).flatten();
     let results = blocks.filter(|b| b["type"] == "tool_result").count();
-    let step = script.get(results).filter(|_| has_tools);
-    (results, step.cloned().unwrap_or_else(|| Step::Text("Done.".into())))
+    let uses_tool = |m: &&Value| m["content"].as_array().into_iter().flatten().any(|b| b["type"] == "tool_use");
+    let answers = request["messages"].as_array().into_iter().flatten().filter(|m| m["role"] == "assistant");
+    let number = results + answers.filter(|m| !uses_tool(m)).count();
+    let step = script.get(number).filter(|_| has_tools);
+    (number, step.cloned().unwrap_or_else(|| Step::Text("Done.".into())))
 }
 
 fn content(number: usize, step: &Step) -> (Value, Value, &'static str) {

@@ -12,7 +12,7 @@ use super::pieces::{Display, Opened};
 use super::syntax::{Answer, Highlighted, Request, is_small};
 use crate::changes::{Level as Risk, Unit, UnitKind};
 use crate::display::Shown;
-use crate::review::{Action, Around, Decision, Item, Preview, Sheet, SheetFile, State, update};
+use crate::review::{Action, Around, Decision, Feedback, Item, Preview, Sheet, SheetFile, Since, State, update};
 
 /// What a key moves and decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +86,6 @@ pub enum Pending {
     File(Vec<Item>),
     /// Throws the draft away.
     Discard,
-    /// Sends what was said to the agent.
-    Send,
 }
 
 /// What the keys mean at the moment.
@@ -105,6 +103,8 @@ pub enum Mode {
     Preview { title: String, content: Vec<u8>, scroll: usize },
     /// What an apply would do; and what was typed, where a word is asked for.
     Apply { preview: Preview, scroll: usize, typed: Option<String> },
+    /// What would be sent to the agent.
+    Send { feedback: Feedback, scroll: usize },
 }
 
 /// Parts of the screen that a mouse can hit, as they were drawn last.
@@ -125,10 +125,12 @@ pub struct App<'a> {
     pub(super) name: String,
     pub(super) look: Look,
     pub(super) counts: Counts,
-    /// Units that the last round changed; nothing in the first.
-    pub(super) new: Option<BTreeSet<String>>,
-    /// Comments and rejections can be sent to the agent.
-    pub(super) can_send: bool,
+    /// What the last round changed; nothing in the first.
+    pub(super) since: Option<Since>,
+    /// Why comments and rejections cannot be sent to the agent.
+    pub(super) cannot_send: Option<String>,
+    /// What is to be sent, once that is how the review has ended.
+    pub outbox: Option<Feedback>,
     pub(super) order: Order,
     pub(super) filter: Filter,
     /// The files that are shown, in order.
@@ -177,10 +179,20 @@ pub struct Opening {
     pub name: String,
     /// How it looks.
     pub look: Look,
-    /// Units that the last round changed; nothing in the first.
-    pub new: Option<BTreeSet<String>>,
-    /// Whether comments and rejections can be sent to the agent.
-    pub can_send: bool,
+    /// What the last round changed; nothing in the first.
+    pub since: Option<Since>,
+    /// Why comments and rejections cannot be sent to the agent, if so.
+    pub cannot_send: Option<String>,
+}
+
+/// Says that the agent has taken something back.
+fn say_gone(since: &Since) -> String {
+    let gone = if since.gone == 1 { "1 block of then is".into() } else { format!("{} blocks of then are", since.gone) };
+    match since.new.len() {
+        0 => format!("{gone} gone, and nothing is new since you decided"),
+        1 => format!("1 block is new since you decided, {gone} gone (f all shows all)"),
+        new => format!("{new} blocks are new since you decided, {gone} gone (f all shows all)"),
+    }
 }
 
 /// Files whose colours are kept.
@@ -192,14 +204,16 @@ impl<'a> App<'a> {
     pub fn new(sheet: &'a Sheet<'a>, state: State, opening: Opening) -> Self {
         let folds = (0..sheet.files.len()).filter(|at| sheet.files[*at].begins_folded).collect();
         let counts = Counts::of(sheet, &state.decisions);
-        let is_first = opening.new.is_none();
+        let is_first = opening.since.is_none();
+        let message = opening.since.as_ref().filter(|since| since.gone > 0).map(say_gone);
         let mut app = Self {
             sheet,
             name: opening.name,
             look: opening.look,
             counts,
-            new: opening.new,
-            can_send: opening.can_send,
+            since: opening.since,
+            cannot_send: opening.cannot_send,
+            outbox: None,
             order: Order::Risk,
             filter: if is_first { Filter::All } else { Filter::New },
             files: Vec::new(),
@@ -215,7 +229,7 @@ impl<'a> App<'a> {
             follows: true,
             search: String::new(),
             mode: Mode::Browse,
-            message: None,
+            message,
             highlighted: BTreeMap::new(),
             asked: BTreeSet::new(),
             attention: Attention::None,
@@ -261,7 +275,7 @@ impl<'a> App<'a> {
                 Filter::Risky => file.change.level() > Some(Risk::Note),
                 Filter::Conflict => conflicts.contains(at),
                 Filter::Commented => file.units.iter().any(|u| commented.contains(u.id.as_str())),
-                Filter::New => self.new.as_ref().is_some_and(|new| file.units.iter().any(|u| new.contains(&u.id))),
+                Filter::New => self.since.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id))),
                 Filter::Glob(_, glob) => glob.is_match(String::from_utf8_lossy(file.change.path.as_bytes()).as_ref()),
             }
         };
@@ -369,17 +383,16 @@ impl<'a> App<'a> {
     /// Tells whether the last round changed what the cursor is on.
     pub(super) fn is_new(&self) -> bool {
         let Some(unit) = self.unit() else { return false };
-        self.new.as_ref().is_some_and(|new| new.contains(&unit.id))
+        self.since.as_ref().is_some_and(|since| since.new.contains(&unit.id))
     }
 
     /// Says of a file that the last round changed that decisions on other parts of it were kept.
     pub(super) fn kept_in(&self, file: usize) -> Option<String> {
-        let new = self.new.as_ref()?;
-        let units = &self.sheet.files[file].units;
-        let kept = units.iter().filter(|u| !new.contains(&u.id) && self.state.decisions.is_accepted(u)).count();
-        let has_new = units.iter().any(|u| new.contains(&u.id));
+        let since = self.since.as_ref()?;
+        let SheetFile { change, units, .. } = &self.sheet.files[file];
+        let kept = units.iter().filter(|u| !since.new.contains(&u.id) && self.state.decisions.is_accepted(u)).count();
         let noun = if kept == 1 { "decision" } else { "decisions" };
-        (kept > 0 && has_new)
+        (kept > 0 && since.touched.contains(&change.path))
             .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.path(file)))
     }
 
@@ -387,7 +400,7 @@ impl<'a> App<'a> {
     /// risky file.
     pub(super) fn takes_attention(&mut self) -> bool {
         let now = match &self.mode {
-            Mode::Confirm(..) | Mode::Apply { .. } => Attention::Question,
+            Mode::Confirm(..) | Mode::Apply { .. } | Mode::Send { .. } => Attention::Question,
             _ if self.file().is_some_and(SheetFile::is_risky) => Attention::File(self.at.file),
             _ => Attention::None,
         };

@@ -113,7 +113,6 @@ impl App<'_> {
     pub(super) fn confirmed(&mut self, pending: Pending, around: &mut dyn Around) -> io::Result<Flow> {
         match pending {
             Pending::Discard => return Ok(Flow::End(Ended::Discarded)),
-            Pending::Send => return Ok(Flow::End(Ended::Send)),
             Pending::File(items) => {
                 self.act(Action::Decide(items, Some(Decision::Accepted)), around)?;
                 self.advance();
@@ -236,22 +235,5 @@ impl App<'_> {
         let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
         self.mode = Mode::Input(Asking::Comment(anchor), before);
-    }
-
-    pub(super) fn ask_to_send(&mut self) {
-        if !self.can_send {
-            self.message = Some("this sandbox cannot be resumed".into());
-            return;
-        }
-        let comments = self.state.decisions.comments().count();
-        let rejected = self.counts.total().lines.rejected;
-        if comments == 0 && rejected == 0 {
-            self.message = Some("there is nothing to send: comment (c) or reject (n) something first".into());
-            return;
-        }
-        let (c, r) = (if comments == 1 { "" } else { "s" }, if rejected == 1 { "" } else { "s" });
-        let question =
-            format!("Send {comments} comment{c} and {rejected} rejected line{r} to the agent, for another round?");
-        self.mode = Mode::Confirm(question, Pending::Send);
     }
 }

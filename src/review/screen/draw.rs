@@ -44,7 +44,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
             join(frame, changes);
         }
         match app.mode {
-            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Help(_) => app.hits.rows = inner,
+            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(_) => app.hits.rows = inner,
             _ => rows(app, frame, inner),
         }
     }
@@ -257,6 +257,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
     let keys: &[(&str, &str)] = match &app.mode {
         Mode::Help(_) => &[("type", "to search"), ("Esc", "back")],
         Mode::Preview { .. } => &[("j k", "scroll"), ("Esc", "back")],
+        Mode::Send { .. } => &[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")],
         Mode::Apply { typed: Some(_), .. } => &[("Enter", "to do it"), ("Esc", "back")],
         Mode::Apply { preview, .. } if preview.conflicts() > 0 => {
             &[("s", "apply all but conflicts"), ("m", "with markers"), ("Esc", "back to the review")]

@@ -81,7 +81,7 @@ impl App<'_> {
             "u" | "undecided" => Filter::Undecided,
             "r" | "risky" => Filter::Risky,
             "c" | "commented" => Filter::Commented,
-            "n" | "new" if self.new.is_none() => {
+            "n" | "new" if self.since.is_none() => {
                 self.message = Some("this is the first round: all of it is new".into());
                 return;
             }

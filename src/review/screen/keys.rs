@@ -84,6 +84,7 @@ impl App<'_> {
                 Ok(Flow::On)
             }
             Mode::Apply { preview, scroll, typed } => self.on_apply(preview, scroll, typed, key),
+            Mode::Send { feedback, scroll } => self.on_send(feedback, scroll, key, around),
         }
     }
 

@@ -19,6 +19,7 @@ mod overlay;
 mod palette;
 mod pieces;
 mod rows;
+mod sending;
 mod showing;
 mod syntax;
 mod terminal;

@@ -25,7 +25,7 @@ impl App<'_> {
             MouseEventKind::ScrollDown | MouseEventKind::ScrollUp => {
                 let down = mouse.kind == MouseEventKind::ScrollDown;
                 match &mut self.mode {
-                    Mode::Preview { scroll, .. } | Mode::Apply { scroll, .. } => {
+                    Mode::Preview { scroll, .. } | Mode::Apply { scroll, .. } | Mode::Send { scroll, .. } => {
                         *scroll = if down { *scroll + WHEEL } else { scroll.saturating_sub(WHEEL) };
                     }
                     Mode::Browse if files.contains(place) => self.move_file(if down { 1 } else { -1 }),

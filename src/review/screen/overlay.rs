@@ -22,6 +22,9 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
         Mode::Help(typed) => help(app, frame, area, typed),
         Mode::Preview { title, content, scroll } => preview(app, frame, area, title, content, *scroll),
         Mode::Apply { preview, scroll, typed } => apply(app, frame, area, preview, *scroll, typed.as_deref()),
+        Mode::Send { feedback, scroll } => {
+            preview(app, frame, area, "What the agent would get", feedback.text.as_bytes(), *scroll);
+        }
         Mode::Browse | Mode::Input(..) | Mode::Confirm(..) => {}
     }
     app.mode = mode;
@@ -36,7 +39,7 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
     let mut groups: Vec<Vec<Line<'static>>> = Vec::new();
     for (name, keys) in KEYS {
         let rows: Vec<Line<'static>> = (keys.iter())
-            .filter(|(key, text)| fits(key, text) && (*key != "R" || app.can_send))
+            .filter(|(key, text)| fits(key, text) && (*key != "R" || app.cannot_send.is_none()))
             .map(|(key, text)| {
                 Line::from(vec![
                     Span::styled(

@@ -1,0 +1,95 @@
+//! What is said once an agent has ended, and what happens then.
+
+use super::diff::hidden;
+use super::failure::Failure;
+use super::output::{Output, count, tell};
+use super::review;
+use crate::changes::Level;
+use crate::config::ReviewMode;
+use crate::display::Shown;
+use crate::gateway::ModelRoute;
+use crate::review::Sheet;
+use crate::sandbox::lifecycle::Finished;
+use crate::sandbox::terminal;
+use crate::snapshot::HostRepo;
+
+/// Says what was met on the way: limits, what the terminal was not told, what the gateway refused.
+pub fn say_ended(finished: &Finished, route: Option<&ModelRoute>, output: Output) {
+    if let Some(error) = &finished.unsealed {
+        output.say(&format!("the base could not be kept for later starts: {}", Shown::new(&error.to_string())));
+    }
+    // However quiet: without this the exit status is a riddle.
+    for met in &finished.met {
+        tell(&format!("airlock: {met}\n"));
+    }
+    if !finished.dropped.is_empty() {
+        let kinds: Vec<&str> = finished.dropped.keys().copied().collect();
+        let all: u64 = finished.dropped.values().sum();
+        let all = usize::try_from(all).unwrap_or(usize::MAX);
+        let kept = if all == 1 { "was" } else { "were" };
+        let kinds = kinds.join(", ");
+        output.say(&format!("{} {kept} kept from your terminal: {kinds}", count(all, "control sequence")));
+    }
+    say_route(route, output);
+}
+
+fn say_route(route: Option<&ModelRoute>, output: Output) {
+    let Some(report) = route.map(ModelRoute::report) else { return };
+    for (what, n) in &report.failures {
+        output.say(&format!("{} ({n} times)", Shown::new(what)));
+    }
+    if !report.refused.is_empty() {
+        let list: Vec<String> = report.refused.iter().take(3).map(|(what, _)| Shown::new(what).to_string()).collect();
+        let all: u64 = report.refused.values().sum();
+        output.say(&format!("the gateway refused {all} requests, such as {}", list.join(", ")));
+    }
+}
+
+/// Says what changed.
+pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
+    let changes = &finished.changes;
+    let sheet = Sheet::open(changes, &finished.sandbox.quarantine()?)?;
+    let (added, removed) = sheet.line_counts();
+    let mut text = format!(
+        "{} changed {}, +{added} −{removed}",
+        finished.sandbox.record.name,
+        count(changes.files.len(), "file"),
+    );
+    let risky: Vec<String> = (changes.files.iter())
+        .filter(|f| f.level() == Some(Level::High))
+        .map(|f| Shown::new(f.path.as_bytes()).to_string())
+        .collect();
+    if !risky.is_empty() {
+        let need = if risky.len() == 1 { "needs" } else { "need" };
+        let more = if risky.len() > 3 { ", …" } else { "" };
+        text += &format!(" · {} {need} a closer look: {}{more}", risky.len(), risky[..risky.len().min(3)].join(", "));
+    }
+    let refused = changes.refused.len() + changes.files.iter().filter(|f| f.level() == Some(Level::Refused)).count();
+    if refused > 0 {
+        text += &format!(" · {refused} cannot be accepted");
+    }
+    output.say(&text);
+    if !changes.hidden.is_empty() {
+        output.say(&hidden(changes));
+    }
+    Ok(())
+}
+
+/// Reviews, or asks whether to; else says how.
+pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) -> Result<(), Failure> {
+    let name = finished.sandbox.record.name.clone();
+    let now = terminal::is_interactive()
+        && match mode {
+            ReviewMode::Never => false,
+            ReviewMode::Always => true,
+            ReviewMode::Ask => review::confirm("Review now?", true)?,
+        };
+    if now {
+        // The exit status stays the agent's.
+        review::interact(host, finished.sandbox, &finished.changes, false, output).map(drop)
+    } else {
+        // Said however quiet: without the name nobody finds it.
+        tell(&format!("airlock: kept. Next: airlock review {name}\n"));
+        Ok(())
+    }
+}

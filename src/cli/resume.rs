@@ -1,0 +1,199 @@
+//! `airlock resume`: another agent in the same sandbox; for Claude Code the same conversation, and what the review has said.
+
+use super::args::{AgentOptions, ResumeArgs};
+use super::ending::{offer_review, say_ended, summary};
+use super::failure::{FAILED, Failure, USAGE};
+use super::given::{changed, given, model_route, variables};
+use super::output::{Output, count, print};
+use super::policy::policy;
+use super::progress::Progress;
+use super::repo::{Repo, runtime};
+use super::review::{self, DRAFT};
+use super::run::{SHELL, say_advisories};
+use crate::config::{Net, ReviewMode, Settings};
+use crate::display::Shown;
+use crate::engine::{Docker, Engine};
+use crate::review::{Draft, Event, Feedback, Sheet};
+use crate::sandbox::lifecycle::{self, RunRequest};
+use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
+use crate::snapshot::HostRepo;
+
+/// Another round of a sandbox.
+#[derive(Default)]
+pub struct Round {
+    /// What its agent is given, where that is not what it had.
+    pub agent: AgentOptions,
+    /// What Claude Code gets, or the command.
+    pub args: Vec<String>,
+    /// What the review has said.
+    pub feedback: Option<Feedback>,
+}
+
+pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, Failure> {
+    let repo = Repo::here(output)?;
+    let mut sandbox = repo.sandbox(args.name.as_deref(), "resume")?;
+    sandbox.lock()?;
+    let feedback = args.feedback.then(|| compose(&repo, &mut sandbox, output)).transpose()?;
+    if args.dry_run {
+        let text = feedback.map(|feedback| feedback.text).unwrap_or_default();
+        print(text.as_bytes())?;
+        return Ok(0);
+    }
+    let round = Round { agent: args.agent.over(before), args: args.args, feedback };
+    go_on(&repo.host, sandbox, round, output)
+}
+
+/// Says why a sandbox has no conversation to send comments and rejections to.
+pub fn cannot_send(record: &Record) -> Option<String> {
+    if record.verb != "claude" {
+        return Some(format!("comments are sent to Claude Code, and this is a sandbox of airlock {}", record.verb));
+    }
+    record.settled.map(|_| "all of it was decided, and its volumes are gone".into())
+}
+
+/// Puts the message to the agent together.
+fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, Failure> {
+    let name = sandbox.record.name.clone();
+    if let Some(why) = cannot_send(&sandbox.record) {
+        return Err(Failure::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
+    }
+    let changes = repo.changes(sandbox, output)?;
+    let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
+    Feedback::compose(&sheet, &review::load(sandbox)?)?.ok_or_else(|| {
+        Failure::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
+            .hint(format!("airlock review {name}, or airlock resume {name}"))
+    })
+}
+
+/// The command that goes on.
+fn command(record: &Record, round: &Round, tty: bool) -> Result<Vec<String>, Failure> {
+    let name = &record.name;
+    let args = round.args.iter().cloned();
+    let is = |words: &[&str]| round.args.iter().any(|arg| words.contains(&arg.split('=').next().unwrap_or(arg)));
+    Ok(match record.verb.as_str() {
+        "claude" => {
+            let mut command = vec!["claude".to_owned()];
+            if !is(&["-c", "--continue", "-r", "--resume", "--session-id"]) {
+                command.push("--continue".into());
+            }
+            if let Some(feedback) = &round.feedback {
+                // Before the options: some of those take all that follows.
+                command.push(feedback.text.clone());
+                if !tty && !is(&["-p", "--print"]) {
+                    command.push("-p".into());
+                }
+            }
+            command.extend(args);
+            command
+        }
+        "shell" if round.args.is_empty() => ["sh", "-c", SHELL].map(str::to_owned).into(),
+        _ if round.args.is_empty() => {
+            return Err(Failure::new(USAGE, format!("{name} is a sandbox of airlock run, which needs a command"))
+                .hint(format!("airlock resume {name} -- COMMAND…")));
+        }
+        _ => args.collect(),
+    })
+}
+
+/// Runs another agent in a sandbox that this process owns, and offers the review of what it left.
+pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) -> Result<u8, Failure> {
+    let name = sandbox.record.name.clone();
+    let record = sandbox.record.clone();
+    let tty = terminal::is_interactive();
+    match record.state {
+        State::Seeding => {
+            return Err(Failure::new(FAILED, format!("{name} was interrupted before its agent started"))
+                .hint(format!("airlock rm {name}")));
+        }
+        _ if record.settled.is_some() => {
+            return Err(Failure::new(FAILED, format!("all of {name} was decided, and its volumes are gone"))
+                .hint("airlock claude begins another"));
+        }
+        State::Running | State::Collected { .. } => {}
+    }
+    if record.verb == "shell" && round.args.is_empty() && !tty {
+        return Err(Failure::new(USAGE, "a shell needs a terminal").hint(format!("airlock resume {name} -- COMMAND…")));
+    }
+    let command = command(&record, &round, tty)?;
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let flags = round.agent.settings();
+    let verb = if record.verb == "claude" { "claude" } else { "run" };
+    let default_net = if verb == "claude" { Net::Model } else { Net::None };
+    let policy = policy(&settings, host, &record.base, output)?;
+    let mode = flags.review.or(settings.review).unwrap_or_default();
+    let runtime = runtime()?;
+    let (finished, route) = runtime.block_on(async {
+        let mut signals = Signals::take_over()?;
+        let engine = Docker::connect().await?;
+        let info = engine.info().await?;
+        let had = match &record.given {
+            Some(had) => had.clone(),
+            None => given(&settings, &[], default_net, info.memory)?,
+        };
+        let given = changed(had, &flags, &round.agent.env)?;
+        let route = if given.model { Some(model_route()?) } else { None };
+        let image = round.agent.image.as_deref().unwrap_or(&record.image);
+        let Some(image) = engine.image(image).await? else {
+            return Err(Failure::new(FAILED, format!("the engine has no image {image} any more"))
+                .hint(format!("airlock resume {name} --image IMAGE")));
+        };
+        let request = RunRequest {
+            name: None,
+            verb,
+            command,
+            env: variables(&given.env)?,
+            image: image.id,
+            given,
+            tty,
+            model: route.clone(),
+            policy,
+            workspace: None,
+        };
+        say_advisories(info, output);
+        let progress = Progress::start(output);
+        let line = first_line(&record, round.feedback.as_ref(), route.is_some());
+        progress.aside(|| output.say(&line));
+        let started = || progress.pause();
+        let finished =
+            lifecycle::resume(&engine, host, sandbox, &request, &mut signals, &progress.meter, started).await;
+        progress.end();
+        signals.end_at_once();
+        Ok::<_, Failure>((finished?, route))
+    })?;
+    say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
+    let status = u8::try_from(finished.exit).unwrap_or(FAILED);
+    let was_sent = round.feedback.filter(|_| status == 0);
+    let sent = was_sent.is_some();
+    if let Some(feedback) = was_sent {
+        remember(&finished.sandbox, feedback)?;
+    }
+    if finished.changes.is_empty() {
+        output.say(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
+        return Ok(status);
+    }
+    summary(&finished, output)?;
+    // Whoever has sent something wants to see what came of it.
+    let mode = if sent && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
+    offer_review(host, finished, mode, output)?;
+    Ok(status)
+}
+
+/// Says in one line what goes on.
+fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> String {
+    let short: String = record.base.chars().take(7).collect();
+    let branch = record.branch.as_deref().unwrap_or("detached HEAD");
+    let mut line = format!("{} goes on · {} at {short}", record.name, Shown::new(branch));
+    if let Some(Feedback { rejections, comments, .. }) = feedback {
+        let said = [(*rejections, "rejection"), (*comments, "comment")];
+        let said: Vec<String> = said.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what)).collect();
+        line += &format!(" · with {}", said.join(" and "));
+    }
+    line + if has_route { " · network: model only" } else { " · network: none" }
+}
+
+/// Remembers in the draft what was sent.
+fn remember(sandbox: &Sandbox, feedback: Feedback) -> Result<(), Failure> {
+    let (mut draft, _) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| review::failure(&error, sandbox))?;
+    let kept = draft.keep(&[Event::Sent { items: feedback.items }]);
+    kept.and_then(|()| draft.close()).map_err(|error| review::failure(&error, sandbox))
+}

@@ -1,0 +1,248 @@
+//! What a person says to the agent after a review: what was rejected and what was commented, with path, lines and code.
+
+use std::io;
+use std::ops::Range;
+
+use sha2::{Digest, Sha256};
+
+use super::decisions::{Decision, Ruling};
+use super::{Block, Sheet, SheetFile, State, Text, describe};
+use crate::changes::{Row, Unit};
+use crate::display::Shown;
+
+/// Bytes of a message; what is above that is named by its place alone. One argument of a program may have 128 KiB.
+const MOST: usize = 96 << 10;
+/// Bytes of all of it, with the places.
+const MOST_WITH_PLACES: usize = 112 << 10;
+/// Rows of one quotation.
+const MOST_ROWS: usize = 60;
+/// Characters of one of its lines.
+const MOST_CHARS: usize = 400;
+/// Fewest backticks of a fence.
+const FENCE: usize = 3;
+
+const OPENING: &str = "I have reviewed your changes. What I rejected does not go into my\n\
+                       repository: please change that here, heed my comments, and leave the\n\
+                       rest as it is.\n";
+const AGAIN: &str = "\n## Said before, and still as it was\n\n";
+
+/// A message for the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feedback {
+    /// What it says, as Markdown.
+    pub text: String,
+    /// What it is about, to be remembered once it was sent; see [`super::Event::Sent`].
+    pub items: Vec<String>,
+    /// How many rejected blocks, or parts of blocks, are quoted.
+    pub rejections: usize,
+    /// How many comments.
+    pub comments: usize,
+}
+
+/// One thing that is said.
+struct Remark {
+    /// It was sent before.
+    is_sent: bool,
+    /// Where, for the list of what was said before.
+    place: String,
+    text: String,
+}
+
+impl Feedback {
+    /// Puts it together; nothing where there is nothing that was not sent before.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn compose(sheet: &Sheet<'_>, state: &State) -> io::Result<Option<Self>> {
+        let mut message = Self { text: OPENING.to_owned(), items: Vec::new(), rejections: 0, comments: 0 };
+        let (mut left, mut before) = (Vec::new(), Vec::new());
+        for file in &sheet.files {
+            if !file.units.iter().any(|unit| is_spoken_of(unit, state)) {
+                continue;
+            }
+            let text = Text::read(sheet, file)?;
+            let mut title = format!("\n## {}\n", Shown::new(file.change.path.as_bytes()));
+            for unit in file.units.iter().filter(|unit| is_spoken_of(unit, state)) {
+                for remark in message.remarks(file, unit, &text, state) {
+                    if remark.is_sent {
+                        before.push(remark.place);
+                    } else if message.text.len() + title.len() + remark.text.len() > MOST {
+                        left.push(remark.place);
+                    } else {
+                        message.text += &std::mem::take(&mut title);
+                        message.text += &remark.text;
+                    }
+                }
+            }
+        }
+        message.list("\n## There is more than fits\n\n", left);
+        message.list(AGAIN, before);
+        Ok((!message.items.is_empty()).then_some(message))
+    }
+
+    /// Gives a text that a person has written instead, if it can be sent.
+    ///
+    /// # Errors
+    /// In words, for a person.
+    pub fn checked(text: String) -> Result<String, String> {
+        if text.len() > MOST_WITH_PLACES {
+            return Err(format!("the message has more than {} KiB: it stays as it was", MOST_WITH_PLACES >> 10));
+        }
+        if text.contains('\0') {
+            return Err("the message has a zero byte, which no argument can have: it stays as it was".into());
+        }
+        Ok(text)
+    }
+
+    fn list(&mut self, title: &str, places: Vec<String>) {
+        let all = places.len();
+        for (at, place) in places.into_iter().enumerate() {
+            if at == 0 {
+                self.text += title;
+            }
+            if self.text.len() + place.len() > MOST_WITH_PLACES {
+                self.text += &format!("- and {} more\n", all - at);
+                return;
+            }
+            self.text += &format!("- {place}\n");
+        }
+    }
+
+    /// Says what is to be said of one unit.
+    fn remarks(&mut self, file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec<Remark> {
+        let block = Block::of(unit, text);
+        let decisions = &state.decisions;
+        let mut remarks = Vec::new();
+        let path = Shown::new(file.change.path.as_bytes());
+        let where_of = |rows: &[usize]| match &block {
+            Some(block) => place(block, rows),
+            None => describe(&unit.kind, file),
+        };
+        let quote = |rows: &[usize]| block.as_ref().map_or_else(String::new, |block| quotation(block, text, rows));
+        let mut say = |of: &Option<usize>, said: &str, place: String, text: String| {
+            let item = item(unit, *of, said);
+            let is_sent = state.is_sent(&item);
+            if !is_sent {
+                self.items.push(item);
+            }
+            remarks.push(Remark { is_sent, place: format!("{path}: {place}"), text });
+            !is_sent
+        };
+        let all: Vec<usize> = (0..block.as_ref().map_or(0, Block::len)).collect();
+        let is_rejected = |row: &usize| {
+            block.as_ref().is_some_and(|b| decisions.line(&unit.id, b.line(*row)) == Some(Decision::Rejected))
+        };
+        let rejected: Vec<usize> = all.iter().copied().filter(is_rejected).collect();
+        let whole: Vec<&str> =
+            decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()).map(|c| c.1).collect();
+        if let Some(ruling) = decisions.of(&unit.id).filter(|ruling| has_rejection(ruling)) {
+            let (rows, word) = match ruling {
+                Ruling::Lines(_) => (&rejected, "Rejected in part"),
+                _ => (&all, "Rejected"),
+            };
+            let at = where_of(rows);
+            let text = format!("\n{word}, {at}:\n{}", quote(rows));
+            self.rejections += usize::from(say(&None, &ruling.to_string(), format!("rejected, {at}"), text));
+        }
+        for said in whole {
+            let at = where_of(&all);
+            // After the quotation of the rejection it needs none of its own.
+            let is_quoted = rejected.len() == all.len() && !all.is_empty();
+            let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
+            let text = format!("{code}\n{}", citation(said));
+            self.comments += usize::from(say(&None, said, format!("{at}: {}", first_line(said)), text));
+        }
+        for (line, said) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
+            let row: Vec<usize> =
+                all.iter().copied().filter(|row| block.as_ref().is_some_and(|b| b.line(*row) == line)).collect();
+            let at = where_of(&row);
+            let text = format!("\nOn this, {at}:\n{}\n{}", quote(&row), citation(said));
+            self.comments += usize::from(say(&Some(line), said, format!("{at}: {}", first_line(said)), text));
+        }
+        remarks
+    }
+}
+
+/// Tells whether something is to be said of a unit.
+fn is_spoken_of(unit: &Unit, state: &State) -> bool {
+    let decisions = &state.decisions;
+    decisions.of(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
+}
+
+fn has_rejection(ruling: &Ruling) -> bool {
+    match ruling {
+        Ruling::All(decision) => *decision == Decision::Rejected,
+        Ruling::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Rejected)),
+        Ruling::Edited(_) => false,
+    }
+}
+
+/// Tells whether a comment has not been sent yet: it was made for the agent.
+pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &State) -> bool {
+    units
+        .into_iter()
+        .any(|unit| state.decisions.comments_on(&unit.id).any(|(line, said)| !state.is_sent(&item(unit, line, said))))
+}
+
+/// Names what is said of a place.
+fn item(unit: &Unit, line: Option<usize>, said: &str) -> String {
+    let place = line.map_or_else(String::new, |line| line.to_string());
+    let hash = Sha256::new().chain_update(format!("{}\0{place}\0", unit.id)).chain_update(said).finalize();
+    hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Says where rows of a block are, in the file as the agent left it; where nothing of it is left, after which line.
+fn place(block: &Block, rows: &[usize]) -> String {
+    let added = |row: &&usize| matches!(block.row(**row), Row::Added(_));
+    let number = |row: &usize| match block.row(*row) {
+        Row::Added(line) | Row::Removed(line) => line,
+    };
+    let of = |range: &Range<usize>, lines: Vec<usize>| {
+        let (first, last) = (lines.iter().min().copied().unwrap_or(0), lines.iter().max().copied().unwrap_or(0));
+        (range.start + first + 1, range.start + last + 1)
+    };
+    let span = |(first, last): (usize, usize)| {
+        if first == last { format!("line {first}") } else { format!("lines {first} to {last}") }
+    };
+    let new: Vec<usize> = rows.iter().filter(added).map(number).collect();
+    if new.is_empty() {
+        let old = rows.iter().map(number).collect();
+        return format!("{} of the file as it was, which you removed", span(of(&block.old, old)));
+    }
+    span(of(&block.new, new))
+}
+
+/// Quotes rows as a diff, in a fence that nothing in them can close.
+fn quotation(block: &Block, text: &Text, rows: &[usize]) -> String {
+    let mut quoted = String::new();
+    for row in rows.iter().take(MOST_ROWS) {
+        let sign = if matches!(block.row(*row), Row::Added(_)) { '+' } else { '-' };
+        let content = block.content(text, *row);
+        let line =
+            Shown::line(content.strip_suffix(b"\r\n").or(content.strip_suffix(b"\n")).unwrap_or(content)).to_string();
+        let cut: String = line.chars().take(MOST_CHARS).collect();
+        let more = if cut.len() < line.len() { "…" } else { "" };
+        quoted += &format!("{sign}{cut}{more}\n");
+    }
+    if rows.len() > MOST_ROWS {
+        quoted += &format!("… and {} more lines\n", rows.len() - MOST_ROWS);
+    }
+    let fence = "`".repeat(longest_run(&quoted).max(FENCE - 1) + 1);
+    format!("\n{fence}diff\n{quoted}{fence}\n")
+}
+
+fn longest_run(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+/// Cites a person's own words.
+fn citation(said: &str) -> String {
+    said.lines().map(|line| format!("> {}\n", Shown::line(line))).collect()
+}
+
+fn first_line(said: &str) -> String {
+    let line = said.lines().next().unwrap_or_default();
+    let cut: String = line.chars().take(80).collect();
+    let more = if cut.len() < said.trim_end().len() { "…" } else { "" };
+    format!("{}{more}", Shown::line(&cut))
+}

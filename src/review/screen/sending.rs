@@ -1,0 +1,86 @@
+//! Another round: the message to the agent, looked at before it goes.
+
+use std::io;
+
+use crossterm::event::{KeyCode, KeyEvent};
+
+use super::app::{App, Mode};
+use super::keys::{Flow, SIDESTEP};
+use crate::display::Shown;
+use crate::path::RepoPath;
+use crate::review::{Around, Ended, Feedback};
+
+impl App<'_> {
+    /// Shows what would be sent.
+    pub(super) fn ask_to_send(&mut self) {
+        if let Some(why) = &self.cannot_send {
+            self.message = Some(why.clone());
+            return;
+        }
+        self.message = match Feedback::compose(self.sheet, &self.state) {
+            Ok(Some(feedback)) => {
+                self.sideways = 0;
+                self.mode = Mode::Send { feedback, scroll: 0 };
+                return;
+            }
+            Ok(None) if self.counts.total().lines.rejected > 0 || self.state.decisions.comments().next().is_some() => {
+                Some("nothing new to send: all of it was sent before".into())
+            }
+            Ok(None) => Some("there is nothing to send: comment (c) or reject (n) something first".into()),
+            Err(error) => Some(Shown::new(&error.to_string()).to_string()),
+        };
+    }
+
+    pub(super) fn on_send(
+        &mut self,
+        mut feedback: Feedback,
+        scroll: usize,
+        key: KeyEvent,
+        around: &mut dyn Around,
+    ) -> io::Result<Flow> {
+        let page = usize::from(self.hits.rows.height).max(1);
+        let last = feedback.text.lines().count().saturating_sub(1);
+        let mut flow = Flow::On;
+        let scroll = match key.code {
+            KeyCode::Esc | KeyCode::Char('n' | 'q') => return Ok(Flow::On),
+            KeyCode::Char('y') => {
+                self.outbox = Some(feedback);
+                return Ok(Flow::End(Ended::Send));
+            }
+            KeyCode::Char('e') => {
+                self.edit_message(&mut feedback, around);
+                flow = Flow::Clear;
+                0
+            }
+            KeyCode::Down | KeyCode::Char('j') => scroll + 1,
+            KeyCode::Up | KeyCode::Char('k') => scroll.saturating_sub(1),
+            KeyCode::PageDown | KeyCode::Char(' ') => scroll + page,
+            KeyCode::PageUp => scroll.saturating_sub(page),
+            KeyCode::Char('>') => {
+                self.step_aside();
+                scroll
+            }
+            KeyCode::Char('<') => {
+                self.sideways = self.sideways.saturating_sub(SIDESTEP);
+                scroll
+            }
+            _ => scroll,
+        };
+        self.mode = Mode::Send { feedback, scroll: scroll.min(last.saturating_sub(page / 2)) };
+        Ok(flow)
+    }
+
+    fn edit_message(&mut self, feedback: &mut Feedback, around: &mut dyn Around) {
+        let edited = RepoPath::from_bytes(b"message.md")
+            .map_err(io::Error::other)
+            .and_then(|path| around.edit(&path, feedback.text.as_bytes()));
+        match edited {
+            Ok(text) if text.trim_ascii().is_empty() => self.message = Some("an empty message is not sent".into()),
+            Ok(text) => match Feedback::checked(String::from_utf8_lossy(&text).into_owned()) {
+                Ok(text) => feedback.text = text,
+                Err(why) => self.message = Some(why),
+            },
+            Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What another round has changed: the blocks that were not there when somebody reviewed the one before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use super::Sheet;
+use crate::changes::{Changeset, FileChange, Quarantine};
+use crate::path::RepoPath;
+
+/// The difference between two rounds, by unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Since {
+    /// Units that are new, by id.
+    pub new: BTreeSet<String>,
+    /// How many are gone.
+    pub gone: usize,
+    /// Files of which some are new or gone.
+    pub touched: BTreeSet<RepoPath>,
+}
+
+impl Since {
+    /// Compares a sheet with the changeset of an earlier round.
+    ///
+    /// # Errors
+    /// The quarantine is damaged.
+    pub fn of(sheet: &Sheet<'_>, before: &Changeset, store: &Quarantine) -> io::Result<Self> {
+        let earlier: BTreeMap<&RepoPath, &FileChange> = before.files.iter().map(|f| (&f.path, f)).collect();
+        let sides = |f: &FileChange| (f.old.clone(), f.new.clone(), f.renamed_from.clone());
+        let mut since = Self::default();
+        for file in &sheet.files {
+            let path = &file.change.path;
+            let other = earlier.get(path);
+            // Most files are as they were, and need not be compared line by line.
+            if other.is_some_and(|other| sides(other) == sides(file.change)) {
+                continue;
+            }
+            let known: BTreeSet<String> = other.map_or_else(|| Ok(BTreeSet::new()), |other| ids(other, store))?;
+            let now: BTreeSet<String> = file.units.iter().map(|unit| unit.id.clone()).collect();
+            let gone = known.difference(&now).count();
+            if gone > 0 || !now.is_subset(&known) {
+                since.touched.insert(path.clone());
+            }
+            since.gone += gone;
+            since.new.extend(now.difference(&known).cloned());
+        }
+        let here: BTreeSet<&RepoPath> = sheet.files.iter().map(|f| &f.change.path).collect();
+        for file in before.files.iter().filter(|f| !here.contains(&f.path)) {
+            since.gone += ids(file, store)?.len();
+        }
+        Ok(since)
+    }
+}
+
+fn ids(change: &FileChange, store: &Quarantine) -> io::Result<BTreeSet<String>> {
+    let (old, new) = change.contents(store)?;
+    Ok(crate::changes::units(change, &old, &new).into_iter().map(|unit| unit.id).collect())
+}

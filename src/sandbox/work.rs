@@ -1,0 +1,128 @@
+//! An agent at work in a sandbox that is ready: until it ends, and what it changed is collected.
+
+use std::sync::{Arc, Mutex};
+
+use super::attach::{Dropped, Ended, attach};
+use super::lifecycle::{Finished, RunRequest};
+use super::link::Link;
+use super::meter::{Meter, Step};
+use super::parts::{Parts, Sidecar, Workspace};
+use super::signals::Signals;
+use super::start::Prepared;
+use super::store::{Sandbox, State};
+use super::watch::{Reached, Watch};
+use super::{SandboxError, View, collect};
+use crate::changes::Changeset;
+use crate::engine::Engine;
+use crate::snapshot::HostRepo;
+use crate::wire::Root;
+
+/// Most entries of a volume that are looked at to tell what it takes.
+const MEASURED: u32 = 2000;
+
+/// What came of it.
+pub(super) struct Worked {
+    exit: i64,
+    changes: Changeset,
+    met: Vec<Reached>,
+    dropped: Dropped,
+}
+
+impl Worked {
+    /// Puts it together with its sandbox.
+    pub fn of(self, sandbox: Sandbox) -> Finished {
+        let Self { exit, changes, met, dropped } = self;
+        Finished { sandbox, exit, changes, met, dropped, unsealed: None }
+    }
+}
+
+/// How an agent's run failed.
+pub(super) enum End {
+    /// It did not begin.
+    NeverStarted(SandboxError),
+    /// It did, so its work stays.
+    Kept(SandboxError),
+}
+
+/// Starts the agent, runs it to its end, removes the containers and collects what it changed.
+pub(super) async fn work(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    sandbox: &mut Sandbox,
+    prepared: Prepared,
+    request: &RunRequest,
+    signals: &mut Signals,
+    meter: &Arc<Meter>,
+) -> Result<Worked, End> {
+    let Prepared { sidecar, agent, attached } = prepared;
+    let parts = Parts::of(engine, &sandbox.record);
+    let watch = Watch {
+        engine,
+        parts: &parts,
+        sidecar: &sidecar.container,
+        agent: &agent,
+        limits: request.given.limits,
+        began_with: match sandbox.record.workspace_kind {
+            Workspace::Overlay => (0, 0),
+            Workspace::Copy => (sandbox.record.base_volume.bytes, sandbox.record.base_volume.files as u64),
+        },
+        met: Mutex::default(),
+    };
+    let ran = attach(engine, &agent, attached, request.tty, signals, watch.over()).await;
+    if !matches!(ran, Ok(Ended { exit: 0, .. })) {
+        watch.ask_for_memory().await;
+    }
+    let met = watch.end();
+    sandbox.record.met = met.iter().map(Reached::to_string).collect();
+    let asked = signals.asked().count;
+    let ended = match ran {
+        // The engine refused to start it: the workspace is as it was.
+        Err(SandboxError::Engine(error)) if error.is_start_failure() => {
+            return Err(End::NeverStarted(error.into()));
+        }
+        Err(error) => Err(error),
+        Ok(ended) => engine.remove_container(&agent).await.map(|()| ended).map_err(SandboxError::from),
+    };
+    meter.begin(Step::Collecting, 0);
+    let collected = async {
+        let Ended { exit, dropped } = ended?;
+        tokio::select! {
+            changes = collect(host, sandbox, &sidecar.link, &request.policy, View::Final, meter) => Ok((exit, changes?, dropped)),
+            // The signals so far were the agent's; one more is for the collecting.
+            _ = signals.next(asked) => Err(SandboxError::Interrupted),
+        }
+    };
+    let collected = collected.await;
+    sandbox.record.size = measure(&sidecar.link, sandbox.record.workspace_kind).await.ok();
+    // The guest ends with its link, and an ended container goes faster.
+    let Sidecar { container, link } = sidecar;
+    drop(link);
+    let cleaning = async {
+        match &collected {
+            Ok(_) => engine.remove_container(&container).await.map_err(SandboxError::from),
+            Err(_) => parts.remove_containers().await,
+        }
+    };
+    let keeping = async {
+        let Ok((exit, changes, _)) = &collected else { return Ok(()) };
+        let (sandbox, changes, exit) = (&mut *sandbox, changes, *exit);
+        tokio::task::block_in_place(|| {
+            sandbox.set_changeset(changes)?;
+            sandbox.record.state = State::Collected { exit: Some(exit) };
+            sandbox.save()
+        })
+    };
+    let (cleaned, kept) = tokio::join!(cleaning, keeping);
+    let collected = collected.map_err(End::Kept)?;
+    cleaned.map_err(End::Kept)?;
+    kept.map_err(|error| End::Kept(error.into()))?;
+    let (exit, changes, dropped) = collected;
+    Ok(Worked { exit, changes, met, dropped })
+}
+
+/// Adds up what a sandbox takes: nobody waits for a full count of a million files.
+pub(super) async fn measure(link: &Link, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
+    let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
+    let (work, home) = (link.usage(work, MEASURED).await?, link.usage(Root::Home, MEASURED).await?);
+    Ok((work.bytes + home.bytes, work.more || home.more))
+}

@@ -1,0 +1,142 @@
+//! Another round in the same sandbox: real Claude Code hears what the review has said, and the review shows what is new.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::claude::model;
+use crate::support::model::{Seen, Step};
+use crate::support::{AIRLOCK, Place};
+
+fn tool(name: &str, input: serde_json::Value) -> Step {
+    Step::Tool(name.into(), input)
+}
+
+/// Two turns: an edit and a new file; then, once it was told, another edit of the same line.
+fn two_turns(place: &Place) -> Vec<Step> {
+    let at = |path: &str| place.repo.join(path).to_str().expect("UTF-8").to_owned();
+    vec![
+        tool("Read", json!({"file_path": at("a.txt")})),
+        tool("Edit", json!({"file_path": at("a.txt"), "old_string": "two", "new_string": "hello"})),
+        tool("Write", json!({"file_path": at("new.txt"), "content": "fine\n"})),
+        Step::Text("The first turn is over.".into()),
+        tool("Edit", json!({"file_path": at("a.txt"), "old_string": "hello", "new_string": "good day"})),
+        Step::Text("The second turn is over.".into()),
+    ]
+}
+
+/// The last message of the user in a request.
+fn last_words(seen: &Seen) -> String {
+    let body: serde_json::Value = serde_json::from_str(&seen.body).unwrap_or_default();
+    let user = body["messages"].as_array().into_iter().flatten().rev().find(|m| m["role"] == "user");
+    user.map(|m| m["content"].to_string()).unwrap_or_default()
+}
+
+const EDITS: [&str; 2] = ["--permission-mode", "acceptEdits"];
+
+#[test]
+fn what_the_review_said_reaches_the_model_in_the_same_conversation() {
+    let mut place = Place::new();
+    let script = two_turns(&place);
+    let (_runtime, model) = model(&mut place, script);
+    let before = place.picture();
+    place.airlock(&[&["--name", "r", "claude", "-p", "greet"][..], &EDITS].concat()).ok();
+    place
+        .airlock(&["resume", "r", "--feedback"])
+        .fails(125, &["nothing was rejected or commented on", "airlock review r"]);
+    // On the block of a.txt a comment and a no; a yes on the new file.
+    let answers = "c\nbe more formal, please\nn\ny\n";
+    place.airlock_told(&["review", "r", "--plain"], answers).ok();
+    let dry = place.airlock(&["resume", "r", "--feedback", "--dry-run"]).ok();
+    assert!(
+        dry.out.contains("## a.txt") && dry.out.contains("+hello") && dry.out.contains("> be more formal"),
+        "{}",
+        dry.out
+    );
+    let asked = model.seen().len();
+    let ran = place.airlock(&[&["resume", "r", "--feedback", "--"][..], &EDITS].concat()).ok();
+    assert_eq!(ran.out, "The second turn is over.\n");
+    assert!(
+        ran.err.contains("r goes on · main at") && ran.err.contains("with 1 rejection and 1 comment"),
+        "{}",
+        ran.err
+    );
+    let heard: Vec<String> = model.seen()[asked..].iter().map(last_words).collect();
+    let message = heard.iter().find(|words| words.contains("I have reviewed your changes")).expect("it arrived");
+    for words in ["## a.txt", "Rejected, line 2", "-two", "+hello", "> be more formal, please"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    assert!(!message.contains("new.txt"), "what was accepted is not spoken of: {message}");
+    let request = model.seen()[asked..].iter().find(|s| s.body.contains("I have reviewed")).expect("one").body.clone();
+    assert!(request.contains("The first turn is over."), "it is the same conversation");
+    assert_eq!(place.picture(), before, "the host tree is as it was");
+
+    // The decision on the new file stands; the other block is another one, and new.
+    let diff = place.diff("r");
+    let decisions: Vec<_> =
+        diff["files"].as_array().expect("files").iter().map(|f| &f["blocks"][0]["decision"]).collect();
+    assert_eq!(decisions, ["undecided", "accepted"]);
+    // It was said: once is enough.
+    place.airlock(&["resume", "r", "--feedback"]).fails(125, &["nothing was rejected or commented on since"]);
+    place.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_eq!((place.read("a.txt").as_str(), place.read("new.txt").as_str()), ("one\ngood day\n", "fine\n"));
+}
+
+#[test]
+fn a_command_goes_on_with_what_it_had() {
+    let mut place = Place::new();
+    place.set("PASSED", "first");
+    let begin = ["run", "--name", "c", "--env", "PASSED", "--env", "SET=x y", "--pids", "77", "--memory", "200m"];
+    let script = "echo $PASSED $SET; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max; \
+                  echo more >> a.txt; echo kept > ~/note; pwd";
+    let show = place.airlock(&[&begin[..], &["--", "sh", "-c", script]].concat()).ok();
+    place.airlock(&["resume", "c"]).fails(125, &["which needs a command", "airlock resume c -- COMMAND"]);
+    place.airlock(&["resume", "c", "--feedback"]).fails(125, &["a sandbox of airlock run"]);
+    place.set("PASSED", "second");
+    let again = "cat ~/note a.txt; echo $PASSED $SET; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || \
+                 cat /sys/fs/cgroup/pids.max; pwd; echo evenmore >> a.txt";
+    let ran = place.airlock(&["resume", "c", "--", "sh", "-c", again]).ok();
+    let home = show.out.lines().last().expect("a path");
+    assert_eq!(ran.out, format!("kept\none\ntwo\nmore\nsecond x y\n77\n{home}\n"));
+    assert!(ran.err.contains("c changed 1 file, +2 −0"), "{}", ran.err);
+    // An option given now counts from now on.
+    let ran =
+        place.airlock(&["resume", "c", "--env", "SET=z", "--", "sh", "-c", "echo $SET; git checkout -q a.txt; exit 3"]);
+    assert_eq!((ran.status, ran.out.as_str()), (3, "z\n"), "{}", ran.err);
+    assert!(ran.err.contains("c has no changes. Next: airlock resume c"), "{}", ran.err);
+    assert_eq!(place.airlock(&["resume", "c", "--", "sh", "-c", "echo $SET"]).ok().out, "z\n");
+    let ran = place.airlock(&["resume", "c", "--image", "nobody/has-it", "--", "true"]);
+    ran.fails(125, &["the engine has no image nobody/has-it any more", "airlock resume c --image IMAGE"]);
+    assert_eq!(
+        place.airlock(&["status", "c", "--json"]).ok().out.matches("\"collected\"").count(),
+        1,
+        "it is as it was"
+    );
+    // What never started leaves it as it was, and nothing runs.
+    place.airlock(&["resume", "c", "--", "/nowhere"]).fails(127, &[]);
+    assert_eq!(place.containers(), 0);
+    place.airlock(&["rm", "c"]).ok();
+    assert_eq!(place.engine_objects(), 0);
+}
+
+#[test]
+fn an_interrupted_one_goes_on_where_it_was() {
+    let place = Place::new();
+    let script = "echo before >> a.txt; echo ready; exec sleep 1000";
+    let mut command = place.command(AIRLOCK, &["run", "--name", "i", "--", "sh", "-c", script]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    place.airlock(&["resume", "i", "--", "true"]).fails(125, &["in use by another airlock"]);
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    let ran = place.airlock(&["resume", "i", "--", "sh", "-c", "tail -n 1 a.txt; echo after >> a.txt"]).ok();
+    assert_eq!(ran.out, "before\n");
+    place.airlock(&["apply", "i", "--accept-all"]).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nbefore\nafter\n");
+    // All is decided, and its volumes are gone.
+    place
+        .airlock(&["resume", "i", "--", "true"])
+        .fails(125, &["all of i was decided", "airlock claude begins another"]);
+}
