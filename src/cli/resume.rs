@@ -74,7 +74,11 @@ fn command(record: &Record, round: &Round, tty: bool) -> Result<Vec<String>, Fai
         "claude" => {
             let mut command = vec!["claude".to_owned()];
             if !is(&["-c", "--continue", "-r", "--resume", "--session-id"]) {
-                command.push("--continue".into());
+                match &record.conversation {
+                    Some(id) => command.extend(["--resume".into(), id.clone()]),
+                    // It was interrupted before anybody could look.
+                    None => command.push("--continue".into()),
+                }
             }
             if let Some(feedback) = &round.feedback {
                 // Before the options: some of those take all that follows.

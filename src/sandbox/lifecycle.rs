@@ -19,7 +19,7 @@ use super::signals::Signals;
 use super::start;
 use super::store::{Given, Record, Sandbox, State, Store, VERSION};
 use super::watch::Reached;
-use super::work::{End, measure, work};
+use super::work::{End, look_back, work};
 use super::{Policy, SandboxError, SandboxName, View, collect, random};
 use crate::changes::Changeset;
 use crate::engine::{Engine, VolumeInfo, image};
@@ -181,6 +181,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         includes: ground.includes.clone(),
         image: request.image.clone(),
         given: Some(request.given.clone()),
+        conversation: None,
         reviewed: Vec::new(),
         met: Vec::new(),
         settled: None,
@@ -325,12 +326,12 @@ pub async fn recover(
         let expect = start::expected(host, sandbox)?;
         let sidecar = parts.start_sidecar(parts.create_sidecar(&guest).await?, expect, accept).await?;
         let changes = collect(host, sandbox, &sidecar.link, policy, View::Final, &Meter::default()).await?;
-        Ok((changes, measure(&sidecar.link, sandbox.record.workspace_kind).await.ok()))
+        look_back(&sidecar.link, &mut sandbox.record).await;
+        Ok(changes)
     };
     let collected: Result<_, SandboxError> = collected.await;
     parts.remove_containers().await?;
-    let (changes, size) = collected?;
-    sandbox.record.size = size;
+    let changes = collected?;
     sandbox.set_changeset(&changes)?;
     sandbox.record.state = State::Collected { exit: None };
     sandbox.save()?;

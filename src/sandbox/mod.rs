@@ -7,6 +7,7 @@ mod base_view;
 mod bases;
 mod capable;
 mod collect;
+mod conversation;
 pub mod gc;
 mod home;
 pub mod lifecycle;

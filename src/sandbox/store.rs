@@ -62,6 +62,9 @@ pub struct Record {
     /// What its agent is given.
     #[serde(default)]
     pub given: Option<Given>,
+    /// Claude Code's own id of the last conversation in it.
+    #[serde(default)]
+    pub conversation: Option<String>,
     /// The changesets, by id, that somebody has looked at in a review, in the order of their rounds.
     #[serde(default)]
     pub reviewed: Vec<String>,

@@ -9,9 +9,9 @@ use super::meter::{Meter, Step};
 use super::parts::{Parts, Sidecar, Workspace};
 use super::signals::Signals;
 use super::start::Prepared;
-use super::store::{Sandbox, State};
+use super::store::{Record, Sandbox, State};
 use super::watch::{Reached, Watch};
-use super::{SandboxError, View, collect};
+use super::{SandboxError, View, collect, conversation};
 use crate::changes::Changeset;
 use crate::engine::Engine;
 use crate::snapshot::HostRepo;
@@ -93,7 +93,7 @@ pub(super) async fn work(
         }
     };
     let collected = collected.await;
-    sandbox.record.size = measure(&sidecar.link, sandbox.record.workspace_kind).await.ok();
+    look_back(&sidecar.link, &mut sandbox.record).await;
     // The guest ends with its link, and an ended container goes faster.
     let Sidecar { container, link } = sidecar;
     drop(link);
@@ -120,8 +120,16 @@ pub(super) async fn work(
     Ok(Worked { exit, changes, met, dropped })
 }
 
+/// Notes what is of interest once an agent has ended: what its volumes take, and which conversation was its last.
+pub(super) async fn look_back(link: &Link, record: &mut Record) {
+    record.size = measure(link, record.workspace_kind).await.ok();
+    if record.verb == "claude" {
+        record.conversation = conversation::last(link).await;
+    }
+}
+
 /// Adds up what a sandbox takes: nobody waits for a full count of a million files.
-pub(super) async fn measure(link: &Link, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
+async fn measure(link: &Link, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
     let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
     let (work, home) = (link.usage(work, MEASURED).await?, link.usage(Root::Home, MEASURED).await?);
     Ok((work.bytes + home.bytes, work.more || home.more))

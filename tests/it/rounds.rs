@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::claude::model;
 use crate::support::model::{Seen, Step};
 use crate::support::{AIRLOCK, Place};
+use crate::terminal::Terminal;
 
 fn tool(name: &str, input: serde_json::Value) -> Step {
     Step::Tool(name.into(), input)
@@ -139,4 +140,42 @@ fn an_interrupted_one_goes_on_where_it_was() {
     place
         .airlock(&["resume", "i", "--", "true"])
         .fails(125, &["all of i was decided", "airlock claude begins another"]);
+}
+
+#[test]
+fn from_the_review_to_the_agent_and_back_on_a_terminal() {
+    let mut place = Place::new();
+    let script = two_turns(&place);
+    let (_runtime, model) = model(&mut place, script);
+    place.airlock(&[&["--name", "t", "claude", "-p", "greet"][..], &EDITS].concat()).ok();
+    let mut terminal = Terminal::start(&place, &["review", "t"]);
+    terminal.shows("a.txt modified block 1/1 [undecided]");
+    terminal.types("cbe more formal\rny");
+    terminal.shows("2/2 decided");
+    terminal.types("R");
+    terminal.shows("What the agent would get");
+    terminal.shows("> be more formal");
+    terminal.types("y");
+    // Claude Code has heard it, and works; the edit is asked about, as always.
+    terminal.shows("make this edit to a.txt");
+    terminal.types("\r");
+    terminal.shows("The second turn is over.");
+    let heard = model.seen();
+    assert!(heard.iter().any(|s| last_words(s).contains("> be more formal")), "it arrived");
+    terminal.types("/exit");
+    terminal.shows("/exit");
+    terminal.types("\r");
+    // The review comes by itself, on what is new.
+    terminal.shows("a.txt modified block 1/1 [undecided] new");
+    let screen = terminal.shows("1 block is new since you decided, 1 block of then is gone (f all shows all)");
+    assert!(!screen.contains("new.txt"), "{screen}");
+    terminal.types("y");
+    terminal.shows("2/2 decided");
+    terminal.types("w");
+    terminal.shows("What an apply would do");
+    terminal.types("y");
+    terminal.shows("2 of 2 files applied");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert!(terminal.is_sane());
+    assert_eq!((place.read("a.txt").as_str(), place.read("new.txt").as_str()), ("one\ngood day\n", "fine\n"));
 }
