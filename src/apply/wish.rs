@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::decide::Version;
 use super::hostfs::At;
-use crate::changes::{ContentHash, FileChange, Picks, Quarantine, Selected, select, units};
+use crate::changes::{ContentHash, FileChange, Picks, Quarantine, Selected, Unit, select, units};
 use crate::path::RepoPath;
 
 /// One change with the parts of it that were accepted.
@@ -23,6 +23,33 @@ pub struct Choice<'a> {
     pub left: Option<Option<Version>>,
     /// It was named just now; else a review accepted it once.
     pub again: bool,
+    /// Where the agent has changed in another round what an apply had brought: what that was.
+    pub earlier: Option<Earlier<'a>>,
+}
+
+/// What an apply brought of an earlier round's change of the same path, some of which is no more.
+#[derive(Debug)]
+pub struct Earlier<'a> {
+    /// The change as it was then.
+    pub change: &'a FileChange,
+    /// All that was brought of it.
+    pub picks: Picks,
+}
+
+impl Earlier<'_> {
+    /// Gives what was brought and is superseded by what is asked for now: it stands in the same place. With it comes what of
+    /// `others` was there as well. And tells whether that is all that is no more.
+    fn superseded(&self, asked: &[Unit], now: &[Unit], others: &Picks, units: &[Unit]) -> Option<(Picks, bool)> {
+        let gone: Vec<&Unit> =
+            units.iter().filter(|u| self.picks.of(&u.id).is_some() && now.iter().all(|n| n.id != u.id)).collect();
+        let (over, elsewhere): (Vec<&Unit>, Vec<&Unit>) =
+            gone.into_iter().partition(|unit| asked.iter().any(|new| unit.is_in_place_of(new)));
+        let mut both = others.within(units);
+        for unit in &over {
+            both.set(unit.id.clone(), self.picks.of(&unit.id)?.clone());
+        }
+        (!over.is_empty()).then_some((both, elsewhere.is_empty()))
+    }
 }
 
 /// What is asked of a path.
@@ -110,17 +137,7 @@ impl Choice<'_> {
     pub fn wish(&self, store: &Quarantine) -> io::Result<Result<Wish, &'static str>> {
         let change = self.change;
         let (old, new) = change.contents(store)?;
-        let version = |picks: &Picks| -> io::Result<Option<Option<Version>>> {
-            if picks.is_empty() {
-                return Ok(Some(change.old.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() })));
-            }
-            Ok(match select(change, &old, &new, picks, &|hash| store.get(hash))? {
-                None => None,
-                Some(Selected::Deleted) => Some(None),
-                Some(Selected::Content(kind, content)) => Some(Some(Version { kind, hash: store.put(&content)? })),
-                Some(Selected::Stored(kind, hash)) => Some(Some(Version { kind, hash })),
-            })
-        };
+        let version = |picks: &Picks| content(store, change, (&old, &new), picks);
         let all = units(change, &old, &new);
         let picks = self.prior.union(&self.picks).within(&all);
         let Some(accepted) = version(&picks)? else {
@@ -129,8 +146,21 @@ impl Choice<'_> {
         // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
         let others = self.prior.difference(&self.picks, &all);
         let original = version(&Picks::default())?.flatten();
-        let base = version(&others)?.unwrap_or_else(|| original.clone());
-        let last = version(&self.prior)?.unwrap_or_else(|| original.clone());
+        let mut base = version(&others)?.unwrap_or_else(|| original.clone());
+        let mut last = version(&self.prior)?.unwrap_or_else(|| original.clone());
+        if let Some(earlier) = &self.earlier {
+            let (old, new) = earlier.change.contents(store)?;
+            let then = units(earlier.change, &old, &new);
+            let asked: Vec<Unit> = all.iter().filter(|u| self.picks.of(&u.id).is_some()).cloned().collect();
+            if let Some((superseded, is_all)) = earlier.superseded(&asked, &all, &others, &then)
+                && let Some(was) = content(store, earlier.change, (&old, &new), &superseded)?
+            {
+                base = was;
+                // Where more was brought than what is superseded, it stays, and only a merge can tell.
+                let all = if is_all { content(store, earlier.change, (&old, &new), &earlier.picks)? } else { None };
+                last = all.unwrap_or_else(|| base.clone());
+            }
+        }
         let done = self.left.clone().filter(|_| self.picks.is_within(&self.prior));
         Ok(Ok(Wish {
             path: change.path.clone(),
@@ -145,4 +175,22 @@ impl Choice<'_> {
             like_over: None,
         }))
     }
+}
+
+/// Gives what a path holds with some of a change, `Some(None)` for nothing; `None` where that is no file of its own.
+fn content(
+    store: &Quarantine,
+    change: &FileChange,
+    (old, new): (&[u8], &[u8]),
+    picks: &Picks,
+) -> io::Result<Option<Option<Version>>> {
+    if picks.is_empty() {
+        return Ok(Some(change.old.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() })));
+    }
+    Ok(match select(change, old, new, picks, &|hash| store.get(hash))? {
+        None => None,
+        Some(Selected::Deleted) => Some(None),
+        Some(Selected::Content(kind, content)) => Some(Some(Version { kind, hash: store.put(&content)? })),
+        Some(Selected::Stored(kind, hash)) => Some(Some(Version { kind, hash })),
+    })
 }

@@ -98,6 +98,16 @@ pub fn without_ending(line: &[u8]) -> &[u8] {
 }
 
 impl Unit {
+    /// Tells whether it changes what another unit of the same base does, so that it comes instead of that.
+    #[must_use]
+    pub fn is_in_place_of(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (UnitKind::Block { old: a, .. }, UnitKind::Block { old: b, .. }) => a.start <= b.end && b.start <= a.end,
+            (UnitKind::Mode(_), kind) | (kind, UnitKind::Mode(_)) => matches!(kind, UnitKind::Mode(_)),
+            _ => true,
+        }
+    }
+
     /// Counts what can be decided one by one: the removed and the added lines of a block; 1 of anything else.
     #[must_use]
     pub fn size(&self) -> usize {

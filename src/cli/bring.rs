@@ -15,8 +15,8 @@ use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::runtime;
 use super::review;
-use crate::apply::{Choice, Conflict, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
-use crate::changes::{Pick, Picks, Quarantine};
+use crate::apply::{Choice, Conflict, Earlier, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
+use crate::changes::{Changeset, FileChange, Pick, Picks, Quarantine, units};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
@@ -53,7 +53,8 @@ pub fn bring(
     let tree = host.tree(&modules)?;
     let store = sandbox.quarantine()?;
     let before = host.brought(sandbox)?;
-    let plan = plan(&tree, sheet, wanted, &before, &store)?;
+    let rounds = sandbox.rounds()?;
+    let plan = plan(&tree, sheet, wanted, (&before, &rounds), &store)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
@@ -142,11 +143,11 @@ pub fn plan(
     tree: &HostTree,
     sheet: &Sheet<'_>,
     wanted: &Wanted,
-    before: &Applied,
+    (before, rounds): (&Applied, &[Changeset]),
     store: &Quarantine,
 ) -> Result<Plan, Failure> {
     let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
-    for choice in choices(sheet, wanted, before) {
+    for choice in choices(sheet, wanted, before, (rounds, store)) {
         match choice.wish(store)? {
             Ok(wish) => wishes.push(wish),
             Err(reason) => {
@@ -162,15 +163,41 @@ pub fn plan(
 }
 
 /// What is accepted of each file, with what earlier applies brought.
-pub fn choices<'a>(sheet: &'a Sheet<'_>, wanted: &Wanted, before: &Applied) -> Vec<Choice<'a>> {
+pub fn choices<'a>(
+    sheet: &'a Sheet<'_>,
+    wanted: &Wanted,
+    before: &Applied,
+    (rounds, store): (&'a [Changeset], &Quarantine),
+) -> Vec<Choice<'a>> {
     let choice = |file: &'a crate::review::SheetFile<'_>| {
         let picks = wanted.selection.picks.within(&file.units);
         let brought = before.paths.get(&file.change.path);
         let prior = brought.map(|b| b.picks.within(&file.units)).unwrap_or_default();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
-        (!picks.is_empty()).then_some(Choice { change: file.change, picks, prior, left, again: wanted.is_named })
+        let earlier =
+            brought.filter(|b| b.picks != prior).and_then(|b| earlier(rounds, store, &file.change.path, &b.picks));
+        (!picks.is_empty()).then_some(Choice {
+            change: file.change,
+            picks,
+            prior,
+            left,
+            again: wanted.is_named,
+            earlier,
+        })
     };
     sheet.files.iter().filter_map(choice).collect()
+}
+
+/// Finds the round's change that these parts are of.
+fn earlier<'a>(rounds: &'a [Changeset], store: &Quarantine, path: &RepoPath, picks: &Picks) -> Option<Earlier<'a>> {
+    let changes = rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path));
+    let has_all = |change: &&FileChange| {
+        let (old, new) = change.contents(store).ok()?;
+        let units = units(change, &old, &new);
+        Some(picks.iter().all(|(id, _)| units.iter().any(|unit| unit.id == id)))
+    };
+    let change = changes.into_iter().find(|change| has_all(change) == Some(true))?;
+    Some(Earlier { change, picks: picks.clone() })
 }
 
 /// What each path holds of the changes before and after a plan, for the journal.

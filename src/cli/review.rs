@@ -185,7 +185,8 @@ impl Desk<'_> {
         let host = Host::of(self.repo)?;
         let tree = host.tree(&self.sandbox.record.manifest.modules)?;
         let (store, before) = (self.sandbox.quarantine()?, host.brought(self.sandbox)?);
-        let plan = plan(&tree, self.sheet, &Wanted::decided(self.sheet, decisions), &before, &store)?;
+        let rounds = self.sandbox.rounds()?;
+        let plan = plan(&tree, self.sheet, &Wanted::decided(self.sheet, decisions), (&before, &rounds), &store)?;
         let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
         let line = |step: &Step| PreviewLine {
             path: step.path.clone(),

@@ -61,7 +61,7 @@ pub fn send(
 ) -> Result<u8, Failure> {
     let store = sandbox.quarantine()?;
     let nothing_before = crate::sandbox::Applied::default();
-    let choices = super::bring::choices(sheet, wanted, &nothing_before);
+    let choices = super::bring::choices(sheet, wanted, &nothing_before, (&[], &store));
     let mut accepted = Vec::new();
     let judge = Judge::of(repo, sandbox, sheet, output)?;
     for choice in &choices {

@@ -72,7 +72,14 @@ impl Case {
 
     fn plan(&self, picks: &Picks, prior: &Picks) -> Plan {
         let left = self.left.borrow().clone();
-        let choice = Choice { change: &self.change, picks: picks.clone(), prior: prior.clone(), left, again: true };
+        let choice = Choice {
+            change: &self.change,
+            picks: picks.clone(),
+            prior: prior.clone(),
+            left,
+            again: true,
+            earlier: None,
+        };
         let wish = choice.wish(self.field.store()).expect("read").expect("it makes a file");
         Plan::make(&self.field.tree(), vec![wish], self.field.store(), Terms::default()).expect("planned")
     }

@@ -179,3 +179,43 @@ fn from_the_review_to_the_agent_and_back_on_a_terminal() {
     assert!(terminal.is_sane());
     assert_eq!((place.read("a.txt").as_str(), place.read("new.txt").as_str()), ("one\ngood day\n", "fine\n"));
 }
+
+#[test]
+fn what_the_agent_has_changed_again_takes_the_place_of_what_was_applied() {
+    let place = Place::empty();
+    let lines = |change: &[(usize, &str)]| -> String {
+        let line =
+            |n: usize| change.iter().find(|(at, _)| *at == n).map_or(format!("line {n}"), |(_, l)| (*l).to_owned());
+        (1..=12).map(|n| line(n) + "\n").collect()
+    };
+    place.write("a.txt", lines(&[]));
+    place.write("whole.bin", "a\0b");
+    place.commit();
+    place
+        .sandbox(
+            "w",
+            "sed -i 's/line 2$/2/; s/line 10/10/' a.txt; echo v1 > n.txt; printf 'b\\0c' > whole.bin; echo open > o",
+        )
+        .ok();
+    let both = ["apply", "w", "--accept", "a.txt", "--accept", "n.txt", "--accept", "whole.bin"];
+    place.airlock(&both).ok();
+    place.write("a.txt", lines(&[(2, "2"), (6, "mine"), (10, "10")]));
+    let again = "sed -i 's/^2$/two!/; s/^10$/line 10/' a.txt; echo v2 > n.txt; printf 'c\\0d' > whole.bin";
+    place.airlock(&["resume", "w", "--", "sh", "-c", again]).ok();
+    let ran = place.airlock(&both).ok();
+    assert_eq!(place.read("a.txt"), lines(&[(2, "two!"), (6, "mine"), (10, "10")]), "{}", ran.out);
+    assert_eq!((place.read("n.txt").as_str(), place.read("whole.bin").as_str()), ("v2\n", "c\0d"));
+    assert!(ran.out.contains("merged    a.txt") && ran.out.contains("applied   n.txt"), "{}", ran.out);
+    // Another round, and an edit of the user's in the very line: that is a conflict, and nothing is written.
+    place.write("a.txt", lines(&[(2, "two, as I say"), (6, "mine"), (10, "10")]));
+    place.airlock(&["resume", "w", "--", "sh", "-c", "sed -i 's/two!/2!/' a.txt"]).ok();
+    place.airlock(&["apply", "w", "--accept", "a.txt"]).fails(4, &["1 conflict; nothing was written"]);
+    // And each apply can be taken back.
+    place.write("a.txt", lines(&[(2, "two!"), (6, "mine"), (10, "10")]));
+    place.airlock(&["apply", "w", "--accept", "a.txt"]).ok();
+    assert_eq!(place.read("a.txt"), lines(&[(2, "2!"), (6, "mine"), (10, "10")]));
+    place.airlock(&["undo"]).ok();
+    place.airlock(&["undo"]).ok();
+    assert_eq!(place.read("a.txt"), lines(&[(2, "2"), (6, "mine"), (10, "10")]));
+    assert_eq!(place.read("n.txt"), "v1\n");
+}
