@@ -14,14 +14,15 @@ use super::judge::Judge;
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::runtime;
+use super::resume::{cannot_send, way_to_send};
 use super::review;
 use crate::apply::{Choice, Conflict, Earlier, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
 use crate::changes::{Changeset, FileChange, Pick, Picks, Quarantine, units};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
-use crate::review::{Decision, Sheet};
-use crate::sandbox::{Applied, Brought, Sandbox, lifecycle};
+use crate::review::{Decision, Sheet, State, has_unsent_comment};
+use crate::sandbox::{Applied, Brought, Record, Sandbox, lifecycle};
 use crate::snapshot::HostRepo;
 
 /// Plans and does it; gives the exit status.
@@ -128,9 +129,11 @@ pub fn bring(
     if let Some(report) = &report {
         tell(report, output);
     }
-    let settled = is_decided(sheet, sandbox, &after)?;
+    let state = review::load(sandbox)?;
+    let settled = is_decided(sheet, &sandbox.record, &state, &after);
     if !wanted.json {
-        say_end(&plan, sandbox, of, written, settled, output);
+        let send = way_to_send(&sandbox.record, sheet, &state)?;
+        say_end(&plan, sandbox, of, written, (!settled).then_some(send), output);
     }
     if settled && sandbox.record.settled.is_none() {
         settle(sandbox, output);
@@ -251,11 +254,15 @@ fn say_directories(plan: &Plan, output: Output) {
     }
 }
 
-/// Tells whether nothing of a sandbox is open any more: each part is in the working tree, or rejected.
-fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result<bool, Failure> {
-    let decisions = review::load(sandbox)?.decisions;
+/// Tells whether nothing of a sandbox is open any more: each part is in the working tree, or rejected, and no comment waits
+/// to be sent.
+fn is_decided(sheet: &Sheet<'_>, record: &Record, state: &State, applied: &Applied) -> bool {
+    let decisions = &state.decisions;
+    if cannot_send(record).is_none() && has_unsent_comment(sheet.files.iter().flat_map(|f| &f.units), state) {
+        return false;
+    }
     let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
-    Ok(units.all(|(file, unit)| {
+    units.all(|(file, unit)| {
         let brought = applied.paths.get(&file.change.path).and_then(|b| b.picks.of(&unit.id));
         let is_rejected = |line| decisions.line(&unit.id, line) == Some(Decision::Rejected);
         match brought {
@@ -263,10 +270,10 @@ fn is_decided(sheet: &Sheet<'_>, sandbox: &Sandbox, applied: &Applied) -> Result
             Some(Pick::Lines(lines)) => (0..unit.size()).all(|line| lines.contains(line) || is_rejected(line)),
             None => decisions.tally(unit).rejected == unit.size(),
         }
-    }))
+    })
 }
 
-fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, settled: bool, output: Output) {
+fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Option<String>, output: Output) {
     let name = &sandbox.record.name;
     let already = plan.steps.len() - written;
     let there = if already > 0 { format!(", {already} as accepted already") } else { String::new() };
@@ -279,10 +286,10 @@ fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, settled: b
         output.say(&format!("{} passed over", count(plan.skipped.len(), "conflict")));
     }
     let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
-    let next = match settled {
-        true if written > 0 => format!("{undo} all is decided, its volumes go"),
-        true => " All is decided".into(),
-        false => format!("{undo} Next: airlock review {name}, or airlock rm {name}"),
+    let next = match open {
+        None if written > 0 => format!("{undo} all is decided, its volumes go"),
+        None => " All is decided".into(),
+        Some(send) => format!("{undo} Next: airlock review {name}{send}, or airlock rm {name}"),
     };
     output.say(&format!("{written} of {} applied{there}.{next}", count(of, "file")));
 }

@@ -51,6 +51,12 @@ pub fn cannot_send(record: &Record) -> Option<String> {
     record.settled.map(|_| "all of it was decided, and its volumes are gone".into())
 }
 
+/// Names the command that sends what has been said, where there is something to send.
+pub fn way_to_send(record: &Record, sheet: &Sheet<'_>, state: &crate::review::State) -> Result<String, Failure> {
+    let sends = cannot_send(record).is_none() && Feedback::compose(sheet, state)?.is_some();
+    Ok(if sends { format!(", airlock resume {} --feedback", record.name) } else { String::new() })
+}
+
 /// Puts the message to the agent together.
 fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, Failure> {
     let name = sandbox.record.name.clone();

@@ -263,9 +263,10 @@ pub fn interact(
     }
     let decisions = &state.decisions;
     let accepted = sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count();
+    let send = resume::way_to_send(&sandbox.record, &sheet, &state)?;
     if ended == Ended::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
-        output.say(&format!("{what}. Next: airlock review {name}, or airlock rm {name}"));
+        output.say(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));
         return Ok(0);
     }
     let on_conflict = match ended {
@@ -289,7 +290,7 @@ pub fn interact(
         }
         return Ok(status);
     }
-    output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
+    output.say(&format!("the decisions are saved. Next: airlock apply {name}{send}"));
     Ok(0)
 }
 

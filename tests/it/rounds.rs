@@ -48,7 +48,12 @@ fn what_the_review_said_reaches_the_model_in_the_same_conversation() {
         .fails(125, &["nothing was rejected or commented on", "airlock review r"]);
     // On the block of a.txt a comment and a no; a yes on the new file.
     let answers = "c\nbe more formal, please\nn\ny\n";
-    place.airlock_told(&["review", "r", "--plain"], answers).ok();
+    let ran = place.airlock_told(&["review", "r", "--plain"], answers).ok();
+    assert!(ran.err.contains("Next: airlock apply r, airlock resume r --feedback"), "{}", ran.err);
+    // All is decided then, and the comment has not been heard yet: its volumes stay.
+    let ran = place.airlock(&["apply", "r"]).ok();
+    assert!(ran.err.contains("airlock review r, airlock resume r --feedback, or airlock rm r"), "{}", ran.err);
+    place.airlock(&["undo"]).ok();
     let dry = place.airlock(&["resume", "r", "--feedback", "--dry-run"]).ok();
     assert!(
         dry.out.contains("## a.txt") && dry.out.contains("+hello") && dry.out.contains("> be more formal"),
