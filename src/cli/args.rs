@@ -174,6 +174,7 @@ pub enum Verb {
     #[command(override_usage = "airlock resume [OPTIONS] [NAME] [-- ARGS…|COMMAND…]")]
     Resume(ResumeArgs),
     /// Show what changed, also while the agent works.
+    #[command(override_usage = "airlock diff [OPTIONS] [NAME] [-- PATH…]")]
     Diff(DiffArgs),
     /// Decide what to accept.
     Review(ReviewArgs),
@@ -256,12 +257,18 @@ pub struct DiffArgs {
     /// Files, blocks with their ids, findings and decisions, as JSON.
     #[arg(long, group = "form")]
     pub json: bool,
+    /// Write one page of HTML, with findings, decisions and comments, to a new file (- for standard output).
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub html: Option<std::path::PathBuf>,
     /// Exit with 3 if there are changes.
     #[arg(long)]
     pub exit_code: bool,
     /// Print it, however long it is.
     #[arg(long)]
     pub no_pager: bool,
+    /// These files alone: a path, a directory (DIR/) or a glob, as for `apply --accept`.
+    #[arg(last = true, value_name = "PATH", help_heading = "Arguments")]
+    pub paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,14 +4,15 @@ use std::io::{self, IsTerminal};
 
 use super::args::DiffArgs;
 use super::failure::{Failure, USAGE};
-use super::output::{Output, count, print};
+use super::output::{Output, count, print, shell_word};
 use super::pager::Pager;
 use super::repo::{Repo, runtime};
+use super::target::write_new;
 use super::{json, patch, review};
 use crate::changes::{Changeset, Side};
 use crate::display::Shown;
 use crate::engine::Docker;
-use crate::review::{Painter, Sheet, SheetFile};
+use crate::review::{Painter, Sheet, SheetFile, keep_only, page};
 use crate::sandbox::{State, lifecycle};
 
 /// Changes await review (`--exit-code`).
@@ -37,11 +38,22 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         repo.changes(&mut sandbox, output)?
     };
     let store = sandbox.quarantine()?;
-    let sheet = Sheet::open(&changes, &store)?;
+    let mut sheet = Sheet::open(&changes, &store)?;
+    if !args.paths.is_empty() {
+        keep_only(&mut sheet, &args.paths)?;
+    }
     let name = sandbox.record.name.as_str();
     if args.json {
         let decisions = review::load(&sandbox)?.decisions;
         json::diff(name, &changes, &sheet, &decisions, live, print)?;
+    } else if let Some(file) = &args.html {
+        let page = page(name, &changes, &sheet, &review::load(&sandbox)?.decisions)?;
+        if file.as_os_str() == "-" {
+            print(page.as_bytes())?;
+        } else {
+            write_new(file, page.as_bytes())?;
+            output.say(&format!("the page is in {}", shell_word(file.as_os_str().as_encoded_bytes())));
+        }
     } else if args.name_only {
         let mut bytes = Vec::new();
         for file in &sheet.files {
@@ -90,7 +102,8 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
             output.say(&format!("next: airlock review {name}"));
         }
     }
-    Ok(if args.exit_code && !changes.is_empty() { CHANGES } else { 0 })
+    let has_changes = if args.paths.is_empty() { !changes.is_empty() } else { !sheet.files.is_empty() };
+    Ok(if args.exit_code && has_changes { CHANGES } else { 0 })
 }
 
 /// Says what new ignore rules keep out of the changes.

@@ -221,6 +221,26 @@ impl Pattern {
     }
 }
 
+/// Keeps the files of a sheet that are named: by a path, a directory or a glob.
+///
+/// # Errors
+/// A pattern that matches nothing, or is none.
+pub fn keep_only(sheet: &mut Sheet<'_>, paths: &[String]) -> Result<(), Rejection> {
+    let mut kept = Vec::new();
+    for path in paths {
+        let one = |path: String| patterns("the path", &[path], sheet, &[]);
+        kept.extend(match one(path.clone()) {
+            // As with git, a directory may be named without a slash.
+            Err(none @ Rejection::NoMatch { .. }) if !path.ends_with('/') => {
+                one(format!("{path}/")).map_err(|_| none)?
+            }
+            other => other?,
+        });
+    }
+    sheet.files.retain(|file| kept.iter().any(|pattern| pattern.matches(&file.change.path)));
+    Ok(())
+}
+
 /// An exact path first, then a directory, then a glob in which `*` stays within a component.
 fn patterns(
     option: &'static str,
@@ -301,6 +321,26 @@ mod tests {
         assert_eq!(select(&of(&["**"], &["src/**"])), Ok((paths(&["a[1].txt"]), 1)), "the risky one is passed over");
         let all = Selector { all: true, allow_risky: true, ..Selector::default() };
         assert_eq!(select(&all).expect("everything").0.len(), 4);
+    }
+
+    #[test]
+    fn files_can_be_named_by_path_directory_and_glob() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().to_owned()).expect("opened");
+        let paths = ["a.rs", "b.rs", "d/a.rs", "d/e/f.txt"];
+        let files = paths.iter().map(|path| added(&store, path, "x\n")).collect();
+        let draft = Draft { files, ..Draft::default() };
+        let changes = draft.seal(&store, &Rules::default(), &(), &Until::default()).expect("sealed");
+        let kept = |given: &[&str]| {
+            let mut sheet = Sheet::open(&changes, &store).expect("opened");
+            keep_only(&mut sheet, &given.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
+            Ok::<_, Rejection>(sheet.files.iter().map(|f| text(&f.change.path)).collect::<Vec<_>>())
+        };
+        assert_eq!(kept(&["a.rs"]).expect("kept"), ["a.rs"]);
+        assert_eq!(kept(&["d"]).expect("kept"), ["d/a.rs", "d/e/f.txt"]);
+        assert_eq!(kept(&["d/e/", "*.rs"]).expect("kept"), ["a.rs", "b.rs", "d/e/f.txt"]);
+        assert_eq!(kept(&["**/*.rs"]).expect("kept"), ["a.rs", "b.rs", "d/a.rs"]);
+        assert!(matches!(kept(&["a.rs", "nope"]), Err(Rejection::NoMatch { pattern, .. }) if pattern == "nope"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod long;
+mod page;
 mod properties;
 mod review;
 mod rounds;
