@@ -109,7 +109,9 @@ fn even_a_hole_in_the_escaping_would_come_to_nothing() {
 #[test]
 fn a_page_has_all_that_a_review_has() {
     let place = Place::new();
-    place.sandbox("p", "sed -i 's/two/two more/' a.txt; echo 'export X=1' > .envrc; rm c.txt; chmod +x dir/keep.txt").ok();
+    place
+        .sandbox("p", "sed -i 's/two/two more/' a.txt; echo 'export X=1' > .envrc; rm c.txt; chmod +x dir/keep.txt")
+        .ok();
     place.airlock_told(&["review", "p", "--plain"], "c\nwhat for?\nn\nc\nbetter so\ny\n").ok();
     let file = place.repo.join("../page.html");
     let file = file.to_str().expect("UTF-8");
