@@ -17,6 +17,7 @@ mod folding;
 mod full_screen;
 mod hostile;
 mod interactive;
+mod json;
 mod layering;
 mod lifecycle;
 mod limits;
