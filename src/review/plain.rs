@@ -62,8 +62,9 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             return Ok(Ended::Through);
         }
         // Where everything is decided, all of it is gone through once more.
-        let again = !questions.iter().any(|q| self.is_open(q, state));
-        let mut at = questions.iter().position(|q| self.is_open(q, state)).unwrap_or(0);
+        let mut read = None;
+        let first = questions.iter().position(|q| self.is_open(q, state, &mut read));
+        let (again, mut at) = (first.is_none(), first.unwrap_or(0));
         let (mut shown_file, mut text) = (None, Text::default());
         loop {
             let mut questions = self.questions(state);
@@ -103,8 +104,9 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     // Onwards to what is undecided; `j` and `k` also visit what is decided.
                     Next::Undecided if again => at + 1,
                     Next::Undecided => {
-                        let open = |at: &usize| self.is_open(&questions[*at], state);
-                        (at..questions.len()).find(open).unwrap_or(questions.len())
+                        let mut read = None;
+                        let is_open = |at: &usize| self.is_open(&questions[*at], state, &mut read);
+                        (at..questions.len()).find(is_open).unwrap_or(questions.len())
                     }
                     Next::End(ended) => return Ok(ended),
                 };
@@ -133,15 +135,19 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         Item { file: question.file, unit: question.unit, lines }
     }
 
-    /// Tells whether a question is still to be asked. Without the text of its file the lines of a part are not known: then its
-    /// unit counts.
-    fn is_open(&self, question: &Question, state: &State) -> bool {
+    /// Tells whether a question is still to be asked. A file that must be read for that is kept in `read` until another is.
+    fn is_open(&self, question: &Question, state: &State, read: &mut Option<(usize, Text)>) -> bool {
         let unit = self.unit(question);
         if question.rows.len() == unit.size() || state.decisions.is_decided(unit) {
             return !state.decisions.is_decided(unit);
         }
-        let text = Text::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
-        let lines = Block::of(unit, &text).map(|b| b.lines(question.rows.clone())).unwrap_or_default();
+        if read.as_ref().is_none_or(|(file, _)| *file != question.file) {
+            // One that cannot be read is asked about: then the error comes to light.
+            let text = Text::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
+            *read = Some((question.file, text));
+        }
+        let Some((_, text)) = read else { return true };
+        let lines = Block::of(unit, text).map(|b| b.lines(question.rows.clone())).unwrap_or_default();
         lines.iter().any(|line| state.decisions.line(&unit.id, line).is_none())
     }
 
@@ -207,7 +213,8 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 let decision = if key == "a" { Decision::Accepted } else { Decision::Rejected };
                 let rest = questions[at..].iter().take_while(|q| q.file == question.file);
                 // This one, and what is still open.
-                let rest = rest.filter(|q| *q == question || self.is_open(q, state));
+                let mut read = None;
+                let rest = rest.filter(|q| *q == question || self.is_open(q, state, &mut read));
                 let items = rest.map(|q| self.item(q, text)).collect();
                 *state = update(std::mem::take(state), self.sheet, Action::Sweep { items, decision, hidden: 0 });
                 state.said = None;

@@ -2,13 +2,15 @@
 //! afterwards and what was decided is kept.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
-use airlock::review::State;
 use airlock::review::screen::{self, App, Depth, Look, Opening};
+use airlock::review::{Sheet, State, read_draft};
+use airlock::sandbox::Store;
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::show::{Desk, sheet};
+use crate::show::{Desk, PLAIN, Show, decided, sheet};
 use crate::support::{AIRLOCK, Place};
 use crate::terminal::Terminal;
 
@@ -100,6 +102,47 @@ fn a_signal_puts_the_terminal_back_and_loses_nothing() {
     kill_process(process(&terminal), Signal::KILL).expect("it runs");
     terminal.child.wait().expect("it ends");
     assert_eq!(decisions(&place), ["undecided", "accepted", "undecided"]);
+}
+
+#[test]
+fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
+    let place = place();
+    let name = "s".parse().expect("a name");
+    let sandbox = Store::of(&place.repo.join(".git")).open(&name).expect("opened").expect("it is there");
+    let changes = Box::leak(Box::new(sandbox.changeset().expect("read").expect("collected")));
+    let sheet = Box::leak(Box::new(Sheet::open(changes, &sandbox.quarantine().expect("opened")).expect("opened")));
+    let draft = sandbox.path("draft.jsonl");
+    let mut seed = 7_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(seed >> 33).expect("small") % below
+    };
+    for round in 0..10 {
+        let _ = std::fs::remove_file(&draft);
+        let keys: String =
+            (0..60).map(|_| ["y", "n", " ", "u", "]", "[", "j", "l", "h", "s", "\u{12}"][random(11)]).collect();
+        // What each number of them comes to.
+        let mut show = Show::on(sheet, State::default(), (100, 40), PLAIN);
+        let mut states = vec![show.decided()];
+        for key in keys.chars() {
+            show.press(&if key == '\u{12}' { "<C-r>".to_owned() } else { key.to_string() });
+            states.push(show.decided());
+        }
+        let mut terminal = Terminal::start(&place, &["review", "s"]);
+        terminal.shows("2 files +4");
+        terminal.types(&keys);
+        let wanted = 1 + random(30);
+        let lines = || std::fs::read(&draft).map_or(0, |bytes| bytes.iter().filter(|b| **b == b'\n').count());
+        let end = Instant::now() + Duration::from_secs(60);
+        while lines() < wanted && lines() < show.desk.kept.len() {
+            assert!(Instant::now() < end, "round {round}: {} lines of {wanted}", lines());
+            std::thread::yield_now();
+        }
+        kill_process(process(&terminal), Signal::KILL).expect("it runs");
+        terminal.child.wait().expect("it ends");
+        let kept = decided(sheet, &read_draft(&draft).expect("it can be read"));
+        assert!(states.contains(&kept), "round {round}, keys {keys:?}: {kept:?}");
+    }
 }
 
 #[test]

@@ -148,6 +148,8 @@ pub struct App<'a> {
     /// The scroll position follows the cursor; a wheel lets go of it.
     pub(super) follows: bool,
     pub(super) search: String,
+    /// Files in which something that was searched for is not: contents never change.
+    pub(super) without: (Vec<u8>, BTreeSet<usize>),
     pub(super) mode: Mode,
     pub(super) message: Option<String>,
     pub(super) highlighted: BTreeMap<usize, [Highlighted; 2]>,
@@ -228,6 +230,7 @@ impl<'a> App<'a> {
             sideways: 0,
             follows: true,
             search: String::new(),
+            without: Default::default(),
             mode: Mode::Browse,
             message,
             highlighted: BTreeMap::new(),

@@ -1,5 +1,7 @@
 //! The search: in changed lines and in paths.
 
+use std::collections::BTreeSet;
+
 use super::app::{App, At, Level};
 use crate::changes::UnitKind;
 use crate::display::Shown;
@@ -13,6 +15,9 @@ impl App<'_> {
             return;
         }
         let what = self.search.clone().into_bytes();
+        if self.without.0 != what {
+            self.without = (what.clone(), BTreeSet::new());
+        }
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
         let count = self.files.len();
         if count == 0 {
@@ -22,7 +27,13 @@ impl App<'_> {
         for step in 0..=count {
             let at = if forward { (here + step) % count } else { (here + count * 2 - step) % count };
             let file = self.files[at];
+            if self.without.1.contains(&file) {
+                continue;
+            }
             let found = self.places(file, &what);
+            if found.is_empty() && !self.display.hides_blanks {
+                self.without.1.insert(file);
+            }
             let cursor = (self.at.unit, self.at.row);
             let place = match (forward, step) {
                 (true, 0) => found.iter().find(|place| **place > cursor),

@@ -8,6 +8,7 @@ mod draw;
 mod files;
 mod find;
 mod fit;
+mod held;
 mod help;
 mod input;
 mod keys;

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Read, Stdout, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossterm::event::{
     self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event as Input,
@@ -25,6 +25,7 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::app::App;
 use super::draw::draw;
+use super::held::Held;
 use super::keys::Flow;
 use super::syntax::Worker;
 use crate::changes::{FileChange, Finding};
@@ -53,6 +54,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
     })?;
     let mut around = Aside { around, is_aside: Arc::clone(&wake.is_aside) };
     let mut is_stale = true;
+    let mut held = Held::default();
     loop {
         if is_stale {
             terminal.draw(|frame| draw(app, frame))?;
@@ -80,7 +82,15 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
         }
         // All that has been typed, before anything is drawn.
         while event::poll(Duration::ZERO)? {
-            let flow = match event::read()? {
+            let input = event::read()?;
+            let key = match &input {
+                Input::Key(key) => Some(key.code),
+                _ => None,
+            };
+            if key.is_some_and(|key| held.is_repeat(key, Instant::now())) {
+                continue;
+            }
+            let flow = match input {
                 Input::Key(key) if key.kind != KeyEventKind::Release => app.key(key, &mut around)?,
                 Input::Mouse(mouse) => app.mouse(mouse, &mut around)?,
                 Input::Paste(text) => {
@@ -93,6 +103,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
             match flow {
                 // Whoever is asked, or shown a risky file, has to see that first: what was typed ahead is no answer to it.
                 Flow::On if app.takes_attention() => {
+                    held.called(key, Instant::now());
                     while event::poll(Duration::ZERO)? {
                         drop(event::read()?);
                     }

@@ -1,0 +1,48 @@
+//! A key that is held down repeats. A question that it has called up is not answered by that.
+
+use std::time::{Duration, Instant};
+
+use crossterm::event::KeyCode;
+
+/// Longer than a keyboard waits between two repeats, shorter than anybody reads a question and answers it.
+const BETWEEN: Duration = Duration::from_millis(300);
+
+/// The key that has called up what must be seen.
+#[derive(Debug, Default)]
+pub struct Held(Option<(KeyCode, Instant)>);
+
+impl Held {
+    /// Remembers the key after which something had to be seen.
+    pub fn called(&mut self, key: Option<KeyCode>, now: Instant) {
+        self.0 = key.map(|key| (key, now));
+    }
+
+    /// Tells whether a key is but the repeat of that one.
+    pub fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
+        let is = self.0.is_some_and(|(held, last)| held == key && now.saturating_duration_since(last) < BETWEEN);
+        self.0 = is.then_some((key, now));
+        is
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_key_is_no_answer_until_it_was_let_go() {
+        let (mut held, mut now) = (Held::default(), Instant::now());
+        let y = KeyCode::Char('y');
+        assert!(!held.is_repeat(y, now), "nothing was called up");
+        held.called(Some(y), now);
+        for _ in 0..100 {
+            now += Duration::from_millis(33);
+            assert!(held.is_repeat(y, now), "however long it is held");
+        }
+        now += BETWEEN;
+        assert!(!held.is_repeat(y, now), "it was let go, and pressed anew");
+        held.called(Some(KeyCode::Char('A')), now);
+        assert!(!held.is_repeat(y, now), "another key is an answer at once");
+        assert!(!held.is_repeat(KeyCode::Char('A'), now), "and ends it");
+    }
+}
