@@ -58,6 +58,8 @@ settings! {
     net: Net, false;
     /// Whether to review when the agent ends.
     review: ReviewMode, false;
+    /// What a review begins with.
+    preselect: Preselect, false;
     /// How a workspace is made.
     workspace: WorkspaceMode, false;
     /// How many bases of each repository `airlock gc` keeps.
@@ -124,6 +126,17 @@ pub enum ReviewMode {
     Always,
     /// Never.
     Never,
+}
+
+/// What a review begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preselect {
+    /// Nothing is decided.
+    #[default]
+    None,
+    /// All is accepted that needs no yes of its own.
+    All,
 }
 
 /// How a workspace gets its files.

@@ -19,12 +19,13 @@ use super::resume::{self, Round};
 use super::target::write_new;
 use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
+use crate::config::{Preselect, Settings};
 use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::screen::{self, App, Look, Opening};
 use crate::review::{
-    Around, Conflicts, DecisionFile, DecisionFileError, Decisions, Draft, DraftError, Ended, Event, Painter,
-    PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft,
+    Action, Around, Conflicts, Decision, DecisionFile, DecisionFileError, Decisions, Draft, DraftError, Ended, Event,
+    Item, Painter, PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft, update,
 };
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
@@ -225,13 +226,20 @@ pub fn interact(
     let name = sandbox.record.name.clone();
     let (draft, mut state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, &sandbox))?;
     let judge = Judge::of(host, &sandbox, &sheet, output)?;
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
     let since = since(&sandbox, changes, &sheet)?;
-    if sandbox.record.reviewed.last() != Some(&changes.id) {
+    let is_first = sandbox.record.reviewed.last() != Some(&changes.id);
+    if is_first {
         sandbox.record.reviewed.push(changes.id.clone());
         sandbox.save()?;
     }
     let mut outbox = None;
     let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft };
+    if is_first && settings.preselect == Some(Preselect::All) {
+        let accept = preselected(&sheet, &state.decisions);
+        state = update(state, &sheet, accept);
+        desk.keep(&state.take_events())?;
+    }
     terminal::discard_input();
     let ended = if plain || !is_full_screen() {
         let painter = Painter { colour: output.colours(), width: output.width() };
@@ -292,6 +300,15 @@ pub fn interact(
     }
     output.say(&format!("the decisions are saved. Next: airlock apply {name}{send}"));
     Ok(0)
+}
+
+/// Accepts all that nobody has decided on, as `A` does: high risk stays.
+fn preselected(sheet: &Sheet<'_>, decisions: &Decisions) -> Action {
+    let files = sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
+    let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, of)| (file, unit, of)));
+    let open = units.filter(|(_, _, of)| decisions.of(&of.id).is_none());
+    let items = open.map(|(file, unit, _)| Item { file, unit, lines: None }).collect();
+    Action::Sweep { items, decision: Decision::Accepted, hidden: 0 }
 }
 
 /// Finds what has changed since somebody reviewed an earlier round; nothing if nobody has.

@@ -358,3 +358,28 @@ fn work_that_is_ignored_is_told_before_it_goes() {
     assert!(ran.err.contains("--keep keeps it"), "{}", ran.err);
     assert!(place.airlock(&["run", "--", "true"]).ok().err.contains("changed nothing, and is removed"));
 }
+
+#[test]
+fn a_review_can_begin_with_everything_but_high_risk_accepted() {
+    let mut place = Place::new();
+    place.sandbox("p", "echo x >> a.txt; echo 'export A=1' > .envrc; echo new > n.txt").ok();
+    let decisions = |place: &Place| -> Vec<String> {
+        let diff = place.diff("p");
+        let files = diff["files"].as_array().expect("files").clone();
+        files.iter().map(|f| f["blocks"][0]["decision"].as_str().expect("one").to_owned()).collect()
+    };
+    place.set("AIRLOCK_PRESELECT", "everything");
+    place.airlock(&["review", "p"]).fails(2, &["everything"]);
+    place.set("AIRLOCK_PRESELECT", "all");
+    // Of what is there nothing is asked but the risky file; its end applies nothing.
+    let ran = place.airlock_told(&["review", "p", "--plain"], "n\n").ok();
+    assert!(ran.out.contains(".envrc Apply?") && !ran.out.contains("a.txt Apply?"), "{}", ran.out);
+    assert_eq!(decisions(&place), ["rejected", "accepted", "accepted"]);
+    assert_eq!(place.git(&["status", "--short"]), "");
+    // Only what comes new is accepted beforehand, and once.
+    place.airlock_told(&["review", "p", "--plain"], "j\nj\nn\n").ok();
+    assert_eq!(decisions(&place), ["rejected", "accepted", "rejected"]);
+    place.airlock(&["resume", "p", "--", "sh", "-c", "echo more >> a.txt"]).ok();
+    place.airlock_told(&["review", "p", "--plain"], "q\n").ok();
+    assert_eq!(decisions(&place), ["rejected", "accepted", "rejected"]);
+}

@@ -203,11 +203,12 @@ const MOST_HIGHLIGHTED: usize = 12;
 impl<'a> App<'a> {
     /// Opens the screen on the first file with something undecided.
     #[must_use]
-    pub fn new(sheet: &'a Sheet<'a>, state: State, opening: Opening) -> Self {
+    pub fn new(sheet: &'a Sheet<'a>, mut state: State, opening: Opening) -> Self {
         let folds = (0..sheet.files.len()).filter(|at| sheet.files[*at].begins_folded).collect();
         let counts = Counts::of(sheet, &state.decisions);
         let is_first = opening.since.is_none();
-        let message = opening.since.as_ref().filter(|since| since.gone > 0).map(say_gone);
+        let gone = opening.since.as_ref().filter(|since| since.gone > 0).map(say_gone);
+        let message = gone.or_else(|| state.said.take());
         let mut app = Self {
             sheet,
             name: opening.name,
