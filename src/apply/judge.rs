@@ -48,11 +48,18 @@ impl Judge<'_> {
             // Asked for by name: it comes once more, unless the user went on from it.
             () => (&wish.base, Some(&wish.last).filter(|last| **last != wish.base)),
         };
-        let mut answer = self.against(wish, first.as_ref(), seen, host)?;
-        if let (Err((_, Some(_))), Some(last)) = (&answer, second)
-            && let Ok(other) = self.against(wish, last.as_ref(), seen, host)?
-        {
-            answer = Ok(other);
+        // Markers are for what cannot be decided in any way.
+        let plain = Judge { on_conflict: OnConflict::Abort, ..*self };
+        let mut answer = plain.against(wish, first.as_ref(), seen, host)?;
+        for other in [second, wish.instead.as_ref()].into_iter().flatten() {
+            if let Err((_, Some(_))) = &answer
+                && let Ok(other) = plain.against(wish, other.as_ref(), seen, host)?
+            {
+                answer = Ok(other);
+            }
+        }
+        if let (Err((_, Some(_))), OnConflict::Markers) = (&answer, self.on_conflict) {
+            answer = self.against(wish, first.as_ref(), seen, host)?;
         }
         let Some(seen) = seen.filter(|_| matches!(&answer, Ok((verb, _)) if *verb != Verb::Already)) else {
             return Ok(answer);

@@ -150,6 +150,7 @@ impl Undo {
             accepted,
             last: base.cloned(),
             original: base.cloned(),
+            instead: None,
             again: false,
             done: None,
             like_over: None,

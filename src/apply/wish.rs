@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::decide::Version;
 use super::hostfs::At;
-use crate::changes::{ContentHash, FileChange, Picks, Quarantine, Selected, Unit, select, units};
+use crate::changes::{ContentHash, FileChange, Pick, Picks, Quarantine, Selected, Unit, select, units};
 use crate::path::RepoPath;
 
 /// One change with the parts of it that were accepted.
@@ -37,18 +37,23 @@ pub struct Earlier<'a> {
 }
 
 impl Earlier<'_> {
-    /// Gives what was brought and is superseded by what is asked for now: it stands in the same place. With it comes what of
-    /// `others` was there as well. And tells whether that is all that is no more.
-    fn superseded(&self, asked: &[Unit], now: &[Unit], others: &Picks, units: &[Unit]) -> Option<(Picks, bool)> {
-        let gone: Vec<&Unit> =
-            units.iter().filter(|u| self.picks.of(&u.id).is_some() && now.iter().all(|n| n.id != u.id)).collect();
-        let (over, elsewhere): (Vec<&Unit>, Vec<&Unit>) =
-            gone.into_iter().partition(|unit| asked.iter().any(|new| unit.is_in_place_of(new)));
-        let mut both = others.within(units);
-        for unit in &over {
-            both.set(unit.id.clone(), self.picks.of(&unit.id)?.clone());
+    /// Gives what was brought and is superseded: something that is asked for now stands in its place, and all that does is
+    /// granted whole. With less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
+    fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Picks, granted: &Picks) -> Picks {
+        let is_whole = |unit: &Unit| matches!(granted.of(&unit.id), Some(Pick::All | Pick::Text(_)));
+        let mut found = Picks::default();
+        for unit in then {
+            let Some(pick @ (Pick::All | Pick::Lines(_))) = self.picks.of(&unit.id) else { continue };
+            if now.iter().any(|n| n.id == unit.id) {
+                continue;
+            }
+            let mut instead = now.iter().filter(|new| new.is_in_place_of(unit)).peekable();
+            let is_asked = instead.clone().any(|new| asked.of(&new.id).is_some());
+            if instead.peek().is_some() && is_asked && instead.all(is_whole) {
+                found.set(unit.id.clone(), pick.clone());
+            }
         }
-        (!over.is_empty()).then_some((both, elsewhere.is_empty()))
+        found
     }
 }
 
@@ -65,6 +70,9 @@ pub struct Wish {
     pub last: Option<Version>,
     /// What was there before any apply.
     pub original: Option<Version>,
+    /// What both sides come from if that gives no conflict where `base` and `last` do: with what an apply brought in an earlier
+    /// round, and what now comes instead of it.
+    pub instead: Option<Option<Version>>,
     /// What was brought before is to come once more, where the user has taken it back.
     pub again: bool,
     /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
@@ -146,19 +154,17 @@ impl Choice<'_> {
         // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
         let others = self.prior.difference(&self.picks, &all);
         let original = version(&Picks::default())?.flatten();
-        let mut base = version(&others)?.unwrap_or_else(|| original.clone());
-        let mut last = version(&self.prior)?.unwrap_or_else(|| original.clone());
+        let base = version(&others)?.unwrap_or_else(|| original.clone());
+        let last = version(&self.prior)?.unwrap_or_else(|| original.clone());
+        let mut instead = None;
         if let Some(earlier) = &self.earlier {
             let (old, new) = earlier.change.contents(store)?;
             let then = units(earlier.change, &old, &new);
-            let asked: Vec<Unit> = all.iter().filter(|u| self.picks.of(&u.id).is_some()).cloned().collect();
-            if let Some((superseded, is_all)) = earlier.superseded(&asked, &all, &others, &then)
-                && let Some(was) = content(store, earlier.change, (&old, &new), &superseded)?
-            {
-                base = was;
-                // Where more was brought than what is superseded, it stays, and only a merge can tell.
-                let all = if is_all { content(store, earlier.change, (&old, &new), &earlier.picks)? } else { None };
-                last = all.unwrap_or_else(|| base.clone());
+            let superseded = earlier.superseded(&then, &all, &self.picks, &picks);
+            if !superseded.is_empty() {
+                // As with the other two: what is asked for by name comes once more, else what was brought counts as brought.
+                let kept = if self.again { &others } else { &self.prior }.within(&then);
+                instead = content(store, earlier.change, (&old, &new), &kept.union(&superseded))?;
             }
         }
         let done = self.left.clone().filter(|_| self.picks.is_within(&self.prior));
@@ -168,6 +174,7 @@ impl Choice<'_> {
             accepted,
             last,
             original,
+            instead,
             again: self.again,
             done,
             picks,

@@ -98,12 +98,17 @@ pub fn without_ending(line: &[u8]) -> &[u8] {
 }
 
 impl Unit {
-    /// Tells whether it changes what another unit of the same base does, so that it comes instead of that.
+    /// Tells whether it changes what another unit of the same base does: a line of it, or inserts where that does.
     #[must_use]
     pub fn is_in_place_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
-            (UnitKind::Block { old: a, .. }, UnitKind::Block { old: b, .. }) => a.start <= b.end && b.start <= a.end,
+            (UnitKind::Block { old: a, .. }, UnitKind::Block { old: b, .. }) => {
+                a == b || a.start < b.end && b.start < a.end
+            }
             (UnitKind::Mode(_), kind) | (kind, UnitKind::Mode(_)) => matches!(kind, UnitKind::Mode(_)),
+            (UnitKind::Endings(_), kind) | (kind, UnitKind::Endings(_)) => {
+                matches!(kind, UnitKind::Endings(_) | UnitKind::Whole | UnitKind::Delete)
+            }
             _ => true,
         }
     }

@@ -193,6 +193,7 @@ impl Field {
             accepted: version(accepted, path),
             last: version(base, path),
             original: version(base, path),
+            instead: None,
             again: true,
             done: None,
             picks: Picks::default(),

@@ -1,11 +1,14 @@
 //! What holds of applies whatever the files are, tried on thousands of random ones, and held against git.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
 
-use airlock::apply::{Choice, Clash, Disk, OnConflict, Plan, Sides, Terms, Verb, Version, merge, with_markers};
-use airlock::changes::{FileChange, LineSet, Pick, Picks, Side, Unit, units};
+use airlock::apply::{
+    Choice, Clash, Disk, Earlier, OnConflict, Plan, Sides, Terms, Verb, Version, merge, with_markers,
+};
+use airlock::changes::{FileChange, LineSet, Pick, Picks, Selected, Side, Unit, UnitKind, select, units};
 use airlock::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -256,4 +259,198 @@ fn a_dirty_hunk_elsewhere_survives_and_markers_hold_both_sides() {
     assert_eq!(now(), text("theirs\n", both));
     field.undo(&Disk::default()).expect("undone").expect("no conflict");
     assert_eq!(now(), text("3\n", "mine again\n"));
+}
+
+/// A case of two rounds: every line is of one side alone, so that what becomes of each can be told by its words.
+struct TwoRounds {
+    base: Vec<String>,
+    first: Vec<String>,
+    second: Vec<String>,
+}
+
+impl TwoRounds {
+    fn new(size: usize, edits: [&[Edit]; 2], taken_back: &[bool]) -> Self {
+        let mut count = 0;
+        let mut edited = |lines: &[String], edits: &[Edit], side: &str| {
+            let named = |(at, gone, new): &Edit| {
+                let new = new.iter().map(|_| {
+                    count += 1;
+                    format!("{side} {count}\n")
+                });
+                (*at, *gone, new.collect())
+            };
+            let edits: Vec<Edit> = edits.iter().map(named).collect();
+            self::edited(lines, &edits)
+        };
+        let base: Vec<String> = (0..size).map(|n| format!("base {n}\n")).collect();
+        let first = edited(&base, edits[0], "one");
+        // The agent takes some of it back, and goes on from there.
+        let case = Case::new(&base.concat(), &first.concat(), "");
+        let kept = case.units.iter().zip(taken_back.iter().cycle()).filter(|(_, back)| !**back).map(|(unit, _)| unit);
+        let kept: Vec<String> = match Picks::all(kept) {
+            none if none.is_empty() => base.clone(),
+            kept => case.content(&kept).split_inclusive('\n').map(str::to_owned).collect(),
+        };
+        let second = edited(&kept, edits[1], "two");
+        Self { base, first, second }
+    }
+}
+
+impl Case {
+    /// What the file holds with some of the change.
+    fn content(&self, picks: &Picks) -> String {
+        let store = self.field.store();
+        let (old, new) = self.change.contents(store).expect("read");
+        match select(&self.change, &old, &new, picks, &|hash| store.get(hash)).expect("read") {
+            Some(Selected::Content(_, content)) => String::from_utf8(content).expect("UTF-8"),
+            Some(Selected::Stored(_, hash)) => String::from_utf8(store.get(&hash).expect("stored")).expect("UTF-8"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Picks some units, of some only some lines.
+    fn some(&self, of: &[u32]) -> Picks {
+        let pick = |(unit, choice): (&Unit, &u32)| match choice % 4 {
+            0 => None,
+            1 if unit.size() > 1 => {
+                let lines = (0..unit.size()).filter(|line| choice >> (line % 24 + 2) & 1 == 1);
+                Some((unit.id.clone(), Pick::Lines(LineSet::of(lines))))
+            }
+            _ => Some((unit.id.clone(), Pick::All)),
+        };
+        let picks: Picks = self.units.iter().zip(of.iter().cycle()).filter_map(pick).collect();
+        picks.within(&self.units)
+    }
+
+    /// The lines that units remove and add, as far as they are picked.
+    fn lines_of(&self, picks: &Picks, old: &[String], new: &[String]) -> [HashSet<String>; 2] {
+        let (mut gone, mut come) = (HashSet::new(), HashSet::new());
+        for unit in &self.units {
+            let UnitKind::Block { old: from, new: to } = &unit.kind else { panic!("{unit:?}") };
+            let is_picked = |line: usize| match picks.of(&unit.id) {
+                None => false,
+                Some(Pick::Lines(lines)) => lines.contains(line),
+                Some(_) => true,
+            };
+            gone.extend(from.clone().enumerate().filter(|(at, _)| is_picked(*at)).map(|(_, n)| old[n].clone()));
+            come.extend(
+                to.clone().enumerate().filter(|(at, _)| is_picked(from.len() + at)).map(|(_, n)| new[n].clone()),
+            );
+        }
+        [gone, come]
+    }
+}
+
+/// Whatever an agent changes in two rounds, whatever of each is accepted, whatever the user does between and before: an apply
+/// takes away and brings back nothing that nobody has asked for, or it is a conflict.
+#[test]
+fn a_second_round_takes_nothing_that_was_not_granted() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut clean, mut conflicts, mut superseding) = (0, 0, 0);
+    let choices = || prop::collection::vec(any::<u32>(), 1..8);
+    for _ in 0..6000 {
+        let cases = (
+            2_usize..25,
+            edits(4),
+            edits(3),
+            edits(2),
+            prop::collection::vec(any::<bool>(), 1..5),
+            choices(),
+            choices(),
+        );
+        let (size, one, two, own, back, first, second) = cases.new_tree(&mut runner).expect("a case").current();
+        let (again, takes_back) = (second[0] & 32 > 0, second[0] & 64 > 0);
+        let rounds = TwoRounds::new(size, [&one, &two], &back);
+        let (base, c1, c2) = (rounds.base.concat(), rounds.first.concat(), rounds.second.concat());
+        if base == c1 || base == c2 || c1 == c2 {
+            continue;
+        }
+        let before = Case::new(&base, &c1, &base);
+        let brought = before.some(&first);
+        if brought.is_empty() || !before.apply(&brought, &Picks::default()) {
+            continue;
+        }
+        // The user edits what came, or takes it back.
+        let mut host: Vec<String> = before.host().split_inclusive('\n').map(str::to_owned).collect();
+        if takes_back {
+            host.clone_from(&rounds.base);
+        }
+        let own: Vec<Edit> = own
+            .into_iter()
+            .map(|(at, gone, new)| (at, gone, new.iter().map(|line| line.replace("new", "own")).collect()))
+            .collect();
+        host = edited(&host, &own);
+        let now = Case::new(&base, &c2, &host.concat());
+        let asked = now.some(&second);
+        let prior = brought.within(&now.units);
+        if asked.is_empty() {
+            continue;
+        }
+        let store = now.field.store();
+        for text in [&base, &c1] {
+            store.put(text.as_bytes()).expect("stored");
+        }
+        let earlier = (prior != brought).then(|| Earlier { change: &before.change, picks: brought.clone() });
+        let has_earlier = earlier.is_some();
+        let choice = |earlier| Choice {
+            change: &now.change,
+            picks: asked.clone(),
+            prior: prior.clone(),
+            left: None,
+            again,
+            earlier,
+        };
+        let plan = |choice: Choice<'_>| {
+            let wish = choice.wish(store).expect("read").expect("it makes a file");
+            Plan::make(&now.field.tree(), vec![wish], store, Terms::default()).expect("planned")
+        };
+        let plain = plan(choice(None));
+        let plan = plan(choice(earlier));
+        if !plan.conflicts.is_empty() {
+            conflicts += 1;
+            continue;
+        }
+        clean += 1;
+        superseding += usize::from(!plain.conflicts.is_empty());
+        if !plan.is_idle() {
+            now.field.run(&plan, &Disk::default()).expect("applied");
+        }
+        let result = now.host();
+        let set = |lines: &[String]| -> HashSet<String> { lines.iter().cloned().collect() };
+        let (was, is) = (set(&host), set(&result.split_inclusive('\n').map(str::to_owned).collect::<Vec<_>>()));
+        let [may_go, may_come] = now.lines_of(&asked, &rounds.base, &rounds.second);
+        // What was brought and is gone from the change may be replaced where all that stands in its place was granted.
+        let granted = prior.union(&asked).within(&now.units);
+        let is_granted = |unit: &Unit| granted.of(&unit.id) == Some(&Pick::All);
+        let gone = before.units.iter().filter(|unit| {
+            let instead: Vec<&Unit> = now.units.iter().filter(|new| new.is_in_place_of(unit)).collect();
+            let is_new = now.units.iter().all(|new| new.id != unit.id);
+            has_earlier && is_new && !instead.is_empty() && instead.into_iter().all(is_granted)
+        });
+        let gone = Picks::all(gone);
+        let [may_return, may_be_replaced] = before.lines_of(&gone, &rounds.base, &rounds.first);
+        let context = || {
+            format!(
+                "base {base:?}\none {c1:?}\ntwo {c2:?}\nhost {host:?}\nresult {result:?}\nasked {asked:?}\nbrought {brought:?}\nagain {again}"
+            )
+        };
+        for line in was.difference(&is) {
+            assert!(may_go.contains(line) || may_be_replaced.contains(line), "{line:?} went\n{}", context());
+            assert!(!line.starts_with("own"), "{line:?} went\n{}", context());
+        }
+        for line in is.difference(&was) {
+            assert!(may_come.contains(line) || may_return.contains(line), "{line:?} came\n{}", context());
+        }
+        // What the user took out stays out, unless it was asked for by name, or all was taken back.
+        if !again && host.concat() != base {
+            let [_, came_before] = now.lines_of(&prior, &rounds.base, &rounds.second);
+            let [_, anew] = now.lines_of(&asked.difference(&prior, &now.units), &rounds.base, &rounds.second);
+            for line in came_before.difference(&anew) {
+                assert!(was.contains(line) || !is.contains(line), "{line:?} came back\n{}", context());
+            }
+        }
+    }
+    let text = format!("two rounds: {clean} clean, {superseding} of them superseding, {conflicts} conflicts\n");
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()).expect("written");
+    assert!(clean > 1000 && superseding > 50 && conflicts > 50, "{text}");
 }
