@@ -57,17 +57,17 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         let events = review::decisions_from(&sheet, &Decisions::default(), file, args.allow_risky)?;
         Wanted::decided(&sheet, &State::of(events).decisions)
     } else if !selected {
-        Wanted::decided(&sheet, &review::load(&sandbox)?.decisions)
+        Wanted::decided(&sheet, &review::load(&sandbox, &sheet)?.decisions)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
-        let decided = Wanted::decided(&sheet, &review::load(&sandbox)?.decisions);
+        let decided = Wanted::decided(&sheet, &review::load(&sandbox, &sheet)?.decisions);
         let rejected = selector.rejected(&sheet)?;
         let units: Vec<Unit> = sheet.files.iter().flat_map(|f| f.units.iter().cloned()).collect();
         let picks = decided.selection.picks.difference(&rejected, &units);
         Wanted { selection: Selection { picks, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
-        Wanted::of(selector.select(&sheet, &review::load(&sandbox)?.decisions, &refused)?)
+        Wanted::of(selector.select(&sheet, &review::load(&sandbox, &sheet)?.decisions, &refused)?)
     };
     wanted.is_named = selected && !args_only_reject;
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);

@@ -129,7 +129,7 @@ pub fn bring(
     if let Some(report) = &report {
         tell(report, output);
     }
-    let state = review::load(sandbox)?;
+    let state = review::load(sandbox, sheet)?;
     let settled = is_decided(sheet, &sandbox.record, &state, &after);
     if !wanted.json {
         let send = way_to_send(&sandbox.record, sheet, &state)?;

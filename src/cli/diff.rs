@@ -44,10 +44,10 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     }
     let name = sandbox.record.name.as_str();
     if args.json {
-        let decisions = review::load(&sandbox)?.decisions;
+        let decisions = review::load(&sandbox, &sheet)?.decisions;
         json::diff(name, &changes, &sheet, &decisions, live, print)?;
     } else if let Some(file) = &args.html {
-        let page = page(name, &changes, &sheet, &review::load(&sandbox)?.decisions)?;
+        let page = page(name, &changes, &sheet, &review::load(&sandbox, &sheet)?.decisions)?;
         if file.as_os_str() == "-" {
             print(page.as_bytes())?;
         } else {

@@ -18,6 +18,9 @@ use crate::sandbox::lifecycle::{self, RunRequest};
 use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
 use crate::snapshot::HostRepo;
 
+/// Where a message is kept in the sandbox's folder until it has reached the model.
+const MESSAGE: &str = "message.md";
+
 /// Another round of a sandbox.
 #[derive(Default)]
 pub struct Round {
@@ -48,7 +51,7 @@ pub fn cannot_send(record: &Record) -> Option<String> {
     if record.verb != "claude" {
         return Some(format!("comments are sent to Claude Code, and this is a sandbox of airlock {}", record.verb));
     }
-    record.settled.map(|_| "all of it was decided, and its volumes are gone".into())
+    record.is_spent.then(|| "all of it was decided once, and its volumes are gone".into())
 }
 
 /// Names the command that sends what has been said, where there is something to send.
@@ -65,7 +68,7 @@ fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedbac
     }
     let changes = repo.changes(sandbox, output)?;
     let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
-    Feedback::compose(&sheet, &review::load(sandbox)?)?.ok_or_else(|| {
+    Feedback::compose(&sheet, &review::load(sandbox, &sheet)?)?.ok_or_else(|| {
         Failure::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
             .hint(format!("airlock review {name}, or airlock resume {name}"))
     })
@@ -115,8 +118,8 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
             return Err(Failure::new(FAILED, format!("{name} was interrupted before its agent started"))
                 .hint(format!("airlock rm {name}")));
         }
-        _ if record.settled.is_some() => {
-            return Err(Failure::new(FAILED, format!("all of {name} was decided, and its volumes are gone"))
+        _ if record.is_spent => {
+            return Err(Failure::new(FAILED, format!("all of {name} was decided once, and its volumes are gone"))
                 .hint("airlock claude begins another"));
         }
         State::Running | State::Collected { .. } => {}
@@ -132,7 +135,8 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
     let policy = policy(&settings, host, &record.base, output)?;
     let mode = flags.review.or(settings.review).unwrap_or_default();
     let runtime = runtime()?;
-    let (finished, route) = runtime.block_on(async {
+    let kept = round.feedback.as_ref().map(|feedback| sandbox.keep_text(MESSAGE, &feedback.text)).transpose()?;
+    let ran = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
         let info = engine.info().await?;
@@ -169,13 +173,23 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
         progress.end();
         signals.end_at_once();
         Ok::<_, Failure>((finished?, route))
+    });
+    let (finished, route) = ran.map_err(|failure| match &kept {
+        // What a person wrote is not lost with it.
+        Some(path) => failure.details([format!("the message is kept in {}", path.display())]),
+        None => failure,
     })?;
     say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
-    let was_sent = round.feedback.filter(|_| status == 0);
-    let sent = was_sent.is_some();
-    if let Some(feedback) = was_sent {
-        remember(&finished.sandbox, feedback)?;
+    let is_heard = route.as_ref().is_some_and(|(route, _)| route.report().answered > 0);
+    if let (Some(feedback), Some(path)) = (&round.feedback, &kept) {
+        // What the agent did counts more than a note about what it was told.
+        let noted = if is_heard { remember(&finished.sandbox, feedback) } else { Ok(()) };
+        match noted {
+            Ok(()) if is_heard => drop(std::fs::remove_file(path)),
+            Ok(()) => output.say(&format!("the message has not reached the model; it is in {}", path.display())),
+            Err(failure) => output.say(&format!("that it was sent could not be noted: {}", failure.message())),
+        }
     }
     if finished.changes.is_empty() {
         output.say(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
@@ -183,7 +197,7 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
     }
     summary(&finished, output)?;
     // Whoever has sent something wants to see what came of it.
-    let mode = if sent && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
+    let mode = if round.feedback.is_some() && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
     offer_review(host, finished, mode, output)?;
     Ok(status)
 }
@@ -193,8 +207,9 @@ fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> 
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
     let mut line = format!("{} goes on · {} at {short}", record.name, Shown::new(branch));
-    if let Some(Feedback { rejections, comments, .. }) = feedback {
-        let said = [(*rejections, "rejection"), (*comments, "comment")];
+    if let Some(feedback) = feedback {
+        let (rejections, comments) = feedback.counts();
+        let said = [(rejections, "rejection"), (comments, "comment")];
         let said: Vec<String> = said.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what)).collect();
         line += &format!(" · with {}", said.join(" and "));
     }
@@ -202,8 +217,8 @@ fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> 
 }
 
 /// Remembers in the draft what was sent.
-fn remember(sandbox: &Sandbox, feedback: Feedback) -> Result<(), Failure> {
+fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), Failure> {
     let (mut draft, _) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| review::failure(&error, sandbox))?;
-    let kept = draft.keep(&[Event::Sent { items: feedback.items }]);
+    let kept = draft.keep(&[Event::Sent { items: feedback.items() }]);
     kept.and_then(|()| draft.close()).map_err(|error| review::failure(&error, sandbox))
 }

@@ -25,7 +25,7 @@ use crate::path::RepoPath;
 use crate::review::screen::{self, App, Look, Opening};
 use crate::review::{
     Action, Around, Conflicts, Decision, DecisionFile, DecisionFileError, Decisions, Draft, DraftError, Ended, Event,
-    Item, Painter, PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft, update,
+    Item, Painter, PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft, risen, update,
 };
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
@@ -50,7 +50,7 @@ pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
 /// Writes the decisions to a file.
 fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Output) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
-    let decisions = load(sandbox)?.decisions;
+    let decisions = load(sandbox, &sheet)?.decisions;
     let name = sandbox.record.name.as_str();
     let all = DecisionFile::of(&sheet, &decisions, name, &changes.id)?;
     let text = render(&serde_json::to_value(&all).map_err(io::Error::from)?);
@@ -115,10 +115,10 @@ fn import(
     output: Output,
 ) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
-    let (mut draft, state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
+    let (mut draft, state) = open(sandbox, &sheet)?;
     let events = decisions_from(&sheet, &state.decisions, file, allow_risky)?;
     draft.keep(&events).and_then(|()| draft.close()).map_err(|error| failure(&error, sandbox))?;
-    let decisions = load(sandbox)?.decisions;
+    let decisions = load(sandbox, &sheet)?.decisions;
     let units = || sheet.files.iter().flat_map(|f| &f.units);
     let decided = units().filter(|u| decisions.is_decided(u)).count();
     let name = &sandbox.record.name;
@@ -136,8 +136,35 @@ fn is_full_screen() -> bool {
 }
 
 /// Reads the draft of a review of a sandbox's changes.
-pub fn load(sandbox: &Sandbox) -> Result<State, Failure> {
-    read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))
+pub fn load(sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<State, Failure> {
+    let mut state = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
+    go_over(&mut state, sandbox, sheet)?;
+    Ok(state)
+}
+
+/// Opens it to be written to.
+pub fn open(sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<(Draft, State), Failure> {
+    let (mut draft, mut state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
+    go_over(&mut state, sandbox, sheet)?;
+    draft.keep(&state.take_events()).map_err(|error| failure(&error, sandbox))?;
+    Ok((draft, state))
+}
+
+/// Goes over to the changes of another round, if these are: a yes from before a file became one of high risk counts no more.
+fn go_over(state: &mut State, sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<(), Failure> {
+    let Some(last) = state.rounds().last().filter(|last| **last != *sheet.changeset) else {
+        if state.rounds().is_empty() {
+            state.begin_round(sheet.changeset);
+        }
+        return Ok(());
+    };
+    if let Some(before) = sandbox.rounds()?.iter().find(|round| round.id == *last) {
+        let risen = risen(sheet, before);
+        let files = sheet.files.iter().filter(|f| risen.contains(&f.change.path));
+        state.forget_accepted(files.flat_map(|f| &f.units));
+    }
+    state.begin_round(sheet.changeset);
+    Ok(())
 }
 
 pub fn failure(error: &DraftError, sandbox: &Sandbox) -> Failure {
@@ -224,15 +251,12 @@ pub fn interact(
 ) -> Result<u8, Failure> {
     let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
-    let (draft, mut state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, &sandbox))?;
-    let judge = Judge::of(host, &sandbox, &sheet, output)?;
     let settings = Settings::load(|name| std::env::var(name).ok())?;
-    let since = since(&sandbox, changes, &sheet)?;
-    let is_first = sandbox.record.reviewed.last() != Some(&changes.id);
-    if is_first {
-        sandbox.record.reviewed.push(changes.id.clone());
-        sandbox.save()?;
-    }
+    let known = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, &sandbox))?;
+    let is_first = known.rounds().last() != Some(&changes.id);
+    let (draft, mut state) = open(&sandbox, &sheet)?;
+    let judge = Judge::of(host, &sandbox, &sheet, output)?;
+    let since = since(&sandbox, &sheet, &state)?;
     let mut outbox = None;
     let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft };
     if is_first && settings.preselect == Some(Preselect::All) {
@@ -312,8 +336,8 @@ fn preselected(sheet: &Sheet<'_>, decisions: &Decisions) -> Action {
 }
 
 /// Finds what has changed since somebody reviewed an earlier round; nothing if nobody has.
-fn since(sandbox: &Sandbox, changes: &Changeset, sheet: &Sheet<'_>) -> Result<Option<Since>, Failure> {
-    let is_reviewed = |round: &Changeset| round.id != changes.id && sandbox.record.reviewed.contains(&round.id);
+fn since(sandbox: &Sandbox, sheet: &Sheet<'_>, state: &State) -> Result<Option<Since>, Failure> {
+    let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
     let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
     Ok(Some(Since::of(sheet, &before, &sandbox.quarantine()?)?))
 }

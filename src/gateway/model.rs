@@ -33,6 +33,8 @@ pub struct ModelRoute {
 pub struct RouteReport {
     /// Requests that were forwarded.
     pub forwarded: u64,
+    /// Messages that the model has answered.
+    pub answered: u64,
     /// Requests that were refused: method and path, untrusted, with how often.
     pub refused: BTreeMap<String, u64>,
     /// Failures of the upstream, in our words.
@@ -114,10 +116,12 @@ impl ModelRoute {
                 );
             }
         };
+        let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";
         match self.forward(request, &credential).await {
             Ok(response) => {
                 self.note(|r| {
                     r.forwarded += 1;
+                    r.answered += u64::from(is_message && response.status().is_success());
                     if response.status() == StatusCode::UNAUTHORIZED {
                         *r.failures.entry("the model's API refused the credential (401)".into()).or_default() += 1;
                     }

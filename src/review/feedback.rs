@@ -1,5 +1,6 @@
 //! What a person says to the agent after a review: what was rejected and what was commented, with path, lines and code.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
@@ -18,6 +19,8 @@ const MOST_WITH_PLACES: usize = 112 << 10;
 const MOST_ROWS: usize = 60;
 /// Characters of one of its lines.
 const MOST_CHARS: usize = 400;
+/// Characters of one comment.
+const LONGEST_COMMENT: usize = 8000;
 /// Fewest backticks of a fence.
 const FENCE: usize = 3;
 
@@ -31,19 +34,17 @@ const AGAIN: &str = "\n## Said before, and still as it was\n\n";
 pub struct Feedback {
     /// What it says, as Markdown.
     pub text: String,
-    /// What it is about, to be remembered once it was sent; see [`super::Event::Sent`].
-    pub items: Vec<String>,
-    /// How many rejected blocks, or parts of blocks, are quoted.
-    pub rejections: usize,
-    /// How many comments.
-    pub comments: usize,
+    /// What it says in full.
+    remarks: Vec<Remark>,
 }
 
 /// One thing that is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Remark {
-    /// It was sent before.
-    is_sent: bool,
-    /// Where, for the list of what was said before.
+    /// Names it, see [`super::Event::Sent`].
+    item: String,
+    is_comment: bool,
+    /// Where, for the lists of what is not said in full.
     place: String,
     text: String,
 }
@@ -54,7 +55,7 @@ impl Feedback {
     /// # Errors
     /// The quarantine is damaged.
     pub fn compose(sheet: &Sheet<'_>, state: &State) -> io::Result<Option<Self>> {
-        let mut message = Self { text: OPENING.to_owned(), items: Vec::new(), rejections: 0, comments: 0 };
+        let mut message = Self { text: OPENING.to_owned(), remarks: Vec::new() };
         let (mut left, mut before) = (Vec::new(), Vec::new());
         for file in &sheet.files {
             if !file.units.iter().any(|unit| is_spoken_of(unit, state)) {
@@ -63,35 +64,53 @@ impl Feedback {
             let text = Text::read(sheet, file)?;
             let mut title = format!("\n## {}\n", Shown::new(file.change.path.as_bytes()));
             for unit in file.units.iter().filter(|unit| is_spoken_of(unit, state)) {
-                for remark in message.remarks(file, unit, &text, state) {
-                    if remark.is_sent {
+                for remark in remarks(file, unit, &text, state) {
+                    if state.is_sent(&remark.item) {
                         before.push(remark.place);
                     } else if message.text.len() + title.len() + remark.text.len() > MOST {
                         left.push(remark.place);
                     } else {
                         message.text += &std::mem::take(&mut title);
                         message.text += &remark.text;
+                        message.remarks.push(remark);
                     }
                 }
             }
         }
         message.list("\n## There is more than fits\n\n", left);
         message.list(AGAIN, before);
-        Ok((!message.items.is_empty()).then_some(message))
+        Ok((!message.remarks.is_empty()).then_some(message))
     }
 
-    /// Gives a text that a person has written instead, if it can be sent.
+    /// Names what it says in full, to be remembered once it was sent: the rest comes with the next one.
+    #[must_use]
+    pub fn items(&self) -> Vec<String> {
+        self.remarks.iter().map(|remark| remark.item.clone()).collect()
+    }
+
+    /// Counts the rejections and the comments that it says in full.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let comments = self.remarks.iter().filter(|remark| remark.is_comment).count();
+        (self.remarks.len() - comments, comments)
+    }
+
+    /// Takes a text that a person has written instead, if it can be sent. What is no more in it was not said.
     ///
     /// # Errors
-    /// In words, for a person.
-    pub fn checked(text: String) -> Result<String, String> {
+    /// In words, for a person; then it is as it was.
+    pub fn rewrite(&mut self, text: String) -> Result<(), String> {
         if text.len() > MOST_WITH_PLACES {
             return Err(format!("the message has more than {} KiB: it stays as it was", MOST_WITH_PLACES >> 10));
         }
         if text.contains('\0') {
             return Err("the message has a zero byte, which no argument can have: it stays as it was".into());
         }
-        Ok(text)
+        // A command line would take it for an option, a prompt for a command of its own.
+        let is_taken_amiss = text.trim_start().starts_with(['-', '/', '!', '#', '@']);
+        self.text = if is_taken_amiss { format!("{OPENING}\n{text}") } else { text };
+        self.remarks.retain(|remark| self.text.contains(&remark.text));
+        Ok(())
     }
 
     fn list(&mut self, title: &str, places: Vec<String>) {
@@ -107,60 +126,61 @@ impl Feedback {
             self.text += &format!("- {place}\n");
         }
     }
+}
 
-    /// Says what is to be said of one unit.
-    fn remarks(&mut self, file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec<Remark> {
-        let block = Block::of(unit, text);
-        let decisions = &state.decisions;
-        let mut remarks = Vec::new();
-        let path = Shown::new(file.change.path.as_bytes());
-        let where_of = |rows: &[usize]| match &block {
-            Some(block) => place(block, rows),
-            None => describe(&unit.kind, file),
-        };
-        let quote = |rows: &[usize]| block.as_ref().map_or_else(String::new, |block| quotation(block, text, rows));
-        let mut say = |of: &Option<usize>, said: &str, place: String, text: String| {
-            let item = item(unit, *of, said);
-            let is_sent = state.is_sent(&item);
-            if !is_sent {
-                self.items.push(item);
-            }
-            remarks.push(Remark { is_sent, place: format!("{path}: {place}"), text });
-            !is_sent
-        };
-        let all: Vec<usize> = (0..block.as_ref().map_or(0, Block::len)).collect();
-        let is_rejected = |row: &usize| {
-            block.as_ref().is_some_and(|b| decisions.line(&unit.id, b.line(*row)) == Some(Decision::Rejected))
-        };
-        let rejected: Vec<usize> = all.iter().copied().filter(is_rejected).collect();
-        let whole: Vec<&str> =
-            decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()).map(|c| c.1).collect();
-        if let Some(ruling) = decisions.of(&unit.id).filter(|ruling| has_rejection(ruling)) {
-            let (rows, word) = match ruling {
-                Ruling::Lines(_) => (&rejected, "Rejected in part"),
-                _ => (&all, "Rejected"),
-            };
-            let at = where_of(rows);
-            let text = format!("\n{word}, {at}:\n{}", quote(rows));
-            self.rejections += usize::from(say(&None, &ruling.to_string(), format!("rejected, {at}"), text));
+/// Says what is to be said of one unit.
+fn remarks(file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec<Remark> {
+    let block = Block::of(unit, text);
+    let decisions = &state.decisions;
+    let mut remarks = Vec::new();
+    let path = Shown::new(file.change.path.as_bytes());
+    let where_of = |rows: &[usize]| match &block {
+        Some(block) => place(block, rows),
+        None => describe(&unit.kind, file),
+    };
+    let quote = |rows: &[usize]| block.as_ref().map_or_else(String::new, |block| quotation(block, text, rows));
+    let mut say = |is_comment, of: Option<usize>, said: &str, place: String, text: String| {
+        remarks.push(Remark { item: item(unit, of, said), is_comment, place: format!("{path}: {place}"), text });
+    };
+    let all: Vec<usize> = (0..block.as_ref().map_or(0, Block::len)).collect();
+    // By the line that is decided on with it.
+    let rows_of: BTreeMap<usize, usize> =
+        block.iter().flat_map(|block| all.iter().map(|row| (block.line(*row), *row))).collect();
+    let mut rejected: Vec<usize> = match decisions.of(&unit.id) {
+        Some(Ruling::All(Decision::Rejected)) => all.clone(),
+        Some(ruling) => {
+            let lines = ruling.lines(|decision| decision == Some(Decision::Rejected));
+            lines.iter().filter_map(|line| rows_of.get(&line).copied()).collect()
         }
-        for said in whole {
-            let at = where_of(&all);
-            // After the quotation of the rejection it needs none of its own.
-            let is_quoted = rejected.len() == all.len() && !all.is_empty();
-            let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
-            let text = format!("{code}\n{}", citation(said));
-            self.comments += usize::from(say(&None, said, format!("{at}: {}", first_line(said)), text));
-        }
-        for (line, said) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
-            let row: Vec<usize> =
-                all.iter().copied().filter(|row| block.as_ref().is_some_and(|b| b.line(*row) == line)).collect();
-            let at = where_of(&row);
-            let text = format!("\nOn this, {at}:\n{}\n{}", quote(&row), citation(said));
-            self.comments += usize::from(say(&Some(line), said, format!("{at}: {}", first_line(said)), text));
-        }
-        remarks
+        None => Vec::new(),
+    };
+    rejected.sort_unstable();
+    let whole: Vec<&str> = decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()).map(|c| c.1).collect();
+    if let Some(ruling) = decisions.of(&unit.id).filter(|ruling| has_rejection(ruling)) {
+        let (rows, word) = match ruling {
+            Ruling::Lines(_) => (&rejected, "Rejected in part"),
+            _ => (&all, "Rejected"),
+        };
+        let at = where_of(rows);
+        let text = format!("\n{word}, {at}:\n{}", quote(rows));
+        say(false, None, &ruling.to_string(), format!("rejected, {at}"), text);
     }
+    for said in whole {
+        let at = where_of(&all);
+        // After the quotation of the rejection it needs none of its own.
+        let is_rejected = decisions.of(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
+        let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())));
+        let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
+        let text = format!("{code}\n{}", citation(said));
+        say(true, None, said, format!("{at}: {}", first_line(said)), text);
+    }
+    for (line, said) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
+        let row: Vec<usize> = rows_of.get(&line).copied().into_iter().collect();
+        let at = where_of(&row);
+        let text = format!("\nOn this, {at}:\n{}\n{}", quote(&row), citation(said));
+        say(true, Some(line), said, format!("{at}: {}", first_line(said)), text);
+    }
+    remarks
 }
 
 /// Tells whether something is to be said of a unit.
@@ -237,7 +257,8 @@ fn longest_run(text: &str) -> usize {
 
 /// Cites a person's own words.
 fn citation(said: &str) -> String {
-    said.lines().map(|line| format!("> {}\n", Shown::line(line))).collect()
+    let cut: String = said.chars().take(LONGEST_COMMENT).collect();
+    cut.lines().map(|line| format!("> {}\n", Shown::line(line))).collect()
 }
 
 fn first_line(said: &str) -> String {

@@ -29,5 +29,5 @@ pub use plain::PlainReview;
 pub use selection::{Rejection, Selection, Selector, keep_only};
 pub use sheet::{Sheet, SheetFile};
 pub use show::{Painter, describe, finding_line, level_word};
-pub use since::Since;
+pub use since::{Since, risen};
 pub use state::{Action, Event, Item, State, refusal, update};

@@ -4,6 +4,7 @@
 //! single attribute of its making. A policy in the page forbids every script, connection, frame, form and picture, and every
 //! style but the page's own, so that even a hole in the escaping would come to nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::ops::ControlFlow;
@@ -22,6 +23,10 @@ const STYLE: &str = include_str!("page.css");
 const CONTEXT: usize = 3;
 /// Characters of a line that are shown.
 const LONGEST: usize = 20_000;
+/// Lines of one file.
+const MOST_ROWS: usize = 20_000;
+/// Bytes of all lines: a browser has to open them.
+const MOST_BYTES: usize = 64 << 20;
 
 /// Makes the page. `name` is the sandbox's.
 ///
@@ -54,6 +59,8 @@ pub fn page(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Deci
         let path = text(hidden.as_bytes());
         let _ = writeln!(out, "<p>left out by ignore rules that the agent made: <bdi>{path}</bdi></p>");
     }
+    out += "<p class=\"faint\">In the review: [+] accepted, [x] rejected, [e] edited, [ ] undecided. \
+            What a terminal would obey or hide stands as <i>&lt;U+202E&gt;</i>.</p>\n";
     out += "<table class=\"files\">\n";
     for (at, file) in sheet.files.iter().enumerate() {
         let path = text(file.change.path.as_bytes());
@@ -96,7 +103,7 @@ fn section(
         let _ = writeln!(out, "<p class=\"note{risk}\">{}</p>", html(&finding_line(finding)));
     }
     let content = Text::read(sheet, file)?;
-    let mut rows = String::new();
+    let (mut rows, mut count) = (String::new(), 0);
     let mut end = None;
     for unit in &file.units {
         let Some(block) = Block::of(unit, &content) else {
@@ -109,8 +116,16 @@ fn section(
             continue;
         };
         context(&mut rows, &content, &block, &mut end);
-        for row in 0..block.len() {
-            line(&mut rows, &content, &block, row, unit, decisions);
+        let said = Said::on(unit, decisions);
+        let mut at = 0;
+        while at < block.len() && count < MOST_ROWS && out.len() + rows.len() < MOST_BYTES {
+            line(&mut rows, &content, &block, at, &said);
+            (at, count) = (at + 1, count + 1);
+        }
+        if at < block.len() {
+            let more = block.len() - at;
+            let _ =
+                writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {more} more lines here: airlock diff shows all");
         }
         for (_, said) in decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()) {
             let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", lines(said));
@@ -118,7 +133,10 @@ fn section(
         if let Some(Ruling::Edited(hash)) = decisions.of(&unit.id) {
             let edited = sheet.text(hash)?;
             rows += "<tr class=\"gap\"><td colspan=\"5\">edited in the review; accepted instead:\n";
-            for bytes in crate::changes::lines(&edited) {
+            for bytes in crate::changes::lines(&edited).into_iter().take(MOST_ROWS) {
+                if out.len() + rows.len() > MOST_BYTES {
+                    break;
+                }
                 let _ = writeln!(rows, "<tr class=\"add\"><td><td><td>+<td>{}<td>[e]", shown(bytes, &[]));
             }
         }
@@ -159,7 +177,37 @@ fn same(rows: &mut String, text: &Text, old: std::ops::Range<usize>, new: usize)
     }
 }
 
-fn line(rows: &mut String, text: &Text, block: &Block, row: usize, unit: &Unit, decisions: &Decisions) {
+/// What was decided and said of a unit, by line.
+struct Said<'a> {
+    is_edited: bool,
+    decisions: Vec<Option<Decision>>,
+    all: Option<Decision>,
+    comments: BTreeMap<usize, &'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn on(unit: &Unit, decisions: &'a Decisions) -> Self {
+        let ruling = decisions.of(&unit.id);
+        let (all, by_line) = match ruling {
+            Some(Ruling::All(decision)) => (Some(*decision), Vec::new()),
+            Some(Ruling::Lines(runs)) => (None, runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect()),
+            Some(Ruling::Edited(_)) | None => (None, Vec::new()),
+        };
+        let comments = decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))).collect();
+        Self { is_edited: matches!(ruling, Some(Ruling::Edited(_))), decisions: by_line, all, comments }
+    }
+
+    fn mark(&self, line: usize) -> &'static str {
+        match self.all.or_else(|| self.decisions.get(line).copied().flatten()) {
+            _ if self.is_edited => "[e]",
+            Some(Decision::Accepted) => "[+]",
+            Some(Decision::Rejected) => "[x]",
+            None => "[ ]",
+        }
+    }
+}
+
+fn line(rows: &mut String, text: &Text, block: &Block, row: usize, said: &Said<'_>) {
     let bytes = block.content(text, row);
     let words = block.partner(row).map_or_else(Vec::new, |other| {
         let partner = block.content(text, other);
@@ -167,12 +215,7 @@ fn line(rows: &mut String, text: &Text, block: &Block, row: usize, unit: &Unit, 
         if is_old { differing(ending(bytes), ending(partner)).0 } else { differing(ending(partner), ending(bytes)).1 }
     });
     let at = block.line(row);
-    let mark = match (decisions.of(&unit.id), decisions.line(&unit.id, at)) {
-        (Some(Ruling::Edited(_)), _) => "[e]",
-        (_, Some(Decision::Accepted)) => "[+]",
-        (_, Some(Decision::Rejected)) => "[x]",
-        (_, None) => "[ ]",
-    };
+    let mark = said.mark(at);
     let content = shown(bytes, &words);
     let _ = match block.row(row) {
         Row::Removed(n) => {
@@ -182,7 +225,7 @@ fn line(rows: &mut String, text: &Text, block: &Block, row: usize, unit: &Unit, 
             writeln!(rows, "<tr class=\"add\"><td><td>{}<td>+<td>{content}<td>{mark}", block.new.start + n + 1)
         }
     };
-    for (_, said) in decisions.comments_on(&unit.id).filter(|(line, _)| *line == Some(at)) {
+    if let Some(said) = said.comments.get(&at) {
         let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", lines(said));
     }
 }

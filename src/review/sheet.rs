@@ -10,6 +10,8 @@ use crate::path::EntryKind;
 /// All files under review.
 #[derive(Debug)]
 pub struct Sheet<'a> {
+    /// The changeset's id.
+    pub changeset: &'a str,
     /// In the changeset's order.
     pub files: Vec<SheetFile<'a>>,
     store: Quarantine,
@@ -45,7 +47,7 @@ impl<'a> Sheet<'a> {
             Ok(SheetFile { change, units, line_counts, begins_folded, target: is_link.then_some(new) })
         };
         let files = in_parallel(&changes.files, open)?;
-        Ok(Self { files, store: store.clone() })
+        Ok(Self { changeset: &changes.id, files, store: store.clone() })
     }
 }
 

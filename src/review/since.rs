@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::Sheet;
-use crate::changes::{Changeset, FileChange, Quarantine};
+use crate::changes::{Changeset, FileChange, Level, Quarantine};
 use crate::path::RepoPath;
 
 /// The difference between two rounds, by unit.
@@ -18,6 +18,16 @@ pub struct Since {
     pub touched: BTreeSet<RepoPath>,
 }
 
+/// Names the files that need a yes of their own now, and did not in an earlier round: what another file has become can do that
+/// to one that is as it was.
+#[must_use]
+pub fn risen(sheet: &Sheet<'_>, before: &Changeset) -> BTreeSet<RepoPath> {
+    let level = |f: &FileChange| f.level() >= Some(Level::High);
+    let was: BTreeMap<&RepoPath, bool> = before.files.iter().map(|f| (&f.path, level(f))).collect();
+    let is_risen = |f: &&FileChange| level(f) && was.get(&f.path) == Some(&false);
+    sheet.files.iter().map(|f| f.change).filter(is_risen).map(|f| f.path.clone()).collect()
+}
+
 impl Since {
     /// Compares a sheet with the changeset of an earlier round.
     ///
@@ -25,11 +35,16 @@ impl Since {
     /// The quarantine is damaged.
     pub fn of(sheet: &Sheet<'_>, before: &Changeset, store: &Quarantine) -> io::Result<Self> {
         let earlier: BTreeMap<&RepoPath, &FileChange> = before.files.iter().map(|f| (&f.path, f)).collect();
+        let risen = risen(sheet, before);
         let sides = |f: &FileChange| (f.old.clone(), f.new.clone(), f.renamed_from.clone());
         let mut since = Self::default();
         for file in &sheet.files {
             let path = &file.change.path;
             let other = earlier.get(path);
+            if risen.contains(path) {
+                since.new.extend(file.units.iter().map(|unit| unit.id.clone()));
+                continue;
+            }
             // Most files are as they were, and need not be compared line by line.
             if other.is_some_and(|other| sides(other) == sides(file.change)) {
                 continue;

@@ -103,6 +103,11 @@ pub enum Event {
         /// The lines.
         lines: String,
     },
+    /// From here on these changes are reviewed.
+    Round {
+        /// The changeset's id.
+        changeset: String,
+    },
     /// Rejections and comments that were sent to the agent.
     Sent {
         /// Each by a hash of its place and words.
@@ -121,6 +126,8 @@ pub struct State {
     seen: BTreeMap<String, LineSet>,
     /// What was sent to the agent.
     sent: BTreeSet<String>,
+    /// The changesets that were reviewed, by id, one after the other.
+    rounds: Vec<String>,
     past: Vec<Vec<Change>>,
     future: Vec<Vec<Change>>,
     events: Vec<Event>,
@@ -157,6 +164,7 @@ impl State {
                 }
             }
             Event::Sent { items } => self.sent.extend(items),
+            Event::Round { changeset } => self.rounds.push(changeset),
         }
     }
 
@@ -175,7 +183,8 @@ impl State {
         });
         let seen = self.seen.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
         let sent = (!self.sent.is_empty()).then(|| Event::Sent { items: self.sent.iter().cloned().collect() });
-        rulings.chain(comments).chain(splits).chain(seen).chain(sent).collect()
+        let rounds = self.rounds.iter().map(|id| Event::Round { changeset: id.clone() });
+        rounds.chain(rulings).chain(comments).chain(splits).chain(seen).chain(sent).collect()
     }
 
     /// Gives what has changed since it was asked the last time.
@@ -192,6 +201,31 @@ impl State {
         let mut parts: Vec<_> = cuts.map(|row| std::mem::replace(&mut from, row)..row).collect();
         parts.push(from..unit.size());
         parts
+    }
+
+    /// Gives the changesets that were reviewed, by id, one after the other.
+    #[must_use]
+    pub fn rounds(&self) -> &[String] {
+        &self.rounds
+    }
+
+    /// Goes over to the changes of another round.
+    pub fn begin_round(&mut self, changeset: &str) {
+        let event = Event::Round { changeset: changeset.to_owned() };
+        self.take_in(event.clone());
+        self.events.push(event);
+    }
+
+    /// Takes yeses back that were given before there was a reason to think twice; that is no action of a person, and no undo
+    /// brings them back.
+    pub fn forget_accepted<'a>(&mut self, units: impl IntoIterator<Item = &'a Unit>) {
+        for unit in units {
+            if self.decisions.is_accepted(unit) {
+                let event = Event::Ruling { unit: unit.id.clone(), is: None };
+                self.take_in(event.clone());
+                self.events.push(event);
+            }
+        }
     }
 
     /// Tells whether a rejection or a comment was sent to the agent already, as it is.

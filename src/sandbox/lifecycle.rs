@@ -182,9 +182,9 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         image: request.image.clone(),
         given: Some(request.given.clone()),
         conversation: None,
-        reviewed: Vec::new(),
         met: Vec::new(),
         settled: None,
+        is_spent: false,
         size: None,
         state: State::Seeding,
     };
@@ -267,6 +267,7 @@ pub async fn resume(
     };
     sandbox.record.state = State::Running;
     sandbox.record.given = Some(request.given.clone());
+    sandbox.record.image.clone_from(&request.image);
     sandbox.save()?;
     started();
     match work(engine, host, &mut sandbox, prepared, request, signals, meter).await {
@@ -380,6 +381,7 @@ pub async fn settle(engine: &dyn Engine, sandbox: &mut Sandbox) -> Result<(), Sa
     parts.remove_containers().await?;
     parts.let_go().await?;
     sandbox.record.settled = Some(now());
+    sandbox.record.is_spent = true;
     Ok(sandbox.save()?)
 }
 

@@ -65,15 +65,15 @@ pub struct Record {
     /// Claude Code's own id of the last conversation in it.
     #[serde(default)]
     pub conversation: Option<String>,
-    /// The changesets, by id, that somebody has looked at in a review, in the order of their rounds.
-    #[serde(default)]
-    pub reviewed: Vec<String>,
     /// The limits that the agent met, in words.
     #[serde(default)]
     pub met: Vec<String>,
-    /// When all of it was decided and its volumes were removed, in seconds since the epoch.
+    /// When all of it was decided, in seconds since the epoch.
     #[serde(default)]
     pub settled: Option<u64>,
+    /// Its volumes were removed, because all was decided: an undo does not bring them back.
+    #[serde(default)]
+    pub is_spent: bool,
     /// What its volumes took on disk when it was collected: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,
@@ -144,6 +144,8 @@ mod known {
 
 /// The version of records that this Airlock writes, and the newest that it reads.
 pub const VERSION: u32 = 2;
+/// Earlier rounds that are kept.
+const MOST_ROUNDS: usize = 8;
 /// Begins the name of a folder that is being made; no sandbox's name begins with a dot.
 const NEW: &str = ".new-";
 /// Begins the name of a folder that is being removed.
@@ -325,25 +327,41 @@ impl Sandbox {
     pub fn set_changeset(&self, changeset: &Changeset) -> io::Result<()> {
         // A damaged one has nothing to be kept.
         if let Some(before) = self.changeset().ok().flatten().filter(|before| before.id != changeset.id) {
-            let rounds = self.rounds()?;
+            let numbers = self.round_numbers()?;
+            let last = numbers.first().copied().unwrap_or(0);
             // It is there already if this was cut off below.
-            if rounds.first().is_none_or(|last| last.id != before.id) {
-                self.write_json(&format!("round-{}.json", rounds.len() + 1), &before)?;
+            if self.round(last).is_none_or(|round| round.id != before.id) {
+                self.write_json(&round_file(last + 1), &before)?;
+            }
+            for old in numbers.iter().skip(MOST_ROUNDS - 1) {
+                fs::remove_file(self.folder.join(round_file(*old)))?;
             }
         }
         self.write_json("changeset.json", changeset)
     }
 
-    /// Reads the changesets of earlier rounds, the last one first.
+    /// Reads the changesets of earlier rounds, the last one first, as far as they are kept and can be read: with less, more is
+    /// new, and more is a conflict.
     ///
     /// # Errors
-    /// One is damaged.
+    /// The folder cannot be read.
     pub fn rounds(&self) -> io::Result<Vec<Changeset>> {
+        Ok(self.round_numbers()?.into_iter().filter_map(|number| self.round(number)).collect())
+    }
+
+    fn round(&self, number: u32) -> Option<Changeset> {
+        self.read_json(&round_file(number)).ok().flatten()
+    }
+
+    /// Gives the numbers of the rounds that are kept, the last one first.
+    fn round_numbers(&self) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
-        while let Some(round) = self.read_json(&format!("round-{}.json", found.len() + 1))? {
-            found.push(round);
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|n| n.strip_prefix("round-")?.strip_suffix(".json")?.parse().ok());
+            found.extend(number.filter(|number: &u32| name == *round_file(*number)));
         }
-        found.reverse();
+        found.sort_unstable_by(|a, b| b.cmp(a));
         Ok(found)
     }
 
@@ -370,6 +388,15 @@ impl Sandbox {
     /// What the file system says.
     pub fn keep(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         self.write_json(name, value)
+    }
+
+    /// Keeps a text in the sandbox's folder, and gives its path.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_text(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+        write_atomic(&self.folder, name, text.as_bytes())?;
+        Ok(self.path(name))
     }
 
     /// Remembers what was written on top of the base.
@@ -433,6 +460,10 @@ impl Sandbox {
         serde_json::to_writer_pretty(&mut file, value)?;
         put_in_place(file.into_inner().map_err(io::IntoInnerError::into_error)?, &self.folder.join(name))
     }
+}
+
+fn round_file(number: u32) -> String {
+    format!("round-{number}.json")
 }
 
 /// Reads the random number that tells this repository from every other, and makes it first where there is none.

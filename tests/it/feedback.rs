@@ -45,7 +45,7 @@ fn it_quotes_path_lines_and_code() {
     state = comment(state, sheet, (1, 0), Some(1), "this one is good");
     state = reject(state, sheet, item(2, 0, None));
     let message = compose(sheet, &state).expect("something");
-    assert_eq!((message.rejections, message.comments, message.items.len()), (3, 3, 6));
+    assert_eq!((message.counts(), message.items().len()), ((3, 3), 6));
     assert_snapshot!(message.text, @"
     I have reviewed your changes. What I rejected does not go into my
     repository: please change that here, heed my comments, and leave the
@@ -94,13 +94,20 @@ fn it_quotes_path_lines_and_code() {
     ");
 
     // What was sent is only named from then on, as long as it is as it was.
-    state = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items }]));
+    state = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
     assert_eq!(compose(sheet, &state), None, "nothing is new");
     state = comment(state, sheet, (0, 0), None, "I mean it");
     let again = compose(sheet, &state).expect("something");
-    assert_eq!((again.rejections, again.comments), (0, 1));
+    assert_eq!(again.counts(), (0, 1));
     assert_snapshot!(again.text.split_once("\n\n").expect("an opening").1, @"
     ## a.rs
+
+    On this, line 2:
+
+    ```diff
+    -two
+    +2
+    ```
 
     > I mean it
 
@@ -134,5 +141,33 @@ fn hostile_lines_cannot_leave_their_fence_and_nothing_is_endless() {
         text.contains("## There is more than fits") && text.trim_end().lines().last().expect("one").starts_with("- m/")
     );
     assert!(!text.contains('\0') && !text.contains('\u{1b}'));
-    assert!(Feedback::checked("a\0b".into()).is_err() && Feedback::checked("x".repeat(200_000)).is_err());
+    // What did not fit comes with the next one, until all is said.
+    let (mut state, mut said) = (state, 0);
+    while let Some(message) = compose(sheet, &state) {
+        assert!(message.text.len() < 128 << 10 && !message.items().is_empty());
+        said += message.counts().0;
+        state = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
+    }
+    assert_eq!(said, 402);
+}
+
+#[test]
+fn what_a_person_takes_out_of_it_was_not_said() {
+    let sheet = sheet(&[("a", None, Some("1\n")), ("b", None, Some("2\n"))], &[]);
+    let state = reject(reject(State::default(), sheet, item(0, 0, None)), sheet, item(1, 0, None));
+    let whole = compose(sheet, &state).expect("something");
+    let mut message = whole.clone();
+    assert!(message.rewrite("a\0b".into()).is_err() && message.rewrite("x".repeat(200_000)).is_err());
+    assert_eq!(message, whole, "it is as it was");
+    let from = whole.text.find("\n## b").expect("it is in it");
+    message.rewrite(format!("Dear agent,\n{}", &whole.text[..from])).expect("it can be sent");
+    assert_eq!((message.items().len(), message.counts()), (1, (1, 0)));
+    let sent = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
+    let rest = compose(sheet, &sent).expect("the other").text;
+    assert!(rest.contains("## b") && rest.contains("- a: rejected") && !rest.contains("## a\n"), "{rest}");
+    // A command line would take these for something else.
+    for text in ["-p", "  --help", "/exit", "!ls", "#remember", "@file"] {
+        message.rewrite(text.into()).expect("it can be sent");
+        assert!(message.text.starts_with("I have reviewed") && message.text.ends_with(text), "{}", message.text);
+    }
 }

@@ -423,7 +423,17 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         let granted = prior.union(&asked).within(&now.units);
         let is_granted = |unit: &Unit| granted.of(&unit.id) == Some(&Pick::All);
         let gone = before.units.iter().filter(|unit| {
-            let instead: Vec<&Unit> = now.units.iter().filter(|new| new.is_in_place_of(unit)).collect();
+            let (UnitKind::Block { old: there, .. }, all) = (&unit.kind, &now.units) else { panic!("{unit:?}") };
+            let meets = |new: &&Unit| match &new.kind {
+                UnitKind::Block { old, .. } => {
+                    old == there
+                        || old.clone().any(|line| there.contains(&line))
+                        || old.is_empty() && there.start < old.start && old.start < there.end
+                        || there.is_empty() && old.start < there.start && there.start < old.end
+                }
+                kind => panic!("{kind:?}"),
+            };
+            let instead: Vec<&Unit> = all.iter().filter(meets).collect();
             let is_new = now.units.iter().all(|new| new.id != unit.id);
             has_earlier && is_new && !instead.is_empty() && instead.into_iter().all(is_granted)
         });

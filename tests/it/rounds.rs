@@ -119,6 +119,14 @@ fn a_command_goes_on_with_what_it_had() {
         1,
         "it is as it was"
     );
+    // Another image counts from then on, too.
+    let image = place.airlock(&["image", "ls", "--json"]).ok().out;
+    let image: serde_json::Value = serde_json::from_str(&image).expect("JSON");
+    let guest = image["images"].as_array().expect("images").iter().find(|i| i["kind"] == "agent").expect("ours");
+    let id = guest["id"].as_str().expect("an id");
+    place.airlock(&["resume", "c", "--image", id, "--", "true"]).ok();
+    let record = std::fs::read_to_string(place.repo.join(".git/airlock/sandboxes/c/record.json")).expect("it is there");
+    assert!(record.contains(&format!("\"image\": \"{id}\"")), "{record}");
     // What never started leaves it as it was, and nothing runs.
     place.airlock(&["resume", "c", "--", "/nowhere"]).fails(127, &[]);
     assert_eq!(place.containers(), 0);
@@ -223,4 +231,62 @@ fn what_the_agent_has_changed_again_takes_the_place_of_what_was_applied() {
     place.airlock(&["undo"]).ok();
     assert_eq!(place.read("a.txt"), lines(&[(2, "2"), (6, "mine"), (10, "10")]));
     assert_eq!(place.read("n.txt"), "v1\n");
+}
+
+#[test]
+fn a_yes_from_before_a_file_became_risky_counts_no_more() {
+    let place = Place::new();
+    place.sandbox("y", "mkdir conf; echo '{}' > conf/tasks.json; echo x >> a.txt").ok();
+    place.airlock_told(&["review", "y", "--plain"], "y\ny\nq\n").ok();
+    let decided = |place: &Place| -> Vec<(String, String)> {
+        let diff = place.diff("y");
+        let text = |v: &serde_json::Value| v.as_str().expect("a string").to_owned();
+        let files = diff["files"].as_array().expect("files").clone();
+        files.iter().map(|f| (text(&f["path"]), text(&f["blocks"][0]["decision"]))).collect()
+    };
+    assert_eq!(decided(&place)[1], ("conf/tasks.json".into(), "accepted".into()));
+    // The file is as it was, and now it is what an editor runs.
+    place.airlock(&["resume", "y", "--", "ln", "-s", "conf", ".vscode"]).ok();
+    let now = decided(&place);
+    let of = |path: &str| now.iter().find(|(p, _)| p == path).map(|(_, d)| d.as_str());
+    assert_eq!((of("conf/tasks.json"), of("a.txt")), (Some("undecided"), Some("accepted")), "{now:?}");
+    place.airlock(&["apply", "y"]).ok();
+    assert_eq!(place.git(&["status", "--short"]), " M a.txt\n");
+    // A round that cannot be read is no reason to keep anybody from their work: more is new then.
+    let damage =
+        |round: &str| std::fs::write(place.repo.join(".git/airlock/sandboxes/y").join(round), "{").expect("written");
+    damage("round-1.json");
+    place.airlock(&["resume", "y", "--", "sed", "-i", "s/^x$/z/", "a.txt"]).ok();
+    damage("round-2.json");
+    place.airlock_told(&["review", "y", "--plain"], "q\n").ok();
+    assert_eq!(
+        place.airlock(&["apply", "y", "--accept", "a.txt"]).status,
+        4,
+        "what was applied is in the way, and that is said"
+    );
+}
+
+#[test]
+fn a_message_that_does_not_arrive_is_kept() {
+    let mut place = Place::new();
+    let script = two_turns(&place);
+    let (_runtime, model) = model(&mut place, script);
+    place.airlock(&[&["--name", "m", "claude", "-p", "greet"][..], &EDITS].concat()).ok();
+    place.airlock_told(&["review", "m", "--plain"], "c\nlouder\nn\nq\n").ok();
+    let asked = model.seen().len();
+    place.unset("ANTHROPIC_API_KEY");
+    let failed = place.airlock(&["resume", "m", "--feedback"]).fails(125, &["the message is kept in", "message.md"]);
+    assert_eq!(model.seen().len(), asked, "{}", failed.err);
+    let kept = std::fs::read_to_string(place.repo.join(".git/airlock/sandboxes/m/message.md")).expect("it is there");
+    assert!(kept.contains("> louder"), "{kept}");
+    // Nobody answers: it was not heard, and is said again.
+    place.set("ANTHROPIC_API_KEY", "sk-ant-api03-x");
+    let address = place.environment().into_iter().find(|(name, _)| name == "ANTHROPIC_BASE_URL").expect("set").1;
+    place.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
+    let ran = place.airlock(&["resume", "m", "--feedback", "--timeout", "8s"]);
+    assert!(ran.status != 0 && ran.err.contains("the message has not reached the model"), "{ran:?}");
+    place.set("ANTHROPIC_BASE_URL", address);
+    place.airlock(&[&["resume", "m", "--feedback", "--timeout", "10m", "--"][..], &EDITS].concat()).ok();
+    assert!(model.seen()[asked..].iter().any(|s| last_words(s).contains("> louder")), "it arrived");
+    assert!(!place.repo.join(".git/airlock/sandboxes/m/message.md").exists());
 }

@@ -76,10 +76,7 @@ impl App<'_> {
             .and_then(|path| around.edit(&path, feedback.text.as_bytes()));
         match edited {
             Ok(text) if text.trim_ascii().is_empty() => self.message = Some("an empty message is not sent".into()),
-            Ok(text) => match Feedback::checked(String::from_utf8_lossy(&text).into_owned()) {
-                Ok(text) => feedback.text = text,
-                Err(why) => self.message = Some(why),
-            },
+            Ok(text) => self.message = feedback.rewrite(String::from_utf8_lossy(&text).into_owned()).err(),
             Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
         }
     }
