@@ -9,7 +9,7 @@ use super::review;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
 use crate::changes::Unit;
-use crate::review::{Decisions, Selection, Selector, Sheet, State};
+use crate::review::{Decisions, Rejection, Selection, Selector, Sheet, State};
 
 /// What to apply, and how to tell of it.
 #[derive(Default)]
@@ -42,6 +42,8 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     let mut sandbox = repo.sandbox(args.name.as_deref(), "apply")?;
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
+    let name = sandbox.record.name.clone();
+    let wrong = |error: Rejection| Failure::of_selection(&error, &name);
     let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
     let selector = Selector {
@@ -61,13 +63,14 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
         let decided = Wanted::decided(&sheet, &review::load(&sandbox, &sheet)?.decisions);
-        let rejected = selector.rejected(&sheet)?;
+        let rejected = selector.rejected(&sheet).map_err(wrong)?;
         let units: Vec<Unit> = sheet.files.iter().flat_map(|f| f.units.iter().cloned()).collect();
         let picks = decided.selection.picks.difference(&rejected, &units);
         Wanted { selection: Selection { picks, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
-        Wanted::of(selector.select(&sheet, &review::load(&sandbox, &sheet)?.decisions, &refused)?)
+        let decisions = review::load(&sandbox, &sheet)?.decisions;
+        Wanted::of(selector.select(&sheet, &decisions, &refused).map_err(wrong)?)
     };
     wanted.is_named = selected && !args_only_reject;
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);

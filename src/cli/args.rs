@@ -207,8 +207,11 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Remove sandboxes, with the changes in them.
+    /// Remove sandboxes, with the changes in them; on a terminal it asks where decisions would go with them.
     Rm {
+        /// Do not ask.
+        #[arg(short, long)]
+        force: bool,
         /// The sandboxes.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,

@@ -287,8 +287,8 @@ fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Opti
     }
     let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
     let next = match open {
-        None if written > 0 => format!("{undo} all is decided, its volumes go"),
-        None => " All is decided".into(),
+        // Its volumes go.
+        None => format!("{undo} all is decided: {name} can be reviewed and undone, and not resumed any more"),
         Some(send) => format!("{undo} Next: airlock review {name}{send}, or airlock rm {name}"),
     };
     output.say(&format!("{written} of {} applied{there}.{next}", count(of, "file")));

@@ -40,7 +40,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     let store = sandbox.quarantine()?;
     let mut sheet = Sheet::open(&changes, &store)?;
     if !args.paths.is_empty() {
-        keep_only(&mut sheet, &args.paths)?;
+        keep_only(&mut sheet, &args.paths).map_err(|e| Failure::of_selection(&e, &sandbox.record.name))?;
     }
     let name = sandbox.record.name.as_str();
     if args.json {

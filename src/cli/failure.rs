@@ -8,7 +8,7 @@ use crate::display::Shown;
 use crate::engine::EngineError;
 use crate::gateway::CredentialError;
 use crate::review::Rejection;
-use crate::sandbox::{LinkError, NameError, SandboxError};
+use crate::sandbox::{LinkError, NameError, SandboxError, SandboxName};
 use crate::snapshot::SnapshotError;
 
 /// Failed; nothing was changed unless the message says what.
@@ -149,15 +149,16 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<Rejection> for Failure {
-    fn from(error: Rejection) -> Self {
+impl Failure {
+    /// Says what is wrong with a selection of a sandbox's changes.
+    pub fn of_selection(error: &Rejection, sandbox: &SandboxName) -> Self {
         let exit = if matches!(error, Rejection::StaleId { .. }) { STALE } else { FAILED };
         // The text of a rejection is escaped already; escaping is injective, not idempotent.
         let failure = Self { exit, message: error.to_string(), details: Vec::new(), hint: None };
-        match &error {
+        match error {
             Rejection::Risky { .. } => failure.hint("look at it, then add --allow-risky"),
-            Rejection::NoMatch { .. } => failure.hint("airlock diff --name-only lists the paths"),
-            Rejection::StaleId { .. } => failure.hint("airlock diff --json lists the current ids"),
+            Rejection::NoMatch { .. } => failure.hint(format!("airlock diff {sandbox} --name-only lists the paths")),
+            Rejection::StaleId { .. } => failure.hint(format!("airlock diff {sandbox} --json lists the current ids")),
             Rejection::BadGlob { .. } | Rejection::Refused { .. } => failure,
         }
     }

@@ -169,6 +169,12 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
+    /// Tells whether a sandbox is still there.
+    pub fn has(&self, sandbox: &str) -> bool {
+        let name = sandbox.parse::<SandboxName>().ok();
+        name.is_some_and(|name| Store::of(&self.repo.common_dir).open(&name).is_ok_and(|found| found.is_some()))
+    }
+
     /// Brings an apply that was cut off to an end, and says so.
     pub fn finish(&self, folder: &Folder, journal: &Journal, way: Way, output: Output) -> Result<(), Failure> {
         let tree = self.tree(&journal.modules)?;

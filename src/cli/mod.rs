@@ -99,7 +99,7 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
         Some(Verb::Ls { json }) => list::list(json, output),
         Some(Verb::Status { name, json }) => status::status(name.as_deref(), json, output),
         Some(Verb::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
-        Some(Verb::Rm { names }) => remove::remove(&names, output),
+        Some(Verb::Rm { names, force }) => remove::remove(&names, force, output),
         Some(Verb::Image(verb)) => image::image(verb, output),
         Some(Verb::Doctor { json }) => doctor::doctor(json, output),
     }

@@ -148,8 +148,12 @@ pub fn remark(step: &Step, parts: &Parts<'_>) -> String {
     let all = parts.get(&step.path).copied().unwrap_or_default();
     let some = step.picks.iter().filter(|(_, pick)| !matches!(pick, Pick::All)).count();
     let part = (!step.picks.covers(all)).then(|| {
-        let of = format!("{} of {}", step.picks.len(), count(all.len(), "block"));
-        if some > 0 { format!("{of}, {some} in part or edited") } else { of }
+        let whole = step.picks.len() - some;
+        match (whole, some) {
+            (_, 0) => format!("{whole} of {}", count(all.len(), "block")),
+            (0, _) => format!("{some} in part or edited, of {}", count(all.len(), "block")),
+            _ => format!("{whole} whole, {some} in part or edited, of {}", count(all.len(), "block")),
+        }
     });
     let more = match &step.verb {
         Verb::Merge(own) if own.is_empty() => Some("with your own edits".into()),

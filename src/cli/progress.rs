@@ -1,7 +1,6 @@
 //! The bar while a base is made, a workspace copied or changes collected; nothing off a terminal.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,13 +19,14 @@ pub struct Progress {
     /// What it follows.
     pub meter: Arc<Meter>,
     bar: ProgressBar,
-    state: Arc<AtomicU8>,
+    /// Held while it is drawn: whoever takes it away is not drawn over.
+    state: Arc<Mutex<u8>>,
 }
 
 impl Progress {
     pub fn start(output: Output) -> Self {
         let meter = Arc::new(Meter::default());
-        let state = Arc::new(AtomicU8::new(SHOWN));
+        let state = Arc::new(Mutex::new(SHOWN));
         let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if output.shows_progress() {
             let (meter, bar, state) = (Arc::clone(&meter), bar.clone(), Arc::clone(&state));
@@ -42,13 +42,17 @@ impl Progress {
 
     /// Takes the bar away while the agent has the terminal; it comes back for the collecting.
     pub fn pause(&self) {
-        self.state.store(PAUSED, Ordering::SeqCst);
-        self.bar.finish_and_clear();
+        self.take_away(PAUSED);
     }
 
     /// Takes the bar away for good.
     pub fn end(&self) {
-        self.state.store(ENDED, Ordering::SeqCst);
+        self.take_away(ENDED);
+    }
+
+    fn take_away(&self, state: u8) {
+        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = state;
         self.bar.finish_and_clear();
     }
 }
@@ -59,7 +63,7 @@ impl Drop for Progress {
     }
 }
 
-fn follow(meter: &Meter, bar: &ProgressBar, state: &AtomicU8) {
+fn follow(meter: &Meter, bar: &ProgressBar, state: &Mutex<u8>) {
     let counted =
         ProgressStyle::with_template("{spinner} {msg} {bar:24} {human_pos}/{human_len} files, {prefix}, {eta} left");
     let counted = counted.unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -68,7 +72,8 @@ fn follow(meter: &Meter, bar: &ProgressBar, state: &AtomicU8) {
     loop {
         std::thread::sleep(TICK);
         let now = meter.read();
-        match state.load(Ordering::SeqCst) {
+        let held = state.lock().unwrap_or_else(PoisonError::into_inner);
+        match *held {
             ENDED => return,
             PAUSED if now.step != Step::Collecting => continue,
             _ => {}

@@ -186,7 +186,7 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
         // What the agent did counts more than a note about what it was told.
         let noted = if is_heard { remember(&finished.sandbox, feedback) } else { Ok(()) };
         match noted {
-            Ok(()) if is_heard => drop(std::fs::remove_file(path)),
+            Ok(()) if is_heard => finished.sandbox.drop_text(MESSAGE),
             Ok(()) => output.say(&format!("the message has not reached the model; it is in {}", path.display())),
             Err(failure) => output.say(&format!("that it was sent could not be noted: {}", failure.message())),
         }

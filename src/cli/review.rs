@@ -267,8 +267,20 @@ pub fn interact(
     terminal::discard_input();
     let ended = if plain || !is_full_screen() {
         let painter = Painter { colour: output.colours(), width: output.width() };
-        let mut plain = PlainReview { sheet: &sheet, input: io::stdin().lock(), output: io::stdout().lock(), painter };
-        plain.run(&mut state, &mut desk)?
+        loop {
+            let (input, out) = (io::stdin().lock(), io::stdout().lock());
+            let mut plain = PlainReview { sheet: &sheet, input, output: out, painter };
+            let ended = plain.run(&mut state, &mut desk)?;
+            drop(plain);
+            if ended != Ended::Apply(None) || !terminal::is_interactive() {
+                break ended;
+            }
+            let accepted = accepted(&sheet, &state.decisions);
+            // Whoever does not want to after all goes on.
+            if accepted == 0 || confirm_apply(&sheet, &state.decisions, accepted)? {
+                break Ended::Apply(Some(Conflicts::Abort));
+            }
+        }
     } else {
         // The screen has to be put back before a signal ends us.
         Signals::yield_turn();
@@ -294,7 +306,7 @@ pub fn interact(
         return resume::go_on(host, sandbox, Round { feedback: Some(feedback), ..Round::default() }, output);
     }
     let decisions = &state.decisions;
-    let accepted = sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count();
+    let accepted = accepted(&sheet, decisions);
     let send = resume::way_to_send(&sandbox.record, &sheet, &state)?;
     if ended == Ended::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
@@ -304,7 +316,7 @@ pub fn interact(
     let on_conflict = match ended {
         Ended::Apply(Some(conflicts)) => Some(conflicts),
         // In the full screen whoever wants to apply says so there.
-        Ended::Apply(None) | Ended::Through if terminal::is_interactive() => {
+        Ended::Through if terminal::is_interactive() => {
             confirm_apply(&sheet, decisions, accepted)?.then_some(Conflicts::Abort)
         }
         _ => None,
@@ -324,6 +336,11 @@ pub fn interact(
     }
     output.say(&format!("the decisions are saved. Next: airlock apply {name}{send}"));
     Ok(0)
+}
+
+/// Counts the blocks of which something is accepted.
+fn accepted(sheet: &Sheet<'_>, decisions: &Decisions) -> usize {
+    sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
 }
 
 /// Accepts all that nobody has decided on, as `A` does: high risk stays.
@@ -364,10 +381,20 @@ fn confirm_apply(sheet: &Sheet<'_>, decisions: &Decisions, accepted: usize) -> R
     Ok(typed.is_ok_and(|word| word.trim() == "apply"))
 }
 
-/// Asks yes or no. What was typed before the question is not an answer to it.
+/// Asks yes or no, until it is one of them. What was typed before the question is not an answer to it.
 pub fn confirm(question: &str, default: bool) -> Result<bool, Failure> {
     terminal::discard_input();
-    let asked = dialoguer::Confirm::new().with_prompt(question).default(default).interact_opt();
-    // Escape, q or Ctrl-C.
-    Ok(asked.unwrap_or(None).unwrap_or(false))
+    let answer = |text: &str| match text.trim().to_lowercase().as_str() {
+        "" => Some(default),
+        "y" | "yes" => Some(true),
+        "n" | "no" => Some(false),
+        _ => None,
+    };
+    let asked = dialoguer::Input::<String>::new()
+        .with_prompt(format!("{question} [{}]", if default { "Y/n" } else { "y/N" }))
+        .allow_empty(true)
+        .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"))
+        .interact_text();
+    // Ctrl-C is none.
+    Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
 }

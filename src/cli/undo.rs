@@ -101,6 +101,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         let left = read_history(&host.applies)?;
         let next = match left.last(&host.site.mark, None) {
             Some(next) => format!("airlock undo takes back that of {}, {}", next.journal.sandbox, age(next.end.at)),
+            None if host.has(&sandbox) => format!("airlock review {sandbox}"),
             None => "nothing is left to take back".into(),
         };
         output.say(&format!("the apply of {sandbox} is taken back ({}). Next: {next}", count(written, "file")));

@@ -192,6 +192,12 @@ impl State {
         std::mem::take(&mut self.events)
     }
 
+    /// Tells whether a block is parted.
+    #[must_use]
+    pub fn is_parted(&self, unit: &Unit) -> bool {
+        self.splits.contains_key(&unit.id)
+    }
+
     /// Gives the parts of a block as ranges of rows; a block that is not parted is one.
     #[must_use]
     pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {

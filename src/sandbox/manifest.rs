@@ -64,7 +64,10 @@ impl Manifest {
     /// Lists everything that a person who looks for a missing thing wants to know, a line each; names are not escaped.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = vec![format!("{} files of the commit", self.files), format!("history: {}", self.history)];
+        let mut notes = vec![
+            format!("{} {} of the commit", self.files, if self.files == 1 { "file" } else { "files" }),
+            format!("history: {}", self.history),
+        ];
         let name = |path: &RepoPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
         notes.push(match self.uncommitted {
             0 => "no uncommitted changes (--uncommitted takes them along)".into(),

@@ -399,6 +399,11 @@ impl Sandbox {
         Ok(self.path(name))
     }
 
+    /// Removes such a text, which nobody needs any more.
+    pub fn drop_text(&self, name: &str) {
+        let _ = fs::remove_file(self.path(name));
+    }
+
     /// Remembers what was written on top of the base.
     ///
     /// # Errors

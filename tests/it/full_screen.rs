@@ -69,7 +69,7 @@ fn some_lines_are_accepted_left_taken_up_again_and_applied() {
     terminal.shows("1/3 decided");
     terminal.types("w");
     terminal.shows("What an apply would do");
-    terminal.shows("apply     a.txt  2 of 2 blocks, 1 in part or edited");
+    terminal.shows("apply     a.txt  1 whole, 1 in part or edited, of 2 blocks");
     terminal.types("y");
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());

@@ -29,7 +29,9 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     terminal.shows("/exit");
     terminal.types("\r");
     terminal.shows("Review now?");
-    terminal.types("y");
+    terminal.types("perhaps\r");
+    terminal.shows("answer y or n");
+    terminal.types("y\r");
     terminal.shows("a.txt modified block 1/1 [undecided]");
     assert!(!terminal.is_sane() && terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
     terminal.types("yD");
@@ -65,7 +67,7 @@ fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_no
     assert!(!parser.screen().alternate_screen() && !parser.screen().bracketed_paste());
     assert_eq!(parser.screen().mouse_protocol_mode(), vt100::MouseProtocolMode::None);
     drop(parser);
-    terminal.types("n");
+    terminal.types("n\r");
     terminal.shows("kept. Next: airlock review m");
     assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 130);
     assert!(terminal.is_sane());
@@ -112,7 +114,7 @@ fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
     assert!(has(b"\x1b]0;fine\x1b\\") && has(b"\x1b[31mred\x1b[m"), "what draws stays");
     let text = terminal.shows("control sequences were kept from your terminal");
     assert!(text.contains("OSC 52 (clipboard)"), "{text}");
-    terminal.types("n");
+    terminal.types("n\r");
     terminal.shows("kept. Next: airlock review t");
     assert!(terminal.is_sane());
     assert_eq!(place.git(&["status", "--short"]), "");

@@ -180,7 +180,7 @@ fn from_the_review_to_the_agent_and_back_on_a_terminal() {
     terminal.types("\r");
     // The review comes by itself, on what is new.
     terminal.shows("a.txt modified block 1/1 [undecided] new");
-    let screen = terminal.shows("1 block is new since you decided, 1 block of then is gone (f all shows all)");
+    let screen = terminal.shows("1 block new since you decided, 1 gone · f, Enter shows all");
     assert!(!screen.contains("new.txt"), "{screen}");
     terminal.types("y");
     terminal.shows("2/2 decided");

@@ -61,7 +61,7 @@ fn the_first_screen() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
 }
 
@@ -84,7 +84,7 @@ fn accept_and_reject_go_on_to_what_is_undecided() {
     │                          │ 10                                                │
     │                          │ 11   fn three() {}                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  ␣ toggle  a/d rest of file  s split  e edit  ? help
+     y accept  n reject  ␣ toggle  a/d rest of file  w apply  q leave  ? help
     ");
     assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs accepted - - · b/long name.txt -");
     show.press("n");
@@ -93,7 +93,7 @@ fn accept_and_reject_go_on_to_what_is_undecided() {
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
     ┌ Files ───────────────────┬ b/long name.txt modified block 1/1 [undecided] ───┐
     │  ! .envrc             0/1│▶1 - x                                          [ ]│
-    │ ◐  a.rs               3/3│ 1 + y                                          [ ]│
+    │ ◐  a.rs               3/3│▌1 + y                                          [ ]│
     │▌   b/long name.txt    0/1│                                                   │
     │                          │                                                   │
     │                          │                                                   │
@@ -105,7 +105,7 @@ fn accept_and_reject_go_on_to_what_is_undecided() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  ␣ toggle  a/d rest of file  s split  e edit  ? help
+     y accept  n reject  ␣ toggle  R send  w apply  q leave  ? help
     ");
     show.press("yy");
     assert_snapshot!(show.screen(), @"
@@ -158,7 +158,7 @@ fn lines_and_ranges() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     assert_snapshot!(show.press("vj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
@@ -176,7 +176,7 @@ fn lines_and_ranges() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     show.press("y");
     assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs .y.y - - · b/long name.txt -");
@@ -196,13 +196,13 @@ fn lines_and_ranges() {
     │                          │ 10                                                │
     │                          │ 11   fn three() {}                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     // Two ends of a range may be in two blocks.
     show.press("<Home>vjjjj<Space>");
     assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs accepted accepted - · b/long name.txt -");
     show.press("v<Esc>j");
-    assert!(!show.screen().contains("range"));
+    assert!(!show.screen().contains("end of range"));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn levels_and_moves() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     show.press("j");
     assert!(show.screen().contains("b/long name.txt modified"));
@@ -256,7 +256,7 @@ fn the_rest_of_a_file_and_of_all() {
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
     ┌ Files ───────────────────┬ b/long name.txt modified block 1/1 [undecided] ───┐
     │  ! .envrc             0/1│▶1 - x                                          [ ]│
-    │ ◐  a.rs               3/3│ 1 + y                                          [ ]│
+    │ ◐  a.rs               3/3│▌1 + y                                          [ ]│
     │▌   b/long name.txt    0/1│                                                   │
     │                          │                                                   │
     │                          │                                                   │
@@ -281,9 +281,9 @@ fn the_rest_of_a_file_and_of_all() {
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │  4   }                                            │
     │                          │  5                                                │
     │                          │  6   fn two() {                                   │
@@ -411,10 +411,10 @@ fn split_and_join() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Files ───────────────────┬ a.rs modified block 2/4 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
-    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │                          │▶ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │  4   }                                            │
     │                          │  5                                                │
     │                          │  6   fn two() {                                   │
@@ -447,9 +447,9 @@ fn an_edit_takes_the_blocks_place() {
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [edited] ─────────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌◐  a.rs               1/3│▶ 2 -     first(1);                             [e]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [e]│
-    │                          │  3 -     second(2);                            [e]│
-    │                          │  3 +     second(20);                           [e]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [e]│
+    │                          │▌ 3 -     second(2);                            [e]│
+    │                          │▌ 3 +     second(20);                           [e]│
     │                          │      your text, in its place:                     │
     │                          │    +     mine();                               [+]│
     │                          │  4   }                                            │
@@ -523,9 +523,9 @@ fn comments_stay_where_they_were_made() {
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │  4   }                                            │
     │                          │  5                                                │
     │                          │  6   fn two() {                                   │
@@ -534,16 +534,16 @@ fn comments_stay_where_they_were_made() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     comment on this block: keep the names
+     comment on the block at a.rs:2: keep the names
     ");
     assert_snapshot!(show.press("<Enter>"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │      ● keep the names                             │
     │                          │  4   }                                            │
     │                          │  5                                                │
@@ -552,7 +552,7 @@ fn comments_stay_where_they_were_made() {
     │                          │  8 +     fourth();                             [ ]│
     │                          │  9   }                                            │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  R send  w apply  q leave  ? all keys
     ");
     show.press("ljjcnot this<Backspace><Backspace>at<Enter>");
     let comments: Vec<_> =
@@ -607,9 +607,9 @@ fn search_goes_round() {
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │  4   }                                            │
     │                          │  5                                                │
     │                          │  6   fn two() {                                   │
@@ -644,9 +644,9 @@ fn filters_and_orders() {
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │  4   }                                            │
     │                          │  5                                                │
     │                          │  6   fn two() {                                   │
@@ -673,7 +673,7 @@ fn filters_and_orders() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     show.press("f<Enter>");
     assert!(show.screen().contains("b/long name.txt"));
@@ -758,7 +758,7 @@ fn a_fold_hides_lines_and_no_finding() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     show.press("z");
     assert!(show.screen().contains("[[package]] 3"), "{}", show.screen());
@@ -775,7 +775,7 @@ fn old_and_new_beside_each_other() {
     ┌ a.rs modified block 1/3 [undecided] ─────────────────────────────────────────┐
     │  1   fn one() {                     │ 1   fn one() {                         │
     │▶ 2 -     first(1);                  │ 2 +     first(10);                  [ ]│
-    │  3 -     second(2);                 │ 3 +     second(20);                 [ ]│
+    │▌ 3 -     second(2);                 │ 3 +     second(20);                 [ ]│
     │  4   }                              │ 4   }                                  │
     │  5                                  │ 5                                      │
     │  6   fn two() {                     │ 6   fn two() {                         │
@@ -786,7 +786,7 @@ fn old_and_new_beside_each_other() {
     │ 10   fn three() {}                  │11   fn three() {}                      │
     │      ⋯ 2 lines   fn three() {}                                               │
     └──────────────────────────────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     show.press("l<Space>");
     assert_eq!(show.decided()[1], "a.rs y.y. - -", "a row has both sides");
@@ -804,9 +804,9 @@ fn context_grows_and_shrinks() {
     ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
-    │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
-    │                          │  3 -     second(2);                            [ ]│
-    │                          │  3 +     second(20);                           [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │▌ 3 -     second(2);                            [ ]│
+    │                          │▌ 3 +     second(20);                           [ ]│
     │                          │      ⋯ 4 lines   fn two() {                       │
     │                          │  8 +     fourth();                             [ ]│
     │                          │      ⋯ 8 lines   fn three() {}                    │
@@ -846,9 +846,9 @@ fn the_apply_screen_and_what_it_asks() {
     │ apply     a.rs                                                               │
     │                                                                              │
     │ Left as it is:                                                               │
-    │   .envrc: 1 undecided                                                        │
-    │   a.rs: 2 undecided, 1 rejected                                              │
-    │   b/long name.txt: 2 undecided                                               │
+    │   .envrc: 1 line undecided                                                   │
+    │   a.rs: 2 lines undecided, 1 line rejected                                   │
+    │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -876,9 +876,9 @@ fn conflicts_are_shown_and_nothing_is_applied_over_them() {
     │       │ one                                                                  │
     │                                                                              │
     │ Left as it is:                                                               │
-    │   .envrc: 1 undecided                                                        │
-    │   a.rs: 3 undecided                                                          │
-    │   b/long name.txt: 2 undecided                                               │
+    │   .envrc: 1 line undecided                                                   │
+    │   a.rs: 3 lines undecided                                                    │
+    │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -903,8 +903,8 @@ fn high_risk_is_applied_with_a_word() {
     │ apply     a.rs                                                               │
     │                                                                              │
     │ Left as it is:                                                               │
-    │   a.rs: 7 undecided                                                          │
-    │   b/long name.txt: 2 undecided                                               │
+    │   a.rs: 7 lines undecided                                                    │
+    │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -1028,9 +1028,9 @@ fn small_screens_show_what_matters() {
     ┌ a.rs modified block 1/3 [undecided] ─┐
     │  1   fn one() {                      │
     │▶ 2 -     first(1);                [ ]│
-    │  2 +     first(10);               [ ]│
-    │  3 -     second(2);               [ ]│
-    │  3 +     second(20);              [ ]│
+    │▌ 2 +     first(10);               [ ]│
+    │▌ 3 -     second(2);               [ ]│
+    │▌ 3 +     second(20);              [ ]│
     │  4   }                               │
     └──────────────────────────────────────┘
      y accept  n reject  ? all keys
@@ -1062,8 +1062,8 @@ fn wide_and_long_lines() {
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
     ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
     │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
-    │                       │ 1 + a       c                                     [ ]│
-    │                       │ 2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
+    │                       │▌1 + a       c                                     [ ]│
+    │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
     │                       │                                                      │
     │                       │                                                      │
     │                       │                                                      │
@@ -1074,14 +1074,14 @@ fn wide_and_long_lines() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     assert_snapshot!(show.press(">>"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
     ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
     │▌   w.txt           0/1│▶1 -                                               [ ]│
-    │                       │ 1 +                                               [ ]│
-    │                       │ 2 + xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
+    │                       │▌1 +                                               [ ]│
+    │                       │▌2 + xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
     │                       │                                                      │
     │                       │                                                      │
     │                       │                                                      │
@@ -1092,7 +1092,7 @@ fn wide_and_long_lines() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  ? all keys
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
     show.press(">>>>>>>>>>>>>>>>>>>>>>>>>>");
     assert!(show.screen().contains("the end"), "{}", show.screen());
@@ -1157,7 +1157,7 @@ fn a_second_round_shows_what_is_new() {
     │                       │ 10                                                   │
     │                       │ 11   fn three() {}                                   │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     y accept  n reject  ␣ toggle  a/d rest of file  s split  e edit  ? help
+     1 block new since you decided, 3 older undecided · f, Enter shows all
     ");
     show.press("y");
     assert!(show.press("w").contains("a.rs: 1 decision kept, though the file changed otherwise"), "{}", show.screen());
@@ -1274,4 +1274,53 @@ fn random_keys() {
         Ok(())
     });
     run.expect("nothing else happens");
+}
+
+#[test]
+fn a_decision_on_a_file_says_what_it_turns_round() {
+    let mut show = at_a();
+    show.press("n");
+    assert!(show.press("hy").contains("4 lines that were rejected accepted along with the file"), "{}", show.screen());
+    let mut show = at_a();
+    show.press("h");
+    assert!(!show.press("y").contains("along with"), "nothing was turned round");
+}
+
+#[test]
+fn a_search_goes_on_within_a_block_and_counts() {
+    let old = "a\n";
+    let new = "a\nfind 1\nx\nfind 2\ny\nfind 3\n";
+    let mut show = Show::of(&[("f.txt", Some(old), Some(new))], SIZE);
+    assert!(show.press("/find<Enter>").contains("1 of 3 in this file"), "{}", show.screen());
+    assert!(show.screen().contains("▶2 + find 1"), "{}", show.screen());
+    assert!(show.press("<C-n>").contains("▶4 + find 2") && show.screen().contains("2 of 3"), "{}", show.screen());
+    assert!(show.press("<C-n><C-n>").contains("▶2 + find 1"), "round again");
+    assert!(show.press("<C-p>").contains("▶6 + find 3"), "{}", show.screen());
+}
+
+#[test]
+fn parts_of_a_split_block_are_told_apart() {
+    let mut show = at_a();
+    show.press("ljjs");
+    assert_snapshot!(show.press("["), @"
+     airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
+    ┌ Files ───────────────────┬ a.rs modified block 1/4 [undecided] ──────────────┐
+    │  ! .envrc             0/1│  1   fn one() {                                   │
+    │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
+    │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
+    │                          │┄ 3 -     second(2);                            [ ]│
+    │                          │  3 +     second(20);                           [ ]│
+    │                          │  4   }                                            │
+    │                          │  5                                                │
+    │                          │  6   fn two() {                                   │
+    │                          │  7       third();                                 │
+    │                          │  8 +     fourth();                             [ ]│
+    │                          │  9   }                                            │
+    │                          │ 10                                                │
+    └──────────────────────────┴───────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    let screen = show.press("]");
+    assert!(screen.contains("│▶ 3 -     second(2)") && screen.contains("│▌ 3 +     second(20)"), "{screen}");
+    assert!(screen.contains("│  2 -     first(1)"), "{screen}");
 }

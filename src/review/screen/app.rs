@@ -73,8 +73,8 @@ pub enum Asking {
     Search,
     /// What to show.
     Filter,
-    /// What to say, and where.
-    Comment(crate::review::Anchor),
+    /// What to say, where, and how that is called.
+    Comment(crate::review::Anchor, String),
 }
 
 /// What happens after a yes.
@@ -187,15 +187,26 @@ pub struct Opening {
     pub cannot_send: Option<String>,
 }
 
-/// Says that the agent has taken something back.
-fn say_gone(since: &Since) -> String {
-    let gone = if since.gone == 1 { "1 block of then is".into() } else { format!("{} blocks of then are", since.gone) };
-    match since.new.len() {
-        0 => format!("{gone} gone, and nothing is new since you decided"),
-        1 => format!("1 block is new since you decided, {gone} gone (f all shows all)"),
-        new => format!("{new} blocks are new since you decided, {gone} gone (f all shows all)"),
+/// Says what another round has changed, and what is still open from before.
+fn say_since(since: &Since, sheet: &Sheet<'_>, counts: &Counts) -> String {
+    let blocks = |n: usize| if n == 1 { "1 block".into() } else { format!("{n} blocks") };
+    let mut said = vec![format!("{} new since you decided", blocks(since.new.len()))];
+    if since.gone > 0 {
+        said.push(format!("{} gone", since.gone));
     }
+    let older = |(at, file): (usize, &SheetFile<'_>)| {
+        let open = |(unit, of): (usize, &Unit)| !since.new.contains(&of.id) && counts.unit(at, unit).undecided > 0;
+        if file.is_refused() { 0 } else { file.units.iter().enumerate().filter(|u| open(*u)).count() }
+    };
+    let older: usize = sheet.files.iter().enumerate().map(older).sum();
+    if older > 0 {
+        said.push(format!("{older} older undecided"));
+    }
+    if since.new.is_empty() { said.join(", ") } else { format!("{} · f, Enter shows all", said.join(", ")) }
 }
+
+/// Said where nothing is undecided any more.
+pub(super) const ALL_DECIDED: &str = "all is decided · w shows what an apply would do";
 
 /// Files whose colours are kept.
 const MOST_HIGHLIGHTED: usize = 12;
@@ -207,8 +218,8 @@ impl<'a> App<'a> {
         let folds = (0..sheet.files.len()).filter(|at| sheet.files[*at].begins_folded).collect();
         let counts = Counts::of(sheet, &state.decisions);
         let is_first = opening.since.is_none();
-        let gone = opening.since.as_ref().filter(|since| since.gone > 0).map(say_gone);
-        let message = gone.or_else(|| state.said.take());
+        let message = opening.since.as_ref().map(|since| say_since(since, sheet, &counts));
+        let message = message.or_else(|| state.said.take());
         let mut app = Self {
             sheet,
             name: opening.name,
@@ -248,6 +259,10 @@ impl<'a> App<'a> {
         if app.files.is_empty() {
             app.filter = Filter::All;
             app.choose(&BTreeSet::new());
+        }
+        let total = app.counts.total();
+        if app.message.is_none() && total.all > 0 && total.decided == total.all {
+            app.message = Some(ALL_DECIDED.into());
         }
         let first = app.files.first().copied().unwrap_or(0);
         app.at.file = first;

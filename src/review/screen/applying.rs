@@ -59,7 +59,10 @@ impl App<'_> {
             }
         } else {
             match key.code {
-                KeyCode::Esc | KeyCode::Char('q' | 'n') => return Ok(Flow::On),
+                KeyCode::Esc | KeyCode::Char('q' | 'n') => {
+                    self.message = None;
+                    return Ok(Flow::On);
+                }
                 KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
                     let text = "nothing is written while there is a conflict: s passes over them, m puts both sides between markers";
                     self.message = Some(text.into());

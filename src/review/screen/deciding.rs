@@ -5,7 +5,7 @@ use std::io;
 
 use super::app::{App, Asking, At, Filter, Level, Mode, Pending};
 use super::keys::Flow;
-use crate::changes::{Level as Risk, UnitKind};
+use crate::changes::{Level as Risk, Row, UnitKind};
 use crate::display::Shown;
 use crate::review::edit::{Edited, edit};
 use crate::review::{Action, Around, Decision, Ended, Item, Ruling, Text, finding_line, refusal};
@@ -48,12 +48,27 @@ impl App<'_> {
             self.mode = Mode::Confirm(question, Pending::File(items));
             return Ok(Flow::On);
         }
+        let turned = if is_many { self.turned(&items, decision) } else { None };
         self.act(Action::Decide(items, decision), around)?;
         if self.message.is_none() && advance {
             self.advance();
         }
+        if self.message.is_none() {
+            self.message = turned;
+        }
         self.after_decision();
         Ok(Flow::On)
+    }
+
+    /// Says that a decision on many turns others round: that is easily overlooked.
+    fn turned(&self, items: &[Item], decision: Option<Decision>) -> Option<String> {
+        let of = |item: &Item| self.counts.unit(item.file, item.unit);
+        let (lines, before, now): (usize, _, _) = match decision? {
+            Decision::Accepted => (items.iter().map(|i| of(i).rejected).sum(), "rejected", "accepted"),
+            Decision::Rejected => (items.iter().map(|i| of(i).accepted).sum(), "accepted", "rejected"),
+        };
+        let were = if lines == 1 { "line that was" } else { "lines that were" };
+        (lines > 0).then(|| format!("{lines} {were} {before} {now} along with the file (u takes it back)"))
     }
 
     /// An edit that was decided anew has no text of its own any more.
@@ -225,6 +240,20 @@ impl App<'_> {
         Ok(Flow::Clear)
     }
 
+    /// Names what the cursor is on: `a.rs:12`.
+    fn place(&self) -> String {
+        let path = self.path(self.at.file);
+        let row = self.opened.as_ref().and_then(|opened| {
+            let (removed, added) = opened.pair(self.at.unit, self.at.row);
+            let (text, at) = (opened.block(self.at.unit)?, added.or(removed)?);
+            Some(match text.row(at) {
+                Row::Removed(line) => text.old.start + line + 1,
+                Row::Added(line) => text.new.start + line + 1,
+            })
+        });
+        row.map_or(path.clone(), |row| format!("{path}:{row}"))
+    }
+
     pub(super) fn begin_comment(&mut self) {
         let Some(unit) = self.unit() else { return };
         let line = match self.level {
@@ -234,6 +263,7 @@ impl App<'_> {
         let anchor = (unit.id.clone(), line);
         let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
-        self.mode = Mode::Input(Asking::Comment(anchor), before);
+        let place = self.place();
+        self.mode = Mode::Input(Asking::Comment(anchor, place), before);
     }
 }

@@ -51,7 +51,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     overlay::draw(app, frame, middle);
     frame.render_widget(footer(app, usize::from(bottom.width)), bottom);
     if let Mode::Input(asking, text) = &app.mode {
-        let column = asking_text(asking).chars().count() + columns(text) + 1;
+        let column = columns(&asking_text(asking)) + columns(text) + 1;
         let column = u16::try_from(column).unwrap_or(u16::MAX).min(bottom.width.saturating_sub(1));
         frame.set_cursor_position((bottom.x + column, bottom.y));
     }
@@ -225,12 +225,12 @@ fn state_text(app: &App<'_>) -> &'static str {
     }
 }
 
-fn asking_text(asking: &Asking) -> &'static str {
+fn asking_text(asking: &Asking) -> String {
     match asking {
-        Asking::Search => "search: ",
-        Asking::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ",
-        Asking::Comment((_, None)) => "comment on this block: ",
-        Asking::Comment((_, Some(_))) => "comment on this line: ",
+        Asking::Search => "search: ".into(),
+        Asking::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
+        Asking::Comment((_, None), place) => format!("comment on the block at {place}: "),
+        Asking::Comment((_, Some(_)), place) => format!("comment on {place}: "),
     }
 }
 
@@ -241,7 +241,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Input(asking, text) => {
             let asked = asking_text(asking);
             // Of a long text its end is what is being typed.
-            let room = width.saturating_sub(asked.chars().count() + 2);
+            let room = width.saturating_sub(columns(&asked) + 2);
             let typed = super::fit::clip_start(&crate::display::Shown::new(text).to_string(), room, ellipsis);
             return Line::from(vec![Span::styled(format!(" {asked}"), app.look.style(Role::Strong)), Span::raw(typed)]);
         }
@@ -263,14 +263,18 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             &[("s", "apply all but conflicts"), ("m", "with markers"), ("Esc", "back to the review")]
         }
         Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back to the review")],
-        _ if app.counts.total().decided == 0 && app.message.is_none() => &[
+        _ if app.counts.total().decided == 0 && app.message.is_none() => {
+            &[("y", "accept"), ("n", "reject"), ("j k", "move"), ("→", "single lines"), ("?", "all keys")]
+        }
+        Mode::Browse if app.level == Level::Line => &[
             ("y", "accept"),
             ("n", "reject"),
-            ("j k", "move"),
-            ("→", "single lines"),
-            ("w", "apply"),
-            ("q", "save and leave"),
-            ("?", "all keys"),
+            ("v", if app.anchor.is_some() { "end of range" } else { "range" }),
+            ("←", "blocks"),
+            ("s", "split here"),
+            ("c", "comment"),
+            ("u", "undo"),
+            ("?", "help"),
         ],
         _ => &[
             ("y", "accept"),
@@ -281,18 +285,31 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             ("e", "edit"),
             ("c", "comment"),
             ("u", "undo"),
-            ("w", "apply"),
             ("?", "help"),
         ],
     };
+    // Whatever else there is no room for.
+    let mut always = Vec::new();
+    if matches!(app.mode, Mode::Browse) {
+        let has_said = app.counts.total().lines.rejected > 0 || app.state.decisions.comments().next().is_some();
+        if app.cannot_send.is_none() && has_said {
+            always.push(("R", "send"));
+        }
+        always.extend([("w", "apply"), ("q", "leave")]);
+    }
     let mut spans = vec![Span::raw(" ")];
     let mut left = width.saturating_sub(1);
     let (help, keys) = match keys.split_last() {
         Some((help, keys)) if help.0 == "?" => (Some(help), keys),
         _ => (None, keys),
     };
-    // There is always room for help.
-    left = left.saturating_sub(help.map_or(0, |(key, word)| columns(key) + columns(word) + 3));
+    always.extend(help);
+    let taken = |keys: &[(&str, &str)]| keys.iter().map(|(key, word)| columns(key) + columns(word) + 3).sum::<usize>();
+    // On the narrowest the first of them go.
+    while always.len() > 1 && taken(&always) + 20 > left {
+        always.remove(0);
+    }
+    left = left.saturating_sub(taken(&always));
     let mut add = |key: &str, word: &str| {
         spans.push(Span::styled(key.to_owned(), app.look.style(Role::Strong)));
         spans.push(Span::styled(format!(" {word}  "), app.look.style(Role::Faint)));
@@ -301,6 +318,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         let key = match *key {
             "␣" if !app.look.unicode => "Space",
             "→" if !app.look.unicode => "l",
+            "←" if !app.look.unicode => "h",
             key => key,
         };
         let wide = columns(key) + columns(word) + 3;
@@ -310,7 +328,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         left -= wide;
         add(key, word);
     }
-    if let Some((key, word)) = help {
+    for (key, word) in always {
         add(key, word);
     }
     Line::from(spans)

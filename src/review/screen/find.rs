@@ -23,6 +23,7 @@ impl App<'_> {
         if count == 0 {
             return;
         }
+        let is_at_line = self.level == Level::Line;
         // The open file twice: behind the cursor first, before it at last.
         for step in 0..=count {
             let at = if forward { (here + step) % count } else { (here + count * 2 - step) % count };
@@ -36,17 +37,20 @@ impl App<'_> {
             }
             let cursor = (self.at.unit, self.at.row);
             let place = match (forward, step) {
+                // Of a block its first line has not been gone to.
+                (true, 0) if !is_at_line => found.iter().find(|place| **place >= cursor),
                 (true, 0) => found.iter().find(|place| **place > cursor),
                 (false, 0) => found.iter().rev().find(|place| **place < cursor),
                 (true, _) => found.first(),
                 (false, _) => found.last(),
             };
             if let Some((unit, row)) = place.copied() {
-                self.level = self.level.max(Level::Block);
+                let number = found.iter().position(|at| *at == (unit, row)).unwrap_or(0) + 1;
+                self.level = Level::Line;
                 self.folds.remove(&file);
                 self.go(At { file, unit, row });
-                if self.level == Level::Block {
-                    self.at.row = self.part().start;
+                if found.len() > 1 {
+                    self.message = Some(format!("{number} of {} in this file", found.len()));
                 }
                 return;
             }

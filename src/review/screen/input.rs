@@ -59,7 +59,7 @@ impl App<'_> {
                     self.find(true);
                 }
             }
-            Asking::Comment(anchor) => {
+            Asking::Comment(anchor, _) => {
                 let before = self.state.decisions.comments().any(|(at, _)| *at == anchor);
                 self.act(Action::Comment(anchor, Some(text.trim().to_owned())), around)?;
                 if before && text.trim().is_empty() {

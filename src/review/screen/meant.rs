@@ -30,6 +30,12 @@ impl App<'_> {
         ends.map(|end| std::mem::replace(&mut from, end)..end).collect()
     }
 
+    /// Tells whether a part of a unit of the open file begins at a row of the screen.
+    pub(super) fn begins_part(&self, unit: usize, row: usize) -> bool {
+        let Some(of) = self.file().and_then(|f| f.units.get(unit)) else { return false };
+        self.state.is_parted(of) && self.parts(unit).iter().any(|part| part.start == row)
+    }
+
     /// Gives the lines that stand in rows of the screen of a unit of the open file; nothing is all of it.
     pub(super) fn lines(&self, unit: usize, rows: std::ops::Range<usize>) -> Option<LineSet> {
         let opened = self.opened.as_ref()?;

@@ -1,6 +1,6 @@
 //! How the cursor moves: by files, blocks and lines, by a page, and on to what is undecided.
 
-use super::app::{App, At, Level};
+use super::app::{ALL_DECIDED, App, At, Level};
 use super::keys::SIDESTEP;
 use super::pieces::Piece;
 
@@ -94,7 +94,7 @@ impl App<'_> {
                 }
             }
             None if self.message.is_none() => {
-                self.message = Some("all is decided · w shows what an apply would do".into());
+                self.message = Some(ALL_DECIDED.into());
             }
             None => {}
         }

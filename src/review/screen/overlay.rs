@@ -11,9 +11,9 @@ use super::draw::{boxed, columns};
 use super::fit::{clip, fit};
 use super::help::KEYS;
 use super::palette::{Role, Sign};
-use crate::changes::Lines;
+use crate::changes::{Lines, UnitKind};
 use crate::display::Shown;
-use crate::review::Preview;
+use crate::review::{Preview, SheetFile};
 
 /// Draws it, if there is any.
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -133,10 +133,14 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
     let path_width = plan.lines.iter().map(|l| columns(&Shown::new(l.path.as_bytes()).to_string())).max();
     let path_width = path_width.unwrap_or(0).min(40);
     for line in &plan.lines {
-        let role = if line.is_conflict { Role::Risk } else { Role::Context };
+        let file = app.sheet.files.iter().find(|f| f.change.path == line.path);
+        let worst = file.filter(|f| f.is_risky()).and_then(|f| f.change.findings.first());
+        let role = if line.is_conflict || worst.is_some() { Role::Risk } else { Role::Context };
         let path = Shown::new(line.path.as_bytes()).to_string();
         let pad = " ".repeat(path_width.saturating_sub(columns(&path)));
-        let text = format!(" {:8}  {path}{pad}  {}", line.outcome, Shown::new(&line.reason));
+        let risk = worst.map(crate::review::finding_line).unwrap_or_default();
+        let reason = [Shown::new(&line.reason).to_string(), risk].join(" ");
+        let text = format!(" {:8}  {path}{pad}  {}", line.outcome, reason.trim());
         lines.push(Line::styled(clip(text.trim_end(), width, ellipsis), look.style(role)));
         for side in &line.sides {
             lines.push(Line::styled(clip(&format!("     {side}"), width, ellipsis), look.style(Role::Faint)));
@@ -146,8 +150,7 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
     for (at, file) in app.sheet.files.iter().enumerate() {
         let unseen: usize = file.units.iter().map(|unit| app.state.unseen(unit)).sum();
         if unseen > 0 {
-            let noun = if unseen == 1 { "line" } else { "lines" };
-            notes.push((format!("{}: {unseen} {noun} accepted unseen", app.path(at)), Role::Risk));
+            notes.push((format!("{}: {}accepted unseen", app.path(at), lines_of(file, unseen)), Role::Risk));
         }
         if let Some(kept) = app.kept_in(at) {
             notes.push((kept, Role::Context));
@@ -173,6 +176,16 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
     lines
 }
 
+/// Counts lines, where there are any.
+fn lines_of(file: &SheetFile<'_>, count: usize) -> String {
+    let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. }));
+    match (has_lines, count) {
+        (false, _) => String::new(),
+        (true, 1) => "1 line ".into(),
+        (true, n) => format!("{n} lines "),
+    }
+}
+
 /// Files of which something stays out, and why.
 fn left(app: &App<'_>) -> Vec<String> {
     let mut left = Vec::new();
@@ -184,10 +197,10 @@ fn left(app: &App<'_>) -> Vec<String> {
         let lines = app.counts.file(at).lines;
         let mut why = Vec::new();
         if lines.undecided > 0 {
-            why.push(format!("{} undecided", lines.undecided));
+            why.push(format!("{}undecided", lines_of(file, lines.undecided)));
         }
         if lines.rejected > 0 {
-            why.push(format!("{} rejected", lines.rejected));
+            why.push(format!("{}rejected", lines_of(file, lines.rejected)));
         }
         if !why.is_empty() {
             left.push(format!("{}: {}", app.path(at), why.join(", ")));

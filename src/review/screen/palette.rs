@@ -177,6 +177,7 @@ impl Look {
             Sign::Refused => ("⊘", "#"),
             Sign::Cursor => ("▶", ">"),
             Sign::Bar => ("▌", "|"),
+            Sign::Cut => ("┄", "~"),
             Sign::Folded => ("▸", "+"),
             Sign::Moved => ("⇄", "="),
             Sign::Comment => ("●", "*"),
@@ -210,6 +211,8 @@ pub enum Sign {
     Cursor,
     /// The rest of what the cursor is on.
     Bar,
+    /// Where a block is parted.
+    Cut,
     /// Folded.
     Folded,
     /// Renamed.

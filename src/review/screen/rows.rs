@@ -14,10 +14,10 @@ use super::moved::key;
 use super::palette::{Role, Sign};
 use super::pieces::{Opened, Piece, Tone, heading, unit_text};
 use super::syntax::class_at;
-use crate::changes::{LineSet, Row, without_ending};
+use crate::changes::{LineSet, Row, Unit, without_ending};
 use crate::display::Shown;
 use crate::review::words::differing;
-use crate::review::{Decision, Ruling};
+use crate::review::{Decision, Ruling, State};
 
 /// Columns of a mark, with the blank before it.
 const MARK: usize = 4;
@@ -40,13 +40,13 @@ pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     app.hits.rows = area;
     app.goes_on.set(false);
     scroll(app, usize::from(area.height));
-    let Some(opened) = app.opened.take() else { return };
+    let Some(opened) = &app.opened else { return };
     let (from, height, width) = (app.scroll, usize::from(area.height), usize::from(area.width));
-    let lines: Vec<Line<'static>> = (from..opened.rows().min(from + height))
-        .filter_map(|row| opened.at(row).map(|(piece, at)| draw_row(app, &opened, piece, at, width)))
+    let shown = from..opened.rows().min(from + height);
+    let lines: Vec<Line<'static>> = (shown.clone())
+        .filter_map(|row| opened.at(row).map(|(piece, at)| draw_row(app, opened, piece, at, width)))
         .collect();
-    see(app, &opened, from..opened.rows().min(from + height));
-    app.opened = Some(opened);
+    see(&mut app.state, &app.sheet.files[opened.file].units, opened, shown);
     frame.render_widget(Paragraph::new(lines), area);
 }
 
@@ -74,14 +74,13 @@ fn scroll(app: &mut App<'_>, height: usize) {
 }
 
 /// Remembers the lines of blocks that were drawn.
-fn see(app: &mut App<'_>, opened: &Opened, rows: Range<usize>) {
-    let units = &app.sheet.files[opened.file].units;
+fn see(state: &mut State, units: &[Unit], opened: &Opened, rows: Range<usize>) {
     let mut row = rows.start;
     while row < rows.end {
         let Some((piece, at)) = opened.at(row) else { break };
         match piece {
             Piece::Unit(unit) => {
-                app.state.see(&units[*unit].id, &LineSet::of([0]));
+                state.see(&units[*unit].id, &LineSet::of([0]));
                 row += 1;
             }
             Piece::Block(unit) => {
@@ -91,7 +90,7 @@ fn see(app: &mut App<'_>, opened: &Opened, rows: Range<usize>) {
                     let mut lines: Vec<usize> =
                         both.flat_map(|(a, b)| a.into_iter().chain(b)).map(|row| block.line(row)).collect();
                     lines.sort_unstable();
-                    app.state.see(&units[*unit].id, &LineSet::of(lines));
+                    state.see(&units[*unit].id, &LineSet::of(lines));
                 }
                 row += shown.len().max(1);
             }
@@ -396,6 +395,8 @@ fn decidable(
     let cursor = match (is_first && app.level != Level::File, is_meant) {
         (true, _) => look.sign(Sign::Cursor),
         (false, true) => look.sign(Sign::Bar),
+        // Where a block is parted.
+        _ if at > 0 && app.begins_part(unit, at) => look.sign(Sign::Cut),
         _ => " ",
     };
     let room = width.saturating_sub(MARK + 1);
