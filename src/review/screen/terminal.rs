@@ -153,14 +153,10 @@ fn enter() -> io::Result<()> {
 /// Puts the terminal back, if it is ours. Nothing that fails here could be helped.
 fn leave() {
     if TAKEN.swap(false, Ordering::SeqCst) {
-        let _ = execute!(
-            io::stdout(),
-            DisableBracketedPaste,
-            DisableMouseCapture,
-            style::ResetColor,
-            LeaveAlternateScreen,
-            cursor::Show
-        );
+        let _ = execute!(io::stdout(), DisableBracketedPaste, DisableMouseCapture, style::ResetColor);
+        // What is left on it can come up in the history of a multiplexer whose window has changed its size.
+        let _ = clear_lines(&mut io::stdout());
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
         let _ = disable_raw_mode();
     }
 }
@@ -188,10 +184,19 @@ fn stop() -> io::Result<()> {
 /// its cursor is, and not every one answers.
 fn fresh() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
-    queue!(out, Clear(ClearType::All))?;
-    let (columns, rows) = crossterm::terminal::size()?;
+    let (columns, rows) = clear_lines(&mut out)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
     Terminal::with_options(CrosstermBackend::new(out), TerminalOptions { viewport })
+}
+
+/// Clears the screen line by line, and gives its columns and rows: some multiplexers keep in their history what is cleared at once.
+fn clear_lines(out: &mut impl Write) -> io::Result<(u16, u16)> {
+    let (columns, rows) = crossterm::terminal::size()?;
+    for row in 0..rows {
+        queue!(out, cursor::MoveTo(0, row), Clear(ClearType::CurrentLine))?;
+    }
+    queue!(out, cursor::MoveTo(0, 0))?;
+    Ok((columns, rows))
 }
 
 /// Tells whether nobody would wake us again: the parent is of another session, or of our own group.
