@@ -1324,3 +1324,37 @@ fn parts_of_a_split_block_are_told_apart() {
     assert!(screen.contains("│▶ 3 -     second(2)") && screen.contains("│▌ 3 +     second(20)"), "{screen}");
     assert!(screen.contains("│  2 -     first(1)"), "{screen}");
 }
+
+#[test]
+fn a_message_to_the_agent_is_looked_at_and_edited() {
+    let mut show = at_a();
+    assert!(show.press("R").contains("there is nothing to send"), "{}", show.screen());
+    show.press("n");
+    let screen = show.press("R");
+    assert!(screen.contains("What the agent would get") && screen.contains("Rejected, lines 2 to 3:"), "{screen}");
+    // It scrolls, and Esc sends nothing.
+    assert!(!show.press("jjjjj").contains("I have reviewed"), "{}", show.screen());
+    assert!(show.press("<Home>k<Esc>").contains("y accept"), "{}", show.screen());
+    assert_eq!((show.flow, show.app.outbox.is_none()), (Flow::On, true));
+    // An editor that leaves nothing, one that fails, one that leaves another text.
+    show.desk.leaves = Some(b" \n".to_vec());
+    assert!(show.press("Re").contains("an empty message is not sent"), "{}", show.screen());
+    show.desk.leaves = None;
+    assert!(show.press("e").contains("the editor failed"), "{}", show.screen());
+    assert!(String::from_utf8_lossy(&show.desk.given).contains("+    first(10);"));
+    show.desk.leaves = Some(b"Please do it again.\n".to_vec());
+    assert!(show.press("e").contains("Please do it again."), "{}", show.screen());
+    show.press("y");
+    let sent = show.app.outbox.take().expect("a message");
+    assert_eq!(
+        (sent.text.as_str(), sent.items().len()),
+        ("Please do it again.\n", 0),
+        "what is not in it was not said"
+    );
+    assert_eq!(show.flow, Flow::End(Ended::Send));
+    // Where nobody listens it says why.
+    let opening = Opening { name: "r".into(), look: PLAIN, since: None, cannot_send: Some("nobody is there".into()) };
+    let mut show = Show::with(show.sheet, State::default(), SIZE, opening);
+    assert!(show.press("R").contains("nobody is there"));
+    assert!(!show.press("?").contains("for another round"));
+}
