@@ -60,27 +60,11 @@ impl App<'_> {
                 Ok(Flow::On)
             }
             Mode::Preview { title, content, scroll } => {
-                let page = usize::from(self.hits.rows.height).max(1);
-                let last = memchr::memchr_iter(b'\n', &content).count();
-                let scroll = match key.code {
-                    KeyCode::Esc | KeyCode::Char('q' | 'p') | KeyCode::Enter => return Ok(Flow::On),
-                    KeyCode::Down | KeyCode::Char('j') => scroll + 1,
-                    KeyCode::Up | KeyCode::Char('k') => scroll.saturating_sub(1),
-                    KeyCode::PageDown | KeyCode::Char(' ') => scroll + page,
-                    KeyCode::PageUp => scroll.saturating_sub(page),
-                    KeyCode::Home | KeyCode::Char('g') => 0,
-                    KeyCode::End | KeyCode::Char('G') => last,
-                    KeyCode::Char('>') => {
-                        self.step_aside();
-                        scroll
-                    }
-                    KeyCode::Char('<') => {
-                        self.sideways = self.sideways.saturating_sub(SIDESTEP);
-                        scroll
-                    }
-                    _ => scroll,
-                };
-                self.mode = Mode::Preview { title, content, scroll: scroll.min(last.saturating_sub(page / 2)) };
+                if let KeyCode::Esc | KeyCode::Char('q' | 'p') | KeyCode::Enter = key.code {
+                    return Ok(Flow::On);
+                }
+                let scroll = self.scrolled(scroll, &content, key.code);
+                self.mode = Mode::Preview { title, content, scroll };
                 Ok(Flow::On)
             }
             Mode::Apply { preview, scroll, typed } => self.on_apply(preview, scroll, typed, key),

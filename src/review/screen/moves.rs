@@ -1,5 +1,7 @@
 //! How the cursor moves: by files, blocks and lines, by a page, and on to what is undecided.
 
+use crossterm::event::KeyCode;
+
 use super::app::{ALL_DECIDED, App, At, Level};
 use super::keys::SIDESTEP;
 use super::pieces::Piece;
@@ -228,5 +230,29 @@ impl App<'_> {
                 self.at.row = self.part().start;
             }
         }
+    }
+
+    /// Gives the first row in sight of a text after a key, and goes to the side.
+    pub(super) fn scrolled(&mut self, from: usize, text: &[u8], key: KeyCode) -> usize {
+        let page = usize::from(self.hits.rows.height).max(1);
+        let last = memchr::memchr_iter(b'\n', text).count();
+        let to = match key {
+            KeyCode::Down | KeyCode::Char('j') => from + 1,
+            KeyCode::Up | KeyCode::Char('k') => from.saturating_sub(1),
+            KeyCode::PageDown | KeyCode::Char(' ') => from + page,
+            KeyCode::PageUp => from.saturating_sub(page),
+            KeyCode::Home | KeyCode::Char('g') => 0,
+            KeyCode::End | KeyCode::Char('G') => last,
+            KeyCode::Char('>') => {
+                self.step_aside();
+                from
+            }
+            KeyCode::Char('<') => {
+                self.sideways = self.sideways.saturating_sub(SIDESTEP);
+                from
+            }
+            _ => from,
+        };
+        to.min(last.saturating_sub(page / 2))
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
-use super::keys::{Flow, SIDESTEP};
+use super::keys::Flow;
 use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::{Around, Ended, Feedback};
@@ -38,10 +38,8 @@ impl App<'_> {
         key: KeyEvent,
         around: &mut dyn Around,
     ) -> io::Result<Flow> {
-        let page = usize::from(self.hits.rows.height).max(1);
-        let last = feedback.text.lines().count().saturating_sub(1);
-        let mut flow = Flow::On;
-        let scroll = match key.code {
+        let (mut scroll, mut flow) = (scroll, Flow::On);
+        match key.code {
             KeyCode::Esc | KeyCode::Char('n' | 'q') => return Ok(Flow::On),
             KeyCode::Char('y') => {
                 self.outbox = Some(feedback);
@@ -49,24 +47,11 @@ impl App<'_> {
             }
             KeyCode::Char('e') => {
                 self.edit_message(&mut feedback, around);
-                flow = Flow::Clear;
-                0
+                (scroll, flow) = (0, Flow::Clear);
             }
-            KeyCode::Down | KeyCode::Char('j') => scroll + 1,
-            KeyCode::Up | KeyCode::Char('k') => scroll.saturating_sub(1),
-            KeyCode::PageDown | KeyCode::Char(' ') => scroll + page,
-            KeyCode::PageUp => scroll.saturating_sub(page),
-            KeyCode::Char('>') => {
-                self.step_aside();
-                scroll
-            }
-            KeyCode::Char('<') => {
-                self.sideways = self.sideways.saturating_sub(SIDESTEP);
-                scroll
-            }
-            _ => scroll,
-        };
-        self.mode = Mode::Send { feedback, scroll: scroll.min(last.saturating_sub(page / 2)) };
+            code => scroll = self.scrolled(scroll, feedback.text.as_bytes(), code),
+        }
+        self.mode = Mode::Send { feedback, scroll };
         Ok(flow)
     }
 
