@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use airlock::changes::{Changeset, Draft, FileChange, Finding, Quarantine, Rules, Side, Until};
 use airlock::path::{EntryKind, RepoPath};
-use airlock::review::screen::{App, Depth, Look, Opening, draw};
+use airlock::review::screen::{App, Depth, Look, Opening, Theme, draw};
 use airlock::review::{Around, Decisions, Event, Preview, Sheet, State};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
@@ -98,7 +98,7 @@ fn run(case: usize) {
     let before = memory("VmRSS:");
     let start = Instant::now();
     let sheet = Sheet::open(&changes, &store).expect("opened");
-    let look = Look { depth: Depth::True, light: false, unicode: true };
+    let look = Look { depth: Depth::True, theme: Theme::Dark, unicode: true };
     let opening = Opening { name: "bench".into(), look, since: None, cannot_send: None };
     let mut app = App::new(&sheet, State::default(), opening);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");

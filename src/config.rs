@@ -58,6 +58,8 @@ settings! {
     net: Net, false;
     /// Whether to review when the agent ends.
     review: ReviewMode, false;
+    /// What is behind the text of the terminal.
+    theme: ThemeMode, false;
     /// What a review begins with.
     preselect: Preselect, false;
     /// How a workspace is made.
@@ -126,6 +128,19 @@ pub enum ReviewMode {
     Always,
     /// Never.
     Never,
+}
+
+/// What is behind the text of the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThemeMode {
+    /// What the terminal's environment says; else colours for both.
+    #[default]
+    Auto,
+    /// Dark.
+    Dark,
+    /// Light.
+    Light,
 }
 
 /// What a review begins with.

@@ -19,10 +19,10 @@ use super::resume::{self, Round};
 use super::target::write_new;
 use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
-use crate::config::{Preselect, Settings};
+use crate::config::{Preselect, Settings, ThemeMode};
 use crate::display::Shown;
 use crate::path::RepoPath;
-use crate::review::screen::{self, App, Look, Opening};
+use crate::review::screen::{self, App, Look, Opening, Theme};
 use crate::review::{
     Action, Around, Conflicts, Decision, DecisionFile, DecisionFileError, Decisions, Draft, DraftError, Ended, Event,
     Item, Painter, PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft, risen, update,
@@ -284,7 +284,12 @@ pub fn interact(
     } else {
         // The screen has to be put back before a signal ends us.
         Signals::yield_turn();
-        let look = Look::of(output.colours(), &|name| std::env::var(name).ok());
+        let theme = match settings.theme.unwrap_or_default() {
+            ThemeMode::Auto => None,
+            ThemeMode::Dark => Some(Theme::Dark),
+            ThemeMode::Light => Some(Theme::Light),
+        };
+        let look = Look::of(output.colours(), theme, &|name| std::env::var(name).ok());
         let cannot_send = resume::cannot_send(&sandbox.record);
         let opening = Opening { name: name.to_string(), look, since, cannot_send };
         let mut app = App::new(&sheet, std::mem::take(&mut state), opening);

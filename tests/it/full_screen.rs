@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use airlock::review::screen::{self, App, Depth, Look, Opening};
+use airlock::review::screen::{self, App, Depth, Look, Opening, Theme};
 use airlock::review::{Sheet, State, read_draft};
 use airlock::sandbox::Store;
 use portable_pty::CommandBuilder;
@@ -155,6 +155,7 @@ fn the_shell_gets_the_terminal_and_gives_it_back() {
     terminal.shows("a.txt modified block 1/2");
     terminal.types("y\u{1a}");
     terminal.shows("Stopped");
+    terminal.wait("prompt", |s| s.contents().trim_end().ends_with("shell>"));
     terminal.types("echo back in the shell\n");
     terminal.shows("\nback in the shell");
     // The shell edits lines, and has the terminal its own way.
@@ -194,6 +195,37 @@ fn the_editor_gets_the_terminal() {
     assert!(terminal.child.wait().expect("it ends").success());
     is_put_back(&terminal);
     assert_eq!(place.read("a.txt"), "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
+}
+
+#[test]
+fn the_editor_can_be_stopped_and_gone_on_with() {
+    let mut place = place();
+    let editor = place.repo.parent().expect("a folder").join("editor");
+    std::fs::write(&editor, "#!/bin/sh\nprintf 'editing? '; read answer; echo \"$answer\" > \"$1\"\n")
+        .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
+        .expect("written");
+    place.set("EDITOR", editor.to_str().expect("UTF-8"));
+    let mut command = CommandBuilder::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]);
+    let mut terminal = Terminal::run(&place, command);
+    terminal.types(&format!("PS1='shell> '; {AIRLOCK} review s\n"));
+    terminal.shows("a.txt modified block 1/2");
+    terminal.types("]e");
+    terminal.shows("editing?");
+    terminal.types("\u{1a}");
+    terminal.shows("Stopped");
+    terminal.wait("prompt", |s| s.contents().trim_end().ends_with("shell>"));
+    terminal.types("echo back in the shell\n");
+    terminal.shows("\nback in the shell");
+    terminal.types("fg\n");
+    terminal.shows("review s\n");
+    terminal.types("TEN\n");
+    terminal.shows("edited, and accepted so");
+    terminal.types("q");
+    terminal.shows("the decisions are saved");
+    terminal.types("exit\n");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert!(decisions(&place)[1].starts_with("edited "), "{:?}", decisions(&place));
 }
 
 #[test]
@@ -280,7 +312,7 @@ fn a_panic_puts_the_terminal_back() {
 #[ignore = "it panics, on a terminal"]
 fn panics_on_a_terminal() {
     let sheet = sheet(&[("a.txt", None, Some("x\n"))], &[]);
-    let look = Look { depth: Depth::None, light: false, unicode: true };
+    let look = Look { depth: Depth::None, theme: Theme::Dark, unicode: true };
     let opening = Opening { name: "s".into(), look, since: None, cannot_send: None };
     let mut app = App::new(sheet, State::default(), opening);
     let mut desk = Desk { panics: true, ..Desk::default() };

@@ -1,7 +1,7 @@
 //! Every key of the full screen: the screen that it makes and the state that it leaves.
 
 use airlock::changes::{LineSet, Refused};
-use airlock::review::screen::{Depth, Flow, Look, Opening};
+use airlock::review::screen::{Depth, Flow, Look, Opening, Theme};
 use airlock::review::{Action, Conflicts, Ended, Event, Item, Since, State, update};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
@@ -1111,13 +1111,14 @@ fn ascii_alone_where_the_locale_says_so() {
 
 #[test]
 fn colours_tell_nothing_that_signs_do_not() {
-    let all = [(Depth::Basic, false), (Depth::Indexed, false), (Depth::True, false), (Depth::True, true)];
+    let depths = [Depth::Basic, Depth::Indexed, Depth::True];
+    let all = depths.into_iter().flat_map(|d| [Theme::Dark, Theme::Light, Theme::Either].map(|t| (d, t)));
     let plain = {
         let mut show = at_a();
         show.press("ynlv")
     };
-    for (depth, light) in all {
-        let look = Look { depth, light, unicode: true };
+    for (depth, theme) in all {
+        let look = Look { depth, theme, unicode: true };
         let mut show = Show::on(sheet(&files(), &[]), State::default(), SIZE, look);
         show.press("o]");
         assert_eq!(show.press("ynlv"), plain, "{depth:?}");

@@ -4,7 +4,7 @@ use std::io;
 
 use airlock::changes::{ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side, Until};
 use airlock::path::{EntryKind, RepoPath};
-use airlock::review::screen::{App, Depth, Flow, Look, Opening, draw};
+use airlock::review::screen::{App, Depth, Flow, Look, Opening, Theme, draw};
 use airlock::review::{Around, Decisions, Event, Preview, PreviewLine, Sheet, State};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::Terminal;
@@ -88,7 +88,7 @@ pub struct Show {
 }
 
 /// Plain: no colours, so that a snapshot says all.
-pub const PLAIN: Look = Look { depth: Depth::None, light: false, unicode: true };
+pub const PLAIN: Look = Look { depth: Depth::None, theme: Theme::Dark, unicode: true };
 
 /// Makes a sheet that lives as long as the tests do.
 pub fn sheet(files: &[File<'_>], refused: &[Refused]) -> &'static Sheet<'static> {

@@ -46,7 +46,9 @@ fn play(command: &[String], (columns, rows): (u16, u16), steps: &[String]) -> Pa
     let mut builder = CommandBuilder::new(&command[0]);
     builder.args(&command[1..]);
     builder.cwd(std::env::current_dir().expect("a directory"));
-    for (name, value) in [("TERM", "xterm-256color"), ("COLORTERM", "truecolor"), ("LANG", "C.UTF-8")] {
+    for (name, value) in
+        [("TERM", "xterm-256color"), ("COLORTERM", "truecolor"), ("LANG", "C.UTF-8"), ("COLORFGBG", "15;0")]
+    {
         builder.env(name, value);
     }
     let mut child = pair.slave.spawn_command(builder).expect("it runs");

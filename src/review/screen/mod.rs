@@ -28,5 +28,5 @@ mod terminal;
 pub use app::{App, Opening};
 pub use draw::draw;
 pub use keys::Flow;
-pub use palette::{Depth, Look};
+pub use palette::{Depth, Look, Theme};
 pub use terminal::run;

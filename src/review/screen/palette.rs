@@ -17,13 +17,24 @@ pub enum Depth {
     True,
 }
 
+/// What is behind the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theme {
+    /// Nobody has said: colours that can be read on both.
+    Either,
+    /// Dark.
+    Dark,
+    /// Light.
+    Light,
+}
+
 /// How the screen looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// Colours.
     pub depth: Depth,
-    /// The background is light.
-    pub light: bool,
+    /// What is behind the text.
+    pub theme: Theme,
     /// The terminal shows Unicode.
     pub unicode: bool,
 }
@@ -64,9 +75,9 @@ pub enum Role {
 }
 
 impl Look {
-    /// Finds out from the environment: `NO_COLOR`, `COLORTERM`, `TERM`, `COLORFGBG`, and the locale.
+    /// Finds out from the environment: `NO_COLOR`, `COLORTERM`, `TERM`, `COLORFGBG` unless the theme is said, and the locale.
     #[must_use]
-    pub fn of(colours: bool, variable: &dyn Fn(&str) -> Option<String>) -> Self {
+    pub fn of(colours: bool, theme: Option<Theme>, variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let holds = |name: &str, parts: &[&str]| {
             variable(name).is_some_and(|v| parts.iter().any(|part| v.to_ascii_lowercase().contains(part)))
         };
@@ -84,15 +95,21 @@ impl Look {
         let locale =
             ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| variable(name).filter(|v| !v.is_empty()));
         let locale = locale.unwrap_or_default().to_ascii_lowercase();
-        Self {
-            depth,
-            light: matches!(background.as_deref(), Some("7" | "15")),
-            unicode: locale.contains("utf-8") || locale.contains("utf8"),
-        }
+        let seen = match background.as_deref().map(str::parse) {
+            Some(Ok(7 | 15)) => Theme::Light,
+            Some(Ok(0_u8..=8)) => Theme::Dark,
+            _ => Theme::Either,
+        };
+        Self { depth, theme: theme.unwrap_or(seen), unicode: locale.contains("utf-8") || locale.contains("utf8") }
     }
 
-    fn pick(self, basic: Color, dark: u32, light: u32) -> Color {
-        let rgb = if self.light { light } else { dark };
+    /// Picks a colour: of the sixteen, or for a dark, a light and an unknown background.
+    fn pick(self, basic: Color, [dark, light, either]: [u32; 3]) -> Color {
+        let rgb = match self.theme {
+            Theme::Dark => dark,
+            Theme::Light => light,
+            Theme::Either => either,
+        };
         let [_, r, g, b] = rgb.to_be_bytes();
         match self.depth {
             Depth::None => Color::Reset,
@@ -108,7 +125,11 @@ impl Look {
         let plain = Style::new();
         let none = self.depth == Depth::None;
         let rich = matches!(self.depth, Depth::Indexed | Depth::True);
-        let on = |style: Style, dark, light| if rich { style.bg(self.pick(Color::Reset, dark, light)) } else { style };
+        // With a background of ours comes a foreground of ours: what the terminal's own is nobody knows.
+        let on = |style: Style, dark, light| {
+            let text = self.pick(Color::Reset, [0xd8_dee6, 0x1f_2328, 0xe6_ebf1]);
+            style.fg(text).bg(self.pick(Color::Reset, [dark, light, dark]))
+        };
         match role {
             Role::Context => plain,
             Role::Added if none => plain,
@@ -124,25 +145,30 @@ impl Look {
             Role::AddedWord => plain.fg(Color::Green).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
             Role::RemovedWord => plain.fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
             Role::Moved | Role::Faint if none => plain.add_modifier(Modifier::DIM),
-            Role::Moved | Role::Faint => plain.fg(self.pick(Color::DarkGray, 0x8b_929c, 0x6a_737d)),
+            Role::Moved | Role::Faint => plain.fg(self.pick(Color::DarkGray, [0x8b_929c, 0x6a_737d, 0x75_7d87])),
             Role::Escape if none => plain.add_modifier(Modifier::REVERSED),
-            Role::Escape => plain.fg(self.pick(Color::Black, 0x20_1400, 0x20_1400)).bg(self.pick(
-                Color::Yellow,
-                0xe5_b567,
-                0xf2_cc60,
-            )),
+            Role::Escape => {
+                let back = self.pick(Color::Yellow, [0xe5_b567, 0xf2_cc60, 0xe5_b567]);
+                plain.fg(self.pick(Color::Black, [0x20_1400; 3])).bg(back)
+            }
             Role::Strong => plain.add_modifier(Modifier::BOLD),
             Role::Risk if none => plain.add_modifier(Modifier::BOLD),
-            Role::Risk => plain.fg(self.pick(Color::Yellow, 0xff_c14d, 0x9a_5b00)).add_modifier(Modifier::BOLD),
+            Role::Risk => {
+                plain.fg(self.pick(Color::Yellow, [0xff_c14d, 0x9a_5b00, 0xb3_7000])).add_modifier(Modifier::BOLD)
+            }
             Role::Accepted if none => plain.add_modifier(Modifier::BOLD),
-            Role::Accepted => plain.fg(self.pick(Color::Green, 0x5f_d787, 0x1a_7f37)).add_modifier(Modifier::BOLD),
+            Role::Accepted => {
+                plain.fg(self.pick(Color::Green, [0x5f_d787, 0x1a_7f37, 0x2c_8f4b])).add_modifier(Modifier::BOLD)
+            }
             Role::Rejected if none => plain,
-            Role::Rejected => plain.fg(self.pick(Color::Red, 0xff_7b85, 0xb3_1d28)),
+            Role::Rejected => plain.fg(self.pick(Color::Red, [0xff_7b85, 0xb3_1d28, 0xd4_4a55])),
             Role::Cursor => plain.add_modifier(Modifier::REVERSED),
             Role::Comment if none => plain.add_modifier(Modifier::ITALIC),
-            Role::Comment => plain.fg(self.pick(Color::Cyan, 0x7f_d1f7, 0x05_62a8)).add_modifier(Modifier::ITALIC),
+            Role::Comment => {
+                plain.fg(self.pick(Color::Cyan, [0x7f_d1f7, 0x05_62a8, 0x2c_82ba])).add_modifier(Modifier::ITALIC)
+            }
             Role::Found if none => plain.add_modifier(Modifier::REVERSED),
-            Role::Found => plain.fg(Color::Black).bg(self.pick(Color::Cyan, 0x8f_d3ff, 0x8f_d3ff)),
+            Role::Found => plain.fg(Color::Black).bg(self.pick(Color::Cyan, [0x8f_d3ff; 3])),
         }
     }
 
@@ -154,14 +180,15 @@ impl Look {
         if !matches!(self.depth, Depth::Indexed | Depth::True) {
             return plain;
         }
+        let colour = |themes| plain.fg(self.pick(Color::Reset, themes));
         match class {
             Class::Plain => plain,
-            Class::Comment => plain.fg(self.pick(Color::Reset, 0x8b_949e, 0x6a_737d)).add_modifier(Modifier::ITALIC),
-            Class::Text => plain.fg(self.pick(Color::Reset, 0xa5_d6ff, 0x0a_3069)),
-            Class::Number => plain.fg(self.pick(Color::Reset, 0x79_c0ff, 0x05_50ae)),
-            Class::Keyword => plain.fg(self.pick(Color::Reset, 0xff_9d94, 0xa0_1f2d)),
-            Class::Type => plain.fg(self.pick(Color::Reset, 0xff_c980, 0x8a_4600)),
-            Class::Function => plain.fg(self.pick(Color::Reset, 0xd2_a8ff, 0x6a_3bb5)),
+            Class::Comment => colour([0x8b_949e, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
+            Class::Text => colour([0xa5_d6ff, 0x0a_3069, 0x3a_86c8]),
+            Class::Number => colour([0x79_c0ff, 0x05_50ae, 0x2f_7fd0]),
+            Class::Keyword => colour([0xff_9d94, 0xa0_1f2d, 0xd4_4a55]),
+            Class::Type => colour([0xff_c980, 0x8a_4600, 0xb0_6f1c]),
+            Class::Function => colour([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
         }
     }
 
@@ -259,13 +286,16 @@ mod tests {
     fn what_a_terminal_can_is_taken_from_the_environment() {
         let look = |colours, set: &[(&str, &str)]| {
             let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            Look::of(colours, &move |name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+            Look::of(colours, None, &move |name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
         };
         assert_eq!(look(true, &[("COLORTERM", "truecolor")]).depth, Depth::True);
         assert_eq!(look(true, &[("TERM", "xterm-256color")]).depth, Depth::Indexed);
         assert_eq!(look(true, &[("TERM", "linux")]).depth, Depth::Basic);
         assert_eq!(look(false, &[("COLORTERM", "truecolor")]).depth, Depth::None);
-        assert!(look(true, &[("COLORFGBG", "0;15")]).light && !look(true, &[("COLORFGBG", "15;0")]).light);
+        let theme = |set: &[(&str, &str)]| look(true, set).theme;
+        assert_eq!((theme(&[("COLORFGBG", "0;15")]), theme(&[("COLORFGBG", "15;0")])), (Theme::Light, Theme::Dark));
+        assert_eq!((theme(&[("COLORFGBG", "0;default;15")]), theme(&[])), (Theme::Light, Theme::Either));
+        assert_eq!(Look::of(true, Some(Theme::Light), &|_| Some("15;0".into())).theme, Theme::Light);
         assert!(look(true, &[("LANG", "en_US.UTF-8")]).unicode && !look(true, &[("LANG", "C")]).unicode);
         assert!(!look(true, &[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")]).unicode);
     }
@@ -274,9 +304,71 @@ mod tests {
     fn colours_are_told_apart_on_256() {
         assert_eq!((nearest(0, 0, 0), nearest(255, 255, 255), nearest(255, 0, 0)), (16, 231, 196));
         assert_eq!(nearest(128, 128, 128), 244);
-        let look = Look { depth: Depth::Indexed, light: false, unicode: true };
+        let look = Look { depth: Depth::Indexed, theme: Theme::Dark, unicode: true };
         assert_ne!(look.style(Role::Added).bg, look.style(Role::Removed).bg);
-        let light = Look { light: true, ..look };
+        let light = Look { theme: Theme::Light, ..look };
         assert_ne!(look.style(Role::Added), light.style(Role::Added));
+    }
+
+    /// How well two colours can be told apart, from 1 to 21, as WCAG defines it.
+    fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
+        let luminance = |colour: [u8; 3]| {
+            let linear = |v: u8| {
+                let v = f64::from(v) / 255.0;
+                if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+            };
+            0.2126 * linear(colour[0]) + 0.7152 * linear(colour[1]) + 0.0722 * linear(colour[2])
+        };
+        let (a, b) = (luminance(a), luminance(b));
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    #[test]
+    fn everything_can_be_read_whatever_is_behind_it() {
+        let rgb = |colour: Option<Color>| match colour {
+            Some(Color::Rgb(r, g, b)) => Some([r, g, b]),
+            Some(Color::Black) => Some([0; 3]),
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        let backs: [(Theme, &[[u8; 3]]); 3] = [
+            (Theme::Dark, &[[0, 0, 0], [0x1e, 0x1e, 0x1e]]),
+            (Theme::Light, &[[255, 255, 255], [0xfd, 0xf6, 0xe3]]),
+            (Theme::Either, &[[0, 0, 0], [255, 255, 255]]),
+        ];
+        use Role::*;
+        for (theme, terminals) in backs {
+            let look = Look { depth: Depth::True, theme, unicode: true };
+            let roles = [
+                Added,
+                AddedWord,
+                Removed,
+                RemovedWord,
+                Moved,
+                Escape,
+                Faint,
+                Risk,
+                Accepted,
+                Rejected,
+                Comment,
+                Found,
+            ];
+            for role in roles {
+                let style = look.style(role);
+                let fore = rgb(style.fg).unwrap_or_else(|| panic!("{role:?} leaves the text to the terminal"));
+                for terminal in terminals {
+                    let behind = rgb(style.bg).unwrap_or(*terminal);
+                    assert!(contrast(fore, behind) >= 3.5, "{theme:?} {role:?} {:.1}", contrast(fore, behind));
+                }
+            }
+            let classes = [Class::Comment, Class::Text, Class::Number, Class::Keyword, Class::Type, Class::Function];
+            for class in classes {
+                let fore = rgb(look.class(class).fg).expect("a colour");
+                let changed = [Added, Removed].map(|role| rgb(look.style(role).bg).expect("one"));
+                for behind in terminals.iter().chain(&changed) {
+                    assert!(contrast(fore, *behind) >= 3.0, "{theme:?} {class:?} {:.1}", contrast(fore, *behind));
+                }
+            }
+        }
     }
 }
