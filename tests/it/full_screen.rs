@@ -201,7 +201,7 @@ fn the_editor_gets_the_terminal() {
 fn the_editor_can_be_stopped_and_gone_on_with() {
     let mut place = place();
     let editor = place.repo.parent().expect("a folder").join("editor");
-    std::fs::write(&editor, "#!/bin/sh\nprintf 'editing? '; read answer; echo \"$answer\" > \"$1\"\n")
+    std::fs::write(&editor, "#!/bin/sh\necho $$ > pid; printf 'editing? '; read answer; echo \"$answer\" > \"$1\"\n")
         .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
         .expect("written");
     place.set("EDITOR", editor.to_str().expect("UTF-8"));
@@ -214,6 +214,14 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
     terminal.shows("editing?");
     terminal.types("\u{1a}");
     terminal.shows("Stopped");
+    // What still reads would get what is for the shell.
+    let editor = std::fs::read_to_string(place.repo.join("pid")).expect("it says so");
+    let stat = || std::fs::read_to_string(format!("/proc/{}/stat", editor.trim())).expect("it is there");
+    let end = Instant::now() + Duration::from_secs(60);
+    while !stat().contains(") T ") {
+        assert!(Instant::now() < end, "{}", stat());
+        std::thread::yield_now();
+    }
     terminal.wait("prompt", |s| s.contents().trim_end().ends_with("shell>"));
     terminal.types("echo back in the shell\n");
     terminal.shows("\nback in the shell");
