@@ -51,7 +51,7 @@ impl Judge<'_> {
         // Markers are for what cannot be decided in any way.
         let plain = Judge { on_conflict: OnConflict::Abort, ..*self };
         let mut answer = plain.against(wish, first.as_ref(), seen, host)?;
-        for other in [second, wish.instead.as_ref()].into_iter().flatten() {
+        for other in second.into_iter().chain(&wish.instead) {
             if let Err((_, Some(_))) = &answer
                 && let Ok(other) = plain.against(wish, other.as_ref(), seen, host)?
             {
@@ -59,7 +59,9 @@ impl Judge<'_> {
             }
         }
         if let (Err((_, Some(_))), OnConflict::Markers) = (&answer, self.on_conflict) {
-            answer = self.against(wish, first.as_ref(), seen, host)?;
+            // What comes instead of what was applied is no matter of a conflict.
+            let base = wish.instead.last().unwrap_or(first);
+            answer = self.against(wish, base.as_ref(), seen, host)?;
         }
         let Some(seen) = seen.filter(|_| matches!(&answer, Ok((verb, _)) if *verb != Verb::Already)) else {
             return Ok(answer);

@@ -40,6 +40,8 @@ pub struct Step {
     pub verb: Verb,
     /// What the path will hold of the change, earlier applies included.
     pub picks: Picks,
+    /// What was brought in earlier rounds and is superseded by that.
+    pub superseded: Picks,
     /// What both sides come from.
     pub base: Option<Version>,
     /// What the host holds now.
@@ -193,6 +195,7 @@ impl Plan {
                     path: wish.path,
                     verb,
                     picks: wish.picks,
+                    superseded: wish.superseded,
                     base: wish.base,
                     expected: seen,
                     left,

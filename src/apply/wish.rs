@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::decide::Version;
 use super::hostfs::At;
+use super::merge::{Sides, merge};
 use crate::changes::{ContentHash, FileChange, Pick, Picks, Quarantine, Selected, Unit, select, units};
-use crate::path::RepoPath;
+use crate::path::{EntryKind, RepoPath};
 
 /// One change with the parts of it that were accepted.
 #[derive(Debug)]
@@ -23,30 +24,27 @@ pub struct Choice<'a> {
     pub left: Option<Option<Version>>,
     /// It was named just now; else a review accepted it once.
     pub again: bool,
-    /// Where the agent has changed in another round what an apply had brought: what that was.
-    pub earlier: Option<Earlier<'a>>,
+    /// What was brought of changes of the same path in earlier rounds, as far as it is no more of this one.
+    pub earlier: Vec<Earlier<'a>>,
 }
 
-/// What an apply brought of an earlier round's change of the same path, some of which is no more.
+/// What an apply brought of an earlier round's change, and is no more of the change now.
 #[derive(Debug)]
 pub struct Earlier<'a> {
     /// The change as it was then.
     pub change: &'a FileChange,
-    /// All that was brought of it.
+    /// What was brought of it.
     pub picks: Picks,
 }
 
 impl Earlier<'_> {
-    /// Gives what was brought and is superseded: something that is asked for now stands in its place, and all that does is
-    /// granted whole. With less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
+    /// Gives what is superseded: something that is asked for now stands in its place, and all that does is granted whole. With
+    /// less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
     fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Picks, granted: &Picks) -> Picks {
         let is_whole = |unit: &Unit| matches!(granted.of(&unit.id), Some(Pick::All | Pick::Text(_)));
         let mut found = Picks::default();
         for unit in then {
             let Some(pick @ (Pick::All | Pick::Lines(_))) = self.picks.of(&unit.id) else { continue };
-            if now.iter().any(|n| n.id == unit.id) {
-                continue;
-            }
             let mut instead = now.iter().filter(|new| new.is_in_place_of(unit)).peekable();
             let is_asked = instead.clone().any(|new| asked.of(&new.id).is_some());
             if instead.peek().is_some() && is_asked && instead.all(is_whole) {
@@ -70,9 +68,9 @@ pub struct Wish {
     pub last: Option<Version>,
     /// What was there before any apply.
     pub original: Option<Version>,
-    /// What both sides come from if that gives no conflict where `base` and `last` do: with what an apply brought in an earlier
-    /// round, and what now comes instead of it.
-    pub instead: Option<Option<Version>>,
+    /// What both sides come from if that gives no conflict where `base` and `last` do: with what applies brought in earlier
+    /// rounds, and what now comes instead of it.
+    pub instead: Vec<Option<Version>>,
     /// What was brought before is to come once more, where the user has taken it back.
     pub again: bool,
     /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
@@ -80,6 +78,8 @@ pub struct Wish {
     pub done: Option<Option<Version>>,
     /// What it will hold of the change, earlier applies included.
     pub picks: Picks,
+    /// What was brought in earlier rounds and is superseded by that.
+    pub superseded: Picks,
     /// A file that has the permissions it shall have, where it is made anew.
     pub like: Option<Like>,
     /// It gets them also where a file with these permissions is replaced: nobody has changed them since.
@@ -156,15 +156,24 @@ impl Choice<'_> {
         let original = version(&Picks::default())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
         let last = version(&self.prior)?.unwrap_or_else(|| original.clone());
-        let mut instead = None;
-        if let Some(earlier) = &self.earlier {
+        let (mut instead, mut superseded) = (Vec::new(), Picks::default());
+        let mut brought = Vec::new();
+        for earlier in &self.earlier {
             let (old, new) = earlier.change.contents(store)?;
             let then = units(earlier.change, &old, &new);
-            let superseded = earlier.superseded(&then, &all, &self.picks, &picks);
-            if !superseded.is_empty() {
-                // As with the other two: what is asked for by name comes once more, else what was brought counts as brought.
-                let kept = if self.again { &others } else { &self.prior }.within(&then);
-                instead = content(store, earlier.change, (&old, &new), &kept.union(&superseded))?;
+            let picks = earlier.superseded(&then, &all, &self.picks, &picks);
+            if !picks.is_empty() {
+                superseded = superseded.union(&picks);
+                brought.push(content(store, earlier.change, (&old, &new), &picks)?);
+            }
+        }
+        if let Some(brought) = brought.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
+            // As with the other two: what is asked for by name comes once more, unless the user went on from it.
+            let kept = if self.again { vec![&others, &self.prior] } else { vec![&self.prior] };
+            for kept in kept {
+                if let Some(kept) = version(kept)? {
+                    instead.extend(together(store, original.as_ref(), kept, &brought)?);
+                }
             }
         }
         let done = self.left.clone().filter(|_| self.picks.is_within(&self.prior));
@@ -178,6 +187,7 @@ impl Choice<'_> {
             again: self.again,
             done,
             picks,
+            superseded,
             like: None,
             like_over: None,
         }))
@@ -200,4 +210,34 @@ fn content(
         Some(Selected::Content(kind, content)) => Some(Some(Version { kind, hash: store.put(&content)? })),
         Some(Selected::Stored(kind, hash)) => Some(Some(Version { kind, hash })),
     })
+}
+
+/// Puts together what rounds have brought, each over the same base; nothing where that cannot be told.
+fn together(
+    store: &Quarantine,
+    base: Option<&Version>,
+    kept: Option<Version>,
+    brought: &[Option<Version>],
+) -> io::Result<Option<Option<Version>>> {
+    let mut all = kept;
+    for one in brought {
+        if all.as_ref() == base || all == *one {
+            all.clone_from(one);
+            continue;
+        }
+        let (Some(base), Some(there), Some(more)) = (base, &all, one) else { return Ok(None) };
+        let kind = if there.kind == base.kind { more.kind } else { there.kind };
+        let read = |v: &Version| if v.kind == EntryKind::Link { Ok(None) } else { store.get(&v.hash).map(Some) };
+        let (Some(old), Some(host), Some(new)) = (read(base)?, read(there)?, read(more)?) else { return Ok(None) };
+        let content = match (host == old, new == old) {
+            (true, _) => new,
+            (_, true) => host,
+            _ => match merge(Sides { base: &old, host: &host, accepted: &new }) {
+                Ok(merged) => merged.content,
+                Err(_) => return Ok(None),
+            },
+        };
+        all = Some(Version { kind, hash: store.put(&content)? });
+    }
+    Ok(Some(all))
 }

@@ -98,14 +98,18 @@ pub fn without_ending(line: &[u8]) -> &[u8] {
 }
 
 impl Unit {
-    /// Tells whether it changes what another unit of the same base does: a line of it, or inserts where that does.
+    /// Tells whether it changes what another unit of the same base does: a line of it, or what it inserts beside. (Within one
+    /// change neighbours are one block: what stands next to where something was inserted is what became of both.)
     #[must_use]
     pub fn is_in_place_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (UnitKind::Block { old: a, .. }, UnitKind::Block { old: b, .. }) => {
-                a == b || a.start < b.end && b.start < a.end
+                let (is_insertion, touches) = (a.is_empty() || b.is_empty(), a.start <= b.end && b.start <= a.end);
+                if is_insertion { touches } else { a.start < b.end && b.start < a.end }
             }
-            (UnitKind::Mode(_), kind) | (kind, UnitKind::Mode(_)) => matches!(kind, UnitKind::Mode(_)),
+            (UnitKind::Mode(_), kind) | (kind, UnitKind::Mode(_)) => {
+                matches!(kind, UnitKind::Mode(_) | UnitKind::Delete)
+            }
             (UnitKind::Endings(_), kind) | (kind, UnitKind::Endings(_)) => {
                 matches!(kind, UnitKind::Endings(_) | UnitKind::Whole | UnitKind::Delete)
             }

@@ -1,6 +1,6 @@
 //! Brings a selection to the working tree: the plan, what it is worth, the plan done, and what comes next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::json;
@@ -17,7 +17,7 @@ use super::repo::runtime;
 use super::resume::{cannot_send, way_to_send};
 use super::review;
 use crate::apply::{Choice, Conflict, Earlier, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
-use crate::changes::{Changeset, FileChange, Pick, Picks, Quarantine, units};
+use crate::changes::{Changeset, Pick, Picks, Quarantine, Unit, units};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
@@ -89,6 +89,7 @@ pub fn bring(
         }
         return Ok(0);
     }
+    let brought = picks(&plan, &before, sheet);
     let done = if plan.is_idle() {
         Ok(None)
     } else {
@@ -100,7 +101,7 @@ pub fn bring(
             sandbox: name.as_str(),
             of: &sandbox.record.id,
             modules,
-            picks: picks(&plan, &before),
+            picks: brought.clone(),
             contents: &store,
             interrupted: &|| interrupt.came(),
         };
@@ -115,9 +116,9 @@ pub fn bring(
         }
     };
     let mut after = before;
-    for step in &plan.steps {
+    for (step, (_, _, picks)) in plan.steps.iter().zip(brought) {
         let left = step.left.as_ref().map(|v| (v.kind, v.hash.clone()));
-        after.paths.insert(step.path.clone(), Brought { picks: step.picks.clone(), left: Some(left) });
+        after.paths.insert(step.path.clone(), Brought { picks, left: Some(left) });
     }
     after.through = report.as_ref().map_or(after.through, |r| r.number);
     // The journal has it, too.
@@ -177,8 +178,8 @@ pub fn choices<'a>(
         let brought = before.paths.get(&file.change.path);
         let prior = brought.map(|b| b.picks.within(&file.units)).unwrap_or_default();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
-        let earlier =
-            brought.filter(|b| b.picks != prior).and_then(|b| earlier(rounds, store, &file.change.path, &b.picks));
+        let gone = brought.map(|b| gone(&b.picks, &file.units)).unwrap_or_default();
+        let earlier = earlier(rounds, store, &file.change.path, gone);
         (!picks.is_empty()).then_some(Choice {
             change: file.change,
             picks,
@@ -191,22 +192,46 @@ pub fn choices<'a>(
     sheet.files.iter().filter_map(choice).collect()
 }
 
-/// Finds the round's change that these parts are of.
-fn earlier<'a>(rounds: &'a [Changeset], store: &Quarantine, path: &RepoPath, picks: &Picks) -> Option<Earlier<'a>> {
-    let changes = rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path));
-    let has_all = |change: &&FileChange| {
-        let (old, new) = change.contents(store).ok()?;
-        let units = units(change, &old, &new);
-        Some(picks.iter().all(|(id, _)| units.iter().any(|unit| unit.id == id)))
-    };
-    let change = changes.into_iter().find(|change| has_all(change) == Some(true))?;
-    Some(Earlier { change, picks: picks.clone() })
+/// What of picks is about none of these units: it is of another round.
+fn gone(picks: &Picks, units: &[Unit]) -> Picks {
+    let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
+    picks.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
 }
 
-/// What each path holds of the changes before and after a plan, for the journal.
-fn picks(plan: &Plan, before: &Applied) -> Vec<(RepoPath, Picks, Picks)> {
-    let old = |path| before.paths.get(path).map(|b| b.picks.clone()).unwrap_or_default();
-    plan.steps.iter().map(|s| (s.path.clone(), old(&s.path), s.picks.clone())).collect()
+/// Finds the changes of the last rounds that parts are of; those of which nothing can be read any more are left out.
+fn earlier<'a>(rounds: &'a [Changeset], store: &Quarantine, path: &RepoPath, mut picks: Picks) -> Vec<Earlier<'a>> {
+    let mut found = Vec::new();
+    for change in rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path)) {
+        if picks.is_empty() {
+            break;
+        }
+        let Ok((old, new)) = change.contents(store) else { continue };
+        let of = units(change, &old, &new);
+        let rest = gone(&picks, &of);
+        let here: Picks = (picks.iter().filter(|(id, _)| rest.of(id).is_none()))
+            .map(|(id, pick)| (id.to_owned(), pick.clone()))
+            .collect();
+        if !here.is_empty() {
+            found.push(Earlier { change, picks: here });
+        }
+        picks = rest;
+    }
+    found
+}
+
+/// What each path holds of the changes before and after a plan, for the journal. What was brought in earlier rounds and is
+/// neither superseded nor in the way of anything stays known.
+fn picks(plan: &Plan, before: &Applied, sheet: &Sheet<'_>) -> Vec<(RepoPath, Picks, Picks)> {
+    let files: BTreeMap<&RepoPath, &[Unit]> =
+        sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+    let row = |step: &Step| {
+        let old = before.paths.get(&step.path).map(|b| b.picks.clone()).unwrap_or_default();
+        let gone = gone(&old, files.get(&step.path).copied().unwrap_or_default());
+        let kept = gone.iter().filter(|(id, _)| step.superseded.of(id).is_none());
+        let kept: Picks = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
+        (step.path.clone(), old, step.picks.union(&kept))
+    };
+    plan.steps.iter().map(row).collect()
 }
 
 /// Classifies what files will hold, where that is not what the review has shown: parts of a change, and merges. What

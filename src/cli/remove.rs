@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::repo::{Repo, runtime};
 use super::review::{DRAFT, confirm};
+use crate::changes::Pick;
 use crate::engine::Docker;
 use crate::review::{Decision, Ruling, read_draft};
 use crate::sandbox::{Sandbox, lifecycle, terminal};
@@ -15,8 +16,18 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
     let draft = read_draft(&sandbox.path(DRAFT));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
     let applied = sandbox.applied().unwrap_or_default();
-    let is_applied = |id: &str| applied.paths.values().any(|brought| brought.picks.of(id).is_some());
-    let is_open = |(id, ruling): (&str, &Ruling)| *ruling != Ruling::All(Decision::Rejected) && !is_applied(id);
+    let brought = |id: &str| applied.paths.values().find_map(|brought| brought.picks.of(id));
+    let is_open = |(id, ruling): (&str, &Ruling)| {
+        let lines = ruling.lines(|decision| decision == Some(Decision::Accepted));
+        match (ruling, brought(id)) {
+            (Ruling::All(Decision::Rejected), _) | (Ruling::All(_), Some(Pick::All)) => false,
+            (Ruling::Edited(text), Some(Pick::Text(there))) => text != there,
+            (Ruling::Lines(_), Some(Pick::All)) => false,
+            (Ruling::Lines(_), Some(Pick::Lines(there))) => !lines.difference(there).is_empty(),
+            (Ruling::Lines(_), None) => !lines.is_empty(),
+            _ => true,
+        }
+    };
     decisions.comments().next().is_some() || decisions.rulings().any(is_open)
 }
 

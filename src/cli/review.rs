@@ -158,11 +158,12 @@ fn go_over(state: &mut State, sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<()
         }
         return Ok(());
     };
-    if let Some(before) = sandbox.rounds()?.iter().find(|round| round.id == *last) {
-        let risen = risen(sheet, before);
-        let files = sheet.files.iter().filter(|f| risen.contains(&f.change.path));
-        state.forget_accepted(files.flat_map(|f| &f.units));
-    }
+    // Where that round cannot be read any more, every one of high risk may be such a file.
+    let before = sandbox.rounds()?.into_iter().find(|round| round.id == *last);
+    let risen = before.map(|before| risen(sheet, &before));
+    let is_risen = |path| risen.as_ref().is_none_or(|risen| risen.contains(path));
+    let files = sheet.files.iter().filter(|f| f.is_risky() && is_risen(&f.change.path));
+    state.forget_accepted(files.flat_map(|f| &f.units));
     state.begin_round(sheet.changeset);
     Ok(())
 }
@@ -361,7 +362,7 @@ fn preselected(sheet: &Sheet<'_>, decisions: &Decisions) -> Action {
 fn since(sandbox: &Sandbox, sheet: &Sheet<'_>, state: &State) -> Result<Option<Since>, Failure> {
     let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
     let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
-    Ok(Some(Since::of(sheet, &before, &sandbox.quarantine()?)?))
+    Ok(Some(Since::of(sheet, &before, &sandbox.quarantine()?)))
 }
 
 /// Asks whether to apply: with a word to type where something of high risk is among it.

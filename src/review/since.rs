@@ -24,16 +24,15 @@ pub struct Since {
 pub fn risen(sheet: &Sheet<'_>, before: &Changeset) -> BTreeSet<RepoPath> {
     let level = |f: &FileChange| f.level() >= Some(Level::High);
     let was: BTreeMap<&RepoPath, bool> = before.files.iter().map(|f| (&f.path, level(f))).collect();
-    let is_risen = |f: &&FileChange| level(f) && was.get(&f.path) == Some(&false);
+    // One that was not there then had its yes in another time still.
+    let is_risen = |f: &&FileChange| level(f) && was.get(&f.path) != Some(&true);
     sheet.files.iter().map(|f| f.change).filter(is_risen).map(|f| f.path.clone()).collect()
 }
 
 impl Since {
     /// Compares a sheet with the changeset of an earlier round.
-    ///
-    /// # Errors
-    /// The quarantine is damaged.
-    pub fn of(sheet: &Sheet<'_>, before: &Changeset, store: &Quarantine) -> io::Result<Self> {
+    #[must_use]
+    pub fn of(sheet: &Sheet<'_>, before: &Changeset, store: &Quarantine) -> Self {
         let earlier: BTreeMap<&RepoPath, &FileChange> = before.files.iter().map(|f| (&f.path, f)).collect();
         let risen = risen(sheet, before);
         let sides = |f: &FileChange| (f.old.clone(), f.new.clone(), f.renamed_from.clone());
@@ -49,7 +48,8 @@ impl Since {
             if other.is_some_and(|other| sides(other) == sides(file.change)) {
                 continue;
             }
-            let known: BTreeSet<String> = other.map_or_else(|| Ok(BTreeSet::new()), |other| ids(other, store))?;
+            // What cannot be read any more is new.
+            let known = other.and_then(|other| ids(other, store).ok()).unwrap_or_default();
             let now: BTreeSet<String> = file.units.iter().map(|unit| unit.id.clone()).collect();
             let gone = known.difference(&now).count();
             if gone > 0 || !now.is_subset(&known) {
@@ -60,9 +60,9 @@ impl Since {
         }
         let here: BTreeSet<&RepoPath> = sheet.files.iter().map(|f| &f.change.path).collect();
         for file in before.files.iter().filter(|f| !here.contains(&f.path)) {
-            since.gone += ids(file, store)?.len();
+            since.gone += ids(file, store).map_or(1, |ids| ids.len());
         }
-        Ok(since)
+        since
     }
 }
 

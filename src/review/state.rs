@@ -223,14 +223,26 @@ impl State {
     }
 
     /// Takes yeses back that were given before there was a reason to think twice; that is no action of a person, and no undo
-    /// brings them back.
+    /// brings them back. What a person rejected stays so, and so does what they wrote themselves.
     pub fn forget_accepted<'a>(&mut self, units: impl IntoIterator<Item = &'a Unit>) {
+        let mut open = 0;
         for unit in units {
-            if self.decisions.is_accepted(unit) {
-                let event = Event::Ruling { unit: unit.id.clone(), is: None };
-                self.take_in(event.clone());
-                self.events.push(event);
-            }
+            let is = match (self.decisions.pick(unit), self.decisions.of(&unit.id)) {
+                (None | Some(Pick::Text(_)), _) => continue,
+                (_, Some(ruling @ Ruling::Lines(_))) => {
+                    let accepted = ruling.lines(|decision| decision == Some(Decision::Accepted));
+                    self.decisions.with_lines(unit, accepted.iter(), None)
+                }
+                _ => None,
+            };
+            let event = Event::Ruling { unit: unit.id.clone(), is };
+            self.take_in(event.clone());
+            self.events.push(event);
+            open += 1;
+        }
+        if open > 0 {
+            let block = if open == 1 { "1 block is" } else { &format!("{open} blocks are") };
+            self.said = Some(format!("{block} open again: the file needs a closer look now"));
         }
     }
 

@@ -268,14 +268,17 @@ pub async fn resume(
     sandbox.record.state = State::Running;
     sandbox.record.given = Some(request.given.clone());
     sandbox.record.image.clone_from(&request.image);
-    sandbox.save()?;
+    if let Err(error) = sandbox.save() {
+        return Err(stop_again(engine, &sandbox, error.into()).await);
+    }
     started();
     match work(engine, host, &mut sandbox, prepared, request, signals, meter).await {
         Ok(worked) => Ok(worked.of(sandbox)),
         Err(End::NeverStarted(error)) => {
+            let error = stop_again(engine, &sandbox, error).await;
             sandbox.record = before;
             sandbox.save()?;
-            Err(stop_again(engine, &sandbox, error).await)
+            Err(error)
         }
         Err(End::Kept(error)) => Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) }),
     }

@@ -81,7 +81,7 @@ impl Case {
             prior: prior.clone(),
             left,
             again: true,
-            earlier: None,
+            earlier: Vec::new(),
         };
         let wish = choice.wish(self.field.store()).expect("read").expect("it makes a file");
         Plan::make(&self.field.tree(), vec![wish], self.field.store(), Terms::default()).expect("planned")
@@ -390,8 +390,10 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         for text in [&base, &c1] {
             store.put(text.as_bytes()).expect("stored");
         }
-        let earlier = (prior != brought).then(|| Earlier { change: &before.change, picks: brought.clone() });
-        let has_earlier = earlier.is_some();
+        let is_gone = |(id, _): &(&str, &Pick)| now.units.iter().all(|unit| unit.id != *id);
+        let gone: Picks = brought.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
+        let has_earlier = !gone.is_empty();
+        let earlier = if has_earlier { vec![Earlier { change: &before.change, picks: gone }] } else { Vec::new() };
         let choice = |earlier| Choice {
             change: &now.change,
             picks: asked.clone(),
@@ -404,7 +406,7 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
             let wish = choice.wish(store).expect("read").expect("it makes a file");
             Plan::make(&now.field.tree(), vec![wish], store, Terms::default()).expect("planned")
         };
-        let plain = plan(choice(None));
+        let plain = plan(choice(Vec::new()));
         let plan = plan(choice(earlier));
         if !plan.conflicts.is_empty() {
             conflicts += 1;
@@ -427,6 +429,7 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
             let meets = |new: &&Unit| match &new.kind {
                 UnitKind::Block { old, .. } => {
                     old == there
+                        || (old.is_empty() || there.is_empty()) && old.start <= there.end && there.start <= old.end
                         || old.clone().any(|line| there.contains(&line))
                         || old.is_empty() && there.start < old.start && old.start < there.end
                         || there.is_empty() && old.start < there.start && there.start < old.end

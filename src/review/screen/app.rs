@@ -218,8 +218,9 @@ impl<'a> App<'a> {
         let folds = (0..sheet.files.len()).filter(|at| sheet.files[*at].begins_folded).collect();
         let counts = Counts::of(sheet, &state.decisions);
         let is_first = opening.since.is_none();
-        let message = opening.since.as_ref().map(|since| say_since(since, sheet, &counts));
-        let message = message.or_else(|| state.said.take());
+        let since = opening.since.as_ref().map(|since| say_since(since, sheet, &counts));
+        let said: Vec<String> = state.said.take().into_iter().chain(since).collect();
+        let message = (!said.is_empty()).then(|| said.join(" · "));
         let mut app = Self {
             sheet,
             name: opening.name,

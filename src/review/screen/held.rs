@@ -4,23 +4,25 @@ use std::time::{Duration, Instant};
 
 use crossterm::event::KeyCode;
 
-/// Longer than a keyboard waits between two repeats, shorter than anybody reads a question and answers it.
+/// Longer than a keyboard waits before the first repeat, as most people have it.
+const AT_FIRST: Duration = Duration::from_millis(1000);
+/// Longer than it waits between two of them.
 const BETWEEN: Duration = Duration::from_millis(300);
 
-/// The key that has called up what must be seen.
+/// The key that has called up what must be seen, when it came last, and for how long another of it is but its repeat.
 #[derive(Debug, Default)]
-pub struct Held(Option<(KeyCode, Instant)>);
+pub struct Held(Option<(KeyCode, Instant, Duration)>);
 
 impl Held {
     /// Remembers the key after which something had to be seen.
     pub fn called(&mut self, key: Option<KeyCode>, now: Instant) {
-        self.0 = key.map(|key| (key, now));
+        self.0 = key.map(|key| (key, now, AT_FIRST));
     }
 
     /// Tells whether a key is but the repeat of that one.
     pub fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
-        let is = self.0.is_some_and(|(held, last)| held == key && now.saturating_duration_since(last) < BETWEEN);
-        self.0 = is.then_some((key, now));
+        let is = self.0.is_some_and(|(held, last, pause)| held == key && now.saturating_duration_since(last) < pause);
+        self.0 = is.then_some((key, now, BETWEEN));
         is
     }
 }
@@ -35,6 +37,8 @@ mod tests {
         let y = KeyCode::Char('y');
         assert!(!held.is_repeat(y, now), "nothing was called up");
         held.called(Some(y), now);
+        now += Duration::from_millis(660);
+        assert!(held.is_repeat(y, now), "the first one takes longer");
         for _ in 0..100 {
             now += Duration::from_millis(33);
             assert!(held.is_repeat(y, now), "however long it is held");
