@@ -14,7 +14,7 @@ use crate::config::{Net, ReviewMode, Settings};
 use crate::display::Shown;
 use crate::engine::{Docker, Engine};
 use crate::review::{Draft, Event, Feedback, Sheet};
-use crate::sandbox::lifecycle::{self, RunRequest};
+use crate::sandbox::lifecycle::{self, Finished, RunRequest};
 use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
 use crate::snapshot::HostRepo;
 
@@ -108,8 +108,40 @@ fn command(record: &Record, round: &Round, tty: bool) -> Result<Vec<String>, Fai
     })
 }
 
-/// Runs another agent in a sandbox that this process owns, and offers the review of what it left.
+/// Runs another agent in a sandbox that this process owns, and offers the review of what it left. A message is kept in a file
+/// until the model has it: what a person wrote is not lost with whatever fails.
 pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) -> Result<u8, Failure> {
+    let kept = round.feedback.as_ref().map(|feedback| sandbox.keep_text(MESSAGE, &feedback.text)).transpose()?;
+    let (finished, is_heard) = run(host, sandbox, &round, output).map_err(|failure| match &kept {
+        Some(path) => failure.details([format!("the message is kept in {}", path.display())]),
+        None => failure,
+    })?;
+    let name = finished.sandbox.record.name.clone();
+    let status = u8::try_from(finished.exit).unwrap_or(FAILED);
+    if let (Some(feedback), Some(path)) = (&round.feedback, &kept) {
+        // What the agent did counts more than a note about what it was told.
+        let noted = if is_heard { remember(&finished.sandbox, feedback) } else { Ok(()) };
+        match noted {
+            Ok(()) if is_heard => finished.sandbox.drop_text(path),
+            Ok(()) => output.say(&format!("the message has not reached the model; it is in {}", path.display())),
+            Err(failure) => output.say(&format!("that it was sent could not be noted: {}", failure.message())),
+        }
+    }
+    if finished.changes.is_empty() {
+        output.say(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
+        return Ok(status);
+    }
+    summary(&finished, output)?;
+    // Whoever has sent something wants to see what came of it.
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let mode = round.agent.review.or(settings.review).unwrap_or_default();
+    let mode = if round.feedback.is_some() && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
+    offer_review(host, finished, mode, output)?;
+    Ok(status)
+}
+
+/// Runs another agent to its end; tells whether the model was reached.
+fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Result<(Finished, bool), Failure> {
     let name = sandbox.record.name.clone();
     let record = sandbox.record.clone();
     let tty = terminal::is_interactive();
@@ -127,16 +159,14 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
     if record.verb == "shell" && round.args.is_empty() && !tty {
         return Err(Failure::new(USAGE, "a shell needs a terminal").hint(format!("airlock resume {name} -- COMMAND…")));
     }
-    let command = command(&record, &round, tty)?;
+    let command = command(&record, round, tty)?;
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
     let default_net = if verb == "claude" { Net::Model } else { Net::None };
     let policy = policy(&settings, host, &record.base, output)?;
-    let mode = flags.review.or(settings.review).unwrap_or_default();
     let runtime = runtime()?;
-    let kept = round.feedback.as_ref().map(|feedback| sandbox.keep_text(MESSAGE, &feedback.text)).transpose()?;
-    let ran = runtime.block_on(async {
+    let (finished, route) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
         let info = engine.info().await?;
@@ -173,33 +203,10 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
         progress.end();
         signals.end_at_once();
         Ok::<_, Failure>((finished?, route))
-    });
-    let (finished, route) = ran.map_err(|failure| match &kept {
-        // What a person wrote is not lost with it.
-        Some(path) => failure.details([format!("the message is kept in {}", path.display())]),
-        None => failure,
     })?;
     say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
-    let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     let is_heard = route.as_ref().is_some_and(|(route, _)| route.report().answered > 0);
-    if let (Some(feedback), Some(path)) = (&round.feedback, &kept) {
-        // What the agent did counts more than a note about what it was told.
-        let noted = if is_heard { remember(&finished.sandbox, feedback) } else { Ok(()) };
-        match noted {
-            Ok(()) if is_heard => finished.sandbox.drop_text(MESSAGE),
-            Ok(()) => output.say(&format!("the message has not reached the model; it is in {}", path.display())),
-            Err(failure) => output.say(&format!("that it was sent could not be noted: {}", failure.message())),
-        }
-    }
-    if finished.changes.is_empty() {
-        output.say(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
-        return Ok(status);
-    }
-    summary(&finished, output)?;
-    // Whoever has sent something wants to see what came of it.
-    let mode = if round.feedback.is_some() && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
-    offer_review(host, finished, mode, output)?;
-    Ok(status)
+    Ok((finished, is_heard))
 }
 
 /// Says in one line what goes on.

@@ -105,7 +105,14 @@ fn section(
     let content = Text::read(sheet, file)?;
     let (mut rows, mut count) = (String::new(), 0);
     let mut end = None;
-    for unit in &file.units {
+    for (number, unit) in file.units.iter().enumerate() {
+        if count >= MOST_ROWS || out.len() + rows.len() >= MOST_BYTES {
+            let more = file.units.len() - number;
+            let _ =
+                writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {more} more blocks here: airlock diff shows all");
+            end = None;
+            break;
+        }
         let Some(block) = Block::of(unit, &content) else {
             let what = html(&describe(&unit.kind, file));
             let _ =

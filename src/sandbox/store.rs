@@ -390,18 +390,29 @@ impl Sandbox {
         self.write_json(name, value)
     }
 
-    /// Keeps a text in the sandbox's folder, and gives its path.
+    /// Keeps a text in the sandbox's folder, beside others of that name, and gives its path.
     ///
     /// # Errors
     /// What the file system says.
     pub fn keep_text(&self, name: &str, text: &str) -> io::Result<PathBuf> {
-        write_atomic(&self.folder, name, text.as_bytes())?;
-        Ok(self.path(name))
+        let (stem, ending) = name.rsplit_once('.').unwrap_or((name, "txt"));
+        let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{stem}-{n}.{ending}")));
+        for name in names {
+            match fs::read(self.path(&name)) {
+                // Another one, that somebody may want yet.
+                Ok(there) if there != text.as_bytes() => {}
+                _ => {
+                    write_atomic(&self.folder, &name, text.as_bytes())?;
+                    return Ok(self.path(&name));
+                }
+            }
+        }
+        unreachable!("there is always another number")
     }
 
     /// Removes such a text, which nobody needs any more.
-    pub fn drop_text(&self, name: &str) {
-        let _ = fs::remove_file(self.path(name));
+    pub fn drop_text(&self, path: &Path) {
+        let _ = fs::remove_file(path);
     }
 
     /// Remembers what was written on top of the base.

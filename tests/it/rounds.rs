@@ -279,6 +279,11 @@ fn a_message_that_does_not_arrive_is_kept() {
     assert_eq!(model.seen().len(), asked, "{}", failed.err);
     let kept = std::fs::read_to_string(place.repo.join(".git/airlock/sandboxes/m/message.md")).expect("it is there");
     assert!(kept.contains("> louder"), "{kept}");
+    // What a person wrote and could not send stays, whatever is tried next.
+    let file = place.repo.join(".git/airlock/sandboxes/m/message.md");
+    std::fs::write(&file, "My own words.\n").expect("written");
+    place.airlock(&["resume", "m", "--feedback"]).fails(125, &["message-2.md"]);
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), "My own words.\n");
     // Nobody answers: it was not heard, and is said again.
     place.set("ANTHROPIC_API_KEY", "sk-ant-api03-x");
     let address = place.environment().into_iter().find(|(name, _)| name == "ANTHROPIC_BASE_URL").expect("set").1;
@@ -288,5 +293,85 @@ fn a_message_that_does_not_arrive_is_kept() {
     place.set("ANTHROPIC_BASE_URL", address);
     place.airlock(&[&["resume", "m", "--feedback", "--timeout", "10m", "--"][..], &EDITS].concat()).ok();
     assert!(model.seen()[asked..].iter().any(|s| last_words(s).contains("> louder")), "it arrived");
-    assert!(!place.repo.join(".git/airlock/sandboxes/m/message.md").exists());
+    assert!(file.exists() && !file.with_file_name("message-2.md").exists());
+}
+
+#[test]
+fn what_was_applied_stays_known_whatever_is_applied_between() {
+    let place = Place::empty();
+    let lines = |change: &[(usize, &str)]| -> String {
+        let line =
+            |n: usize| change.iter().find(|(at, _)| *at == n).map_or(format!("line {n}"), |(_, l)| (*l).to_owned());
+        (1..=9).map(|n| line(n) + "\n").collect()
+    };
+    place.write("a.txt", lines(&[]));
+    place.write("gone.txt", "x\n");
+    place.commit();
+    place
+        .sandbox(
+            "k",
+            "sed -i 's/line 2$/A1/; s/line 8/B1/' a.txt; sed -i '5a inserted' a.txt; chmod +x gone.txt; echo o > o",
+        )
+        .ok();
+    place.airlock(&["apply", "k", "--accept", "a.txt", "--accept", "gone.txt", "--allow-risky"]).ok();
+    let applied = "line 1\nA1\nline 3\nline 4\nline 5\ninserted\nline 6\nline 7\nB1\nline 9\n";
+    assert_eq!(place.read("a.txt"), applied);
+    // Round 2: A1 becomes A2, which is not taken; something else of the file is.
+    place.airlock(&["resume", "k", "--", "sh", "-c", "sed -i 's/A1/A2/; s/line 9/C2/' a.txt"]).ok();
+    let id = |n: usize| -> String {
+        let diff = place.diff("k");
+        let file = diff["files"].as_array().expect("files").iter().find(|f| f["path"] == "a.txt").expect("it").clone();
+        file["blocks"][n]["id"].as_str().expect("an id").to_owned()
+    };
+    place.airlock(&["apply", "k", "--accept-id", &id(2)]).ok();
+    // Round 3: A3 takes A1's place, the line after the insertion changes with it, and the file that became executable goes.
+    let third = "sed -i 's/A2/A3/; s/inserted/inserted, and more/; s/line 6/six/' a.txt; rm gone.txt";
+    place.airlock(&["resume", "k", "--", "sh", "-c", third]).ok();
+    place.airlock(&["apply", "k", "--accept", "a.txt", "--accept", "gone.txt"]).ok();
+    let expected = "line 1\nA3\nline 3\nline 4\nline 5\ninserted, and more\nsix\nline 7\nB1\nC2\n";
+    assert_eq!(place.read("a.txt"), expected);
+    assert!(!place.repo.join("gone.txt").exists());
+    // What the user takes back stays back, though a round passes in which it is not there.
+    place.write("a.txt", expected.replace("A3", "line 2"));
+    place.airlock(&["resume", "k", "--", "sed", "-i", "s/A3/A4/", "a.txt"]).ok();
+    place.airlock_told(&["review", "k", "--plain"], "n\nq\n").ok();
+    place.airlock(&["resume", "k", "--", "sed", "-i", "s/A4/A3/", "a.txt"]).ok();
+    place.airlock_told(&["review", "k", "--plain"], "y\ny\ny\ny\nq\n").ok();
+    let ran = place.airlock(&["apply", "k"]);
+    assert_eq!(place.read("a.txt"), expected.replace("A3", "line 2"), "{ran:?}");
+}
+
+#[test]
+fn yeses_are_taken_back_where_nobody_can_tell_how_it_was_and_own_words_are_kept() {
+    let mut place = Place::new();
+    place.set("EDITOR", "sh -c 'echo mine > \"$1\"' sh");
+    place.sandbox("z", "mkdir conf; echo '{}' > conf/tasks.json; echo '{}' > conf/settings.json; echo x >> a.txt").ok();
+    place.airlock_told(&["review", "z", "--plain"], "y\ne\ny\nq\n").ok();
+    let decisions = |place: &Place| -> Vec<String> {
+        let diff = place.diff("z");
+        let files = diff["files"].as_array().expect("files").clone();
+        files
+            .iter()
+            .map(|f| f["blocks"][0]["decision"].as_str().expect("one").split(' ').next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(decisions(&place), ["accepted", "edited", "accepted"]);
+    // The file is away for a round, and comes back as what an editor runs.
+    place.airlock(&["resume", "z", "--", "sh", "-c", "mv conf/tasks.json /tmp/; cp /tmp/tasks.json ~/"]).ok();
+    place.airlock_told(&["review", "z", "--plain"], "q\n").ok();
+    place.airlock(&["resume", "z", "--", "sh", "-c", "cp ~/tasks.json conf/; ln -s conf .vscode"]).ok();
+    // Link, a.txt, the edit, the file that came back.
+    assert_eq!(decisions(&place), ["undecided", "accepted", "edited", "undecided"]);
+    let apply = place.airlock(&["apply", "z"]).ok();
+    assert!(!place.repo.join("conf/tasks.json").exists(), "{}", apply.out);
+    // And where the round before cannot be read, all of high risk is asked about once more.
+    place.airlock_told(&["review", "z", "--plain"], "n\ny\nq\n").ok();
+    assert_eq!(decisions(&place)[3], "accepted");
+    place.airlock(&["resume", "z", "--", "sh", "-c", "echo y >> a.txt"]).ok();
+    for entry in std::fs::read_dir(place.repo.join(".git/airlock/sandboxes/z")).expect("listed").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("round-") {
+            std::fs::write(entry.path(), "{").expect("written");
+        }
+    }
+    assert_eq!(decisions(&place)[3], "undecided");
 }
