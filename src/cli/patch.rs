@@ -1,18 +1,22 @@
 //! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
 
 use super::failure::{FAILED, Failure};
-use crate::changes::{UnitKind, hunks, lines};
+use crate::changes::{Hunk, HunkLine, UnitKind, hunks};
 use crate::path::{EntryKind, RepoPath};
-use crate::review::{Painter, Sheet, SheetFile};
+use crate::review::{Painter, Sheet, SheetFile, Text};
 
 /// Shows one file to a person.
 pub fn show(sheet: &Sheet<'_>, file: &SheetFile<'_>, painter: Painter) -> Result<String, Failure> {
-    let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. }));
-    let (old, new) = if has_lines { sheet.contents(file)? } else { (Vec::new(), Vec::new()) };
-    let (old, new) = (lines(&old), lines(&new));
+    let is_deleted = file.units.iter().any(|u| u.kind == UnitKind::Delete);
+    let Text { old, new } = Text::read(sheet, file)?;
+    let (old, new) = (old.list(0..old.len()), new.list(0..new.len()));
     let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. }));
     let whole = whole.map(|u| painter.unit(&u.kind, file));
-    let hunks = hunks(&file.units, &old, &new);
+    let mut hunks = hunks(&file.units, &old, &new);
+    if is_deleted && !old.is_empty() {
+        let lines = old.iter().map(|line| HunkLine::Removed(line)).collect();
+        hunks.push(Hunk { old: 0..old.len(), new: 0..0, lines });
+    }
     let hunks = hunks.iter().map(|hunk| painter.hunk(hunk, usize::MAX));
     Ok(std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect())
 }

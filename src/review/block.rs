@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use super::{Sheet, SheetFile};
-use crate::changes::{LineSet, Lines, Row, Unit, UnitKind, is_woven, weave};
+use crate::changes::{LineSet, Lines, MAX_TEXT, Row, Unit, UnitKind, is_woven, weave};
 
 /// Both sides of a file by line.
 #[derive(Debug, Default)]
@@ -21,12 +21,20 @@ impl Text {
     /// # Errors
     /// The quarantine is damaged.
     pub fn read(sheet: &Sheet<'_>, file: &SheetFile<'_>) -> io::Result<Self> {
-        if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. })) {
+        let is_deleted = |u: &Unit| u.kind == UnitKind::Delete && is_small_text(file);
+        if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. }) || is_deleted(u)) {
             return Ok(Self::default());
         }
         let (old, new) = sheet.contents(file)?;
         Ok(Self { old: Lines::of(old), new: Lines::of(new) })
     }
+}
+
+/// Tells whether what a deleted file held can be shown by line.
+fn is_small_text(file: &SheetFile<'_>) -> bool {
+    let old = file.change.old.as_ref();
+    // Of one that is no text no lines are counted.
+    file.line_counts.1 > 0 && old.is_some_and(|old| old.size <= MAX_TEXT)
 }
 
 /// The rows of a block in the order of [`weave`].

@@ -201,7 +201,12 @@ fn has_rejection(ruling: &Ruling) -> bool {
 pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &State) -> bool {
     units
         .into_iter()
-        .any(|unit| state.decisions.comments_on(&unit.id).any(|(line, said)| !state.is_sent(&item(unit, line, said))))
+        .any(|unit| state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state)))
+}
+
+/// Tells whether a comment was sent as it is.
+pub fn is_comment_sent(unit: &Unit, line: Option<usize>, said: &str, state: &State) -> bool {
+    state.is_sent(&item(unit, line, said))
 }
 
 /// Names what is said of a place.

@@ -120,6 +120,15 @@ fn section(
             for (_, said) in decisions.comments_on(&unit.id) {
                 let _ = writeln!(out, "<p class=\"note\">● {}</p>", lines(said));
             }
+            if unit.kind == UnitKind::Delete {
+                for at in 0..content.old.len().min(MOST_ROWS) {
+                    if out.len() + rows.len() >= MOST_BYTES {
+                        break;
+                    }
+                    let line = shown(content.old.get(at), &[]);
+                    let _ = writeln!(rows, "<tr class=\"del\"><td>{}<td><td>-<td>{line}<td>", at + 1);
+                }
+            }
             continue;
         };
         context(&mut rows, &content, &block, &mut end);

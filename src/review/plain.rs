@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::edit::{Edited, edit, resulting};
 use super::show::Painter;
 use super::{Action, Around, Block, Decision, Ended, Item, Sheet, SheetFile, State, Text, refusal, update};
-use crate::changes::{Hunk, HunkLine, Row, Unit};
+use crate::changes::{Hunk, HunkLine, Row, Unit, UnitKind};
 use crate::display::Shown;
 
 /// Lines of a block that are shown before it is cut; a cut block says so and how to see all of it.
@@ -251,7 +251,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             "u" => {
                 self.act(state, Action::Undo)?;
                 let touched = state.touched.clone();
-                let to = questions.iter().position(|q| Some(&self.unit(q).id) == touched.as_ref());
+                let to = questions.iter().position(|q| touched.contains(&self.unit(q).id));
                 Ok(to.map_or(Next::Again, Next::Go))
             }
             "j" => Ok(Next::Go(at + 1)),
@@ -358,7 +358,12 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             }
             None => {
                 state.see(&unit.id, &crate::changes::LineSet::of([0]));
-                self.painter.unit(&unit.kind, file)
+                let mut shown = self.painter.unit(&unit.kind, file);
+                if unit.kind == UnitKind::Delete && !text.old.is_empty() {
+                    let lines = text.old.list(0..text.old.len()).into_iter().map(HunkLine::Removed).collect();
+                    shown += &self.painter.hunk(&Hunk { old: 0..text.old.len(), new: 0..0, lines }, LONGEST);
+                }
+                shown
             }
         };
         self.output.write_all(shown.as_bytes())?;

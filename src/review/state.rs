@@ -133,8 +133,8 @@ pub struct State {
     events: Vec<Event>,
     /// What the last action came to, where that is not plain to see.
     pub said: Option<String>,
-    /// The unit that the last undo or redo was about.
-    pub touched: Option<String>,
+    /// The units that the last undo or redo was about.
+    pub touched: Vec<String>,
 }
 
 impl State {
@@ -195,12 +195,16 @@ impl State {
     /// Tells whether a block is parted.
     #[must_use]
     pub fn is_parted(&self, unit: &Unit) -> bool {
-        self.splits.contains_key(&unit.id)
+        self.splits.contains_key(&unit.id) && !matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_)))
     }
 
     /// Gives the parts of a block as ranges of rows; a block that is not parted is one.
     #[must_use]
     pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
+        // A text of its own takes the place of all of it.
+        if matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_))) {
+            return std::iter::once(0..unit.size()).collect();
+        }
         let cuts =
             self.splits.get(&unit.id).into_iter().flatten().copied().filter(|row| (1..unit.size()).contains(row));
         let mut from = 0;
@@ -348,7 +352,7 @@ impl State {
         };
         let other_way: Vec<Change> = changes.iter().rev().cloned().map(Change::reversed).collect();
         to.push(other_way.clone());
-        self.touched = changes.first().map(|change| change.unit().to_owned());
+        self.touched = changes.iter().map(|change| change.unit().to_owned()).collect();
         self.put(&other_way);
     }
 }
@@ -383,7 +387,8 @@ pub fn refusal(file: &SheetFile<'_>) -> String {
 /// Gives the state after an action.
 #[must_use]
 pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
-    (state.said, state.touched) = (None, None);
+    state.said = None;
+    state.touched.clear();
     let refused = |items: &[Item]| {
         items.iter().filter_map(|item| sheet.files.get(item.file)).find(|file| file.is_refused()).map(refusal)
     };

@@ -56,7 +56,9 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
 #[test]
 fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_nothing() {
     let place = Place::new();
-    let script = "echo x >> a.txt; printf '\\033[?1049h\\033[?1003h\\033[?2004h\\033[?25l'; echo ready; sleep 1000";
+    // (A shell would swallow a Ctrl-C that comes while it starts a program.)
+    let script =
+        "echo x >> a.txt; printf '\\033[?1049h\\033[?1003h\\033[?2004h\\033[?25l'; echo ready; exec sleep 1000";
     let mut terminal = Terminal::start(&place, &["run", "--name", "m", "--", "sh", "-c", script]);
     terminal.shows("ready");
     assert!(terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
@@ -97,7 +99,7 @@ fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
     let place = Place::new();
     // The first process of a container hears only the signals that it has asked for.
     let script = "trap 'exit 0' INT; echo x >> a.txt; printf '\\033]52;c;ZXZpbA==\\a\\033]1337;x\\a\\033_Gx\\033\\\\\\033Pq\\033\\\\\\033[5i\\033[21t'; \
-                  printf '\\033]0;fine\\a\\033[31mred\\033[0m \\033[6n\\033[c'; echo asked; sleep 1000";
+                  printf '\\033]0;fine\\a\\033[31mred\\033[0m \\033[6n\\033[c'; echo asked; sleep 1000 & wait";
     let mut terminal = Terminal::start(&place, &["run", "--name", "t", "--", "sh", "-c", script]);
     terminal.shows("asked");
     terminal.receives(b"\x1b[6n\x1b[c");

@@ -162,7 +162,7 @@ fn lines_and_ranges() {
     ");
     assert_snapshot!(show.press("vj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified line of block 1/3 [undecided] ──────┐
+    ┌ Files ───────────────────┬ a.rs modified range from block 1/3 [undecided] ───┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
@@ -210,7 +210,7 @@ fn levels_and_moves() {
     let mut show = at_a();
     assert_snapshot!(show.press("h"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified all 3 blocks [undecided] ───────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▶   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
@@ -349,7 +349,7 @@ fn high_risk_needs_a_yes_of_its_own() {
     let mut show = Show::of(&[(".envrc", Some(&content), Some(&changed))], SIZE);
     assert_snapshot!(show.press("hy"), @"
      airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk
-    ┌ Files ────────────────┬ .envrc modified block 1/2 [undecided] ! high: direct…┐
+    ┌ Files ────────────────┬ .envrc modified all 2 blocks [undecided] ! high: dir…┐
     │▶ ! .envrc          0/2│ ! high: runs when you enter the directory            │
     │                       │ ! high: sets the environment of what runs next       │
     │                       │  1   line 0                                          │
@@ -952,19 +952,19 @@ fn help_is_searched() {
     │  v             begin a range of lines                                        │
     │  a  d          accept, reject all that is undecided in this file             │
     │  A  D          accept, reject all that is undecided (asks; high risk stays)  │
-    │  u  Ctrl-r     undo, redo, without limit                                     │
+    │  u  Ctrl-r     undo, redo, back to where this session began                  │
     │ Change and say                                                               │
     │  s             split the block above the line; again: join it                │
     │  e             edit the block's result in your editor                        │
-    │ 29 more: type a word to search                                               │
+    │ 29 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
-     type to search  Esc back
+     type to search  ↓ ↑ scroll  Esc back
     ");
     assert_snapshot!(show.press("undo"), @r#"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Keys with "undo" ────────────────────────────────────────────────────────────┐
     │ Decide                                                                       │
-    │  u  Ctrl-r     undo, redo, without limit                                     │
+    │  u  Ctrl-r     undo, redo, back to where this session began                  │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -976,7 +976,7 @@ fn help_is_searched() {
     │                                                                              │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
-     type to search  Esc back
+     type to search  ↓ ↑ scroll  Esc back
     "#);
     assert!(show.press("zzz").contains("no key does that"));
     show.press("<Esc>y");
@@ -1281,7 +1281,11 @@ fn random_keys() {
 fn a_decision_on_a_file_says_what_it_turns_round() {
     let mut show = at_a();
     show.press("n");
-    assert!(show.press("hy").contains("4 lines that were rejected accepted along with the file"), "{}", show.screen());
+    assert!(
+        show.press("hy").contains("4 rejected lines are accepted now, with the rest of the file"),
+        "{}",
+        show.screen()
+    );
     let mut show = at_a();
     show.press("h");
     assert!(!show.press("y").contains("along with"), "nothing was turned round");
@@ -1358,4 +1362,70 @@ fn a_message_to_the_agent_is_looked_at_and_edited() {
     let mut show = Show::with(show.sheet, State::default(), SIZE, opening);
     assert!(show.press("R").contains("nobody is there"));
     assert!(!show.press("?").contains("for another round"));
+}
+
+#[test]
+fn what_a_deleted_file_held_is_shown() {
+    let mut show = Show::of(&[("gone.txt", Some("one\ntwo\n"), None)], SIZE);
+    let screen = show.screen();
+    assert!(
+        screen.contains("deleted, 8 bytes") && screen.contains("1 - one") && screen.contains("2 - two"),
+        "{screen}"
+    );
+    assert!(show.press("y").contains("1/1 decided"));
+}
+
+#[test]
+fn an_edit_of_a_block_that_is_parted_is_of_all_of_it() {
+    let mut show = at_a();
+    show.desk.leaves = Some(b"    mine();\n".to_vec());
+    show.press("ljjs[ne");
+    assert!(show.screen().contains("block 1/3 [edited]"), "{}", show.screen());
+    assert!(show.press("n").contains("[x]"), "it can be decided on: {}", show.screen());
+}
+
+#[test]
+fn conflicts_and_high_risk_at_once_ask_for_the_word() {
+    let mut show = at_a();
+    show.press("{yyyy");
+    show.desk.conflicts = vec!["a.rs".into()];
+    assert!(show.press("w").contains("s apply all but conflicts"), "{}", show.screen());
+    assert!(show.press("s").contains("Type apply to do it"), "{}", show.screen());
+    show.press("apply<Enter>");
+    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Skip))));
+}
+
+#[test]
+fn the_list_is_gone_through_by_pages_and_undo_comes_back_to_the_first() {
+    let names: Vec<String> = (0..50).map(|n| format!("f{n:02}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), None, Some("x\n"))).collect();
+    let mut show = Show::of(&files, SIZE);
+    let at = |screen: String| {
+        screen.lines().find(|l| l.contains('▶')).expect("a cursor").chars().skip(5).take(3).collect::<String>()
+    };
+    show.press("h");
+    assert_eq!(at(show.press("G")), "f49");
+    assert_eq!(at(show.press("g")), "f00");
+    assert_ne!(at(show.press("<PgDn>")), "f01");
+    show.press("Dy");
+    assert!(show.press("u").contains("0/50 decided"));
+    assert_eq!(at(show.screen()), "f00");
+    // The help is gone through as well.
+    let mut show = Show::of(&files, (60, 12));
+    let first = show.press("?");
+    assert_ne!(show.press("<Down><Down>"), first);
+    assert_eq!(show.press("<Up><Up><Up>"), first);
+}
+
+#[test]
+fn a_long_block_is_gone_through_to_its_end() {
+    let text: String = (0..100).map(|n| format!("line {n}\n")).collect();
+    let mut show = Show::of(&[("f", None, Some(&text))], SIZE);
+    for _ in 0..15 {
+        show.press("<PgDn>");
+    }
+    assert!(show.screen().contains("line 99"), "{}", show.screen());
+    let end = format!("{}needle\n", "x".repeat(500));
+    let mut show = Show::of(&[("f", None, Some(&end))], SIZE);
+    assert!(show.press("/needle<Enter>").contains("xneedle"), "{}", show.screen());
 }

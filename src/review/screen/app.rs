@@ -12,7 +12,9 @@ use super::pieces::{Display, Opened};
 use super::syntax::{Answer, Highlighted, Request, is_small};
 use crate::changes::{Level as Risk, Unit, UnitKind};
 use crate::display::Shown;
-use crate::review::{Action, Around, Decision, Feedback, Item, Preview, Sheet, SheetFile, Since, State, update};
+use crate::review::{
+    Action, Around, Conflicts, Decision, Feedback, Item, Preview, Sheet, SheetFile, Since, State, update,
+};
 
 /// What a key moves and decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,11 +100,11 @@ pub enum Mode {
     /// A question.
     Confirm(String, Pending),
     /// The keys, those that match what is typed.
-    Help(String),
+    Help(String, usize),
     /// A file as it would be.
     Preview { title: String, content: Vec<u8>, scroll: usize },
-    /// What an apply would do; and what was typed, where a word is asked for.
-    Apply { preview: Preview, scroll: usize, typed: Option<String> },
+    /// What an apply would do; and what was typed, where a word is asked for, with what becomes of conflicts then.
+    Apply { preview: Preview, scroll: usize, typed: Option<(String, Conflicts)> },
     /// What would be sent to the agent.
     Send { feedback: Feedback, scroll: usize },
 }
@@ -161,6 +163,8 @@ pub struct App<'a> {
     pub(super) hits: Hits,
     /// A line in sight, as it was drawn last, goes on to the right.
     pub(super) goes_on: Cell<bool>,
+    /// How far what lies over the review can be scrolled, as it was drawn last.
+    pub(super) last_row: Cell<usize>,
     pub(super) files_scroll: usize,
 }
 
@@ -253,6 +257,7 @@ impl<'a> App<'a> {
             request: None,
             hits: Hits::default(),
             goes_on: Cell::new(false),
+            last_row: Cell::new(0),
             files_scroll: 0,
             state,
         };

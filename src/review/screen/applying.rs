@@ -8,7 +8,7 @@ use super::app::{App, Mode};
 use super::keys::Flow;
 use crate::display::Shown;
 use crate::review::edit::resulting;
-use crate::review::{Around, Conflicts, Ended, Text};
+use crate::review::{Around, Conflicts, Ended, Preview, PreviewLine, Text};
 
 impl App<'_> {
     pub(super) fn preview(&mut self) -> io::Result<Flow> {
@@ -40,19 +40,22 @@ impl App<'_> {
 
     pub(super) fn on_apply(
         &mut self,
-        preview: crate::review::Preview,
+        preview: Preview,
         scroll: usize,
-        typed: Option<String>,
+        typed: Option<(String, Conflicts)>,
         key: KeyEvent,
     ) -> io::Result<Flow> {
         let conflicts = preview.conflicts();
         let page = usize::from(self.hits.rows.height).max(1);
         let mut next = (scroll, typed);
-        if let (_, Some(word)) = &mut next {
+        if let (_, Some((word, conflicts))) = &mut next {
             match key.code {
-                KeyCode::Enter if word == "apply" => return Ok(Flow::End(Ended::Apply(Some(Conflicts::Abort)))),
+                KeyCode::Enter if word == "apply" => return Ok(Flow::End(Ended::Apply(Some(*conflicts)))),
                 KeyCode::Enter => self.message = Some("type the word apply, or Esc to go back".into()),
-                KeyCode::Esc => next.1 = None,
+                KeyCode::Esc => {
+                    self.message = None;
+                    next.1 = None;
+                }
                 KeyCode::Backspace => drop(word.pop()),
                 KeyCode::Char(c) if word.len() < 20 => word.push(c),
                 _ => {}
@@ -67,32 +70,41 @@ impl App<'_> {
                     let text = "nothing is written while there is a conflict: s passes over them, m puts both sides between markers";
                     self.message = Some(text.into());
                 }
-                KeyCode::Char('y') | KeyCode::Enter if self.accepts_risk() => next.1 = Some(String::new()),
-                KeyCode::Char('y') | KeyCode::Enter => return Ok(Flow::End(Ended::Apply(Some(Conflicts::Abort)))),
-                KeyCode::Char('s') if conflicts > 0 && !self.accepts_risk() => {
-                    return Ok(Flow::End(Ended::Apply(Some(Conflicts::Skip))));
-                }
-                KeyCode::Char('m') if conflicts > 0 && !self.accepts_risk() => {
-                    return Ok(Flow::End(Ended::Apply(Some(Conflicts::Markers))));
-                }
-                KeyCode::Char('s' | 'm') if conflicts > 0 => {
-                    self.message = Some("with high risk among it: airlock apply --on-conflict skip, or markers".into());
+                KeyCode::Char('s' | 'm') if conflicts == 0 => {}
+                KeyCode::Char('y' | 's' | 'm') | KeyCode::Enter => {
+                    let with = match key.code {
+                        KeyCode::Char('s') => Conflicts::Skip,
+                        KeyCode::Char('m') => Conflicts::Markers,
+                        _ => Conflicts::Abort,
+                    };
+                    if !self.writes_risk(&preview, with) {
+                        return Ok(Flow::End(Ended::Apply(Some(with))));
+                    }
+                    next.1 = Some((String::new(), with));
                 }
                 KeyCode::Down | KeyCode::Char('j') => next.0 += 1,
                 KeyCode::Up | KeyCode::Char('k') => next.0 = next.0.saturating_sub(1),
                 KeyCode::PageDown | KeyCode::Char(' ') => next.0 += page,
                 KeyCode::PageUp => next.0 = next.0.saturating_sub(page),
+                KeyCode::Home | KeyCode::Char('g') => next.0 = 0,
+                KeyCode::End | KeyCode::Char('G') => next.0 = usize::MAX,
                 _ => {}
             }
         }
         let (scroll, typed) = next;
-        self.mode = Mode::Apply { preview, scroll, typed };
+        self.mode = Mode::Apply { preview, scroll: scroll.min(self.last_row.get()), typed };
         Ok(Flow::On)
     }
 
-    /// Tells whether something of high risk is accepted.
-    pub(super) fn accepts_risk(&self) -> bool {
-        let files = self.sheet.files.iter().enumerate();
-        files.into_iter().any(|(at, f)| f.is_risky() && !f.is_refused() && self.counts.file(at).accepted > 0)
+    /// Tells whether something of high risk would be written.
+    fn writes_risk(&self, preview: &Preview, with: Conflicts) -> bool {
+        let is_written = |line: &PreviewLine| match line.is_conflict {
+            true => with == Conflicts::Markers,
+            false => line.outcome != "already",
+        };
+        self.sheet.files.iter().enumerate().any(|(at, f)| {
+            let line = preview.lines.iter().find(|line| line.path == f.change.path);
+            f.is_risky() && !f.is_refused() && self.counts.file(at).accepted > 0 && line.is_none_or(is_written)
+        })
     }
 }

@@ -8,6 +8,7 @@ use super::keys::Flow;
 use crate::changes::{Level as Risk, Row, UnitKind};
 use crate::display::Shown;
 use crate::review::edit::{Edited, edit};
+use crate::review::feedback::is_comment_sent;
 use crate::review::{Action, Around, Decision, Ended, Item, Ruling, Text, finding_line, refusal};
 
 impl App<'_> {
@@ -48,7 +49,9 @@ impl App<'_> {
             self.mode = Mode::Confirm(question, Pending::File(items));
             return Ok(Flow::On);
         }
+        let hidden = if self.level == Level::File { file.units.len() - items.len() } else { 0 };
         let turned = if is_many { self.turned(&items, decision) } else { None };
+        let turned = turned.or_else(|| (hidden > 0).then(|| format!("{hidden} left that this view hides")));
         self.act(Action::Decide(items, decision), around)?;
         if self.message.is_none() && advance {
             self.advance();
@@ -67,8 +70,8 @@ impl App<'_> {
             Decision::Accepted => (items.iter().map(|i| of(i).rejected).sum(), "rejected", "accepted"),
             Decision::Rejected => (items.iter().map(|i| of(i).accepted).sum(), "accepted", "rejected"),
         };
-        let were = if lines == 1 { "line that was" } else { "lines that were" };
-        (lines > 0).then(|| format!("{lines} {were} {before} {now} along with the file (u takes it back)"))
+        let are = if lines == 1 { "line is" } else { "lines are" };
+        (lines > 0).then(|| format!("{lines} {before} {are} {now} now, with the rest of the file (u takes it back)"))
     }
 
     /// An edit that was decided anew has no text of its own any more.
@@ -159,7 +162,9 @@ impl App<'_> {
 
     pub(super) fn travel(&mut self, action: Action, around: &mut dyn Around) -> io::Result<Flow> {
         self.act(action, around)?;
-        if let Some((file, unit)) = self.state.touched.as_deref().and_then(|id| self.counts.place(id)) {
+        // Of many the first.
+        let first = self.state.touched.iter().filter_map(|id| self.counts.place(id)).min();
+        if let Some((file, unit)) = first {
             if !self.files.contains(&file) {
                 self.filter = Filter::All;
                 self.choose(&BTreeSet::new());
@@ -233,7 +238,7 @@ impl App<'_> {
         };
         match around.view(&file.change.path, &new) {
             Ok(()) => {
-                self.message = Some("that was a copy of the agent's file: what you changed in it is not kept".into())
+                self.message = Some("that was a copy of the agent's file: nothing that is changed in it is kept".into())
             }
             Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
         }
@@ -262,6 +267,8 @@ impl App<'_> {
         };
         let anchor = (unit.id.clone(), line);
         let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
+        // What the agent has heard is not said once more with what is added.
+        let before = before.filter(|(_, said)| !is_comment_sent(unit, line, said, &self.state));
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
         let place = self.place();
         self.mode = Mode::Input(Asking::Comment(anchor, place), before);

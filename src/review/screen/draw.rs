@@ -44,7 +44,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
             join(frame, changes);
         }
         match app.mode {
-            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(_) => app.hits.rows = inner,
+            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(..) => app.hits.rows = inner,
             _ => rows(app, frame, inner),
         }
     }
@@ -160,12 +160,22 @@ fn head(app: &App<'_>, width: usize) -> String {
         if app.display.folded {
             return format!(" {} {} all of it [{}] ", app.path(app.at.file), file.change.verb(), file_state(app));
         }
-        let before: usize = (0..app.at.unit).map(|unit| parts_of(app, unit)).sum();
-        let parts = app.parts(app.at.unit);
-        let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
-        let all: usize = before + (app.at.unit..file.units.len()).map(|unit| parts_of(app, unit)).sum::<usize>();
-        let word = if app.level == Level::Line { "line of block" } else { "block" };
-        after = format!(" {word} {}/{all} [{}]", before + part + 1, state_text(app));
+        if app.level == Level::File {
+            let blocks =
+                if file.units.len() == 1 { "1 block".into() } else { format!("all {} blocks", file.units.len()) };
+            after = format!(" {blocks} [{}]", file_state(app));
+        } else {
+            let before: usize = (0..app.at.unit).map(|unit| parts_of(app, unit)).sum();
+            let parts = app.parts(app.at.unit);
+            let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
+            let all: usize = before + (app.at.unit..file.units.len()).map(|unit| parts_of(app, unit)).sum::<usize>();
+            let word = match (app.level, app.anchor) {
+                (Level::Line, Some(_)) => "range from block",
+                (Level::Line, None) => "line of block",
+                _ => "block",
+            };
+            after = format!(" {word} {}/{all} [{}]", before + part + 1, state_text(app));
+        }
     }
     if app.is_new() {
         after += " new";
@@ -255,7 +265,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         return Line::styled(clip(&format!(" {message}"), width, ellipsis), app.look.style(Role::Strong));
     }
     let keys: &[(&str, &str)] = match &app.mode {
-        Mode::Help(_) => &[("type", "to search"), ("Esc", "back")],
+        Mode::Help(..) => &[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")],
         Mode::Preview { .. } => &[("j k", "scroll"), ("Esc", "back")],
         Mode::Send { .. } => &[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")],
         Mode::Apply { typed: Some(_), .. } => &[("Enter", "to do it"), ("Esc", "back")],
@@ -266,6 +276,15 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         _ if app.counts.total().decided == 0 && app.message.is_none() => {
             &[("y", "accept"), ("n", "reject"), ("j k", "move"), ("→", "single lines"), ("?", "all keys")]
         }
+        Mode::Browse if app.level == Level::File => &[
+            ("y", "accept file"),
+            ("n", "reject file"),
+            ("a/d", "what is undecided of it"),
+            ("→", "blocks"),
+            ("z", "fold"),
+            ("u", "undo"),
+            ("?", "help"),
+        ],
         Mode::Browse if app.level == Level::Line => &[
             ("y", "accept"),
             ("n", "reject"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::app::{App, At, Level};
+use super::draw::columns;
 use crate::changes::UnitKind;
 use crate::display::Shown;
 use crate::review::plain::contains;
@@ -49,13 +50,28 @@ impl App<'_> {
                 self.level = Level::Line;
                 self.folds.remove(&file);
                 self.go(At { file, unit, row });
-                if found.len() > 1 {
-                    self.message = Some(format!("{number} of {} in this file", found.len()));
-                }
+                self.message = Some(format!("{number} of {} in this file", found.len()));
+                self.bring_in_sight(&what);
                 return;
             }
         }
         self.message = Some(format!("\"{}\" is in no changed line", Shown::new(&self.search)));
+    }
+
+    /// Goes to the side as far as it takes for what was found in the line of the cursor to be seen.
+    fn bring_in_sight(&mut self, what: &[u8]) {
+        let column = self.opened.as_ref().and_then(|opened| {
+            let block = opened.block(self.at.unit)?;
+            let (removed, added) = opened.pair(self.at.unit, self.at.row);
+            let mut lines = added.into_iter().chain(removed).map(|row| block.content(&opened.text, row));
+            lines.find_map(|line| {
+                let starts = 0..line.len().saturating_sub(what.len() - 1);
+                let at = starts.into_iter().find(|at| contains(&line[*at..*at + what.len()], what))?;
+                Some(columns(&Shown::line(&line[..at]).to_string()))
+            })
+        });
+        let room = usize::from(self.hits.rows.width) / 2;
+        self.sideways = column.filter(|column| *column > room).map_or(0, |column| column - room / 2);
     }
 
     /// Units and rows of a file where something stands; a path that holds it counts for its first unit.

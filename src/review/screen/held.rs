@@ -14,9 +14,10 @@ const BETWEEN: Duration = Duration::from_millis(300);
 pub struct Held(Option<(KeyCode, Instant, Duration)>);
 
 impl Held {
-    /// Remembers the key after which something had to be seen.
+    /// Remembers the key after which something had to be seen, if it is one that decides: whoever only moves may go on.
     pub fn called(&mut self, key: Option<KeyCode>, now: Instant) {
-        self.0 = key.map(|key| (key, now, AT_FIRST));
+        let decides = |key: &KeyCode| matches!(key, KeyCode::Char('y' | 'Y' | 'a' | 'A' | ' ') | KeyCode::Enter);
+        self.0 = key.filter(decides).map(|key| (key, now, AT_FIRST));
     }
 
     /// Tells whether a key is but the repeat of that one.
@@ -45,6 +46,8 @@ mod tests {
         }
         now += BETWEEN;
         assert!(!held.is_repeat(y, now), "it was let go, and pressed anew");
+        held.called(Some(KeyCode::Char('j')), now);
+        assert!(!held.is_repeat(KeyCode::Char('j'), now), "moving is no answer");
         held.called(Some(KeyCode::Char('A')), now);
         assert!(!held.is_repeat(y, now), "another key is an answer at once");
         assert!(!held.is_repeat(KeyCode::Char('A'), now), "and ends it");

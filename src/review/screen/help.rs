@@ -11,7 +11,7 @@ pub const KEYS: [(&str, &[(&str, &str)]); 6] = [
             ("v", "begin a range of lines"),
             ("a  d", "accept, reject all that is undecided in this file"),
             ("A  D", "accept, reject all that is undecided (asks; high risk stays)"),
-            ("u  Ctrl-r", "undo, redo, without limit"),
+            ("u  Ctrl-r", "undo, redo, back to where this session began"),
         ],
     ),
     (

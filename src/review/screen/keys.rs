@@ -48,15 +48,20 @@ impl App<'_> {
                     Ok(Flow::On)
                 }
             },
-            Mode::Help(mut typed) => {
+            Mode::Help(mut typed, mut scroll) => {
+                let page = usize::from(self.hits.rows.height).max(1);
                 match key.code {
+                    KeyCode::Down => scroll += 1,
+                    KeyCode::Up => scroll = scroll.saturating_sub(1),
+                    KeyCode::PageDown => scroll += page,
+                    KeyCode::PageUp => scroll = scroll.saturating_sub(page),
                     KeyCode::Esc | KeyCode::Enter => return Ok(Flow::On),
                     KeyCode::Char('?' | 'q') if typed.is_empty() => return Ok(Flow::On),
                     KeyCode::Backspace => drop(typed.pop()),
                     KeyCode::Char(c) if !control && typed.len() < 40 => typed.push(c),
                     _ => {}
                 }
-                self.mode = Mode::Help(typed);
+                self.mode = Mode::Help(typed, scroll.min(self.last_row.get()));
                 Ok(Flow::On)
             }
             Mode::Preview { title, content, scroll } => {
@@ -100,6 +105,10 @@ impl App<'_> {
             KeyCode::Char('[') => self.move_block(false),
             KeyCode::Char('}') => self.move_file(1),
             KeyCode::Char('{') => self.move_file(-1),
+            KeyCode::PageDown if self.level == Level::File => self.move_file(isize::try_from(page).unwrap_or(1)),
+            KeyCode::PageUp if self.level == Level::File => self.move_file(-isize::try_from(page).unwrap_or(1)),
+            KeyCode::Home | KeyCode::Char('g') if self.level == Level::File => self.move_file(isize::MIN),
+            KeyCode::End | KeyCode::Char('G') if self.level == Level::File => self.move_file(isize::MAX),
             KeyCode::PageDown => self.page(page, true),
             KeyCode::PageUp => self.page(page, false),
             KeyCode::Home | KeyCode::Char('g') => self.go(At { unit: 0, row: 0, ..self.at }),
@@ -134,7 +143,7 @@ impl App<'_> {
                 let question = "Discard all decisions and comments on these changes?".to_owned();
                 self.mode = Mode::Confirm(question, Pending::Discard);
             }
-            KeyCode::Char('?') => self.mode = Mode::Help(String::new()),
+            KeyCode::Char('?') => self.mode = Mode::Help(String::new(), 0),
             KeyCode::Esc => {
                 self.anchor = None;
                 self.search.clear();

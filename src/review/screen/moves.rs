@@ -209,7 +209,12 @@ impl App<'_> {
         let last = opened.rows().saturating_sub(rows);
         let step = rows.saturating_sub(2).max(1);
         if forward && self.scroll >= last {
-            return self.go_last();
+            // There is nothing below; of a long block that is where it is, and not where it begins.
+            self.go_last();
+            if self.level == Level::Block {
+                (self.scroll, self.follows) = (last, false);
+            }
+            return;
         }
         self.scroll = if forward { (self.scroll + step).min(last) } else { self.scroll.saturating_sub(step) };
         self.take_along(rows);

@@ -19,9 +19,11 @@ use crate::review::{Preview, SheetFile};
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let mode = std::mem::replace(&mut app.mode, Mode::Browse);
     match &mode {
-        Mode::Help(typed) => help(app, frame, area, typed),
+        Mode::Help(typed, scroll) => help(app, frame, area, typed, *scroll),
         Mode::Preview { title, content, scroll } => preview(app, frame, area, title, content, *scroll),
-        Mode::Apply { preview, scroll, typed } => apply(app, frame, area, preview, *scroll, typed.as_deref()),
+        Mode::Apply { preview, scroll, typed } => {
+            apply(app, frame, area, preview, *scroll, typed.as_ref().map(|(word, _)| word.as_str()));
+        }
         Mode::Send { feedback, scroll } => {
             preview(app, frame, area, "What the agent would get", feedback.text.as_bytes(), *scroll);
         }
@@ -30,7 +32,8 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     app.mode = mode;
 }
 
-fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
+fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scroll: usize) {
+    app.last_row.set(0);
     let title = if typed.is_empty() { " Keys ".to_owned() } else { format!(" Keys with \"{}\" ", Shown::new(typed)) };
     let inner = boxed(app, frame, area, &title, true);
     let wanted = typed.to_lowercase();
@@ -76,9 +79,12 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str) {
     let mut lines = groups.concat();
     let height = usize::from(inner.height);
     if lines.len() > height && height > 1 {
-        let more = lines.len() - (height - 1);
+        app.last_row.set(lines.len() - (height - 1));
+        lines.drain(..scroll.min(app.last_row.get()));
+        let more = lines.len().saturating_sub(height - 1);
         lines.truncate(height - 1);
-        lines.push(Line::styled(format!(" {more} more: type a word to search"), app.look.style(Role::Strong)));
+        let text = if more > 0 { format!(" {more} more below; or type a word to search") } else { String::new() };
+        lines.push(Line::styled(text, app.look.style(Role::Strong)));
     }
     frame.render_widget(Paragraph::new(lines), inner);
 }
@@ -113,6 +119,7 @@ fn apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, plan: &Preview, s
     let width = usize::from(inner.width);
     let lines = apply_lines(app, plan, width);
     let last = lines.len().saturating_sub(usize::from(list.height));
+    app.last_row.set(last);
     let shown: Vec<Line<'static>> = lines.into_iter().skip(scroll.min(last)).collect();
     frame.render_widget(Paragraph::new(shown), list);
     if let Some(typed) = typed {

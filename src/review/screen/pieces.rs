@@ -28,6 +28,8 @@ pub enum Piece {
     Note(String, Tone),
     /// A unit that has no lines.
     Unit(usize),
+    /// What a file held that is deleted.
+    Gone,
     /// A block that the display leaves out.
     Hidden(usize),
     /// Lines of the base that are not shown.
@@ -157,6 +159,9 @@ impl Opened {
             let Some((old_lines, new_lines)) = self.blocks[at].clone() else {
                 self.pieces.push(Piece::Unit(at));
                 self.comments(at, &unit.id, state);
+                if unit.kind == UnitKind::Delete && !self.text.old.is_empty() {
+                    self.pieces.push(Piece::Gone);
+                }
                 continue;
             };
             self.between(old..old_lines.start, new, display.context, old == 0);
@@ -223,6 +228,7 @@ impl Opened {
         match piece {
             Piece::Note(..) | Piece::Unit(_) | Piece::Gap(_) | Piece::Comment(..) | Piece::Hidden(_) => 1,
             Piece::Context(lines, _) => lines.len(),
+            Piece::Gone => self.text.old.len(),
             Piece::Edited(unit) => 1 + self.edited.get(unit).map_or(0, Lines::len),
             Piece::Block(unit) => match self.beside.get(*unit) {
                 Some(rows) => rows.len(),

@@ -169,6 +169,19 @@ fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usi
             spans.extend(half_row(app, opened, Some(new), ' ', &content, width.saturating_sub(MARK + 1)));
             Line::from(spans)
         }
+        Piece::Gone => {
+            let content = Content {
+                bytes: opened.text.old.get(at),
+                side: 0,
+                line: at,
+                base: look.style(Role::Removed),
+                word: Style::new(),
+                words: &[],
+            };
+            let mut spans = vec![Span::raw(" ")];
+            spans.extend(half_row(app, opened, Some(at), '-', &content, width.saturating_sub(MARK + 1)));
+            Line::from(spans)
+        }
         Piece::Unit(unit) => {
             let text = unit_text(file, *unit);
             decidable(app, opened, *unit, 0, vec![Span::raw(format!("{}{text}", &indent[1..]))], width)
