@@ -88,7 +88,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     if !args.json {
         for refused in &changes.refused {
             output.say(&format!(
-                "cannot be taken back: {}: {}",
+                "stays in the sandbox: {}: {}",
                 Shown::new(&refused.path),
                 Shown::new(&refused.reason)
             ));

@@ -452,7 +452,18 @@ impl Engine for Docker {
 
     async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
         let options = RemoveContainerOptions { v: false, force: true, link: false };
-        match self.client.remove_container(container, Some(options)).await.map_err(refuse("remove the container")) {
+        let remove = async || {
+            let removed = self.client.remove_container(container, Some(options.clone())).await;
+            removed.map_err(refuse("remove the container"))
+        };
+        let removed = match remove().await {
+            // It has ended of itself while the engine was about to kill it: once more.
+            Err(EngineError::Refused { status: 500, message, .. }) if message.contains("is not running") => {
+                remove().await
+            }
+            other => other,
+        };
+        match removed {
             // 409: another removal of it is under way.
             Err(EngineError::Refused { status: 409, .. }) => Ok(()),
             other => gone_is_fine(other),

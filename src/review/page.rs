@@ -53,7 +53,7 @@ pub fn page(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Deci
     );
     for refused in &changes.refused {
         let (path, reason) = (text(refused.path.as_bytes()), text(refused.reason.as_bytes()));
-        let _ = writeln!(out, "<p class=\"risk\">cannot be taken back: <bdi>{path}</bdi>: {reason}</p>");
+        let _ = writeln!(out, "<p class=\"risk\">stays in the sandbox: <bdi>{path}</bdi>: {reason}</p>");
     }
     for hidden in &changes.hidden {
         let path = text(hidden.as_bytes());

@@ -87,7 +87,7 @@ fn names_of_repositories_in_every_spelling() {
     // 20 spellings twice, less those that this shell could not make; two nested repositories.
     assert_eq!(names, refused.len(), "{refused:#?}");
     assert_eq!(names, 42, "{refused:#?}");
-    assert!(place.airlock(&["diff", "g"]).ok().err.contains("cannot be taken back: nested/.GIT"));
+    assert!(place.airlock(&["diff", "g"]).ok().err.contains("stays in the sandbox: nested/.GIT"));
     // Inside a directory that is a repository of its own nothing is harmed by what is beside `.git`.
     place.airlock(&["apply", "g", "--accept-all", "--allow-risky"]).ok();
     assert!(!place.repo.join("sub/.git").exists() && !place.repo.join("pointed/.git").exists());
