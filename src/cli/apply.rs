@@ -2,10 +2,11 @@
 
 use super::args::{ApplyArgs, ConflictMode};
 use super::bring::bring;
+use super::decisions::decisions_from;
+use super::draft;
 use super::failure::{Failure, USAGE};
 use super::output::Output;
 use super::repo::Repo;
-use super::review;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
 use crate::changes::Unit;
@@ -56,20 +57,20 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     let selected = !selector.is_empty() || args.decisions.is_some();
     let args_only_reject = selector.is_only_rejects();
     let mut wanted = if let Some(file) = &args.decisions {
-        let events = review::decisions_from(&sheet, &Decisions::default(), file, args.allow_risky)?;
+        let events = decisions_from(&sheet, &Decisions::default(), file, args.allow_risky)?;
         Wanted::decided(&sheet, &State::of(events).decisions)
     } else if !selected {
-        Wanted::decided(&sheet, &review::load(&sandbox, &sheet)?.decisions)
+        Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
-        let decided = Wanted::decided(&sheet, &review::load(&sandbox, &sheet)?.decisions);
+        let decided = Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions);
         let rejected = selector.rejected(&sheet).map_err(wrong)?;
         let units: Vec<Unit> = sheet.files.iter().flat_map(|f| f.units.iter().cloned()).collect();
         let picks = decided.selection.picks.difference(&rejected, &units);
         Wanted { selection: Selection { picks, ..decided.selection }, ..decided }
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
-        let decisions = review::load(&sandbox, &sheet)?.decisions;
+        let decisions = draft::load(&sandbox, &sheet)?.decisions;
         Wanted::of(selector.select(&sheet, &decisions, &refused).map_err(wrong)?)
     };
     wanted.is_named = selected && !args_only_reject;

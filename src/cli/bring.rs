@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::apply::Wanted;
 use super::conflict;
+use super::draft;
 use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, tell, told, warn};
 use super::interrupt::Interrupt;
@@ -15,7 +16,6 @@ use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::runtime;
 use super::resume::{cannot_send, way_to_send};
-use super::review;
 use crate::apply::{Choice, Conflict, Earlier, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
 use crate::changes::{Changeset, Pick, Picks, Quarantine, Unit, units};
 use crate::display::Shown;
@@ -130,7 +130,7 @@ pub fn bring(
     if let Some(report) = &report {
         tell(report, output);
     }
-    let state = review::load(sandbox, sheet)?;
+    let state = draft::load(sandbox, sheet)?;
     let settled = is_decided(sheet, &sandbox.record, &state, &after);
     if !wanted.json {
         let send = way_to_send(&sandbox.record, sheet, &state)?;

@@ -8,7 +8,7 @@ use super::output::{Output, count, print, shell_word};
 use super::pager::Pager;
 use super::repo::{Repo, runtime};
 use super::target::write_new;
-use super::{json, patch, review};
+use super::{draft, json, patch};
 use crate::changes::{Changeset, Side};
 use crate::display::Shown;
 use crate::engine::Docker;
@@ -44,10 +44,10 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     }
     let name = sandbox.record.name.as_str();
     if args.json {
-        let decisions = review::load(&sandbox, &sheet)?.decisions;
+        let decisions = draft::load(&sandbox, &sheet)?.decisions;
         json::diff(name, &changes, &sheet, &decisions, live, print)?;
     } else if let Some(file) = &args.html {
-        let page = page(name, &changes, &sheet, &review::load(&sandbox, &sheet)?.decisions)?;
+        let page = page(name, &changes, &sheet, &draft::load(&sandbox, &sheet)?.decisions)?;
         if file.as_os_str() == "-" {
             print(page.as_bytes())?;
         } else {

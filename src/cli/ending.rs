@@ -1,5 +1,6 @@
 //! What is said once an agent has ended, and what happens then.
 
+use super::confirm::confirm;
 use super::diff::hidden;
 use super::failure::Failure;
 use super::output::{Output, count, tell};
@@ -82,7 +83,7 @@ pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, outpu
         && match mode {
             ReviewMode::Never => false,
             ReviewMode::Always => true,
-            ReviewMode::Ask => review::confirm("Review now?", true)?,
+            ReviewMode::Ask => confirm("Review now?", true)?,
         };
     if now {
         // The exit status stays the agent's.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::confirm::confirm;
 use super::failure::{FAILED, Failure, INTERRUPTED, STALE};
 use super::output::{Output, count, shell_word};
-use super::review::confirm;
 use crate::apply::{
     Applies, Disk, Folder, Habits, History, HostError, HostTree, Journal, JournalError, Mark, Problem, Report, Site,
     Stage, Way, lock_owner, recover, sweep, unlock_index,

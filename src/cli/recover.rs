@@ -1,11 +1,11 @@
 //! `airlock recover`: brings an apply that was cut off to its end.
 
 use super::args::RecoverArgs;
+use super::confirm::confirm;
 use super::failure::{FAILED, Failure};
 use super::host::Host;
 use super::output::Output;
 use super::repo::Repo;
-use super::review::confirm;
 use crate::apply::Way;
 use crate::sandbox::terminal;
 

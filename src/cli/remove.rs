@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::confirm::confirm;
+use super::draft::DRAFT;
 use super::failure::Failure;
 use super::output::Output;
 use super::repo::{Repo, runtime};
-use super::review::{DRAFT, confirm};
 use crate::changes::Pick;
 use crate::engine::Docker;
 use crate::review::{Decision, Ruling, read_draft};

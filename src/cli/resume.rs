@@ -1,6 +1,7 @@
 //! `airlock resume`: another agent in the same sandbox; for Claude Code the same conversation, and what the review has said.
 
 use super::args::{AgentOptions, ResumeArgs};
+use super::draft::{self, DRAFT};
 use super::ending::{offer_review, say_ended, summary};
 use super::failure::{FAILED, Failure, USAGE};
 use super::given::{changed, given, model_route, variables};
@@ -8,7 +9,6 @@ use super::output::{Output, count, print};
 use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
-use super::review::{self, DRAFT};
 use super::run::{SHELL, say_advisories};
 use crate::config::{Net, ReviewMode, Settings};
 use crate::display::Shown;
@@ -68,7 +68,7 @@ fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedbac
     }
     let changes = repo.changes(sandbox, output)?;
     let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
-    Feedback::compose(&sheet, &review::load(sandbox, &sheet)?)?.ok_or_else(|| {
+    Feedback::compose(&sheet, &draft::load(sandbox, &sheet)?)?.ok_or_else(|| {
         Failure::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
             .hint(format!("airlock review {name}, or airlock resume {name}"))
     })
@@ -225,7 +225,7 @@ fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> 
 
 /// Remembers in the draft what was sent.
 fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), Failure> {
-    let (mut draft, _) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| review::failure(&error, sandbox))?;
+    let (mut draft, _) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| draft::failure(&error, sandbox))?;
     let kept = draft.keep(&[Event::Sent { items: feedback.items() }]);
-    kept.and_then(|()| draft.close()).map_err(|error| review::failure(&error, sandbox))
+    kept.and_then(|()| draft.close()).map_err(|error| draft::failure(&error, sandbox))
 }

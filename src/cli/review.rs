@@ -1,37 +1,33 @@
 //! `airlock review`, and the same right after an agent has ended.
 
-use std::io::{self, Read};
-use std::path::Path;
+use std::io;
 
 use super::apply::Wanted;
 use super::args::ReviewArgs;
 use super::bring::{bring, plan};
+use super::confirm::confirm_apply;
 use super::conflict;
+use super::decisions::{export, import};
+use super::draft::{DRAFT, failure, open};
 use super::editor;
-use super::failure::{FAILED, Failure, INTERRUPTED, STALE};
+use super::failure::{Failure, INTERRUPTED};
 use super::host::Host;
-use super::json::render;
 use super::judge::Judge;
 use super::outcome::{Tense, word};
-use super::output::{Output, count, print, shell_word};
+use super::output::Output;
 use super::repo::Repo;
 use super::resume::{self, Round};
-use super::target::write_new;
 use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
 use crate::config::{Preselect, Settings, ThemeMode};
-use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::screen::{self, App, Look, Opening, Theme};
 use crate::review::{
-    Action, Around, Conflicts, Decision, DecisionFile, DecisionFileError, Decisions, Draft, DraftError, Ended, Event,
-    Item, Painter, PlainReview, Preview, PreviewLine, Sheet, Since, State, read_draft, risen, update,
+    Action, Around, Conflicts, Decision, Decisions, Draft, Ended, Event, Item, Painter, PlainReview, Preview,
+    PreviewLine, Sheet, Since, State, read_draft, update,
 };
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
-
-/// Where the draft is kept, in the sandbox's folder.
-pub const DRAFT: &str = "draft.jsonl";
 
 pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
     let repo = Repo::here(output)?;
@@ -47,135 +43,9 @@ pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
     interact(&repo.host, sandbox, &changes, args.plain, output)
 }
 
-/// Writes the decisions to a file.
-fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Output) -> Result<u8, Failure> {
-    let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
-    let decisions = load(sandbox, &sheet)?.decisions;
-    let name = sandbox.record.name.as_str();
-    let all = DecisionFile::of(&sheet, &decisions, name, &changes.id)?;
-    let text = render(&serde_json::to_value(&all).map_err(io::Error::from)?);
-    if file.as_os_str() == "-" {
-        print(text.as_bytes())?;
-        return Ok(0);
-    }
-    write_new(file, text.as_bytes())?;
-    let word = shell_word(file.as_os_str().as_encoded_bytes());
-    output.say(&format!("the decisions on {name} are in {word}. Next: airlock review {name} --import {word}"));
-    Ok(0)
-}
-
-/// Reads a decision file, and what it makes of the decisions so far.
-pub fn decisions_from(
-    sheet: &Sheet<'_>,
-    so_far: &Decisions,
-    file: &Path,
-    allow_risky: bool,
-) -> Result<Vec<Event>, Failure> {
-    let mut bytes = Vec::new();
-    let most = MOST_IMPORTED + 1;
-    let read = if file.as_os_str() == "-" {
-        io::stdin().lock().take(most).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
-    };
-    let shown = file.display();
-    read.map_err(|error| Failure::new(FAILED, format!("failed to read {shown}: {error}")))?;
-    if bytes.len() as u64 > MOST_IMPORTED {
-        return Err(Failure::new(FAILED, format!("{shown} has more than {MOST_IMPORTED} bytes")));
-    }
-    let parsed = DecisionFile::parse(&bytes).and_then(|all| all.events(sheet, so_far, allow_risky));
-    parsed.map_err(|error| {
-        let exit = if matches!(error, DecisionFileError::Stale { .. }) { STALE } else { FAILED };
-        let failure = Failure::new(exit, format!("{shown}: {error}; nothing of it was taken"));
-        match error {
-            DecisionFileError::Stale { current, .. } => {
-                let more = current.len().saturating_sub(MOST_LISTED);
-                let rest = (more > 0).then(|| format!("and {more} more"));
-                failure
-                    .details(current.into_iter().take(MOST_LISTED).chain(rest))
-                    .hint("these are the current ones; airlock review --export - gives all of them")
-            }
-            DecisionFileError::Risky(_) => failure.hint("look at it, then add --allow-risky"),
-            _ => failure,
-        }
-    })
-}
-
-/// Bytes of a decision file that are read.
-const MOST_IMPORTED: u64 = 256 << 20;
-/// Ids that are listed where one is stale.
-const MOST_LISTED: usize = 40;
-
-/// Takes decisions from a file.
-fn import(
-    sandbox: &Sandbox,
-    changes: &Changeset,
-    file: &Path,
-    allow_risky: bool,
-    output: Output,
-) -> Result<u8, Failure> {
-    let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
-    let (mut draft, state) = open(sandbox, &sheet)?;
-    let events = decisions_from(&sheet, &state.decisions, file, allow_risky)?;
-    draft.keep(&events).and_then(|()| draft.close()).map_err(|error| failure(&error, sandbox))?;
-    let decisions = load(sandbox, &sheet)?.decisions;
-    let units = || sheet.files.iter().flat_map(|f| &f.units);
-    let decided = units().filter(|u| decisions.is_decided(u)).count();
-    let name = &sandbox.record.name;
-    output.say(&format!(
-        "{} decided of {}. Next: airlock apply {name}, or airlock review {name}",
-        count(decided, "block"),
-        units().count()
-    ));
-    Ok(0)
-}
-
 /// Tells whether a person sits at a terminal that can show the full screen.
 fn is_full_screen() -> bool {
     terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
-}
-
-/// Reads the draft of a review of a sandbox's changes.
-pub fn load(sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<State, Failure> {
-    let mut state = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
-    go_over(&mut state, sandbox, sheet)?;
-    Ok(state)
-}
-
-/// Opens it to be written to.
-pub fn open(sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<(Draft, State), Failure> {
-    let (mut draft, mut state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
-    go_over(&mut state, sandbox, sheet)?;
-    draft.keep(&state.take_events()).map_err(|error| failure(&error, sandbox))?;
-    Ok((draft, state))
-}
-
-/// Goes over to the changes of another round, if these are: a yes from before a file became one of high risk counts no more.
-fn go_over(state: &mut State, sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<(), Failure> {
-    let Some(last) = state.rounds().last().filter(|last| **last != *sheet.changeset) else {
-        if state.rounds().is_empty() {
-            state.begin_round(sheet.changeset);
-        }
-        return Ok(());
-    };
-    // Where that round cannot be read any more, every one of high risk may be such a file.
-    let before = sandbox.rounds()?.into_iter().find(|round| round.id == *last);
-    let risen = before.map(|before| risen(sheet, &before));
-    let is_risen = |path| risen.as_ref().is_none_or(|risen| risen.contains(path));
-    let files = sheet.files.iter().filter(|f| f.is_risky() && is_risen(&f.change.path));
-    state.forget_accepted(files.flat_map(|f| &f.units));
-    state.begin_round(sheet.changeset);
-    Ok(())
-}
-
-pub fn failure(error: &DraftError, sandbox: &Sandbox) -> Failure {
-    let failure = Failure::new(FAILED, error.to_string());
-    match error {
-        DraftError::Damaged { .. } => {
-            failure.hint(format!("to begin anew, move it away: mv {0} {0}.damaged", sandbox.path(DRAFT).display()))
-        }
-        DraftError::Io(_) => failure,
-    }
 }
 
 /// The program around a review.
@@ -363,44 +233,4 @@ fn since(sandbox: &Sandbox, sheet: &Sheet<'_>, state: &State) -> Result<Option<S
     let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
     let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
     Ok(Some(Since::of(sheet, &before, &sandbox.quarantine()?)))
-}
-
-/// Asks whether to apply: with a word to type where something of high risk is among it.
-fn confirm_apply(sheet: &Sheet<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, Failure> {
-    let is_accepted = |f: &&crate::review::SheetFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
-    let risky: Vec<String> = (sheet.files.iter())
-        .filter(|f| f.is_risky() && !f.is_refused())
-        .filter(is_accepted)
-        .map(|f| Shown::new(f.change.path.as_bytes()).to_string())
-        .collect();
-    let question = format!("Apply {} to your working tree?", count(accepted, "block"));
-    if risky.is_empty() {
-        return confirm(&question, false);
-    }
-    let more = if risky.len() > 3 { ", …" } else { "" };
-    let names = risky.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    terminal::discard_input();
-    let typed = dialoguer::Input::<String>::new()
-        .with_prompt(format!("High risk among it: {names}{more}. {question} Type apply to do it"))
-        .allow_empty(true)
-        .interact_text();
-    Ok(typed.is_ok_and(|word| word.trim() == "apply"))
-}
-
-/// Asks yes or no, until it is one of them. What was typed before the question is not an answer to it.
-pub fn confirm(question: &str, default: bool) -> Result<bool, Failure> {
-    terminal::discard_input();
-    let answer = |text: &str| match text.trim().to_lowercase().as_str() {
-        "" => Some(default),
-        "y" | "yes" => Some(true),
-        "n" | "no" => Some(false),
-        _ => None,
-    };
-    let asked = dialoguer::Input::<String>::new()
-        .with_prompt(format!("{question} [{}]", if default { "Y/n" } else { "y/N" }))
-        .allow_empty(true)
-        .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"))
-        .interact_text();
-    // Ctrl-C is none.
-    Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
 }

@@ -1,0 +1,47 @@
+//! Questions to a person at a terminal.
+
+use super::failure::Failure;
+use super::output::count;
+use crate::display::Shown;
+use crate::review::{Decisions, Sheet, SheetFile};
+use crate::sandbox::terminal;
+
+/// Asks whether to apply: with a word to type where something of high risk is among it.
+pub fn confirm_apply(sheet: &Sheet<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, Failure> {
+    let is_accepted = |f: &&SheetFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
+    let risky: Vec<String> = (sheet.files.iter())
+        .filter(|f| f.is_risky() && !f.is_refused())
+        .filter(is_accepted)
+        .map(|f| Shown::new(f.change.path.as_bytes()).to_string())
+        .collect();
+    let question = format!("Apply {} to your working tree?", count(accepted, "block"));
+    if risky.is_empty() {
+        return confirm(&question, false);
+    }
+    let more = if risky.len() > 3 { ", …" } else { "" };
+    let names = risky.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    terminal::discard_input();
+    let typed = dialoguer::Input::<String>::new()
+        .with_prompt(format!("High risk among it: {names}{more}. {question} Type apply to do it"))
+        .allow_empty(true)
+        .interact_text();
+    Ok(typed.is_ok_and(|word| word.trim() == "apply"))
+}
+
+/// Asks yes or no, until it is one of them. What was typed before the question is not an answer to it.
+pub fn confirm(question: &str, default: bool) -> Result<bool, Failure> {
+    terminal::discard_input();
+    let answer = |text: &str| match text.trim().to_lowercase().as_str() {
+        "" => Some(default),
+        "y" | "yes" => Some(true),
+        "n" | "no" => Some(false),
+        _ => None,
+    };
+    let asked = dialoguer::Input::<String>::new()
+        .with_prompt(format!("{question} [{}]", if default { "Y/n" } else { "y/N" }))
+        .allow_empty(true)
+        .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"))
+        .interact_text();
+    // Ctrl-C is none.
+    Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
+}

@@ -1,0 +1,51 @@
+//! The draft of a review in a sandbox's folder, and what becomes of it when another round has come.
+
+use super::failure::{FAILED, Failure};
+use crate::review::{Draft, DraftError, Sheet, State, read_draft, risen};
+use crate::sandbox::Sandbox;
+
+/// Where it is kept.
+pub const DRAFT: &str = "draft.jsonl";
+
+/// Reads the draft of a review of a sandbox's changes.
+pub fn load(sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<State, Failure> {
+    let mut state = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
+    go_over(&mut state, sandbox, sheet)?;
+    Ok(state)
+}
+
+/// Opens it to be written to.
+pub fn open(sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<(Draft, State), Failure> {
+    let (mut draft, mut state) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
+    go_over(&mut state, sandbox, sheet)?;
+    draft.keep(&state.take_events()).map_err(|error| failure(&error, sandbox))?;
+    Ok((draft, state))
+}
+
+/// Goes over to the changes of another round, if these are: a yes from before a file became one of high risk counts no more.
+fn go_over(state: &mut State, sandbox: &Sandbox, sheet: &Sheet<'_>) -> Result<(), Failure> {
+    let Some(last) = state.rounds().last().filter(|last| **last != *sheet.changeset) else {
+        if state.rounds().is_empty() {
+            state.begin_round(sheet.changeset);
+        }
+        return Ok(());
+    };
+    // Where that round cannot be read any more, every one of high risk may be such a file.
+    let before = sandbox.rounds()?.into_iter().find(|round| round.id == *last);
+    let risen = before.map(|before| risen(sheet, &before));
+    let is_risen = |path| risen.as_ref().is_none_or(|risen| risen.contains(path));
+    let files = sheet.files.iter().filter(|f| f.is_risky() && is_risen(&f.change.path));
+    state.forget_accepted(files.flat_map(|f| &f.units));
+    state.begin_round(sheet.changeset);
+    Ok(())
+}
+
+pub fn failure(error: &DraftError, sandbox: &Sandbox) -> Failure {
+    let failure = Failure::new(FAILED, error.to_string());
+    match error {
+        DraftError::Damaged { .. } => {
+            failure.hint(format!("to begin anew, move it away: mv {0} {0}.damaged", sandbox.path(DRAFT).display()))
+        }
+        DraftError::Io(_) => failure,
+    }
+}
