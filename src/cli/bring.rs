@@ -54,7 +54,7 @@ pub fn bring(
     let tree = host.tree(&modules)?;
     let store = sandbox.quarantine()?;
     let before = host.brought(sandbox)?;
-    let rounds = sandbox.rounds()?;
+    let rounds = rounds_of(sandbox, sheet, &before)?;
     let plan = plan(&tree, sheet, wanted, (&before, &rounds), &store)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
@@ -133,7 +133,7 @@ pub fn bring(
     let state = draft::load(sandbox, sheet)?;
     let settled = is_decided(sheet, &sandbox.record, &state, &after);
     if !wanted.json {
-        let send = way_to_send(&sandbox.record, sheet, &state)?;
+        let send = way_to_send(&sandbox.record, sheet, &state);
         say_end(&plan, sandbox, of, written, (!settled).then_some(send), output);
     }
     if settled && sandbox.record.settled.is_none() {
@@ -196,6 +196,13 @@ pub fn choices<'a>(
 fn gone(picks: &Picks, units: &[Unit]) -> Picks {
     let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
     picks.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
+}
+
+/// Reads the changesets of earlier rounds, where something was brought that is no more of this one.
+pub fn rounds_of(sandbox: &Sandbox, sheet: &Sheet<'_>, before: &Applied) -> Result<Vec<Changeset>, Failure> {
+    let brought = sheet.files.iter().filter_map(|f| Some((f, before.paths.get(&f.change.path)?)));
+    let is_needed = brought.into_iter().any(|(file, brought)| !gone(&brought.picks, &file.units).is_empty());
+    Ok(if is_needed { sandbox.rounds()? } else { Vec::new() })
 }
 
 /// Finds the changes of the last rounds that parts are of; those of which nothing can be read any more are left out.

@@ -13,7 +13,7 @@ use super::run::{SHELL, say_advisories};
 use crate::config::{Net, ReviewMode, Settings};
 use crate::display::Shown;
 use crate::engine::{Docker, Engine};
-use crate::review::{Draft, Event, Feedback, Sheet};
+use crate::review::{Draft, Event, Feedback, Sheet, has_unsent};
 use crate::sandbox::lifecycle::{self, Finished, RunRequest};
 use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
 use crate::snapshot::HostRepo;
@@ -55,9 +55,9 @@ pub fn cannot_send(record: &Record) -> Option<String> {
 }
 
 /// Names the command that sends what has been said, where there is something to send.
-pub fn way_to_send(record: &Record, sheet: &Sheet<'_>, state: &crate::review::State) -> Result<String, Failure> {
-    let sends = cannot_send(record).is_none() && Feedback::compose(sheet, state)?.is_some();
-    Ok(if sends { format!(", airlock resume {} --feedback", record.name) } else { String::new() })
+pub fn way_to_send(record: &Record, sheet: &Sheet<'_>, state: &crate::review::State) -> String {
+    let sends = cannot_send(record).is_none() && has_unsent(sheet.files.iter().flat_map(|f| &f.units), state);
+    if sends { format!(", airlock resume {} --feedback", record.name) } else { String::new() }
 }
 
 /// Puts the message to the agent together.

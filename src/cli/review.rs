@@ -4,7 +4,7 @@ use std::io;
 
 use super::apply::Wanted;
 use super::args::ReviewArgs;
-use super::bring::{bring, plan};
+use super::bring::{bring, plan, rounds_of};
 use super::confirm::confirm_apply;
 use super::conflict;
 use super::decisions::{export, import};
@@ -84,7 +84,7 @@ impl Desk<'_> {
         let host = Host::of(self.repo)?;
         let tree = host.tree(&self.sandbox.record.manifest.modules)?;
         let (store, before) = (self.sandbox.quarantine()?, host.brought(self.sandbox)?);
-        let rounds = self.sandbox.rounds()?;
+        let rounds = rounds_of(self.sandbox, self.sheet, &before)?;
         let plan = plan(&tree, self.sheet, &Wanted::decided(self.sheet, decisions), (&before, &rounds), &store)?;
         let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
         let line = |step: &Step| PreviewLine {
@@ -183,7 +183,7 @@ pub fn interact(
     }
     let decisions = &state.decisions;
     let accepted = accepted(&sheet, decisions);
-    let send = resume::way_to_send(&sandbox.record, &sheet, &state)?;
+    let send = resume::way_to_send(&sandbox.record, &sheet, &state);
     if ended == Ended::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
         output.say(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));

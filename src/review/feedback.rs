@@ -199,9 +199,19 @@ fn has_rejection(ruling: &Ruling) -> bool {
 
 /// Tells whether a comment has not been sent yet: it was made for the agent.
 pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &State) -> bool {
-    units
-        .into_iter()
-        .any(|unit| state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state)))
+    let is_unsent = |unit: &Unit| {
+        state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state))
+    };
+    units.into_iter().any(is_unsent)
+}
+
+/// Tells whether there is something to send, without reading a file.
+pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &State) -> bool {
+    let is_unsent = |unit: &Unit| {
+        let ruling = state.decisions.of(&unit.id).filter(|ruling| has_rejection(ruling));
+        ruling.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())))
+    };
+    units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }
 
 /// Tells whether a comment was sent as it is.

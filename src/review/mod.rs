@@ -23,7 +23,7 @@ pub use block::{Block, Text};
 pub use decision_file::{DecisionFile, DecisionFileError};
 pub use decisions::{Anchor, Decision, Decisions, NotRuling, Ruling, Tally};
 pub use draft::{Draft, DraftError, read as read_draft};
-pub use feedback::{Feedback, has_unsent_comment};
+pub use feedback::{Feedback, has_unsent, has_unsent_comment};
 pub use page::page;
 pub use plain::PlainReview;
 pub use selection::{Rejection, Selection, Selector, keep_only};

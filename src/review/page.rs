@@ -107,9 +107,7 @@ fn section(
     let mut end = None;
     for (number, unit) in file.units.iter().enumerate() {
         if count >= MOST_ROWS || out.len() + rows.len() >= MOST_BYTES {
-            let more = file.units.len() - number;
-            let _ =
-                writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {more} more blocks here: airlock diff shows all");
+            more(&mut rows, file.units.len() - number, "blocks");
             end = None;
             break;
         }
@@ -121,13 +119,13 @@ fn section(
                 let _ = writeln!(out, "<p class=\"note\">● {}</p>", lines(said));
             }
             if unit.kind == UnitKind::Delete {
-                for at in 0..content.old.len().min(MOST_ROWS) {
-                    if out.len() + rows.len() >= MOST_BYTES {
-                        break;
-                    }
+                let mut at = 0;
+                while at < content.old.len().min(MOST_ROWS) && out.len() + rows.len() < MOST_BYTES {
                     let line = shown(content.old.get(at), &[]);
-                    let _ = writeln!(rows, "<tr class=\"del\"><td>{}<td><td>-<td>{line}<td>", at + 1);
+                    at += 1;
+                    let _ = writeln!(rows, "<tr class=\"del\"><td>{at}<td><td>-<td>{line}<td>");
                 }
+                more(&mut rows, content.old.len() - at, "lines");
             }
             continue;
         };
@@ -138,23 +136,20 @@ fn section(
             line(&mut rows, &content, &block, at, &said);
             (at, count) = (at + 1, count + 1);
         }
-        if at < block.len() {
-            let more = block.len() - at;
-            let _ =
-                writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {more} more lines here: airlock diff shows all");
-        }
+        more(&mut rows, block.len() - at, "lines");
         for (_, said) in decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()) {
             let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", lines(said));
         }
         if let Some(Ruling::Edited(hash)) = decisions.of(&unit.id) {
             let edited = sheet.text(hash)?;
             rows += "<tr class=\"gap\"><td colspan=\"5\">edited in the review; accepted instead:\n";
-            for bytes in crate::changes::lines(&edited).into_iter().take(MOST_ROWS) {
-                if out.len() + rows.len() > MOST_BYTES {
-                    break;
-                }
-                let _ = writeln!(rows, "<tr class=\"add\"><td><td><td>+<td>{}<td>[e]", shown(bytes, &[]));
+            let edited = crate::changes::lines(&edited);
+            let mut at = 0;
+            while at < edited.len().min(MOST_ROWS) && out.len() + rows.len() < MOST_BYTES {
+                let _ = writeln!(rows, "<tr class=\"add\"><td><td><td>+<td>{}<td>[e]", shown(edited[at], &[]));
+                at += 1;
             }
+            more(&mut rows, edited.len() - at, "lines");
         }
     }
     if let Some((old, new)) = end {
@@ -166,6 +161,14 @@ fn section(
     }
     *out += "</details>\n";
     Ok(())
+}
+
+/// Counts what a page has no room for.
+fn more(rows: &mut String, count: usize, what: &str) {
+    if count > 0 {
+        let _ =
+            writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {count} more {what} here: airlock diff shows all");
+    }
 }
 
 /// Writes the lines before a block: all since the last one where both are near, else some of them and a gap.

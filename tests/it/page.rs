@@ -142,6 +142,18 @@ fn a_page_has_all_that_a_review_has() {
 }
 
 #[test]
+fn what_a_page_has_no_room_for_is_counted() {
+    let lines = |count: usize| "a line\n".repeat(count);
+    let (added, gone) = (lines(25_000), lines(20_001));
+    let sheet = sheet(&[("new", None, Some(&added)), ("gone", Some(&gone), None)], &[]);
+    let changes = serde_json::json!({"schema_version": 1, "id": "x", "base": "y", "files": [], "refused": []});
+    let changes: Changeset = serde_json::from_value(changes).expect("one");
+    let html = page("s", &changes, sheet, &State::default().decisions).expect("made");
+    assert_eq!(html.matches("<td>a line<td>").count(), 40_000);
+    assert!(html.contains("… 5000 more lines here") && html.contains("… 1 more lines here"));
+}
+
+#[test]
 fn a_diff_of_some_paths() {
     let place = Place::new();
     place.sandbox("d", "echo x >> a.txt; echo y >> dir/keep.txt; echo z > new.txt").ok();

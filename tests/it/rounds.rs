@@ -375,3 +375,25 @@ fn yeses_are_taken_back_where_nobody_can_tell_how_it_was_and_own_words_are_kept(
     }
     assert_eq!(decisions(&place)[3], "undecided");
 }
+
+#[test]
+fn what_an_agent_plants_in_its_home_names_no_conversation() {
+    let mut place = Place::new();
+    let plant = "cd ~/.claude/projects; ln -s / evil; mkdir -p more; cd more; \
+                 mkfifo 00000000-0000-0000-0000-000000000000.jsonl; ln -s x ffffffff-ffff-ffff-ffff-ffffffffffff.jsonl; \
+                 mkdir eeeeeeee-eeee-eeee-eeee-eeeeeeeeeeee.jsonl; \
+                 touch -d 2099-01-01 -- '--dangerously-skip-permissions-aaaaaa.jsonl' \"$(printf 'a\\033[2J.jsonl')\"";
+    let at = place.repo.join("a.txt").to_str().expect("UTF-8").to_owned();
+    let script = vec![
+        tool("Bash", json!({"command": plant, "description": "Plant"})),
+        tool("Write", json!({"file_path": place.repo.join("n").to_str(), "content": "x\n"})),
+        Step::Text("Planted.".into()),
+        tool("Read", json!({"file_path": at})),
+        Step::Text("Heard.".into()),
+    ];
+    let (_runtime, model) = model(&mut place, script);
+    place.airlock(&[&["--name", "h", "claude", "-p", "go"][..], &EDITS, &["--allowedTools", "Bash"]].concat()).ok();
+    place.airlock_told(&["review", "h", "--plain"], "n\nq\n").ok();
+    assert_eq!(place.airlock(&["resume", "h", "--feedback"]).ok().out, "Heard.\n");
+    assert!(model.seen().iter().any(|s| last_words(s).contains("## n")), "it arrived, in the same conversation");
+}
