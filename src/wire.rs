@@ -18,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// Longest target of a link, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 /// The first bytes of the guest's answer to a greeting; the digits count protocol versions.
-pub const BANNER: &[u8] = b"airlock-guest-3 ";
+pub const BANNER: &[u8] = b"airlock-guest-4 ";
 
 /// What a frame means. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Kind {
     Listen = 2,
     /// Guest to host: the listener is open.
     Listening = 3,
+    /// Host to guest: accept connections on the loopback port in the payload, and hold them open until the guest ends.
+    Hold = 4,
     /// Host to guest: a file request, see [`Request`].
     Request = 10,
     /// Guest to host: part of an answer; more follows.
@@ -55,7 +57,7 @@ pub enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Hello, Listen, Listening, Request, Part, Done, Failed, Write, Open, Data, Finish, Reset, Grant]
+        [Hello, Listen, Listening, Hold, Request, Part, Done, Failed, Write, Open, Data, Finish, Reset, Grant]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }

@@ -39,7 +39,7 @@ pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<
     let feedback = args.feedback.then(|| compose(&repo, &mut sandbox, output)).transpose()?;
     if args.dry_run {
         let text = feedback.map(|feedback| feedback.text).unwrap_or_default();
-        print(text.as_bytes())?;
+        print(&text)?;
         return Ok(0);
     }
     let round = Round { agent: args.agent.over(before), args: args.args, feedback };
@@ -187,6 +187,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
             command,
             env: variables(&given.env)?,
             image: image.id,
+            image_volumes: image.volumes,
             given,
             tty,
             model: route.clone(),

@@ -97,6 +97,7 @@ fn sandbox(
             command,
             env,
             image: image.id,
+            image_volumes: image.volumes,
             given: given(&settings, &options.agent.env, default_net, engine.info().await?.memory)?,
             tty: terminal::is_interactive(),
             model: route.clone(),

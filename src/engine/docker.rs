@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
 use bollard::models::{
-    ContainerCreateBody, ContainerSummaryStateEnum, ExecConfig, HostConfig, HostConfigLogConfig, MountType,
-    MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
+    ContainerCreateBody, ContainerSummaryStateEnum, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig,
+    MountTmpfsOptions, MountType, MountVolumeOptions, ResourcesUlimits, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     BuildImageOptions, CreateContainerOptions, CreateImageOptions, InspectContainerOptions, KillContainerOptions,
@@ -204,8 +204,17 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         volume_options: Some(MountVolumeOptions { no_copy: Some(!mount.fill), ..Default::default() }),
         ..Default::default()
     });
+    let covered = spec.covered.iter().map(|target| bollard::models::Mount {
+        target: Some(target.clone()),
+        typ: Some(MountType::TMPFS),
+        tmpfs_options: Some(MountTmpfsOptions { mode: Some(0o1777), ..Default::default() }),
+        ..Default::default()
+    });
+    let hostname = matches!(spec.network, Network::None).then(|| "airlock".to_owned());
     ContainerCreateBody {
-        hostname: matches!(spec.network, Network::None).then(|| "airlock".into()),
+        hostname: hostname.clone(),
+        // A health check would run a program of the image beside the launcher, without its filter.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         user: Some(spec.user.clone()),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
@@ -224,14 +233,18 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
             memory_swap: memory,
             pids_limit: Some(i64::from(spec.pids)),
             nano_cpus: i64::try_from(spec.nano_cpus).ok().filter(|n| *n > 0),
-            init: Some(spec.init),
+            // The agent's launcher is the first process, and has our filter; the engine's init would not.
+            init: Some(false),
             ulimits: Some(vec![nofile, core]),
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
             network_mode: Some(match &spec.network {
                 Network::None => "none".into(),
                 Network::Join(other) => format!("container:{other}"),
             }),
-            mounts: Some(mounts.collect()),
+            mounts: Some(mounts.chain(covered).collect()),
+            // Bounded by the container's memory, as /tmp is.
+            shm_size: memory,
+            extra_hosts: hostname.as_ref().map(|name| vec![format!("{name}:127.0.0.1")]),
             tmpfs: Some(spec.tmpfs.iter().cloned().collect()),
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(spec.capabilities.clone()),
@@ -302,6 +315,7 @@ impl Engine for Docker {
                     labels: config.labels.unwrap_or_default().into_iter().collect(),
                     size: image.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
                     env: config.env.unwrap_or_default(),
+                    volumes: config.volumes.unwrap_or_default().into_iter().collect(),
                     created: 0,
                 }))
             }
@@ -319,6 +333,7 @@ impl Engine for Docker {
             labels: i.labels.into_iter().collect(),
             size: u64::try_from(i.size).unwrap_or(0),
             env: Vec::new(),
+            volumes: Vec::new(),
             created: i.created,
         };
         Ok(found.into_iter().map(image).collect())
@@ -451,7 +466,7 @@ impl Engine for Docker {
     }
 
     async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
-        let options = RemoveContainerOptions { v: false, force: true, link: false };
+        let options = RemoveContainerOptions { v: true, force: true, link: false };
         let remove = async || {
             let removed = self.client.remove_container(container, Some(options.clone())).await;
             removed.map_err(refuse("remove the container"))

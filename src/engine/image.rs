@@ -52,6 +52,32 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
     engine.import_image(Box::pin(futures_util::stream::iter([Ok(Bytes::from(tar))])), &name, &changes).await
 }
 
+/// Places where no image may ask for a volume: the kernel's file systems, and the launcher.
+const RESERVED: [&str; 5] = ["/proc", "/sys", "/dev", "/.airlock", "/airlock"];
+
+/// Gives the places of an image's own volumes that a temporary file system has to cover. The engine would make a volume
+/// there that nobody counts or removes.
+///
+/// # Errors
+/// A place that cannot be covered: the root, a file system of the kernel, or a part of the workspace.
+pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<String>, EngineError> {
+    let mut covered = Vec::new();
+    for volume in volumes {
+        let place = format!("/{}", volume.split('/').filter(|c| !matches!(*c, "" | ".")).collect::<Vec<_>>().join("/"));
+        let is_at_or_below = |parent: &str| place == parent || place.starts_with(&format!("{parent}/"));
+        let is_relative = !volume.starts_with('/') || place.split('/').any(|c| c == "..");
+        if place == workspace || matches!(place.as_str(), "/home/agent" | "/tmp") {
+            continue;
+        }
+        if is_relative || place == "/" || is_at_or_below(workspace) || RESERVED.iter().any(|r| is_at_or_below(r)) {
+            let message = format!("the image asks for a volume at {volume}, where a sandbox can have none");
+            return Err(EngineError::Refused { attempt: "use the image".into(), message, status: 0 });
+        }
+        covered.push(place);
+    }
+    Ok(covered)
+}
+
 /// Names this guest: the hash of its binary, with a number for the image's layout to be raised when `guest_tar` changes.
 #[must_use]
 pub fn guest_hash() -> &'static str {

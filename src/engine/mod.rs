@@ -16,7 +16,9 @@ mod traits;
 pub use advisory::{Advisory, advisories};
 pub use docker::Docker;
 pub use error::EngineError;
-pub use spec::{AgentOptions, AgentVolumes, ContainerSpec, Mount, Network, SIDECAR, agent_spec, sidecar_spec};
+pub use spec::{
+    AgentOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR, agent_spec, sidecar_spec,
+};
 pub use traits::{
     Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, OutputChunk, Progress, TarStream,
     VolumeInfo, VolumeSpec,

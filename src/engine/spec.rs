@@ -24,6 +24,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Temporary file systems with their options.
     pub tmpfs: Vec<(String, String)>,
+    /// Places of the image's own volumes, where the container has a temporary file system: the engine would make a volume
+    /// without a limit and without a label for each.
+    pub covered: Vec<String>,
     /// Its network.
     pub network: Network,
     /// The only capabilities it keeps.
@@ -36,9 +39,7 @@ pub struct ContainerSpec {
     pub nano_cpus: u64,
     /// Whether it has a terminal.
     pub tty: bool,
-    /// Whether the engine's init reaps its processes.
-    pub init: bool,
-    /// Keys that detach from it.
+    /// Its labels.
     pub labels: Labels,
 }
 
@@ -69,6 +70,8 @@ const MIB: u64 = 1 << 20;
 /// Where the sidecar sees its volumes; the guest knows the same places.
 pub const SIDECAR: SidecarPlaces =
     SidecarPlaces { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
+/// The loopback port of the sidecar where the launcher learns that its owner is gone.
+pub const OWNER_PORT: u16 = 47_820;
 /// Where the agent container sees the launcher.
 const LAUNCHER: &str = "/.airlock";
 
@@ -100,13 +103,13 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
         workdir: "/".into(),
         mounts,
         tmpfs: Vec::new(),
+        covered: Vec::new(),
         network: Network::None,
         capabilities: vec!["DAC_READ_SEARCH".into()],
         memory: 256 * MIB,
         pids: 1100,
         nano_cpus: 0,
         tty: false,
-        init: false,
         labels: labels.clone(),
     }
 }
@@ -127,6 +130,10 @@ pub struct AgentVolumes<'a> {
 pub struct AgentOptions {
     /// The image's content id.
     pub image: String,
+    /// Places of the image's volumes.
+    pub covered: Vec<String>,
+    /// How long the agent may run if nobody watches over it any more, in seconds; 0 is without a limit.
+    pub seconds: u64,
     /// What its home begins with, as the launcher's arguments.
     pub furniture: Vec<String>,
     /// The user's command.
@@ -165,7 +172,7 @@ pub fn agent_spec(
     ContainerSpec {
         name: name.into(),
         image: options.image,
-        entrypoint: [format!("{LAUNCHER}/guest"), "exec".into()]
+        entrypoint: [format!("{LAUNCHER}/guest"), "exec".into(), OWNER_PORT.to_string(), options.seconds.to_string()]
             .into_iter()
             .chain(options.furniture)
             .chain(["--".into()])
@@ -180,13 +187,13 @@ pub fn agent_spec(
             mount(volumes.launch, LAUNCHER),
         ],
         tmpfs: vec![("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())],
+        covered: options.covered,
         network: Network::Join(sidecar.into()),
         capabilities: Vec::new(),
         memory: options.memory,
         pids: options.pids,
         nano_cpus: options.nano_cpus,
         tty: options.tty,
-        init: true,
         labels: labels.clone(),
     }
 }

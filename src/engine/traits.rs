@@ -62,7 +62,7 @@ pub trait Engine: Send + Sync {
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError>;
     /// Lists the containers that carry a label, ended ones too.
     async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
-    /// Kills and removes a container; that it is gone already is no error.
+    /// Kills and removes a container with the volumes that the engine made for its image; that it is gone already is no error.
     async fn remove_container(&self, container: &str) -> Result<(), EngineError>;
 }
 
@@ -141,6 +141,8 @@ pub struct ImageInfo {
     pub size: u64,
     /// Its environment's `PATH` and others, as `KEY=VALUE`.
     pub env: Vec<String>,
+    /// Places where its containers get a volume of their own (`VOLUME`).
+    pub volumes: Vec<String>,
     /// Seconds since the epoch.
     pub created: i64,
 }

@@ -1,30 +1,12 @@
-//! The launcher: closes doors of the kernel that a network namespace leaves open, then becomes the command.
-//!
-//! The one place with `unsafe` code. The filter comes on top of the engine's own; it must never be looser for being
-//! here: every answer is either "as before" or an error.
+//! The launcher, the entry point of the agent's container: prepares the home, closes interfaces of the kernel that a
+//! network namespace leaves open, and supervises the command.
 
 use std::ffi::OsString;
-use std::io;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crate::home;
-
-/// One instruction of classic BPF (`linux/filter.h`).
-#[repr(C)]
-struct Instruction {
-    code: u16,
-    jump_true: u8,
-    jump_false: u8,
-    k: u32,
-}
-
-#[repr(C)]
-struct Program {
-    length: u16,
-    instructions: *const Instruction,
-}
+use crate::{filter, home, init};
 
 /// `struct winsize`: rows, columns, and two that nobody fills.
 #[repr(C)]
@@ -36,7 +18,6 @@ struct Size {
 }
 
 unsafe extern "C" {
-    fn prctl(option: i32, a: usize, b: usize, c: usize, d: usize) -> i32;
     /// See ioctl_tty(2): with [`TIOCGWINSZ`] it fills what it is given.
     fn ioctl(descriptor: i32, request: usize, size: *mut Size) -> i32;
 }
@@ -45,7 +26,7 @@ const TIOCGWINSZ: usize = 0x5413;
 /// How long a terminal may be without a size: the engine sets it after the start, and a fast program would see none.
 const SIZELESS: Duration = Duration::from_millis(250);
 
-/// Waits until the terminal, if there is one, has been told its size.
+/// Waits until the terminal, if there is one, has a size.
 fn wait_for_size() {
     let end = Instant::now() + SIZELESS;
     loop {
@@ -60,166 +41,43 @@ fn wait_for_size() {
     }
 }
 
-const PR_SET_SECCOMP: i32 = 22;
-const PR_SET_NO_NEW_PRIVS: i32 = 38;
-const SECCOMP_MODE_FILTER: usize = 2;
-const ALLOW: u32 = 0x7fff_0000;
-const ERRNO: u32 = 0x0005_0000;
-const EPERM: u32 = 1;
-const ENOSYS: u32 = 38;
-const EAFNOSUPPORT: u32 = 97;
-const CLONE_NEWUSER: u32 = 0x1000_0000;
-
-/// Numbers of the system calls that the filter looks at (`asm/unistd.h`).
-#[cfg(target_arch = "x86_64")]
-mod nr {
-    pub const ARCH: u32 = 0xc000_003e;
-    pub const SOCKET: u32 = 41;
-    pub const SOCKETPAIR: u32 = 53;
-    pub const CLONE: u32 = 56;
-    pub const UNSHARE: u32 = 272;
-}
-#[cfg(target_arch = "aarch64")]
-mod nr {
-    pub const ARCH: u32 = 0xc000_00b7;
-    pub const SOCKET: u32 = 198;
-    pub const SOCKETPAIR: u32 = 199;
-    pub const CLONE: u32 = 220;
-    pub const UNSHARE: u32 = 97;
-}
-// The same on every architecture.
-const IO_URING_SETUP: u32 = 425;
-const IO_URING_REGISTER: u32 = 427;
-const CLONE3: u32 = 435;
-/// The bit of x86's x32 calls, which would go past a filter by number.
-const X32: u32 = 0x4000_0000;
-
-/// The socket families that stay: UNIX, INET, INET6, NETLINK. Not VSOCK, which no network namespace holds.
-const FAMILIES: [u32; 4] = [1, 2, 10, 16];
-
-fn filter() -> Vec<Instruction> {
-    let load = |offset| Instruction { code: 0x20, jump_true: 0, jump_false: 0, k: offset };
-    let skip_unless_equal = |k, n| Instruction { code: 0x15, jump_true: 0, jump_false: n, k };
-    let skip_if_equal = |k, n| Instruction { code: 0x15, jump_true: n, jump_false: 0, k };
-    let skip_if_below = |k, n| Instruction { code: 0x35, jump_true: 0, jump_false: n, k };
-    let skip_if_above = |k, n| Instruction { code: 0x25, jump_true: n, jump_false: 0, k };
-    let skip_unless_bits = |k, n| Instruction { code: 0x45, jump_true: 0, jump_false: n, k };
-    let answer = |k| Instruction { code: 0x06, jump_true: 0, jump_false: 0, k };
-    let (number, arch, argument) = (0, 4, 16);
-
-    let mut program = vec![load(arch), skip_if_equal(nr::ARCH, 1), answer(ERRNO | ENOSYS), load(number)];
-    program.extend([skip_if_below(X32, 1), answer(ERRNO | ENOSYS)]);
-    program.extend([skip_if_below(IO_URING_SETUP, 2), skip_if_above(IO_URING_REGISTER, 1), answer(ERRNO | ENOSYS)]);
-    program.extend([skip_unless_equal(CLONE3, 1), answer(ERRNO | ENOSYS)]);
-    for call in [nr::CLONE, nr::UNSHARE] {
-        program.extend([
-            skip_unless_equal(call, 4),
-            load(argument),
-            skip_unless_bits(CLONE_NEWUSER, 1),
-            answer(ERRNO | EPERM),
-            answer(ALLOW),
-        ]);
-    }
-    for call in [nr::SOCKET, nr::SOCKETPAIR] {
-        program.extend([skip_unless_equal(call, 6), load(argument)]);
-        for (at, family) in FAMILIES.into_iter().enumerate() {
-            program.push(skip_if_equal(family, u8::try_from(FAMILIES.len() - at).unwrap_or(0)));
-        }
-        program.push(answer(ERRNO | EAFNOSUPPORT));
-        // The jump over the last answer lands here for a family that stays, and for any other call.
-        let last = program.len() - FAMILIES.len() - 3;
-        program[last].jump_false = u8::try_from(FAMILIES.len() + 2).unwrap_or(0);
-    }
-    program.push(answer(ALLOW));
-    program
-}
-
-fn install(program: &[Instruction]) -> io::Result<()> {
-    let program =
-        Program { length: u16::try_from(program.len()).map_err(io::Error::other)?, instructions: program.as_ptr() };
-    // SAFETY: both calls read their arguments only; `program` and what it points to outlive them.
-    let done = unsafe {
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const program as usize, 0, 0) == 0
+/// Reads the terms, the first two arguments: the owner's port, and the seconds that the command may run (0: no limit).
+fn terms(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::Terms> {
+    let mut number = || {
+        let text = args.next().and_then(|arg| arg.into_string().ok());
+        text.and_then(|text| text.parse::<u64>().ok())
+            .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a number is missing"))
     };
-    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let owner = u16::try_from(number()?).map_err(io::Error::other)?;
+    let seconds = number()?;
+    Ok(init::Terms { owner, time: (seconds > 0).then(|| Duration::from_secs(seconds)) })
 }
 
-/// Furnishes the home, installs the filter and becomes the command; returns only on failure: 125 ours, 127 not found, 126
-/// not executable.
-pub fn exec(mut command: impl Iterator<Item = OsString>) -> ExitCode {
-    if let Err(error) = home::furnish(&mut command) {
-        eprintln!("airlock: failed to prepare the home: {error}");
-        return ExitCode::from(125);
-    }
-    let Some(program) = command.next() else {
-        eprintln!("airlock: no command was given");
-        return ExitCode::from(125);
+/// Runs `PORT SECONDS [FURNITURE…] -- COMMAND…` and gives the command's exit status, or 125 where the launcher itself
+/// fails.
+pub fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let failed = |attempt: &str, error: &dyn std::fmt::Display| {
+        eprintln!("airlock: failed to {attempt}: {error}");
+        ExitCode::from(125)
     };
-    if let Err(error) = install(&filter()) {
-        eprintln!("airlock: failed to install the system call filter: {error}");
-        return ExitCode::from(125);
+    let signals = init::Signals::hold();
+    let terms = match terms(&mut args) {
+        Ok(terms) => terms,
+        Err(error) => return failed("read the launcher's arguments", &error),
+    };
+    if let Err(error) = home::furnish(&mut args) {
+        return failed("prepare the home", &error);
     }
+    let Some(program) = args.next() else {
+        return failed("start", &"no command was given");
+    };
+    if let Err(error) = filter::install().and_then(|()| filter::forbid_tracing()) {
+        return failed("install the system call filter", &error);
+    }
+    let owner = match init::connect(&terms) {
+        Ok(owner) => owner,
+        Err(error) => return failed("reach the sidecar", &error),
+    };
     wait_for_size();
-    let error = Command::new(&program).args(command).exec();
-    eprintln!("airlock: failed to run {:?} in the sandbox: {error}", program.to_string_lossy());
-    ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A model of the kernel's interpreter for the few instructions used here.
-    fn answer(number: u32, arch: u32, argument: u32) -> u32 {
-        let program = filter();
-        let (mut at, mut a) = (0_usize, 0_u32);
-        loop {
-            let i = &program[at];
-            let jump = |yes: bool| usize::from(if yes { i.jump_true } else { i.jump_false });
-            at += 1 + match i.code {
-                0x20 => {
-                    a = match i.k {
-                        0 => number,
-                        4 => arch,
-                        16 => argument,
-                        other => panic!("loads at {other}"),
-                    };
-                    0
-                }
-                0x15 => jump(a == i.k),
-                0x35 => jump(a >= i.k),
-                0x25 => jump(a > i.k),
-                0x45 => jump(a & i.k != 0),
-                0x06 => return i.k,
-                other => panic!("instruction {other:#x}"),
-            };
-        }
-    }
-
-    #[test]
-    fn the_filter_closes_these_doors_and_no_other() {
-        let call = |number, argument| answer(number, nr::ARCH, argument);
-        for number in [nr::SOCKET, nr::SOCKETPAIR] {
-            for family in 0..64 {
-                let expected = if FAMILIES.contains(&family) { ALLOW } else { ERRNO | EAFNOSUPPORT };
-                assert_eq!(call(number, family), expected, "family {family}");
-            }
-        }
-        for number in IO_URING_SETUP..=IO_URING_REGISTER {
-            assert_eq!(call(number, 0), ERRNO | ENOSYS);
-        }
-        assert_eq!(call(CLONE3, 0), ERRNO | ENOSYS);
-        for number in [nr::CLONE, nr::UNSHARE] {
-            assert_eq!(call(number, CLONE_NEWUSER | 17), ERRNO | EPERM);
-            assert_eq!(call(number, 17), ALLOW);
-        }
-        assert_eq!(call(X32 | nr::SOCKET, 2), ERRNO | ENOSYS);
-        assert_eq!(answer(nr::SOCKET, 0x4000_0003, 2), ERRNO | ENOSYS);
-        for number in 0..500 {
-            if ![nr::SOCKET, nr::SOCKETPAIR, CLONE3, 425, 426, 427].contains(&number) {
-                assert_eq!(call(number, 0), ALLOW, "call {number}");
-            }
-        }
-    }
+    init::run(&program, args, &signals, owner, &terms)
 }

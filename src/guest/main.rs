@@ -12,7 +12,9 @@ mod wire;
 
 mod exec;
 mod files;
+mod filter;
 mod home;
+mod init;
 mod tunnel;
 
 use std::io::{self, BufReader, Write};
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         Some("exec") => return exec::exec(args),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "usage: airlock-guest serve | exec [FURNITURE…] -- COMMAND…",
+            "usage: airlock-guest serve | exec PORT SECONDS [FURNITURE…] -- COMMAND…",
         )),
     };
     match result {
@@ -68,6 +70,11 @@ fn serve() -> io::Result<()> {
             Kind::Listen => {
                 let port = Decoder(&frame.payload).u32()?;
                 tunnel.listen(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
+                output.send(Kind::Listening, 0, &[])?;
+            }
+            Kind::Hold => {
+                let port = Decoder(&frame.payload).u32()?;
+                tunnel::hold(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
                 output.send(Kind::Listening, 0, &[])?;
             }
             Kind::Request => files.request(frame.stream, &frame.payload)?,

@@ -12,6 +12,22 @@ use crate::wire::{Decoder, Frame, Kind, WINDOW};
 /// Connections open at once; one more is closed at once, so that an agent cannot use up our threads.
 const MAX_CONNECTIONS: usize = 256;
 
+/// Connections that are held at once: the launcher's, which comes before any of the agent's, and a few more.
+const MAX_HELD: usize = 8;
+
+/// Accepts connections on a loopback port and holds them open until this process ends: that is how a launcher learns that
+/// its owner is gone. Nothing is read or written.
+pub fn hold(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    std::thread::spawn(move || {
+        let held: Vec<TcpStream> = listener.incoming().flatten().take(MAX_HELD).collect();
+        // The listener is closed when the last one has come; the connections stay.
+        drop(listener);
+        std::mem::forget(held);
+    });
+    Ok(())
+}
+
 #[derive(Default)]
 struct State {
     /// Bytes that the host may still be sent.

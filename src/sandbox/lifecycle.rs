@@ -52,6 +52,8 @@ pub struct RunRequest {
     pub env: Vec<String>,
     /// The agent image's content id.
     pub image: String,
+    /// Places of the image's own volumes.
+    pub image_volumes: Vec<String>,
     /// What it is given; it gets the same when it goes on.
     pub given: Given,
     /// Whether it has a terminal.

@@ -115,7 +115,16 @@ impl Link {
 
     /// Opens the tunnel's listener and waits until it is open.
     pub async fn listen(&self, port: u16) -> Result<(), LinkError> {
-        self.send(Kind::Listen, 0, &u32::from(port).to_le_bytes()).await?;
+        self.open_port(Kind::Listen, port).await
+    }
+
+    /// Opens the port whose connections end with the guest, and waits until it is open.
+    pub async fn hold(&self, port: u16) -> Result<(), LinkError> {
+        self.open_port(Kind::Hold, port).await
+    }
+
+    async fn open_port(&self, kind: Kind, port: u16) -> Result<(), LinkError> {
+        self.send(kind, 0, &u32::from(port).to_le_bytes()).await?;
         let answer = timeout(PATIENCE, async { self.control.lock().await.recv().await });
         match answer.await.map_err(|_| LinkError::Silent)? {
             Some(frame) if frame.kind == Kind::Listening => Ok(()),
@@ -332,7 +341,7 @@ async fn read_frames(
                     }
                     continue;
                 }
-                Kind::Listen | Kind::Request | Kind::Write => break 'read,
+                Kind::Listen | Kind::Hold | Kind::Request | Kind::Write => break 'read,
             };
             let sender = pending.lock().ok().and_then(|mut all| {
                 let open = all.as_mut()?;

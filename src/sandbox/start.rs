@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -19,11 +19,14 @@ use super::on_top::{self, OnTop};
 use super::parts::{Expect, Parts, Sidecar, Workspace};
 use super::signals::Signals;
 use super::store::{Record, Sandbox};
-use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, agent_spec, image};
+use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, OWNER_PORT, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::path::RepoPath;
 use crate::snapshot::{GitFiles, HostRepo, Old, SnapshotError};
 use crate::wire::{Stat, Written};
+
+/// How much later than the time limit the launcher ends the agent by itself: first this process asks it to end.
+const AFTER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A sandbox whose agent can be started.
 pub(super) struct Prepared {
@@ -107,10 +110,7 @@ async fn with(
         let (accept, connections) = mpsc::unbounded_channel();
         let expect = if ground.fresh.is_some() { Expect::Unsealed } else { Expect::Fresh };
         let sidecar = parts.start_sidecar(parts.create_sidecar(&ground.guest).await?, expect, accept).await?;
-        if let Some((route, _)) = &request.model {
-            serve(route.clone(), connections);
-            sidecar.link.listen(MODEL_PORT).await?;
-        }
+        open_ports(&sidecar, request, connections).await?;
         if workspace == Workspace::Copy || !ground.is_bare() {
             let writer = parts.converse(&sidecar.container, "1000:1000").await?;
             // A signal ends the writing alone: an engine's answer is always waited for, lest it makes something after we
@@ -128,6 +128,21 @@ async fn with(
     Ok(Prepared { sidecar, agent, attached })
 }
 
+/// Opens what the agent's container finds on its loopback: the port by which its launcher learns that this process is
+/// gone, and the way to the model.
+async fn open_ports(
+    sidecar: &Sidecar,
+    request: &RunRequest,
+    connections: mpsc::UnboundedReceiver<DuplexStream>,
+) -> Result<(), SandboxError> {
+    sidecar.link.hold(OWNER_PORT).await?;
+    if let Some((route, _)) = &request.model {
+        serve(route.clone(), connections);
+        sidecar.link.listen(MODEL_PORT).await?;
+    }
+    Ok(())
+}
+
 /// Makes the agent's container, and attaches to it before it starts.
 async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Result<(String, Attached), SandboxError> {
     let credential = request.model.as_ref().map(|(_, kind)| *kind);
@@ -136,6 +151,8 @@ async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Resu
     let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
     let options = AgentOptions {
         image: request.image.clone(),
+        covered: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
+        seconds: request.given.limits.time.map_or(0, |time| (time + AFTER_TIMEOUT).as_secs().max(1)),
         furniture: furniture(workdir, placeholder, &record.manifest),
         command: request.command.clone(),
         env: environment(request),
@@ -172,10 +189,7 @@ pub(super) async fn again(
         let (accept, connections) = mpsc::unbounded_channel();
         let sidecar =
             parts.start_sidecar(parts.create_sidecar(&guest).await?, expected(host, sandbox)?, accept).await?;
-        if let Some((route, _)) = &request.model {
-            serve(route.clone(), connections);
-            sidecar.link.listen(MODEL_PORT).await?;
-        }
+        open_ports(&sidecar, request, connections).await?;
         Ok::<_, SandboxError>(sidecar)
     };
     let (sidecar, agent) = tokio::join!(sidecar, agent(&parts, &sandbox.record, request));
