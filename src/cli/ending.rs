@@ -24,12 +24,10 @@ pub fn say_ended(finished: &Finished, route: Option<&ModelRoute>, output: Output
         tell(&format!("airlock: {met}\n"));
     }
     if !finished.dropped.is_empty() {
-        let kinds: Vec<&str> = finished.dropped.keys().copied().collect();
-        let all: u64 = finished.dropped.values().sum();
-        let all = usize::try_from(all).unwrap_or(usize::MAX);
-        let kept = if all == 1 { "was" } else { "were" };
-        let kinds = kinds.join(", ");
-        output.say(&format!("{} {kept} kept from your terminal: {kinds}", count(all, "control sequence")));
+        let kinds: Vec<String> = (finished.dropped.iter())
+            .map(|(kind, n)| if *n == 1 { (*kind).to_owned() } else { format!("{kind}, {n} times") })
+            .collect();
+        output.say(&format!("kept from your terminal: {}", kinds.join("; ")));
     }
     say_route(route, output);
 }
@@ -79,7 +77,11 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
 /// Reviews, or asks whether to; else says how.
 pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) -> Result<(), Failure> {
     let name = finished.sandbox.record.name.clone();
-    let now = terminal::is_interactive()
+    let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
+    if is_asked {
+        terminal::settle()?;
+    }
+    let now = is_asked
         && match mode {
             ReviewMode::Never => false,
             ReviewMode::Always => true,

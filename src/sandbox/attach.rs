@@ -3,11 +3,11 @@
 //! Standard input is read by a thread that polls, so that not one key is swallowed after the agent has ended.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::SandboxError;
 use super::screen::Filter;
 use super::signals::Signals;
-use super::terminal::{self, Modes, Raw};
+use super::terminal::{self, Answers, Modes, Questions, Raw};
 use crate::engine::{Attached, Engine, EngineError, OutputChunk};
 
 /// How long an agent may take to end once it has been asked.
@@ -27,8 +27,32 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the engine may take to answer about an agent that is to end, and the rest of its output to come.
 const ANSWER: Duration = Duration::from_secs(3);
 
+/// How often Ctrl-C has to be pressed within [`PRESSED`] to end an agent that does not listen.
+const INSISTING: usize = 3;
+const PRESSED: Duration = Duration::from_secs(1);
+/// How long an agent has after that.
+const INSISTED: Duration = Duration::from_secs(2);
+
+/// What an agent on a terminal may do to the lines above its screen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Scrollback {
+    /// Nothing.
+    #[default]
+    Kept,
+    /// Erase them, as Claude Code does.
+    Erasable,
+}
+
 /// Control sequences that were kept from the user's terminal, by kind.
 pub type Dropped = BTreeMap<&'static str, u64>;
+
+/// What an agent's output did to the terminal.
+#[derive(Debug, Default)]
+struct Shown {
+    dropped: Dropped,
+    /// Nothing as long as output is still being written.
+    asked: Option<Questions>,
+}
 
 /// How an agent ended.
 pub(super) struct Ended {
@@ -40,17 +64,21 @@ pub(super) struct Ended {
 
 /// Starts the agent, connects it, and gives its exit status once it has ended.
 ///
-/// `watch` returns when it has stopped the agent and waited for the rest of its output. Signals go to the agent; one that has not ended [`GRACE`] later, or at the second signal, is killed.
+/// `watch` returns when it has stopped the agent and waited for the rest of its output. Signals go to the agent; one that has not
+/// ended [`GRACE`] later, or at the second signal, is killed. So is one that has not ended soon after Ctrl-C was pressed three
+/// times within a second.
 pub(super) async fn attach(
     engine: &dyn Engine,
     agent: &str,
     attached: Attached,
-    tty: bool,
+    terminal: Option<Scrollback>,
     signals: &mut Signals,
     watch: impl Future<Output = ()>,
 ) -> Result<Ended, SandboxError> {
+    let tty = terminal.is_some();
     let _raw = tty.then(Raw::enter).transpose()?;
-    let (mut keys, reader) = KeyReader::start()?;
+    let (mut keys, reader) = KeyReader::start(tty)?;
+    let insisted = Arc::clone(&reader.insisted);
     let mut input = attached.input;
     let typing = tokio::spawn(async move {
         while let Some(bytes) = keys.recv().await {
@@ -63,23 +91,28 @@ pub(super) async fn attach(
         std::future::pending::<()>().await;
     });
     engine.start(agent).await?;
-    let dropped = Arc::new(Mutex::new(Dropped::new()));
+    let shown = Arc::new(Mutex::new(Shown::default()));
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
-        result = pump(attached.output, Arc::clone(&dropped)) => result,
+        result = pump(attached.output, terminal.unwrap_or_default(), Arc::clone(&shown)) => result,
         // Whoever reads our output takes nothing more.
         () = end_on_signal(engine, agent, signals) => Ok(false),
+        () = end_on_keys(engine, agent, &insisted) => Ok(false),
         // It was stopped, and its output does not end.
         () = watch => Ok(false),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
     typing.abort();
     let _ = typing.await;
-    reader.stop().await;
+    let answered = reader.stop().await;
+    let (asked, dropped) =
+        shown.lock().map(|shown| (shown.asked, shown.dropped.clone())).unwrap_or((None, Dropped::new()));
     if tty {
-        tokio::task::block_in_place(terminal::drain);
+        let unknown = Questions { all: 1, attributes: 0 };
+        let open = asked.map(|asked| asked.attributes.saturating_sub(answered));
+        tokio::task::block_in_place(|| terminal::drain(asked.unwrap_or(unknown), open));
     }
-    let end = |exit| Ended { exit, dropped: dropped.lock().map(|d| d.clone()).unwrap_or_default() };
+    let end = |exit| Ended { exit, dropped };
     if !output? {
         // Nobody reads any more (`| head`): the agent ends as a program in a pipe does.
         engine.kill(agent, "SIGPIPE").await?;
@@ -107,6 +140,15 @@ async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) 
     tokio::time::sleep(ANSWER).await;
 }
 
+/// Ends an agent whose user has insisted on it, and returns when even its output does not end after that.
+async fn end_on_keys(engine: &dyn Engine, agent: &str, insisted: &tokio::sync::Notify) {
+    insisted.notified().await;
+    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGTERM")).await;
+    tokio::time::sleep(INSISTED).await;
+    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGKILL")).await;
+    tokio::time::sleep(ANSWER).await;
+}
+
 /// Tells the agent's terminal its size, now and whenever it changes.
 async fn follow_size(engine: &dyn Engine, agent: &str) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return std::future::pending().await };
@@ -123,13 +165,14 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
 /// Copies output until it ends; `false` if our own reader has gone before that.
 async fn pump(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
-    dropped: Arc<Mutex<Dropped>>,
+    scrollback: Scrollback,
+    shown: Arc<Mutex<Shown>>,
 ) -> Result<bool, SandboxError> {
     // Bounded: a flood waits here for a slow terminal instead of filling memory.
     let (sender, queue) = mpsc::channel::<OutputChunk>(8);
     let (done, written) = oneshot::channel();
     // A thread that nobody has to wait for: it may be stuck in a write for ever.
-    std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue, &dropped)))?;
+    std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue, scrollback, &shown)))?;
     let mut failed = None;
     while let Some(chunk) = output.next().await {
         match chunk {
@@ -154,8 +197,9 @@ async fn pump(
 }
 
 /// Writes everything out, a terminal's share through a [`Filter`], then switches off what was left on there.
-fn write_all(mut queue: mpsc::Receiver<OutputChunk>, dropped: &Mutex<Dropped>) -> io::Result<()> {
-    let (mut out, mut err) = (Screen::of(io::stdout().is_terminal()), Screen::of(io::stderr().is_terminal()));
+fn write_all(mut queue: mpsc::Receiver<OutputChunk>, scrollback: Scrollback, shown: &Mutex<Shown>) -> io::Result<()> {
+    let screen = |is_terminal| Screen::new(is_terminal, scrollback);
+    let (mut out, mut err) = (screen(io::stdout().is_terminal()), screen(io::stderr().is_terminal()));
     let written = (|| {
         while let Some(chunk) = queue.blocking_recv() {
             match chunk {
@@ -167,13 +211,15 @@ fn write_all(mut queue: mpsc::Receiver<OutputChunk>, dropped: &Mutex<Dropped>) -
             }
         }
         let mut stdout = io::stdout().lock();
-        stdout.write_all(&out.modes.reset()).and_then(|()| stdout.flush())?;
-        io::stderr().lock().write_all(&err.modes.reset())
+        stdout.write_all(&out.reset()).and_then(|()| stdout.flush())?;
+        io::stderr().lock().write_all(&err.reset())
     })();
-    if let Ok(mut dropped) = dropped.lock() {
+    if let Ok(mut shown) = shown.lock() {
         for (kind, n) in out.dropped().chain(err.dropped()) {
-            *dropped.entry(kind).or_default() += n;
+            *shown.dropped.entry(kind).or_default() += n;
         }
+        let (out, err) = (out.modes.questions(), err.modes.questions());
+        shown.asked = Some(Questions { all: out.all + err.all, attributes: out.attributes + err.attributes });
     }
     written
 }
@@ -186,8 +232,18 @@ struct Screen {
 }
 
 impl Screen {
-    fn of(is_terminal: bool) -> Self {
-        Self { filter: is_terminal.then(Filter::default), modes: Modes::default() }
+    fn new(is_terminal: bool, scrollback: Scrollback) -> Self {
+        let filter = || match scrollback {
+            Scrollback::Kept => Filter::default(),
+            Scrollback::Erasable => Filter::default().erasing_scrollback(),
+        };
+        Self { filter: is_terminal.then(filter), modes: Modes::default() }
+    }
+
+    /// Gives what switches everything off that was left on.
+    fn reset(&self) -> Vec<u8> {
+        let title = self.filter.as_ref().map(Filter::title_reset).unwrap_or_default();
+        [self.modes.reset(), title].concat()
     }
 
     fn shows<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
@@ -202,18 +258,48 @@ impl Screen {
     }
 }
 
+/// Notices that the user presses Ctrl-C again and again.
+#[derive(Debug, Default)]
+struct Insistence {
+    /// When the last ones came.
+    pressed: VecDeque<Instant>,
+}
+
+impl Insistence {
+    /// Takes in what was typed at `now`, and returns whether Ctrl-C has come [`INSISTING`] times within [`PRESSED`].
+    fn takes(&mut self, typed: &[u8], now: Instant) -> bool {
+        // As a byte, or as a sequence where the agent has switched a keyboard protocol on.
+        let bytes = memchr::memchr_iter(0x03, typed).count();
+        let sequences = |sequence: &[u8]| memchr::memmem::find_iter(typed, sequence).count();
+        let n = bytes + sequences(b"\x1b[99;5u") + sequences(b"\x1b[27;5;99~");
+        self.pressed.extend(std::iter::repeat_n(now, n));
+        self.pressed.retain(|at| now.saturating_duration_since(*at) < PRESSED);
+        self.pressed.len() >= INSISTING
+    }
+}
+
 /// A thread that reads what is typed or piped.
 struct KeyReader {
     wake: OwnedFd,
-    thread: std::thread::JoinHandle<()>,
+    thread: std::thread::JoinHandle<u64>,
+    /// The user insists that the agent ends.
+    insisted: Arc<tokio::sync::Notify>,
 }
 
 impl KeyReader {
-    fn start() -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
+    /// Starts it. Without a terminal for the agent, what is typed into ours stays there for the next program that reads it:
+    /// the agent finds the end of its input at once.
+    fn start(tty: bool) -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
         let (sender, keys) = mpsc::channel(8);
         let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
         let mut stdin = terminal::stdin_unbuffered()?;
+        let insisted = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&insisted);
         let read = move || {
+            let (mut answers, mut insistence) = (Answers::default(), Insistence::default());
+            if !tty && stdin.is_terminal() {
+                return 0;
+            }
             let mut buffer = vec![0; 16 * 1024];
             loop {
                 let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&wait, PollFlags::IN)];
@@ -221,24 +307,55 @@ impl KeyReader {
                     Err(rustix::io::Errno::INTR) => continue,
                     // The other end of the pipe was dropped: nobody wants keys any more.
                     Ok(_) if watched[1].revents().is_empty() => {}
-                    Ok(_) | Err(_) => return,
+                    Ok(_) | Err(_) => return answers.attributes(),
                 }
                 match stdin.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(n) if sender.blocking_send(buffer[..n].to_vec()).is_ok() => {}
+                    Ok(0) => return answers.attributes(),
+                    Ok(n) => {
+                        if tty {
+                            answers.follow(&buffer[..n]);
+                            if insistence.takes(&buffer[..n], Instant::now()) {
+                                notify.notify_one();
+                            }
+                        }
+                        if sender.blocking_send(buffer[..n].to_vec()).is_err() {
+                            return answers.attributes();
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Ok(_) | Err(_) => return,
+                    Err(_) => return answers.attributes(),
                 }
             }
         };
         let thread = std::thread::Builder::new().name("stdin".into()).spawn(read)?;
-        Ok((keys, Self { wake, thread }))
+        Ok((keys, Self { wake, thread, insisted }))
     }
 
-    /// Ends the thread; after this, whoever reads the terminal next gets every key.
-    async fn stop(self) {
+    /// Ends the thread, and returns how many answers to DA1 have come; after this, the next reader of the terminal gets every
+    /// key.
+    async fn stop(self) -> u64 {
         drop(self.wake);
         let thread = self.thread;
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        joined.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctrl_c_ends_the_agent_when_it_is_pressed_three_times_within_a_second() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        let pressed = |keys: &[(u64, &[u8])]| {
+            let mut insistence = Insistence::default();
+            keys.iter().any(|(at, typed)| insistence.takes(typed, start + ms(*at)))
+        };
+        assert!(pressed(&[(0, b"\x03"), (400, b"\x03"), (900, b"\x03")]));
+        assert!(pressed(&[(0, b"\x03\x03\x03")]));
+        assert!(pressed(&[(0, b"\x1b[99;5u"), (1, b"\x1b[27;5;99~"), (2, b"\x03")]));
+        assert!(!pressed(&[(0, b"\x03"), (600, b"\x03"), (1200, b"\x03"), (1800, b"\x03")]));
+        assert!(!pressed(&[(0, b"\x03\x03"), (10, b"c\x1b[99u")]));
     }
 }

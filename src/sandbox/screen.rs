@@ -23,6 +23,9 @@ const LONGEST_TITLE: usize = 200;
 /// Bytes of an address that are taken for whole: the parser cuts a string at 1,024.
 const LONGEST_LINK: usize = 900;
 
+/// How many titles of its own an agent may have put aside at once.
+const MOST_TITLES: u32 = 8;
+
 /// Takes an agent's output apart and gives what may be shown.
 #[derive(Default)]
 pub struct Filter {
@@ -38,9 +41,33 @@ pub struct Filter {
 struct Sieve {
     out: String,
     dropped: BTreeMap<&'static str, u64>,
+    /// The user's title is put aside: from the first title on that the agent sets.
+    is_title_saved: bool,
+    /// Titles that the agent has put aside and not put back.
+    titles: u32,
+    /// The user's scrollback may be erased, as Claude Code does when it draws its screen again.
+    may_erase_scrollback: bool,
 }
 
 impl Filter {
+    /// Lets the scrollback be erased.
+    #[must_use]
+    pub fn erasing_scrollback(mut self) -> Self {
+        self.sieve.may_erase_scrollback = true;
+        self
+    }
+
+    /// Gives what puts the user's title back, if the agent has set one: an empty title for terminals that keep no titles,
+    /// then everything that was put aside.
+    #[must_use]
+    pub fn title_reset(&self) -> Vec<u8> {
+        if !self.sieve.is_title_saved {
+            return Vec::new();
+        }
+        let pops = usize::try_from(self.sieve.titles + 1).unwrap_or(1);
+        format!("\x1b]0;\x1b\\{}", "\x1b[23;0t".repeat(pops)).into_bytes()
+    }
+
     /// Takes output in, cut anywhere, and gives what of it may be shown.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = [&std::mem::take(&mut self.held), bytes].concat();
@@ -48,10 +75,10 @@ impl Filter {
         for byte in &bytes {
             if self.escape {
                 let string = match byte {
-                    b'P' => Some("DCS"),
-                    b'_' => Some("APC"),
-                    b'^' => Some("PM"),
-                    b'X' => Some("SOS"),
+                    b'P' => Some("an image or a setting (DCS)"),
+                    b'_' => Some("an image or a command (APC)"),
+                    b'^' => Some("a private message (PM)"),
+                    b'X' => Some("a string (SOS)"),
                     _ => None,
                 };
                 string.into_iter().for_each(|s| self.sieve.drop(s));
@@ -84,6 +111,25 @@ impl Sieve {
         *count = count.saturating_add(1);
     }
 
+    /// Puts a title aside or back; never the user's own, which is below all of the agent's.
+    fn title_aside(&mut self, is_push: bool, params: &[&[u16]]) {
+        if is_push && self.titles < MOST_TITLES {
+            self.save_title();
+            self.titles += 1;
+            self.csi(params, "", "", 't');
+        } else if !is_push && self.titles > 0 {
+            self.titles -= 1;
+            self.csi(params, "", "", 't');
+        }
+    }
+
+    fn save_title(&mut self) {
+        if !self.is_title_saved {
+            self.is_title_saved = true;
+            self.out += "\x1b[22;0t";
+        }
+    }
+
     /// Writes a control sequence in its plainest form.
     fn csi(&mut self, params: &[&[u16]], prefix: &str, intermediates: &str, action: char) {
         self.out += "\x1b[";
@@ -113,18 +159,23 @@ fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count
         // A character repeated; not by the ten thousand.
         ("", "", 'b') => first <= MOST_REPEATS,
         ("", "", 's') => count == 1 && first == 0,
-        ("?", "", 'J' | 'K') => true,
+        ("?", "", 'K') => true,
+        ("?", "", 'J') => first != 3,
         // The cursor's shape; a soft reset; keyboard protocols.
         ("", " ", 'q') | ("", "!", 'p') | ("<" | ">" | "=", "", 'u') => true,
         (">", "", 'm') => first == 4,
-        // Questions whose answers are made of numbers: where the cursor is, what kind of terminal, which modes and colours.
-        ("" | ">" | "=", "", 'c') => first == 0,
+        // Questions whose answers are one control sequence of numbers, which no reader of keys takes for letters: where the
+        // cursor is, what kind of terminal, which colors. Not the terminal's name (XTVERSION) and its unit id (DA3), whose
+        // answers are text.
+        ("" | ">", "", 'c') => first == 0,
         ("", "", 'n') => matches!(first, 5 | 6),
         ("?", "", 'n') => matches!(first, 6 | 996),
-        ("?", "", 'u' | 'm') | ("" | "?", "$", 'p') => true,
-        (">", "", 'q') => first == 0,
-        // The size; the title kept and put back. Not the title told, which would be typed.
-        ("", "", 't') => matches!(first, 14 | 16 | 18 | 22 | 23),
+        ("?", "", 'u' | 'm') => true,
+        // Which modes: those that an agent may set. The question that ends a run asks for another one.
+        ("?", "$", 'p') => count == 1 && PRIVATE_MODES.contains(&first),
+        ("", "$", 'p') => count == 1 && ANSI_MODES.contains(&first),
+        // The size. Not the title told, which would be typed.
+        ("", "", 't') => matches!(first, 14 | 16 | 18),
         _ => false,
     }
 }
@@ -132,7 +183,7 @@ fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count
 impl vte::Perform for Sieve {
     fn print(&mut self, c: char) {
         if ('\u{80}'..='\u{9f}').contains(&c) {
-            self.drop("C1");
+            self.drop("control characters (C1)");
         } else {
             self.out.push(c);
         }
@@ -142,9 +193,9 @@ impl vte::Perform for Sieve {
         match byte {
             // The last two go to line drawing and back, as ncurses does under tmux; it is undone at the end.
             b'\x07'..=b'\r' | 0x0e | 0x0f => self.out.push(char::from(byte)),
-            0x80..=0x9f => self.drop("C1"),
+            0x80..=0x9f => self.drop("control characters (C1)"),
             // Questions (ENQ), flow control.
-            _ => self.drop("C0"),
+            _ => self.drop("control characters (C0)"),
         }
     }
 
@@ -156,21 +207,32 @@ impl vte::Perform for Sieve {
         let params: Vec<&[u16]> = params.iter().collect();
         let first = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
         if ignore {
-            return self.drop("CSI");
+            return self.drop("control sequences (CSI)");
         }
         if let ("" | "?", "", 'h' | 'l') = (prefix, rest, action) {
             let known: &[u16] = if prefix.is_empty() { &ANSI_MODES } else { &PRIVATE_MODES };
             let kept: Vec<&[u16]> = params.iter().copied().filter(|p| known.contains(&p[0])).collect();
             if kept.len() < params.len() {
-                self.drop("CSI");
+                self.drop("control sequences (CSI)");
             }
             if !kept.is_empty() {
                 self.csi(&kept, prefix, rest, action);
             }
+        } else if let ("", "", 't', 22 | 23) = (prefix, rest, action, first) {
+            self.title_aside(first == 22, &params);
+        } else if let ("" | "?", "", 'J', 3) = (prefix, rest, action, first) {
+            // Programs send it together with what clears the screen; what the user sees is the same without it.
+            if self.may_erase_scrollback {
+                self.csi(&params, prefix, rest, action);
+            }
+        } else if let (">" | "=", "", 'q' | 'c', 0) = (prefix, rest, action, first)
+            && (prefix, action) != (">", 'c')
+        {
+            // Claude Code asks for the terminal's name and does well without an answer: nobody has to be told.
         } else if is_allowed(prefix, rest, action, first, params.len()) {
             self.csi(&params, prefix, rest, action);
         } else {
-            self.drop("CSI");
+            self.drop("control sequences (CSI)");
         }
     }
 
@@ -181,6 +243,7 @@ impl vte::Perform for Sieve {
         };
         match params.first().copied() {
             Some(number @ (b"0" | b"2")) => {
+                self.save_title();
                 let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(LONGEST_TITLE).collect();
                 let _ = write!(self.out, "\x1b]{};{title}\x1b\\", String::from_utf8_lossy(number));
             }
@@ -197,12 +260,17 @@ impl vte::Perform for Sieve {
                 } else {
                     // What is inside it stays; a link that is open ends here.
                     self.out += "\x1b]8;;\x1b\\";
-                    self.drop("OSC 8");
+                    self.drop("a link that is not for the web (OSC 8)");
                 }
             }
-            Some(b"52") => self.drop("OSC 52 (clipboard)"),
-            Some(b"1337") => self.drop("OSC 1337"),
-            _ => self.drop("OSC"),
+            Some(b"52") => self.drop("a text for the clipboard (OSC 52)"),
+            Some(b"9" | b"99" | b"777") => self.drop("a notification (OSC 9, 99, 777)"),
+            Some(b"4" | b"5" | b"10" | b"11" | b"12" | b"104" | b"110" | b"111" | b"112") => {
+                self.drop("a color of the terminal (OSC 4, 10 to 12)");
+            }
+            Some(b"7") => self.drop("a working directory (OSC 7)"),
+            Some(b"1337") => self.drop("a command for iTerm2 (OSC 1337)"),
+            _ => self.drop("other commands for the terminal (OSC)"),
         }
     }
 
@@ -210,11 +278,13 @@ impl vte::Perform for Sieve {
         let text = match (intermediates, byte) {
             // The end of a string.
             (b"", b'\\') => return,
-            (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'M' | b'c') => format!("\x1b{}", char::from(byte)),
+            (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'M') => format!("\x1b{}", char::from(byte)),
+            // A full reset would erase the scrollback and the user's settings: a soft reset and a clear screen look the same.
+            (b"", b'c') => "\x1b[!p\x1b[H\x1b[2J".to_owned(),
             (b"(" | b")", b'B' | b'0') => format!("\x1b{}{}", char::from(intermediates[0]), char::from(byte)),
-            _ => return self.drop("ESC"),
+            _ => return self.drop("escape sequences (ESC)"),
         };
-        if ignore { self.drop("ESC") } else { self.out += &text }
+        if ignore { self.drop("escape sequences (ESC)") } else { self.out += &text }
     }
 }
 
@@ -238,7 +308,6 @@ mod tests {
             "\x1b[?1004h",
             "\x1b[?2031h",
             "\x1b[c",
-            "\x1b[>0q",
             "\x1b[<u",
             "\x1b[>4m",
             "\x1b[38;5;153m",
@@ -270,11 +339,47 @@ mod tests {
             "\x1b[!p",
         ] {
             let (out, dropped) = pass(sequence.as_bytes());
-            // A single 0 means nothing.
-            assert_eq!(out, sequence.replace("\x1b[>0q", "\x1b[>q"), "{sequence:?}");
+            // The user's title is put aside first.
+            let aside = if sequence.starts_with("\x1b]0;") { "\x1b[22;0t" } else { "" };
+            assert_eq!(out, format!("{aside}{sequence}"), "{sequence:?}");
             assert_eq!(dropped, 0, "{sequence:?}");
         }
-        assert_eq!(pass(b"\x1b]0;t\x07").0, "\x1b]0;t\x1b\\", "either end of a string");
+        assert_eq!(pass(b"\x1b]0;t\x07").0, "\x1b[22;0t\x1b]0;t\x1b\\", "either end of a string");
+    }
+
+    #[test]
+    fn questions_whose_answers_are_text_are_not_asked() {
+        for question in ["\x1b[>0q", "\x1b[>q", "\x1b[=c", "\x1b[=0c"] {
+            assert_eq!(pass(question.as_bytes()), (String::new(), 0), "{question:?}");
+        }
+        // Nor one for a mode that no agent may set: such a question ends the run.
+        for question in ["\x1b[?31337$p", "\x1b[?1001$p", "\x1b[99$p", "\x1b[?2026;31337$p"] {
+            let (out, dropped) = pass(question.as_bytes());
+            assert_eq!((out.as_str(), dropped), ("", 1), "{question:?}");
+        }
+    }
+
+    #[test]
+    fn the_users_title_is_put_back_whatever_the_agent_puts_aside() {
+        let reset = |bytes: &[u8]| {
+            let mut filter = Filter::default();
+            let out = String::from_utf8(filter.pass(bytes)).expect("UTF-8");
+            (out, String::from_utf8(filter.title_reset()).expect("ASCII"))
+        };
+        assert_eq!(reset(b"text"), ("text".into(), String::new()));
+        let back = "\x1b]0;\x1b\\\x1b[23;0t";
+        assert_eq!(reset(b"\x1b]2;a\x07").1, back);
+        // What was not put aside is not put back: the user's title would be gone.
+        assert_eq!(reset(b"\x1b[23;0t\x1b]2;a\x07\x1b[23t").0, "\x1b[22;0t\x1b]2;a\x1b\\");
+        assert_eq!(reset(b"\x1b[22;0t\x1b[22t\x1b[23t").1, format!("{back}\x1b[23;0t"));
+        let (out, _) = reset("\x1b[22t".repeat(1000).as_bytes());
+        assert_eq!(out.matches("\x1b[22t").count(), 8);
+    }
+
+    #[test]
+    fn scrollback_stays_unless_the_agent_is_claude() {
+        assert_eq!(pass(b"\x1b[2J\x1b[3J\x1bc"), ("\x1b[2J\x1b[!p\x1b[H\x1b[2J".into(), 0));
+        assert_eq!(Filter::default().erasing_scrollback().pass(b"\x1b[3J"), b"\x1b[3J");
     }
 
     #[test]
@@ -323,6 +428,7 @@ mod tests {
             "\u{9b}5i",
             "\u{90}q",
             "\x1b[>1q",
+            "\x1b[>3q",
             "\x1b[1;2;3;4;5;6;7;8;9;1;2;3;4;5;6;7;8;9;1;2;3;4;5;6;7;8;9;1;2;3;4;5;6m",
         ] {
             let (out, dropped) = pass(format!("a{sequence}b").as_bytes());
@@ -347,9 +453,9 @@ mod tests {
 
     #[test]
     fn titles_are_text_and_short() {
-        assert_eq!(pass(b"\x1b]2;a\xe2\x80\xaeb;c\x07").0, "\x1b]2;ab;c\x1b\\");
+        assert_eq!(pass(b"\x1b]2;a\xe2\x80\xaeb;c\x07").0, "\x1b[22;0t\x1b]2;ab;c\x1b\\");
         let (out, _) = pass(format!("\x1b]0;{}\x07", "x".repeat(500)).as_bytes());
-        assert_eq!(out.len(), LONGEST_TITLE + "\x1b]0;\x1b\\".len());
+        assert_eq!(out.len(), LONGEST_TITLE + "\x1b[22;0t\x1b]0;\x1b\\".len());
     }
 
     #[test]
@@ -360,7 +466,7 @@ mod tests {
             assert_eq!(filter.pass(&[b'x'; 4096]), b"");
         }
         assert_eq!(filter.pass(b"\x07b"), b"b");
-        assert_eq!(filter.dropped().get("OSC 52 (clipboard)"), Some(&1));
+        assert_eq!(filter.dropped().get("a text for the clipboard (OSC 52)"), Some(&1));
     }
 
     #[test]
@@ -389,8 +495,10 @@ mod tests {
             let mut out = filter.pass(&bytes[..at]);
             out.extend(filter.pass(&bytes[at..]));
             prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), whole.0.clone());
-            // Once more changes nothing: what comes out is allowed.
-            prop_assert_eq!(pass(whole.0.as_bytes()), (whole.0, 0));
+            // Once more changes nothing, except that a title is put aside again: what comes out is allowed.
+            let plain = |text: &str| text.replace("\x1b[22;0t", "");
+            let again = pass(whole.0.as_bytes());
+            prop_assert_eq!((plain(&again.0), again.1), (plain(&whole.0), 0));
         }
     }
 }

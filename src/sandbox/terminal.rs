@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,10 +15,16 @@ use super::screen::{ON_BY_DEFAULT, PRIVATE_MODES};
 /// Settings to restore, kept where a panic or a signal finds them too.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Tells whether a person sits at both ends: standard input and standard output are terminals.
+/// Returns whether a person sits at both ends: standard input and standard output are terminals, and this process is in the
+/// foreground. A background job that touched the terminal would be stopped.
 #[must_use]
 pub fn is_interactive() -> bool {
-    io::stdin().is_terminal() && io::stdout().is_terminal()
+    io::stdin().is_terminal() && io::stdout().is_terminal() && is_foreground()
+}
+
+/// Returns whether the terminal at standard input takes keys for this process.
+fn is_foreground() -> bool {
+    termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
 /// Gives columns and rows of the terminal.
@@ -64,55 +71,152 @@ pub fn restore() {
     }
 }
 
-/// How long a terminal may take to answer; one at the end of a slow line takes longer, and is flushed all the same.
-const ANSWER: Duration = Duration::from_millis(300);
-/// How long there must be none after it was answered.
+/// How long a terminal may take to answer at the most: at the end of a slow line there may be megabytes before the question.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long the user waits without an explanation.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long a pause ends the answers of a terminal that knows only one of the two questions.
 const SILENCE: Duration = Duration::from_millis(40);
-/// Bytes of answers that are waited through.
-const MOST_ANSWERS: usize = 64 * 1024;
+/// Mode numbers (DECRQM) that no terminal has and no agent may ask for.
+const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
 
-/// Reads away the terminal's answers to what the agent asked, by asking one more question: answers come in order, so after
-/// this one there is none. The terminal must be raw. What was typed meanwhile goes too.
-pub fn drain() {
+/// The terminal has not answered [`drain`]: what it still sends may be the answer to a question of the agent.
+static UNANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// What an agent has asked the terminal.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Questions {
+    /// Questions of any kind.
+    pub all: u64,
+    /// Those for the device attributes (DA1).
+    pub attributes: u64,
+}
+
+/// The answers in what comes from the terminal; sequences may be cut anywhere.
+#[derive(Default)]
+pub struct Answers {
+    parser: vte::Parser,
+    found: Found,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Answers to DA1.
+    attributes: u64,
+    /// The mode of the last answer to DECRQM.
+    mode: Option<u16>,
+    /// Answers to DA1 since [`Found::mode`].
+    since: u64,
+}
+
+impl Answers {
+    /// Takes in what came from the terminal.
+    pub fn follow(&mut self, bytes: &[u8]) {
+        self.parser.advance(&mut self.found, bytes);
+    }
+
+    /// Counts the answers to DA1.
+    #[must_use]
+    pub fn attributes(&self) -> u64 {
+        self.found.attributes
+    }
+}
+
+impl vte::Perform for Found {
+    fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], _: bool, action: char) {
+        match (intermediates, action) {
+            (b"?", 'c') => {
+                self.attributes += 1;
+                self.since += 1;
+            }
+            (b"?$", 'y') => {
+                self.mode = params.iter().next().and_then(|p| p.first()).copied();
+                self.since = 0;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reads away the terminal's answers to what the agent asked. The terminal must be raw. What was typed meanwhile goes too.
+///
+/// A terminal answers in order, so after the answer to one more question there is none to an earlier one. That question must
+/// be one that the agent cannot have asked: it is for a mode (DECRQM) that [`super::screen::Filter`] lets no agent ask for,
+/// drawn at random. Some terminals do not know this question. Every terminal knows DA1, which the agent may ask as well: so the
+/// agent's are counted, and their answers. `open` is what the agent has asked and was not answered; nothing where that is
+/// not known.
+pub fn drain(asked: Questions, open: Option<u64>) {
     let dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
-    if dumb || !is_interactive() {
+    if dumb || asked.all == 0 || !is_interactive() {
         return;
     }
-    let Ok(mut stdin) = stdin_unbuffered() else { return };
-    // Device attributes (DA1): every terminal knows it.
-    let mut out = io::stdout().lock();
-    if out.write_all(b"\x1b[c").and_then(|()| out.flush()).is_err() {
-        return;
+    let mode = super::random::<2>().map_or(UNUSED_MODES.start, |bytes| {
+        UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
+    });
+    UNANSWERED.store(ask(mode, open).is_none(), Ordering::SeqCst);
+}
+
+/// Asks both questions and reads until the last of the answers; nothing if it does not come, or the user does not wait.
+fn ask(mode: u16, open: Option<u64>) -> Option<()> {
+    let mut stdin = stdin_unbuffered().ok()?;
+    {
+        let mut out = io::stdout().lock();
+        write!(out, "\x1b[?{mode}$p\x1b[c").and_then(|()| out.flush()).ok()?;
     }
-    let (mut end, mut seen, mut buffer) = (Instant::now() + ANSWER, Vec::new(), [0; 4096]);
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
+    let (begun, mut answers, mut buffer, mut explained) = (Instant::now(), Answers::default(), [0; 4096], false);
+    let mut end = begun + ANSWER;
+    loop {
+        let now = Instant::now();
+        let wait = if explained { end } else { end.min(begun + QUIET) }.saturating_duration_since(now);
+        let left = Timespec { tv_sec: i64::try_from(wait.as_secs()).ok()?, tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut watched = [PollFd::new(&stdin, PollFlags::IN)];
-        let left = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
-        if !matches!(poll(&mut watched, Some(&left)), Ok(1..)) {
-            return;
+        match poll(&mut watched, Some(&left)) {
+            Ok(1..) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) if end < begun + ANSWER => return Some(()),
+            Ok(_) if !explained && begun.elapsed() < ANSWER => {
+                explained = true;
+                let _ =
+                    io::stderr().write_all(b"airlock: waiting for your terminal to answer (Enter: do not wait)\r\n");
+                continue;
+            }
+            _ => return None,
         }
-        match stdin.read(&mut buffer) {
-            Ok(n @ 1..) => seen.extend_from_slice(&buffer[..n]),
-            _ => return,
+        let n = stdin.read(&mut buffer).ok().filter(|n| *n > 0)?;
+        answers.follow(&buffer[..n]);
+        // No answer of a terminal has one.
+        if explained && buffer[..n].contains(&b'\r') {
+            return None;
         }
-        if seen.len() > MOST_ANSWERS {
-            return;
+        let found = &answers.found;
+        let is_last = found.mode == Some(mode) && found.since > 0;
+        let is_counted = open.is_some_and(|open| found.attributes > open);
+        if is_last {
+            return Some(());
         }
-        if has_answer(&seen) {
-            // It may be the answer to a question of the agent's: ours is on its way then. Silence tells.
+        if is_counted {
+            // A terminal that does not know the other question; one more answer would be on its heels.
             end = end.min(Instant::now() + SILENCE);
         }
     }
 }
 
-/// Tells whether the answer to [`drain`]'s question is there: `ESC [ ? numbers c`.
-fn has_answer(seen: &[u8]) -> bool {
-    let starts = seen.windows(3).enumerate().filter(|(_, w)| w == b"\x1b[?").map(|(at, _)| at + 3);
-    starts.into_iter().any(|at| {
-        let rest = &seen[at..];
-        let numbers = rest.iter().take_while(|b| b.is_ascii_digit() || **b == b';').count();
-        rest.get(numbers) == Some(&b'c')
-    })
+/// Waits until the user is there, if the terminal has not answered before: what it still sends must not count as keys.
+///
+/// # Errors
+/// What the terminal says.
+pub fn settle() -> io::Result<()> {
+    if !UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
+        return Ok(());
+    }
+    discard_input();
+    io::stderr()
+        .write_all(b"airlock: your terminal has not answered what the agent asked it; press Enter to go on\n")?;
+    // A whole line is read, with whatever the terminal sends before the user presses Enter.
+    let mut stdin = stdin_unbuffered()?;
+    let mut byte = [0];
+    while stdin.read(&mut byte)? == 1 && byte != *b"\n" {}
+    Ok(())
 }
 
 /// Throws away what was typed ahead.
@@ -147,6 +251,9 @@ struct ModeState {
     ansi: BTreeSet<u16>,
     /// A scrolling region was set.
     region: bool,
+    /// A hyperlink was opened, and may be open.
+    link: bool,
+    questions: Questions,
 }
 
 impl Modes {
@@ -154,6 +261,12 @@ impl Modes {
     pub fn follow(&mut self, bytes: &[u8]) {
         self.used |= !bytes.is_empty();
         self.parser.advance(&mut self.state, bytes);
+    }
+
+    /// Counts what was asked.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        self.state.questions
     }
 
     /// Gives what switches everything off that is still on.
@@ -176,14 +289,16 @@ impl Modes {
             let _ = write!(out, "\x1b[?{mode}{letter}");
         }
         out.extend_from_slice(keyboard);
-        let flags: [(bool, &[u8]); 5] = [
+        let flags: [(bool, &[u8]); 6] = [
+            // No reset of colors ends a hyperlink.
+            (state.link, b"\x1b]8;;\x1b\\"),
             // Setting the region moves the cursor: it is kept.
             (state.region, b"\x1b7\x1b[r\x1b8"),
             (state.other_keys, b"\x1b[>4;0m"),
             (state.keypad, b"\x1b>"),
             (state.cursor_shape, b"\x1b[0 q"),
             // Colours; then the character sets, as a lone SO or `ESC ( 0` turns all our words into line drawing.
-            (state.drawn, b"\x1b[0m\x1b(B\x0f"),
+            (state.drawn, b"\x1b[0m\x1b(B\x1b)B\x0f"),
         ];
         for (on, sequence) in flags {
             if on {
@@ -228,15 +343,24 @@ impl vte::Perform for ModeState {
             (b"<", 'u') => {}
             (b">", 'm') if first == 4 => self.other_keys = params.iter().nth(1).is_some_and(|p| p.first() != Some(&0)),
             (b" ", 'q') => self.cursor_shape = first != 0,
+            (b"", 'c') => {
+                self.questions.all += 1;
+                self.questions.attributes += 1;
+            }
+            (b">", 'c') | (b"" | b"?", 'n') | (b"?", 'u' | 'm') | (b"$" | b"?$", 'p') => self.questions.all += 1,
+            (b"", 't') if matches!(first, 14 | 16 | 18) => self.questions.all += 1,
             _ => self.drawn = true,
         }
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        self.link |= params.first() == Some(&&b"8"[..]);
     }
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _: bool, byte: u8) {
         match (intermediates, byte) {
             (b"", b'=') => self.keypad = true,
             (b"", b'>') => self.keypad = false,
-            (b"", b'c') => *self = Self::default(),
             _ => self.drawn = true,
         }
     }
@@ -273,11 +397,12 @@ mod tests {
             after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),
             "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b>\x1b[0 q"
         );
-        assert_eq!(after(&[b"\x0e"]), "\x1b[0m\x1b(B\x0f");
-        assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x0f");
+        assert_eq!(after(&[b"\x0e"]), "\x1b[0m\x1b(B\x1b)B\x0f");
+        assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x1b)B\x0f");
+        let link = after(&[b"\x1b]8;;https://evil.example/\x1b\\x"]);
+        assert_eq!(link, "\x1b]8;;\x1b\\\x1b[0m\x1b(B\x1b)B\x0f", "an open link is closed");
         assert_eq!(after(&[b"\x1b[4h\x1b[2h\x1b[4l"]), "\x1b[2l", "a locked keyboard is unlocked");
         assert_eq!(after(&[b"\x1b[2;3r"]), "\x1b7\x1b[r\x1b8");
-        assert_eq!(after(&[b"\x1b[?2004hx\x1bc"]), "", "a full reset leaves nothing");
         let all: String = PRIVATE_MODES
             .iter()
             .map(|m| format!("\x1b[?{m}{}", if ON_BY_DEFAULT.contains(m) { 'l' } else { 'h' }))
@@ -287,8 +412,27 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_told_from_others() {
-        assert!(has_answer(b"\x1b[?62;22c") && has_answer(b"x\x1b[?1;2R\x1b[?6c") && has_answer(b"\x1b[?c"));
-        assert!(!has_answer(b"\x1b[?62;22") && !has_answer(b"\x1b[>0;95;0c") && !has_answer(b"c\x1b[?1u"));
+    fn answers_are_counted_wherever_they_are_cut() {
+        let answers = |pieces: &[&[u8]]| {
+            let mut answers = Answers::default();
+            pieces.iter().for_each(|p| answers.follow(p));
+            (answers.found.attributes, answers.found.mode, answers.found.since)
+        };
+        assert_eq!(answers(&[b"\x1b[?62;22c"]), (1, None, 1));
+        assert_eq!(answers(&[b"yx\x1b[?1;2R\x1b[?", b"6c\x1b[?4", b"2;0$", b"y"]), (1, Some(42), 0));
+        assert_eq!(answers(&[b"\x1b[?42;0$y\x1b[?6c"]), (1, Some(42), 1));
+        assert_eq!(answers(&[b"\x1b[>0;95;0c\x1b[c\x1b[?1uc"]), (0, None, 0));
+    }
+
+    #[test]
+    fn questions_are_counted() {
+        let asked = |bytes: &[u8]| {
+            let mut modes = Modes::default();
+            modes.follow(bytes);
+            (modes.questions().all, modes.questions().attributes)
+        };
+        assert_eq!(asked(b"\x1b[31mtext\x1b[?25l"), (0, 0));
+        assert_eq!(asked(b"\x1b[c\x1b[0c\x1b[>c"), (3, 2));
+        assert_eq!(asked(b"\x1b[6n\x1b[?996n\x1b[?u\x1b[?4m\x1b[?2026$p\x1b[4$p\x1b[18t"), (7, 0));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::attach::{Dropped, Ended, attach};
+use super::attach::{Dropped, Ended, Scrollback, attach};
 use super::lifecycle::{Finished, RunRequest};
 use super::link::Link;
 use super::meter::{Meter, Step};
@@ -68,7 +68,8 @@ pub(super) async fn work(
         },
         met: Mutex::default(),
     };
-    let ran = attach(engine, &agent, attached, request.tty, signals, watch.over()).await;
+    let scrollback = if request.verb == "claude" { Scrollback::Erasable } else { Scrollback::Kept };
+    let ran = attach(engine, &agent, attached, request.tty.then_some(scrollback), signals, watch.over()).await;
     if !matches!(ran, Ok(Ended { exit: 0, .. })) {
         watch.ask_for_memory().await;
     }
