@@ -14,8 +14,9 @@ use crate::path::EntryKind;
 /// A part of a change that is decided on: as a whole, or a block by its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// A hash of path, kind, base content, place in the base, removed and added bytes: unique within a changeset, and
-    /// the same in a later one if nothing of it changed.
+    /// The whole SHA-256, in hexadecimal, of path, kind, base content, place in the base, removed and added bytes. It
+    /// stays the same in a later changeset if nothing of the unit changed. A prefix of it is for people only: the agent
+    /// chooses what is hashed, and can make two prefixes equal.
     pub id: String,
     /// What it is.
     pub kind: UnitKind,
@@ -224,7 +225,7 @@ fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> Str
             part(change.new.as_ref().map_or_else(String::new, |s| s.hash.to_string()).as_bytes());
         }
     }
-    hex(&hash.finalize())[..16].to_owned()
+    hex(&hash.finalize())
 }
 
 /// A stretch of the base and the one of the result that takes its place.

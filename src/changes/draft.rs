@@ -114,7 +114,7 @@ impl Draft {
         let mut hash = Hashed(Sha256::new());
         // It cannot fail: a hash takes everything, and every map in these has strings for keys.
         let _ = serde_json::to_writer(&mut hash, &(&base, &files, &refused, &hidden));
-        let id = hex(&hash.0.finalize())[..16].to_owned();
+        let id = hex(&hash.0.finalize());
         Changeset { schema_version: 1, id, base, files, refused, hidden, ignored }
     }
 

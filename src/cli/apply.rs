@@ -9,7 +9,6 @@ use super::output::Output;
 use super::repo::Repo;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
-use crate::changes::Unit;
 use crate::review::{Decisions, Rejection, Selection, Selector, Sheet, State};
 
 /// What to apply, and how to tell of it.
@@ -32,7 +31,7 @@ impl Wanted {
     /// What a review has accepted: each risky part got a yes of its own there.
     pub fn decided(sheet: &Sheet<'_>, decisions: &Decisions) -> Self {
         let files = sheet.files.iter().filter(|f| !f.is_refused());
-        let picks = decisions.picks(files.flat_map(|f| &f.units));
+        let picks = files.map(|f| (f.change.path.clone(), decisions.picks(&f.units))).collect();
         Self::of(Selection { picks, ..Selection::default() })
     }
 }
@@ -63,11 +62,10 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
-        let decided = Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions);
+        let mut decided = Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions);
         let rejected = selector.rejected(&sheet).map_err(wrong)?;
-        let units: Vec<Unit> = sheet.files.iter().flat_map(|f| f.units.iter().cloned()).collect();
-        let picks = decided.selection.picks.difference(&rejected, &units);
-        Wanted { selection: Selection { picks, ..decided.selection }, ..decided }
+        decided.selection.picks.retain(|path, _| !rejected.contains(path));
+        decided
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         let decisions = draft::load(&sandbox, &sheet)?.decisions;

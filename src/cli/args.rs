@@ -254,6 +254,9 @@ pub struct DiffArgs {
     /// Paths alone.
     #[arg(long, group = "form")]
     pub name_only: bool,
+    /// With --name-only: end each path with NUL, and quote none
+    #[arg(short = 'z', requires = "name_only")]
+    pub null: bool,
     /// A patch for `git apply`, byte for byte; for a file or a pipe.
     #[arg(long, group = "form")]
     pub patch: bool,

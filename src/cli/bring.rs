@@ -56,6 +56,7 @@ pub fn bring(
     let before = host.brought(sandbox)?;
     let rounds = rounds_of(sandbox, sheet, &before)?;
     let plan = plan(&tree, sheet, wanted, (&before, &rounds), &store)?;
+    check(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
@@ -73,7 +74,7 @@ pub fn bring(
         outcome.leave(&plan, "because of the conflicts");
         outcome.print(wanted.json, more(0))?;
         if !wanted.json {
-            print(conflict::show(&plan.conflicts, conflict::APPLY, &store).as_bytes())?;
+            print(&conflict::show(&plan.conflicts, conflict::APPLY, &store))?;
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             for way in conflict::ways_on(&plan.conflicts, !plan.is_idle(), wanted.on_conflict == OnConflict::Abort) {
                 output.say(&way);
@@ -174,7 +175,7 @@ pub fn choices<'a>(
     (rounds, store): (&'a [Changeset], &Quarantine),
 ) -> Vec<Choice<'a>> {
     let choice = |file: &'a crate::review::SheetFile<'_>| {
-        let picks = wanted.selection.picks.within(&file.units);
+        let picks = wanted.selection.picks.get(&file.change.path)?.within(&file.units);
         let brought = before.paths.get(&file.change.path);
         let prior = brought.map(|b| b.picks.within(&file.units)).unwrap_or_default();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
@@ -189,7 +190,7 @@ pub fn choices<'a>(
             earlier,
         })
     };
-    sheet.files.iter().filter_map(choice).collect()
+    sheet.files.iter().filter(|file| !file.is_refused()).filter_map(choice).collect()
 }
 
 /// What of picks is about none of these units: it is of another round.
@@ -239,6 +240,31 @@ fn picks(plan: &Plan, before: &Applied, sheet: &Sheet<'_>) -> Vec<(RepoPath, Pic
         (step.path.clone(), old, step.picks.union(&kept))
     };
     plan.steps.iter().map(row).collect()
+}
+
+/// Checks each file that would be written, whatever selected it: nothing that is refused, and nothing of high risk unless
+/// a review accepted it by itself or `--allow-risky` was given.
+///
+/// *Invariant:* this looks at the plan and not at the selection, so that no mistake in selecting can bring such a file.
+pub fn check<'a>(sheet: &Sheet<'_>, paths: impl Iterator<Item = &'a RepoPath>, wanted: &Wanted) -> Result<(), Failure> {
+    let files: BTreeMap<&RepoPath, &crate::review::SheetFile<'_>> =
+        sheet.files.iter().map(|f| (&f.change.path, f)).collect();
+    for path in paths {
+        let name = String::from_utf8_lossy(path.as_bytes());
+        let Some(file) = files.get(path) else {
+            return Err(Failure::new(FAILED, format!("{name} is not among the changes; nothing was written")));
+        };
+        if file.is_refused() {
+            let what = format!("{name} cannot be accepted: it {}; nothing was written", file.reasons());
+            return Err(Failure::new(FAILED, what));
+        }
+        let is_granted = wanted.allow_risky || !wanted.is_named;
+        if file.is_risky() && !is_granted {
+            let what = format!("{name} needs a closer look: it {}; nothing was written", file.reasons());
+            return Err(Failure::new(FAILED, what).hint("look at it, then add --allow-risky"));
+        }
+    }
+    Ok(())
 }
 
 /// Classifies what files will hold, where that is not what the review has shown: parts of a change, and merges. What

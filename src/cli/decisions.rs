@@ -20,7 +20,7 @@ pub fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Outpu
     let all = DecisionFile::of(&sheet, &decisions, name, &changes.id)?;
     let text = render(&serde_json::to_value(&all).map_err(io::Error::from)?);
     if file.as_os_str() == "-" {
-        print(text.as_bytes())?;
+        print(&text)?;
         return Ok(0);
     }
     write_new(file, text.as_bytes())?;

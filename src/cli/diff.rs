@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use super::args::DiffArgs;
-use super::failure::{Failure, USAGE};
-use super::output::{Output, count, print, shell_word};
+use super::failure::Failure;
+use super::output::{Output, RawOutput, count, print, shell_word};
 use super::pager::Pager;
 use super::repo::{Repo, runtime};
 use super::target::write_new;
@@ -20,10 +20,11 @@ const CHANGES: u8 = 3;
 
 pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     let to_terminal = std::io::stdout().is_terminal();
-    if args.patch && to_terminal {
-        return Err(Failure::new(USAGE, "--patch writes a file's bytes as they are, which a terminal would obey")
-            .hint("airlock diff --patch > changes.patch"));
-    }
+    let raw = match (args.patch, args.null) {
+        (true, _) => Some(RawOutput::open("--patch", "airlock diff --patch > changes.patch")?),
+        (_, true) => Some(RawOutput::open("-z", "airlock diff --name-only -z | xargs -0 ls -ld")?),
+        _ => None,
+    };
     let repo = Repo::here(output)?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "diff")?;
     let live = sandbox.is_busy() && sandbox.record.state == State::Running;
@@ -49,31 +50,32 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     } else if let Some(file) = &args.html {
         let page = page(name, &changes, &sheet, &draft::load(&sandbox, &sheet)?.decisions)?;
         if file.as_os_str() == "-" {
-            print(page.as_bytes())?;
+            print(&page)?;
         } else {
             write_new(file, page.as_bytes())?;
             output.say(&format!("the page is in {}", shell_word(file.as_os_str().as_encoded_bytes())));
         }
-    } else if args.name_only {
-        let mut bytes = Vec::new();
+    } else if let (true, Some(raw)) = (args.name_only, raw) {
         for file in &sheet.files {
-            if to_terminal {
-                bytes.extend(Shown::new(file.change.path.as_bytes()).to_string().bytes());
-            } else {
-                bytes.extend(file.change.path.as_bytes());
-            }
-            bytes.push(b'\n');
+            raw.write(&[file.change.path.as_bytes(), b"\0"].concat())?;
         }
-        print(&bytes)?;
-    } else if args.patch {
+    } else if args.name_only {
+        let mut names = String::new();
+        for file in &sheet.files {
+            let path = &file.change.path;
+            names += &if to_terminal { Shown::new(path.as_bytes()).to_string() } else { patch::quoted("", path) };
+            names.push('\n');
+        }
+        print(&names)?;
+    } else if let Some(raw) = raw {
         for file in sheet.files.iter().filter(|f| !f.is_refused()) {
             let part = |side: &Option<Side>| -> io::Result<Option<patch::Part>> {
                 side.as_ref().map(|s| Ok(patch::Part { kind: s.kind, content: store.get(&s.hash)? })).transpose()
             };
-            print(&patch::git_patch(&file.change.path, part(&file.change.old)?, part(&file.change.new)?)?)?;
+            raw.write(&patch::git_patch(&file.change.path, part(&file.change.old)?, part(&file.change.new)?)?)?;
         }
     } else if args.stat {
-        print(stat(&sheet).as_bytes())?;
+        print(&stat(&sheet))?;
     } else {
         let painter = Painter { colour: output.colours(), width: output.width() };
         let mut pager = if args.no_pager { Pager::none() } else { Pager::start(output) };

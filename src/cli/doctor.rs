@@ -82,9 +82,9 @@ pub fn doctor(json: bool, output: Output) -> Result<u8, Failure> {
     if json {
         let value =
             json!({"schema_version": 1, "version": env!("CARGO_PKG_VERSION"), "state": worst, "checks": checks.0});
-        print(render(&value).as_bytes())?;
+        print(&render(&value))?;
     } else {
-        print(text(&checks.0, output.colours()).as_bytes())?;
+        print(&text(&checks.0, output.colours()))?;
         let said = match worst {
             State::Good | State::Note => "all is well",
             State::Weak => "it works, and could be safer",

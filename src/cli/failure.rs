@@ -158,7 +158,9 @@ impl Failure {
         match error {
             Rejection::Risky { .. } => failure.hint("look at it, then add --allow-risky"),
             Rejection::NoMatch { .. } => failure.hint(format!("airlock diff {sandbox} --name-only lists the paths")),
-            Rejection::StaleId { .. } => failure.hint(format!("airlock diff {sandbox} --json lists the current ids")),
+            Rejection::StaleId { .. } | Rejection::AmbiguousId { .. } => {
+                failure.hint(format!("airlock diff {sandbox} --json lists the current ids"))
+            }
             Rejection::BadGlob { .. } | Rejection::Refused { .. } => failure,
         }
     }

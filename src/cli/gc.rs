@@ -67,7 +67,7 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
             }
         }
         if json {
-            print(render(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})).as_bytes())?;
+            print(&render(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})))?;
         } else if gone == 0 {
             output.say("nothing is spent");
         } else {

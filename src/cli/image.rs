@@ -113,7 +113,7 @@ fn list(images: &[ImageInfo], json: bool) -> Result<(), Failure> {
         }
         text
     };
-    Ok(print(text.as_bytes())?)
+    Ok(print(&text)?)
 }
 
 async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ pub fn diff(
     sheet: &Sheet<'_>,
     decisions: &Decisions,
     live: bool,
-    mut out: impl FnMut(&[u8]) -> io::Result<()>,
+    mut out: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
     let frame = json!({
         "schema_version": 1,
@@ -27,14 +27,14 @@ pub fn diff(
         "hidden": changes.hidden.iter().map(text).collect::<Vec<_>>(),
     });
     let frame = render(&frame);
-    out(frame.trim_end().trim_end_matches('}').trim_end().as_bytes())?;
-    out(b",\n  \"files\": [")?;
+    out(frame.trim_end().trim_end_matches('}').trim_end())?;
+    out(",\n  \"files\": [")?;
     for (at, changed) in sheet.files.iter().enumerate() {
         let text = render(&file(changed, decisions));
         let comma = if at > 0 { "," } else { "" };
-        out(format!("{comma}\n{}", text.trim_end()).as_bytes())?;
+        out(&format!("{comma}\n{}", text.trim_end()))?;
     }
-    out(b"\n  ]\n}\n")
+    out("\n  ]\n}\n")
 }
 
 fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {

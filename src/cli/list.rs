@@ -4,6 +4,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::failure::Failure;
+use super::json::render;
 use super::output::{Output, print, tell};
 use super::repo::{Repo, age, status};
 use crate::display::Shown;
@@ -33,16 +34,10 @@ pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
                 })
             })
             .collect();
-        print(
-            format!(
-                "{:#}\n",
-                json!({
-                    "schema_version": 1, "sandboxes": sandboxes,
-                    "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-                })
-            )
-            .as_bytes(),
-        )?;
+        print(&render(&json!({
+            "schema_version": 1, "sandboxes": sandboxes,
+            "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        })))?;
         return Ok(0);
     }
     if all.is_empty() && damaged.is_empty() {
@@ -62,7 +57,7 @@ pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
             age(record.created),
         );
     }
-    print(text.as_bytes())?;
+    print(&text)?;
     Ok(0)
 }
 

@@ -98,7 +98,7 @@ impl Outcome {
                 fields.into_iter().for_each(|(key, value)| all[key] = value);
             }
             all["plan"] = self.plan.clone();
-            return Ok(print(shapes::render(&all).as_bytes())?);
+            return Ok(print(&shapes::render(&all))?);
         }
         let width = self.lines.iter().map(|l| Shown::new(l.path.as_bytes()).to_string().chars().count()).max();
         let width = width.unwrap_or(0).min(40);
@@ -109,7 +109,7 @@ impl Outcome {
             text += line.trim_end();
             text.push('\n');
         }
-        Ok(print(text.as_bytes())?)
+        Ok(print(&text)?)
     }
 }
 

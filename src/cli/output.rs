@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::args::Colour;
+use super::failure::{Failure, USAGE};
 use crate::sandbox::terminal;
 
 /// How to speak.
@@ -65,8 +66,41 @@ pub fn tell(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes data to standard output. A reader that has gone is no error.
-pub fn print(bytes: &[u8]) -> io::Result<()> {
+/// Writes text to standard output: ours, or made harmless by [`crate::display`]. A reader that has gone is no error.
+pub fn print(text: &str) -> io::Result<()> {
+    write(text.as_bytes())
+}
+
+/// Standard output for bytes as they are, which a terminal would obey.
+///
+/// *Invariant:* bytes that nobody has escaped go out by this type alone, and it does not exist while standard output is a
+/// terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct RawOutput(());
+
+impl RawOutput {
+    /// Opens it for what `option` writes.
+    ///
+    /// # Errors
+    /// Standard output is a terminal; the hint shows `example` instead.
+    pub fn open(option: &str, example: &str) -> Result<Self, Failure> {
+        if io::stdout().is_terminal() {
+            let what = format!("{option} writes a sandbox's bytes as they are, which a terminal would obey");
+            return Err(Failure::new(USAGE, what).hint(example));
+        }
+        Ok(Self(()))
+    }
+
+    /// Writes. A reader that has gone is no error.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(self, bytes: &[u8]) -> io::Result<()> {
+        write(bytes)
+    }
+}
+
+fn write(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -36,7 +36,7 @@ impl Pager {
     /// Writes to it. Somebody who has left the pager has seen enough: `false`.
     pub fn print(&mut self, text: &str) -> io::Result<bool> {
         let Some(stdin) = self.0.as_mut().and_then(|child| child.stdin.as_mut()) else {
-            return super::output::print(text.as_bytes()).map(|()| true);
+            return super::output::print(&text).map(|()| true);
         };
         match stdin.write_all(text.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

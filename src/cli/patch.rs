@@ -89,8 +89,8 @@ fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u
     Ok([out.as_bytes(), body].concat())
 }
 
-/// Quotes a path as git does: octal escapes in double quotes where it is not plain.
-fn quoted(side: &str, path: &RepoPath) -> String {
+/// Quotes a path as git does (`core.quotePath`), so that no two paths look alike and none has a line feed.
+pub fn quoted(side: &str, path: &RepoPath) -> String {
     let plain = path.as_bytes().iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\".contains(b));
     if plain {
         return format!("{side}{}", String::from_utf8_lossy(path.as_bytes()));
@@ -99,6 +99,7 @@ fn quoted(side: &str, path: &RepoPath) -> String {
     for byte in path.as_bytes() {
         match byte {
             b'"' | b'\\' => text += &format!("\\{}", char::from(*byte)),
+            0x07..=0x0d => text += ["\\a", "\\b", "\\t", "\\n", "\\v", "\\f", "\\r"][usize::from(*byte) - 7],
             b' '..=b'~' => text.push(char::from(*byte)),
             _ => text += &format!("\\{byte:03o}"),
         }

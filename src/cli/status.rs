@@ -20,8 +20,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
         let paths = |list: &[crate::path::RepoPath]| list.iter().map(text).collect::<Vec<_>>();
         let left: Vec<_> = manifest.left.iter().map(|l| json!({"path": text(&l.path), "reason": l.reason})).collect();
         let skipped: Vec<_> = manifest.skipped.iter().map(|(p, why)| json!({"path": text(p), "reason": why})).collect();
-        print(
-            render(&json!({
+        print(&render(&json!({
                 "schema_version": 1, "name": record.name, "status": word, "verb": record.verb,
                 "created": record.created, "commit": record.base, "branch": record.branch,
                 "workspace": record.workspace_kind, "base": record.base_volume.id,
@@ -29,9 +28,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
                 "submodules": paths(&manifest.modules), "submodules_left": left, "skipped": skipped,
                 "lfs_pointers": paths(&manifest.pointers), "sparse": manifest.sparse, "limits_met": record.met,
-            }))
-            .as_bytes(),
-        )?;
+        })))?;
         return Ok(0);
     }
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
@@ -51,7 +48,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
     for met in &record.met {
         out += &format!("  limit      {}\n", Shown::new(met));
     }
-    print(out.as_bytes())?;
+    print(&out)?;
     output.say(&format!("next: airlock diff {}", record.name));
     Ok(0)
 }

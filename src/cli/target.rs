@@ -9,7 +9,7 @@ use super::apply::Wanted;
 use super::failure::{FAILED, Failure, USAGE};
 use super::json::{render, text};
 use super::judge::Judge;
-use super::output::{Output, count, print, shell_word};
+use super::output::{Output, RawOutput, count, print, shell_word};
 use super::patch::{Part, git_patch};
 use crate::apply::{BranchChange, BranchError, Version, check_branch, commit_on_branch};
 use crate::display::Shown;
@@ -59,9 +59,17 @@ pub fn send(
     to: &Target,
     output: Output,
 ) -> Result<u8, Failure> {
+    let raw = match to {
+        Target::Patch(None) if !wanted.dry_run && !wanted.json => {
+            let example = format!("airlock apply {} --to patch:changes.patch", sandbox.record.name);
+            Some(RawOutput::open("--to patch:-", &example)?)
+        }
+        _ => None,
+    };
     let store = sandbox.quarantine()?;
     let nothing_before = crate::sandbox::Applied::default();
     let choices = super::bring::choices(sheet, wanted, &nothing_before, (&[], &store));
+    super::bring::check(sheet, choices.iter().map(|choice| &choice.change.path), wanted)?;
     let mut accepted = Vec::new();
     let judge = Judge::of(repo, sandbox, sheet, output)?;
     for choice in &choices {
@@ -113,7 +121,7 @@ pub fn send(
         Target::Branch(name) => {
             let commit = branch(repo, sandbox, &accepted, name, wanted.dry_run)?;
             if wanted.json {
-                print(shape(json!({"branch": name, "commit": commit})).as_bytes())?;
+                print(&shape(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
                 let name = Shown::new(name);
                 output.say(&format!("{files} on the new branch {name}, at {}. Next: git log -p {name}", &commit[..12]));
@@ -129,19 +137,19 @@ pub fn send(
                 };
                 patch.extend(git_patch(one.path, read(&one.old)?, read(&one.new)?)?);
             }
-            match file {
-                None if wanted.dry_run || wanted.json => print(shape(json!({"bytes": patch.len()})).as_bytes())?,
-                None => print(&patch)?,
-                Some(file) if wanted.dry_run => {
+            match (file, raw) {
+                (None, Some(raw)) => raw.write(&patch)?,
+                (None, None) => print(&shape(json!({"bytes": patch.len()})))?,
+                (Some(file), _) if wanted.dry_run => {
                     output.say(&format!(
                         "{files} would go to {}; this was a dry run",
                         Shown::new(file.as_os_str().as_encoded_bytes())
                     ));
                 }
-                Some(file) => {
+                (Some(file), _) => {
                     write_new(file, &patch)?;
                     if wanted.json {
-                        print(shape(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})).as_bytes())?;
+                        print(&shape(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})))?;
                     } else {
                         let word = shell_word(file.as_os_str().as_encoded_bytes());
                         // From a subdirectory git leaves out what is not below it.

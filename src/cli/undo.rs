@@ -51,7 +51,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         outcome.leave(&plan, "because of the conflicts");
         outcome.print(args.json, more(0))?;
         if !args.json {
-            print(conflict::show(&plan.conflicts, conflict::UNDO, &contents).as_bytes())?;
+            print(&conflict::show(&plan.conflicts, conflict::UNDO, &contents))?;
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             let backups = backups(past, &tree);
             for (path, file) in backups.iter().filter(|(path, _)| plan.conflicts.iter().any(|c| c.path == *path)) {
@@ -155,7 +155,7 @@ fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure>
                 })
             })
             .collect();
-        print(render(&json!({"schema_version": 1, "applies": rows})).as_bytes())?;
+        print(&render(&json!({"schema_version": 1, "applies": rows})))?;
         return Ok(0);
     }
     let mut out = String::new();
@@ -175,7 +175,7 @@ fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure>
     if all.is_empty() {
         output.say("there is no apply to take back");
     }
-    print(out.as_bytes())?;
+    print(&out)?;
     Ok(0)
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Event;
 use super::{Decision, Decisions, Ruling, Sheet};
-use crate::changes::{Level, UnitKind};
+use crate::changes::UnitKind;
 use crate::display::{Shown, readable};
 
 /// The version that is written, and the only one that is read.
@@ -30,7 +30,7 @@ pub struct DecisionFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileDecisions {
-    /// Its path, for a person.
+    /// Its path. A block of another file in its place is an error.
     pub path: String,
     /// What can be decided of it.
     pub blocks: Vec<BlockDecision>,
@@ -176,13 +176,16 @@ impl DecisionFile {
         }
         let mut events = Vec::new();
         let mut met = std::collections::BTreeSet::new();
-        for block in blocks() {
+        for (named, block) in self.files.iter().flat_map(|f| f.blocks.iter().map(move |block| (&f.path, block))) {
             let Some((file, unit)) = units.get(block.id.as_str()).copied() else { continue };
             if !met.insert(&block.id) {
                 return Err(DecisionFileError::Twice(escaped(&block.id)));
             }
             let path = Shown::new(file.change.path.as_bytes()).to_string();
             let wrong = |reason: String| DecisionFileError::Wrong { id: block.id.clone(), path: path.clone(), reason };
+            if *named != readable(file.change.path.as_bytes()) {
+                return Err(wrong(format!("it is listed under {}", Shown::new(named))));
+            }
             let ruling = match (block.decision.as_str(), &block.text) {
                 ("undecided", None) => None,
                 ("edited", Some(text)) => Some(Ruling::Edited(sheet.keep_text(text.as_bytes())?)),
@@ -205,7 +208,7 @@ impl DecisionFile {
                         Shown::new(&block.decision)
                     )));
                 }
-                if accepts(ruling) && file.change.level() == Some(Level::Refused) {
+                if accepts(ruling) && file.is_refused() {
                     return Err(DecisionFileError::Refused(path));
                 }
                 if accepts(ruling) && file.is_risky() && !allow_risky {

@@ -1,6 +1,6 @@
 //! Turns a selection given as options into accepted units.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -27,8 +27,8 @@ pub struct Selector {
 /// What is accepted, and what was passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// What is meant.
-    pub picks: Picks,
+    /// What is meant of each file.
+    pub picks: BTreeMap<RepoPath, Picks>,
     /// Files with a high finding that only a glob or "all" covered.
     pub passed_over: Vec<RepoPath>,
     /// Files of which a review has rejected something that only a glob or "all" covered.
@@ -41,7 +41,10 @@ impl Selection {
     /// Tells whether it covers no file at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.picks.is_empty() && self.passed_over.is_empty() && self.rejected.is_empty() && self.refused.is_empty()
+        self.picks.values().all(Picks::is_empty)
+            && self.passed_over.is_empty()
+            && self.rejected.is_empty()
+            && self.refused.is_empty()
     }
 }
 
@@ -65,6 +68,14 @@ pub enum Rejection {
         pattern: String,
         /// Why.
         reason: String,
+    },
+    /// A prefix of several ids.
+    #[error("the id {} is a prefix of {n} hunks", Shown::new(id))]
+    AmbiguousId {
+        /// As given.
+        id: String,
+        /// How many.
+        n: usize,
     },
     /// An id that is not in this changeset.
     #[error("there is no block {} in this changeset", Shown::new(id))]
@@ -103,14 +114,14 @@ impl Selector {
         !self.reject.is_empty() && self.accept.is_empty() && self.ids.is_empty() && !self.all
     }
 
-    /// Gives the units of the rejected files.
+    /// Gives the rejected files.
     ///
     /// # Errors
     /// A pattern that matches nothing.
-    pub fn rejected(&self, sheet: &Sheet<'_>) -> Result<Picks, Rejection> {
+    pub fn rejected(&self, sheet: &Sheet<'_>) -> Result<BTreeSet<RepoPath>, Rejection> {
         let reject = patterns("--reject", &self.reject, sheet, &[])?;
-        let files = sheet.files.iter().filter(|f| reject.iter().any(|p| p.matches(&f.change.path)));
-        Ok(Picks::all(files.flat_map(|f| &f.units)))
+        let files = sheet.files.iter().map(|f| &f.change.path);
+        Ok(files.filter(|path| reject.iter().any(|p| p.matches(path))).cloned().collect())
     }
 
     /// Finds the units. What a review has rejected is only taken where it is named: by its path or its id. `refused` are
@@ -148,12 +159,12 @@ impl Selector {
                     if file.units.iter().any(|u| matches!(picks.of(&u.id), None | Some(Pick::Lines(_)))) {
                         selection.rejected.push(path.clone());
                     }
-                    selection.picks = selection.picks.union(&picks);
+                    selection.picks.insert(path.clone(), picks);
                 }
             }
         }
         for id in &self.ids {
-            let Some((file, unit)) = sheet.unit(id) else { return Err(Rejection::StaleId { id: id.clone() }) };
+            let (file, unit) = unit_by_prefix(sheet, id)?;
             if reject.iter().any(|p| p.matches(&file.change.path)) {
                 continue;
             }
@@ -161,11 +172,29 @@ impl Selector {
                 (true, _) => return Err(refusal(file)),
                 (_, true) => return Err(risk(file)),
                 _ => {
-                    selection.picks.set(id.clone(), wanted(unit, decisions, true).unwrap_or(Pick::All));
+                    let picks = selection.picks.entry(file.change.path.clone()).or_default();
+                    picks.set(unit.id.clone(), wanted(unit, decisions, true).unwrap_or(Pick::All));
                 }
             }
         }
         Ok(selection)
+    }
+}
+
+/// The shortest prefix of an id that names a hunk.
+const SHORTEST_ID: usize = 8;
+
+/// Finds the one unit with this id, or with an id that begins so.
+fn unit_by_prefix<'a>(sheet: &'a Sheet<'_>, id: &'a str) -> Result<(&'a super::SheetFile<'a>, &'a Unit), Rejection> {
+    let stale = || Rejection::StaleId { id: id.to_owned() };
+    if id.len() < SHORTEST_ID {
+        return Err(stale());
+    }
+    let mut found = sheet.units_by_prefix(id);
+    let first = found.next().ok_or_else(stale)?;
+    match found.count() {
+        0 => Ok(first),
+        more => Err(Rejection::AmbiguousId { id: id.to_owned(), n: more + 1 }),
     }
 }
 
@@ -187,22 +216,15 @@ fn wanted(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<Pick> {
 }
 
 fn refusal(file: &super::SheetFile<'_>) -> Rejection {
-    Rejection::Refused { path: text(&file.change.path), reason: reasons(file) }
+    Rejection::Refused { path: text(&file.change.path), reason: file.reasons() }
 }
 
 fn risk(file: &super::SheetFile<'_>) -> Rejection {
-    Rejection::Risky { path: text(&file.change.path), reason: reasons(file) }
+    Rejection::Risky { path: text(&file.change.path), reason: file.reasons() }
 }
 
 fn text(path: &RepoPath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
-}
-
-fn reasons(file: &super::SheetFile<'_>) -> String {
-    let top = file.change.level();
-    let found: BTreeSet<&str> =
-        file.change.findings.iter().filter(|f| Some(f.level) == top).map(|f| f.reason.as_str()).collect();
-    found.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 struct Pattern {
@@ -302,7 +324,9 @@ mod tests {
         let sheet = Sheet::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
         let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
-        let taken = |f: &&super::super::SheetFile<'_>| f.units.iter().all(|u| selection.picks.of(&u.id).is_some());
+        let taken = |f: &&super::super::SheetFile<'_>| {
+            selection.picks.get(&f.change.path).is_some_and(|picks| picks.covers(&f.units))
+        };
         let paths = sheet.files.iter().filter(taken).map(|f| text(&f.change.path)).collect();
         Ok((paths, selection.passed_over.len()))
     }

@@ -1,5 +1,6 @@
 //! A changeset opened for review: every file with its units. Contents are read when they are shown, one file at a time.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,6 +31,8 @@ pub struct SheetFile<'a> {
     pub line_counts: (usize, usize),
     /// Nobody wrote it by hand: a lock file, a generated one.
     pub begins_folded: bool,
+    /// One of its units has the id of another unit, so that a decision on one would be a decision on both.
+    pub is_ambiguous: bool,
 }
 
 impl<'a> Sheet<'a> {
@@ -44,10 +47,23 @@ impl<'a> Sheet<'a> {
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
             let line_counts = count_lines(&units, &old);
             let begins_folded = begins_folded(&change.path, &old, line_counts.0 + line_counts.1);
-            Ok(SheetFile { change, units, line_counts, begins_folded, target: is_link.then_some(new) })
+            let target = is_link.then_some(new);
+            Ok(SheetFile { change, units, line_counts, begins_folded, target, is_ambiguous: false })
         };
-        let files = in_parallel(&changes.files, open)?;
+        let mut files = in_parallel(&changes.files, open)?;
+        mark_ambiguous(&mut files);
         Ok(Self { changeset: &changes.id, files, store: store.clone() })
+    }
+}
+
+/// Marks every file with a unit whose id occurs twice.
+fn mark_ambiguous(files: &mut [SheetFile<'_>]) {
+    let mut ids: HashMap<&str, usize> = HashMap::new();
+    files.iter().flat_map(|file| &file.units).for_each(|unit| *ids.entry(&unit.id).or_default() += 1);
+    let is_twice = |unit: &Unit| ids.get(unit.id.as_str()).is_some_and(|n| *n > 1);
+    let ambiguous: Vec<bool> = files.iter().map(|file| file.units.iter().any(is_twice)).collect();
+    for (file, is_ambiguous) in files.iter_mut().zip(ambiguous) {
+        file.is_ambiguous = is_ambiguous;
     }
 }
 
@@ -110,10 +126,10 @@ impl Sheet<'_> {
         self.store.put(text)
     }
 
-    /// Finds a unit by its id.
-    #[must_use]
-    pub fn unit(&self, id: &str) -> Option<(&SheetFile<'_>, &Unit)> {
-        self.files.iter().find_map(|f| Some((f, f.units.iter().find(|u| u.id == id)?)))
+    /// Finds the units whose id begins with `prefix`; a whole id, and a prefix of good length, has one at the most.
+    pub fn units_by_prefix<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = (&'s SheetFile<'s>, &'s Unit)> {
+        let in_file = move |file: &'s SheetFile<'s>| file.units.iter().map(move |unit| (file, unit));
+        self.files.iter().flat_map(in_file).filter(move |(_, unit)| unit.id.starts_with(prefix))
     }
 
     /// Counts the lines that are added and removed in all files.
@@ -133,7 +149,19 @@ impl SheetFile<'_> {
     /// Tells whether it cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.change.level() == Some(Level::Refused)
+        self.is_ambiguous || self.change.level() == Some(Level::Refused)
+    }
+
+    /// Gives the reasons of its highest severity, or why it cannot be accepted.
+    #[must_use]
+    pub fn reasons(&self) -> String {
+        if self.is_ambiguous {
+            return "has a hunk with the id of another hunk".to_owned();
+        }
+        let top = self.change.level();
+        let findings = self.change.findings.iter().filter(|f| Some(f.level) == top);
+        let found: BTreeSet<&str> = findings.map(|f| f.reason.as_str()).collect();
+        found.into_iter().collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -6,6 +6,8 @@ mod bad_input;
 mod bases;
 mod claude;
 mod collect;
+mod consent;
+mod containment;
 mod decision_file;
 mod doctor;
 mod editor;

@@ -11,11 +11,30 @@ use crate::support::{AIRLOCK, Place};
 /// How long a screen may take to show what is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+type Keys = Arc<Mutex<Box<dyn Write + Send>>>;
+
+/// What every terminal answers: its device attributes (DA1), and that it does not know a mode (DECRQM).
+#[derive(Default)]
+struct Asked {
+    answers: Vec<u8>,
+}
+
+impl vte::Perform for Asked {
+    fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], _: bool, action: char) {
+        let mode = params.iter().next().and_then(|p| p.first()).copied().unwrap_or(0);
+        match (intermediates, action) {
+            (b"", 'c') => self.answers.extend(b"\x1b[?62;22c"),
+            (b"?$", 'p') => self.answers.extend(format!("\x1b[?{mode};0$y").bytes()),
+            _ => {}
+        }
+    }
+}
+
 /// A program on a terminal of our own.
 pub struct Terminal {
     pub child: Box<dyn Child + Send + Sync>,
     pub master: Box<dyn MasterPty + Send>,
-    keys: Box<dyn Write + Send>,
+    keys: Keys,
     pub screen: Arc<(Mutex<vt100::Parser>, Condvar)>,
     /// Everything that came, as it came.
     pub raw: Arc<Mutex<Vec<u8>>>,
@@ -29,8 +48,19 @@ impl Terminal {
         Self::run(place, command)
     }
 
+    /// Starts Airlock on a terminal that answers no question by itself.
+    pub fn mute(place: &Place, args: &[&str]) -> Self {
+        let mut command = CommandBuilder::new(AIRLOCK);
+        command.args(args);
+        Self::open(place, command, false)
+    }
+
     /// Starts a program in a place's environment.
-    pub fn run(place: &Place, mut command: CommandBuilder) -> Self {
+    pub fn run(place: &Place, command: CommandBuilder) -> Self {
+        Self::open(place, command, true)
+    }
+
+    fn open(place: &Place, mut command: CommandBuilder, answers: bool) -> Self {
         let size = PtySize { rows: 40, cols: 100, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("a terminal");
         command.cwd(&place.repo);
@@ -44,15 +74,23 @@ impl Terminal {
         let shared = Arc::clone(&screen);
         let raw = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&raw);
+        let keys: Keys = Arc::new(Mutex::new(pair.master.take_writer().expect("a writer")));
+        let typist = answers.then(|| Arc::clone(&keys));
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
+            let mut questions = vte::Parser::new();
             while let Ok(n @ 1..) = output.read(&mut buffer) {
                 kept.lock().expect("no panic").extend_from_slice(&buffer[..n]);
                 shared.0.lock().expect("no panic").process(&buffer[..n]);
                 shared.1.notify_all();
+                let mut asked = Asked::default();
+                questions.advance(&mut asked, &buffer[..n]);
+                if let Some(typist) = &typist {
+                    // The program may have ended.
+                    let _ = typist.lock().expect("no panic").write_all(&asked.answers);
+                }
             }
         });
-        let keys = pair.master.take_writer().expect("a writer");
         Self { child, master: pair.master, keys, screen, raw }
     }
 
@@ -83,7 +121,8 @@ impl Terminal {
 
     /// Types keys.
     pub fn types(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("typed");
+        let mut writer = self.keys.lock().expect("no panic");
+        writer.write_all(keys.as_bytes()).and_then(|()| writer.flush()).expect("typed");
     }
 
     /// Tells whether the terminal reads lines, echoes and makes signals.

@@ -1,0 +1,257 @@
+//! What was accepted is what comes, and nothing but a person's key accepts.
+
+use std::fs;
+
+use crate::support::{AIRLOCK, Place, Ran};
+use crate::terminal::Terminal;
+
+/// Puts the two templates of a pair into the repository, and gives the script that fills them in.
+fn pair(place: &Place, other: &str, target: &str, nonces: [&str; 2]) -> String {
+    for (template, name) in [("notes.txt", "a"), (other, "b")] {
+        place.write(name, fs::read(format!("fixtures/hostile/same-id/{template}")).expect("it is there"));
+    }
+    place.commit();
+    let [first, second] = nonces;
+    format!("sed s/%s/{first}/ a > notes.txt; mkdir -p .hg; sed s/%s/{second}/ b > {target}")
+}
+
+/// Two hunks whose ids began with the same 64 bits, which were all that counted once.
+#[test]
+fn hunks_whose_ids_begin_alike_are_decided_apart() {
+    let nonces = ["9a7267df646394e4", "0553b18342c3dc93"];
+    for args in [&["--accept", "notes.txt"][..], &["--accept-all", "--reject", ".envrc"], &["--accept-all"]] {
+        let place = Place::new();
+        let script = pair(&place, "envrc", ".envrc", nonces);
+        place.sandbox("c", &script).ok();
+        let ids = ids(&place, "c");
+        assert_eq!(ids.len(), 2);
+        assert_ne!(ids[0], ids[1]);
+        assert!(ids.iter().all(|id| id.len() == 64), "{ids:?}");
+        place.airlock(&[&["apply", "c"], args].concat()).ok();
+        assert!(place.repo.join("notes.txt").exists() && !place.repo.join(".envrc").exists(), "{args:?}");
+    }
+    let place = Place::new();
+    let script = pair(&place, "envrc", ".envrc", nonces);
+    place.sandbox("c", &script).ok();
+    place.airlock_told(&["review", "c", "--plain"], "j\ny\nq\n").ok();
+    place.airlock(&["apply", "c"]).ok();
+    assert!(place.repo.join("notes.txt").exists() && !place.repo.join(".envrc").exists());
+}
+
+/// The same with a file that cannot be accepted at all.
+#[test]
+fn a_refused_file_is_never_brought_by_another() {
+    let place = Place::new();
+    let script = pair(&place, "hgrc", ".hg/hgrc", ["5c72f99094570b3a", "0795f32a809f410b"]);
+    place.sandbox("h", &script).ok();
+    place.airlock_told(&["review", "h", "--plain"], "y\nq\n").ok();
+    place.airlock(&["apply", "h"]).ok();
+    assert!(place.repo.join("notes.txt").exists() && !place.repo.join(".hg").exists());
+    place.airlock(&["undo", "h"]).ok();
+    for args in [&["--accept", "notes.txt"][..], &["--accept-all", "--allow-risky"]] {
+        place.airlock(&[&["apply", "h"], args].concat()).ok();
+        assert!(place.repo.join("notes.txt").exists() && !place.repo.join(".hg").exists(), "{args:?}");
+        place.airlock(&["undo", "h"]).ok();
+    }
+    place.git(&["config", "user.name", "Ann"]);
+    place.git(&["config", "user.email", "ann@example.org"]);
+    place.airlock(&["apply", "h", "--accept-all", "--allow-risky", "--to", "branch:brought"]).ok();
+    assert_eq!(place.git(&["diff", "--name-only", "main", "brought"]), "notes.txt\n");
+}
+
+fn ids(place: &Place, name: &str) -> Vec<String> {
+    let diff = place.diff(name);
+    let files = diff["files"].as_array().expect("a list").iter();
+    let blocks = files.flat_map(|f| f["blocks"].as_array().expect("a list").clone());
+    blocks.map(|b| b["id"].as_str().expect("a string").to_owned()).collect()
+}
+
+#[test]
+fn ids_are_taken_as_unique_prefixes() {
+    let place = Place::new();
+    place.sandbox("p", "echo x >> a.txt; echo y > new.txt").ok();
+    let ids = ids(&place, "p");
+    place.airlock(&["apply", "p", "--accept-id", &ids[0][..12]]).ok();
+    assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
+    assert!(!place.repo.join("new.txt").exists());
+    // Too short to mean one hunk.
+    place.airlock(&["apply", "p", "--accept-id", &ids[1][..4]]).fails(5, &["there is no block"]);
+    place.airlock(&["apply", "p", "--accept-id", ""]).fails(5, &["there is no block"]);
+}
+
+#[test]
+fn a_decision_file_cannot_give_a_decision_to_another_path() {
+    let place = Place::new();
+    place.sandbox("f", "echo x >> a.txt; echo y > new.txt").ok();
+    let text = place.airlock(&["review", "f", "--export", "-"]).ok().out;
+    let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let taken = file["files"][1]["blocks"][0].take();
+    file["files"][1]["blocks"] = serde_json::json!([]);
+    file["files"][0]["blocks"].as_array_mut().expect("a list").push(taken);
+    let ran = place.airlock_told(&["apply", "f", "--decisions", "-"], &file.to_string());
+    ran.fails(1, &["it is listed under a.txt", "nothing of it was taken"]);
+}
+
+/// Runs an agent that asks the terminal something, and gives the number of the mode that Airlock asks for at the end.
+pub fn question(terminal: &Terminal) -> String {
+    terminal.receives(b"$p\x1b[c");
+    let raw = terminal.raw.lock().expect("no panic").clone();
+    let text = String::from_utf8_lossy(&raw);
+    let (before, _) = text.rsplit_once("$p\u{1b}[c").expect("it was asked");
+    before.rsplit_once("\u{1b}[?").expect("a sequence").1.to_owned()
+}
+
+#[test]
+fn answers_of_the_terminal_that_come_late_decide_nothing() {
+    let place = Place::new();
+    let script = "echo evil > new.txt; printf '\\033[>0q\\033[=c\\033[6n\\033[c\\033[c'";
+    let args = ["run", "--name", "late", "--review", "always", "--", "sh", "-c", script];
+    let mut terminal = Terminal::mute(&place, &args);
+    let mode = question(&terminal);
+    let raw = terminal.raw.lock().expect("no panic").clone();
+    let has = |bytes: &[u8]| raw.windows(bytes.len()).any(|w| w == bytes);
+    assert!(!has(b"\x1b[>") && !has(b"\x1b[="), "no question whose answer is a text is asked");
+    assert!(has(b"\x1b[6n\x1b[c\x1b[c"), "others are");
+    // Two answers to the agent's own questions look like the end; ours is still to come, behind a text with keys.
+    terminal.types("\u{1b}[1;1R\u{1b}[?62;22c\u{1b}[?62;22c");
+    terminal.types("\u{1b}P>|kitty(0.36.4)\u{1b}\\yyye");
+    terminal.shows("waiting for your terminal to answer");
+    terminal.types(&format!("yA\u{1b}[?{mode};0$y\u{1b}[?62;22c"));
+    terminal.shows("new.txt added");
+    terminal.shows("0/1 decided");
+    terminal.types("q");
+    terminal.shows("airlock review late");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(place.diff("late")["files"][0]["blocks"][0]["decision"], "undecided");
+}
+
+#[test]
+fn a_terminal_that_knows_no_modes_is_understood_by_counting() {
+    let place = Place::new();
+    let script = "echo x >> a.txt; printf '\\033[c\\033[c'";
+    let args = ["run", "--name", "old", "--review", "always", "--", "sh", "-c", script];
+    let mut terminal = Terminal::mute(&place, &args);
+    question(&terminal);
+    // Two answers for the agent, and one for us.
+    terminal.types("\u{1b}[?6c\u{1b}[?6cyy");
+    terminal.shows("waiting for your terminal to answer");
+    terminal.types("\u{1b}[?6c");
+    terminal.shows("0/1 decided");
+    terminal.types("q");
+    assert!(terminal.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_terminal_that_never_answers_needs_a_person() {
+    let place = Place::new();
+    let script = "echo x >> a.txt; printf '\\033[6n'";
+    let args = ["run", "--name", "mute", "--review", "always", "--", "sh", "-c", script];
+    let mut terminal = Terminal::mute(&place, &args);
+    terminal.shows("waiting for your terminal to answer (Enter: do not wait)");
+    terminal.types("\r");
+    terminal.shows("press Enter to go on");
+    terminal.types("\u{1b}P>|XTerm(390)yyy\u{1b}\\yy\r");
+    terminal.shows("0/1 decided");
+    terminal.types("q");
+    assert!(terminal.child.wait().expect("it ends").success());
+    // An agent that asks nothing is not waited for.
+    let args = ["run", "--name", "silent", "--review", "never", "--", "sh", "-c", "echo x >> a.txt"];
+    let mut terminal = Terminal::start(&place, &args);
+    terminal.shows("kept. Next: airlock review silent");
+    assert!(terminal.child.wait().expect("it ends").success());
+    let raw = terminal.raw.lock().expect("no panic").clone();
+    assert!(!raw.windows(2).any(|w| w == b"$p"), "nothing is asked");
+}
+
+#[test]
+fn links_titles_and_character_sets_end_with_the_agent() {
+    let place = Place::new();
+    let script = "printf '\\033]0;mine\\a\\033[23t\\033]8;;https://evil.example/login\\033\\\\\\033)0\\016done'";
+    let mut terminal = Terminal::start(&place, &["run", "--name", "o8", "--", "sh", "-c", script]);
+    terminal.shows("changed nothing");
+    assert!(terminal.child.wait().expect("it ends").success());
+    let raw = terminal.raw.lock().expect("no panic").clone();
+    let text = String::from_utf8_lossy(&raw);
+    let after = text.split_once("done").expect("it was printed").1;
+    for reset in ["\u{1b}]8;;\u{1b}\\", "\u{1b}(B\u{1b})B\u{f}", "\u{1b}]0;\u{1b}\\\u{1b}[23;0t"] {
+        assert!(after.contains(reset), "{reset:?}: {after:?}");
+    }
+    assert!(text.contains("\u{1b}[22;0t\u{1b}]0;mine") && !text.contains("\u{1b}[23t"), "{text:?}");
+}
+
+#[test]
+fn patches_and_pages_do_not_go_to_a_terminal_as_they_are() {
+    let place = Place::new();
+    place.write("esc.txt", "top \u{1b}]0;from-base\u{7}\u{1b}[31m\nmid\n");
+    place.commit();
+    place.sandbox("raw", "sed -i s/mid/middle/ esc.txt").ok();
+    let all = ["apply", "raw", "--accept-all", "--allow-risky", "--to", "patch:-"];
+    assert!(place.airlock(&all).ok().out.contains("\u{1b}]0;from-base"), "a pipe gets every byte");
+    for args in [&all[..], &["diff", "raw", "--patch"], &["diff", "raw", "--name-only", "-z"]] {
+        let mut terminal = Terminal::start(&place, args);
+        terminal.shows("which a terminal would obey");
+        assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 2, "{args:?}");
+        let raw = terminal.raw.lock().expect("no panic").clone();
+        assert!(!String::from_utf8_lossy(&raw).contains("from-base"), "{args:?}");
+    }
+}
+
+#[test]
+fn names_in_a_pipe_are_quoted_or_end_with_nul() {
+    let place = Place::new();
+    let script =
+        "open('a\\nrun.sh', 'w').write('x'); open('tab\\there', 'w').write('x'); open('\\u00e9', 'w').write('x')";
+    place.airlock(&["run", "--name", "n", "--review", "never", "--", "python3", "-c", script]).ok();
+    let names = place.airlock(&["diff", "n", "--name-only"]).ok().out;
+    assert_eq!(names, "\"a\\nrun.sh\"\n\"tab\\there\"\n\"\\303\\251\"\n");
+    let git = {
+        place.airlock(&["apply", "n", "--accept-all"]).ok();
+        place.git(&["ls-files", "--others"])
+    };
+    assert_eq!(names, git, "as git does");
+    let names = place.airlock(&["diff", "n", "--name-only", "-z"]).ok().out;
+    assert_eq!(names, "a\nrun.sh\0tab\there\0\u{e9}\0");
+    place.airlock(&["diff", "n", "-z"]).fails(2, &["--name-only"]);
+}
+
+/// Runs a command on a terminal in the background of an interactive shell.
+#[test]
+fn a_background_job_is_never_stopped_and_takes_no_keys() {
+    let place = Place::new();
+    let mut command = portable_pty::CommandBuilder::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]);
+    let mut terminal = Terminal::run(&place, command);
+    terminal.types("PS1='ready> '\r");
+    terminal.shows("ready> ");
+    let run = "run --name bg --review never -- sh -c 'cat; sleep 2; echo new > b.txt'";
+    terminal.types(&format!("{AIRLOCK} {run} > log 2>&1 &\r"));
+    terminal.types("echo ke''pt\r");
+    terminal.shows("kept");
+    terminal.types(&format!("{AIRLOCK} {} &\r", run.replace("bg", "fg").replace("b.txt", "c.txt")));
+    terminal.types("wait; jobs; echo all do''ne\r");
+    let text = terminal.shows("all done");
+    assert!(!text.contains("Stopped"), "{text}");
+    terminal.types("exit\r");
+    terminal.child.wait().expect("it ends");
+    fs::remove_file(place.repo.join("log")).expect("it was written");
+    assert!(place.changes("bg").iter().any(|(path, _)| path == "b.txt"));
+    assert!(place.changes("fg").iter().any(|(path, _)| path == "c.txt"));
+}
+
+#[test]
+fn keys_typed_while_output_goes_elsewhere_stay_for_the_shell() {
+    let place = Place::new();
+    let mut command = portable_pty::CommandBuilder::new("sh");
+    command.args([
+        "-c",
+        &format!("{AIRLOCK} run --review never -- sh -c 'cat; echo ended' | cat; read line; echo \"[$line]\""),
+    ]);
+    let mut terminal = Terminal::run(&place, command);
+    terminal.types("for the shell\r");
+    terminal.shows("ended");
+    terminal.shows("[for the shell]");
+    assert!(terminal.child.wait().expect("it ends").success());
+    // Nothing was waited for either: the agent's input has ended.
+    let ran = Ran::of(place.command(AIRLOCK, &["run", "--", "cat"])).ok();
+    assert_eq!(ran.out, "");
+}
