@@ -15,6 +15,7 @@ mod picks;
 mod planted;
 mod quarantine;
 mod risk;
+mod rule_table;
 mod rules;
 mod secrets;
 mod selection;

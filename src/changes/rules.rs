@@ -1,4 +1,4 @@
-//! Path rules: names that make tools run something, as data. Any depth, any spelling, on add, modify, delete and rename
+//! Path rules: names that make tools run something (`rule_table.rs` has them). Any depth, any spelling, on add, modify, delete and rename
 //! alike. A user's own rules, and a repository's, come on top; none can take one away.
 
 use std::ffi::OsStr;
@@ -8,144 +8,9 @@ use std::sync::LazyLock;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::Level::{self, High, Medium, Note, Refused};
+use super::Level::{self, Note};
+use super::rule_table::TABLE;
 use crate::path::RepoPath;
-
-type Row = (Level, &'static str, &'static str, &'static [&'static str]);
-
-/// The table of `SECURITY.md`. What a rule of another file judges by content (`package.json`, lock files) is not here.
-const TABLE: &[Row] = &[
-    (Refused, "other-repository", "is in a repository of another kind, whose hooks run", &[".hg/**", ".sl/**"]),
-    (
-        High,
-        "other-version-control",
-        "is of another version control",
-        &[".svn/**", ".bzr/**", "_darcs/**", ".hgrc", "CVS/**"],
-    ),
-    (High, "airlock-config", "is Airlock's own settings", &[".airlock.toml"]),
-    (
-        High,
-        "agent-config",
-        "arms an agent's tools",
-        &[".claude/**", ".mcp.json", ".cursor/**", ".codex/**", ".gemini/**"],
-    ),
-    (
-        High,
-        "editor-config",
-        "is acted on by editors when the folder is opened",
-        &[
-            ".vscode/{tasks,settings,launch,mcp}.json",
-            "*.code-workspace",
-            ".zed/**",
-            ".idea/**",
-            ".helix/**",
-            ".nvim.lua",
-            ".exrc",
-            ".vimrc",
-            ".dir-locals.el",
-        ],
-    ),
-    (
-        High,
-        "directory-hook",
-        "runs when you enter the directory",
-        &[".envrc", "mise*.toml", ".mise*", "mise/**", ".tool-versions"],
-    ),
-    (High, "environment", "sets the environment of what runs next", &[".env*"]),
-    (
-        High,
-        "git-hook",
-        "runs on the next git command",
-        &[".husky/**", ".githooks/**", "lefthook*", ".lefthook*", ".pre-commit-config.yaml", ".gitconfig"],
-    ),
-    (
-        High,
-        "package-manager",
-        "changes where packages come from or what they run",
-        &[".npmrc", ".yarnrc*", ".pnpmfile.cjs", ".yarn/{releases,plugins}/**"],
-    ),
-    (
-        High,
-        "shell-startup",
-        "runs when a shell starts",
-        &[
-            ".bashrc",
-            ".bash_profile",
-            ".bash_login",
-            ".bash_logout",
-            ".bash_aliases",
-            ".profile",
-            ".zshrc",
-            ".zshenv",
-            ".zprofile",
-            ".zlogin",
-            ".zlogout",
-            ".kshrc",
-            ".cshrc",
-            ".tcshrc",
-            "config.fish",
-            ".Rprofile",
-        ],
-    ),
-    (
-        High,
-        "editor-build",
-        "is run by editors without being asked",
-        &["build.rs", ".cargo/config*", "rust-toolchain*", "flake.nix"],
-    ),
-    (Medium, "ci", "runs in CI", &[".github/**", ".gitlab-ci.yml", ".circleci/**", "Jenkinsfile*"]),
-    (
-        Medium,
-        "container",
-        "runs when the container is built or started",
-        &[
-            "Dockerfile*",
-            "*.dockerfile",
-            "Containerfile*",
-            "compose*.y*ml",
-            "docker-compose*.y*ml",
-            ".devcontainer/**",
-            ".devcontainer.json",
-        ],
-    ),
-    (
-        Medium,
-        "build",
-        "runs on the next build or test",
-        &[
-            "Makefile*",
-            "GNUmakefile",
-            "*.mk",
-            "justfile",
-            ".justfile",
-            "CMakeLists.txt",
-            "*.cmake",
-            "gradlew*",
-            "gradle/**",
-            "*.gradle",
-            "*.gradle.kts",
-            "setup.py",
-            "conftest.py",
-            "*.config.{js,ts,mjs,cjs,mts,cts}",
-            "sitecustomize.py",
-            "usercustomize.py",
-            "*.pth",
-            ".mvn/**",
-            ".eslintrc*",
-            ".lintstagedrc*",
-            "Directory.Build.*",
-        ],
-    ),
-    (Medium, "git-attributes", "changes how git treats files", &[".gitattributes", ".gitmodules", ".lfsconfig"]),
-    (
-        Medium,
-        "agent-rules",
-        "instructs agents",
-        &["CLAUDE*.md", "AGENTS*.md", "GEMINI*.md", ".cursorrules", ".clinerules", ".windsurfrules", ".rules"],
-    ),
-    (Note, "ignore", "may hide files from git", &[".gitignore"]),
-    (Note, "owners", "changes who reviews", &["CODEOWNERS"]),
-];
 
 /// Endings of files of the rule `environment` that are examples, and notes.
 const EXAMPLES: [&[u8]; 3] = [b".example", b".sample", b".template"];
@@ -219,7 +84,8 @@ impl Rules {
             for glob in globs {
                 let problem = |e: globset::Error| RuleError { name: named.name.clone(), problem: e.to_string() };
                 for glob in spellings(glob) {
-                    let built = GlobBuilder::new(&glob).literal_separator(true).case_insensitive(true).build();
+                    // What it is held against is in lower case: most globs are then looked up instead of tried.
+                    let built = GlobBuilder::new(&glob.to_lowercase()).literal_separator(true).build();
                     set.add(built.map_err(problem)?);
                     owners.push(rows.len());
                 }
@@ -227,8 +93,10 @@ impl Rules {
             rows.push(named);
             Ok(())
         };
-        for (level, name, reason, globs) in TABLE {
-            add(Named { level: *level, name: (*name).into(), reason: (*reason).into() }, globs)?;
+        for rule in TABLE {
+            let named = Named { level: rule.level, name: rule.name.into(), reason: rule.reason.into() };
+            let globs: Vec<String> = rule.paths.iter().flat_map(|glob| alternatives(glob)).collect();
+            add(named, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         for rule in own {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
@@ -243,7 +111,9 @@ impl Rules {
     #[must_use]
     pub fn of(&self, path: &RepoPath) -> Vec<Named> {
         let folded = path.folded();
-        let mut rows: Vec<usize> = [path.as_bytes(), &folded]
+        // Of a name that is not UTF-8 nothing is folded.
+        let lower = path.as_bytes().to_ascii_lowercase();
+        let mut rows: Vec<usize> = [&lower, &folded]
             .into_iter()
             .flat_map(|bytes| self.set.matches(OsStr::from_bytes(bytes)))
             .map(|glob| self.owners[glob])
@@ -256,14 +126,30 @@ impl Rules {
             let lower = example && row < TABLE.len() && named.name == "environment";
             if lower { Named { level: Note, ..named } } else { named }
         };
-        rows.into_iter().map(judged).collect()
+        // Several rules of one name say the same of a path: the most severe one, and of those the first.
+        let mut found: Vec<Named> = Vec::new();
+        for named in rows.into_iter().map(judged) {
+            match found.iter_mut().find(|other| other.name == named.name) {
+                Some(other) if other.level < named.level => *other = named,
+                Some(_) => {}
+                None => found.push(named),
+            }
+        }
+        found
     }
+}
+
+/// Writes a glob of the table once for each alternative in its braces, which are not nested.
+fn alternatives(glob: &str) -> Vec<String> {
+    let parts = glob.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
+    let Some((head, (inner, tail))) = parts else { return vec![glob.to_owned()] };
+    inner.split(',').flat_map(|one| alternatives(&format!("{head}{one}{tail}"))).collect()
 }
 
 /// The globs that a rule's stands for: at any depth; and `X/**` is about a file or link named `X` as well.
 fn spellings(glob: &str) -> Vec<String> {
     let anchored = glob.strip_prefix('/');
-    let place = |g: &str| if anchored.is_some() { g.to_owned() } else { format!("{{,**/}}{g}") };
+    let place = |g: &str| if anchored.is_some() { g.to_owned() } else { format!("**/{g}") };
     let glob = anchored.unwrap_or(glob);
     let whole = glob.strip_suffix("/**").map(place);
     // `.mise*` is about what is in a directory `.mise` too.
@@ -273,6 +159,7 @@ fn spellings(glob: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::Level::{High, Medium};
     use super::*;
 
     fn levels(rules: &Rules, path: &[u8]) -> Vec<(Level, String)> {
@@ -283,20 +170,140 @@ mod tests {
     #[test]
     fn every_row_of_the_table_is_found_at_any_depth_in_any_spelling() {
         let mut seen = 0;
-        for (level, name, _, globs) in TABLE {
-            for glob in *globs {
+        for rule in TABLE {
+            assert!(!rule.source.is_empty(), "{}", rule.name);
+            for glob in rule.paths.iter().flat_map(|glob| alternatives(glob)) {
                 // A path that the glob is about.
-                let plain = glob.replace("{tasks,settings,launch,mcp}", "mcp").replace("{js,ts,mjs,cjs,mts,cts}", "ts");
-                let plain = plain.replace("{releases,plugins}", "plugins");
-                let plain = plain.replace("/**", "/x/y").replace('*', "z");
+                let plain = glob.replace("/**/", "/x/").replace("/**", "/x/y").replace('*', "z");
                 for path in [plain.clone(), format!("a/b/{plain}"), format!("A/{}", plain.to_uppercase())] {
                     let found = levels(&Rules::default(), path.as_bytes());
-                    assert!(found.contains(&(*level, (*name).to_owned())), "{path}: {found:?}");
+                    let is_found = found.iter().any(|(level, name)| name == rule.name && *level >= rule.level);
+                    assert!(is_found, "{path}: {found:?}");
                     seen += 1;
                 }
             }
         }
-        assert!(seen > 200, "{seen}");
+        assert!(seen > 4000, "{seen}");
+    }
+
+    #[test]
+    fn tools_of_each_kind_are_covered_and_ordinary_names_are_not() {
+        let high = [
+            ".config/mise/conf.d/x.toml",
+            "sub/.NVIMRC",
+            "a/_vimrc",
+            ".lvimrc",
+            "app/rust-analyzer.toml",
+            "CMakeUserPresets.json",
+            ".fleet/run.json",
+            "x.sublime-project",
+            ".opencode/plugin/a.ts",
+            ".kiro/hooks/a.kiro.hook",
+            "tools/mcp.json",
+            ".github/hooks/a.json",
+            ".clinerules/hooks/PreToolUse",
+            "hooks/pre-commit",
+            ".pre-commit-config.yml",
+            ".config/hk.pkl",
+            "simple-git-hooks.cjs",
+            ".pnp.loader.mjs",
+            ".pnpmfile.mjs",
+            "deno.jsonc",
+            ".irbrc",
+            "tools/bazel",
+            ".ssh/authorized_keys",
+            ".config/autostart/a.desktop",
+            ".venv/bin/python",
+            "lib/ruby_lsp/mine/addon.rb",
+            "x/desktop.ini",
+            ".amazonq/cli-agents/x.json",
+            ".qwen/settings.json",
+            ".windsurf/hooks.json",
+            ".agents/x",
+            ".git-hooks/pre-push",
+            "captainhook.json",
+            "grumphp.yml",
+            "prek.toml",
+            "bunfig.toml",
+            "uv.toml",
+            "poetry.toml",
+            ".gemrc",
+            ".ghci",
+            ".ocamlinit",
+            ".gdbinit",
+            ".pdbrc",
+            ".bazelrc",
+            ".tmux.conf",
+        ];
+        let medium = [
+            ".forgejo/workflows/a.yml",
+            ".woodpecker/build.yaml",
+            "bitbucket-pipelines.yml",
+            "TaskFile.yml",
+            "src/BUILD",
+            "src/BUILD.bazel",
+            "Vagrantfile",
+            "a/b.csproj",
+            "tsconfig.build.json",
+            ".prettierrc.cjs",
+            ".mocharc.jsonc",
+            ".rubocop.yml",
+            "shell.nix",
+            ".clinerules",
+            ".clinerules/style.md",
+            ".config/nextest.toml",
+            ".nvmrc",
+            ".mvn/wrapper/maven-wrapper.properties",
+            ".travis.yml",
+            ".buildkite/pipeline.yml",
+            ".cirrus.yml",
+            "appveyor.yml",
+            "tox.ini",
+            "Rakefile",
+            "MODULE.bazel",
+            "pom.xml",
+            "Gruntfile.js",
+            "composer.json",
+            ".babelrc.js",
+        ];
+        let none = [
+            "build/index.html",
+            "build/lib/a.py",
+            "src/builder.rs",
+            "src/bucket.rs",
+            "src/hooks/useAuth.ts",
+            "src/hooks/index.ts",
+            "src/hooks/pre-commit.md",
+            "app/tasks.py",
+            "src/user.service.ts",
+            "button.spec.ts",
+            "src/workspace.ts",
+            "src/target/mod.rs",
+            "targets/a.rs",
+            ".vscode/other.json",
+            ".editorconfig",
+            "locales/en/auth.json",
+            "src/models/user.clj",
+            "lua/init.lua",
+            "agents/planner.py",
+            "mcp/server.ts",
+            "src/conf.py",
+            "Cargo.lock",
+            "pnpm-lock.yaml",
+            "Gemfile.lock",
+            "go.mod",
+            "out/a.js",
+            "bin/run",
+            "docs/index.md",
+            "config/app.toml",
+            "environments/prod.ts",
+            "src/shell/profile.rs",
+            "src/claude.rs",
+        ];
+        let worst = |path: &str| levels(&Rules::default(), path.as_bytes()).into_iter().map(|(level, _)| level).max();
+        high.iter().for_each(|path| assert_eq!(worst(path), Some(High), "{path}"));
+        medium.iter().for_each(|path| assert_eq!(worst(path), Some(Medium), "{path}"));
+        none.iter().for_each(|path| assert_eq!(worst(path), None, "{path}"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! those that they were copied with are the base's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -30,8 +31,8 @@ const MAX_RULES: u64 = 256 * 1024;
 const MAX_OWN_RULES: usize = 2000;
 /// Names of a directory that is looked at beside others.
 const AT_ONCE: usize = 5000;
-/// Names that are compared before others get their turn.
-const TURN: usize = 64;
+/// How long names are compared before others get their turn.
+const TURN: Duration = Duration::from_millis(5);
 /// Ignored paths that are named.
 const FIRST_IGNORED: usize = 3;
 /// Paths that are refused one by one; the others are counted.
@@ -202,11 +203,14 @@ impl<'a> Walk<'a> {
             self.own_rules = Some(self.rules.clone());
         }
         if let Some(text) = base {
-            self.rules.add(directory, text)?;
+            self.rules.add(directory, text);
         }
         let Some(rules) = &mut self.own_rules else { return Ok(()) };
         if !touched {
-            return base.map_or(Ok(()), |text| Ok(rules.add(directory, text)?));
+            if let Some(text) = base {
+                rules.add(directory, text);
+            }
+            return Ok(());
         }
         let Some(entry) = own.filter(|e| e.kind == FileKind::Regular) else { return Ok(()) };
         let Ok(path) = RepoPath::child(directory, &entry.name) else { return Ok(()) };
@@ -219,7 +223,8 @@ impl<'a> Walk<'a> {
             // Without its rules, nothing of it is hidden.
             return Ok(());
         }
-        Ok(rules.add(directory, &text)?)
+        rules.add(directory, &text);
+        Ok(())
     }
 
     /// Tells whether an entry is the base's own, untouched. A link is never taken for that: its target is at hand anyway.
@@ -248,9 +253,12 @@ impl<'a> Walk<'a> {
         }
         self.note_twins(&looked);
         let mut seen = BTreeSet::new();
-        for (at, entry) in looked.merged.iter().enumerate() {
-            if at % TURN == 0 {
+        let mut turn = Instant::now();
+        for entry in &looked.merged {
+            // So that a deadline and signals are heeded, however long the rules take.
+            if turn.elapsed() > TURN {
                 tokio::task::yield_now().await;
+                turn = Instant::now();
             }
             if self.base.is_git(directory.as_ref(), &entry.name) {
                 continue;

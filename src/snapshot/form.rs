@@ -204,6 +204,19 @@ pub(super) struct Converter<'a> {
     active: bool,
     /// Whether any attribute so far names an encoding.
     encodes: bool,
+    /// The most `**` in one line of the attributes so far.
+    double_stars: usize,
+}
+
+/// How often a pattern of an attributes file may be tried on one path.
+const MOST_TRIES: u128 = 10_000_000;
+
+/// Estimates how often a pattern with so many `**` is tried on a path: in how many ways they can be placed in front of its
+/// components. The matcher of attributes tries each, as git's does.
+fn tries(double_stars: usize, path: &[u8]) -> u128 {
+    let depth = path.iter().filter(|b| **b == b'/').count();
+    (0..double_stars.min(depth.div_ceil(2)))
+        .fold(1_u128, |ways, n| ways.saturating_mul((depth - n) as u128) / (n as u128 + 1))
 }
 
 impl<'a> Converter<'a> {
@@ -217,8 +230,19 @@ impl<'a> Converter<'a> {
         info.add_patterns_buffer(&form.info, "info/attributes".into(), None, &mut collection, true)?;
         let active = form.eol.auto_crlf == AutoCrlf::Enabled || !form.info.is_empty();
         let outcome = Outcome::default();
-        let mut new =
-            Self { git, form, pipeline, search, info, collection, outcome, lazy: None, active, encodes: false };
+        let mut new = Self {
+            git,
+            form,
+            pipeline,
+            search,
+            info,
+            collection,
+            outcome,
+            lazy: None,
+            active,
+            encodes: false,
+            double_stars: 0,
+        };
         for (path, text) in &form.global {
             new.add(text, path.clone(), None, true)?;
         }
@@ -246,6 +270,8 @@ impl<'a> Converter<'a> {
         let names = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
         self.active |= TELLING.iter().any(|word| names(word));
         self.encodes |= names(ENCODING.as_bytes());
+        let stars = |line: &[u8]| memchr::memmem::find_iter(line, b"**").count();
+        self.double_stars = text.split(|b| *b == b'\n').map(stars).max().unwrap_or(0).max(self.double_stars);
         Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
     }
 
@@ -286,6 +312,12 @@ impl<'a> Converter<'a> {
         self.look_above(path)?;
         if !self.active {
             return Ok((Cow::Borrowed(blob), Lfs::Not));
+        }
+        if tries(self.double_stars, path) > MOST_TRIES {
+            let n = self.double_stars;
+            let reason =
+                format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
+            return Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason });
         }
         let Self { form, pipeline, search, info, collection, outcome, encodes, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {
@@ -426,7 +458,20 @@ pub(super) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::pointer;
+    use super::{MOST_TRIES, pointer, tries};
+
+    #[test]
+    fn tries_grow_with_depth_and_double_stars() {
+        let path = |depth| "a/".repeat(depth).into_bytes();
+        for (stars, depth, ways) in [(0, 100, 1), (1, 10, 10), (2, 10, 45), (60, 1, 1), (60, 0, 1)] {
+            assert_eq!(tries(stars, &path(depth)), ways, "{stars} {depth}");
+        }
+        assert!(
+            tries(3, &path(64)) < MOST_TRIES
+                && tries(60, &path(100)) > MOST_TRIES
+                && tries(3, &path(2000)) > MOST_TRIES
+        );
+    }
 
     #[test]
     fn pointers_are_told_from_files() {

@@ -3,14 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use gix_glob::pattern::Case;
-use gix_ignore::Search;
-use gix_ignore::search::Ignore;
+use gix_glob::Pattern;
+use gix_glob::pattern::Mode;
 
+use super::wildmatch::{Budget, matches};
 use super::{HostRepo, SnapshotError};
 use crate::path::RepoPath;
 
-const PARSE: Ignore = Ignore { support_precious: false };
+/// The patterns of one file, in its order.
+#[derive(Debug, Clone, Default)]
+struct Patterns(Vec<Pattern>);
+
+impl Patterns {
+    fn parse(text: &[u8]) -> Self {
+        Self(gix_ignore::parse(text, false).map(|(pattern, ..)| pattern).collect())
+    }
+
+    /// Returns whether the last pattern that matches ignores the path, which is relative to the file's directory.
+    fn ignores(&self, path: &[u8], is_directory: bool, budget: &Budget) -> Option<bool> {
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+        let is_match = |pattern: &&Pattern| {
+            let is_name = pattern.mode.contains(Mode::NO_SUB_DIR) && !pattern.mode.contains(Mode::ABSOLUTE);
+            let text = if is_name { name } else { path };
+            let (is_for_directories, wild) = (pattern.mode.contains(Mode::MUST_BE_DIR), pattern.first_wildcard_pos);
+            (is_directory || !is_for_directories)
+                && match wild {
+                    None => text == pattern.text.as_slice(),
+                    Some(at) => text.starts_with(&pattern.text[..at]) && matches(&pattern.text, text, budget),
+                }
+        };
+        Some(!self.0.iter().rev().find(is_match)?.is_negative())
+    }
+}
 
 /// The rules of one tree. Evaluated as git does: the last match of the deepest file wins, and nothing below an ignored
 /// directory comes back. The files with the rules are added as their directories are entered; a lookup asks those above
@@ -18,13 +42,13 @@ const PARSE: Ignore = Ignore { support_precious: false };
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreRules {
     /// The user's own, which hold in every repository.
-    user: Search,
+    user: Patterns,
     /// The repository's `info/exclude`.
-    exclude: Search,
+    exclude: Patterns,
     /// Where each submodule begins, with a `/` at its end.
     modules: BTreeSet<Vec<u8>>,
     /// The rules of each directory, by its path with a `/` at its end; the root's is empty.
-    directories: BTreeMap<Vec<u8>, Search>,
+    directories: BTreeMap<Vec<u8>, Patterns>,
 }
 
 impl IgnoreRules {
@@ -39,41 +63,29 @@ impl IgnoreRules {
             Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/ignore"))
         });
         let read = |file: Option<PathBuf>| {
-            let mut search = Search::default();
-            if let Some(file) = file
-                && let Ok(bytes) = std::fs::read(&file)
-            {
-                search.add_patterns_buffer(&bytes, file, None, PARSE)?;
-            }
-            Ok::<_, SnapshotError>(search)
+            let bytes = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+            Patterns::parse(&bytes)
         };
         Ok(Self {
-            user: read(global)?,
-            exclude: read(Some(host.common_dir.join("info/exclude")))?,
+            user: read(global),
+            exclude: read(Some(host.common_dir.join("info/exclude"))),
             modules: modules.iter().map(|m| [m.as_bytes(), b"/"].concat()).collect(),
             directories: BTreeMap::new(),
         })
     }
 
     /// Adds the rules of the `.gitignore` in a directory (`None` is the root).
-    ///
-    /// # Errors
-    /// A path that the matcher cannot hold.
-    pub fn add(&mut self, directory: Option<&RepoPath>, text: &[u8]) -> Result<(), SnapshotError> {
-        let mut search = Search::default();
-        search.add_patterns_buffer(text, ".gitignore", None, PARSE)?;
-        self.directories.insert(directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat()), search);
-        Ok(())
+    pub fn add(&mut self, directory: Option<&RepoPath>, text: &[u8]) {
+        let directory = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
+        self.directories.insert(directory, Patterns::parse(text));
     }
 
-    /// Tells whether a rule matches this path itself; the caller does not enter ignored directories.
+    /// Tells whether a rule matches this path itself; the caller does not enter ignored directories. The time that this
+    /// takes is bounded, whatever the rules are; a path for which it does not suffice is not ignored.
     #[must_use]
     pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {
-        let path = path.as_bytes();
-        let asked = |search: &Search, from: usize| {
-            let found = search.pattern_matching_relative_path(path[from..].into(), Some(is_directory), Case::Sensitive);
-            found.map(|m| !m.pattern.is_negative())
-        };
+        let (path, budget) = (path.as_bytes(), Budget::default());
+        let asked = |patterns: &Patterns, from: usize| patterns.ignores(&path[from..], is_directory, &budget);
         let slashes = path.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
         for from in slashes.chain([0]) {
             if let Some(answer) = self.directories.get(&path[..from]).and_then(|search| asked(search, from)) {

@@ -15,6 +15,7 @@ mod repo;
 mod source;
 mod sparse;
 mod trees;
+mod wildmatch;
 mod work;
 
 pub use committed::{Committed, CommittedEntry};

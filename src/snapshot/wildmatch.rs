@@ -1,0 +1,283 @@
+//! Matches a path against one pattern of an ignore file, in time proportional to the product of their lengths.
+//!
+//! The answers are those of git's `wildmatch` with `WM_PATHNAME` (and of `gix_glob::wildmatch`, which a property test compares).
+//! Git's own algorithm tries again at every place where a `**` can begin: a pattern of 60 `**/` keeps it busy for longer
+//! than anybody lives. An agent writes such patterns on purpose.
+
+use std::cell::Cell;
+
+/// Steps that may be made for one question: pattern positions times path bytes.
+///
+/// *Invariant:* once they are used up, no further pattern matches. What no pattern ignores is shown to the user, so running out
+/// hides nothing.
+#[derive(Debug)]
+pub struct Budget(Cell<u64>);
+
+/// Enough for 1,000 patterns of 50 characters and a path of 1,000 bytes; well below a second.
+const STEPS: u64 = 50_000_000;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Cell::new(STEPS))
+    }
+}
+
+impl Budget {
+    /// Takes steps away, and returns whether there were as many.
+    fn take(&self, steps: usize) -> bool {
+        let left = self.0.get().checked_sub(steps as u64);
+        self.0.set(left.unwrap_or(0));
+        left.is_some()
+    }
+}
+
+/// One position of a pattern.
+#[derive(Debug, PartialEq, Eq)]
+enum Token {
+    /// This byte.
+    Byte(u8),
+    /// Any byte but a slash.
+    Any,
+    /// One of these bytes, never a slash: one bit for each.
+    Class([u64; 4]),
+    /// Bytes without a slash, perhaps none.
+    Star,
+    /// Any bytes.
+    DoubleStar,
+    /// Any bytes and a slash, or nothing at all (`**/`).
+    Directories,
+    /// Nothing: what is written here is no pattern.
+    Never,
+}
+
+/// Returns whether `pattern` matches all of `path`.
+#[must_use]
+pub fn matches(pattern: &[u8], path: &[u8], budget: &Budget) -> bool {
+    if !budget.take((pattern.len() + 1).saturating_mul(path.len() + 1)) {
+        return false;
+    }
+    // From the end: `rest[at]` is whether what comes after a token matches the path from `at` on.
+    let mut rest = vec![false; path.len() + 1];
+    rest[path.len()] = true;
+    for token in tokens(pattern).iter().rev() {
+        let mut here = vec![false; path.len() + 1];
+        for at in (0..=path.len()).rev() {
+            let byte = path.get(at).copied();
+            let next = byte.is_some() && rest[at + 1];
+            here[at] = match token {
+                Token::Byte(wanted) => byte == Some(*wanted) && next,
+                Token::Any => byte.is_some_and(|b| b != b'/') && next,
+                Token::Class(set) => byte.is_some_and(|b| b != b'/' && has(set, b)) && next,
+                Token::Star => rest[at] || byte.is_some_and(|b| b != b'/') && here[at + 1],
+                Token::DoubleStar => rest[at] || byte.is_some() && here[at + 1],
+                // `here` is whether some bytes and a slash lead to the rest; that nothing leads there comes below.
+                Token::Directories => byte.is_some() && (byte == Some(b'/') && next || here[at + 1]),
+                Token::Never => false,
+            };
+        }
+        if *token == Token::Directories {
+            here.iter_mut().zip(&rest).for_each(|(here, rest)| *here |= rest);
+        }
+        rest = here;
+    }
+    rest[0]
+}
+
+fn has(set: &[u64; 4], byte: u8) -> bool {
+    set[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
+}
+
+fn put(set: &mut [u64; 4], byte: u8) {
+    set[usize::from(byte >> 6)] |= 1 << (byte & 63);
+}
+
+fn tokens(pattern: &[u8]) -> Vec<Token> {
+    let (mut tokens, mut at) = (Vec::with_capacity(pattern.len()), 0);
+    while let Some(byte) = pattern.get(at).copied() {
+        at += 1;
+        let token = match byte {
+            b'\\' => {
+                let escaped = pattern.get(at).copied();
+                at += 1;
+                escaped.map_or(Token::Never, Token::Byte)
+            }
+            b'?' => Token::Any,
+            b'*' => {
+                let start = at - 1;
+                while pattern.get(at) == Some(&b'*') {
+                    at += 1;
+                }
+                let is_after_slash = start == 0 || pattern[start - 1] == b'/';
+                match pattern.get(at..).unwrap_or_default() {
+                    _ if at - start == 1 || !is_after_slash => Token::Star,
+                    [] | [b'\\', b'/', ..] => Token::DoubleStar,
+                    [b'/', ..] => {
+                        at += 1;
+                        Token::Directories
+                    }
+                    _ => Token::Star,
+                }
+            }
+            b'[' => class(pattern, &mut at).map_or(Token::Never, Token::Class),
+            literal => Token::Byte(literal),
+        };
+        let is_end = token == Token::Never;
+        tokens.push(token);
+        if is_end {
+            break;
+        }
+    }
+    tokens
+}
+
+/// Reads a class from after its `[` to after its `]`.
+fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
+    let next = |at: &mut usize| {
+        let byte = pattern.get(*at).copied();
+        *at += 1;
+        byte
+    };
+    let mut set = [0; 4];
+    let is_negated = matches!(pattern.get(*at), Some(b'!' | b'^'));
+    *at += usize::from(is_negated);
+    let (mut before, mut is_first) = (0, true);
+    loop {
+        let byte = next(at)?;
+        if byte == b']' && !is_first {
+            break;
+        }
+        is_first = false;
+        let rest = pattern.get(*at..)?;
+        before = match (byte, rest) {
+            (b'\\', _) => {
+                let escaped = next(at)?;
+                put(&mut set, escaped);
+                escaped
+            }
+            (b'-', [end, ..]) if before != 0 && *end != b']' => {
+                let mut end = next(at)?;
+                if end == b'\\' {
+                    end = next(at)?;
+                }
+                (before..=end).for_each(|b| put(&mut set, b));
+                0
+            }
+            (b'[', [b':', ..]) => {
+                let length = rest.iter().position(|b| *b == b']')?;
+                match rest[1..length].strip_suffix(b":") {
+                    Some(name) => {
+                        let is_in = named(name)?;
+                        (0..=u8::MAX).filter(|b| is_in(*b)).for_each(|b| put(&mut set, b));
+                        *at += length + 1;
+                        0
+                    }
+                    // Not a name: a bracket like any other.
+                    None => {
+                        put(&mut set, b'[');
+                        b'['
+                    }
+                }
+            }
+            (other, _) => {
+                put(&mut set, other);
+                other
+            }
+        };
+    }
+    Some(if is_negated { set.map(|bits| !bits) } else { set })
+}
+
+fn named(name: &[u8]) -> Option<fn(u8) -> bool> {
+    Some(match name {
+        b"alnum" => |b| b.is_ascii_alphanumeric(),
+        b"alpha" => |b| b.is_ascii_alphabetic(),
+        b"blank" => |b| matches!(b, b' ' | b'\t'),
+        b"cntrl" => |b| b.is_ascii_control(),
+        b"digit" => |b| b.is_ascii_digit(),
+        b"graph" => |b| b.is_ascii_graphic(),
+        b"lower" => |b| b.is_ascii_lowercase(),
+        b"print" => |b| (0x20..=0x7e).contains(&b),
+        b"punct" => |b| b.is_ascii_punctuation(),
+        b"space" => |b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'),
+        b"upper" => |b| b.is_ascii_uppercase(),
+        b"xdigit" => |b| b.is_ascii_hexdigit(),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use gix_glob::wildmatch::Mode;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn answer(pattern: &[u8], path: &[u8]) -> bool {
+        matches(pattern, path, &Budget::default())
+    }
+
+    fn git(pattern: &[u8], path: &[u8]) -> bool {
+        gix_glob::wildmatch(pattern.into(), path.into(), Mode::NO_MATCH_SLASH_LITERAL)
+    }
+
+    #[test]
+    fn patterns_that_keep_git_busy_for_ever_are_answered_at_once() {
+        let path = b"a/".repeat(2000);
+        for unit in [&b"**/"[..], b"**/a/", b"**/*a"] {
+            let pattern = [unit.repeat(60), b"zz".to_vec()].concat();
+            assert!(!answer(&pattern, &path));
+        }
+        assert!(answer(&[&b"**/".repeat(60)[..], b"zz"].concat(), &[&b"a/".repeat(100)[..], b"zz"].concat()));
+    }
+
+    #[test]
+    fn without_steps_nothing_matches() {
+        let budget = Budget(Cell::new(30));
+        assert!(matches(b"a*", b"ab", &budget) && matches(b"a*", b"ab", &budget));
+        assert!(matches(b"a", b"a", &budget) && !matches(b"a*", b"ab", &budget) && !matches(b"a", b"a", &budget));
+    }
+
+    #[test]
+    fn answers_are_gits() {
+        for (pattern, path, is) in [
+            (&b"**/foo"[..], &b"foo"[..], true),
+            (b"**/foo", b"a/b/foo", true),
+            (b"**/foo", b"afoo", false),
+            (b"a/**", b"a/b/c", true),
+            (b"a/**", b"a", false),
+            (b"a/**/b", b"a/b", true),
+            (b"a/**/b", b"a/x/y/b", true),
+            (b"a**b", b"axxb", true),
+            (b"a**b", b"a/b", false),
+            (b"***/a", b"x/y/a", true),
+            (b"*", b"a/b", false),
+            (b"[[:digit:]]x", b"1x", true),
+            (b"[a-c]", b"b", true),
+            (b"[!a-c]", b"b", false),
+            (b"[]x]", b"]", true),
+            (b"[a", b"a", false),
+            (b"a\\*", b"a*", true),
+            (b"[!x]", b"/", false),
+        ] {
+            assert_eq!(answer(pattern, path), is, "{:?} {:?}", pattern.escape_ascii(), path.escape_ascii());
+            assert_eq!(git(pattern, path), is, "git: {:?} {:?}", pattern.escape_ascii(), path.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 50_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn answers_are_gits_for_any_pattern(
+            pattern in prop::collection::vec(prop::sample::select(vec![
+                &b"a"[..], b"b", b"-", b"/", b"/", b"*", b"*", b"**", b"**/", b"?", b"\\", b"[", b"]", b"!", b"^", b"[a-b]",
+                b"[!b]", b"[[:alpha:]",
+            ]), 0..8),
+            path in prop::collection::vec(prop::sample::select(b"aab-/[:\\*]!".to_vec()), 0..10),
+        ) {
+            let pattern = pattern.concat();
+            let both = (answer(&pattern, &path), git(&pattern, &path));
+            prop_assert_eq!(both.0, both.1, "{} {}", pattern.escape_ascii(), path.escape_ascii());
+        }
+    }
+}
