@@ -2,12 +2,12 @@
 
 use super::failure::{Failure, USAGE};
 use super::output::Output;
-use crate::changes::Rules;
+use crate::changes::{Level, Rule, Rules};
 use crate::config::{RepositorySettings, Settings, parse_bytes, parse_duration};
 use crate::display::Shown;
 use crate::path::{MAX_DEPTH, RepoPath};
 use crate::sandbox::{Caps, Policy};
-use crate::snapshot::HostRepo;
+use crate::snapshot::{ConfiguredPath, HostRepo};
 
 /// Where a repository adds rules of its own.
 const FILE: &str = ".airlock.toml";
@@ -25,8 +25,25 @@ pub fn policy(settings: &Settings, host: &HostRepo, commit: &str, output: Output
             output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Shown::new(other)));
         }
     }
+    rules.extend(host.configured_paths()?.iter().map(rule));
     let rules = Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
     Ok(Policy { caps: caps(settings)?, rules })
+}
+
+/// Makes a rule of a path that the user's own git configuration names.
+fn rule(configured: &ConfiguredPath) -> Rule {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::OsStr::from_bytes(configured.path.as_bytes()).to_string_lossy();
+    let whole = format!("/{}", globset::escape(&path).replace('\u{fffd}', "*"));
+    let inside = configured.is_directory.then(|| format!("{whole}/**"));
+    let reason =
+        if configured.is_read { "is part of your git configuration" } else { "is run by your git configuration" };
+    Rule {
+        name: "git-config".to_owned(),
+        level: Level::High,
+        paths: inside.into_iter().chain([whole]).collect(),
+        reason: Some(reason.to_owned()),
+    }
 }
 
 pub fn caps(settings: &Settings) -> Result<Caps, Failure> {

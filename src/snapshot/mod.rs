@@ -2,6 +2,7 @@
 //! host's is touched, and no hook, filter or monitor that a repository names is run.
 
 mod committed;
+mod config_files;
 mod difference;
 mod form;
 mod fresh;
@@ -19,6 +20,7 @@ mod wildmatch;
 mod work;
 
 pub use committed::{Committed, CommittedEntry};
+pub use config_files::ConfiguredPath;
 pub use difference::{Content, Difference, Share};
 pub use gitdir::{GitDir, GitFiles, Old};
 pub use history::{History, HistoryChoice};

@@ -102,6 +102,9 @@ pub enum SnapshotError {
     /// A tool that is needed is not there, or failed.
     #[error("failed to pack the snapshot's objects with git: {0}")]
     Pack(String),
+    /// Git's configuration cannot be read.
+    #[error("failed to read git's configuration: {0}")]
+    Config(String),
     /// What libgit2 says.
     #[error("failed to read the repository: {}", .0.message())]
     Git(#[from] git2::Error),

@@ -646,3 +646,83 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
     place.airlock(&["run", "--", "true"]).fails(125, &["the risk rule user"]);
     fs::remove_dir_all(config).expect("removed");
 }
+
+#[test]
+fn what_the_users_git_configuration_names_needs_its_own_yes() {
+    let place = Place::new();
+    place.write("tools/git/pre-commit", "#!/bin/sh\nexit 0\n");
+    place.write("team.inc", "[alias]\n\tst = status\n");
+    place.write("filt/clean.sh", "#!/bin/sh\ncat\n");
+    place.write("fsm.sh", "#!/bin/sh\necho 0\n");
+    place.write("plain/tools", "no program\n");
+    place.commit();
+    for (key, value) in [
+        ("core.hooksPath", "tools/git"),
+        ("include.path", "../team.inc"),
+        ("filter.mine.clean", "./filt/clean.sh"),
+        ("core.fsmonitor", "./fsm.sh"),
+        ("alias.x", "!sh scripts/new.sh"),
+        ("core.attributesFile", "attributes"),
+    ] {
+        // The files are harmless: git runs them in this test.
+        place.git(&["config", key, value]);
+    }
+    let script = "for f in tools/git/pre-commit filt/clean.sh fsm.sh; do echo 'touch owned' >> $f; done; \
+                  mkdir scripts; for f in scripts/new.sh tools/git/post-commit attributes; do echo 'touch owned' > $f; done; \
+                  printf '[core]\\n\\tfsmonitor = touch owned\\n' > team.inc; echo x >> plain/tools";
+    place.airlock(&["run", "--name", "g", "--review", "never", "--", "sh", "-c", script]).ok();
+    let left = judged(
+        verdicts(&place.diff("g")),
+        &[
+            ("tools/git/pre-commit", "high", "git-config"),
+            ("tools/git/post-commit", "high", "git-config"),
+            ("filt/clean.sh", "high", "git-config"),
+            ("fsm.sh", "high", "git-config"),
+            ("scripts/new.sh", "high", "git-config"),
+            ("team.inc", "high", "git-config"),
+            ("attributes", "high", "git-config"),
+            ("plain/tools", "none", ""),
+        ],
+    );
+    assert!(left.is_empty(), "{left:?}");
+    let shown = place.airlock(&["diff", "g"]).ok().out;
+    assert!(shown.contains("is run by your git configuration"), "{shown}");
+    assert!(shown.contains("is part of your git configuration"), "{shown}");
+    let ran = place.airlock(&["apply", "g", "--accept-all"]).ok();
+    assert!(ran.out.contains("applied   plain/tools") || ran.out.contains("plain/tools"), "{ran:?}");
+    assert_eq!(place.read("fsm.sh"), "#!/bin/sh\necho 0\n");
+    assert_eq!(place.read("team.inc"), "[alias]\n\tst = status\n");
+}
+
+#[test]
+fn rules_that_take_for_ever_hold_nobody_up() {
+    let mut place = Place::new();
+    // The rules of a hostile clone, and those of an agent.
+    place.write("deep/.gitignore", "**/".repeat(60) + "zz\n!*/\n");
+    place.commit();
+    let script = "import os\nopen('.gitignore', 'w').write('**/' * 60 + 'zz\\n' + '**/a/' * 60 + 'zz\\n!*/\\n')\n\
+                  for start in ('.', 'deep'):\n\
+                  \x20   path = start\n\
+                  \x20   for _ in range(100): path += '/a'; os.mkdir(path)\n\
+                  \x20   open(path + '/a', 'w').write('x')\n";
+    place.set("AIRLOCK_MAX_TIME", "60s");
+    place.airlock(&["run", "--name", "deep", "--review", "never", "--", "python3", "-c", script]).ok();
+    let changes = place.changes("deep");
+    let below = "a/".repeat(100) + "a";
+    assert!(changes.contains(&(below.clone(), "added".into())), "{changes:?}");
+    assert!(changes.contains(&(format!("deep/{below}"), "added".into())), "{changes:?}");
+    place.airlock(&["diff", "deep", "--stat"]).ok();
+    // Attributes of a clone: most of git never ends on them, so this is made of objects.
+    place.write(&format!("{below}.txt"), "x\n");
+    place.commit();
+    let attributes = place.repo.with_file_name("attributes");
+    fs::write(&attributes, "**/".repeat(60) + "zz eol=crlf\n").expect("written");
+    let script = "id=$(git hash-object -w --no-filters ../attributes) && \
+                  (git ls-tree HEAD; printf '100644 blob %s\\t.gitattributes\\n' $id) | git mktree";
+    let tree = Ran::of(place.command("sh", &["-c", script])).ok().out;
+    let commit = place.git(&["commit-tree", "-p", "HEAD", "-m", "attributes", tree.trim()]);
+    place.git(&["update-ref", "HEAD", commit.trim()]);
+    let ran = place.airlock(&["run", "--name", "attr", "--", "true"]);
+    ran.fails(125, &["has a pattern with 60 times **, which takes too long at this depth"]);
+    assert_eq!(place.airlock(&["ls", "--json"]).ok().out.matches("\"name\"").count(), 1, "nothing is left of it");
+}
