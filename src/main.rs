@@ -19,7 +19,21 @@ mod allocator {
     }
 }
 
+/// Lets libgit2 open what git opens. It refuses repositories of other users by rules of its own, and extensions that it does
+/// not need to know: `HostRepo::discover` asks git itself about the first, and nothing here fetches or writes objects by the
+/// second.
+fn open_what_git_opens() {
+    // SAFETY: both set a global of libgit2 once, before any other thread exists and before any repository is opened.
+    let set = unsafe {
+        git2::opts::set_verify_owner_validation(false)
+            .and_then(|()| git2::opts::set_extensions(&["partialclone", "worktreeconfig", "relativeworktrees"]))
+    };
+    // Without them it refuses more than it has to.
+    drop(set);
+}
+
 fn main() -> ExitCode {
+    open_what_git_opens();
     #[cfg(target_env = "gnu")]
     allocator::give_back();
     airlock::cli::main(std::env::args_os().collect())

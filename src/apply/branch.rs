@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use git2::{Branch, ErrorCode, FileMode, Oid, Repository, build::TreeUpdateBuilder};
+use git2::{Branch, ErrorCode, FileMode, Oid, Repository, Signature, build::TreeUpdateBuilder};
 
 use crate::path::{EntryKind, RepoPath};
 
@@ -45,13 +45,10 @@ pub fn commit_on_branch(
     name: &str,
     changes: &[BranchChange],
     message: &str,
+    (author, committer): (&Signature<'_>, &Signature<'_>),
 ) -> Result<String, BranchError> {
     let git = Repository::open(root)?;
     is_free(&git, name)?;
-    let author = git.signature().map_err(|e| match e.code() {
-        ErrorCode::NotFound => BranchError::NoAuthor,
-        _ => e.into(),
-    })?;
     let parent = git.find_commit(Oid::from_str(base)?)?;
     let tree = parent.tree()?;
     let path = |change: &BranchChange| PathBuf::from(OsStr::from_bytes(change.path.as_bytes()));
@@ -81,7 +78,7 @@ pub fn commit_on_branch(
         builder.upsert(change.path.as_bytes(), id, mode);
     }
     let tree = git.find_tree(builder.create_updated(&git, &cleared)?)?;
-    let commit = git.commit(None, &author, &author, message, &tree, &[&parent])?;
+    let commit = git.commit(None, author, committer, message, &tree, &[&parent])?;
     match git.branch(name, &git.find_commit(commit)?, false) {
         Ok(_) => Ok(commit.to_string()),
         Err(e) if e.code() == ErrorCode::Exists => Err(BranchError::Exists(name.to_owned())),

@@ -61,6 +61,17 @@ pub enum Clash {
     /// It cannot be merged by line.
     #[error("both sides changed it, and it is no text to merge by line")]
     Binary,
+    /// Its attributes forbid to merge it by line.
+    #[error("both sides changed it, and its attributes say that it is not merged by line (merge)")]
+    NotByLine,
+    /// Its attributes name a program that merges it.
+    #[error("both sides changed it, and its attributes name a merge driver, which Airlock does not run")]
+    Driver,
+    /// A filter makes the host's file of what git stores, and the sandbox has what git stores.
+    #[error(
+        "both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it"
+    )]
+    Filtered,
     /// It would take too long to merge.
     #[error("both sides changed it, and it is too large to merge by line")]
     Large,

@@ -1,22 +1,27 @@
 //! Judges one path of a plan: the verdict of the table, the merge where that is the verdict, and what else of the host stands
 //! against replacing a file.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::decide::{Clash, Verdict, Version, decide};
-use super::merge::{Sides, merge, with_markers};
-use super::plan::{Contest, OnConflict, Verb};
+use super::merge::{Sides, merge, union, with_markers};
+use super::plan::{Contest, MergeMode, OnConflict, Verb};
 use super::tree::{HostError, HostTree, Seen};
 use super::wish::{Contents, Wish};
 use crate::changes::MAX_TEXT;
-use crate::path::EntryKind;
+use crate::path::{EntryKind, RepoPath};
 
 /// What it takes.
 pub(super) struct Judge<'a> {
     pub(super) tree: &'a HostTree,
     pub(super) contents: &'a dyn Contents,
     pub(super) on_conflict: OnConflict,
+    pub(super) modes: &'a BTreeMap<RepoPath, MergeMode>,
 }
+
+/// Why a file with several names is not replaced.
+pub const HARD_LINKS: &str = "it has several names (hard links), and replacing it would part them";
 
 /// What happens to a path, and what it holds then.
 type Judged = (Verb, Option<Version>);
@@ -160,14 +165,26 @@ impl Judge<'_> {
             return large();
         }
         let sides = Sides { base: &old, host: &host, accepted: &new };
+        let mode = self.modes.get(&wish.path).copied().unwrap_or_default();
+        let forbidden = match mode {
+            MergeMode::NotByLine => Some(Clash::NotByLine),
+            MergeMode::Driver => Some(Clash::Driver),
+            MergeMode::Text | MergeMode::Union | MergeMode::Filtered => None,
+        };
+        if let Some(clash) = forbidden {
+            return Ok(Err(self.undecided(clash, wish, base, Some(seen))?));
+        }
         let keep = |content: &[u8]| Ok::<_, io::Error>(Version { kind, hash: self.contents.put(content)? });
-        let (clash, regions) = match merge(sides) {
+        let merged =
+            if mode == MergeMode::Union { union(sides).map_err(|clash| (clash, Vec::new())) } else { merge(sides) };
+        let (clash, regions) = match merged {
             Ok(_) if base.is_none() => (Clash::BothAdded, Vec::new()),
             Ok(merged) => {
                 let left = keep(&merged.content)?;
                 let verb = if left == seen.version { Verb::Already } else { Verb::Merge(merged.own) };
                 return Ok(Ok((verb, Some(left))));
             }
+            Err((Clash::Lines | Clash::Doubtful, regions)) if mode == MergeMode::Filtered => (Clash::Filtered, regions),
             Err(clash) => clash,
         };
         if self.on_conflict == OnConflict::Markers
@@ -183,7 +200,7 @@ impl Judge<'_> {
     /// Tells what stands against replacing, or deleting, a file.
     fn against_replacing(&self, wish: &Wish, seen: &Seen, deletes: bool) -> Result<Option<&'static str>, HostError> {
         if seen.names() > 1 {
-            return Ok(Some("it has several names (hard links), and replacing it would part them"));
+            return Ok(Some(HARD_LINKS));
         }
         if let Some(reason) = self.tree.fixed(&wish.path)? {
             return Ok(Some(reason));

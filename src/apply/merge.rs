@@ -1,8 +1,9 @@
 //! Merges the content of three files by line. Two engines do it, and what they do not agree on, byte for byte, is a conflict.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
-use git2::{MergeFileInput, MergeFileOptions, Oid};
+use git2::{FileFavor, MergeFileInput, MergeFileOptions, Oid};
 use similar::{Algorithm, MergeResolution, TextMergeConfig};
 
 use super::decide::Clash;
@@ -77,6 +78,23 @@ pub fn with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Clash> {
     Ok((content, places))
 }
 
+/// Merges with the lines of both sides where both changed the same, as git's `union` driver does.
+///
+/// # Errors
+/// [`Clash::Binary`], [`Clash::Large`], [`Clash::Doubtful`].
+pub fn union(sides: Sides<'_>) -> Result<Merged, Clash> {
+    check(sides)?;
+    let (content, is_clean) = run(sides, FileFavor::Union).map_err(|_| Clash::Doubtful)?;
+    if !is_clean {
+        return Err(Clash::Doubtful);
+    }
+    let (host, accepted): (HashSet<&[u8]>, HashSet<&[u8]>) =
+        (lines(sides.host).into_iter().collect(), lines(sides.accepted).into_iter().collect());
+    let is_own = |line: &[u8]| host.contains(line) && !accepted.contains(line);
+    let own = lines(&content).iter().enumerate().filter(|(_, line)| is_own(line)).map(|(at, _)| at..at + 1).collect();
+    Ok(Merged { content, own })
+}
+
 /// Names the sides in markers.
 const HOST: &str = "yours";
 
@@ -105,6 +123,12 @@ fn check(sides: Sides<'_>) -> Result<(), Clash> {
 
 /// Merges as `git merge-file` does; without `marked`, `None` is a conflict.
 fn by_git(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>, git2::Error> {
+    let (content, is_clean) = run(sides, FileFavor::Normal)?;
+    Ok((marked || is_clean).then_some(content))
+}
+
+/// Runs git's merge; gives the content, with markers where there is a conflict, and whether there is none.
+fn run(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), git2::Error> {
     // The library is only made ready by some calls, and merging is none of them.
     Oid::hash_object(git2::ObjectType::Blob, b"")?;
     let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(|content| {
@@ -113,9 +137,10 @@ fn by_git(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>, git2::Error
         input
     });
     let mut options = MergeFileOptions::new();
+    options.favor(favor);
     options.style_zdiff3(true).ancestor_label("base").our_label(HOST).their_label("accepted").marker_size(size(sides));
     let merged = git2::merge_file(&base, &host, &accepted, Some(&mut options))?;
-    Ok((marked || merged.is_automergeable()).then(|| merged.content().to_vec()))
+    Ok((merged.content().to_vec(), merged.is_automergeable()))
 }
 
 fn by_regions(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<Region>) {

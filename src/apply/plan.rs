@@ -104,9 +104,27 @@ pub enum OnConflict {
     Skip,
 }
 
+/// What git's attributes say about merging a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MergeMode {
+    /// By line.
+    #[default]
+    Text,
+    /// By line, with the lines of both sides where both changed the same (`union`).
+    Union,
+    /// Not at all (`-merge`, `binary`).
+    NotByLine,
+    /// By a program of the user's.
+    Driver,
+    /// By line, but the two sides have it in different forms: a filter made the one of the other.
+    Filtered,
+}
+
 /// How a plan is made.
 #[derive(Debug, Default)]
 pub struct Terms {
+    /// Paths that are not merged as plain text.
+    pub modes: BTreeMap<RepoPath, MergeMode>,
     /// What becomes of conflicts.
     pub on_conflict: OnConflict,
     /// The only directories that are removed when they are empty; nothing for all.
@@ -175,7 +193,7 @@ impl Plan {
         let goes = |w: &&Wish| w.accepted.is_none();
         let gone: BTreeSet<RepoPath> = wishes.iter().filter(goes).map(|w| w.path.clone()).collect();
         let mut neighbours = Neighbours::of(tree);
-        let judge = Judge { tree, contents, on_conflict: terms.on_conflict };
+        let judge = Judge { tree, contents, on_conflict: terms.on_conflict, modes: &terms.modes };
         for wish in wishes {
             let way = match way(tree, &mut neighbours, &wish, &|path| gone.contains(path)) {
                 Ok(way) => way,

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::FileChange;
-use super::content::is_text;
+use super::content::{is_legacy_text, is_text};
 use super::quarantine::hex;
 use crate::path::EntryKind;
 
@@ -137,10 +137,11 @@ pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 /// Lines above which a file is one unit.
 const MAX_LINES: usize = 1_000_000;
 
-/// Tells whether content is shown, chosen and merged by line: UTF-8 without NUL, of a million lines at the most.
+/// Tells whether content is shown, chosen and merged by line: text without NUL, of a million lines at the most. Text of an
+/// encoding of one byte a character, such as Latin-1, counts; its bytes are kept as they are.
 #[must_use]
 pub fn is_by_line(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && is_text(bytes)
+    memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && (is_text(bytes) || is_legacy_text(bytes))
 }
 
 /// Lines of the base times lines of the result above which a stretch is not compared any further but is one block: hostile

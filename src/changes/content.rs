@@ -19,7 +19,14 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
     if let Some(line) = invisible(old, new) {
         add("invisible", Level::High, "has invisible characters".into(), Some(line));
     }
-    if !is_text(new) {
+    let lost = replaced(old, new);
+    if lost > 0 {
+        let reason = format!("has U+FFFD in place of {lost} bytes that are not UTF-8: an editor has destroyed them");
+        add("lost-bytes", Level::Medium, reason, None);
+    }
+    if is_legacy_text(new) {
+        add("encoding", Level::Note, "is not UTF-8".into(), None);
+    } else if !is_text(new) {
         // A shell runs it all the same.
         let (level, what) =
             if new.starts_with(b"#!") { (Level::High, "is binary and a script") } else { (Level::Medium, "is binary") };
@@ -40,6 +47,23 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
 /// Tells whether content is text for us: UTF-8 without NUL.
 pub fn is_text(bytes: &[u8]) -> bool {
     memchr::memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok()
+}
+
+/// Tells whether content is text of an older encoding: no NUL, no control character, and less than a third of it is not UTF-8.
+pub fn is_legacy_text(bytes: &[u8]) -> bool {
+    if std::str::from_utf8(bytes).is_ok() || bytes.iter().any(|b| b.is_ascii_control() && !b"\t\n\r\x0c".contains(b)) {
+        return false;
+    }
+    let bad: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
+    bad * 3 < bytes.len()
+}
+
+/// Counts the bytes that are not UTF-8 and in whose place there are replacement characters now.
+fn replaced(old: &[u8], new: &[u8]) -> usize {
+    let bad = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum::<usize>();
+    let marks = |bytes: &[u8]| memchr::memmem::find_iter(bytes, "\u{fffd}".as_bytes()).count();
+    let (gone, come) = (bad(old).saturating_sub(bad(new)), marks(new).saturating_sub(marks(old)));
+    if memchr::memchr(0, old).is_some() { 0 } else { gone.min(come) }
 }
 
 /// Gives the number of the line, from 1, that a byte is on.

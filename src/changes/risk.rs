@@ -71,7 +71,7 @@ pub fn findings(change: &FileChange, old: &[u8], new: &[u8], context: Context<'_
     }
     for alias in aliases.names {
         for named in context.rules.of(&alias) {
-            if found.iter().all(|f| f.rule != named.name) {
+            if found.iter().all(|f| f.rule != named.name || f.level < named.level) {
                 let reason = format!("{}, as {}, through a link", named.reason, readable(alias.as_bytes()));
                 found.push(Finding { rule: named.name, level: named.level, reason, line: None });
             }

@@ -1,8 +1,9 @@
 //! The order in which the lines of a block stand, removed and added ones among each other: a removed line is followed by
 //! the added one that came of it.
 //!
-//! A person sees this order, and what is left once some of the lines are accepted stands in it as well. Where a block is
-//! large or its lines have little in common, all removed lines come first. The order belongs to the format of decisions:
+//! A person sees this order, and what is left once some of the lines are accepted stands in it as well. Lines that have
+//! nothing in common stand in pairs where there are as many added as removed ones; else, and where a block is large, all
+//! removed lines come first. The order belongs to the format of decisions:
 //! it must not change for a block that was decided.
 
 use std::collections::HashMap;
@@ -33,7 +34,12 @@ pub fn weave(removed: &[&[u8]], added: &[&[u8]]) -> Vec<Row> {
         rows.extend((j..to_j).map(Row::Added));
         (i, j) = (to_i, to_j);
     };
-    for (a, b) in pairs(removed, added) {
+    let mut pairs = pairs(removed, added);
+    if pairs.is_empty() && removed.len() == added.len() && is_woven(removed.len(), added.len()) {
+        // As many lines as before, and none alike: each stands in the place of one.
+        pairs = (0..removed.len()).map(|at| (at, at)).collect();
+    }
+    for (a, b) in pairs {
         up_to(a, b, &mut rows);
         up_to(a + 1, b + 1, &mut rows);
     }
@@ -139,8 +145,10 @@ mod tests {
 
     #[test]
     fn lines_without_anything_in_common_stay_apart() {
-        assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst"]), [R(0), R(1), A(0), A(1)]);
-        assert_eq!(order(&["", "  "], &["\t", ""]), [R(0), R(1), A(0), A(1)], "blanks are like nothing");
+        assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst", "more"]), [R(0), R(1), A(0), A(1), A(2)]);
+        assert_eq!(order(&["", "  "], &["\t", "", " "]), [R(0), R(1), A(0), A(1), A(2)], "blanks are like nothing");
+        // As many as before: each in the place of one.
+        assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst"]), [R(0), A(0), R(1), A(1)]);
         let many: Vec<String> = (0..60).map(|n| format!("same words {n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(order(&many, &many[1..])[..60].iter().all(|row| matches!(row, R(_))), "too many to look at");

@@ -84,6 +84,11 @@ pub fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, outpu
     if let Some(dirt) = dirt {
         say_operation(dirt, output);
     }
+    if let Some(first) = manifest.filtered.first() {
+        let (n, first) = (count(manifest.filtered.len(), "file"), Shown::new(first.as_bytes()));
+        output
+            .say(&format!("{n} as git stores them, such as {first}: git runs a filter on them, and Airlock runs none"));
+    }
     if manifest.sparse {
         output.say("the sparse checkout's files alone (--full takes all along)");
     }

@@ -16,14 +16,16 @@ use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::runtime;
 use super::resume::{cannot_send, way_to_send};
-use crate::apply::{Choice, Conflict, Earlier, HostTree, Job, Kind, OnConflict, Plan, Step, Terms, Verb, Version, run};
+use crate::apply::{
+    Choice, Conflict, Earlier, HostTree, Job, Kind, MergeMode, OnConflict, Plan, Step, Terms, Verb, Version, run,
+};
 use crate::changes::{Changeset, Pick, Picks, Quarantine, Unit, units};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::path::RepoPath;
 use crate::review::{Decision, Sheet, State, has_unsent_comment};
 use crate::sandbox::{Applied, Brought, Record, Sandbox, lifecycle};
-use crate::snapshot::HostRepo;
+use crate::snapshot::{HostRepo, MergeAttribute};
 
 /// Plans and does it; gives the exit status.
 pub fn bring(
@@ -34,12 +36,14 @@ pub fn bring(
     output: Output,
 ) -> Result<u8, Failure> {
     let name = sandbox.record.name.clone();
-    if sandbox.record.worktree != repo.worktree_id() {
+    let is_moved = !Path::new(&sandbox.record.worktree).exists()
+        && sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place());
+    if sandbox.record.worktree != repo.worktree_id() && !is_moved {
         return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
             .hint(if Path::new(&sandbox.record.worktree).exists() {
                 format!("cd {} and try again", sandbox.record.worktree)
             } else {
-                format!("it is gone; what was accepted can go elsewhere: airlock apply {name} --to branch:{name}")
+                format!("it is gone; what was accepted can go elsewhere: airlock apply {name} --accept-all --to branch:{name}")
             }));
     }
     let interrupt = Interrupt::watch();
@@ -55,7 +59,7 @@ pub fn bring(
     let store = sandbox.quarantine()?;
     let before = host.brought(sandbox)?;
     let rounds = rounds_of(sandbox, sheet, &before)?;
-    let plan = plan(&tree, sheet, wanted, (&before, &rounds), &store)?;
+    let plan = plan(repo, &sandbox.record.base, &tree, sheet, wanted, (&before, &rounds), &store)?;
     check(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
@@ -127,7 +131,11 @@ pub fn bring(
         output.say(&format!("{name} could not be told: {}", Shown::new(&error.to_string())));
     }
     let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
-    outcome.print(wanted.json, more(written))?;
+    if let Err(failure) = outcome.print(wanted.json, more(written)) {
+        let were = if written == 1 { "was" } else { "were" };
+        let done = format!("{} {were} applied, and that could not be printed", count(written, "file"));
+        return Err(Failure::new(FAILED, format!("{done}: {}", failure.message())).hint(format!("airlock undo {name}")));
+    }
     if let Some(report) = &report {
         tell(report, output);
     }
@@ -145,6 +153,8 @@ pub fn bring(
 
 /// Says what would become of each path; nothing is written to the host.
 pub fn plan(
+    repo: &HostRepo,
+    commit: &str,
     tree: &HostTree,
     sheet: &Sheet<'_>,
     wanted: &Wanted,
@@ -160,11 +170,28 @@ pub fn plan(
             }
         }
     }
-    let terms = Terms { on_conflict: wanted.on_conflict, ..Terms::default() };
+    let modes = merge_modes(repo, commit, wishes.iter().map(|wish| &wish.path))?;
+    let terms = Terms { on_conflict: wanted.on_conflict, modes, ..Terms::default() };
     let mut plan = Plan::make(tree, wishes, store, terms)?;
     let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
     into.extend(nothing);
     Ok(plan)
+}
+
+/// Reads what git's attributes say about merging these paths.
+fn merge_modes<'a>(
+    repo: &HostRepo,
+    commit: &str,
+    paths: impl Iterator<Item = &'a RepoPath>,
+) -> Result<BTreeMap<RepoPath, MergeMode>, Failure> {
+    let mode = |attribute| match attribute {
+        MergeAttribute::Text => MergeMode::Text,
+        MergeAttribute::Union => MergeMode::Union,
+        MergeAttribute::NotByLine => MergeMode::NotByLine,
+        MergeAttribute::Driver => MergeMode::Driver,
+        MergeAttribute::Filtered => MergeMode::Filtered,
+    };
+    Ok(repo.merge_attributes(commit, paths)?.into_iter().map(|(path, attribute)| (path, mode(attribute))).collect())
 }
 
 /// What is accepted of each file, with what earlier applies brought.

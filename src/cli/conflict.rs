@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::output::shell_word;
-use crate::apply::{Conflict, Contents, Contest, Region, Version};
+use crate::apply::{Conflict, Contents, Contest, HARD_LINKS, Region, Version};
 use crate::changes::{is_by_line, lines};
 use crate::display::Shown;
 use crate::path::EntryKind;
@@ -97,6 +97,10 @@ pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool) -> Vec<Strin
             ways.push(format!("to leave them out, add {}", paths.join(" ")));
         }
         ways.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
+    }
+    for path in conflicts.iter().filter(|c| c.reason == HARD_LINKS).map(|c| c.path.as_bytes()).take(3) {
+        let (one, new) = (shell_word(path), shell_word(&[path, b".new"].concat()));
+        ways.push(format!("to part it from its other names: cp -p -- {one} {new} && mv -- {new} {one}"));
     }
     if markers && conflicts.iter().any(|c| c.contest.as_ref().is_some_and(|c| c.is_text())) {
         ways.push("to have both sides of the lines between markers, add --on-conflict markers".into());

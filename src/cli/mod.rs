@@ -128,7 +128,8 @@ fn verb_at(args: &[OsString]) -> Option<usize> {
     let command = Cli::command();
     let takes_value = |arg: &str| {
         let name = arg.trim_start_matches('-');
-        command.get_arguments().any(|a| a.get_long() == Some(name) && a.get_action().takes_values())
+        let is_next = |a: &clap::Arg| a.get_action().takes_values() && !a.is_require_equals_set();
+        command.get_arguments().any(|a| a.get_long() == Some(name) && is_next(a))
     };
     let mut at = 0;
     while let Some(arg) = args.get(at) {
@@ -166,5 +167,10 @@ mod tests {
         assert_eq!(split("/usr/bin/claude --version"), own("airlock claude", Some("--version")));
         assert_eq!(split("airlock run -- claude"), own("airlock run -- claude", None));
         assert_eq!(split("airlock --memory=4g claude"), own("airlock --memory=4g claude", Some("")));
+        assert_eq!(
+            split("airlock --name x --uncommitted claude -p hi"),
+            own("airlock --name x --uncommitted claude", Some("-p hi"))
+        );
+        assert_eq!(split("airlock --uncommitted=all claude -p"), own("airlock --uncommitted=all claude", Some("-p")));
     }
 }

@@ -4,15 +4,22 @@
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-use super::output::Output;
+use super::output::{Output, print, tell};
+
+/// Bytes that a pager may leave in the pipe unread: with more than that written, it has read something.
+const UNREAD: usize = 128 * 1024;
 
 /// Where a listing goes: to a pager on a terminal, else to standard output.
-pub struct Pager(Option<Child>);
+pub struct Pager {
+    child: Option<Child>,
+    /// What was written to it, as long as it may have read nothing.
+    kept: Option<String>,
+}
 
 impl Pager {
     /// Standard output.
     pub fn none() -> Self {
-        Self(None)
+        Self { child: None, kept: None }
     }
 
     /// Starts one where a person would want it.
@@ -30,27 +37,38 @@ impl Pager {
             // Without a pager it is printed.
             command.spawn().ok()
         });
-        Self(child)
+        Self { child, kept: Some(String::new()) }
     }
 
     /// Writes to it. Somebody who has left the pager has seen enough: `false`.
     pub fn print(&mut self, text: &str) -> io::Result<bool> {
-        let Some(stdin) = self.0.as_mut().and_then(|child| child.stdin.as_mut()) else {
-            return super::output::print(&text).map(|()| true);
+        let Some(stdin) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else {
+            return print(text).map(|()| true);
         };
-        match stdin.write_all(text.as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        let written = stdin.write_all(text.as_bytes());
+        self.kept = self.kept.take().filter(|kept| kept.len() + text.len() <= UNREAD).map(|kept| kept + text);
+        match written {
+            // It has ended: the person has seen enough, or it has failed.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.close(),
             other => other.map(|()| true),
         }
     }
 
     /// Waits until the person has left it.
-    pub fn end(self) -> io::Result<()> {
-        if let Some(mut child) = self.0 {
-            drop(child.stdin.take());
-            child.wait()?;
-        }
-        Ok(())
+    pub fn end(mut self) -> io::Result<()> {
+        self.close().map(drop)
+    }
+
+    /// Waits for the pager. What it has failed to show goes to standard output; then, and only then, more can be printed.
+    fn close(&mut self) -> io::Result<bool> {
+        let Some(mut child) = self.child.take() else { return Ok(true) };
+        drop(child.stdin.take());
+        let status = child.wait()?;
+        // A pager that a key or a signal has ended has no such status.
+        let (Some(code @ 1..), Some(kept)) = (status.code(), self.kept.take()) else { return Ok(false) };
+        tell(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
+        print(&kept)?;
+        Ok(true)
     }
 }
 

@@ -85,7 +85,15 @@ impl Desk<'_> {
         let tree = host.tree(&self.sandbox.record.manifest.modules)?;
         let (store, before) = (self.sandbox.quarantine()?, host.brought(self.sandbox)?);
         let rounds = rounds_of(self.sandbox, self.sheet, &before)?;
-        let plan = plan(&tree, self.sheet, &Wanted::decided(self.sheet, decisions), (&before, &rounds), &store)?;
+        let plan = plan(
+            self.repo,
+            &self.sandbox.record.base,
+            &tree,
+            self.sheet,
+            &Wanted::decided(self.sheet, decisions),
+            (&before, &rounds),
+            &store,
+        )?;
         let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
         let line = |step: &Step| PreviewLine {
             path: step.path.clone(),

@@ -27,7 +27,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
                 "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
                 "submodules": paths(&manifest.modules), "submodules_left": left, "skipped": skipped,
-                "lfs_pointers": paths(&manifest.pointers), "sparse": manifest.sparse, "limits_met": record.met,
+                "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_met": record.met,
         })))?;
         return Ok(0);
     }

@@ -16,7 +16,7 @@ use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::Sheet;
 use crate::sandbox::Sandbox;
-use crate::snapshot::{CommittedEntry, HostRepo};
+use crate::snapshot::{CommittedEntry, HostRepo, Role, identity};
 
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,7 @@ pub fn send(
     match to {
         Target::Worktree => unreachable!("the caller brings it there"),
         Target::Branch(name) => {
-            let commit = branch(repo, sandbox, &accepted, name, wanted.dry_run)?;
+            let commit = branch(repo, sandbox, &accepted, name, wanted.dry_run, output)?;
             if wanted.json {
                 print(&shape(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
@@ -132,8 +132,13 @@ pub fn send(
         Target::Patch(file) => {
             let mut patch = Vec::new();
             for one in &accepted {
+                // As git stores them: `git apply` compares with that, and checks out what comes of it.
                 let read = |v: &Option<Version>| -> Result<Option<Part>, Failure> {
-                    v.as_ref().map(|v| Ok(Part { kind: v.kind, content: store.get(&v.hash)? })).transpose()
+                    let stored = |v: &Version| {
+                        let content = repo.to_git(&sandbox.record.base, one.path, v.kind, &store.get(&v.hash)?)?;
+                        Ok(Part { kind: v.kind, content })
+                    };
+                    v.as_ref().map(stored).transpose()
                 };
                 patch.extend(git_patch(one.path, read(&one.old)?, read(&one.new)?)?);
             }
@@ -189,6 +194,7 @@ fn branch(
     accepted: &[Accepted<'_>],
     name: &str,
     dry_run: bool,
+    output: Output,
 ) -> Result<Option<String>, Failure> {
     let base = &sandbox.record.base;
     let committed = repo.committed(base)?;
@@ -228,7 +234,18 @@ fn branch(
         all => format!("Change {}", count(all.len(), "file")),
     };
     let message = format!("{title}\n\nAirlock-Sandbox: {} {changeset}\n", sandbox.record.name);
-    commit_on_branch(&repo.root, base, name, &changes, &message).map(Some).map_err(branch_failure)
+    let sign = |role| {
+        let known = identity(&repo.root, role).ok_or(BranchError::NoAuthor)?;
+        git2::Signature::now(&known.name, &known.email).map_err(BranchError::from)
+    };
+    let (author, committer) =
+        (sign(Role::Author).map_err(branch_failure)?, sign(Role::Committer).map_err(branch_failure)?);
+    if repo.signs_commits() {
+        output.say("the commit is not signed, though commit.gpgSign is set: git commit --amend -S signs it");
+    }
+    commit_on_branch(&repo.root, base, name, &changes, &message, (&author, &committer))
+        .map(Some)
+        .map_err(branch_failure)
 }
 
 fn branch_failure(error: BranchError) -> Failure {

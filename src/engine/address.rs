@@ -40,11 +40,21 @@ impl std::fmt::Display for Address {
 
 /// Lists the addresses to try. One that the user chose is the only one.
 pub fn candidates() -> Result<Vec<Address>, EngineError> {
-    if let Some(host) = env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()) {
-        return Ok(vec![Address::parse(&host)?]);
-    }
-    if let Some(host) = context_host() {
-        return Ok(vec![Address::parse(&host)?]);
+    let chosen = match env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()) {
+        Some(host) => Some(host),
+        None => context_host()?,
+    };
+    // As docker reads them: any text but none, and for this one alone `0` and `false` as well.
+    let wants_tls =
+        ["DOCKER_TLS_VERIFY", "DOCKER_TLS"].into_iter().find(|n| env::var_os(n).is_some_and(|v| !v.is_empty()));
+    if let Some(host) = chosen {
+        let address = Address::parse(&host)?;
+        return match (&address, wants_tls) {
+            (Address::Tcp(_), Some(asked)) => {
+                Err(EngineError::Tls { address: address.to_string(), asked: asked.into() })
+            }
+            _ => Ok(vec![address]),
+        };
     }
     let mut found = vec![Address::Unix("/var/run/docker.sock".into())];
     if let Some(run) = env::var_os("XDG_RUNTIME_DIR") {
@@ -56,23 +66,36 @@ pub fn candidates() -> Result<Vec<Address>, EngineError> {
     Ok(found)
 }
 
-/// The host of the current docker context, unless that is the default one.
-fn context_host() -> Option<String> {
-    let config = match env::var_os("DOCKER_CONFIG") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(env::var_os("HOME")?).join(".docker"),
+/// Gives the host of the current docker context, unless that is the default one.
+///
+/// # Errors
+/// The context that the user chose is not there: no other engine is meant. Or it wants TLS.
+fn context_host() -> Result<Option<String>, EngineError> {
+    let config = match (env::var_os("DOCKER_CONFIG"), env::var_os("HOME")) {
+        (Some(folder), _) => PathBuf::from(folder),
+        (None, Some(home)) => PathBuf::from(home).join(".docker"),
+        (None, None) => PathBuf::new(),
     };
     let json = |path: PathBuf| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).ok()?).ok();
     let name = match env::var("DOCKER_CONTEXT") {
         Ok(name) if !name.is_empty() => name,
-        _ => json(config.join("config.json"))?.get("currentContext")?.as_str()?.to_owned(),
+        _ => {
+            let settings = json(config.join("config.json")).unwrap_or_default();
+            settings.get("currentContext").and_then(|name| name.as_str()).unwrap_or_default().to_owned()
+        }
     };
-    if name == "default" {
-        return None;
+    if matches!(name.as_str(), "" | "default") {
+        return Ok(None);
     }
     let folder: String = Sha256::digest(&name).iter().map(|b| format!("{b:02x}")).collect();
-    let meta = json(config.join("contexts/meta").join(folder).join("meta.json"))?;
-    Some(meta.pointer("/Endpoints/docker/Host")?.as_str()?.to_owned())
+    let meta = json(config.join("contexts/meta").join(&folder).join("meta.json")).unwrap_or_default();
+    let Some(host) = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str()) else {
+        return Err(EngineError::NoContext { name });
+    };
+    if config.join("contexts/tls").join(folder).join("docker").is_dir() {
+        return Err(EngineError::Tls { address: host.to_owned(), asked: format!("the docker context {name}") });
+    }
+    Ok(Some(host.to_owned()))
 }
 
 #[cfg(test)]

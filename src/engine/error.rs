@@ -24,6 +24,20 @@ pub enum EngineError {
         /// As given.
         address: String,
     },
+    /// The docker context that the user chose is not there.
+    #[error("there is no docker context {name}")]
+    NoContext {
+        /// Its name.
+        name: String,
+    },
+    /// The user asks for TLS, which Airlock does not speak: nothing is sent in plain text instead.
+    #[error("the engine at {address} is to be reached by TLS ({asked}), which Airlock does not speak")]
+    Tls {
+        /// Its address.
+        address: String,
+        /// What asks for it.
+        asked: String,
+    },
     /// The engine is older than what Airlock needs.
     #[error("the engine at {address} is too old: it speaks API {api}, Airlock needs 1.41 (Docker 20.10) or later")]
     TooOld {
@@ -79,6 +93,10 @@ impl EngineError {
                 "add yourself to the group docker (sudo usermod -aG docker \"$USER\", then log in again), or use a rootless engine".into(),
             ),
             Self::Address { .. } => Some("unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock".into()),
+            Self::NoContext { .. } => {
+                Some("docker context ls lists the contexts; docker context use default, or unset DOCKER_CONTEXT".into())
+            }
+            Self::Tls { .. } => Some("forward its socket: ssh -L /tmp/docker.sock:/var/run/docker.sock HOST".into()),
             Self::TooOld { .. } => Some("install Docker 20.10 or later".into()),
             _ => None,
         }

@@ -121,7 +121,13 @@ impl DecisionFile {
                 let (decision, text) = match decisions.of(&unit.id) {
                     None => ("undecided".to_owned(), None),
                     Some(Ruling::Edited(hash)) => {
-                        ("edited".to_owned(), Some(String::from_utf8_lossy(&sheet.text(hash)?).into_owned()))
+                        let lossy = |_| {
+                            let path = Shown::new(file.change.path.as_bytes());
+                            std::io::Error::other(format!(
+                                "an edited text of {path} is not UTF-8, so no file can hold it"
+                            ))
+                        };
+                        ("edited".to_owned(), Some(String::from_utf8(sheet.text(hash)?).map_err(lossy)?))
                     }
                     Some(ruling) => (ruling.to_string(), None),
                 };

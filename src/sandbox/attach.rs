@@ -192,7 +192,7 @@ async fn pump(
     match (failed, written) {
         (Some(error), _) => Err(error.into()),
         (None, Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        (None, written) => Ok(written.map(|()| true)?),
+        (None, written) => written.map(|()| true).map_err(SandboxError::Output),
     }
 }
 

@@ -140,6 +140,7 @@ pub async fn make(
         files: listing.entries.len(),
         bytes: 0,
         pointers: Vec::new(),
+        filtered: Vec::new(),
         created: now(),
         used: now(),
         id,
@@ -193,7 +194,8 @@ async fn fill(
         seeded = seed::seed(snapshot, listing, &link, meter) => seeded?,
         _ = signals.next(0) => return Err(SandboxError::Interrupted),
     };
-    (base.bytes, base.pointers) = (seeded.bytes, seeded.pointers);
+    base.bytes = seeded.bytes;
+    (base.pointers, base.filtered) = (seeded.unconverted.pointers, seeded.unconverted.filtered);
     Ok((volume, link, container, seeded.index))
 }
 

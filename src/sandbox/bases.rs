@@ -44,6 +44,9 @@ pub struct Base {
     pub bytes: u64,
     /// LFS pointers whose content was not here.
     pub pointers: Vec<RepoPath>,
+    /// Files that are as git stores them, because of a filter that Airlock does not run.
+    #[serde(default)]
+    pub filtered: Vec<RepoPath>,
     /// Milliseconds since the epoch.
     pub created: u64,
     /// Milliseconds since the epoch.

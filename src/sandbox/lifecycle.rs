@@ -175,6 +175,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         branch: snapshot.branch.clone(),
         repository: repository.clone(),
         worktree: host.worktree_id(),
+        worktree_place: Some(host.worktree_place()),
         workspace: place.workspace.clone(),
         workdir: place.workdir.clone(),
         workspace_kind: request.workspace.unwrap_or(Workspace::Overlay),

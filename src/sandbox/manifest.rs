@@ -28,6 +28,9 @@ pub struct Manifest {
     pub left: Vec<LeftModule>,
     /// Files of Git LFS whose content is not in the local store: the pointer went along.
     pub pointers: Vec<RepoPath>,
+    /// Files that are as git stores them, because of a filter that Airlock does not run.
+    #[serde(default)]
+    pub filtered: Vec<RepoPath>,
     /// Whether a sparse checkout left tracked files out.
     pub sparse: bool,
     /// Files that were written on top of the base.
@@ -56,6 +59,7 @@ impl Manifest {
             modules: snapshot.module_paths().cloned().collect(),
             left: snapshot.left.clone(),
             pointers: base.pointers.clone(),
+            filtered: base.filtered.clone(),
             sparse: snapshot.is_sparse(),
             on_top: difference.files.len() + work.files.len(),
         }
@@ -90,6 +94,12 @@ impl Manifest {
                 "{} files of Git LFS are pointers, such as {}: their content is not here (git lfs fetch)",
                 self.pointers.len(),
                 name(&self.pointers[0])
+            ));
+        }
+        if let Some(first) = self.filtered.first() {
+            let (n, first) = (self.filtered.len(), name(first));
+            notes.push(format!(
+                "{n} files are as git stores them, such as {first}: git runs a filter on them, and Airlock runs none"
             ));
         }
         notes

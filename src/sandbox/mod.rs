@@ -64,6 +64,9 @@ pub enum SandboxError {
     /// Our own state.
     #[error("failed to keep the sandbox's record: {0}")]
     State(#[from] std::io::Error),
+    /// What the agent printed cannot be passed on.
+    #[error("failed to write the agent's output: {0}")]
+    Output(std::io::Error),
     /// A sandbox of that name is there.
     #[error("a sandbox named {0} exists already")]
     NameTaken(SandboxName),

@@ -10,8 +10,8 @@ use super::SandboxError;
 use super::link::Link;
 use super::meter::{Meter, Step};
 use super::write::{BATCH, Batch, pieces};
-use crate::path::{EntryKind, RepoPath};
-use crate::snapshot::{GitDir, Listing, Snapshot, SnapshotError};
+use crate::path::EntryKind;
+use crate::snapshot::{GitDir, Listing, Snapshot, SnapshotError, Unconverted};
 use crate::wire::{Encoder, Entry, Kind, Root, Stat};
 
 /// Threads that read the object store; as many write in the guest.
@@ -24,8 +24,8 @@ pub(super) const SEAL: &[u8] = b"seal";
 /// What was seeded.
 #[derive(Debug)]
 pub struct Seeded {
-    /// LFS pointers whose content is not here.
-    pub pointers: Vec<RepoPath>,
+    /// Files that are as git stores them.
+    pub unconverted: Unconverted,
     /// Bytes of all files.
     pub bytes: u64,
     /// The index of the user's own repository.
@@ -69,7 +69,7 @@ pub async fn seed(
         }
     })
     .await?;
-    let pointers = files?;
+    let unconverted = files?;
     let git = git.await.map_err(io::Error::other)??;
 
     let mut batch = Batch::new(link, Root::Base);
@@ -92,7 +92,7 @@ pub async fn seed(
     if let Some(root) = git.first() {
         index = std::fs::read(root.full("index".as_ref()))?;
     }
-    Ok(Seeded { pointers, bytes: meter.read().bytes, index })
+    Ok(Seeded { unconverted, bytes: meter.read().bytes, index })
 }
 
 /// Writes everything to disk, and then the seal: what is sealed is whole, whatever happens to the machine.
@@ -131,7 +131,7 @@ fn write_files(
     link: &Link,
     mtime: u64,
     meter: &Meter,
-) -> Result<Vec<RepoPath>, SnapshotError> {
+) -> Result<Unconverted, SnapshotError> {
     snapshot.read_all(listing, THREADS, |lane| {
         let mut encoder = Encoder::default();
         let lane = u32::try_from(lane).unwrap_or(0);

@@ -40,6 +40,9 @@ pub struct Record {
     pub repository: String,
     /// The working tree it was made from, escaped; its changes go nowhere else.
     pub worktree: String,
+    /// The same by its git directory, see [`crate::snapshot::HostRepo::worktree_place`].
+    #[serde(default)]
+    pub worktree_place: Option<String>,
     /// Where the workspace is mounted.
     pub workspace: String,
     /// Where the user stood, and the agent starts.

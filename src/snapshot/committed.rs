@@ -1,8 +1,10 @@
 //! Questions to the tree of one commit, without listing it: what is at a path, which links there are, what a file holds.
 
+use std::collections::BTreeMap;
+
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
 
-use super::form::{Attributes, Converter, Form};
+use super::form::{Attributes, Converter, Form, MergeAttribute};
 use super::{HostRepo, SnapshotError, os_path};
 use crate::path::{EntryKind, RepoPath};
 
@@ -59,6 +61,22 @@ impl HostRepo {
         let form = Form::of(git, &self.common_dir)?;
         let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
         Converter::new(git, &form, Attributes::Lazy(tree))?.clean(path.as_bytes(), bytes)
+    }
+
+    /// Tells how git merges each of these paths, by the attributes of a commit; paths in submodules are merged as text.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn merge_attributes<'a>(
+        &self,
+        commit: &str,
+        paths: impl Iterator<Item = &'a RepoPath>,
+    ) -> Result<BTreeMap<RepoPath, MergeAttribute>, SnapshotError> {
+        let git = self.git();
+        let form = Form::of(git, &self.common_dir)?;
+        let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
+        let mut converter = Converter::new(git, &form, Attributes::Lazy(tree))?;
+        paths.map(|path| Ok((path.clone(), converter.merge_attribute(path.as_bytes())?))).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 //! from its local store. No filter driver that a configuration names is ever run.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -34,6 +34,27 @@ pub(super) struct Form {
     /// Attributes of `info/attributes`, which win.
     info: Vec<u8>,
     lfs: PathBuf,
+    /// Filters that the configuration defines, Git LFS apart. Git runs them, Airlock does not.
+    filters: BTreeSet<Vec<u8>>,
+    /// Merge drivers that the configuration defines.
+    merge_drivers: BTreeSet<Vec<u8>>,
+    /// The driver where no attribute names one (`merge.default`).
+    default_merge: Vec<u8>,
+}
+
+/// How git merges the content of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeAttribute {
+    /// By line.
+    Text,
+    /// By line, keeping both sides.
+    Union,
+    /// Not at all.
+    NotByLine,
+    /// By a program that the user's configuration names.
+    Driver,
+    /// By line, but a filter that Airlock does not run stands between what git stores and the working tree.
+    Filtered,
 }
 
 const ENCODING: &str = "working-tree-encoding";
@@ -99,6 +120,20 @@ pub(super) enum Lfs {
     Content,
     /// The local store does not have it: the pointer stays.
     Pointer,
+    /// A filter that Airlock does not run makes something else of it: what git stores stays.
+    Filtered,
+}
+
+/// Lists the names between a section and one of these keys: `filter.NAME.clean`.
+fn named_in(config: &git2::Config, section: &str, keys: &str) -> Result<BTreeSet<Vec<u8>>, SnapshotError> {
+    let mut found = BTreeSet::new();
+    let mut entries = config.entries(Some(&format!("^{section}\\..*\\.({keys})$")))?;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let rest = entry.name_bytes().get(section.len() + 1..).unwrap_or_default();
+        found.extend(rest.iter().rposition(|b| *b == b'.').map(|at| rest[..at].to_vec()));
+    }
+    Ok(found)
 }
 
 impl Form {
@@ -128,13 +163,17 @@ impl Form {
             Ok(path) => common_dir.join(path),
             Err(_) => common_dir.join("lfs"),
         };
-        Ok(Self { eol: Configuration { auto_crlf, eol }, global, info, lfs })
+        let mut filters = named_in(&config, "filter", "clean|smudge|process|required")?;
+        filters.remove(&b"lfs"[..]);
+        let merge_drivers = named_in(&config, "merge", "driver")?;
+        let default_merge = config.get_str("merge.default").unwrap_or("text").as_bytes().to_vec();
+        Ok(Self { eol: Configuration { auto_crlf, eol }, global, info, lfs, filters, merge_drivers, default_merge })
     }
 
     /// Adds everything that decides on the worktree form to a key.
     pub(super) fn fingerprint(&self, key: &mut Sha256) {
         key.update(format!("{:?} {:?} ", self.eol.auto_crlf, self.eol.eol));
-        for text in self.global.iter().map(|(_, text)| text).chain([&self.info]) {
+        for text in self.global.iter().map(|(_, text)| text).chain([&self.info]).chain(&self.filters) {
             key.update((text.len() as u64).to_le_bytes());
             key.update(text);
         }
@@ -262,7 +301,7 @@ impl<'a> Converter<'a> {
                 new.lazy = Some(Directories(BTreeMap::from([(Vec::new(), Some(root))])));
             }
         }
-        new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING]);
+        new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING, "merge"]);
         Ok(new)
     }
 
@@ -326,7 +365,7 @@ impl<'a> Converter<'a> {
             search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
         };
         let pointer = pointer(blob);
-        if pointer.is_some() || *encodes {
+        if pointer.is_some() || *encodes || !form.filters.is_empty() {
             lookup(path, outcome);
         }
         let value = |name: &str| {
@@ -348,6 +387,8 @@ impl<'a> Converter<'a> {
                 return Ok((Cow::Borrowed(blob), Lfs::Pointer));
             }
         }
+        let is_filtered = value("filter").is_some_and(|name| form.filters.contains(&name));
+        let kind = if is_filtered { Lfs::Filtered } else { Lfs::Not };
         let encoding = if *encodes { value(ENCODING).and_then(|name| Wide::named(&name)) } else { None };
         let converted = pipeline
             .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
@@ -355,16 +396,47 @@ impl<'a> Converter<'a> {
         let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
         if let Some(encoding) = encoding {
             // The library knows no encoder for these, and leaves the bytes alone.
-            return Ok((Cow::Owned(encoding.encode(&with_gits_ident(blob, bytes)?)), Lfs::Not));
+            return Ok((Cow::Owned(encoding.encode(&with_gits_ident(blob, bytes)?)), kind));
         }
         if !converted.is_changed() {
-            return Ok((Cow::Borrowed(blob), Lfs::Not));
+            return Ok((Cow::Borrowed(blob), kind));
         }
-        Ok((Cow::Owned(with_gits_ident(blob, bytes)?), Lfs::Not))
+        Ok((Cow::Owned(with_gits_ident(blob, bytes)?), kind))
     }
 }
 
 impl Converter<'_> {
+    /// Tells how git merges a path, and whether a filter stands between its two forms.
+    pub(super) fn merge_attribute(&mut self, path: &[u8]) -> Result<MergeAttribute, SnapshotError> {
+        self.look_above(path)?;
+        if tries(self.double_stars, path) > MOST_TRIES {
+            return Ok(MergeAttribute::NotByLine);
+        }
+        let Self { form, search, info, collection, outcome, .. } = self;
+        outcome.initialize(collection);
+        info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        let state = |name: &str| {
+            let found = outcome.iter_selected().find(|m| m.assignment.name.as_str() == name);
+            found.map(|m| m.assignment.state).unwrap_or(StateRef::Unspecified)
+        };
+        let is_filtered =
+            matches!(state("filter"), StateRef::Value(name) if form.filters.contains::<[u8]>(name.as_bstr().as_ref()));
+        let named = |name: &[u8]| match name {
+            b"binary" => MergeAttribute::NotByLine,
+            b"union" => MergeAttribute::Union,
+            name if name != b"text" && form.merge_drivers.contains(name) => MergeAttribute::Driver,
+            _ if is_filtered => MergeAttribute::Filtered,
+            _ => MergeAttribute::Text,
+        };
+        Ok(match state("merge") {
+            StateRef::Unset => MergeAttribute::NotByLine,
+            StateRef::Value(name) => named(name.as_bstr().as_ref()),
+            StateRef::Set => named(b"text"),
+            StateRef::Unspecified => named(&form.default_merge),
+        })
+    }
+
     /// Gives the bytes that git would store for a file of a working tree. The path is relative to this repository.
     pub(super) fn clean(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
@@ -383,19 +455,29 @@ impl Converter<'_> {
             return Ok(bytes.to_vec());
         }
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
-        let Self { pipeline, search, info, collection, outcome, .. } = self;
+        let Self { form, pipeline, search, info, collection, outcome, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {
             outcome.initialize(collection);
             info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
             search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
         };
         lookup(path, outcome);
-        let is_lfs = outcome.iter_selected().any(|m| {
-            m.assignment.name.as_str() == "filter"
-                && matches!(m.assignment.state, StateRef::Value(value) if value.as_bstr() == "lfs")
+        let filter = outcome.iter_selected().find(|m| m.assignment.name.as_str() == "filter");
+        let filter = filter.and_then(|m| match m.assignment.state {
+            StateRef::Value(value) => Some(value.as_bstr().to_vec()),
+            _ => None,
         });
-        if is_lfs && pointer(bytes).is_none() {
-            return Err(wrong("Git LFS keeps it, and what it stores is not made here".into()));
+        match filter {
+            Some(name) if name == b"lfs" && pointer(bytes).is_none() => {
+                return Err(wrong("Git LFS keeps it, and what it stores is not made here".into()));
+            }
+            Some(name) if form.filters.contains(&name) => {
+                let name = name.escape_ascii();
+                return Err(wrong(format!(
+                    "git stores what the filter {name} makes of it, and Airlock runs no filter"
+                )));
+            }
+            _ => {}
         }
         let os_path = super::os_path(path);
         let done = pipeline

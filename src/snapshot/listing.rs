@@ -10,6 +10,15 @@ use super::module::Module;
 use super::{HostRepo, Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
+/// Files of a snapshot that are as git stores them, and not as they are in a working tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unconverted {
+    /// Pointers of Git LFS whose content is not in the local store.
+    pub pointers: Vec<RepoPath>,
+    /// Files of which a filter makes something else; Airlock runs no filter.
+    pub filtered: Vec<RepoPath>,
+}
+
 /// One file of a snapshot.
 #[derive(Debug, Clone)]
 pub struct TreeEntry {
@@ -99,7 +108,7 @@ impl Snapshot {
     }
 
     /// Reads every listed file in worktree form with `threads` threads; each has its own sink, made by `sink` from its
-    /// number. Gives the LFS pointers whose content is not here.
+    /// number. Gives the files that are not as they are in a working tree.
     ///
     /// # Errors
     /// The first missing object, or the first error of a sink.
@@ -108,7 +117,7 @@ impl Snapshot {
         listing: &Listing,
         threads: usize,
         sink: impl Fn(usize) -> S + Sync,
-    ) -> Result<Vec<RepoPath>, SnapshotError>
+    ) -> Result<Unconverted, SnapshotError>
     where
         S: FnMut(Option<(&TreeEntry, &[u8])>) -> std::io::Result<()>,
     {
@@ -117,14 +126,14 @@ impl Snapshot {
         // Every object is read once; keeping them costs tens of megabytes on a large tree.
         git2::opts::enable_caching(false);
         let next = AtomicUsize::new(0);
-        let work = &|number: usize| -> Result<Vec<RepoPath>, SnapshotError> {
+        let work = &|number: usize| -> Result<Unconverted, SnapshotError> {
             let repositories = self.modules.iter().map(Module::open).collect::<Result<Vec<_>, _>>()?;
             let mut readers = (repositories.iter().zip(&self.modules).zip(&listing.attributes))
                 .map(|((git, module), files)| {
                     Ok((git.odb()?, Converter::new(git, &module.form, Attributes::Known(files))?))
                 })
                 .collect::<Result<Vec<_>, SnapshotError>>()?;
-            let (mut sink, mut pointers) = (sink(number), Vec::new());
+            let (mut sink, mut found) = (sink(number), Unconverted::default());
             loop {
                 let from = next.fetch_add(CHUNK, Ordering::Relaxed);
                 let Some(rest) = listing.entries.get(from..).filter(|r| !r.is_empty()) else { break };
@@ -138,24 +147,29 @@ impl Snapshot {
                     let inside = self.modules[entry.module].inside(&entry.path);
                     let (bytes, lfs) = converter.convert(inside, blob.data())?;
                     sink(Some((entry, &bytes)))?;
-                    if lfs == Lfs::Pointer {
-                        pointers.push(entry.path.clone());
+                    match lfs {
+                        Lfs::Pointer => found.pointers.push(entry.path.clone()),
+                        Lfs::Filtered => found.filtered.push(entry.path.clone()),
+                        Lfs::Not | Lfs::Content => {}
                     }
                 }
             }
             sink(None)?;
-            Ok(pointers)
+            Ok(found)
         };
         let results: Vec<_> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|n| scope.spawn(move || work(n))).collect();
             workers.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
         });
-        let mut pointers = Vec::new();
+        let mut all = Unconverted::default();
         for result in results {
-            pointers.extend(result?);
+            let found = result?;
+            all.pointers.extend(found.pointers);
+            all.filtered.extend(found.filtered);
         }
-        pointers.sort();
-        Ok(pointers)
+        all.pointers.sort();
+        all.filtered.sort();
+        Ok(all)
     }
 
     /// Tells whether the local LFS store has got the content of one of these pointers since.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
 
 use super::Uncommitted;
+use super::own_git;
 use crate::path::PathError;
 
 /// A host repository with a working tree and a commit.
@@ -44,8 +45,18 @@ pub enum SnapshotError {
     #[error("the repository has no commit yet, so there is nothing to take a snapshot of")]
     Unborn,
     /// It is owned by somebody else.
-    #[error("git does not trust this repository: {0}")]
-    Untrusted(String),
+    #[error("git does not trust {}: it belongs to another user", .0.display())]
+    Untrusted(PathBuf),
+    /// The environment names another repository than the one around the current directory.
+    #[error("{variable} names {}, and the repository here is {}", named.display(), here.display())]
+    OtherRepository {
+        /// `GIT_DIR` or `GIT_WORK_TREE`.
+        variable: &'static str,
+        /// What it names.
+        named: PathBuf,
+        /// What is here.
+        here: PathBuf,
+    },
     /// A tracked path that cannot be written safely.
     #[error("the commit holds a path that Airlock will not write: {path:?}: {reason}")]
     BadPath {
@@ -123,7 +134,8 @@ impl SnapshotError {
             }
             Self::Bare(path) => Some(format!("git -C {} worktree add ../work, then go there", path.display())),
             Self::Unborn => Some("git add -A && git commit -m start".into()),
-            Self::Untrusted(_) => Some("git config --global --add safe.directory \"$PWD\"".into()),
+            Self::Untrusted(root) => Some(format!("git config --global --add safe.directory '{}'", root.display())),
+            Self::OtherRepository { .. } => Some("go there, or: unset GIT_DIR GIT_WORK_TREE".into()),
             Self::Sha256(_) => Some("git clone into a repository with --object-format=sha1 and work there".into()),
             Self::Reftable(_) => Some("git refs migrate --ref-format=files".into()),
             Self::MissingObject(_) => Some("git fetch --refetch --no-filter".into()),
@@ -144,6 +156,14 @@ impl SnapshotError {
     }
 }
 
+/// Returns whether a file belongs to this user, or to the one who became root by sudo(8), as git asks.
+fn is_ours(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let us = rustix::process::geteuid();
+    let sudo = std::env::var("SUDO_UID").ok().filter(|_| us.is_root()).and_then(|uid| uid.parse::<u32>().ok());
+    path.metadata().is_ok_and(|m| m.uid() == us.as_raw() || Some(m.uid()) == sudo)
+}
+
 impl HostRepo {
     /// Finds the repository around `from`.
     ///
@@ -156,7 +176,7 @@ impl HostRepo {
         let none: [&Path; 0] = [];
         let git = Repository::open_ext(&from, RepositoryOpenFlags::empty(), none).map_err(|e| match e.code() {
             ErrorCode::NotFound => SnapshotError::NotARepository(from.clone()),
-            ErrorCode::Owner => SnapshotError::Untrusted(e.message().to_owned()),
+            ErrorCode::Owner => SnapshotError::Untrusted(from.clone()),
             _ if e.message().contains("object format") || e.message().contains("objectformat") => {
                 SnapshotError::Sha256(from.clone())
             }
@@ -166,6 +186,10 @@ impl HostRepo {
         let root = git.workdir().ok_or_else(|| SnapshotError::Bare(git.path().to_owned()))?.canonicalize()?;
         let subdir = from.strip_prefix(&root).map(Path::to_owned).unwrap_or_default();
         let (common_dir, git_dir) = (git.commondir().canonicalize()?, git.path().canonicalize()?);
+        own_git::check_environment(&root, &git_dir)?;
+        if [&root, &git_dir].into_iter().any(|path| !is_ours(path)) {
+            own_git::check_trust(&from, &root)?;
+        }
         Ok(Self { root, common_dir, subdir, git_dir, git })
     }
 
@@ -213,6 +237,12 @@ impl HostRepo {
         Ok((flag("core.fileMode")?, flag("core.symlinks")?))
     }
 
+    /// Returns whether the user signs every commit (`commit.gpgSign`).
+    #[must_use]
+    pub fn signs_commits(&self) -> bool {
+        self.git.config().and_then(|config| config.get_bool("commit.gpgSign")).unwrap_or(false)
+    }
+
     /// Names the operation that is in progress, such as `merge`.
     #[must_use]
     pub fn operation(&self) -> Option<&'static str> {
@@ -240,7 +270,7 @@ impl HostRepo {
         Ok([branch, commit].into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 
-    /// Gives the length of git's index and the checksum at its end; nothing if there is none.
+    /// Gives the length of git's index and its checksum; nothing if there is none.
     ///
     /// # Errors
     /// What the system says.
@@ -254,6 +284,13 @@ impl HostRepo {
         let mut sum = Vec::new();
         file.seek(SeekFrom::Start(length.saturating_sub(20)))?;
         file.read_to_end(&mut sum)?;
+        if sum.iter().all(|b| *b == 0) {
+            // Git leaves the checksum out (`index.skipHash`): this one takes its place.
+            let mut whole = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut whole)?;
+            sum = <sha2::Sha256 as sha2::Digest>::digest(&whole).to_vec();
+        }
         Ok(Some((length, super::hex(&sum))))
     }
 
@@ -291,6 +328,13 @@ impl HostRepo {
     #[must_use]
     pub fn worktree_id(&self) -> String {
         self.root.as_os_str().as_bytes().escape_ascii().to_string()
+    }
+
+    /// Names the working tree by its git directory, relative to the one that all share: that stays when the repository is moved.
+    #[must_use]
+    pub fn worktree_place(&self) -> String {
+        let inside = self.git_dir.strip_prefix(&self.common_dir).unwrap_or(&self.git_dir);
+        inside.as_os_str().as_bytes().escape_ascii().to_string()
     }
 
     /// Gives the name of the working tree's folder, for a title or a fallback path.

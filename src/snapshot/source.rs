@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::module::{LeftModule, Module, Modules};
-use super::{History, HistoryChoice, HostRepo, SnapshotError, hex};
+use super::{History, HistoryChoice, HostRepo, Role, SnapshotError, hex, identity};
 use crate::path::RepoPath;
 
 /// Part of every key: raise it when what a base volume holds for the same input changes.
@@ -50,15 +50,17 @@ impl HostRepo {
         let branch = head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned());
         let commit = head.peel_to_commit()?.id();
         let Modules { found, left } = Modules::find(self, commit, options.full, options.moved_modules)?;
-        let config = self.git().config()?.snapshot()?;
-        let text = |key: &str, or: &str| config.get_str(key).ok().filter(|s| !s.is_empty()).unwrap_or(or).to_owned();
+        let author = identity(&self.root, Role::Author).map_or_else(
+            || ("Airlock".to_owned(), "airlock@localhost".to_owned()),
+            |author| (author.name, author.email),
+        );
         Ok(Snapshot {
             commit: commit.to_string(),
             branch,
             history: History::choose(self, options.history)?,
             modules: found,
             left,
-            author: (text("user.name", "Airlock"), text("user.email", "airlock@localhost")),
+            author,
         })
     }
 }

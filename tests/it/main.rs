@@ -26,6 +26,7 @@ mod limits;
 mod long;
 mod page;
 mod properties;
+mod reports;
 mod review;
 mod rounds;
 mod run;
