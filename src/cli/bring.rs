@@ -8,20 +8,19 @@ use serde_json::json;
 use super::apply::Wanted;
 use super::conflict;
 use super::draft;
+use super::ending::holdings;
 use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, tell, told, warn};
 use super::interrupt::Interrupt;
 use super::judge::Judge;
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
-use super::repo::runtime;
 use super::resume::{cannot_send, way_to_send};
 use crate::apply::{
     Choice, Conflict, Earlier, HostTree, Job, Kind, MergeMode, OnConflict, Plan, Step, Terms, Verb, Version, run,
 };
 use crate::changes::{Changeset, Pick, Picks, Quarantine, Unit, units};
 use crate::display::Shown;
-use crate::engine::Docker;
 use crate::path::RepoPath;
 use crate::review::{Decision, Sheet, State, has_unsent_comment};
 use crate::sandbox::{Applied, Brought, Record, Sandbox, lifecycle};
@@ -144,9 +143,15 @@ pub fn bring(
     if !wanted.json {
         let send = way_to_send(&sandbox.record, sheet, &state);
         say_end(&plan, sandbox, of, written, (!settled).then_some(send), output);
+        let ignored = sandbox.changeset()?.map(|changes| changes.ignored).unwrap_or_default();
+        if let Some(holds) = holdings(&sandbox.record, &ignored, false) {
+            output.say(&format!(
+                "{name} also holds {holds}, which no apply brings; it keeps them until airlock rm {name}"
+            ));
+        }
     }
     if settled && sandbox.record.settled.is_none() {
-        settle(sandbox, output);
+        lifecycle::settle(sandbox)?;
     }
     Ok(0)
 }
@@ -372,23 +377,8 @@ fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Opti
     }
     let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
     let next = match open {
-        // Its volumes go.
-        None => format!("{undo} all is decided: {name} can be reviewed and undone, and not resumed any more"),
+        None => format!("{undo} Everything is decided: airlock resume {name} continues, airlock rm {name} removes it"),
         Some(send) => format!("{undo} Next: airlock review {name}{send}, or airlock rm {name}"),
     };
     output.say(&format!("{written} of {} applied{there}.{next}", count(of, "file")));
-}
-
-/// Removes the volumes of a sandbox of which all is decided. Where no engine answers, they stay until it is removed.
-fn settle(sandbox: &mut Sandbox, output: Output) {
-    let name = sandbox.record.name.clone();
-    let done = runtime().and_then(|runtime| {
-        runtime.block_on(async {
-            let engine = Docker::connect().await?;
-            Ok::<_, Failure>(lifecycle::settle(&engine, sandbox).await?)
-        })
-    });
-    if let Err(failure) = done {
-        output.say(&format!("its volumes stay for now ({}); airlock rm {name} removes them", failure.message()));
-    }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use super::args::DiffArgs;
+use super::ending::holdings;
 use super::failure::Failure;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::pager::Pager;
@@ -97,6 +98,9 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         }
         if !changes.hidden.is_empty() {
             output.say(&hidden(&changes));
+        }
+        if let Some(holds) = holdings(&sandbox.record, &changes.ignored, false) {
+            output.say(&format!("{name} also holds {holds}"));
         }
         if changes.is_empty() {
             output.say(&format!("{name} changed nothing"));

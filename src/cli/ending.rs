@@ -5,13 +5,13 @@ use super::diff::hidden;
 use super::failure::Failure;
 use super::output::{Output, count, tell};
 use super::review;
-use crate::changes::Level;
+use crate::changes::{Ignored, Level};
 use crate::config::ReviewMode;
 use crate::display::Shown;
 use crate::gateway::ModelRoute;
 use crate::review::Sheet;
 use crate::sandbox::lifecycle::Finished;
-use crate::sandbox::terminal;
+use crate::sandbox::{Record, terminal};
 use crate::snapshot::HostRepo;
 
 /// Says what was met on the way: limits, what the terminal was not told, what the gateway refused.
@@ -44,6 +44,20 @@ fn say_route(route: Option<&ModelRoute>, output: Output) {
     }
 }
 
+/// Lists what a sandbox holds that is in none of its changes; nothing where there is nothing that a person could miss. A
+/// conversation counts where the model has answered in it.
+pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<String> {
+    let mut all: Vec<String> = record.holds.iter().map(|text| Shown::new(text).to_string()).collect();
+    if let Some(first) = ignored.first.first() {
+        let more = if ignored.count > 1 { ", …" } else { "" };
+        all.push(format!("{} ({}{more})", count(ignored.count, "ignored new file"), Shown::new(first.as_bytes())));
+    }
+    if has_talked && record.conversation.is_some() {
+        all.push("a conversation".to_owned());
+    }
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
 /// Says what changed.
 pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
     let changes = &finished.changes;
@@ -68,6 +82,9 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
         text += &format!(" · {refused} cannot be accepted");
     }
     output.say(&text);
+    if let Some(holds) = holdings(&finished.sandbox.record, &changes.ignored, false) {
+        output.say(&format!("it also holds {holds}, which no apply brings; the sandbox keeps them until airlock rm"));
+    }
     if !changes.hidden.is_empty() {
         output.say(&hidden(changes));
     }

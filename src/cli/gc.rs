@@ -60,7 +60,7 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
             if json {
                 rows.push(json!({"kind": "sandbox", "name": name, "bytes": 0, "removed": !dry_run}));
             } else {
-                output.say(&format!("{verb} the record of {name}, of which all is decided"));
+                output.say(&format!("{verb} {name}, of which nothing is open"));
             }
             if !dry_run {
                 lifecycle::remove(&engine, sandbox, true).await?;

@@ -15,7 +15,13 @@ const FILE: &str = ".airlock.toml";
 const MOST: usize = 256 * 1024;
 
 /// Puts the policy together. The repository's file counts as it is in this commit: the agent can edit the one it sees.
-pub fn policy(settings: &Settings, host: &HostRepo, commit: &str, output: Output) -> Result<Policy, Failure> {
+pub fn policy<'a>(
+    settings: &Settings,
+    host: &HostRepo,
+    commit: &str,
+    modules: impl IntoIterator<Item = &'a RepoPath>,
+    output: Output,
+) -> Result<Policy, Failure> {
     let mut rules = settings.risk.clone();
     let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| Failure::new(USAGE, e.to_string()))?;
     if let Some(text) = host.committed(commit)?.file(&file, MOST)? {
@@ -25,7 +31,7 @@ pub fn policy(settings: &Settings, host: &HostRepo, commit: &str, output: Output
             output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Shown::new(other)));
         }
     }
-    rules.extend(host.configured_paths()?.iter().map(rule));
+    rules.extend(host.configured_paths(modules)?.iter().map(rule));
     let rules = Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
     Ok(Policy { caps: caps(settings)?, rules })
 }

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::output::Output;
 use super::repo::{Repo, runtime};
 use crate::changes::Pick;
+use crate::display::Shown;
 use crate::engine::Docker;
 use crate::review::{Decision, Ruling, read_draft};
 use crate::sandbox::{Sandbox, lifecycle, terminal};
@@ -42,6 +43,15 @@ pub fn remove(names: &[String], force: bool, output: Output) -> Result<u8, Failu
         _ => failure.details(["nothing was removed".to_owned()]),
     })?;
     let asked: Vec<_> = sandboxes.iter().filter(|s| has_decisions(s)).map(|s| s.record.name.to_string()).collect();
+    let holding: Vec<_> = sandboxes.iter().filter(|s| !s.record.holds.is_empty()).collect();
+    if !force && !holding.is_empty() && terminal::is_interactive() {
+        let of = |s: &&Sandbox| format!("{} holds {}", s.record.name, Shown::new(&s.record.holds.join(", ")));
+        let all: Vec<String> = holding.iter().map(of).collect();
+        if !confirm(&format!("{}. Remove it anyway?", all.join("; ")), false)? {
+            output.say("nothing was removed");
+            return Ok(0);
+        }
+    }
     if !force && !asked.is_empty() && terminal::is_interactive() {
         let of = asked.join(", ");
         let question =

@@ -99,7 +99,7 @@ impl Repo {
     /// Says what is taken back from a sandbox, and how it is judged.
     pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<Policy, Failure> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
-        policy(&settings, &self.host, &sandbox.record.base, output)
+        policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
     }
 }
 

@@ -51,7 +51,7 @@ pub fn cannot_send(record: &Record) -> Option<String> {
     if record.verb != "claude" {
         return Some(format!("comments are sent to Claude Code, and this is a sandbox of airlock {}", record.verb));
     }
-    record.is_spent.then(|| "all of it was decided once, and its volumes are gone".into())
+    None
 }
 
 /// Names the command that sends what has been said, where there is something to send.
@@ -150,10 +150,6 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
             return Err(Failure::new(FAILED, format!("{name} was interrupted before its agent started"))
                 .hint(format!("airlock rm {name}")));
         }
-        _ if record.is_spent => {
-            return Err(Failure::new(FAILED, format!("all of {name} was decided once, and its volumes are gone"))
-                .hint("airlock claude begins another"));
-        }
         State::Running | State::Collected { .. } => {}
     }
     if record.verb == "shell" && round.args.is_empty() && !tty {
@@ -164,7 +160,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
     let default_net = if verb == "claude" { Net::Model } else { Net::None };
-    let policy = policy(&settings, host, &record.base, output)?;
+    let policy = policy(&settings, host, &record.base, &record.manifest.modules, output)?;
     let runtime = runtime()?;
     let (finished, route) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;

@@ -8,11 +8,11 @@ use indicatif::HumanBytes;
 
 use super::args::{RunOptions, Which};
 use super::beginning::{Counting, first_line, say_beginning, say_dirt};
-use super::ending::{offer_review, say_ended, summary};
+use super::ending::{holdings, offer_review, say_ended, summary};
 use super::failure::{FAILED, Failure, USAGE};
 use super::given::{given, model_route, variables};
 use super::image;
-use super::output::{Output, count};
+use super::output::{Output, count, tell};
 use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
@@ -80,7 +80,7 @@ fn sandbox(
         Net::Model => Some(model_route()?),
     };
     let snapshot = Arc::new(repo.host.snapshot(&wanted)?);
-    let policy = policy(&settings, &repo.host, &snapshot.commit, output)?;
+    let policy = policy(&settings, &repo.host, &snapshot.commit, snapshot.module_paths(), output)?;
     let work = repo.host.work(&snapshot, uncommitted, &options.include)?;
     let runtime = runtime()?;
     let (finished, engine, route) = runtime.block_on(async {
@@ -145,21 +145,21 @@ fn sandbox(
     })?;
     say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
+    let has_talked = route.as_ref().is_some_and(|(route, _)| route.report().answered > 0);
     if finished.changes.is_empty() && !options.keep {
         let name = finished.sandbox.record.name.clone();
-        let ignored = &finished.changes.ignored;
-        let only = match ignored.first.first() {
-            Some(first) => {
-                let more = if ignored.count > 1 { ", …" } else { "" };
-                let first = Shown::new(first.as_bytes());
-                format!(
-                    " but what is ignored ({first}{more}), which stays behind; --include takes it along, --keep keeps it. It"
-                )
-            }
-            None => ", and".into(),
+        let holds = holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
+        let Some(holds) = holds else {
+            output.say(&format!("{name} changed nothing, and is removed"));
+            runtime.block_on(lifecycle::remove(&engine, finished.sandbox, false))?;
+            return Ok(status);
         };
-        output.say(&format!("{name} changed nothing{only} is removed"));
-        runtime.block_on(lifecycle::remove(&engine, finished.sandbox, false))?;
+        let mut sandbox = finished.sandbox;
+        lifecycle::settle(&mut sandbox)?;
+        // Said however quiet: without the name nobody finds it.
+        tell(&format!("airlock: {name} changed no file, and is kept: it holds {holds}\n"));
+        let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
+        tell(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
         return Ok(status);
     }
     summary(&finished, output)?;

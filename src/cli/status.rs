@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::ending::holdings;
 use super::failure::Failure;
 use super::json::{render, text};
 use super::output::{Output, print};
@@ -27,7 +28,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
                 "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
                 "submodules": paths(&manifest.modules), "submodules_left": left, "skipped": skipped,
-                "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_met": record.met,
+                "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_met": record.met, "holds": record.holds,
         })))?;
         return Ok(0);
     }
@@ -44,6 +45,10 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
     for (at, note) in manifest.notes().iter().enumerate() {
         let title = if at == 0 { "began with" } else { "" };
         out += &format!("  {title:10} {}\n", Shown::new(note));
+    }
+    let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
+    if let Some(holds) = holdings(record, &ignored, false) {
+        out += &format!("  holds      {holds}\n");
     }
     for met in &record.met {
         out += &format!("  limit      {}\n", Shown::new(met));

@@ -187,7 +187,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         conversation: None,
         met: Vec::new(),
         settled: None,
-        is_spent: false,
+        holds: Vec::new(),
         size: None,
         state: State::Seeding,
     };
@@ -377,17 +377,13 @@ pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Re
     Ok(sandbox.remove()?)
 }
 
-/// Removes what the engine has of a sandbox of which all is decided; its record stays, and so does what came back.
+/// Notes that nothing of a sandbox is open any more. It stays as it is, until a person removes it or `gc` does by its age.
 ///
 /// # Errors
-/// The engine, the file system.
-pub async fn settle(engine: &dyn Engine, sandbox: &mut Sandbox) -> Result<(), SandboxError> {
+/// The file system.
+pub fn settle(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
     sandbox.lock()?;
-    let parts = Parts::of(engine, &sandbox.record);
-    parts.remove_containers().await?;
-    parts.let_go().await?;
     sandbox.record.settled = Some(now());
-    sandbox.record.is_spent = true;
     Ok(sandbox.save()?)
 }
 

@@ -9,6 +9,7 @@ mod capable;
 mod collect;
 mod conversation;
 pub mod gc;
+mod holdings;
 mod home;
 pub mod lifecycle;
 mod link;

@@ -71,12 +71,13 @@ pub struct Record {
     /// The limits that the agent met, in words.
     #[serde(default)]
     pub met: Vec<String>,
-    /// When all of it was decided, in seconds since the epoch.
+    /// When all of it was decided, or it ended without a change, in seconds since the epoch: from then on `gc` removes it by
+    /// its age.
     #[serde(default)]
     pub settled: Option<u64>,
-    /// Its volumes were removed, because all was decided: an undo does not bring them back.
+    /// What it holds that is in none of its changes, in words.
     #[serde(default)]
-    pub is_spent: bool,
+    pub holds: Vec<String>,
     /// What its volumes took on disk when it was collected: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,

@@ -248,6 +248,13 @@ impl<'a> Walk<'a> {
     async fn compare(&mut self, looked: Looked, next: &mut Vec<Visit>) -> Result<(), SandboxError> {
         let directory = looked.visit.directory.clone();
         let ignored = looked.visit.ignored;
+        // As git shows it: one thing, not each of its files.
+        if let Some(path) = directory.as_ref().filter(|_| !looked.visit.in_base)
+            && looked.merged.iter().any(|entry| entry.name == b".git")
+        {
+            self.refuse(path, "is a repository or a worktree of its own, whose files stay in the sandbox");
+            return Ok(());
+        }
         for name in looked.base.keys().filter(|name| TELLING.contains(&name.as_slice())) {
             self.found.planted.extend(RepoPath::child(directory.as_ref(), name));
         }

@@ -11,7 +11,7 @@ use super::signals::Signals;
 use super::start::Prepared;
 use super::store::{Record, Sandbox, State};
 use super::watch::{Reached, Watch};
-use super::{SandboxError, View, collect, conversation};
+use super::{SandboxError, View, collect, conversation, holdings};
 use crate::changes::Changeset;
 use crate::engine::Engine;
 use crate::snapshot::HostRepo;
@@ -121,9 +121,10 @@ pub(super) async fn work(
     Ok(Worked { exit, changes, met, dropped })
 }
 
-/// Notes what is of interest once an agent has ended: what its volumes take, and which conversation was its last.
+/// Notes what is of interest once an agent has ended: what its volumes take and hold, and which conversation was its last.
 pub(super) async fn look_back(link: &Link, record: &mut Record) {
     record.size = measure(link, record.workspace_kind).await.ok();
+    record.holds = holdings::find(link, record).await;
     if record.verb == "claude" {
         record.conversation = conversation::last(link).await;
     }

@@ -29,14 +29,18 @@ const NO_PATHS: [&[u8]; 9] =
 const PATHS: [&[u8]; 4] = [b"core.hookspath", b"core.attributesfile", b"core.excludesfile", b"init.templatedir"];
 
 impl HostRepo {
-    /// Lists what the configuration of this worktree, and of each submodule in it, names in the working tree.
+    /// Lists what the configuration of this worktree, and of these submodules in it, names in the working tree. What
+    /// `.gitmodules` says is not asked: it is the clone's.
     ///
     /// # Errors
     /// Git cannot be run, or cannot read its configuration.
-    pub fn configured_paths(&self) -> Result<Vec<ConfiguredPath>, SnapshotError> {
+    pub fn configured_paths<'a>(
+        &self,
+        modules: impl IntoIterator<Item = &'a RepoPath>,
+    ) -> Result<Vec<ConfiguredPath>, SnapshotError> {
         let mut found = named_in(&self.root, &self.root)?;
-        for module in self.git().submodules()? {
-            let folder = self.root.join(module.path());
+        for module in modules {
+            let folder = self.root.join(OsStr::from_bytes(module.as_bytes()));
             if folder.join(".git").exists() {
                 found.extend(named_in(&self.root, &folder)?);
             }

@@ -60,8 +60,7 @@ fn edits_elsewhere_in_a_file_are_kept_and_an_undo_gives_all_back() {
     assert!(!place.repo.join("only").exists());
     assert_eq!(place.repo.join("a.txt").metadata().expect("it is there").mode() & 0o777, 0o600);
     assert_eq!(place.repo.join("new/deep/f").metadata().expect("it is there").mode() & 0o111, 0o111);
-    // All is decided: the engine has nothing of it any more, and it can still be taken back.
-    assert_eq!(place.engine_objects(), 0);
+    // All is decided; it can be taken back, and the sandbox goes on.
     assert!(place.airlock(&["ls"]).ok().out.contains("applied"));
     let list = json(&place.airlock(&["undo", "--list", "--json"]).ok());
     assert_eq!(list["applies"][0]["files"].as_array().expect("a list").len(), 5);
