@@ -10,17 +10,23 @@ use std::ops::ControlFlow;
 
 use unicode_properties::{GeneralCategory, UnicodeEmoji, UnicodeGeneralCategory};
 use unicode_script::{Script, UnicodeScript};
+use unicode_width::UnicodeWidthChar;
 
 /// Untrusted bytes that can only be printed escaped.
 ///
-/// Control characters (tab and newline too), formatting and other invisible code points become `<U+202E>`; bytes that
-/// are not UTF-8 become `<0xFF>`; a literal `<` that would look like the start of such an escape becomes `<U+003C>`. More
-/// than [`LONGEST_RUN`] spaces or tabs in a row become `<U+0020 x5000>`, so that what follows them stays in sight.
+/// Control characters (tab and newline too), formatting and other invisible code points become `<U+202E>`, and so do blanks
+/// other than the space; bytes that are not UTF-8 become `<0xFF>`; a literal `<` that would look like the start of such an
+/// escape becomes `<U+003C>`. More than [`LONGEST_RUN`] spaces or tabs in a row become `<U+0020 x5000>`, so that what
+/// follows them stays in sight. A combining mark without a character to stand on, or one too many, is an escape as well: it
+/// would be drawn over our own text.
 #[derive(Clone, Copy)]
 pub struct Shown<'a> {
     bytes: &'a [u8],
     tabs: bool,
 }
+
+/// Combining marks in a row that are drawn over one character, which are enough for any language.
+const MOST_MARKS: usize = 4;
 
 /// Most spaces or tabs in a row that are shown as they are.
 pub const LONGEST_RUN: usize = 64;
@@ -50,7 +56,8 @@ impl Shown<'_> {
     /// Gives each piece with the byte where what it shows begins, until `put` breaks off: a line may be long, and a screen is
     /// not.
     pub fn pieces<B>(self, mut put: impl FnMut(usize, Piece) -> ControlFlow<B>) -> ControlFlow<B> {
-        let mut base = 0;
+        // Marks that the last character can still carry.
+        let (mut base, mut marks) = (0, 0);
         for chunk in self.bytes.utf8_chunks() {
             let text = chunk.valid();
             // Inside blanks that are too many, of whatever kind, each kind is counted.
@@ -64,24 +71,42 @@ impl Shown<'_> {
                     let (count, bytes) = blanks.fold((0, 0), |(n, bytes), d| (n + 1, bytes + d.len_utf8()));
                     blank_ends = if count > LONGEST_RUN { at + bytes } else { 0 };
                 }
-                let piece = if at < blank_ends {
+                let is_odd_blank = is_blank(c) && !matches!(c, ' ' | '\t');
+                let piece = if at < blank_ends || is_odd_blank && text[at + c.len_utf8()..].starts_with(c) {
                     let run = text[at..].chars().take_while(|d| *d == c).count();
                     run_ends = at + run * c.len_utf8();
                     Piece::Escape(format!("<U+{:04X} x{run}>", u32::from(c)))
-                } else if c == '<' && looks_like_escape(&text[at..]) || is_hidden(c) && !(self.tabs && c == '\t') {
+                } else if self.is_escaped(c, at, text) || is_mark(c) && (marks == 0 || is_enclosing(c)) {
                     Piece::Escape(format!("<U+{:04X}>", u32::from(c)))
                 } else {
                     Piece::Plain(c)
+                };
+                marks = match &piece {
+                    Piece::Plain(c) if is_mark(*c) => marks - 1,
+                    Piece::Plain(c) if !is_blank(*c) => MOST_MARKS,
+                    _ => 0,
                 };
                 put(base + at, piece)?;
             }
             base += text.len();
             for (at, byte) in chunk.invalid().iter().enumerate() {
+                marks = 0;
                 put(base + at, Piece::Escape(format!("<0x{byte:02X}>")))?;
             }
             base += chunk.invalid().len();
         }
         ControlFlow::Continue(())
+    }
+
+    /// Returns whether a character of a text stands as an escape, whatever is around it.
+    fn is_escaped(self, c: char, at: usize, text: &str) -> bool {
+        match c {
+            ' ' => false,
+            '\t' => !self.tabs,
+            '<' => looks_like_escape(&text[at..]),
+            _ if is_jamo_of_use(c, &text[..at]) => false,
+            _ => is_hidden(c) || is_blank(c),
+        }
     }
 }
 
@@ -135,8 +160,12 @@ pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
+    let category = c.general_category();
+    if c.width() == Some(0) && !is_mark_category(category) {
+        return true;
+    }
     matches!(
-        c.general_category(),
+        category,
         GeneralCategory::Control
             | GeneralCategory::Format
             | GeneralCategory::LineSeparator
@@ -156,8 +185,36 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}'
             | '\u{ffa0}'
+            // Blanks that count as letters or symbols: hieroglyphs, a filler of Khitan, a note without a head.
+            | '\u{13441}'..='\u{13442}'
+            | '\u{16fe4}'
+            | '\u{1d159}'
             | '\u{e0100}'..='\u{e01ef}'
     )
+}
+
+fn is_mark_category(category: GeneralCategory) -> bool {
+    matches!(category, GeneralCategory::NonspacingMark | GeneralCategory::SpacingMark | GeneralCategory::EnclosingMark)
+}
+
+/// Returns whether a character is drawn over the one before it.
+fn is_mark(c: char) -> bool {
+    !c.is_ascii() && c.width() == Some(0) && is_mark_category(c.general_category())
+}
+
+/// Returns whether a mark is drawn around the character before it, and so over what stands beside it.
+fn is_enclosing(c: char) -> bool {
+    c.general_category() == GeneralCategory::EnclosingMark
+}
+
+/// Returns whether a character is a vowel or a final consonant of Hangul that joins the syllable before it (Unicode Standard,
+/// 3.12).
+fn is_jamo_of_use(c: char, head: &str) -> bool {
+    let is_inner = |c: char| matches!(c, '\u{1161}'..='\u{11ff}' | '\u{d7b0}'..='\u{d7fb}');
+    let begins = |c: char| matches!(c, '\u{1100}'..='\u{115e}' | '\u{a960}'..='\u{a97c}' | '\u{ac00}'..='\u{d7a3}');
+    // A syllable has three parts at the most; more would stack.
+    let inner = head.chars().rev().take(3).take_while(|c| is_inner(*c)).count();
+    is_inner(c) && inner < 2 && head.chars().rev().nth(inner).is_some_and(begins)
 }
 
 /// Finds the first hidden character that text has no use for, as the byte where it begins.
@@ -187,6 +244,7 @@ fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
     let (Some(before), after) = (before, tail.chars().next()) else { return false };
     let is_emoji = |c: char| !c.is_ascii() && c.is_emoji_char();
     match c {
+        _ if is_jamo_of_use(c, head) => true,
         // The text or the emoji form of a symbol; a keycap.
         '\u{fe0e}' | '\u{fe0f}' => {
             is_emoji(before) || matches!(before, '0'..='9' | '#' | '*') && after == Some('\u{20e3}')
@@ -323,6 +381,37 @@ mod tests {
     }
 
     #[test]
+    fn blanks_that_look_like_a_space_or_like_nothing_are_escapes() {
+        for c in ['\u{a0}', '\u{1680}', '\u{2003}', '\u{200a}', '\u{202f}', '\u{205f}', '\u{3000}'] {
+            let text = format!("a{c}b");
+            assert_eq!(Shown::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Shown::new(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+        }
+        for c in ['\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}', '\u{1161}', '\u{11a8}', '\u{d7b0}', '\u{1bca0}'] {
+            assert!(is_hidden(c), "U+{:04X}", u32::from(c));
+            assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
+            assert_eq!(Shown::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+        }
+        // Hangul in its decomposed form is text.
+        let korean = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}";
+        assert_eq!(Shown::line(korean).to_string(), korean);
+        assert_eq!(first_hidden(korean), None);
+    }
+
+    #[test]
+    fn marks_stand_on_a_character_of_the_text_and_do_not_stack() {
+        let shown = |text: &str| Shown::line(text).to_string();
+        assert_eq!(shown("\u{338}a"), "<U+0338>a", "our gutter is none");
+        assert_eq!(shown(" \u{338}\t\u{301}"), " <U+0338>\t<U+0301>", "nor is a blank");
+        assert_eq!(shown("\u{20de}"), "<U+20DE>");
+        assert_eq!(shown("e\u{301}\u{308}"), "e\u{301}\u{308}");
+        assert_eq!(shown(&format!("e{}", "\u{301}".repeat(6))), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
+        assert_eq!(shown("-\u{20d2}"), "-\u{20d2}");
+        assert_eq!(shown("a\u{20dd}"), "a<U+20DD>", "what is drawn around a character reaches beyond it");
+        assert_eq!(shown("a\u{202e}\u{301}"), "a<U+202E><U+0301>");
+    }
+
+    #[test]
     fn joiners_and_selectors_are_no_findings_where_they_are_of_use() {
         let fine = [
             "\u{2764}\u{fe0f}",
@@ -371,7 +460,7 @@ mod tests {
         assert_eq!(Shown::line(&" ".repeat(64)).to_string(), " ".repeat(64));
         assert_eq!(Shown::line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
         assert_eq!(Shown::line(&"\u{3000}".repeat(70)).to_string(), "<U+3000 x70>");
-        assert_eq!(Shown::line(&"\u{a0}".repeat(64)).to_string(), "\u{a0}".repeat(64));
+        assert_eq!(Shown::line(&"\u{a0}".repeat(2)).to_string(), "<U+00A0 x2>");
         let mixed = format!("{}x", " \t".repeat(40));
         assert_eq!(Shown::line(&mixed).to_string(), format!("{}x", "<U+0020 x1><U+0009 x1>".repeat(40)));
     }

@@ -25,7 +25,7 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
         add("lost-bytes", Level::Medium, reason, None);
     }
     if is_legacy_text(new) {
-        add("encoding", Level::Note, "is not UTF-8".into(), None);
+        add("encoding", Level::Medium, "is not UTF-8".into(), None);
     } else if !is_text(new) {
         // A shell runs it all the same.
         let (level, what) =

@@ -21,7 +21,8 @@ pub struct Judge {
 impl Judge {
     pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &Sheet<'_>, output: Output) -> Result<Self, Failure> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
-        let rules = policy(&settings, repo, &sandbox.record.base, &sandbox.record.manifest.modules, output.silent())?.rules;
+        let rules =
+            policy(&settings, repo, &sandbox.record.base, &sandbox.record.manifest.modules, output.silent())?.rules;
         let manifests = Manifests::of(sheet.files.iter().map(|f| &f.change.path));
         Ok(Self { rules, manifests, aliases: Aliases::default() })
     }

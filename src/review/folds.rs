@@ -1,6 +1,6 @@
 //! Files that nobody wrote by hand: they begin folded. A fold never hides what was found out about a file.
 
-use crate::changes::is_lock_file;
+use crate::changes::{FileChange, is_lock_file};
 use crate::path::RepoPath;
 
 /// Directories of other people's code.
@@ -15,11 +15,13 @@ const HEAD: usize = 1024;
 /// Changed lines up to which a file costs nobody any time.
 const SHORT: usize = 8;
 
-/// Tells whether a file begins folded: a lock file, another's, or one whose base says that it is generated. What an agent
-/// writes into a file must not fold it.
+/// Tells whether a file begins folded: a lock file, another's, or one whose base says that it is generated.
+///
+/// *Invariant:* neither what an agent writes into a file folds it, nor how an agent names it: a file that the base does not
+/// have begins open.
 #[must_use]
-pub fn begins_folded(path: &RepoPath, old: &[u8], changed: usize) -> bool {
-    changed > SHORT && (is_named(path) || says_so(old))
+pub fn begins_folded(change: &FileChange, old: &[u8], changed: usize) -> bool {
+    change.old.is_some() && changed > SHORT && (is_named(&change.path) || says_so(old))
 }
 
 fn is_named(path: &RepoPath) -> bool {

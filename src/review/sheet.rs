@@ -46,7 +46,7 @@ impl<'a> Sheet<'a> {
             let units = units(change, &old, &new);
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
             let line_counts = count_lines(&units, &old);
-            let begins_folded = begins_folded(&change.path, &old, line_counts.0 + line_counts.1);
+            let begins_folded = begins_folded(change, &old, line_counts.0 + line_counts.1);
             let target = is_link.then_some(new);
             Ok(SheetFile { change, units, line_counts, begins_folded, target, is_ambiguous: false })
         };

@@ -292,6 +292,6 @@ mod tests {
         let lines = (0..50).map(|_| HunkLine::Added(line.as_bytes())).chain([HunkLine::Added(b"evil\n")]);
         let hunk = Hunk { old: 0..0, new: 0..51, lines: lines.collect() };
         let shown = Painter { colour: false, width: None }.hunk(&hunk, 400);
-        assert_eq!(shown, "@@ -0,0 +1,51 @@\n+\u{a0} <U+000A x50>\n+evil\n");
+        assert_eq!(shown, "@@ -0,0 +1,51 @@\n+<U+00A0> <U+000A x50>\n+evil\n");
     }
 }
