@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -69,12 +69,27 @@ pub struct Incoming {
     size: u64,
 }
 
+/// Bytes that a disk must have left, at the most; on a small one a fiftieth of it.
+const RESERVE: u64 = 256 << 20;
+
+/// Checks that a disk has room for so many bytes and a reserve: what an agent leaves must not fill the user's disk.
+fn check_room(folder: &Path, bytes: usize) -> io::Result<()> {
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
+    if free >= (bytes as u64).saturating_add(RESERVE.min(total / 50)) {
+        return Ok(());
+    }
+    let what = format!("the disk of {} has {} MiB left", folder.display(), free >> 20);
+    Err(io::Error::new(io::ErrorKind::StorageFull, what))
+}
+
 impl Incoming {
     /// Adds a piece.
     ///
     /// # Errors
-    /// What the file system says.
+    /// What the file system says; `StorageFull` where little is left of it.
     pub fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
+        check_room(&self.folder, bytes.len())?;
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes)
@@ -95,6 +110,8 @@ impl Incoming {
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     folder: PathBuf,
+    /// Where else content is read, and never written.
+    below: Option<PathBuf>,
 }
 
 impl Quarantine {
@@ -104,7 +121,32 @@ impl Quarantine {
     /// What the file system says.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder })
+        Ok(Self { folder, below: None })
+    }
+
+    /// Makes a store in another folder that also reads what this one has.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn over(&self, folder: PathBuf) -> io::Result<Self> {
+        Ok(Self { below: Some(self.folder.clone()), ..Self::open(folder)? })
+    }
+
+    /// Removes every content that `is_needed` does not name, and what was being written when a process ended. Nobody else may
+    /// write to the store meanwhile. Returns how many bytes were removed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sweep(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(&is_needed) {
+                removed += entry.metadata().map_or(0, |m| m.len());
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(removed)
     }
 
     /// Gives its folder: each content is in a file under its hash, which is never written to again.
@@ -121,6 +163,7 @@ impl Quarantine {
         let hash = ContentHash::of(bytes);
         let path = self.folder.join(&hash.0);
         if !path.exists() {
+            check_room(&self.folder, bytes.len())?;
             let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
             file.write_all(bytes)?;
             file.persist(path).map_err(|e| e.error)?;
@@ -142,7 +185,10 @@ impl Quarantine {
     /// # Errors
     /// It is not there, or it is not what was stored.
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        let bytes = fs::read(self.folder.join(&hash.0))?;
+        let bytes = match (fs::read(self.folder.join(&hash.0)), &self.below) {
+            (Err(error), Some(below)) if error.kind() == io::ErrorKind::NotFound => fs::read(below.join(&hash.0))?,
+            (read, _) => read?,
+        };
         if ContentHash::of(&bytes) != *hash {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -150,5 +196,32 @@ impl Quarantine {
             ));
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_over_another_reads_both_and_writes_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let below = Quarantine::open(folder.path().join("below")).expect("opened");
+        let old = below.put(b"old").expect("stored");
+        let over = below.over(folder.path().join("over")).expect("opened");
+        let new = over.put(b"new").expect("stored");
+        assert_eq!((over.get(&old).expect("read"), over.get(&new).expect("read")), (b"old".to_vec(), b"new".to_vec()));
+        assert!(below.get(&new).is_err());
+    }
+
+    #[test]
+    fn a_sweep_keeps_what_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().to_owned()).expect("opened");
+        let (kept, gone) = (store.put(b"kept").expect("stored"), store.put(b"gone").expect("stored"));
+        fs::write(folder.path().join(".tmpABC"), "cut off").expect("written");
+        assert_eq!(store.sweep(|name| name == kept.to_string()).expect("swept"), 11);
+        assert!(store.get(&kept).is_ok() && store.get(&gone).is_err());
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 }

@@ -29,17 +29,21 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     let repo = Repo::here(output)?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "diff")?;
     let live = sandbox.is_busy() && sandbox.record.state == State::Running;
-    let changes = if live {
+    let passing = live.then(|| sandbox.passing_quarantine()).transpose()?;
+    let changes = if let Some((_, store)) = &passing {
         output.say(&format!("{} is running; what is shown may be torn", sandbox.record.name));
         let policy = repo.policy(&sandbox, output)?;
         runtime()?.block_on(async {
             let engine = Docker::connect().await?;
-            Ok::<_, Failure>(lifecycle::peek(&engine, &repo.host, &sandbox, &policy).await?)
+            Ok::<_, Failure>(lifecycle::peek(&engine, &repo.host, &sandbox, &policy, store).await?)
         })?
     } else {
         repo.changes(&mut sandbox, output)?
     };
-    let store = sandbox.quarantine()?;
+    let store = match &passing {
+        Some((_, store)) => store.clone(),
+        None => sandbox.quarantine()?,
+    };
     let mut sheet = Sheet::open(&changes, &store)?;
     if !args.paths.is_empty() {
         keep_only(&mut sheet, &args.paths).map_err(|e| Failure::of_selection(&e, &sandbox.record.name))?;

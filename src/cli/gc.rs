@@ -54,6 +54,24 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
                 output.say(&format!("{verb} {}", old.text));
             }
         }
+        for (_, opened) in repo.store.each()? {
+            let Ok(mut sandbox) = opened else { continue };
+            // One that is in use may be writing.
+            if dry_run || sandbox.lock().is_err() {
+                continue;
+            }
+            let bytes = sandbox.sweep_quarantine()?;
+            if bytes > 0 {
+                let name = &sandbox.record.name;
+                freed += bytes;
+                gone += 1;
+                if json {
+                    rows.push(json!({"kind": "content", "name": name, "bytes": bytes, "removed": true}));
+                } else {
+                    output.say(&format!("removed contents of {name} that nothing names"));
+                }
+            }
+        }
         for sandbox in backups::decided(&repo, keep)? {
             let name = sandbox.record.name.clone();
             gone += 1;

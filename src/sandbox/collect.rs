@@ -90,13 +90,35 @@ pub async fn collect(
     link: &Link,
     policy: &Policy,
     view: View,
+    store: &Quarantine,
     meter: &Meter,
 ) -> Result<Changeset, SandboxError> {
-    let collected = tokio::time::timeout(policy.caps.time, within_time(host, sandbox, link, policy, view, meter)).await;
+    let work = within_time(host, sandbox, link, policy, view, store, meter);
+    let collected = tokio::time::timeout(policy.caps.time, work).await;
     collected.unwrap_or_else(|_| {
         let seconds = policy.caps.time.as_secs();
         Err(SandboxError::Cap(format!("collecting took longer than {seconds} s (max_time)")))
     })
+}
+
+/// Collects what an agent has left into the sandbox's quarantine. What a failure, or a round that is no longer kept, has left
+/// there goes.
+///
+/// # Errors
+/// As [`collect`].
+pub async fn collect_final(
+    host: &HostRepo,
+    sandbox: &Sandbox,
+    link: &Link,
+    policy: &Policy,
+    meter: &Meter,
+) -> Result<Changeset, SandboxError> {
+    let store = sandbox.quarantine()?;
+    let collected = collect(host, sandbox, link, policy, View::Final, &store, meter).await;
+    if collected.is_err() {
+        sandbox.sweep_quarantine()?;
+    }
+    collected
 }
 
 async fn within_time(
@@ -105,11 +127,12 @@ async fn within_time(
     link: &Link,
     policy: &Policy,
     view: View,
+    store: &Quarantine,
     meter: &Meter,
 ) -> Result<Changeset, SandboxError> {
-    let (on_top, store) = (sandbox.on_top()?, sandbox.quarantine()?);
+    let on_top = sandbox.on_top()?;
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
-    let base = BaseView { link, on_top: &on_top, modules: &modules, store: &store };
+    let base = BaseView { link, on_top: &on_top, modules: &modules, store };
     let walk = Walk::new(host, sandbox, base, policy.caps, view)?;
     let Walked { mut changed, gone, mut refused, hidden, ignored, planted, twins, .. } = walk.run().await?;
     within_caps(&mut changed, policy.caps, &mut refused);
@@ -117,7 +140,7 @@ async fn within_time(
 
     // So many bytes are in memory at once, whatever the number of questions.
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
-    let (memory, stored) = (&memory, &store);
+    let (memory, stored) = (&memory, store);
     let reads = stream::iter(changed).map(|(file, old)| async move {
         let _permit = memory.acquire_many(permits(file.stat.size)).await.ok();
         let new = match file.kind {
@@ -172,6 +195,7 @@ async fn within_time(
     let until = Until { deadline: Some(Instant::now() + policy.caps.time), gone: Arc::default() };
     let _leaving = Leaving(Arc::clone(&until.gone));
     let (host, rules) = (host.reopen()?, policy.rules.clone());
+    let store = store.clone();
     let sealed = tokio::task::spawn_blocking(move || {
         let committed = host.committed(&draft.base)?;
         let tree = BaseTree { committed: &committed, on_top: &on_top, store: &store, planted: &planted };
@@ -200,8 +224,10 @@ pub(super) async fn take(
     limit: u64,
     store: &Quarantine,
 ) -> Result<(ContentHash, u64), LinkError> {
-    let failed =
-        |e: std::io::Error| LinkError::File { attempt: "keep a file's content".into(), message: e.to_string() };
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::StorageFull => LinkError::HostDiskFull(e.to_string()),
+        _ => LinkError::File { attempt: "keep a file's content".into(), message: e.to_string() },
+    };
     if limit <= PIECEWISE {
         let content = link.read(root, path, limit).await?;
         return Ok((store.put(&content).map_err(failed)?, content.len() as u64));

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::attach::Dropped;
 use super::base::{self, Fresh};
 use super::bases::{Base, Held};
+use super::collect::collect_final;
 use super::manifest::Manifest;
 use super::meter::Meter;
 use super::parts::{Parts, Workspace, repository_id};
@@ -21,7 +22,7 @@ use super::store::{Given, Record, Sandbox, State, Store, VERSION};
 use super::watch::Reached;
 use super::work::{End, look_back, work};
 use super::{Policy, SandboxError, SandboxName, View, collect, random};
-use crate::changes::Changeset;
+use crate::changes::{Changeset, Quarantine};
 use crate::engine::{Engine, VolumeInfo, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::snapshot::{Difference, HostRepo, Snapshot, Work};
@@ -332,7 +333,7 @@ pub async fn recover(
         let guest = image::ensure_guest(engine).await?;
         let expect = start::expected(host, sandbox)?;
         let sidecar = parts.start_sidecar(parts.create_sidecar(&guest).await?, expect, accept).await?;
-        let changes = collect(host, sandbox, &sidecar.link, policy, View::Final, &Meter::default()).await?;
+        let changes = collect_final(host, sandbox, &sidecar.link, policy, &Meter::default()).await?;
         look_back(&sidecar.link, &mut sandbox.record).await;
         Ok(changes)
     };
@@ -345,7 +346,7 @@ pub async fn recover(
     Ok(changes)
 }
 
-/// Looks into a sandbox whose agent works, owned by another process. The result may be torn, and is not kept.
+/// Looks into a sandbox whose agent works, owned by another process. The result may be torn; contents go to `store`.
 ///
 /// # Errors
 /// Its sidecar has just gone; or as [`run`].
@@ -354,11 +355,12 @@ pub async fn peek(
     host: &HostRepo,
     sandbox: &Sandbox,
     policy: &Policy,
+    store: &Quarantine,
 ) -> Result<Changeset, SandboxError> {
     let parts = Parts::of(engine, &sandbox.record);
     let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let link = parts.converse(&sidecar, "0:0").await?;
-    collect(host, sandbox, &link, policy, View::Live, &Meter::default()).await
+    collect(host, sandbox, &link, policy, View::Live, store, &Meter::default()).await
 }
 
 /// Removes a sandbox with everything of it; `wait` until the engine has deleted its volumes too.

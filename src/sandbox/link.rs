@@ -38,6 +38,9 @@ pub enum LinkError {
     /// The disk behind the volume is full.
     #[error("the engine's disk is full")]
     DiskFull,
+    /// The disk of the repository is full.
+    #[error("{0}, too little for what the sandbox holds")]
+    HostDiskFull(String),
     /// There is no such file.
     #[error("the file is gone from the sandbox")]
     Gone,
@@ -170,7 +173,10 @@ impl Link {
         };
         while let Some(answer) = timeout(patience, answers.recv()).await.map_err(|_| LinkError::Silent)? {
             match answer {
-                Answer::Part(bytes) => part(bytes).map_err(|e| LinkError::Protocol(e.to_string()))?,
+                Answer::Part(bytes) => part(bytes).map_err(|e| match e.kind() {
+                    io::ErrorKind::StorageFull => LinkError::HostDiskFull(e.to_string()),
+                    _ => LinkError::Protocol(e.to_string()),
+                })?,
                 Answer::Done => return Ok(()),
                 Answer::Failed(2, _) => return Err(LinkError::Gone),
                 // ENOTDIR, and ELOOP for a link.

@@ -1,11 +1,12 @@
 //! Records on disk: one folder per sandbox below `<git common dir>/airlock/sandboxes/`, readable by the user alone.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -316,6 +317,42 @@ impl Sandbox {
         Quarantine::open(self.folder.join("quarantine"))
     }
 
+    /// Makes a place for what is only looked at: it goes with its guard, and with the next collecting if that is never dropped.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn passing_quarantine(&self) -> io::Result<(tempfile::TempDir, Quarantine)> {
+        let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
+        let store = self.quarantine()?.over(folder.path().to_owned())?;
+        Ok((folder, store))
+    }
+
+    /// Removes what nothing names any more: no changeset, round, record of an apply, decision or edit, neither of this sandbox
+    /// nor of an apply of it. The caller owns the sandbox. Returns how many bytes were removed.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sweep_quarantine(&self) -> io::Result<u64> {
+        let mut named = HashSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                hashes(&fs::read(entry.path())?, &mut named);
+            } else if entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) && !is_young(&entry) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let applies = self.folder.parent().and_then(Path::parent).map(|airlock| airlock.join("applies"));
+        for folder in applies.and_then(|applies| fs::read_dir(applies).ok()).into_iter().flatten().flatten() {
+            for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+                if file.file_type().is_ok_and(|kind| kind.is_file()) {
+                    hashes(&fs::read(file.path())?, &mut named);
+                }
+            }
+        }
+        self.quarantine()?.sweep(|name| named.contains(name))
+    }
+
     /// Reads the collected changeset; `None` before that.
     ///
     /// # Errors
@@ -337,8 +374,13 @@ impl Sandbox {
             if self.round(last).is_none_or(|round| round.id != before.id) {
                 self.write_json(&round_file(last + 1), &before)?;
             }
-            for old in numbers.iter().skip(MOST_ROUNDS - 1) {
-                fs::remove_file(self.folder.join(round_file(*old)))?;
+            let old = numbers.get(MOST_ROUNDS - 1..).unwrap_or_default();
+            for number in old {
+                fs::remove_file(self.folder.join(round_file(*number)))?;
+            }
+            if !old.is_empty() {
+                self.write_json("changeset.json", changeset)?;
+                return self.sweep_quarantine().map(drop);
             }
         }
         self.write_json("changeset.json", changeset)
@@ -479,6 +521,24 @@ impl Sandbox {
         let mut file = io::BufWriter::new(tempfile::NamedTempFile::new_in(&self.folder)?);
         serde_json::to_writer_pretty(&mut file, value)?;
         put_in_place(file.into_inner().map_err(io::IntoInnerError::into_error)?, &self.folder.join(name))
+    }
+}
+
+/// The beginning of the names of folders for what is only looked at.
+const PASSING: &str = "looked-at-";
+/// How long such a folder may belong to a process that is still there.
+const PASSES_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn is_young(entry: &fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|m| m.modified());
+    modified.is_ok_and(|then| then.elapsed().is_ok_and(|age| age < PASSES_WITHIN))
+}
+
+/// Finds everything that looks like a content's hash.
+fn hashes(text: &[u8], found: &mut HashSet<String>) {
+    let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    for word in text.split(|b| !is_digit(b)).filter(|word| word.len() == 64) {
+        found.insert(String::from_utf8_lossy(word).into_owned());
     }
 }
 

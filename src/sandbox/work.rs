@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::attach::{Dropped, Ended, Scrollback, attach};
+use super::collect::collect_final;
 use super::lifecycle::{Finished, RunRequest};
 use super::link::Link;
 use super::meter::{Meter, Step};
@@ -11,7 +12,7 @@ use super::signals::Signals;
 use super::start::Prepared;
 use super::store::{Record, Sandbox, State};
 use super::watch::{Reached, Watch};
-use super::{SandboxError, View, collect, conversation, holdings};
+use super::{SandboxError, conversation, holdings};
 use crate::changes::Changeset;
 use crate::engine::Engine;
 use crate::snapshot::HostRepo;
@@ -88,7 +89,7 @@ pub(super) async fn work(
     let collected = async {
         let Ended { exit, dropped } = ended?;
         tokio::select! {
-            changes = collect(host, sandbox, &sidecar.link, &request.policy, View::Final, meter) => Ok((exit, changes?, dropped)),
+            changes = collect_final(host, sandbox, &sidecar.link, &request.policy, meter) => Ok((exit, changes?, dropped)),
             // The signals so far were the agent's; one more is for the collecting.
             _ = signals.next(asked) => Err(SandboxError::Interrupted),
         }

@@ -283,3 +283,22 @@ fn a_small_disk_runs_full() {
     let mounted = Mounted::new(folder.path(), &["-o", "loop", path]);
     runs_full(&mounted.0, 1024, "ext4 of 4 MiB");
 }
+
+#[test]
+#[ignore = "root: scripts/test --long"]
+fn a_full_disk_of_the_repository_does_not_block_collecting() {
+    let mut place = Place::new();
+    let (git, state) = (place.repo.join(".git"), place.repo.join(".git/airlock"));
+    let mounted = Mounted::new(&git, &["-t", "tmpfs", "-o", "size=60m", "tmpfs"]);
+    std::os::unix::fs::symlink(&mounted.0, &state).expect("linked");
+    let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do head -c 8M /dev/urandom > big$i; done; echo x > small";
+    let ran = place.airlock(&["run", "--name", "full", "--review", "never", "--", "sh", "-c", script]);
+    ran.fails(125, &["MiB left, too little for what the sandbox holds", "full is kept with the agent's work"]);
+    let left = fs::read_dir(state.join("sandboxes/full/quarantine")).expect("listed").count();
+    assert_eq!(left, 0, "what was stored is gone again");
+    place.set("AIRLOCK_MAX_TOTAL", "10m");
+    let diff = place.diff("full");
+    assert_eq!(diff["refused"].as_array().expect("a list").len(), 11, "{:#}", diff["refused"]);
+    place.unset("AIRLOCK_MAX_TOTAL");
+    place.airlock(&["rm", "full"]).ok();
+}

@@ -27,6 +27,7 @@ mod limits;
 mod long;
 mod page;
 mod properties;
+mod quarantine;
 mod reports;
 mod review;
 mod rounds;

@@ -157,6 +157,11 @@ fn the_engine_is_the_one_that_the_user_chose() {
 
 #[test]
 fn what_git_trusts_is_trusted() {
+    if !rustix::process::geteuid().is_root() {
+        let told = "what_git_trusts_is_trusted: only root can give files to another user, so this was not tried\n";
+        std::io::Write::write_all(&mut std::io::stdout(), told.as_bytes()).expect("written");
+        return;
+    }
     let mut place = Place::new();
     place.write("sub/x", "x\n");
     place.commit();
