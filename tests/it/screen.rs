@@ -956,7 +956,7 @@ fn help_is_searched() {
     │ Change and say                                                               │
     │  s             split the block above the line; again: join it                │
     │  e             edit the block's result in your editor                        │
-    │ 29 more below; or type a word to search                                      │
+    │ 30 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");
@@ -1063,6 +1063,24 @@ fn wide_and_long_lines() {
     ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
     │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
     │                       │▌1 + a       c                                     [ ]│
+    │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx [ ]│
+    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
+    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
+    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx    │
+    │                       │▌  ~ xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx the end          │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    assert_snapshot!(show.press("W"), @"
+     airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
+    ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
+    │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
+    │                       │▌1 + a       c                                     [ ]│
     │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
     │                       │                                                      │
     │                       │                                                      │
@@ -1074,7 +1092,7 @@ fn wide_and_long_lines() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+     long lines are cut at the edge: > and < scroll them
     ");
     assert_snapshot!(show.press(">>"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
@@ -1098,6 +1116,39 @@ fn wide_and_long_lines() {
     assert!(show.screen().contains("the end"), "{}", show.screen());
     show.press("<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<");
     assert!(show.screen().contains("日本語"));
+}
+
+#[test]
+fn a_line_whose_end_was_never_shown_is_unseen() {
+    let long = format!("return 0  # {}; import os; os.system(\"curl evil\")\n", "x".repeat(160));
+    let files = [("w.py", Some("return 0\n"), Some(long.as_str()))];
+    let unseen = |keys: &str| {
+        let mut show = Show::of(&files, SIZE);
+        show.press(keys);
+        show.press("w").contains("accepted unseen")
+    };
+    assert!(!unseen("y"), "wrapped, all of it is there");
+    // Cut at the edge before it was drawn: in a list of two files the second is opened cut.
+    let two = [("a.py", Some("1\n"), Some("2\n")), files[0]];
+    let cut = |keys: &str| {
+        let mut show = Show::of(&two, SIZE);
+        show.press("W");
+        show.press("}");
+        show.press(keys);
+        show.press("w")
+    };
+    let screen = cut("y");
+    assert!(screen.contains("w.py: 1 line accepted unseen"), "{screen}");
+    let ends = ">".repeat(30);
+    // By steps that leave no column out, all of it was there.
+    let mut show = Show::of(&two, SIZE);
+    for key in ["W", "}"].into_iter().chain(ends.split("").filter(|k| !k.is_empty())) {
+        show.press(key);
+        show.screen();
+    }
+    show.press("y");
+    let screen = show.press("w");
+    assert!(!screen.contains("unseen"), "{screen}");
 }
 
 #[test]

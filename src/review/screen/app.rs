@@ -116,7 +116,12 @@ pub struct Hits {
     pub files: (ratatui::layout::Rect, usize),
     /// The rows of the file.
     pub rows: ratatui::layout::Rect,
+    /// The row of the file that each of them shows, all of it or a part.
+    pub lines: Vec<usize>,
 }
+
+/// A row of a file: the file, the unit, and the row of the unit.
+pub(super) type Place = (usize, usize, usize);
 
 /// Everything about the screen.
 pub struct App<'a> {
@@ -147,6 +152,8 @@ pub struct App<'a> {
     pub(super) opened: Option<Opened>,
     pub(super) scroll: usize,
     pub(super) sideways: usize,
+    /// Of lines that go on to the right: up to which column all of them was on the screen.
+    pub(super) shown_to: BTreeMap<Place, usize>,
     /// The scroll position follows the cursor; a wheel lets go of it.
     pub(super) follows: bool,
     pub(super) search: String,
@@ -236,7 +243,8 @@ impl<'a> App<'a> {
             order: Order::Risk,
             filter: if is_first { Filter::All } else { Filter::New },
             files: Vec::new(),
-            display: Display { context: 3, hides_blanks: false, beside: false, folded: false },
+            display: Display { context: 3, hides_blanks: false, beside: false, folded: false, wraps: true },
+            shown_to: BTreeMap::new(),
             folds,
             moved: None,
             level: Level::Block,

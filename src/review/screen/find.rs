@@ -71,7 +71,8 @@ impl App<'_> {
             })
         });
         let room = usize::from(self.hits.rows.width) / 2;
-        self.sideways = column.filter(|column| *column > room).map_or(0, |column| column - room / 2);
+        self.sideways =
+            column.filter(|column| !self.display.wraps && *column > room).map_or(0, |column| column - room / 2);
     }
 
     /// Units and rows of a file where something stands; a path that holds it counts for its first unit.

@@ -63,6 +63,111 @@ pub fn fit(bytes: &[u8], from: usize, width: usize, style: impl Fn(usize) -> Sty
     cells.fitted
 }
 
+/// Draws the columns from `from` on, in as many rows of `width` columns as they take, `most` of them. A wide character is never
+/// parted. Of the last row [`Fitted::more`] tells whether something is left.
+pub fn wrap(
+    bytes: &[u8],
+    from: usize,
+    (width, most): (usize, usize),
+    style: impl Fn(usize) -> Style,
+    escape: Style,
+) -> Vec<Fitted> {
+    let mut rows = Rows { from, width: width.max(2), most: most.max(1), column: 0, rows: vec![Fitted::default()] };
+    let end = Shown::line(bytes).pieces(|at, piece| match piece {
+        Piece::Plain('\t') => {
+            let to = rows.column / TAB * TAB + TAB;
+            (rows.column..to).try_for_each(|_| rows.put(' ', 1, style(at)))
+        }
+        Piece::Plain(c) => match c.width().unwrap_or(0) {
+            0 => {
+                rows.add_mark(c);
+                ControlFlow::Continue(())
+            }
+            columns => rows.put(c, columns, style(at)),
+        },
+        Piece::Escape(text) => text.chars().try_for_each(|c| rows.put(c, 1, escape)),
+    });
+    let mut rows = rows.rows;
+    if let Some(last) = rows.last_mut() {
+        last.more = end.is_break();
+    }
+    rows
+}
+
+/// Rows that a line is wrapped to.
+struct Rows {
+    from: usize,
+    width: usize,
+    most: usize,
+    /// Of the line.
+    column: usize,
+    rows: Vec<Fitted>,
+}
+
+impl Rows {
+    fn put(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
+        if self.column >= LAST_COLUMN {
+            return ControlFlow::Break(());
+        }
+        self.column += columns;
+        if self.column <= self.from {
+            return ControlFlow::Continue(());
+        }
+        if self.rows.last().is_none_or(|row| row.columns + columns > self.width) {
+            if self.rows.len() == self.most {
+                return ControlFlow::Break(());
+            }
+            self.rows.push(Fitted::default());
+        }
+        if let Some(row) = self.rows.last_mut() {
+            row.push(c, columns, style);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn add_mark(&mut self, mark: char) {
+        if self.column > self.from
+            && let Some(last) = self.rows.last_mut().and_then(|row| row.spans.last_mut())
+        {
+            last.content.to_mut().push(mark);
+        }
+    }
+}
+
+impl Fitted {
+    fn push(&mut self, c: char, columns: usize, style: Style) {
+        self.columns += columns;
+        match self.spans.last_mut() {
+            Some(last) if last.style == style => last.content.to_mut().push(c),
+            _ => self.spans.push(Span::styled(c.to_string(), style)),
+        }
+    }
+}
+
+/// Wraps our own text, or escaped text, at blanks where it has some; what goes on is indented as far as `indent`.
+#[must_use]
+pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
+    let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    let width = width.max(indent + 8);
+    let (mut rows, mut rest) = (Vec::new(), text.to_owned());
+    while columns(&rest) > width {
+        let mut taken = 0;
+        let cut = rest
+            .char_indices()
+            .find(|(_, c)| {
+                taken += c.width().unwrap_or(0);
+                taken > width
+            })
+            .map_or(rest.len(), |(at, _)| at);
+        let blank = rest[..cut].rfind(' ').filter(|at| *at > indent && columns(&rest[..*at]) * 2 > width);
+        let (row, next) = rest.split_at(blank.unwrap_or(cut));
+        rows.push(row.to_owned());
+        rest = format!("{}{}", " ".repeat(indent), if blank.is_some() { &next[1..] } else { next });
+    }
+    rows.push(rest);
+    rows
+}
+
 struct Cells {
     from: usize,
     width: usize,
@@ -97,11 +202,7 @@ impl Cells {
     }
 
     fn push(&mut self, c: char, columns: usize, style: Style) {
-        self.fitted.columns += columns;
-        match self.fitted.spans.last_mut() {
-            Some(last) if last.style == style => last.content.to_mut().push(c),
-            _ => self.fitted.spans.push(Span::styled(c.to_string(), style)),
-        }
+        self.fitted.push(c, columns, style);
     }
 
     fn add_mark(&mut self, mark: char) {
@@ -189,6 +290,27 @@ mod tests {
             (clip("abc", 3, "…"), clip("abcd", 3, "…"), clip("abc", 0, "…")),
             ("abc".into(), "ab…".into(), String::new())
         );
+    }
+
+    #[test]
+    fn lines_are_wrapped_and_no_character_is_lost_or_parted() {
+        let rows = |bytes: &[u8], from, width, most| -> (Vec<String>, bool) {
+            let rows = wrap(bytes, from, (width, most), |_| Style::new(), Style::new());
+            let more = rows.last().is_some_and(|row| row.more);
+            (rows.iter().map(|row| row.spans.iter().map(|s| s.content.as_ref()).collect()).collect(), more)
+        };
+        let own = |rows: &[&str]| rows.iter().map(|&r| r.to_owned()).collect::<Vec<_>>();
+        assert_eq!(rows(b"abcdefg", 0, 3, 9), (own(&["abc", "def", "g"]), false));
+        assert_eq!(rows(b"abcdef", 0, 3, 9), (own(&["abc", "def"]), false));
+        assert_eq!(rows(b"abcdefg", 0, 3, 2), (own(&["abc", "def"]), true));
+        assert_eq!(rows(b"abcdefg", 2, 3, 9), (own(&["cde", "fg"]), false));
+        assert_eq!(rows("a日本b".as_bytes(), 0, 4, 9), (own(&["a日", "本b"]), false));
+        assert_eq!(rows(b"", 0, 4, 9), (own(&[""]), false));
+        assert_eq!(rows("ab\u{202e}".as_bytes(), 0, 80, 9).0.len(), 1);
+        assert!(rows(&[b'a'; 50_000], 0, 10, 100_000).1, "behind the last column nothing is shown");
+        assert_eq!(wrap_text("one two three four", 11, 2), ["one two", "  three", "  four"]);
+        assert_eq!(wrap_text("abcdefghijklmnop", 12, 2), ["abcdefghijkl", "  mnop"]);
+        assert_eq!(wrap_text("short", 12, 2), ["short"]);
     }
 
     proptest! {

@@ -51,6 +51,7 @@ pub const KEYS: [(&str, &[(&str, &str)]); 6] = [
             ("z", "fold, unfold the file"),
             ("b", "hide blocks that change nothing but blanks"),
             ("|", "old and new beside each other"),
+            ("W", "wrap long lines, or cut them at the edge"),
             ("m", "dim lines that have only moved"),
             ("+  -", "more, less context"),
             ("p", "the file with what is accepted"),

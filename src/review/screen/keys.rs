@@ -133,6 +133,7 @@ impl App<'_> {
             KeyCode::Char('z') => self.fold(),
             KeyCode::Char('b') => self.hide_blanks(),
             KeyCode::Char('|') => self.put_beside(),
+            KeyCode::Char('W') => self.wrap_lines(),
             KeyCode::Char('m') => self.toggle_moved(),
             KeyCode::Char('+' | '=') => self.set_context((self.display.context * 2).clamp(1, 1 << 20)),
             KeyCode::Char('-') => self.set_context(self.display.context / 2),

@@ -30,7 +30,7 @@ impl App<'_> {
                     }
                     Mode::Browse if files.contains(place) => self.move_file(if down { 1 } else { -1 }),
                     Mode::Browse => {
-                        let last = self.opened.as_ref().map_or(0, |o| o.rows().saturating_sub(rows.height.into()));
+                        let last = self.opened.as_ref().map_or(0, |o| o.rows().saturating_sub(1));
                         self.scroll =
                             if down { (self.scroll + WHEEL).min(last) } else { self.scroll.saturating_sub(WHEEL) };
                         self.take_along(rows.height.into());
@@ -47,8 +47,8 @@ impl App<'_> {
                         self.go(At { file: *file, unit: 0, row: 0 });
                     }
                 } else if rows.contains(place) {
-                    let row = self.scroll + usize::from(mouse.row - rows.y);
-                    let hit = self.opened.as_ref().and_then(|o| match o.at(row)? {
+                    let row = self.hits.lines.get(usize::from(mouse.row - rows.y)).copied();
+                    let hit = self.opened.as_ref().and_then(|o| match o.at(row?)? {
                         (Piece::Block(unit), at) => Some((*unit, at)),
                         (Piece::Unit(unit), _) => Some((*unit, 0)),
                         _ => None,

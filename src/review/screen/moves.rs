@@ -206,8 +206,10 @@ impl App<'_> {
     /// Scrolls by a page, and takes the cursor along to the first thing in sight.
     pub(super) fn page(&mut self, rows: usize, forward: bool) {
         let Some(opened) = &self.opened else { return };
-        let last = opened.rows().saturating_sub(rows);
-        let step = rows.saturating_sub(2).max(1);
+        // Where lines are wrapped, fewer rows are in sight than the screen has.
+        let shown = self.hits.lines.last().map_or(rows, |last| (last + 1).saturating_sub(self.scroll));
+        let last = opened.rows().saturating_sub(shown);
+        let step = if forward { shown } else { rows }.saturating_sub(2).max(1);
         if forward && self.scroll >= last {
             // There is nothing below; of a long block that is where it is, and not where it begins.
             self.go_last();

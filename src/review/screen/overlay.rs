@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 
 use super::app::{App, Mode};
 use super::draw::{boxed, columns};
-use super::fit::{clip, fit};
+use super::fit::{clip, fit, wrap, wrap_text};
 use super::help::KEYS;
 use super::palette::{Role, Sign};
 use crate::changes::{Lines, UnitKind};
@@ -95,18 +95,28 @@ fn preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, co
     app.goes_on.set(false);
     let lines = Lines::of(content);
     let digits = lines.len().max(1).to_string().len();
-    let room = usize::from(inner.width).saturating_sub(digits + 2);
-    let rows: Vec<Line<'static>> = (scroll..lines.len().min(scroll + usize::from(inner.height)))
-        .map(|at| {
-            let bytes = lines.get(at);
-            let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-            let fitted = fit(bytes, app.sideways, room, |_| Style::new(), app.look.style(Role::Escape));
-            let mut spans = vec![Span::styled(format!("{:>digits$}  ", at + 1), app.look.style(Role::Faint))];
+    let (room, height) = (usize::from(inner.width).saturating_sub(digits + 2), usize::from(inner.height));
+    let mut rows: Vec<Line<'static>> = Vec::new();
+    for at in scroll..lines.len() {
+        if rows.len() >= height {
+            break;
+        }
+        let bytes = lines.get(at);
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let (plain, escape) = (|_| Style::new(), app.look.style(Role::Escape));
+        let fitted = if app.display.wraps {
+            wrap(bytes, app.sideways, (room, height), plain, escape)
+        } else {
+            vec![fit(bytes, app.sideways, room, plain, escape)]
+        };
+        for (nth, fitted) in fitted.into_iter().enumerate() {
+            let number = if nth == 0 { format!("{:>digits$}  ", at + 1) } else { format!("{:>digits$}~ ", "") };
             app.goes_on.set(app.goes_on.get() | fitted.more);
-            spans.extend(fitted.spans);
-            Line::from(spans)
-        })
-        .collect();
+            let gutter = Span::styled(number, app.look.style(Role::Faint));
+            rows.push(Line::from([vec![gutter], fitted.spans].concat()));
+        }
+    }
+    rows.truncate(height);
     frame.render_widget(Paragraph::new(rows), inner);
 }
 
@@ -148,9 +158,13 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
         let risk = worst.map(crate::review::finding_line).unwrap_or_default();
         let reason = [Shown::new(&line.reason).to_string(), risk].join(" ");
         let text = format!(" {:8}  {path}{pad}  {}", line.outcome, reason.trim());
-        lines.push(Line::styled(clip(text.trim_end(), width, ellipsis), look.style(role)));
+        let rows = |text: &str, indent, role| -> Vec<Line<'static>> {
+            wrap_text(text, width, indent).into_iter().map(|row| Line::styled(row, look.style(role))).collect()
+        };
+        lines.extend(rows(text.trim_end(), 12, role));
+        // Sides that are told apart by their ends are shown to their ends.
         for side in &line.sides {
-            lines.push(Line::styled(clip(&format!("     {side}"), width, ellipsis), look.style(Role::Faint)));
+            lines.extend(rows(&format!("     {side}"), 9, Role::Faint));
         }
     }
     let mut notes: Vec<(String, Role)> = Vec::new();

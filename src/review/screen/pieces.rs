@@ -19,6 +19,8 @@ pub struct Display {
     pub beside: bool,
     /// Only what was found out about it, and its counts.
     pub folded: bool,
+    /// Long lines go on in the rows below.
+    pub wraps: bool,
 }
 
 /// Some rows that belong together.

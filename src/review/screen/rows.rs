@@ -1,5 +1,6 @@
 //! The rows of a file: context, blocks with a mark for each line, findings, comments.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use ratatui::Frame;
@@ -8,8 +9,8 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::app::{App, Level};
-use super::fit::{LAST_COLUMN, clip, fit};
+use super::app::{App, Level, Place};
+use super::fit::{Fitted, LAST_COLUMN, clip, fit, wrap, wrap_text};
 use super::moved::key;
 use super::palette::{Role, Sign};
 use super::pieces::{Opened, Piece, Tone, heading, unit_text};
@@ -21,6 +22,8 @@ use crate::review::{Decision, Ruling, State};
 
 /// Columns of a mark, with the blank before it.
 const MARK: usize = 4;
+/// The sign of a row of the screen that goes on with the line above it.
+const CONTINUED: char = '~';
 /// Rows that stay in sight around the cursor, where there is room.
 const MARGIN: usize = 3;
 
@@ -38,22 +41,49 @@ struct Content<'a> {
 /// Draws the rows in sight, and remembers which lines those were.
 pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     app.hits.rows = area;
-    app.goes_on.set(false);
-    scroll(app, usize::from(area.height));
+    let (height, width) = (usize::from(area.height), usize::from(area.width));
+    scroll(app, height, width);
     let Some(opened) = &app.opened else { return };
-    let (from, height, width) = (app.scroll, usize::from(area.height), usize::from(area.width));
-    let shown = from..opened.rows().min(from + height);
-    let lines: Vec<Line<'static>> = (shown.clone())
-        .filter_map(|row| opened.at(row).map(|(piece, at)| draw_row(app, opened, piece, at, width)))
-        .collect();
-    see(&mut app.state, &app.sheet.files[opened.file].units, opened, shown);
+    let (mut lines, mut hits, mut seen, mut goes_on) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let mut row = app.scroll;
+    while lines.len() < height
+        && let Some((piece, at)) = opened.at(row)
+    {
+        app.goes_on.set(false);
+        let drawn = draw_row(app, opened, piece, at, (width, height));
+        // All of it is in sight.
+        let is_whole = lines.len() + drawn.len() <= height;
+        if is_whole {
+            seen.push((row, app.goes_on.get(), drawn.len()));
+        }
+        goes_on |= app.goes_on.get();
+        hits.extend(drawn.iter().map(|_| row));
+        lines.extend(drawn);
+        row += 1;
+    }
+    lines.truncate(height);
+    hits.truncate(height);
+    let room = content_room(app, opened, width);
+    let units = &app.sheet.files[opened.file].units;
+    for (row, is_cut, rows) in seen {
+        see(&mut app.state, &mut app.shown_to, units, opened, row, app.sideways, (is_cut, rows * room));
+    }
+    app.goes_on.set(goes_on);
+    app.hits.lines = hits;
     frame.render_widget(Paragraph::new(lines), area);
 }
 
+/// Gives the columns of one row of content.
+fn content_room(app: &App<'_>, opened: &Opened, width: usize) -> usize {
+    let room = width.saturating_sub(MARK + 1);
+    let half = if app.display.beside { room / 2 } else { room };
+    half.saturating_sub(opened.digits() + 3)
+}
+
 /// Moves the scroll position so that the cursor is in sight.
-fn scroll(app: &mut App<'_>, height: usize) {
+fn scroll(app: &mut App<'_>, height: usize, width: usize) {
     let Some(opened) = &app.opened else { return };
-    let last = opened.rows().saturating_sub(height);
+    let mut to = app.scroll;
     if app.follows
         && let Some(unit) = opened.rows_of_unit(app.at.unit)
     {
@@ -64,54 +94,108 @@ fn scroll(app: &mut App<'_>, height: usize) {
         let is_first = app.at.unit == 0 && part.start == 0;
         let top = if is_first && rows.start < height / 2 { 0 } else { rows.start.saturating_sub(MARGIN) };
         let bottom = rows.end + MARGIN;
-        if top < app.scroll || rows.len() + MARGIN >= height {
-            app.scroll = top;
-        } else if bottom > app.scroll + height {
-            app.scroll = bottom.saturating_sub(height).min(top);
+        if top < to || rows.len() + MARGIN >= height {
+            to = top;
+        } else if bottom > to + height {
+            to = bottom.saturating_sub(height).min(top);
         }
-    }
-    app.scroll = app.scroll.min(last);
-}
-
-/// Remembers the lines of blocks that were drawn.
-fn see(state: &mut State, units: &[Unit], opened: &Opened, rows: Range<usize>) {
-    let mut row = rows.start;
-    while row < rows.end {
-        let Some((piece, at)) = opened.at(row) else { break };
-        match piece {
-            Piece::Unit(unit) => {
-                state.see(&units[*unit].id, &LineSet::of([0]));
-                row += 1;
-            }
-            Piece::Block(unit) => {
-                let shown = at..opened.size(*unit).min(at + (rows.end - row));
-                if let Some(block) = opened.block(*unit) {
-                    let both = shown.clone().map(|row| opened.pair(*unit, row));
-                    let mut lines: Vec<usize> =
-                        both.flat_map(|(a, b)| a.into_iter().chain(b)).map(|row| block.line(row)).collect();
-                    lines.sort_unstable();
-                    state.see(&units[*unit].id, &LineSet::of(lines));
+        if app.display.wraps {
+            // Of rows that are higher than one fewer are in sight: as many go as are in the way, up to the cursor's own.
+            let heights = heights(app, opened, to..rows.end.min(to + height + MARGIN).min(opened.rows()), width, height);
+            let mut all: usize = heights.iter().sum();
+            for high in heights {
+                if all <= height || to >= rows.start {
+                    break;
                 }
-                row += shown.len().max(1);
+                all -= high;
+                to += 1;
             }
-            _ => row += 1,
         }
+    }
+    app.scroll = to.min(last_scroll(app, opened, height, width));
+}
+
+/// Gives the rows of the screen that each of these takes.
+fn heights(app: &App<'_>, opened: &Opened, rows: Range<usize>, width: usize, height: usize) -> Vec<usize> {
+    let high = |row| opened.at(row).map_or(1, |(piece, at)| draw_row(app, opened, piece, at, (width, height)).len());
+    rows.map(high).collect()
+}
+
+/// Gives the scroll position from which all that is left is in sight.
+fn last_scroll(app: &App<'_>, opened: &Opened, height: usize, width: usize) -> usize {
+    let rows = opened.rows();
+    let last = rows.saturating_sub(height);
+    if !app.display.wraps || app.scroll <= last && !app.follows {
+        return if app.display.wraps { rows } else { last };
+    }
+    let (mut from, mut left) = (rows, height);
+    while from > 0 {
+        let high = heights(app, opened, from - 1..from, width, height)[0];
+        if high > left {
+            break;
+        }
+        left -= high;
+        from -= 1;
+    }
+    from.min(rows.saturating_sub(1))
+}
+
+/// Remembers the lines of a row that was drawn: once all of each was on the screen, from its beginning to its end.
+fn see(
+    state: &mut State,
+    shown_to: &mut BTreeMap<Place, usize>,
+    units: &[Unit],
+    opened: &Opened,
+    row: usize,
+    sideways: usize,
+    (is_cut, columns): (bool, usize),
+) {
+    let Some((piece, at)) = opened.at(row) else { return };
+    let (unit, lines) = match piece {
+        Piece::Unit(unit) => (*unit, LineSet::of([0])),
+        Piece::Block(unit) => {
+            let Some(block) = opened.block(*unit) else { return };
+            let (removed, added) = opened.pair(*unit, at);
+            let mut lines: Vec<usize> = removed.into_iter().chain(added).map(|row| block.line(row)).collect();
+            lines.sort_unstable();
+            (*unit, LineSet::of(lines))
+        }
+        _ => return,
+    };
+    let place = (opened.file, unit, at);
+    let known = shown_to.get(&place).copied().unwrap_or(0);
+    if sideways > known {
+        return;
+    }
+    if is_cut {
+        shown_to.insert(place, known.max(sideways + columns));
+    } else {
+        state.see(&units[unit].id, &lines);
     }
 }
 
-fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usize) -> Line<'static> {
+/// Draws one row of a file: one row of the screen, or several where lines are wrapped.
+fn draw_row(
+    app: &App<'_>,
+    opened: &Opened,
+    piece: &Piece,
+    at: usize,
+    (width, height): (usize, usize),
+) -> Vec<Line<'static>> {
     let look = app.look;
     let file = &app.sheet.files[opened.file];
     let digits = opened.digits();
     let indent = " ".repeat(digits + 4);
     let ours = |text: String, role| {
         let text = clip(&format!("{indent}{text}"), width, look.sign(Sign::Ellipsis));
-        Line::styled(text, look.style(role))
+        vec![Line::styled(text, look.style(role))]
+    };
+    let wrapped = |text: &str, indent: usize, role| -> Vec<Line<'static>> {
+        let rows = wrap_text(text, width, indent).into_iter().take(height.max(1));
+        rows.map(|row| Line::styled(row, look.style(role))).collect()
     };
     match piece {
-        Piece::Note(text, Tone::Risk) => {
-            Line::styled(clip(&format!(" {text}"), width, look.sign(Sign::Ellipsis)), look.style(Role::Risk))
-        }
+        Piece::Note(text, Tone::Risk) => wrapped(&format!(" {text}"), 3, Role::Risk),
         Piece::Note(text, Tone::Plain) => ours(text.clone(), Role::Faint),
         Piece::Hidden(unit) => {
             let text = format!(
@@ -121,7 +205,7 @@ fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usi
             );
             let mut line = ours(text, Role::Faint);
             if *unit == app.at.unit && app.level != Level::File {
-                line.spans.insert(0, Span::styled(look.sign(Sign::Cursor), look.style(Role::Strong)));
+                line[0].spans.insert(0, Span::styled(look.sign(Sign::Cursor), look.style(Role::Strong)));
             }
             line
         }
@@ -135,7 +219,8 @@ fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usi
                 }
                 _ => String::new(),
             };
-            ours(format!("{} {place}{}", look.sign(Sign::Comment), Shown::new(text)), Role::Comment)
+            let text = format!("{indent}{} {place}{}", look.sign(Sign::Comment), Shown::new(text));
+            wrapped(&text, digits + 6, Role::Comment)
         }
         Piece::Gap(lines) => {
             let above = heading(&opened.text.old, lines.end).map(|line| {
@@ -160,14 +245,10 @@ fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usi
             };
             if app.display.beside {
                 let half = (width.saturating_sub(MARK + 1)) / 2;
-                let mut line = half_row(app, opened, Some(old), ' ', &content, half);
-                line.push(Span::styled(divider(app), look.style(Role::Faint)));
-                line.extend(half_row(app, opened, Some(new), ' ', &content, half));
-                return Line::from([vec![Span::raw(" ")], line].concat());
+                let draw = |line| half_row(app, opened, Some(line), ' ', &content, (half, height));
+                return shifted(beside(app, draw(old), draw(new), half));
             }
-            let mut spans = vec![Span::raw(" ")];
-            spans.extend(half_row(app, opened, Some(new), ' ', &content, width.saturating_sub(MARK + 1)));
-            Line::from(spans)
+            shifted(half_row(app, opened, Some(new), ' ', &content, (width.saturating_sub(MARK + 1), height)))
         }
         Piece::Gone => {
             let content = Content {
@@ -178,42 +259,60 @@ fn draw_row(app: &App<'_>, opened: &Opened, piece: &Piece, at: usize, width: usi
                 word: Style::new(),
                 words: &[],
             };
-            let mut spans = vec![Span::raw(" ")];
-            spans.extend(half_row(app, opened, Some(at), '-', &content, width.saturating_sub(MARK + 1)));
-            Line::from(spans)
+            shifted(half_row(app, opened, Some(at), '-', &content, (width.saturating_sub(MARK + 1), height)))
         }
         Piece::Unit(unit) => {
             let text = unit_text(file, *unit);
-            decidable(app, opened, *unit, 0, vec![Span::raw(format!("{}{text}", &indent[1..]))], width)
+            let rows = wrap_text(&format!("{}{text}", &indent[1..]), width.saturating_sub(MARK + 1), indent.len() - 1);
+            decidable(app, opened, *unit, 0, rows.into_iter().map(|row| vec![Span::raw(row)]).collect(), width)
         }
-        Piece::Edited(unit) => edited_row(app, opened, *unit, at, width),
-        Piece::Block(unit) => block_row(app, opened, *unit, at, width),
+        Piece::Edited(unit) => edited_row(app, opened, *unit, at, (width, height)),
+        Piece::Block(unit) => block_row(app, opened, *unit, at, (width, height)),
     }
+}
+
+/// Spans of one row of the screen.
+type Spans = Vec<Span<'static>>;
+
+/// Leaves the column of the cursor free.
+fn shifted(rows: Vec<Spans>) -> Vec<Line<'static>> {
+    rows.into_iter().map(|spans| Line::from([vec![Span::raw(" ")], spans].concat())).collect()
+}
+
+/// Puts two halves beside each other; the shorter one is filled up.
+fn beside(app: &App<'_>, left: Vec<Spans>, right: Vec<Spans>, half: usize) -> Vec<Spans> {
+    let rows = left.len().max(right.len());
+    let nth = |rows: &[Spans], at: usize| rows.get(at).cloned().unwrap_or_else(|| vec![Span::raw(" ".repeat(half))]);
+    let divider = Span::styled(divider(app), app.look.style(Role::Faint));
+    (0..rows).map(|at| [nth(&left, at), vec![divider.clone()], nth(&right, at)].concat()).collect()
 }
 
 fn divider(app: &App<'_>) -> &'static str {
     if app.look.unicode { "│" } else { "|" }
 }
 
-/// One half of a row, or all of it: number, sign, content.
+/// One half of a row, or all of it: number, sign, content. What goes on in further rows of the screen stands behind a sign of its
+/// own, where no content can stand.
 fn half_row(
     app: &App<'_>,
     opened: &Opened,
     number: Option<usize>,
     sign: char,
     content: &Content<'_>,
-    width: usize,
-) -> Vec<Span<'static>> {
+    (width, height): (usize, usize),
+) -> Vec<Spans> {
     let look = app.look;
     let digits = opened.digits();
-    let number = number.map_or_else(|| " ".repeat(digits), |n| format!("{:>digits$}", n + 1));
-    let mut spans = vec![
-        Span::styled(number, look.style(Role::Faint)),
-        Span::styled(format!(" {sign} "), content.base.patch(sign_style(app, sign))),
-    ];
+    let gutter = |number: Option<usize>, sign: char| {
+        let number = number.map_or_else(|| " ".repeat(digits), |n| format!("{:>digits$}", n + 1));
+        vec![
+            Span::styled(number, look.style(Role::Faint)),
+            Span::styled(format!(" {sign} "), content.base.patch(sign_style(app, sign))),
+        ]
+    };
     let room = width.saturating_sub(digits + 3);
-    spans.extend(text(app, opened, content, room));
-    spans
+    let rows = text(app, opened, content, (room, height)).into_iter().enumerate();
+    rows.map(|(at, row)| [if at == 0 { gutter(number, sign) } else { gutter(None, CONTINUED) }, row].concat()).collect()
 }
 
 fn sign_style(app: &App<'_>, sign: char) -> Style {
@@ -224,8 +323,8 @@ fn sign_style(app: &App<'_>, sign: char) -> Style {
     }
 }
 
-/// Content in exactly so many columns.
-fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, room: usize) -> Vec<Span<'static>> {
+/// Content in rows of exactly so many columns.
+fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, (room, height): (usize, usize)) -> Vec<Spans> {
     let look = app.look;
     let has_feed = content.bytes.ends_with(b"\n");
     let bytes = if app.has_ending_unit() {
@@ -252,7 +351,21 @@ fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, room: usize) -> V
         }
         style
     };
-    let fitted = fit(bytes, app.sideways, room, style, look.style(Role::Escape));
+    let escape = look.style(Role::Escape);
+    let fitted = if app.display.wraps {
+        wrap(bytes, app.sideways, (room, height), style, escape)
+    } else {
+        vec![fit(bytes, app.sideways, room, style, escape)]
+    };
+    let last = fitted.len() - 1;
+    let rows = fitted.into_iter().enumerate();
+    rows.map(|(at, row)| fill(app, content, row, room, at == last && !has_feed)).collect()
+}
+
+/// Fills a row up with blanks, and says at its end what there is to say.
+fn fill(app: &App<'_>, content: &Content<'_>, fitted: Fitted, room: usize, lacks_feed: bool) -> Spans {
+    const NO_FEED: &str = " no newline";
+    let look = app.look;
     let (mut spans, mut left) = (fitted.spans, room.saturating_sub(fitted.columns));
     // A sign of ours at the edge, where no content can stand.
     if fitted.more && room > 0 {
@@ -263,8 +376,7 @@ fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, room: usize) -> V
         spans.push(Span::styled(look.sign(Sign::More), look.style(Role::Strong)));
         left = 0;
     }
-    const NO_FEED: &str = " no newline";
-    if !has_feed && left > NO_FEED.len() && app.sideways == 0 {
+    if lacks_feed && left > NO_FEED.len() && app.sideways == 0 {
         spans.push(Span::styled(NO_FEED, content.base.patch(look.style(Role::Faint))));
         left -= NO_FEED.len();
     }
@@ -306,9 +418,15 @@ fn found_in(bytes: &[u8], what: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
-fn block_row(app: &App<'_>, opened: &Opened, unit: usize, at: usize, width: usize) -> Line<'static> {
+fn block_row(
+    app: &App<'_>,
+    opened: &Opened,
+    unit: usize,
+    at: usize,
+    (width, height): (usize, usize),
+) -> Vec<Line<'static>> {
     let look = app.look;
-    let Some(block) = opened.block(unit) else { return Line::default() };
+    let Some(block) = opened.block(unit) else { return vec![Line::default()] };
     let (removed, added) = opened.pair(unit, at);
     let is_replaced = opened.edited.contains_key(&unit);
     // What came of what: beside each other, or one below the other.
@@ -344,18 +462,15 @@ fn block_row(app: &App<'_>, opened: &Opened, unit: usize, at: usize, width: usiz
         let draw = |row: Option<usize>| match row {
             Some(row) => {
                 let (content, sign, line) = side(row);
-                half_row(app, opened, Some(line), sign, &content, half)
+                half_row(app, opened, Some(line), sign, &content, (half, height))
             }
-            None => half_row(app, opened, None, ' ', &empty, half),
+            None => half_row(app, opened, None, ' ', &empty, (half, height)),
         };
-        let mut spans = draw(removed);
-        spans.push(Span::styled(divider(app), look.style(Role::Faint)));
-        spans.extend(draw(added));
-        spans
+        beside(app, draw(removed), draw(added), half)
     } else {
-        let Some(row) = removed.or(added) else { return Line::default() };
+        let Some(row) = removed.or(added) else { return vec![Line::default()] };
         let (content, sign, line) = side(row);
-        half_row(app, opened, Some(line), sign, &content, room)
+        half_row(app, opened, Some(line), sign, &content, (room, height))
     };
     decidable(app, opened, unit, at, spans, width)
 }
@@ -366,9 +481,9 @@ fn decidable(
     opened: &Opened,
     unit: usize,
     at: usize,
-    content: Vec<Span<'static>>,
+    content: Vec<Spans>,
     width: usize,
-) -> Line<'static> {
+) -> Vec<Line<'static>> {
     let look = app.look;
     let id = &app.sheet.files[opened.file].units[unit].id;
     let is_edited = matches!(app.state.decisions.of(id), Some(Ruling::Edited(_)));
@@ -413,30 +528,47 @@ fn decidable(
         _ => " ",
     };
     let room = width.saturating_sub(MARK + 1);
-    let taken: usize = content.iter().map(|s| super::draw::columns(&s.content)).sum();
-    let content = if taken > room { shorten(content, room) } else { content };
-    let taken: usize = content.iter().map(|s| super::draw::columns(&s.content)).sum();
-    let mut spans = vec![Span::styled(cursor, look.style(Role::Strong))];
-    spans.extend(content);
-    spans.push(Span::raw(" ".repeat(room.saturating_sub(taken))));
     let mark_style = if is_meant && app.level == Level::Line {
         look.style(role).patch(look.style(Role::Cursor))
     } else {
         look.style(role)
     };
-    spans.push(Span::raw(" "));
-    spans.push(Span::styled(format!("[{mark}]"), mark_style));
-    Line::from(spans)
+    let taken = |spans: &[Span<'_>]| spans.iter().map(|s| super::draw::columns(&s.content)).sum::<usize>();
+    let one = |(nth, content): (usize, Spans)| {
+        let content = if taken(&content) > room { shorten(content, room) } else { content };
+        let pad = " ".repeat(room.saturating_sub(taken(&content)));
+        // The bar goes on beside what goes on.
+        let sign = match (nth, is_meant) {
+            (0, _) => cursor,
+            (_, true) => look.sign(Sign::Bar),
+            _ => " ",
+        };
+        let mut spans = vec![Span::styled(sign, look.style(Role::Strong))];
+        spans.extend(content);
+        spans.push(Span::raw(pad));
+        if nth == 0 {
+            spans.push(Span::raw(" "));
+            spans.push(Span::styled(format!("[{mark}]"), mark_style));
+        }
+        Line::from(spans)
+    };
+    content.into_iter().enumerate().map(one).collect()
 }
 
-fn edited_row(app: &App<'_>, opened: &Opened, unit: usize, at: usize, width: usize) -> Line<'static> {
+fn edited_row(
+    app: &App<'_>,
+    opened: &Opened,
+    unit: usize,
+    at: usize,
+    (width, height): (usize, usize),
+) -> Vec<Line<'static>> {
     let look = app.look;
     let digits = opened.digits();
     let Some(line) = at.checked_sub(1) else {
         let text = format!("{} your text, in its place:", " ".repeat(digits + 3));
-        return Line::styled(clip(&text, width, look.sign(Sign::Ellipsis)), look.style(Role::Comment));
+        return vec![Line::styled(clip(&text, width, look.sign(Sign::Ellipsis)), look.style(Role::Comment))];
     };
-    let Some(lines) = opened.edited.get(&unit) else { return Line::default() };
+    let Some(lines) = opened.edited.get(&unit) else { return vec![Line::default()] };
     let content = Content {
         bytes: lines.get(line),
         side: 1,
@@ -445,8 +577,7 @@ fn edited_row(app: &App<'_>, opened: &Opened, unit: usize, at: usize, width: usi
         word: Style::new(),
         words: &[],
     };
-    let mut spans = vec![Span::raw(" ")];
-    spans.extend(half_row(app, opened, None, '+', &content, width.saturating_sub(MARK + 1)));
-    spans.push(Span::styled(" [+]", look.style(Role::Accepted)));
-    Line::from(spans)
+    let mut rows = shifted(half_row(app, opened, None, '+', &content, (width.saturating_sub(MARK + 1), height)));
+    rows[0].spans.push(Span::styled(" [+]", look.style(Role::Accepted)));
+    rows
 }

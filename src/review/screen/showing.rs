@@ -49,6 +49,17 @@ impl App<'_> {
         });
     }
 
+    /// Wraps long lines, or cuts them at the edge.
+    pub(super) fn wrap_lines(&mut self) {
+        self.display.wraps = !self.display.wraps;
+        self.sideways = 0;
+        self.message = Some(if self.display.wraps {
+            "long lines are wrapped".into()
+        } else {
+            "long lines are cut at the edge: > and < scroll them".into()
+        });
+    }
+
     pub(super) fn put_beside(&mut self) {
         let block_row = self.opened.as_ref().map(|o| o.pair(self.at.unit, self.at.row));
         self.display.beside = !self.display.beside;
