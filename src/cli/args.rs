@@ -55,7 +55,7 @@ pub struct RunOptions {
     /// Take ignored or untracked files along, and bring changes of them back: a path, a directory or a glob.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// How much of the history goes along: full, none or a number of commits [default: full under 200 MiB, else 50].
+    /// How much of the history goes along: full, none or a number of commits [default: all of it, or about 200 commits of a large one].
     #[arg(long, value_name = "HOW MUCH")]
     pub history: Option<String>,
     /// All tracked files, in a sparse checkout too.

@@ -55,7 +55,7 @@ impl GitDir {
         if let Some(sparse) = &module.sparse {
             git.write("info/sparse-checkout", sparse.text())?;
         }
-        git.pack(&format!("{tip}\n"), true)?;
+        git.pack(&format!("{tip}\n"), true, history)?;
         git.configure(snapshot, module)?;
         Ok(Self { folder: git.finish()?, module: number })
     }
@@ -146,7 +146,7 @@ impl Snapshot {
         if moved {
             let git = Borrowed::of(module)?;
             let new = super::fresh::objects(&module.open()?, module.commit, Oid::from_str(old.commit)?)?;
-            git.pack(&new.iter().map(|id| format!("{id}\n")).collect::<String>(), false)?;
+            git.pack(&new.iter().map(|id| format!("{id}\n")).collect::<String>(), false, self.history)?;
             let folder = git.finish()?;
             for (path, is_directory) in list(&folder.path().join("objects/pack"))? {
                 if !is_directory {
@@ -296,14 +296,17 @@ impl Borrowed {
         Ok(())
     }
 
-    /// Packs the listed objects, or all that they reach, with the deltas that the host's packs have already.
-    fn pack(&self, listed: &str, reached: bool) -> Result<(), SnapshotError> {
+    /// Packs the listed objects, or all that they reach. Of a whole history the deltas that the host's packs have already are
+    /// copied. Of a part of it most bases of deltas stay behind: new ones are looked for, which costs less than to deflate
+    /// every object by itself, and nothing is deflated harder than it takes to be stored for a while.
+    fn pack(&self, listed: &str, reached: bool, history: History) -> Result<(), SnapshotError> {
         let folder = self.folder.path();
         let failed = |e: std::io::Error| SnapshotError::Pack(e.to_string());
         let target = folder.join("objects/pack/pack");
         fs::create_dir_all(folder.join("objects/pack"))?;
         let mut git = Command::new("git");
-        git.args(["pack-objects", "--window=0", "--delta-base-offset", "--quiet"]);
+        let window = if matches!(history, History::Depth { .. }) { "--window=10" } else { "--window=0" };
+        git.args(["-c", "pack.compression=1", "pack-objects", window, "--delta-base-offset", "--quiet"]);
         git.args(reached.then_some("--revs")).arg(&target);
         git.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         git.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")]);

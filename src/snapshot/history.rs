@@ -10,15 +10,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{HostRepo, SnapshotError};
 
-/// Bytes of the object store up to which the whole history goes along by default.
-const WHOLE: u64 = 200 << 20;
-/// Commits from the tip that go along by default beyond that, counted as `git clone --depth` does.
-const DEPTH: u32 = 50;
+/// Objects up to which the whole history goes along by default: counting them is what takes the time, half a second for
+/// so many. Deltas are copied as they are.
+const WHOLE_OBJECTS: u64 = 250_000;
+/// Bytes of the object store up to which it does.
+const WHOLE_BYTES: u64 = 512 << 20;
+/// Commits that go along by default beyond that. Where many branches were merged, few levels of parents reach many
+/// commits, whose objects are deltas of others that do not go along and have to be made anew.
+const COMMITS: usize = 200;
+/// Depths that are chosen from, counted as `git clone --depth` does. Few, so that a newer commit mostly gets the same
+/// one, and is built on the same base.
+const DEPTHS: [u32; 8] = [50, 30, 20, 13, 8, 5, 3, 2];
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HistoryChoice {
-    /// All of it where the object store is under 200 MiB, else to a depth of 50; none of a partial clone.
+    /// All of it where the object store has fewer than 250,000 objects and 512 MiB, else as deep as about 200 commits
+    /// are, 50 at the most; none of a partial clone.
     #[default]
     Auto,
     /// This much.
@@ -62,7 +70,7 @@ impl fmt::Display for History {
         match self {
             Self::Full => f.write_str("all of it"),
             Self::Depth { commits: 1, .. } => f.write_str("the last commit"),
-            Self::Depth { commits, .. } => write!(f, "the last {commits} commits"),
+            Self::Depth { commits, .. } => write!(f, "{commits} commits deep"),
             Self::None => f.write_str("none"),
         }
     }
@@ -74,8 +82,11 @@ impl History {
         match choice {
             HistoryChoice::Given(history) => Ok(history),
             HistoryChoice::Auto if host.is_partial()? => Ok(Self::None),
-            HistoryChoice::Auto if store_is_under(&host.common_dir.join("objects"), WHOLE) => Ok(Self::Full),
-            HistoryChoice::Auto => Ok(Self::Depth { commits: DEPTH, chosen: false }),
+            HistoryChoice::Auto if Store::measure(&host.common_dir.join("objects")).is_small() => Ok(Self::Full),
+            HistoryChoice::Auto => {
+                let tip = host.git().head()?.peel_to_commit()?.id();
+                Ok(Self::Depth { commits: depth_for(host.git(), tip)?, chosen: false })
+            }
         }
     }
 
@@ -148,10 +159,71 @@ pub(super) fn shallow(common_dir: &Path) -> String {
     std::fs::read_to_string(common_dir.join("shallow")).unwrap_or_default()
 }
 
-/// Tells whether an object store, with those that it borrows from, is smaller than so many bytes on disk: about the most
-/// that a pack of the whole history takes.
-fn store_is_under(objects: &Path, most: u64) -> bool {
-    let mut total = 0_u64;
+/// Gives the largest of [`DEPTHS`] that reaches no more than [`COMMITS`] commits, or the smallest of them.
+fn depth_for(git: &Repository, tip: Oid) -> Result<u32, SnapshotError> {
+    let (mut level, mut seen, mut deepest) = (vec![tip], BTreeSet::from([tip]), 1);
+    for depth in 2..=DEPTHS[0] {
+        let mut next = Vec::new();
+        for id in level {
+            // A shallow clone ends somewhere.
+            let Ok(commit) = git.find_commit(id) else { continue };
+            next.extend(commit.parent_ids().filter(|parent| seen.insert(*parent)));
+        }
+        if seen.len() > COMMITS {
+            break;
+        }
+        (level, deepest) = (next, depth);
+    }
+    Ok(DEPTHS.into_iter().find(|depth| *depth <= deepest).unwrap_or(DEPTHS[DEPTHS.len() - 1]))
+}
+
+/// What an object store, with those that it borrows from, holds: about what a pack of the whole history does, at the most.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Store {
+    objects: u64,
+    bytes: u64,
+}
+
+impl Store {
+    fn is_small(&self) -> bool {
+        self.objects <= WHOLE_OBJECTS && self.bytes <= WHOLE_BYTES
+    }
+
+    fn measure(objects: &Path) -> Self {
+        let mut found = Self::default();
+        for store in stores(objects) {
+            for (name, size) in files(&store.join("pack")) {
+                match name.as_encoded_bytes() {
+                    name if name.ends_with(b".pack") => found.bytes += size,
+                    bytes if bytes.ends_with(b".idx") => {
+                        found.objects += objects_of(&store.join("pack").join(&name)).unwrap_or(0);
+                    }
+                    _ => {}
+                }
+            }
+            // Loose objects lie in 256 folders evenly: a few tell of all, as for `git gc --auto`.
+            for (_, size) in ["17", "5c", "a3", "e8"].iter().flat_map(|name| files(&store.join(name))) {
+                found.bytes += size * 64;
+                found.objects += 64;
+            }
+        }
+        found
+    }
+}
+
+/// Reads how many objects the index of a pack lists: the last entry of its fan-out table (gitformat-pack(5)).
+fn objects_of(index: &Path) -> std::io::Result<u64> {
+    use std::io::Read;
+    let mut head = [0; 8 + 256 * 4];
+    std::fs::File::open(index)?.read_exact(&mut head)?;
+    // Version 1 has no header.
+    let table = if head.starts_with(b"\xfftOc") { &head[8..] } else { &head[..256 * 4] };
+    let last: [u8; 4] = table[255 * 4..].try_into().map_err(std::io::Error::other)?;
+    Ok(u32::from_be_bytes(last).into())
+}
+
+/// Lists an object store and those that it borrows from.
+fn stores(objects: &Path) -> Vec<PathBuf> {
     let mut stores = vec![objects.to_owned()];
     let mut at = 0;
     while let Some(store) = stores.get(at).cloned() {
@@ -163,13 +235,8 @@ fn store_is_under(objects: &Path, most: u64) -> bool {
                 stores.push(path);
             }
         }
-        let packs = files(&store.join("pack")).filter(|(name, _)| name.as_encoded_bytes().ends_with(b".pack"));
-        total += packs.map(|(_, size)| size).sum::<u64>();
-        // Loose objects lie in 256 folders evenly: a few tell of all, as for `git gc --auto`.
-        let some = ["17", "5c", "a3", "e8"].map(|name| files(&store.join(name)).map(|(_, size)| size).sum::<u64>());
-        total += some.iter().sum::<u64>() * 64;
     }
-    total < most
+    stores
 }
 
 /// Lists the files of a folder with their sizes; nothing if it is not there.
@@ -180,7 +247,7 @@ fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use
 
 #[cfg(test)]
 mod tests {
-    use super::History;
+    use super::{History, Store, depth_for};
     use git2::{Commit, Oid, Repository, Signature};
 
     #[test]
@@ -207,6 +274,49 @@ mod tests {
         let far = commit(9, &[line[4], commit(8, &[line[0]])]);
         assert!(!depth.joins(&git, far, line[4]).expect("asked"), "a branch from further back");
         assert!(History::Full.joins(&git, far, line[4]).expect("asked"));
+    }
+
+    #[test]
+    fn a_depth_is_chosen_by_the_commits_that_it_reaches() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let git = Repository::init_bare(folder.path()).expect("a repository");
+        let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
+        let mut number = 0;
+        let mut commit = |parents: &[Oid]| {
+            number += 1;
+            let who = Signature::new("A", "a@example.org", &git2::Time::new(number, 0)).expect("a signature");
+            let parents: Vec<Commit<'_>> = parents.iter().map(|id| git.find_commit(*id).expect("there")).collect();
+            let tree = git.find_tree(tree).expect("there");
+            git.commit(None, &who, &who, "c", &tree, &parents.iter().collect::<Vec<_>>()).expect("committed")
+        };
+        let mut line = commit(&[]);
+        assert_eq!(depth_for(&git, line).expect("asked"), 50, "there is no more");
+        for _ in 0..300 {
+            line = commit(&[line]);
+        }
+        assert_eq!(depth_for(&git, line).expect("asked"), 50);
+        // Each level doubles: eight levels reach 255 commits.
+        let mut level: Vec<Oid> = (0..512).map(|_| commit(&[])).collect();
+        while level.len() > 1 {
+            level = level.chunks(2).map(|pair| commit(pair)).collect();
+        }
+        assert_eq!(depth_for(&git, level[0]).expect("asked"), 5);
+    }
+
+    #[test]
+    fn a_store_is_measured_by_its_packs_and_some_of_its_loose_objects() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let objects = folder.path().join("objects");
+        std::fs::create_dir_all(objects.join("pack")).expect("made");
+        std::fs::create_dir_all(objects.join("17")).expect("made");
+        let mut index = b"\xfftOc\0\0\0\x02".to_vec();
+        index.extend((1..=256_u32).flat_map(|n| (n * 2000).to_be_bytes()));
+        std::fs::write(objects.join("pack/p.idx"), &index).expect("written");
+        std::fs::write(objects.join("pack/p.pack"), "four").expect("written");
+        std::fs::write(objects.join("17/x"), "ab").expect("written");
+        let store = Store::measure(&objects);
+        assert_eq!(store, Store { objects: 512_000 + 64, bytes: 4 + 128 });
+        assert!(!store.is_small());
     }
 
     #[test]

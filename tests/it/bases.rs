@@ -324,8 +324,6 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     place.set("AIRLOCK_BASES", "0");
     let ran = place.airlock(&["gc"]).ok();
     assert!(ran.err.contains("nothing is spent"), "both bases are in use: {}", ran.err);
-    child.kill().expect("it is there");
-    child.wait().expect("it ends");
     std::fs::remove_dir_all(place.repo.join(".git/airlock/sandboxes/k")).expect("the record is lost");
     // What runs may be somebody's whose records are not here.
     let ran = place.airlock(&["gc"]).ok();
@@ -333,9 +331,11 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     let label =
         format!("label=dev.airlock.repo={}", airlock::sandbox::repository_id(&place.repo.join(".git")).expect("an id"));
     let ids = Ran::of(place.command("docker", &["ps", "-q", "--filter", &label])).ok().out;
+    // Container and sidecar end by themselves when nobody talks to them any more.
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
     for id in ids.lines() {
-        // The sidecar ends by itself when nobody talks to it any more.
-        Ran::of(place.command("docker", &["kill", id]));
+        Ran::of(place.command("docker", &["wait", id]));
     }
     let ran = place.airlock(&["gc"]).ok();
     assert!(ran.err.contains("removed the container") && ran.err.contains("of no sandbox"), "{}", ran.err);
