@@ -1,5 +1,7 @@
 //! A content-addressed store of bytes that nobody has accepted yet, and of the base they are compared with.
 
+#![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
+
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};

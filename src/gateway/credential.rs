@@ -156,6 +156,12 @@ fn header(kind: CredentialKind, value: &str, source: &str) -> Result<HeaderValue
 const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "proxy-authorization", "cookie"];
 
 impl Credential {
+    /// Gives what must not come back: the value alone, without `Bearer`.
+    pub(super) fn secret(&self) -> &[u8] {
+        let value = self.value.as_bytes();
+        value.strip_prefix(b"Bearer ").unwrap_or(value)
+    }
+
     /// Strips every credential of a request and sets this one.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for name in CREDENTIAL_HEADERS {

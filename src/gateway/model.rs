@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::HttpsConnector;
@@ -16,13 +19,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::DuplexStream;
 
 use super::CredentialSource;
+use super::body::{Answer, Data, Mask, Watch};
 
-type Body = Either<Incoming, Full<Bytes>>;
+type Body = Either<Answer<Noted>, Full<Bytes>>;
 
 /// Serves connections of one sandbox.
 #[derive(Clone)]
 pub struct ModelRoute {
-    client: Client<HttpsConnector<HttpConnector>, Incoming>,
+    client: Client<HttpsConnector<HttpConnector>, Data>,
     upstream: Uri,
     credential: Option<CredentialSource>,
     report: Arc<Mutex<RouteReport>>,
@@ -85,9 +89,7 @@ impl ModelRoute {
     }
 
     fn note(&self, change: impl FnOnce(&mut RouteReport)) {
-        if let Ok(mut report) = self.report.lock() {
-            change(&mut report);
-        }
+        note(&self.report, change);
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -152,15 +154,85 @@ impl ModelRoute {
         let target = format!("{}{path}", self.upstream.to_string().trim_end_matches('/'));
         *request.uri_mut() = target.parse().map_err(|_| "the request's path cannot be forwarded".to_owned())?;
         let headers = request.headers_mut();
-        for name in [CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST] {
-            headers.remove(name);
-        }
+        strip_hop(headers);
+        // What comes back is looked through for the credential.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         credential.apply(headers);
-        let response = self.client.request(request).await.map_err(|e| unreachable(&e))?;
-        let mut response = response.map(Either::Left);
-        response.headers_mut().remove(CONNECTION);
-        Ok(response)
+        let response = self.client.request(request.map(Data)).await.map_err(|e| unreachable(&e))?;
+        if response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(format!(
+                "the model's API at {} has answered in an encoding that it was not asked for",
+                self.upstream
+            ));
+        }
+        let (mut head, body) = response.into_parts();
+        let mask = Mask::new(credential.secret());
+        keep_known(&mut head.headers, &mask);
+        head.extensions.clear();
+        Ok(Response::from_parts(head, Either::Left(Answer::new(body, mask, Noted(Arc::clone(&self.report))))))
     }
+}
+
+fn note(report: &Mutex<RouteReport>, change: impl FnOnce(&mut RouteReport)) {
+    if let Ok(mut report) = report.lock() {
+        change(&mut report);
+    }
+}
+
+/// Notes how an answer's body ends.
+struct Noted(Arc<Mutex<RouteReport>>);
+
+impl Noted {
+    fn failure(&self, what: &str) {
+        note(&self.0, |r| *r.failures.entry(what.to_owned()).or_default() += 1);
+    }
+}
+
+impl Watch for Noted {
+    fn broke(&self) {
+        self.failure("the model's API broke off an answer");
+    }
+
+    fn masked(&self) {
+        self.failure("the model's API sent the credential back; it was masked, and the agent did not get it");
+    }
+}
+
+/// Removes what is meant for one connection alone (RFC 9110, 7.6.1), and what announces trailers.
+fn strip_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    let named = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
+    for name in listed.iter().chain(&named).chain(&[CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST, TE, TRAILER, EXPECT])
+    {
+        headers.remove(name);
+    }
+}
+
+/// Headers of an answer that the agent gets; and those that begin with `anthropic-`.
+const KNOWN: [&str; 8] = [
+    "content-type",
+    "content-length",
+    "date",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-request-id",
+    "x-should-retry",
+];
+
+/// Removes every header of an answer that is not known, and known ones with the credential in them.
+fn keep_known(headers: &mut HeaderMap, mask: &Mask) {
+    let is_kept = |name: &HeaderName, value: &HeaderValue| {
+        (KNOWN.contains(&name.as_str()) || name.as_str().starts_with("anthropic-")) && !mask.is_in(value.as_bytes())
+    };
+    let kept = headers.iter().filter(|(name, value)| is_kept(name, value)).map(|(n, v)| (n.clone(), v.clone()));
+    *headers = kept.collect();
 }
 
 /// Exactly `HEAD /`, `POST /v1/messages`, `POST /v1/messages/count_tokens`, `GET /v1/models[/ID]`, on the raw path.
@@ -171,7 +243,7 @@ fn is_allowed(method: &Method, uri: &Uri) -> bool {
     match (method.as_str(), uri.path()) {
         ("HEAD", "/") | ("POST", "/v1/messages" | "/v1/messages/count_tokens") | ("GET", "/v1/models") => true,
         ("GET", path) => path.strip_prefix("/v1/models/").is_some_and(|id| {
-            !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)) && id != ".."
+            id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)) && id.bytes().any(|b| b != b'.')
         }),
         _ => false,
     }
@@ -209,7 +281,9 @@ mod tests {
             ("POST", "/v1/messages/batches"),
             ("GET", "/v1/files"),
             ("POST", "/v1/files"),
+            ("GET", "/v1/models/."),
             ("GET", "/v1/models/.."),
+            ("GET", "/v1/models/"),
             ("GET", "/v1/models/a%2fb"),
             ("GET", "/v1/models/a/b"),
             ("DELETE", "/v1/messages"),

@@ -177,3 +177,33 @@ fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
         _ => (added, removed),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::RepoPath;
+
+    #[test]
+    fn hunks_with_the_same_id_cannot_be_accepted() {
+        let change = |path: &str| FileChange {
+            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+            old: None,
+            new: None,
+            renamed_from: None,
+            findings: Vec::new(),
+        };
+        let changes = [change("a"), change("b"), change("c")];
+        let opened = |change, id: &str| SheetFile {
+            change,
+            units: vec![Unit { id: id.into(), kind: UnitKind::Delete }],
+            target: None,
+            line_counts: (0, 0),
+            begins_folded: false,
+            is_ambiguous: false,
+        };
+        let mut files = [opened(&changes[0], "1"), opened(&changes[1], "2"), opened(&changes[2], "1")];
+        mark_ambiguous(&mut files);
+        assert_eq!(files.each_ref().map(SheetFile::is_refused), [true, false, true]);
+        assert!(files[0].reasons().contains("the id of another hunk"));
+    }
+}

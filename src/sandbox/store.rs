@@ -361,7 +361,8 @@ impl Sandbox {
         self.read_json("changeset.json")
     }
 
-    /// Seals a changeset. One of an earlier round, if there is another, is kept beside it.
+    /// Seals a changeset, and removes the contents that nothing names. One of an earlier round, if there is another, is kept
+    /// beside it.
     ///
     /// # Errors
     /// What the file system says.
@@ -374,16 +375,13 @@ impl Sandbox {
             if self.round(last).is_none_or(|round| round.id != before.id) {
                 self.write_json(&round_file(last + 1), &before)?;
             }
-            let old = numbers.get(MOST_ROUNDS - 1..).unwrap_or_default();
-            for number in old {
+            for number in numbers.get(MOST_ROUNDS - 1..).unwrap_or_default() {
                 fs::remove_file(self.folder.join(round_file(*number)))?;
             }
-            if !old.is_empty() {
-                self.write_json("changeset.json", changeset)?;
-                return self.sweep_quarantine().map(drop);
-            }
         }
-        self.write_json("changeset.json", changeset)
+        self.write_json("changeset.json", changeset)?;
+        // Contents of a round that is gone, and what was read for the way to write alone: ignore rules, attributes.
+        self.sweep_quarantine().map(drop)
     }
 
     /// Reads the changesets of earlier rounds, the last one first, as far as they are kept and can be read: with less, more is

@@ -246,6 +246,7 @@ fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
 mod tests {
     use super::{History, Store, depth_for};
     use git2::{Commit, Oid, Repository, Signature};
@@ -298,7 +299,7 @@ mod tests {
         // Each level doubles: eight levels reach 255 commits.
         let mut level: Vec<Oid> = (0..512).map(|_| commit(&[])).collect();
         while level.len() > 1 {
-            level = level.chunks(2).map(|pair| commit(pair)).collect();
+            level = level.chunks(2).map(&mut commit).collect();
         }
         assert_eq!(depth_for(&git, level[0]).expect("asked"), 5);
     }

@@ -17,6 +17,7 @@ mod fidelity;
 mod field;
 mod folding;
 mod full_screen;
+mod gateway;
 mod holdings;
 mod hostile;
 mod interactive;

@@ -101,7 +101,8 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
         }
         if app.display.wraps {
             // Of rows that are higher than one fewer are in sight: as many go as are in the way, up to the cursor's own.
-            let heights = heights(app, opened, to..rows.end.min(to + height + MARGIN).min(opened.rows()), width, height);
+            let heights =
+                heights(app, opened, to..rows.end.min(to + height + MARGIN).min(opened.rows()), width, height);
             let mut all: usize = heights.iter().sum();
             for high in heights {
                 if all <= height || to >= rows.start {

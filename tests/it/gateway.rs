@@ -1,0 +1,129 @@
+//! The gateway, between an agent that speaks raw HTTP and an upstream that says what it likes.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use crate::support::Place;
+
+const KEY: &str = "sk-ant-api03-never-to-come-back";
+
+/// An upstream that writes down what comes, answers with the bytes that `answer` makes of the path, and closes.
+fn upstream(place: &mut Place, answer: fn(&str) -> Vec<u8>) -> Arc<Mutex<String>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+    place.set("ANTHROPIC_BASE_URL", format!("http://{}", listener.local_addr().expect("it is bound")));
+    place.set("ANTHROPIC_API_KEY", KEY);
+    let came = Arc::<Mutex<String>>::default();
+    let log = Arc::clone(&came);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || serve(stream.expect("a connection"), answer, &log));
+        }
+    });
+    came
+}
+
+fn serve(mut stream: TcpStream, answer: fn(&str) -> Vec<u8>, log: &Mutex<String>) {
+    let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
+    let (mut head, mut line) = (String::new(), String::new());
+    while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+        head += &std::mem::take(&mut line);
+    }
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        // To the last chunk and what may follow it.
+        let mut body = String::new();
+        while !body.contains("\n0\r\n") || !body.ends_with("\r\n\r\n") {
+            assert_ne!(reader.read_line(&mut body).unwrap_or(0), 0, "{body}");
+        }
+        head += &body;
+    } else if let Some(length) = head.to_ascii_lowercase().split("content-length: ").nth(1) {
+        let length = length.split('\r').next().and_then(|n| n.parse().ok()).expect("a number");
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).expect("a body");
+    }
+    log.lock().expect("no panic").push_str(&head);
+    let _ = stream.write_all(&answer(&path));
+}
+
+/// Posts with curl, and gives what it has got: head, body, exit status.
+const POST: &str = r#"post() { curl -sS -i -X POST -H 'content-type: application/json' -d '{}' "$ANTHROPIC_BASE_URL/v1/messages?$1"; echo " curl: $?"; }; "#;
+
+#[test]
+fn the_credential_never_comes_back() {
+    let mut place = Place::new();
+    upstream(&mut place, |path| {
+        match path.split('?').nth(1) {
+        Some("heads") => format!(
+            "HTTP/1.1 200 OK\r\nx-reflect: {KEY}\r\nanthropic-echo: {KEY}\r\nanthropic-ratelimit: 7\r\nset-cookie: k={KEY}\r\n\
+             request-id: r1\r\nlocation: /{KEY}\r\ncontent-length: 2\r\n\r\nok"
+        )
+        .into_bytes(),
+        Some("body") => {
+            let body = format!("{{\"error\": \"you sent x-api-key: {KEY}\"}}");
+            format!("HTTP/1.1 400 Bad\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        }
+        Some("chunks") => {
+            let (a, b) = KEY.split_at(9);
+            let chunks = [a, b, "."].map(|c| format!("{:x}\r\n{c}\r\n", c.len())).concat();
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-reflect\r\n\r\n{chunks}0\r\nx-reflect: {KEY}\r\n\r\n")
+                .into_bytes()
+        }
+        _ => format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\nx: {KEY}\r\n\r\nzz").into_bytes(),
+    }
+    });
+    let script = format!("{POST} post heads; post body; post chunks; post packed");
+    let ran = place.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
+    assert!(!ran.out.contains("never-to-come") && !ran.out.to_lowercase().contains("reflect"), "{}", ran.out);
+    assert!(ran.out.contains("request-id: r1") && ran.out.contains("anthropic-ratelimit: 7"), "{}", ran.out);
+    assert!(!ran.out.contains("set-cookie") && !ran.out.contains("location"), "{}", ran.out);
+    let masked = "*".repeat(KEY.len());
+    assert!(ran.out.contains(&format!("you sent x-api-key: {masked}\"}}")), "{}", ran.out);
+    assert!(ran.out.contains(&format!("{masked}.")) && ran.out.contains("502"), "{}", ran.out);
+    assert!(ran.err.contains("sent the credential back") && ran.err.contains("an encoding"), "{}", ran.err);
+    assert!(!ran.err.contains("never-to-come"), "{}", ran.err);
+}
+
+#[test]
+fn what_an_agent_appends_to_a_request_stays_inside() {
+    let mut place = Place::new();
+    let came = upstream(&mut place, |_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let script = r#"exec 3<>"/dev/tcp/127.0.0.1/${ANTHROPIC_BASE_URL##*:}"
+        printf 'POST /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close, x-mine\r\nx-mine: 1\r\nte: trailers\r\ntrailer: x-api-key\r\ntransfer-encoding: chunked\r\nauthorization: Bearer foreign\r\ncookie: foreign\r\n\r\n2\r\n{}\r\n0\r\nx-api-key: foreign\r\n\r\n' >&3
+        cat <&3
+        for path in . .. ... ''; do curl -s -o /dev/null -w '%{http_code} ' --path-as-is "$ANTHROPIC_BASE_URL/v1/models/$path"; done"#;
+    let ran = place.airlock(&["run", "--net", "model", "--", "bash", "-c", script]).ok();
+    assert!(ran.out.contains("200 OK") && ran.out.ends_with("403 403 403 403 "), "{}", ran.out);
+    let came = came.lock().expect("no panic").to_lowercase();
+    assert!(came.contains("post /v1/messages") && came.contains(&format!("x-api-key: {KEY}")), "{came}");
+    for word in ["foreign", "x-mine", "trailer", "\nte:"] {
+        assert!(!came.contains(word), "{word}: {came}");
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_no_whole_answer() {
+    let mut place = Place::new();
+    upstream(&mut place, |path| match path.split('?').nth(1) {
+        Some("length") => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec(),
+        _ => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_vec(),
+    });
+    let script = format!("{POST} post length; post chunks");
+    let ran = place.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
+    let ends: Vec<&str> = ran.out.lines().filter_map(|line| line.split(" curl: ").nth(1)).collect();
+    assert!(ends.len() == 2 && ends.iter().all(|end| matches!(*end, "18" | "56")), "{}", ran.out);
+    assert!(ran.err.contains("broke off an answer (2 times)"), "{}", ran.err);
+}
+
+#[test]
+fn connections_are_bounded() {
+    let mut place = Place::new();
+    upstream(&mut place, |_| Vec::new());
+    let script = r#"port=${ANTHROPIC_BASE_URL##*:}
+        for n in $(seq 64); do exec {fd}<>"/dev/tcp/127.0.0.1/$port" || exit 1; done
+        echo 64
+        exec {one}<>"/dev/tcp/127.0.0.1/$port" && cat <&"$one"; echo "the next one is closed""#;
+    let ran = place.airlock(&["run", "--net", "model", "--timeout", "60", "--", "bash", "-c", script]).ok();
+    assert_eq!(ran.out, "64\nthe next one is closed\n", "{}", ran.err);
+}
