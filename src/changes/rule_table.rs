@@ -165,6 +165,13 @@ pub(super) const TABLE: &[PathRule] = &[
         paths: &[".trunk/**"],
         source: "https://docs.trunk.io/",
     },
+    PathRule {
+        level: Refused,
+        name: "airlock-folder",
+        reason: "is where Airlock stages files in a part of the tree that is mounted from elsewhere",
+        paths: &[".airlock", ".airlock/**"],
+        source: "docs/apply.md",
+    },
     // High: Airlock and coding agents.
     PathRule {
         level: High,

@@ -10,8 +10,8 @@ use crate::path::RepoPath;
 /// Most bytes that are taken back; a text with more is refused.
 const MOST: u64 = 64 << 20;
 
-/// Has the user edit a text, and gives what they left.
-pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+/// Has the user edit a text, and gives what they left, with the folder of the file: an editor may still have it open.
+pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
     let (folder, file) = put(path, text)?;
     run(&file)?;
     let mut left = Vec::new();
@@ -19,14 +19,14 @@ pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
     if left.len() as u64 > MOST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the text has more than {MOST} bytes")));
     }
-    drop(folder);
-    Ok(left)
+    Ok((folder, left))
 }
 
-/// Has the user look at a text.
-pub fn view(path: &RepoPath, text: &[u8]) -> io::Result<()> {
-    let (_folder, file) = put(path, text)?;
-    run(&file)
+/// Has the user look at a text, and gives the file's folder.
+pub fn view(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
+    let (folder, file) = put(path, text)?;
+    run(&file)?;
+    Ok(folder)
 }
 
 /// Writes a text to a folder that nobody else can enter, under a name by which an editor knows the language.

@@ -87,3 +87,23 @@ pub fn model_route() -> Result<(ModelRoute, CredentialKind), Failure> {
         .map_err(|error| Failure::new(FAILED, format!("failed to prepare the way to the model's API: {error}")))?;
     Ok((route, kind))
 }
+
+/// Gives the words by which a shell runs Claude Code itself: by its path where a link of that name is Airlock.
+pub fn real_claude() -> String {
+    let ours = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let programs = std::env::split_paths(&path).map(|folder| folder.join("claude")).filter(|file| file.is_file());
+    for (place, program) in programs.enumerate() {
+        if program.canonicalize().ok() == ours {
+            continue;
+        }
+        let text = program.display().to_string();
+        let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c));
+        return match place {
+            0 => "claude".to_owned(),
+            _ if is_plain => text,
+            _ => format!("'{}'", text.replace('\'', r"'\''")),
+        };
+    }
+    "claude".to_owned()
+}

@@ -11,6 +11,8 @@ use crate::snapshot::{ConfiguredPath, HostRepo};
 
 /// Where a repository adds rules of its own.
 const FILE: &str = ".airlock.toml";
+/// Characters of a reason that it gives.
+const MOST_WORDS: usize = 200;
 /// Bytes of it that are read.
 const MOST: usize = 256 * 1024;
 
@@ -26,7 +28,7 @@ pub fn policy<'a>(
     let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| Failure::new(USAGE, e.to_string()))?;
     if let Some(text) = host.committed(commit)?.file(&file, MOST)? {
         let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
-        rules.extend(more.risk);
+        rules.extend(more.risk.into_iter().map(named_as_the_repositorys));
         if let Some(other) = others.first() {
             output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Shown::new(other)));
         }
@@ -34,6 +36,15 @@ pub fn policy<'a>(
     rules.extend(host.configured_paths(modules)?.iter().map(rule));
     let rules = Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
     Ok(Policy { caps: caps(settings)?, rules })
+}
+
+/// Says whose rule it is: who wrote it may be a stranger, and its words must not be taken for ours.
+fn named_as_the_repositorys(rule: Rule) -> Rule {
+    let mut reason = format!("matches the repository's rule {}", rule.name);
+    if let Some(given) = &rule.reason {
+        reason += &format!(": {given}");
+    }
+    Rule { reason: Some(reason.chars().take(MOST_WORDS).collect()), ..rule }
 }
 
 /// Makes a rule of a path that the user's own git configuration names.

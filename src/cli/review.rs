@@ -55,6 +55,8 @@ struct Desk<'a> {
     sheet: &'a Sheet<'a>,
     judge: Judge,
     draft: Draft,
+    /// Texts that were given to an editor: they stay as long as the review does, for an editor may not have waited.
+    texts: Vec<tempfile::TempDir>,
 }
 
 impl Around for Desk<'_> {
@@ -63,11 +65,14 @@ impl Around for Desk<'_> {
     }
 
     fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
-        editor::edit(path, text)
+        let (folder, left) = editor::edit(path, text)?;
+        self.texts.push(folder);
+        Ok(left)
     }
 
     fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
-        editor::view(path, text)
+        self.texts.push(editor::view(path, text)?);
+        Ok(())
     }
 
     fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
@@ -137,7 +142,7 @@ pub fn interact(
     let judge = Judge::of(host, &sandbox, &sheet, output)?;
     let since = since(&sandbox, &sheet, &state)?;
     let mut outbox = None;
-    let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft };
+    let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft, texts: Vec::new() };
     if is_first && settings.preselect == Some(Preselect::All) {
         let accept = preselected(&sheet, &state.decisions);
         state = update(state, &sheet, accept);

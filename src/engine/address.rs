@@ -3,7 +3,6 @@
 use std::env;
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
 
 use super::EngineError;
 
@@ -87,7 +86,7 @@ fn context_host() -> Result<Option<String>, EngineError> {
     if matches!(name.as_str(), "" | "default") {
         return Ok(None);
     }
-    let folder: String = Sha256::digest(&name).iter().map(|b| format!("{b:02x}")).collect();
+    let folder = super::sha256(name.as_bytes());
     let meta = json(config.join("contexts/meta").join(&folder).join("meta.json")).unwrap_or_default();
     let Some(host) = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str()) else {
         return Err(EngineError::NoContext { name });

@@ -29,6 +29,8 @@ use super::{ContainerSpec, EngineError, Network};
 const TIMEOUT: u64 = 3600;
 /// The oldest version of the API that will do: Docker 20.10.
 const OLDEST: (usize, usize) = (1, 41);
+/// The switch that keeps `::1` off the loopback of a container without a network.
+const LOOPBACK_IPV6: &str = "net.ipv6.conf.lo.disable_ipv6";
 /// Keys that detach a terminal: a sequence that nobody types, since the default swallows Ctrl-P.
 const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
 
@@ -84,6 +86,14 @@ impl Docker {
             address: address.clone(),
             info: OnceCell::new(),
         })
+    }
+
+    /// Tells whether the engine's kernel is known to have IPv6: a container that asks for what is not there does not start.
+    fn has_ipv6(&self) -> bool {
+        let ours = || std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        matches!(self.address, Address::Unix(_))
+            && std::path::Path::new("/proc/sys").join(LOOPBACK_IPV6.replace('.', "/")).exists()
+            && self.info.get().is_none_or(|info| info.kernel == ours().trim_end())
     }
 
     async fn ask_info(&self) -> Result<EngineInfo, EngineError> {
@@ -191,7 +201,7 @@ fn open_files() -> i64 {
     ours.and_then(|n| i64::try_from(n).ok()).map_or(65536, |n| n.min(65536))
 }
 
-fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
+fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
     let memory = i64::try_from(spec.memory).ok();
     let files = open_files();
     let nofile = ResourcesUlimits { name: Some("nofile".into()), soft: Some(files), hard: Some(files) };
@@ -245,6 +255,8 @@ fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
             // Bounded by the container's memory, as /tmp is.
             shm_size: memory,
             extra_hosts: hostname.as_ref().map(|name| vec![format!("{name}:127.0.0.1")]),
+            // The engine's hosts file says that localhost is `::1` too.
+            sysctls: (ipv6 && hostname.is_some()).then(|| [(LOOPBACK_IPV6.to_owned(), "0".to_owned())].into()),
             tmpfs: Some(spec.tmpfs.iter().cloned().collect()),
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(spec.capabilities.clone()),
@@ -316,6 +328,7 @@ impl Engine for Docker {
                     size: image.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
                     env: config.env.unwrap_or_default(),
                     volumes: config.volumes.unwrap_or_default().into_iter().collect(),
+                    layers: image.root_fs.and_then(|fs| fs.layers).unwrap_or_default(),
                     created: 0,
                 }))
             }
@@ -334,6 +347,7 @@ impl Engine for Docker {
             size: u64::try_from(i.size).unwrap_or(0),
             env: Vec::new(),
             volumes: Vec::new(),
+            layers: Vec::new(),
             created: i.created,
         };
         Ok(found.into_iter().map(image).collect())
@@ -386,7 +400,7 @@ impl Engine for Docker {
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
-        let created = self.client.create_container(Some(options), create_body(spec)).await;
+        let created = self.client.create_container(Some(options), create_body(spec, self.has_ipv6())).await;
         Ok(created.map_err(refuse(format!("create the container {}", spec.name)))?.id)
     }
 

@@ -23,3 +23,9 @@ pub use traits::{
     Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, OutputChunk, Progress, TarStream,
     VolumeInfo, VolumeSpec,
 };
+
+/// Gives a SHA-256 in hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}

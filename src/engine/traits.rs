@@ -143,6 +143,8 @@ pub struct ImageInfo {
     pub env: Vec<String>,
     /// Places where its containers get a volume of their own (`VOLUME`).
     pub volumes: Vec<String>,
+    /// Its layers: the SHA-256 of each one's tar, which the engine has checked when it took the image in.
+    pub layers: Vec<String>,
     /// Seconds since the epoch.
     pub created: i64,
 }

@@ -75,16 +75,18 @@ pub enum CredentialError {
 }
 
 impl CredentialError {
-    /// Suggests what to do.
+    /// Suggests what to do; `claude` is how a shell runs Claude Code itself, outside a sandbox.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self, claude: &str) -> String {
         match self {
-            Self::None(_) => "export CLAUDE_CODE_OAUTH_TOKEN=\"$(claude setup-token)\", or: export ANTHROPIC_API_KEY=…",
+            Self::None(_) => {
+                format!("export CLAUDE_CODE_OAUTH_TOKEN=\"$({claude} setup-token)\", or: export ANTHROPIC_API_KEY=…")
+            }
             Self::Malformed(_) => {
-                "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\""
+                "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\"".into()
             }
             Self::Expired(_) | Self::Unreadable { .. } => {
-                "renew it outside the sandbox: run Claude Code's own claude once, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from claude setup-token"
+                format!("renew it outside the sandbox: run {claude}, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from {claude} setup-token")
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Editing what an agent proposes: the text that a person leaves takes the block's place.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use super::{Action, Around, Item, Ruling, Sheet, State, Text};
 use crate::changes::{FileChange, Finding, Selected, UnitKind, is_by_line, select};
@@ -10,7 +11,10 @@ use crate::path::EntryKind;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Edited {
     /// Nothing was changed.
-    Unchanged,
+    Unchanged {
+        /// The editor came back at once: it may still be open.
+        at_once: bool,
+    },
     /// The action to take, and what is risky about the file then.
     Done(Action, Vec<Finding>),
     /// It cannot be taken, for this reason.
@@ -30,6 +34,11 @@ pub fn proposal(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text) -> i
     }
 }
 
+/// Nobody looks at a text, and leaves it, in less.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// What is said of an editor that came back at once.
+pub const DOES_IT_WAIT: &str = "nothing was changed; does your editor wait? (code --wait)";
+
 /// Has a person edit a block. A text that is empty, or what the base has there, is a rejection.
 ///
 /// # Errors
@@ -43,9 +52,10 @@ pub fn edit(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text, around: 
     if file.is_refused() {
         return Ok(Edited::Wrong("this file cannot be accepted"));
     }
+    let start = Instant::now();
     let after = around.edit(&file.change.path, &before)?;
     if after == before {
-        return Ok(Edited::Unchanged);
+        return Ok(Edited::Unchanged { at_once: start.elapsed() < AT_ONCE });
     }
     if !is_by_line(&after) {
         return Ok(Edited::Wrong("what the editor left is no text (UTF-8 without NUL); the block is as it was"));

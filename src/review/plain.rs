@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
-use super::edit::{Edited, edit, resulting};
+use super::edit::{DOES_IT_WAIT, Edited, edit, resulting};
 use super::show::Painter;
 use super::{Action, Around, Block, Decision, Ended, Item, Sheet, SheetFile, State, Text, refusal, update};
 use crate::changes::{Hunk, HunkLine, Row, Unit, UnitKind};
@@ -222,8 +222,9 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             }
             "s" => self.split(question, text, state),
             "e" => match edit(self.sheet, state, &self.item(question, text), text, around) {
-                Ok(Edited::Unchanged) => self.say("Nothing was changed, and nothing is decided."),
-                Ok(Edited::Wrong(why)) => self.say(&format!("{}{}", why[..1].to_uppercase(), &why[1..])),
+                Ok(Edited::Unchanged { at_once: true }) => self.say(&capital(DOES_IT_WAIT)),
+                Ok(Edited::Unchanged { at_once: false }) => self.say("Nothing was changed, and nothing is decided."),
+                Ok(Edited::Wrong(why)) => self.say(&capital(why)),
                 Ok(Edited::Done(action, findings)) => {
                     let is_rejection = matches!(action, Action::Edit(_, None));
                     self.act(state, action)?;
@@ -419,3 +420,9 @@ g  go to (g NUMBER, g PATH)      /  search (/TEXT)
 p  show the resulting file       w  apply what is accepted
 q  save and leave                ?  this help
 ";
+
+/// Begins a sentence.
+fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

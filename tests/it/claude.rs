@@ -108,7 +108,18 @@ fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
     }
     place.set("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"));
     std::fs::write(folder.path().join(".credentials.json"), login(1)).expect("written");
-    place.airlock(&["claude", "-p", "hello"]).fails(125, &["has expired", "hint: renew it"]);
+    place.airlock(&["claude", "-p", "hello"]).fails(125, &["has expired", "hint: renew it outside the sandbox: run"]);
+    // Where the first claude on the PATH is Airlock, the other one is meant.
+    let programs = tempfile::tempdir().expect("a folder");
+    let (link, real) = (programs.path().join("link"), programs.path().join("real"));
+    std::fs::create_dir_all(&link).expect("made");
+    std::fs::create_dir_all(&real).expect("made");
+    symlink(AIRLOCK, link.join("claude")).expect("made");
+    std::fs::write(real.join("claude"), "#!/bin/sh\n").expect("written");
+    let path = std::env::var("PATH").expect("a PATH");
+    place.set("PATH", format!("{}:{}:{path}", link.display(), real.display()));
+    let hint = format!("run {}/claude, then /login", real.display());
+    place.airlock(&["claude", "-p", "hello"]).fails(125, &["has expired", &hint]);
 }
 
 /// Looks everywhere an agent can look: environments, arguments and files of every process, and all of the file system.

@@ -1,6 +1,7 @@
 //! Nothing that an image or an agent does leaves the container's rules, or outlives them.
 
 use std::fs;
+use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -234,4 +235,35 @@ fn names_of_the_loopback_and_shared_memory_are_there() {
                   m.buf[:] = bytes(150 << 20); m.close(); m.unlink(); print('shared')\n";
     let out = place.airlock(&["run", "--", "python3", "-c", script]).ok().out;
     assert_eq!(out, "127.0.0.1 127.0.0.1\nshared\n");
+    // Each address that the hosts file gives for localhost can be listened at.
+    let script = "import socket\n\
+                  for line in open('/etc/hosts'):\n    \
+                  words = line.split('#')[0].split()\n    \
+                  if 'localhost' in words[1:]:\n        \
+                  family = socket.AF_INET6 if ':' in words[0] else socket.AF_INET\n        \
+                  s = socket.socket(family); s.bind((words[0], 0)); s.listen()\n        \
+                  socket.create_connection(s.getsockname()[:2], 5).close()\n        \
+                  print('listens')\n";
+    let out = place.airlock(&["run", "--", "python3", "-c", script]).ok().out;
+    assert!(out.lines().count() >= 1 && out.lines().all(|line| line == "listens"), "{out}");
+}
+
+/// What another image's tar can bring into the engine under the name and label of the guest's is not run.
+#[test]
+fn a_planted_guest_image_is_not_used() {
+    let place = Place::new();
+    let hash = airlock::engine::image::guest_hash();
+    let name = format!("airlock-guest:{}", &hash[..16]);
+    let label = format!("LABEL dev.airlock.image=guest dev.airlock.guest={hash}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let tar = folder.path().join("planted.tar");
+    let mut file = fs::File::create(&tar).expect("made");
+    // An empty archive: nothing that could answer.
+    file.write_all(&[0; 10240]).expect("written");
+    let tar = tar.to_str().expect("UTF-8");
+    let planted = Ran::of(place.command("docker", &["import", "-c", &label, tar, &name])).ok().out;
+    assert_eq!(place.airlock(&["run", "--", "echo", "works"]).ok().out, "works\n");
+    let named = Ran::of(place.command("docker", &["image", "inspect", "-f", "{{.Id}}", &name])).ok().out;
+    assert_ne!(named, planted);
+    Ran::of(place.command("docker", &["image", "rm", planted.trim()])).ok();
 }

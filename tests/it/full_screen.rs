@@ -198,6 +198,27 @@ fn the_editor_gets_the_terminal() {
 }
 
 #[test]
+fn an_editor_that_does_not_wait_loses_nothing() {
+    let mut place = place();
+    let folder = place.repo.parent().expect("a folder");
+    let (editor, name) = (folder.join("editor"), folder.join("name"));
+    std::fs::write(&editor, format!("#!/bin/sh\nprintf '%s' \"$1\" > {}\n", name.display()))
+        .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
+        .expect("written");
+    place.set("EDITOR", editor.to_str().expect("UTF-8"));
+    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    terminal.shows("a.txt modified block 1/2");
+    terminal.types("e");
+    terminal.shows("does your editor wait? (code --wait)");
+    let file = std::fs::read_to_string(&name).expect("it says so");
+    std::fs::OpenOptions::new().write(true).open(&file).expect("it is there to be saved to");
+    terminal.types("q");
+    terminal.shows("nothing is accepted");
+    assert!(terminal.child.wait().expect("it ends").success());
+    assert!(!std::path::Path::new(&file).exists(), "it goes with the review");
+}
+
+#[test]
 fn the_editor_can_be_stopped_and_gone_on_with() {
     let mut place = place();
     let editor = place.repo.parent().expect("a folder").join("editor");

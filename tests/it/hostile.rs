@@ -627,21 +627,22 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "deploy/**")).expect("written");
     place.set("XDG_CONFIG_HOME", config.to_str().expect("UTF-8"));
     // The agent's own version of it counts for nothing.
-    let script = "echo > .airlock.toml; mkdir -p migrations x/deploy; echo 1 > migrations/1.sql; echo 1 > x/deploy/run; echo 1 > .envrc";
+    let script = "echo > .airlock.toml; mkdir -p migrations x/deploy y/.airlock; echo 1 > migrations/1.sql; echo 1 > y/.airlock/f; echo 1 > x/deploy/run; echo 1 > .envrc";
     let ran = place.sandbox("r", script).ok();
     assert!(ran.err.contains(".airlock.toml: image is not obeyed"), "{}", ran.err);
     judged(
         verdicts(&place.diff("r")),
         &[
             ("migrations/1.sql", "refused", "repository"),
+            ("y/.airlock/f", "refused", "airlock-folder"),
             ("x/deploy/run", "high", "user"),
             (".airlock.toml", "high", "airlock-config"),
             (".envrc", "high", "directory-hook"),
         ],
     );
-    assert!(place.airlock(&["diff", "r"]).ok().out.contains("! refused: is the repository's"));
+    assert!(place.airlock(&["diff", "r"]).ok().out.contains("! refused: matches the repository's rule repository: is the repository's"));
     place.airlock(&["apply", "r", "--accept-all"]).ok();
-    assert!(!place.repo.join("migrations").exists() && !place.repo.join("x").exists());
+    assert!(!place.repo.join("migrations").exists() && !place.repo.join("x").exists() && !place.repo.join("y").exists());
     // A rule that cannot be read is an error before anything starts.
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "[")).expect("written");
     place.airlock(&["run", "--", "true"]).fails(125, &["the risk rule user"]);

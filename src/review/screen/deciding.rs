@@ -7,7 +7,7 @@ use super::app::{App, Asking, At, Filter, Level, Mode, Pending};
 use super::keys::Flow;
 use crate::changes::{Level as Risk, Row, UnitKind};
 use crate::display::Shown;
-use crate::review::edit::{Edited, edit};
+use crate::review::edit::{DOES_IT_WAIT, Edited, edit};
 use crate::review::feedback::is_comment_sent;
 use crate::review::{Action, Around, Decision, Ended, Item, Ruling, Text, finding_line, refusal};
 
@@ -209,7 +209,8 @@ impl App<'_> {
         let empty = Text::default();
         let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
         match edit(self.sheet, &self.state, &item, text, around) {
-            Ok(Edited::Unchanged) => self.message = Some("nothing was changed, and nothing is decided".into()),
+            Ok(Edited::Unchanged { at_once: true }) => self.message = Some(DOES_IT_WAIT.into()),
+            Ok(Edited::Unchanged { at_once: false }) => self.message = Some("nothing was changed, and nothing is decided".into()),
             Ok(Edited::Wrong(why)) => self.message = Some(why.to_owned()),
             Ok(Edited::Done(action, findings)) => {
                 self.act(action, around)?;
