@@ -77,6 +77,10 @@ const RESERVE: u64 = 256 << 20;
 /// Checks that a disk has room for so many bytes and a reserve: what an agent leaves must not fill the user's disk.
 fn check_room(folder: &Path, bytes: usize) -> io::Result<()> {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+    // Some file systems tell no sizes.
+    if disk.f_blocks == 0 {
+        return Ok(());
+    }
     let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
     if free >= (bytes as u64).saturating_add(RESERVE.min(total / 50)) {
         return Ok(());

@@ -99,8 +99,10 @@ fn size(folder: &std::path::Path) -> u64 {
     entries.filter_map(|e| e.path().symlink_metadata().ok()).map(|m| m.blocks() * 512).sum()
 }
 
-/// Finds sandboxes of which all was decided long ago.
+/// Finds sandboxes of which all was decided long ago, and that hold nothing which is nowhere else. Ignored files and a
+/// conversation go with age.
 pub fn decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, Failure> {
     let all = repo.store.each()?.into_iter().filter_map(|(_, opened)| opened.ok());
-    Ok(all.filter(|s| s.record.settled.is_some_and(|at| is_old(at, keep)) && !s.is_busy()).collect())
+    let is_over = |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.holds.is_empty();
+    Ok(all.filter(|s| is_over(s) && !s.is_busy()).collect())
 }

@@ -248,7 +248,9 @@ fn credential(checks: &mut Checks) {
             };
             checks.good("credential", format!("{kind} was found; it stays outside of every sandbox"));
         }
-        Err(error) => checks.add("credential", State::Note, error.to_string(), Some(&error.hint(&super::given::real_claude()))),
+        Err(error) => {
+            checks.add("credential", State::Note, error.to_string(), Some(&error.hint(&super::given::real_claude())))
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use super::confirm::confirm;
 use super::draft::DRAFT;
+use super::ending::holdings;
 use super::failure::Failure;
 use super::output::Output;
 use super::repo::{Repo, runtime};
 use crate::changes::Pick;
-use crate::display::Shown;
 use crate::engine::Docker;
 use crate::review::{Decision, Ruling, read_draft};
-use crate::sandbox::{Sandbox, lifecycle, terminal};
+use crate::sandbox::{Sandbox, State, lifecycle, terminal};
 
 /// Tells whether a review has come to something that is in no working tree.
 fn has_decisions(sandbox: &Sandbox) -> bool {
@@ -33,6 +33,16 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
     decisions.comments().next().is_some() || decisions.rulings().any(is_open)
 }
 
+/// Says what would go with a sandbox that no apply brings.
+fn held(sandbox: &Sandbox) -> Option<String> {
+    let name = &sandbox.record.name;
+    if sandbox.record.state == State::Running {
+        return Some(format!("{name} was interrupted, and nobody has looked at what its agent did"));
+    }
+    let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
+    holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} holds {holds}"))
+}
+
 pub fn remove(names: &[String], force: bool, output: Output) -> Result<u8, Failure> {
     let repo = Repo::here(output)?;
     // All names are looked up before the first is removed.
@@ -43,11 +53,9 @@ pub fn remove(names: &[String], force: bool, output: Output) -> Result<u8, Failu
         _ => failure.details(["nothing was removed".to_owned()]),
     })?;
     let asked: Vec<_> = sandboxes.iter().filter(|s| has_decisions(s)).map(|s| s.record.name.to_string()).collect();
-    let holding: Vec<_> = sandboxes.iter().filter(|s| !s.record.holds.is_empty()).collect();
+    let holding: Vec<String> = sandboxes.iter().filter_map(held).collect();
     if !force && !holding.is_empty() && terminal::is_interactive() {
-        let of = |s: &&Sandbox| format!("{} holds {}", s.record.name, Shown::new(&s.record.holds.join(", ")));
-        let all: Vec<String> = holding.iter().map(of).collect();
-        if !confirm(&format!("{}. Remove it anyway?", all.join("; ")), false)? {
+        if !confirm(&format!("{}. Remove it anyway?", holding.join("; ")), false)? {
             output.say("nothing was removed");
             return Ok(0);
         }

@@ -3,7 +3,6 @@
 use std::env;
 use std::path::PathBuf;
 
-
 use super::EngineError;
 
 /// Where an engine may listen.

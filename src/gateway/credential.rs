@@ -83,10 +83,13 @@ impl CredentialError {
                 format!("export CLAUDE_CODE_OAUTH_TOKEN=\"$({claude} setup-token)\", or: export ANTHROPIC_API_KEY=…")
             }
             Self::Malformed(_) => {
-                "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\"".into()
+                "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\""
+                    .into()
             }
             Self::Expired(_) | Self::Unreadable { .. } => {
-                format!("renew it outside the sandbox: run {claude}, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from {claude} setup-token")
+                format!(
+                    "renew it outside the sandbox: run {claude}, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from {claude} setup-token"
+                )
             }
         }
     }

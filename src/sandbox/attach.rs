@@ -270,12 +270,38 @@ impl Insistence {
     fn takes(&mut self, typed: &[u8], now: Instant) -> bool {
         // As a byte, or as a sequence where the agent has switched a keyboard protocol on.
         let bytes = memchr::memchr_iter(0x03, typed).count();
-        let sequences = |sequence: &[u8]| memchr::memmem::find_iter(typed, sequence).count();
-        let n = bytes + sequences(b"\x1b[99;5u") + sequences(b"\x1b[27;5;99~");
+        let sequences = memchr::memmem::find_iter(typed, b"\x1b[").filter(|at| is_ctrl_c(&typed[at + 2..])).count();
+        let n = bytes + sequences;
         self.pressed.extend(std::iter::repeat_n(now, n));
         self.pressed.retain(|at| now.saturating_duration_since(*at) < PRESSED);
         self.pressed.len() >= INSISTING
     }
+}
+
+/// Tells whether Ctrl-C was pressed, from what follows the beginning of a sequence: `99;5u` (kitty's protocol, with other
+/// modifiers, an event and the key of another layout perhaps) or `27;5;99~` (xterm's).
+fn is_ctrl_c(text: &[u8]) -> bool {
+    const C: [u32; 2] = [99, 1089];
+    const CTRL: u32 = 4;
+    const RELEASE: u32 = 3;
+    let Some(end) = text.iter().position(|b| (0x40..=0x7e).contains(b)) else { return false };
+    let fields: Vec<Vec<u32>> = text[..end]
+        .split(|b| *b == b';')
+        .map(|field| {
+            field
+                .split(|b| *b == b':')
+                .map(|n| std::str::from_utf8(n).ok()?.parse().ok())
+                .map(Option::unwrap_or_default)
+                .collect()
+        })
+        .collect();
+    let (keys, modifiers) = match (text[end], fields.as_slice()) {
+        (b'u', [keys, modifiers, ..]) => (keys, modifiers),
+        (b'~', [first, modifiers, keys]) if first.as_slice() == [27] => (keys, modifiers),
+        _ => return false,
+    };
+    let held = modifiers.first().map_or(0, |n| n.saturating_sub(1));
+    held & CTRL != 0 && modifiers.get(1) != Some(&RELEASE) && keys.iter().any(|key| C.contains(key))
 }
 
 /// A thread that reads what is typed or piped.
@@ -357,5 +383,9 @@ mod tests {
         assert!(pressed(&[(0, b"\x1b[99;5u"), (1, b"\x1b[27;5;99~"), (2, b"\x03")]));
         assert!(!pressed(&[(0, b"\x03"), (600, b"\x03"), (1200, b"\x03"), (1800, b"\x03")]));
         assert!(!pressed(&[(0, b"\x03\x03"), (10, b"c\x1b[99u")]));
+        // With a lock held, as an event, on another layout; a release is none.
+        assert!(pressed(&[(0, b"\x1b[99;133u"), (1, b"\x1b[99;5:1u"), (2, b"\x1b[1089::99;5u")]));
+        assert!(!pressed(&[(0, b"\x1b[99;5:3u\x1b[99;5:3u\x1b[99;5:3u")]));
+        assert!(!pressed(&[(0, b"\x1b[99;2u\x1b[98;5u\x1b[5;5~\x1b[")]));
     }
 }

@@ -116,7 +116,8 @@ pub async fn collect_final(
     let store = sandbox.quarantine()?;
     let collected = collect(host, sandbox, link, policy, View::Final, &store, meter).await;
     if collected.is_err() {
-        sandbox.sweep_quarantine()?;
+        // The failure is what counts, and the next collecting sweeps too.
+        let _ = sandbox.sweep_quarantine();
     }
     collected
 }

@@ -270,6 +270,8 @@ pub async fn resume(
         Err(error) => return Err(stop_again(engine, &sandbox, error).await),
     };
     sandbox.record.state = State::Running;
+    // What comes now nobody has decided on.
+    sandbox.record.settled = None;
     sandbox.record.given = Some(request.given.clone());
     sandbox.record.image.clone_from(&request.image);
     if let Err(error) = sandbox.save() {

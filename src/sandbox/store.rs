@@ -321,10 +321,31 @@ impl Sandbox {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn passing_quarantine(&self) -> io::Result<(tempfile::TempDir, Quarantine)> {
+    pub fn passing_quarantine(&self) -> io::Result<(Passing, Quarantine)> {
+        self.sweep_passing()?;
         let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
-        let store = self.quarantine()?.over(folder.path().to_owned())?;
-        Ok((folder, store))
+        let lock = File::create_new(folder.path().join("lock"))?;
+        lock.lock()?;
+        let store = self.quarantine()?.over(folder.path().join("content"))?;
+        Ok((Passing { _folder: folder, _lock: lock }, store))
+    }
+
+    /// Removes what processes that were killed have only looked at.
+    fn sweep_passing(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)?.flatten() {
+            if !entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
+                continue;
+            }
+            let is_over = match File::open(entry.path().join("lock")) {
+                Ok(lock) => lock.try_lock().is_ok(),
+                // It is being made, or was cut off then.
+                Err(_) => !is_young(&entry),
+            };
+            if is_over {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes what nothing names any more: no changeset, round, record of an apply, decision or edit, neither of this sandbox
@@ -338,15 +359,19 @@ impl Sandbox {
             let entry = entry?;
             if entry.file_type()?.is_file() {
                 hashes(&fs::read(entry.path())?, &mut named);
-            } else if entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) && !is_young(&entry) {
-                fs::remove_dir_all(entry.path())?;
             }
         }
+        self.sweep_passing()?;
         let applies = self.folder.parent().and_then(Path::parent).map(|airlock| airlock.join("applies"));
         for folder in applies.and_then(|applies| fs::read_dir(applies).ok()).into_iter().flatten().flatten() {
             for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
                 if file.file_type().is_ok_and(|kind| kind.is_file()) {
-                    hashes(&fs::read(file.path())?, &mut named);
+                    match fs::read(file.path()) {
+                        Ok(text) => hashes(&text, &mut named),
+                        // Another process writes there, and has renamed it.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -380,8 +405,10 @@ impl Sandbox {
             }
         }
         self.write_json("changeset.json", changeset)?;
-        // Contents of a round that is gone, and what was read for the way to write alone: ignore rules, attributes.
-        self.sweep_quarantine().map(drop)
+        // Contents of a round that is gone, and what was read for the way to write alone: ignore rules, attributes. What is
+        // left by a sweep that fails, the next one finds.
+        let _ = self.sweep_quarantine();
+        Ok(())
     }
 
     /// Reads the changesets of earlier rounds, the last one first, as far as they are kept and can be read: with less, more is
@@ -526,6 +553,12 @@ impl Sandbox {
 const PASSING: &str = "looked-at-";
 /// How long such a folder may belong to a process that is still there.
 const PASSES_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A place for what is only looked at: it goes with this guard, and its lock tells others that it is in use.
+pub struct Passing {
+    _folder: tempfile::TempDir,
+    _lock: File,
+}
 
 fn is_young(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|m| m.modified());

@@ -138,7 +138,8 @@ impl vte::Perform for Found {
     }
 }
 
-/// Reads away the terminal's answers to what the agent asked. The terminal must be raw. What was typed meanwhile goes too.
+/// Reads away the terminal's answers to what the agent asked. The terminal must be raw. What was typed meanwhile goes too: on
+/// a slow link the user may still answer a question of the agent's, and the terminal's answer shows that they see ours.
 ///
 /// A terminal answers in order, so after the answer to one more question there is none to an earlier one. That question must
 /// be one that the agent cannot have asked: it is for a mode (DECRQM) that [`super::screen::Filter`] lets no agent ask for,
@@ -147,24 +148,25 @@ impl vte::Perform for Found {
 /// not known.
 pub fn drain(asked: Questions, open: Option<u64>) {
     let dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
-    if dumb || asked.all == 0 || !is_interactive() {
+    if dumb || !is_interactive() {
         return;
     }
     let mode = super::random::<2>().map_or(UNUSED_MODES.start, |bytes| {
         UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
     });
-    UNANSWERED.store(ask(mode, open).is_none(), Ordering::SeqCst);
+    let patience = if asked.all == 0 { QUIET } else { ANSWER };
+    UNANSWERED.store(ask(mode, open, patience).is_none(), Ordering::SeqCst);
 }
 
 /// Asks both questions and reads until the last of the answers; nothing if it does not come, or the user does not wait.
-fn ask(mode: u16, open: Option<u64>) -> Option<()> {
+fn ask(mode: u16, open: Option<u64>, patience: Duration) -> Option<()> {
     let mut stdin = stdin_unbuffered().ok()?;
     {
         let mut out = io::stdout().lock();
         write!(out, "\x1b[?{mode}$p\x1b[c").and_then(|()| out.flush()).ok()?;
     }
     let (begun, mut answers, mut buffer, mut explained) = (Instant::now(), Answers::default(), [0; 4096], false);
-    let mut end = begun + ANSWER;
+    let mut end = begun + patience;
     loop {
         let now = Instant::now();
         let wait = if explained { end } else { end.min(begun + QUIET) }.saturating_duration_since(now);
@@ -173,8 +175,8 @@ fn ask(mode: u16, open: Option<u64>) -> Option<()> {
         match poll(&mut watched, Some(&left)) {
             Ok(1..) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            Ok(_) if end < begun + ANSWER => return Some(()),
-            Ok(_) if !explained && begun.elapsed() < ANSWER => {
+            Ok(_) if end < begun + patience => return Some(()),
+            Ok(_) if !explained && begun.elapsed() < patience => {
                 explained = true;
                 let _ =
                     io::stderr().write_all(b"airlock: waiting for your terminal to answer (Enter: do not wait)\r\n");
@@ -210,8 +212,7 @@ pub fn settle() -> io::Result<()> {
         return Ok(());
     }
     discard_input();
-    io::stderr()
-        .write_all(b"airlock: your terminal has not answered what the agent asked it; press Enter to go on\n")?;
+    io::stderr().write_all(b"airlock: your terminal has not answered; press Enter to go on\n")?;
     // A whole line is read, with whatever the terminal sends before the user presses Enter.
     let mut stdin = stdin_unbuffered()?;
     let mut byte = [0];

@@ -22,11 +22,45 @@ pub struct ConfiguredPath {
     pub is_read: bool,
 }
 
-/// Sections whose values name refs, addresses and people, and never a file that git reads or runs by itself.
+/// Sections whose values name refs, addresses and people, and but for [`RUN`] no file that git reads or runs by itself.
 const NO_PATHS: [&[u8]; 9] =
     [b"remote.", b"branch.", b"submodule.", b"url.", b"user.", b"author.", b"committer.", b"color.", b"extensions."];
 /// Keys whose value is one path, relative to the working tree.
 const PATHS: [&[u8]; 4] = [b"core.hookspath", b"core.attributesfile", b"core.excludesfile", b"init.templatedir"];
+
+/// Keys of these sections whose values are run all the same.
+const RUN: [(&[u8], &[u8]); 3] = [(b"remote.", b".uploadpack"), (b"remote.", b".receivepack"), (b"remote.", b".vcs")];
+/// Hooks that git runs (githooks(5)).
+const HOOKS: [&str; 28] = [
+    "applypatch-msg",
+    "commit-msg",
+    "fsmonitor-watchman",
+    "p4-changelist",
+    "p4-post-changelist",
+    "p4-pre-submit",
+    "p4-prepare-changelist",
+    "post-applypatch",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-receive",
+    "post-rewrite",
+    "post-update",
+    "pre-applypatch",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-merge-commit",
+    "pre-push",
+    "pre-rebase",
+    "pre-receive",
+    "prepare-commit-msg",
+    "proc-receive",
+    "push-to-checkout",
+    "reference-transaction",
+    "sendemail-validate",
+    "update",
+];
 
 impl HostRepo {
     /// Lists what the configuration of this worktree, and of these submodules in it, names in the working tree. What
@@ -88,22 +122,46 @@ impl Place<'_> {
             let from = file.as_deref().and_then(Path::parent).unwrap_or(self.folder);
             return self.inside(from, value, true).into_iter().collect();
         }
-        if NO_PATHS.iter().any(|section| key.starts_with(section)) {
+        let is_run = RUN.iter().any(|(section, end)| key.starts_with(section) && key.ends_with(end))
+            || key.starts_with(b"submodule.") && key.ends_with(b".update") && value.starts_with(b"!")
+            || key.starts_with(b"remote.") && key.ends_with(b"url") && value.starts_with(b"ext::");
+        if !is_run && NO_PATHS.iter().any(|section| key.starts_with(section)) {
             return Vec::new();
         }
         if PATHS.contains(&key) {
             let is_read = key != b"core.hookspath" && key != b"init.templatedir";
-            return self.inside(self.folder, value, is_read).into_iter().collect();
+            let Some(whole) = self.below(self.folder, value) else { return Vec::new() };
+            if whole.as_os_str().is_empty() {
+                // The top of the tree itself: of a folder of hooks, git runs those with these names.
+                let hooks = HOOKS.iter().filter(|_| key == b"core.hookspath");
+                return hooks.filter_map(|hook| configured(self.root, Path::new(hook), false)).collect();
+            }
+            return configured(self.root, &whole, is_read).into_iter().collect();
         }
         let words: Vec<Vec<u8>> = words(value);
-        let is_file = |word: &[u8]| self.folder.join(OsStr::from_bytes(word)).is_file();
-        let is_path = |at: usize, word: &[u8]| word.contains(&b'/') || at > 0 && is_file(word);
-        let paths = words.iter().enumerate().filter(|(at, word)| is_path(*at, word));
+        let paths =
+            words.iter().enumerate().filter(|(at, word)| word.contains(&b'/') || *at > 0 && self.may_be_file(word));
         paths.filter_map(|(_, word)| self.inside(self.folder, word, false)).collect()
     }
 
-    /// Resolves a path without looking at the disk; nothing if it is not below the root.
+    /// Tells whether an argument is a file, or could become one: `clean.py`.
+    fn may_be_file(&self, word: &[u8]) -> bool {
+        let place = self.folder.join(OsStr::from_bytes(word));
+        let ending = word.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &word[at + 1..]);
+        let looks_like_one = word[0] != b'-'
+            && (1..=5).contains(&ending.len())
+            && ending.iter().all(u8::is_ascii_alphanumeric)
+            && ending.iter().any(u8::is_ascii_alphabetic);
+        place.is_file() || looks_like_one && place.symlink_metadata().is_err()
+    }
+
     fn inside(&self, from: &Path, named: &[u8], is_read: bool) -> Option<ConfiguredPath> {
+        configured(self.root, &self.below(from, named)?, is_read)
+    }
+
+    /// Resolves a path, and gives it relative to the root; nothing if it is not there: neither as it is written, nor where the
+    /// links on its way lead.
+    fn below(&self, from: &Path, named: &[u8]) -> Option<PathBuf> {
         let named = Path::new(OsStr::from_bytes(named));
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let named = match named.strip_prefix("~") {
@@ -118,10 +176,20 @@ impl Place<'_> {
                 other => whole.push(other),
             }
         }
-        let relative = whole.strip_prefix(self.root).ok()?;
-        let path = RepoPath::from_bytes(relative.as_os_str().as_bytes()).ok()?;
-        Some(ConfiguredPath { path, is_directory: whole.is_dir() || !whole.exists(), is_read })
+        if let Ok(relative) = whole.strip_prefix(self.root) {
+            return Some(relative.to_owned());
+        }
+        // As much of it as is there: the root has no links in it, the way to it may have some.
+        let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+        let rest = whole.strip_prefix(there.0).ok()?;
+        Some(there.1.join(rest).strip_prefix(self.root).ok()?.to_owned())
     }
+}
+
+fn configured(root: &Path, relative: &Path, is_read: bool) -> Option<ConfiguredPath> {
+    let path = RepoPath::from_bytes(relative.as_os_str().as_bytes()).ok()?;
+    let whole = root.join(relative);
+    Some(ConfiguredPath { path, is_directory: whole.is_dir() || !whole.exists(), is_read })
 }
 
 /// Splits a command into what may be words of it: at blanks, quotes and the shell's operators.
@@ -157,6 +225,24 @@ mod tests {
         );
         assert_eq!(named("core.sshcommand", "ssh -F ./ssh.conf"), one("ssh.conf", false));
         assert_eq!(named("credential.helper", "!./cred"), one("cred", false));
+        assert_eq!(named("submodule.x.update", "!./tools/up.sh"), one("tools/up.sh", false));
+        assert_eq!(named("remote.x.uploadpack", "./up"), one("up", false));
+        assert_eq!(named("remote.x.url", "ext::./proxy.sh %S"), one("proxy.sh", false));
+        assert_eq!(named("filter.mine.clean", "python3 clean.py --fast"), one("clean.py", false));
+        assert!(named("core.hookspath", ".").contains(&("pre-commit".to_owned(), false)));
+        assert!(named("core.hookspath", "/nowhere/repo").contains(&("post-checkout".to_owned(), false)));
+    }
+
+    #[test]
+    fn a_way_to_the_tree_may_have_links() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("it is there").join("data/repo");
+        std::fs::create_dir_all(&root).expect("made");
+        std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("home")).expect("made");
+        let value = folder.path().join("home/repo/hooks");
+        let place = Place { root: &root, folder: &root, origin: b"file:.git/config" };
+        let found = place.named(b"core.hookspath", value.as_os_str().as_bytes());
+        assert_eq!(found.iter().map(|p| p.path.as_bytes()).collect::<Vec<_>>(), [b"hooks"]);
     }
 
     #[test]
@@ -172,6 +258,10 @@ mod tests {
             ("core.pager", "less -FRX"),
             ("alias.lg", "log --graph --oneline"),
             ("user.name", "a/b"),
+            ("submodule.x.update", "rebase"),
+            ("remote.x.url", "https://example.org/a/b.git"),
+            ("filter.lfs.smudge", "git-lfs smudge -- %f"),
+            ("diff.tool", "vimdiff 2.0"),
         ] {
             assert_eq!(named(key, value), [], "{key} = {value}");
         }

@@ -243,19 +243,19 @@ pub(super) struct Converter<'a> {
     active: bool,
     /// Whether any attribute so far names an encoding.
     encodes: bool,
-    /// The most `**` in one line of the attributes so far.
-    double_stars: usize,
+    /// For each file of attributes so far: the most `**` in a line, and the lines that have some.
+    double_stars: BTreeSet<(usize, usize)>,
 }
 
-/// How often a pattern of an attributes file may be tried on one path.
-const MOST_TRIES: u128 = 10_000_000;
+/// How often patterns of an attributes file may be tried on one path: some milliseconds.
+const MOST_TRIES: u128 = 1_000_000;
 
-/// Estimates how often a pattern with so many `**` is tried on a path: in how many ways they can be placed in front of its
-/// components. The matcher of attributes tries each, as git's does.
+/// Gives a bound of how often a pattern with so many `**` is tried on a path: each of them takes no component, or one more.
+/// The matcher of attributes tries all ways, as git's does.
 fn tries(double_stars: usize, path: &[u8]) -> u128 {
     let depth = path.iter().filter(|b| **b == b'/').count();
-    (0..double_stars.min(depth.div_ceil(2)))
-        .fold(1_u128, |ways, n| ways.saturating_mul((depth - n) as u128) / (n as u128 + 1))
+    let (all, few) = (depth + double_stars, depth.min(double_stars));
+    (0..few).fold(1_u128, |ways, n| ways.saturating_mul((all - n) as u128) / (n as u128 + 1))
 }
 
 impl<'a> Converter<'a> {
@@ -280,7 +280,7 @@ impl<'a> Converter<'a> {
             lazy: None,
             active,
             encodes: false,
-            double_stars: 0,
+            double_stars: BTreeSet::new(),
         };
         for (path, text) in &form.global {
             new.add(text, path.clone(), None, true)?;
@@ -310,7 +310,8 @@ impl<'a> Converter<'a> {
         self.active |= TELLING.iter().any(|word| names(word));
         self.encodes |= names(ENCODING.as_bytes());
         let stars = |line: &[u8]| memchr::memmem::find_iter(line, b"**").count();
-        self.double_stars = text.split(|b| *b == b'\n').map(stars).max().unwrap_or(0).max(self.double_stars);
+        let lines: Vec<usize> = text.split(|b| *b == b'\n').map(stars).filter(|n| *n > 0).collect();
+        self.double_stars.extend(lines.iter().max().map(|most| (*most, lines.len())));
         Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
     }
 
@@ -342,6 +343,12 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
+    /// Gives the most `**` of a file of attributes that cannot be tried on this path.
+    fn too_many(&self, path: &[u8]) -> Option<usize> {
+        let is_long = |(most, lines): &&(usize, usize)| tries(*most, path).saturating_mul(*lines as u128) > MOST_TRIES;
+        self.double_stars.iter().find(is_long).map(|(most, _)| *most)
+    }
+
     /// Gives a blob's bytes as they are in a working tree. The path is relative to this repository.
     pub(super) fn convert<'b>(
         &'b mut self,
@@ -352,8 +359,7 @@ impl<'a> Converter<'a> {
         if !self.active {
             return Ok((Cow::Borrowed(blob), Lfs::Not));
         }
-        if tries(self.double_stars, path) > MOST_TRIES {
-            let n = self.double_stars;
+        if let Some(n) = self.too_many(path) {
             let reason =
                 format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
             return Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason });
@@ -409,7 +415,7 @@ impl Converter<'_> {
     /// Tells how git merges a path, and whether a filter stands between its two forms.
     pub(super) fn merge_attribute(&mut self, path: &[u8]) -> Result<MergeAttribute, SnapshotError> {
         self.look_above(path)?;
-        if tries(self.double_stars, path) > MOST_TRIES {
+        if self.too_many(path).is_some() {
             return Ok(MergeAttribute::NotByLine);
         }
         let Self { form, search, info, collection, outcome, .. } = self;
@@ -545,12 +551,14 @@ mod tests {
     #[test]
     fn tries_grow_with_depth_and_double_stars() {
         let path = |depth| "a/".repeat(depth).into_bytes();
-        for (stars, depth, ways) in [(0, 100, 1), (1, 10, 10), (2, 10, 45), (60, 1, 1), (60, 0, 1)] {
+        for (stars, depth, ways) in [(0, 100, 1), (1, 10, 11), (2, 10, 66), (60, 1, 61), (60, 0, 1)] {
             assert_eq!(tries(stars, &path(depth)), ways, "{stars} {depth}");
         }
         assert!(
             tries(3, &path(64)) < MOST_TRIES
                 && tries(60, &path(100)) > MOST_TRIES
+                && tries(60, &path(9)) > MOST_TRIES
+                && tries(20, &path(10)) > MOST_TRIES
                 && tries(3, &path(2000)) > MOST_TRIES
         );
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use gix_glob::Pattern;
 use gix_glob::pattern::Mode;
@@ -20,7 +21,7 @@ impl Patterns {
     }
 
     /// Returns whether the last pattern that matches ignores the path, which is relative to the file's directory.
-    fn ignores(&self, path: &[u8], is_directory: bool, budget: &Budget) -> Option<bool> {
+    fn ignores(&self, path: &[u8], is_directory: bool, budgets: [&Budget; 2]) -> Option<bool> {
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         let is_match = |pattern: &&Pattern| {
             let is_name = pattern.mode.contains(Mode::NO_SUB_DIR) && !pattern.mode.contains(Mode::ABSOLUTE);
@@ -29,7 +30,7 @@ impl Patterns {
             (is_directory || !is_for_directories)
                 && match wild {
                     None => text == pattern.text.as_slice(),
-                    Some(at) => text.starts_with(&pattern.text[..at]) && matches(&pattern.text, text, budget),
+                    Some(at) => text.starts_with(&pattern.text[..at]) && matches(&pattern.text, text, budgets),
                 }
         };
         Some(!self.0.iter().rev().find(is_match)?.is_negative())
@@ -49,6 +50,8 @@ pub struct IgnoreRules {
     modules: BTreeSet<Vec<u8>>,
     /// The rules of each directory, by its path with a `/` at its end; the root's is empty.
     directories: BTreeMap<Vec<u8>, Patterns>,
+    /// What all questions may take together; copies share it.
+    budget: Arc<Budget>,
 }
 
 impl IgnoreRules {
@@ -71,6 +74,7 @@ impl IgnoreRules {
             exclude: read(Some(host.common_dir.join("info/exclude"))),
             modules: modules.iter().map(|m| [m.as_bytes(), b"/"].concat()).collect(),
             directories: BTreeMap::new(),
+            budget: Arc::default(),
         })
     }
 
@@ -84,8 +88,9 @@ impl IgnoreRules {
     /// takes is bounded, whatever the rules are; a path for which it does not suffice is not ignored.
     #[must_use]
     pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {
-        let (path, budget) = (path.as_bytes(), Budget::default());
-        let asked = |patterns: &Patterns, from: usize| patterns.ignores(&path[from..], is_directory, &budget);
+        let (path, budget) = (path.as_bytes(), Budget::of_a_path());
+        let asked =
+            |patterns: &Patterns, from: usize| patterns.ignores(&path[from..], is_directory, [&budget, &self.budget]);
         let slashes = path.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
         for from in slashes.chain([0]) {
             if let Some(answer) = self.directories.get(&path[..from]).and_then(|search| asked(search, from)) {

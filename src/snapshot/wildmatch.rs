@@ -4,29 +4,37 @@
 //! Git's own algorithm tries again at every place where a `**` can begin: a pattern of 60 `**/` keeps it busy for longer
 //! than anybody lives. An agent writes such patterns on purpose.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Steps that may be made for one question: pattern positions times path bytes.
+/// Steps that may be made: pattern positions times path bytes.
 ///
 /// *Invariant:* once they are used up, no further pattern matches. What no pattern ignores is shown to the user, so running out
 /// hides nothing.
 #[derive(Debug)]
-pub struct Budget(Cell<u64>);
+pub struct Budget(AtomicU64);
 
-/// Enough for 1,000 patterns of 50 characters and a path of 1,000 bytes; well below a second.
-const STEPS: u64 = 50_000_000;
+/// For one path: enough for 1,000 patterns of 50 characters and a path of 1,000 bytes; well below a second.
+const OF_A_PATH: u64 = 50_000_000;
+/// For all paths of one look at a workspace: a minute, and enough for 100,000 paths of 100 bytes and 500 patterns.
+const OF_A_WALK: u64 = 60_000_000_000;
 
 impl Default for Budget {
+    /// Gives what all paths may take together.
     fn default() -> Self {
-        Self(Cell::new(STEPS))
+        Self(AtomicU64::new(OF_A_WALK))
     }
 }
 
 impl Budget {
+    /// Gives what one path may take.
+    pub fn of_a_path() -> Self {
+        Self(AtomicU64::new(OF_A_PATH))
+    }
+
     /// Takes steps away, and returns whether there were as many.
     fn take(&self, steps: usize) -> bool {
-        let left = self.0.get().checked_sub(steps as u64);
-        self.0.set(left.unwrap_or(0));
+        let left = self.0.load(Ordering::Relaxed).checked_sub(steps as u64);
+        self.0.store(left.unwrap_or(0), Ordering::Relaxed);
         left.is_some()
     }
 }
@@ -52,8 +60,9 @@ enum Token {
 
 /// Returns whether `pattern` matches all of `path`.
 #[must_use]
-pub fn matches(pattern: &[u8], path: &[u8], budget: &Budget) -> bool {
-    if !budget.take((pattern.len() + 1).saturating_mul(path.len() + 1)) {
+pub fn matches(pattern: &[u8], path: &[u8], budgets: [&Budget; 2]) -> bool {
+    let steps = (pattern.len() + 1).saturating_mul(path.len() + 1);
+    if !budgets.into_iter().all(|budget| budget.take(steps)) {
         return false;
     }
     // From the end: `rest[at]` is whether what comes after a token matches the path from `at` on.
@@ -213,7 +222,7 @@ mod tests {
     use super::*;
 
     fn answer(pattern: &[u8], path: &[u8]) -> bool {
-        matches(pattern, path, &Budget::default())
+        matches(pattern, path, [&Budget::of_a_path(), &Budget::default()])
     }
 
     fn git(pattern: &[u8], path: &[u8]) -> bool {
@@ -232,9 +241,11 @@ mod tests {
 
     #[test]
     fn without_steps_nothing_matches() {
-        let budget = Budget(Cell::new(30));
-        assert!(matches(b"a*", b"ab", &budget) && matches(b"a*", b"ab", &budget));
-        assert!(matches(b"a", b"a", &budget) && !matches(b"a*", b"ab", &budget) && !matches(b"a", b"a", &budget));
+        for (path, walk) in [(30, u64::MAX), (u64::MAX, 30)] {
+            let budgets = [&Budget(AtomicU64::new(path)), &Budget(AtomicU64::new(walk))];
+            assert!(matches(b"a*", b"ab", budgets) && matches(b"a*", b"ab", budgets));
+            assert!(matches(b"a", b"a", budgets) && !matches(b"a*", b"ab", budgets) && !matches(b"a", b"a", budgets));
+        }
     }
 
     #[test]

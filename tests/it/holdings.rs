@@ -3,6 +3,7 @@
 use crate::claude::model;
 use crate::support::model::Step;
 use crate::support::{Place, Ran};
+use crate::terminal::Terminal;
 
 /// Runs a script in a sandbox that is not asked to be kept.
 fn run(place: &Place, name: &str, script: &str) -> Ran {
@@ -100,18 +101,49 @@ fn after_everything_is_applied_the_sandbox_goes_on() {
 #[test]
 fn gc_removes_by_age_what_nothing_is_open_of() {
     let place = Place::new();
-    run(&place, "old", "echo note > ~/note");
+    run(&place, "old", "mkdir -p target; echo made > target/made");
+    run(&place, "held", "echo note > ~/note");
     run(&place, "open", "echo x >> a.txt");
     place.airlock(&["gc"]).ok();
     assert!(place.airlock(&["ls"]).ok().out.contains("old"), "it is not old yet");
-    let record = place.repo.join(".git/airlock/sandboxes/old/record.json");
-    let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).expect("read")).expect("JSON");
-    value["settled"] = serde_json::json!(1_000_000_000);
-    std::fs::write(&record, value.to_string()).expect("written");
+    for name in ["old", "held"] {
+        let record = place.repo.join(".git/airlock/sandboxes").join(name).join("record.json");
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&record).expect("read")).expect("JSON");
+        value["settled"] = serde_json::json!(1_000_000_000);
+        std::fs::write(&record, value.to_string()).expect("written");
+    }
     let ran = place.airlock(&["gc"]).ok();
     assert!(ran.err.contains("removed old, of which nothing is open"), "{}", ran.err);
     let list = place.airlock(&["ls"]).ok().out;
-    assert!(!list.contains("old") && list.contains("open"), "{list}");
+    assert!(!list.contains("old") && list.contains("open") && list.contains("held"), "{list}");
+    // What is resumed is open again.
+    place.airlock(&["resume", "held", "--review", "never", "--", "sh", "-c", "echo y >> a.txt"]).ok();
+    place.airlock(&["gc"]).ok();
+    assert_eq!(place.changes("held"), [("a.txt".into(), "modified".into())]);
+    assert!(place.airlock(&["ls", "--json"]).ok().out.contains("held"));
+}
+
+#[test]
+fn what_cannot_be_listed_is_no_reason_to_remove() {
+    let place = Place::new();
+    let ran = run(&place, "many", "cd ~; seq 2001 | xargs touch");
+    assert!(ran.err.contains("more than 2000 entries in ~/"), "{}", ran.err);
+    // A detached HEAD without a history: its branch is Airlock's own.
+    place.git(&["checkout", "-q", "--detach"]);
+    let ran = place.airlock(&["run", "--name", "none", "--history", "none", "--", "true"]).ok();
+    assert!(ran.err.contains("none changed nothing, and is removed"), "{}", ran.err);
+}
+
+#[test]
+fn removing_asks_for_what_is_nowhere_else() {
+    let place = Place::new();
+    run(&place, "ignored", "mkdir -p target; echo made > target/made");
+    let mut terminal = Terminal::start(&place, &["rm", "ignored"]);
+    terminal.shows("ignored holds 1 ignored new file (target)");
+    terminal.types("n\n");
+    terminal.shows("nothing was removed");
+    assert!(place.airlock(&["ls"]).ok().out.contains("ignored"));
 }
 
 #[test]

@@ -640,9 +640,17 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
             (".envrc", "high", "directory-hook"),
         ],
     );
-    assert!(place.airlock(&["diff", "r"]).ok().out.contains("! refused: matches the repository's rule repository: is the repository's"));
+    assert!(
+        place
+            .airlock(&["diff", "r"])
+            .ok()
+            .out
+            .contains("! refused: matches the repository's rule repository: is the repository's")
+    );
     place.airlock(&["apply", "r", "--accept-all"]).ok();
-    assert!(!place.repo.join("migrations").exists() && !place.repo.join("x").exists() && !place.repo.join("y").exists());
+    assert!(
+        !place.repo.join("migrations").exists() && !place.repo.join("x").exists() && !place.repo.join("y").exists()
+    );
     // A rule that cannot be read is an error before anything starts.
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "[")).expect("written");
     place.airlock(&["run", "--", "true"]).fails(125, &["the risk rule user"]);

@@ -356,6 +356,8 @@ impl<'a> App<'a> {
     /// Lays the open file out anew.
     pub(super) fn lay_out(&mut self) {
         self.display.folded = self.folds.contains(&self.at.file);
+        // Rows are counted anew.
+        self.shown_to.clear();
         if let Some(opened) = &mut self.opened {
             opened.lay_out(self.sheet, &self.state, self.display);
         }

@@ -210,7 +210,9 @@ impl App<'_> {
         let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
         match edit(self.sheet, &self.state, &item, text, around) {
             Ok(Edited::Unchanged { at_once: true }) => self.message = Some(DOES_IT_WAIT.into()),
-            Ok(Edited::Unchanged { at_once: false }) => self.message = Some("nothing was changed, and nothing is decided".into()),
+            Ok(Edited::Unchanged { at_once: false }) => {
+                self.message = Some("nothing was changed, and nothing is decided".into())
+            }
             Ok(Edited::Wrong(why)) => self.message = Some(why.to_owned()),
             Ok(Edited::Done(action, findings)) => {
                 self.act(action, around)?;

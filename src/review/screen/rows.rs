@@ -66,7 +66,15 @@ pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let room = content_room(app, opened, width);
     let units = &app.sheet.files[opened.file].units;
     for (row, is_cut, rows) in seen {
-        see(&mut app.state, &mut app.shown_to, units, opened, row, app.sideways, (is_cut, rows * room));
+        see(
+            &mut app.state,
+            &mut app.shown_to,
+            units,
+            opened,
+            row,
+            app.sideways,
+            (is_cut || room == 0, rows * room.saturating_sub(1)),
+        );
     }
     app.goes_on.set(goes_on);
     app.hits.lines = hits;
