@@ -36,6 +36,10 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
 /// Says what would go with a sandbox that no apply brings.
 fn held(sandbox: &Sandbox) -> Option<String> {
     let name = &sandbox.record.name;
+    if sandbox.is_busy() {
+        // It is refused.
+        return None;
+    }
     if sandbox.record.state == State::Running {
         return Some(format!("{name} was interrupted, and nobody has looked at what its agent did"));
     }
@@ -54,13 +58,12 @@ pub fn remove(names: &[String], force: bool, output: Output) -> Result<u8, Failu
     })?;
     let asked: Vec<_> = sandboxes.iter().filter(|s| has_decisions(s)).map(|s| s.record.name.to_string()).collect();
     let holding: Vec<String> = sandboxes.iter().filter_map(held).collect();
-    if !force && !holding.is_empty() && terminal::is_interactive() {
-        if !confirm(&format!("{}. Remove it anyway?", holding.join("; ")), false)? {
-            output.say("nothing was removed");
-            return Ok(0);
-        }
+    let asks = !force && terminal::is_interactive();
+    if asks && !holding.is_empty() && !confirm(&format!("{}. Remove it anyway?", holding.join("; ")), false)? {
+        output.say("nothing was removed");
+        return Ok(0);
     }
-    if !force && !asked.is_empty() && terminal::is_interactive() {
+    if asks && !asked.is_empty() {
         let of = asked.join(", ");
         let question =
             format!("Decisions and comments of the review of {of} go with it, and were not applied. Remove it?");

@@ -199,6 +199,7 @@ fn words(command: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
 mod tests {
     use super::*;
 
