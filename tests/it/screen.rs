@@ -850,7 +850,7 @@ fn the_apply_screen_and_what_it_asks() {
     │   a.rs: 2 lines undecided, 1 line rejected                                   │
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
-    │                                                                              │
+    │ The sandbox stays. Go on in it: airlock resume calm-otter                    │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -880,7 +880,7 @@ fn conflicts_are_shown_and_nothing_is_applied_over_them() {
     │   a.rs: 3 lines undecided                                                    │
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
-    │                                                                              │
+    │ The sandbox stays. Go on in it: airlock resume calm-otter                    │
     │                                                                              │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
@@ -906,7 +906,7 @@ fn high_risk_is_applied_with_a_word() {
     │   a.rs: 7 lines undecided                                                    │
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
-    │                                                                              │
+    │ The sandbox stays. Go on in it: airlock resume calm-otter                    │
     │                                                                              │
     │                                                                              │
     │                                                                              │

@@ -194,6 +194,9 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
                 .map(|text| Line::styled(clip(&format!("   {text}"), width, ellipsis), look.style(Role::Faint))),
         );
     }
+    let stays = format!(" The sandbox stays. Go on in it: airlock resume {}", app.name);
+    lines.push(Line::default());
+    lines.extend(wrap_text(&stays, width, 1).into_iter().map(|row| Line::styled(row, look.style(Role::Faint))));
     lines
 }
 
