@@ -118,7 +118,7 @@ fn gc_removes_by_age_what_nothing_is_open_of() {
     let list = place.airlock(&["ls"]).ok().out;
     assert!(!list.contains("old") && list.contains("open") && list.contains("held"), "{list}");
     // What is resumed is open again.
-    place.airlock(&["resume", "held", "--review", "never", "--", "sh", "-c", "echo y >> a.txt"]).ok();
+    place.airlock(&["resume", "held", "--review", "never", "--", "sh", "-c", "rm ~/note; echo y >> a.txt"]).ok();
     place.airlock(&["gc"]).ok();
     assert_eq!(place.changes("held"), [("a.txt".into(), "modified".into())]);
     assert!(place.airlock(&["ls", "--json"]).ok().out.contains("held"));
