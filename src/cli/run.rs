@@ -22,7 +22,7 @@ use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
 use crate::sandbox::gc::KEPT_BASES;
 use crate::sandbox::lifecycle::{self, Ground, RunRequest};
 use crate::sandbox::{Bases, SandboxError, SandboxName, Signals, Workspace, terminal};
-use crate::snapshot::{HistoryChoice, HostRepo, SnapshotOptions, Uncommitted};
+use crate::snapshot::{History, HistoryChoice, HostRepo, SnapshotOptions, Uncommitted};
 
 /// An image may come without bash.
 pub const SHELL: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
@@ -123,7 +123,12 @@ fn sandbox(
         let is_fresh = ground.is_fresh();
         let early = counting.take();
         let line = first_line(&sandbox, early.as_ref(), uncommitted, route.is_some());
-        progress.aside(|| say_beginning(&line, early.as_ref(), &ground.manifest, output));
+        progress.aside(|| {
+            say_beginning(&line, early.as_ref(), &ground.manifest, output);
+            if options.history.is_none() && ground.manifest.history == History::None {
+                output.say("this is a partial clone: its history does not go along (git fetch --refetch --no-filter gets all of it)");
+            }
+        });
         let started = || {
             progress.pause();
             counting.agent_starts();

@@ -237,6 +237,7 @@ fn shallow_partial_and_sha256_repositories() {
     // HEAD's own files are there; its history is not, and nothing is fetched.
     let ran = run(&partial, &["run", "--", "sh", "-c", "cat a.txt; git log --format=%s"]).ok();
     assert!(ran.out.starts_with("second\nairlock: snapshot of "), "{}", ran.out);
+    assert!(ran.err.contains("this is a partial clone: its history does not go along"), "{}", ran.err);
     run(&partial, &["run", "--history", "full", "--", "true"]).fails(125, &["--refetch --no-filter", "--history none"]);
     let bare = clone("without", &["--filter=blob:none", "--no-checkout"]);
     run(&bare, &["run", "--", "true"])
