@@ -382,3 +382,50 @@ fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Opti
     };
     output.say(&format!("{written} of {} applied{there}.{next}", count(of, "file")));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changes::{ContentHash, FileChange, Finding, Level, Side};
+    use crate::path::EntryKind;
+
+    #[test]
+    fn a_plan_is_checked_whatever_selected_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(folder.path().to_owned()).expect("it opens");
+        let hash: ContentHash = store.put(b"x\n").expect("stored");
+        let change = |path: &str, level: Option<Level>| FileChange {
+            path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+            old: None,
+            new: Some(Side { kind: EntryKind::Regular, hash: hash.clone(), size: 2 }),
+            renamed_from: None,
+            findings: level.into_iter().map(|level| Finding::whole("r", level, "is what it is")).collect(),
+        };
+        let files =
+            vec![change("high", Some(Level::High)), change("plain", None), change("refused", Some(Level::Refused))];
+        let changes = Changeset {
+            schema_version: 1,
+            id: String::new(),
+            base: String::new(),
+            files,
+            refused: Vec::new(),
+            hidden: Vec::new(),
+            ignored: Default::default(),
+        };
+        let sheet = Sheet::open(&changes, &store).expect("it opens");
+        let verdict = |path: &str, is_named: bool, allow_risky: bool| {
+            let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
+            let wanted = Wanted { is_named, allow_risky, ..Wanted::default() };
+            check(&sheet, [&path].into_iter(), &wanted).is_ok()
+        };
+        for (path, named, named_with_consent, reviewed) in [
+            ("plain", true, true, true),
+            ("high", false, true, true),
+            ("refused", false, false, false),
+            ("of no change", false, false, false),
+        ] {
+            let found = [verdict(path, true, false), verdict(path, true, true), verdict(path, false, false)];
+            assert_eq!(found, [named, named_with_consent, reviewed], "{path}");
+        }
+    }
+}
