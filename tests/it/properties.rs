@@ -11,8 +11,8 @@ use airlock::apply::{
 use airlock::changes::{FileChange, LineSet, Pick, Picks, Selected, Side, Unit, UnitKind, select, units};
 use airlock::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use proptest::strategy::ValueTree;
+use proptest::test_runner::RngSeed;
 
 use crate::field::{Field, file, items};
 
