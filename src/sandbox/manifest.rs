@@ -1,5 +1,6 @@
 //! What went into a sandbox and what stayed behind: said before the start, kept in its record, told to the agent.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,11 @@ impl Manifest {
     #[must_use]
     pub fn of(snapshot: &Snapshot, base: &Base, difference: &Difference, work: &Work) -> Self {
         let mut files = base.files;
+        let merged = |of_base: &[RepoPath], on_top: &[RepoPath]| {
+            let still = of_base.iter().filter(|path| !difference.files.contains_key(*path)).chain(on_top);
+            let all: BTreeSet<&RepoPath> = still.filter(|path| !work.files.contains_key(*path)).collect();
+            all.into_iter().cloned().collect()
+        };
         for (path, content) in difference.files.iter().filter(|(path, _)| !work.files.contains_key(*path)) {
             // Whether the base has it is known from the tree that the difference comes from.
             match (content.is_some(), difference.is_new(path)) {
@@ -58,8 +64,8 @@ impl Manifest {
             skipped: work.skipped.iter().map(|(path, why)| (path.clone(), (*why).to_owned())).collect(),
             modules: snapshot.module_paths().cloned().collect(),
             left: snapshot.left.clone(),
-            pointers: base.pointers.clone(),
-            filtered: base.filtered.clone(),
+            pointers: merged(&base.pointers, &difference.unconverted.pointers),
+            filtered: merged(&base.filtered, &difference.unconverted.filtered),
             sparse: snapshot.is_sparse(),
             on_top: difference.files.len() + work.files.len(),
         }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use git2::{ObjectType, Oid};
+use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
-use super::listing::{converter_at, missing};
+use super::form::{Attributes, Converter};
+use super::listing::{Unconverted, converter_at, missing};
+use super::module::Module;
 use super::trees::{Changed, compare};
 use super::{Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
@@ -22,6 +24,8 @@ pub struct Difference {
     pub(super) index: BTreeMap<Vec<u8>, Option<(EntryKind, Oid)>>,
     /// Paths that the base does not have.
     new: BTreeSet<RepoPath>,
+    /// Files among these that are as git stores them.
+    pub unconverted: Unconverted,
     /// Paths that hold uncommitted work, so that no index may take them for unchanged.
     pub(super) uncommitted: BTreeSet<RepoPath>,
 }
@@ -45,7 +49,7 @@ impl Share {
 
 impl Snapshot {
     /// Counts the paths in which the tree of an older commit differs from this snapshot's, at the cost of what differs. `None`
-    /// where a base of its own is needed: too much differs, or its history does not lead here.
+    /// where a base of its own is needed: too much differs, or the commit is not an ancestor.
     ///
     /// # Errors
     /// A missing object.
@@ -54,42 +58,39 @@ impl Snapshot {
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
         // Only what HEAD reaches may be in the sandbox: a history that was rewritten is never built on.
-        if old.id() != module.commit
-            && !(git.graph_descendant_of(module.commit, old.id())?
-                && self.history.joins(&git, module.commit, old.id())?)
-        {
+        if old.id() != module.commit && !git.graph_descendant_of(module.commit, old.id())? {
             return Ok(None);
         }
         let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
         Ok(Some(paths).filter(|paths| *paths <= share.paths))
     }
 
-    /// Reads in what the tree of such a commit differs. `None` where a base of its own is needed nevertheless: too many bytes
-    /// differ, or the rules by which unchanged files get their form do.
+    /// Reads the files that differ from those of such a commit: the changed ones, and unchanged ones whose attributes
+    /// give them another form. `None` where a base of its own is needed nevertheless, because too many bytes differ.
     ///
     /// # Errors
     /// A missing object.
     pub fn difference_from(&self, commit: &str, share: Share) -> Result<Option<Difference>, SnapshotError> {
         let module = self.root();
         let git = module.open()?;
-        let old = git.find_commit(Oid::from_str(commit)?)?;
+        let old_tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
         let mut converter = converter_at(&git, module)?;
         let mut found = Difference::default();
         let mut bytes = 0;
-        for Changed { path, old, new } in compare(&git, old.tree_id(), module.tree, share.paths)? {
+        let mut attribute_dirs: Vec<Vec<u8>> = Vec::new();
+        for Changed { path, old, new } in compare(&git, old_tree, module.tree, share.paths)? {
             let is_gitlink = [old, new].into_iter().flatten().any(|(mode, _)| mode == 0o160_000);
-            let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-            if is_gitlink || name == b".gitattributes" || name == b".gitmodules" {
+            let (directory, name) = path.split_at(path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+            if is_gitlink || name == b".gitmodules" {
                 return Ok(None);
+            }
+            if name == b".gitattributes" {
+                attribute_dirs.push(directory.to_vec());
             }
             let whole = RepoPath::from_bytes(&path)
                 .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
             let present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
-            let new = new.map(|(mode, blob)| match mode {
-                0o120_000 => (EntryKind::Link, blob),
-                mode if mode & 0o100 != 0 => (EntryKind::Executable, blob),
-                _ => (EntryKind::Regular, blob),
-            });
+            let new = new.map(|(mode, blob)| (kind_of(mode), blob));
             found.index.insert(path.clone(), new);
             if !present {
                 continue;
@@ -105,12 +106,40 @@ impl Snapshot {
             }
             let content = match kind {
                 EntryKind::Link => blob.content().to_vec(),
-                _ => converter.convert(&path, blob.content())?.0.into_owned(),
+                _ => {
+                    let (content, stored) = converter.convert(&path, blob.content())?;
+                    found.unconverted.note(&whole, stored);
+                    content.into_owned()
+                }
             };
             if old.is_none() {
                 found.new.insert(whole.clone());
             }
             found.files.insert(whole, Some((kind, content)));
+        }
+        let mut old_rules = Converter::new(&git, &module.form, Attributes::Lazy(old_tree))?;
+        for directory in topmost(attribute_dirs) {
+            for (path, mode, blob) in unchanged_below(&git, module, &directory, &found)? {
+                if converter.attributes(&path)? == old_rules.attributes(&path)? {
+                    continue;
+                }
+                let whole = RepoPath::from_bytes(&path)
+                    .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
+                let content = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
+                bytes += content.content().len() as u64;
+                let (before, was_stored) = old_rules.convert(&path, content.content())?;
+                let (after, stored) = converter.convert(&path, content.content())?;
+                if before == after && was_stored == stored {
+                    continue;
+                }
+                let kind = kind_of(mode);
+                found.index.insert(path.clone(), Some((kind, blob)));
+                found.unconverted.note(&whole, stored);
+                found.files.insert(whole, Some((kind, after.into_owned())));
+                if bytes > share.bytes || found.files.len() > share.paths {
+                    return Ok(None);
+                }
+            }
         }
         Ok(Some(found))
     }
@@ -133,14 +162,57 @@ impl Snapshot {
             Err(e) => return Err(e.into()),
         };
         let blob = git.find_blob(entry.id()).map_err(|e| missing(e, path))?;
-        Ok(Some(match entry.filemode() {
-            0o120_000 => (EntryKind::Link, blob.content().to_vec()),
-            mode => {
-                let kind = if mode & 0o100 == 0 { EntryKind::Regular } else { EntryKind::Executable };
-                (kind, converter_at(&git, module)?.convert(inside, blob.content())?.0.into_owned())
-            }
+        Ok(Some(match kind_of(entry.filemode()) {
+            EntryKind::Link => (EntryKind::Link, blob.content().to_vec()),
+            kind => (kind, converter_at(&git, module)?.convert(inside, blob.content())?.0.into_owned()),
         }))
     }
+}
+
+/// Returns the kind of a blob with this mode.
+fn kind_of(mode: i32) -> EntryKind {
+    match mode {
+        0o120_000 => EntryKind::Link,
+        mode if mode & 0o100 != 0 => EntryKind::Executable,
+        _ => EntryKind::Regular,
+    }
+}
+
+/// Returns the directories that are below none of the others. Each ends with a `/`, or is empty.
+fn topmost(mut directories: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    directories.sort();
+    directories.dedup_by(|below, above| below.starts_with(above));
+    directories
+}
+
+/// Lists the regular files below a directory that are in the working tree and not in the difference: path, mode, blob.
+fn unchanged_below(
+    git: &Repository,
+    module: &Module,
+    directory: &[u8],
+    difference: &Difference,
+) -> Result<Vec<(Vec<u8>, i32, Oid)>, SnapshotError> {
+    let root = git.find_tree(module.tree)?;
+    let tree = match directory.split_last() {
+        None => root,
+        Some((_, name)) => match root.get_path(&super::os_path(name)) {
+            Ok(entry) if entry.kind() == Some(ObjectType::Tree) => git.find_tree(entry.id())?,
+            Ok(_) => return Ok(Vec::new()),
+            Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        },
+    };
+    let mut found = Vec::new();
+    tree.walk(TreeWalkMode::PreOrder, |below, entry| {
+        let path = [directory, below.as_bytes(), entry.name_bytes()].concat();
+        let is_file = entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000;
+        let is_present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
+        if is_file && is_present && !difference.index.contains_key(&path) {
+            found.push((path, entry.filemode(), entry.id()));
+        }
+        TreeWalkResult::Ok
+    })?;
+    Ok(found)
 }
 
 impl Difference {

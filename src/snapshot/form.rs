@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use git2::{ObjectType, Oid, Repository, Tree};
-use gix_attributes::{Search, StateRef, search::MetadataCollection, search::Outcome};
+use gix_attributes::{Search, State, StateRef, search::MetadataCollection, search::Outcome};
 use gix_filter::Pipeline;
 use gix_filter::eol::{AutoCrlf, Configuration, Mode};
 use gix_filter::pipeline::convert::ToGitOutcome;
@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 
 use super::SnapshotError;
 
-/// The words without which no attributes file changes a file's bytes.
-const TELLING: [&[u8]; 6] = [b"text", b"crlf", b"eol", b"ident", b"filter", b"working-tree-encoding"];
+/// The attributes that decide on a file's form: no other changes a byte.
+const FORM_ATTRIBUTES: [&str; 6] = ["text", "crlf", "eol", "ident", "filter", ENCODING];
 /// Bytes above which a blob is no LFS pointer (the LFS specification, "The Pointer").
 const MAX_POINTER: usize = 1024;
 
@@ -238,6 +238,8 @@ pub(super) struct Converter<'a> {
     info: Search,
     collection: MetadataCollection,
     outcome: Outcome,
+    /// For [`Self::attributes`].
+    form_outcome: Outcome,
     lazy: Option<Directories<'a>>,
     /// Whether any setting or attribute so far can change a byte.
     active: bool,
@@ -268,7 +270,7 @@ impl<'a> Converter<'a> {
         let mut info = Search::default();
         info.add_patterns_buffer(&form.info, "info/attributes".into(), None, &mut collection, true)?;
         let active = form.eol.auto_crlf == AutoCrlf::Enabled || !form.info.is_empty();
-        let outcome = Outcome::default();
+        let (outcome, form_outcome) = (Outcome::default(), Outcome::default());
         let mut new = Self {
             git,
             form,
@@ -277,6 +279,7 @@ impl<'a> Converter<'a> {
             info,
             collection,
             outcome,
+            form_outcome,
             lazy: None,
             active,
             encodes: false,
@@ -302,12 +305,13 @@ impl<'a> Converter<'a> {
             }
         }
         new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING, "merge"]);
+        new.form_outcome.initialize_with_selection(&new.collection, FORM_ATTRIBUTES);
         Ok(new)
     }
 
     fn add(&mut self, text: &[u8], source: PathBuf, root: Option<&Path>, macros: bool) -> Result<(), SnapshotError> {
         let names = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
-        self.active |= TELLING.iter().any(|word| names(word));
+        self.active |= FORM_ATTRIBUTES.iter().any(|word| names(word.as_bytes()));
         self.encodes |= names(ENCODING.as_bytes());
         let stars = |line: &[u8]| memchr::memmem::find_iter(line, b"**").count();
         let lines: Vec<usize> = text.split(|b| *b == b'\n').map(stars).filter(|n| *n > 0).collect();
@@ -343,6 +347,29 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
+    /// Returns the attributes of a path that decide on its form, as they are set. Nothing where no attribute can.
+    pub(super) fn attributes(&mut self, path: &[u8]) -> Result<Vec<(String, State)>, SnapshotError> {
+        self.look_above(path)?;
+        if !self.active {
+            return Ok(Vec::new());
+        }
+        self.refuse_too_many(path)?;
+        let Self { search, info, collection, form_outcome: outcome, .. } = self;
+        outcome.initialize(collection);
+        info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        let named = |m: gix_attributes::search::Match<'_>| {
+            (m.assignment.name.as_str().to_owned(), m.assignment.state.to_owned())
+        };
+        Ok(outcome.iter_selected().map(named).collect())
+    }
+
+    fn refuse_too_many(&self, path: &[u8]) -> Result<(), SnapshotError> {
+        let Some(n) = self.too_many(path) else { return Ok(()) };
+        let reason = format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
+        Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason })
+    }
+
     /// Gives the most `**` of a file of attributes that cannot be tried on this path.
     fn too_many(&self, path: &[u8]) -> Option<usize> {
         let is_long = |(most, lines): &&(usize, usize)| tries(*most, path).saturating_mul(*lines as u128) > MOST_TRIES;
@@ -359,11 +386,7 @@ impl<'a> Converter<'a> {
         if !self.active {
             return Ok((Cow::Borrowed(blob), Lfs::Not));
         }
-        if let Some(n) = self.too_many(path) {
-            let reason =
-                format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
-            return Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason });
-        }
+        self.refuse_too_many(path)?;
         let Self { form, pipeline, search, info, collection, outcome, encodes, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {
             outcome.initialize(collection);

@@ -1,33 +1,47 @@
 //! The objects that a newer commit has and an older one has not, found at the cost of what differs: `git rev-list` would
 //! mark every object of the older tree first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{ObjectType, Oid, Repository, Tree};
 
 use super::SnapshotError;
 
-/// Lists the commits that `new` reaches and `old` does not, with the trees and blobs that their parents do not have. A few
-/// that `old` has elsewhere may be among them.
-pub(super) fn objects(git: &Repository, new: Oid, old: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
-    let mut walk = git.revwalk()?;
-    walk.push(new)?;
-    walk.hide(old)?;
-    let mut found = BTreeSet::new();
-    for id in walk {
-        let commit = git.find_commit(id?)?;
-        found.insert(commit.id());
-        let parents = commit.parents().map(|p| p.tree()).collect::<Result<Vec<_>, _>>()?;
-        add(git, &commit.tree()?, &parents, &mut found)?;
+/// Lists new commits with the trees and blobs that their parents do not have. A few that `old` has may be among them. The
+/// parents of commits in `cut` are not there: of these it lists what the tree of `old` does not have. Each object comes with
+/// a name that it has, for objects of one name are mostly deltas of each other.
+pub(super) fn objects(
+    git: &Repository,
+    commits: &[Oid],
+    old: Oid,
+    cut: &BTreeSet<Oid>,
+) -> Result<BTreeMap<Oid, Vec<u8>>, SnapshotError> {
+    let old_tree = git.find_commit(old)?.tree()?;
+    let mut found = BTreeMap::new();
+    for id in commits {
+        let commit = git.find_commit(*id)?;
+        found.insert(*id, Vec::new());
+        let parents = match cut.contains(id) {
+            true => vec![old_tree.clone()],
+            false => commit.parents().map(|p| p.tree()).collect::<Result<Vec<_>, _>>()?,
+        };
+        add(git, &commit.tree()?, b"", &parents, &mut found)?;
     }
     Ok(found)
 }
 
 /// Adds a tree and what is below it, as far as none of the others has the same object under the same name.
-fn add(git: &Repository, tree: &Tree<'_>, others: &[Tree<'_>], found: &mut BTreeSet<Oid>) -> Result<(), SnapshotError> {
-    if others.iter().any(|o| o.id() == tree.id()) || !found.insert(tree.id()) {
+fn add(
+    git: &Repository,
+    tree: &Tree<'_>,
+    name: &[u8],
+    others: &[Tree<'_>],
+    found: &mut BTreeMap<Oid, Vec<u8>>,
+) -> Result<(), SnapshotError> {
+    if others.iter().any(|o| o.id() == tree.id()) || found.contains_key(&tree.id()) {
         return Ok(());
     }
+    found.insert(tree.id(), name.to_vec());
     for entry in tree {
         let same = |other: &Tree<'_>| other.get_name_bytes(entry.name_bytes()).is_some_and(|e| e.id() == entry.id());
         if others.iter().any(same) {
@@ -40,10 +54,10 @@ fn add(git: &Repository, tree: &Tree<'_>, others: &[Tree<'_>], found: &mut BTree
                     git.find_tree(entry.id()).ok()
                 };
                 let below: Vec<_> = others.iter().filter_map(below).collect();
-                add(git, &git.find_tree(entry.id())?, &below, found)?;
+                add(git, &git.find_tree(entry.id())?, entry.name_bytes(), &below, found)?;
             }
             Some(ObjectType::Blob) => {
-                found.insert(entry.id());
+                found.insert(entry.id(), entry.name_bytes().to_vec());
             }
             // A submodule's commit is in its own repository.
             _ => {}

@@ -55,7 +55,7 @@ impl GitDir {
         if let Some(sparse) = &module.sparse {
             git.write("info/sparse-checkout", sparse.text())?;
         }
-        git.pack(&format!("{tip}\n"), true, history)?;
+        git.pack(format!("{tip}\n").as_bytes(), true, history)?;
         git.configure(snapshot, module)?;
         Ok(Self { folder: git.finish()?, module: number })
     }
@@ -145,8 +145,14 @@ impl Snapshot {
         }
         if moved {
             let git = Borrowed::of(module)?;
-            let new = super::fresh::objects(&module.open()?, module.commit, Oid::from_str(old.commit)?)?;
-            git.pack(&new.iter().map(|id| format!("{id}\n")).collect::<String>(), false, self.history)?;
+            let (host, old) = (module.open()?, Oid::from_str(old.commit)?);
+            let cut = self.history.boundary(&host, module.commit)?;
+            if !cut.is_empty() {
+                let text: String = cut.iter().map(|id| format!("{id}\n")).collect();
+                found.insert(b"shallow".to_vec(), Some(text.into_bytes()));
+            }
+            let commits = self.history.commits_beyond(&host, module.commit, old)?;
+            git.pack(&listed(&super::fresh::objects(&host, &commits, old, &cut)?), false, self.history)?;
             let folder = git.finish()?;
             for (path, is_directory) in list(&folder.path().join("objects/pack"))? {
                 if !is_directory {
@@ -193,6 +199,19 @@ impl Snapshot {
         }
         Ok(found)
     }
+}
+
+/// Lists objects with their names as `git pack-objects` reads them.
+fn listed(objects: &BTreeMap<Oid, Vec<u8>>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (id, name) in objects {
+        text.extend_from_slice(id.to_string().as_bytes());
+        text.push(b' ');
+        // A line break would end the line, and the next would be taken for an object.
+        text.extend(name.iter().filter(|b| **b != b'\n'));
+        text.push(b'\n');
+    }
+    text
 }
 
 /// The branch that a module's HEAD names.
@@ -297,15 +316,15 @@ impl Borrowed {
     }
 
     /// Packs the listed objects, or all that they reach. Of a whole history the deltas that the host's packs have already are
-    /// copied. Of a part of it most bases of deltas stay behind: new ones are looked for, which costs less than to deflate
-    /// every object by itself, and nothing is deflated harder than it takes to be stored for a while.
-    fn pack(&self, listed: &str, reached: bool, history: History) -> Result<(), SnapshotError> {
+    /// copied. Of a part of it most bases of deltas stay behind: the next object of the same name is tried, which costs less
+    /// than to deflate every object by itself, and nothing is deflated harder than it takes to be stored for a while.
+    fn pack(&self, listed: &[u8], reached: bool, history: History) -> Result<(), SnapshotError> {
         let folder = self.folder.path();
         let failed = |e: std::io::Error| SnapshotError::Pack(e.to_string());
         let target = folder.join("objects/pack/pack");
         fs::create_dir_all(folder.join("objects/pack"))?;
         let mut git = Command::new("git");
-        let window = if matches!(history, History::Depth { .. }) { "--window=10" } else { "--window=0" };
+        let window = if matches!(history, History::Depth { .. }) { "--window=1" } else { "--window=0" };
         git.args(["-c", "pack.compression=1", "pack-objects", window, "--delta-base-offset", "--quiet"]);
         git.args(reached.then_some("--revs")).arg(&target);
         git.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
@@ -315,7 +334,7 @@ impl Borrowed {
         let mut child =
             git.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
-            input.write_all(listed.as_bytes()).map_err(failed)?;
+            input.write_all(listed).map_err(failed)?;
         }
         let output = child.wait_with_output().map_err(failed)?;
         if output.status.success() {

@@ -99,7 +99,7 @@ impl History {
 
     /// Gives the commits that the tip reaches and whose parents stay behind.
     pub(super) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
-        let mut cut: BTreeSet<Oid> = shallow(git.commondir()).lines().filter_map(|l| Oid::from_str(l).ok()).collect();
+        let mut cut = host_boundary(git);
         let reached = match self {
             Self::None => return Ok(BTreeSet::new()),
             Self::Depth { .. } => self.walk(git, tip, &mut cut)?,
@@ -136,22 +136,23 @@ impl History {
         Ok(seen)
     }
 
-    /// Tells whether every commit that `new` has beyond `old` follows, in the end, one that went along with `old`.
-    pub(super) fn joins(self, git: &Repository, new: Oid, old: Oid) -> Result<bool, SnapshotError> {
-        let Self::Depth { .. } = self else { return Ok(true) };
-        let mut along = self.walk(git, old, &mut BTreeSet::new())?;
+    /// Returns the commits that go along with `new` and did not go along with `old`, its ancestor.
+    pub(super) fn commits_beyond(self, git: &Repository, new: Oid, old: Oid) -> Result<Vec<Oid>, SnapshotError> {
+        if let Self::Depth { .. } = self {
+            let old_commits = self.walk(git, old, &mut host_boundary(git))?;
+            let new_commits = self.walk(git, new, &mut host_boundary(git))?;
+            return Ok(new_commits.difference(&old_commits).copied().collect());
+        }
         let mut walk = git.revwalk()?;
         walk.push(new)?;
         walk.hide(old)?;
-        let beyond = walk.collect::<Result<Vec<_>, _>>()?;
-        along.extend(&beyond);
-        for id in beyond {
-            if git.find_commit(id)?.parent_ids().any(|parent| !along.contains(&parent)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(walk.collect::<Result<_, _>>()?)
     }
+}
+
+/// Returns the commits at which the host's repository ends, if it is a shallow clone.
+fn host_boundary(git: &Repository) -> BTreeSet<Oid> {
+    shallow(git.commondir()).lines().filter_map(|line| Oid::from_str(line).ok()).collect()
 }
 
 /// Reads where a shallow clone ends: it decides on what goes along of the same commit.
@@ -252,7 +253,7 @@ mod tests {
     use git2::{Commit, Oid, Repository, Signature};
 
     #[test]
-    fn a_depth_is_cut_and_built_on_where_nothing_older_is_needed() {
+    fn depth_decides_what_goes_along_and_what_is_new_over_an_ancestor() {
         let folder = tempfile::tempdir().expect("a folder");
         let git = Repository::init_bare(folder.path()).expect("a repository");
         let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
@@ -269,12 +270,15 @@ mod tests {
         let depth = History::Depth { commits: 3, chosen: false };
         assert_eq!(depth.boundary(&git, line[5]).expect("cut"), [line[3]].into());
         assert_eq!(depth.boundary(&git, line[1]).expect("cut"), [].into(), "all of it");
-        assert!(depth.joins(&git, line[5], line[4]).expect("asked"), "a line goes on");
-        let near = commit(9, &[line[4], commit(8, &[line[3]])]);
-        assert!(depth.joins(&git, near, line[4]).expect("asked"), "a branch from what went along");
-        let far = commit(9, &[line[4], commit(8, &[line[0]])]);
-        assert!(!depth.joins(&git, far, line[4]).expect("asked"), "a branch from further back");
-        assert!(History::Full.joins(&git, far, line[4]).expect("asked"));
+        assert_eq!(depth.commits_beyond(&git, line[5], line[4]).expect("listed"), [line[5]]);
+        let topic = commit(8, &[line[0]]);
+        let merge = commit(9, &[line[4], topic]);
+        let beyond = |history: History| -> std::collections::BTreeSet<Oid> {
+            history.commits_beyond(&git, merge, line[4]).expect("listed").into_iter().collect()
+        };
+        assert_eq!(beyond(depth), [merge, topic, line[0]].into(), "a branch from further back than what went along");
+        assert_eq!(beyond(History::Full), [merge, topic].into());
+        assert_eq!(depth.boundary(&git, merge).expect("cut"), [line[3]].into());
     }
 
     #[test]

@@ -19,6 +19,17 @@ pub struct Unconverted {
     pub filtered: Vec<RepoPath>,
 }
 
+impl Unconverted {
+    /// Records what became of a file.
+    pub(super) fn note(&mut self, path: &RepoPath, outcome: Lfs) {
+        match outcome {
+            Lfs::Pointer => self.pointers.push(path.clone()),
+            Lfs::Filtered => self.filtered.push(path.clone()),
+            Lfs::Not | Lfs::Content => {}
+        }
+    }
+}
+
 /// One file of a snapshot.
 #[derive(Debug, Clone)]
 pub struct TreeEntry {
@@ -147,11 +158,7 @@ impl Snapshot {
                     let inside = self.modules[entry.module].inside(&entry.path);
                     let (bytes, lfs) = converter.convert(inside, blob.data())?;
                     sink(Some((entry, &bytes)))?;
-                    match lfs {
-                        Lfs::Pointer => found.pointers.push(entry.path.clone()),
-                        Lfs::Filtered => found.filtered.push(entry.path.clone()),
-                        Lfs::Not | Lfs::Content => {}
-                    }
+                    found.note(&entry.path, lfs);
                 }
             }
             sink(None)?;

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, kill_process};
 
+use airlock::snapshot::{GitDir, GitFiles, History, HistoryChoice, HostRepo, Old, Share, Snapshot, SnapshotOptions};
+
 use crate::support::{AIRLOCK, Place, Ran, engine_in_between, pid};
 
 fn text(place: &Place, options: &[&str], script: &str) -> String {
@@ -64,11 +66,20 @@ fn one_base_serves_many_sandboxes_and_newer_commits() {
     place.commit();
     assert_eq!(text(&place, &[], "ls many | wc -l"), "250\n");
     assert_eq!(place.base_volumes(), 2);
-    // Attributes decide on files that did not change.
-    place.write(".gitattributes", "*.txt eol=crlf\n");
+}
+
+#[test]
+fn files_in_stored_form_are_named_when_a_newer_commit_brings_them() {
+    let place = Place::new();
+    place.git(&["config", "filter.rot.clean", "rev"]);
+    assert_eq!(text(&place, &[], "cat a.txt"), "one\ntwo\n");
+    place.write(".gitattributes", "a.txt filter=rot\nnew/* filter=rot\n");
+    place.write("new/one", "1\n");
     place.commit();
-    assert_eq!(text(&place, &[], "head -n 1 a.txt | od -c | head -n 1"), "0000000   o   n   e  \\r  \\n\n");
-    assert_eq!(place.base_volumes(), 3);
+    place.sandbox("stored", "echo x > x").ok();
+    assert_eq!(place.base_volumes(), 1);
+    let status = place.airlock(&["status", "stored"]).ok().out;
+    assert!(status.contains("2 files are as git stores them, such as a.txt"), "{status}");
 }
 
 #[test]
@@ -466,4 +477,106 @@ fn kinds_that_differ_between_the_host_tree_and_its_commit() {
     place.write("sub", "a file now\n");
     place.git(&["add", "sub"]);
     assert_eq!(text(&place, &["--uncommitted"], "cat sub"), "a file now\n");
+}
+
+/// Writes a git directory as a sandbox gets it, and what is put over it.
+fn lay_out(folder: &std::path::Path, base: &GitDir, over: &GitFiles) {
+    let folder = folder.join(".git");
+    std::fs::create_dir_all(folder.join("refs")).expect("made");
+    for (path, is_directory) in base.files().expect("listed") {
+        let target = folder.join(&path);
+        if is_directory {
+            std::fs::create_dir_all(target).expect("made");
+        } else {
+            std::fs::copy(base.full(&path), target).expect("copied");
+        }
+    }
+    for (path, content) in over {
+        let target = folder.join(std::str::from_utf8(path).expect("UTF-8"));
+        match content {
+            Some(content) => {
+                std::fs::create_dir_all(target.parent().expect("a folder")).expect("made");
+                std::fs::write(target, content).expect("written");
+            }
+            None => std::fs::remove_file(target).expect("removed"),
+        }
+    }
+}
+
+/// Branches that began long before the depth, and are merged after the base was made: a sandbox over the base has the same
+/// commits as one with a base of its own, and every object of them.
+#[test]
+fn a_part_of_the_history_is_brought_on_over_merges_of_old_branches() {
+    let place = Place::new();
+    let mut random = 7_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut tips = vec![place.git(&["rev-parse", "HEAD"]).trim().to_owned()];
+    for n in 0..60 {
+        let main = tips[tips.len() - 1].clone();
+        place.git(&["checkout", "-q", "--detach", &main]);
+        if n % 3 == 2 {
+            let fork = tips[usize::try_from(next(tips.len() as u64)).expect("small")].clone();
+            place.git(&["checkout", "-q", "--detach", &fork]);
+            for _ in 0..=next(3) {
+                place.write(&format!("topic/{n}/{}", next(4)), format!("{}\n", next(1000)));
+                place.write("shared.txt", format!("{fork}\n"));
+                place.commit();
+            }
+            let topic = place.git(&["rev-parse", "HEAD"]);
+            place.git(&["checkout", "-q", "--detach", &main]);
+            place.git(&["merge", "-q", "-s", "ours", "-m", "merge", topic.trim()]);
+        } else {
+            place.write(&format!("f/{}", next(9)), format!("{}\n", next(1000)));
+            place.commit();
+        }
+        tips.push(place.git(&["rev-parse", "HEAD"]).trim().to_owned());
+    }
+    for commits in [1, 2, 4, 7] {
+        for (old, new) in [(10, 60), (40, 60), (58, 60), (30, 44), (59, 60), (2, 33)] {
+            let snapshot = |at: usize| {
+                place.git(&["checkout", "-q", "--detach", &tips[at]]);
+                let host = HostRepo::discover(&place.repo).expect("a repository");
+                let history = HistoryChoice::Given(History::Depth { commits, chosen: false });
+                host.snapshot(&SnapshotOptions { history, ..SnapshotOptions::default() }).expect("named")
+            };
+            let create = |snapshot: &Snapshot| {
+                let directory = GitDir::create(snapshot, 0).expect("made");
+                let listing = snapshot.list().expect("listed");
+                directory
+                    .write_index(snapshot, &listing, &vec![Default::default(); listing.entries.len()])
+                    .expect("written");
+                directory
+            };
+            let before = snapshot(old);
+            let base = create(&before);
+            let now = snapshot(new);
+            let share = Share { paths: 10_000, bytes: 1 << 30 };
+            let difference = now.difference_from(&before.commit, share).expect("read").expect("few differ");
+            assert!(now.distance_from(&before.commit, share).expect("asked").is_some());
+            let index = || std::fs::read(base.full("index".as_ref()));
+            let from = Old { commit: &before.commit, branch: None };
+            let over = now.bring_on(&from, index, &difference, &Default::default()).expect("made");
+            let folder = tempfile::tempdir().expect("a folder");
+            let git = |folder: &std::path::Path, args: &[&str]| {
+                let mut command = place.command("git", args);
+                command.current_dir(folder);
+                Ran::of(command).ok().out
+            };
+            let (brought, fresh) = (folder.path().join("brought"), folder.path().join("fresh"));
+            lay_out(&brought, &base, &over);
+            lay_out(&fresh, &create(&now), &GitFiles::new());
+            let what = format!("{commits} deep, {old} to {new}");
+            for args in [
+                &["rev-list", "--objects", "HEAD"][..],
+                &["log", "--format=%H %P", "--graph"],
+                &["ls-files", "--stage"],
+                &["fsck", "--full", "--no-dangling"],
+            ] {
+                assert_eq!(git(&brought, args), git(&fresh, args), "{what}: {args:?}");
+            }
+        }
+    }
 }

@@ -154,6 +154,45 @@ fn line_ends_ident_and_encodings() {
 }
 
 #[test]
+fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
+    let place = Place::new();
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", "0".repeat(64));
+    for (path, content) in [
+        ("sub/deep/x.txt", "x\n"),
+        ("sub/y.dat", "y\n"),
+        ("id.c", "/* $Id$ */\n"),
+        ("wide.u", "w\0\n\0"),
+        ("secret/s", "s\n"),
+        ("sub/l.bin", &pointer),
+    ] {
+        place.write(path, content);
+    }
+    place.write(".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n");
+    place.git(&["config", "filter.rot.clean", "cat"]);
+    place.commit();
+    same_as_worktree(&place, &[]);
+    for (path, content) in [
+        (".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n*.txt eol=crlf\n"),
+        (".gitattributes", "*.u text working-tree-encoding=UTF-16BE\n*.txt eol=crlf\n*.c ident\n"),
+        ("sub/.gitattributes", "*.txt eol=lf\n"),
+        ("sub/deep/.gitattributes", "x.txt -text\n"),
+        ("sub/.gitattributes", "[attr]ignored eol=crlf\n*.dat text eol=crlf\nl.bin filter=lfs -text\n"),
+        (".gitattributes", "*.u -text\nsecret/* filter=rot\n"),
+        ("sub/deep/.gitattributes", ""),
+        (".gitattributes", "* text=auto eol=crlf\n"),
+    ] {
+        place.write(path, content);
+        // Not `add -A`: what is stored stays as it is, so that the attributes alone differ.
+        place.git(&["add", path]);
+        place.git(&["commit", "-qm", path]);
+        same_as_worktree(&place, &[]);
+        assert_eq!(place.base_volumes(), 1, "{path} {content:?}");
+        let status = place.airlock(&["run", "--", "git", "status", "--short"]).ok().out;
+        assert_eq!(status, "", "{path} {content:?}");
+    }
+}
+
+#[test]
 fn a_sparse_checkout_gives_its_view_or_all() {
     let place = Place::new();
     place.write("docs/a", "a");
