@@ -72,6 +72,11 @@ pub enum Clash {
         "both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it"
     )]
     Filtered,
+    /// The agent deleted a file of which a filter makes another one on the host.
+    #[error(
+        "it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told"
+    )]
+    FilteredDeletion,
     /// It would take too long to merge.
     #[error("both sides changed it, and it is too large to merge by line")]
     Large,

@@ -73,10 +73,14 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Tells whether this is a working tree: by its path, or where that is gone, and it was moved, as a directory on disk.
+    /// Tells whether this is a working tree: by its path, or as a directory on disk where that path is gone or leads here.
     #[must_use]
     pub fn is_place(&self, here: &Self) -> bool {
-        let moved = || self.root.number == here.root.number && !std::path::Path::new(&self.worktree).exists();
+        let leads_here = || match std::path::Path::new(&self.worktree).canonicalize() {
+            Ok(path) => path.as_os_str().as_encoded_bytes().escape_ascii().to_string() == here.worktree,
+            Err(_) => true,
+        };
+        let moved = || self.root.number == here.root.number && leads_here();
         self.worktree == here.worktree || moved()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::decide::{Clash, Verdict, Version, decide};
-use super::merge::{Sides, merge, union, with_markers};
+use super::merge::{Sides, merge, merge_around_insertions, union, with_markers};
 use super::plan::{Contest, MergeMode, OnConflict, Verb};
 use super::tree::{HostError, HostTree, Seen};
 use super::wish::{Contents, Wish};
@@ -103,6 +103,9 @@ impl Judge<'_> {
                 Ok((if host.is_none() { Verb::Create } else { Verb::Replace }, Some(version)))
             }
             Verdict::Merge(kind) => self.by_line(wish, base, seen, kind)?,
+            Verdict::Conflict(Clash::ChangedHere) if self.mode(wish) == MergeMode::Filtered => {
+                Err(self.undecided(Clash::FilteredDeletion, wish, base, seen)?)
+            }
             Verdict::Conflict(clash) => {
                 let is_file = |v: Option<&Version>| v.is_some_and(|v| v.kind != EntryKind::Link);
                 if self.on_conflict == OnConflict::Markers
@@ -116,6 +119,10 @@ impl Judge<'_> {
                 }
             }
         })
+    }
+
+    fn mode(&self, wish: &Wish) -> MergeMode {
+        self.modes.get(&wish.path).copied().unwrap_or_default()
     }
 
     /// Puts the sides together, for whoever shows them.
@@ -165,7 +172,7 @@ impl Judge<'_> {
             return large();
         }
         let sides = Sides { base: &old, host: &host, accepted: &new };
-        let mode = self.modes.get(&wish.path).copied().unwrap_or_default();
+        let mode = self.mode(wish);
         let forbidden = match mode {
             MergeMode::NotByLine => Some(Clash::NotByLine),
             MergeMode::Driver => Some(Clash::Driver),
@@ -175,8 +182,12 @@ impl Judge<'_> {
             return Ok(Err(self.undecided(clash, wish, base, Some(seen))?));
         }
         let keep = |content: &[u8]| Ok::<_, io::Error>(Version { kind, hash: self.contents.put(content)? });
-        let merged =
-            if mode == MergeMode::Union { union(sides).map_err(|clash| (clash, Vec::new())) } else { merge(sides) };
+        let merged = match mode {
+            MergeMode::Union => union(sides).map_err(|clash| (clash, Vec::new())),
+            // A filter that strips lines leaves the rest of the user's file as the sandbox has it.
+            MergeMode::Filtered => merge(sides).or_else(|clash| merge_around_insertions(sides).ok_or(clash)),
+            _ => merge(sides),
+        };
         let (clash, regions) = match merged {
             Ok(_) if base.is_none() => (Clash::BothAdded, Vec::new()),
             Ok(merged) => {
@@ -187,7 +198,9 @@ impl Judge<'_> {
             Err((Clash::Lines | Clash::Doubtful, regions)) if mode == MergeMode::Filtered => (Clash::Filtered, regions),
             Err(clash) => clash,
         };
+        // One file in two forms would be neither.
         if self.on_conflict == OnConflict::Markers
+            && mode != MergeMode::Filtered
             && let Ok((content, places)) = with_markers(sides)
             && places > 0
         {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use git2::{FileFavor, MergeFileInput, MergeFileOptions, Oid};
-use similar::{Algorithm, MergeResolution, TextMergeConfig};
+use similar::{Algorithm, DiffTag, MergeResolution, TextMergeConfig};
 
 use super::decide::Clash;
 use crate::changes::{is_by_line, is_comparable, lines};
@@ -95,6 +95,75 @@ pub fn union(sides: Sides<'_>) -> Result<Merged, Clash> {
     Ok(Merged { content, own })
 }
 
+/// Merges into a host that only adds whole lines to the base, in one way to place them: where the accepted side changes lines,
+/// the added ones stay before and after them. `None` is no such merge.
+#[must_use]
+pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
+    check(sides).ok()?;
+    let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(lines);
+    let places = only_places(&base, &host)?;
+    // What the host adds before each line of the base, and at the end.
+    let added = |at: usize| {
+        let from = at.checked_sub(1).map_or(0, |before| places[before] + 1);
+        &host[from..places.get(at).copied().unwrap_or(host.len())]
+    };
+    let (mut content, mut own, mut at) = (Vec::new(), Vec::new(), 0);
+    let mut put = |lines: &[&[u8]], is_own: bool| {
+        if is_own && !lines.is_empty() {
+            own.push(at..at + lines.len());
+        }
+        at += lines.len();
+        content.extend(lines.concat());
+    };
+    for op in similar::capture_diff_slices(Algorithm::Histogram, &base, &accepted) {
+        let (tag, old, new) = op.as_tag_tuple();
+        let is_inside = |at: usize| at > old.start && !added(at).is_empty();
+        match tag {
+            DiffTag::Equal => {
+                for line in old {
+                    put(added(line), true);
+                    put(&base[line..=line], false);
+                }
+            }
+            DiffTag::Replace if old.len() == new.len() => {
+                for (line, new) in old.zip(new) {
+                    put(added(line), true);
+                    put(&accepted[new..=new], false);
+                }
+            }
+            DiffTag::Replace if !old.clone().any(is_inside) => {
+                put(added(old.start), true);
+                put(&accepted[new], false);
+            }
+            DiffTag::Insert if added(old.start).is_empty() => put(&accepted[new], false),
+            // Which of the added lines belong to the deleted ones, nobody knows.
+            DiffTag::Delete if (old.start..=old.end).all(|line| added(line).is_empty()) => {}
+            _ => return None,
+        }
+    }
+    put(added(base.len()), true);
+    Some(Merged { content, own })
+}
+
+/// Finds where each line of `base` is in `host`, if all are there in their order and in one way alone.
+fn only_places(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
+    let mut next = 0;
+    let mut first = Vec::with_capacity(base.len());
+    for line in base {
+        let at = next + host[next..].iter().position(|other| other == line)?;
+        first.push(at);
+        next = at + 1;
+    }
+    let mut end = host.len();
+    for (line, at) in base.iter().zip(&first).rev() {
+        end = host[..end].iter().rposition(|other| other == line)?;
+        if end != *at {
+            return None;
+        }
+    }
+    Some(first)
+}
+
 /// Names the sides in markers.
 const HOST: &str = "yours";
 
@@ -175,4 +244,35 @@ fn by_regions(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usi
         content.extend(from.concat());
     }
     (content, own, contested)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sides, merge_around_insertions};
+
+    #[test]
+    fn stripped_lines_stay_where_they_were() {
+        let merged = |base: &str, host: &str, accepted: &str| {
+            let lines = |text: &str| text.split_whitespace().map(|line| format!("{line}\n")).collect::<String>();
+            let [base, host, accepted] = [base, host, accepted].map(lines);
+            let sides = Sides { base: base.as_bytes(), host: host.as_bytes(), accepted: accepted.as_bytes() };
+            let merged = merge_around_insertions(sides)?;
+            Some(String::from_utf8(merged.content).expect("UTF-8").replace('\n', " ").trim_end().to_owned())
+        };
+        for (base, host, accepted, expected) in [
+            ("in end", "O1 in O2 end", "IN end", Some("O1 IN O2 end")),
+            ("a b end", "a O b O end", "A B end", Some("A O B O end")),
+            ("a b end", "a b O end", "A A2 B end", Some("A A2 B O end")),
+            ("a b end", "a O b end", "X end", None),
+            ("a b end", "a b end O", "a end", Some("a end O")),
+            ("a b end", "a O b end", "a end", None),
+            ("a end", "a O end", "a x end", None),
+            ("a end", "O a end", "a x end", Some("O a x end")),
+            // The user changed a line, or the lines can be placed in two ways.
+            ("a end", "b O end", "x end", None),
+            ("a a end", "a a a end", "x a end", None),
+        ] {
+            assert_eq!(merged(base, host, accepted).as_deref(), expected, "{base} | {host} | {accepted}");
+        }
+    }
 }

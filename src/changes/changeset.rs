@@ -38,7 +38,16 @@ pub struct Ignored {
     /// How many.
     pub count: usize,
     /// The first ones.
-    pub first: Vec<RepoPath>,
+    pub first: Vec<IgnoredPath>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredPath {
+    /// Where.
+    pub path: RepoPath,
+    /// Whether it is a directory, with all that is in it.
+    pub is_directory: bool,
 }
 
 /// One path that differs.

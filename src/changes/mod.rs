@@ -24,7 +24,7 @@ mod weave;
 
 pub use aliases::Aliases;
 pub use blocks::{Ending, Unit, UnitKind, is_by_line, is_comparable, lines, new_ending, units, without_ending};
-pub use changeset::{Changeset, FileChange, Ignored, MAX_TEXT, Refused, Side};
+pub use changeset::{Changeset, FileChange, Ignored, IgnoredPath, MAX_TEXT, Refused, Side};
 pub use diff::{Hunk, HunkLine, hunks};
 pub use draft::{Base, Draft, Until};
 pub use lines::Lines;

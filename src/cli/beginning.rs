@@ -97,11 +97,14 @@ pub fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, outpu
 fn dirt_text(dirt: &Dirt) -> Option<String> {
     let (verb, them) = if dirt.files == 1 { ("stays", "it") } else { ("stay", "them") };
     // Untracked files go along with the stronger option alone.
-    let (what, option) = match dirt.files - dirt.untracked {
-        0 => ("untracked file", "--uncommitted=all"),
-        _ => ("uncommitted file", "--uncommitted"),
+    let (what, ways) = match (dirt.files - dirt.untracked, dirt.untracked) {
+        (0, _) => ("untracked file", format!("--uncommitted=all takes {them} along")),
+        (_, 0) => ("uncommitted file", format!("--uncommitted takes {them} along")),
+        (tracked, _) => {
+            ("uncommitted file", format!("--uncommitted takes {tracked} along, --uncommitted=all takes all"))
+        }
     };
-    (dirt.files > 0).then(|| format!("{} {verb} behind ({option} takes {them} along)", count(dirt.files, what)))
+    (dirt.files > 0).then(|| format!("{} {verb} behind ({ways})", count(dirt.files, what)))
 }
 
 fn say_operation(dirt: &Dirt, output: Output) {

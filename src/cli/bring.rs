@@ -8,7 +8,7 @@ use serde_json::json;
 use super::apply::Wanted;
 use super::conflict;
 use super::draft;
-use super::ending::holdings;
+use super::ending::{holdings, way_to_get};
 use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, tell, told, warn};
 use super::interrupt::Interrupt;
@@ -17,14 +17,14 @@ use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::resume::{cannot_send, way_to_send};
 use crate::apply::{
-    Choice, Conflict, Earlier, HostTree, Job, Kind, MergeMode, OnConflict, Plan, Step, Terms, Verb, Version, run,
+    Choice, Conflict, Earlier, HostTree, Job, Kind, Look, MergeMode, OnConflict, Plan, Step, Terms, Verb, Version, run,
 };
-use crate::changes::{Changeset, Pick, Picks, Quarantine, Unit, units};
+use crate::changes::{Changeset, MAX_TEXT, Pick, Picks, Quarantine, Unit, units};
 use crate::display::Shown;
-use crate::path::RepoPath;
+use crate::path::{EntryKind, RepoPath};
 use crate::review::{Decision, Sheet, State, has_unsent_comment};
 use crate::sandbox::{Applied, Brought, Record, Sandbox, lifecycle};
-use crate::snapshot::{HostRepo, MergeAttribute};
+use crate::snapshot::{AttributeFiles, HostRepo, MergeAttribute};
 
 /// Plans and does it; gives the exit status.
 pub fn bring(
@@ -35,8 +35,9 @@ pub fn bring(
     output: Output,
 ) -> Result<u8, Failure> {
     let name = sandbox.record.name.clone();
-    let is_moved = !Path::new(&sandbox.record.worktree).exists()
-        && sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place());
+    // A name that is gone, or leads here, is that of a working tree that was moved.
+    let is_moved = sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place())
+        && Path::new(&sandbox.record.worktree).canonicalize().map_or(true, |path| path == repo.root);
     if sandbox.record.worktree != repo.worktree_id() && !is_moved {
         return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
             .hint(if Path::new(&sandbox.record.worktree).exists() {
@@ -79,7 +80,9 @@ pub fn bring(
         if !wanted.json {
             print(&conflict::show(&plan.conflicts, conflict::APPLY, &store))?;
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
-            for way in conflict::ways_on(&plan.conflicts, !plan.is_idle(), wanted.on_conflict == OnConflict::Abort) {
+            let top = "../".repeat(repo.subdir.components().count());
+            let markers = wanted.on_conflict == OnConflict::Abort;
+            for way in conflict::ways_on(&plan.conflicts, !plan.is_idle(), markers, top.as_bytes()) {
                 output.say(&way);
             }
         }
@@ -145,9 +148,11 @@ pub fn bring(
         say_end(&plan, sandbox, of, written, (!settled).then_some(send), output);
         let ignored = sandbox.changeset()?.map(|changes| changes.ignored).unwrap_or_default();
         if let Some(holds) = holdings(&sandbox.record, &ignored, false) {
-            output.say(&format!(
-                "{name} also holds {holds}, which no apply brings; it keeps them until airlock rm {name}"
-            ));
+            output
+                .say(&format!("{name} also holds {holds}, which no apply brings; it keeps it until airlock rm {name}"));
+            if let Some(way) = way_to_get(name.as_str(), &ignored) {
+                output.say(&way);
+            }
         }
     }
     if settled && sandbox.record.settled.is_none() {
@@ -175,7 +180,7 @@ pub fn plan(
             }
         }
     }
-    let modes = merge_modes(repo, commit, wishes.iter().map(|wish| &wish.path))?;
+    let modes = merge_modes(repo, tree, commit, wishes.iter().map(|wish| &wish.path))?;
     let terms = Terms { on_conflict: wanted.on_conflict, modes, ..Terms::default() };
     let mut plan = Plan::make(tree, wishes, store, terms)?;
     let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
@@ -183,12 +188,31 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Reads what git's attributes say about merging these paths.
-fn merge_modes<'a>(
+/// Reads what git's attributes say about merging these paths: those of the working tree, or where it has no such file,
+/// those of the commit.
+pub fn merge_modes<'a>(
     repo: &HostRepo,
+    tree: &HostTree,
     commit: &str,
-    paths: impl Iterator<Item = &'a RepoPath>,
+    paths: impl Iterator<Item = &'a RepoPath> + Clone,
 ) -> Result<BTreeMap<RepoPath, MergeMode>, Failure> {
+    let mut over = AttributeFiles::new();
+    for path in paths.clone() {
+        let cuts = path.as_bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
+        for directory in std::iter::once(0).chain(cuts).map(|cut| &path.as_bytes()[..cut]) {
+            if over.contains_key(directory) {
+                continue;
+            }
+            let file = RepoPath::from_bytes(&[directory, b".gitattributes"].concat());
+            if let Ok(file) = file
+                && let Ok(Look::File(seen)) = tree.look(&file)
+                && seen.version.kind != EntryKind::Link
+                && seen.size() <= MAX_TEXT
+            {
+                over.insert(directory.to_vec(), Some(tree.read(&file, &seen)?));
+            }
+        }
+    }
     let mode = |attribute| match attribute {
         MergeAttribute::Text => MergeMode::Text,
         MergeAttribute::Union => MergeMode::Union,
@@ -196,7 +220,11 @@ fn merge_modes<'a>(
         MergeAttribute::Driver => MergeMode::Driver,
         MergeAttribute::Filtered => MergeMode::Filtered,
     };
-    Ok(repo.merge_attributes(commit, paths)?.into_iter().map(|(path, attribute)| (path, mode(attribute))).collect())
+    Ok(repo
+        .merge_attributes(commit, &over, paths)?
+        .into_iter()
+        .map(|(path, attribute)| (path, mode(attribute)))
+        .collect())
 }
 
 /// What is accepted of each file, with what earlier applies brought.

@@ -87,8 +87,9 @@ fn describe(version: Option<&Version>, bytes: Option<&[u8]>) -> String {
     }
 }
 
-/// Gives the ways to go on, as options to add to the command. `others` tells whether something else could be written.
-pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool) -> Vec<String> {
+/// Returns the ways to go on, as options to add to the command. `others` says whether something else could be written; `top`
+/// leads from where the user is to the top of the working tree, with a `/` at its end, or is empty.
+pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut ways = Vec::new();
     if others {
         let paths: Vec<String> =
@@ -99,7 +100,7 @@ pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool) -> Vec<Strin
         ways.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
     }
     for path in conflicts.iter().filter(|c| c.reason == HARD_LINKS).map(|c| c.path.as_bytes()).take(3) {
-        let (one, new) = (shell_word(path), shell_word(&[path, b".new"].concat()));
+        let (one, new) = (shell_word(&[top, path].concat()), shell_word(&[top, path, b".new"].concat()));
         ways.push(format!("to part it from its other names: cp -p -- {one} {new} && mv -- {new} {one}"));
     }
     if markers && conflicts.iter().any(|c| c.contest.as_ref().is_some_and(|c| c.is_text())) {

@@ -1,6 +1,6 @@
 //! `airlock diff`.
 
-use std::io::{self, IsTerminal};
+use std::io::IsTerminal;
 
 use super::args::DiffArgs;
 use super::ending::holdings;
@@ -8,13 +8,15 @@ use super::failure::Failure;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::pager::Pager;
 use super::repo::{Repo, runtime};
-use super::target::write_new;
+use super::target::{attributes_among, stored_part, write_new};
 use super::{draft, json, patch};
+use crate::apply::Version;
 use crate::changes::{Changeset, Side};
 use crate::display::Shown;
 use crate::engine::Docker;
 use crate::review::{Painter, Sheet, SheetFile, keep_only, page};
 use crate::sandbox::{State, lifecycle};
+use crate::snapshot::AttributeFiles;
 
 /// Changes await review (`--exit-code`).
 const CHANGES: u8 = 3;
@@ -73,11 +75,19 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         }
         print(&names)?;
     } else if let Some(raw) = raw {
+        let accepted = |file: &SheetFile<'_>| {
+            let new = file.change.new.as_ref().map(|new| Version { kind: new.kind, hash: new.hash.clone() });
+            (file.change.path.clone(), new)
+        };
+        let over = attributes_among(sheet.files.iter().filter(|f| !f.is_refused()).map(accepted), &store)?;
         for file in sheet.files.iter().filter(|f| !f.is_refused()) {
-            let part = |side: &Option<Side>| -> io::Result<Option<patch::Part>> {
-                side.as_ref().map(|s| Ok(patch::Part { kind: s.kind, content: store.get(&s.hash)? })).transpose()
+            let path = &file.change.path;
+            let part = |side: &Option<Side>, over: &AttributeFiles| {
+                let version = side.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() });
+                stored_part(&repo.host, (&sandbox.record.base, over), path, version.as_ref(), &store)
             };
-            raw.write(&patch::git_patch(&file.change.path, part(&file.change.old)?, part(&file.change.new)?)?)?;
+            let (old, new) = (part(&file.change.old, &AttributeFiles::new())?, part(&file.change.new, &over)?);
+            raw.write(&patch::git_patch(path, old, new)?)?;
         }
     } else if args.stat {
         print(&stat(&sheet))?;

@@ -248,9 +248,12 @@ fn credential(checks: &mut Checks) {
             };
             checks.good("credential", format!("{kind} was found; it stays outside of every sandbox"));
         }
-        Err(error) => {
-            checks.add("credential", State::Note, error.to_string(), Some(&error.hint(&super::given::real_claude())))
-        }
+        Err(error) => checks.add(
+            "credential",
+            State::Note,
+            error.to_string(),
+            Some(&error.hint(super::given::real_claude().as_deref())),
+        ),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::confirm::confirm;
 use super::diff::hidden;
 use super::failure::Failure;
-use super::output::{Output, count, tell};
+use super::output::{Output, count, shell_word, tell};
 use super::review;
 use crate::changes::{Ignored, Level};
 use crate::config::ReviewMode;
@@ -44,13 +44,26 @@ fn say_route(route: Option<&ModelRoute>, output: Output) {
     }
 }
 
+/// Ignored paths that are named.
+const NAMED: usize = 3;
+
+/// Returns the command that gets ignored files out of a sandbox, for a person to look at before they unpack it.
+pub fn way_to_get(name: &str, ignored: &Ignored) -> Option<String> {
+    let first = ignored.first.first()?;
+    let word = shell_word(first.path.as_bytes());
+    Some(format!("to get them: airlock resume {name} --review never -- tar c -- {word} > {name}.tar"))
+}
+
 /// Lists what a sandbox holds that is in none of its changes; nothing where there is nothing that a person could miss. A
 /// conversation counts where the model has answered in it.
 pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<String> {
     let mut all: Vec<String> = record.holds.iter().map(|text| Shown::new(text).to_string()).collect();
-    if let Some(first) = ignored.first.first() {
-        let more = if ignored.count > 1 { ", …" } else { "" };
-        all.push(format!("{} ({}{more})", count(ignored.count, "ignored new file"), Shown::new(first.as_bytes())));
+    let names: Vec<String> = (ignored.first.iter().take(NAMED))
+        .map(|i| format!("{}{}", Shown::new(i.path.as_bytes()), if i.is_directory { "/" } else { "" }))
+        .collect();
+    if !names.is_empty() {
+        let more = if ignored.count > names.len() { ", …" } else { "" };
+        all.push(format!("ignored new files ({}{more})", names.join(", ")));
     }
     if has_talked && record.conversation.is_some() {
         all.push("a conversation".to_owned());
@@ -83,7 +96,13 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
     }
     output.say(&text);
     if let Some(holds) = holdings(&finished.sandbox.record, &changes.ignored, false) {
-        output.say(&format!("it also holds {holds}, which no apply brings; the sandbox keeps them until airlock rm"));
+        let name = finished.sandbox.record.name.as_str();
+        output.say(&format!(
+            "it also holds {holds}, which no apply brings; the sandbox keeps it until airlock rm {name}"
+        ));
+        if let Some(way) = way_to_get(name, &changes.ignored) {
+            output.say(&way);
+        }
     }
     if !changes.hidden.is_empty() {
         output.say(&hidden(changes));

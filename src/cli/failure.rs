@@ -126,7 +126,7 @@ impl From<EngineError> for Failure {
 
 impl From<CredentialError> for Failure {
     fn from(error: CredentialError) -> Self {
-        Self::new(FAILED, error.to_string()).hint(error.hint(&super::given::real_claude()))
+        Self::new(FAILED, error.to_string()).hint(error.hint(super::given::real_claude().as_deref()))
     }
 }
 

@@ -12,14 +12,16 @@ const UNREAD: usize = 128 * 1024;
 /// Where a listing goes: to a pager on a terminal, else to standard output.
 pub struct Pager {
     child: Option<Child>,
-    /// What was written to it, as long as it may have read nothing.
+    /// What was to be written to it, as long as it may have read nothing.
     kept: Option<String>,
+    /// Bytes that went into its pipe.
+    written: usize,
 }
 
 impl Pager {
     /// Standard output.
     pub fn none() -> Self {
-        Self { child: None, kept: None }
+        Self { child: None, kept: None, written: 0 }
     }
 
     /// Starts one where a person would want it.
@@ -37,7 +39,7 @@ impl Pager {
             // Without a pager it is printed.
             command.spawn().ok()
         });
-        Self { child, kept: Some(String::new()) }
+        Self { child, kept: Some(String::new()), written: 0 }
     }
 
     /// Writes to it. Somebody who has left the pager has seen enough: `false`.
@@ -45,13 +47,21 @@ impl Pager {
         let Some(stdin) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else {
             return print(text).map(|()| true);
         };
-        let written = stdin.write_all(text.as_bytes());
-        self.kept = self.kept.take().filter(|kept| kept.len() + text.len() <= UNREAD).map(|kept| kept + text);
-        match written {
-            // It has ended: the person has seen enough, or it has failed.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.close(),
-            other => other.map(|()| true),
+        self.kept = self.kept.take().map(|kept| kept + text);
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match stdin.write(rest) {
+                Ok(n) => (self.written, rest) = (self.written + n, &rest[n..]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It has ended: the person has seen enough, or it has failed.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return self.close(),
+                Err(error) => return Err(error),
+            }
+            if self.written > UNREAD {
+                self.kept = None;
+            }
         }
+        Ok(true)
     }
 
     /// Waits until the person has left it.

@@ -115,8 +115,9 @@ pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
         _ if sandbox.is_busy() => ("running", "running".into()),
         State::Seeding => ("incomplete", "interrupted before its agent started".into()),
         State::Running => ("interrupted", "interrupted".into()),
-        State::Collected { .. } if sandbox.record.settled.is_some() => ("applied", "applied".into()),
         State::Collected { .. } => match sandbox.changeset() {
+            Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no file changed".into()),
+            Ok(Some(_)) if sandbox.record.settled.is_some() => ("applied", "applied".into()),
             Ok(Some(changes)) => ("collected", count(changes.files.len(), "file")),
             _ => ("damaged", "damaged".into()),
         },

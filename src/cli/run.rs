@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 
 use super::args::{RunOptions, Which};
 use super::beginning::{Counting, first_line, say_beginning, say_dirt};
-use super::ending::{holdings, offer_review, say_ended, summary};
+use super::ending::{holdings, offer_review, say_ended, summary, way_to_get};
 use super::failure::{FAILED, Failure, USAGE};
 use super::given::{given, model_route, variables};
 use super::image;
@@ -126,7 +126,7 @@ fn sandbox(
         progress.aside(|| {
             say_beginning(&line, early.as_ref(), &ground.manifest, output);
             if options.history.is_none() && ground.manifest.history == History::None {
-                output.say("this is a partial clone: its history does not go along (git fetch --refetch --no-filter gets all of it)");
+                output.say("this is a partial clone: its history does not go along; where all of it is here, --history full takes it (git fetch --refetch --no-filter gets it)");
             }
         });
         let started = || {
@@ -165,6 +165,9 @@ fn sandbox(
         tell(&format!("airlock: {name} changed no file, and is kept: it holds {holds}\n"));
         let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
         tell(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
+        if let Some(way) = way_to_get(name.as_str(), &finished.changes.ignored) {
+            output.say(&way);
+        }
         return Ok(status);
     }
     summary(&finished, output)?;

@@ -47,7 +47,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
         out += &format!("  {title:10} {}\n", Shown::new(note));
     }
     let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
-    if let Some(holds) = holdings(record, &ignored, false) {
+    if let Some(holds) = holdings(record, &ignored, true) {
         out += &format!("  holds      {holds}\n");
     }
     for met in &record.met {

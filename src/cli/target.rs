@@ -12,11 +12,12 @@ use super::judge::Judge;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::patch::{Part, git_patch};
 use crate::apply::{BranchChange, BranchError, Version, check_branch, commit_on_branch};
+use crate::changes::Quarantine;
 use crate::display::Shown;
 use crate::path::RepoPath;
 use crate::review::Sheet;
 use crate::sandbox::Sandbox;
-use crate::snapshot::{CommittedEntry, HostRepo, Role, identity};
+use crate::snapshot::{AttributeFiles, CommittedEntry, HostRepo, Role, identity};
 
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,10 +117,11 @@ pub fn send(
         }
         render(&all)
     };
+    let over = attributes_among(accepted.iter().map(|one| (one.path.clone(), one.new.clone())), &store)?;
     match to {
         Target::Worktree => unreachable!("the caller brings it there"),
         Target::Branch(name) => {
-            let commit = branch(repo, sandbox, &accepted, name, wanted.dry_run, output)?;
+            let commit = branch(repo, sandbox, &accepted, &over, name, wanted.dry_run, output)?;
             if wanted.json {
                 print(&shape(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
@@ -132,15 +134,10 @@ pub fn send(
         Target::Patch(file) => {
             let mut patch = Vec::new();
             for one in &accepted {
-                // As git stores them: `git apply` compares with that, and checks out what comes of it.
-                let read = |v: &Option<Version>| -> Result<Option<Part>, Failure> {
-                    let stored = |v: &Version| {
-                        let content = repo.to_git(&sandbox.record.base, one.path, v.kind, &store.get(&v.hash)?)?;
-                        Ok(Part { kind: v.kind, content })
-                    };
-                    v.as_ref().map(stored).transpose()
+                let read = |version: &Option<Version>, over: &AttributeFiles| {
+                    stored_part(repo, (&sandbox.record.base, over), one.path, version.as_ref(), &store)
                 };
-                patch.extend(git_patch(one.path, read(&one.old)?, read(&one.new)?)?);
+                patch.extend(git_patch(one.path, read(&one.old, &AttributeFiles::new())?, read(&one.new, &over)?)?);
             }
             match (file, raw) {
                 (None, Some(raw)) => raw.write(&patch)?,
@@ -173,6 +170,43 @@ pub fn send(
     Ok(0)
 }
 
+/// Returns the attributes files among what was accepted: git goes by them as soon as they are there.
+///
+/// # Errors
+/// What the file system says.
+pub fn attributes_among(
+    accepted: impl Iterator<Item = (RepoPath, Option<Version>)>,
+    store: &Quarantine,
+) -> std::io::Result<AttributeFiles> {
+    let mut found = AttributeFiles::new();
+    for (path, new) in accepted {
+        let path = path.as_bytes();
+        let (directory, name) = path.split_at(path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+        if name == b".gitattributes" {
+            found.insert(directory.to_vec(), new.map(|new| store.get(&new.hash)).transpose()?);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns one side of a file as git stores it: `git apply` compares with that, and checks out what comes of it.
+///
+/// # Errors
+/// It cannot be stored, or its content is gone.
+pub fn stored_part(
+    repo: &HostRepo,
+    (commit, over): (&str, &AttributeFiles),
+    path: &RepoPath,
+    version: Option<&Version>,
+    store: &Quarantine,
+) -> Result<Option<Part>, Failure> {
+    let stored = |v: &Version| {
+        let content = repo.to_git(commit, over, path, v.kind, &store.get(&v.hash)?)?;
+        Ok(Part { kind: v.kind, content })
+    };
+    version.map(stored).transpose()
+}
+
 /// Writes a file that was not there: what the user has is not replaced.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let shown = path.display();
@@ -192,6 +226,7 @@ fn branch(
     repo: &HostRepo,
     sandbox: &Sandbox,
     accepted: &[Accepted<'_>],
+    over: &AttributeFiles,
     name: &str,
     dry_run: bool,
     output: Output,
@@ -215,7 +250,7 @@ fn branch(
         }
         let content = match &one.new {
             None => None,
-            Some(new) => match repo.to_git(base, one.path, new.kind, &store.get(&new.hash)?) {
+            Some(new) => match repo.to_git(base, over, one.path, new.kind, &store.get(&new.hash)?) {
                 Ok(bytes) => Some((new.kind, Some(bytes))),
                 // The bytes are the commit's own: only the executable bit is another.
                 Err(_) if one.old.as_ref().is_some_and(|old| old.hash == new.hash) => Some((new.kind, None)),
@@ -241,7 +276,10 @@ fn branch(
     let (author, committer) =
         (sign(Role::Author).map_err(branch_failure)?, sign(Role::Committer).map_err(branch_failure)?);
     if repo.signs_commits() {
-        output.say("the commit is not signed, though commit.gpgSign is set: git commit --amend -S signs it");
+        let name = shell_word(name.as_bytes());
+        output.say(&format!(
+            "the commit is not signed, though commit.gpgSign is set: git switch {name} && git commit --amend --no-edit -S signs it"
+        ));
     }
     commit_on_branch(&repo.root, base, name, &changes, &message, (&author, &committer))
         .map(Some)

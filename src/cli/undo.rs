@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::args::UndoArgs;
+use super::bring::merge_modes;
 use super::conflict;
 use super::failure::{CONFLICT, FAILED, Failure};
 use super::host::{Host, history as read_history, tell, told};
@@ -34,7 +35,8 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     };
     let tree = host.tree(&past.journal.modules)?;
     let undo = Undo::of(past, &tree)?;
-    let Undo { wishes, terms, contents, late } = undo;
+    let Undo { wishes, mut terms, contents, late } = undo;
+    terms.modes = merge_modes(&repo.host, &tree, "HEAD", wishes.iter().map(|wish| &wish.path))?;
     let plan = Plan::make(&tree, wishes, &contents, terms)?;
     let tense = if args.dry_run { Tense::Future } else { Tense::Undone };
     let mut outcome = Outcome::of(&plan, &BTreeMap::new(), tense);

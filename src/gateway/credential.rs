@@ -75,9 +75,14 @@ pub enum CredentialError {
 }
 
 impl CredentialError {
-    /// Suggests what to do; `claude` is how a shell runs Claude Code itself, outside a sandbox.
+    /// Suggests what to do; `claude` is how a shell runs Claude Code itself, outside a sandbox, if it can.
     #[must_use]
-    pub fn hint(&self, claude: &str) -> String {
+    pub fn hint(&self, claude: Option<&str>) -> String {
+        let Some(claude) = claude else {
+            return "claude on the PATH is Airlock, and Claude Code itself is not there: install it, and set \
+                    CLAUDE_CODE_OAUTH_TOKEN from its setup-token, or ANTHROPIC_API_KEY"
+                .into();
+        };
         match self {
             Self::None(_) => {
                 format!("export CLAUDE_CODE_OAUTH_TOKEN=\"$({claude} setup-token)\", or: export ANTHROPIC_API_KEY=…")

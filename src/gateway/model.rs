@@ -18,8 +18,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::DuplexStream;
 
-use super::CredentialSource;
 use super::body::{Answer, Data, Mask, Watch};
+use super::{CredentialError, CredentialSource};
 
 type Body = Either<Answer<Noted>, Full<Bytes>>;
 
@@ -112,10 +112,14 @@ impl ModelRoute {
             Ok(credential) => credential,
             Err(error) => {
                 self.note(|r| *r.failures.entry(error.to_string()).or_default() += 1);
-                return refusal(
-                    StatusCode::UNAUTHORIZED,
-                    "airlock: the credential cannot be used; see airlock's own words",
-                );
+                // Claude Code shows this to its user.
+                let what = match error {
+                    CredentialError::Expired(_) => {
+                        "airlock: the login on the host has expired: renew it there (run Claude Code, then /login), and go on here"
+                    }
+                    _ => "airlock: the credential on the host cannot be used: airlock doctor says why",
+                };
+                return refusal(StatusCode::UNAUTHORIZED, what);
             }
         };
         let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";

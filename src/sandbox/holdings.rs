@@ -40,23 +40,30 @@ const USUAL: [&[u8]; 18] = [
     b".pki",
     b".ssh",
 ];
+/// Folders in which a person or an agent keeps instructions for agents.
+const AGENT_FOLDERS: [&[u8]; 5] =
+    [b".claude/agents", b".claude/commands", b".claude/skills", b".claude/output-styles", b".claude/rules"];
+/// Where Claude Code keeps what belongs to one directory.
+const PROJECTS: &[u8] = b".claude/projects";
+/// Entries of `~/.config` that programs make by themselves.
+const USUAL_CONFIG: [&[u8]; 9] =
+    [b"git", b"configstore", b"pip", b"yarn", b"go", b"matplotlib", b"uv", b"pnpm", b"htop"];
+/// Entries of `~/.local/share` that programs make by themselves.
+const USUAL_DATA: [&[u8]; 8] =
+    [b"claude", b"uv", b"pnpm", b"virtualenv", b"jupyter", b"man", b"applications", b"icons"];
 
 /// Names what a sandbox holds, for a sentence that begins "it holds". Names in it are not escaped.
-pub(super) async fn find(link: &Link, record: &Record) -> Vec<String> {
+/// `changed_nothing` says that no file differs: what was staged is nowhere else then.
+pub(super) async fn find(link: &Link, record: &Record, changed_nothing: bool) -> Vec<String> {
     let look = Look { link, unknown: RefCell::default() };
-    let mut found = look.repository(record).await;
+    let mut found = look.repository(record, changed_nothing).await;
     for module in &record.manifest.modules {
         let objects = [module.as_bytes(), b"/.git/objects"].concat();
         if look.has_loose_objects(&objects).await {
             found.push(format!("commits in the submodule {}", shown(module.as_bytes())));
         }
     }
-    let plans: Vec<String> = look.entries(Root::Home, b".claude/plans").await.iter().map(|name| shown(name)).collect();
-    found.extend(several("plan", "plans", &plans));
-    let home = look.entries(Root::Home, b"").await;
-    let unusual: Vec<String> =
-        home.iter().filter(|name| !USUAL.contains(&name.as_slice())).map(|name| format!("~/{}", shown(name))).collect();
-    found.extend(several("file in the home", "files in the home", &unusual));
+    found.extend(look.home(record).await);
     found.extend(look.unknown.into_inner());
     found
 }
@@ -85,7 +92,57 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    async fn repository(&self, record: &Record) -> Vec<String> {
+    async fn home(&self, record: &Record) -> Vec<String> {
+        let mut found = Vec::new();
+        let plans: Vec<String> =
+            self.entries(Root::Home, b".claude/plans").await.iter().map(|name| shown(name)).collect();
+        found.extend(several("plan", "plans", &plans));
+        let mut files = Vec::new();
+        for folder in AGENT_FOLDERS {
+            let names = self.entries(Root::Home, folder).await;
+            files.extend(names.iter().map(|name| format!("~/{}/{}", shown(folder), shown(name))));
+        }
+        for project in self.entries(Root::Home, PROJECTS).await {
+            let memory = [PROJECTS, b"/", &project, b"/memory"].concat();
+            if !self.entries(Root::Home, &memory).await.is_empty() {
+                files.push(format!("~/{}", shown(&memory)));
+            }
+        }
+        // What Airlock put there has the size that it was given.
+        let given = record.manifest.memory().len() as u64;
+        let is_memory = |entry: &&Listed| entry.name == b"CLAUDE.md" && entry.stat.size != given;
+        if self.list(Root::Home, b".claude").await.iter().any(|entry| is_memory(&entry)) {
+            files.push("~/.claude/CLAUDE.md".to_owned());
+        }
+        for (folder, usual) in [(&b""[..], &USUAL[..]), (b".config", &USUAL_CONFIG), (b".local/share", &USUAL_DATA)] {
+            let names = self.entries(Root::Home, folder).await;
+            let slash = if folder.is_empty() { "" } else { "/" };
+            let unusual = names.iter().filter(|name| !usual.contains(&name.as_slice()));
+            files.extend(unusual.map(|name| format!("~/{}{slash}{}", shown(folder), shown(name))));
+        }
+        found.extend(several("file in the home", "files in the home", &files));
+        found
+    }
+
+    /// Lists refs of the workspace that are neither branches nor the stash, and that its base does not have.
+    async fn other_refs(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for top in self.entries(Root::Work, b".git/refs").await {
+            if top == b"heads" || top == b"stash" {
+                continue;
+            }
+            let folder = [&b".git/refs/"[..], &top].concat();
+            for name in self.refs(&folder).await {
+                let path = [&folder[..], b"/", &name].concat();
+                if self.is_new(&path).await {
+                    found.push(format!("refs/{}/{}", shown(&top), shown(&name)));
+                }
+            }
+        }
+        found
+    }
+
+    async fn repository(&self, record: &Record, changed_nothing: bool) -> Vec<String> {
         let mut found = Vec::new();
         let has_objects = self.has_loose_objects(b".git/objects").await;
         let branches = self.refs(b".git/refs/heads").await;
@@ -108,11 +165,16 @@ impl Look<'_> {
         }
         let worktrees: Vec<String> = self.directories(b".git/worktrees").await.iter().map(|name| shown(name)).collect();
         found.extend(several("worktree", "worktrees", &worktrees));
+        found.extend(several("ref", "refs", &self.other_refs().await));
         if self.is_new(b".git/packed-refs").await {
-            found.push("refs that git has packed".to_owned());
+            found.push("refs that git has packed (git for-each-ref lists them)".to_owned());
         }
-        if found.is_empty() && has_objects && self.is_new(b".git/logs/HEAD").await {
-            found.push("commits that no branch names".to_owned());
+        if found.is_empty() && has_objects {
+            if self.is_new(b".git/logs/HEAD").await {
+                found.push("commits that no branch names".to_owned());
+            } else if changed_nothing {
+                found.push("content that was staged".to_owned());
+            }
         }
         found
     }

@@ -336,7 +336,7 @@ pub async fn recover(
         let expect = start::expected(host, sandbox)?;
         let sidecar = parts.start_sidecar(parts.create_sidecar(&guest).await?, expect, accept).await?;
         let changes = collect_final(host, sandbox, &sidecar.link, policy, &Meter::default()).await?;
-        look_back(&sidecar.link, &mut sandbox.record).await;
+        look_back(&sidecar.link, &mut sandbox.record, changes.is_empty()).await;
         Ok(changes)
     };
     let collected: Result<_, SandboxError> = collected.await;

@@ -9,6 +9,9 @@ use super::bases::Base;
 use crate::path::RepoPath;
 use crate::snapshot::{Difference, History, LeftModule, Snapshot, Work};
 
+/// Files in stored form that are named.
+const NAMED: usize = 10;
+
 /// What a sandbox began with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -102,10 +105,17 @@ impl Manifest {
                 name(&self.pointers[0])
             ));
         }
-        if let Some(first) = self.filtered.first() {
-            let (n, first) = (self.filtered.len(), name(first));
+        if !self.filtered.is_empty() {
+            let named: Vec<String> = self.filtered.iter().take(NAMED).map(name).collect();
+            let more = if self.filtered.len() > NAMED { ", …" } else { "" };
+            let are = if self.filtered.len() == 1 {
+                "1 file is".into()
+            } else {
+                format!("{} files are", self.filtered.len())
+            };
             notes.push(format!(
-                "{n} files are as git stores them, such as {first}: git runs a filter on them, and Airlock runs none"
+                "{are} in the form that git stores ({}{more}): git runs a filter on them, and Airlock runs none",
+                named.join(", ")
             ));
         }
         notes

@@ -19,7 +19,7 @@ use super::link::LinkError;
 use super::parts::Workspace;
 use super::store::Sandbox;
 use crate::changes::twins::{TwinKind, twins};
-use crate::changes::{Finding, Ignored, Level, Refused};
+use crate::changes::{Finding, Ignored, IgnoredPath, Level, Refused};
 use crate::display::readable;
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
@@ -312,7 +312,7 @@ impl<'a> Walk<'a> {
                     let ignored = &mut self.found.ignored;
                     ignored.count += 1;
                     if ignored.first.len() < FIRST_IGNORED {
-                        ignored.first.push(path);
+                        ignored.first.push(IgnoredPath { path, is_directory });
                     }
                     continue;
                 }

@@ -95,7 +95,8 @@ pub(super) async fn work(
         }
     };
     let collected = collected.await;
-    look_back(&sidecar.link, &mut sandbox.record).await;
+    let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
+    look_back(&sidecar.link, &mut sandbox.record, changed_nothing).await;
     // The guest ends with its link, and an ended container goes faster.
     let Sidecar { container, link } = sidecar;
     drop(link);
@@ -123,12 +124,10 @@ pub(super) async fn work(
 }
 
 /// Notes what is of interest once an agent has ended: what its volumes take and hold, and which conversation was its last.
-pub(super) async fn look_back(link: &Link, record: &mut Record) {
+pub(super) async fn look_back(link: &Link, record: &mut Record, changed_nothing: bool) {
     record.size = measure(link, record.workspace_kind).await.ok();
-    record.holds = holdings::find(link, record).await;
-    if record.verb == "claude" {
-        record.conversation = conversation::last(link).await;
-    }
+    record.holds = holdings::find(link, record, changed_nothing).await;
+    record.conversation = conversation::last(link).await;
 }
 
 /// Adds up what a sandbox takes: nobody waits for a full count of a million files.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
 
-use super::form::{Attributes, Converter, Form, MergeAttribute};
+use super::form::{AttributeFiles, Attributes, Converter, Form, MergeAttribute};
 use super::{HostRepo, SnapshotError, os_path};
 use crate::path::{EntryKind, RepoPath};
 
@@ -43,13 +43,15 @@ impl HostRepo {
 }
 
 impl HostRepo {
-    /// Gives the bytes that git would store for a file of a working tree of this commit.
+    /// Returns the bytes that git would store for a file, by the attributes of this commit with the files of `over` in place
+    /// of its own. What the commit's own attributes forbid stays forbidden.
     ///
     /// # Errors
     /// They cannot be converted back: [`SnapshotError::Convert`].
     pub fn to_git(
         &self,
         commit: &str,
+        over: &AttributeFiles,
         path: &RepoPath,
         kind: EntryKind,
         bytes: &[u8],
@@ -60,22 +62,28 @@ impl HostRepo {
         let git = self.git();
         let form = Form::of(git, &self.common_dir)?;
         let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
-        Converter::new(git, &form, Attributes::Lazy(tree))?.clean(path.as_bytes(), bytes)
+        let stored = Converter::new(git, &form, Attributes::Lazy(tree))?.clean(path.as_bytes(), bytes)?;
+        if over.is_empty() {
+            return Ok(stored);
+        }
+        Converter::new(git, &form, Attributes::Over(tree, over))?.clean(path.as_bytes(), bytes)
     }
 
-    /// Tells how git merges each of these paths, by the attributes of a commit; paths in submodules are merged as text.
+    /// Returns how git merges each of these paths, by the attributes of a commit with the files of `over` in place of its own;
+    /// paths in submodules are merged as text.
     ///
     /// # Errors
     /// A missing object.
     pub fn merge_attributes<'a>(
         &self,
         commit: &str,
+        over: &AttributeFiles,
         paths: impl Iterator<Item = &'a RepoPath>,
     ) -> Result<BTreeMap<RepoPath, MergeAttribute>, SnapshotError> {
         let git = self.git();
         let form = Form::of(git, &self.common_dir)?;
-        let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
-        let mut converter = Converter::new(git, &form, Attributes::Lazy(tree))?;
+        let tree = git.revparse_single(commit)?.peel_to_tree()?.id();
+        let mut converter = Converter::new(git, &form, Attributes::Over(tree, over))?;
         paths.map(|path| Ok((path.clone(), converter.merge_attribute(path.as_bytes())?))).collect()
     }
 }

@@ -223,7 +223,12 @@ pub(super) enum Attributes<'a> {
     Known(&'a [(Vec<u8>, Oid)]),
     /// In this tree, looked up as files of a directory are converted.
     Lazy(Oid),
+    /// The same with these files in place of the tree's.
+    Over(Oid, &'a AttributeFiles),
 }
+
+/// Attributes files by the directory they are in (with a `/` at its end, or empty). `None` is a file that is deleted.
+pub type AttributeFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The directories of a tree that files were converted in so far, by their path with a `/` at its end.
 struct Directories<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
@@ -241,6 +246,8 @@ pub(super) struct Converter<'a> {
     /// For [`Self::attributes`].
     form_outcome: Outcome,
     lazy: Option<Directories<'a>>,
+    /// Attributes files in place of the tree's.
+    over: AttributeFiles,
     /// Whether any setting or attribute so far can change a byte.
     active: bool,
     /// Whether any attribute so far names an encoding.
@@ -281,6 +288,7 @@ impl<'a> Converter<'a> {
             outcome,
             form_outcome,
             lazy: None,
+            over: AttributeFiles::new(),
             active,
             encodes: false,
             double_stars: BTreeSet::new(),
@@ -296,11 +304,12 @@ impl<'a> Converter<'a> {
                     new.add_of_tree(directory, *blob)?;
                 }
             }
-            Attributes::Lazy(tree) => {
-                let root = git.find_tree(tree)?;
-                if let Some(blob) = attributes_in(&root) {
-                    new.add_of_tree(b"", blob)?;
+            Attributes::Lazy(tree) | Attributes::Over(tree, _) => {
+                if let Attributes::Over(_, files) = attributes {
+                    new.over.clone_from(files);
                 }
+                let root = git.find_tree(tree)?;
+                new.add_of_directory(b"", Some(&root))?;
                 new.lazy = Some(Directories(BTreeMap::from([(Vec::new(), Some(root))])));
             }
         }
@@ -319,11 +328,24 @@ impl<'a> Converter<'a> {
         Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
     }
 
+    /// Adds the attributes file of a directory, if there is one.
+    fn add_of_directory(&mut self, directory: &[u8], tree: Option<&Tree<'_>>) -> Result<(), SnapshotError> {
+        match (self.over.get(directory).cloned(), tree.and_then(attributes_in)) {
+            (Some(Some(text)), _) => self.add_text(directory, &text),
+            (None, Some(blob)) => self.add_of_tree(directory, blob),
+            _ => Ok(()),
+        }
+    }
+
     fn add_of_tree(&mut self, directory: &[u8], blob: Oid) -> Result<(), SnapshotError> {
         let text = self.git.find_blob(blob)?.content().to_vec();
+        self.add_text(directory, &text)
+    }
+
+    fn add_text(&mut self, directory: &[u8], text: &[u8]) -> Result<(), SnapshotError> {
         let source = PathBuf::from(OsString::from_vec([directory, b".gitattributes"].concat()));
         // Macros count at the top alone (gitattributes(5)).
-        self.add(&text, source, Some(Path::new("")), directory.is_empty())
+        self.add(text, source, Some(Path::new("")), directory.is_empty())
     }
 
     /// Adds the attributes files above a path that have not been looked for yet, from the root down.
@@ -336,9 +358,7 @@ impl<'a> Converter<'a> {
                 let entry = above.and_then(|tree| tree.get_name_bytes(&path[start..cut - 1]));
                 let tree = entry.filter(|e| e.kind() == Some(ObjectType::Tree)).map(|e| self.git.find_tree(e.id()));
                 let tree = tree.transpose()?;
-                if let Some(blob) = tree.as_ref().and_then(attributes_in) {
-                    self.add_of_tree(&path[..cut], blob)?;
-                }
+                self.add_of_directory(&path[..cut], tree.as_ref())?;
                 known.0.insert(path[..cut].to_vec(), tree);
             }
             start = cut;
@@ -483,6 +503,7 @@ impl Converter<'_> {
         if !self.active {
             return Ok(bytes.to_vec());
         }
+        self.refuse_too_many(path)?;
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
         let Self { form, pipeline, search, info, collection, outcome, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {

@@ -23,7 +23,7 @@ mod work;
 pub use committed::{Committed, CommittedEntry};
 pub use config_files::ConfiguredPath;
 pub use difference::{Content, Difference, Share};
-pub use form::MergeAttribute;
+pub use form::{AttributeFiles, MergeAttribute};
 pub use gitdir::{GitDir, GitFiles, Old};
 pub use history::{History, HistoryChoice};
 pub use ignore::IgnoreRules;

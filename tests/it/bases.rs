@@ -79,7 +79,7 @@ fn files_in_stored_form_are_named_when_a_newer_commit_brings_them() {
     place.sandbox("stored", "echo x > x").ok();
     assert_eq!(place.base_volumes(), 1);
     let status = place.airlock(&["status", "stored"]).ok().out;
-    assert!(status.contains("2 files are as git stores them, such as a.txt"), "{status}");
+    assert!(status.contains("2 files are in the form that git stores (a.txt, new/one)"), "{status}");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn commits_stashes_and_worktrees_are_named_and_kept() {
         &place,
         "ig",
         "mkdir out; echo report > out/report.md",
-        "1 ignored new file (out)",
+        "ignored new files (out/)",
         "cat out/report.md",
         "report\n",
     );
@@ -52,6 +52,40 @@ fn commits_stashes_and_worktrees_are_named_and_kept() {
         "plan p.md",
         "cat ~/.claude/plans/p.md",
         "plan\n",
+    );
+    // Refs of any kind, and what was staged and is nowhere else.
+    let keep = "git update-ref refs/keep/work $(git commit-tree -m work -p HEAD $(git write-tree))";
+    let keep =
+        format!("export GIT_AUTHOR_NAME=A GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=A GIT_COMMITTER_EMAIL=a@b; {keep}");
+    kept(&place, "keep", &keep, "ref refs/keep/work", "git log -1 --format=%s refs/keep/work", "work\n");
+    kept(&place, "tag", "git tag v1", "ref refs/tags/v1", "git tag", "v1\n");
+    let staged = "echo m >> a.txt; git add a.txt; git show HEAD:a.txt > a.txt";
+    kept(
+        &place,
+        "staged",
+        staged,
+        "content that was staged",
+        "git diff --cached --stat | tail -n 1",
+        " 1 file changed, 1 insertion(+)\n",
+    );
+    let agent = "mkdir -p ~/.claude/agents; echo a > ~/.claude/agents/a.md";
+    kept(&place, "agent", agent, "file in the home ~/.claude/agents/a.md", "cat ~/.claude/agents/a.md", "a\n");
+    let memory = "mkdir -p ~/.claude/projects/x/memory; echo m > ~/.claude/projects/x/memory/MEMORY.md; echo more >> ~/.claude/CLAUDE.md";
+    kept(
+        &place,
+        "memory",
+        memory,
+        "2 files in the home (~/.claude/projects/x/memory, ~/.claude/CLAUDE.md)",
+        "tail -n 1 ~/.claude/CLAUDE.md",
+        "more\n",
+    );
+    kept(
+        &place,
+        "conf",
+        "mkdir -p ~/.config/foo; echo a > ~/.config/foo/bar",
+        "~/.config/foo",
+        "cat ~/.config/foo/bar",
+        "a\n",
     );
     kept(&place, "ho", "echo note > ~/note", "file in the home ~/note", "cat ~/note", "note\n");
     // What the agent calls its branch is shown, and never obeyed.
@@ -72,12 +106,12 @@ fn after_everything_is_applied_the_sandbox_goes_on() {
     let script = "git switch -qc feature && echo new > b.txt && git add -A && git -c user.name=A -c user.email=a@b commit -qm work && \
                   git switch -q main; mkdir -p target; echo built > target/x; echo y >> a.txt";
     let ran = run(&place, "mix", script);
-    assert!(ran.err.contains("it also holds branch feature, 1 ignored new file (target)"), "{}", ran.err);
+    assert!(ran.err.contains("it also holds branch feature, ignored new files (target/)"), "{}", ran.err);
     assert!(place.airlock(&["diff", "mix", "--stat"]).ok().err.contains("mix also holds branch feature"));
     let ran = place.airlock(&["apply", "mix", "--accept-all"]).ok();
     assert!(ran.err.contains("Everything is decided: airlock resume mix continues"), "{}", ran.err);
     assert!(
-        ran.err.contains("mix also holds branch feature, 1 ignored new file (target), which no apply brings"),
+        ran.err.contains("mix also holds branch feature, ignored new files (target/), which no apply brings"),
         "{}",
         ran.err
     );
@@ -140,7 +174,7 @@ fn removing_asks_for_what_is_nowhere_else() {
     let place = Place::new();
     run(&place, "ignored", "mkdir -p target; echo made > target/made");
     let mut terminal = Terminal::start(&place, &["rm", "ignored"]);
-    terminal.shows("ignored holds 1 ignored new file (target)");
+    terminal.shows("ignored holds ignored new files (target/)");
     terminal.types("n\n");
     terminal.shows("nothing was removed");
     assert!(place.airlock(&["ls"]).ok().out.contains("ignored"));

@@ -44,15 +44,47 @@ fn content_under_a_filter_is_never_stored_in_the_wrong_form() {
     let ran = ran.ok();
     assert_eq!(ran.out, "uryyb\njbeyq\n", "as git stores it");
     assert!(ran.err.contains("1 file as git stores them, such as secret/old"), "{}", ran.err);
-    assert!(place.airlock(&["status", "c"]).ok().out.contains("1 files are as git stores them, such as secret/old"));
+    assert!(place.airlock(&["status", "c"]).ok().out.contains("1 file is in the form that git stores (secret/old)"));
     let memory = place.airlock(&["run", "--", "sh", "-c", "cat ~/.claude/CLAUDE.md"]).ok().out;
-    assert!(memory.contains("as git stores them, such as secret/old"), "{memory}");
+    assert!(memory.contains("in the form that git stores (secret/old)"), "{memory}");
     for to in ["branch:x", "patch:-"] {
         let ran = place.airlock(&["apply", "c", "--accept-all", "--allow-risky", "--to", to]);
         ran.fails(1, &["secret/new", "the filter rot", "Airlock runs no filter"]);
     }
     assert_eq!(place.git(&["branch", "--list", "x"]), "");
     place.airlock(&["apply", "c", "--accept", "plain", "--to", "branch:y"]).ok();
+
+    // Attributes that come along decide, too: git would go by them.
+    place.sandbox("own", "echo 's2 filter=rot' >> .gitattributes; echo password > s2").ok();
+    place.sandbox("deep", "mkdir k; echo '* filter=rot' > k/.gitattributes; echo password > k/s3").ok();
+    for (name, path) in [("own", "s2"), ("deep", "k/")] {
+        for to in ["branch:x", "patch:-"] {
+            let ran = place.airlock(&["apply", name, "--accept-all", "--allow-risky", "--to", to]);
+            ran.fails(1, &[path, "the filter rot", "Airlock runs no filter"]);
+        }
+        place.airlock(&["diff", name, "--patch"]).fails(1, &[path, "the filter rot"]);
+    }
+    assert_eq!(place.git(&["branch", "--list", "x"]), "");
+}
+
+#[test]
+fn lines_that_a_filter_strips_stay_in_the_users_file() {
+    let place = Place::empty();
+    identity(&place);
+    place.git(&["config", "filter.strip.clean", "grep -v ^OUT"]);
+    place.write(".gitattributes", "*.nb filter=strip\n");
+    place.write("n.nb", "OUT 1\nin\nOUT 2\nend\n");
+    place.write("gone.nb", "OUT 1\nin\n");
+    place.commit();
+    place.sandbox("f", "sed -i s/^in/IN/ n.nb").ok();
+    place.airlock(&["apply", "f", "--accept-all"]).ok();
+    assert_eq!(place.read("n.nb"), "OUT 1\nIN\nOUT 2\nend\n");
+    place.airlock(&["undo"]).ok();
+    assert_eq!(place.read("n.nb"), "OUT 1\nin\nOUT 2\nend\n");
+    place.sandbox("d", "rm gone.nb").ok();
+    let ran = place.airlock(&["apply", "d", "--accept-all"]);
+    assert!(ran.out.contains("whether you changed it cannot be told"), "{}", ran.out);
+    ran.fails(4, &[]);
 }
 
 #[test]
@@ -63,6 +95,9 @@ fn a_conflict_under_a_filter_says_why() {
     let out = ran.out.clone();
     ran.fails(4, &[]);
     assert!(out.contains("the sandbox has it as git stores it"), "{out}");
+    assert_eq!(place.read("secret/old"), "hello\nworld\n");
+    // One file in both forms would be neither.
+    place.airlock(&["apply", "f", "--accept-all", "--on-conflict", "markers"]).fails(4, &[]);
     assert_eq!(place.read("secret/old"), "hello\nworld\n");
 }
 
@@ -107,6 +142,31 @@ fn merges_follow_gits_attributes() {
 }
 
 #[test]
+fn undo_and_uncommitted_attributes_follow_gits_attributes() {
+    let place = Place::empty();
+    identity(&place);
+    let lines: String = (1..=9).map(|n| format!("{n}\n")).collect();
+    place.write(".gitattributes", "w -merge\n");
+    place.write("w", &lines);
+    place.write("sub/v", &lines);
+    place.commit();
+    place.sandbox("w", "sed -i 1s/.*/agent/ w").ok();
+    place.airlock(&["apply", "w", "--accept-all"]).ok();
+    place.write("w", place.read("w").replace("9\n", "mine\n"));
+    let ran = place.airlock(&["undo", "w"]);
+    assert!(ran.out.contains("its attributes say that it is not merged by line"), "{}", ran.out);
+    ran.fails(4, &[]);
+    assert_eq!(place.read("w"), lines.replace("1\n", "agent\n").replace("9\n", "mine\n"));
+
+    place.sandbox("v", "sed -i 1s/.*/agent/ sub/v").ok();
+    place.write("sub/v", lines.replace("9\n", "mine\n"));
+    place.write("sub/.gitattributes", "v -merge\n");
+    let ran = place.airlock(&["apply", "v", "--accept-all"]);
+    assert!(ran.out.contains("its attributes say that it is not merged by line"), "{}", ran.out);
+    ran.fails(4, &[]);
+}
+
+#[test]
 fn a_repository_that_was_moved_goes_on() {
     let mut place = Place::new();
     identity(&place);
@@ -118,6 +178,14 @@ fn a_repository_that_was_moved_goes_on() {
     assert_eq!(place.read("b.txt"), "new\n");
     place.airlock(&["undo", "mv"]).ok();
     assert!(!moved.join("b.txt").exists());
+    // By its old name, which leads to the new one.
+    std::os::unix::fs::symlink(&moved, &old).expect("made");
+    place.repo.clone_from(&old);
+    place.airlock(&["apply", "mv", "--accept-all"]).ok();
+    place.airlock(&["undo", "mv"]).ok();
+    place.repo.clone_from(&moved);
+    place.airlock(&["apply", "mv", "--accept-all", "--dry-run"]).ok();
+    fs::remove_file(&old).expect("removed");
     // Another working tree of it is still another.
     place.git(&["worktree", "add", "-q", "../other", "-b", "other"]);
     place.repo = moved.with_file_name("other");
@@ -260,6 +328,16 @@ fn a_pager_that_fails_loses_nothing() {
         assert_eq!(text.contains("+new"), fails, "{pager}: {text}");
         assert!(terminal.child.wait().expect("it ends").success(), "{pager}");
     }
+    // What does not fit into a pipe is not lost either.
+    place.sandbox("big", "seq 30000 > big.txt; echo the-last > z.txt").ok();
+    for pager in ["nosuch-pager", "sh -c 'exit 3'", "sh -c 'head -c 1000 >/dev/null; exit 3'"] {
+        let mut command = CommandBuilder::new("sh");
+        command.args(["-c", &format!("GIT_PAGER=\"{pager}\" {AIRLOCK} diff big && echo the e''nd")]);
+        let mut terminal = Terminal::run(&place, command);
+        let text = terminal.shows("the end");
+        assert!(text.contains("+the-last"), "{pager}: {text}");
+        assert!(terminal.child.wait().expect("it ends").success(), "{pager}");
+    }
 }
 
 #[test]
@@ -274,6 +352,16 @@ fn a_file_with_several_names_has_a_way_on() {
     place.airlock(&["apply", "hl", "--accept-all"]).ok();
     assert_eq!(place.read("a.txt"), "one\ntwo\nnew\n");
     assert_eq!(fs::read_to_string(place.repo.with_file_name("other-name")).expect("read"), "one\ntwo\n");
+    // From a subdirectory, too.
+    fs::hard_link(place.repo.join("dir/keep.txt"), place.repo.with_file_name("another")).expect("linked");
+    place.sandbox("sub", "echo new >> dir/keep.txt").ok();
+    let mut command = place.command(AIRLOCK, &["apply", "sub", "--accept-all"]);
+    let ran = Ran::from(command.current_dir(place.repo.join("dir")).output().expect("it runs"));
+    let way = ran.err.lines().find_map(|l| l.split_once("from its other names: ")).expect("a way on").1.to_owned();
+    ran.fails(4, &[]);
+    let mut command = place.command("sh", &["-c", &way]);
+    Ran::from(command.current_dir(place.repo.join("dir")).output().expect("it runs")).ok();
+    place.airlock(&["apply", "sub", "--accept-all"]).ok();
 }
 
 #[test]
@@ -350,6 +438,8 @@ fn a_patch_is_in_the_form_that_git_stores() {
     let patch = place.repo.with_file_name("p.diff");
     let to = format!("patch:{}", patch.display());
     place.airlock(&["apply", "u", "--accept-all", "--allow-risky", "--to", &to]).ok();
+    let shown = place.airlock(&["diff", "u", "--patch"]).ok().out;
+    assert_eq!(shown.as_bytes(), fs::read(&patch).expect("read"), "diff --patch is the same patch");
     place.git(&["apply", patch.to_str().expect("UTF-8")]);
     let picture = place.picture().into_iter().filter(|(path, _)| !path.starts_with(place.repo.join(".git")));
     let by_git: Vec<_> = picture.collect();
