@@ -58,8 +58,8 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
     engine.import_image(Box::pin(futures_util::stream::iter([Ok(Bytes::from(tar))])), &name, &changes).await
 }
 
-/// Places where no image may ask for a volume: the kernel's file systems, and the launcher.
-const RESERVED: [&str; 5] = ["/proc", "/sys", "/dev", "/.airlock", "/airlock"];
+/// Places where no image may ask for a volume: the kernel's file systems, and what is Airlock's.
+const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/airlock"];
 
 /// Gives the places of an image's own volumes that a temporary file system has to cover. The engine would make a volume
 /// there that nobody counts or removes.

@@ -72,8 +72,12 @@ pub const SIDECAR: SidecarPlaces =
     SidecarPlaces { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
 /// The loopback port of the sidecar where the launcher learns that its owner is gone.
 pub const OWNER_PORT: u16 = 47_820;
-/// Where the agent container sees the launcher.
-const LAUNCHER: &str = "/.airlock";
+/// Where the agent container sees the launcher, with [`AgentOptions::launcher_nonce`] behind it.
+///
+/// *Invariant:* no image can know this name beforehand. At a name that it knows it could put a link, which the engine follows
+/// when it mounts the launcher and again when it starts it, and which could lead to another program by then: PID 1 would be the
+/// image's own, without our filter and our limits.
+const LAUNCHER: &str = "/.airlock-";
 
 /// See [`SIDECAR`].
 #[derive(Debug)]
@@ -132,6 +136,8 @@ pub struct AgentOptions {
     pub image: String,
     /// Places of the image's volumes.
     pub covered: Vec<String>,
+    /// Random digits for the name of the launcher's mount, made for this one container.
+    pub launcher_nonce: String,
     /// How long the agent may run if nobody watches over it any more, in seconds; 0 is without a limit.
     pub seconds: u64,
     /// What its home begins with, as the launcher's arguments.
@@ -163,16 +169,17 @@ pub fn agent_spec(
     options: AgentOptions,
     labels: &Labels,
 ) -> ContainerSpec {
+    let launcher = format!("{LAUNCHER}{}", options.launcher_nonce);
     let mount = |volume: &str, target: &str| Mount {
         volume: volume.into(),
         target: target.into(),
-        read_only: target == LAUNCHER,
+        read_only: target == launcher,
         fill: false,
     };
     ContainerSpec {
         name: name.into(),
         image: options.image,
-        entrypoint: [format!("{LAUNCHER}/guest"), "exec".into(), OWNER_PORT.to_string(), options.seconds.to_string()]
+        entrypoint: [format!("{launcher}/guest"), "exec".into(), OWNER_PORT.to_string(), options.seconds.to_string()]
             .into_iter()
             .chain(options.furniture)
             .chain(["--".into()])
@@ -184,7 +191,7 @@ pub fn agent_spec(
         mounts: vec![
             mount(volumes.work, &options.workspace),
             mount(volumes.home, "/home/agent"),
-            mount(volumes.launch, LAUNCHER),
+            mount(volumes.launch, &launcher),
         ],
         tmpfs: vec![("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())],
         covered: options.covered,

@@ -6,8 +6,7 @@ use crate::snapshot::{HostRepo, Snapshot};
 
 /// Directories that a mount must neither hide nor lie directly in the way of: those of the image, the agent's home and
 /// Airlock's own. A repository at, above or (for these) below one of them goes to `/work/NAME`.
-const CLOSED: [&str; 19] = [
-    "/.airlock",
+const CLOSED: [&str; 18] = [
     "/bin",
     "/boot",
     "/dev",

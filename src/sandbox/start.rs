@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
-use super::SandboxError;
 use super::base;
 use super::bases::Bases;
 use super::capable::Capability;
@@ -19,6 +18,7 @@ use super::on_top::{self, OnTop};
 use super::parts::{Expect, Parts, Sidecar, Workspace};
 use super::signals::Signals;
 use super::store::{Record, Sandbox};
+use super::{SandboxError, random};
 use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, OWNER_PORT, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelRoute};
 use crate::path::RepoPath;
@@ -152,6 +152,7 @@ async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Resu
     let options = AgentOptions {
         image: request.image.clone(),
         covered: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
+        launcher_nonce: random::<16>()?.iter().map(|b| format!("{b:02x}")).collect(),
         seconds: request.given.limits.time.map_or(0, |time| (time + AFTER_TIMEOUT).as_secs().max(1)),
         furniture: furniture(workdir, placeholder, &record.manifest),
         command: request.command.clone(),

@@ -101,6 +101,34 @@ fn health_checks_of_an_image_do_not_run() {
     assert_eq!(place.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok().out, "");
 }
 
+/// An image that puts a link where the launcher was once mounted: the engine followed it to another place when it started the
+/// first process than when it mounted.
+#[test]
+fn no_image_puts_its_own_program_in_place_of_the_launcher() {
+    let place = Place::new();
+    place.write("x/guest", "#!/bin/sh\necho the image has PID 1\n");
+    fs::set_permissions(place.repo.join("x/guest"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    place.commit();
+    let up = "../".repeat(12);
+    for (n, target) in ["/proc/self/cwd/x", "/proc/1/cwd/x", &format!("/proc/self/cwd/{up}evil")].iter().enumerate() {
+        let dockerfile = format!(
+            "FROM airlock-agent:latest\nUSER root\n\
+             RUN mkdir /evil && printf '#!/bin/sh\\necho the image has PID 1\\n' > /evil/guest && chmod 755 /evil/guest && \
+             rm -rf /.airlock && ln -s {target} /.airlock\nUSER 1000:1000\n"
+        );
+        let image = Image::build(&place, &format!("link-{n}"), &dockerfile);
+        let script = "cat /proc/1/comm; grep -h ^Seccomp_filters /proc/1/status";
+        let ran = place.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok();
+        assert_eq!(ran.out, "guest\nSeccomp_filters:\t2\n", "{target}");
+    }
+    // The name is another one each time.
+    let name = |place: &Place| {
+        place.airlock(&["run", "--", "grep", "-o", "/.airlock-[0-9a-f]*", "/proc/self/mountinfo"]).ok().out
+    };
+    let (one, other) = (name(&place), name(&place));
+    assert!(one.trim().len() == "/.airlock-".len() + 32 && one != other, "{one} {other}");
+}
+
 #[test]
 fn volumes_of_an_image_are_covered_counted_and_gone() {
     let place = Place::new();
