@@ -114,10 +114,8 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
 pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) -> Result<(), Failure> {
     let name = finished.sandbox.record.name.clone();
     let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
-    if is_asked {
-        terminal::settle()?;
-    }
     let now = is_asked
+        && terminal::settle()?
         && match mode {
             ReviewMode::Never => false,
             ReviewMode::Always => true,

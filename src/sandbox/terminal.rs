@@ -151,21 +151,26 @@ pub fn drain(asked: Questions, open: Option<u64>) {
     if dumb || !is_interactive() {
         return;
     }
-    let mode = super::random::<2>().map_or(UNUSED_MODES.start, |bytes| {
-        UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
-    });
     let patience = if asked.all == 0 { QUIET } else { ANSWER };
-    UNANSWERED.store(ask(mode, open, patience).is_none(), Ordering::SeqCst);
+    UNANSWERED.store(ask(unused_mode(), open, patience, false).is_none(), Ordering::SeqCst);
+}
+
+/// Draws the number of a mode that no agent can have asked for.
+fn unused_mode() -> u16 {
+    super::random::<2>().map_or(UNUSED_MODES.start, |bytes| {
+        UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
+    })
 }
 
 /// Asks both questions and reads until the last of the answers; nothing if it does not come, or the user does not wait.
-fn ask(mode: u16, open: Option<u64>, patience: Duration) -> Option<()> {
+/// `explained` says that the user knows about Enter already.
+fn ask(mode: u16, open: Option<u64>, patience: Duration, mut explained: bool) -> Option<()> {
     let mut stdin = stdin_unbuffered().ok()?;
     {
         let mut out = io::stdout().lock();
         write!(out, "\x1b[?{mode}$p\x1b[c").and_then(|()| out.flush()).ok()?;
     }
-    let (begun, mut answers, mut buffer, mut explained) = (Instant::now(), Answers::default(), [0; 4096], false);
+    let (begun, mut answers, mut buffer) = (Instant::now(), Answers::default(), [0; 4096]);
     let mut end = begun + patience;
     loop {
         let now = Instant::now();
@@ -203,21 +208,21 @@ fn ask(mode: u16, open: Option<u64>, patience: Duration) -> Option<()> {
     }
 }
 
-/// Waits until the user is there, if the terminal has not answered before: what it still sends must not count as keys.
+/// Waits for the terminal where it has not answered [`drain`]: what it still sends must not count as keys. Returns whether keys
+/// can be trusted now. Enter alone is no proof: the answers to an agent's questions may still be on their way, and some look
+/// like keys. So whoever does not wait gets no review here, and starts it when they like.
 ///
 /// # Errors
 /// What the terminal says.
-pub fn settle() -> io::Result<()> {
+pub fn settle() -> io::Result<bool> {
     if !UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
-        return Ok(());
+        return Ok(true);
     }
-    discard_input();
-    io::stderr().write_all(b"airlock: your terminal has not answered; press Enter to go on\n")?;
-    // A whole line is read, with whatever the terminal sends before the user presses Enter.
-    let mut stdin = stdin_unbuffered()?;
-    let mut byte = [0];
-    while stdin.read(&mut byte)? == 1 && byte != *b"\n" {}
-    Ok(())
+    io::stderr().write_all(b"airlock: your terminal has not answered yet; waiting for it (Enter: no review now)\n")?;
+    let raw = Raw::enter()?;
+    let answered = ask(unused_mode(), None, ANSWER, true).is_some();
+    drop(raw);
+    Ok(answered)
 }
 
 /// Throws away what was typed ahead.

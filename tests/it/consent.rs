@@ -149,19 +149,47 @@ fn a_terminal_that_never_answers_needs_a_person() {
     let mut terminal = Terminal::mute(&place, &args);
     terminal.shows("waiting for your terminal to answer (Enter: do not wait)");
     terminal.types("\r");
-    terminal.shows("press Enter to go on");
+    terminal.shows("waiting for it (Enter: no review now)");
     terminal.types("\u{1b}P>|XTerm(390)yyy\u{1b}\\yy\r");
-    terminal.shows("0/1 decided");
-    terminal.types("q");
+    terminal.shows("kept. Next: airlock review mute");
     assert!(terminal.child.wait().expect("it ends").success());
+    assert_eq!(place.diff("mute")["files"][0]["blocks"][0]["decision"], "undecided");
     // Nor is a late key ours where the agent has asked nothing: it may be for a question that the agent has printed.
     let args = ["run", "--name", "silent", "--review", "always", "--", "sh", "-c", "echo x >> a.txt"];
     let mut terminal = Terminal::mute(&place, &args);
-    terminal.shows("press Enter to go on");
+    terminal.shows("waiting for it (Enter: no review now)");
     terminal.types("yy\r");
-    terminal.shows("0/1 decided");
+    terminal.shows("kept. Next: airlock review silent");
+    assert!(terminal.child.wait().expect("it ends").success());
+}
+
+/// A slow link, and a person who does not wait: answers of the terminal that a read cuts after ESC look like keys, `y` among
+/// them. The review begins when the answer to a question of ours has come back, and not with a key.
+#[test]
+fn nothing_but_an_answer_begins_a_review_over_a_slow_link() {
+    let place = Place::new();
+    let script = "echo x > .envrc; echo x >> a.txt; printf '\\033[?u\\033[4$p\\033[4$p\\033[4$p'";
+    let args = ["run", "--name", "slow", "--review", "always", "--", "sh", "-c", script];
+    let mut terminal = Terminal::mute(&place, &args);
+    terminal.shows("waiting for your terminal to answer (Enter: do not wait)");
+    let first = question(&terminal);
+    terminal.types("\r");
+    terminal.shows("waiting for it (Enter: no review now)");
+    terminal.receives_times(b"$p\x1b[c", 2);
+    let second = question(&terminal);
+    for part in
+        ["\u{1b}[?0u\u{1b}", "[4;2$y\u{1b}", "[4;2$y\u{1b}", &format!("[4;2$y\u{1b}[?{first};0$y\u{1b}[?62;22c\u{1b}")]
+    {
+        terminal.types(part);
+    }
+    terminal.types(&format!("[?{second};0$y\u{1b}[?62;22c"));
+    terminal.shows("0/2 decided");
     terminal.types("q");
     assert!(terminal.child.wait().expect("it ends").success());
+    let changes = place.diff("slow");
+    for file in changes["files"].as_array().expect("a list") {
+        assert_eq!(file["blocks"][0]["decision"], "undecided", "{file}");
+    }
 }
 
 #[test]

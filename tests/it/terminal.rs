@@ -115,8 +115,14 @@ impl Terminal {
     /// Waits until these bytes have come.
     #[track_caller]
     pub fn receives(&self, bytes: &[u8]) {
-        let has = || self.raw.lock().expect("no panic").windows(bytes.len()).any(|w| w == bytes);
-        self.wait("such bytes", |_| has());
+        self.receives_times(bytes, 1);
+    }
+
+    /// Waits until these bytes have come so many times.
+    #[track_caller]
+    pub fn receives_times(&self, bytes: &[u8], times: usize) {
+        let count = || self.raw.lock().expect("no panic").windows(bytes.len()).filter(|w| *w == bytes).count();
+        self.wait("such bytes", |_| count() >= times);
     }
 
     /// Types keys.
