@@ -60,6 +60,25 @@ pub struct Named {
     pub reason: String,
 }
 
+/// Bytes of a glob: more than a path has.
+const MOST_GLOB: usize = 8192;
+/// Levels of braces in a glob: the library that reads it needs stack for each.
+const MOST_NESTING: usize = 16;
+
+/// Returns how deep braces are in one another.
+fn nesting(glob: &str) -> usize {
+    let (mut depth, mut most) = (0_usize, 0);
+    for byte in glob.bytes() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(depth);
+    }
+    most
+}
+
 static BUILT_IN: LazyLock<Rules> =
     LazyLock::new(|| Rules::compile(&[]).expect("the table's globs are valid; a test compiles them all"));
 
@@ -82,6 +101,10 @@ impl Rules {
         let (mut rows, mut owners, mut set) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
         let mut add = |named: Named, globs: &[&str]| {
             for glob in globs {
+                if glob.len() > MOST_GLOB || nesting(glob) > MOST_NESTING {
+                    let problem = format!("a glob has more than {MOST_GLOB} bytes or {MOST_NESTING} levels of braces");
+                    return Err(RuleError { name: named.name.clone(), problem });
+                }
                 let problem = |e: globset::Error| RuleError { name: named.name.clone(), problem: e.to_string() };
                 for glob in spellings(glob) {
                     // What it is held against is in lower case: most globs are then looked up instead of tried.

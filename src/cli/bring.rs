@@ -15,6 +15,7 @@ use super::interrupt::Interrupt;
 use super::judge::Judge;
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
+use super::policy::{CONFIGURED, configured_rules};
 use super::resume::{cannot_send, way_to_send};
 use crate::apply::{
     Choice, Conflict, Earlier, HostTree, Job, Kind, Look, MergeMode, OnConflict, Plan, Step, Terms, Verb, Version, run,
@@ -61,6 +62,8 @@ pub fn bring(
     let rounds = rounds_of(sandbox, sheet, &before)?;
     let plan = plan(repo, &sandbox.record.base, &tree, sheet, wanted, (&before, &rounds), &store)?;
     check(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
+    let written = plan.steps.iter().filter(|step| step.verb != Verb::Already).map(|step| &step.path);
+    check_configured(repo, &modules, sheet, written, wanted)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
@@ -321,6 +324,33 @@ pub fn check<'a>(sheet: &Sheet<'_>, paths: impl Iterator<Item = &'a RepoPath>, w
         let is_granted = wanted.allow_risky || !wanted.is_named;
         if file.is_risky() && !is_granted {
             let what = format!("{name} needs a closer look: it {}; nothing was written", file.reasons());
+            return Err(Failure::new(FAILED, what).hint("look at it, then add --allow-risky"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the user's git configuration has not come to name a file since its finding was made.
+///
+/// # Errors
+/// It has, and `--allow-risky` was not given.
+pub fn check_configured<'a>(
+    repo: &HostRepo,
+    modules: &[RepoPath],
+    sheet: &Sheet<'_>,
+    paths: impl Iterator<Item = &'a RepoPath>,
+    wanted: &Wanted,
+) -> Result<(), Failure> {
+    if wanted.allow_risky {
+        return Ok(());
+    }
+    let rules = configured_rules(repo, modules)?;
+    for path in paths {
+        let is_known = sheet.files.iter().any(|f| f.change.path == *path && f.is_risky());
+        let named = rules.of(path).into_iter().find(|named| named.name == CONFIGURED);
+        if let (false, Some(named)) = (is_known, named) {
+            let name = String::from_utf8_lossy(path.as_bytes());
+            let what = format!("{name} {}, since the changes were collected; nothing was written", named.reason);
             return Err(Failure::new(FAILED, what).hint("look at it, then add --allow-risky"));
         }
     }

@@ -11,6 +11,8 @@ use crate::snapshot::{ConfiguredPath, HostRepo};
 
 /// Where a repository adds rules of its own.
 const FILE: &str = ".airlock.toml";
+/// The name of the rule for what the user's git configuration names.
+pub const CONFIGURED: &str = "git-config";
 /// Characters of a reason that it gives.
 const MOST_WORDS: usize = 200;
 /// Bytes of it that are read.
@@ -38,6 +40,18 @@ pub fn policy<'a>(
     Ok(Policy { caps: caps(settings)?, rules })
 }
 
+/// Returns the rules for what the user's git configuration names now; those of the name [`CONFIGURED`] are of it.
+///
+/// # Errors
+/// Git cannot read its configuration.
+pub fn configured_rules<'a>(
+    host: &HostRepo,
+    modules: impl IntoIterator<Item = &'a RepoPath>,
+) -> Result<Rules, Failure> {
+    let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(rule).collect();
+    Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))
+}
+
 /// Says whose rule it is: who wrote it may be a stranger, and its words must not be taken for ours.
 fn named_as_the_repositorys(rule: Rule) -> Rule {
     let mut reason = format!("matches the repository's rule {}", rule.name);
@@ -56,7 +70,7 @@ fn rule(configured: &ConfiguredPath) -> Rule {
     let reason =
         if configured.is_read { "is part of your git configuration" } else { "is run by your git configuration" };
     Rule {
-        name: "git-config".to_owned(),
+        name: CONFIGURED.to_owned(),
         level: Level::High,
         paths: inside.into_iter().chain([whole]).collect(),
         reason: Some(reason.to_owned()),

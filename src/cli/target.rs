@@ -71,6 +71,8 @@ pub fn send(
     let nothing_before = crate::sandbox::Applied::default();
     let choices = super::bring::choices(sheet, wanted, &nothing_before, (&[], &store));
     super::bring::check(sheet, choices.iter().map(|choice| &choice.change.path), wanted)?;
+    let written = choices.iter().map(|choice| &choice.change.path);
+    super::bring::check_configured(repo, &sandbox.record.manifest.modules, sheet, written, wanted)?;
     let mut accepted = Vec::new();
     let judge = Judge::of(repo, sandbox, sheet, output)?;
     for choice in &choices {

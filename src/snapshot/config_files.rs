@@ -1,8 +1,9 @@
-//! Files and programs of the working tree that the user's own git configuration names: git reads or runs them without being
-//! asked.
+//! Files and programs of the working tree that the user's own git configuration and hooks name: git reads or runs them
+//! without being asked.
 //!
 //! The values come from `git config --list`, which runs nothing and follows every include as git does.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -25,8 +26,33 @@ pub struct ConfiguredPath {
 /// Sections whose values name refs, addresses and people, and but for [`RUN`] no file that git reads or runs by itself.
 const NO_PATHS: [&[u8]; 9] =
     [b"remote.", b"branch.", b"submodule.", b"url.", b"user.", b"author.", b"committer.", b"color.", b"extensions."];
-/// Keys whose value is one path, relative to the working tree.
-const PATHS: [&[u8]; 4] = [b"core.hookspath", b"core.attributesfile", b"core.excludesfile", b"init.templatedir"];
+/// Keys whose value is one path, relative to the working tree: folders of programs.
+const PROGRAMS: [&[u8]; 2] = [b"core.hookspath", b"init.templatedir"];
+/// Keys whose value is one path, relative to the working tree: files that git goes by (git-config(1)).
+const FILES: [&[u8]; 17] = [
+    b"core.attributesfile",
+    b"core.excludesfile",
+    b"blame.ignorerevsfile",
+    b"commit.template",
+    b"diff.orderfile",
+    b"fetch.fsck.skiplist",
+    b"format.signaturefile",
+    b"fsck.skiplist",
+    b"gpg.ssh.allowedsignersfile",
+    b"gpg.ssh.revocationfile",
+    b"http.cookiefile",
+    b"http.sslcainfo",
+    b"http.sslcapath",
+    b"http.sslcert",
+    b"http.sslkey",
+    b"mailmap.file",
+    b"receive.fsck.skiplist",
+];
+/// Bytes of a hook that are looked through.
+const MOST_OF_A_HOOK: u64 = 256 * 1024;
+/// Endings of programs that another program runs.
+const SCRIPTS: [&[u8]; 12] =
+    [b".sh", b".bash", b".zsh", b".py", b".js", b".mjs", b".cjs", b".ts", b".rb", b".pl", b".php", b".lua"];
 
 /// Keys of these sections whose values are run all the same.
 const RUN: [(&[u8], &[u8]); 3] = [(b"remote.", b".uploadpack"), (b"remote.", b".receivepack"), (b"remote.", b".vcs")];
@@ -94,15 +120,43 @@ fn named_in(root: &Path, folder: &Path) -> Result<Vec<ConfiguredPath>, SnapshotE
         return Err(failed(String::from_utf8_lossy(&out.stderr).trim().to_owned()));
     }
     let mut found = Vec::new();
+    let mut hooks = None;
+    let mut origins = BTreeSet::new();
     let mut fields = out.stdout.split(|b| *b == 0);
     while let (Some(origin), Some(entry)) = (fields.next(), fields.next()) {
+        let place = Place { root, folder, origin };
+        if origins.insert(origin) {
+            found.extend(place.own_file());
+        }
         // A key without a value stands for "true".
         let Some(at) = memchr::memchr(b'\n', entry) else { continue };
         let (key, value) = (entry[..at].to_ascii_lowercase(), &entry[at + 1..]);
-        let place = Place { root, folder, origin };
-        found.extend(place.named(&key, value));
+        found.extend(place.named(&key, &entry[..at], value));
+        if key == b"core.hookspath" {
+            hooks = Some(place.expanded(value));
+        }
     }
+    let place = Place { root, folder, origin: b"" };
+    for file in own_files(folder) {
+        found.extend(place.led_to(&file));
+    }
+    let hooks = hooks.map_or_else(|| git_dir(folder).map(|dir| dir.join("hooks")), |path| Some(folder.join(path)));
+    found.extend(hooks.into_iter().flat_map(|hooks| place.in_hooks(&hooks)));
     Ok(found)
+}
+
+/// Returns the git directory that all worktrees of a repository share.
+fn git_dir(folder: &Path) -> Option<PathBuf> {
+    Some(git2::Repository::open(folder).ok()?.commondir().to_owned())
+}
+
+/// Lists files that git goes by wherever they lead, though no configuration names them.
+fn own_files(folder: &Path) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|h| h.join(".config")));
+    let users = config.into_iter().flat_map(|c| ["git/config", "git/attributes", "git/ignore"].map(|f| c.join(f)));
+    let own = git_dir(folder).into_iter().flat_map(|d| ["info/attributes", "info/exclude"].map(|f| d.join(f)));
+    users.chain(own).collect()
 }
 
 /// Where a value was read.
@@ -114,7 +168,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn named(&self, key: &[u8], value: &[u8]) -> Vec<ConfiguredPath> {
+    /// Finds what a value names. `key` is in lower case, `spelled` as it was written.
+    fn named(&self, key: &[u8], spelled: &[u8], value: &[u8]) -> Vec<ConfiguredPath> {
         let is_include = key == b"include.path" || key.starts_with(b"includeif.") && key.ends_with(b".path");
         if is_include {
             // Relative to the file that it is in.
@@ -125,11 +180,16 @@ impl Place<'_> {
         let is_run = RUN.iter().any(|(section, end)| key.starts_with(section) && key.ends_with(end))
             || key.starts_with(b"submodule.") && key.ends_with(b".update") && value.starts_with(b"!")
             || key.starts_with(b"remote.") && key.ends_with(b"url") && value.starts_with(b"ext::");
+        // The address that stands in for another is in the key.
+        if key.starts_with(b"url.ext::") {
+            let end = spelled.iter().rposition(|b| *b == b'.').unwrap_or(spelled.len());
+            return self.in_command(&spelled[b"url.ext::".len()..end]);
+        }
         if !is_run && NO_PATHS.iter().any(|section| key.starts_with(section)) {
             return Vec::new();
         }
-        if PATHS.contains(&key) {
-            let is_read = key != b"core.hookspath" && key != b"init.templatedir";
+        let (is_program, is_read) = (PROGRAMS.contains(&key), FILES.contains(&key));
+        if is_program || is_read {
             let Some(whole) = self.below(self.folder, value) else { return Vec::new() };
             if whole.as_os_str().is_empty() {
                 // The top of the tree itself: of a folder of hooks, git runs those with these names.
@@ -138,23 +198,90 @@ impl Place<'_> {
             }
             return configured(self.root, &whole, is_read).into_iter().collect();
         }
-        let words: Vec<Vec<u8>> = words(value);
-        let paths =
-            words.iter().enumerate().filter(|(at, word)| word.contains(&b'/') || *at > 0 && self.may_be_file(word));
-        paths.filter_map(|(_, word)| self.inside(self.folder, word, false)).collect()
+        self.in_command(value)
     }
 
-    /// Tells whether an argument is a file, or could become one: `clean.py`.
-    fn may_be_file(&self, word: &[u8]) -> bool {
-        let place = self.folder.join(OsStr::from_bytes(word));
-        let ending = word.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &word[at + 1..]);
-        let looks_like_one = word[0] != b'-'
-            && (1..=5).contains(&ending.len())
-            && ending.iter().all(u8::is_ascii_alphanumeric)
-            && ending.iter().any(u8::is_ascii_alphabetic);
-        place.is_file() || looks_like_one && place.symlink_metadata().is_err()
+    /// Finds what a command names: as it could be read by any shell, rather more than less.
+    fn in_command(&self, command: &[u8]) -> Vec<ConfiguredPath> {
+        let words = words(command);
+        let mut folders = vec![self.folder.to_owned()];
+        let mut found = Vec::new();
+        for (at, word) in words.iter().enumerate() {
+            let before = at.checked_sub(1).map(|before| words[before].as_slice());
+            if matches!(before, Some(b"cd" | b"-C" | b"pushd")) {
+                folders.push(self.folder.join(OsStr::from_bytes(word)));
+            }
+            for folder in &folders {
+                if before == Some(b"-m") && words[..at].iter().any(|w| memchr::memmem::find(w, b"python").is_some()) {
+                    found.extend(self.module(folder, word));
+                }
+                if word.contains(&b'/') || at > 0 && may_be_file(folder, word) {
+                    found.extend(self.inside(folder, word, false));
+                    // Behind `$(git rev-parse --show-toplevel)` or `${dir}` the rest of a path begins with a slash.
+                    let rest: Vec<u8> = word.iter().copied().skip_while(|b| *b == b'/').collect();
+                    if rest.len() < word.len() && !Path::new(OsStr::from_bytes(word)).exists() {
+                        found.extend(self.inside(folder, &rest, false));
+                    }
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        found
     }
 
+    /// Finds the files of a module of Python, as `-m a.b` names it.
+    fn module(&self, folder: &Path, name: &[u8]) -> Vec<ConfiguredPath> {
+        let parts: Vec<&[u8]> = name.split(|b| *b == b'.').collect();
+        let top = |n: usize| parts[..n].join(&b'/');
+        let packages = (1..parts.len()).map(|n| [&top(n)[..], b"/__init__.py"].concat());
+        let own = [[&top(parts.len())[..], b".py"].concat(), top(parts.len())];
+        // A package that is installed has no file here, and could get one.
+        packages.chain(own).filter_map(|path| self.inside(folder, &path, false)).collect()
+    }
+
+    /// Finds what a hook leads to or names. Only files that are there count: a hook names many words.
+    fn in_hooks(&self, hooks: &Path) -> Vec<ConfiguredPath> {
+        let mut found = Vec::new();
+        for hook in HOOKS.map(|hook| hooks.join(hook)) {
+            found.extend(self.led_to(&hook));
+            let is_small = hook.metadata().is_ok_and(|m| m.is_file() && m.len() <= MOST_OF_A_HOOK);
+            let Some(text) = is_small.then(|| std::fs::read(&hook).ok()).flatten() else { continue };
+            if text.contains(&0) {
+                continue;
+            }
+            for line in text.split(|b| *b == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#")) {
+                let is_file = |named: &ConfiguredPath| {
+                    let path = named.path.as_bytes();
+                    let is_program = path.contains(&b'/') || SCRIPTS.iter().any(|end| path.ends_with(end));
+                    is_program && self.root.join(OsStr::from_bytes(path)).is_file()
+                };
+                found.extend(self.in_command(line).into_iter().filter(is_file));
+            }
+        }
+        found
+    }
+
+    /// Finds the file of the tree that the configuration itself was read from, by a link or by its name.
+    fn own_file(&self) -> Option<ConfiguredPath> {
+        let file = self.origin.strip_prefix(b"file:")?;
+        self.led_to(&self.folder.join(OsStr::from_bytes(file))).map(|path| ConfiguredPath { is_read: true, ..path })
+    }
+
+    /// Finds the file of the tree that a file is, or that it leads to.
+    fn led_to(&self, file: &Path) -> Option<ConfiguredPath> {
+        let whole = file.canonicalize().ok()?;
+        configured(self.root, whole.strip_prefix(self.root).ok()?, false)
+    }
+
+    /// Puts the home in for `~`.
+    fn expanded(&self, value: &[u8]) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(value));
+        match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+            (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => path.to_owned(),
+        }
+    }
     fn inside(&self, from: &Path, named: &[u8], is_read: bool) -> Option<ConfiguredPath> {
         configured(self.root, &self.below(from, named)?, is_read)
     }
@@ -162,12 +289,7 @@ impl Place<'_> {
     /// Resolves a path, and gives it relative to the root; nothing if it is not there: neither as it is written, nor where the
     /// links on its way lead.
     fn below(&self, from: &Path, named: &[u8]) -> Option<PathBuf> {
-        let named = Path::new(OsStr::from_bytes(named));
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let named = match named.strip_prefix("~") {
-            Ok(rest) => home?.join(rest),
-            Err(_) => named.to_owned(),
-        };
+        let named = self.expanded(named);
         let mut whole = PathBuf::new();
         for component in from.join(named).components() {
             match component {
@@ -192,10 +314,64 @@ fn configured(root: &Path, relative: &Path, is_read: bool) -> Option<ConfiguredP
     Some(ConfiguredPath { path, is_directory: whole.is_dir() || !whole.exists(), is_read })
 }
 
-/// Splits a command into what may be words of it: at blanks, quotes and the shell's operators.
+/// Returns whether an argument is a file, or could become one: `clean.py`.
+fn may_be_file(folder: &Path, word: &[u8]) -> bool {
+    let place = folder.join(OsStr::from_bytes(word));
+    let ending = word.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &word[at + 1..]);
+    let looks_like_one = word[0] != b'-'
+        && (1..=5).contains(&ending.len())
+        && ending.iter().all(u8::is_ascii_alphanumeric)
+        && ending.iter().any(u8::is_ascii_alphabetic);
+    place.is_file() || looks_like_one && place.symlink_metadata().is_err()
+}
+
+/// Splits a command into what may be words of it: at blanks, quotes and the shell's operators; and what is quoted, as a whole
+/// and without quotes, behind them. A variable at the front of a path is left out: nobody knows what it holds.
 fn words(command: &[u8]) -> Vec<Vec<u8>> {
-    let ends = |b: &u8| b.is_ascii_whitespace() || b"\"'`;|&<>(){}=,:!$".contains(b);
-    command.split(ends).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()
+    let ends = |b: u8| b.is_ascii_whitespace() || b"\"'`;|&<>(){}=,:!$".contains(&b);
+    let (mut found, mut from) = (Vec::new(), 0);
+    for at in 0..=command.len() {
+        if at < command.len() && !ends(command[at]) {
+            continue;
+        }
+        let word = &command[from..at];
+        let is_variable = from > 0 && command[from - 1] == b'$';
+        let kept =
+            if is_variable { word.iter().position(|b| *b == b'/').map_or(&[][..], |cut| &word[cut..]) } else { word };
+        if !kept.is_empty() {
+            found.push(kept.to_vec());
+        }
+        from = at + 1;
+    }
+    found.extend(quoted(command));
+    found
+}
+
+/// Lists what is in quotes and holds a blank, and what holds a blank behind a backslash.
+fn quoted(command: &[u8]) -> Vec<Vec<u8>> {
+    let (mut found, mut word, mut open, mut is_odd) = (Vec::new(), Vec::new(), None, false);
+    let mut bytes = command.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (byte, open) {
+            (b'\\', None | Some(b'"')) => {
+                let next = bytes.next();
+                is_odd |= next.is_some_and(|b| b == b' ' || b == b'\t');
+                word.extend(next);
+            }
+            (quote, Some(end)) if quote == end => open = None,
+            (b'"' | b'\'', None) => open = Some(byte),
+            (b, None) if b.is_ascii_whitespace() || b";|&<>()".contains(&b) => {
+                found.extend(std::mem::take(&mut is_odd).then(|| std::mem::take(&mut word)));
+                word.clear();
+            }
+            (b, open) => {
+                is_odd |= open.is_some() && (b == b' ' || b == b'\t');
+                word.push(b);
+            }
+        }
+    }
+    found.extend(is_odd.then_some(word));
+    found
 }
 
 #[cfg(test)]
@@ -206,7 +382,7 @@ mod tests {
     fn named(key: &str, value: &str) -> Vec<(String, bool)> {
         let root = Path::new("/nowhere/repo");
         let place = Place { root, folder: root, origin: b"file:.git/config" };
-        let found = place.named(key.as_bytes(), value.as_bytes()).into_iter();
+        let found = place.named(key.to_lowercase().as_bytes(), key.as_bytes(), value.as_bytes()).into_iter();
         found.map(|p| (String::from_utf8_lossy(p.path.as_bytes()).into_owned(), p.is_read)).collect()
     }
 
@@ -220,16 +396,30 @@ mod tests {
         assert_eq!(named("includeif.gitdir:~/x/.path", "../a/b.inc"), one("a/b.inc", true));
         assert_eq!(named("core.attributesfile", ".attributes"), one(".attributes", true));
         assert_eq!(named("filter.mine.clean", "./filt/clean.sh %f"), one("filt/clean.sh", false));
-        assert_eq!(
-            named("alias.st", "!sh -c 'bin/st --x=tools/y'"),
-            [one("bin/st", false), one("tools/y", false)].concat()
-        );
+        let found = named("alias.st", "!sh -c 'bin/st --x=tools/y'");
+        assert!(found.contains(&one("bin/st", false)[0]) && found.contains(&one("tools/y", false)[0]), "{found:?}");
         assert_eq!(named("core.sshcommand", "ssh -F ./ssh.conf"), one("ssh.conf", false));
         assert_eq!(named("credential.helper", "!./cred"), one("cred", false));
         assert_eq!(named("submodule.x.update", "!./tools/up.sh"), one("tools/up.sh", false));
         assert_eq!(named("remote.x.uploadpack", "./up"), one("up", false));
         assert_eq!(named("remote.x.url", "ext::./proxy.sh %S"), one("proxy.sh", false));
         assert_eq!(named("filter.mine.clean", "python3 clean.py --fast"), one("clean.py", false));
+        assert!(named("filter.sp.clean", "'./my tools/c.sh' %f").contains(&("my tools/c.sh".to_owned(), false)));
+        assert!(named("filter.sp.clean", "./my\\ tools/c.sh").contains(&("my tools/c.sh".to_owned(), false)));
+        assert!(named("alias.c", "!cd tools && ./cd.sh").contains(&("tools/cd.sh".to_owned(), false)));
+        for (value, path) in [
+            ("\"$(git rev-parse --show-toplevel)/tools/top.sh\" %f", "tools/top.sh"),
+            ("!$PWD/tools/pwd.sh", "tools/pwd.sh"),
+            ("!\"$GIT_WORK_TREE\"/tools/w.sh", "tools/w.sh"),
+            ("!${GIT_PREFIX:-.}/tools/envf.sh", "tools/envf.sh"),
+            ("python3 -m tools.mod", "tools/mod.py"),
+            ("python3 -m tools.mod", "tools/__init__.py"),
+        ] {
+            let found = named("filter.x.clean", value);
+            assert!(found.contains(&(path.to_owned(), false)), "{value}: {found:?}");
+        }
+        assert_eq!(named("url.ext::./insteadOf.sh %S.insteadOf", "x:"), one("insteadOf.sh", false));
+        assert_eq!(named("gpg.ssh.allowedSignersFile", "signers"), one("signers", true));
         assert!(named("core.hookspath", ".").contains(&("pre-commit".to_owned(), false)));
         assert!(named("core.hookspath", "/nowhere/repo").contains(&("post-checkout".to_owned(), false)));
     }
@@ -242,7 +432,7 @@ mod tests {
         std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("home")).expect("made");
         let value = folder.path().join("home/repo/hooks");
         let place = Place { root: &root, folder: &root, origin: b"file:.git/config" };
-        let found = place.named(b"core.hookspath", value.as_os_str().as_bytes());
+        let found = place.named(b"core.hookspath", b"core.hooksPath", value.as_os_str().as_bytes());
         assert_eq!(found.iter().map(|p| p.path.as_bytes()).collect::<Vec<_>>(), [b"hooks"]);
     }
 

@@ -654,6 +654,9 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
     // A rule that cannot be read is an error before anything starts.
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "[")).expect("written");
     place.airlock(&["run", "--", "true"]).fails(125, &["the risk rule user"]);
+    let deep = "{".repeat(60_000) + "a" + &"}".repeat(60_000);
+    fs::write(config.join("airlock/config.toml"), rule("user", "high", &deep)).expect("written");
+    place.airlock(&["run", "--", "true"]).fails(125, &["the risk rule user", "levels of braces"]);
     fs::remove_dir_all(config).expect("removed");
 }
 
@@ -702,6 +705,62 @@ fn what_the_users_git_configuration_names_needs_its_own_yes() {
     assert!(ran.out.contains("applied   plain/tools") || ran.out.contains("plain/tools"), "{ran:?}");
     assert_eq!(place.read("fsm.sh"), "#!/bin/sh\necho 0\n");
     assert_eq!(place.read("team.inc"), "[alias]\n\tst = status\n");
+}
+
+/// What runs by the repository's hooks, and files of the configuration that are links into the tree.
+#[test]
+fn what_hooks_and_links_lead_to_needs_its_own_yes() {
+    let place = Place::new();
+    let quiet = "#!/bin/sh\nexit 0\n";
+    for path in ["scripts/pre-commit", "scripts/post.sh", "tools/top.sh", "my tools/c.sh", "tools/mod.py", "only/named"]
+    {
+        place.write(path, quiet);
+    }
+    place.write("gitconfig-home", "[user]\n\tname = Ann\n");
+    place.write("signers", "ann ssh-ed25519 x\n");
+    place.commit();
+    let hooks = place.repo.join(".git/hooks");
+    fs::create_dir_all(&hooks).expect("made");
+    std::os::unix::fs::symlink("../../scripts/pre-commit", hooks.join("pre-commit")).expect("made");
+    fs::write(hooks.join("post-commit"), "#!/bin/sh\n# see only/named\nexec ./scripts/post.sh\n").expect("written");
+    let home = place.repo.with_file_name("home").join(".gitconfig");
+    fs::create_dir_all(home.parent().expect("a folder")).expect("made");
+    std::os::unix::fs::symlink(place.repo.join("gitconfig-home"), &home).expect("made");
+    for (key, value) in [
+        ("filter.top.clean", "\"$(git rev-parse --show-toplevel)/tools/top.sh\""),
+        ("filter.sp.clean", "'./my tools/c.sh'"),
+        ("filter.mod.clean", "python3 -m tools.mod"),
+        ("gpg.ssh.allowedSignersFile", "signers"),
+    ] {
+        place.git(&["config", key, value]);
+    }
+    let script = "for f in scripts/* tools/* 'my tools/c.sh' gitconfig-home signers only/named; do echo '# more' >> \"$f\"; done";
+    place.airlock(&["run", "--name", "g", "--review", "never", "--", "sh", "-c", script]).ok();
+    let high = "high";
+    let left = judged(
+        verdicts(&place.diff("g")),
+        &[
+            ("scripts/pre-commit", high, "git-config"),
+            ("scripts/post.sh", high, "git-config"),
+            ("tools/top.sh", high, "git-config"),
+            ("my tools/c.sh", high, "git-config"),
+            ("tools/mod.py", high, "git-config"),
+            ("gitconfig-home", high, "git-config"),
+            ("signers", high, "git-config"),
+            ("only/named", "none", ""),
+        ],
+    );
+    assert!(left.is_empty(), "{left:?}");
+
+    // What the configuration names since the changes were collected counts as well.
+    place.sandbox("later", "echo x >> only/named; echo x >> a.txt").ok();
+    place.git(&["config", "alias.later", "!./only/named"]);
+    let ran = place.airlock(&["apply", "later", "--accept-all"]);
+    ran.fails(1, &["only/named", "is run by your git configuration", "--allow-risky"]);
+    let to = ["apply", "later", "--accept-all", "--to", "branch:b"];
+    place.airlock(&to).fails(1, &["only/named", "is run by your git configuration"]);
+    assert_eq!(place.read("only/named"), quiet);
+    place.airlock(&["apply", "later", "--accept-all", "--allow-risky"]).ok();
 }
 
 #[test]
