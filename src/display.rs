@@ -105,6 +105,10 @@ impl Shown<'_> {
             '\t' => !self.tabs,
             '<' => looks_like_escape(&text[at..]),
             _ if is_jamo_of_use(c, &text[..at]) => false,
+            _ if is_stacker(c) => {
+                let (head, tail) = (&text[..at], &text[at + c.len_utf8()..]);
+                !is_of_use(c, head.chars().next_back(), head, tail)
+            }
             _ => is_hidden(c) || is_blank(c),
         }
     }
@@ -190,6 +194,33 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{16fe4}'
             | '\u{1d159}'
             | '\u{e0100}'..='\u{e01ef}'
+            // Defined to be the same as a character of ASCII, which they are not to a program.
+            | '\u{037e}'
+            | '\u{1fef}'
+            | '\u{212a}'
+    ) || is_stacker(c)
+}
+
+/// Returns whether a sign is invisible by itself: it puts the letter behind it below the one before it (Unicode,
+/// Indic_Syllabic_Category `Invisible_Stacker` and `Number_Joiner`).
+fn is_stacker(c: char) -> bool {
+    matches!(
+        c,
+        '\u{1039}'
+            | '\u{17d2}'
+            | '\u{1a60}'
+            | '\u{2d7f}'
+            | '\u{aaf6}'
+            | '\u{10a3f}'
+            | '\u{1107f}'
+            | '\u{11133}'
+            | '\u{113d0}'
+            | '\u{1193e}'
+            | '\u{11a47}'
+            | '\u{11a99}'
+            | '\u{11d45}'
+            | '\u{11d97}'
+            | '\u{11f42}'
     )
 }
 
@@ -210,11 +241,18 @@ fn is_enclosing(c: char) -> bool {
 /// Returns whether a character is a vowel or a final consonant of Hangul that joins the syllable before it (Unicode Standard,
 /// 3.12).
 fn is_jamo_of_use(c: char, head: &str) -> bool {
-    let is_inner = |c: char| matches!(c, '\u{1161}'..='\u{11ff}' | '\u{d7b0}'..='\u{d7fb}');
-    let begins = |c: char| matches!(c, '\u{1100}'..='\u{115e}' | '\u{a960}'..='\u{a97c}' | '\u{ac00}'..='\u{d7a3}');
-    // A syllable has three parts at the most; more would stack.
-    let inner = head.chars().rev().take(3).take_while(|c| is_inner(*c)).count();
-    is_inner(c) && inner < 2 && head.chars().rev().nth(inner).is_some_and(begins)
+    let is_first = |c: char| matches!(c, '\u{1100}'..='\u{115e}' | '\u{a960}'..='\u{a97c}');
+    let is_vowel = |c: char| matches!(c, '\u{1161}'..='\u{11a7}' | '\u{d7b0}'..='\u{d7c6}');
+    let is_last = |c: char| matches!(c, '\u{11a8}'..='\u{11ff}' | '\u{d7cb}'..='\u{d7fb}');
+    // A syllable without a last consonant, as one character.
+    let is_open = |c: char| matches!(c, '\u{ac00}'..='\u{d7a3}') && (u32::from(c) - 0xac00).is_multiple_of(28);
+    let mut before = head.chars().rev();
+    match before.next() {
+        Some(first) if is_first(first) => is_vowel(c),
+        Some(open) if is_open(open) => is_last(c),
+        Some(vowel) if is_vowel(vowel) => is_last(c) && before.next().is_some_and(is_first),
+        _ => false,
+    }
 }
 
 /// Finds the first hidden character that text has no use for, as the byte where it begins.
@@ -245,6 +283,10 @@ fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
     let is_emoji = |c: char| !c.is_ascii() && c.is_emoji_char();
     match c {
         _ if is_jamo_of_use(c, head) => true,
+        _ if is_stacker(c) => {
+            let is_of_its_script = |other: char| other.script() == c.script() && !is_hidden(other);
+            is_of_its_script(before) && after.is_some_and(is_of_its_script)
+        }
         // The text or the emoji form of a symbol; a keycap.
         '\u{fe0e}' | '\u{fe0f}' => {
             is_emoji(before) || matches!(before, '0'..='9' | '#' | '*') && after == Some('\u{20e3}')
@@ -392,6 +434,17 @@ mod tests {
             assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
             assert_eq!(Shown::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
+        // The same as `;`, a backtick and K to the eye; and signs that put one letter below another.
+        for c in ['\u{37e}', '\u{1fef}', '\u{212a}', '\u{1039}', '\u{17d2}', '\u{2d7f}', '\u{11f42}', '\u{1107f}'] {
+            assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
+            assert_eq!(Shown::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+        }
+        let khmer = "\u{1797}\u{17d2}\u{1789}";
+        assert_eq!((first_hidden(khmer), Shown::line(khmer).to_string()), (None, khmer.to_owned()));
+        assert_eq!(first_hidden("\u{1797}\u{17d2}"), Some(3), "nothing is below it");
+        assert_eq!(first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel behind a whole syllable");
+        assert_eq!(first_hidden("\u{ac01}\u{11a8}"), Some(3));
+        assert_eq!(first_hidden("\u{ac00}\u{11a8}"), None);
         // Hangul in its decomposed form is text.
         let korean = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}";
         assert_eq!(Shown::line(korean).to_string(), korean);

@@ -30,6 +30,12 @@ impl Mask {
         !self.secret.is_empty() && memchr::memmem::find(text, &self.secret).is_some()
     }
 
+    /// Returns whether it occurs in a text that is in lower case, as names of headers are.
+    pub fn is_in_lower(&self, text: &str) -> bool {
+        let lower = self.secret.to_ascii_lowercase();
+        !lower.is_empty() && memchr::memmem::find(text.as_bytes(), &lower).is_some()
+    }
+
     /// Takes a piece, and gives what can be passed on.
     fn pass(&mut self, piece: &[u8]) -> Bytes {
         self.held.extend_from_slice(piece);

@@ -162,8 +162,22 @@ fn header(kind: CredentialKind, value: &str, source: &str) -> Result<HeaderValue
     Ok(header)
 }
 
-/// Headers by which a request could carry a credential.
-const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "x-api-key", "proxy-authorization", "cookie"];
+/// Headers by which a request could carry a credential of somebody else's to the model's API or to what stands before it.
+const CREDENTIAL_HEADERS: [&str; 13] = [
+    "api-key",
+    "authorization",
+    "cookie",
+    "forwarded",
+    "ocp-apim-subscription-key",
+    "private-token",
+    "proxy-authorization",
+    "x-access-token",
+    "x-amz-security-token",
+    "x-api-key",
+    "x-api-token",
+    "x-auth-token",
+    "x-goog-api-key",
+];
 
 impl Credential {
     /// Gives what must not come back: the value alone, without `Bearer`.

@@ -163,7 +163,8 @@ impl ModelRoute {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         credential.apply(headers);
         let response = self.client.request(request.map(Data)).await.map_err(|e| unreachable(&e))?;
-        if response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        let is_plain = |name, plain| response.headers().get_all(name).iter().all(|value| value == plain);
+        if !is_plain(CONTENT_ENCODING, "identity") || !is_plain(TRANSFER_ENCODING, "chunked") {
             return Err(format!(
                 "the model's API at {} has answered in an encoding that it was not asked for",
                 self.upstream
@@ -233,7 +234,8 @@ const KNOWN: [&str; 8] = [
 /// Removes every header of an answer that is not known, and known ones with the credential in them.
 fn keep_known(headers: &mut HeaderMap, mask: &Mask) {
     let is_kept = |name: &HeaderName, value: &HeaderValue| {
-        (KNOWN.contains(&name.as_str()) || name.as_str().starts_with("anthropic-")) && !mask.is_in(value.as_bytes())
+        let is_known = KNOWN.contains(&name.as_str()) || name.as_str().starts_with("anthropic-");
+        is_known && !mask.is_in(value.as_bytes()) && !mask.is_in_lower(name.as_str())
     };
     let kept = headers.iter().filter(|(name, value)| is_kept(name, value)).map(|(n, v)| (n.clone(), v.clone()));
     *headers = kept.collect();
@@ -264,6 +266,24 @@ fn refusal(status: StatusCode, message: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_of_an_answer_with_the_credential_in_value_or_name_are_dropped() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-sk-ant-secret-1", "1"),
+            ("anthropic-organization-id", "of sk-ant-SECRET-1"),
+            ("set-cookie", "a=b"),
+            ("content-type", "text/plain"),
+        ] {
+            headers.insert(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_static(value));
+        }
+        keep_known(&mut headers, &Mask::new(b"sk-ant-SECRET-1"));
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["anthropic-ratelimit-requests-limit", "content-type"]);
+    }
 
     #[test]
     fn four_routes_and_no_other() {

@@ -278,6 +278,13 @@ impl State {
         self.seen.get(&unit.id).map_or(accepted.len(), |seen| accepted.difference(seen).len())
     }
 
+    /// Counts lines of a unit that were never on the screen: of these, or of all.
+    #[must_use]
+    pub fn not_shown(&self, unit: &Unit, lines: Option<&LineSet>) -> usize {
+        let all = lines.cloned().unwrap_or_else(|| LineSet::below(unit.size()));
+        self.seen.get(&unit.id).map_or(all.len(), |seen| all.difference(seen).len())
+    }
+
     fn set_split(&mut self, unit: &str, row: usize, is: bool) {
         let rows = self.splits.entry(unit.to_owned()).or_default();
         if is {

@@ -80,6 +80,9 @@ const SILENCE: Duration = Duration::from_millis(40);
 /// Mode numbers (DECRQM) that no terminal has and no agent may ask for.
 const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
 
+/// Modes that show the alternate screen.
+const ALTERNATE: [u16; 3] = [47, 1047, 1049];
+
 /// The terminal has not answered [`drain`]: what it still sends may be the answer to a question of the agent.
 static UNANSWERED: AtomicBool = AtomicBool::new(false);
 
@@ -247,6 +250,8 @@ struct ModeState {
     changed: BTreeSet<u16>,
     /// The keyboard protocol was used; each screen has a stack of its own.
     keyboard: bool,
+    /// The alternate screen was used.
+    alternate: bool,
     /// `modifyOtherKeys` was set.
     other_keys: bool,
     keypad: bool,
@@ -295,6 +300,10 @@ impl Modes {
             let _ = write!(out, "\x1b[?{mode}{letter}");
         }
         out.extend_from_slice(keyboard);
+        if state.keyboard && state.alternate && !state.changed.iter().any(|mode| ALTERNATE.contains(mode)) {
+            // It has left the alternate screen, whose stack is still full.
+            out.extend_from_slice(b"\x1b[?1049h\x1b[<99u\x1b[=0u\x1b[?1049l");
+        }
         let flags: [(bool, &[u8]); 6] = [
             // No reset of colors ends a hyperlink.
             (state.link, b"\x1b]8;;\x1b\\"),
@@ -330,6 +339,7 @@ impl vte::Perform for ModeState {
         match (intermediates, action) {
             (b"?", 'h' | 'l') => {
                 for mode in params.iter().filter_map(|p| p.first().copied()) {
+                    self.alternate |= ALTERNATE.contains(&mode);
                     let known = PRIVATE_MODES.contains(&mode);
                     if known && (action == 'h') != ON_BY_DEFAULT.contains(&mode) {
                         self.changed.insert(mode);
@@ -403,6 +413,8 @@ mod tests {
             after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),
             "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b>\x1b[0 q"
         );
+        let left = after(&[b"\x1b[?1049h\x1b[>31u\x1b[?1049l"]);
+        assert_eq!(left, "\x1b[<99u\x1b[=0u\x1b[<99u\x1b[=0u\x1b[?1049h\x1b[<99u\x1b[=0u\x1b[?1049l", "its own stack");
         assert_eq!(after(&[b"\x0e"]), "\x1b[0m\x1b(B\x1b)B\x0f");
         assert_eq!(after(&[b"\x1b[31mred"]), "\x1b[0m\x1b(B\x1b)B\x0f");
         let link = after(&[b"\x1b]8;;https://evil.example/\x1b\\x"]);

@@ -101,7 +101,7 @@ impl App<'_> {
     }
 
     pub(super) fn ask_for_rest(&mut self, decision: Decision) {
-        let (mut units, mut files, mut risky) = (0, 0, 0);
+        let (mut units, mut files, mut risky, mut not_shown) = (0, 0, 0, 0);
         for file in &self.files {
             let (items, _) = self.open_items(*file);
             if decision == Decision::Accepted && self.sheet.files[*file].is_risky() {
@@ -109,13 +109,21 @@ impl App<'_> {
             } else if !items.is_empty() {
                 units += items.len();
                 files += 1;
+                let lines = |item: &Item| {
+                    let unit = &self.sheet.files[item.file].units[item.unit];
+                    self.state.not_shown(unit, item.lines.as_ref())
+                };
+                not_shown += items.iter().map(lines).sum::<usize>();
             }
+        }
+        if decision == Decision::Rejected {
+            not_shown = 0;
         }
         let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
         let left = match risky {
             0 => String::new(),
-            1 => " 1 of high risk stays.".into(),
-            n => format!(" {n} of high risk stay."),
+            1 => " 1 high-risk stays.".into(),
+            n => format!(" {n} high-risk stay."),
         };
         if units == 0 {
             self.message = Some(format!("nothing that could be {}ed is undecided.{left}", word.to_lowercase()));
@@ -124,7 +132,13 @@ impl App<'_> {
         let blocks = if units == 1 { "block" } else { "blocks" };
         let in_files = if files == 1 { "file" } else { "files" };
         let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
-        let question = format!("{word} {units} undecided {blocks} in {files} {in_files}{shown}?{left}");
+        // Folded lines among them, too.
+        let unseen = match not_shown {
+            0 => String::new(),
+            1 => ", 1 line unseen".into(),
+            n => format!(", {n} lines unseen"),
+        };
+        let question = format!("{word} {units} undecided {blocks} in {files} {in_files}{shown}{unseen}?{left}");
         self.mode = Mode::Confirm(question, Pending::All(decision));
     }
 
