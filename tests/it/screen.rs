@@ -292,7 +292,7 @@ fn the_rest_of_a_file_and_of_all() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     Accept 4 undecided blocks in 2 files, 2 lines unseen? 1 high-risk stays. [y/n]
+     Accept 4 undecided blocks in 2 files, 2 lines unseen? 1 high stays. [y/n]
     ");
     show.press("n");
     assert_eq!(show.decided(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);

@@ -122,8 +122,8 @@ impl App<'_> {
         let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
         let left = match risky {
             0 => String::new(),
-            1 => " 1 high-risk stays.".into(),
-            n => format!(" {n} high-risk stay."),
+            1 => " 1 high stays.".into(),
+            n => format!(" {n} high stay."),
         };
         if units == 0 {
             self.message = Some(format!("nothing that could be {}ed is undecided.{left}", word.to_lowercase()));
