@@ -338,6 +338,13 @@ pub(super) const TABLE: &[PathRule] = &[
     PathRule {
         level: High,
         name: "editor-config",
+        reason: "sets the compiler that the editor runs",
+        paths: &["ols.json"],
+        source: "https://github.com/DanielGavin/ols#configuration",
+    },
+    PathRule {
+        level: High,
+        name: "editor-config",
         reason: "is run by Vim and Neovim",
         paths: &[
             "{.exrc,.vimrc,_vimrc,.gvimrc,_gvimrc,.nvimrc}*",
@@ -1083,6 +1090,22 @@ pub(super) const TABLE: &[PathRule] = &[
         source: "curl(1)",
     },
     // High: start-up files of programs.
+    PathRule {
+        level: High,
+        name: "program-startup",
+        reason: "runs when sbt starts",
+        paths: &[".sbtrc"],
+        source: "https://www.scala-sbt.org/1.x/docs/Best-Practices.html#.sbtrc",
+    },
+    PathRule {
+        level: High,
+        name: "program-startup",
+        reason: "is found before the program of that name on Windows",
+        paths: &[
+            "{bash,cargo,cmd,code,git,go,java,make,node,npm,npx,pip,powershell,pwsh,python,python3,sh,ssh}.{bat,cmd,com,exe}",
+        ],
+        source: "https://learn.microsoft.com/en-us/windows/win32/api/processthreadsapi/nf-processthreadsapi-createprocessw",
+    },
     PathRule {
         level: High,
         name: "program-startup",
@@ -2200,6 +2223,52 @@ pub(super) const TABLE: &[PathRule] = &[
             "samconfig.{toml,yaml,yml}",
         ],
         source: "https://developer.hashicorp.com/terraform/language",
+    },
+    PathRule {
+        level: Medium,
+        name: "build",
+        reason: "runs on the next play",
+        paths: &[
+            "{action_plugins,become_plugins,cache_plugins,callback_plugins,connection_plugins,filter_plugins}/*.py",
+            "{inventory_plugins,lookup_plugins,module_utils,shell_plugins,strategy_plugins,test_plugins,vars_plugins}/*.py",
+            "roles/*/library/*",
+        ],
+        source: "https://docs.ansible.com/ansible/latest/dev_guide/developing_locally.html",
+    },
+    PathRule {
+        level: Medium,
+        name: "build",
+        reason: "runs when the project is opened in the game's editor",
+        paths: &["Assets/**/Editor/**", "Packages/{manifest,packages-lock}.json", "ProjectSettings/**"],
+        source: "https://docs.unity3d.com/Manual/SpecialFolders.html",
+    },
+    PathRule {
+        level: Medium,
+        name: "build",
+        reason: "runs when the project is opened in the game's editor",
+        paths: &["addons/*/*.{gd,cs,cfg}", "*.gdextension", "project.godot"],
+        source: "https://docs.godotengine.org/en/stable/tutorials/plugins/editor/making_plugins.html",
+    },
+    PathRule {
+        level: Medium,
+        name: "build",
+        reason: "sets the environment of what is started next",
+        paths: &["Properties/launchSettings.json"],
+        source: "https://learn.microsoft.com/en-us/aspnet/core/fundamentals/environments",
+    },
+    PathRule {
+        level: Medium,
+        name: "build",
+        reason: "runs on the next build",
+        paths: &["*.{bb,bbclass,bbappend}", "conf/{layer,local,bblayers}.conf"],
+        source: "https://docs.yoctoproject.org/bitbake/",
+    },
+    PathRule {
+        level: Medium,
+        name: "build",
+        reason: "runs on the next build or test",
+        paths: &["{.bowerrc,.nuxtrc,.shellspec,_bookdown.yml}", "test/mocha.opts"],
+        source: "https://github.com/shellspec/shellspec#shellspec---options-file",
     },
     PathRule {
         level: Medium,

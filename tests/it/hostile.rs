@@ -794,4 +794,15 @@ fn rules_that_take_for_ever_hold_nobody_up() {
     let ran = place.airlock(&["run", "--name", "attr", "--", "true"]);
     ran.fails(125, &["has a pattern with 60 times **, which takes too long at this depth"]);
     assert_eq!(place.airlock(&["ls", "--json"]).ok().out.matches("\"name\"").count(), 1, "nothing is left of it");
+    // The same where the agent has made what is deep, and it is to be stored as git would.
+    let place = Place::new();
+    fs::write(place.repo.with_file_name("attributes"), "**/".repeat(60) + "zz eol=crlf\n").expect("written");
+    let tree = Ran::of(place.command("sh", &["-c", script])).ok().out;
+    let commit = place.git(&["commit-tree", "-p", "HEAD", "-m", "attributes", tree.trim()]);
+    place.git(&["update-ref", "HEAD", commit.trim()]);
+    place.sandbox("at", &format!("mkdir -p {below}; echo x > {below}/f.txt")).ok();
+    for to in ["branch:b", "patch:-"] {
+        let ran = place.airlock(&["apply", "at", "--accept-all", "--to", to]);
+        ran.fails(1, &["has a pattern with 60 times **, which takes too long at this depth"]);
+    }
 }
