@@ -8,7 +8,7 @@ use super::decide::{Clash, Verdict, Version, decide};
 use super::merge::{Sides, merge, merge_around_insertions, union, with_markers};
 use super::plan::{Contest, MergeMode, OnConflict, Verb};
 use super::tree::{HostError, HostTree, Seen};
-use super::wish::{Contents, Wish};
+use super::wish::{Contents, PathRequest};
 use crate::changes::MAX_TEXT;
 use crate::path::{EntryKind, RepoPath};
 
@@ -36,7 +36,7 @@ impl Judge<'_> {
     ///
     /// # Errors
     /// Accepted content is damaged.
-    pub(super) fn wish(&self, wish: &Wish, seen: Option<&Seen>, respells: bool) -> io::Result<Answer> {
+    pub(super) fn wish(&self, wish: &PathRequest, seen: Option<&Seen>, respells: bool) -> io::Result<Answer> {
         let habits = self.tree.habits();
         // A file that is respelled is judged by the wish for its other spelling.
         let host = seen.map(|s| &s.version).filter(|_| !respells);
@@ -81,7 +81,7 @@ impl Judge<'_> {
     /// Judges it with one base.
     fn against(
         &self,
-        wish: &Wish,
+        wish: &PathRequest,
         base: Option<&Version>,
         seen: Option<&Seen>,
         host: Option<&Version>,
@@ -121,7 +121,7 @@ impl Judge<'_> {
         })
     }
 
-    fn mode(&self, wish: &Wish) -> MergeMode {
+    fn mode(&self, wish: &PathRequest) -> MergeMode {
         self.modes.get(&wish.path).copied().unwrap_or_default()
     }
 
@@ -129,7 +129,7 @@ impl Judge<'_> {
     fn undecided(
         &self,
         clash: Clash,
-        wish: &Wish,
+        wish: &PathRequest,
         base: Option<&Version>,
         seen: Option<&Seen>,
     ) -> io::Result<Undecided> {
@@ -145,7 +145,7 @@ impl Judge<'_> {
     }
 
     /// Merges the content of three files.
-    fn by_line(&self, wish: &Wish, base: Option<&Version>, seen: Option<&Seen>, kind: EntryKind) -> io::Result<Answer> {
+    fn by_line(&self, wish: &PathRequest, base: Option<&Version>, seen: Option<&Seen>, kind: EntryKind) -> io::Result<Answer> {
         let (Some(seen), Some(accepted)) = (seen, &wish.accepted) else {
             return Ok(Err(self.undecided(Clash::DeletedHere, wish, base, seen)?));
         };
@@ -211,7 +211,7 @@ impl Judge<'_> {
     }
 
     /// Tells what stands against replacing, or deleting, a file.
-    fn against_replacing(&self, wish: &Wish, seen: &Seen, deletes: bool) -> Result<Option<&'static str>, HostError> {
+    fn against_replacing(&self, wish: &PathRequest, seen: &Seen, deletes: bool) -> Result<Option<&'static str>, HostError> {
         if seen.names() > 1 {
             return Ok(Some(HARD_LINKS));
         }

@@ -40,4 +40,4 @@ pub use sweep::sweep;
 pub use transaction::{Job, Kept, LeftAlone, Problem, Report, Site, Way, recover, run};
 pub use tree::{Below, Habits, HostError, HostTree, Inode, Look, Mount, Seen};
 pub use undo::{Backups, History, Past, Undo, UndoError};
-pub use wish::{Choice, Contents, Earlier, Like, Wish};
+pub use wish::{Choice, Contents, Earlier, Like, PathRequest};

@@ -10,7 +10,7 @@ use super::judge::Judge;
 use super::merge::Region;
 use super::surroundings::{Neighbours, Twin};
 use super::tree::{HostError, HostTree, Look, Seen};
-use super::wish::{Contents, Like, Wish};
+use super::wish::{Contents, Like, PathRequest};
 use crate::changes::{Picks, Planted, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
@@ -188,9 +188,9 @@ impl Plan {
     ///
     /// # Errors
     /// Accepted content is damaged.
-    pub fn make(tree: &HostTree, wishes: Vec<Wish>, contents: &dyn Contents, terms: Terms) -> io::Result<Self> {
+    pub fn make(tree: &HostTree, wishes: Vec<PathRequest>, contents: &dyn Contents, terms: Terms) -> io::Result<Self> {
         let mut plan = Self { directories: terms.directories, ..Self::default() };
-        let goes = |w: &&Wish| w.accepted.is_none();
+        let goes = |w: &&PathRequest| w.accepted.is_none();
         let gone: BTreeSet<RepoPath> = wishes.iter().filter(goes).map(|w| w.path.clone()).collect();
         let mut neighbours = Neighbours::of(tree);
         let judge = Judge { tree, contents, on_conflict: terms.on_conflict, modes: &terms.modes };
@@ -408,7 +408,7 @@ impl Plan {
 fn way(
     tree: &HostTree,
     neighbours: &mut Neighbours<'_>,
-    wish: &Wish,
+    wish: &PathRequest,
     deleted: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<Way, HostError> {
     let path = &wish.path;

@@ -17,7 +17,7 @@ use super::plan::{OnConflict, Terms};
 use super::stage::Slots;
 use super::transaction::CONTENTS;
 use super::tree::{DIRECTORY, HostError, HostTree, Look, look_in};
-use super::wish::{Contents, Like, Wish};
+use super::wish::{Contents, Like, PathRequest};
 use crate::changes::{ContentHash, Picks};
 use crate::path::RepoPath;
 
@@ -100,7 +100,7 @@ impl Past {
 /// An undo in the making.
 pub struct Undo {
     /// What is asked for.
-    pub wishes: Vec<Wish>,
+    pub wishes: Vec<PathRequest>,
     /// The terms of the plan.
     pub terms: Terms,
     /// Where content comes from.
@@ -144,7 +144,7 @@ impl Undo {
         };
         let before: BTreeMap<&RepoPath, &Picks> = journal.picks.iter().map(|(p, old, _)| (p, old)).collect();
         let picks = |path: &RepoPath| before.get(path).copied().cloned().unwrap_or_default();
-        let wish = |path: &RepoPath, base: Option<&Version>, accepted: Option<Version>, like: Option<Like>| Wish {
+        let wish = |path: &RepoPath, base: Option<&Version>, accepted: Option<Version>, like: Option<Like>| PathRequest {
             path: path.clone(),
             base: base.cloned(),
             accepted,
@@ -183,7 +183,7 @@ impl Undo {
                         None => {
                             let like = like(&slots, *slot, name);
                             let wish = wish(path, Some(&after.version), Some(old), Some(like));
-                            undo.wishes.push(Wish { like_over: Some(after.mode), ..wish });
+                            undo.wishes.push(PathRequest { like_over: Some(after.mode), ..wish });
                         }
                         Some(from) => {
                             undo.wishes.push(wish(path, Some(&after.version), None, None));

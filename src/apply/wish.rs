@@ -57,7 +57,7 @@ impl Earlier<'_> {
 
 /// What is asked of a path.
 #[derive(Debug)]
-pub struct Wish {
+pub struct PathRequest {
     /// Where.
     pub path: RepoPath,
     /// What both sides come from; `None` is a path that holds nothing.
@@ -142,7 +142,7 @@ impl Choice<'_> {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn wish(&self, store: &Quarantine) -> io::Result<Result<Wish, &'static str>> {
+    pub fn wish(&self, store: &Quarantine) -> io::Result<Result<PathRequest, &'static str>> {
         let change = self.change;
         let (old, new) = change.contents(store)?;
         let version = |picks: &Picks| content(store, change, (&old, &new), picks);
@@ -177,7 +177,7 @@ impl Choice<'_> {
             }
         }
         let done = self.left.clone().filter(|_| self.picks.is_within(&self.prior));
-        Ok(Ok(Wish {
+        Ok(Ok(PathRequest {
             path: change.path.clone(),
             base,
             accepted,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
     Applies, Call, Contents, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict,
-    Plan, Problem, Rename, Report, Site, Terms, Undo, Version, Way, Wish, recover, run,
+    Plan, Problem, Rename, Report, Site, Terms, Undo, Version, Way, PathRequest, recover, run,
 };
 use airlock::changes::{Picks, Quarantine};
 use airlock::path::{EntryKind, RepoPath};
@@ -183,11 +183,11 @@ impl Field {
     }
 
     /// Asks for what differs between a base and what was accepted.
-    pub fn wishes(&self, base: &Items, accepted: &Items) -> Vec<Wish> {
+    pub fn wishes(&self, base: &Items, accepted: &Items) -> Vec<PathRequest> {
         let paths: BTreeSet<&Vec<u8>> = base.keys().chain(accepted.keys()).collect();
         let paths = paths.into_iter().filter(|path| base.get(*path) != accepted.get(*path));
         let version = |items: &Items, path: &[u8]| items.get(path).map(|item| self.version(item));
-        let wish = |path: &Vec<u8>| Wish {
+        let wish = |path: &Vec<u8>| PathRequest {
             path: RepoPath::from_bytes(path).expect("a path"),
             base: version(base, path),
             accepted: version(accepted, path),
