@@ -57,12 +57,14 @@ impl Snapshot {
         let module = self.root();
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
-        // Only what HEAD reaches may be in the sandbox: a history that was rewritten is never built on.
-        if old.id() != module.commit && !git.graph_descendant_of(module.commit, old.id())? {
+        // The cheap question first: it ends at the limit.
+        let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
+        if paths > share.paths {
             return Ok(None);
         }
-        let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
-        Ok(Some(paths).filter(|paths| *paths <= share.paths))
+        // Only what HEAD reaches may be in the sandbox: a history that was rewritten is never built on.
+        let is_ancestor = old.id() == module.commit || git.graph_descendant_of(module.commit, old.id())?;
+        Ok(is_ancestor.then_some(paths))
     }
 
     /// Reads the files that differ from those of such a commit: the changed ones, and unchanged ones whose attributes
