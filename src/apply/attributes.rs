@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::hostfs::{At, Disk};
-use super::tree::{Habits, HostError, failed};
+use super::host_fs::{DirEntryRef, HostFs};
+use super::working_tree::{FsCapabilities, HostError, system_error};
 use crate::path::EntryKind;
 
 /// The access list that a directory passes on to what is made in it.
@@ -19,18 +19,18 @@ const OF_CONTENT: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
 /// Gives an open file or directory the owner, group, permissions and extended attributes of another. `kind` is what the
 /// file becomes, if it is one: its executable bit counts.
-pub(super) fn keep(
-    disk: &Disk,
+pub(super) fn copy_metadata(
+    disk: &HostFs,
     old: BorrowedFd<'_>,
     new: BorrowedFd<'_>,
-    at: At<'_>,
+    at: DirEntryRef<'_>,
     kind: Option<EntryKind>,
-    habits: Habits,
+    habits: FsCapabilities,
 ) -> Result<(), HostError> {
-    let look = failed("failed to look at it");
+    let look = system_error("failed to look at it");
     let (was, is) = (rustix::fs::fstat(old).map_err(look)?, rustix::fs::fstat(new).map_err(look)?);
     if (was.st_uid, was.st_gid) != (is.st_uid, is.st_gid) {
-        disk.set_owner(at, was.st_uid, was.st_gid).map_err(failed("failed to keep its owner and group"))?;
+        disk.set_owner(at, was.st_uid, was.st_gid).map_err(system_error("failed to keep its owner and group"))?;
     }
     copy_attributes(disk, old, new)?;
     let mode = was.st_mode & 0o7777;
@@ -49,15 +49,15 @@ pub(super) fn keep(
     match disk.set_mode(new, mode) {
         // A file system without permissions, such as FAT.
         Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP) if !habits.file_mode => Ok(()),
-        other => other.map_err(failed("failed to keep its permissions")),
+        other => other.map_err(system_error("failed to keep its permissions")),
     }
 }
 
-fn copy_attributes(disk: &Disk, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
-    let keep = failed("failed to keep its extended attributes");
-    let wanted = names(old).map_err(keep)?;
+fn copy_attributes(disk: &HostFs, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
+    let keep = system_error("failed to keep its extended attributes");
+    let wanted = list_xattrs(old).map_err(keep)?;
     // An access list that the old one did not have would let others in.
-    for name in names(new).map_err(keep)? {
+    for name in list_xattrs(new).map_err(keep)? {
         if !wanted.contains(&name) && !name.starts_with(b"security.") {
             disk.remove_attribute(new, OsStr::from_bytes(&name)).map_err(keep)?;
         }
@@ -68,9 +68,9 @@ fn copy_attributes(disk: &Disk, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Res
         if OF_CONTENT.contains(&name.as_slice()) {
             continue;
         }
-        let value = value(old, &name).map_err(keep)?;
+        let value = read_xattr(old, &name).map_err(keep)?;
         // Labels of the security modules are given to every new file; mostly they are the same already.
-        if self::value(new, &name).is_ok_and(|there| there == value) {
+        if self::read_xattr(new, &name).is_ok_and(|there| there == value) {
             continue;
         }
         disk.set_attribute(new, OsStr::from_bytes(&name), &value).map_err(keep)?;
@@ -78,7 +78,7 @@ fn copy_attributes(disk: &Disk, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Res
     Ok(())
 }
 
-fn names(file: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
+fn list_xattrs(file: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = vec![0; 64 * 1024];
     match rustix::fs::flistxattr(file, &mut names) {
         Ok(length) => Ok(names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect()),
@@ -87,7 +87,7 @@ fn names(file: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     }
 }
 
-fn value(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
+fn read_xattr(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut value = vec![0; 64 * 1024];
     let length = rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut value)?;
     value.truncate(length);
@@ -95,23 +95,24 @@ fn value(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
 }
 
 /// Tells why a file's attributes cannot be carried over to other content, if so: what they allow was meant for the old one.
-pub(super) fn untransferable(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
+pub(super) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
     if mode & 0o6000 != 0 {
         return Some("it runs as another user or group (set-user-ID), which new content must not");
     }
-    let capable = file.is_some_and(|f| names(f).is_ok_and(|names| names.iter().any(|n| n == b"security.capability")));
+    let capable =
+        file.is_some_and(|f| list_xattrs(f).is_ok_and(|names| names.iter().any(|n| n == b"security.capability")));
     capable.then_some("it has capabilities of its own, which new content must not")
 }
 
 /// Tells whether a directory passes its group or an access list on to what is made in it.
-pub(super) fn passes_on(directory: impl AsFd) -> bool {
+pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
     let directory = directory.as_fd();
     let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
     group || rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok()
 }
 
 /// Takes from a directory of ours what it would pass on.
-pub(super) fn pass_nothing_on(disk: &Disk, directory: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(), Errno> {
     if rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok() {
         disk.remove_attribute(directory, OsStr::new(PASSED_ON))?;
     }
@@ -119,12 +120,12 @@ pub(super) fn pass_nothing_on(disk: &Disk, directory: &OwnedFd) -> Result<(), Er
 }
 
 /// Gives the group that a directory passes on, if it does.
-pub(super) fn group_passed_on(directory: impl AsFd) -> Option<u32> {
+pub(super) fn inherited_group(directory: impl AsFd) -> Option<u32> {
     rustix::fs::fstat(directory).ok().filter(|stat| stat.st_mode & 0o2000 != 0).map(|stat| stat.st_gid)
 }
 
 /// Opens a file for its attributes, if it is one.
-pub(super) fn open(at: At<'_>) -> Result<Option<OwnedFd>, Errno> {
+pub(super) fn open_entry(at: DirEntryRef<'_>) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::openat(at.directory, at.name, flags, Mode::empty()) {
         Ok(file) => Ok(Some(file)),

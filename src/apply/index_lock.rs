@@ -8,26 +8,26 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
 
-use super::applies::Folder;
-use super::hostfs::{At, Disk};
+use super::host_fs::{DirEntryRef, HostFs};
 use super::journal::Journal;
-use super::transaction::Site;
-use super::tree::{DIRECTORY, HostError, Inode, failed};
+use super::transaction::ApplyTarget;
+use super::transaction_log::TransactionDir;
+use super::working_tree::{DIRECTORY, HostError, Inode, system_error};
 
 const INDEX: &str = "index";
 pub(super) const INDEX_LOCK: &str = "index.lock";
 
-fn content(id: &str) -> String {
+fn lock_text(id: &str) -> String {
     format!("airlock apply {id}\n")
 }
 
 /// Makes the file that will be git's lock, and keeps the index of now under a second name.
-pub(super) fn stage(site: &Site, disk: &Disk, folder: &Folder, id: &str) -> Result<(), Errno> {
-    let own = folder.open()?;
-    let file = disk.create(At::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
-    disk.fill(&file, content(id).as_bytes())?;
+pub(super) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &TransactionDir, id: &str) -> Result<(), Errno> {
+    let own = folder.open_dir()?;
+    let file = disk.create_file(DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
+    disk.write_all(&file, lock_text(id).as_bytes())?;
     let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty())?;
-    match disk.link(At::new(&git, INDEX.as_bytes()), At::new(&own, INDEX.as_bytes())) {
+    match disk.hard_link(DirEntryRef::new(&git, INDEX.as_bytes()), DirEntryRef::new(&own, INDEX.as_bytes())) {
         // Without it a changed index is asked about more often: no more than that.
         Ok(()) | Err(Errno::NOENT | Errno::PERM | Errno::NOTSUP | Errno::XDEV | Errno::MLINK) => Ok(()),
         Err(error) => Err(error),
@@ -35,15 +35,20 @@ pub(super) fn stage(site: &Site, disk: &Disk, folder: &Folder, id: &str) -> Resu
 }
 
 /// Takes git's lock on the index; once more is no error.
-pub(super) fn take(site: &Site, disk: &Disk, folder: &Folder, journal: &Journal) -> Result<(), HostError> {
-    let lock = failed("failed to lock git's index");
-    let own = folder.open().map_err(lock)?;
+pub(super) fn take_lock(
+    site: &ApplyTarget,
+    disk: &HostFs,
+    folder: &TransactionDir,
+    journal: &Journal,
+) -> Result<(), HostError> {
+    let lock = system_error("failed to lock git's index");
+    let own = folder.open_dir().map_err(lock)?;
     let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(lock)?;
-    let (from, to) = (At::new(&own, INDEX_LOCK.as_bytes()), At::new(&git, INDEX_LOCK.as_bytes()));
-    let taken = match disk.link(from, to) {
+    let (from, to) = (DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), DirEntryRef::new(&git, INDEX_LOCK.as_bytes()));
+    let taken = match disk.hard_link(from, to) {
         // A file system without hard links: nobody else has this content.
         Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::MLINK | Errno::INVAL | Errno::NOENT) => {
-            disk.create(to, 0o600).and_then(|file| disk.fill(&file, content(&journal.id).as_bytes()))
+            disk.create_file(to, 0o600).and_then(|file| disk.write_all(&file, lock_text(&journal.id).as_bytes()))
         }
         other => other,
     };
@@ -53,12 +58,12 @@ pub(super) fn take(site: &Site, disk: &Disk, folder: &Folder, journal: &Journal)
         Err(Errno::EXIST) => return Err(HostError::Git(site.git_dir.join(INDEX_LOCK))),
         Err(error) => return Err(lock(error)),
     }
-    disk.sync(&git).map_err(lock)
+    disk.sync_fd(&git).map_err(lock)
 }
 
 /// Tells whether git's lock is that of an apply.
-fn is_ours(site: &Site, folder: &Folder, journal: &Journal) -> bool {
-    if lock_content(site).is_none_or(|text| text != content(&journal.id)) {
+fn is_ours(site: &ApplyTarget, folder: &TransactionDir, journal: &Journal) -> bool {
+    if read_lock_text(site).is_none_or(|text| text != lock_text(&journal.id)) {
         return false;
     }
     let inode = |path: &Path| {
@@ -72,7 +77,7 @@ fn is_ours(site: &Site, folder: &Folder, journal: &Journal) -> bool {
 }
 
 /// Reads git's lock, if it is a small file.
-fn lock_content(site: &Site) -> Option<String> {
+fn read_lock_text(site: &ApplyTarget) -> Option<String> {
     let path = site.git_dir.join(INDEX_LOCK);
     let small = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() < 100);
     small.then(|| std::fs::read_to_string(path).ok()).flatten()
@@ -80,19 +85,24 @@ fn lock_content(site: &Site) -> Option<String> {
 
 /// Gives the id of the apply that git's lock is of; nothing if there is none of Airlock's.
 #[must_use]
-pub fn lock_owner(site: &Site) -> Option<String> {
-    Some(lock_content(site)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
+pub fn lock_owner(site: &ApplyTarget) -> Option<String> {
+    Some(read_lock_text(site)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
 }
 
 /// Removes git's lock where it is that of an apply.
 ///
 /// # Errors
 /// What the system says.
-pub fn unlock_index(site: &Site, disk: &Disk, folder: &Folder, journal: &Journal) -> Result<(), HostError> {
+pub fn unlock_index(
+    site: &ApplyTarget,
+    disk: &HostFs,
+    folder: &TransactionDir,
+    journal: &Journal,
+) -> Result<(), HostError> {
     if !is_ours(site, folder, journal) {
         return Ok(());
     }
-    let failed = failed("failed to remove the lock on git's index");
+    let failed = system_error("failed to remove the lock on git's index");
     let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(failed)?;
-    disk.remove(At::new(&git, INDEX_LOCK.as_bytes())).map_err(failed)
+    disk.remove_file(DirEntryRef::new(&git, INDEX_LOCK.as_bytes())).map_err(failed)
 }

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::decide::Version;
-use super::tree::{Inode, Seen};
+use super::entry_merge::EntryContent;
+use super::working_tree::{Inode, ObservedFile};
 use crate::changes::Picks;
 use crate::path::RepoPath;
 
@@ -31,18 +31,18 @@ pub struct Journal {
     /// The sandbox whose changes are applied.
     pub sandbox: String,
     /// Its id, which no other of that name has.
-    pub of: String,
+    pub sandbox_id: String,
     /// Where.
-    pub site: Mark,
+    pub target: WorktreeFingerprint,
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
     /// Folders of slots.
-    pub places: Vec<Place>,
+    pub staging_areas: Vec<StagingArea>,
     /// In the order in which they are done.
-    pub acts: Vec<Act>,
+    pub ops: Vec<Op>,
     /// Per path, what of the changeset was in it before, and what is after this.
     #[serde(rename = "units")]
-    pub picks: Vec<(RepoPath, Picks, Picks)>,
+    pub selection: Vec<(RepoPath, Picks, Picks)>,
 }
 
 /// What a journal is of.
@@ -57,7 +57,7 @@ pub enum Kind {
 
 /// The place and the time of an apply: what must be the same for its recovery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct WorktreeFingerprint {
     /// The repository's own random number.
     pub repository: String,
     /// The root of the working tree, escaped.
@@ -65,17 +65,17 @@ pub struct Mark {
     /// The same as a directory on disk.
     pub root: Inode,
     /// The kernel's number for the time since the machine was started; devices keep their numbers for as long.
-    pub boot: String,
+    pub boot_id: String,
     /// What HEAD was.
     pub head: String,
     /// The length and the checksum of git's index.
     pub index: Option<(u64, String)>,
 }
 
-impl Mark {
+impl WorktreeFingerprint {
     /// Tells whether this is a working tree: by its path, or as a directory on disk where that path is gone or leads here.
     #[must_use]
-    pub fn is_place(&self, here: &Self) -> bool {
+    pub fn is_same_worktree(&self, here: &Self) -> bool {
         let leads_here = || match std::path::Path::new(&self.worktree).canonicalize() {
             Ok(path) => path.as_os_str().as_encoded_bytes().escape_ascii().to_string() == here.worktree,
             Err(_) => true,
@@ -87,20 +87,20 @@ impl Mark {
 
 /// Where slots are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct StagingArea {
     /// The directory in the working tree that has a folder for them; nothing if they are in the apply's own folder. For a
     /// part of the tree that is mounted from elsewhere.
-    pub inside: Option<Inside>,
+    pub in_tree: Option<InTreeDir>,
     /// The file system exchanges two files at once.
-    pub exchange: bool,
+    pub can_exchange: bool,
     /// A file keeps its number when it is renamed. (Not so in some file systems of user space.)
-    pub inodes: bool,
+    pub has_stable_inodes: bool,
 }
 
 /// A directory of the working tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Inside {
+pub enum InTreeDir {
     /// Its root.
     Root,
     /// One below.
@@ -109,14 +109,14 @@ pub enum Inside {
 
 /// A numbered file in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slot {
+pub struct StagedFile {
     /// Which of the places.
-    pub place: usize,
+    pub area: usize,
     /// Its name.
     pub number: usize,
 }
 
-impl Slot {
+impl StagedFile {
     /// Gives the file's name.
     #[must_use]
     pub fn name(self) -> String {
@@ -125,24 +125,24 @@ impl Slot {
 
     /// Gives the name of what was replaced, where nothing can be exchanged.
     #[must_use]
-    pub fn aside(self) -> String {
+    pub fn backup_name(self) -> String {
         format!("{}.was", self.number)
     }
 }
 
 /// A file as it is recognised again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct FileIdentity {
     /// Kind and content.
-    pub version: Version,
+    pub version: EntryContent,
     /// Permissions.
     pub mode: u32,
     /// Which file on disk.
     pub inode: Inode,
 }
 
-impl From<&Seen> for Held {
-    fn from(seen: &Seen) -> Self {
+impl From<&ObservedFile> for FileIdentity {
+    fn from(seen: &ObservedFile) -> Self {
         Self { version: seen.version.clone(), mode: seen.mode, inode: seen.inode }
     }
 }
@@ -150,43 +150,43 @@ impl From<&Seen> for Held {
 /// One change of one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Act {
+pub enum Op {
     /// A directory is made.
     MakeDirectory {
         /// Which.
         path: RepoPath,
         /// Where one with the permissions that it shall have is staged.
-        slot: Option<Slot>,
+        slot: Option<StagedFile>,
     },
     /// An empty directory is removed; the slot has one with the same permissions.
     RemoveDirectory {
         /// Which.
         path: RepoPath,
         /// The other.
-        slot: Slot,
+        slot: StagedFile,
     },
     /// A file or link is made or replaced.
-    Put {
+    Write {
         /// Which.
         path: RepoPath,
         /// Where it is staged, and where what it replaces will be.
-        slot: Slot,
+        slot: StagedFile,
         /// What it replaces.
-        before: Option<Held>,
+        before: Option<FileIdentity>,
         /// What was staged.
-        after: Held,
+        after: FileIdentity,
     },
     /// A file or link is moved into the slot.
     Delete {
         /// Which.
         path: RepoPath,
         /// Where it goes.
-        slot: Slot,
+        slot: StagedFile,
         /// What it is.
-        before: Held,
+        before: FileIdentity,
     },
     /// A file gets another spelling of its name, on a file system that takes both for one.
-    Respell {
+    CaseRename {
         /// The old one.
         from: RepoPath,
         /// The new one.
@@ -194,23 +194,23 @@ pub enum Act {
     },
 }
 
-impl Act {
+impl Op {
     /// Gives the path that it changes.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
         match self {
             Self::MakeDirectory { path, .. }
             | Self::RemoveDirectory { path, .. }
-            | Self::Put { path, .. }
+            | Self::Write { path, .. }
             | Self::Delete { path, .. }
-            | Self::Respell { to: path, .. } => path,
+            | Self::CaseRename { to: path, .. } => path,
         }
     }
 }
 
 /// How an apply ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct TransactionOutcome {
     /// Whether it is done; else it was taken back.
     pub committed: bool,
     /// Seconds since the epoch.
@@ -240,11 +240,11 @@ pub enum JournalError {
 
 /// How far an apply is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stage {
+pub enum TransactionStatus {
     /// Not prepared: nothing of the tree was changed.
-    Begun,
+    Staging,
     /// Prepared, and neither committed nor taken back.
-    Unfinished(Box<Journal>),
+    Prepared(Box<Journal>),
     /// Committed or taken back.
-    Ended(Box<Journal>, End),
+    Finished(Box<Journal>, TransactionOutcome),
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use git2::{FileFavor, MergeFileInput, MergeFileOptions, Oid};
 use similar::{Algorithm, DiffTag, MergeResolution, TextMergeConfig};
 
-use super::decide::Clash;
+use super::entry_merge::ConflictKind;
 use crate::changes::{is_by_line, is_comparable, lines};
 
 /// The three sides of a merge.
@@ -15,9 +15,9 @@ pub struct Sides<'a> {
     /// What both come from.
     pub base: &'a [u8],
     /// What the host holds.
-    pub host: &'a [u8],
+    pub ours: &'a [u8],
     /// What was accepted.
-    pub accepted: &'a [u8],
+    pub theirs: &'a [u8],
 }
 
 /// A merge without conflict.
@@ -26,54 +26,60 @@ pub struct Merged {
     /// The content.
     pub content: Vec<u8>,
     /// The user's own edits in it: lines of the result, counted from 0.
-    pub own: Vec<Range<usize>>,
+    pub own_lines: Vec<Range<usize>>,
 }
 
 /// Lines that both sides changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Region {
+pub struct ConflictHunk {
     /// Which of the base, counted from 0.
     pub base: Range<usize>,
     /// Which of the host.
-    pub host: Range<usize>,
+    pub ours: Range<usize>,
     /// Which of the accepted content.
-    pub accepted: Range<usize>,
+    pub theirs: Range<usize>,
 }
 
 /// Merges, or tells why not, and what is contested if that is known.
 ///
 /// # Errors
-/// [`Clash::Binary`], [`Clash::Large`], [`Clash::Lines`], [`Clash::Doubtful`].
-pub fn merge(sides: Sides<'_>) -> Result<Merged, (Clash, Vec<Region>)> {
-    check(sides).map_err(|clash| (clash, Vec::new()))?;
-    let git = by_git(sides, false).map_err(|_| (Clash::Doubtful, Vec::new()))?;
-    let (content, own, regions) = by_regions(sides, Algorithm::Histogram);
+/// [`ConflictKind::Binary`], [`ConflictKind::Large`], [`ConflictKind::Lines`], [`ConflictKind::EnginesDisagree`].
+pub fn merge(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<ConflictHunk>)> {
+    check_mergeable(sides).map_err(|clash| (clash, Vec::new()))?;
+    let git = merge_with_libgit2(sides, false).map_err(|_| (ConflictKind::EnginesDisagree, Vec::new()))?;
+    let (content, own, regions) = merge_with_similar(sides, Algorithm::Histogram);
     match git {
         // Where git is sure and the other is not, or sure of something else, nobody is.
-        Some(git) if regions.is_empty() && content == git => Ok(Merged { content, own }),
+        Some(git) if regions.is_empty() && content == git => Ok(Merged { content, own_lines: own }),
         Some(git) => {
             // Another way to pair lines often shows the same.
-            let (content, own, others) = by_regions(sides, Algorithm::Myers);
+            let (content, own, others) = merge_with_similar(sides, Algorithm::Myers);
             if others.is_empty() && content == git {
-                return Ok(Merged { content, own });
+                return Ok(Merged { content, own_lines: own });
             }
-            let clash = if regions.is_empty() || others.is_empty() { Clash::Doubtful } else { Clash::Lines };
+            let clash = if regions.is_empty() || others.is_empty() {
+                ConflictKind::EnginesDisagree
+            } else {
+                ConflictKind::Lines
+            };
             Err((clash, regions))
         }
-        None if regions.is_empty() => Err((Clash::Doubtful, Vec::new())),
-        None => Err((Clash::Lines, regions)),
+        None if regions.is_empty() => Err((ConflictKind::EnginesDisagree, Vec::new())),
+        None => Err((ConflictKind::Lines, regions)),
     }
 }
 
 /// Merges with markers (zdiff3) where both sides changed the same lines; gives how many such places there are, too.
 ///
 /// # Errors
-/// As [`merge`], but for [`Clash::Lines`].
-pub fn with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Clash> {
-    check(sides)?;
-    let content = by_git(sides, true).map_err(|_| Clash::Doubtful)?.ok_or(Clash::Doubtful)?;
+/// As [`merge`], but for [`ConflictKind::Lines`].
+pub fn merge_with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), ConflictKind> {
+    check_mergeable(sides)?;
+    let content = merge_with_libgit2(sides, true)
+        .map_err(|_| ConflictKind::EnginesDisagree)?
+        .ok_or(ConflictKind::EnginesDisagree)?;
     // No side has so many of them; a side without lines gets no label.
-    let marker = "<".repeat(size(sides).into());
+    let marker = "<".repeat(marker_size(sides).into());
     let places = lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
     Ok((content, places))
 }
@@ -81,27 +87,27 @@ pub fn with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Clash> {
 /// Merges with the lines of both sides where both changed the same, as git's `union` driver does.
 ///
 /// # Errors
-/// [`Clash::Binary`], [`Clash::Large`], [`Clash::Doubtful`].
-pub fn union(sides: Sides<'_>) -> Result<Merged, Clash> {
-    check(sides)?;
-    let (content, is_clean) = run(sides, FileFavor::Union).map_err(|_| Clash::Doubtful)?;
+/// [`ConflictKind::Binary`], [`ConflictKind::Large`], [`ConflictKind::EnginesDisagree`].
+pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
+    check_mergeable(sides)?;
+    let (content, is_clean) = run_libgit2(sides, FileFavor::Union).map_err(|_| ConflictKind::EnginesDisagree)?;
     if !is_clean {
-        return Err(Clash::Doubtful);
+        return Err(ConflictKind::EnginesDisagree);
     }
     let (host, accepted): (HashSet<&[u8]>, HashSet<&[u8]>) =
-        (lines(sides.host).into_iter().collect(), lines(sides.accepted).into_iter().collect());
+        (lines(sides.ours).into_iter().collect(), lines(sides.theirs).into_iter().collect());
     let is_own = |line: &[u8]| host.contains(line) && !accepted.contains(line);
     let own = lines(&content).iter().enumerate().filter(|(_, line)| is_own(line)).map(|(at, _)| at..at + 1).collect();
-    Ok(Merged { content, own })
+    Ok(Merged { content, own_lines: own })
 }
 
 /// Merges into a host that only adds whole lines to the base, in one way to place them: where the accepted side changes lines,
 /// the added ones stay before and after them. `None` is no such merge.
 #[must_use]
 pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
-    check(sides).ok()?;
-    let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(lines);
-    let places = only_places(&base, &host)?;
+    check_mergeable(sides).ok()?;
+    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(lines);
+    let places = find_unique_placement(&base, &host)?;
     // What the host adds before each line of the base, and at the end.
     let added = |at: usize| {
         let from = at.checked_sub(1).map_or(0, |before| places[before] + 1);
@@ -142,11 +148,11 @@ pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
         }
     }
     put(added(base.len()), true);
-    Some(Merged { content, own })
+    Some(Merged { content, own_lines: own })
 }
 
 /// Finds where each line of `base` is in `host`, if all are there in their order and in one way alone.
-fn only_places(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
+fn find_unique_placement(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
     let mut next = 0;
     let mut first = Vec::with_capacity(base.len());
     for line in base {
@@ -168,70 +174,75 @@ fn only_places(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
 const HOST: &str = "yours";
 
 /// Gives a length of markers that none of the sides has in its lines, so that what is ours is told from what is theirs.
-fn size(sides: Sides<'_>) -> u16 {
+fn marker_size(sides: Sides<'_>) -> u16 {
     let run = |line: &[u8]| {
         let first = line.first().copied().filter(|b| b"<|=>".contains(b));
         first.map_or(0, |first| line.iter().take_while(|b| **b == first).count())
     };
-    let all = [sides.base, sides.host, sides.accepted];
+    let all = [sides.base, sides.ours, sides.theirs];
     let longest = all.iter().flat_map(|side| lines(side)).map(run).max().unwrap_or(0);
     u16::try_from(longest + 1).unwrap_or(u16::MAX).max(7)
 }
 
-fn check(sides: Sides<'_>) -> Result<(), Clash> {
-    let all = [sides.base, sides.host, sides.accepted];
+fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {
+    let all = [sides.base, sides.ours, sides.theirs];
     if !all.iter().all(|side| is_by_line(side)) {
-        return Err(Clash::Binary);
+        return Err(ConflictKind::Binary);
     }
     let [base, host, accepted] = all.map(lines);
     if !is_comparable(&base, &host) || !is_comparable(&base, &accepted) {
-        return Err(Clash::Large);
+        return Err(ConflictKind::Large);
     }
     Ok(())
 }
 
 /// Merges as `git merge-file` does; without `marked`, `None` is a conflict.
-fn by_git(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>, git2::Error> {
-    let (content, is_clean) = run(sides, FileFavor::Normal)?;
+fn merge_with_libgit2(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>, git2::Error> {
+    let (content, is_clean) = run_libgit2(sides, FileFavor::Normal)?;
     Ok((marked || is_clean).then_some(content))
 }
 
 /// Runs git's merge; gives the content, with markers where there is a conflict, and whether there is none.
-fn run(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), git2::Error> {
+fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), git2::Error> {
     // The library is only made ready by some calls, and merging is none of them.
     Oid::hash_object(git2::ObjectType::Blob, b"")?;
-    let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(|content| {
+    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(|content| {
         let mut input = MergeFileInput::new();
         input.content(content);
         input
     });
     let mut options = MergeFileOptions::new();
     options.favor(favor);
-    options.style_zdiff3(true).ancestor_label("base").our_label(HOST).their_label("accepted").marker_size(size(sides));
+    options
+        .style_zdiff3(true)
+        .ancestor_label("base")
+        .our_label(HOST)
+        .their_label("accepted")
+        .marker_size(marker_size(sides));
     let merged = git2::merge_file(&base, &host, &accepted, Some(&mut options))?;
     Ok((merged.content().to_vec(), merged.is_automergeable()))
 }
 
-fn by_regions(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<Region>) {
+fn merge_with_similar(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<ConflictHunk>) {
     let mut config = TextMergeConfig::new();
     config.algorithm(algorithm);
-    let [base, host, accepted] = [sides.base, sides.host, sides.accepted].map(lines);
-    let merged = config.merge_lines(sides.base, sides.host, sides.accepted);
+    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(lines);
+    let merged = config.merge_lines(sides.base, sides.ours, sides.theirs);
     let (mut content, mut own, mut contested) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0;
     // The library splits at lone carriage returns too, and so would count other lines.
     if (merged.base_len(), merged.ours_len(), merged.theirs_len()) != (base.len(), host.len(), accepted.len()) {
-        contested.push(Region { base: 0..base.len(), host: 0..host.len(), accepted: 0..accepted.len() });
+        contested.push(ConflictHunk { base: 0..base.len(), ours: 0..host.len(), theirs: 0..accepted.len() });
         return (content, own, contested);
     }
     for region in merged.regions() {
         let from: &[&[u8]] = match region.resolution() {
             MergeResolution::Theirs => &accepted[region.theirs_range()],
             MergeResolution::Conflict => {
-                contested.push(Region {
+                contested.push(ConflictHunk {
                     base: region.base_range(),
-                    host: region.ours_range(),
-                    accepted: region.theirs_range(),
+                    ours: region.ours_range(),
+                    theirs: region.theirs_range(),
                 });
                 continue;
             }
@@ -255,7 +266,7 @@ mod tests {
         let merged = |base: &str, host: &str, accepted: &str| {
             let lines = |text: &str| text.split_whitespace().map(|line| format!("{line}\n")).collect::<String>();
             let [base, host, accepted] = [base, host, accepted].map(lines);
-            let sides = Sides { base: base.as_bytes(), host: host.as_bytes(), accepted: accepted.as_bytes() };
+            let sides = Sides { base: base.as_bytes(), ours: host.as_bytes(), theirs: accepted.as_bytes() };
             let merged = merge_around_insertions(sides)?;
             Some(String::from_utf8(merged.content).expect("UTF-8").replace('\n', " ").trim_end().to_owned())
         };

@@ -5,39 +5,45 @@
 //! descriptor without following links. No index, ref or configuration of the user's git is touched; `branch.rs` alone adds
 //! a commit and a branch, when that is asked for.
 
-mod applies;
 mod attributes;
 mod branch;
-mod decide;
-mod ending;
-mod hostfs;
+mod collisions;
+mod commit;
+mod cross_mount;
+mod entry_merge;
+mod exec;
+mod host_fs;
 mod index_lock;
-mod inside;
 mod journal;
-mod judge;
+mod leftovers;
 mod merge;
 mod plan;
-mod stage;
-mod surroundings;
-mod swap;
-mod sweep;
+mod request;
+mod resolve;
+mod staging;
 mod transaction;
-mod tree;
+mod transaction_log;
 mod undo;
-mod wish;
+mod working_tree;
 
-pub use applies::{Applies, Folder, LockError};
 pub use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
-pub use decide::{Clash, Verdict, Version, decide};
-pub use ending::{kept_since, slot_path};
-pub use hostfs::{Call, Disk, Fault, Rename};
+pub use commit::{late_edits, staged_file_path};
+pub use entry_merge::{ConflictKind, EntryContent, Resolution, merge_entry};
+pub use host_fs::{FaultInjector, FsOp, HostFs, Rename};
 pub use index_lock::{lock_owner, unlock_index};
-pub use journal::{Act, End, Held, Journal, JournalError, Kind, Mark, Slot, Stage};
-pub use judge::HARD_LINKS;
-pub use merge::{Merged, Region, Sides, merge, with_markers};
-pub use plan::{Conflict, Contest, MergeMode, OnConflict, Plan, Planned, Step, Terms, Verb};
-pub use sweep::sweep;
-pub use transaction::{Job, Kept, LeftAlone, Problem, Report, Site, Way, recover, run};
-pub use tree::{Below, Habits, HostError, HostTree, Inode, Look, Mount, Seen};
-pub use undo::{Backups, History, Past, Undo, UndoError};
-pub use wish::{Choice, Contents, Earlier, Like, PathRequest};
+pub use journal::{
+    FileIdentity, Journal, JournalError, Kind, Op, StagedFile, TransactionOutcome, TransactionStatus,
+    WorktreeFingerprint,
+};
+pub use leftovers::remove_leftovers;
+pub use merge::{ConflictHunk, Merged, Sides, merge, merge_with_markers};
+pub use plan::{Conflict, ConflictSides, MergeMode, OnConflict, Plan, PlanOptions, PlannedOp, Step, StepAction};
+pub use request::{AttrSource, BlobStore, PathRequest, PriorRoundChange, SelectedChange};
+pub use resolve::HARD_LINKS;
+pub use transaction::{
+    ApplyError, ApplyRequest, ApplyTarget, PreservedEdit, RecoveryMode, Report, SkippedRevert, recover_transaction,
+    run_transaction,
+};
+pub use transaction_log::{LockError, TransactionDir, TransactionLog};
+pub use undo::{AppliedTransaction, ApplyHistory, Backups, Undo, UndoError};
+pub use working_tree::{DirContents, FsCapabilities, HostError, Inode, Mount, ObservedFile, PathState, WorkingTree};

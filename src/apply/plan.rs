@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 
-use super::decide::{Clash, Version};
-use super::inside::IN_TREE;
-use super::judge::Judge;
-use super::merge::Region;
-use super::surroundings::{Neighbours, Twin};
-use super::tree::{HostError, HostTree, Look, Seen};
-use super::wish::{Contents, Like, PathRequest};
+use super::collisions::{DirCache, NameCollision};
+use super::cross_mount::IN_TREE;
+use super::entry_merge::{ConflictKind, EntryContent};
+use super::merge::ConflictHunk;
+use super::request::{AttrSource, BlobStore, PathRequest};
+use super::resolve::Resolver;
+use super::working_tree::{HostError, ObservedFile, PathState, WorkingTree};
 use crate::changes::{Picks, Planted, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
 /// What a step does to its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verb {
+pub enum StepAction {
     /// Makes it.
     Create,
     /// Replaces it with what was accepted.
@@ -24,11 +24,11 @@ pub enum Verb {
     /// Replaces it with what was accepted and the user's own edits.
     Merge(Vec<Range<usize>>),
     /// Replaces it with both sides between markers, in so many places.
-    Mark(usize),
+    WriteConflictMarkers(usize),
     /// Deletes it.
     Delete,
     /// Nothing: it holds the accepted content already.
-    Already,
+    Unchanged,
 }
 
 /// One path of a plan.
@@ -37,25 +37,25 @@ pub struct Step {
     /// Where.
     pub path: RepoPath,
     /// What happens there.
-    pub verb: Verb,
+    pub action: StepAction,
     /// What the path will hold of the change, earlier applies included.
     pub picks: Picks,
     /// What was brought in earlier rounds and is superseded by that.
     pub superseded: Picks,
     /// What both sides come from.
-    pub base: Option<Version>,
+    pub base: Option<EntryContent>,
     /// What the host holds now.
-    pub expected: Option<Seen>,
+    pub expected: Option<ObservedFile>,
     /// What the path will hold; nothing when it goes.
-    pub left: Option<Version>,
+    pub result: Option<EntryContent>,
     /// Whose permissions it gets, where it is made anew.
-    pub like: Option<Like>,
+    pub attrs_from: Option<AttrSource>,
     /// It gets them also where a file with these permissions is replaced.
-    pub like_over: Option<u32>,
+    pub attrs_from_if_mode: Option<u32>,
     /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
-    pub(super) respells: Option<RepoPath>,
+    pub(super) case_renamed_from: Option<RepoPath>,
     /// Another spelling that must not be there with it, and that the plan deletes.
-    twin: Option<RepoPath>,
+    colliding_path: Option<RepoPath>,
 }
 
 /// A path that cannot be written as the host is now.
@@ -66,29 +66,29 @@ pub struct Conflict {
     /// Why, for a person; names in it are escaped.
     pub reason: String,
     /// The sides, where they are what is in the way.
-    pub contest: Option<Contest>,
+    pub sides: Option<ConflictSides>,
 }
 
 /// Three versions of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contest {
+pub struct ConflictSides {
     /// What kind of conflict it is.
-    pub clash: Clash,
+    pub kind: ConflictKind,
     /// What both sides come from.
-    pub base: Option<Version>,
+    pub base: Option<EntryContent>,
     /// What the host holds.
-    pub host: Option<Version>,
+    pub ours: Option<EntryContent>,
     /// What was accepted.
-    pub accepted: Option<Version>,
+    pub theirs: Option<EntryContent>,
     /// Lines that both changed, if it is about lines.
-    pub regions: Vec<Region>,
+    pub hunks: Vec<ConflictHunk>,
 }
 
-impl Contest {
+impl ConflictSides {
     /// Tells whether both sides can be put between markers.
     #[must_use]
     pub fn is_text(&self) -> bool {
-        matches!(self.clash, Clash::Lines | Clash::Doubtful)
+        matches!(self.kind, ConflictKind::Lines | ConflictKind::EnginesDisagree)
     }
 }
 
@@ -122,17 +122,17 @@ pub enum MergeMode {
 
 /// How a plan is made.
 #[derive(Debug, Default)]
-pub struct Terms {
+pub struct PlanOptions {
     /// Paths that are not merged as plain text.
-    pub modes: BTreeMap<RepoPath, MergeMode>,
+    pub merge_modes: BTreeMap<RepoPath, MergeMode>,
     /// What becomes of conflicts.
     pub on_conflict: OnConflict,
     /// The only directories that are removed when they are empty; nothing for all.
-    pub removable: Option<BTreeSet<RepoPath>>,
+    pub removable_dirs: Option<BTreeSet<RepoPath>>,
     /// Directories with the permissions that new ones of that path shall have.
-    pub directories: BTreeMap<RepoPath, Like>,
+    pub dir_attrs: BTreeMap<RepoPath, AttrSource>,
     /// What comes was the user's own before: links may lead where they led, and repositories may be what they were.
-    pub own: bool,
+    pub is_trusted: bool,
 }
 
 /// An inert list of steps. With a conflict in it, none is done.
@@ -145,17 +145,17 @@ pub struct Plan {
     /// Conflicts that are passed over because the user said so.
     pub skipped: Vec<Conflict>,
     /// Directories that are made, those above before those below.
-    pub made: Vec<RepoPath>,
+    pub dirs_to_create: Vec<RepoPath>,
     /// Directories that are empty afterwards and go, those below before those above.
-    pub removed: Vec<RepoPath>,
-    directories: BTreeMap<RepoPath, Like>,
+    pub dirs_to_remove: Vec<RepoPath>,
+    directories: BTreeMap<RepoPath, AttrSource>,
 }
 
 /// One change of the disk, in the order in which a plan is done.
 #[derive(Debug, Clone, Copy)]
-pub enum Planned<'a> {
+pub enum PlannedOp<'a> {
     /// A directory is made, perhaps with the permissions of another.
-    MakeDirectory(&'a RepoPath, Option<&'a Like>),
+    MakeDirectory(&'a RepoPath, Option<&'a AttrSource>),
     /// An empty directory is removed.
     RemoveDirectory(&'a RepoPath),
     /// A file gets another spelling of its name.
@@ -166,7 +166,7 @@ pub enum Planned<'a> {
     Delete(&'a Step),
 }
 
-impl<'a> Planned<'a> {
+impl<'a> PlannedOp<'a> {
     /// Gives the path that it changes.
     #[must_use]
     pub fn path(self) -> &'a RepoPath {
@@ -178,8 +178,8 @@ impl<'a> Planned<'a> {
 }
 
 /// What is in the way of a path, or what it holds.
-enum Way {
-    Free { seen: Option<Seen>, respells: Option<RepoPath>, twin: Option<RepoPath> },
+enum PathAvailability {
+    Free { seen: Option<ObservedFile>, respells: Option<RepoPath>, twin: Option<RepoPath> },
     Blocked(String),
 }
 
@@ -188,52 +188,57 @@ impl Plan {
     ///
     /// # Errors
     /// Accepted content is damaged.
-    pub fn make(tree: &HostTree, wishes: Vec<PathRequest>, contents: &dyn Contents, terms: Terms) -> io::Result<Self> {
-        let mut plan = Self { directories: terms.directories, ..Self::default() };
-        let goes = |w: &&PathRequest| w.accepted.is_none();
+    pub fn build(
+        tree: &WorkingTree,
+        wishes: Vec<PathRequest>,
+        contents: &dyn BlobStore,
+        terms: PlanOptions,
+    ) -> io::Result<Self> {
+        let mut plan = Self { directories: terms.dir_attrs, ..Self::default() };
+        let goes = |w: &&PathRequest| w.theirs.is_none();
         let gone: BTreeSet<RepoPath> = wishes.iter().filter(goes).map(|w| w.path.clone()).collect();
-        let mut neighbours = Neighbours::of(tree);
-        let judge = Judge { tree, contents, on_conflict: terms.on_conflict, modes: &terms.modes };
+        let mut neighbours = DirCache::of(tree);
+        let judge = Resolver { tree, contents, on_conflict: terms.on_conflict, modes: &terms.merge_modes };
         for wish in wishes {
             let way = match way(tree, &mut neighbours, &wish, &|path| gone.contains(path)) {
                 Ok(way) => way,
-                Err(error) if error.is_about_the_path() => Way::Blocked(error.to_string()),
+                Err(error) if error.is_about_the_path() => PathAvailability::Blocked(error.to_string()),
                 Err(error) => return Err(io::Error::other(format!("{:?}: {error}", wish.path))),
             };
-            let conflict = |reason: String, contest| Conflict { path: wish.path.clone(), reason, contest };
+            let conflict = |reason: String, contest| Conflict { path: wish.path.clone(), reason, sides: contest };
             let (seen, respells, twin) = match way {
-                Way::Free { seen, respells, twin } => (seen, respells, twin),
-                Way::Blocked(reason) => {
+                PathAvailability::Free { seen, respells, twin } => (seen, respells, twin),
+                PathAvailability::Blocked(reason) => {
                     plan.conflicts.push(conflict(reason, None));
                     continue;
                 }
             };
-            match judge.wish(&wish, seen.as_ref(), respells.is_some())? {
+            match judge.resolve_request(&wish, seen.as_ref(), respells.is_some())? {
                 Ok((verb, left)) => plan.steps.push(Step {
                     path: wish.path,
-                    verb,
+                    action: verb,
                     picks: wish.picks,
                     superseded: wish.superseded,
                     base: wish.base,
                     expected: seen,
-                    left,
-                    like: wish.like,
-                    like_over: wish.like_over,
-                    respells,
-                    twin,
+                    result: left,
+                    attrs_from: wish.attrs_from,
+                    attrs_from_if_mode: wish.attrs_from_if_mode,
+                    case_renamed_from: respells,
+                    colliding_path: twin,
                 }),
                 Err((reason, contest)) => plan.conflicts.push(conflict(reason, contest)),
             }
         }
         // What is respelled is not deleted.
-        let respelled: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.respells.clone()).collect();
-        for step in plan.steps.iter_mut().filter(|s| s.left.is_none() && respelled.contains(&s.path)) {
-            step.verb = Verb::Already;
+        let respelled: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.case_renamed_from.clone()).collect();
+        for step in plan.steps.iter_mut().filter(|s| s.result.is_none() && respelled.contains(&s.path)) {
+            step.action = StepAction::Unchanged;
         }
         // What one of these takes away may be what another step counted on.
         loop {
             let known = plan.conflicts.len();
-            if !terms.own {
+            if !terms.is_trusted {
                 plan.refuse_planted(tree);
                 plan.drop_conflicts();
                 plan.refuse_escapes(tree, contents);
@@ -250,7 +255,7 @@ impl Plan {
         }
         plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
         plan.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-        plan.directories(tree, &mut neighbours, terms.removable.as_ref()).map_err(io::Error::other)?;
+        plan.directories(tree, &mut neighbours, terms.removable_dirs.as_ref()).map_err(io::Error::other)?;
         Ok(plan)
     }
 
@@ -261,17 +266,17 @@ impl Plan {
 
     /// Tells whether there is something to do.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.steps.iter().all(|s| s.verb == Verb::Already)
+    pub fn is_noop(&self) -> bool {
+        self.steps.iter().all(|s| s.action == StepAction::Unchanged)
     }
 
     /// Lists what is done to the disk, in that order: first what makes way, then directories, files, links, deletions, and
     /// directories that are empty then.
     #[must_use]
-    pub fn acts(&self) -> Vec<Planned<'_>> {
-        let done = || self.steps.iter().filter(|s| s.verb != Verb::Already);
-        let put: BTreeSet<&RepoPath> = done().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
-        let made: BTreeSet<&RepoPath> = self.made.iter().collect();
+    pub fn acts(&self) -> Vec<PlannedOp<'_>> {
+        let done = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
+        let put: BTreeSet<&RepoPath> = done().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
+        let made: BTreeSet<&RepoPath> = self.dirs_to_create.iter().collect();
         let has_above = |path: &RepoPath| {
             let mut above = path.parent();
             while let Some(directory) = above {
@@ -284,35 +289,35 @@ impl Plan {
         };
         let makes_way = |path: &RepoPath| made.contains(path) || put.contains(path) || has_above(path);
         let (early, late): (Vec<&Step>, Vec<&Step>) =
-            done().filter(|s| s.left.is_none()).partition(|s| makes_way(&s.path));
+            done().filter(|s| s.result.is_none()).partition(|s| makes_way(&s.path));
         let (early_directories, late_directories): (Vec<_>, Vec<_>) =
-            self.removed.iter().partition(|path| makes_way(path));
-        let is_link = |s: &&Step| s.left.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
-        let files = done().filter(|s| s.left.is_some() && !is_link(s));
+            self.dirs_to_remove.iter().partition(|path| makes_way(path));
+        let is_link = |s: &&Step| s.result.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
+        let files = done().filter(|s| s.result.is_some() && !is_link(s));
         let links = done().filter(is_link);
         let mut acts = Vec::new();
-        acts.extend(early.into_iter().map(Planned::Delete));
-        acts.extend(early_directories.into_iter().map(Planned::RemoveDirectory));
-        acts.extend(self.made.iter().map(|path| Planned::MakeDirectory(path, self.directories.get(path))));
+        acts.extend(early.into_iter().map(PlannedOp::Delete));
+        acts.extend(early_directories.into_iter().map(PlannedOp::RemoveDirectory));
+        acts.extend(self.dirs_to_create.iter().map(|path| PlannedOp::MakeDirectory(path, self.directories.get(path))));
         for step in files.chain(links) {
-            acts.extend(step.respells.iter().map(|from| Planned::Respell(from, &step.path)));
-            acts.push(Planned::Put(step));
+            acts.extend(step.case_renamed_from.iter().map(|from| PlannedOp::Respell(from, &step.path)));
+            acts.push(PlannedOp::Put(step));
         }
-        acts.extend(late.into_iter().map(Planned::Delete));
-        acts.extend(late_directories.into_iter().map(Planned::RemoveDirectory));
+        acts.extend(late.into_iter().map(PlannedOp::Delete));
+        acts.extend(late_directories.into_iter().map(PlannedOp::RemoveDirectory));
         acts
     }
 
     /// Finds the directories that are missing, and those that will be empty.
     fn directories(
         &mut self,
-        tree: &HostTree,
-        neighbours: &mut Neighbours<'_>,
+        tree: &WorkingTree,
+        neighbours: &mut DirCache<'_>,
         removable: Option<&BTreeSet<RepoPath>>,
     ) -> Result<(), HostError> {
-        let done = || self.steps.iter().filter(|s| s.verb != Verb::Already);
-        let mut gone: BTreeSet<RepoPath> = done().filter(|s| s.left.is_none()).map(|s| s.path.clone()).collect();
-        let put: BTreeSet<RepoPath> = done().filter(|s| s.left.is_some()).map(|s| s.path.clone()).collect();
+        let done = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
+        let mut gone: BTreeSet<RepoPath> = done().filter(|s| s.result.is_none()).map(|s| s.path.clone()).collect();
+        let put: BTreeSet<RepoPath> = done().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
         let mut needed = BTreeSet::new();
         for path in &put {
             let mut above = path.parent();
@@ -326,7 +331,7 @@ impl Plan {
         // Sorted, so that what is above comes first.
         let mut made = Vec::new();
         for path in &needed {
-            if gone.contains(path) || tree.look(path)? != Look::Directory {
+            if gone.contains(path) || tree.observe(path)? != PathState::Directory {
                 made.push(path.clone());
             }
         }
@@ -340,33 +345,33 @@ impl Plan {
                 continue;
             }
             let mut names =
-                neighbours.names(Some(&directory))?.iter().map(|name| RepoPath::child(Some(&directory), name));
+                neighbours.dir_names(Some(&directory))?.iter().map(|name| RepoPath::child(Some(&directory), name));
             let is_empty = names.all(|path| path.is_ok_and(|path| gone.contains(&path)));
-            if !is_empty || tree.look(&directory)? != Look::Directory {
+            if !is_empty || tree.observe(&directory)? != PathState::Directory {
                 continue;
             }
             candidates.extend(directory.parent().map(|above| (depth(&above), above)));
             gone.insert(directory.clone());
             removed.push(directory);
         }
-        (self.made, self.removed) = (made, removed);
+        (self.dirs_to_create, self.dirs_to_remove) = (made, removed);
         Ok(())
     }
 
     /// Turns into conflicts what would complete a repository inside the tree, out of several rounds or with files of the
     /// user's own.
-    fn refuse_planted(&mut self, tree: &HostTree) {
-        let written: Vec<&RepoPath> = self.steps.iter().filter(|s| s.left.is_some()).map(|s| &s.path).collect();
+    fn refuse_planted(&mut self, tree: &WorkingTree) {
+        let written: Vec<&RepoPath> = self.steps.iter().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
         let folded: BTreeSet<Vec<u8>> = written.iter().map(|p| p.folded()).collect();
-        let gone: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.left.is_none()).map(|s| &s.path).collect();
+        let gone: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.result.is_none()).map(|s| &s.path).collect();
         let mut known = BTreeMap::new();
         let mut has = |path: &RepoPath| {
             *known.entry(path.clone()).or_insert_with(|| {
                 has_folded(&folded, path)
-                    || match tree.look(path) {
-                        Ok(Look::Nothing | Look::BelowFile(_)) => false,
+                    || match tree.observe(path) {
+                        Ok(PathState::Absent | PathState::BelowFile(_)) => false,
                         // A link that the plan deletes.
-                        Ok(Look::BelowLink(above)) => !gone.contains(&above),
+                        Ok(PathState::BelowLink(above)) => !gone.contains(&above),
                         _ => true,
                     }
             })
@@ -375,29 +380,31 @@ impl Plan {
         for path in &written {
             if let Some(directory) = judged.above(path, &mut has) {
                 let reason = format!("git would open {directory:?} as a repository");
-                self.conflicts.push(Conflict { path: (*path).clone(), reason, contest: None });
+                self.conflicts.push(Conflict { path: (*path).clone(), reason, sides: None });
             }
         }
     }
 
     /// Turns into conflicts what counted on the deletion of a path that is a conflict itself, or passed over.
-    fn refuse_orphans(&mut self, tree: &HostTree) {
+    fn refuse_orphans(&mut self, tree: &WorkingTree) {
         let stays: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
         if stays.is_empty() {
             return;
         }
         let mut conflicts = Vec::new();
-        for step in self.steps.iter().filter(|s| s.left.is_some()) {
-            let blocked = match tree.look(&step.path) {
-                Ok(Look::BelowFile(above) | Look::BelowLink(above)) => stays.contains(&above).then_some(above),
-                Ok(Look::Directory) => stays.iter().find(|path| path.is_below(&step.path)).cloned(),
+        for step in self.steps.iter().filter(|s| s.result.is_some()) {
+            let blocked = match tree.observe(&step.path) {
+                Ok(PathState::BelowFile(above) | PathState::BelowLink(above)) => {
+                    stays.contains(&above).then_some(above)
+                }
+                Ok(PathState::Directory) => stays.iter().find(|path| path.is_below(&step.path)).cloned(),
                 _ => None,
             };
-            let mut relies_on = step.respells.iter().chain(&step.twin);
+            let mut relies_on = step.case_renamed_from.iter().chain(&step.colliding_path);
             let blocked = blocked.or_else(|| relies_on.find(|path| stays.contains(*path)).cloned());
             if let Some(above) = blocked {
                 let reason = format!("{above:?} stays, and is in its place");
-                conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
+                conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
             }
         }
         self.conflicts.extend(conflicts);
@@ -406,57 +413,59 @@ impl Plan {
 
 /// Looks at what is in the way of a path. `deleted` tells what the plan deletes.
 fn way(
-    tree: &HostTree,
-    neighbours: &mut Neighbours<'_>,
+    tree: &WorkingTree,
+    neighbours: &mut DirCache<'_>,
     wish: &PathRequest,
     deleted: &dyn Fn(&RepoPath) -> bool,
-) -> Result<Way, HostError> {
+) -> Result<PathAvailability, HostError> {
     let path = &wish.path;
-    if wish.accepted.is_some() && path.components().any(|name| name == IN_TREE.as_bytes()) {
-        return Ok(Way::Blocked(format!("Airlock keeps backups under the name {IN_TREE}")));
+    if wish.theirs.is_some() && path.components().any(|name| name == IN_TREE.as_bytes()) {
+        return Ok(PathAvailability::Blocked(format!("Airlock keeps backups under the name {IN_TREE}")));
     }
-    let mut look = tree.look(path)?;
+    let mut look = tree.observe(path)?;
     let (mut respells, mut gone_twin) = (None, None);
-    match &wish.accepted {
+    match &wish.theirs {
         // Under this spelling it is gone already.
         None => {
-            if let Ok(Twin::Same(_)) = neighbours.twin(path, EntryKind::Regular) {
-                look = Look::Nothing;
+            if let Ok(NameCollision::Same(_)) = neighbours.find_collision(path, EntryKind::Regular) {
+                look = PathState::Absent;
             }
         }
-        Some(version) => match neighbours.twin(path, version.kind)? {
-            Twin::None => {}
+        Some(version) => match neighbours.find_collision(path, version.kind)? {
+            NameCollision::None => {}
             // It goes with the plan.
-            Twin::Clash(twin) if deleted(&twin) => gone_twin = Some(twin),
+            NameCollision::Incompatible(twin) if deleted(&twin) => gone_twin = Some(twin),
             // A rename that changes nothing but the spelling.
-            Twin::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
+            NameCollision::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
                 // Under its own name: a file system may give it another number under another.
-                if let Look::File(_) = look {
-                    look = tree.look(&twin)?;
+                if let PathState::File(_) = look {
+                    look = tree.observe(&twin)?;
                     respells = Some(twin);
                 }
             }
-            Twin::Same(twin) => return Ok(Way::Blocked(format!("your file system takes it for {twin:?}"))),
-            Twin::Clash(twin) => {
+            NameCollision::Same(twin) => {
+                return Ok(PathAvailability::Blocked(format!("your file system takes it for {twin:?}")));
+            }
+            NameCollision::Incompatible(twin) => {
                 let reason = format!("other file systems would take it for {twin:?}, which is of another kind");
-                return Ok(Way::Blocked(reason));
+                return Ok(PathAvailability::Blocked(reason));
             }
         },
     }
-    let blocked = |reason: String| Ok(Way::Blocked(reason));
-    if let Some(reason) = tree.unwritable(path)? {
+    let blocked = |reason: String| Ok(PathAvailability::Blocked(reason));
+    if let Some(reason) = tree.unwritable_reason(path)? {
         return blocked(reason.into());
     }
     let seen = match look {
-        Look::Nothing => None,
+        PathState::Absent => None,
         // It is gone already: something else is in its place, or above it.
-        Look::BelowFile(_) | Look::BelowLink(_) | Look::Directory if wish.accepted.is_none() => None,
-        Look::File(seen) => Some(seen),
-        Look::BelowFile(above) | Look::BelowLink(above) if deleted(&above) => None,
-        Look::BelowFile(above) => {
+        PathState::BelowFile(_) | PathState::BelowLink(_) | PathState::Directory if wish.theirs.is_none() => None,
+        PathState::File(seen) => Some(seen),
+        PathState::BelowFile(above) | PathState::BelowLink(above) if deleted(&above) => None,
+        PathState::BelowFile(above) => {
             return blocked(format!("{above:?} is a file; accept its deletion too, or move it away"));
         }
-        Look::Directory => match tree.below(path)? {
+        PathState::Directory => match tree.read_dir_contents(path)? {
             // Each directory in it goes with the files that are deleted from it.
             Some(below)
                 if !below.files.is_empty()
@@ -470,9 +479,9 @@ fn way(
             }
             _ => return blocked("a directory with files or directories of your own is in its place".into()),
         },
-        Look::Special => return blocked("a device, a socket or a pipe is in its place".into()),
-        Look::BelowLink(above) => return blocked(format!("{above:?} is a link, and Airlock writes through none")),
-        Look::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
+        PathState::Special => return blocked("a device, a socket or a pipe is in its place".into()),
+        PathState::BelowLink(above) => return blocked(format!("{above:?} is a link, and Airlock writes through none")),
+        PathState::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
     };
-    Ok(Way::Free { seen, respells, twin: gone_twin })
+    Ok(PathAvailability::Free { seen, respells, twin: gone_twin })
 }

@@ -13,17 +13,17 @@ use std::path::PathBuf;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::applies::{Applies, Folder};
-use super::decide::Version;
-use super::ending::{Ending, Stop};
-use super::hostfs::{At, Disk};
+use super::commit::{Aborted, PreparedTransaction};
+use super::entry_merge::EntryContent;
+use super::host_fs::{DirEntryRef, HostFs};
 use super::index_lock::{self, INDEX_LOCK};
-use super::journal::{Act, Held, Journal, Kind, Mark, Slot, Stage};
-use super::plan::{Plan, Planned, Step};
-use super::stage::{Slots, Staging};
-use super::sweep::sweep;
-use super::tree::{DIRECTORY, HostError, HostTree, failed};
-use super::wish::{Contents, Like};
+use super::journal::{FileIdentity, Journal, Kind, Op, StagedFile, TransactionStatus, WorktreeFingerprint};
+use super::leftovers::remove_leftovers;
+use super::plan::{Plan, PlannedOp, Step};
+use super::request::{AttrSource, BlobStore};
+use super::staging::{FileToStage, Staging};
+use super::transaction_log::{TransactionDir, TransactionLog};
+use super::working_tree::{DIRECTORY, HostError, WorkingTree, system_error};
 use crate::changes::{MAX_TEXT, Picks};
 use crate::path::RepoPath;
 
@@ -32,40 +32,40 @@ pub(super) const CONTENTS: &str = "contents";
 
 /// Where an apply happens.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct ApplyTarget {
     /// The git directory of the working tree, which has its index.
     pub git_dir: PathBuf,
     /// What must be the same for a recovery.
-    pub mark: Mark,
+    pub fingerprint: WorktreeFingerprint,
 }
 
 /// What is applied, besides the plan.
-pub struct Job<'a> {
+pub struct ApplyRequest<'a> {
     /// Where.
-    pub site: &'a Site,
+    pub target: &'a ApplyTarget,
     /// Through which door.
-    pub disk: &'a Disk,
+    pub fs: &'a HostFs,
     /// The working tree.
-    pub tree: &'a HostTree,
+    pub tree: &'a WorkingTree,
     /// Whether it applies or takes back.
     pub kind: Kind,
     /// The sandbox whose changes they are.
     pub sandbox: &'a str,
     /// Its id.
-    pub of: &'a str,
+    pub sandbox_id: &'a str,
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
     /// Per path, what of the changeset it holds before and after.
-    pub picks: Vec<(RepoPath, Picks, Picks)>,
+    pub selection: Vec<(RepoPath, Picks, Picks)>,
     /// Accepted content.
-    pub contents: &'a dyn Contents,
+    pub blobs: &'a dyn BlobStore,
     /// Tells whether the user wants it to stop.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
 /// A file of the user's that was not expected, or came too late.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct PreservedEdit {
     /// Where it belongs.
     pub path: RepoPath,
     /// Where it is now.
@@ -74,7 +74,7 @@ pub struct Kept {
 
 /// A path that was not taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftAlone {
+pub struct SkippedRevert {
     /// Which.
     pub path: RepoPath,
     /// Why.
@@ -87,21 +87,21 @@ pub struct Report {
     /// The number of the apply.
     pub number: u64,
     /// Edits that came too late, each in a file of its own.
-    pub kept: Vec<Kept>,
+    pub late_edits: Vec<PreservedEdit>,
     /// When it was taken back: paths that the user has changed since.
-    pub left: Vec<LeftAlone>,
+    pub skipped: Vec<SkippedRevert>,
     /// Something after the end that does not matter for the tree.
     pub note: Option<String>,
     /// The file system cannot exchange two files at once.
-    pub weaker: bool,
+    pub is_non_atomic: bool,
 }
 
 /// Why it is not done.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum ApplyError {
     /// Before the first path was touched.
-    #[error("{}{error}", of(path.as_ref()))]
-    NotBegun {
+    #[error("{}{error}", path_prefix(path.as_ref()))]
+    NotStarted {
         /// The path that it was about.
         path: Option<RepoPath>,
         /// What happened.
@@ -114,8 +114,8 @@ pub enum Problem {
     #[error("interrupted")]
     Interrupted(Box<Report>),
     /// Something failed, and what was done was taken back.
-    #[error("{}{error}", of(path.as_ref()))]
-    TakenBack {
+    #[error("{}{error}", path_prefix(path.as_ref()))]
+    RolledBack {
         /// The path that failed.
         path: Option<RepoPath>,
         /// What happened.
@@ -124,8 +124,8 @@ pub enum Problem {
         report: Box<Report>,
     },
     /// Something failed, and taking back failed too.
-    #[error("{}{error}; and then: {}{then}", of(path.as_ref()), of(there.as_ref()))]
-    Unfinished {
+    #[error("{}{error}; and then: {}{then}", path_prefix(path.as_ref()), path_prefix(there.as_ref()))]
+    RollbackFailed {
         /// The path that failed.
         path: Option<RepoPath>,
         /// What happened.
@@ -137,231 +137,240 @@ pub enum Problem {
     },
     /// It belongs to another working tree.
     #[error("the unfinished apply {} belongs to another working tree: {}", .0.display(), .1)]
-    Foreign(PathBuf, String),
+    WrongWorktree(PathBuf, String),
 }
 
-fn of(path: Option<&RepoPath>) -> String {
+fn path_prefix(path: Option<&RepoPath>) -> String {
     path.map_or_else(String::new, |p| format!("{}: ", p.as_bytes().escape_ascii()))
 }
 
 /// Which way an unfinished apply is brought to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum RecoveryMode {
     /// All is done.
-    Forward,
+    RollForward,
     /// All is as it was.
-    Back,
+    RollBack,
 }
 
 /// Carries a plan without conflicts out. `applies` is locked by the caller since before the plan was made.
 ///
 /// # Errors
-/// [`Problem`]; after all but [`Problem::Unfinished`] the tree is as it was, save what the user did meanwhile.
-pub fn run(job: &Job<'_>, plan: &Plan, applies: &Applies) -> Result<Report, Problem> {
-    if job.site.git_dir.join(INDEX_LOCK).symlink_metadata().is_ok() {
-        return Err(Problem::Locked(job.site.git_dir.join(INDEX_LOCK)));
+/// [`ApplyError`]; after all but [`ApplyError::RollbackFailed`] the tree is as it was, save what the user did meanwhile.
+pub fn run_transaction(job: &ApplyRequest<'_>, plan: &Plan, applies: &TransactionLog) -> Result<Report, ApplyError> {
+    if job.target.git_dir.join(INDEX_LOCK).symlink_metadata().is_ok() {
+        return Err(ApplyError::Locked(job.target.git_dir.join(INDEX_LOCK)));
     }
-    let folder = applies.begin(job.disk).map_err(|(_, error)| {
-        let error = failed("failed to make a folder for the journal")(error);
-        Problem::NotBegun { path: None, error }
+    let folder = applies.create_dir(job.fs).map_err(|(_, error)| {
+        let error = system_error("failed to make a folder for the journal")(error);
+        ApplyError::NotStarted { path: None, error }
     })?;
-    let (journal, slots) = match stage(job, plan, &folder) {
+    let (journal, slots) = match stage_files(job, plan, &folder) {
         Ok(staged) => staged,
         Err((path, error)) => {
-            discard(job, &folder);
-            return Err(Problem::NotBegun { path, error });
+            discard_staging(job, &folder);
+            return Err(ApplyError::NotStarted { path, error });
         }
     };
     let mut report = Report { number: folder.number(), ..Report::default() };
-    report.weaker = journal.places.iter().any(|place| !place.exchange);
-    if let Err(error) = folder.prepare(job.disk, &journal) {
-        let error = failed("failed to write the journal")(error);
+    report.is_non_atomic = journal.staging_areas.iter().any(|place| !place.can_exchange);
+    if let Err(error) = folder.write_journal(job.fs, &journal) {
+        let error = system_error("failed to write the journal")(error);
         // Perhaps it was written whole; nothing is done yet in any case.
-        if !matches!(folder.stage(), Ok(Stage::Begun)) {
-            return finish_back(&job.end(&folder, &journal, &slots), Stop::plain(error), report)
+        if !matches!(folder.read_status(), Ok(TransactionStatus::Staging)) {
+            return finish_rollback(&job.prepared(&folder, &journal, &slots), Aborted::without_path(error), report)
                 .map(|()| Report::default());
         }
-        discard(job, &folder);
-        return Err(Problem::NotBegun { path: None, error });
+        discard_staging(job, &folder);
+        return Err(ApplyError::NotStarted { path: None, error });
     }
-    let end = job.end(&folder, &journal, &slots);
-    match end.forward(job.interrupted) {
+    let end = job.prepared(&folder, &journal, &slots);
+    match end.commit(job.interrupted) {
         Ok(()) => {
-            end.committed(&mut report);
+            end.report_late_edits(&mut report);
             Ok(report)
         }
-        Err(stop) => finish_back(&end, stop, report).map(|()| Report::default()),
+        Err(stop) => finish_rollback(&end, stop, report).map(|()| Report::default()),
     }
 }
 
 /// Brings an unfinished apply to its end.
 ///
 /// # Errors
-/// [`Problem`].
-pub fn recover(
-    site: &Site,
-    disk: &Disk,
-    tree: &HostTree,
-    folder: &Folder,
+/// [`ApplyError`].
+pub fn recover_transaction(
+    site: &ApplyTarget,
+    disk: &HostFs,
+    tree: &WorkingTree,
+    folder: &TransactionDir,
     journal: &Journal,
-    way: Way,
-) -> Result<Report, Problem> {
-    let mark = &journal.site;
-    let same_boot = mark.boot == site.mark.boot;
-    let root = mark.root.number == site.mark.root.number && (!same_boot || mark.root == site.mark.root);
-    if mark.repository != site.mark.repository || !root {
-        return Err(Problem::Foreign(folder.path.clone(), mark.worktree.clone()));
+    way: RecoveryMode,
+) -> Result<Report, ApplyError> {
+    let mark = &journal.target;
+    let same_boot = mark.boot_id == site.fingerprint.boot_id;
+    let root = mark.root.number == site.fingerprint.root.number && (!same_boot || mark.root == site.fingerprint.root);
+    if mark.repository != site.fingerprint.repository || !root {
+        return Err(ApplyError::WrongWorktree(folder.path.clone(), mark.worktree.clone()));
     }
-    let slots = Slots::open(&journal.places, folder, &journal.id, tree)
-        .map_err(|error| Problem::NotBegun { path: None, error })?;
-    let end = Ending { site, disk, tree, folder, journal, slots: &slots, same_boot };
+    let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)
+        .map_err(|error| ApplyError::NotStarted { path: None, error })?;
+    let end = PreparedTransaction { site, disk, tree, folder, journal, slots: &slots, same_boot };
     let mut report = Report { number: folder.number(), ..Report::default() };
     end.lock_index().map_err(|error| match error {
-        HostError::Git(lock) => Problem::Locked(lock),
-        error => Problem::NotBegun { path: None, error },
+        HostError::Git(lock) => ApplyError::Locked(lock),
+        error => ApplyError::NotStarted { path: None, error },
     })?;
-    if way == Way::Forward {
-        match end.forward(&|| false) {
+    if way == RecoveryMode::RollForward {
+        match end.commit(&|| false) {
             Ok(()) => {
-                end.committed(&mut report);
+                end.report_late_edits(&mut report);
                 return Ok(report);
             }
-            Err(stop) => finish_back(&end, stop, report)?,
+            Err(stop) => finish_rollback(&end, stop, report)?,
         }
         return Ok(Report::default());
     }
-    match end.back(&mut report) {
+    match end.roll_back(&mut report) {
         Ok(()) => Ok(report),
-        Err(Stop { path, error }) => {
+        Err(Aborted { path, error }) => {
             let then = error.unwrap_or(HostError::Interrupted);
-            Err(Problem::Unfinished { path: path.clone(), error: HostError::CutOff, then, there: path })
+            Err(ApplyError::RollbackFailed {
+                path: path.clone(),
+                error: HostError::InterruptedApply,
+                then,
+                there: path,
+            })
         }
     }
 }
 
 /// Takes back what was done, and tells why.
-fn finish_back(end: &Ending<'_>, stop: Stop, mut report: Report) -> Result<(), Problem> {
-    let Stop { path, error } = stop;
-    match (end.back(&mut report), error) {
-        (Ok(()), None) => Err(Problem::Interrupted(Box::new(report))),
-        (Ok(()), Some(error)) => Err(Problem::TakenBack { path, error, report: Box::new(report) }),
+fn finish_rollback(end: &PreparedTransaction<'_>, stop: Aborted, mut report: Report) -> Result<(), ApplyError> {
+    let Aborted { path, error } = stop;
+    match (end.roll_back(&mut report), error) {
+        (Ok(()), None) => Err(ApplyError::Interrupted(Box::new(report))),
+        (Ok(()), Some(error)) => Err(ApplyError::RolledBack { path, error, report: Box::new(report) }),
         (Err(stop), error) => {
             let error = error.unwrap_or(HostError::Interrupted);
             let then = stop.error.unwrap_or(HostError::Interrupted);
-            Err(Problem::Unfinished { path, error, then, there: stop.path })
+            Err(ApplyError::RollbackFailed { path, error, then, there: stop.path })
         }
     }
 }
 
-type Staged<'a> = (Journal, Slots);
+type Staged<'a> = (Journal, Staging);
 
 /// Makes everything ready: slots, journal; nothing of the tree is changed.
-fn stage<'a>(job: &Job<'a>, plan: &Plan, folder: &Folder) -> Result<Staged<'a>, (Option<RepoPath>, HostError)> {
+fn stage_files<'a>(
+    job: &ApplyRequest<'a>,
+    plan: &Plan,
+    folder: &TransactionDir,
+) -> Result<Staged<'a>, (Option<RepoPath>, HostError)> {
     let id = random_id().map_err(|error| (None, HostError::Io { attempt: "failed to draw a number", error }))?;
     let none = |error| (None, error);
-    let mut slots = Slots::none();
+    let mut slots = Staging::empty();
     let mut acts = Vec::new();
-    let mut files: Vec<(Staging<'_>, Slot)> = Vec::new();
+    let mut files: Vec<(FileToStage<'_>, StagedFile)> = Vec::new();
     let mut waiting: Vec<(usize, &Step)> = Vec::new();
     for planned in plan.acts() {
         let path = planned.path();
         let named = |error| (Some(path.clone()), error);
         let mut take = |of: &RepoPath| {
-            let directory = job.tree.nearest(of)?;
-            slots.take(&directory, of, job.disk, job.tree, folder, &id)
+            let directory = job.tree.open_nearest_existing_dir(of)?;
+            slots.allocate(&directory, of, job.fs, job.tree, folder, &id)
         };
         acts.push(match planned {
-            Planned::MakeDirectory(path, None) => Act::MakeDirectory { path: path.clone(), slot: None },
-            Planned::MakeDirectory(path, Some(like)) => {
+            PlannedOp::MakeDirectory(path, None) => Op::MakeDirectory { path: path.clone(), slot: None },
+            PlannedOp::MakeDirectory(path, Some(like)) => {
                 let slot = take(path).map_err(named)?;
-                slots.put_directory(slot, like.at(), job.disk, job.tree).map_err(named)?;
-                Act::MakeDirectory { path: path.clone(), slot: Some(slot) }
+                slots.stage_directory(slot, like.at(), job.fs, job.tree).map_err(named)?;
+                Op::MakeDirectory { path: path.clone(), slot: Some(slot) }
             }
-            Planned::RemoveDirectory(path) => {
+            PlannedOp::RemoveDirectory(path) => {
                 let slot = take(path).map_err(named)?;
-                let Some(parent) = job.tree.parent(path).map_err(named)?.opened() else {
+                let Some(parent) = job.tree.open_parent(path).map_err(named)?.into_dir() else {
                     return Err(named(HostError::Stale));
                 };
-                let like = At::new(&parent, path.file_name());
-                slots.put_directory(slot, like, job.disk, job.tree).map_err(named)?;
-                Act::RemoveDirectory { path: path.clone(), slot }
+                let like = DirEntryRef::new(&parent, path.file_name());
+                slots.stage_directory(slot, like, job.fs, job.tree).map_err(named)?;
+                Op::RemoveDirectory { path: path.clone(), slot }
             }
-            Planned::Respell(from, to) => Act::Respell { from: from.clone(), to: to.clone() },
-            Planned::Delete(step) => {
+            PlannedOp::Respell(from, to) => Op::CaseRename { from: from.clone(), to: to.clone() },
+            PlannedOp::Delete(step) => {
                 let slot = take(&step.path).map_err(named)?;
                 let Some(seen) = &step.expected else { continue };
-                Act::Delete { path: step.path.clone(), slot, before: Held::from(seen) }
+                Op::Delete { path: step.path.clone(), slot, before: FileIdentity::from(seen) }
             }
-            Planned::Put(step) => {
-                let Some(left) = &step.left else { continue };
+            PlannedOp::Put(step) => {
+                let Some(left) = &step.result else { continue };
                 let slot = take(&step.path).map_err(named)?;
                 let expected = step.expected.as_ref();
-                let like = step.like.as_ref().map(Like::at);
-                let replaced = step.respells.as_ref().unwrap_or(&step.path);
-                let like_over = step.like_over;
-                files.push((Staging { path: &step.path, replaced, left, expected, like, like_over }, slot));
+                let like = step.attrs_from.as_ref().map(AttrSource::at);
+                let replaced = step.case_renamed_from.as_ref().unwrap_or(&step.path);
+                let like_over = step.attrs_from_if_mode;
+                files.push((FileToStage { path: &step.path, replaced, left, expected, like, like_over }, slot));
                 waiting.push((acts.len(), step));
                 // In its place comes what was staged.
-                Act::Respell { from: step.path.clone(), to: step.path.clone() }
+                Op::CaseRename { from: step.path.clone(), to: step.path.clone() }
             }
         });
     }
-    let own = folder.open().and_then(|own| {
-        job.disk.make_directory(At::new(&own, CONTENTS.as_bytes()), 0o700)?;
+    let own = folder.open_dir().and_then(|own| {
+        job.fs.create_dir(DirEntryRef::new(&own, CONTENTS.as_bytes()), 0o700)?;
         rustix::fs::openat(&own, CONTENTS, DIRECTORY, Mode::empty())
     });
-    let own = own.map_err(failed("failed to make a folder for contents")).map_err(none)?;
-    let source = job.contents.folder();
-    let content = |version: &Version| {
-        let bytes = job.contents.get(&version.hash)?;
+    let own = own.map_err(system_error("failed to make a folder for contents")).map_err(none)?;
+    let source = job.blobs.folder();
+    let content = |version: &EntryContent| {
+        let bytes = job.blobs.read_blob(&version.hash)?;
         // For the merge of an undo: larger ones are not merged.
         if bytes.len() as u64 <= MAX_TEXT {
-            keep_content(job, source.as_deref(), &own, version, &bytes)?;
+            store_content(job, source.as_deref(), &own, version, &bytes)?;
         }
         Ok(bytes)
     };
-    let staged = slots.stage(&files, job.disk, job.tree, &content).map_err(|(path, error)| (Some(path), error))?;
+    let staged = slots.stage_file(&files, job.fs, job.tree, &content).map_err(|(path, error)| (Some(path), error))?;
     for (((at, step), after), (_, slot)) in waiting.into_iter().zip(staged).zip(&files) {
-        let before = step.expected.as_ref().map(Held::from);
-        acts[at] = Act::Put { path: step.path.clone(), slot: *slot, before, after };
+        let before = step.expected.as_ref().map(FileIdentity::from);
+        acts[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after };
     }
-    index_lock::stage(job.site, job.disk, folder, &id)
-        .map_err(failed("failed to make the lock for git's index"))
+    index_lock::stage_lock(job.target, job.fs, folder, &id)
+        .map_err(system_error("failed to make the lock for git's index"))
         .map_err(none)?;
-    slots.sync(job.disk).map_err(failed("failed to write what was staged to disk")).map_err(none)?;
+    slots.sync_areas(job.fs).map_err(system_error("failed to write what was staged to disk")).map_err(none)?;
     let journal = Journal {
         id,
         kind: job.kind.clone(),
         sandbox: job.sandbox.to_owned(),
-        of: job.of.to_owned(),
-        site: job.site.mark.clone(),
+        sandbox_id: job.sandbox_id.to_owned(),
+        target: job.target.fingerprint.clone(),
         modules: job.modules.clone(),
-        places: slots.places.clone(),
-        acts,
-        picks: job.picks.clone(),
+        staging_areas: slots.places.clone(),
+        ops: acts,
+        selection: job.selection.clone(),
     };
     Ok((journal, slots))
 }
 
 /// Keeps content under its hash: a second name where it is in a file that never changes, a copy otherwise.
-fn keep_content(
-    job: &Job<'_>,
+fn store_content(
+    job: &ApplyRequest<'_>,
     source: Option<&OwnedFd>,
     folder: &OwnedFd,
-    version: &Version,
+    version: &EntryContent,
     bytes: &[u8],
 ) -> Result<(), Errno> {
     let name = version.hash.to_string();
-    let to = At::new(folder, name.as_bytes());
+    let to = DirEntryRef::new(folder, name.as_bytes());
     if let Some(source) = source {
-        match job.disk.link(At::new(source, name.as_bytes()), to) {
+        match job.fs.hard_link(DirEntryRef::new(source, name.as_bytes()), to) {
             Ok(()) | Err(Errno::EXIST) => return Ok(()),
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::MLINK | Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
     }
-    match job.disk.create(to, 0o600) {
-        Ok(file) => job.disk.fill(&file, bytes),
+    match job.fs.create_file(to, 0o600) {
+        Ok(file) => job.fs.write_all(&file, bytes),
         Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error),
     }
@@ -369,14 +378,19 @@ fn keep_content(
 
 /// Removes an apply that was not prepared: there is nothing in it that is not elsewhere. What cannot be removed stays, and
 /// is swept later.
-fn discard(job: &Job<'_>, folder: &Folder) {
-    let _ = sweep(job.disk, folder, job.tree);
+fn discard_staging(job: &ApplyRequest<'_>, folder: &TransactionDir) {
+    let _ = remove_leftovers(job.fs, folder, job.tree);
 }
 
-impl Job<'_> {
-    fn end<'b>(&'b self, folder: &'b Folder, journal: &'b Journal, slots: &'b Slots) -> Ending<'b> {
-        let Self { site, disk, tree, .. } = self;
-        Ending { site, disk, tree, folder, journal, slots, same_boot: true }
+impl ApplyRequest<'_> {
+    fn prepared<'b>(
+        &'b self,
+        folder: &'b TransactionDir,
+        journal: &'b Journal,
+        slots: &'b Staging,
+    ) -> PreparedTransaction<'b> {
+        let Self { target: site, fs: disk, tree, .. } = self;
+        PreparedTransaction { site, disk, tree, folder, journal, slots, same_boot: true }
     }
 }
 

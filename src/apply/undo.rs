@@ -10,55 +10,57 @@ use std::sync::Mutex;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::applies::{Applies, Folder};
-use super::decide::Version;
-use super::journal::{Act, End, Journal, JournalError, Kind, Mark, Slot, Stage};
-use super::plan::{OnConflict, Terms};
-use super::stage::Slots;
+use super::entry_merge::EntryContent;
+use super::journal::{
+    Journal, JournalError, Kind, Op, StagedFile, TransactionOutcome, TransactionStatus, WorktreeFingerprint,
+};
+use super::plan::{OnConflict, PlanOptions};
+use super::request::{AttrSource, BlobStore, PathRequest};
+use super::staging::Staging;
 use super::transaction::CONTENTS;
-use super::tree::{DIRECTORY, HostError, HostTree, Look, look_in};
-use super::wish::{Contents, Like, PathRequest};
+use super::transaction_log::{TransactionDir, TransactionLog};
+use super::working_tree::{DIRECTORY, HostError, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Picks};
 use crate::path::RepoPath;
 
 /// An apply with what is known of it.
 #[derive(Debug, Clone)]
-pub struct Past {
+pub struct AppliedTransaction {
     /// Its folder.
-    pub folder: Folder,
+    pub folder: TransactionDir,
     /// Its journal.
     pub journal: Journal,
     /// How it ended.
-    pub end: End,
+    pub end: TransactionOutcome,
     /// It was taken back since.
     pub undone: bool,
 }
 
 /// What a repository's applies are.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct ApplyHistory {
     /// Those that ended, oldest first.
-    pub past: Vec<Past>,
+    pub past: Vec<AppliedTransaction>,
     /// Those that did not.
-    pub unfinished: Vec<(Folder, Journal)>,
+    pub unfinished: Vec<(TransactionDir, Journal)>,
     /// Those whose files are damaged.
     pub damaged: Vec<JournalError>,
 }
 
-impl History {
+impl ApplyHistory {
     /// Reads all of them.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn of(applies: &Applies) -> io::Result<Self> {
+    pub fn of(applies: &TransactionLog) -> io::Result<Self> {
         let mut found = Self::default();
-        for folder in applies.all()? {
-            match folder.stage() {
+        for folder in applies.list_dirs()? {
+            match folder.read_status() {
                 // Nothing was done by it.
-                Ok(Stage::Begun) => {}
-                Ok(Stage::Unfinished(journal)) => found.unfinished.push((folder, *journal)),
-                Ok(Stage::Ended(journal, end)) => {
-                    found.past.push(Past { folder, journal: *journal, end, undone: false });
+                Ok(TransactionStatus::Staging) => {}
+                Ok(TransactionStatus::Prepared(journal)) => found.unfinished.push((folder, *journal)),
+                Ok(TransactionStatus::Finished(journal, end)) => {
+                    found.past.push(AppliedTransaction { folder, journal: *journal, end, undone: false });
                 }
                 Err(error) => found.damaged.push(error),
             }
@@ -77,17 +79,19 @@ impl History {
 
     /// Gives the last apply that can be undone, of a sandbox or of any, in this working tree.
     #[must_use]
-    pub fn last(&self, here: &Mark, sandbox: Option<&str>) -> Option<&Past> {
-        let fits = |p: &&Past| p.is_undoable() && p.is_in(here) && sandbox.is_none_or(|s| s == p.journal.sandbox);
+    pub fn find_last(&self, here: &WorktreeFingerprint, sandbox: Option<&str>) -> Option<&AppliedTransaction> {
+        let fits = |p: &&AppliedTransaction| {
+            p.is_undoable() && p.is_in_worktree(here) && sandbox.is_none_or(|s| s == p.journal.sandbox)
+        };
         self.past.iter().rev().find(fits)
     }
 }
 
-impl Past {
+impl AppliedTransaction {
     /// Tells whether it was in a working tree, which may have been moved since.
     #[must_use]
-    pub fn is_in(&self, here: &Mark) -> bool {
-        self.journal.site.is_place(here)
+    pub fn is_in_worktree(&self, here: &WorktreeFingerprint) -> bool {
+        self.journal.target.is_same_worktree(here)
     }
 
     /// Tells whether it stands.
@@ -100,13 +104,13 @@ impl Past {
 /// An undo in the making.
 pub struct Undo {
     /// What is asked for.
-    pub wishes: Vec<PathRequest>,
+    pub requests: Vec<PathRequest>,
     /// The terms of the plan.
-    pub terms: Terms,
+    pub options: PlanOptions,
     /// Where content comes from.
-    pub contents: Backups,
+    pub blobs: Backups,
     /// Paths whose backup somebody wrote to after the apply: that is what comes back.
-    pub late: Vec<RepoPath>,
+    pub late_edits: Vec<RepoPath>,
 }
 
 /// Why an undo cannot be planned.
@@ -128,72 +132,75 @@ impl Undo {
     ///
     /// # Errors
     /// [`UndoError`].
-    pub fn of(past: &Past, tree: &HostTree) -> Result<Self, UndoError> {
-        let Past { folder, journal, .. } = past;
-        let slots = Slots::open(&journal.places, folder, &journal.id, tree)?;
+    pub fn of(past: &AppliedTransaction, tree: &WorkingTree) -> Result<Self, UndoError> {
+        let AppliedTransaction { folder, journal, .. } = past;
+        let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)?;
         let mut undo = Self {
-            wishes: Vec::new(),
-            terms: Terms {
+            requests: Vec::new(),
+            options: PlanOptions {
                 on_conflict: OnConflict::Abort,
-                removable: Some(BTreeSet::new()),
-                own: true,
-                ..Terms::default()
+                removable_dirs: Some(BTreeSet::new()),
+                is_trusted: true,
+                ..PlanOptions::default()
             },
-            contents: Backups::of(folder)?,
-            late: Vec::new(),
+            blobs: Backups::of(folder)?,
+            late_edits: Vec::new(),
         };
-        let before: BTreeMap<&RepoPath, &Picks> = journal.picks.iter().map(|(p, old, _)| (p, old)).collect();
+        let before: BTreeMap<&RepoPath, &Picks> = journal.selection.iter().map(|(p, old, _)| (p, old)).collect();
         let picks = |path: &RepoPath| before.get(path).copied().cloned().unwrap_or_default();
-        let wish = |path: &RepoPath, base: Option<&Version>, accepted: Option<Version>, like: Option<Like>| PathRequest {
+        let wish = |path: &RepoPath,
+                    base: Option<&EntryContent>,
+                    accepted: Option<EntryContent>,
+                    like: Option<AttrSource>| PathRequest {
             path: path.clone(),
             base: base.cloned(),
-            accepted,
-            last: base.cloned(),
-            original: base.cloned(),
-            instead: Vec::new(),
+            theirs: accepted,
+            last_applied: base.cloned(),
+            pristine: base.cloned(),
+            alternate_bases: Vec::new(),
             superseded: Picks::default(),
-            again: false,
-            done: None,
-            like_over: None,
+            reapply: false,
+            if_fully_applied: None,
+            attrs_from_if_mode: None,
             picks: picks(path),
-            like,
+            attrs_from: like,
         };
-        let respelled: BTreeMap<&RepoPath, &RepoPath> = (journal.acts.iter())
+        let respelled: BTreeMap<&RepoPath, &RepoPath> = (journal.ops.iter())
             .filter_map(|act| match act {
-                Act::Respell { from, to } => Some((to, from)),
+                Op::CaseRename { from, to } => Some((to, from)),
                 _ => None,
             })
             .collect();
-        for act in &journal.acts {
+        for act in &journal.ops {
             match act {
-                Act::MakeDirectory { path, .. } => {
-                    undo.terms.removable.get_or_insert_default().insert(path.clone());
+                Op::MakeDirectory { path, .. } => {
+                    undo.options.removable_dirs.get_or_insert_default().insert(path.clone());
                 }
-                Act::RemoveDirectory { path, slot } => {
-                    undo.terms.directories.insert(path.clone(), like(&slots, *slot, slot.name()));
+                Op::RemoveDirectory { path, slot } => {
+                    undo.options.dir_attrs.insert(path.clone(), attr_source(&slots, *slot, slot.name()));
                 }
-                Act::Respell { .. } => {}
-                Act::Put { path, before: None, after, .. } => {
-                    undo.wishes.push(wish(path, Some(&after.version), None, None));
+                Op::CaseRename { .. } => {}
+                Op::Write { path, before: None, after, .. } => {
+                    undo.requests.push(wish(path, Some(&after.version), None, None));
                 }
-                Act::Put { path, slot, before: Some(before), after } => {
-                    let name = if slots.exchanges(*slot) { slot.name() } else { slot.aside() };
-                    let old = undo.backup(&slots, *slot, &name, path, &before.version)?;
+                Op::Write { path, slot, before: Some(before), after } => {
+                    let name = if slots.can_exchange(*slot) { slot.name() } else { slot.backup_name() };
+                    let old = undo.find_backup(&slots, *slot, &name, path, &before.version)?;
                     match respelled.get(path) {
                         None => {
-                            let like = like(&slots, *slot, name);
+                            let like = attr_source(&slots, *slot, name);
                             let wish = wish(path, Some(&after.version), Some(old), Some(like));
-                            undo.wishes.push(PathRequest { like_over: Some(after.mode), ..wish });
+                            undo.requests.push(PathRequest { attrs_from_if_mode: Some(after.mode), ..wish });
                         }
                         Some(from) => {
-                            undo.wishes.push(wish(path, Some(&after.version), None, None));
-                            undo.wishes.push(wish(from, None, Some(old), Some(like(&slots, *slot, name))));
+                            undo.requests.push(wish(path, Some(&after.version), None, None));
+                            undo.requests.push(wish(from, None, Some(old), Some(attr_source(&slots, *slot, name))));
                         }
                     }
                 }
-                Act::Delete { path, slot, before } => {
-                    let old = undo.backup(&slots, *slot, &slot.name(), path, &before.version)?;
-                    undo.wishes.push(wish(path, None, Some(old), Some(like(&slots, *slot, slot.name()))));
+                Op::Delete { path, slot, before } => {
+                    let old = undo.find_backup(&slots, *slot, &slot.name(), path, &before.version)?;
+                    undo.requests.push(wish(path, None, Some(old), Some(attr_source(&slots, *slot, slot.name()))));
                 }
             }
         }
@@ -201,55 +208,57 @@ impl Undo {
     }
 
     /// Finds what is in a slot.
-    fn backup(
+    fn find_backup(
         &mut self,
-        slots: &Slots,
-        slot: Slot,
+        slots: &Staging,
+        slot: StagedFile,
         name: &str,
         path: &RepoPath,
-        before: &Version,
-    ) -> Result<Version, UndoError> {
-        let at = slots.at(slot, name);
-        let Look::File(seen) = look_in(at.directory, at.name)? else { return Err(UndoError::Gone(path.clone())) };
+        before: &EntryContent,
+    ) -> Result<EntryContent, UndoError> {
+        let at = slots.entry_ref(slot, name);
+        let PathState::File(seen) = observe_in(at.directory, at.name)? else {
+            return Err(UndoError::Gone(path.clone()));
+        };
         if seen.version != *before {
-            self.late.push(path.clone());
+            self.late_edits.push(path.clone());
         }
-        self.contents.add(&seen.version.hash, like(slots, slot, name.to_owned()));
+        self.blobs.insert(&seen.version.hash, attr_source(slots, slot, name.to_owned()));
         Ok(seen.version)
     }
 }
 
-fn like(slots: &Slots, slot: Slot, name: String) -> Like {
-    Like { folder: slots.folder(slot), name }
+fn attr_source(slots: &Staging, slot: StagedFile, name: String) -> AttrSource {
+    AttrSource { folder: slots.area_dir(slot), name }
 }
 
 /// Content out of an apply's backups.
 #[derive(Debug)]
 pub struct Backups {
-    files: BTreeMap<ContentHash, Like>,
+    files: BTreeMap<ContentHash, AttrSource>,
     written: Option<OwnedFd>,
     made: Mutex<BTreeMap<ContentHash, Vec<u8>>>,
 }
 
 impl Backups {
-    fn of(folder: &Folder) -> io::Result<Self> {
-        let written = rustix::fs::openat(folder.open()?, CONTENTS, DIRECTORY, Mode::empty()).ok();
+    fn of(folder: &TransactionDir) -> io::Result<Self> {
+        let written = rustix::fs::openat(folder.open_dir()?, CONTENTS, DIRECTORY, Mode::empty()).ok();
         Ok(Self { files: BTreeMap::new(), written, made: Mutex::default() })
     }
 
-    fn add(&mut self, hash: &ContentHash, file: Like) {
+    fn insert(&mut self, hash: &ContentHash, file: AttrSource) {
         self.files.insert(hash.clone(), file);
     }
 }
 
-impl Contents for Backups {
-    fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+impl BlobStore for Backups {
+    fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
         if let Some(made) = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(hash) {
             return Ok(made.clone());
         }
         let content = match (self.files.get(hash), &self.written) {
-            (Some(file), _) => read(&file.folder, &file.name)?,
-            (None, Some(written)) => read(written, &hash.to_string())?,
+            (Some(file), _) => read_backup(&file.folder, &file.name)?,
+            (None, Some(written)) => read_backup(written, &hash.to_string())?,
             (None, None) => return Err(io::ErrorKind::NotFound.into()),
         };
         if ContentHash::of(&content) == *hash {
@@ -259,7 +268,7 @@ impl Contents for Backups {
         }
     }
 
-    fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
+    fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
         let hash = ContentHash::of(bytes);
         let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         made.insert(hash.clone(), bytes.to_vec());
@@ -268,7 +277,7 @@ impl Contents for Backups {
 }
 
 /// Reads a file, or a link's target.
-fn read(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+fn read_backup(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::openat(folder, OsStr::new(name), flags, Mode::empty()) {
         Err(rustix::io::Errno::LOOP) => Ok(rustix::fs::readlinkat(folder, OsStr::new(name), Vec::new())?.into_bytes()),

@@ -6,7 +6,7 @@ use super::failure::{Failure, USAGE};
 use super::host::{Host, history};
 use super::output::{Output, count};
 use super::repo::{Repo, age};
-use crate::apply::{Act, Kind, Past, kept_since, sweep};
+use crate::apply::{AppliedTransaction, Kind, Op, late_edits, remove_leftovers};
 use crate::config::{Settings, parse_duration};
 use crate::display::Shown;
 use crate::sandbox::Sandbox;
@@ -45,9 +45,10 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
     // Where an undo is forgotten before what it took back, that would stand again.
     let mut kept_ids: Vec<String> = Vec::new();
     for past in &all {
-        let Past { folder, journal, end, .. } = past;
+        let AppliedTransaction { folder, journal, end, .. } = past;
         // Of a working tree that is gone nobody can take anything back.
-        let here = past.is_in(&host.site.mark) || !std::path::Path::new(&journal.site.worktree).exists();
+        let here =
+            past.is_in_worktree(&host.site.fingerprint) || !std::path::Path::new(&journal.target.worktree).exists();
         let undoes = matches!(&journal.kind, Kind::Undo(id) if kept_ids.contains(id));
         if !is_old(end.at, keep) || !here || undoes {
             kept_ids.push(journal.id.clone());
@@ -55,10 +56,10 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         }
         let tree = host.tree(&journal.modules)?;
         let number = folder.number();
-        let kept = match kept_since(folder, journal, end.committed, &tree) {
+        let kept = match late_edits(folder, journal, end.committed, &tree) {
             Ok(kept) => kept,
             Err(error) => {
-                let path = folder.slots_path();
+                let path = folder.staging_path();
                 let path = Shown::new(path.as_os_str().as_encoded_bytes()).to_string();
                 output.say(&format!(
                     "kept the backups of apply {number}, for they cannot be looked at: {error} ({path})"
@@ -76,16 +77,16 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
             kept_ids.push(journal.id.clone());
             continue;
         }
-        let files = journal.acts.iter().filter(|act| matches!(act, Act::Put { .. } | Act::Delete { .. })).count();
+        let files = journal.ops.iter().filter(|act| matches!(act, Op::Write { .. } | Op::Delete { .. })).count();
         let text = format!(
             "the backups of apply {number} ({}, {}, {}), which can then not be taken back",
             Shown::new(&journal.sandbox),
             count(files, "file"),
             age(end.at),
         );
-        let bytes = size(&folder.slots_path());
+        let bytes = size(&folder.staging_path());
         if !dry_run {
-            sweep(&host.disk, folder, &tree)?;
+            remove_leftovers(&host.disk, folder, &tree)?;
         }
         found.push(Old { name: number.to_string(), bytes, text, removed: !dry_run });
     }

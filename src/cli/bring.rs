@@ -18,7 +18,8 @@ use super::output::{Output, count, print};
 use super::policy::{CONFIGURED, configured_rules};
 use super::resume::{cannot_send, way_to_send};
 use crate::apply::{
-    Choice, Conflict, Earlier, HostTree, Job, Kind, Look, MergeMode, OnConflict, Plan, Step, Terms, Verb, Version, run,
+    ApplyRequest, Conflict, EntryContent, Kind, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
+    SelectedChange, Step, StepAction, WorkingTree, run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Pick, Picks, Quarantine, Unit, units};
 use crate::display::Shown;
@@ -62,7 +63,7 @@ pub fn bring(
     let rounds = rounds_of(sandbox, sheet, &before)?;
     let plan = plan(repo, &sandbox.record.base, &tree, sheet, wanted, (&before, &rounds), &store)?;
     check(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
-    let written = plan.steps.iter().filter(|step| step.verb != Verb::Already).map(|step| &step.path);
+    let written = plan.steps.iter().filter(|step| step.action != StepAction::Unchanged).map(|step| &step.path);
     check_configured(repo, &modules, sheet, written, wanted)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
@@ -85,7 +86,7 @@ pub fn bring(
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             let top = "../".repeat(repo.subdir.components().count());
             let markers = wanted.on_conflict == OnConflict::Abort;
-            for way in conflict::ways_on(&plan.conflicts, !plan.is_idle(), markers, top.as_bytes()) {
+            for way in conflict::ways_on(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
                 output.say(&way);
             }
         }
@@ -100,22 +101,22 @@ pub fn bring(
         return Ok(0);
     }
     let brought = picks(&plan, &before, sheet);
-    let done = if plan.is_idle() {
+    let done = if plan.is_noop() {
         Ok(None)
     } else {
-        let job = Job {
-            site: &host.site,
-            disk: &host.disk,
+        let job = ApplyRequest {
+            target: &host.site,
+            fs: &host.disk,
             tree: &tree,
             kind: Kind::Apply,
             sandbox: name.as_str(),
-            of: &sandbox.record.id,
+            sandbox_id: &sandbox.record.id,
             modules,
-            picks: brought.clone(),
-            contents: &store,
+            selection: brought.clone(),
+            blobs: &store,
             interrupted: &|| interrupt.came(),
         };
-        run(&job, &plan, &host.applies).map(Some)
+        run_transaction(&job, &plan, &host.applies).map(Some)
     };
     let report = match done {
         Ok(report) => report,
@@ -127,7 +128,7 @@ pub fn bring(
     };
     let mut after = before;
     for (step, (_, _, picks)) in plan.steps.iter().zip(brought) {
-        let left = step.left.as_ref().map(|v| (v.kind, v.hash.clone()));
+        let left = step.result.as_ref().map(|v| (v.kind, v.hash.clone()));
         after.paths.insert(step.path.clone(), Brought { picks, left: Some(left) });
     }
     after.through = report.as_ref().map_or(after.through, |r| r.number);
@@ -135,7 +136,7 @@ pub fn bring(
     if let Err(error) = sandbox.set_applied(&after) {
         output.say(&format!("{name} could not be told: {}", Shown::new(&error.to_string())));
     }
-    let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
+    let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
     if let Err(failure) = outcome.print(wanted.json, more(written)) {
         let were = if written == 1 { "was" } else { "were" };
         let done = format!("{} {were} applied, and that could not be printed", count(written, "file"));
@@ -168,7 +169,7 @@ pub fn bring(
 pub fn plan(
     repo: &HostRepo,
     commit: &str,
-    tree: &HostTree,
+    tree: &WorkingTree,
     sheet: &Sheet<'_>,
     wanted: &Wanted,
     (before, rounds): (&Applied, &[Changeset]),
@@ -179,13 +180,13 @@ pub fn plan(
         match choice.wish(store)? {
             Ok(wish) => wishes.push(wish),
             Err(reason) => {
-                nothing.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), contest: None });
+                nothing.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), sides: None });
             }
         }
     }
     let modes = merge_modes(repo, tree, commit, wishes.iter().map(|wish| &wish.path))?;
-    let terms = Terms { on_conflict: wanted.on_conflict, modes, ..Terms::default() };
-    let mut plan = Plan::make(tree, wishes, store, terms)?;
+    let terms = PlanOptions { on_conflict: wanted.on_conflict, merge_modes: modes, ..PlanOptions::default() };
+    let mut plan = Plan::build(tree, wishes, store, terms)?;
     let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
     into.extend(nothing);
     Ok(plan)
@@ -195,7 +196,7 @@ pub fn plan(
 /// those of the commit.
 pub fn merge_modes<'a>(
     repo: &HostRepo,
-    tree: &HostTree,
+    tree: &WorkingTree,
     commit: &str,
     paths: impl Iterator<Item = &'a RepoPath> + Clone,
 ) -> Result<BTreeMap<RepoPath, MergeMode>, Failure> {
@@ -208,11 +209,11 @@ pub fn merge_modes<'a>(
             }
             let file = RepoPath::from_bytes(&[directory, b".gitattributes"].concat());
             if let Ok(file) = file
-                && let Ok(Look::File(seen)) = tree.look(&file)
+                && let Ok(PathState::File(seen)) = tree.observe(&file)
                 && seen.version.kind != EntryKind::Link
                 && seen.size() <= MAX_TEXT
             {
-                over.insert(directory.to_vec(), Some(tree.read(&file, &seen)?));
+                over.insert(directory.to_vec(), Some(tree.read_file(&file, &seen)?));
             }
         }
     }
@@ -236,21 +237,21 @@ pub fn choices<'a>(
     wanted: &Wanted,
     before: &Applied,
     (rounds, store): (&'a [Changeset], &Quarantine),
-) -> Vec<Choice<'a>> {
+) -> Vec<SelectedChange<'a>> {
     let choice = |file: &'a crate::review::SheetFile<'_>| {
         let picks = wanted.selection.picks.get(&file.change.path)?.within(&file.units);
         let brought = before.paths.get(&file.change.path);
         let prior = brought.map(|b| b.picks.within(&file.units)).unwrap_or_default();
-        let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| Version { kind, hash }));
+        let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| EntryContent { kind, hash }));
         let gone = brought.map(|b| gone(&b.picks, &file.units)).unwrap_or_default();
         let earlier = earlier(rounds, store, &file.change.path, gone);
-        (!picks.is_empty()).then_some(Choice {
+        (!picks.is_empty()).then_some(SelectedChange {
             change: file.change,
             picks,
-            prior,
-            left,
-            again: wanted.is_named,
-            earlier,
+            applied: prior,
+            last_result: left,
+            is_named: wanted.is_named,
+            prior_rounds: earlier,
         })
     };
     sheet.files.iter().filter(|file| !file.is_refused()).filter_map(choice).collect()
@@ -270,7 +271,12 @@ pub fn rounds_of(sandbox: &Sandbox, sheet: &Sheet<'_>, before: &Applied) -> Resu
 }
 
 /// Finds the changes of the last rounds that parts are of; those of which nothing can be read any more are left out.
-fn earlier<'a>(rounds: &'a [Changeset], store: &Quarantine, path: &RepoPath, mut picks: Picks) -> Vec<Earlier<'a>> {
+fn earlier<'a>(
+    rounds: &'a [Changeset],
+    store: &Quarantine,
+    path: &RepoPath,
+    mut picks: Picks,
+) -> Vec<PriorRoundChange<'a>> {
     let mut found = Vec::new();
     for change in rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path)) {
         if picks.is_empty() {
@@ -283,7 +289,7 @@ fn earlier<'a>(rounds: &'a [Changeset], store: &Quarantine, path: &RepoPath, mut
             .map(|(id, pick)| (id.to_owned(), pick.clone()))
             .collect();
         if !here.is_empty() {
-            found.push(Earlier { change, picks: here });
+            found.push(PriorRoundChange { change, picks: here });
         }
         picks = rest;
     }
@@ -369,10 +375,10 @@ fn judge(
 ) -> Result<(), Failure> {
     let files: BTreeMap<&RepoPath, &crate::review::SheetFile<'_>> =
         sheet.files.iter().map(|f| (&f.change.path, f)).collect();
-    let is_other = |step: &&Step| match step.verb {
-        Verb::Merge(_) | Verb::Mark(_) => true,
-        Verb::Create | Verb::Replace => files.get(&step.path).is_some_and(|f| !step.picks.covers(&f.units)),
-        Verb::Delete | Verb::Already => false,
+    let is_other = |step: &&Step| match step.action {
+        StepAction::Merge(_) | StepAction::WriteConflictMarkers(_) => true,
+        StepAction::Create | StepAction::Replace => files.get(&step.path).is_some_and(|f| !step.picks.covers(&f.units)),
+        StepAction::Delete | StepAction::Unchanged => false,
     };
     let others: Vec<&Step> = plan.steps.iter().filter(is_other).collect();
     if others.is_empty() {
@@ -381,7 +387,7 @@ fn judge(
     let judge = Judge::of(repo, sandbox, sheet, output)?;
     let store = sandbox.quarantine()?;
     for step in others {
-        let (Some(file), Some(left)) = (files.get(&step.path), &step.left) else { continue };
+        let (Some(file), Some(left)) = (files.get(&step.path), &step.result) else { continue };
         let content = store.get(&left.hash)?;
         let host = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
         if let Some(worst) = judge.worse(file, left.kind, &host, &content) {
@@ -392,7 +398,8 @@ fn judge(
 }
 
 fn say_directories(plan: &Plan, output: Output) {
-    for (paths, verb) in [(&plan.made, "make"), (&plan.removed, "remove, for nothing is left in it,")] {
+    for (paths, verb) in [(&plan.dirs_to_create, "make"), (&plan.dirs_to_remove, "remove, for nothing is left in it,")]
+    {
         for path in paths.iter().take(20) {
             output.say(&format!("it would {verb} the directory {}", Shown::new(path.as_bytes())));
         }
@@ -425,7 +432,8 @@ fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Opti
     let name = &sandbox.record.name;
     let already = plan.steps.len() - written;
     let there = if already > 0 { format!(", {already} as accepted already") } else { String::new() };
-    let marked: Vec<&Step> = plan.steps.iter().filter(|s| matches!(s.verb, Verb::Mark(_))).collect();
+    let marked: Vec<&Step> =
+        plan.steps.iter().filter(|s| matches!(s.action, StepAction::WriteConflictMarkers(_))).collect();
     if !marked.is_empty() {
         let hold = if marked.len() == 1 { "holds" } else { "hold" };
         output.say(&format!("{} {hold} markers: decide there (<<<<<<< to >>>>>>>)", count(marked.len(), "file")));

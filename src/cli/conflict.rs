@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::output::shell_word;
-use crate::apply::{Conflict, Contents, Contest, HARD_LINKS, Region, Version};
+use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINKS};
 use crate::changes::{is_by_line, lines};
 use crate::display::Shown;
 use crate::path::EntryKind;
@@ -23,21 +23,21 @@ pub const APPLY: Names = ["base", "yours", "accepted"];
 pub const UNDO: Names = ["applied", "yours", "before it"];
 
 /// Gives the sides of each conflict that has any.
-pub fn show(conflicts: &[Conflict], names: Names, contents: &dyn Contents) -> String {
+pub fn show(conflicts: &[Conflict], names: Names, contents: &dyn BlobStore) -> String {
     let mut text = String::new();
     for conflict in conflicts {
-        let Some(contest) = &conflict.contest else { continue };
+        let Some(contest) = &conflict.sides else { continue };
         let _ = writeln!(text, "\n{}: {}", Shown::new(conflict.path.as_bytes()), Shown::new(&conflict.reason));
         sides(&mut text, contest, names, contents);
     }
     text
 }
 
-fn sides(text: &mut String, contest: &Contest, names: Names, contents: &dyn Contents) {
-    let all = [(names[0], &contest.base), (names[1], &contest.host), (names[2], &contest.accepted)];
-    let read = |v: &Option<Version>| v.as_ref().and_then(|v| contents.get(&v.hash).ok());
+fn sides(text: &mut String, contest: &ConflictSides, names: Names, contents: &dyn BlobStore) {
+    let all = [(names[0], &contest.base), (names[1], &contest.ours), (names[2], &contest.theirs)];
+    let read = |v: &Option<EntryContent>| v.as_ref().and_then(|v| contents.read_blob(&v.hash).ok());
     let bytes = all.map(|(_, version)| read(version));
-    if contest.regions.is_empty() {
+    if contest.hunks.is_empty() {
         for ((name, version), bytes) in all.iter().zip(&bytes) {
             let _ = writeln!(text, "  {name:9} │ {}", describe(version.as_ref(), bytes.as_deref()));
         }
@@ -45,17 +45,17 @@ fn sides(text: &mut String, contest: &Contest, names: Names, contents: &dyn Cont
     }
     let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_by_line(b)).map(lines).unwrap_or_default());
     let split: Vec<Vec<&[u8]>> = split.collect();
-    for region in contest.regions.iter().take(MOST_PLACES) {
-        let Region { base, host, accepted } = region;
+    for region in contest.hunks.iter().take(MOST_PLACES) {
+        let ConflictHunk { base, ours: host, theirs: accepted } = region;
         for ((name, _), (lines, range)) in all.iter().zip(split.iter().zip([base, host, accepted])) {
             side(text, name, lines, range);
         }
-        if contest.regions.len() > 1 {
+        if contest.hunks.len() > 1 {
             text.push('\n');
         }
     }
-    if contest.regions.len() > MOST_PLACES {
-        let _ = writeln!(text, "  … and {} more places", contest.regions.len() - MOST_PLACES);
+    if contest.hunks.len() > MOST_PLACES {
+        let _ = writeln!(text, "  … and {} more places", contest.hunks.len() - MOST_PLACES);
     }
 }
 
@@ -76,7 +76,7 @@ fn side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usize>) {
     }
 }
 
-fn describe(version: Option<&Version>, bytes: Option<&[u8]>) -> String {
+fn describe(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
     let Some(version) = version else { return "nothing".into() };
     let short: String = version.hash.to_string().chars().take(12).collect();
     let size = bytes.map_or(String::new(), |b| format!(", {} bytes", b.len()));
@@ -103,7 +103,7 @@ pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) 
         let (one, new) = (shell_word(&[top, path].concat()), shell_word(&[top, path, b".new"].concat()));
         ways.push(format!("to part it from its other names: cp -p -- {one} {new} && mv -- {new} {one}"));
     }
-    if markers && conflicts.iter().any(|c| c.contest.as_ref().is_some_and(|c| c.is_text())) {
+    if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.is_text())) {
         ways.push("to have both sides of the lines between markers, add --on-conflict markers".into());
     }
     ways

@@ -10,7 +10,7 @@ use super::pager::Pager;
 use super::repo::{Repo, runtime};
 use super::target::{attributes_among, stored_part, write_new};
 use super::{draft, json, patch};
-use crate::apply::Version;
+use crate::apply::EntryContent;
 use crate::changes::{Changeset, Side};
 use crate::display::Shown;
 use crate::engine::Docker;
@@ -76,14 +76,14 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         print(&names)?;
     } else if let Some(raw) = raw {
         let accepted = |file: &SheetFile<'_>| {
-            let new = file.change.new.as_ref().map(|new| Version { kind: new.kind, hash: new.hash.clone() });
+            let new = file.change.new.as_ref().map(|new| EntryContent { kind: new.kind, hash: new.hash.clone() });
             (file.change.path.clone(), new)
         };
         let over = attributes_among(sheet.files.iter().filter(|f| !f.is_refused()).map(accepted), &store)?;
         for file in sheet.files.iter().filter(|f| !f.is_refused()) {
             let path = &file.change.path;
             let part = |side: &Option<Side>, over: &AttributeFiles| {
-                let version = side.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() });
+                let version = side.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() });
                 stored_part(&repo.host, (&sandbox.record.base, over), path, version.as_ref(), &store)
             };
             let (old, new) = (part(&file.change.old, &AttributeFiles::new())?, part(&file.change.new, &over)?);

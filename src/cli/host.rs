@@ -6,8 +6,9 @@ use super::confirm::confirm;
 use super::failure::{FAILED, Failure, INTERRUPTED, STALE};
 use super::output::{Output, count, shell_word};
 use crate::apply::{
-    Applies, Disk, Folder, Habits, History, HostError, HostTree, Journal, JournalError, Mark, Problem, Report, Site,
-    Stage, Way, lock_owner, recover, sweep, unlock_index,
+    ApplyError, ApplyHistory, ApplyTarget, FsCapabilities, HostError, HostFs, Journal, JournalError, RecoveryMode,
+    Report, TransactionDir, TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner,
+    recover_transaction, remove_leftovers, unlock_index,
 };
 use crate::display::Shown;
 use crate::path::RepoPath;
@@ -20,32 +21,36 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// A host tree to write to.
 pub struct Host<'a> {
     repo: &'a HostRepo,
-    pub site: Site,
-    pub disk: Disk,
-    pub applies: Applies,
+    pub site: ApplyTarget,
+    pub disk: HostFs,
+    pub applies: TransactionLog,
 }
 
 impl<'a> Host<'a> {
     /// Finds everything; takes no lock and writes nothing.
     pub fn of(repo: &'a HostRepo) -> Result<Self, Failure> {
         let state = repo.common_dir.join("airlock");
-        let root = HostTree::open(&repo.root, [].into(), Habits::default())?.identity()?;
-        let mark = Mark {
+        let root = WorkingTree::open(&repo.root, [].into(), FsCapabilities::default())?.identity()?;
+        let mark = WorktreeFingerprint {
             repository: identity(&repo.common_dir)?,
             worktree: repo.worktree_id(),
             root,
-            boot: std::fs::read_to_string(BOOT).map(|id| id.trim().to_owned()).unwrap_or_default(),
+            boot_id: std::fs::read_to_string(BOOT).map(|id| id.trim().to_owned()).unwrap_or_default(),
             head: repo.head()?,
             index: repo.index_mark()?,
         };
-        let site = Site { git_dir: repo.git_dir().to_owned(), mark };
-        Ok(Self { repo, site, disk: Disk::default(), applies: Applies::of(&state) })
+        let site = ApplyTarget { git_dir: repo.git_dir().to_owned(), fingerprint: mark };
+        Ok(Self { repo, site, disk: HostFs::default(), applies: TransactionLog::of(&state) })
     }
 
     /// Opens the tree; of the repositories in it, these are entered.
-    pub fn tree(&self, modules: &[RepoPath]) -> Result<HostTree, Failure> {
+    pub fn tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, Failure> {
         let (file_mode, symlinks) = self.repo.habits()?;
-        Ok(HostTree::open(&self.repo.root, modules.iter().cloned().collect(), Habits { file_mode, symlinks })?)
+        Ok(WorkingTree::open(
+            &self.repo.root,
+            modules.iter().cloned().collect(),
+            FsCapabilities { file_mode, symlinks },
+        )?)
     }
 
     /// Becomes the only one that writes, takes back what was cut off, and refuses while git is at work.
@@ -59,63 +64,63 @@ impl<'a> Host<'a> {
             if !self.is_unchanged(&folder, &journal) {
                 let question = format!(
                     "An apply was cut off, and HEAD or the index has changed since. Take back what it wrote ({})?",
-                    count(journal.acts.len(), "change"),
+                    count(journal.ops.len(), "change"),
                 );
                 if !terminal::is_interactive() || !confirm(&question, false)? {
                     return Err(Failure::new(FAILED, "an apply was cut off, and HEAD or the index has changed since")
                         .hint("airlock recover --back takes it back, airlock recover --forward finishes it"));
                 }
             }
-            self.finish(&folder, &journal, Way::Back, output)?;
+            self.finish(&folder, &journal, RecoveryMode::RollBack, output)?;
         }
         // Whatever was cut off may have changed what git says.
-        self.site.mark.index = self.repo.index_mark()?;
+        self.site.fingerprint.index = self.repo.index_mark()?;
         let lock = self.site.git_dir.join("index.lock");
         if lock.symlink_metadata().is_ok() {
-            return Err(Problem::Locked(lock).into());
+            return Err(ApplyError::Locked(lock).into());
         }
         Ok(())
     }
 
     /// Becomes the only one that writes to working trees of this repository.
     pub fn lock(&mut self) -> Result<(), Failure> {
-        let boot = self.site.mark.boot.clone();
-        self.applies.lock(&boot).map_err(|error| {
+        let boot = self.site.fingerprint.boot_id.clone();
+        self.applies.lock_exclusive(&boot).map_err(|error| {
             Failure::new(FAILED, error.to_string()).hint("wait for it to end, and try again: nothing was written")
         })
     }
 
     /// Finds the applies of this working tree that were cut off, removes what others left that were not even prepared, and
     /// git's lock of one that has ended. The lock is held.
-    pub fn cut_off(&self, output: Output) -> Result<Vec<(Folder, Journal)>, Failure> {
+    pub fn cut_off(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, Failure> {
         let mut found = Vec::new();
         let others = self.repo.other_worktrees()?;
-        let all = self.applies.all()?;
-        for folder in self.applies.unfinished()? {
-            if let Stage::Unfinished(journal) = folder.stage()? {
+        let all = self.applies.list_dirs()?;
+        for folder in self.applies.list_unfinished()? {
+            if let TransactionStatus::Prepared(journal) = folder.read_status()? {
                 // One of another working tree is for whoever goes there.
-                let here = journal.site.is_place(&self.site.mark);
-                let gone = !Path::new(&journal.site.worktree).exists();
+                let here = journal.target.is_same_worktree(&self.site.fingerprint);
+                let gone = !Path::new(&journal.target.worktree).exists();
                 if !here && gone {
-                    let slots = folder.slots_path();
+                    let slots = folder.staging_path();
                     let slots = Shown::new(slots.as_os_str().as_encoded_bytes()).to_string();
                     output.say(&format!(
                         "apply {} of a working tree that is gone was cut off; what it replaced is in {slots}",
                         folder.number()
                     ));
-                } else if here || !others.contains(&journal.site.worktree) {
+                } else if here || !others.contains(&journal.target.worktree) {
                     found.push((folder, *journal));
                 }
             }
         }
         for folder in all.iter().filter(|f| !f.is_prepared()) {
             // What cannot be removed is tried again by the next one.
-            let _ = sweep(&self.disk, folder, &self.tree(&[])?);
+            let _ = remove_leftovers(&self.disk, folder, &self.tree(&[])?);
         }
         // Of an apply that has ended, and could not remove it any more.
         if let Some(id) = lock_owner(&self.site) {
             for folder in all.iter().rev() {
-                if let Ok(Stage::Ended(journal, _)) = folder.stage()
+                if let Ok(TransactionStatus::Finished(journal, _)) = folder.read_status()
                     && journal.id == id
                 {
                     unlock_index(&self.site, &self.disk, folder, &journal)?;
@@ -126,8 +131,8 @@ impl<'a> Host<'a> {
     }
 
     /// Tells whether HEAD and the index are what they were when an apply began.
-    pub fn is_unchanged(&self, folder: &Folder, journal: &Journal) -> bool {
-        let (now, then) = (&self.site.mark, &journal.site);
+    pub fn is_unchanged(&self, folder: &TransactionDir, journal: &Journal) -> bool {
+        let (now, then) = (&self.site.fingerprint, &journal.target);
         let same_index = now.index == then.index || self.repo.has_same_index(&folder.index()).unwrap_or(false);
         now.head == then.head && same_index
     }
@@ -137,12 +142,12 @@ impl<'a> Host<'a> {
     pub fn brought(&self, sandbox: &Sandbox) -> Result<Applied, Failure> {
         let mut applied = sandbox.applied()?;
         let known = applied.through;
-        for folder in self.applies.all()?.iter().filter(|f| f.number() > known) {
-            let Ok(Stage::Ended(journal, end)) = folder.stage() else { continue };
-            if !end.committed || journal.of != sandbox.record.id {
+        for folder in self.applies.list_dirs()?.iter().filter(|f| f.number() > known) {
+            let Ok(TransactionStatus::Finished(journal, end)) = folder.read_status() else { continue };
+            if !end.committed || journal.sandbox_id != sandbox.record.id {
                 continue;
             }
-            for (path, _, after) in &journal.picks {
+            for (path, _, after) in &journal.selection {
                 if after.is_empty() {
                     applied.paths.remove(path);
                 } else {
@@ -176,15 +181,21 @@ impl<'a> Host<'a> {
     }
 
     /// Brings an apply that was cut off to an end, and says so.
-    pub fn finish(&self, folder: &Folder, journal: &Journal, way: Way, output: Output) -> Result<(), Failure> {
+    pub fn finish(
+        &self,
+        folder: &TransactionDir,
+        journal: &Journal,
+        way: RecoveryMode,
+        output: Output,
+    ) -> Result<(), Failure> {
         let tree = self.tree(&journal.modules)?;
-        let report = recover(&self.site, &self.disk, &tree, folder, journal, way)?;
-        if way == Way::Forward {
+        let report = recover_transaction(&self.site, &self.disk, &tree, folder, journal, way)?;
+        if way == RecoveryMode::RollForward {
             self.remember(&journal.sandbox)?;
         }
         let done = match way {
-            Way::Back => "was cut off, and is taken back",
-            Way::Forward => "was cut off, and is finished now",
+            RecoveryMode::RollBack => "was cut off, and is taken back",
+            RecoveryMode::RollForward => "was cut off, and is finished now",
         };
         output.say(&format!("apply {} of {} {done}", folder.number(), Shown::new(&journal.sandbox)));
         tell(&report, output);
@@ -194,14 +205,14 @@ impl<'a> Host<'a> {
 
 /// Says what came of the user's own edits.
 pub fn tell(report: &Report, output: Output) {
-    for left in &report.left {
+    for left in &report.skipped {
         output.say(&format!("{} is left as it is: {}", Shown::new(left.path.as_bytes()), left.reason));
     }
-    for kept in &report.kept {
+    for kept in &report.late_edits {
         let file = Shown::new(kept.file.as_os_str().as_encoded_bytes()).to_string();
         output.say(&format!("another version of {} is kept in {file}", Shown::new(kept.path.as_bytes())));
     }
-    if report.weaker {
+    if report.is_non_atomic {
         output.say(
             "this file system cannot exchange two files at once: each replaced path was missing for a moment (nothing \
              can be lost by that)",
@@ -213,8 +224,8 @@ pub fn tell(report: &Report, output: Output) {
 }
 
 /// Says what taking back came to, and gives the failure.
-pub fn told(problem: Problem, output: Output) -> Failure {
-    if let Problem::TakenBack { report, .. } | Problem::Interrupted(report) = &problem {
+pub fn told(problem: ApplyError, output: Output) -> Failure {
+    if let ApplyError::RolledBack { report, .. } | ApplyError::Interrupted(report) = &problem {
         tell(report, output);
     }
     problem.into()
@@ -222,15 +233,17 @@ pub fn told(problem: Problem, output: Output) -> Failure {
 
 /// Warns of an apply that was cut off. Nothing is written: a shell prompt may be what runs this.
 pub fn warn(repo: &HostRepo, output: Output) {
-    let applies = Applies::of(&repo.common_dir.join("airlock"));
-    let unfinished = applies.unfinished().unwrap_or_default();
+    let applies = TransactionLog::of(&repo.common_dir.join("airlock"));
+    let unfinished = applies.list_unfinished().unwrap_or_default();
     // While somebody holds the lock, it is under way.
     if unfinished.is_empty() || applies.is_locked() {
         return;
     }
     for folder in unfinished {
-        let elsewhere = match folder.stage() {
-            Ok(Stage::Unfinished(journal)) => Some(journal.site.worktree).filter(|there| *there != repo.worktree_id()),
+        let elsewhere = match folder.read_status() {
+            Ok(TransactionStatus::Prepared(journal)) => {
+                Some(journal.target.worktree).filter(|there| *there != repo.worktree_id())
+            }
             _ => None,
         };
         match elsewhere.filter(|there| Path::new(there).exists()) {
@@ -242,11 +255,11 @@ pub fn warn(repo: &HostRepo, output: Output) {
 }
 
 /// Reads all applies.
-pub fn history(applies: &Applies) -> Result<History, Failure> {
-    let history = History::of(applies)?;
+pub fn history(applies: &TransactionLog) -> Result<ApplyHistory, Failure> {
+    let history = ApplyHistory::of(applies)?;
     match history.damaged.into_iter().next() {
         Some(error) => Err(error.into()),
-        None => Ok(History { damaged: Vec::new(), ..history }),
+        None => Ok(ApplyHistory { damaged: Vec::new(), ..history }),
     }
 }
 
@@ -272,28 +285,28 @@ impl From<HostError> for Failure {
 }
 
 fn as_it_was(report: &Report) -> &'static str {
-    if report.left.is_empty() { "all is as it was" } else { "all is as it was, but for what is said above" }
+    if report.skipped.is_empty() { "all is as it was" } else { "all is as it was, but for what is said above" }
 }
 
 fn exit(error: &HostError) -> u8 {
     match error {
         HostError::Stale => STALE,
         HostError::Interrupted => INTERRUPTED,
-        HostError::Io { .. } | HostError::Git(_) | HostError::CutOff => FAILED,
+        HostError::Io { .. } | HostError::Git(_) | HostError::InterruptedApply => FAILED,
     }
 }
 
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
+impl From<ApplyError> for Failure {
+    fn from(problem: ApplyError) -> Self {
         let text = |path: &Option<RepoPath>, error: &HostError| match path {
             Some(path) => format!("failed to write {}: {error}", String::from_utf8_lossy(path.as_bytes())),
             None => error.to_string(),
         };
         match &problem {
-            Problem::NotBegun { path, error } => {
+            ApplyError::NotStarted { path, error } => {
                 Self::new(exit(error), format!("{}; nothing was written", text(path, error)))
             }
-            Problem::TakenBack { path, error, report } => {
+            ApplyError::RolledBack { path, error, report } => {
                 let failure = Self::new(exit(error), format!("{}; {}", text(path, error), as_it_was(report)));
                 if exit(error) == STALE {
                     failure.hint("the same command once more looks at the tree anew")
@@ -301,19 +314,19 @@ impl From<Problem> for Failure {
                     failure
                 }
             }
-            Problem::Interrupted(report) => Self::new(INTERRUPTED, format!("interrupted; {}", as_it_was(report))),
-            Problem::Unfinished { path, error, then, there } => {
+            ApplyError::Interrupted(report) => Self::new(INTERRUPTED, format!("interrupted; {}", as_it_was(report))),
+            ApplyError::RollbackFailed { path, error, then, there } => {
                 let there = there.as_ref().map_or_else(String::new, |p| {
                     format!("{}: ", String::from_utf8_lossy(p.as_bytes()))
                 });
                 Self::new(FAILED, format!("{}; and it could not be taken back: {there}{then}", text(path, error)))
                     .hint("mend that, then airlock recover tries again; nothing is lost meanwhile")
             }
-            Problem::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
+            ApplyError::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
                 "wait for git to end; if none runs: rm {}",
                 shell_word(lock.as_os_str().as_encoded_bytes())
             )),
-            Problem::Foreign(folder, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
+            ApplyError::WrongWorktree(folder, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
                 "go there and finish it: airlock recover; if this repository is a copy, move the folder away: mv {0} {0}.foreign",
                 shell_word(folder.as_os_str().as_encoded_bytes())
             )),

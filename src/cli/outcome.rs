@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::json as shapes;
 use super::output::{count, print};
-use crate::apply::{Conflict, Plan, Problem, Step, Verb, Version};
+use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
 use crate::changes::{Pick, Unit};
 use crate::display::Shown;
 use crate::path::RepoPath;
@@ -43,7 +43,7 @@ impl Outcome {
     /// Describes a plan. `parts` gives the units of a path.
     pub fn of(plan: &Plan, parts: &Parts<'_>, tense: Tense) -> Self {
         let mut lines: Vec<Line> = (plan.steps.iter())
-            .map(|s| Line { path: s.path.clone(), outcome: word(&s.verb, tense), reason: remark(s, parts) })
+            .map(|s| Line { path: s.path.clone(), outcome: word(&s.action, tense), reason: remark(s, parts) })
             .collect();
         let line = |c: &Conflict, outcome| Line { path: c.path.clone(), outcome, reason: c.reason.clone() };
         lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
@@ -66,16 +66,16 @@ impl Outcome {
     }
 
     /// Says what became of a plan that was not carried out.
-    pub fn fail(&mut self, plan: &Plan, problem: &Problem) {
+    pub fn fail(&mut self, plan: &Plan, problem: &ApplyError) {
         self.leave(
             plan,
             match problem {
-                Problem::Unfinished { .. } => "perhaps half written: see the error",
+                ApplyError::RollbackFailed { .. } => "perhaps half written: see the error",
                 _ => "nothing is written",
             },
         );
-        if let Problem::TakenBack { path: Some(path), error, .. } | Problem::NotBegun { path: Some(path), error } =
-            problem
+        if let ApplyError::RolledBack { path: Some(path), error, .. }
+        | ApplyError::NotStarted { path: Some(path), error } = problem
         {
             self.set(path, "failed", &error.to_string());
         }
@@ -83,7 +83,7 @@ impl Outcome {
 
     /// Says of all that would have been done that it was not.
     pub fn leave(&mut self, plan: &Plan, reason: &str) {
-        for step in plan.steps.iter().filter(|s| s.verb != Verb::Already) {
+        for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
             self.set(&step.path, "left", reason);
         }
     }
@@ -126,21 +126,21 @@ impl Line {
     }
 }
 
-pub fn word(verb: &Verb, tense: Tense) -> &'static str {
+pub fn word(verb: &StepAction, tense: Tense) -> &'static str {
     match (verb, tense) {
-        (Verb::Already, _) => "already",
-        (Verb::Create, Tense::Applied) => "created",
-        (Verb::Replace, Tense::Applied) => "applied",
-        (Verb::Delete, Tense::Applied) => "deleted",
-        (Verb::Create | Verb::Replace, Tense::Undone) => "restored",
-        (Verb::Delete, Tense::Undone) => "removed",
-        (Verb::Merge(_), Tense::Applied | Tense::Undone) => "merged",
-        (Verb::Mark(_), Tense::Applied | Tense::Undone) => "marked",
-        (Verb::Create, Tense::Future) => "create",
-        (Verb::Replace, Tense::Future) => "apply",
-        (Verb::Merge(_), Tense::Future) => "merge",
-        (Verb::Mark(_), Tense::Future) => "mark",
-        (Verb::Delete, Tense::Future) => "delete",
+        (StepAction::Unchanged, _) => "already",
+        (StepAction::Create, Tense::Applied) => "created",
+        (StepAction::Replace, Tense::Applied) => "applied",
+        (StepAction::Delete, Tense::Applied) => "deleted",
+        (StepAction::Create | StepAction::Replace, Tense::Undone) => "restored",
+        (StepAction::Delete, Tense::Undone) => "removed",
+        (StepAction::Merge(_), Tense::Applied | Tense::Undone) => "merged",
+        (StepAction::WriteConflictMarkers(_), Tense::Applied | Tense::Undone) => "marked",
+        (StepAction::Create, Tense::Future) => "create",
+        (StepAction::Replace, Tense::Future) => "apply",
+        (StepAction::Merge(_), Tense::Future) => "merge",
+        (StepAction::WriteConflictMarkers(_), Tense::Future) => "mark",
+        (StepAction::Delete, Tense::Future) => "delete",
     }
 }
 
@@ -155,10 +155,12 @@ pub fn remark(step: &Step, parts: &Parts<'_>) -> String {
             _ => format!("{whole} whole, {some} in part or edited, of {}", count(all.len(), "block")),
         }
     });
-    let more = match &step.verb {
-        Verb::Merge(own) if own.is_empty() => Some("with your own edits".into()),
-        Verb::Merge(own) => Some(format!("with your edits of {}", spell(own))),
-        Verb::Mark(places) => Some(format!("{} to decide, between markers", count(*places, "place"))),
+    let more = match &step.action {
+        StepAction::Merge(own) if own.is_empty() => Some("with your own edits".into()),
+        StepAction::Merge(own) => Some(format!("with your edits of {}", spell(own))),
+        StepAction::WriteConflictMarkers(places) => {
+            Some(format!("{} to decide, between markers", count(*places, "place")))
+        }
         _ => None,
     };
     part.into_iter().chain(more).collect::<Vec<_>>().join(", ")
@@ -184,7 +186,7 @@ fn spell(ranges: &[Range<usize>]) -> String {
 
 /// Gives the shape of a plan.
 fn shape(plan: &Plan) -> Value {
-    let side = |v: &Option<Version>| v.as_ref().map(|v| json!({"mode": v.kind.mode(), "sha256": v.hash}));
+    let side = |v: &Option<EntryContent>| v.as_ref().map(|v| json!({"mode": v.kind.mode(), "sha256": v.hash}));
     let steps = plan.steps.iter().map(|s| {
         let expected = s.expected.as_ref().map(|seen| {
             json!({
@@ -193,12 +195,12 @@ fn shape(plan: &Plan) -> Value {
             })
         });
         json!({
-            "path": shapes::text(&s.path), "operation": word(&s.verb, Tense::Future),
-            "base": side(&s.base), "expected": expected, "final": side(&s.left),
+            "path": shapes::text(&s.path), "operation": word(&s.action, Tense::Future),
+            "base": side(&s.base), "expected": expected, "final": side(&s.result),
         })
     });
     let paths = |paths: &[RepoPath]| paths.iter().map(shapes::text).collect::<Vec<_>>();
-    json!({"steps": steps.collect::<Vec<_>>(), "makes": paths(&plan.made), "removes": paths(&plan.removed)})
+    json!({"steps": steps.collect::<Vec<_>>(), "makes": paths(&plan.dirs_to_create), "removes": paths(&plan.dirs_to_remove)})
 }
 
 #[cfg(test)]

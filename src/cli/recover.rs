@@ -6,7 +6,7 @@ use super::failure::{FAILED, Failure};
 use super::host::Host;
 use super::output::Output;
 use super::repo::Repo;
-use crate::apply::Way;
+use crate::apply::RecoveryMode;
 use crate::sandbox::terminal;
 
 pub fn recover(args: &RecoverArgs, output: Output) -> Result<u8, Failure> {
@@ -18,7 +18,7 @@ pub fn recover(args: &RecoverArgs, output: Output) -> Result<u8, Failure> {
         output.say("no apply was cut off");
         return Ok(0);
     }
-    let way = if args.forward { Way::Forward } else { Way::Back };
+    let way = if args.forward { RecoveryMode::RollForward } else { RecoveryMode::RollBack };
     // The last one first: what it wrote may lie over what the one before wrote.
     for (folder, journal) in cut_off.iter().rev() {
         if !args.back && !args.forward && !host.is_unchanged(folder, journal) {

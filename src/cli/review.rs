@@ -102,7 +102,7 @@ impl Desk<'_> {
         let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
         let line = |step: &Step| PreviewLine {
             path: step.path.clone(),
-            outcome: word(&step.verb, Tense::Future),
+            outcome: word(&step.action, Tense::Future),
             reason: super::outcome::remark(step, &parts),
             is_conflict: false,
             sides: Vec::new(),

@@ -11,7 +11,7 @@ use super::json::{render, text};
 use super::judge::Judge;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::patch::{Part, git_patch};
-use crate::apply::{BranchChange, BranchError, Version, check_branch, commit_on_branch};
+use crate::apply::{BranchChange, BranchError, EntryContent, check_branch, commit_on_branch};
 use crate::changes::Quarantine;
 use crate::display::Shown;
 use crate::path::RepoPath;
@@ -47,8 +47,8 @@ impl std::str::FromStr for Target {
 /// One path of what was accepted.
 struct Accepted<'a> {
     path: &'a RepoPath,
-    old: Option<Version>,
-    new: Option<Version>,
+    old: Option<EntryContent>,
+    new: Option<EntryContent>,
 }
 
 /// Sends a selection there; the working tree is neither read nor written.
@@ -82,13 +82,13 @@ pub fn send(
         })?;
         // Parts of a change, and edits, are judged by what they come to.
         let file = sheet.files.iter().find(|f| f.change.path == *path);
-        if let (Some(file), Some(new)) = (file.filter(|f| !wish.picks.covers(&f.units)), &wish.accepted) {
+        if let (Some(file), Some(new)) = (file.filter(|f| !wish.picks.covers(&f.units)), &wish.theirs) {
             let old = wish.base.as_ref().map_or(Ok(Vec::new()), |old| store.get(&old.hash))?;
             if let Some(worst) = judge.worse(file, new.kind, &old, &store.get(&new.hash)?) {
                 Judge::tell(&worst, path, wanted.allow_risky, output)?;
             }
         }
-        accepted.push(Accepted { path, old: wish.base, new: wish.accepted });
+        accepted.push(Accepted { path, old: wish.base, new: wish.theirs });
     }
     let left: Vec<&RepoPath> = wanted
         .selection
@@ -136,7 +136,7 @@ pub fn send(
         Target::Patch(file) => {
             let mut patch = Vec::new();
             for one in &accepted {
-                let read = |version: &Option<Version>, over: &AttributeFiles| {
+                let read = |version: &Option<EntryContent>, over: &AttributeFiles| {
                     stored_part(repo, (&sandbox.record.base, over), one.path, version.as_ref(), &store)
                 };
                 patch.extend(git_patch(one.path, read(&one.old, &AttributeFiles::new())?, read(&one.new, &over)?)?);
@@ -177,7 +177,7 @@ pub fn send(
 /// # Errors
 /// What the file system says.
 pub fn attributes_among(
-    accepted: impl Iterator<Item = (RepoPath, Option<Version>)>,
+    accepted: impl Iterator<Item = (RepoPath, Option<EntryContent>)>,
     store: &Quarantine,
 ) -> std::io::Result<AttributeFiles> {
     let mut found = AttributeFiles::new();
@@ -199,10 +199,10 @@ pub fn stored_part(
     repo: &HostRepo,
     (commit, over): (&str, &AttributeFiles),
     path: &RepoPath,
-    version: Option<&Version>,
+    version: Option<&EntryContent>,
     store: &Quarantine,
 ) -> Result<Option<Part>, Failure> {
-    let stored = |v: &Version| {
+    let stored = |v: &EntryContent| {
         let content = repo.to_git(commit, over, path, v.kind, &store.get(&v.hash)?)?;
         Ok(Part { kind: v.kind, content })
     };

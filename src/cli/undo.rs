@@ -15,7 +15,10 @@ use super::json::{render, text};
 use super::outcome::{Outcome, Tense};
 use super::output::{Output, count, print};
 use super::repo::{Repo, age};
-use crate::apply::{Act, History, HostTree, Job, Kind, Past, Plan, Slot, Undo, UndoError, Verb, run, slot_path};
+use crate::apply::{
+    AppliedTransaction, ApplyHistory, ApplyRequest, Kind, Op, Plan, StagedFile, StepAction, Undo, UndoError,
+    WorkingTree, run_transaction, staged_file_path,
+};
 use crate::display::Shown;
 use crate::path::RepoPath;
 
@@ -30,14 +33,14 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         host.ready(output)?;
     }
     let history = read_history(&host.applies)?;
-    let Some(past) = history.last(&host.site.mark, args.name.as_deref()) else {
+    let Some(past) = history.find_last(&host.site.fingerprint, args.name.as_deref()) else {
         return Err(nothing(&history, args));
     };
     let tree = host.tree(&past.journal.modules)?;
     let undo = Undo::of(past, &tree)?;
-    let Undo { wishes, mut terms, contents, late } = undo;
-    terms.modes = merge_modes(&repo.host, &tree, "HEAD", wishes.iter().map(|wish| &wish.path))?;
-    let plan = Plan::make(&tree, wishes, &contents, terms)?;
+    let Undo { requests: wishes, options: mut terms, blobs: contents, late_edits: late } = undo;
+    terms.merge_modes = merge_modes(&repo.host, &tree, "HEAD", wishes.iter().map(|wish| &wish.path))?;
+    let plan = Plan::build(&tree, wishes, &contents, terms)?;
     let tense = if args.dry_run { Tense::Future } else { Tense::Undone };
     let mut outcome = Outcome::of(&plan, &BTreeMap::new(), tense);
     for path in &late {
@@ -72,20 +75,20 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     }
     // What the apply brought is no longer there, as far as its sandbox knows.
     let picks: Vec<_> =
-        past.journal.picks.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
-    let job = Job {
-        site: &host.site,
-        disk: &host.disk,
+        past.journal.selection.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
+    let job = ApplyRequest {
+        target: &host.site,
+        fs: &host.disk,
         tree: &tree,
         kind: Kind::Undo(past.journal.id.clone()),
         sandbox: &sandbox,
-        of: &past.journal.of,
+        sandbox_id: &past.journal.sandbox_id,
         modules: past.journal.modules.clone(),
-        picks,
-        contents: &contents,
+        selection: picks,
+        blobs: &contents,
         interrupted: &|| interrupt.came(),
     };
-    let report = match run(&job, &plan, &host.applies) {
+    let report = match run_transaction(&job, &plan, &host.applies) {
         Ok(report) => report,
         Err(problem) => {
             outcome.fail(&plan, &problem);
@@ -96,12 +99,12 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     if let Err(failure) = host.remember(&sandbox) {
         output.say(&format!("{sandbox} could not be told: {}", failure.message()));
     }
-    let written = plan.steps.iter().filter(|s| s.verb != Verb::Already).count();
+    let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
     outcome.print(args.json, more(written))?;
     tell(&report, output);
     if !args.json {
         let left = read_history(&host.applies)?;
-        let next = match left.last(&host.site.mark, None) {
+        let next = match left.find_last(&host.site.fingerprint, None) {
             Some(next) => format!("airlock undo takes back that of {}, {}", next.journal.sandbox, age(next.end.at)),
             None if host.has(&sandbox) => format!("airlock review {sandbox}"),
             None => "nothing is left to take back".into(),
@@ -112,37 +115,37 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
 }
 
 /// Names what an apply replaced, and where that is now.
-fn backups(past: &Past, tree: &HostTree) -> Vec<(RepoPath, PathBuf)> {
-    let at = |slot: Slot, name: &str| slot_path(tree, &past.journal, &past.folder, slot, name);
-    let find = |act: &Act| match act {
-        Act::Put { path, slot, before: Some(_), .. } => {
-            let there = at(*slot, &slot.aside());
+fn backups(past: &AppliedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
+    let at = |slot: StagedFile, name: &str| staged_file_path(tree, &past.journal, &past.folder, slot, name);
+    let find = |act: &Op| match act {
+        Op::Write { path, slot, before: Some(_), .. } => {
+            let there = at(*slot, &slot.backup_name());
             Some((path.clone(), if there.exists() { there } else { at(*slot, &slot.name()) }))
         }
-        Act::Delete { path, slot, .. } => Some((path.clone(), at(*slot, &slot.name()))),
+        Op::Delete { path, slot, .. } => Some((path.clone(), at(*slot, &slot.name()))),
         _ => None,
     };
-    past.journal.acts.iter().filter_map(find).collect()
+    past.journal.ops.iter().filter_map(find).collect()
 }
 
-fn nothing(history: &History, args: &UndoArgs) -> Failure {
+fn nothing(history: &ApplyHistory, args: &UndoArgs) -> Failure {
     let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
     let failure = Failure::new(FAILED, format!("there is no apply{what} to take back in this working tree"));
-    if history.past.iter().any(Past::is_undoable) { failure.hint("airlock undo --list") } else { failure }
+    if history.past.iter().any(AppliedTransaction::is_undoable) { failure.hint("airlock undo --list") } else { failure }
 }
 
 fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let history = read_history(&host.applies)?;
-    let here = |past: &&Past| {
-        past.is_in(&host.site.mark)
+    let here = |past: &&AppliedTransaction| {
+        past.is_in_worktree(&host.site.fingerprint)
             && past.journal.kind == Kind::Apply
             && past.end.committed
             && args.name.as_ref().is_none_or(|name| *name == past.journal.sandbox)
     };
-    let all: Vec<&Past> = history.past.iter().rev().filter(here).collect();
-    let files = |past: &Past| {
-        let touches = |act: &&Act| matches!(act, Act::Put { .. } | Act::Delete { .. });
-        past.journal.acts.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
+    let all: Vec<&AppliedTransaction> = history.past.iter().rev().filter(here).collect();
+    let files = |past: &AppliedTransaction| {
+        let touches = |act: &&Op| matches!(act, Op::Write { .. } | Op::Delete { .. });
+        past.journal.ops.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
     };
     if args.json {
         let tree = host.tree(&[])?;

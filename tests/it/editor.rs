@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use airlock::apply::{Disk, OnConflict, Problem};
+use airlock::apply::{ApplyError, HostFs, OnConflict};
 
 use crate::field::{Field, Items, file, items};
 
@@ -95,17 +95,17 @@ fn no_edit_is_lost_and_none_is_torn() {
             }
             let plan = field.plan(&base, &accepted, OnConflict::Abort);
             if plan.conflicts.is_empty() {
-                match field.run(&plan, &Disk::default()) {
+                match field.run(&plan, &HostFs::default()) {
                     Ok(report) => {
                         done += 1;
-                        kept += report.kept.len();
+                        kept += report.late_edits.len();
                     }
-                    Err(Problem::TakenBack { report, .. }) => {
+                    Err(ApplyError::RolledBack { report, .. }) => {
                         stale += 1;
-                        kept += report.kept.len();
+                        kept += report.late_edits.len();
                         assert!(field.history().unfinished.is_empty());
                     }
-                    Err(Problem::NotBegun { .. }) => stale += 1,
+                    Err(ApplyError::NotStarted { .. }) => stale += 1,
                     Err(other) => panic!("{other}"),
                 }
             } else {
@@ -145,7 +145,7 @@ fn a_save_at_any_step_ends_up_at_its_path() {
             let (count, saved) = (Arc::new(AtomicUsize::new(0)), path.clone());
             let counter = Arc::clone(&count);
             // Right before one operation, between any look and what follows it.
-            let disk = Disk::with(Arc::new(move |_| {
+            let disk = HostFs::with_faults(Arc::new(move |_| {
                 if counter.fetch_add(1, Ordering::SeqCst) + 1 == at {
                     save(&saved, how, 7);
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use airlock::apply::{Disk, OnConflict, Problem, Verb, Way};
+use airlock::apply::{ApplyError, HostFs, OnConflict, RecoveryMode, StepAction};
 use rustix::io::Errno;
 
 use crate::field::{Field, Item, Items, Scene, Trouble, file, items, link, tool, troubled, weak};
@@ -95,9 +95,9 @@ impl Sweep {
         let plan = field.plan(&base, &accepted, OnConflict::Abort);
         assert_eq!(plan.conflicts, []);
         assert_eq!(plan.steps.len(), 32);
-        assert!(plan.steps.iter().any(|s| matches!(&s.verb, Verb::Merge(own) if own.len() == 1)));
-        let report = field.run(&plan, &Disk::default()).expect("applied");
-        assert!(report.kept.is_empty() && report.left.is_empty() && !report.weaker, "{report:?}");
+        assert!(plan.steps.iter().any(|s| matches!(&s.action, StepAction::Merge(own) if own.len() == 1)));
+        let report = field.run(&plan, &HostFs::default()).expect("applied");
+        assert!(report.late_edits.is_empty() && report.skipped.is_empty() && !report.is_non_atomic, "{report:?}");
         let after = field.scene();
         assert_ne!(before, after);
         Self { base, host, accepted, before, after }
@@ -107,7 +107,7 @@ impl Sweep {
         Field::new(&self.host)
     }
 
-    fn apply(&self, field: &Field, disk: &Disk) -> Result<airlock::apply::Report, Problem> {
+    fn apply(&self, field: &Field, disk: &HostFs) -> Result<airlock::apply::Report, ApplyError> {
         field.run(&field.plan(&self.base, &self.accepted, OnConflict::Abort), disk)
     }
 
@@ -153,16 +153,16 @@ fn an_apply_that_fails_or_ends_anywhere_is_all_or_nothing() {
                 let is_after = sweep.all_or_nothing(&field, &what);
                 assert_eq!(is_after, result.is_ok(), "{what}");
             }
-            field.recover(Way::Back, &Disk::default()).expect("recovered");
+            field.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered");
             let is_after = sweep.all_or_nothing(&field, &what);
             assert!(field.history().unfinished.is_empty() && field.history().damaged.is_empty());
             // Once more changes nothing.
-            assert_eq!(field.recover(Way::Back, &Disk::default()).expect("recovered"), None);
+            assert_eq!(field.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered"), None);
             // The backup is whole.
             if is_after {
-                field.undo(&Disk::default()).expect("undone").expect("without conflict");
+                field.undo(&HostFs::default()).expect("undone").expect("without conflict");
             } else {
-                sweep.apply(&field, &Disk::default()).expect("it can be tried again");
+                sweep.apply(&field, &HostFs::default()).expect("it can be tried again");
                 assert_eq!(difference(&field.scene(), &sweep.after), [""; 0], "{what}");
             }
             reached
@@ -188,7 +188,7 @@ fn a_recovery_that_fails_or_ends_anywhere_can_be_repeated() {
     say(format!("an apply of {all} operations is unfinished when it ends at one of {first} to {last}"));
     assert!(last - first > 60);
     let cuts: Vec<usize> = (0..=5).map(|n| first + (last - first) * n / 5).collect();
-    for way in [Way::Back, Way::Forward] {
+    for way in [RecoveryMode::RollBack, RecoveryMode::RollForward] {
         for trouble in [Trouble::Once(Errno::IO), Trouble::End] {
             let mut points = 0;
             for cut in &cuts {
@@ -198,11 +198,11 @@ fn a_recovery_that_fails_or_ends_anywhere_can_be_repeated() {
                     let result = field.recover(way, &disk);
                     let what = format!("{way:?} after {cut}, {trouble:?} at {n}: {result:?}");
                     let reached = count.load(Ordering::SeqCst) >= n;
-                    field.recover(way, &Disk::default()).expect("recovered");
+                    field.recover(way, &HostFs::default()).expect("recovered");
                     let is_after = sweep.all_or_nothing(&field, &what);
-                    assert!(way == Way::Forward || !is_after, "{what}");
+                    assert!(way == RecoveryMode::RollForward || !is_after, "{what}");
                     assert!(field.history().unfinished.is_empty());
-                    if !reached && way == Way::Forward {
+                    if !reached && way == RecoveryMode::RollForward {
                         assert!(is_after, "{what}");
                     }
                     reached
@@ -220,14 +220,14 @@ fn an_undo_that_fails_or_ends_anywhere_is_all_or_nothing() {
     for trouble in ALL {
         let points = every_point(|n| {
             let field = sweep.field();
-            sweep.apply(&field, &Disk::default()).expect("applied");
+            sweep.apply(&field, &HostFs::default()).expect("applied");
             let (disk, count) = troubled(n, trouble);
             let result = field.undo(&disk);
             let what = format!("{trouble:?} at {n}: {result:?}");
             let reached = count.load(Ordering::SeqCst) >= n;
-            field.recover(Way::Back, &Disk::default()).expect("recovered");
+            field.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered");
             if sweep.all_or_nothing(&field, &what) {
-                field.undo(&Disk::default()).expect("undone").expect("without conflict");
+                field.undo(&HostFs::default()).expect("undone").expect("without conflict");
             }
             assert_eq!(difference(&field.scene(), &sweep.before), [""; 0], "{what}");
             reached
@@ -247,10 +247,10 @@ fn a_file_system_that_cannot_exchange_is_all_or_nothing_too() {
             let (disk, count) = weak(n, trouble);
             let result = sweep.apply(&field, &disk);
             let what = format!("{trouble:?} at {n}: {result:?}");
-            field.recover(Way::Back, &none()).expect("recovered");
+            field.recover(RecoveryMode::RollBack, &none()).expect("recovered");
             let is_after = sweep.all_or_nothing(&field, &what);
             if is_after {
-                assert!(result.expect("applied").weaker);
+                assert!(result.expect("applied").is_non_atomic);
                 field.undo(&none()).expect("undone").expect("without conflict");
                 assert_eq!(difference(&field.scene(), &sweep.before), [""; 0], "{what}");
             }
@@ -262,7 +262,7 @@ fn a_file_system_that_cannot_exchange_is_all_or_nothing_too() {
             let (disk, count) = weak(n, Trouble::End);
             let _ = sweep.apply(&field, &disk);
             let what = format!("forward from {n}");
-            field.recover(Way::Forward, &none()).expect("recovered");
+            field.recover(RecoveryMode::RollForward, &none()).expect("recovered");
             sweep.all_or_nothing(&field, &what);
             count.load(Ordering::SeqCst) >= n
         });
@@ -282,7 +282,7 @@ fn what_is_taken_back_has_a_new_time() {
     // Ended just before its end: a build may have seen the new content, and must see the old one again.
     let all = (1..).take_while(|n| sweep.apply(&sweep.field(), &troubled(*n, Trouble::End).0).is_err()).count();
     let _ = sweep.apply(&field, &troubled(all, Trouble::End).0);
-    field.recover(Way::Back, &Disk::default()).expect("recovered").expect("there was something");
+    field.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered").expect("there was something");
     assert_eq!(difference(&field.scene(), &sweep.before), [""; 0]);
     assert!(modified() > old);
 }
@@ -300,13 +300,13 @@ fn what_the_repositorys_folder_passes_on_gets_to_no_file() {
     let git = field.root.join(".git");
     rustix::fs::setxattr(&git, "system.posix_acl_default", &list, rustix::fs::XattrFlags::empty()).expect("set");
     std::fs::set_permissions(&git, std::os::unix::fs::PermissionsExt::from_mode(0o2755)).expect("set");
-    field.run(&field.plan(&base, &accepted, OnConflict::Abort), &Disk::default()).expect("applied");
+    field.run(&field.plan(&base, &accepted, OnConflict::Abort), &HostFs::default()).expect("applied");
     let has_list =
         |path: &[u8]| rustix::fs::getxattr(field.path(path), "system.posix_acl_access", &mut [0_u8; 0][..]).is_ok();
     for path in [&b"private"[..], b"replaced", b"new", b"fresh/deep/er/leaf"] {
         assert!(!has_list(path), "{}", path.escape_ascii());
     }
-    let _ = field.undo(&Disk::default()).expect("undone");
+    let _ = field.undo(&HostFs::default()).expect("undone");
     for path in [&b"private"[..], b"deleted", b"gone", b"gone/only"] {
         assert!(!has_list(path), "{}", path.escape_ascii());
     }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
-    Applies, Call, Contents, Disk, Folder, Habits, History, HostTree, Job, Journal, Kind, LockError, Mark, OnConflict,
-    Plan, Problem, Rename, Report, Site, Terms, Undo, Version, Way, PathRequest, recover, run,
+    ApplyError, ApplyHistory, ApplyRequest, ApplyTarget, BlobStore, EntryContent, FsCapabilities, FsOp, HostFs,
+    Journal, Kind, LockError, OnConflict, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
+    TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
 use airlock::changes::{Picks, Quarantine};
 use airlock::path::{EntryKind, RepoPath};
@@ -94,7 +95,7 @@ pub enum Trouble {
 }
 
 /// Makes a door that fails at operation `n` (from 1), and counts.
-pub fn troubled(n: usize, trouble: Trouble) -> (Disk, Arc<AtomicUsize>) {
+pub fn troubled(n: usize, trouble: Trouble) -> (HostFs, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
     let fault = move |_| {
@@ -105,11 +106,11 @@ pub fn troubled(n: usize, trouble: Trouble) -> (Disk, Arc<AtomicUsize>) {
             _ => Ok(()),
         }
     };
-    (Disk::with(Arc::new(fault)), count)
+    (HostFs::with_faults(Arc::new(fault)), count)
 }
 
 /// The same on a file system that neither exchanges nor renames exclusively, such as NFS.
-pub fn weak(n: usize, trouble: Trouble) -> (Disk, Arc<AtomicUsize>) {
+pub fn weak(n: usize, trouble: Trouble) -> (HostFs, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
     let fault = move |call| {
@@ -117,11 +118,11 @@ pub fn weak(n: usize, trouble: Trouble) -> (Disk, Arc<AtomicUsize>) {
         match (trouble, call) {
             (Trouble::Once(error), _) if now == n => Err(error),
             (Trouble::End, _) if now >= n => Err(Errno::IO),
-            (_, Call::Rename(Rename::Exchange | Rename::NoReplace)) => Err(Errno::INVAL),
+            (_, FsOp::Rename(Rename::Exchange | Rename::NoReplace)) => Err(Errno::INVAL),
             _ => Ok(()),
         }
     };
-    (Disk::with(Arc::new(fault)), count)
+    (HostFs::with_faults(Arc::new(fault)), count)
 }
 
 impl Field {
@@ -173,13 +174,13 @@ impl Field {
         scene(&self.root)
     }
 
-    fn version(&self, item: &Item) -> Version {
+    fn version(&self, item: &Item) -> EntryContent {
         let (kind, content) = match item {
             Item::File(content, mode) if mode & 0o100 != 0 => (EntryKind::Executable, content),
             Item::File(content, _) => (EntryKind::Regular, content),
             Item::Link(target) => (EntryKind::Link, target),
         };
-        Version { kind, hash: self.store.put(content).expect("stored") }
+        EntryContent { kind, hash: self.store.put(content).expect("stored") }
     }
 
     /// Asks for what differs between a base and what was accepted.
@@ -190,49 +191,49 @@ impl Field {
         let wish = |path: &Vec<u8>| PathRequest {
             path: RepoPath::from_bytes(path).expect("a path"),
             base: version(base, path),
-            accepted: version(accepted, path),
-            last: version(base, path),
-            original: version(base, path),
-            instead: Vec::new(),
+            theirs: version(accepted, path),
+            last_applied: version(base, path),
+            pristine: version(base, path),
+            alternate_bases: Vec::new(),
             superseded: Picks::default(),
-            again: true,
-            done: None,
+            reapply: true,
+            if_fully_applied: None,
             picks: Picks::default(),
-            like: None,
-            like_over: None,
+            attrs_from: None,
+            attrs_from_if_mode: None,
         };
         paths.map(wish).collect()
     }
 
     /// Opens the tree.
-    pub fn tree(&self) -> HostTree {
-        HostTree::open(&self.root, BTreeSet::new(), Habits::default()).expect("opened")
+    pub fn tree(&self) -> WorkingTree {
+        WorkingTree::open(&self.root, BTreeSet::new(), FsCapabilities::default()).expect("opened")
     }
 
     /// Plans.
     pub fn plan(&self, base: &Items, accepted: &Items, on_conflict: OnConflict) -> Plan {
-        let terms = Terms { on_conflict, ..Terms::default() };
-        Plan::make(&self.tree(), self.wishes(base, accepted), &self.store, terms).expect("planned")
+        let terms = PlanOptions { on_conflict, ..PlanOptions::default() };
+        Plan::build(&self.tree(), self.wishes(base, accepted), &self.store, terms).expect("planned")
     }
 
     /// Says where it is.
-    pub fn site(&self) -> Site {
-        let mark = Mark {
+    pub fn site(&self) -> ApplyTarget {
+        let mark = WorktreeFingerprint {
             repository: "r".into(),
             worktree: self.root.to_str().expect("UTF-8").into(),
             root: self.tree().identity().expect("it has one"),
-            boot: "b".into(),
+            boot_id: "b".into(),
             head: "h".into(),
             index: None,
         };
-        Site { git_dir: self.root.join(".git"), mark }
+        ApplyTarget { git_dir: self.root.join(".git"), fingerprint: mark }
     }
 
     /// Names its applies, locked.
-    pub fn applies(&self) -> Applies {
-        let mut applies = Applies::of(&self.root.join(".git/airlock"));
+    pub fn applies(&self) -> TransactionLog {
+        let mut applies = TransactionLog::of(&self.root.join(".git/airlock"));
         // A process that another test is starting may have the lock of the apply before this for an instant.
-        while let Err(error) = applies.lock("b") {
+        while let Err(error) = applies.lock_exclusive("b") {
             assert!(matches!(error, LockError::Busy(_)), "{error}");
             std::thread::yield_now();
         }
@@ -240,44 +241,45 @@ impl Field {
     }
 
     /// Carries a plan out.
-    pub fn run(&self, plan: &Plan, disk: &Disk) -> Result<Report, Problem> {
+    pub fn run(&self, plan: &Plan, disk: &HostFs) -> Result<Report, ApplyError> {
         let (site, tree) = (self.site(), self.tree());
         let job = job(&site, disk, &tree, Kind::Apply, &self.store);
-        run(&job, plan, &self.applies())
+        run_transaction(&job, plan, &self.applies())
     }
 
     /// Brings what was cut off to an end; tells whether there was something.
-    pub fn recover(&self, way: Way, disk: &Disk) -> Result<Option<Report>, Problem> {
+    pub fn recover(&self, way: RecoveryMode, disk: &HostFs) -> Result<Option<Report>, ApplyError> {
         let (site, tree, applies) = (self.site(), self.tree(), self.applies());
-        let unfinished: Vec<(Folder, Journal)> = History::of(&applies).expect("read").unfinished;
+        let unfinished: Vec<(TransactionDir, Journal)> = ApplyHistory::of(&applies).expect("read").unfinished;
         let mut last = None;
         for (folder, journal) in unfinished.iter().rev() {
-            last = Some(recover(&site, disk, &tree, folder, journal, way)?);
+            last = Some(recover_transaction(&site, disk, &tree, folder, journal, way)?);
         }
         // As every command that writes does.
-        if let Some(past) = History::of(&applies).expect("read").past.last() {
-            airlock::apply::unlock_index(&site, &Disk::default(), &past.folder, &past.journal).expect("unlocked");
+        if let Some(past) = ApplyHistory::of(&applies).expect("read").past.last() {
+            airlock::apply::unlock_index(&site, &HostFs::default(), &past.folder, &past.journal).expect("unlocked");
         }
         Ok(last)
     }
 
     /// Plans the undo of the last apply, and carries it out; `None` if there is a conflict.
-    pub fn undo(&self, disk: &Disk) -> Result<Option<Report>, Problem> {
+    pub fn undo(&self, disk: &HostFs) -> Result<Option<Report>, ApplyError> {
         let (site, tree, applies) = (self.site(), self.tree(), self.applies());
-        let history = History::of(&applies).expect("read");
-        let past = history.last(&site.mark, None).expect("there is one");
-        let Undo { wishes, terms, contents, .. } = Undo::of(past, &tree).expect("its backups are there");
-        let plan = Plan::make(&tree, wishes, &contents, terms).expect("planned");
+        let history = ApplyHistory::of(&applies).expect("read");
+        let past = history.find_last(&site.fingerprint, None).expect("there is one");
+        let Undo { requests: wishes, options: terms, blobs: contents, .. } =
+            Undo::of(past, &tree).expect("its backups are there");
+        let plan = Plan::build(&tree, wishes, &contents, terms).expect("planned");
         if !plan.conflicts.is_empty() {
             return Ok(None);
         }
         let job = job(&site, disk, &tree, Kind::Undo(past.journal.id.clone()), &contents);
-        run(&job, &plan, &applies).map(Some)
+        run_transaction(&job, &plan, &applies).map(Some)
     }
 
     /// Reads what was done.
-    pub fn history(&self) -> History {
-        History::of(&self.applies()).expect("read")
+    pub fn history(&self) -> ApplyHistory {
+        ApplyHistory::of(&self.applies()).expect("read")
     }
 
     /// Finds content in the tree, or in a slot of any apply.
@@ -300,7 +302,24 @@ impl Field {
     }
 }
 
-fn job<'a>(site: &'a Site, disk: &'a Disk, tree: &'a HostTree, kind: Kind, contents: &'a dyn Contents) -> Job<'a> {
+fn job<'a>(
+    site: &'a ApplyTarget,
+    disk: &'a HostFs,
+    tree: &'a WorkingTree,
+    kind: Kind,
+    contents: &'a dyn BlobStore,
+) -> ApplyRequest<'a> {
     let (modules, picks, interrupted) = (Vec::new(), Vec::new(), &|| false);
-    Job { site, disk, tree, kind, sandbox: "s", of: "i", modules, picks, contents, interrupted }
+    ApplyRequest {
+        target: site,
+        fs: disk,
+        tree,
+        kind,
+        sandbox: "s",
+        sandbox_id: "i",
+        modules,
+        selection: picks,
+        blobs: contents,
+        interrupted,
+    }
 }

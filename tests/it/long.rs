@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use airlock::apply::{Disk, OnConflict, Problem, Way};
+use airlock::apply::{ApplyError, HostFs, OnConflict, RecoveryMode};
 
 use crate::faults::{difference, story};
 use crate::field::{Field, Scene, scene};
@@ -214,7 +214,7 @@ fn runs_full(on: &Path, step: usize, what: &str) {
     let reference = {
         let field = Field::new(&host);
         let before = field.scene();
-        field.run(&field.plan(&base, &accepted, OnConflict::Abort), &Disk::default()).expect("applied");
+        field.run(&field.plan(&base, &accepted, OnConflict::Abort), &HostFs::default()).expect("applied");
         (before, field.scene())
     };
     for left in 0..400 {
@@ -240,11 +240,11 @@ fn runs_full(on: &Path, step: usize, what: &str) {
         }
         let _ = file.sync_all();
         drop(file);
-        let result = field.run(&plan, &Disk::default());
-        if let Err(Problem::Unfinished { .. }) = result {
+        let result = field.run(&plan, &HostFs::default());
+        if let Err(ApplyError::RollbackFailed { .. }) = result {
             // Not even the end of the journal could be written.
             fs::remove_file(&filler).expect("removed");
-            field.recover(Way::Back, &Disk::default()).expect("recovered");
+            field.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered");
         }
         let now = field.scene();
         let expected = if result.is_ok() { &reference.1 } else { &reference.0 };

@@ -6,7 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use airlock::apply::{
-    Choice, Clash, Disk, Earlier, OnConflict, Plan, Sides, Terms, Verb, Version, merge, with_markers,
+    ConflictKind, EntryContent, HostFs, OnConflict, Plan, PlanOptions, PriorRoundChange, SelectedChange, Sides,
+    StepAction, merge, merge_with_markers,
 };
 use airlock::changes::{FileChange, LineSet, Pick, Picks, Selected, Side, Unit, UnitKind, select, units};
 use airlock::path::{EntryKind, RepoPath};
@@ -52,7 +53,7 @@ struct Case {
     change: FileChange,
     units: Vec<Unit>,
     /// What the last apply left, as a sandbox remembers it.
-    left: RefCell<Option<Option<Version>>>,
+    left: RefCell<Option<Option<EntryContent>>>,
 }
 
 impl Case {
@@ -76,16 +77,16 @@ impl Case {
 
     fn plan(&self, picks: &Picks, prior: &Picks) -> Plan {
         let left = self.left.borrow().clone();
-        let choice = Choice {
+        let choice = SelectedChange {
             change: &self.change,
             picks: picks.clone(),
-            prior: prior.clone(),
-            left,
-            again: true,
-            earlier: Vec::new(),
+            applied: prior.clone(),
+            last_result: left,
+            is_named: true,
+            prior_rounds: Vec::new(),
         };
         let wish = choice.wish(self.field.store()).expect("read").expect("it makes a file");
-        Plan::make(&self.field.tree(), vec![wish], self.field.store(), Terms::default()).expect("planned")
+        Plan::build(&self.field.tree(), vec![wish], self.field.store(), PlanOptions::default()).expect("planned")
     }
 
     /// Applies some parts; `false` if there is a conflict, and then nothing was done.
@@ -94,10 +95,10 @@ impl Case {
         if !plan.conflicts.is_empty() {
             return false;
         }
-        if !plan.is_idle() {
-            self.field.run(&plan, &Disk::default()).expect("applied");
+        if !plan.is_noop() {
+            self.field.run(&plan, &HostFs::default()).expect("applied");
         }
-        *self.left.borrow_mut() = Some(plan.steps[0].left.clone());
+        *self.left.borrow_mut() = Some(plan.steps[0].result.clone());
         true
     }
 
@@ -162,7 +163,7 @@ proptest! {
         prop_assert!(again || dirty);
         prop_assert_eq!(&whole.host(), &after);
         if after != host {
-            whole.field.undo(&Disk::default()).expect("undone");
+            whole.field.undo(&HostFs::default()).expect("undone");
             prop_assert_eq!(&whole.host(), &host, "the undo is exact");
         }
         // In parts, in any order.
@@ -181,8 +182,8 @@ proptest! {
         }
         prop_assert!(clean || host != base, "parts of a clean file are never a conflict");
         // And taken back one by one.
-        while parts.field.history().last(&parts.field.site().mark, None).is_some() {
-            prop_assert!(parts.field.undo(&Disk::default()).expect("undone").is_some());
+        while parts.field.history().find_last(&parts.field.site().fingerprint, None).is_some() {
+            prop_assert!(parts.field.undo(&HostFs::default()).expect("undone").is_some());
         }
         prop_assert_eq!(parts.host(), host);
     }
@@ -210,7 +211,7 @@ fn merges_are_gits_or_conflicts() {
             continue;
         }
         let [base, host, accepted] = [&sides[0], &sides[1], &sides[2]].map(|s| s.as_bytes());
-        let given = Sides { base, host, accepted };
+        let given = Sides { base, ours: host, theirs: accepted };
         match (merge(given), by_git(folder.path(), &sides)) {
             (Ok(ours), Some(git)) => {
                 assert_eq!(ours.content, git, "{sides:#?}");
@@ -218,13 +219,13 @@ fn merges_are_gits_or_conflicts() {
             }
             (Ok(_), None) => panic!("git finds a conflict: {sides:#?}"),
             (Err(_), None) => {
-                let (marked, places) = with_markers(given).expect("it is text");
+                let (marked, places) = merge_with_markers(given).expect("it is text");
                 let marked = String::from_utf8_lossy(&marked);
                 assert!(places > 0 && marked.contains("|||||||"), "{places} {marked}\n{sides:#?}");
                 conflicts += 1;
             }
             (Err((clash, _)), Some(_)) => {
-                assert!(matches!(clash, Clash::Doubtful | Clash::Lines), "{clash:?}");
+                assert!(matches!(clash, ConflictKind::EnginesDisagree | ConflictKind::Lines), "{clash:?}");
                 doubtful += 1;
             }
         }
@@ -248,24 +249,24 @@ fn a_dirty_hunk_elsewhere_survives_and_markers_hold_both_sides() {
     let accepted = |third: &str, last: &str| items(&[(PATH, file(text(third, last)))]);
     let field = Field::new(&items(&[(PATH, file(&host))]));
     let plan = field.plan(&base, &accepted("theirs\n", "18\n"), OnConflict::Abort);
-    assert_eq!(plan.steps[0].verb, Verb::Merge(std::iter::once(17..18).collect()));
-    field.run(&plan, &Disk::default()).expect("applied");
+    assert_eq!(plan.steps[0].action, StepAction::Merge(std::iter::once(17..18).collect()));
+    field.run(&plan, &HostFs::default()).expect("applied");
     let now = || fs::read_to_string(field.path(PATH.as_bytes())).expect("read");
     assert_eq!(now(), text("theirs\n", "mine\n"));
     // An undo keeps what was edited after it.
     field.put(PATH.as_bytes(), &file(text("theirs\n", "mine again\n")));
-    field.undo(&Disk::default()).expect("undone").expect("no conflict");
+    field.undo(&HostFs::default()).expect("undone").expect("no conflict");
     assert_eq!(now(), text("3\n", "mine again\n"));
     // Both sides of the same line.
     let theirs = accepted("theirs\n", "theirs too\n");
     assert_eq!(field.plan(&base, &theirs, OnConflict::Abort).conflicts.len(), 1);
     assert_eq!(field.plan(&base, &theirs, OnConflict::Skip).skipped.len(), 1);
     let marked = field.plan(&base, &theirs, OnConflict::Markers);
-    assert_eq!(marked.steps[0].verb, Verb::Mark(1));
-    field.run(&marked, &Disk::default()).expect("applied");
+    assert_eq!(marked.steps[0].action, StepAction::WriteConflictMarkers(1));
+    field.run(&marked, &HostFs::default()).expect("applied");
     let both = "<<<<<<< yours\nmine again\n||||||| base\n18\n=======\ntheirs too\n>>>>>>> accepted\n";
     assert_eq!(now(), text("theirs\n", both));
-    field.undo(&Disk::default()).expect("undone").expect("no conflict");
+    field.undo(&HostFs::default()).expect("undone").expect("no conflict");
     assert_eq!(now(), text("3\n", "mine again\n"));
 }
 
@@ -401,18 +402,19 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         let is_gone = |(id, _): &(&str, &Pick)| now.units.iter().all(|unit| unit.id != *id);
         let gone: Picks = brought.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         let has_earlier = !gone.is_empty();
-        let earlier = if has_earlier { vec![Earlier { change: &before.change, picks: gone }] } else { Vec::new() };
-        let choice = |earlier| Choice {
+        let earlier =
+            if has_earlier { vec![PriorRoundChange { change: &before.change, picks: gone }] } else { Vec::new() };
+        let choice = |earlier| SelectedChange {
             change: &now.change,
             picks: asked.clone(),
-            prior: prior.clone(),
-            left: None,
-            again,
-            earlier,
+            applied: prior.clone(),
+            last_result: None,
+            is_named: again,
+            prior_rounds: earlier,
         };
-        let plan = |choice: Choice<'_>| {
+        let plan = |choice: SelectedChange<'_>| {
             let wish = choice.wish(store).expect("read").expect("it makes a file");
-            Plan::make(&now.field.tree(), vec![wish], store, Terms::default()).expect("planned")
+            Plan::build(&now.field.tree(), vec![wish], store, PlanOptions::default()).expect("planned")
         };
         let plain = plan(choice(Vec::new()));
         let plan = plan(choice(earlier));
@@ -422,8 +424,8 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         }
         clean += 1;
         superseding += usize::from(!plain.conflicts.is_empty());
-        if !plan.is_idle() {
-            now.field.run(&plan, &Disk::default()).expect("applied");
+        if !plan.is_noop() {
+            now.field.run(&plan, &HostFs::default()).expect("applied");
         }
         let result = now.host();
         let set = |lines: &[String]| -> HashSet<String> { lines.iter().cloned().collect() };

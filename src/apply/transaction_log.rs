@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::attributes;
-use super::hostfs::{At, Disk, Rename};
-use super::journal::{End, Journal, JournalError, Stage};
-use super::tree::DIRECTORY;
+use super::host_fs::{DirEntryRef, HostFs, Rename};
+use super::journal::{Journal, JournalError, TransactionOutcome, TransactionStatus};
+use super::working_tree::DIRECTORY;
 use crate::changes::ContentHash;
 
 const JOURNAL: &str = "journal";
@@ -27,14 +27,14 @@ const MOST: u64 = 1 << 30;
 
 /// The folder of one apply.
 #[derive(Debug, Clone)]
-pub struct Folder {
+pub struct TransactionDir {
     /// Where it is.
     pub path: PathBuf,
 }
 
 /// All applies of a repository.
 #[derive(Debug)]
-pub struct Applies {
+pub struct TransactionLog {
     folder: PathBuf,
     lock: Option<File>,
 }
@@ -54,18 +54,18 @@ pub struct Owner {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else has it.
-    #[error("another airlock writes to this repository's working tree now{}", who(.0.as_ref()))]
+    #[error("another airlock writes to this repository's working tree now{}", describe_owner(.0.as_ref()))]
     Busy(Option<Owner>),
     /// What the system says.
     #[error("failed to take the lock of applies: {0}")]
     Io(#[from] io::Error),
 }
 
-fn who(owner: Option<&Owner>) -> String {
+fn describe_owner(owner: Option<&Owner>) -> String {
     owner.map_or_else(String::new, |o| format!(" (process {})", o.pid))
 }
 
-impl Applies {
+impl TransactionLog {
     /// Names them, below the folder of Airlock's state; nothing is made.
     #[must_use]
     pub fn of(state: &Path) -> Self {
@@ -76,11 +76,11 @@ impl Applies {
     ///
     /// # Errors
     /// [`LockError`].
-    pub fn lock(&mut self, boot: &str) -> Result<(), LockError> {
+    pub fn lock_exclusive(&mut self, boot: &str) -> Result<(), LockError> {
         if self.lock.is_some() {
             return Ok(());
         }
-        make_folder(&self.folder)?;
+        create_folder(&self.folder)?;
         let path = self.folder.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
@@ -99,7 +99,7 @@ impl Applies {
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let owner = Owner { pid: std::process::id(), boot: boot.to_owned(), since: now() };
+        let owner = Owner { pid: std::process::id(), boot: boot.to_owned(), since: seconds_since_epoch() };
         file.set_len(0)?;
         io::Write::write_all(&mut &file, &serde_json::to_vec(&owner).map_err(io::Error::from)?)?;
         self.lock = Some(file);
@@ -117,7 +117,7 @@ impl Applies {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn all(&self) -> io::Result<Vec<Folder>> {
+    pub fn list_dirs(&self) -> io::Result<Vec<TransactionDir>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -125,11 +125,11 @@ impl Applies {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry?;
-            if number(&entry.file_name()).is_some() {
-                found.push(Folder { path: entry.path() });
+            if parse_number(&entry.file_name()).is_some() {
+                found.push(TransactionDir { path: entry.path() });
             }
         }
-        found.sort_by_key(|f| f.path.file_name().and_then(number));
+        found.sort_by_key(|f| f.path.file_name().and_then(parse_number));
         Ok(found)
     }
 
@@ -137,9 +137,9 @@ impl Applies {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn unfinished(&self) -> io::Result<Vec<Folder>> {
-        let mut all = self.all()?;
-        all.retain(|f| f.is_prepared() && !f.has(END));
+    pub fn list_unfinished(&self) -> io::Result<Vec<TransactionDir>> {
+        let mut all = self.list_dirs()?;
+        all.retain(|f| f.is_prepared() && !f.has_record(END));
         Ok(all)
     }
 
@@ -147,39 +147,39 @@ impl Applies {
     ///
     /// # Errors
     /// What the system says.
-    pub fn begin(&self, disk: &Disk) -> Result<Folder, (PathBuf, Errno)> {
-        let last = self.all().unwrap_or_default().pop().and_then(|f| f.path.file_name().and_then(number));
+    pub fn create_dir(&self, disk: &HostFs) -> Result<TransactionDir, (PathBuf, Errno)> {
+        let last = self.list_dirs().unwrap_or_default().pop().and_then(|f| f.path.file_name().and_then(parse_number));
         let name = format!("{:06}", last.unwrap_or(0) + 1);
         let path = self.folder.join(&name);
         let failed = |error| (path.clone(), error);
         let above = rustix::fs::openat(CWD, &self.folder, DIRECTORY, Mode::empty()).map_err(failed)?;
-        disk.make_directory(At::new(&above, name.as_bytes()), 0o700).map_err(failed)?;
-        let folder = Folder { path: path.clone() };
-        let open = folder.open().map_err(failed)?;
-        disk.make_directory(At::new(&open, SLOTS.as_bytes()), 0o700).map_err(failed)?;
+        disk.create_dir(DirEntryRef::new(&above, name.as_bytes()), 0o700).map_err(failed)?;
+        let folder = TransactionDir { path: path.clone() };
+        let open = folder.open_dir().map_err(failed)?;
+        disk.create_dir(DirEntryRef::new(&open, SLOTS.as_bytes()), 0o700).map_err(failed)?;
         // What is made in it gets nothing from the repository's folder: no group, no access list.
-        let slots = folder.slots().map_err(failed)?;
-        attributes::pass_nothing_on(disk, &slots).map_err(failed)?;
-        disk.sync(&above).map_err(failed)?;
+        let slots = folder.open_staging_dir().map_err(failed)?;
+        attributes::remove_default_acl(disk, &slots).map_err(failed)?;
+        disk.sync_fd(&above).map_err(failed)?;
         Ok(folder)
     }
 }
 
-impl Folder {
+impl TransactionDir {
     /// Gives its number, for a person.
     #[must_use]
     pub fn number(&self) -> u64 {
-        self.path.file_name().and_then(number).unwrap_or(0)
+        self.path.file_name().and_then(parse_number).unwrap_or(0)
     }
 
     /// Tells whether it has a journal.
     #[must_use]
     pub fn is_prepared(&self) -> bool {
-        self.has(JOURNAL)
+        self.has_record(JOURNAL)
     }
 
     /// Tells whether a file is there; one that cannot be looked at is.
-    fn has(&self, name: &str) -> bool {
+    fn has_record(&self, name: &str) -> bool {
         match self.path.join(name).symlink_metadata() {
             Err(error) => error.kind() != io::ErrorKind::NotFound,
             Ok(_) => true,
@@ -193,18 +193,18 @@ impl Folder {
     }
 
     /// Opens it.
-    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_dir(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, &self.path, DIRECTORY, Mode::empty())
     }
 
     /// Opens the folder of its slots.
-    pub(super) fn slots(&self) -> Result<OwnedFd, Errno> {
+    pub(super) fn open_staging_dir(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, self.path.join(SLOTS), DIRECTORY, Mode::empty())
     }
 
     /// Gives the path of its slots, for a person.
     #[must_use]
-    pub fn slots_path(&self) -> PathBuf {
+    pub fn staging_path(&self) -> PathBuf {
         self.path.join(SLOTS)
     }
 
@@ -212,25 +212,25 @@ impl Folder {
     ///
     /// # Errors
     /// A file of it is damaged.
-    pub fn stage(&self) -> Result<Stage, JournalError> {
-        let Some(journal) = self.read::<Journal>(JOURNAL)? else { return Ok(Stage::Begun) };
-        Ok(match self.read::<End>(END)? {
-            None => Stage::Unfinished(Box::new(journal)),
-            Some(end) => Stage::Ended(Box::new(journal), end),
+    pub fn read_status(&self) -> Result<TransactionStatus, JournalError> {
+        let Some(journal) = self.read_record::<Journal>(JOURNAL)? else { return Ok(TransactionStatus::Staging) };
+        Ok(match self.read_record::<TransactionOutcome>(END)? {
+            None => TransactionStatus::Prepared(Box::new(journal)),
+            Some(end) => TransactionStatus::Finished(Box::new(journal), end),
         })
     }
 
     /// Writes the journal; from then on the apply is prepared.
-    pub(super) fn prepare(&self, disk: &Disk, journal: &Journal) -> Result<(), Errno> {
-        self.write(disk, JOURNAL, journal)
+    pub(super) fn write_journal(&self, disk: &HostFs, journal: &Journal) -> Result<(), Errno> {
+        self.write_record(disk, JOURNAL, journal)
     }
 
     /// Marks it as ended.
-    pub(super) fn end(&self, disk: &Disk, end: &End) -> Result<(), Errno> {
-        self.write(disk, END, end)
+    pub(super) fn write_outcome(&self, disk: &HostFs, end: &TransactionOutcome) -> Result<(), Errno> {
+        self.write_record(disk, END, end)
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
+    fn read_record<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
         let path = self.path.join(name);
         let io = |error: io::Error| JournalError::Io { path: path.clone(), error };
         let damaged = |reason: &str| JournalError::Damaged { path: path.clone(), reason: reason.to_owned() };
@@ -257,122 +257,126 @@ impl Folder {
         serde_json::from_slice(body).map(Some).map_err(|e| damaged(&e.to_string()))
     }
 
-    fn write(&self, disk: &Disk, name: &str, value: &impl Serialize) -> Result<(), Errno> {
+    fn write_record(&self, disk: &HostFs, name: &str, value: &impl Serialize) -> Result<(), Errno> {
         let body = serde_json::to_vec(value).map_err(|_| Errno::INVAL)?;
         let text = [format!("{MAGIC} {}\n", ContentHash::of(&body)).as_bytes(), &body].concat();
-        let folder = self.open()?;
+        let folder = self.open_dir()?;
         let aside = format!("{name}.new");
-        let file = match disk.create(At::new(&folder, aside.as_bytes()), 0o600) {
+        let file = match disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600) {
             // Of one that was cut off.
             Err(Errno::EXIST) => {
-                disk.remove(At::new(&folder, aside.as_bytes()))?;
-                disk.create(At::new(&folder, aside.as_bytes()), 0o600)?
+                disk.remove_file(DirEntryRef::new(&folder, aside.as_bytes()))?;
+                disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600)?
             }
             other => other?,
         };
-        disk.fill(&file, &text)?;
-        disk.sync(&file)?;
-        disk.rename(At::new(&folder, aside.as_bytes()), At::new(&folder, name.as_bytes()), Rename::Plain)?;
-        disk.sync(&folder)
+        disk.write_all(&file, &text)?;
+        disk.sync_fd(&file)?;
+        disk.rename_entry(
+            DirEntryRef::new(&folder, aside.as_bytes()),
+            DirEntryRef::new(&folder, name.as_bytes()),
+            Rename::Plain,
+        )?;
+        disk.sync_fd(&folder)
     }
 }
 
-fn number(name: &OsStr) -> Option<u64> {
+fn parse_number(name: &OsStr) -> Option<u64> {
     name.to_str().filter(|n| n.len() >= 6 && n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+fn create_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Gives seconds since the epoch.
-pub(super) fn now() -> u64 {
+pub(super) fn seconds_since_epoch() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::decide::Version;
-    use super::super::journal::{Act, Held, Kind, Mark, Place, Slot};
-    use super::super::tree::Inode;
+    use super::super::entry_merge::EntryContent;
+    use super::super::journal::{FileIdentity, Kind, Op, StagedFile, StagingArea, WorktreeFingerprint};
+    use super::super::working_tree::Inode;
     use super::*;
     use crate::path::{EntryKind, RepoPath};
 
     fn journal() -> Journal {
         let path = RepoPath::from_bytes(b"a\xff").expect("a path");
-        let held = Held {
-            version: Version { kind: EntryKind::Regular, hash: ContentHash::of(b"x") },
+        let held = FileIdentity {
+            version: EntryContent { kind: EntryKind::Regular, hash: ContentHash::of(b"x") },
             mode: 0o644,
             inode: Inode { device: 1, number: 2 },
         };
-        let slot = Slot { place: 0, number: 1 };
+        let slot = StagedFile { area: 0, number: 1 };
         Journal {
             id: "1".into(),
             kind: Kind::Apply,
             sandbox: "s".into(),
-            of: "i".into(),
-            site: Mark {
+            sandbox_id: "i".into(),
+            target: WorktreeFingerprint {
                 repository: "r".into(),
                 worktree: "w".into(),
                 root: Inode { device: 1, number: 1 },
-                boot: "b".into(),
+                boot_id: "b".into(),
                 head: "h".into(),
                 index: Some((1, "i".into())),
             },
             modules: Vec::new(),
-            places: vec![Place { inside: None, exchange: true, inodes: true }],
-            acts: vec![Act::Put { path: path.clone(), slot, before: Some(held.clone()), after: held }],
-            picks: vec![(path, crate::changes::Picks::default(), vec!["u".to_owned()].try_into().expect("picks"))],
+            staging_areas: vec![StagingArea { in_tree: None, can_exchange: true, has_stable_inodes: true }],
+            ops: vec![Op::Write { path: path.clone(), slot, before: Some(held.clone()), after: held }],
+            selection: vec![(path, crate::changes::Picks::default(), vec!["u".to_owned()].try_into().expect("picks"))],
         }
     }
 
     #[test]
     fn a_journal_that_was_cut_or_changed_anywhere_is_refused() {
         let state = tempfile::tempdir().expect("a folder");
-        let mut applies = Applies::of(state.path());
-        applies.lock("b").expect("locked");
-        let (disk, written) = (Disk::default(), journal());
-        let folder = applies.begin(&disk).expect("begun");
-        assert_eq!(folder.stage().expect("read"), Stage::Begun);
-        folder.prepare(&disk, &written).expect("written");
-        assert!(matches!(folder.stage().expect("read"), Stage::Unfinished(j) if j.acts == written.acts));
+        let mut applies = TransactionLog::of(state.path());
+        applies.lock_exclusive("b").expect("locked");
+        let (disk, written) = (HostFs::default(), journal());
+        let folder = applies.create_dir(&disk).expect("begun");
+        assert_eq!(folder.read_status().expect("read"), TransactionStatus::Staging);
+        folder.write_journal(&disk, &written).expect("written");
+        assert!(matches!(folder.read_status().expect("read"), TransactionStatus::Prepared(j) if j.ops == written.ops));
         let path = folder.path.join(JOURNAL);
         let whole = fs::read(&path).expect("read");
         let put =
             |bytes: &[u8]| io::Write::write_all(&mut File::options().write(true).truncate(true).open(&path)?, bytes);
         for cut in 0..whole.len() {
             put(&whole[..cut]).expect("written");
-            assert!(matches!(folder.stage(), Err(JournalError::Damaged { .. })), "cut at {cut}");
+            assert!(matches!(folder.read_status(), Err(JournalError::Damaged { .. })), "cut at {cut}");
             let mut other = whole.clone();
             other[cut] ^= 0x20;
             put(&other).expect("written");
-            assert!(matches!(folder.stage(), Err(JournalError::Damaged { .. })), "changed at {cut}");
+            assert!(matches!(folder.read_status(), Err(JournalError::Damaged { .. })), "changed at {cut}");
         }
         put(&whole).expect("written");
-        folder.end(&disk, &End { committed: true, at: 1 }).expect("written");
-        assert!(matches!(folder.stage().expect("read"), Stage::Ended(_, end) if end.committed));
+        folder.write_outcome(&disk, &TransactionOutcome { committed: true, at: 1 }).expect("written");
+        assert!(matches!(folder.read_status().expect("read"), TransactionStatus::Finished(_, end) if end.committed));
     }
 
     #[test]
     fn only_one_writes_and_says_who_it_is() {
         let state = tempfile::tempdir().expect("a folder");
-        let (mut one, mut other) = (Applies::of(state.path()), Applies::of(state.path()));
-        one.lock("b").expect("locked");
-        one.lock("b").expect("twice is once");
-        let error = other.lock("b").expect_err("busy");
+        let (mut one, mut other) = (TransactionLog::of(state.path()), TransactionLog::of(state.path()));
+        one.lock_exclusive("b").expect("locked");
+        one.lock_exclusive("b").expect("twice is once");
+        let error = other.lock_exclusive("b").expect_err("busy");
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         drop(one);
-        other.lock("b").expect("locked");
+        other.lock_exclusive("b").expect("locked");
     }
 
     #[test]
     fn numbers_go_up() {
         let state = tempfile::tempdir().expect("a folder");
-        let mut applies = Applies::of(state.path());
-        applies.lock("b").expect("locked");
-        let begun: Vec<u64> = (0..3).map(|_| applies.begin(&Disk::default()).expect("begun").number()).collect();
+        let mut applies = TransactionLog::of(state.path());
+        applies.lock_exclusive("b").expect("locked");
+        let begun: Vec<u64> = (0..3).map(|_| applies.create_dir(&HostFs::default()).expect("begun").number()).collect();
         assert_eq!(begun, [1, 2, 3]);
-        assert_eq!(applies.all().expect("listed").iter().map(Folder::number).collect::<Vec<_>>(), begun);
+        assert_eq!(applies.list_dirs().expect("listed").iter().map(TransactionDir::number).collect::<Vec<_>>(), begun);
     }
 }

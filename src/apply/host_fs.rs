@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 /// An operation, for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub enum FsOp {
     /// A directory is made.
     MakeDirectory,
     /// A file is made.
@@ -50,15 +50,15 @@ pub enum Call {
 }
 
 /// What decides, before each operation, whether it fails.
-pub type Fault = dyn Fn(Call) -> Result<(), Errno> + Send + Sync;
+pub type FaultInjector = dyn Fn(FsOp) -> Result<(), Errno> + Send + Sync;
 
 /// The door.
 #[derive(Clone, Default)]
-pub struct Disk {
-    fault: Option<Arc<Fault>>,
+pub struct HostFs {
+    fault: Option<Arc<FaultInjector>>,
 }
 
-impl fmt::Debug for Disk {
+impl fmt::Debug for HostFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk").field("faulty", &self.fault.is_some()).finish()
     }
@@ -66,14 +66,14 @@ impl fmt::Debug for Disk {
 
 /// A name in an open directory.
 #[derive(Debug, Clone, Copy)]
-pub struct At<'a> {
+pub struct DirEntryRef<'a> {
     /// The directory.
     pub directory: BorrowedFd<'a>,
     /// The name.
     pub name: &'a OsStr,
 }
 
-impl<'a> At<'a> {
+impl<'a> DirEntryRef<'a> {
     /// Names something in a directory.
     pub fn new(directory: &'a impl AsFd, name: &'a [u8]) -> Self {
         Self { directory: directory.as_fd(), name: OsStr::from_bytes(name) }
@@ -93,14 +93,14 @@ pub enum Rename {
 
 const NOTHING: AtFlags = AtFlags::empty();
 
-impl Disk {
+impl HostFs {
     /// Makes one that asks `fault` before each operation.
     #[must_use]
-    pub fn with(fault: Arc<Fault>) -> Self {
+    pub fn with_faults(fault: Arc<FaultInjector>) -> Self {
         Self { fault: Some(fault) }
     }
 
-    fn ask(&self, call: Call) -> Result<(), Errno> {
+    fn check_fault(&self, call: FsOp) -> Result<(), Errno> {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(call))
     }
 
@@ -108,8 +108,8 @@ impl Disk {
     ///
     /// # Errors
     /// What the system says, here and below.
-    pub fn make_directory(&self, at: At<'_>, mode: u32) -> Result<(), Errno> {
-        self.ask(Call::MakeDirectory)?;
+    pub fn create_dir(&self, at: DirEntryRef<'_>, mode: u32) -> Result<(), Errno> {
+        self.check_fault(FsOp::MakeDirectory)?;
         rustix::fs::mkdirat(at.directory, at.name, Mode::from_raw_mode(mode))
     }
 
@@ -117,8 +117,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn create(&self, at: At<'_>, mode: u32) -> Result<File, Errno> {
-        self.ask(Call::Create)?;
+    pub fn create_file(&self, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
+        self.check_fault(FsOp::Create)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(at.directory, at.name, flags, Mode::from_raw_mode(mode)).map(File::from)
     }
@@ -127,11 +127,11 @@ impl Disk {
     ///
     /// # Errors
     /// As above; `OPNOTSUPP` where the file system has no files without a name.
-    pub fn create_in(&self, heir: BorrowedFd<'_>, at: At<'_>, mode: u32) -> Result<File, Errno> {
-        self.ask(Call::Create)?;
+    pub fn create_file_in(&self, heir: BorrowedFd<'_>, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
+        self.check_fault(FsOp::Create)?;
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(heir, ".", flags, Mode::from_raw_mode(mode))?);
-        self.ask(Call::Link)?;
+        self.check_fault(FsOp::Link)?;
         let open = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
         rustix::fs::linkat(CWD, open.as_str(), at.directory, at.name, AtFlags::SYMLINK_FOLLOW)?;
         Ok(file)
@@ -141,9 +141,9 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn fill(&self, mut file: &File, bytes: &[u8]) -> Result<(), Errno> {
+    pub fn write_all(&self, mut file: &File, bytes: &[u8]) -> Result<(), Errno> {
         let written = |r: std::io::Result<()>| r.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
-        if let Err(error) = self.ask(Call::Fill) {
+        if let Err(error) = self.check_fault(FsOp::Fill) {
             written(file.write_all(&bytes[..bytes.len() / 2]))?;
             return Err(error);
         }
@@ -154,8 +154,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn make_link(&self, target: &[u8], at: At<'_>) -> Result<(), Errno> {
-        self.ask(Call::MakeLink)?;
+    pub fn create_symlink(&self, target: &[u8], at: DirEntryRef<'_>) -> Result<(), Errno> {
+        self.check_fault(FsOp::MakeLink)?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), at.directory, at.name)
     }
 
@@ -163,8 +163,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn link(&self, from: At<'_>, to: At<'_>) -> Result<(), Errno> {
-        self.ask(Call::Link)?;
+    pub fn hard_link(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
+        self.check_fault(FsOp::Link)?;
         rustix::fs::linkat(from.directory, from.name, to.directory, to.name, NOTHING)
     }
 
@@ -172,8 +172,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above; `INVAL` where the file system cannot do it in this way.
-    pub fn rename(&self, from: At<'_>, to: At<'_>, how: Rename) -> Result<(), Errno> {
-        self.ask(Call::Rename(how))?;
+    pub fn rename_entry(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>, how: Rename) -> Result<(), Errno> {
+        self.check_fault(FsOp::Rename(how))?;
         let flags = match how {
             Rename::Exchange => RenameFlags::EXCHANGE,
             Rename::NoReplace => RenameFlags::NOREPLACE,
@@ -186,8 +186,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn remove(&self, at: At<'_>) -> Result<(), Errno> {
-        self.ask(Call::Remove)?;
+    pub fn remove_file(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
+        self.check_fault(FsOp::Remove)?;
         rustix::fs::unlinkat(at.directory, at.name, NOTHING)
     }
 
@@ -195,8 +195,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn remove_directory(&self, at: At<'_>) -> Result<(), Errno> {
-        self.ask(Call::RemoveDirectory)?;
+    pub fn remove_dir(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
+        self.check_fault(FsOp::RemoveDirectory)?;
         rustix::fs::unlinkat(at.directory, at.name, AtFlags::REMOVEDIR)
     }
 
@@ -204,8 +204,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn set_owner(&self, at: At<'_>, user: u32, group: u32) -> Result<(), Errno> {
-        self.ask(Call::SetOwner)?;
+    pub fn set_owner(&self, at: DirEntryRef<'_>, user: u32, group: u32) -> Result<(), Errno> {
+        self.check_fault(FsOp::SetOwner)?;
         let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
         rustix::fs::chownat(at.directory, at.name, user, group, AtFlags::SYMLINK_NOFOLLOW)
     }
@@ -215,7 +215,7 @@ impl Disk {
     /// # Errors
     /// As above.
     pub fn set_mode(&self, fd: impl AsFd, mode: u32) -> Result<(), Errno> {
-        self.ask(Call::SetMode)?;
+        self.check_fault(FsOp::SetMode)?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))
     }
 
@@ -224,7 +224,7 @@ impl Disk {
     /// # Errors
     /// As above.
     pub fn set_attribute(&self, fd: impl AsFd, name: &OsStr, value: &[u8]) -> Result<(), Errno> {
-        self.ask(Call::SetAttribute)?;
+        self.check_fault(FsOp::SetAttribute)?;
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
     }
 
@@ -233,7 +233,7 @@ impl Disk {
     /// # Errors
     /// As above.
     pub fn remove_attribute(&self, fd: impl AsFd, name: &OsStr) -> Result<(), Errno> {
-        self.ask(Call::RemoveAttribute)?;
+        self.check_fault(FsOp::RemoveAttribute)?;
         rustix::fs::fremovexattr(fd, name)
     }
 
@@ -241,8 +241,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn touch(&self, at: At<'_>) -> Result<(), Errno> {
-        self.ask(Call::Touch)?;
+    pub fn touch_entry(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
+        self.check_fault(FsOp::Touch)?;
         let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
         let times = Timestamps { last_access: time(UTIME_OMIT), last_modification: time(UTIME_NOW) };
         rustix::fs::utimensat(at.directory, at.name, &times, AtFlags::SYMLINK_NOFOLLOW)
@@ -252,8 +252,8 @@ impl Disk {
     ///
     /// # Errors
     /// As above.
-    pub fn sync(&self, fd: impl AsFd) -> Result<(), Errno> {
-        self.ask(Call::Sync)?;
+    pub fn sync_fd(&self, fd: impl AsFd) -> Result<(), Errno> {
+        self.check_fault(FsOp::Sync)?;
         rustix::fs::fsync(fd)
     }
 }

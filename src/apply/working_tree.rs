@@ -16,21 +16,21 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::attributes;
-use super::decide::Version;
-use super::hostfs::At;
+use super::entry_merge::EntryContent;
+use super::host_fs::DirEntryRef;
 use crate::changes::ContentHash;
 use crate::changes::twins::TwinKind;
 use crate::path::{EntryKind, RepoPath};
 
 /// The root of a working tree.
 #[derive(Debug)]
-pub struct HostTree {
+pub struct WorkingTree {
     root: OwnedFd,
     path: PathBuf,
     /// Directories of other repositories that belong to this tree.
     modules: BTreeSet<RepoPath>,
     /// What its file system can hold.
-    habits: Habits,
+    habits: FsCapabilities,
     /// Directories that were entered, and are no other repositories: from then on the system opens them at once, still through
     /// no link.
     entered: Mutex<HashSet<RepoPath>>,
@@ -38,23 +38,23 @@ pub struct HostTree {
 
 /// What git was told of the file system (`core.fileMode`, `core.symlinks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Habits {
+pub struct FsCapabilities {
     /// The executable bit means something.
     pub file_mode: bool,
     /// There are links; else a file with the target stands for one.
     pub symlinks: bool,
 }
 
-impl Default for Habits {
+impl Default for FsCapabilities {
     fn default() -> Self {
         Self { file_mode: true, symlinks: true }
     }
 }
 
-impl Habits {
+impl FsCapabilities {
     /// Gives the kind under which two files compare here.
     #[must_use]
-    pub fn seen_as(self, kind: EntryKind) -> EntryKind {
+    pub fn normalize_kind(self, kind: EntryKind) -> EntryKind {
         match kind {
             EntryKind::Executable if !self.file_mode => EntryKind::Regular,
             EntryKind::Link if !self.symlinks => EntryKind::Regular,
@@ -65,11 +65,11 @@ impl Habits {
 
 /// What a path of the host holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum PathState {
     /// Nothing.
-    Nothing,
+    Absent,
     /// A file or a link.
-    File(Seen),
+    File(ObservedFile),
     /// A directory.
     Directory,
     /// A device, a socket or a pipe.
@@ -84,16 +84,16 @@ pub enum Look {
 
 /// A file or link as it was seen; equal only while nobody has touched it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedFile {
     /// Its kind and content, or the target of a link.
-    pub version: Version,
+    pub version: EntryContent,
     /// Its permissions.
     pub mode: u32,
     /// Which file it is, whatever it is called.
     pub inode: Inode,
     /// Its owner.
-    pub user: u32,
-    times: Times,
+    pub uid: u32,
+    times: StatFingerprint,
 }
 
 /// A file on disk, under any name.
@@ -105,10 +105,10 @@ pub struct Inode {
     pub number: u64,
 }
 
-impl Seen {
+impl ObservedFile {
     /// Tells how many names it has.
     #[must_use]
-    pub fn names(&self) -> u64 {
+    pub fn link_count(&self) -> u64 {
         self.times.names
     }
 
@@ -124,8 +124,14 @@ impl Seen {
         (&self.version, self.mode, self.inode) == (&other.version, other.mode, other.inode)
     }
 
-    fn of(version: Version, stat: &Stat) -> Self {
-        Self { version, mode: stat.st_mode & 0o7777, inode: Inode::of(stat), user: stat.st_uid, times: Times::of(stat) }
+    fn of(version: EntryContent, stat: &Stat) -> Self {
+        Self {
+            version,
+            mode: stat.st_mode & 0o7777,
+            inode: Inode::of(stat),
+            uid: stat.st_uid,
+            times: StatFingerprint::of(stat),
+        }
     }
 }
 
@@ -138,14 +144,14 @@ impl Inode {
 
 /// What tells that a file was touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Times {
+struct StatFingerprint {
     size: i64,
     names: u64,
     changed: (i64, u64),
     modified: (i64, u64),
 }
 
-impl Times {
+impl StatFingerprint {
     #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
     fn of(stat: &Stat) -> Self {
         Self {
@@ -159,7 +165,7 @@ impl Times {
 
 /// What a directory holds, at any depth.
 #[derive(Debug, Default)]
-pub struct Below {
+pub struct DirContents {
     /// Everything but directories.
     pub files: Vec<RepoPath>,
     /// Directories, empty ones too.
@@ -177,7 +183,7 @@ pub enum HostError {
     Interrupted,
     /// It was cut off.
     #[error("an apply was cut off")]
-    CutOff,
+    InterruptedApply,
     /// git has locked its index.
     #[error("git is at work in this working tree: {} is there", .0.display())]
     Git(PathBuf),
@@ -200,12 +206,12 @@ impl HostError {
                 matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
             }
             Self::Stale | Self::Git(_) => true,
-            Self::Interrupted | Self::CutOff => false,
+            Self::Interrupted | Self::InterruptedApply => false,
         }
     }
 }
 
-pub(super) fn failed(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
+pub(super) fn system_error(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
     move |error| HostError::Io { attempt, error: error.into() }
 }
 
@@ -216,12 +222,12 @@ pub(super) const DIRECTORY: OFlags =
 pub(super) enum Parent {
     Open(OwnedFd),
     Missing,
-    Blocked(Look),
+    Blocked(PathState),
 }
 
 impl Parent {
     /// Gives the directory, if it is there.
-    pub(super) fn opened(self) -> Option<OwnedFd> {
+    pub(super) fn into_dir(self) -> Option<OwnedFd> {
         match self {
             Self::Open(directory) => Some(directory),
             Self::Missing | Self::Blocked(_) => None,
@@ -257,13 +263,13 @@ impl From<&Statx> for Mount {
 /// What `chattr` sets so that nothing can be replaced.
 const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
 
-impl HostTree {
+impl WorkingTree {
     /// Opens a working tree. Of the repositories nested in it, only `modules` are entered: the submodules that a snapshot
     /// had taken along.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: Habits) -> io::Result<Self> {
+    pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: FsCapabilities) -> io::Result<Self> {
         let opened = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
         Ok(Self { root: opened, path: root.to_owned(), modules, habits, entered: Mutex::default() })
     }
@@ -273,19 +279,22 @@ impl HostTree {
     /// # Errors
     /// What the system says.
     pub fn identity(&self) -> Result<Inode, HostError> {
-        rustix::fs::fstat(&self.root).map(|stat| Inode::of(&stat)).map_err(failed("failed to look at the working tree"))
+        rustix::fs::fstat(&self.root)
+            .map(|stat| Inode::of(&stat))
+            .map_err(system_error("failed to look at the working tree"))
     }
 
     /// Reads a file or a link's target as it was seen.
     ///
     /// # Errors
     /// It has changed; or what the system says.
-    pub fn read(&self, path: &RepoPath, seen: &Seen) -> Result<Vec<u8>, HostError> {
+    pub fn read_file(&self, path: &RepoPath, seen: &ObservedFile) -> Result<Vec<u8>, HostError> {
         if seen.version.kind == EntryKind::Link {
-            return self.target(path)?.ok_or(HostError::Stale);
+            return self.read_symlink(path)?.ok_or(HostError::Stale);
         }
-        let Parent::Open(directory) = self.parent(path)? else { return Err(HostError::Stale) };
-        let opened = attributes::open(At::new(&directory, path.file_name())).map_err(failed("failed to open it"))?;
+        let Parent::Open(directory) = self.open_parent(path)? else { return Err(HostError::Stale) };
+        let opened = attributes::open_entry(DirEntryRef::new(&directory, path.file_name()))
+            .map_err(system_error("failed to open it"))?;
         let mut content = Vec::new();
         let read = |error| HostError::Io { attempt: "failed to read it", error };
         io::Read::read_to_end(&mut File::from(opened.ok_or(HostError::Stale)?), &mut content).map_err(read)?;
@@ -293,20 +302,21 @@ impl HostTree {
     }
 
     /// Opens the root once more.
-    pub(super) fn root(&self) -> Result<OwnedFd, HostError> {
-        rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()).map_err(failed("failed to open the working tree"))
+    pub(super) fn open_root(&self) -> Result<OwnedFd, HostError> {
+        rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty())
+            .map_err(system_error("failed to open the working tree"))
     }
 
     /// Opens the deepest directory above a path that is there.
-    pub(super) fn nearest(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
+    pub(super) fn open_nearest_existing_dir(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
         let mut at = path.clone();
         loop {
-            if let Parent::Open(directory) = self.parent(&at)? {
+            if let Parent::Open(directory) = self.open_parent(&at)? {
                 return Ok(directory);
             }
             match at.parent() {
                 Some(above) => at = above,
-                None => return self.root(),
+                None => return self.open_root(),
             }
         }
     }
@@ -315,22 +325,27 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn untransferable(&self, path: &RepoPath, seen: &Seen) -> Result<Option<&'static str>, HostError> {
-        let Parent::Open(directory) = self.parent(path)? else { return Ok(None) };
+    pub fn untransferable_reason(
+        &self,
+        path: &RepoPath,
+        seen: &ObservedFile,
+    ) -> Result<Option<&'static str>, HostError> {
+        let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         let file = match seen.version.kind {
             EntryKind::Link => return Ok(None),
-            _ => attributes::open(At::new(&directory, path.file_name())).map_err(failed("failed to open it"))?,
+            _ => attributes::open_entry(DirEntryRef::new(&directory, path.file_name()))
+                .map_err(system_error("failed to open it"))?,
         };
-        Ok(attributes::untransferable(seen.mode, file.as_ref()))
+        Ok(attributes::untransferable_reason(seen.mode, file.as_ref()))
     }
 
     /// Tells why the system lets nobody replace what is at a path, if so (`chattr +i`, `chattr +a`, a mount).
     ///
     /// # Errors
     /// What the system says.
-    pub fn fixed(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
-        let look = failed("failed to look at it");
-        let Parent::Open(directory) = self.parent(path)? else { return Ok(None) };
+    pub fn immutability_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
+        let look = system_error("failed to look at it");
+        let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
         let name = OsStr::from_bytes(path.file_name());
         match rustix::fs::statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
@@ -349,9 +364,9 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn unwritable(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
-        let look = failed("failed to look at its directory");
-        let directory = self.nearest(path)?;
+    pub fn unwritable_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
+        let look = system_error("failed to look at its directory");
+        let directory = self.open_nearest_existing_dir(path)?;
         match rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE) {
             Ok(found) if found.stx_attributes.intersects(FIXED) => {
                 return Ok(Some("the system lets nobody change its directory (see: lsattr)"));
@@ -374,7 +389,7 @@ impl HostTree {
 
     /// Gives what its file system can hold.
     #[must_use]
-    pub fn habits(&self) -> Habits {
+    pub fn capabilities(&self) -> FsCapabilities {
         self.habits
     }
 
@@ -382,10 +397,10 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, TwinKind)>, HostError> {
+    pub fn read_dir_names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, TwinKind)>, HostError> {
         let opened = match directory {
             None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
-            Some(directory) => match self.parent(directory)? {
+            Some(directory) => match self.open_parent(directory)? {
                 Parent::Open(parent) => {
                     rustix::fs::openat(&parent, OsStr::from_bytes(directory.file_name()), DIRECTORY, Mode::empty())
                 }
@@ -394,11 +409,11 @@ impl HostTree {
         };
         let opened = match opened {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
-            other => other.map_err(failed("failed to open the directory"))?,
+            other => other.map_err(system_error("failed to open the directory"))?,
         };
         let mut found = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&opened).map_err(failed("failed to list the directory"))? {
-            let entry = entry.map_err(failed("failed to list the directory"))?;
+        for entry in rustix::fs::Dir::read_from(&opened).map_err(system_error("failed to list the directory"))? {
+            let entry = entry.map_err(system_error("failed to list the directory"))?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -417,12 +432,12 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn target(&self, path: &RepoPath) -> Result<Option<Vec<u8>>, HostError> {
-        let Parent::Open(directory) = self.parent(path)? else { return Ok(None) };
+    pub fn read_symlink(&self, path: &RepoPath) -> Result<Option<Vec<u8>>, HostError> {
+        let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         match rustix::fs::readlinkat(&directory, OsStr::from_bytes(path.file_name()), Vec::new()) {
             Ok(target) => Ok(Some(target.into_bytes())),
             Err(Errno::INVAL | Errno::NOENT) => Ok(None),
-            Err(error) => Err(failed("failed to read the link")(error)),
+            Err(error) => Err(system_error("failed to read the link")(error)),
         }
     }
 
@@ -430,10 +445,10 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn look(&self, path: &RepoPath) -> Result<Look, HostError> {
-        match self.parent(path)? {
-            Parent::Open(directory) => look_in(&directory, OsStr::from_bytes(path.file_name())),
-            Parent::Missing => Ok(Look::Nothing),
+    pub fn observe(&self, path: &RepoPath) -> Result<PathState, HostError> {
+        match self.open_parent(path)? {
+            Parent::Open(directory) => observe_in(&directory, OsStr::from_bytes(path.file_name())),
+            Parent::Missing => Ok(PathState::Absent),
             Parent::Blocked(look) => Ok(look),
         }
     }
@@ -443,15 +458,15 @@ impl HostTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn below(&self, directory: &RepoPath) -> Result<Option<Below>, HostError> {
-        let (mut found, mut open) = (Below::default(), vec![directory.clone()]);
+    pub fn read_dir_contents(&self, directory: &RepoPath) -> Result<Option<DirContents>, HostError> {
+        let (mut found, mut open) = (DirContents::default(), vec![directory.clone()]);
         while let Some(at) = open.pop() {
-            let Parent::Open(parent) = self.parent(&at)? else { continue };
+            let Parent::Open(parent) = self.open_parent(&at)? else { continue };
             let list = rustix::fs::openat(&parent, OsStr::from_bytes(at.file_name()), DIRECTORY, Mode::empty())
                 .and_then(rustix::fs::Dir::new)
-                .map_err(failed("failed to list a directory"))?;
+                .map_err(system_error("failed to list a directory"))?;
             for entry in list {
-                let entry = entry.map_err(failed("failed to list a directory"))?;
+                let entry = entry.map_err(system_error("failed to list a directory"))?;
                 let name = entry.file_name().to_bytes();
                 if name == b"." || name == b".." {
                     continue;
@@ -469,7 +484,7 @@ impl HostTree {
     }
 
     /// Opens the directory that holds a path.
-    pub(super) fn parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
+    pub(super) fn open_parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
         let Some(above) = path.parent() else {
             let root = self.root.try_clone();
             return root.map(Parent::Open).map_err(|error| HostError::Io { attempt: "failed to open it", error });
@@ -486,7 +501,7 @@ impl HostTree {
         {
             return Ok(Parent::Open(directory));
         }
-        let parent = self.walk(&above)?;
+        let parent = self.walk_to(&above)?;
         if let Parent::Open(_) = parent {
             entered().insert(above);
         }
@@ -494,7 +509,7 @@ impl HostTree {
     }
 
     /// Opens a directory component by component.
-    fn walk(&self, above: &RepoPath) -> Result<Parent, HostError> {
+    fn walk_to(&self, above: &RepoPath) -> Result<Parent, HostError> {
         let mut directory =
             self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
         let mut walked: Option<RepoPath> = None;
@@ -507,13 +522,17 @@ impl HostTree {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let link = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
                         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
-                    return Ok(Parent::Blocked(if link { Look::BelowLink(here) } else { Look::BelowFile(here) }));
+                    return Ok(Parent::Blocked(if link {
+                        PathState::BelowLink(here)
+                    } else {
+                        PathState::BelowFile(here)
+                    }));
                 }
-                Err(error) => return Err(failed("failed to open the directory")(error)),
+                Err(error) => return Err(system_error("failed to open the directory")(error)),
             };
             let is_repository = rustix::fs::statat(&directory, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok();
             if is_repository && !self.modules.contains(&here) {
-                return Ok(Parent::Blocked(Look::BelowRepository(here)));
+                return Ok(Parent::Blocked(PathState::BelowRepository(here)));
             }
             walked = Some(here);
         }
@@ -522,18 +541,18 @@ impl HostTree {
 }
 
 /// Looks at a name in an open directory.
-pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> Result<Look, HostError> {
+pub(super) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState, HostError> {
     let directory = directory.as_fd();
     let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(Look::Nothing),
-        Err(error) => return Err(failed("failed to look at it")(error)),
+        Err(Errno::NOENT) => return Ok(PathState::Absent),
+        Err(error) => return Err(system_error("failed to look at it")(error)),
     };
     let (kind, hash, stat) = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => return Ok(Look::Directory),
+        FileType::Directory => return Ok(PathState::Directory),
         FileType::Symlink => {
             let target =
-                rustix::fs::readlinkat(directory, name, Vec::new()).map_err(failed("failed to read the link"))?;
+                rustix::fs::readlinkat(directory, name, Vec::new()).map_err(system_error("failed to read the link"))?;
             (EntryKind::Link, ContentHash::of(target.as_bytes()), stat)
         }
         FileType::RegularFile => {
@@ -541,9 +560,9 @@ pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> Result<Look, HostEr
             let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
                 // Something else is there by now.
                 Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(HostError::Stale),
-                other => other.map_err(failed("failed to open it"))?,
+                other => other.map_err(system_error("failed to open it"))?,
             };
-            let stat = rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?;
+            let stat = rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(HostError::Stale);
             }
@@ -551,13 +570,15 @@ pub(super) fn look_in(directory: impl AsFd, name: &OsStr) -> Result<Look, HostEr
             let hash = ContentHash::of_reader(&mut file)
                 .map_err(|error| HostError::Io { attempt: "failed to read it", error })?;
             // Somebody who writes while it is read would otherwise go unseen.
-            if Times::of(&rustix::fs::fstat(&file).map_err(failed("failed to look at it"))?) != Times::of(&stat) {
+            if StatFingerprint::of(&rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?)
+                != StatFingerprint::of(&stat)
+            {
                 return Err(HostError::Stale);
             }
             let executable = stat.st_mode & 0o100 != 0;
             (if executable { EntryKind::Executable } else { EntryKind::Regular }, hash, stat)
         }
-        _ => return Ok(Look::Special),
+        _ => return Ok(PathState::Special),
     };
-    Ok(Look::File(Seen::of(Version { kind, hash }, &stat)))
+    Ok(PathState::File(ObservedFile::of(EntryContent { kind, hash }, &stat)))
 }

@@ -5,39 +5,39 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::decide::Version;
-use super::hostfs::At;
+use super::entry_merge::EntryContent;
+use super::host_fs::DirEntryRef;
 use super::merge::{Sides, merge};
 use crate::changes::{ContentHash, FileChange, Pick, Picks, Quarantine, Selected, Unit, select, units};
 use crate::path::{EntryKind, RepoPath};
 
 /// One change with the parts of it that were accepted.
 #[derive(Debug)]
-pub struct Choice<'a> {
+pub struct SelectedChange<'a> {
     /// The change.
     pub change: &'a FileChange,
     /// What of it was accepted, at least something.
     pub picks: Picks,
     /// What earlier applies brought of it.
-    pub prior: Picks,
+    pub applied: Picks,
     /// What the last of them left there, if that is known.
-    pub left: Option<Option<Version>>,
+    pub last_result: Option<Option<EntryContent>>,
     /// It was named just now; else a review accepted it once.
-    pub again: bool,
+    pub is_named: bool,
     /// What was brought of changes of the same path in earlier rounds, as far as it is no more of this one.
-    pub earlier: Vec<Earlier<'a>>,
+    pub prior_rounds: Vec<PriorRoundChange<'a>>,
 }
 
 /// What an apply brought of an earlier round's change, and is no more of the change now.
 #[derive(Debug)]
-pub struct Earlier<'a> {
+pub struct PriorRoundChange<'a> {
     /// The change as it was then.
     pub change: &'a FileChange,
     /// What was brought of it.
     pub picks: Picks,
 }
 
-impl Earlier<'_> {
+impl PriorRoundChange<'_> {
     /// Gives what is superseded: something that is asked for now stands in its place, and all that does is granted whole. With
     /// less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
     fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Picks, granted: &Picks) -> Picks {
@@ -61,61 +61,61 @@ pub struct PathRequest {
     /// Where.
     pub path: RepoPath,
     /// What both sides come from; `None` is a path that holds nothing.
-    pub base: Option<Version>,
+    pub base: Option<EntryContent>,
     /// What it shall hold, if nobody else has changed it.
-    pub accepted: Option<Version>,
+    pub theirs: Option<EntryContent>,
     /// What it holds if nobody has touched it since an earlier apply: then it is replaced, whatever the base.
-    pub last: Option<Version>,
+    pub last_applied: Option<EntryContent>,
     /// What was there before any apply.
-    pub original: Option<Version>,
+    pub pristine: Option<EntryContent>,
     /// What both sides come from if that gives no conflict where `base` and `last` do: with what applies brought in earlier
     /// rounds, and what now comes instead of it.
-    pub instead: Vec<Option<Version>>,
+    pub alternate_bases: Vec<Option<EntryContent>>,
     /// What was brought before is to come once more, where the user has taken it back.
-    pub again: bool,
+    pub reapply: bool,
     /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
     /// since: then there is nothing to do.
-    pub done: Option<Option<Version>>,
+    pub if_fully_applied: Option<Option<EntryContent>>,
     /// What it will hold of the change, earlier applies included.
     pub picks: Picks,
     /// What was brought in earlier rounds and is superseded by that.
     pub superseded: Picks,
     /// A file that has the permissions it shall have, where it is made anew.
-    pub like: Option<Like>,
+    pub attrs_from: Option<AttrSource>,
     /// It gets them also where a file with these permissions is replaced: nobody has changed them since.
-    pub like_over: Option<u32>,
+    pub attrs_from_if_mode: Option<u32>,
 }
 
 /// A file or directory whose attributes are to be kept.
 #[derive(Debug)]
-pub struct Like {
+pub struct AttrSource {
     /// The directory that it is in.
     pub folder: Arc<OwnedFd>,
     /// Its name.
     pub name: String,
 }
 
-impl Like {
+impl AttrSource {
     /// Names it.
     #[must_use]
-    pub fn at(&self) -> At<'_> {
-        At::new(self.folder.as_ref(), self.name.as_bytes())
+    pub fn at(&self) -> DirEntryRef<'_> {
+        DirEntryRef::new(self.folder.as_ref(), self.name.as_bytes())
     }
 }
 
 /// Content by its hash.
-pub trait Contents: Sync {
+pub trait BlobStore: Sync {
     /// Reads it.
     ///
     /// # Errors
     /// It is not there, or damaged.
-    fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>>;
+    fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>>;
 
     /// Keeps it.
     ///
     /// # Errors
     /// What the system says.
-    fn put(&self, bytes: &[u8]) -> io::Result<ContentHash>;
+    fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash>;
 
     /// Gives the folder where each is in a file under its hash that never changes, if there is one.
     fn folder(&self) -> Option<Arc<OwnedFd>> {
@@ -123,12 +123,12 @@ pub trait Contents: Sync {
     }
 }
 
-impl Contents for Quarantine {
-    fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+impl BlobStore for Quarantine {
+    fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
         Self::get(self, hash)
     }
 
-    fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
+    fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
         Self::put(self, bytes)
     }
 
@@ -137,7 +137,7 @@ impl Contents for Quarantine {
     }
 }
 
-impl Choice<'_> {
+impl SelectedChange<'_> {
     /// Makes a wish of it; or says why there is none.
     ///
     /// # Errors
@@ -147,18 +147,18 @@ impl Choice<'_> {
         let (old, new) = change.contents(store)?;
         let version = |picks: &Picks| content(store, change, (&old, &new), picks);
         let all = units(change, &old, &new);
-        let picks = self.prior.union(&self.picks).within(&all);
+        let picks = self.applied.union(&self.picks).within(&all);
         let Some(accepted) = version(&picks)? else {
             return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
         };
         // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
-        let others = self.prior.difference(&self.picks, &all);
+        let others = self.applied.difference(&self.picks, &all);
         let original = version(&Picks::default())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
-        let last = version(&self.prior)?.unwrap_or_else(|| original.clone());
+        let last = version(&self.applied)?.unwrap_or_else(|| original.clone());
         let (mut instead, mut superseded) = (Vec::new(), Picks::default());
         let mut brought = Vec::new();
-        for earlier in &self.earlier {
+        for earlier in &self.prior_rounds {
             let (old, new) = earlier.change.contents(store)?;
             let then = units(earlier.change, &old, &new);
             let picks = earlier.superseded(&then, &all, &self.picks, &picks);
@@ -169,27 +169,27 @@ impl Choice<'_> {
         }
         if let Some(brought) = brought.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
             // As with the other two: what is asked for by name comes once more, unless the user went on from it.
-            let kept = if self.again { vec![&others, &self.prior] } else { vec![&self.prior] };
+            let kept = if self.is_named { vec![&others, &self.applied] } else { vec![&self.applied] };
             for kept in kept {
                 if let Some(kept) = version(kept)? {
                     instead.extend(together(store, original.as_ref(), kept, &brought)?);
                 }
             }
         }
-        let done = self.left.clone().filter(|_| self.picks.is_within(&self.prior));
+        let done = self.last_result.clone().filter(|_| self.picks.is_within(&self.applied));
         Ok(Ok(PathRequest {
             path: change.path.clone(),
             base,
-            accepted,
-            last,
-            original,
-            instead,
-            again: self.again,
-            done,
+            theirs: accepted,
+            last_applied: last,
+            pristine: original,
+            alternate_bases: instead,
+            reapply: self.is_named,
+            if_fully_applied: done,
             picks,
             superseded,
-            like: None,
-            like_over: None,
+            attrs_from: None,
+            attrs_from_if_mode: None,
         }))
     }
 }
@@ -200,25 +200,25 @@ fn content(
     change: &FileChange,
     (old, new): (&[u8], &[u8]),
     picks: &Picks,
-) -> io::Result<Option<Option<Version>>> {
+) -> io::Result<Option<Option<EntryContent>>> {
     if picks.is_empty() {
-        return Ok(Some(change.old.as_ref().map(|s| Version { kind: s.kind, hash: s.hash.clone() })));
+        return Ok(Some(change.old.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() })));
     }
     Ok(match select(change, old, new, picks, &|hash| store.get(hash))? {
         None => None,
         Some(Selected::Deleted) => Some(None),
-        Some(Selected::Content(kind, content)) => Some(Some(Version { kind, hash: store.put(&content)? })),
-        Some(Selected::Stored(kind, hash)) => Some(Some(Version { kind, hash })),
+        Some(Selected::Content(kind, content)) => Some(Some(EntryContent { kind, hash: store.put(&content)? })),
+        Some(Selected::Stored(kind, hash)) => Some(Some(EntryContent { kind, hash })),
     })
 }
 
 /// Puts together what rounds have brought, each over the same base; nothing where that cannot be told.
 fn together(
     store: &Quarantine,
-    base: Option<&Version>,
-    kept: Option<Version>,
-    brought: &[Option<Version>],
-) -> io::Result<Option<Option<Version>>> {
+    base: Option<&EntryContent>,
+    kept: Option<EntryContent>,
+    brought: &[Option<EntryContent>],
+) -> io::Result<Option<Option<EntryContent>>> {
     let mut all = kept;
     for one in brought {
         if all.as_ref() == base || all == *one {
@@ -227,17 +227,17 @@ fn together(
         }
         let (Some(base), Some(there), Some(more)) = (base, &all, one) else { return Ok(None) };
         let kind = if there.kind == base.kind { more.kind } else { there.kind };
-        let read = |v: &Version| if v.kind == EntryKind::Link { Ok(None) } else { store.get(&v.hash).map(Some) };
+        let read = |v: &EntryContent| if v.kind == EntryKind::Link { Ok(None) } else { store.get(&v.hash).map(Some) };
         let (Some(old), Some(host), Some(new)) = (read(base)?, read(there)?, read(more)?) else { return Ok(None) };
         let content = match (host == old, new == old) {
             (true, _) => new,
             (_, true) => host,
-            _ => match merge(Sides { base: &old, host: &host, accepted: &new }) {
+            _ => match merge(Sides { base: &old, ours: &host, theirs: &new }) {
                 Ok(merged) => merged.content,
                 Err(_) => return Ok(None),
             },
         };
-        all = Some(Version { kind, hash: store.put(&content)? });
+        all = Some(EntryContent { kind, hash: store.put(&content)? });
     }
     Ok(Some(all))
 }

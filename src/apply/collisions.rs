@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::plan::{Conflict, Plan, Step};
-use super::tree::{HostError, HostTree, Look};
-use super::wish::Contents;
+use super::request::BlobStore;
+use super::working_tree::{HostError, PathState, WorkingTree};
 use crate::changes::links::{At, Leads, resolve};
 use crate::changes::twins::TwinKind;
 use crate::path::{EntryKind, RepoPath, fold};
@@ -17,19 +17,19 @@ use crate::path::{EntryKind, RepoPath, fold};
 const STEPS: usize = 1_000_000;
 
 /// The host's directories, each listed once.
-pub(super) struct Neighbours<'a> {
-    tree: &'a HostTree,
-    listed: BTreeMap<Option<RepoPath>, Listed>,
+pub(super) struct DirCache<'a> {
+    tree: &'a WorkingTree,
+    listed: BTreeMap<Option<RepoPath>, DirListing>,
 }
 
 /// The names of one directory, and the same folded.
 #[derive(Default)]
-struct Listed {
+struct DirListing {
     names: BTreeSet<Vec<u8>>,
     folded: BTreeMap<Vec<u8>, (Vec<u8>, TwinKind)>,
 }
 
-impl Listed {
+impl DirListing {
     fn of(names: Vec<(Vec<u8>, TwinKind)>) -> Self {
         let mut listed = Self::default();
         for (name, kind) in names {
@@ -41,38 +41,38 @@ impl Listed {
 }
 
 /// What stands where a new path would go, under another spelling.
-pub(super) enum Twin {
+pub(super) enum NameCollision {
     /// Nothing that matters.
     None,
     /// The host's file system takes this path for the new one.
     Same(RepoPath),
     /// It tells them apart, but others do not, and together they would be dangerous.
-    Clash(RepoPath),
+    Incompatible(RepoPath),
 }
 
-impl<'a> Neighbours<'a> {
-    pub(super) fn of(tree: &'a HostTree) -> Self {
+impl<'a> DirCache<'a> {
+    pub(super) fn of(tree: &'a WorkingTree) -> Self {
         Self { tree, listed: BTreeMap::new() }
     }
 
-    fn listed(&mut self, directory: Option<&RepoPath>) -> Result<&Listed, HostError> {
+    fn list_dir(&mut self, directory: Option<&RepoPath>) -> Result<&DirListing, HostError> {
         Ok(match self.listed.entry(directory.cloned()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Listed::of(self.tree.names(directory)?)),
+            Entry::Vacant(new) => new.insert(DirListing::of(self.tree.read_dir_names(directory)?)),
         })
     }
 
     /// Gives the names in a directory.
-    pub(super) fn names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
-        self.listed(directory).map(|listed| &listed.names)
+    pub(super) fn dir_names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
+        self.list_dir(directory).map(|listed| &listed.names)
     }
 
     /// Looks for the twin of a path that is to be written, from the root down.
-    pub(super) fn twin(&mut self, path: &RepoPath, kind: EntryKind) -> Result<Twin, HostError> {
+    pub(super) fn find_collision(&mut self, path: &RepoPath, kind: EntryKind) -> Result<NameCollision, HostError> {
         let mut directory: Option<RepoPath> = None;
         for name in path.components() {
-            let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(Twin::None) };
-            let listed = self.listed(directory.as_ref())?;
+            let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(NameCollision::None) };
+            let listed = self.list_dir(directory.as_ref())?;
             if listed.names.contains(name) {
                 directory = Some(here);
                 continue;
@@ -80,31 +80,31 @@ impl<'a> Neighbours<'a> {
             let Some((other, other_kind)) = listed.folded.get(&fold(name)).cloned() else { break };
             let Ok(twin) = RepoPath::child(directory.as_ref(), &other) else { break };
             // It was not listed; if it is there nevertheless, the file system folds names.
-            if self.tree.look(&here)? != Look::Nothing {
-                return Ok(Twin::Same(twin));
+            if self.tree.observe(&here)? != PathState::Absent {
+                return Ok(NameCollision::Same(twin));
             }
             let own = match kind {
                 _ if here != *path => TwinKind::Directory,
                 EntryKind::Link => TwinKind::Other,
                 EntryKind::Regular | EntryKind::Executable => TwinKind::File,
             };
-            return Ok(if own.goes_with(other_kind) { Twin::None } else { Twin::Clash(twin) });
+            return Ok(if own.goes_with(other_kind) { NameCollision::None } else { NameCollision::Incompatible(twin) });
         }
-        Ok(Twin::None)
+        Ok(NameCollision::None)
     }
 }
 
 impl Plan {
     /// Turns into conflicts the links that would lead out of the host tree as it will be.
-    pub(super) fn refuse_escapes(&mut self, tree: &HostTree, store: &dyn Contents) {
-        if !tree.habits().symlinks {
+    pub(super) fn refuse_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
+        if !tree.capabilities().symlinks {
             return;
         }
         let made: BTreeMap<&RepoPath, &Step> = self.steps.iter().map(|s| (&s.path, s)).collect();
         let written: BTreeSet<RepoPath> =
-            self.steps.iter().filter(|s| s.left.is_some()).map(|s| s.path.clone()).collect();
-        let target = |step: &Step| match &step.left {
-            Some(version) if version.kind == EntryKind::Link => store.get(&version.hash).ok(),
+            self.steps.iter().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
+        let target = |step: &Step| match &step.result {
+            Some(version) if version.kind == EntryKind::Link => store.read_blob(&version.hash).ok(),
             _ => None,
         };
         let is_above = |path: &RepoPath| {
@@ -115,17 +115,17 @@ impl Plan {
         // What cannot be looked at leads nowhere that is known.
         let failed: RefCell<Option<HostError>> = RefCell::default();
         let at = |path: &RepoPath| match made.get(path) {
-            Some(step) if step.left.is_some() => target(step).map_or(At::File, At::Link),
+            Some(step) if step.result.is_some() => target(step).map_or(At::File, At::Link),
             _ if is_above(path) => At::Directory,
             Some(_) => At::Nothing,
-            None => match tree.look(path) {
-                Ok(Look::Directory) => At::Directory,
-                Ok(Look::File(seen)) if seen.version.kind == EntryKind::Link => {
-                    tree.target(path).ok().flatten().map_or(At::File, At::Link)
+            None => match tree.observe(path) {
+                Ok(PathState::Directory) => At::Directory,
+                Ok(PathState::File(seen)) if seen.version.kind == EntryKind::Link => {
+                    tree.read_symlink(path).ok().flatten().map_or(At::File, At::Link)
                 }
-                Ok(Look::File(_) | Look::Special) => At::File,
-                Ok(Look::BelowRepository(_)) => At::Repository,
-                Ok(Look::Nothing | Look::BelowFile(_) | Look::BelowLink(_)) => At::Nothing,
+                Ok(PathState::File(_) | PathState::Special) => At::File,
+                Ok(PathState::BelowRepository(_)) => At::Repository,
+                Ok(PathState::Absent | PathState::BelowFile(_) | PathState::BelowLink(_)) => At::Nothing,
                 Err(error) => {
                     failed.replace(Some(error));
                     At::Nothing
@@ -138,10 +138,10 @@ impl Plan {
             let Some(target) = target(step) else { continue };
             let leads = resolve(&step.path, &target, &mut budget, at);
             if let Some(error) = failed.take() {
-                conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), contest: None });
+                conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), sides: None });
             } else if let Leads::Out(reason) = leads {
                 let reason = format!("as a link in your tree it {reason}");
-                conflicts.push(Conflict { path: step.path.clone(), reason, contest: None });
+                conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
             }
         }
         self.conflicts.extend(conflicts);

@@ -6,13 +6,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tree::Habits;
+use super::working_tree::FsCapabilities;
 use crate::changes::ContentHash;
 use crate::path::EntryKind;
 
 /// What a path holds, where it holds something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct EntryContent {
     /// File, executable file or link.
     pub kind: EntryKind,
     /// Its content, or the target of a link.
@@ -21,34 +21,34 @@ pub struct Version {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Resolution {
     /// Nothing: the host holds the result already.
-    Already,
+    Unchanged,
     /// The path is to hold this.
-    Put(Version),
+    Write(EntryContent),
     /// The path goes.
     Delete,
     /// A file of this kind, with the merged content of all three.
     Merge(EntryKind),
     /// A person has to decide.
-    Conflict(Clash),
+    Conflict(ConflictKind),
 }
 
 /// Why a person has to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Clash {
+pub enum ConflictKind {
     /// Both made it.
     #[error("you have a file of your own there")]
-    BothAdded,
+    AddAdd,
     /// Both made it, with the same content and another executable bit.
     #[error("you have the same file there, with other permissions")]
-    BothAddedMode,
+    AddAddMode,
     /// The user deleted what the agent changed.
     #[error("you have deleted it since")]
-    DeletedHere,
+    DeleteModify,
     /// The agent deleted what the user changed.
     #[error("it is to be deleted, but you have changed it since")]
-    ChangedHere,
+    ModifyDelete,
     /// A link on one side, changed on both.
     #[error("it is a link on one side, and both sides changed it")]
     Links,
@@ -82,52 +82,59 @@ pub enum Clash {
     Large,
     /// The two merges differ.
     #[error("both sides changed it, and two ways to merge it give different results")]
-    Doubtful,
+    EnginesDisagree,
 }
 
 /// Gives the verdict on one path. `None` is a path that holds nothing.
 #[must_use]
-pub fn decide(base: Option<&Version>, host: Option<&Version>, accepted: Option<&Version>, habits: Habits) -> Verdict {
+pub fn merge_entry(
+    base: Option<&EntryContent>,
+    host: Option<&EntryContent>,
+    accepted: Option<&EntryContent>,
+    habits: FsCapabilities,
+) -> Resolution {
     // Kinds are compared as far as this file system has them.
-    let seen = |v: Option<&Version>| v.map(|v| Version { kind: habits.seen_as(v.kind), hash: v.hash.clone() });
+    let seen = |v: Option<&EntryContent>| {
+        v.map(|v| EntryContent { kind: habits.normalize_kind(v.kind), hash: v.hash.clone() })
+    };
     let (base_here, host_here, accepted_here) = (seen(base), seen(host), seen(accepted));
     if host_here == accepted_here || accepted_here == base_here {
-        return Verdict::Already;
+        return Resolution::Unchanged;
     }
     if host_here == base_here {
-        return accepted.map_or(Verdict::Delete, |v| Verdict::Put(v.clone()));
+        return accepted.map_or(Resolution::Delete, |v| Resolution::Write(v.clone()));
     }
-    let is_link = |v: &Option<Version>| v.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
+    let is_link = |v: &Option<EntryContent>| v.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
     match (&base_here, &host_here, &accepted_here) {
         (None, Some(host), Some(accepted))
             if host.hash == accepted.hash && !is_link(&host_here) && !is_link(&accepted_here) =>
         {
-            Verdict::Conflict(Clash::BothAddedMode)
+            Resolution::Conflict(ConflictKind::AddAddMode)
         }
-        (None, _, _) => Verdict::Conflict(Clash::BothAdded),
-        (Some(_), None, _) => Verdict::Conflict(Clash::DeletedHere),
+        (None, _, _) => Resolution::Conflict(ConflictKind::AddAdd),
+        (Some(_), None, _) => Resolution::Conflict(ConflictKind::DeleteModify),
         (Some(base), Some(host), None) => {
             let other_kind = (base.kind == EntryKind::Link) != (host.kind == EntryKind::Link);
-            Verdict::Conflict(if other_kind { Clash::Kinds } else { Clash::ChangedHere })
+            Resolution::Conflict(if other_kind { ConflictKind::Kinds } else { ConflictKind::ModifyDelete })
         }
         (Some(base), Some(host), Some(accepted)) => {
             if is_link(&base_here) != is_link(&host_here) {
-                return Verdict::Conflict(Clash::Kinds);
+                return Resolution::Conflict(ConflictKind::Kinds);
             }
             if is_link(&base_here) || is_link(&accepted_here) {
-                return Verdict::Conflict(Clash::Links);
+                return Resolution::Conflict(ConflictKind::Links);
             }
             let kind = if host.kind == base.kind { accepted.kind } else { host.kind };
             let put = |hash: &ContentHash| match (kind, hash) == (host.kind, &host.hash) {
-                true => Verdict::Already,
-                false => Verdict::Put(Version { kind, hash: hash.clone() }),
+                true => Resolution::Unchanged,
+                false => Resolution::Write(EntryContent { kind, hash: hash.clone() }),
             };
             if host.hash == base.hash || host.hash == accepted.hash {
                 put(&accepted.hash)
             } else if accepted.hash == base.hash {
                 put(&host.hash)
             } else {
-                Verdict::Merge(kind)
+                Resolution::Merge(kind)
             }
         }
     }
@@ -138,28 +145,33 @@ mod tests {
     use super::*;
 
     /// `-` is nothing, `a` a file, `a*` the same as an executable, `@a` a link.
-    fn version(text: &str) -> Option<Version> {
+    fn version(text: &str) -> Option<EntryContent> {
         let (kind, content) = match (text, text.strip_prefix('@'), text.strip_suffix('*')) {
             ("-", ..) => return None,
             (_, Some(target), _) => (EntryKind::Link, target),
             (_, _, Some(content)) => (EntryKind::Executable, content),
             (content, ..) => (EntryKind::Regular, content),
         };
-        Some(Version { kind, hash: ContentHash::of(content.as_bytes()) })
+        Some(EntryContent { kind, hash: ContentHash::of(content.as_bytes()) })
     }
 
     fn word(base: &str, host: &str, accepted: &str) -> String {
-        let name = |v: &Version| {
+        let name = |v: &EntryContent| {
             let all = ["a", "b", "c", "a*", "b*", "c*", "@a", "@b", "@c"];
             (*all.iter().find(|t| version(t).as_ref() == Some(v)).expect("a known version")).to_owned()
         };
-        match decide(version(base).as_ref(), version(host).as_ref(), version(accepted).as_ref(), Habits::default()) {
-            Verdict::Already => "already".into(),
-            Verdict::Put(v) => name(&v),
-            Verdict::Delete => "delete".into(),
-            Verdict::Merge(EntryKind::Executable) => "merge*".into(),
-            Verdict::Merge(_) => "merge".into(),
-            Verdict::Conflict(clash) => format!("{clash:?}"),
+        match merge_entry(
+            version(base).as_ref(),
+            version(host).as_ref(),
+            version(accepted).as_ref(),
+            FsCapabilities::default(),
+        ) {
+            Resolution::Unchanged => "already".into(),
+            Resolution::Write(v) => name(&v),
+            Resolution::Delete => "delete".into(),
+            Resolution::Merge(EntryKind::Executable) => "merge*".into(),
+            Resolution::Merge(_) => "merge".into(),
+            Resolution::Conflict(clash) => format!("{clash:?}"),
         }
     }
 
@@ -167,26 +179,26 @@ mod tests {
     const TABLE: &str = "
         base host |  -           a             a*            b             b*            @a      @b
         -    -    |  already     a             a*            b             b*            @a      @b
-        -    a    |  already     already       BothAddedMode BothAdded     BothAdded     BothAdded BothAdded
-        -    a*   |  already     BothAddedMode already       BothAdded     BothAdded     BothAdded BothAdded
-        -    @a   |  already     BothAdded     BothAdded     BothAdded     BothAdded     already BothAdded
-        a    -    |  already     already       DeletedHere   DeletedHere   DeletedHere   DeletedHere DeletedHere
+        -    a    |  already     already       AddAddMode AddAdd     AddAdd     AddAdd AddAdd
+        -    a*   |  already     AddAddMode already       AddAdd     AddAdd     AddAdd AddAdd
+        -    @a   |  already     AddAdd     AddAdd     AddAdd     AddAdd     already AddAdd
+        a    -    |  already     already       DeleteModify   DeleteModify   DeleteModify   DeleteModify DeleteModify
         a    a    |  delete      already       a*            b             b*            @a      @b
-        a    a*   |  ChangedHere already       already       b*            b*            Links   Links
-        a    b    |  ChangedHere already       b*            already       b*            Links   Links
-        a    b*   |  ChangedHere already       already       already       already       Links   Links
-        a    c    |  ChangedHere already       c*            merge         merge*        Links   Links
-        a    c*   |  ChangedHere already       already       merge*        merge*        Links   Links
+        a    a*   |  ModifyDelete already       already       b*            b*            Links   Links
+        a    b    |  ModifyDelete already       b*            already       b*            Links   Links
+        a    b*   |  ModifyDelete already       already       already       already       Links   Links
+        a    c    |  ModifyDelete already       c*            merge         merge*        Links   Links
+        a    c*   |  ModifyDelete already       already       merge*        merge*        Links   Links
         a    @a   |  Kinds       already       Kinds         Kinds         Kinds         already Kinds
         a    @c   |  Kinds       already       Kinds         Kinds         Kinds         Kinds   Kinds
         a*   a*   |  delete      a             already       b             b*            @a      @b
-        a*   a    |  ChangedHere already       already       b             b             Links   Links
-        a*   b    |  ChangedHere already       already       already       already       Links   Links
-        a*   c    |  ChangedHere already       already       merge         merge         Links   Links
-        a*   c*   |  ChangedHere c             already       merge         merge*        Links   Links
-        @a   -    |  already     DeletedHere   DeletedHere   DeletedHere   DeletedHere   already DeletedHere
+        a*   a    |  ModifyDelete already       already       b             b             Links   Links
+        a*   b    |  ModifyDelete already       already       already       already       Links   Links
+        a*   c    |  ModifyDelete already       already       merge         merge         Links   Links
+        a*   c*   |  ModifyDelete c             already       merge         merge*        Links   Links
+        @a   -    |  already     DeleteModify   DeleteModify   DeleteModify   DeleteModify   already DeleteModify
         @a   @a   |  delete      a             a*            b             b*            already @b
-        @a   @c   |  ChangedHere Links         Links         Links         Links         already Links
+        @a   @c   |  ModifyDelete Links         Links         Links         Links         already Links
         @a   c    |  Kinds       Kinds         Kinds         Kinds         Kinds         already Kinds
         @a   a*   |  Kinds       Kinds         already       Kinds         Kinds         already Kinds
     ";
@@ -234,10 +246,10 @@ mod tests {
 
     #[test]
     fn what_a_file_system_does_not_have_is_not_compared() {
-        let plain = Habits { file_mode: false, symlinks: false };
-        let decide = |b, h, a| decide(version(b).as_ref(), version(h).as_ref(), version(a).as_ref(), plain);
-        assert_eq!(decide("a*", "a", "b*"), Verdict::Put(version("b*").expect("a file")));
-        assert_eq!(decide("a", "a", "a*"), Verdict::Already);
-        assert_eq!(decide("@a", "a", "@b"), Verdict::Put(version("@b").expect("a link")));
+        let plain = FsCapabilities { file_mode: false, symlinks: false };
+        let decide = |b, h, a| merge_entry(version(b).as_ref(), version(h).as_ref(), version(a).as_ref(), plain);
+        assert_eq!(decide("a*", "a", "b*"), Resolution::Write(version("b*").expect("a file")));
+        assert_eq!(decide("a", "a", "a*"), Resolution::Unchanged);
+        assert_eq!(decide("@a", "a", "@b"), Resolution::Write(version("@b").expect("a link")));
     }
 }

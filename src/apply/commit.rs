@@ -1,0 +1,182 @@
+//! A prepared apply on its way to one of its ends: committed, or taken back.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::cross_mount::IN_TREE;
+use super::exec::{OpExecutor, RevertOutcome};
+use super::host_fs::HostFs;
+use super::index_lock;
+use super::journal::{InTreeDir, Journal, StagedFile, TransactionOutcome, TransactionStatus};
+use super::staging::{Staging, try_parallel_for_each};
+use super::transaction::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
+use super::transaction_log::{TransactionDir, seconds_since_epoch};
+use super::working_tree::{HostError, WorkingTree, system_error};
+use crate::path::RepoPath;
+
+/// What stopped the acts.
+pub(super) struct Aborted {
+    pub(super) path: Option<RepoPath>,
+    pub(super) error: Option<HostError>,
+}
+
+impl Aborted {
+    fn with_path(path: &RepoPath) -> impl Fn(HostError) -> Self {
+        move |error| Self { path: Some(path.clone()), error: Some(error) }
+    }
+
+    pub(super) fn without_path(error: HostError) -> Self {
+        Self { path: None, error: Some(error) }
+    }
+}
+
+/// A prepared apply on its way to one of its ends.
+pub(super) struct PreparedTransaction<'a> {
+    pub(super) site: &'a ApplyTarget,
+    pub(super) disk: &'a HostFs,
+    pub(super) tree: &'a WorkingTree,
+    pub(super) folder: &'a TransactionDir,
+    pub(super) journal: &'a Journal,
+    pub(super) slots: &'a Staging,
+    pub(super) same_boot: bool,
+}
+
+impl PreparedTransaction<'_> {
+    fn executor(&self) -> OpExecutor<'_> {
+        OpExecutor { disk: self.disk, tree: self.tree, slots: self.slots, same_boot: self.same_boot }
+    }
+
+    /// Takes git's lock on the index, unless it is taken already.
+    pub(super) fn lock_index(&self) -> Result<(), HostError> {
+        index_lock::take_lock(self.site, self.disk, self.folder, self.journal)
+    }
+
+    /// Does all acts and commits.
+    pub(super) fn commit(&self, interrupted: &dyn Fn() -> bool) -> Result<(), Aborted> {
+        self.lock_index().map_err(Aborted::without_path)?;
+        let hands = self.executor();
+        for act in &self.journal.ops {
+            if interrupted() {
+                return Err(Aborted { path: None, error: None });
+            }
+            hands.execute_op(act).map_err(Aborted::with_path(act.path()))?;
+        }
+        self.sync_directories().map_err(Aborted::without_path)?;
+        let end = TransactionOutcome { committed: true, at: seconds_since_epoch() };
+        match self.folder.write_outcome(self.disk, &end) {
+            Ok(()) => Ok(()),
+            // It is there: from now on it is committed, whatever else failed.
+            Err(_) if self.is_committed() => Ok(()),
+            Err(error) => Err(Aborted::without_path(system_error("failed to write the end of the journal")(error))),
+        }
+    }
+
+    fn is_committed(&self) -> bool {
+        matches!(self.folder.read_status(), Ok(TransactionStatus::Finished(_, end)) if end.committed)
+    }
+
+    /// What is left to do once it is committed.
+    pub(super) fn report_late_edits(&self, report: &mut Report) {
+        if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
+            report.note = Some(format!("{error}; airlock recover removes it"));
+        }
+        report.late_edits = self.find_late_edits(true);
+    }
+
+    fn find_late_edits(&self, committed: bool) -> Vec<PreservedEdit> {
+        find_preserved_edits(&self.executor(), self.folder, self.journal, committed)
+    }
+
+    /// Takes all acts back, the last one first.
+    pub(super) fn roll_back(&self, report: &mut Report) -> Result<(), Aborted> {
+        let hands = self.executor();
+        for act in self.journal.ops.iter().rev() {
+            if let RevertOutcome::Skipped(reason) = hands.revert_op(act).map_err(Aborted::with_path(act.path()))? {
+                report.skipped.push(SkippedRevert { path: act.path().clone(), reason });
+            }
+        }
+        self.sync_directories().map_err(Aborted::without_path)?;
+        report.late_edits = self.find_late_edits(false);
+        let end = TransactionOutcome { committed: false, at: seconds_since_epoch() };
+        let ended =
+            self.folder.write_outcome(self.disk, &end).map_err(system_error("failed to write the end of the journal"));
+        ended.map_err(Aborted::without_path)?;
+        if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
+            report.note = Some(format!("{error}; airlock recover removes it"));
+        }
+        Ok(())
+    }
+
+    /// Writes every directory that was changed to disk.
+    fn sync_directories(&self) -> Result<(), HostError> {
+        let sync = system_error("failed to write a directory to disk");
+        let parents: BTreeSet<Option<RepoPath>> = self.journal.ops.iter().map(|act| act.path().parent()).collect();
+        let parents: Vec<Option<RepoPath>> = parents.into_iter().collect();
+        try_parallel_for_each(&parents, |parent| {
+            let opened = match parent {
+                None => Some(self.tree.open_root()?),
+                // By way of a name in it.
+                Some(directory) => match RepoPath::child(Some(directory), b"x") {
+                    Ok(path) => self.tree.open_parent(&path)?.into_dir(),
+                    Err(_) => None,
+                },
+            };
+            opened.map_or(Ok(()), |opened| self.disk.sync_fd(&opened).map_err(sync))
+        })?;
+        self.slots.sync_areas(self.disk).map_err(sync)
+    }
+}
+
+/// Finds edits that came after the end of an apply, through descriptors that were open before, or that were kept by it:
+/// files that are in its slots and nowhere else.
+///
+/// # Errors
+/// The slots cannot be opened.
+pub fn late_edits(
+    folder: &TransactionDir,
+    journal: &Journal,
+    committed: bool,
+    tree: &WorkingTree,
+) -> Result<Vec<PreservedEdit>, HostError> {
+    let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)?;
+    let disk = HostFs::default();
+    // Devices may have other numbers by now.
+    let hands = OpExecutor { disk: &disk, tree, slots: &slots, same_boot: false };
+    Ok(find_preserved_edits(&hands, folder, journal, committed))
+}
+
+fn find_preserved_edits(
+    hands: &OpExecutor<'_>,
+    folder: &TransactionDir,
+    journal: &Journal,
+    committed: bool,
+) -> Vec<PreservedEdit> {
+    let kept = journal.ops.iter().filter_map(|act| {
+        let (slot, name) = hands.unexpected_backup(act, committed)?;
+        Some(PreservedEdit {
+            path: act.path().clone(),
+            file: staged_file_path(hands.tree, journal, folder, slot, &name),
+        })
+    });
+    kept.collect()
+}
+
+/// Gives the path of a slot, for a person.
+#[must_use]
+pub fn staged_file_path(
+    tree: &WorkingTree,
+    journal: &Journal,
+    folder: &TransactionDir,
+    slot: StagedFile,
+    name: &str,
+) -> PathBuf {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    match journal.staging_areas.get(slot.area).and_then(|place| place.in_tree.as_ref()) {
+        None => folder.staging_path().join(name),
+        Some(InTreeDir::Root) => tree.path().join(IN_TREE).join(&journal.id).join(name),
+        Some(InTreeDir::Directory(path)) => {
+            tree.path().join(OsStr::from_bytes(path.as_bytes())).join(IN_TREE).join(&journal.id).join(name)
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! Does one act of an apply, and takes one back. Each looks at what is on disk and not at what was done before, so that it can
+//! be done twice, and goes on from any point at which it was cut off.
+//!
+//! *Invariant:* a path is exchanged with a slot, never overwritten, and what came out is looked at. If it is not what the
+//! plan has seen, somebody was faster: the newest file ends up at the path, and every other one in the slot.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::host_fs::{DirEntryRef, HostFs, Rename};
+use super::journal::{FileIdentity, Op, StagedFile};
+use super::staging::Staging;
+use super::working_tree::{HostError, Inode, Parent, PathState, WorkingTree, observe_in, system_error};
+use crate::path::RepoPath;
+
+/// How often somebody may be faster before it is given up.
+const MAX_RETRIES: usize = 1000;
+
+/// What it takes.
+pub(super) struct OpExecutor<'a> {
+    pub(super) disk: &'a HostFs,
+    pub(super) tree: &'a WorkingTree,
+    pub(super) slots: &'a Staging,
+    /// The journal was written since the machine was started: devices have the same numbers.
+    pub(super) same_boot: bool,
+}
+
+/// What taking an act back came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RevertOutcome {
+    /// There was nothing to take back.
+    NotApplied,
+    /// It is as it was.
+    Restored,
+    /// The user has changed it since: it is as they left it.
+    Skipped(&'static str),
+}
+
+impl OpExecutor<'_> {
+    fn is_same_inode(&self, a: Inode, b: Inode) -> bool {
+        a.number == b.number && (a.device == b.device || !self.same_boot)
+    }
+
+    /// Tells whether a look has met a certain file, untouched.
+    fn slot_holds(&self, slot: StagedFile, look: &PathState, held: &FileIdentity) -> bool {
+        let PathState::File(seen) = look else { return false };
+        let same_file = !self.slots.has_stable_inodes(slot) || self.is_same_inode(seen.inode, held.inode);
+        (&seen.version, seen.mode) == (&held.version, held.mode) && same_file
+    }
+
+    /// Tells whether a slot has a file, whatever its content is now.
+    fn has_file(&self, slot: StagedFile, name: &str, held: &FileIdentity) -> Result<bool, HostError> {
+        // Without numbers that stay, nothing is exchanged either: what is staged is the only thing under its name.
+        let is = |inode| !self.slots.has_stable_inodes(slot) || self.is_same_inode(inode, held.inode);
+        Ok(inode_at(self.slots.entry_ref(slot, name))?.is_some_and(is))
+    }
+
+    fn is_slot_empty(&self, slot: StagedFile, name: &str) -> Result<bool, HostError> {
+        Ok(inode_at(self.slots.entry_ref(slot, name))?.is_none())
+    }
+
+    /// Tells whether a path still has a file as it was seen. It is only read if all else is the same.
+    fn still_has_file(&self, at: DirEntryRef<'_>, slot: StagedFile, held: &FileIdentity) -> Result<bool, HostError> {
+        let stat = match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(system_error("failed to look at it")(error)),
+        };
+        let same = !self.slots.has_stable_inodes(slot) || self.is_same_inode(Inode::of(&stat), held.inode);
+        if !same || stat.st_mode & 0o7777 != held.mode {
+            return Ok(false);
+        }
+        match observe_in(at.directory, at.name) {
+            Ok(look) => Ok(self.slot_holds(slot, &look, held)),
+            Err(HostError::Stale) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks at a slot; somebody may be writing to what is in it.
+    fn look_in_slot(&self, slot: StagedFile, name: &str) -> Result<PathState, HostError> {
+        let at = self.slots.entry_ref(slot, name);
+        observe_in(at.directory, at.name)
+    }
+
+    fn open_parent_dir(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
+        match self.tree.open_parent(path)? {
+            Parent::Open(parent) => Ok(parent),
+            Parent::Missing | Parent::Blocked(_) => Err(HostError::Stale),
+        }
+    }
+
+    /// Does an act; one that is done already stays as it is.
+    ///
+    /// # Errors
+    /// [`HostError::Stale`] if somebody has changed the path: then it holds what they made of it. After any error the act
+    /// may be done in part, and must be taken back.
+    pub(super) fn execute_op(&self, act: &Op) -> Result<(), HostError> {
+        match act {
+            Op::MakeDirectory { path, slot } => self.make_directory(path, *slot),
+            Op::RemoveDirectory { path, slot } => {
+                self.stage_directory(path, *slot)?;
+                self.remove_directory(path)
+            }
+            Op::CaseRename { from, to } => self.rename_case(from, to),
+            Op::Delete { path, slot, before } => self.delete_file(path, *slot, before),
+            Op::Write { path, slot, before, after } => {
+                let parent = self.open_parent_dir(path)?;
+                let at = DirEntryRef::new(&parent, path.file_name());
+                match before {
+                    Some(before) if self.slots.can_exchange(*slot) => self.exchange_files(at, *slot, before, after),
+                    Some(before) => {
+                        self.move_to_backup_beside(at, *slot, before)?;
+                        self.write_new_file(at, *slot, after)
+                    }
+                    None => self.write_new_file(at, *slot, after),
+                }
+            }
+        }
+    }
+
+    fn make_directory(&self, path: &RepoPath, slot: Option<StagedFile>) -> Result<(), HostError> {
+        let made = system_error("failed to make a directory");
+        let parent = self.open_parent_dir(path)?;
+        let at = DirEntryRef::new(&parent, path.file_name());
+        let done = match slot {
+            None => self.disk.create_dir(at, 0o777),
+            Some(slot) => match self.move_to_free_name(self.slots.entry_ref(slot, &slot.name()), at) {
+                Err(Errno::NOENT) => Err(Errno::EXIST),
+                other => other,
+            },
+        };
+        match done {
+            Err(Errno::EXIST) if observe_in(&parent, at.name)? == PathState::Directory => Ok(()),
+            Err(Errno::EXIST) => Err(HostError::Stale),
+            other => other.map_err(made),
+        }
+    }
+
+    /// Stages a directory like one that is to be removed, where that was brought back before from what was staged first.
+    fn stage_directory(&self, path: &RepoPath, slot: StagedFile) -> Result<(), HostError> {
+        if !self.is_slot_empty(slot, &slot.name())? {
+            return Ok(());
+        }
+        let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(()) };
+        let at = DirEntryRef::new(&parent, path.file_name());
+        match inode_at(at)? {
+            Some(_) => self.slots.stage_directory(slot, at, self.disk, self.tree),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_directory(&self, path: &RepoPath) -> Result<(), HostError> {
+        let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(()) };
+        match self.disk.remove_dir(DirEntryRef::new(&parent, path.file_name())) {
+            // Somebody has put something into it: then it stays.
+            // Or something is mounted on it.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::BUSY) => Ok(()),
+            other => other.map_err(system_error("failed to remove the empty directory")),
+        }
+    }
+
+    fn rename_case(&self, from: &RepoPath, to: &RepoPath) -> Result<(), HostError> {
+        let names = self.tree.read_dir_names(from.parent().as_ref())?;
+        let has = |path: &RepoPath| names.iter().any(|(name, _)| name == path.file_name());
+        if !has(from) {
+            return if has(to) { Ok(()) } else { Err(HostError::Stale) };
+        }
+        // Both are there: they are not one file, and the other would be lost.
+        if has(to) {
+            return Err(HostError::Stale);
+        }
+        let parent = self.open_parent_dir(from)?;
+        let (old, new) = (DirEntryRef::new(&parent, from.file_name()), DirEntryRef::new(&parent, to.file_name()));
+        self.disk.rename_entry(old, new, Rename::Plain).map_err(system_error("failed to rename it"))
+    }
+
+    fn exchange_files(
+        &self,
+        at: DirEntryRef<'_>,
+        slot: StagedFile,
+        before: &FileIdentity,
+        after: &FileIdentity,
+    ) -> Result<(), HostError> {
+        let name = slot.name();
+        let in_slot = self.slots.entry_ref(slot, &name);
+        // Else it was done before this was cut off; what came out is looked at all the same.
+        if self.has_file(slot, &name, after)? {
+            // Looked at first, so that a path that has changed is not touched at all.
+            if !self.still_has_file(at, slot, before)? {
+                return Err(HostError::Stale);
+            }
+            match self.disk.rename_entry(in_slot, at, Rename::Exchange) {
+                Err(Errno::NOENT) => return Err(HostError::Stale),
+                other => other.map_err(system_error("failed to put it in place"))?,
+            }
+        }
+        match self.look_in_slot(slot, &name) {
+            Ok(displaced) if self.slot_holds(slot, &displaced, before) => {
+                self.disk.touch_entry(at).map_err(system_error("failed to set its time"))
+            }
+            // Somebody was faster, or is writing to it.
+            _ => {
+                self.resolve_race(at, slot, after)?;
+                Err(HostError::Stale)
+            }
+        }
+    }
+
+    /// Brings the newest file to a path, after ours went there in place of one that was not expected.
+    fn resolve_race(&self, at: DirEntryRef<'_>, slot: StagedFile, ours: &FileIdentity) -> Result<(), HostError> {
+        let name = slot.name();
+        let in_slot = self.slots.entry_ref(slot, &name);
+        // What we have put at the path; if that is what comes out again, nobody was there meanwhile.
+        let mut placed: Option<Inode> = None;
+        for _ in 0..MAX_RETRIES {
+            let coming = inode_at(in_slot)?;
+            match self.disk.rename_entry(in_slot, at, Rename::Exchange) {
+                Ok(()) => {}
+                // The path was deleted meanwhile. What was there is not lost for that.
+                Err(Errno::NOENT) => match self.move_to_free_name(in_slot, at) {
+                    Ok(()) => return Ok(()),
+                    Err(Errno::EXIST) => continue,
+                    Err(error) => return Err(system_error("failed to bring back what was there")(error)),
+                },
+                Err(error) => return Err(system_error("failed to bring back what was there")(error)),
+            }
+            let intact = match placed {
+                // Ours may have been opened and written to.
+                None => matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, ours)),
+                Some(placed) => inode_at(in_slot)? == Some(placed),
+            };
+            if intact {
+                self.touch_entry(at);
+                return Ok(());
+            }
+            // It is newer than what is at the path now.
+            placed = coming.or(placed);
+        }
+        Err(HostError::Stale)
+    }
+
+    /// Moves what a path holds beside the slot, where nothing can be exchanged.
+    fn move_to_backup_beside(
+        &self,
+        at: DirEntryRef<'_>,
+        slot: StagedFile,
+        before: &FileIdentity,
+    ) -> Result<(), HostError> {
+        self.move_to_backup(at, slot, &slot.backup_name(), before)
+    }
+
+    /// Moves a file out of the tree, and back if it is not the one that was expected.
+    fn move_to_backup(
+        &self,
+        at: DirEntryRef<'_>,
+        slot: StagedFile,
+        name: &str,
+        expected: &FileIdentity,
+    ) -> Result<(), HostError> {
+        let to = self.slots.entry_ref(slot, name);
+        // Else it was moved before this was cut off; what was moved is looked at all the same.
+        if self.is_slot_empty(slot, name)? {
+            if !self.still_has_file(at, slot, expected)? {
+                return Err(HostError::Stale);
+            }
+            match self.move_to_free_name(at, to) {
+                Err(Errno::NOENT) => return Err(HostError::Stale),
+                other => other.map_err(system_error("failed to move it away"))?,
+            }
+        } else if are_same_file(at, to)? {
+            self.disk.remove_file(at).map_err(system_error("failed to move it away"))?;
+        }
+        if matches!(self.look_in_slot(slot, name), Ok(moved) if self.slot_holds(slot, &moved, expected)) {
+            return Ok(());
+        }
+        match self.move_to_free_name(to, at) {
+            // A newer one is there already: the other stays where it is.
+            Ok(()) | Err(Errno::EXIST) => Err(HostError::Stale),
+            Err(error) => Err(system_error("failed to bring back what was there")(error)),
+        }
+    }
+
+    fn write_new_file(&self, at: DirEntryRef<'_>, slot: StagedFile, after: &FileIdentity) -> Result<(), HostError> {
+        let name = slot.name();
+        if !self.has_file(slot, &name, after)? {
+            return Ok(());
+        }
+        match self.move_to_free_name(self.slots.entry_ref(slot, &name), at) {
+            Err(Errno::EXIST | Errno::NOENT) => return Err(HostError::Stale),
+            other => other.map_err(system_error("failed to put it in place"))?,
+        }
+        self.disk.touch_entry(at).map_err(system_error("failed to set its time"))
+    }
+
+    fn delete_file(&self, path: &RepoPath, slot: StagedFile, before: &FileIdentity) -> Result<(), HostError> {
+        let name = slot.name();
+        match self.tree.open_parent(path)? {
+            Parent::Open(parent) => {
+                self.move_to_backup(DirEntryRef::new(&parent, path.file_name()), slot, &name, before)
+            }
+            // It was deleted, and its directory removed, before this was cut off.
+            _ if matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, before)) => Ok(()),
+            _ => Err(HostError::Stale),
+        }
+    }
+
+    /// Gives something a name that nothing has.
+    fn move_to_free_name(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
+        match self.disk.rename_entry(from, to, Rename::NoReplace) {
+            Err(Errno::INVAL | Errno::NOSYS) => {}
+            other => return other,
+        }
+        // A file system without that flag: a hard link also fails where something is.
+        match self.disk.hard_link(from, to) {
+            Ok(()) => return self.disk.remove_file(from),
+            // Without hard links either, such as FAT; and directories have none.
+            Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {}
+            // Cut off between the two: it has both names already.
+            Err(Errno::EXIST) if are_same_file(from, to).unwrap_or(false) => return self.disk.remove_file(from),
+            Err(error) => return Err(error),
+        }
+        match observe_in(to.directory, to.name) {
+            Ok(PathState::Absent) => self.disk.rename_entry(from, to, Rename::Plain),
+            _ => Err(Errno::EXIST),
+        }
+    }
+
+    /// Takes an act back, as far as it was done.
+    ///
+    /// # Errors
+    /// What the system says: then it is to be tried again.
+    pub(super) fn revert_op(&self, act: &Op) -> Result<RevertOutcome, HostError> {
+        match act {
+            Op::MakeDirectory { path, .. } => {
+                self.remove_directory(path)?;
+                Ok(RevertOutcome::Restored)
+            }
+            Op::RemoveDirectory { path, slot } => self.restore_directory(path, *slot),
+            Op::CaseRename { from, to } => {
+                let Parent::Open(_) = self.tree.open_parent(to)? else { return Ok(RevertOutcome::NotApplied) };
+                match self.rename_case(to, from) {
+                    Ok(()) => Ok(RevertOutcome::Restored),
+                    Err(HostError::Stale) => Ok(RevertOutcome::Skipped(GONE)),
+                    Err(error) => Err(error),
+                }
+            }
+            Op::Delete { path, slot, .. } => {
+                let name = slot.name();
+                if self.is_slot_empty(*slot, &name)? {
+                    return Ok(RevertOutcome::NotApplied);
+                }
+                self.restore_backup(path, self.slots.entry_ref(*slot, &name))
+            }
+            Op::Write { path, slot, before: None, after } => self.revert_write(path, *slot, after),
+            Op::Write { path, slot, before: Some(_), after } if self.slots.can_exchange(*slot) => {
+                self.revert_exchange(path, *slot, after)
+            }
+            Op::Write { path, slot, before: Some(_), after } => {
+                let name = slot.backup_name();
+                if self.is_slot_empty(*slot, &name)? {
+                    return Ok(RevertOutcome::NotApplied);
+                }
+                if let RevertOutcome::Skipped(why) = self.revert_write(path, *slot, after)? {
+                    return Ok(RevertOutcome::Skipped(why));
+                }
+                self.restore_backup(path, self.slots.entry_ref(*slot, &name))
+            }
+        }
+    }
+
+    fn restore_directory(&self, path: &RepoPath, slot: StagedFile) -> Result<RevertOutcome, HostError> {
+        let made = system_error("failed to bring the directory back");
+        let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
+        let at = DirEntryRef::new(&parent, path.file_name());
+        match observe_in(&parent, at.name)? {
+            PathState::Directory => return Ok(RevertOutcome::NotApplied),
+            PathState::Absent => {}
+            _ => return Ok(RevertOutcome::Skipped(OCCUPIED)),
+        }
+        match self.move_to_free_name(self.slots.entry_ref(slot, &slot.name()), at) {
+            Ok(()) => Ok(RevertOutcome::Restored),
+            // It was brought back before, and somebody has removed it.
+            Err(Errno::NOENT) => self.disk.create_dir(at, 0o777).map(|()| RevertOutcome::Restored).map_err(made),
+            Err(error) => Err(made(error)),
+        }
+    }
+
+    /// Moves a deleted file back to its path.
+    fn restore_backup(&self, path: &RepoPath, from: DirEntryRef<'_>) -> Result<RevertOutcome, HostError> {
+        let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
+        let at = DirEntryRef::new(&parent, path.file_name());
+        match self.move_to_free_name(from, at) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(RevertOutcome::Skipped(OCCUPIED)),
+            Err(error) => return Err(system_error("failed to bring it back")(error)),
+        }
+        self.touch_entry(at);
+        Ok(RevertOutcome::Restored)
+    }
+
+    /// Sets a time to now, so that `make` looks at the file again. Somebody else's file may not let us, and has to come back all
+    /// the same.
+    fn touch_entry(&self, at: DirEntryRef<'_>) {
+        let _ = self.disk.touch_entry(at);
+    }
+
+    /// Moves a file that an act has made back into its slot.
+    fn revert_write(
+        &self,
+        path: &RepoPath,
+        slot: StagedFile,
+        after: &FileIdentity,
+    ) -> Result<RevertOutcome, HostError> {
+        let name = slot.name();
+        let Parent::Open(parent) = self.tree.open_parent(path)? else {
+            let untouched = self.has_file(slot, &name, after)?;
+            return Ok(if untouched { RevertOutcome::NotApplied } else { RevertOutcome::Skipped(GONE) });
+        };
+        let at = DirEntryRef::new(&parent, path.file_name());
+        if self.has_file(slot, &name, after)? {
+            // Cut off between its two names.
+            if self.slots.has_stable_inodes(slot) && are_same_file(at, self.slots.entry_ref(slot, &name))? {
+                self.disk.remove_file(at).map_err(system_error("failed to take it back"))?;
+                return Ok(RevertOutcome::Restored);
+            }
+            return Ok(RevertOutcome::NotApplied);
+        }
+        if inode_at(at)?.is_none() {
+            return Ok(RevertOutcome::Restored);
+        }
+        match self.move_to_backup(at, slot, &name, after) {
+            Ok(()) => Ok(RevertOutcome::Restored),
+            Err(HostError::Stale) => Ok(RevertOutcome::Skipped(EDITED)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn revert_exchange(
+        &self,
+        path: &RepoPath,
+        slot: StagedFile,
+        after: &FileIdentity,
+    ) -> Result<RevertOutcome, HostError> {
+        let name = slot.name();
+        if self.has_file(slot, &name, after)? {
+            return Ok(RevertOutcome::NotApplied);
+        }
+        let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
+        let at = DirEntryRef::new(&parent, path.file_name());
+        if !self.still_has_file(at, slot, after)? {
+            let gone = inode_at(at)?.is_none();
+            return Ok(RevertOutcome::Skipped(if gone { DELETED } else { EDITED }));
+        }
+        match self.disk.rename_entry(self.slots.entry_ref(slot, &name), at, Rename::Exchange) {
+            Err(Errno::NOENT) => return Ok(RevertOutcome::Skipped(DELETED)),
+            other => other.map_err(system_error("failed to bring back what was there"))?,
+        }
+        if matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, after)) {
+            self.touch_entry(at);
+            return Ok(RevertOutcome::Restored);
+        }
+        // A save went between: that is the newest, and what it would have replaced stays in the slot.
+        self.restore_newest(at, slot)?;
+        Ok(RevertOutcome::Skipped(EDITED))
+    }
+
+    /// Exchanges until what comes out is what was put in.
+    fn restore_newest(&self, at: DirEntryRef<'_>, slot: StagedFile) -> Result<(), HostError> {
+        let name = slot.name();
+        for _ in 0..MAX_RETRIES {
+            let placed = inode_at(at)?;
+            match self.disk.rename_entry(self.slots.entry_ref(slot, &name), at, Rename::Exchange) {
+                Err(Errno::NOENT) => return Ok(()),
+                other => other.map_err(system_error("failed to bring back the newest"))?,
+            }
+            if placed.is_some() && inode_at(self.slots.entry_ref(slot, &name))? == placed {
+                return Ok(());
+            }
+        }
+        Err(HostError::Stale)
+    }
+
+    /// Finds a file of the user's in an act's slot, which is nowhere else: an edit that came too late, or one that an
+    /// undone act had in its way. `committed` tells what belongs there.
+    pub(super) fn unexpected_backup(&self, act: &Op, committed: bool) -> Option<(StagedFile, String)> {
+        let (slot, before, after) = match act {
+            Op::Write { slot, before, after, .. } => (*slot, before.as_ref(), Some(after)),
+            Op::Delete { slot, before, .. } => (*slot, Some(before), None),
+            _ => return None,
+        };
+        for name in [slot.name(), slot.backup_name()] {
+            let look = self.look_in_slot(slot, &name);
+            let belongs = match &look {
+                Ok(PathState::Absent) => true,
+                Ok(look) if committed => before.is_some_and(|b| self.slot_holds(slot, look, b)),
+                Ok(look) => after.is_some_and(|a| self.slot_holds(slot, look, a)),
+                Err(_) => false,
+            };
+            if !belongs {
+                return Some((slot, name));
+            }
+        }
+        None
+    }
+}
+
+/// Tells which file a name stands for.
+fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
+    match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Inode::of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(system_error("failed to look at it")(error)),
+    }
+}
+
+/// Tells whether two names stand for one file.
+fn are_same_file(one: DirEntryRef<'_>, other: DirEntryRef<'_>) -> Result<bool, HostError> {
+    let inode = inode_at(one)?;
+    Ok(inode.is_some() && inode == inode_at(other)?)
+}
+
+const EDITED: &str = "you have changed it since";
+const DELETED: &str = "you have deleted it since";
+const GONE: &str = "its directory is gone";
+const OCCUPIED: &str = "something of yours is there now";

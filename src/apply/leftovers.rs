@@ -1,0 +1,65 @@
+//! Removes what is left of an apply.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{CWD, Mode};
+use rustix::io::Errno;
+
+use super::cross_mount::remove_in_tree_dirs;
+use super::host_fs::{DirEntryRef, HostFs};
+use super::transaction::CONTENTS;
+use super::transaction_log::TransactionDir;
+use super::working_tree::{DIRECTORY, HostError, WorkingTree, system_error};
+
+/// Removes a folder of ours with all files in it, and what belongs to it inside the tree.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_leftovers(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
+    // The journal first: without it the rest is nothing that has to be brought to an end.
+    remove_records(disk, folder).map_err(system_error("failed to remove the journal of an apply"))?;
+    remove_in_tree_dirs(disk, folder, tree)?;
+    remove_staging(disk, folder).map_err(system_error("failed to remove the folder of an apply"))
+}
+
+fn remove_records(disk: &HostFs, folder: &TransactionDir) -> Result<(), Errno> {
+    let own = folder.open_dir()?;
+    match disk.remove_file(DirEntryRef::new(&own, b"journal")) {
+        Ok(()) => disk.sync_fd(&own),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_staging(disk: &HostFs, folder: &TransactionDir) -> Result<(), Errno> {
+    let own = folder.open_dir()?;
+    for name in ["slots", CONTENTS] {
+        match rustix::fs::openat(&own, name, DIRECTORY, Mode::empty()) {
+            Ok(inner) => remove_contents(disk, &inner)?,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(error),
+        }
+        disk.remove_dir(DirEntryRef::new(&own, name.as_bytes()))?;
+    }
+    remove_contents(disk, &own)?;
+    let name = folder.path.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default();
+    let above = rustix::fs::openat(CWD, folder.path.parent().unwrap_or(&folder.path), DIRECTORY, Mode::empty())?;
+    disk.remove_dir(DirEntryRef::new(&above, &name))
+}
+
+/// Removes the files and the empty directories in a directory.
+pub(super) fn remove_contents(disk: &HostFs, directory: &impl AsFd) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let at = DirEntryRef::new(directory, name);
+        match disk.remove_file(at) {
+            Err(Errno::ISDIR | Errno::PERM) => disk.remove_dir(at)?,
+            other => other?,
+        }
+    }
+    Ok(())
+}
