@@ -12,10 +12,12 @@ use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use airlock::changes::{Changeset, Draft, FileChange, Finding, Quarantine, Rules, Side, Until};
+use airlock::changes::{
+    CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, RuleSet,
+};
 use airlock::path::{EntryKind, RepoPath};
-use airlock::review::screen::{App, Depth, Look, Opening, Theme, draw};
-use airlock::review::{Around, Decisions, Event, Preview, Sheet, State};
+use airlock::review::screen::{App, ColorDepth, ReviewOptions, StyleSheet, Theme, draw};
+use airlock::review::{Decisions, Event, Preview, ReviewHost, ReviewModel, ReviewState};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -33,21 +35,21 @@ const PRESSED: usize = 2000;
 
 struct Desk;
 
-impl Around for Desk {
-    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
+impl ReviewHost for Desk {
+    fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
         // What is written is part of a key.
         events.iter().try_for_each(|e| serde_json::to_writer(io::sink(), e).map_err(io::Error::from))
     }
-    fn edit(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+    fn edit_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
         Ok(text.to_vec())
     }
-    fn view(&mut self, _: &RepoPath, _: &[u8]) -> io::Result<()> {
+    fn view_text(&mut self, _: &RepoPath, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
-    fn judge(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
+    fn find_risks(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
         Vec::new()
     }
-    fn plan(&mut self, _: &Decisions) -> Result<Preview, String> {
+    fn preview_apply(&mut self, _: &Decisions) -> Result<Preview, String> {
         Ok(Preview::default())
     }
 }
@@ -78,14 +80,14 @@ fn changes(store: &Quarantine, files: usize, lines: usize, every: usize) -> (Cha
         let mut side = |text: &str| {
             bytes += text.len();
             let hash = store.put(text.as_bytes()).expect("stored");
-            Some(Side { kind: EntryKind::Regular, hash, size: text.len() as u64 })
+            Some(FileVersion { kind: EntryKind::Regular, hash, size: text.len() as u64 })
         };
         let (old, new) = if every == 0 { (None, side(&old)) } else { (side(&old), side(&new)) };
         let path = RepoPath::from_bytes(format!("src/module_{n}/file_{n}.c").as_bytes()).expect("a path");
         all.push(FileChange { path, old, new, renamed_from: None, findings: Vec::new() });
     }
-    let draft = Draft { base: "base".into(), files: all, ..Draft::default() };
-    (draft.seal(store, &Rules::default(), &(), &Until::default()).expect("sealed"), bytes)
+    let draft = ChangesetBuilder { base: "base".into(), files: all, ..ChangesetBuilder::default() };
+    (draft.build(store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed"), bytes)
 }
 
 fn run(case: usize) {
@@ -97,10 +99,10 @@ fn run(case: usize) {
     std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
     let before = memory("VmRSS:");
     let start = Instant::now();
-    let sheet = Sheet::open(&changes, &store).expect("opened");
-    let look = Look { depth: Depth::True, theme: Theme::Dark, unicode: true };
-    let opening = Opening { name: "bench".into(), look, since: None, cannot_send: None };
-    let mut app = App::new(&sheet, State::default(), opening);
+    let sheet = ReviewModel::open(&changes, &store).expect("opened");
+    let look = StyleSheet { depth: ColorDepth::True, theme: Theme::Dark, unicode: true };
+    let opening = ReviewOptions { name: "bench".into(), look, since: None, cannot_send: None };
+    let mut app = App::new(&sheet, ReviewState::default(), opening);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");
     terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");
     let first = start.elapsed();

@@ -1,7 +1,7 @@
 //! The one sink that makes untrusted text visible and harmless.
 //!
 //! Names, file contents, link targets, errors of the engine and anything else that a container or a repository can
-//! choose pass through [`Shown`] before they reach a terminal. The result holds no control character, no
+//! choose pass through [`Escaped`] before they reach a terminal. The result holds no control character, no
 //! direction override and no invisible character, and it is injective: two different inputs never look the same.
 //! This module must never print by itself.
 
@@ -20,7 +20,7 @@ use unicode_width::UnicodeWidthChar;
 /// follows them stays in sight. A combining mark without a character to stand on, or one too many, is an escape as well: it
 /// would be drawn over our own text.
 #[derive(Clone, Copy)]
-pub struct Shown<'a> {
+pub struct Escaped<'a> {
     bytes: &'a [u8],
     tabs: bool,
 }
@@ -31,13 +31,13 @@ const MOST_MARKS: usize = 4;
 /// Most spaces or tabs in a row that are shown as they are.
 pub const LONGEST_RUN: usize = 64;
 
-impl<'a> Shown<'a> {
+impl<'a> Escaped<'a> {
     /// Wraps a name or a message: everything invisible is escaped, tabs and newlines included.
     pub fn new<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
         Self { bytes: bytes.as_ref(), tabs: false }
     }
 
-    /// Wraps one line of a file's content: as [`Shown::new`], but a tab stays a tab.
+    /// Wraps one line of a file's content: as [`Escaped::new`], but a tab stays a tab.
     pub fn line<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
         Self { bytes: bytes.as_ref(), tabs: true }
     }
@@ -45,17 +45,17 @@ impl<'a> Shown<'a> {
 
 /// A piece of what is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum EscapedChunk {
     /// A character as it is.
     Plain(char),
     /// What stands for one that hides, or for a run of blanks: characters between `<` and `>`.
     Escape(String),
 }
 
-impl Shown<'_> {
+impl Escaped<'_> {
     /// Gives each piece with the byte where what it shows begins, until `put` breaks off: a line may be long, and a screen is
     /// not.
-    pub fn pieces<B>(self, mut put: impl FnMut(usize, Piece) -> ControlFlow<B>) -> ControlFlow<B> {
+    pub fn for_each_chunk<B>(self, mut put: impl FnMut(usize, EscapedChunk) -> ControlFlow<B>) -> ControlFlow<B> {
         // Marks that the last character can still carry.
         let (mut base, mut marks) = (0, 0);
         for chunk in self.bytes.utf8_chunks() {
@@ -75,15 +75,15 @@ impl Shown<'_> {
                 let piece = if at < blank_ends || is_odd_blank && text[at + c.len_utf8()..].starts_with(c) {
                     let run = text[at..].chars().take_while(|d| *d == c).count();
                     run_ends = at + run * c.len_utf8();
-                    Piece::Escape(format!("<U+{:04X} x{run}>", u32::from(c)))
+                    EscapedChunk::Escape(format!("<U+{:04X} x{run}>", u32::from(c)))
                 } else if self.is_escaped(c, at, text) || is_mark(c) && (marks == 0 || is_enclosing(c)) {
-                    Piece::Escape(format!("<U+{:04X}>", u32::from(c)))
+                    EscapedChunk::Escape(format!("<U+{:04X}>", u32::from(c)))
                 } else {
-                    Piece::Plain(c)
+                    EscapedChunk::Plain(c)
                 };
                 marks = match &piece {
-                    Piece::Plain(c) if is_mark(*c) => marks - 1,
-                    Piece::Plain(c) if !is_blank(*c) => MOST_MARKS,
+                    EscapedChunk::Plain(c) if is_mark(*c) => marks - 1,
+                    EscapedChunk::Plain(c) if !is_blank(*c) => MOST_MARKS,
                     _ => 0,
                 };
                 put(base + at, piece)?;
@@ -91,7 +91,7 @@ impl Shown<'_> {
             base += text.len();
             for (at, byte) in chunk.invalid().iter().enumerate() {
                 marks = 0;
-                put(base + at, Piece::Escape(format!("<0x{byte:02X}>")))?;
+                put(base + at, EscapedChunk::Escape(format!("<0x{byte:02X}>")))?;
             }
             base += chunk.invalid().len();
         }
@@ -104,23 +104,23 @@ impl Shown<'_> {
             ' ' => false,
             '\t' => !self.tabs,
             '<' => looks_like_escape(&text[at..]),
-            _ if is_jamo_of_use(c, &text[..at]) => false,
+            _ if is_composed_jamo(c, &text[..at]) => false,
             _ if is_stacker(c) => {
                 let (head, tail) = (&text[..at], &text[at + c.len_utf8()..]);
-                !is_of_use(c, head.chars().next_back(), head, tail)
+                !is_legitimate(c, head.chars().next_back(), head, tail)
             }
             _ => is_hidden(c) || is_blank(c),
         }
     }
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
-        let written = self.pieces(|_, piece| {
+        let written = self.for_each_chunk(|_, piece| {
             let written = match piece {
-                Piece::Plain(c) => f.write_char(c),
-                Piece::Escape(text) => f.write_str(&text),
+                EscapedChunk::Plain(c) => f.write_char(c),
+                EscapedChunk::Escape(text) => f.write_str(&text),
             };
             written.map_or_else(ControlFlow::Break, ControlFlow::Continue)
         });
@@ -132,7 +132,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// Shown like [`fmt::Display`]; a debug print must not be a way around the sink.
-impl fmt::Debug for Shown<'_> {
+impl fmt::Debug for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -141,7 +141,7 @@ impl fmt::Debug for Shown<'_> {
 /// Gives bytes as text for a message that is escaped later: as they are where they are UTF-8, else with `\\xff` for each that
 /// is not ASCII.
 #[must_use]
-pub fn readable(bytes: &[u8]) -> String {
+pub fn escape_lossy(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
 }
 
@@ -240,7 +240,7 @@ fn is_enclosing(c: char) -> bool {
 
 /// Returns whether a character is a vowel or a final consonant of Hangul that joins the syllable before it (Unicode Standard,
 /// 3.12).
-fn is_jamo_of_use(c: char, head: &str) -> bool {
+fn is_composed_jamo(c: char, head: &str) -> bool {
     let is_first = |c: char| matches!(c, '\u{1100}'..='\u{115e}' | '\u{a960}'..='\u{a97c}');
     let is_vowel = |c: char| matches!(c, '\u{1161}'..='\u{11a7}' | '\u{d7b0}'..='\u{d7c6}');
     let is_last = |c: char| matches!(c, '\u{11a8}'..='\u{11ff}' | '\u{d7cb}'..='\u{d7fb}');
@@ -266,7 +266,7 @@ pub fn first_hidden(text: &str) -> Option<usize> {
     }
     let mut before = None;
     for (at, c) in text.char_indices() {
-        if is_hidden(c) && !is_of_use(c, before, &text[..at], &text[at + c.len_utf8()..]) {
+        if is_hidden(c) && !is_legitimate(c, before, &text[..at], &text[at + c.len_utf8()..]) {
             return Some(at);
         }
         before = Some(c);
@@ -278,11 +278,11 @@ pub fn first_hidden(text: &str) -> Option<usize> {
 const FLAGS: [&str; 3] = ["gbeng", "gbsct", "gbwls"];
 const BLACK_FLAG: char = '\u{1f3f4}';
 
-fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
+fn is_legitimate(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
     let (Some(before), after) = (before, tail.chars().next()) else { return false };
     let is_emoji = |c: char| !c.is_ascii() && c.is_emoji_char();
     match c {
-        _ if is_jamo_of_use(c, head) => true,
+        _ if is_composed_jamo(c, head) => true,
         _ if is_stacker(c) => {
             let is_of_its_script = |other: char| other.script() == c.script() && !is_hidden(other);
             is_of_its_script(before) && after.is_some_and(is_of_its_script)
@@ -296,7 +296,8 @@ fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
         '\u{200c}' | '\u{200d}' => {
             let is_part = |c: char| c.is_alphanumeric() && !is_hidden(c);
             after.is_some_and(|after| {
-                joins(before) && (joins(after) || is_part(after)) || is_part(before) && joins(after)
+                is_joining_script(before) && (is_joining_script(after) || is_part(after))
+                    || is_part(before) && is_joining_script(after)
             })
         }
         // The form of a Mongolian letter.
@@ -315,7 +316,7 @@ fn is_of_use(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
 }
 
 /// Tells whether a letter or mark is of a script that is written with joiners (Unicode Standard, 23.2).
-fn joins(c: char) -> bool {
+fn is_joining_script(c: char) -> bool {
     use Script::{
         Arabic, Bengali, Devanagari, Gujarati, Gurmukhi, Kannada, Khmer, Malayalam, Mongolian, Oriya, Sinhala, Syriac,
         Tamil, Telugu,
@@ -349,10 +350,10 @@ mod tests {
             (b"two\nlines\t", "two<U+000A>lines<U+0009>"),
         ];
         for (bytes, shown) in cases {
-            assert_eq!(Shown::new(bytes).to_string(), *shown);
+            assert_eq!(Escaped::new(bytes).to_string(), *shown);
         }
-        assert_eq!(Shown::line("\ta\u{b}").to_string(), "\ta<U+000B>");
-        assert_eq!(format!("{:?}", Shown::new("\x1b")), "<U+001B>", "a debug print is no way around");
+        assert_eq!(Escaped::line("\ta\u{b}").to_string(), "\ta<U+000B>");
+        assert_eq!(format!("{:?}", Escaped::new("\x1b")), "<U+001B>", "a debug print is no way around");
     }
 
     #[test]
@@ -376,11 +377,11 @@ mod tests {
             "good\revil",
         ];
         for sequence in sequences {
-            for shown in [Shown::new(sequence).to_string(), Shown::line(sequence).to_string()] {
+            for shown in [Escaped::new(sequence).to_string(), Escaped::line(sequence).to_string()] {
                 assert!(!shown.chars().any(char::is_control) && shown.contains("<U+"), "{shown:?}");
             }
         }
-        assert_eq!(Shown::new(b"\x9b2J").to_string(), "<0x9B>2J");
+        assert_eq!(Escaped::new(b"\x9b2J").to_string(), "<0x9B>2J");
     }
 
     #[test]
@@ -415,7 +416,7 @@ mod tests {
             assert!(is_hidden(c), "U+{:04X}", u32::from(c));
             let text = format!("a{c}b");
             assert_eq!(first_hidden(&text), Some(1), "U+{:04X}", u32::from(c));
-            assert_eq!(Shown::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Escaped::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         for c in "aé日\u{301}🦀 \u{a0}".chars() {
             assert!(!is_hidden(c), "{c}");
@@ -426,34 +427,34 @@ mod tests {
     fn blanks_that_look_like_a_space_or_like_nothing_are_escapes() {
         for c in ['\u{a0}', '\u{1680}', '\u{2003}', '\u{200a}', '\u{202f}', '\u{205f}', '\u{3000}'] {
             let text = format!("a{c}b");
-            assert_eq!(Shown::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
-            assert_eq!(Shown::new(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Escaped::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Escaped::new(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         for c in ['\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}', '\u{1161}', '\u{11a8}', '\u{d7b0}', '\u{1bca0}'] {
             assert!(is_hidden(c), "U+{:04X}", u32::from(c));
             assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
-            assert_eq!(Shown::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Escaped::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         // The same as `;`, a backtick and K to the eye; and signs that put one letter below another.
         for c in ['\u{37e}', '\u{1fef}', '\u{212a}', '\u{1039}', '\u{17d2}', '\u{2d7f}', '\u{11f42}', '\u{1107f}'] {
             assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
-            assert_eq!(Shown::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Escaped::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         let khmer = "\u{1797}\u{17d2}\u{1789}";
-        assert_eq!((first_hidden(khmer), Shown::line(khmer).to_string()), (None, khmer.to_owned()));
+        assert_eq!((first_hidden(khmer), Escaped::line(khmer).to_string()), (None, khmer.to_owned()));
         assert_eq!(first_hidden("\u{1797}\u{17d2}"), Some(3), "nothing is below it");
         assert_eq!(first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel behind a whole syllable");
         assert_eq!(first_hidden("\u{ac01}\u{11a8}"), Some(3));
         assert_eq!(first_hidden("\u{ac00}\u{11a8}"), None);
         // Hangul in its decomposed form is text.
         let korean = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}";
-        assert_eq!(Shown::line(korean).to_string(), korean);
+        assert_eq!(Escaped::line(korean).to_string(), korean);
         assert_eq!(first_hidden(korean), None);
     }
 
     #[test]
     fn marks_stand_on_a_character_of_the_text_and_do_not_stack() {
-        let shown = |text: &str| Shown::line(text).to_string();
+        let shown = |text: &str| Escaped::line(text).to_string();
         assert_eq!(shown("\u{338}a"), "<U+0338>a", "our gutter is none");
         assert_eq!(shown(" \u{338}\t\u{301}"), " <U+0338>\t<U+0301>", "nor is a blank");
         assert_eq!(shown("\u{20de}"), "<U+20DE>");
@@ -508,20 +509,20 @@ mod tests {
     #[test]
     fn long_runs_of_blanks_are_counted() {
         let far = format!("a{}evil", " ".repeat(5000));
-        assert_eq!(Shown::line(&far).to_string(), "a<U+0020 x5000>evil");
-        assert_eq!(Shown::line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
-        assert_eq!(Shown::line(&" ".repeat(64)).to_string(), " ".repeat(64));
-        assert_eq!(Shown::line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
-        assert_eq!(Shown::line(&"\u{3000}".repeat(70)).to_string(), "<U+3000 x70>");
-        assert_eq!(Shown::line(&"\u{a0}".repeat(2)).to_string(), "<U+00A0 x2>");
+        assert_eq!(Escaped::line(&far).to_string(), "a<U+0020 x5000>evil");
+        assert_eq!(Escaped::line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
+        assert_eq!(Escaped::line(&" ".repeat(64)).to_string(), " ".repeat(64));
+        assert_eq!(Escaped::line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
+        assert_eq!(Escaped::line(&"\u{3000}".repeat(70)).to_string(), "<U+3000 x70>");
+        assert_eq!(Escaped::line(&"\u{a0}".repeat(2)).to_string(), "<U+00A0 x2>");
         let mixed = format!("{}x", " \t".repeat(40));
-        assert_eq!(Shown::line(&mixed).to_string(), format!("{}x", "<U+0020 x1><U+0009 x1>".repeat(40)));
+        assert_eq!(Escaped::line(&mixed).to_string(), format!("{}x", "<U+0020 x1><U+0009 x1>".repeat(40)));
     }
 
     proptest! {
         #[test]
         fn nothing_hidden_comes_out(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let shown = Shown::new(&bytes).to_string();
+            let shown = Escaped::new(&bytes).to_string();
             prop_assert!(!shown.chars().any(is_hidden));
         }
 
@@ -538,7 +539,7 @@ mod tests {
             a in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]| {65}| {66}){0,6}",
             b in "(<U\\+|<0x|[<U+0x9BE>\u{202e}\u{9b}a]| {65}| {66}){0,6}",
         ) {
-            prop_assert_eq!(a == b, Shown::new(&a).to_string() == Shown::new(&b).to_string());
+            prop_assert_eq!(a == b, Escaped::new(&a).to_string() == Escaped::new(&b).to_string());
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
-use airlock::changes::{Changeset, Draft, FileChange, Quarantine, Rules, Side, Until};
+use airlock::changes::{Changeset, ChangesetBuilder, FileChange, Quarantine, RuleSet, FileVersion, CancelToken};
 use airlock::path::{EntryKind, RepoPath};
-use airlock::review::{Decisions, Selector, Sheet};
+use airlock::review::{DecisionFile, Decisions, Selector, ReviewModel};
 use libfuzzer_sys::fuzz_target;
 
 struct Ground {
@@ -20,27 +20,29 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let added = |path: &str, content: &[u8]| FileChange {
         path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
         old: None,
-        new: Some(Side { kind: EntryKind::Regular, hash: store.put(content).expect("stored"), size: content.len() as u64 }),
+        new: Some(FileVersion { kind: EntryKind::Regular, hash: store.put(content).expect("stored"), size: content.len() as u64 }),
         renamed_from: None,
         findings: Vec::new(),
     };
     let files = vec![added("a.txt", b"x\n"), added(".envrc", b"y\n"), added("src/b.rs", b"z\n")];
-    let draft = Draft { base: "b".into(), files, ..Draft::default() };
-    let changes = draft.seal(&store, &Rules::default(), &(), &Until::default()).expect("sealed");
+    let draft = ChangesetBuilder { base: "b".into(), files, ..ChangesetBuilder::default() };
+    let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
     Ground { _folder: folder, store, changes }
 });
 
 fuzz_target!(|input: (&[u8], Vec<String>, Vec<String>, Vec<String>, bool)| {
     let (file, accept, reject, ids, allow_risky) = input;
-    let decisions = serde_json::from_slice::<Decisions>(file).unwrap_or_default();
+    // A file of decisions is an error or is read; nothing of it counts here.
+    let _ = DecisionFile::parse(file);
+    let decisions = Decisions::default();
     let ground = &*GROUND;
-    let sheet = Sheet::open(&ground.changes, &ground.store).expect("opened");
+    let sheet = ReviewModel::open(&ground.changes, &ground.store).expect("opened");
     let selector = Selector { accept, reject, ids, all: false, allow_risky };
     if let Ok(selection) = selector.select(&sheet, &decisions, &[]) {
         // What needs a yes of its own has none by a glob.
         let risky = sheet.files.iter().find(|f| f.is_risky()).expect("one is");
         if !allow_risky && selector.ids.is_empty() {
-            assert!(risky.units.iter().all(|u| !selection.units.contains(&u.id)));
+            assert!(!selection.picks.contains_key(&risky.change.path));
         }
     }
 });

@@ -1,15 +1,15 @@
 //! Hostile bytes on their way to a terminal: nothing that is hidden or drives it comes out, and two inputs never look alike.
 #![no_main]
 
-use airlock::display::{Shown, first_hidden, is_hidden};
+use airlock::display::{Escaped, first_hidden, is_hidden};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&[u8], &[u8])| {
     let (one, other) = input;
-    let shown = Shown::new(one).to_string();
+    let shown = Escaped::new(one).to_string();
     assert!(!shown.chars().any(is_hidden));
-    assert!(!Shown::line(one).to_string().chars().any(|c| is_hidden(c) && c != '\t'));
-    assert_eq!(one == other, shown == Shown::new(other).to_string());
+    assert!(!Escaped::line(one).to_string().chars().any(|c| is_hidden(c) && c != '\t'));
+    assert_eq!(one == other, shown == Escaped::new(other).to_string());
     if let Ok(text) = std::str::from_utf8(one) {
         match first_hidden(text) {
             Some(at) => assert!(text[at..].chars().next().is_some_and(is_hidden)),

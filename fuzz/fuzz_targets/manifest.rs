@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use airlock::changes::links::At;
-use airlock::changes::{Base, Draft, FileChange, Level, Quarantine, Rules, Side, Until};
+use airlock::changes::links::EntryAt;
+use airlock::changes::{BaseEntries, ChangesetBuilder, FileChange, Severity, Quarantine, RuleSet, FileVersion, CancelToken};
 use airlock::path::{EntryKind, RepoPath};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
@@ -18,20 +18,20 @@ struct Entry {
     path: Vec<u8>,
     kind: u8,
     content: Vec<u8>,
-    gone: bool,
+    is_deleted: bool,
 }
 
 /// A base with a few files, and links of the user's own.
 struct Tree;
 
-impl Base for Tree {
-    fn at(&self, path: &RepoPath) -> At {
+impl BaseEntries for Tree {
+    fn at(&self, path: &RepoPath) -> EntryAt {
         match path.as_bytes() {
-            b"a" | b"d" => At::Directory,
-            b"l" => At::Link(b"/etc".to_vec()),
-            b"d/m" => At::Link(b"../a".to_vec()),
-            b"a/f" | b"HEAD" => At::File,
-            _ => At::Nothing,
+            b"a" | b"d" => EntryAt::Directory,
+            b"l" => EntryAt::Link(b"/etc".to_vec()),
+            b"d/m" => EntryAt::Link(b"../a".to_vec()),
+            b"a/f" | b"HEAD" => EntryAt::File,
+            _ => EntryAt::Absent,
         }
     }
     fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
@@ -47,19 +47,19 @@ fuzz_target!(|entries: Vec<Entry>| {
         let Ok(path) = RepoPath::from_bytes(&entry.path) else { continue };
         let kind = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link][usize::from(entry.kind % 3)];
         let hash = store.put(&entry.content).expect("stored");
-        let side = Side { kind, hash, size: entry.content.len() as u64 };
-        let (old, new) = if entry.gone { (Some(side), None) } else { (None, Some(side)) };
+        let side = FileVersion { kind, hash, size: entry.content.len() as u64 };
+        let (old, new) = if entry.is_deleted { (Some(side), None) } else { (None, Some(side)) };
         files.push(FileChange { path, old, new, renamed_from: None, findings: Vec::new() });
     }
     let unique: BTreeSet<RepoPath> = files.iter().map(|f| f.path.clone()).collect();
     let twice = unique.len() < files.len();
-    let draft = Draft { base: "b".into(), files, ..Draft::default() };
-    let sealed = draft.seal(&store, &Rules::default(), &Tree, &Until::default());
+    let draft = ChangesetBuilder { base: "b".into(), files, ..ChangesetBuilder::default() };
+    let sealed = draft.build(&store, &RuleSet::default(), &Tree, &CancelToken::default());
     assert_eq!(sealed.is_err(), twice);
     let Ok(sealed) = sealed else { return };
     assert!(sealed.files.windows(2).all(|w| w[0].path < w[1].path));
     let accepted: Vec<&FileChange> =
-        sealed.files.iter().filter(|f| f.new.is_some() && f.level() != Some(Level::Refused)).collect();
+        sealed.files.iter().filter(|f| f.new.is_some() && f.severity() != Some(Severity::Refused)).collect();
     let paths: BTreeSet<&RepoPath> = accepted.iter().map(|f| &f.path).collect();
     for file in accepted {
         let mut above = file.path.parent();
@@ -71,7 +71,7 @@ fuzz_target!(|entries: Vec<Entry>| {
         if side.kind == EntryKind::Link {
             let target = store.get(&side.hash).expect("stored");
             assert!(!target.is_empty() && target[0] != b'/');
-            assert!(file.level() >= Some(Level::High));
+            assert!(file.severity() >= Some(Severity::High));
         }
     }
 });

@@ -9,8 +9,8 @@ use std::ops::Bound;
 use super::plan::{Conflict, Plan, Step};
 use super::request::BlobStore;
 use super::working_tree::{HostError, PathState, WorkingTree};
-use crate::changes::links::{At, Leads, resolve};
-use crate::changes::twins::TwinKind;
+use crate::changes::links::{EntryAt, LinkTarget, resolve_link};
+use crate::changes::name_collisions::EntryClass;
 use crate::path::{EntryKind, RepoPath, fold};
 
 /// Paths that are looked at to follow all links of a plan.
@@ -26,11 +26,11 @@ pub(super) struct DirCache<'a> {
 #[derive(Default)]
 struct DirListing {
     names: BTreeSet<Vec<u8>>,
-    folded: BTreeMap<Vec<u8>, (Vec<u8>, TwinKind)>,
+    folded: BTreeMap<Vec<u8>, (Vec<u8>, EntryClass)>,
 }
 
 impl DirListing {
-    fn of(names: Vec<(Vec<u8>, TwinKind)>) -> Self {
+    fn of(names: Vec<(Vec<u8>, EntryClass)>) -> Self {
         let mut listed = Self::default();
         for (name, kind) in names {
             listed.folded.insert(fold(&name), (name.clone(), kind));
@@ -84,11 +84,15 @@ impl<'a> DirCache<'a> {
                 return Ok(NameCollision::Same(twin));
             }
             let own = match kind {
-                _ if here != *path => TwinKind::Directory,
-                EntryKind::Link => TwinKind::Other,
-                EntryKind::Regular | EntryKind::Executable => TwinKind::File,
+                _ if here != *path => EntryClass::Directory,
+                EntryKind::Link => EntryClass::Other,
+                EntryKind::Regular | EntryKind::Executable => EntryClass::File,
             };
-            return Ok(if own.goes_with(other_kind) { NameCollision::None } else { NameCollision::Incompatible(twin) });
+            return Ok(if own.can_coexist(other_kind) {
+                NameCollision::None
+            } else {
+                NameCollision::Incompatible(twin)
+            });
         }
         Ok(NameCollision::None)
     }
@@ -115,20 +119,20 @@ impl Plan {
         // What cannot be looked at leads nowhere that is known.
         let failed: RefCell<Option<HostError>> = RefCell::default();
         let at = |path: &RepoPath| match made.get(path) {
-            Some(step) if step.result.is_some() => target(step).map_or(At::File, At::Link),
-            _ if is_above(path) => At::Directory,
-            Some(_) => At::Nothing,
+            Some(step) if step.result.is_some() => target(step).map_or(EntryAt::File, EntryAt::Link),
+            _ if is_above(path) => EntryAt::Directory,
+            Some(_) => EntryAt::Absent,
             None => match tree.observe(path) {
-                Ok(PathState::Directory) => At::Directory,
+                Ok(PathState::Directory) => EntryAt::Directory,
                 Ok(PathState::File(seen)) if seen.version.kind == EntryKind::Link => {
-                    tree.read_symlink(path).ok().flatten().map_or(At::File, At::Link)
+                    tree.read_symlink(path).ok().flatten().map_or(EntryAt::File, EntryAt::Link)
                 }
-                Ok(PathState::File(_) | PathState::Special) => At::File,
-                Ok(PathState::BelowRepository(_)) => At::Repository,
-                Ok(PathState::Absent | PathState::BelowFile(_) | PathState::BelowLink(_)) => At::Nothing,
+                Ok(PathState::File(_) | PathState::Special) => EntryAt::File,
+                Ok(PathState::BelowRepository(_)) => EntryAt::Repository,
+                Ok(PathState::Absent | PathState::BelowFile(_) | PathState::BelowLink(_)) => EntryAt::Absent,
                 Err(error) => {
                     failed.replace(Some(error));
-                    At::Nothing
+                    EntryAt::Absent
                 }
             },
         };
@@ -136,10 +140,10 @@ impl Plan {
         let mut conflicts = Vec::new();
         for step in &self.steps {
             let Some(target) = target(step) else { continue };
-            let leads = resolve(&step.path, &target, &mut budget, at);
+            let leads = resolve_link(&step.path, &target, &mut budget, at);
             if let Some(error) = failed.take() {
                 conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), sides: None });
-            } else if let Leads::Out(reason) = leads {
+            } else if let LinkTarget::Outside(reason) = leads {
                 let reason = format!("as a link in your tree it {reason}");
                 conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
             }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry_merge::EntryContent;
 use super::working_tree::{Inode, ObservedFile};
-use crate::changes::Picks;
+use crate::changes::Selection;
 use crate::path::RepoPath;
 
 /// What an apply is about to do, and what it needs to know for its undo.
@@ -42,7 +42,7 @@ pub struct Journal {
     pub ops: Vec<Op>,
     /// Per path, what of the changeset was in it before, and what is after this.
     #[serde(rename = "units")]
-    pub selection: Vec<(RepoPath, Picks, Picks)>,
+    pub selection: Vec<(RepoPath, Selection, Selection)>,
 }
 
 /// What a journal is of.

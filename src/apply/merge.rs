@@ -7,7 +7,7 @@ use git2::{FileFavor, MergeFileInput, MergeFileOptions, Oid};
 use similar::{Algorithm, DiffTag, MergeResolution, TextMergeConfig};
 
 use super::entry_merge::ConflictKind;
-use crate::changes::{is_by_line, is_comparable, lines};
+use crate::changes::{is_by_line, is_comparable, split_lines};
 
 /// The three sides of a merge.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +80,7 @@ pub fn merge_with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Conflict
         .ok_or(ConflictKind::EnginesDisagree)?;
     // No side has so many of them; a side without lines gets no label.
     let marker = "<".repeat(marker_size(sides).into());
-    let places = lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
+    let places = split_lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
     Ok((content, places))
 }
 
@@ -95,9 +95,10 @@ pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
         return Err(ConflictKind::EnginesDisagree);
     }
     let (host, accepted): (HashSet<&[u8]>, HashSet<&[u8]>) =
-        (lines(sides.ours).into_iter().collect(), lines(sides.theirs).into_iter().collect());
+        (split_lines(sides.ours).into_iter().collect(), split_lines(sides.theirs).into_iter().collect());
     let is_own = |line: &[u8]| host.contains(line) && !accepted.contains(line);
-    let own = lines(&content).iter().enumerate().filter(|(_, line)| is_own(line)).map(|(at, _)| at..at + 1).collect();
+    let own =
+        split_lines(&content).iter().enumerate().filter(|(_, line)| is_own(line)).map(|(at, _)| at..at + 1).collect();
     Ok(Merged { content, own_lines: own })
 }
 
@@ -106,7 +107,7 @@ pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
 #[must_use]
 pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
     check_mergeable(sides).ok()?;
-    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(lines);
+    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(split_lines);
     let places = find_unique_placement(&base, &host)?;
     // What the host adds before each line of the base, and at the end.
     let added = |at: usize| {
@@ -180,7 +181,7 @@ fn marker_size(sides: Sides<'_>) -> u16 {
         first.map_or(0, |first| line.iter().take_while(|b| **b == first).count())
     };
     let all = [sides.base, sides.ours, sides.theirs];
-    let longest = all.iter().flat_map(|side| lines(side)).map(run).max().unwrap_or(0);
+    let longest = all.iter().flat_map(|side| split_lines(side)).map(run).max().unwrap_or(0);
     u16::try_from(longest + 1).unwrap_or(u16::MAX).max(7)
 }
 
@@ -189,7 +190,7 @@ fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {
     if !all.iter().all(|side| is_by_line(side)) {
         return Err(ConflictKind::Binary);
     }
-    let [base, host, accepted] = all.map(lines);
+    let [base, host, accepted] = all.map(split_lines);
     if !is_comparable(&base, &host) || !is_comparable(&base, &accepted) {
         return Err(ConflictKind::Large);
     }
@@ -226,7 +227,7 @@ fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), gi
 fn merge_with_similar(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<ConflictHunk>) {
     let mut config = TextMergeConfig::new();
     config.algorithm(algorithm);
-    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(lines);
+    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(split_lines);
     let merged = config.merge_lines(sides.base, sides.ours, sides.theirs);
     let (mut content, mut own, mut contested) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0;

@@ -11,7 +11,7 @@ use super::merge::ConflictHunk;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::resolve::Resolver;
 use super::working_tree::{HostError, ObservedFile, PathState, WorkingTree};
-use crate::changes::{Picks, Planted, has_folded};
+use crate::changes::{EmbeddedRepoRule, Selection, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
 /// What a step does to its path.
@@ -39,9 +39,9 @@ pub struct Step {
     /// What happens there.
     pub action: StepAction,
     /// What the path will hold of the change, earlier applies included.
-    pub picks: Picks,
+    pub picks: Selection,
     /// What was brought in earlier rounds and is superseded by that.
-    pub superseded: Picks,
+    pub superseded: Selection,
     /// What both sides come from.
     pub base: Option<EntryContent>,
     /// What the host holds now.
@@ -376,9 +376,9 @@ impl Plan {
                     }
             })
         };
-        let mut judged = Planted::default();
+        let mut judged = EmbeddedRepoRule::default();
         for path in &written {
-            if let Some(directory) = judged.above(path, &mut has) {
+            if let Some(directory) = judged.find_above(path, &mut has) {
                 let reason = format!("git would open {directory:?} as a repository");
                 self.conflicts.push(Conflict { path: (*path).clone(), reason, sides: None });
             }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::entry_merge::EntryContent;
 use super::host_fs::DirEntryRef;
 use super::merge::{Sides, merge};
-use crate::changes::{ContentHash, FileChange, Pick, Picks, Quarantine, Selected, Unit, select, units};
+use crate::changes::{
+    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitSelection, apply_selection, split_units,
+};
 use crate::path::{EntryKind, RepoPath};
 
 /// One change with the parts of it that were accepted.
@@ -17,9 +19,9 @@ pub struct SelectedChange<'a> {
     /// The change.
     pub change: &'a FileChange,
     /// What of it was accepted, at least something.
-    pub picks: Picks,
+    pub picks: Selection,
     /// What earlier applies brought of it.
-    pub applied: Picks,
+    pub applied: Selection,
     /// What the last of them left there, if that is known.
     pub last_result: Option<Option<EntryContent>>,
     /// It was named just now; else a review accepted it once.
@@ -34,19 +36,21 @@ pub struct PriorRoundChange<'a> {
     /// The change as it was then.
     pub change: &'a FileChange,
     /// What was brought of it.
-    pub picks: Picks,
+    pub picks: Selection,
 }
 
 impl PriorRoundChange<'_> {
     /// Gives what is superseded: something that is asked for now stands in its place, and all that does is granted whole. With
     /// less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
-    fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Picks, granted: &Picks) -> Picks {
-        let is_whole = |unit: &Unit| matches!(granted.of(&unit.id), Some(Pick::All | Pick::Text(_)));
-        let mut found = Picks::default();
+    fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Selection, granted: &Selection) -> Selection {
+        let is_whole = |unit: &Unit| matches!(granted.get(&unit.id), Some(UnitSelection::All | UnitSelection::Text(_)));
+        let mut found = Selection::default();
         for unit in then {
-            let Some(pick @ (Pick::All | Pick::Lines(_))) = self.picks.of(&unit.id) else { continue };
-            let mut instead = now.iter().filter(|new| new.is_in_place_of(unit)).peekable();
-            let is_asked = instead.clone().any(|new| asked.of(&new.id).is_some());
+            let Some(pick @ (UnitSelection::All | UnitSelection::Lines(_))) = self.picks.get(&unit.id) else {
+                continue;
+            };
+            let mut instead = now.iter().filter(|new| new.overlaps_base_of(unit)).peekable();
+            let is_asked = instead.clone().any(|new| asked.get(&new.id).is_some());
             if instead.peek().is_some() && is_asked && instead.all(is_whole) {
                 found.set(unit.id.clone(), pick.clone());
             }
@@ -77,9 +81,9 @@ pub struct PathRequest {
     /// since: then there is nothing to do.
     pub if_fully_applied: Option<Option<EntryContent>>,
     /// What it will hold of the change, earlier applies included.
-    pub picks: Picks,
+    pub picks: Selection,
     /// What was brought in earlier rounds and is superseded by that.
-    pub superseded: Picks,
+    pub superseded: Selection,
     /// A file that has the permissions it shall have, where it is made anew.
     pub attrs_from: Option<AttrSource>,
     /// It gets them also where a file with these permissions is replaced: nobody has changed them since.
@@ -145,22 +149,22 @@ impl SelectedChange<'_> {
     pub fn wish(&self, store: &Quarantine) -> io::Result<Result<PathRequest, &'static str>> {
         let change = self.change;
         let (old, new) = change.contents(store)?;
-        let version = |picks: &Picks| content(store, change, (&old, &new), picks);
-        let all = units(change, &old, &new);
-        let picks = self.applied.union(&self.picks).within(&all);
+        let version = |picks: &Selection| content(store, change, (&old, &new), picks);
+        let all = split_units(change, &old, &new);
+        let picks = self.applied.union(&self.picks).restricted_to(&all);
         let Some(accepted) = version(&picks)? else {
             return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
         };
         // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
         let others = self.applied.difference(&self.picks, &all);
-        let original = version(&Picks::default())?.flatten();
+        let original = version(&Selection::default())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
         let last = version(&self.applied)?.unwrap_or_else(|| original.clone());
-        let (mut instead, mut superseded) = (Vec::new(), Picks::default());
+        let (mut instead, mut superseded) = (Vec::new(), Selection::default());
         let mut brought = Vec::new();
         for earlier in &self.prior_rounds {
             let (old, new) = earlier.change.contents(store)?;
-            let then = units(earlier.change, &old, &new);
+            let then = split_units(earlier.change, &old, &new);
             let picks = earlier.superseded(&then, &all, &self.picks, &picks);
             if !picks.is_empty() {
                 superseded = superseded.union(&picks);
@@ -176,7 +180,7 @@ impl SelectedChange<'_> {
                 }
             }
         }
-        let done = self.last_result.clone().filter(|_| self.picks.is_within(&self.applied));
+        let done = self.last_result.clone().filter(|_| self.picks.is_subset_of(&self.applied));
         Ok(Ok(PathRequest {
             path: change.path.clone(),
             base,
@@ -199,16 +203,16 @@ fn content(
     store: &Quarantine,
     change: &FileChange,
     (old, new): (&[u8], &[u8]),
-    picks: &Picks,
+    picks: &Selection,
 ) -> io::Result<Option<Option<EntryContent>>> {
     if picks.is_empty() {
         return Ok(Some(change.old.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() })));
     }
-    Ok(match select(change, old, new, picks, &|hash| store.get(hash))? {
+    Ok(match apply_selection(change, old, new, picks, &|hash| store.get(hash))? {
         None => None,
-        Some(Selected::Deleted) => Some(None),
-        Some(Selected::Content(kind, content)) => Some(Some(EntryContent { kind, hash: store.put(&content)? })),
-        Some(Selected::Stored(kind, hash)) => Some(Some(EntryContent { kind, hash })),
+        Some(SelectedContent::Deleted) => Some(None),
+        Some(SelectedContent::Content(kind, content)) => Some(Some(EntryContent { kind, hash: store.put(&content)? })),
+        Some(SelectedContent::Stored(kind, hash)) => Some(Some(EntryContent { kind, hash })),
     })
 }
 

@@ -24,7 +24,7 @@ use super::request::{AttrSource, BlobStore};
 use super::staging::{FileToStage, Staging};
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIRECTORY, HostError, WorkingTree, system_error};
-use crate::changes::{MAX_TEXT, Picks};
+use crate::changes::{MAX_TEXT, Selection};
 use crate::path::RepoPath;
 
 /// The folder of what was written, by hash.
@@ -56,7 +56,7 @@ pub struct ApplyRequest<'a> {
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
     /// Per path, what of the changeset it holds before and after.
-    pub selection: Vec<(RepoPath, Picks, Picks)>,
+    pub selection: Vec<(RepoPath, Selection, Selection)>,
     /// Accepted content.
     pub blobs: &'a dyn BlobStore,
     /// Tells whether the user wants it to stop.

@@ -20,7 +20,7 @@ use super::staging::Staging;
 use super::transaction::CONTENTS;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIRECTORY, HostError, PathState, WorkingTree, observe_in};
-use crate::changes::{ContentHash, Picks};
+use crate::changes::{ContentHash, Selection};
 use crate::path::RepoPath;
 
 /// An apply with what is known of it.
@@ -146,7 +146,7 @@ impl Undo {
             blobs: Backups::of(folder)?,
             late_edits: Vec::new(),
         };
-        let before: BTreeMap<&RepoPath, &Picks> = journal.selection.iter().map(|(p, old, _)| (p, old)).collect();
+        let before: BTreeMap<&RepoPath, &Selection> = journal.selection.iter().map(|(p, old, _)| (p, old)).collect();
         let picks = |path: &RepoPath| before.get(path).copied().cloned().unwrap_or_default();
         let wish = |path: &RepoPath,
                     base: Option<&EntryContent>,
@@ -158,7 +158,7 @@ impl Undo {
             last_applied: base.cloned(),
             pristine: base.cloned(),
             alternate_bases: Vec::new(),
-            superseded: Picks::default(),
+            superseded: Selection::default(),
             reapply: false,
             if_fully_applied: None,
             attrs_from_if_mode: None,

@@ -19,7 +19,7 @@ use super::attributes;
 use super::entry_merge::EntryContent;
 use super::host_fs::DirEntryRef;
 use crate::changes::ContentHash;
-use crate::changes::twins::TwinKind;
+use crate::changes::name_collisions::EntryClass;
 use crate::path::{EntryKind, RepoPath};
 
 /// The root of a working tree.
@@ -397,7 +397,7 @@ impl WorkingTree {
     ///
     /// # Errors
     /// What the system says.
-    pub fn read_dir_names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, TwinKind)>, HostError> {
+    pub fn read_dir_names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, EntryClass)>, HostError> {
         let opened = match directory {
             None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
             Some(directory) => match self.open_parent(directory)? {
@@ -419,9 +419,9 @@ impl WorkingTree {
                 continue;
             }
             let kind = match entry.file_type() {
-                FileType::RegularFile => TwinKind::File,
-                FileType::Directory => TwinKind::Directory,
-                _ => TwinKind::Other,
+                FileType::RegularFile => EntryClass::File,
+                FileType::Directory => EntryClass::Directory,
+                _ => EntryClass::Other,
             };
             found.push((name.to_vec(), kind));
         }

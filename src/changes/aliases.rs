@@ -12,23 +12,23 @@ const MOST: usize = 16;
 
 /// Links by where they lead, inside the tree.
 #[derive(Debug, Clone, Default)]
-pub struct Aliases(BTreeMap<RepoPath, Vec<RepoPath>>);
+pub struct LinkAliases(BTreeMap<RepoPath, Vec<RepoPath>>);
 
 /// The other names of a path.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct PathAliases {
     /// At most [`MOST`].
     pub names: Vec<RepoPath>,
     /// There are more.
-    pub cut: bool,
+    pub is_truncated: bool,
 }
 
-impl Aliases {
+impl LinkAliases {
     /// Takes the links of a tree with their targets.
-    pub fn of(links: impl IntoIterator<Item = (RepoPath, Vec<u8>)>) -> Self {
+    pub fn from_links(links: impl IntoIterator<Item = (RepoPath, Vec<u8>)>) -> Self {
         let mut by_target: BTreeMap<RepoPath, Vec<RepoPath>> = BTreeMap::new();
         for (link, target) in links {
-            if let Some(to) = lexical(&link, &target) {
+            if let Some(to) = resolve_lexically(&link, &target) {
                 let links = by_target.entry(to).or_default();
                 // One more than are looked at, so that it is seen that there are more.
                 if links.len() <= MOST {
@@ -41,8 +41,8 @@ impl Aliases {
 
     /// Gives the other names of a path.
     #[must_use]
-    pub fn names(&self, path: &RepoPath) -> Names {
-        let mut found = Names::default();
+    pub fn aliases_of(&self, path: &RepoPath) -> PathAliases {
+        let mut found = PathAliases::default();
         if self.0.is_empty() {
             return found;
         }
@@ -60,7 +60,7 @@ impl Aliases {
                             continue;
                         }
                         if found.names.len() == MOST {
-                            found.cut = true;
+                            found.is_truncated = true;
                             return found;
                         }
                         found.names.push(alias.clone());
@@ -72,13 +72,13 @@ impl Aliases {
             from = next;
         }
         // What the last round has found may have more names.
-        found.cut = !from.is_empty();
+        found.is_truncated = !from.is_empty();
         found
     }
 }
 
 /// Takes a relative target for what it says, without asking what is there.
-fn lexical(link: &RepoPath, target: &[u8]) -> Option<RepoPath> {
+fn resolve_lexically(link: &RepoPath, target: &[u8]) -> Option<RepoPath> {
     if target.first() == Some(&b'/') {
         return None;
     }
@@ -102,8 +102,8 @@ mod tests {
     }
 
     fn aliases(links: &[(&str, &str)], of: &str) -> Vec<String> {
-        let all = Aliases::of(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        all.names(&path(of)).names.iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
+        let all = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        all.aliases_of(&path(of)).names.iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
     }
 
     #[test]
@@ -117,9 +117,9 @@ mod tests {
         let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         assert_eq!(aliases(&many, "x").len(), MOST);
-        let all = Aliases::of(many.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        assert!(all.names(&path("x/y")).cut && !all.names(&path("y")).cut);
-        let few = Aliases::of(many[..MOST].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        assert!(!few.names(&path("x")).cut);
+        let all = LinkAliases::from_links(many.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(all.aliases_of(&path("x/y")).is_truncated && !all.aliases_of(&path("y")).is_truncated);
+        let few = LinkAliases::from_links(many[..MOST].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(!few.aliases_of(&path("x")).is_truncated);
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentHash, Finding, Level, Quarantine};
+use super::{ContentHash, Finding, Quarantine, Severity};
 use crate::path::{EntryKind, RepoPath};
 
 /// Bytes above which a file is one unit, and its lines are not looked at.
@@ -26,7 +26,7 @@ pub struct Changeset {
     pub refused: Vec<Refused>,
     /// New files, and directories of such, that were left out because rules that the agent made ignore them.
     #[serde(default)]
-    pub hidden: Vec<RepoPath>,
+    pub ignored_by_agent_rules: Vec<RepoPath>,
     /// What is new and stayed behind because the base's own rules, or the user's, ignore it.
     #[serde(default)]
     pub ignored: Ignored,
@@ -56,9 +56,9 @@ pub struct FileChange {
     /// Where.
     pub path: RepoPath,
     /// What the base holds there.
-    pub old: Option<Side>,
+    pub old: Option<FileVersion>,
     /// What the result holds there.
-    pub new: Option<Side>,
+    pub new: Option<FileVersion>,
     /// For a person only: the deleted file that this added one was probably made from.
     pub renamed_from: Option<RepoPath>,
     /// What is risky about it.
@@ -67,7 +67,7 @@ pub struct FileChange {
 
 /// One side of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Side {
+pub struct FileVersion {
     /// File, executable file or link.
     pub kind: EntryKind,
     /// Its content.
@@ -88,13 +88,13 @@ pub struct Refused {
 impl FileChange {
     /// Gives the strongest level among the findings.
     #[must_use]
-    pub fn level(&self) -> Option<Level> {
-        self.findings.iter().map(|f| f.level).max()
+    pub fn severity(&self) -> Option<Severity> {
+        self.findings.iter().map(|f| f.severity).max()
     }
 
     /// One word for what happened.
     #[must_use]
-    pub fn verb(&self) -> &'static str {
+    pub fn change_word(&self) -> &'static str {
         match (&self.old, &self.new) {
             (None, _) => "added",
             (_, None) => "deleted",
@@ -106,8 +106,8 @@ impl FileChange {
 
     /// Gives the same change with other content as its result.
     #[must_use]
-    pub fn with(&self, kind: EntryKind, content: &[u8]) -> Self {
-        let new = Side { kind, hash: ContentHash::of(content), size: content.len() as u64 };
+    pub fn with_result(&self, kind: EntryKind, content: &[u8]) -> Self {
+        let new = FileVersion { kind, hash: ContentHash::of(content), size: content.len() as u64 };
         Self { new: Some(new), ..self.clone() }
     }
 
@@ -126,7 +126,7 @@ impl FileChange {
         if self.is_large() {
             return Ok((Vec::new(), Vec::new()));
         }
-        let read = |side: &Option<Side>| side.as_ref().map_or(Ok(Vec::new()), |s| store.get(&s.hash));
+        let read = |side: &Option<FileVersion>| side.as_ref().map_or(Ok(Vec::new()), |s| store.get(&s.hash));
         Ok((read(&self.old)?, read(&self.new)?))
     }
 }
@@ -135,7 +135,7 @@ impl Changeset {
     /// Tells whether the agent left anything that a person should see.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.refused.is_empty() && self.hidden.is_empty()
+        self.files.is_empty() && self.refused.is_empty() && self.ignored_by_agent_rules.is_empty()
     }
 
     /// Gives every path that differs.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Finding, Level};
+use super::{Finding, Severity};
 use crate::display::{LONGEST_RUN, first_hidden, is_blank};
 
 /// Bytes of a line above which nobody reads it.
@@ -11,35 +11,38 @@ const LONGEST_LINE: usize = 5_000;
 const MOST_BLANK_LINES: usize = 200;
 
 /// Judges a file's content against the base's.
-pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
+pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |rule: &str, level, reason: String, line| {
-        found.push(Finding { rule: rule.into(), level, reason, line });
+        found.push(Finding { rule: rule.into(), severity: level, reason, line });
     };
-    if let Some(line) = invisible(old, new) {
-        add("invisible", Level::High, "has invisible characters".into(), Some(line));
+    if let Some(line) = find_invisible_line(old, new) {
+        add("invisible", Severity::High, "has invisible characters".into(), Some(line));
     }
-    let lost = replaced(old, new);
+    let lost = count_replaced_bytes(old, new);
     if lost > 0 {
         let reason = format!("has U+FFFD in place of {lost} bytes that are not UTF-8: an editor has destroyed them");
-        add("lost-bytes", Level::Medium, reason, None);
+        add("lost-bytes", Severity::Medium, reason, None);
     }
     if is_legacy_text(new) {
-        add("encoding", Level::Medium, "is not UTF-8".into(), None);
+        add("encoding", Severity::Medium, "is not UTF-8".into(), None);
     } else if !is_text(new) {
         // A shell runs it all the same.
-        let (level, what) =
-            if new.starts_with(b"#!") { (Level::High, "is binary and a script") } else { (Level::Medium, "is binary") };
+        let (level, what) = if new.starts_with(b"#!") {
+            (Severity::High, "is binary and a script")
+        } else {
+            (Severity::Medium, "is binary")
+        };
         add("binary", level, what.into(), None);
         return found;
     }
-    if let Some((line, bytes)) = longest(new).filter(|(_, n)| *n > LONGEST_LINE)
-        && longest(old).is_none_or(|(_, was)| was < bytes)
+    if let Some((line, bytes)) = find_longest_line(new).filter(|(_, n)| *n > LONGEST_LINE)
+        && find_longest_line(old).is_none_or(|(_, was)| was < bytes)
     {
-        add("minified", Level::Medium, format!("has a line of {bytes} bytes"), Some(line));
+        add("minified", Severity::Medium, format!("has a line of {bytes} bytes"), Some(line));
     }
-    if let Some(line) = out_of_sight(new).filter(|_| out_of_sight(old).is_none()) {
-        add("out-of-sight", Level::Medium, "has text behind many blanks".into(), Some(line));
+    if let Some(line) = find_hidden_tail(new).filter(|_| find_hidden_tail(old).is_none()) {
+        add("out-of-sight", Severity::Medium, "has text behind many blanks".into(), Some(line));
     }
     found
 }
@@ -59,7 +62,7 @@ pub fn is_legacy_text(bytes: &[u8]) -> bool {
 }
 
 /// Counts the bytes that are not UTF-8 and in whose place there are replacement characters now.
-fn replaced(old: &[u8], new: &[u8]) -> usize {
+fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
     let bad = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum::<usize>();
     let marks = |bytes: &[u8]| memchr::memmem::find_iter(bytes, "\u{fffd}".as_bytes()).count();
     let (gone, come) = (bad(old).saturating_sub(bad(new)), marks(new).saturating_sub(marks(old)));
@@ -72,7 +75,7 @@ pub fn line_of(bytes: &[u8], at: usize) -> usize {
 }
 
 /// Finds the first line with a hidden character of no use among the lines that the base does not have.
-fn invisible(old: &[u8], new: &[u8]) -> Option<usize> {
+fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
     let hides = |line: &[u8]| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -104,13 +107,13 @@ fn is_nearly_text(bytes: &[u8]) -> bool {
 }
 
 /// Gives the number and the bytes of the longest line.
-fn longest(bytes: &[u8]) -> Option<(usize, usize)> {
+fn find_longest_line(bytes: &[u8]) -> Option<(usize, usize)> {
     let lines = bytes.split(|b| *b == b'\n').enumerate();
     lines.map(|(at, line)| (at + 1, line.len())).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))
 }
 
 /// Finds the first line with text behind more blanks, or more blank lines, than fit a screen.
-fn out_of_sight(bytes: &[u8]) -> Option<usize> {
+fn find_hidden_tail(bytes: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut blank_lines = 0;
     for (at, line) in text.split('\n').enumerate() {
@@ -143,7 +146,7 @@ mod tests {
     use super::*;
 
     fn rules(old: &[u8], new: &[u8]) -> Vec<(String, Option<usize>)> {
-        findings(old, new).into_iter().map(|f| (f.rule, f.line)).collect()
+        find_content_risks(old, new).into_iter().map(|f| (f.rule, f.line)).collect()
     }
 
     fn one(rule: &str, line: usize) -> Vec<(String, Option<usize>)> {
@@ -169,10 +172,10 @@ mod tests {
     fn what_nobody_reads() {
         assert_eq!(rules(b"", b"\xff\xfea\0b\0"), [("binary".into(), None)]);
         let script = "#!/bin/sh\necho ok # \u{202e} and more words\n\0".as_bytes();
-        let found = findings(b"", script);
+        let found = find_content_risks(b"", script);
         assert_eq!(
-            found.iter().map(|f| (f.rule.as_str(), f.level)).collect::<Vec<_>>(),
-            [("invisible", Level::High), ("binary", Level::High)]
+            found.iter().map(|f| (f.rule.as_str(), f.severity)).collect::<Vec<_>>(),
+            [("invisible", Severity::High), ("binary", Severity::High)]
         );
         assert_eq!(rules(b"", &[vec![b'a'; 9000], vec![0]].concat()), [("binary".into(), None)], "NUL after 8 KB");
         let long = [b"a\n".to_vec(), vec![b'x'; 5001]].concat();

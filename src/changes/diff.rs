@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::weave::{Row, weave};
+use super::interleave::{HunkLine, interleave_lines};
 use super::{Unit, UnitKind};
 
 /// Lines of context around a block.
@@ -10,18 +10,18 @@ const CONTEXT: usize = 3;
 
 /// An `@@` hunk: one or more blocks whose contexts touch.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Hunk<'a> {
+pub struct ContextHunk<'a> {
     /// Lines of the base, from 0.
     pub old: Range<usize>,
     /// Lines of the result, from 0.
     pub new: Range<usize>,
     /// Its lines in order.
-    pub lines: Vec<HunkLine<'a>>,
+    pub lines: Vec<ContextLine<'a>>,
 }
 
 /// A line of a hunk, with its line feed if it has one.
 #[derive(Debug, PartialEq, Eq)]
-pub enum HunkLine<'a> {
+pub enum ContextLine<'a> {
     /// On both sides.
     Context(&'a [u8]),
     /// Only in the base.
@@ -30,7 +30,7 @@ pub enum HunkLine<'a> {
     Added(&'a [u8]),
 }
 
-impl Hunk<'_> {
+impl ContextHunk<'_> {
     /// Gives its `@@` line, as `diff -u` writes it.
     #[must_use]
     pub fn head(&self) -> String {
@@ -46,15 +46,15 @@ impl Hunk<'_> {
 
 /// Makes hunks of a change's blocks.
 #[must_use]
-pub fn hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<Hunk<'a>> {
-    let mut found: Vec<Hunk<'a>> = Vec::new();
+pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
+    let mut found: Vec<ContextHunk<'a>> = Vec::new();
     for unit in units {
-        let UnitKind::Block { old: o, new: n } = &unit.kind else { continue };
+        let UnitKind::Hunk { old: o, new: n } = &unit.kind else { continue };
         let from = o.start.saturating_sub(CONTEXT);
         let joins = found.last().is_some_and(|h| from <= h.old.end);
         if !joins {
             let before = o.start - from;
-            found.push(Hunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
+            found.push(ContextHunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
         }
         let Some(hunk) = found.last_mut() else { continue };
         // Of a hunk that goes on, the trailing context may reach into this block: cut it.
@@ -63,13 +63,13 @@ pub fn hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<Hunk
             hunk.old.end -= 1;
             hunk.new.end -= 1;
         }
-        hunk.lines.extend(old[hunk.old.end..o.start].iter().map(|l| HunkLine::Context(l)));
-        hunk.lines.extend(weave(&old[o.clone()], &new[n.clone()]).into_iter().map(|row| match row {
-            Row::Removed(at) => HunkLine::Removed(old[o.start + at]),
-            Row::Added(at) => HunkLine::Added(new[n.start + at]),
+        hunk.lines.extend(old[hunk.old.end..o.start].iter().map(|l| ContextLine::Context(l)));
+        hunk.lines.extend(interleave_lines(&old[o.clone()], &new[n.clone()]).into_iter().map(|row| match row {
+            HunkLine::Removed(at) => ContextLine::Removed(old[o.start + at]),
+            HunkLine::Added(at) => ContextLine::Added(new[n.start + at]),
         }));
         let after = (o.end + CONTEXT).min(old.len());
-        hunk.lines.extend(old[o.end..after].iter().map(|l| HunkLine::Context(l)));
+        hunk.lines.extend(old[o.end..after].iter().map(|l| ContextLine::Context(l)));
         hunk.old.end = after;
         hunk.new.end = n.end + (after - o.end);
     }

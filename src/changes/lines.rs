@@ -11,7 +11,7 @@ pub struct Lines<B> {
 
 impl<B: AsRef<[u8]>> Lines<B> {
     /// Finds the lines of content; what is behind 4 GiB is none.
-    pub fn of(bytes: B) -> Self {
+    pub fn new(bytes: B) -> Self {
         let whole = bytes.as_ref();
         let mut ends: Vec<u32> = memchr::memchr_iter(b'\n', whole).map_while(|at| u32::try_from(at + 1).ok()).collect();
         if let Ok(end) = u32::try_from(whole.len())
@@ -70,11 +70,11 @@ mod tests {
     #[test]
     fn lines_are_those_that_a_split_gives() {
         for text in ["", "\n", "a", "a\n", "a\nb", "\n\nx\r\n", "é\n"] {
-            let (lines, expected) = (Lines::of(text.as_bytes()), super::super::lines(text.as_bytes()));
+            let (lines, expected) = (Lines::new(text.as_bytes()), super::super::split_lines(text.as_bytes()));
             assert_eq!(lines.list(0..lines.len()), expected, "{text:?}");
             assert_eq!(lines.span(0..lines.len()), text.as_bytes());
             assert_eq!((lines.get(9), lines.span(7..9)), (&b""[..], &b""[..]));
         }
-        assert_eq!(Lines::of("a\nb\nc").span(1..3), b"b\nc");
+        assert_eq!(Lines::new("a\nb\nc").span(1..3), b"b\nc");
     }
 }

@@ -10,9 +10,9 @@ const MOST_HOPS: usize = 40;
 
 /// What the resulting tree holds at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum At {
+pub enum EntryAt {
     /// Nothing.
-    Nothing,
+    Absent,
     /// A file.
     File,
     /// A directory.
@@ -25,63 +25,68 @@ pub enum At {
 
 /// Where a link leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Leads {
+pub enum LinkTarget {
     /// To something inside the tree.
     Inside,
     /// To nothing, inside the tree.
     Nowhere,
     /// Around in circles.
-    Round,
+    Loop,
     /// Out of the tree or where no link may go; a fragment that follows "it".
-    Out(&'static str),
+    Outside(&'static str),
 }
 
-/// Follows a link. Every component takes one of `budget`; a link that needs more than is left is [`Leads::Out`].
-pub fn resolve(link: &RepoPath, target: &[u8], budget: &mut usize, mut at: impl FnMut(&RepoPath) -> At) -> Leads {
+/// Follows a link. Every component takes one of `budget`; a link that needs more than is left is [`LinkTarget::Outside`].
+pub fn resolve_link(
+    link: &RepoPath,
+    target: &[u8],
+    budget: &mut usize,
+    mut at: impl FnMut(&RepoPath) -> EntryAt,
+) -> LinkTarget {
     let mut here = link.parent();
     // The components that are still to go, the next one last.
     let mut open: Vec<Vec<u8>> = components(target);
     if is_absolute(target) {
-        return Leads::Out("points to an absolute path");
+        return LinkTarget::Outside("points to an absolute path");
     }
     let (mut hops, mut is_missing) = (0, false);
     while let Some(component) = open.pop() {
         if *budget == 0 {
-            return Leads::Out("is one of too many links to follow");
+            return LinkTarget::Outside("is one of too many links to follow");
         }
         *budget -= 1;
         match component.as_slice() {
             b"" | b"." => continue,
             b".." => {
-                let Some(directory) = here else { return Leads::Out("points out of the working tree") };
+                let Some(directory) = here else { return LinkTarget::Outside("points out of the working tree") };
                 here = directory.parent();
                 continue;
             }
             _ => {}
         }
         let Ok(path) = RepoPath::child(here.as_ref(), &component) else {
-            return Leads::Out("points into a repository's own directory, or to a name that cannot be");
+            return LinkTarget::Outside("points into a repository's own directory, or to a name that cannot be");
         };
-        match if is_missing { At::Nothing } else { at(&path) } {
-            At::Link(next) => {
+        match if is_missing { EntryAt::Absent } else { at(&path) } {
+            EntryAt::Link(next) => {
                 hops += 1;
                 if hops > MOST_HOPS {
-                    return Leads::Round;
+                    return LinkTarget::Loop;
                 }
                 if is_absolute(&next) {
-                    return Leads::Out("leads through a link to an absolute path");
+                    return LinkTarget::Outside("leads through a link to an absolute path");
                 }
                 open.extend(components(&next));
                 continue;
             }
-            At::Repository => return Leads::Out("points into another repository"),
-            At::File if open.iter().any(|c| !c.is_empty() && c != b".") => is_missing = true,
-            At::Nothing => is_missing = true,
-            At::File | At::Directory => {}
+            EntryAt::Repository => return LinkTarget::Outside("points into another repository"),
+            EntryAt::File if open.iter().any(|c| !c.is_empty() && c != b".") => is_missing = true,
+            EntryAt::Absent => is_missing = true,
+            EntryAt::File | EntryAt::Directory => {}
         }
         here = Some(path);
     }
-    if is_missing { Leads::Nowhere } else { Leads::Inside }
+    if is_missing { LinkTarget::Nowhere } else { LinkTarget::Inside }
 }
 
 /// Says why a target may not be written, whatever the tree around it is like.
@@ -89,7 +94,7 @@ pub fn resolve(link: &RepoPath, target: &[u8], budget: &mut usize, mut at: impl 
 /// `..` counts at the beginning alone. After a name it would mean the parent of whatever that name leads to, which another
 /// link decides, now or later.
 #[must_use]
-pub fn forbidden(link: &RepoPath, target: &[u8]) -> Option<&'static str> {
+pub fn forbidden_reason(link: &RepoPath, target: &[u8]) -> Option<&'static str> {
     if is_absolute(target) || target.is_empty() {
         return Some("points to an absolute path");
     }
@@ -131,46 +136,46 @@ mod tests {
         RepoPath::from_bytes(text.as_bytes()).expect("a path")
     }
 
-    fn leads(link: &str, links: &[(&str, &str)], rest: &[&str]) -> Leads {
+    fn leads(link: &str, links: &[(&str, &str)], rest: &[&str]) -> LinkTarget {
         let links: BTreeMap<RepoPath, Vec<u8>> = links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())).collect();
         let files: Vec<RepoPath> = rest.iter().map(|f| path(f)).collect();
         let mut budget = 1000;
-        resolve(&path(link), &links[&path(link)].clone(), &mut budget, |p| {
+        resolve_link(&path(link), &links[&path(link)].clone(), &mut budget, |p| {
             if let Some(target) = links.get(p) {
-                return At::Link(target.clone());
+                return EntryAt::Link(target.clone());
             }
             match (files.contains(p), files.iter().chain(links.keys()).any(|f| f.is_below(p))) {
-                (true, _) if p.file_name() == b"module" => At::Repository,
-                (true, _) => At::File,
-                (_, true) => At::Directory,
-                _ => At::Nothing,
+                (true, _) if p.file_name() == b"module" => EntryAt::Repository,
+                (true, _) => EntryAt::File,
+                (_, true) => EntryAt::Directory,
+                _ => EntryAt::Absent,
             }
         })
     }
 
     #[test]
     fn links_are_followed_through_others() {
-        let cases: &[(&[(&str, &str)], Leads)] = &[
-            (&[("l", "dir/file")], Leads::Inside),
-            (&[("l", ".")], Leads::Inside),
-            (&[("dir/l", "../dir/file")], Leads::Inside),
-            (&[("l", "gone")], Leads::Nowhere),
-            (&[("l", "dir/file/x")], Leads::Nowhere),
-            (&[("l", "dir/file/.")], Leads::Inside),
-            (&[("l", "l")], Leads::Round),
-            (&[("l", "m"), ("m", "l")], Leads::Round),
-            (&[("l", "m/x"), ("m", "/etc")], Leads::Out("leads through a link to an absolute path")),
-            (&[("l", "m"), ("m", "..")], Leads::Out("points out of the working tree")),
+        let cases: &[(&[(&str, &str)], LinkTarget)] = &[
+            (&[("l", "dir/file")], LinkTarget::Inside),
+            (&[("l", ".")], LinkTarget::Inside),
+            (&[("dir/l", "../dir/file")], LinkTarget::Inside),
+            (&[("l", "gone")], LinkTarget::Nowhere),
+            (&[("l", "dir/file/x")], LinkTarget::Nowhere),
+            (&[("l", "dir/file/.")], LinkTarget::Inside),
+            (&[("l", "l")], LinkTarget::Loop),
+            (&[("l", "m"), ("m", "l")], LinkTarget::Loop),
+            (&[("l", "m/x"), ("m", "/etc")], LinkTarget::Outside("leads through a link to an absolute path")),
+            (&[("l", "m"), ("m", "..")], LinkTarget::Outside("points out of the working tree")),
             // `m` is deeper than it looks: it takes four steps up to go out.
-            (&[("l", "m/../../.."), ("m", "a/b/c")], Leads::Inside),
-            (&[("l", "m/../../../.."), ("m", "a/b/c")], Leads::Out("points out of the working tree")),
-            (&[("l", "gone/../../x")], Leads::Out("points out of the working tree")),
+            (&[("l", "m/../../.."), ("m", "a/b/c")], LinkTarget::Inside),
+            (&[("l", "m/../../../.."), ("m", "a/b/c")], LinkTarget::Outside("points out of the working tree")),
+            (&[("l", "gone/../../x")], LinkTarget::Outside("points out of the working tree")),
             (
                 &[("l", "m/config"), ("m", ".git")],
-                Leads::Out("points into a repository's own directory, or to a name that cannot be"),
+                LinkTarget::Outside("points into a repository's own directory, or to a name that cannot be"),
             ),
-            (&[("l", "module/x")], Leads::Out("points into another repository")),
-            (&[("l", "/etc")], Leads::Out("points to an absolute path")),
+            (&[("l", "module/x")], LinkTarget::Outside("points into another repository")),
+            (&[("l", "/etc")], LinkTarget::Outside("points to an absolute path")),
         ];
         for (links, expected) in cases {
             assert_eq!(leads(links[0].0, links, &["dir/file", "a/b/c/d", "module"]), *expected, "{links:?}");
@@ -181,20 +186,20 @@ mod tests {
     fn nobody_is_kept_busy_by_links() {
         let chain: Vec<(String, String)> = (0..60).map(|n| (format!("l{n}"), format!("l{}", n + 1))).collect();
         let chain: Vec<(&str, &str)> = chain.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(leads("l0", &chain, &[]), Leads::Round, "sixty are too many");
-        assert_eq!(leads("l25", &chain, &["l60"]), Leads::Inside);
+        assert_eq!(leads("l0", &chain, &[]), LinkTarget::Loop, "sixty are too many");
+        assert_eq!(leads("l25", &chain, &["l60"]), LinkTarget::Inside);
         let mut budget = 3;
-        let out = resolve(&path("l"), b"a/b/c/d", &mut budget, |_| At::Directory);
-        assert_eq!(out, Leads::Out("is one of too many links to follow"));
+        let out = resolve_link(&path("l"), b"a/b/c/d", &mut budget, |_| EntryAt::Directory);
+        assert_eq!(out, LinkTarget::Outside("is one of too many links to follow"));
     }
 
     #[test]
     fn targets_that_are_never_written() {
         for target in ["/etc/passwd", "../../x", "a/../x", "../.git/config", "", "../.GIT", ".git", "../git~1/x"] {
-            assert!(forbidden(&path("d/l"), target.as_bytes()).is_some(), "{target}");
+            assert!(forbidden_reason(&path("d/l"), target.as_bytes()).is_some(), "{target}");
         }
         for target in ["../x", ".", "x/y", "./x", "..", "../d//x"] {
-            assert_eq!(forbidden(&path("d/l"), target.as_bytes()), None, "{target}");
+            assert_eq!(forbidden_reason(&path("d/l"), target.as_bytes()), None, "{target}");
         }
     }
 }

@@ -2,37 +2,40 @@
 //! risky each is. Nothing here touches a host tree or a container.
 
 mod aliases;
-mod blocks;
+mod builder;
 mod changeset;
 mod content;
 mod diff;
-mod draft;
+mod embedded_repos;
+mod hunks;
+mod interleave;
 mod lines;
 pub mod links;
+pub mod name_collisions;
 mod names;
 mod packages;
-mod picks;
-mod planted;
 mod quarantine;
 mod risk;
 mod rule_table;
 mod rules;
 mod secrets;
 mod selection;
-pub mod twins;
-mod weave;
+mod selection_set;
 
-pub use aliases::Aliases;
-pub use blocks::{Ending, Unit, UnitKind, is_by_line, is_comparable, lines, new_ending, units, without_ending};
-pub use changeset::{Changeset, FileChange, Ignored, IgnoredPath, MAX_TEXT, Refused, Side};
-pub use diff::{Hunk, HunkLine, hunks};
-pub use draft::{Base, Draft, Until};
+pub use aliases::LinkAliases;
+pub use builder::{BaseEntries, CancelToken, ChangesetBuilder};
+pub use changeset::{Changeset, FileChange, FileVersion, Ignored, IgnoredPath, MAX_TEXT, Refused};
+pub use diff::{ContextHunk, ContextLine, context_hunks};
+pub use embedded_repos::{EmbeddedRepoRule, has_folded};
+pub use hunks::{
+    LineEnding, Unit, UnitKind, changed_line_ending, is_by_line, is_comparable, split_lines, split_units,
+    trim_line_ending,
+};
+pub use interleave::{HunkLine, interleave_lines, is_interleaved};
 pub use lines::Lines;
-pub use packages::{Manifests, is_lock_file};
-pub use picks::{LineSet, NotPicks, Pick, Picks};
-pub use planted::{Planted, has_folded};
-pub use quarantine::{ContentHash, Incoming, Quarantine};
-pub use risk::{Context, Finding, Level, findings};
-pub use rules::{Rule, RuleError, Rules};
-pub use selection::{Selected, select};
-pub use weave::{Row, is_woven, weave};
+pub use packages::{PackageManifests, is_lock_file};
+pub use quarantine::{BlobWriter, ContentHash, Quarantine};
+pub use risk::{Finding, RiskContext, Severity, find_risks};
+pub use rules::{Rule, RuleError, RuleSet};
+pub use selection::{SelectedContent, apply_selection};
+pub use selection_set::{LineSet, ParseSelectionError, Selection, UnitSelection};

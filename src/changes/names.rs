@@ -4,29 +4,29 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_script::{Script, UnicodeScript};
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection, confusable_detection::skeleton};
 
-use super::{Finding, Level};
+use super::{Finding, Severity};
 use crate::display::{first_hidden, is_hidden};
 use crate::path::RepoPath;
 
 /// Judges a path's name.
-pub fn findings(path: &RepoPath) -> Vec<Finding> {
+pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |rule: &str, level, reason: &str| {
-        found.push(Finding { rule: rule.into(), level, reason: reason.into(), line: None });
+        found.push(Finding { rule: rule.into(), severity: level, reason: reason.into(), line: None });
     };
     let text = String::from_utf8_lossy(path.as_bytes());
     let visible: String = text.chars().filter(|c| !c.is_ascii_control()).collect();
     if first_hidden(&visible).is_some() {
-        add("hidden-name", Level::High, "has invisible characters in its name");
+        add("hidden-name", Severity::High, "has invisible characters in its name");
     }
     if path.components().any(looks_like_another) {
-        add("look-alike", Level::High, "has letters in its name that look like others");
+        add("look-alike", Severity::High, "has letters in its name that look like others");
     }
     if text.chars().any(|c| c.is_ascii_control()) {
-        add("control-name", Level::Note, "has control characters in its name");
+        add("control-name", Severity::Note, "has control characters in its name");
     }
     if !path.is_portable() {
-        add("windows-name", Level::Note, "has a name that Windows cannot have");
+        add("windows-name", Severity::Note, "has a name that Windows cannot have");
     }
     found
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn rules(path: &[u8]) -> Vec<String> {
-        findings(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.rule).collect()
+        find_name_risks(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.rule).collect()
     }
 
     #[test]
@@ -106,10 +106,11 @@ mod tests {
         assert_eq!(rules(b"aux.c"), ["windows-name"]);
         assert_eq!(rules(b"\xff"), [""; 0]);
         assert_eq!(rules(b"-rf"), [""; 0]);
-        let level =
-            |path: &[u8]| findings(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.level).max();
-        assert_eq!(level(b"a\tb"), Some(Level::Note));
-        assert_eq!(level("a\u{200b}b".as_bytes()), Some(Level::High));
-        assert_eq!(level("\u{455}ettings.json".as_bytes()), Some(Level::High));
+        let level = |path: &[u8]| {
+            find_name_risks(&RepoPath::from_bytes(path).expect("a path")).into_iter().map(|f| f.severity).max()
+        };
+        assert_eq!(level(b"a\tb"), Some(Severity::Note));
+        assert_eq!(level("a\u{200b}b".as_bytes()), Some(Severity::High));
+        assert_eq!(level("\u{455}ettings.json".as_bytes()), Some(Severity::High));
     }
 }

@@ -8,7 +8,7 @@ use regex::bytes::Regex;
 use serde_json::Value;
 
 use super::content::line_of;
-use super::{Finding, Level};
+use super::{Finding, Severity};
 use crate::path::RepoPath;
 
 /// Lock files, and the manifests of which one must have changed as well.
@@ -45,9 +45,9 @@ pub fn is_lock_file(name: &[u8]) -> bool {
 
 /// The manifests that a changeset changes, by name, each with the paths in order.
 #[derive(Debug, Clone, Default)]
-pub struct Manifests(BTreeMap<String, BTreeSet<RepoPath>>);
+pub struct PackageManifests(BTreeMap<String, BTreeSet<RepoPath>>);
 
-impl Manifests {
+impl PackageManifests {
     /// Takes the paths of a changeset.
     pub fn of<'a>(changed: impl IntoIterator<Item = &'a RepoPath>) -> Self {
         let manifests = LOCKS.iter().flat_map(|(_, manifests)| *manifests);
@@ -73,15 +73,19 @@ impl Manifests {
 }
 
 /// Judges a package's manifest or lock file.
-pub fn findings(path: &RepoPath, old: &[u8], new: &[u8], manifests: &Manifests) -> Vec<Finding> {
+pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &PackageManifests) -> Vec<Finding> {
     let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
-    let finding = |rule: &str, level, (reason, line)| Finding { rule: rule.into(), level, reason, line };
-    let medium = |rule: &str, found| finding(rule, Level::Medium, found);
+    let finding = |rule: &str, level, (reason, line)| Finding { rule: rule.into(), severity: level, reason, line };
+    let medium = |rule: &str, found| finding(rule, Severity::Medium, found);
     match name.as_str() {
-        "package.json" => scripts(old, new).map(|found| medium("package-scripts", found)).into_iter().collect(),
-        "pyproject.toml" => hooks(old, new).map(|reason| medium("build-hooks", (reason, None))).into_iter().collect(),
+        "package.json" => {
+            changed_npm_scripts(old, new).map(|found| medium("package-scripts", found)).into_iter().collect()
+        }
+        "pyproject.toml" => {
+            changed_build_hooks(old, new).map(|reason| medium("build-hooks", (reason, None))).into_iter().collect()
+        }
         "cargo.toml" => {
-            let found = cargo(old, new);
+            let found = changed_cargo_config(old, new);
             found.map(|(level, reason)| finding("build-script", level, (reason, None))).into_iter().collect()
         }
         _ => {
@@ -91,8 +95,8 @@ pub fn findings(path: &RepoPath, old: &[u8], new: &[u8], manifests: &Manifests) 
             if !expected.iter().any(|manifest| manifests.has(&manifest.to_lowercase(), inside.as_ref())) {
                 found.push(medium("lock-alone", (format!("changes without its {}", expected[0]), None)));
             }
-            let known: BTreeSet<String> = hosts(old).into_iter().map(|(host, _)| host).collect();
-            if let Some((host, at)) = hosts(new).into_iter().find(|(host, _)| !known.contains(host)) {
+            let known: BTreeSet<String> = find_registry_hosts(old).into_iter().map(|(host, _)| host).collect();
+            if let Some((host, at)) = find_registry_hosts(new).into_iter().find(|(host, _)| !known.contains(host)) {
                 found.push(medium("lock-host", (format!("takes packages from {host}"), Some(line_of(new, at)))));
             }
             found
@@ -138,7 +142,7 @@ const INERT: [&str; 32] = [
 ];
 
 /// Says which script of a `package.json`, or other key that makes something run, is another, and on which line it is.
-fn scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
+fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
     let read = |bytes: &[u8]| if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice::<Value>(bytes) };
     let (Ok(before), Ok(after)) = (read(old), read(new)) else {
         return Some(("is not the JSON that it should be, so that its scripts are unknown".into(), None));
@@ -167,8 +171,8 @@ fn scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
 const RUNS: [&str; 4] = ["entry-points", "scripts", "gui-scripts", "dynamic"];
 
 /// Tells whether what builds or configures a Python project is another: anything but its description and dependencies.
-fn hooks(old: &[u8], new: &[u8]) -> Option<String> {
-    let (Some(old), Some(new)) = (table(old), table(new)) else {
+fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
+    let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
         return Some("is not the TOML that it should be, so that its build hooks are unknown".into());
     };
     let inside = |table: &toml::Table, key: &str| table.get("project").and_then(|p| p.get(key)).cloned();
@@ -183,23 +187,23 @@ fn hooks(old: &[u8], new: &[u8]) -> Option<String> {
 
 /// Tells whether a Rust package runs something else when it is built, which editors do by themselves, or has its packages from
 /// elsewhere.
-fn cargo(old: &[u8], new: &[u8]) -> Option<(Level, String)> {
-    let (Some(old), Some(new)) = (table(old), table(new)) else {
-        return Some((Level::High, "is not the TOML that it should be, so that its build script is unknown".into()));
+fn changed_cargo_config(old: &[u8], new: &[u8]) -> Option<(Severity, String)> {
+    let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
+        return Some((Severity::High, "is not the TOML that it should be, so that its build script is unknown".into()));
     };
     let inside = |table: &toml::Table, part: &str, key: &str| table.get(part).and_then(|p| p.get(key)).cloned();
     for (part, key) in [("package", "build"), ("package", "links"), ("lib", "proc-macro"), ("lib", "path")] {
         if inside(&old, part, key) != inside(&new, part, key)
             && (key != "path" || inside(&new, part, "proc-macro").is_some())
         {
-            return Some((Level::High, format!("has another [{part}] {key}: editors build it without being asked")));
+            return Some((Severity::High, format!("has another [{part}] {key}: editors build it without being asked")));
         }
     }
     let other = ["patch", "replace"].into_iter().find(|key| old.get(*key) != new.get(*key))?;
-    Some((Level::Medium, format!("has another [{other}], which takes packages from elsewhere")))
+    Some((Severity::Medium, format!("has another [{other}], which takes packages from elsewhere")))
 }
 
-fn table(bytes: &[u8]) -> Option<toml::Table> {
+fn parse_toml(bytes: &[u8]) -> Option<toml::Table> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
@@ -209,7 +213,7 @@ static HOST: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Lists the hosts that a lock file names, each with the byte where it comes first.
-fn hosts(bytes: &[u8]) -> Vec<(String, usize)> {
+fn find_registry_hosts(bytes: &[u8]) -> Vec<(String, usize)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for captures in HOST.captures_iter(bytes) {
@@ -229,7 +233,7 @@ mod tests {
     fn found(path: &str, old: &str, new: &str, changed: &[&str]) -> Vec<(String, Option<usize>)> {
         let as_path = |p: &str| RepoPath::from_bytes(p.as_bytes()).expect("a path");
         let changed: Vec<RepoPath> = changed.iter().map(|p| as_path(p)).collect();
-        let found = findings(&as_path(path), old.as_bytes(), new.as_bytes(), &Manifests::of(&changed));
+        let found = find_package_risks(&as_path(path), old.as_bytes(), new.as_bytes(), &PackageManifests::of(&changed));
         found.into_iter().map(|f| (f.reason, f.line)).collect()
     }
 
@@ -279,14 +283,16 @@ mod tests {
         let old = "[package]\nname = \"x\"\n[dependencies]\na = \"1\"\n";
         let level = |new: &str| {
             let path = RepoPath::from_bytes(b"x/Cargo.toml").expect("a path");
-            findings(&path, old.as_bytes(), new.as_bytes(), &Manifests::default()).first().map(|f| f.level)
+            find_package_risks(&path, old.as_bytes(), new.as_bytes(), &PackageManifests::default())
+                .first()
+                .map(|f| f.severity)
         };
         assert_eq!(level(&old.replace("a = \"1\"", "a = \"2\"")), None);
-        assert_eq!(level(&old.replace("\"x\"", "\"x\"\nbuild = \"src/innocent.rs\"")), Some(Level::High));
-        assert_eq!(level(&format!("{old}[lib]\nproc-macro = true\n")), Some(Level::High));
+        assert_eq!(level(&old.replace("\"x\"", "\"x\"\nbuild = \"src/innocent.rs\"")), Some(Severity::High));
+        assert_eq!(level(&format!("{old}[lib]\nproc-macro = true\n")), Some(Severity::High));
         assert_eq!(level(&format!("{old}[lib]\npath = \"a.rs\"\n")), None);
-        assert_eq!(level(&format!("{old}[patch.crates-io]\na = {{ path = \"evil\" }}\n")), Some(Level::Medium));
-        assert_eq!(level("["), Some(Level::High));
+        assert_eq!(level(&format!("{old}[patch.crates-io]\na = {{ path = \"evil\" }}\n")), Some(Severity::Medium));
+        assert_eq!(level("["), Some(Severity::High));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl fmt::Debug for ContentHash {
 
 /// Content on its way into the store; it is gone if it is dropped before its end.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct BlobWriter {
     folder: PathBuf,
     file: tempfile::NamedTempFile,
     hash: Sha256,
@@ -75,7 +75,7 @@ pub struct Incoming {
 const RESERVE: u64 = 256 << 20;
 
 /// Checks that a disk has room for so many bytes and a reserve: what an agent leaves must not fill the user's disk.
-fn check_room(folder: &Path, bytes: usize) -> io::Result<()> {
+fn check_free_space(folder: &Path, bytes: usize) -> io::Result<()> {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     // Some file systems tell no sizes.
     if disk.f_blocks == 0 {
@@ -89,13 +89,13 @@ fn check_room(folder: &Path, bytes: usize) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::StorageFull, what))
 }
 
-impl Incoming {
+impl BlobWriter {
     /// Adds a piece.
     ///
     /// # Errors
     /// What the file system says; `StorageFull` where little is left of it.
-    pub fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
-        check_room(&self.folder, bytes.len())?;
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        check_free_space(&self.folder, bytes.len())?;
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes)
@@ -105,7 +105,7 @@ impl Incoming {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn end(self) -> io::Result<(ContentHash, u64)> {
+    pub fn finish(self) -> io::Result<(ContentHash, u64)> {
         let hash = ContentHash(hex(&self.hash.finalize()));
         self.file.persist(self.folder.join(&hash.0)).map_err(|e| e.error)?;
         Ok((hash, self.size))
@@ -134,7 +134,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn over(&self, folder: PathBuf) -> io::Result<Self> {
+    pub fn layered_over(&self, folder: PathBuf) -> io::Result<Self> {
         Ok(Self { below: Some(self.folder.clone()), ..Self::open(folder)? })
     }
 
@@ -143,7 +143,7 @@ impl Quarantine {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn sweep(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
+    pub fn remove_unreferenced(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -169,7 +169,7 @@ impl Quarantine {
         let hash = ContentHash::of(bytes);
         let path = self.folder.join(&hash.0);
         if !path.exists() {
-            check_room(&self.folder, bytes.len())?;
+            check_free_space(&self.folder, bytes.len())?;
             let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
             file.write_all(bytes)?;
             file.persist(path).map_err(|e| e.error)?;
@@ -181,9 +181,9 @@ impl Quarantine {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn incoming(&self) -> io::Result<Incoming> {
+    pub fn start_blob(&self) -> io::Result<BlobWriter> {
         let file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        Ok(Incoming { folder: self.folder.clone(), file, hash: Sha256::new(), size: 0 })
+        Ok(BlobWriter { folder: self.folder.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
     /// Reads content back and verifies it.
@@ -214,7 +214,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let below = Quarantine::open(folder.path().join("below")).expect("opened");
         let old = below.put(b"old").expect("stored");
-        let over = below.over(folder.path().join("over")).expect("opened");
+        let over = below.layered_over(folder.path().join("over")).expect("opened");
         let new = over.put(b"new").expect("stored");
         assert_eq!((over.get(&old).expect("read"), over.get(&new).expect("read")), (b"old".to_vec(), b"new".to_vec()));
         assert!(below.get(&new).is_err());
@@ -226,7 +226,7 @@ mod tests {
         let store = Quarantine::open(folder.path().to_owned()).expect("opened");
         let (kept, gone) = (store.put(b"kept").expect("stored"), store.put(b"gone").expect("stored"));
         fs::write(folder.path().join(".tmpABC"), "cut off").expect("written");
-        assert_eq!(store.sweep(|name| name == kept.to_string()).expect("swept"), 11);
+        assert_eq!(store.remove_unreferenced(|name| name == kept.to_string()).expect("swept"), 11);
         assert!(store.get(&kept).is_ok() && store.get(&gone).is_err());
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
     }

@@ -3,16 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::aliases::Aliases;
-use super::packages::Manifests;
-use super::{FileChange, Rules, content, links, names, packages, secrets};
-use crate::display::readable;
+use super::aliases::LinkAliases;
+use super::packages::PackageManifests;
+use super::{FileChange, RuleSet, content, links, names, packages, secrets};
+use crate::display::escape_lossy;
 use crate::path::EntryKind;
 
 /// How much attention a finding asks for; ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub enum Severity {
     /// Marked.
     Note,
     /// Runs on the next build, test or CI: marked, sorted first.
@@ -22,7 +22,7 @@ pub enum Level {
     /// Cannot be accepted.
     Refused,
 }
-use Level::High;
+use Severity::High;
 
 /// One reason to look closer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Finding {
     /// The rule's name, stable.
     pub rule: String,
     /// How much it matters.
-    pub level: Level,
+    pub severity: Severity,
     /// A fragment for a person that follows "it".
     pub reason: String,
     /// The line of the result, from 1, where there is one.
@@ -39,20 +39,20 @@ pub struct Finding {
 
 impl Finding {
     /// Makes one about the whole file.
-    pub fn whole(rule: &str, level: Level, reason: impl Into<String>) -> Self {
-        Self { rule: rule.into(), level, reason: reason.into(), line: None }
+    pub fn for_file(rule: &str, severity: Severity, reason: impl Into<String>) -> Self {
+        Self { rule: rule.into(), severity, reason: reason.into(), line: None }
     }
 }
 
 /// What a change is judged in the light of.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub struct RiskContext<'a> {
     /// The rules on paths.
-    pub rules: &'a Rules,
+    pub rules: &'a RuleSet,
     /// The manifests of packages that the changeset changes.
-    pub manifests: &'a Manifests,
+    pub manifests: &'a PackageManifests,
     /// The other names that links give to paths.
-    pub aliases: &'a Aliases,
+    pub aliases: &'a LinkAliases,
 }
 
 /// Files that git itself reads, through a link out of the tree too (CVE-2018-11235 and its kin).
@@ -60,56 +60,56 @@ const FILES_OF_GIT: [&[u8]; 4] = [b".gitmodules", b".gitattributes", b".gitignor
 
 /// Classifies a change, strongest first; `old` and `new` are its contents, as far as they are to be looked at.
 #[must_use]
-pub fn findings(change: &FileChange, old: &[u8], new: &[u8], context: Context<'_>) -> Vec<Finding> {
+pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskContext<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
-    for named in context.rules.of(&change.path) {
-        found.push(Finding { rule: named.name, level: named.level, reason: named.reason, line: None });
+    for named in context.rules.matches(&change.path) {
+        found.push(Finding { rule: named.name, severity: named.level, reason: named.reason, line: None });
     }
-    let aliases = context.aliases.names(&change.path);
-    if aliases.cut {
-        found.push(Finding::whole("aliases", High, "has more other names, by links, than are looked at"));
+    let aliases = context.aliases.aliases_of(&change.path);
+    if aliases.is_truncated {
+        found.push(Finding::for_file("aliases", High, "has more other names, by links, than are looked at"));
     }
     for alias in aliases.names {
-        for named in context.rules.of(&alias) {
-            if found.iter().all(|f| f.rule != named.name || f.level < named.level) {
-                let reason = format!("{}, as {}, through a link", named.reason, readable(alias.as_bytes()));
-                found.push(Finding { rule: named.name, level: named.level, reason, line: None });
+        for named in context.rules.matches(&alias) {
+            if found.iter().all(|f| f.rule != named.name || f.severity < named.level) {
+                let reason = format!("{}, as {}, through a link", named.reason, escape_lossy(alias.as_bytes()));
+                found.push(Finding { rule: named.name, severity: named.level, reason, line: None });
             }
         }
     }
-    found.extend(names::findings(&change.path));
+    found.extend(names::find_name_risks(&change.path));
     let was = change.old.as_ref().map(|s| s.kind);
     match change.new.as_ref().map(|s| s.kind) {
         None => {}
         Some(EntryKind::Link) => {
-            if let Some(reason) = links::forbidden(&change.path, new) {
-                found.push(Finding::whole("link-escape", Level::Refused, reason));
+            if let Some(reason) = links::forbidden_reason(&change.path, new) {
+                found.push(Finding::for_file("link-escape", Severity::Refused, reason));
             }
             if FILES_OF_GIT.contains(&crate::path::fold(change.path.file_name()).as_slice()) {
-                found.push(Finding::whole("link-of-git", Level::Refused, "is a file of git's as a link"));
+                found.push(Finding::for_file("link-of-git", Severity::Refused, "is a file of git's as a link"));
             }
-            found.push(Finding::whole("link", High, "is a new link"));
+            found.push(Finding::for_file("link", High, "is a new link"));
         }
         Some(kind) => {
             if kind == EntryKind::Executable && was != Some(EntryKind::Executable) {
-                found.push(Finding::whole("executable", High, "gains the executable bit"));
+                found.push(Finding::for_file("executable", High, "gains the executable bit"));
             }
             let old = if was == Some(EntryKind::Link) { b"" } else { old };
-            found.extend(content::findings(old, new));
-            found.extend(secrets::findings(old, new));
+            found.extend(content::find_content_risks(old, new));
+            found.extend(secrets::find_secrets(old, new));
         }
     }
     if change.new.as_ref().is_none_or(|s| s.kind != EntryKind::Link) {
-        found.extend(packages::findings(&change.path, old, new, context.manifests));
+        found.extend(packages::find_package_risks(&change.path, old, new, context.manifests));
     }
-    found.sort_by_key(|f| std::cmp::Reverse(f.level));
+    found.sort_by_key(|f| std::cmp::Reverse(f.severity));
     found
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ContentHash, Side};
-    use super::Level::Medium;
+    use super::super::{ContentHash, FileVersion};
+    use super::Severity::Medium;
     use super::*;
     use crate::path::RepoPath;
 
@@ -117,13 +117,13 @@ mod tests {
         RepoPath::from_bytes(text.as_bytes()).expect("a path")
     }
 
-    fn side(kind: EntryKind, content: &[u8]) -> Side {
-        Side { kind, hash: ContentHash::of(content), size: content.len() as u64 }
+    fn side(kind: EntryKind, content: &[u8]) -> FileVersion {
+        FileVersion { kind, hash: ContentHash::of(content), size: content.len() as u64 }
     }
 
     type Half<'a> = Option<(EntryKind, &'a [u8])>;
 
-    fn judge(at: &str, old: Half<'_>, new: Half<'_>, links: &[(&str, &str)]) -> Vec<(Level, String)> {
+    fn judge(at: &str, old: Half<'_>, new: Half<'_>, links: &[(&str, &str)]) -> Vec<(Severity, String)> {
         let change = FileChange {
             path: path(at),
             old: old.map(|(k, c)| side(k, c)),
@@ -131,14 +131,14 @@ mod tests {
             renamed_from: None,
             findings: Vec::new(),
         };
-        let aliases = Aliases::of(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        let (rules, manifests) = (Rules::default(), Manifests::of([&path(at)]));
-        let context = Context { rules: &rules, manifests: &manifests, aliases: &aliases };
+        let aliases = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        let (rules, manifests) = (RuleSet::default(), PackageManifests::of([&path(at)]));
+        let context = RiskContext { rules: &rules, manifests: &manifests, aliases: &aliases };
         let content = |half: Half<'_>| half.map_or(Vec::new(), |(_, c)| c.to_vec());
-        findings(&change, &content(old), &content(new), context).into_iter().map(|f| (f.level, f.rule)).collect()
+        find_risks(&change, &content(old), &content(new), context).into_iter().map(|f| (f.severity, f.rule)).collect()
     }
 
-    fn added(at: &str, kind: EntryKind, content: &[u8]) -> Option<Level> {
+    fn added(at: &str, kind: EntryKind, content: &[u8]) -> Option<Severity> {
         judge(at, None, Some((kind, content)), &[]).first().map(|(level, _)| *level)
     }
 
@@ -164,11 +164,11 @@ mod tests {
         assert_eq!(judge("d/l", Some((Link, b"y")), Some((Link, b"x")), &[]), [(High, "link".into())]);
         assert_eq!(judge("d/l", Some((Link, b"y")), None, &[]), []);
         for target in ["/etc/passwd", "../../x", "a/../../../x", "../.git/config", ""] {
-            assert_eq!(added("d/l", Link, target.as_bytes()), Some(Level::Refused), "{target}");
+            assert_eq!(added("d/l", Link, target.as_bytes()), Some(Severity::Refused), "{target}");
         }
         for name in [".gitmodules", "a/.GITattributes", ".gitignore", ".mailmap"] {
-            assert_eq!(added(name, Link, b"x"), Some(Level::Refused), "{name}");
-            assert_ne!(added(name, Regular, b"x\n"), Some(Level::Refused), "{name}");
+            assert_eq!(added(name, Link, b"x"), Some(Severity::Refused), "{name}");
+            assert_ne!(added(name, Regular, b"x\n"), Some(Severity::Refused), "{name}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! The built-in path rules, as data: which names make a tool run something, with the documentation that says so.
 
-use super::Level::{self, High, Medium, Note, Refused};
+use super::Severity::{self, High, Medium, Note, Refused};
 
 /// A built-in path rule.
 pub(super) struct PathRule {
     /// The severity of a path that matches.
-    pub level: Level,
+    pub level: Severity,
     /// The rule's name, for scripts.
     pub name: &'static str,
     /// A fragment that follows "it".

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::Level::{self, Note};
+use super::Severity::{self, Note};
 use super::rule_table::TABLE;
 use crate::path::RepoPath;
 
@@ -22,7 +22,7 @@ pub struct Rule {
     /// Its name, for scripts.
     pub name: String,
     /// How much it matters.
-    pub level: Level,
+    pub level: Severity,
     /// Globs, each at any depth unless it begins with `/`.
     pub paths: Vec<String>,
     /// A fragment that follows "it".
@@ -42,8 +42,8 @@ pub struct RuleError {
 
 /// All rules that hold for a changeset.
 #[derive(Debug, Clone)]
-pub struct Rules {
-    rows: Vec<Named>,
+pub struct RuleSet {
+    rows: Vec<RuleMatch>,
     set: GlobSet,
     /// Which row each glob of the set is of.
     owners: Vec<usize>,
@@ -51,9 +51,9 @@ pub struct Rules {
 
 /// What a rule says of a path.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub struct RuleMatch {
     /// Its level.
-    pub level: Level,
+    pub level: Severity,
     /// Its name.
     pub name: String,
     /// Its reason.
@@ -66,7 +66,7 @@ const MOST_GLOB: usize = 8192;
 const MOST_NESTING: usize = 16;
 
 /// Returns how deep braces are in one another.
-fn nesting(glob: &str) -> usize {
+fn brace_depth(glob: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for byte in glob.bytes() {
         match byte {
@@ -79,29 +79,29 @@ fn nesting(glob: &str) -> usize {
     most
 }
 
-static BUILT_IN: LazyLock<Rules> =
-    LazyLock::new(|| Rules::compile(&[]).expect("the table's globs are valid; a test compiles them all"));
+static BUILT_IN: LazyLock<RuleSet> =
+    LazyLock::new(|| RuleSet::compile(&[]).expect("the table's globs are valid; a test compiles them all"));
 
-impl Default for Rules {
+impl Default for RuleSet {
     fn default() -> Self {
         BUILT_IN.clone()
     }
 }
 
-impl Rules {
+impl RuleSet {
     /// Gives the table with rules of the user's and the repository's on top.
     ///
     /// # Errors
     /// A glob that cannot be read.
-    pub fn with(own: &[Rule]) -> Result<Self, RuleError> {
+    pub fn with_custom(own: &[Rule]) -> Result<Self, RuleError> {
         if own.is_empty() { Ok(Self::default()) } else { Self::compile(own) }
     }
 
     fn compile(own: &[Rule]) -> Result<Self, RuleError> {
         let (mut rows, mut owners, mut set) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
-        let mut add = |named: Named, globs: &[&str]| {
+        let mut add = |named: RuleMatch, globs: &[&str]| {
             for glob in globs {
-                if glob.len() > MOST_GLOB || nesting(glob) > MOST_NESTING {
+                if glob.len() > MOST_GLOB || brace_depth(glob) > MOST_NESTING {
                     let problem = format!("a glob has more than {MOST_GLOB} bytes or {MOST_NESTING} levels of braces");
                     return Err(RuleError { name: named.name.clone(), problem });
                 }
@@ -117,14 +117,14 @@ impl Rules {
             Ok(())
         };
         for rule in TABLE {
-            let named = Named { level: rule.level, name: rule.name.into(), reason: rule.reason.into() };
-            let globs: Vec<String> = rule.paths.iter().flat_map(|glob| alternatives(glob)).collect();
+            let named = RuleMatch { level: rule.level, name: rule.name.into(), reason: rule.reason.into() };
+            let globs: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
             add(named, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         for rule in own {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
             let globs: Vec<&str> = rule.paths.iter().map(String::as_str).collect();
-            add(Named { level: rule.level, name: rule.name.clone(), reason }, &globs)?;
+            add(RuleMatch { level: rule.level, name: rule.name.clone(), reason }, &globs)?;
         }
         let set = set.build().map_err(|e| RuleError { name: "all".into(), problem: e.to_string() })?;
         Ok(Self { rows, set, owners })
@@ -132,7 +132,7 @@ impl Rules {
 
     /// Gives what the rules say of a path: as it is, and as a file system that folds names would have it.
     #[must_use]
-    pub fn of(&self, path: &RepoPath) -> Vec<Named> {
+    pub fn matches(&self, path: &RepoPath) -> Vec<RuleMatch> {
         let folded = path.folded();
         // Of a name that is not UTF-8 nothing is folded.
         let lower = path.as_bytes().to_ascii_lowercase();
@@ -147,10 +147,10 @@ impl Rules {
         let judged = |row: usize| {
             let named = self.rows[row].clone();
             let lower = example && row < TABLE.len() && named.name == "environment";
-            if lower { Named { level: Note, ..named } } else { named }
+            if lower { RuleMatch { level: Note, ..named } } else { named }
         };
         // Several rules of one name say the same of a path: the most severe one, and of those the first.
-        let mut found: Vec<Named> = Vec::new();
+        let mut found: Vec<RuleMatch> = Vec::new();
         for named in rows.into_iter().map(judged) {
             match found.iter_mut().find(|other| other.name == named.name) {
                 Some(other) if other.level < named.level => *other = named,
@@ -163,10 +163,10 @@ impl Rules {
 }
 
 /// Writes a glob of the table once for each alternative in its braces, which are not nested.
-fn alternatives(glob: &str) -> Vec<String> {
+fn expand_braces(glob: &str) -> Vec<String> {
     let parts = glob.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
     let Some((head, (inner, tail))) = parts else { return vec![glob.to_owned()] };
-    inner.split(',').flat_map(|one| alternatives(&format!("{head}{one}{tail}"))).collect()
+    inner.split(',').flat_map(|one| expand_braces(&format!("{head}{one}{tail}"))).collect()
 }
 
 /// The globs that a rule's stands for: at any depth; and `X/**` is about a file or link named `X` as well.
@@ -182,12 +182,12 @@ fn spellings(glob: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Level::{High, Medium};
+    use super::Severity::{High, Medium};
     use super::*;
 
-    fn levels(rules: &Rules, path: &[u8]) -> Vec<(Level, String)> {
+    fn levels(rules: &RuleSet, path: &[u8]) -> Vec<(Severity, String)> {
         let path = RepoPath::from_bytes(path).expect("a path");
-        rules.of(&path).into_iter().map(|n| (n.level, n.name)).collect()
+        rules.matches(&path).into_iter().map(|n| (n.level, n.name)).collect()
     }
 
     #[test]
@@ -195,11 +195,11 @@ mod tests {
         let mut seen = 0;
         for rule in TABLE {
             assert!(!rule.source.is_empty(), "{}", rule.name);
-            for glob in rule.paths.iter().flat_map(|glob| alternatives(glob)) {
+            for glob in rule.paths.iter().flat_map(|glob| expand_braces(glob)) {
                 // A path that the glob is about.
                 let plain = glob.replace("/**/", "/x/").replace("/**", "/x/y").replace('*', "z");
                 for path in [plain.clone(), format!("a/b/{plain}"), format!("A/{}", plain.to_uppercase())] {
-                    let found = levels(&Rules::default(), path.as_bytes());
+                    let found = levels(&RuleSet::default(), path.as_bytes());
                     let is_found = found.iter().any(|(level, name)| name == rule.name && *level >= rule.level);
                     assert!(is_found, "{path}: {found:?}");
                     seen += 1;
@@ -323,7 +323,7 @@ mod tests {
             "src/shell/profile.rs",
             "src/claude.rs",
         ];
-        let worst = |path: &str| levels(&Rules::default(), path.as_bytes()).into_iter().map(|(level, _)| level).max();
+        let worst = |path: &str| levels(&RuleSet::default(), path.as_bytes()).into_iter().map(|(level, _)| level).max();
         high.iter().for_each(|path| assert_eq!(worst(path), Some(High), "{path}"));
         medium.iter().for_each(|path| assert_eq!(worst(path), Some(Medium), "{path}"));
         none.iter().for_each(|path| assert_eq!(worst(path), None, "{path}"));
@@ -346,7 +346,7 @@ mod tests {
             (".hg", "other-repository"),
             ("\u{17f}ub/Ma\u{212a}efile", "build"),
         ] {
-            assert!(levels(&Rules::default(), path.as_bytes()).iter().any(|(_, n)| n == name), "{path}");
+            assert!(levels(&RuleSet::default(), path.as_bytes()).iter().any(|(_, n)| n == name), "{path}");
         }
         for (path, level) in [
             (".env.example", Note),
@@ -355,14 +355,18 @@ mod tests {
             (".envrc.example", Note),
             (".envrc", High),
         ] {
-            assert_eq!(levels(&Rules::default(), path.as_bytes()).iter().map(|(l, _)| *l).max(), Some(level), "{path}");
+            assert_eq!(
+                levels(&RuleSet::default(), path.as_bytes()).iter().map(|(l, _)| *l).max(),
+                Some(level),
+                "{path}"
+            );
         }
         for plain in
             ["src/main.rs", "environment.md", "mybuild.rs", "vscode/tasks.json", "a.env", "claude/x", "x/.clauded"]
         {
-            assert_eq!(levels(&Rules::default(), plain.as_bytes()), [], "{plain}");
+            assert_eq!(levels(&RuleSet::default(), plain.as_bytes()), [], "{plain}");
         }
-        assert_eq!(levels(&Rules::default(), b"\xff/.envrc").len(), 2, "environment and directory-hook");
+        assert_eq!(levels(&RuleSet::default(), b"\xff/.envrc").len(), 2, "environment and directory-hook");
     }
 
     #[test]
@@ -373,20 +377,21 @@ mod tests {
             paths: paths.iter().map(|&p| p.to_owned()).collect(),
             reason: None,
         };
-        let rules = Rules::with(&[rule(&["deploy/**", "/top.txt"], High), rule(&[".envrc"], Note)]).expect("valid");
+        let rules =
+            RuleSet::with_custom(&[rule(&["deploy/**", "/top.txt"], High), rule(&[".envrc"], Note)]).expect("valid");
         assert_eq!(levels(&rules, b"x/Deploy/y"), [(High, "deploy".into())]);
         assert_eq!(levels(&rules, b"top.txt"), [(High, "deploy".into())]);
         assert_eq!(levels(&rules, b"x/top.txt"), []);
         assert_eq!(levels(&rules, b".envrc").iter().map(|(l, _)| *l).max(), Some(High));
         let own = Rule { name: "environment".into(), ..rule(&["x.example"], High) };
-        let rules_of_mine = Rules::with(&[own]).expect("valid");
+        let rules_of_mine = RuleSet::with_custom(&[own]).expect("valid");
         assert_eq!(
             levels(&rules_of_mine, b"x.example"),
             [(High, "environment".into())],
             "examples are the table's alone"
         );
-        let named = rules.of(&RepoPath::from_bytes(b"top.txt").expect("a path")).remove(0);
+        let named = rules.matches(&RepoPath::from_bytes(b"top.txt").expect("a path")).remove(0);
         assert_eq!(named.reason, "matches the rule deploy");
-        assert_eq!(Rules::with(&[rule(&["["], High)]).expect_err("no glob").name, "deploy");
+        assert_eq!(RuleSet::with_custom(&[rule(&["["], High)]).expect_err("no glob").name, "deploy");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::content::line_of;
-use super::{Finding, Level};
+use super::{Finding, Severity};
 
 /// What is looked for, and how it is called.
 const SHAPES: &[(&str, &str)] = &[
@@ -56,13 +56,13 @@ static KNOWN: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
 static NAMED: LazyLock<Regex> = LazyLock::new(|| ascii(ASSIGNED).expect("it is valid; a test uses it"));
 
 /// Finds what looks like a secret in the result and is not in the base.
-pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
+pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |what: &str, at: usize| {
         let line = Some(line_of(new, at));
         found.push(Finding {
             rule: "secret".into(),
-            level: Level::High,
+            severity: Severity::High,
             reason: format!("adds what looks like {what}"),
             line,
         });
@@ -90,7 +90,7 @@ pub fn findings(old: &[u8], new: &[u8]) -> Vec<Finding> {
     if let Some(at) = named.filter(|_| found.is_empty()) {
         let line = Some(line_of(new, at));
         let reason = "adds what looks like a secret".into();
-        found.push(Finding { rule: "secret".into(), level: Level::High, reason, line });
+        found.push(Finding { rule: "secret".into(), severity: Severity::High, reason, line });
     }
     found
 }
@@ -153,18 +153,18 @@ mod tests {
         assert_eq!(samples.len(), SHAPES.len());
         for (sample, (what, _)) in samples.iter().zip(SHAPES) {
             let new = format!("first\nx = \"{sample}\"\nlast\n");
-            let found = findings(b"", new.as_bytes());
+            let found = find_secrets(b"", new.as_bytes());
             let reason = format!("adds what looks like {what}");
             assert!(found.iter().any(|f| f.reason == reason && f.line == Some(2)), "{sample}: {found:?}");
-            assert!(found.iter().all(|f| f.level == Level::High && !f.reason.contains(sample.as_str())));
-            assert_eq!(findings(new.as_bytes(), format!("{new}more\n").as_bytes()), [], "{sample}");
+            assert!(found.iter().all(|f| f.severity == Severity::High && !f.reason.contains(sample.as_str())));
+            assert_eq!(find_secrets(new.as_bytes(), format!("{new}more\n").as_bytes()), [], "{sample}");
         }
     }
 
     #[test]
     fn names_and_entropy() {
         for line in ["api_key = \"q8Zr1Vt6Xw3Yb9Nc2Md5\"", "PASSWORD: 'kT7#'", "token => zX9cV8bN7mA6sD5fG4hJ3k"] {
-            assert_eq!(findings(b"", line.as_bytes()).len(), usize::from(!line.contains('#')), "{line}");
+            assert_eq!(find_secrets(b"", line.as_bytes()).len(), usize::from(!line.contains('#')), "{line}");
         }
         for line in [
             "token = \"aaaaaaaaaaaaaaaaaaaaaaaaa1\"",
@@ -173,7 +173,7 @@ mod tests {
             "const tokenizer = new Tokenizer()",
             "integrity: sha512-q8Zr1Vt6Xw3Yb9Nc2Md5q8Zr1Vt6Xw3Yb9Nc2Md5",
         ] {
-            assert_eq!(findings(b"", line.as_bytes()), [], "{line}");
+            assert_eq!(find_secrets(b"", line.as_bytes()), [], "{line}");
         }
     }
 }

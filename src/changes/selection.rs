@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::weave::{Row, weave};
-use super::{ContentHash, Ending, FileChange, Pick, Picks, UnitKind, lines, new_ending, units, without_ending};
+use super::interleave::{HunkLine, interleave_lines};
+use super::{
+    ContentHash, FileChange, LineEnding, Selection, UnitKind, UnitSelection, changed_line_ending, split_lines,
+    split_units, trim_line_ending,
+};
 use crate::path::EntryKind;
 
 /// What a path shall hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selected {
+pub enum SelectedContent {
     /// A file with this content, made of parts.
     Content(EntryKind, Vec<u8>),
     /// A file or link with content that is in the quarantine.
@@ -21,29 +24,29 @@ pub enum Selected {
 /// Gives the selected result, or `None` if nothing of this change is meant. `old` and `new` are the contents, as
 /// [`FileChange::contents`] gives them; `text` reads what a person put in place of a block.
 ///
-/// Of a block of which some lines are meant, what is left stands in the order of [`weave`]. A line that was the last, without
+/// Of a block of which some lines are meant, what is left stands in the order of [`interleave_lines`]. A line that was the last, without
 /// a line feed, gets one where another follows.
 ///
 /// # Errors
 /// What `text` says.
-pub fn select(
+pub fn apply_selection(
     change: &FileChange,
     old: &[u8],
     new: &[u8],
-    picks: &Picks,
+    picks: &Selection,
     text: &dyn Fn(&ContentHash) -> io::Result<Vec<u8>>,
-) -> io::Result<Option<Selected>> {
-    let all = units(change, old, new);
-    let picks = picks.within(&all);
+) -> io::Result<Option<SelectedContent>> {
+    let all = split_units(change, old, new);
+    let picks = picks.restricted_to(&all);
     if picks.is_empty() {
         return Ok(None);
     }
     let mut kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
     let (mut blocks, mut ending) = (Vec::new(), None);
     for unit in &all {
-        let Some(pick) = picks.of(&unit.id) else { continue };
+        let Some(pick) = picks.get(&unit.id) else { continue };
         match &unit.kind {
-            UnitKind::Delete => return Ok(Some(Selected::Deleted)),
+            UnitKind::Delete => return Ok(Some(SelectedContent::Deleted)),
             UnitKind::Whole => {
                 let Some(after) = &change.new else { return Ok(None) };
                 let kind = match (kind, after.kind) {
@@ -51,59 +54,59 @@ pub fn select(
                     (EntryKind::Executable | EntryKind::Regular, EntryKind::Executable | EntryKind::Regular) => kind,
                     (_, after) => after,
                 };
-                return Ok(Some(Selected::Stored(kind, after.hash.clone())));
+                return Ok(Some(SelectedContent::Stored(kind, after.hash.clone())));
             }
             UnitKind::Mode(set) => kind = if *set { EntryKind::Executable } else { EntryKind::Regular },
-            UnitKind::CreateEmpty => return Ok(Some(Selected::Content(kind, Vec::new()))),
-            UnitKind::Endings(to) => ending = Some(*to),
-            UnitKind::Block { old, new } => blocks.push((old, new, pick)),
+            UnitKind::CreateEmpty => return Ok(Some(SelectedContent::Content(kind, Vec::new()))),
+            UnitKind::LineEndings(to) => ending = Some(*to),
+            UnitKind::Hunk { old, new } => blocks.push((old, new, pick)),
         }
     }
     if blocks.is_empty() && ending.is_none() {
         // The executable bit alone: of a file whose content was not accepted it has nothing to stand on.
-        return Ok(change.old.as_ref().map(|side| Selected::Stored(kind, side.hash.clone())));
+        return Ok(change.old.as_ref().map(|side| SelectedContent::Stored(kind, side.hash.clone())));
     }
-    let (old_lines, new_lines) = (lines(old), lines(new));
+    let (old_lines, new_lines) = (split_lines(old), split_lines(new));
     // Where the two sides end their lines in different ways, all lines get the one that is meant.
-    let ending = new_ending(old, new).and_then(|_| ending.or_else(|| Ending::of(old)));
-    let mut content = Content { bytes: Vec::with_capacity(old.len().max(new.len())), ending };
+    let ending = changed_line_ending(old, new).and_then(|_| ending.or_else(|| LineEnding::detect(old)));
+    let mut content = LineBuffer { bytes: Vec::with_capacity(old.len().max(new.len())), ending };
     let mut at = 0;
     for (o, n, pick) in blocks {
         old_lines[at..o.start].iter().for_each(|line| content.push(line));
         at = o.end;
         match pick {
-            Pick::All => new_lines[n.clone()].iter().for_each(|line| content.push(line)),
-            Pick::Text(hash) => lines(&text(hash)?).iter().for_each(|line| content.push(line)),
-            Pick::Lines(picked) => {
-                for row in weave(&old_lines[o.clone()], &new_lines[n.clone()]) {
+            UnitSelection::All => new_lines[n.clone()].iter().for_each(|line| content.push(line)),
+            UnitSelection::Text(hash) => split_lines(&text(hash)?).iter().for_each(|line| content.push(line)),
+            UnitSelection::Lines(picked) => {
+                for row in interleave_lines(&old_lines[o.clone()], &new_lines[n.clone()]) {
                     match row {
-                        Row::Removed(i) if !picked.contains(i) => content.push(old_lines[o.start + i]),
-                        Row::Added(j) if picked.contains(o.len() + j) => content.push(new_lines[n.start + j]),
-                        Row::Removed(_) | Row::Added(_) => {}
+                        HunkLine::Removed(i) if !picked.contains(i) => content.push(old_lines[o.start + i]),
+                        HunkLine::Added(j) if picked.contains(o.len() + j) => content.push(new_lines[n.start + j]),
+                        HunkLine::Removed(_) | HunkLine::Added(_) => {}
                     }
                 }
             }
         }
     }
     old_lines[at..].iter().for_each(|line| content.push(line));
-    Ok(Some(Selected::Content(kind, content.bytes)))
+    Ok(Some(SelectedContent::Content(kind, content.bytes)))
 }
 
 /// Content that grows by lines.
-struct Content {
+struct LineBuffer {
     bytes: Vec<u8>,
     /// What every line ends with, whatever it ended with.
-    ending: Option<Ending>,
+    ending: Option<LineEnding>,
 }
 
-impl Content {
+impl LineBuffer {
     fn push(&mut self, line: &[u8]) {
         if self.bytes.last().is_some_and(|b| *b != b'\n') {
-            let ending = self.ending.or_else(|| Ending::of(&self.bytes)).or_else(|| Ending::of(line));
-            self.bytes.extend(ending.unwrap_or(Ending::Lf).bytes());
+            let ending = self.ending.or_else(|| LineEnding::detect(&self.bytes)).or_else(|| LineEnding::detect(line));
+            self.bytes.extend(ending.unwrap_or(LineEnding::Lf).as_bytes());
         }
         let line = match self.ending {
-            Some(ending) if line.ends_with(b"\n") => Cow::Owned([without_ending(line), ending.bytes()].concat()),
+            Some(ending) if line.ends_with(b"\n") => Cow::Owned([trim_line_ending(line), ending.as_bytes()].concat()),
             _ => Cow::Borrowed(line),
         };
         self.bytes.extend_from_slice(&line);
@@ -112,13 +115,16 @@ impl Content {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LineSet, Side, Unit};
+    use super::super::{FileVersion, LineSet, Unit};
     use super::*;
     use crate::path::RepoPath;
 
     fn change(old: Option<&[u8]>, new: Option<&[u8]>) -> FileChange {
-        let side =
-            |bytes: &[u8]| Side { kind: EntryKind::Regular, hash: ContentHash::of(bytes), size: bytes.len() as u64 };
+        let side = |bytes: &[u8]| FileVersion {
+            kind: EntryKind::Regular,
+            hash: ContentHash::of(bytes),
+            size: bytes.len() as u64,
+        };
         FileChange {
             path: RepoPath::from_bytes(b"f").expect("a path"),
             old: old.map(side),
@@ -128,11 +134,11 @@ mod tests {
         }
     }
 
-    fn content(change: &FileChange, old: &[u8], new: &[u8], picks: &Picks) -> Option<Vec<u8>> {
+    fn content(change: &FileChange, old: &[u8], new: &[u8], picks: &Selection) -> Option<Vec<u8>> {
         let text = |hash: &ContentHash| panic!("no text {hash} is asked for");
-        match select(change, old, new, picks, &text).expect("nothing is read") {
+        match apply_selection(change, old, new, picks, &text).expect("nothing is read") {
             None => None,
-            Some(Selected::Content(EntryKind::Regular, bytes)) => Some(bytes),
+            Some(SelectedContent::Content(EntryKind::Regular, bytes)) => Some(bytes),
             other => panic!("{other:?}"),
         }
     }
@@ -174,15 +180,17 @@ mod tests {
         let mut left: Vec<&str> = Vec::new();
         let mut next = 0;
         for unit in all {
-            let UnitKind::Block { old: o, new: n } = &unit.kind else { continue };
+            let UnitKind::Hunk { old: o, new: n } = &unit.kind else { continue };
             left.extend(&old_lines[next..o.start]);
             next = o.end;
-            let all_picked = (0..unit.size()).all(|line| is_picked(unit, line));
-            let (removed, added) = (lines(old)[o.clone()].to_vec(), lines(new)[n.clone()].to_vec());
-            for row in weave(&removed, &added) {
+            let all_picked = (0..unit.line_count()).all(|line| is_picked(unit, line));
+            let (removed, added) = (split_lines(old)[o.clone()].to_vec(), split_lines(new)[n.clone()].to_vec());
+            for row in interleave_lines(&removed, &added) {
                 match row {
-                    Row::Removed(i) if !is_picked(unit, i) => left.push(old_lines[o.start + i]),
-                    Row::Added(j) if is_picked(unit, o.len() + j) && !all_picked => left.push(new_lines[n.start + j]),
+                    HunkLine::Removed(i) if !is_picked(unit, i) => left.push(old_lines[o.start + i]),
+                    HunkLine::Added(j) if is_picked(unit, o.len() + j) && !all_picked => {
+                        left.push(new_lines[n.start + j])
+                    }
                     _ => {}
                 }
             }
@@ -202,7 +210,7 @@ mod tests {
         };
         let whole = match (crlf(&old_text), crlf(&new_text)) {
             (Some(a), Some(b)) if a != b => {
-                let unit = all.iter().find(|u| matches!(u.kind, UnitKind::Endings(_))).expect("endings changed");
+                let unit = all.iter().find(|u| matches!(u.kind, UnitKind::LineEndings(_))).expect("endings changed");
                 Some(if is_picked(unit, 0) { b } else { a })
             }
             _ => None,
@@ -235,26 +243,28 @@ mod tests {
                 continue;
             }
             let change = change(Some(&old), Some(&new));
-            let all = units(&change, &old, &new);
+            let all = split_units(&change, &old, &new);
             let say =
                 || format!("case {case}: {:?} {:?}", String::from_utf8_lossy(&old), String::from_utf8_lossy(&new));
-            assert_eq!(content(&change, &old, &new, &Picks::default()), None, "{}", say());
-            assert_eq!(content(&change, &old, &new, &Picks::all(&all)).as_deref(), Some(&*new), "{}", say());
+            assert_eq!(content(&change, &old, &new, &Selection::default()), None, "{}", say());
+            assert_eq!(content(&change, &old, &new, &Selection::select_all(&all)).as_deref(), Some(&*new), "{}", say());
             let chosen: Vec<Vec<bool>> =
-                all.iter().map(|u| (0..u.size()).map(|_| random.below(2) == 0).collect()).collect();
+                all.iter().map(|u| (0..u.line_count()).map(|_| random.below(2) == 0).collect()).collect();
             let of = |unit: &Unit| &chosen[all.iter().position(|u| u.id == unit.id).expect("a unit")];
-            let pick = |unit: &Unit| Pick::Lines(LineSet::of((0..unit.size()).filter(|line| of(unit)[*line])));
-            let picks: Picks = all.iter().map(|u| (u.id.clone(), pick(u))).collect();
+            let pick = |unit: &Unit| {
+                UnitSelection::Lines(LineSet::from_lines((0..unit.line_count()).filter(|line| of(unit)[*line])))
+            };
+            let picks: Selection = all.iter().map(|u| (u.id.clone(), pick(u))).collect();
             let got = content(&change, &old, &new, &picks);
-            let picks = picks.within(&all);
+            let picks = picks.restricted_to(&all);
             let expected = reference(&all, &old, &new, |unit, line| of(unit)[line]);
             assert_eq!(got.as_deref(), (!picks.is_empty()).then_some(&*expected), "{} {chosen:?}", say());
-            partial += usize::from(picks.iter().any(|(_, p)| matches!(p, Pick::Lines(_))));
-            endings += usize::from(all.iter().any(|u| matches!(u.kind, UnitKind::Endings(_))));
+            partial += usize::from(picks.iter().any(|(_, p)| matches!(p, UnitSelection::Lines(_))));
+            endings += usize::from(all.iter().any(|u| matches!(u.kind, UnitKind::LineEndings(_))));
             // In two rounds as at once.
             let (one, two): (Vec<_>, Vec<_>) =
                 picks.iter().map(|(id, p)| (id.to_owned(), p.clone())).partition(|_| random.below(2) == 0);
-            let both = Picks::from_iter(one).union(&two.into_iter().collect());
+            let both = Selection::from_iter(one).union(&two.into_iter().collect());
             assert_eq!(content(&change, &old, &new, &both), got, "{}", say());
         }
         assert!(partial > 100_000 && endings > 5_000, "{partial} {endings}");
@@ -265,8 +275,8 @@ mod tests {
         let old = b"let a = 1;\nlet b = 2;\nlet c = 3;\n";
         let new = b"let a = 10;\nlet b = 20;\nlet c = 30;\n";
         let change = change(Some(old), Some(new));
-        let id = units(&change, old, new)[0].id.clone();
-        let middle = Picks::from_iter([(id, Pick::Lines(LineSet::of([1, 4])))]);
+        let id = split_units(&change, old, new)[0].id.clone();
+        let middle = Selection::from_iter([(id, UnitSelection::Lines(LineSet::from_lines([1, 4])))]);
         let expected = b"let a = 1;\nlet b = 20;\nlet c = 3;\n".to_vec();
         assert_eq!(content(&change, old, new, &middle), Some(expected));
     }
@@ -276,19 +286,20 @@ mod tests {
         let (old, new) = (b"a\nb\nc", b"a\nx\nc");
         let change = change(Some(old), Some(new));
         let hash = ContentHash::of(b"mine");
-        let picks = Picks::from_iter([(units(&change, old, new)[0].id.clone(), Pick::Text(hash.clone()))]);
+        let picks =
+            Selection::from_iter([(split_units(&change, old, new)[0].id.clone(), UnitSelection::Text(hash.clone()))]);
         let text = |asked: &ContentHash| if *asked == hash { Ok(b"mine".to_vec()) } else { Err(io::Error::other("?")) };
-        let got = select(&change, old, new, &picks, &text).expect("it is read");
-        assert_eq!(got, Some(Selected::Content(EntryKind::Regular, b"a\nmine\nc".to_vec())));
-        assert!(select(&change, old, new, &picks, &|_| Err(io::Error::other("gone"))).is_err());
+        let got = apply_selection(&change, old, new, &picks, &text).expect("it is read");
+        assert_eq!(got, Some(SelectedContent::Content(EntryKind::Regular, b"a\nmine\nc".to_vec())));
+        assert!(apply_selection(&change, old, new, &picks, &|_| Err(io::Error::other("gone"))).is_err());
     }
 
-    fn stored(change: &FileChange, content: &[u8], picks: &Picks) -> Option<Selected> {
-        select(change, b"", content, picks, &|_| Err(io::Error::other("no text"))).expect("nothing is read")
+    fn stored(change: &FileChange, content: &[u8], picks: &Selection) -> Option<SelectedContent> {
+        apply_selection(change, b"", content, picks, &|_| Err(io::Error::other("no text"))).expect("nothing is read")
     }
 
-    fn only(units: &[Unit], kind: fn(&UnitKind) -> bool) -> Picks {
-        Picks::all(units.iter().filter(|u| kind(&u.kind)))
+    fn only(units: &[Unit], kind: fn(&UnitKind) -> bool) -> Selection {
+        Selection::select_all(units.iter().filter(|u| kind(&u.kind)))
     }
 
     #[test]
@@ -299,9 +310,9 @@ mod tests {
             (side.size, side.kind) = (super::super::MAX_TEXT + 1, kind);
         }
         // Its contents are not given.
-        let all = units(&large, b"", b"");
+        let all = split_units(&large, b"", b"");
         assert_eq!((all.len(), &all[0].kind, &all[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
-        let kept = |kind, bytes: &[u8]| Some(Selected::Stored(kind, ContentHash::of(bytes)));
+        let kept = |kind, bytes: &[u8]| Some(SelectedContent::Stored(kind, ContentHash::of(bytes)));
         let mode = only(&all, |k| matches!(k, UnitKind::Mode(_)));
         let whole = only(&all, |k| matches!(k, UnitKind::Whole));
         assert_eq!(stored(&large, b"", &mode), kept(EntryKind::Executable, b"old"));
@@ -314,11 +325,11 @@ mod tests {
         let content = b"#!/bin/sh\n".to_vec();
         let mut added = change(None, Some(&content));
         added.new.as_mut().expect("a side").kind = EntryKind::Executable;
-        let all = units(&added, b"", &content);
+        let all = split_units(&added, b"", &content);
         let mode = only(&all, |k| matches!(k, UnitKind::Mode(true)));
-        let block = only(&all, |k| matches!(k, UnitKind::Block { .. }));
+        let block = only(&all, |k| matches!(k, UnitKind::Hunk { .. }));
         assert_eq!(stored(&added, &content, &mode), None);
-        let made = |kind| Some(Selected::Content(kind, content.clone()));
+        let made = |kind| Some(SelectedContent::Content(kind, content.clone()));
         assert_eq!(stored(&added, &content, &block), made(EntryKind::Regular));
         assert_eq!(stored(&added, &content, &mode.union(&block)), made(EntryKind::Executable));
     }

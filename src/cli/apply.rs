@@ -9,12 +9,12 @@ use super::output::Output;
 use super::repo::Repo;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
-use crate::review::{Decisions, Rejection, Selection, Selector, Sheet, State};
+use crate::review::{Decisions, ReviewModel, ReviewSelection, ReviewState, SelectionError, Selector};
 
 /// What to apply, and how to tell of it.
 #[derive(Default)]
 pub struct Wanted {
-    pub selection: Selection,
+    pub selection: ReviewSelection,
     pub dry_run: bool,
     pub json: bool,
     pub allow_risky: bool,
@@ -24,15 +24,15 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn of(selection: Selection) -> Self {
+    fn of(selection: ReviewSelection) -> Self {
         Self { selection, ..Self::default() }
     }
 
     /// What a review has accepted: each risky part got a yes of its own there.
-    pub fn decided(sheet: &Sheet<'_>, decisions: &Decisions) -> Self {
+    pub fn decided(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let files = sheet.files.iter().filter(|f| !f.is_refused());
-        let picks = files.map(|f| (f.change.path.clone(), decisions.picks(&f.units))).collect();
-        Self::of(Selection { picks, ..Selection::default() })
+        let picks = files.map(|f| (f.change.path.clone(), decisions.selection(&f.units))).collect();
+        Self::of(ReviewSelection { picks, ..ReviewSelection::default() })
     }
 }
 
@@ -43,8 +43,8 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
     let name = sandbox.record.name.clone();
-    let wrong = |error: Rejection| Failure::of_selection(&error, &name);
-    let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
+    let wrong = |error: SelectionError| Failure::of_selection(&error, &name);
+    let sheet = ReviewModel::open(&changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
     let selector = Selector {
         accept: args.accept,
@@ -57,7 +57,7 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     let args_only_reject = selector.is_only_rejects();
     let mut wanted = if let Some(file) = &args.decisions {
         let events = decisions_from(&sheet, &Decisions::default(), file, args.allow_risky)?;
-        Wanted::decided(&sheet, &State::of(events).decisions)
+        Wanted::decided(&sheet, &ReviewState::of(events).decisions)
     } else if !selected {
         Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions)
     } else if selector.is_only_rejects() {

@@ -8,7 +8,7 @@ use super::output::{Output, count};
 use super::repo::{Repo, age};
 use crate::apply::{AppliedTransaction, Kind, Op, late_edits, remove_leftovers};
 use crate::config::{Settings, parse_duration};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::sandbox::Sandbox;
 
 /// How long backups are kept, unless the user says otherwise.
@@ -60,7 +60,7 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
             Ok(kept) => kept,
             Err(error) => {
                 let path = folder.staging_path();
-                let path = Shown::new(path.as_os_str().as_encoded_bytes()).to_string();
+                let path = Escaped::new(path.as_os_str().as_encoded_bytes()).to_string();
                 output.say(&format!(
                     "kept the backups of apply {number}, for they cannot be looked at: {error} ({path})"
                 ));
@@ -71,8 +71,8 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         if let Some(first) = kept.first() {
             output.say(&format!(
                 "kept the backups of apply {number}: {} has an edit of {} that is nowhere else; take it, and remove it there",
-                Shown::new(first.file.as_os_str().as_encoded_bytes()),
-                Shown::new(first.path.as_bytes()),
+                Escaped::new(first.file.as_os_str().as_encoded_bytes()),
+                Escaped::new(first.path.as_bytes()),
             ));
             kept_ids.push(journal.id.clone());
             continue;
@@ -80,7 +80,7 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         let files = journal.ops.iter().filter(|act| matches!(act, Op::Write { .. } | Op::Delete { .. })).count();
         let text = format!(
             "the backups of apply {number} ({}, {}, {}), which can then not be taken back",
-            Shown::new(&journal.sandbox),
+            Escaped::new(&journal.sandbox),
             count(files, "file"),
             age(end.at),
         );

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::output::{Output, count};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::sandbox::{Manifest, Sandbox};
 use crate::snapshot::{Dirt, HostRepo, Uncommitted};
 
@@ -58,7 +58,7 @@ pub fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, along: Uncommitted, ha
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
     let manifest = &record.manifest;
-    let mut line = format!("{} · {} at {short}, {}", record.name, Shown::new(branch), count(manifest.files, "file"));
+    let mut line = format!("{} · {} at {short}, {}", record.name, Escaped::new(branch), count(manifest.files, "file"));
     if manifest.uncommitted > 0 {
         line += &format!(" and {}", count(manifest.uncommitted, "uncommitted change"));
     }
@@ -85,7 +85,7 @@ pub fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, outpu
         say_operation(dirt, output);
     }
     if let Some(first) = manifest.filtered.first() {
-        let (n, first) = (count(manifest.filtered.len(), "file"), Shown::new(first.as_bytes()));
+        let (n, first) = (count(manifest.filtered.len(), "file"), Escaped::new(first.as_bytes()));
         output
             .say(&format!("{n} as git stores them, such as {first}: git runs a filter on them, and Airlock runs none"));
     }

@@ -21,10 +21,10 @@ use crate::apply::{
     ApplyRequest, Conflict, EntryContent, Kind, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
     SelectedChange, Step, StepAction, WorkingTree, run_transaction,
 };
-use crate::changes::{Changeset, MAX_TEXT, Pick, Picks, Quarantine, Unit, units};
-use crate::display::Shown;
+use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection, split_units};
+use crate::display::Escaped;
 use crate::path::{EntryKind, RepoPath};
-use crate::review::{Decision, Sheet, State, has_unsent_comment};
+use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
 use crate::sandbox::{Applied, Brought, Record, Sandbox, lifecycle};
 use crate::snapshot::{AttributeFiles, HostRepo, MergeAttribute};
 
@@ -32,7 +32,7 @@ use crate::snapshot::{AttributeFiles, HostRepo, MergeAttribute};
 pub fn bring(
     repo: &HostRepo,
     sandbox: &mut Sandbox,
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     wanted: &Wanted,
     output: Output,
 ) -> Result<u8, Failure> {
@@ -70,7 +70,7 @@ pub fn bring(
     let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
     let mut outcome = Outcome::of(&plan, &parts, tense);
     for (paths, reason) in [
-        (&wanted.selection.passed_over, "high finding: needs --allow-risky"),
+        (&wanted.selection.skipped_high_risk, "high finding: needs --allow-risky"),
         (&wanted.selection.rejected, "rejected in the review: name it to accept it"),
     ] {
         paths.iter().for_each(|path| outcome.add(path, "left", reason));
@@ -134,7 +134,7 @@ pub fn bring(
     after.through = report.as_ref().map_or(after.through, |r| r.number);
     // The journal has it, too.
     if let Err(error) = sandbox.set_applied(&after) {
-        output.say(&format!("{name} could not be told: {}", Shown::new(&error.to_string())));
+        output.say(&format!("{name} could not be told: {}", Escaped::new(&error.to_string())));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
     if let Err(failure) = outcome.print(wanted.json, more(written)) {
@@ -170,7 +170,7 @@ pub fn plan(
     repo: &HostRepo,
     commit: &str,
     tree: &WorkingTree,
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     wanted: &Wanted,
     (before, rounds): (&Applied, &[Changeset]),
     store: &Quarantine,
@@ -233,15 +233,15 @@ pub fn merge_modes<'a>(
 
 /// What is accepted of each file, with what earlier applies brought.
 pub fn choices<'a>(
-    sheet: &'a Sheet<'_>,
+    sheet: &'a ReviewModel<'_>,
     wanted: &Wanted,
     before: &Applied,
     (rounds, store): (&'a [Changeset], &Quarantine),
 ) -> Vec<SelectedChange<'a>> {
-    let choice = |file: &'a crate::review::SheetFile<'_>| {
-        let picks = wanted.selection.picks.get(&file.change.path)?.within(&file.units);
+    let choice = |file: &'a crate::review::ReviewFile<'_>| {
+        let picks = wanted.selection.picks.get(&file.change.path)?.restricted_to(&file.units);
         let brought = before.paths.get(&file.change.path);
-        let prior = brought.map(|b| b.picks.within(&file.units)).unwrap_or_default();
+        let prior = brought.map(|b| b.picks.restricted_to(&file.units)).unwrap_or_default();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| EntryContent { kind, hash }));
         let gone = brought.map(|b| gone(&b.picks, &file.units)).unwrap_or_default();
         let earlier = earlier(rounds, store, &file.change.path, gone);
@@ -258,13 +258,13 @@ pub fn choices<'a>(
 }
 
 /// What of picks is about none of these units: it is of another round.
-fn gone(picks: &Picks, units: &[Unit]) -> Picks {
+fn gone(picks: &Selection, units: &[Unit]) -> Selection {
     let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
     picks.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
 }
 
 /// Reads the changesets of earlier rounds, where something was brought that is no more of this one.
-pub fn rounds_of(sandbox: &Sandbox, sheet: &Sheet<'_>, before: &Applied) -> Result<Vec<Changeset>, Failure> {
+pub fn rounds_of(sandbox: &Sandbox, sheet: &ReviewModel<'_>, before: &Applied) -> Result<Vec<Changeset>, Failure> {
     let brought = sheet.files.iter().filter_map(|f| Some((f, before.paths.get(&f.change.path)?)));
     let is_needed = brought.into_iter().any(|(file, brought)| !gone(&brought.picks, &file.units).is_empty());
     Ok(if is_needed { sandbox.rounds()? } else { Vec::new() })
@@ -275,7 +275,7 @@ fn earlier<'a>(
     rounds: &'a [Changeset],
     store: &Quarantine,
     path: &RepoPath,
-    mut picks: Picks,
+    mut picks: Selection,
 ) -> Vec<PriorRoundChange<'a>> {
     let mut found = Vec::new();
     for change in rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path)) {
@@ -283,9 +283,9 @@ fn earlier<'a>(
             break;
         }
         let Ok((old, new)) = change.contents(store) else { continue };
-        let of = units(change, &old, &new);
+        let of = split_units(change, &old, &new);
         let rest = gone(&picks, &of);
-        let here: Picks = (picks.iter().filter(|(id, _)| rest.of(id).is_none()))
+        let here: Selection = (picks.iter().filter(|(id, _)| rest.get(id).is_none()))
             .map(|(id, pick)| (id.to_owned(), pick.clone()))
             .collect();
         if !here.is_empty() {
@@ -298,14 +298,14 @@ fn earlier<'a>(
 
 /// What each path holds of the changes before and after a plan, for the journal. What was brought in earlier rounds and is
 /// neither superseded nor in the way of anything stays known.
-fn picks(plan: &Plan, before: &Applied, sheet: &Sheet<'_>) -> Vec<(RepoPath, Picks, Picks)> {
+fn picks(plan: &Plan, before: &Applied, sheet: &ReviewModel<'_>) -> Vec<(RepoPath, Selection, Selection)> {
     let files: BTreeMap<&RepoPath, &[Unit]> =
         sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let row = |step: &Step| {
         let old = before.paths.get(&step.path).map(|b| b.picks.clone()).unwrap_or_default();
         let gone = gone(&old, files.get(&step.path).copied().unwrap_or_default());
-        let kept = gone.iter().filter(|(id, _)| step.superseded.of(id).is_none());
-        let kept: Picks = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
+        let kept = gone.iter().filter(|(id, _)| step.superseded.get(id).is_none());
+        let kept: Selection = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         (step.path.clone(), old, step.picks.union(&kept))
     };
     plan.steps.iter().map(row).collect()
@@ -315,8 +315,12 @@ fn picks(plan: &Plan, before: &Applied, sheet: &Sheet<'_>) -> Vec<(RepoPath, Pic
 /// a review accepted it by itself or `--allow-risky` was given.
 ///
 /// *Invariant:* this looks at the plan and not at the selection, so that no mistake in selecting can bring such a file.
-pub fn check<'a>(sheet: &Sheet<'_>, paths: impl Iterator<Item = &'a RepoPath>, wanted: &Wanted) -> Result<(), Failure> {
-    let files: BTreeMap<&RepoPath, &crate::review::SheetFile<'_>> =
+pub fn check<'a>(
+    sheet: &ReviewModel<'_>,
+    paths: impl Iterator<Item = &'a RepoPath>,
+    wanted: &Wanted,
+) -> Result<(), Failure> {
+    let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
         sheet.files.iter().map(|f| (&f.change.path, f)).collect();
     for path in paths {
         let name = String::from_utf8_lossy(path.as_bytes());
@@ -343,7 +347,7 @@ pub fn check<'a>(sheet: &Sheet<'_>, paths: impl Iterator<Item = &'a RepoPath>, w
 pub fn check_configured<'a>(
     repo: &HostRepo,
     modules: &[RepoPath],
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
     wanted: &Wanted,
 ) -> Result<(), Failure> {
@@ -353,7 +357,7 @@ pub fn check_configured<'a>(
     let rules = configured_rules(repo, modules)?;
     for path in paths {
         let is_known = sheet.files.iter().any(|f| f.change.path == *path && f.is_risky());
-        let named = rules.of(path).into_iter().find(|named| named.name == CONFIGURED);
+        let named = rules.matches(path).into_iter().find(|named| named.name == CONFIGURED);
         if let (false, Some(named)) = (is_known, named) {
             let name = String::from_utf8_lossy(path.as_bytes());
             let what = format!("{name} {}, since the changes were collected; nothing was written", named.reason);
@@ -368,12 +372,12 @@ pub fn check_configured<'a>(
 fn judge(
     repo: &HostRepo,
     sandbox: &Sandbox,
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     plan: &Plan,
     wanted: &Wanted,
     output: Output,
 ) -> Result<(), Failure> {
-    let files: BTreeMap<&RepoPath, &crate::review::SheetFile<'_>> =
+    let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
         sheet.files.iter().map(|f| (&f.change.path, f)).collect();
     let is_other = |step: &&Step| match step.action {
         StepAction::Merge(_) | StepAction::WriteConflictMarkers(_) => true,
@@ -401,7 +405,7 @@ fn say_directories(plan: &Plan, output: Output) {
     for (paths, verb) in [(&plan.dirs_to_create, "make"), (&plan.dirs_to_remove, "remove, for nothing is left in it,")]
     {
         for path in paths.iter().take(20) {
-            output.say(&format!("it would {verb} the directory {}", Shown::new(path.as_bytes())));
+            output.say(&format!("it would {verb} the directory {}", Escaped::new(path.as_bytes())));
         }
         if paths.len() > 20 {
             output.say(&format!("and {} more", paths.len() - 20));
@@ -411,19 +415,21 @@ fn say_directories(plan: &Plan, output: Output) {
 
 /// Tells whether nothing of a sandbox is open any more: each part is in the working tree, or rejected, and no comment waits
 /// to be sent.
-fn is_decided(sheet: &Sheet<'_>, record: &Record, state: &State, applied: &Applied) -> bool {
+fn is_decided(sheet: &ReviewModel<'_>, record: &Record, state: &ReviewState, applied: &Applied) -> bool {
     let decisions = &state.decisions;
     if cannot_send(record).is_none() && has_unsent_comment(sheet.files.iter().flat_map(|f| &f.units), state) {
         return false;
     }
     let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
     units.all(|(file, unit)| {
-        let brought = applied.paths.get(&file.change.path).and_then(|b| b.picks.of(&unit.id));
+        let brought = applied.paths.get(&file.change.path).and_then(|b| b.picks.get(&unit.id));
         let is_rejected = |line| decisions.line(&unit.id, line) == Some(Decision::Rejected);
         match brought {
-            Some(Pick::All | Pick::Text(_)) => true,
-            Some(Pick::Lines(lines)) => (0..unit.size()).all(|line| lines.contains(line) || is_rejected(line)),
-            None => decisions.tally(unit).rejected == unit.size(),
+            Some(UnitSelection::All | UnitSelection::Text(_)) => true,
+            Some(UnitSelection::Lines(lines)) => {
+                (0..unit.line_count()).all(|line| lines.contains(line) || is_rejected(line))
+            }
+            None => decisions.count_lines(unit).rejected == unit.line_count(),
         }
     })
 }
@@ -452,7 +458,7 @@ fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::{ContentHash, FileChange, Finding, Level, Side};
+    use crate::changes::{ContentHash, FileChange, FileVersion, Finding, Severity};
     use crate::path::EntryKind;
 
     #[test]
@@ -460,25 +466,28 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().to_owned()).expect("it opens");
         let hash: ContentHash = store.put(b"x\n").expect("stored");
-        let change = |path: &str, level: Option<Level>| FileChange {
+        let change = |path: &str, level: Option<Severity>| FileChange {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
             old: None,
-            new: Some(Side { kind: EntryKind::Regular, hash: hash.clone(), size: 2 }),
+            new: Some(FileVersion { kind: EntryKind::Regular, hash: hash.clone(), size: 2 }),
             renamed_from: None,
-            findings: level.into_iter().map(|level| Finding::whole("r", level, "is what it is")).collect(),
+            findings: level.into_iter().map(|level| Finding::for_file("r", level, "is what it is")).collect(),
         };
-        let files =
-            vec![change("high", Some(Level::High)), change("plain", None), change("refused", Some(Level::Refused))];
+        let files = vec![
+            change("high", Some(Severity::High)),
+            change("plain", None),
+            change("refused", Some(Severity::Refused)),
+        ];
         let changes = Changeset {
             schema_version: 1,
             id: String::new(),
             base: String::new(),
             files,
             refused: Vec::new(),
-            hidden: Vec::new(),
+            ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
         };
-        let sheet = Sheet::open(&changes, &store).expect("it opens");
+        let sheet = ReviewModel::open(&changes, &store).expect("it opens");
         let verdict = |path: &str, is_named: bool, allow_risky: bool| {
             let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
             let wanted = Wanted { is_named, allow_risky, ..Wanted::default() };

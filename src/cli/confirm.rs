@@ -2,17 +2,17 @@
 
 use super::failure::Failure;
 use super::output::count;
-use crate::display::Shown;
-use crate::review::{Decisions, Sheet, SheetFile};
+use crate::display::Escaped;
+use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::sandbox::terminal;
 
 /// Asks whether to apply: with a word to type where something of high risk is among it.
-pub fn confirm_apply(sheet: &Sheet<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, Failure> {
-    let is_accepted = |f: &&SheetFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
+pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, Failure> {
+    let is_accepted = |f: &&ReviewFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
     let risky: Vec<String> = (sheet.files.iter())
         .filter(|f| f.is_risky() && !f.is_refused())
         .filter(is_accepted)
-        .map(|f| Shown::new(f.change.path.as_bytes()).to_string())
+        .map(|f| Escaped::new(f.change.path.as_bytes()).to_string())
         .collect();
     let question = format!("Apply {} to your working tree?", count(accepted, "block"));
     if risky.is_empty() {

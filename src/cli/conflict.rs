@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::output::shell_word;
 use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINKS};
-use crate::changes::{is_by_line, lines};
-use crate::display::Shown;
+use crate::changes::{is_by_line, split_lines};
+use crate::display::Escaped;
 use crate::path::EntryKind;
 
 /// Lines of a side that are shown, and places of a file.
@@ -27,7 +27,7 @@ pub fn show(conflicts: &[Conflict], names: Names, contents: &dyn BlobStore) -> S
     let mut text = String::new();
     for conflict in conflicts {
         let Some(contest) = &conflict.sides else { continue };
-        let _ = writeln!(text, "\n{}: {}", Shown::new(conflict.path.as_bytes()), Shown::new(&conflict.reason));
+        let _ = writeln!(text, "\n{}: {}", Escaped::new(conflict.path.as_bytes()), Escaped::new(&conflict.reason));
         sides(&mut text, contest, names, contents);
     }
     text
@@ -43,7 +43,7 @@ fn sides(text: &mut String, contest: &ConflictSides, names: Names, contents: &dy
         }
         return;
     }
-    let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_by_line(b)).map(lines).unwrap_or_default());
+    let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_by_line(b)).map(split_lines).unwrap_or_default());
     let split: Vec<Vec<&[u8]>> = split.collect();
     for region in contest.hunks.iter().take(MOST_PLACES) {
         let ConflictHunk { base, ours: host, theirs: accepted } = region;
@@ -69,7 +69,7 @@ fn side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usize>) {
     let shown = lines.get(range.clone()).unwrap_or_default();
     for line in shown.iter().take(MOST_LINES) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let _ = writeln!(text, "  │ {}", Shown::new(line));
+        let _ = writeln!(text, "  │ {}", Escaped::new(line));
     }
     if shown.len() > MOST_LINES {
         let _ = writeln!(text, "  │ … {} more lines", shown.len() - MOST_LINES);
@@ -81,7 +81,7 @@ fn describe(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
     let short: String = version.hash.to_string().chars().take(12).collect();
     let size = bytes.map_or(String::new(), |b| format!(", {} bytes", b.len()));
     match version.kind {
-        EntryKind::Link => format!("a link to {}", bytes.map_or(String::new(), |b| Shown::new(b).to_string())),
+        EntryKind::Link => format!("a link to {}", bytes.map_or(String::new(), |b| Escaped::new(b).to_string())),
         EntryKind::Executable => format!("an executable file{size}, sha256 {short}…"),
         EntryKind::Regular => format!("a file{size}, sha256 {short}…"),
     }

@@ -9,12 +9,12 @@ use super::json::render;
 use super::output::{Output, count, print, shell_word};
 use super::target::write_new;
 use crate::changes::Changeset;
-use crate::review::{DecisionFile, DecisionFileError, Decisions, Event, Sheet};
+use crate::review::{DecisionFile, DecisionFileError, Decisions, Event, ReviewModel};
 use crate::sandbox::Sandbox;
 
 /// Writes the decisions to a file.
 pub fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Output) -> Result<u8, Failure> {
-    let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
+    let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
     let decisions = load(sandbox, &sheet)?.decisions;
     let name = sandbox.record.name.as_str();
     let all = DecisionFile::of(&sheet, &decisions, name, &changes.id)?;
@@ -31,7 +31,7 @@ pub fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Outpu
 
 /// Reads a decision file, and what it makes of the decisions so far.
 pub fn decisions_from(
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     so_far: &Decisions,
     file: &Path,
     allow_risky: bool,
@@ -79,7 +79,7 @@ pub fn import(
     allow_risky: bool,
     output: Output,
 ) -> Result<u8, Failure> {
-    let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
+    let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
     let (mut draft, state) = open(sandbox, &sheet)?;
     let events = decisions_from(&sheet, &state.decisions, file, allow_risky)?;
     draft.keep(&events).and_then(|()| draft.close()).map_err(|error| failure(&error, sandbox))?;

@@ -11,10 +11,10 @@ use super::repo::{Repo, runtime};
 use super::target::{attributes_among, stored_part, write_new};
 use super::{draft, json, patch};
 use crate::apply::EntryContent;
-use crate::changes::{Changeset, Side};
-use crate::display::Shown;
+use crate::changes::{Changeset, FileVersion};
+use crate::display::Escaped;
 use crate::engine::Docker;
-use crate::review::{Painter, Sheet, SheetFile, keep_only, page};
+use crate::review::{ReviewFile, ReviewModel, TextRenderer, render_page, restrict_to_paths};
 use crate::sandbox::{State, lifecycle};
 use crate::snapshot::AttributeFiles;
 
@@ -46,16 +46,16 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         Some((_, store)) => store.clone(),
         None => sandbox.quarantine()?,
     };
-    let mut sheet = Sheet::open(&changes, &store)?;
+    let mut sheet = ReviewModel::open(&changes, &store)?;
     if !args.paths.is_empty() {
-        keep_only(&mut sheet, &args.paths).map_err(|e| Failure::of_selection(&e, &sandbox.record.name))?;
+        restrict_to_paths(&mut sheet, &args.paths).map_err(|e| Failure::of_selection(&e, &sandbox.record.name))?;
     }
     let name = sandbox.record.name.as_str();
     if args.json {
         let decisions = draft::load(&sandbox, &sheet)?.decisions;
         json::diff(name, &changes, &sheet, &decisions, live, print)?;
     } else if let Some(file) = &args.html {
-        let page = page(name, &changes, &sheet, &draft::load(&sandbox, &sheet)?.decisions)?;
+        let page = render_page(name, &changes, &sheet, &draft::load(&sandbox, &sheet)?.decisions)?;
         if file.as_os_str() == "-" {
             print(&page)?;
         } else {
@@ -70,19 +70,19 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         let mut names = String::new();
         for file in &sheet.files {
             let path = &file.change.path;
-            names += &if to_terminal { Shown::new(path.as_bytes()).to_string() } else { patch::quoted("", path) };
+            names += &if to_terminal { Escaped::new(path.as_bytes()).to_string() } else { patch::quoted("", path) };
             names.push('\n');
         }
         print(&names)?;
     } else if let Some(raw) = raw {
-        let accepted = |file: &SheetFile<'_>| {
+        let accepted = |file: &ReviewFile<'_>| {
             let new = file.change.new.as_ref().map(|new| EntryContent { kind: new.kind, hash: new.hash.clone() });
             (file.change.path.clone(), new)
         };
         let over = attributes_among(sheet.files.iter().filter(|f| !f.is_refused()).map(accepted), &store)?;
         for file in sheet.files.iter().filter(|f| !f.is_refused()) {
             let path = &file.change.path;
-            let part = |side: &Option<Side>, over: &AttributeFiles| {
+            let part = |side: &Option<FileVersion>, over: &AttributeFiles| {
                 let version = side.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() });
                 stored_part(&repo.host, (&sandbox.record.base, over), path, version.as_ref(), &store)
             };
@@ -92,7 +92,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     } else if args.stat {
         print(&stat(&sheet))?;
     } else {
-        let painter = Painter { colour: output.colours(), width: output.width() };
+        let painter = TextRenderer { colour: output.colours(), width: output.width() };
         let mut pager = if args.no_pager { Pager::none() } else { Pager::start(output) };
         for (at, file) in sheet.files.iter().enumerate() {
             let space = if at > 0 { "\n" } else { "" };
@@ -106,11 +106,11 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         for refused in &changes.refused {
             output.say(&format!(
                 "stays in the sandbox: {}: {}",
-                Shown::new(&refused.path),
-                Shown::new(&refused.reason)
+                Escaped::new(&refused.path),
+                Escaped::new(&refused.reason)
             ));
         }
-        if !changes.hidden.is_empty() {
+        if !changes.ignored_by_agent_rules.is_empty() {
             output.say(&hidden(&changes));
         }
         if let Some(holds) = holdings(&sandbox.record, &changes.ignored, false) {
@@ -128,23 +128,25 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
 
 /// Says what new ignore rules keep out of the changes.
 pub fn hidden(changes: &Changeset) -> String {
-    let names: Vec<String> = changes.hidden.iter().take(3).map(|p| Shown::new(p.as_bytes()).to_string()).collect();
-    let more = if changes.hidden.len() > 3 { ", …" } else { "" };
+    let names: Vec<String> =
+        changes.ignored_by_agent_rules.iter().take(3).map(|p| Escaped::new(p.as_bytes()).to_string()).collect();
+    let more = if changes.ignored_by_agent_rules.len() > 3 { ", …" } else { "" };
     format!("left out, because ignore rules that the agent made match: {}{more}", names.join(", "))
 }
 
-fn stat(sheet: &Sheet<'_>) -> String {
+fn stat(sheet: &ReviewModel<'_>) -> String {
     let shown: Vec<(String, String)> = (sheet.files.iter())
         .map(|f| {
-            let level = f.change.level().map(|l| format!("  {}", crate::review::level_word(l))).unwrap_or_default();
-            (Shown::new(f.change.path.as_bytes()).to_string(), format!("{}{level}", counts(f)))
+            let level =
+                f.change.severity().map(|l| format!("  {}", crate::review::severity_word(l))).unwrap_or_default();
+            (Escaped::new(f.change.path.as_bytes()).to_string(), format!("{}{level}", counts(f)))
         })
         .collect();
     let width = shown.iter().map(|(path, _)| path.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (file, (path, counts)) in sheet.files.iter().zip(&shown) {
         let pad = " ".repeat(width - path.chars().count());
-        text += &format!("{:8}  {path}{pad}  {counts}\n", file.change.verb());
+        text += &format!("{:8}  {path}{pad}  {counts}\n", file.change.change_word());
     }
     if !sheet.files.is_empty() {
         let (added, removed) = sheet.line_counts();
@@ -153,9 +155,9 @@ fn stat(sheet: &Sheet<'_>) -> String {
     text
 }
 
-fn counts(file: &SheetFile<'_>) -> String {
+fn counts(file: &ReviewFile<'_>) -> String {
     match file.line_counts {
-        (0, 0) => file.units.first().map(|u| crate::review::describe(&u.kind, file)).unwrap_or_default(),
+        (0, 0) => file.units.first().map(|u| crate::review::describe_unit(&u.kind, file)).unwrap_or_default(),
         (added, removed) => format!("+{added} −{removed}"),
     }
 }

@@ -10,7 +10,7 @@ use super::json::render;
 use super::output::{Output, print};
 use super::repo::runtime;
 use crate::config::{Net, Settings};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
 use crate::gateway::{CredentialKind, CredentialSource};
@@ -49,8 +49,8 @@ impl Checks {
     }
 
     fn add(&mut self, id: &'static str, state: State, found: impl AsRef<str>, mend: Option<&str>) {
-        let found = Shown::new(found.as_ref()).to_string();
-        self.0.push(Check { id, state, found, mend: mend.map(|m| Shown::new(m).to_string()) });
+        let found = Escaped::new(found.as_ref()).to_string();
+        self.0.push(Check { id, state, found, mend: mend.map(|m| Escaped::new(m).to_string()) });
     }
 }
 

@@ -5,11 +5,11 @@ use super::diff::hidden;
 use super::failure::Failure;
 use super::output::{Output, count, shell_word, tell};
 use super::review;
-use crate::changes::{Ignored, Level};
+use crate::changes::{Ignored, Severity};
 use crate::config::ReviewMode;
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::gateway::ModelRoute;
-use crate::review::Sheet;
+use crate::review::ReviewModel;
 use crate::sandbox::lifecycle::Finished;
 use crate::sandbox::{Record, terminal};
 use crate::snapshot::HostRepo;
@@ -17,7 +17,7 @@ use crate::snapshot::HostRepo;
 /// Says what was met on the way: limits, what the terminal was not told, what the gateway refused.
 pub fn say_ended(finished: &Finished, route: Option<&ModelRoute>, output: Output) {
     if let Some(error) = &finished.unsealed {
-        output.say(&format!("the base could not be kept for later starts: {}", Shown::new(&error.to_string())));
+        output.say(&format!("the base could not be kept for later starts: {}", Escaped::new(&error.to_string())));
     }
     // However quiet: without this the exit status is a riddle.
     for met in &finished.met {
@@ -35,10 +35,10 @@ pub fn say_ended(finished: &Finished, route: Option<&ModelRoute>, output: Output
 fn say_route(route: Option<&ModelRoute>, output: Output) {
     let Some(report) = route.map(ModelRoute::report) else { return };
     for (what, n) in &report.failures {
-        output.say(&format!("{} ({n} times)", Shown::new(what)));
+        output.say(&format!("{} ({n} times)", Escaped::new(what)));
     }
     if !report.refused.is_empty() {
-        let list: Vec<String> = report.refused.iter().take(3).map(|(what, _)| Shown::new(what).to_string()).collect();
+        let list: Vec<String> = report.refused.iter().take(3).map(|(what, _)| Escaped::new(what).to_string()).collect();
         let all: u64 = report.refused.values().sum();
         output.say(&format!("the gateway refused {all} requests, such as {}", list.join(", ")));
     }
@@ -57,9 +57,9 @@ pub fn way_to_get(name: &str, ignored: &Ignored) -> Option<String> {
 /// Lists what a sandbox holds that is in none of its changes; nothing where there is nothing that a person could miss. A
 /// conversation counts where the model has answered in it.
 pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<String> {
-    let mut all: Vec<String> = record.holds.iter().map(|text| Shown::new(text).to_string()).collect();
+    let mut all: Vec<String> = record.holds.iter().map(|text| Escaped::new(text).to_string()).collect();
     let names: Vec<String> = (ignored.first.iter().take(NAMED))
-        .map(|i| format!("{}{}", Shown::new(i.path.as_bytes()), if i.is_directory { "/" } else { "" }))
+        .map(|i| format!("{}{}", Escaped::new(i.path.as_bytes()), if i.is_directory { "/" } else { "" }))
         .collect();
     if !names.is_empty() {
         let more = if ignored.count > names.len() { ", …" } else { "" };
@@ -74,7 +74,7 @@ pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<
 /// Says what changed.
 pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
     let changes = &finished.changes;
-    let sheet = Sheet::open(changes, &finished.sandbox.quarantine()?)?;
+    let sheet = ReviewModel::open(changes, &finished.sandbox.quarantine()?)?;
     let (added, removed) = sheet.line_counts();
     let mut text = format!(
         "{} changed {}, +{added} −{removed}",
@@ -82,15 +82,16 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
         count(changes.files.len(), "file"),
     );
     let risky: Vec<String> = (changes.files.iter())
-        .filter(|f| f.level() == Some(Level::High))
-        .map(|f| Shown::new(f.path.as_bytes()).to_string())
+        .filter(|f| f.severity() == Some(Severity::High))
+        .map(|f| Escaped::new(f.path.as_bytes()).to_string())
         .collect();
     if !risky.is_empty() {
         let need = if risky.len() == 1 { "needs" } else { "need" };
         let more = if risky.len() > 3 { ", …" } else { "" };
         text += &format!(" · {} {need} a closer look: {}{more}", risky.len(), risky[..risky.len().min(3)].join(", "));
     }
-    let refused = changes.refused.len() + changes.files.iter().filter(|f| f.level() == Some(Level::Refused)).count();
+    let refused =
+        changes.refused.len() + changes.files.iter().filter(|f| f.severity() == Some(Severity::Refused)).count();
     if refused > 0 {
         text += &format!(" · {refused} cannot be accepted");
     }
@@ -104,7 +105,7 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
             output.say(&way);
         }
     }
-    if !changes.hidden.is_empty() {
+    if !changes.ignored_by_agent_rules.is_empty() {
         output.say(&hidden(changes));
     }
     Ok(())

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::io;
 
 use crate::config::ConfigError;
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::EngineError;
 use crate::gateway::CredentialError;
-use crate::review::Rejection;
+use crate::review::SelectionError;
 use crate::sandbox::{LinkError, NameError, SandboxError, SandboxName};
 use crate::snapshot::SnapshotError;
 
@@ -37,23 +37,23 @@ pub struct Failure {
 impl Failure {
     /// Makes one from words that may hold anything; they are escaped.
     pub fn new(exit: u8, message: impl AsRef<str>) -> Self {
-        Self { exit, message: Shown::new(message.as_ref()).to_string(), details: Vec::new(), hint: None }
+        Self { exit, message: Escaped::new(message.as_ref()).to_string(), details: Vec::new(), hint: None }
     }
 
     /// Adds lines below the message, escaped.
     pub fn details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.details.extend(lines.into_iter().map(|l| Shown::new(&l).to_string()));
+        self.details.extend(lines.into_iter().map(|l| Escaped::new(&l).to_string()));
         self
     }
 
     /// Adds the next command.
     pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
-        self.hint = Some(Shown::new(hint.as_ref()).to_string());
+        self.hint = Some(Escaped::new(hint.as_ref()).to_string());
         self
     }
 
     fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.map(|h| Shown::new(&h).to_string());
+        self.hint = hint.map(|h| Escaped::new(&h).to_string());
         self
     }
 
@@ -151,17 +151,19 @@ impl From<io::Error> for Failure {
 
 impl Failure {
     /// Says what is wrong with a selection of a sandbox's changes.
-    pub fn of_selection(error: &Rejection, sandbox: &SandboxName) -> Self {
-        let exit = if matches!(error, Rejection::StaleId { .. }) { STALE } else { FAILED };
+    pub fn of_selection(error: &SelectionError, sandbox: &SandboxName) -> Self {
+        let exit = if matches!(error, SelectionError::StaleId { .. }) { STALE } else { FAILED };
         // The text of a rejection is escaped already; escaping is injective, not idempotent.
         let failure = Self { exit, message: error.to_string(), details: Vec::new(), hint: None };
         match error {
-            Rejection::Risky { .. } => failure.hint("look at it, then add --allow-risky"),
-            Rejection::NoMatch { .. } => failure.hint(format!("airlock diff {sandbox} --name-only lists the paths")),
-            Rejection::StaleId { .. } | Rejection::AmbiguousId { .. } => {
+            SelectionError::Risky { .. } => failure.hint("look at it, then add --allow-risky"),
+            SelectionError::NoMatch { .. } => {
+                failure.hint(format!("airlock diff {sandbox} --name-only lists the paths"))
+            }
+            SelectionError::StaleId { .. } | SelectionError::AmbiguousId { .. } => {
                 failure.hint(format!("airlock diff {sandbox} --json lists the current ids"))
             }
-            Rejection::BadGlob { .. } | Rejection::Refused { .. } => failure,
+            SelectionError::BadGlob { .. } | SelectionError::Refused { .. } => failure,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::apply::{
     Report, TransactionDir, TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner,
     recover_transaction, remove_leftovers, unlock_index,
 };
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::path::RepoPath;
 use crate::sandbox::{Applied, Brought, Sandbox, SandboxName, Store, identity, terminal};
 use crate::snapshot::HostRepo;
@@ -103,7 +103,7 @@ impl<'a> Host<'a> {
                 let gone = !Path::new(&journal.target.worktree).exists();
                 if !here && gone {
                     let slots = folder.staging_path();
-                    let slots = Shown::new(slots.as_os_str().as_encoded_bytes()).to_string();
+                    let slots = Escaped::new(slots.as_os_str().as_encoded_bytes()).to_string();
                     output.say(&format!(
                         "apply {} of a working tree that is gone was cut off; what it replaced is in {slots}",
                         folder.number()
@@ -197,7 +197,7 @@ impl<'a> Host<'a> {
             RecoveryMode::RollBack => "was cut off, and is taken back",
             RecoveryMode::RollForward => "was cut off, and is finished now",
         };
-        output.say(&format!("apply {} of {} {done}", folder.number(), Shown::new(&journal.sandbox)));
+        output.say(&format!("apply {} of {} {done}", folder.number(), Escaped::new(&journal.sandbox)));
         tell(&report, output);
         Ok(())
     }
@@ -206,11 +206,11 @@ impl<'a> Host<'a> {
 /// Says what came of the user's own edits.
 pub fn tell(report: &Report, output: Output) {
     for left in &report.skipped {
-        output.say(&format!("{} is left as it is: {}", Shown::new(left.path.as_bytes()), left.reason));
+        output.say(&format!("{} is left as it is: {}", Escaped::new(left.path.as_bytes()), left.reason));
     }
     for kept in &report.late_edits {
-        let file = Shown::new(kept.file.as_os_str().as_encoded_bytes()).to_string();
-        output.say(&format!("another version of {} is kept in {file}", Shown::new(kept.path.as_bytes())));
+        let file = Escaped::new(kept.file.as_os_str().as_encoded_bytes()).to_string();
+        output.say(&format!("another version of {} is kept in {file}", Escaped::new(kept.path.as_bytes())));
     }
     if report.is_non_atomic {
         output.say(
@@ -219,7 +219,7 @@ pub fn tell(report: &Report, output: Output) {
         );
     }
     if let Some(note) = &report.note {
-        output.say(&Shown::new(note).to_string());
+        output.say(&Escaped::new(note).to_string());
     }
 }
 
@@ -248,8 +248,10 @@ pub fn warn(repo: &HostRepo, output: Output) {
         };
         match elsewhere.filter(|there| Path::new(there).exists()) {
             None => output.say("an apply was cut off before its end; airlock recover takes it back"),
-            Some(there) => output
-                .say(&format!("an apply was cut off in {0}; there, airlock recover takes it back", Shown::new(&there))),
+            Some(there) => output.say(&format!(
+                "an apply was cut off in {0}; there, airlock recover takes it back",
+                Escaped::new(&there)
+            )),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::args::ImageVerb;
 use super::failure::{FAILED, Failure};
 use super::output::{Output, print};
 use super::repo::{age, runtime};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::image::{AGENT_IMAGE, AgentImage, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
 use crate::engine::{Docker, Engine, EngineError, ImageInfo};
 
@@ -63,7 +63,7 @@ async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Res
     bar.enable_steady_tick(Duration::from_millis(100));
     let last = std::sync::Mutex::new(Vec::<String>::new());
     let progress = |line: &str| {
-        let shown = Shown::new(line).to_string();
+        let shown = Escaped::new(line).to_string();
         bar.set_message(shown.clone());
         if bar.is_hidden() && line.starts_with("Step ") {
             output.say(&shown);
@@ -106,9 +106,9 @@ fn list(images: &[ImageInfo], json: bool) -> Result<(), Failure> {
             let created = age(u64::try_from(image.created).unwrap_or(0));
             text += &format!(
                 "{:32}  {:>5} MB  {created:14}  {}\n",
-                Shown::new(name).to_string(),
+                Escaped::new(name).to_string(),
                 image.size / 1_000_000,
-                Shown::new(&claude)
+                Escaped::new(&claude)
             );
         }
         text
@@ -125,7 +125,7 @@ async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result
     }
     for name in if names.is_empty() { &ours } else { names } {
         engine.remove_image(name).await?;
-        output.say(&format!("removed {}", Shown::new(name)));
+        output.say(&format!("removed {}", Escaped::new(name)));
     }
     Ok(())
 }

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 
 use crate::changes::{Changeset, UnitKind};
 use crate::path::RepoPath;
-use crate::review::{Decisions, Ruling, Sheet, SheetFile};
+use crate::review::{Decisions, ReviewFile, ReviewModel, UnitDecision};
 
 /// Writes the changes of a sandbox, `airlock diff --json`, in pieces to `out`: a file with its findings takes room.
 pub fn diff(
     name: &str,
     changes: &Changeset,
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     decisions: &Decisions,
     live: bool,
     mut out: impl FnMut(&str) -> io::Result<()>,
@@ -24,7 +24,7 @@ pub fn diff(
         "base": changes.base,
         "live": live,
         "refused": changes.refused,
-        "hidden": changes.hidden.iter().map(text).collect::<Vec<_>>(),
+        "hidden": changes.ignored_by_agent_rules.iter().map(text).collect::<Vec<_>>(),
     });
     let frame = render(&frame);
     out(frame.trim_end().trim_end_matches('}').trim_end())?;
@@ -37,22 +37,22 @@ pub fn diff(
     out("\n  ]\n}\n")
 }
 
-fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {
+fn file(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
     let change = file.change;
-    let side = |side: &Option<crate::changes::Side>| {
+    let side = |side: &Option<crate::changes::FileVersion>| {
         side.as_ref().map(|s| json!({"mode": s.kind.mode(), "size": s.size, "sha256": s.hash}))
     };
     let mut value = json!({
         "path": text(&change.path),
-        "change": change.verb(),
+        "change": change.change_word(),
         "old": side(&change.old),
         "new": side(&change.new),
-        "level": change.level(),
+        "level": change.severity(),
         "findings": change.findings,
         "blocks": file.units.iter().map(|u| {
-            let decision = decisions.of(&u.id).map_or_else(|| "undecided".into(), Ruling::to_string);
+            let decision = decisions.get(&u.id).map_or_else(|| "undecided".into(), UnitDecision::to_string);
             match &u.kind {
-                UnitKind::Block { old, new } => json!({
+                UnitKind::Hunk { old, new } => json!({
                     "id": u.id, "kind": "lines", "decision": decision,
                     "old_start": old.start + 1, "old_lines": old.len(),
                     "new_start": new.start + 1, "new_lines": new.len(),
@@ -72,8 +72,8 @@ fn file(file: &SheetFile<'_>, decisions: &Decisions) -> Value {
 
 fn kind(kind: &UnitKind) -> &'static str {
     match kind {
-        UnitKind::Block { .. } => "lines",
-        UnitKind::Endings(_) => "line-endings",
+        UnitKind::Hunk { .. } => "lines",
+        UnitKind::LineEndings(_) => "line-endings",
         UnitKind::Mode(_) => "mode",
         UnitKind::CreateEmpty => "create-empty",
         UnitKind::Delete => "delete",

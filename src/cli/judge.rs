@@ -3,41 +3,41 @@
 use super::failure::{FAILED, Failure};
 use super::output::Output;
 use super::policy::policy;
-use crate::changes::{Aliases, Context, FileChange, Finding, Level, Manifests, Rules, findings};
+use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
 use crate::config::Settings;
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::path::{EntryKind, RepoPath};
-use crate::review::{Sheet, SheetFile};
+use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::Sandbox;
 use crate::snapshot::HostRepo;
 
 /// The rules that hold for a sandbox's changes.
 pub struct Judge {
-    rules: Rules,
-    manifests: Manifests,
-    aliases: Aliases,
+    rules: RuleSet,
+    manifests: PackageManifests,
+    aliases: LinkAliases,
 }
 
 impl Judge {
-    pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &Sheet<'_>, output: Output) -> Result<Self, Failure> {
+    pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &ReviewModel<'_>, output: Output) -> Result<Self, Failure> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
         let rules =
             policy(&settings, repo, &sandbox.record.base, &sandbox.record.manifest.modules, output.silent())?.rules;
-        let manifests = Manifests::of(sheet.files.iter().map(|f| &f.change.path));
-        Ok(Self { rules, manifests, aliases: Aliases::default() })
+        let manifests = PackageManifests::of(sheet.files.iter().map(|f| &f.change.path));
+        Ok(Self { rules, manifests, aliases: LinkAliases::default() })
     }
 
     /// Gives what is risky about a part of a file's change, or a merge with it, that all of it is not.
-    pub fn worse(&self, file: &SheetFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
-        let found = self.findings(&file.change.with(kind, new), old, new);
-        found.into_iter().next().filter(|f| Some(f.level) > file.change.level() && f.level >= Level::Medium)
+    pub fn worse(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
+        let found = self.findings(&file.change.with_result(kind, new), old, new);
+        found.into_iter().next().filter(|f| Some(f.severity) > file.change.severity() && f.severity >= Severity::Medium)
     }
 
     /// Tells of such a finding, or refuses it: what is high needs `--allow-risky`, and what is refused is never taken.
     pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), Failure> {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
-        if worst.level < Level::High || worst.level == Level::High && allow_risky {
-            let (path, reason) = (Shown::new(&path), Shown::new(&worst.reason));
+        if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
+            let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
             output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl Judge {
         if change.is_large() {
             return Vec::new();
         }
-        let context = Context { rules: &self.rules, manifests: &self.manifests, aliases: &self.aliases };
-        findings(change, old, new, context)
+        let context = RiskContext { rules: &self.rules, manifests: &self.manifests, aliases: &self.aliases };
+        find_risks(change, old, new, context)
     }
 }

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::json::render;
 use super::output::{Output, print, tell};
 use super::repo::{Repo, age, status};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::sandbox::Record;
 
 pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
@@ -20,7 +20,7 @@ pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
         }
     }
     for (_, error) in &damaged {
-        tell(&format!("airlock: {}\n", Shown::new(&error.to_string())));
+        tell(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
     }
     if json {
         let sandboxes: Vec<_> = all

@@ -9,8 +9,8 @@ use super::failure::Failure;
 use super::json as shapes;
 use super::output::{count, print};
 use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
-use crate::changes::{Pick, Unit};
-use crate::display::Shown;
+use crate::changes::{Unit, UnitSelection};
+use crate::display::Escaped;
 use crate::path::RepoPath;
 
 /// What happened to each path, sorted.
@@ -100,12 +100,12 @@ impl Outcome {
             all["plan"] = self.plan.clone();
             return Ok(print(&shapes::render(&all))?);
         }
-        let width = self.lines.iter().map(|l| Shown::new(l.path.as_bytes()).to_string().chars().count()).max();
+        let width = self.lines.iter().map(|l| Escaped::new(l.path.as_bytes()).to_string().chars().count()).max();
         let width = width.unwrap_or(0).min(40);
         let mut text = String::new();
         for line in &self.lines {
-            let path = Shown::new(line.path.as_bytes()).to_string();
-            let line = format!("  {:8}  {path:width$}  {}", line.outcome, Shown::new(&line.reason));
+            let path = Escaped::new(line.path.as_bytes()).to_string();
+            let line = format!("  {:8}  {path:width$}  {}", line.outcome, Escaped::new(&line.reason));
             text += line.trim_end();
             text.push('\n');
         }
@@ -146,7 +146,7 @@ pub fn word(verb: &StepAction, tense: Tense) -> &'static str {
 
 pub fn remark(step: &Step, parts: &Parts<'_>) -> String {
     let all = parts.get(&step.path).copied().unwrap_or_default();
-    let some = step.picks.iter().filter(|(_, pick)| !matches!(pick, Pick::All)).count();
+    let some = step.picks.iter().filter(|(_, pick)| !matches!(pick, UnitSelection::All)).count();
     let part = (!step.picks.covers(all)).then(|| {
         let whole = step.picks.len() - some;
         match (whole, some) {

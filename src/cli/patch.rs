@@ -1,21 +1,21 @@
 //! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
 
 use super::failure::{FAILED, Failure};
-use crate::changes::{Hunk, HunkLine, UnitKind, hunks};
+use crate::changes::{ContextHunk, ContextLine, UnitKind, context_hunks};
 use crate::path::{EntryKind, RepoPath};
-use crate::review::{Painter, Sheet, SheetFile, Text};
+use crate::review::{FileText, ReviewFile, ReviewModel, TextRenderer};
 
 /// Shows one file to a person.
-pub fn show(sheet: &Sheet<'_>, file: &SheetFile<'_>, painter: Painter) -> Result<String, Failure> {
+pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRenderer) -> Result<String, Failure> {
     let is_deleted = file.units.iter().any(|u| u.kind == UnitKind::Delete);
-    let Text { old, new } = Text::read(sheet, file)?;
+    let FileText { old, new } = FileText::read(sheet, file)?;
     let (old, new) = (old.list(0..old.len()), new.list(0..new.len()));
-    let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Block { .. }));
+    let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Hunk { .. }));
     let whole = whole.map(|u| painter.unit(&u.kind, file));
-    let mut hunks = hunks(&file.units, &old, &new);
+    let mut hunks = context_hunks(&file.units, &old, &new);
     if is_deleted && !old.is_empty() {
-        let lines = old.iter().map(|line| HunkLine::Removed(line)).collect();
-        hunks.push(Hunk { old: 0..old.len(), new: 0..0, lines });
+        let lines = old.iter().map(|line| ContextLine::Removed(line)).collect();
+        hunks.push(ContextHunk { old: 0..old.len(), new: 0..0, lines });
     }
     let hunks = hunks.iter().map(|hunk| painter.hunk(hunk, usize::MAX));
     Ok(std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect())

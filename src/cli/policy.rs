@@ -2,9 +2,9 @@
 
 use super::failure::{Failure, USAGE};
 use super::output::Output;
-use crate::changes::{Level, Rule, Rules};
+use crate::changes::{Rule, RuleSet, Severity};
 use crate::config::{RepositorySettings, Settings, parse_bytes, parse_duration};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::path::{MAX_DEPTH, RepoPath};
 use crate::sandbox::{Caps, Policy};
 use crate::snapshot::{ConfiguredPath, HostRepo};
@@ -32,11 +32,11 @@ pub fn policy<'a>(
         let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
         rules.extend(more.risk.into_iter().map(named_as_the_repositorys));
         if let Some(other) = others.first() {
-            output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Shown::new(other)));
+            output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Escaped::new(other)));
         }
     }
     rules.extend(host.configured_paths(modules)?.iter().map(rule));
-    let rules = Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
+    let rules = RuleSet::with_custom(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
     Ok(Policy { caps: caps(settings)?, rules })
 }
 
@@ -47,9 +47,9 @@ pub fn policy<'a>(
 pub fn configured_rules<'a>(
     host: &HostRepo,
     modules: impl IntoIterator<Item = &'a RepoPath>,
-) -> Result<Rules, Failure> {
+) -> Result<RuleSet, Failure> {
     let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(rule).collect();
-    Rules::with(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))
+    RuleSet::with_custom(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))
 }
 
 /// Says whose rule it is: who wrote it may be a stranger, and its words must not be taken for ours.
@@ -71,7 +71,7 @@ fn rule(configured: &ConfiguredPath) -> Rule {
         if configured.is_read { "is part of your git configuration" } else { "is run by your git configuration" };
     Rule {
         name: CONFIGURED.to_owned(),
-        level: Level::High,
+        level: Severity::High,
         paths: inside.into_iter().chain([whole]).collect(),
         reason: Some(reason.to_owned()),
     }

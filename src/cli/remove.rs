@@ -8,9 +8,9 @@ use super::ending::holdings;
 use super::failure::Failure;
 use super::output::Output;
 use super::repo::{Repo, runtime};
-use crate::changes::Pick;
+use crate::changes::UnitSelection;
 use crate::engine::Docker;
-use crate::review::{Decision, Ruling, read_draft};
+use crate::review::{Decision, UnitDecision, read_draft};
 use crate::sandbox::{Sandbox, State, lifecycle, terminal};
 
 /// Tells whether a review has come to something that is in no working tree.
@@ -18,19 +18,19 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
     let draft = read_draft(&sandbox.path(DRAFT));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
     let applied = sandbox.applied().unwrap_or_default();
-    let brought = |id: &str| applied.paths.values().find_map(|brought| brought.picks.of(id));
-    let is_open = |(id, ruling): (&str, &Ruling)| {
+    let brought = |id: &str| applied.paths.values().find_map(|brought| brought.picks.get(id));
+    let is_open = |(id, ruling): (&str, &UnitDecision)| {
         let lines = ruling.lines(|decision| decision == Some(Decision::Accepted));
         match (ruling, brought(id)) {
-            (Ruling::All(Decision::Rejected), _) | (Ruling::All(_), Some(Pick::All)) => false,
-            (Ruling::Edited(text), Some(Pick::Text(there))) => text != there,
-            (Ruling::Lines(_), Some(Pick::All)) => false,
-            (Ruling::Lines(_), Some(Pick::Lines(there))) => !lines.difference(there).is_empty(),
-            (Ruling::Lines(_), None) => !lines.is_empty(),
+            (UnitDecision::All(Decision::Rejected), _) | (UnitDecision::All(_), Some(UnitSelection::All)) => false,
+            (UnitDecision::Edited(text), Some(UnitSelection::Text(there))) => text != there,
+            (UnitDecision::Lines(_), Some(UnitSelection::All)) => false,
+            (UnitDecision::Lines(_), Some(UnitSelection::Lines(there))) => !lines.difference(there).is_empty(),
+            (UnitDecision::Lines(_), None) => !lines.is_empty(),
             _ => true,
         }
     };
-    decisions.comments().next().is_some() || decisions.rulings().any(is_open)
+    decisions.comments().next().is_some() || decisions.unit_decisions().any(is_open)
 }
 
 /// Says what would go with a sandbox that no apply brings.

@@ -11,9 +11,9 @@ use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use super::run::{SHELL, say_advisories};
 use crate::config::{Net, ReviewMode, Settings};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::{Docker, Engine};
-use crate::review::{Draft, Event, Feedback, Sheet, has_unsent};
+use crate::review::{DecisionLog, Event, Feedback, ReviewModel, has_unsent};
 use crate::sandbox::lifecycle::{self, Finished, RunRequest};
 use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
 use crate::snapshot::HostRepo;
@@ -55,7 +55,7 @@ pub fn cannot_send(record: &Record) -> Option<String> {
 }
 
 /// Names the command that sends what has been said, where there is something to send.
-pub fn way_to_send(record: &Record, sheet: &Sheet<'_>, state: &crate::review::State) -> String {
+pub fn way_to_send(record: &Record, sheet: &ReviewModel<'_>, state: &crate::review::ReviewState) -> String {
     let sends = cannot_send(record).is_none() && has_unsent(sheet.files.iter().flat_map(|f| &f.units), state);
     if sends { format!(", airlock resume {} --feedback", record.name) } else { String::new() }
 }
@@ -67,7 +67,7 @@ fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedbac
         return Err(Failure::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
     }
     let changes = repo.changes(sandbox, output)?;
-    let sheet = Sheet::open(&changes, &sandbox.quarantine()?)?;
+    let sheet = ReviewModel::open(&changes, &sandbox.quarantine()?)?;
     Feedback::compose(&sheet, &draft::load(sandbox, &sheet)?)?.ok_or_else(|| {
         Failure::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
             .hint(format!("airlock review {name}, or airlock resume {name}"))
@@ -210,7 +210,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
 fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> String {
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
-    let mut line = format!("{} goes on · {} at {short}", record.name, Shown::new(branch));
+    let mut line = format!("{} goes on · {} at {short}", record.name, Escaped::new(branch));
     if let Some(feedback) = feedback {
         let (rejections, comments) = feedback.counts();
         let said = [(rejections, "rejection"), (comments, "comment")];
@@ -222,7 +222,7 @@ fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> 
 
 /// Remembers in the draft what was sent.
 fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), Failure> {
-    let (mut draft, _) = Draft::open(&sandbox.path(DRAFT)).map_err(|error| draft::failure(&error, sandbox))?;
+    let (mut draft, _) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| draft::failure(&error, sandbox))?;
     let kept = draft.keep(&[Event::Sent { items: feedback.items() }]);
     kept.and_then(|()| draft.close()).map_err(|error| draft::failure(&error, sandbox))
 }

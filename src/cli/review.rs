@@ -21,10 +21,10 @@ use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
 use crate::config::{Preselect, Settings, ThemeMode};
 use crate::path::RepoPath;
-use crate::review::screen::{self, App, Look, Opening, Theme};
+use crate::review::screen::{self, App, ReviewOptions, StyleSheet, Theme};
 use crate::review::{
-    Action, Around, Conflicts, Decision, Decisions, Draft, Ended, Event, Item, Painter, PlainReview, Preview,
-    PreviewLine, Sheet, Since, State, read_draft, update,
+    Action, ConflictHandling, Decision, DecisionLog, DecisionTarget, Decisions, Event, PlainReview, Preview,
+    PreviewLine, ReviewHost, ReviewModel, ReviewOutcome, ReviewState, RoundDiff, TextRenderer, read_draft, update,
 };
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
@@ -52,34 +52,34 @@ fn is_full_screen() -> bool {
 struct Desk<'a> {
     repo: &'a HostRepo,
     sandbox: &'a Sandbox,
-    sheet: &'a Sheet<'a>,
+    sheet: &'a ReviewModel<'a>,
     judge: Judge,
-    draft: Draft,
+    draft: DecisionLog,
     /// Texts that were given to an editor: they stay as long as the review does, for an editor may not have waited.
     texts: Vec<tempfile::TempDir>,
 }
 
-impl Around for Desk<'_> {
-    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
+impl ReviewHost for Desk<'_> {
+    fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
         self.draft.keep(events).map_err(io::Error::other)
     }
 
-    fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+    fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
         let (folder, left) = editor::edit(path, text)?;
         self.texts.push(folder);
         Ok(left)
     }
 
-    fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
+    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
         self.texts.push(editor::view(path, text)?);
         Ok(())
     }
 
-    fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+    fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
         self.judge.findings(change, old, new)
     }
 
-    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
+    fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
         self.preview(decisions).map_err(|failure| failure.message().to_owned())
     }
 }
@@ -133,7 +133,7 @@ pub fn interact(
     plain: bool,
     output: Output,
 ) -> Result<u8, Failure> {
-    let sheet = Sheet::open(changes, &sandbox.quarantine()?)?;
+    let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let known = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, &sandbox))?;
@@ -146,23 +146,23 @@ pub fn interact(
     if is_first && settings.preselect == Some(Preselect::All) {
         let accept = preselected(&sheet, &state.decisions);
         state = update(state, &sheet, accept);
-        desk.keep(&state.take_events())?;
+        desk.save_events(&state.take_events())?;
     }
     terminal::discard_input();
     let ended = if plain || !is_full_screen() {
-        let painter = Painter { colour: output.colours(), width: output.width() };
+        let painter = TextRenderer { colour: output.colours(), width: output.width() };
         loop {
             let (input, out) = (io::stdin().lock(), io::stdout().lock());
             let mut plain = PlainReview { sheet: &sheet, input, output: out, painter };
             let ended = plain.run(&mut state, &mut desk)?;
             drop(plain);
-            if ended != Ended::Apply(None) || !terminal::is_interactive() {
+            if ended != ReviewOutcome::Apply(None) || !terminal::is_interactive() {
                 break ended;
             }
             let accepted = accepted(&sheet, &state.decisions);
             // Whoever does not want to after all goes on.
             if accepted == 0 || confirm_apply(&sheet, &state.decisions, accepted)? {
-                break Ended::Apply(Some(Conflicts::Abort));
+                break ReviewOutcome::Apply(Some(ConflictHandling::Abort));
             }
         }
     } else {
@@ -173,48 +173,48 @@ pub fn interact(
             ThemeMode::Dark => Some(Theme::Dark),
             ThemeMode::Light => Some(Theme::Light),
         };
-        let look = Look::of(output.colours(), theme, &|name| std::env::var(name).ok());
+        let look = StyleSheet::of(output.colours(), theme, &|name| std::env::var(name).ok());
         let cannot_send = resume::cannot_send(&sandbox.record);
-        let opening = Opening { name: name.to_string(), look, since, cannot_send };
+        let opening = ReviewOptions { name: name.to_string(), look, since, cannot_send };
         let mut app = App::new(&sheet, std::mem::take(&mut state), opening);
         let ended = screen::run(&mut app, &mut desk)?;
         (state, outbox) = (app.state, app.outbox);
         ended
     };
-    if ended == Ended::Discarded {
+    if ended == ReviewOutcome::Discarded {
         desk.draft.discard().map_err(|error| failure(&error, &sandbox))?;
         output.say(&format!("the draft is discarded. Next: airlock review {name}, or airlock rm {name}"));
         return Ok(0);
     }
     desk.draft.close().map_err(|error| failure(&error, &sandbox))?;
-    if ended == Ended::Signalled {
+    if ended == ReviewOutcome::Signalled {
         return Err(Failure::new(INTERRUPTED, "interrupted; what was decided is saved")
             .hint(format!("airlock review {name} goes on")));
     }
-    if let (Ended::Send, Some(feedback)) = (ended, outbox) {
+    if let (ReviewOutcome::Send, Some(feedback)) = (ended, outbox) {
         return resume::go_on(host, sandbox, Round { feedback: Some(feedback), ..Round::default() }, output);
     }
     let decisions = &state.decisions;
     let accepted = accepted(&sheet, decisions);
     let send = resume::way_to_send(&sandbox.record, &sheet, &state);
-    if ended == Ended::Left || accepted == 0 {
+    if ended == ReviewOutcome::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
         output.say(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));
         return Ok(0);
     }
     let on_conflict = match ended {
-        Ended::Apply(Some(conflicts)) => Some(conflicts),
+        ReviewOutcome::Apply(Some(conflicts)) => Some(conflicts),
         // In the full screen whoever wants to apply says so there.
-        Ended::Through if terminal::is_interactive() => {
-            confirm_apply(&sheet, decisions, accepted)?.then_some(Conflicts::Abort)
+        ReviewOutcome::Through if terminal::is_interactive() => {
+            confirm_apply(&sheet, decisions, accepted)?.then_some(ConflictHandling::Abort)
         }
         _ => None,
     };
     if let Some(on_conflict) = on_conflict {
         let on_conflict = match on_conflict {
-            Conflicts::Abort => OnConflict::Abort,
-            Conflicts::Skip => OnConflict::Skip,
-            Conflicts::Markers => OnConflict::Markers,
+            ConflictHandling::Abort => OnConflict::Abort,
+            ConflictHandling::Skip => OnConflict::Skip,
+            ConflictHandling::Markers => OnConflict::Markers,
         };
         let wanted = Wanted { on_conflict, ..Wanted::decided(&sheet, decisions) };
         let status = bring(host, &mut sandbox, &sheet, &wanted, output)?;
@@ -228,22 +228,22 @@ pub fn interact(
 }
 
 /// Counts the blocks of which something is accepted.
-fn accepted(sheet: &Sheet<'_>, decisions: &Decisions) -> usize {
+fn accepted(sheet: &ReviewModel<'_>, decisions: &Decisions) -> usize {
     sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
 }
 
 /// Accepts all that nobody has decided on, as `A` does: high risk stays.
-fn preselected(sheet: &Sheet<'_>, decisions: &Decisions) -> Action {
+fn preselected(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Action {
     let files = sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
     let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, of)| (file, unit, of)));
-    let open = units.filter(|(_, _, of)| decisions.of(&of.id).is_none());
-    let items = open.map(|(file, unit, _)| Item { file, unit, lines: None }).collect();
-    Action::Sweep { items, decision: Decision::Accepted, hidden: 0 }
+    let open = units.filter(|(_, _, of)| decisions.get(&of.id).is_none());
+    let items = open.map(|(file, unit, _)| DecisionTarget { file, unit, lines: None }).collect();
+    Action::BulkDecide { items, decision: Decision::Accepted, hidden: 0 }
 }
 
 /// Finds what has changed since somebody reviewed an earlier round; nothing if nobody has.
-fn since(sandbox: &Sandbox, sheet: &Sheet<'_>, state: &State) -> Result<Option<Since>, Failure> {
+fn since(sandbox: &Sandbox, sheet: &ReviewModel<'_>, state: &ReviewState) -> Result<Option<RoundDiff>, Failure> {
     let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
     let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
-    Ok(Some(Since::of(sheet, &before, &sandbox.quarantine()?)))
+    Ok(Some(RoundDiff::of(sheet, &before, &sandbox.quarantine()?)))
 }

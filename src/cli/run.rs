@@ -17,7 +17,7 @@ use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use crate::config::{Net, Settings, WorkspaceMode};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
 use crate::sandbox::gc::KEPT_BASES;
 use crate::sandbox::lifecycle::{self, Ground, RunRequest};
@@ -201,7 +201,7 @@ pub fn say_advisories(info: &EngineInfo, output: Output) {
         known.entry((component, version)).or_default().push(advisory.id);
     }
     for ((component, version), ids) in known {
-        let (component, version) = (Shown::new(component), Shown::new(version));
+        let (component, version) = (Escaped::new(component), Escaped::new(version));
         output.say(&format!("{component} {version} has {}; airlock doctor tells more", ids.join(", ")));
     }
 }

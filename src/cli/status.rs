@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::json::{render, text};
 use super::output::{Output, print};
 use super::repo::{Repo, age, runtime, status as state};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::Docker;
 use crate::engine::Engine as _;
 use crate::sandbox::{Capability, Workspace};
@@ -34,24 +34,24 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
     }
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
     let mut out = format!("{}: {phrase}, made {} by airlock {}\n", record.name, age(record.created), record.verb);
-    out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Shown::new(branch));
+    out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Escaped::new(branch));
     out += &match record.workspace_kind {
         Workspace::Overlay => {
             format!("  workspace  an overlay over base {}, {} files on top\n", record.base_volume.id, manifest.on_top)
         }
         Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, why_copied()),
     };
-    out += &format!("  place      {}\n", Shown::new(&record.workspace));
+    out += &format!("  place      {}\n", Escaped::new(&record.workspace));
     for (at, note) in manifest.notes().iter().enumerate() {
         let title = if at == 0 { "began with" } else { "" };
-        out += &format!("  {title:10} {}\n", Shown::new(note));
+        out += &format!("  {title:10} {}\n", Escaped::new(note));
     }
     let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     if let Some(holds) = holdings(record, &ignored, true) {
         out += &format!("  holds      {holds}\n");
     }
     for met in &record.met {
-        out += &format!("  limit      {}\n", Shown::new(met));
+        out += &format!("  limit      {}\n", Escaped::new(met));
     }
     print(&out)?;
     output.say(&format!("next: airlock diff {}", record.name));
@@ -64,7 +64,7 @@ fn why_copied() -> String {
         runtime.block_on(async { Capability::recall(Docker::connect().await.ok()?.info().await.ok()?) })
     });
     match known {
-        Some(Capability::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Shown::new(&why)),
+        Some(Capability::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Escaped::new(&why)),
         _ => String::new(),
     }
 }

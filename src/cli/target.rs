@@ -13,9 +13,9 @@ use super::output::{Output, RawOutput, count, print, shell_word};
 use super::patch::{Part, git_patch};
 use crate::apply::{BranchChange, BranchError, EntryContent, check_branch, commit_on_branch};
 use crate::changes::Quarantine;
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::path::RepoPath;
-use crate::review::Sheet;
+use crate::review::ReviewModel;
 use crate::sandbox::Sandbox;
 use crate::snapshot::{AttributeFiles, CommittedEntry, HostRepo, Role, identity};
 
@@ -55,7 +55,7 @@ struct Accepted<'a> {
 pub fn send(
     repo: &HostRepo,
     sandbox: &Sandbox,
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     wanted: &Wanted,
     to: &Target,
     output: Output,
@@ -92,17 +92,17 @@ pub fn send(
     }
     let left: Vec<&RepoPath> = wanted
         .selection
-        .passed_over
+        .skipped_high_risk
         .iter()
         .chain(&wanted.selection.rejected)
         .chain(&wanted.selection.refused)
         .collect();
     for (paths, why) in [
-        (&wanted.selection.passed_over, "a high finding needs --allow-risky"),
+        (&wanted.selection.skipped_high_risk, "a high finding needs --allow-risky"),
         (&wanted.selection.rejected, "parts that the review rejected need to be named"),
         (&wanted.selection.refused, "it cannot be accepted"),
     ] {
-        paths.iter().for_each(|path| output.say(&format!("{} is left: {why}", Shown::new(path.as_bytes()))));
+        paths.iter().for_each(|path| output.say(&format!("{} is left: {why}", Escaped::new(path.as_bytes()))));
     }
     if accepted.is_empty() {
         return Err(Failure::new(USAGE, "nothing of the selection can be sent"));
@@ -127,10 +127,10 @@ pub fn send(
             if wanted.json {
                 print(&shape(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
-                let name = Shown::new(name);
+                let name = Escaped::new(name);
                 output.say(&format!("{files} on the new branch {name}, at {}. Next: git log -p {name}", &commit[..12]));
             } else {
-                output.say(&format!("{files} would go to the new branch {}; this was a dry run", Shown::new(name)));
+                output.say(&format!("{files} would go to the new branch {}; this was a dry run", Escaped::new(name)));
             }
         }
         Target::Patch(file) => {
@@ -147,7 +147,7 @@ pub fn send(
                 (Some(file), _) if wanted.dry_run => {
                     output.say(&format!(
                         "{files} would go to {}; this was a dry run",
-                        Shown::new(file.as_os_str().as_encoded_bytes())
+                        Escaped::new(file.as_os_str().as_encoded_bytes())
                     ));
                 }
                 (Some(file), _) => {
@@ -267,7 +267,7 @@ fn branch(
     let changeset = sandbox.changeset()?.map(|c| c.id).unwrap_or_default();
     let title = match accepted {
         // A name may hold anything, and a commit's message is read in a terminal.
-        [one] => format!("Change {}", Shown::new(one.path.as_bytes())),
+        [one] => format!("Change {}", Escaped::new(one.path.as_bytes())),
         all => format!("Change {}", count(all.len(), "file")),
     };
     let message = format!("{title}\n\nAirlock-Sandbox: {} {changeset}\n", sandbox.record.name);

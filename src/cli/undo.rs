@@ -19,7 +19,7 @@ use crate::apply::{
     AppliedTransaction, ApplyHistory, ApplyRequest, Kind, Op, Plan, StagedFile, StepAction, Undo, UndoError,
     WorkingTree, run_transaction, staged_file_path,
 };
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::path::RepoPath;
 
 pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
@@ -60,7 +60,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             let backups = backups(past, &tree);
             for (path, file) in backups.iter().filter(|(path, _)| plan.conflicts.iter().any(|c| c.path == *path)) {
-                let (path, file) = (Shown::new(path.as_bytes()), Shown::new(file.as_os_str().as_encoded_bytes()));
+                let (path, file) = (Escaped::new(path.as_bytes()), Escaped::new(file.as_os_str().as_encoded_bytes()));
                 output.say(&format!("what {path} was before is in {file}"));
             }
         }
@@ -170,7 +170,7 @@ fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure>
         let line = format!(
             "{:>4}  {:width$}  {:>12}  {:>16}  {state}",
             past.folder.number(),
-            Shown::new(&past.journal.sandbox).to_string(),
+            Escaped::new(&past.journal.sandbox).to_string(),
             count(files(past).len(), "file"),
             age(past.end.at),
         );

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::state::Event;
-use super::{Decision, Decisions, Ruling, Sheet};
+use super::{Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::UnitKind;
-use crate::display::{Shown, readable};
+use crate::display::{Escaped, escape_lossy};
 
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
@@ -33,13 +33,13 @@ pub struct FileDecisions {
     /// Its path. A block of another file in its place is an error.
     pub path: String,
     /// What can be decided of it.
-    pub blocks: Vec<BlockDecision>,
+    pub blocks: Vec<HunkDecision>,
 }
 
 /// One block, or another unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BlockDecision {
+pub struct HunkDecision {
     /// Its id.
     pub id: String,
     /// Where it is, for a person: lines of the base and of the result, as in `@@`.
@@ -53,13 +53,13 @@ pub struct BlockDecision {
     pub text: Option<String>,
     /// What was said about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub comments: Vec<BlockComment>,
+    pub comments: Vec<HunkComment>,
 }
 
 /// One comment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BlockComment {
+pub struct HunkComment {
     /// The line of the block that it is on, the removed ones first, from 0; nothing is all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
@@ -113,16 +113,16 @@ impl DecisionFile {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn of(sheet: &Sheet<'_>, decisions: &Decisions, sandbox: &str, changeset: &str) -> std::io::Result<Self> {
+    pub fn of(sheet: &ReviewModel<'_>, decisions: &Decisions, sandbox: &str, changeset: &str) -> std::io::Result<Self> {
         let mut files = Vec::new();
         for file in &sheet.files {
             let mut blocks = Vec::new();
             for unit in &file.units {
-                let (decision, text) = match decisions.of(&unit.id) {
+                let (decision, text) = match decisions.get(&unit.id) {
                     None => ("undecided".to_owned(), None),
-                    Some(Ruling::Edited(hash)) => {
+                    Some(UnitDecision::Edited(hash)) => {
                         let lossy = |_| {
-                            let path = Shown::new(file.change.path.as_bytes());
+                            let path = Escaped::new(file.change.path.as_bytes());
                             std::io::Error::other(format!(
                                 "an edited text of {path} is not UTF-8, so no file can hold it"
                             ))
@@ -132,16 +132,16 @@ impl DecisionFile {
                     Some(ruling) => (ruling.to_string(), None),
                 };
                 let at = match &unit.kind {
-                    UnitKind::Block { old, new } => {
+                    UnitKind::Hunk { old, new } => {
                         Some(format!("-{},{} +{},{}", old.start + 1, old.len(), new.start + 1, new.len()))
                     }
                     _ => None,
                 };
                 let comments = decisions.comments_on(&unit.id);
-                let comments = comments.map(|(line, text)| BlockComment { line, text: text.to_owned() }).collect();
-                blocks.push(BlockDecision { id: unit.id.clone(), at, decision, text, comments });
+                let comments = comments.map(|(line, text)| HunkComment { line, text: text.to_owned() }).collect();
+                blocks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
             }
-            files.push(FileDecisions { path: readable(file.change.path.as_bytes()), blocks });
+            files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), blocks });
         }
         Ok(Self { schema_version: VERSION, sandbox: sandbox.into(), changeset: changeset.into(), files })
     }
@@ -151,7 +151,7 @@ impl DecisionFile {
     /// # Errors
     /// [`DecisionFileError::Malformed`], [`DecisionFileError::Version`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DecisionFileError> {
-        let malformed = |e: serde_json::Error| DecisionFileError::Malformed(Shown::new(&e.to_string()).to_string());
+        let malformed = |e: serde_json::Error| DecisionFileError::Malformed(Escaped::new(&e.to_string()).to_string());
         let file: Self = serde_json::from_slice(bytes).map_err(malformed)?;
         if file.schema_version == VERSION { Ok(file) } else { Err(DecisionFileError::Version(file.schema_version)) }
     }
@@ -162,7 +162,7 @@ impl DecisionFile {
     /// It does not fit these changes; or it accepts high findings, and `allow_risky` is not set.
     pub fn events(
         &self,
-        sheet: &Sheet<'_>,
+        sheet: &ReviewModel<'_>,
         decisions: &Decisions,
         allow_risky: bool,
     ) -> Result<Vec<Event>, DecisionFileError> {
@@ -170,14 +170,14 @@ impl DecisionFile {
         let units =
             sheet.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), (file, unit))));
         let units: HashMap<&str, _> = units.collect();
-        let escaped = |id: &str| Shown::new(id).to_string();
+        let escaped = |id: &str| Escaped::new(id).to_string();
         let stale: Vec<String> =
             blocks().filter(|b| !units.contains_key(b.id.as_str())).map(|b| escaped(&b.id)).collect();
         if !stale.is_empty() {
             let current = sheet
                 .files
                 .iter()
-                .flat_map(|f| f.units.iter().map(|u| format!("{}  {}", u.id, Shown::new(f.change.path.as_bytes()))));
+                .flat_map(|f| f.units.iter().map(|u| format!("{}  {}", u.id, Escaped::new(f.change.path.as_bytes()))));
             return Err(DecisionFileError::Stale { ids: stale, current: current.collect() });
         }
         let mut events = Vec::new();
@@ -187,20 +187,21 @@ impl DecisionFile {
             if !met.insert(&block.id) {
                 return Err(DecisionFileError::Twice(escaped(&block.id)));
             }
-            let path = Shown::new(file.change.path.as_bytes()).to_string();
+            let path = Escaped::new(file.change.path.as_bytes()).to_string();
             let wrong = |reason: String| DecisionFileError::Wrong { id: block.id.clone(), path: path.clone(), reason };
-            if *named != readable(file.change.path.as_bytes()) {
-                return Err(wrong(format!("it is listed under {}", Shown::new(named))));
+            if *named != escape_lossy(file.change.path.as_bytes()) {
+                return Err(wrong(format!("it is listed under {}", Escaped::new(named))));
             }
             let ruling = match (block.decision.as_str(), &block.text) {
                 ("undecided", None) => None,
-                ("edited", Some(text)) => Some(Ruling::Edited(sheet.keep_text(text.as_bytes())?)),
+                ("edited", Some(text)) => Some(UnitDecision::Edited(sheet.keep_text(text.as_bytes())?)),
                 ("edited", None) => return Err(wrong("it is edited, and its text is missing".into())),
                 (_, Some(_)) => return Err(wrong("it has a text, and is not edited".into())),
                 (word, None) => {
-                    let ruling: Ruling =
-                        word.parse().map_err(|e: super::NotRuling| wrong(Shown::new(&e.to_string()).to_string()))?;
-                    if matches!(ruling, Ruling::Edited(_)) {
+                    let ruling: UnitDecision = word
+                        .parse()
+                        .map_err(|e: super::ParseDecisionError| wrong(Escaped::new(&e.to_string()).to_string()))?;
+                    if matches!(ruling, UnitDecision::Edited(_)) {
                         return Err(wrong("it is edited, and its text is missing".into()));
                     }
                     Some(ruling)
@@ -210,8 +211,8 @@ impl DecisionFile {
                 if !ruling.fits(unit) {
                     return Err(wrong(format!(
                         "it has {} lines, and {} says of others",
-                        unit.size(),
-                        Shown::new(&block.decision)
+                        unit.line_count(),
+                        Escaped::new(&block.decision)
                     )));
                 }
                 if accepts(ruling) && file.is_refused() {
@@ -225,7 +226,7 @@ impl DecisionFile {
             let before = decisions.comments_on(&block.id).map(|(line, _)| line).collect::<Vec<_>>();
             events.extend(before.into_iter().map(|line| Event::Comment { unit: block.id.clone(), line, text: None }));
             for comment in &block.comments {
-                if comment.line.is_some_and(|line| line >= unit.size()) {
+                if comment.line.is_some_and(|line| line >= unit.line_count()) {
                     return Err(wrong("a comment is on a line that it does not have".into()));
                 }
                 let text = Some(comment.text.clone());
@@ -236,10 +237,10 @@ impl DecisionFile {
     }
 }
 
-fn accepts(ruling: &Ruling) -> bool {
+fn accepts(ruling: &UnitDecision) -> bool {
     match ruling {
-        Ruling::All(decision) => *decision == Decision::Accepted,
-        Ruling::Edited(_) => true,
-        Ruling::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Accepted)),
+        UnitDecision::All(decision) => *decision == Decision::Accepted,
+        UnitDecision::Edited(_) => true,
+        UnitDecision::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Accepted)),
     }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::changes::{ContentHash, LineSet, Pick, Picks, Unit};
+use crate::changes::{ContentHash, LineSet, Selection, Unit, UnitSelection};
 
 /// A decision; a line without one is undecided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +24,7 @@ pub enum Decision {
 /// block's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Ruling {
+pub enum UnitDecision {
     /// The same for all of it.
     All(Decision),
     /// Line by line, not the same for all: how many follow each other, and how.
@@ -35,7 +35,7 @@ pub enum Ruling {
 
 /// How the lines of something are decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct DecisionCounts {
     /// Accepted lines.
     pub accepted: usize,
     /// Rejected ones.
@@ -44,8 +44,8 @@ pub struct Tally {
     pub undecided: usize,
 }
 
-impl Tally {
-    fn of(runs: &[(usize, Option<Decision>)]) -> Self {
+impl DecisionCounts {
+    fn from_runs(runs: &[(usize, Option<Decision>)]) -> Self {
         runs.iter().fold(Self::default(), |mut tally, (n, decision)| {
             match decision {
                 Some(Decision::Accepted) => tally.accepted += n,
@@ -58,7 +58,7 @@ impl Tally {
 
     /// Adds two.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn sum_with(self, other: Self) -> Self {
         Self {
             accepted: self.accepted + other.accepted,
             rejected: self.rejected + other.rejected,
@@ -68,7 +68,7 @@ impl Tally {
 
     /// Gives the decision if all lines have the same one.
     #[must_use]
-    pub fn whole(self) -> Option<Decision> {
+    pub fn unanimous(self) -> Option<Decision> {
         match self {
             Self { accepted: 1.., rejected: 0, undecided: 0 } => Some(Decision::Accepted),
             Self { accepted: 0, rejected: 1.., undecided: 0 } => Some(Decision::Rejected),
@@ -78,31 +78,31 @@ impl Tally {
 }
 
 /// Where a comment stands: at a unit, or at one of its lines.
-pub type Anchor = (String, Option<usize>);
+pub type CommentAnchor = (String, Option<usize>);
 
 /// Everything that was decided and said about a changeset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decisions {
     /// By unit id.
-    units: BTreeMap<String, Ruling>,
+    units: BTreeMap<String, UnitDecision>,
     /// By place.
-    comments: BTreeMap<Anchor, String>,
+    comments: BTreeMap<CommentAnchor, String>,
 }
 
 impl Decisions {
     /// Gives the ruling on a unit.
     #[must_use]
-    pub fn of(&self, id: &str) -> Option<&Ruling> {
+    pub fn get(&self, id: &str) -> Option<&UnitDecision> {
         self.units.get(id)
     }
 
     /// Gives the decision on one line of a unit, or on all of one that has no lines.
     #[must_use]
     pub fn line(&self, id: &str, line: usize) -> Option<Decision> {
-        match self.of(id)? {
-            Ruling::All(decision) => Some(*decision),
-            Ruling::Edited(_) => Some(Decision::Accepted),
-            Ruling::Lines(runs) => {
+        match self.get(id)? {
+            UnitDecision::All(decision) => Some(*decision),
+            UnitDecision::Edited(_) => Some(Decision::Accepted),
+            UnitDecision::Lines(runs) => {
                 let mut end = 0;
                 runs.iter()
                     .find(|(n, _)| {
@@ -116,22 +116,26 @@ impl Decisions {
 
     /// Counts the lines of a unit.
     #[must_use]
-    pub fn tally(&self, unit: &Unit) -> Tally {
-        let size = unit.size();
-        match self.of(&unit.id) {
-            None => Tally { undecided: size, ..Tally::default() },
-            Some(Ruling::All(Decision::Rejected)) => Tally { rejected: size, ..Tally::default() },
-            Some(Ruling::All(Decision::Accepted) | Ruling::Edited(_)) => Tally { accepted: size, ..Tally::default() },
-            Some(Ruling::Lines(runs)) => Tally::of(runs),
+    pub fn count_lines(&self, unit: &Unit) -> DecisionCounts {
+        let size = unit.line_count();
+        match self.get(&unit.id) {
+            None => DecisionCounts { undecided: size, ..DecisionCounts::default() },
+            Some(UnitDecision::All(Decision::Rejected)) => {
+                DecisionCounts { rejected: size, ..DecisionCounts::default() }
+            }
+            Some(UnitDecision::All(Decision::Accepted) | UnitDecision::Edited(_)) => {
+                DecisionCounts { accepted: size, ..DecisionCounts::default() }
+            }
+            Some(UnitDecision::Lines(runs)) => DecisionCounts::from_runs(runs),
         }
     }
 
     /// Tells whether nothing of a unit is open.
     #[must_use]
     pub fn is_decided(&self, unit: &Unit) -> bool {
-        match self.of(&unit.id) {
+        match self.get(&unit.id) {
             None => false,
-            Some(Ruling::Lines(runs)) => runs.iter().all(|(_, decision)| decision.is_some()),
+            Some(UnitDecision::Lines(runs)) => runs.iter().all(|(_, decision)| decision.is_some()),
             Some(_) => true,
         }
     }
@@ -139,26 +143,26 @@ impl Decisions {
     /// Tells whether anything of a unit is accepted.
     #[must_use]
     pub fn is_accepted(&self, unit: &Unit) -> bool {
-        self.pick(unit).is_some()
+        self.selection_of(unit).is_some()
     }
 
     /// Gives what of a unit is accepted.
     #[must_use]
-    pub fn pick(&self, unit: &Unit) -> Option<Pick> {
-        match self.of(&unit.id)? {
-            Ruling::All(Decision::Accepted) => Some(Pick::All),
-            Ruling::All(Decision::Rejected) => None,
-            Ruling::Edited(hash) => Some(Pick::Text(hash.clone())),
-            ruling @ Ruling::Lines(_) => {
+    pub fn selection_of(&self, unit: &Unit) -> Option<UnitSelection> {
+        match self.get(&unit.id)? {
+            UnitDecision::All(Decision::Accepted) => Some(UnitSelection::All),
+            UnitDecision::All(Decision::Rejected) => None,
+            UnitDecision::Edited(hash) => Some(UnitSelection::Text(hash.clone())),
+            ruling @ UnitDecision::Lines(_) => {
                 let lines = ruling.lines(|decision| decision == Some(Decision::Accepted));
-                (!lines.is_empty()).then_some(Pick::Lines(lines))
+                (!lines.is_empty()).then_some(UnitSelection::Lines(lines))
             }
         }
     }
 
     /// Gives what of units is accepted.
-    pub fn picks<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Picks {
-        units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.pick(unit)?))).collect()
+    pub fn selection<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Selection {
+        units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.selection_of(unit)?))).collect()
     }
 
     /// Gives the ruling on a unit once these lines of it are decided so.
@@ -168,20 +172,20 @@ impl Decisions {
         unit: &Unit,
         lines: impl IntoIterator<Item = usize>,
         decision: Option<Decision>,
-    ) -> Option<Ruling> {
-        let size = unit.size();
-        let mut all = match self.of(&unit.id) {
-            Some(Ruling::Lines(runs)) => runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect(),
-            Some(Ruling::Edited(_)) => vec![None; size],
+    ) -> Option<UnitDecision> {
+        let size = unit.line_count();
+        let mut all = match self.get(&unit.id) {
+            Some(UnitDecision::Lines(runs)) => runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect(),
+            Some(UnitDecision::Edited(_)) => vec![None; size],
             _ => vec![self.line(&unit.id, 0); size],
         };
         all.resize(size, None);
         lines.into_iter().filter(|line| *line < size).for_each(|line| all[line] = decision);
-        Ruling::of_lines(&all)
+        UnitDecision::from_lines(&all)
     }
 
     /// Sets the ruling on a unit, or takes it away, and gives the one before.
-    pub fn set(&mut self, id: &str, ruling: Option<Ruling>) -> Option<Ruling> {
+    pub fn set(&mut self, id: &str, ruling: Option<UnitDecision>) -> Option<UnitDecision> {
         match ruling {
             Some(ruling) => self.units.insert(id.to_owned(), ruling),
             None => self.units.remove(id),
@@ -189,7 +193,7 @@ impl Decisions {
     }
 
     /// Sets or takes away a comment, and gives the one before.
-    pub fn comment(&mut self, anchor: Anchor, text: Option<String>) -> Option<String> {
+    pub fn comment(&mut self, anchor: CommentAnchor, text: Option<String>) -> Option<String> {
         match text {
             Some(text) => self.comments.insert(anchor, text),
             None => self.comments.remove(&anchor),
@@ -197,12 +201,12 @@ impl Decisions {
     }
 
     /// Gives all rulings.
-    pub fn rulings(&self) -> impl Iterator<Item = (&str, &Ruling)> {
+    pub fn unit_decisions(&self) -> impl Iterator<Item = (&str, &UnitDecision)> {
         self.units.iter().map(|(id, ruling)| (id.as_str(), ruling))
     }
 
     /// Gives all comments.
-    pub fn comments(&self) -> impl Iterator<Item = (&Anchor, &str)> {
+    pub fn comments(&self) -> impl Iterator<Item = (&CommentAnchor, &str)> {
         self.comments.iter().map(|(anchor, text)| (anchor, text.as_str()))
     }
 
@@ -215,10 +219,10 @@ impl Decisions {
     }
 }
 
-impl Ruling {
+impl UnitDecision {
     /// Makes one of a decision for each line; none if nothing is decided.
     #[must_use]
-    pub fn of_lines(lines: &[Option<Decision>]) -> Option<Self> {
+    pub fn from_lines(lines: &[Option<Decision>]) -> Option<Self> {
         let runs = lines.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect::<Vec<_>>();
         if let [] | [(_, None)] = runs[..] {
             return None;
@@ -229,11 +233,11 @@ impl Ruling {
         })
     }
 
-    /// Gives the lines of which a decision is asked for; of anything but [`Ruling::Lines`] none.
+    /// Gives the lines of which a decision is asked for; of anything but [`UnitDecision::Lines`] none.
     pub fn lines(&self, is_meant: impl Fn(Option<Decision>) -> bool) -> LineSet {
         let runs = if let Self::Lines(runs) = self { runs.as_slice() } else { &[] };
         let mut from = 0;
-        LineSet::of(runs.iter().flat_map(|(n, decision)| {
+        LineSet::from_lines(runs.iter().flat_map(|(n, decision)| {
             from += n;
             from - n..if is_meant(*decision) { from } else { from - n }
         }))
@@ -242,16 +246,16 @@ impl Ruling {
     /// Tells whether it can be about a unit: one letter for each line, another text in place of lines alone.
     #[must_use]
     pub fn fits(&self, unit: &Unit) -> bool {
-        let is_block = matches!(unit.kind, crate::changes::UnitKind::Block { .. });
+        let is_block = matches!(unit.kind, crate::changes::UnitKind::Hunk { .. });
         match self {
             Self::All(_) => true,
-            Self::Lines(runs) => is_block && runs.iter().map(|(n, _)| n).sum::<usize>() == unit.size(),
+            Self::Lines(runs) => is_block && runs.iter().map(|(n, _)| n).sum::<usize>() == unit.line_count(),
             Self::Edited(_) => is_block,
         }
     }
 }
 
-impl fmt::Display for Ruling {
+impl fmt::Display for UnitDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All(Decision::Accepted) => f.write_str("accepted"),
@@ -280,13 +284,13 @@ const MOST_LINES: usize = 1 << 32;
 /// A string that is no ruling.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no decision: it is accepted, rejected, or lines and one of y, n and . for each line")]
-pub struct NotRuling(String);
+pub struct ParseDecisionError(String);
 
-impl FromStr for Ruling {
-    type Err = NotRuling;
+impl FromStr for UnitDecision {
+    type Err = ParseDecisionError;
 
-    fn from_str(text: &str) -> Result<Self, NotRuling> {
-        let wrong = || NotRuling(text.chars().take(80).collect());
+    fn from_str(text: &str) -> Result<Self, ParseDecisionError> {
+        let wrong = || ParseDecisionError(text.chars().take(80).collect());
         match text.split_once(' ') {
             None if text == "accepted" => Ok(Self::All(Decision::Accepted)),
             None if text == "rejected" => Ok(Self::All(Decision::Rejected)),
@@ -317,16 +321,16 @@ impl FromStr for Ruling {
     }
 }
 
-impl TryFrom<String> for Ruling {
-    type Error = NotRuling;
+impl TryFrom<String> for UnitDecision {
+    type Error = ParseDecisionError;
 
-    fn try_from(text: String) -> Result<Self, NotRuling> {
+    fn try_from(text: String) -> Result<Self, ParseDecisionError> {
         text.parse()
     }
 }
 
-impl From<Ruling> for String {
-    fn from(ruling: Ruling) -> Self {
+impl From<UnitDecision> for String {
+    fn from(ruling: UnitDecision) -> Self {
         ruling.to_string()
     }
 }
@@ -340,28 +344,28 @@ mod tests {
     fn rulings_are_read_as_they_are_written() {
         let hash = ContentHash::of(b"x");
         for text in ["accepted", "rejected", "lines y2n.", &format!("edited {hash}")] {
-            assert_eq!(text.parse::<Ruling>().expect("a ruling").to_string(), text);
+            assert_eq!(text.parse::<UnitDecision>().expect("a ruling").to_string(), text);
         }
         for bad in
             ["", "undecided", "lines", "lines ", "lines yx", "edited", "edited x", "accepted ", "lines 0y", "lines 2"]
         {
-            assert!(bad.parse::<Ruling>().is_err(), "{bad}");
+            assert!(bad.parse::<UnitDecision>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn lines_make_up_a_unit() {
-        let unit = Unit { id: "u".into(), kind: UnitKind::Block { old: 0..1, new: 0..2 } };
+        let unit = Unit { id: "u".into(), kind: UnitKind::Hunk { old: 0..1, new: 0..2 } };
         let mut decisions = Decisions::default();
         let first = decisions.with_lines(&unit, [0], Some(Decision::Accepted));
         decisions.set("u", first);
-        assert_eq!(decisions.pick(&unit), Some(Pick::Lines(LineSet::of([0]))));
-        assert_eq!(decisions.tally(&unit), Tally { accepted: 1, rejected: 0, undecided: 2 });
+        assert_eq!(decisions.selection_of(&unit), Some(UnitSelection::Lines(LineSet::from_lines([0]))));
+        assert_eq!(decisions.count_lines(&unit), DecisionCounts { accepted: 1, rejected: 0, undecided: 2 });
         assert_eq!(decisions.with_lines(&unit, [0, 9], None), None);
         let all = decisions.with_lines(&unit, 1..3, Some(Decision::Accepted));
-        assert_eq!(all, Some(Ruling::All(Decision::Accepted)));
-        let fits = |text: &str| text.parse::<Ruling>().expect("a ruling").fits(&unit);
+        assert_eq!(all, Some(UnitDecision::All(Decision::Accepted)));
+        let fits = |text: &str| text.parse::<UnitDecision>().expect("a ruling").fits(&unit);
         assert!(fits("lines yn.") && fits("lines 2yn") && !fits("lines yn") && fits("accepted"));
-        assert_eq!("lines 2yy".parse::<Ruling>(), Ok(Ruling::All(Decision::Accepted)));
+        assert_eq!("lines 2yy".parse::<UnitDecision>(), Ok(UnitDecision::All(Decision::Accepted)));
     }
 }

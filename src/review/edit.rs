@@ -3,8 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::{Action, Around, Item, Ruling, Sheet, State, Text};
-use crate::changes::{FileChange, Finding, Selected, UnitKind, is_by_line, select};
+use super::{Action, DecisionTarget, FileText, ReviewHost, ReviewModel, ReviewState, UnitDecision};
+use crate::changes::{FileChange, Finding, SelectedContent, UnitKind, apply_selection, is_by_line};
 use crate::path::EntryKind;
 
 /// What came of an edit.
@@ -25,11 +25,16 @@ pub enum Edited {
 ///
 /// # Errors
 /// The quarantine is damaged.
-pub fn proposal(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text) -> io::Result<Option<Vec<u8>>> {
+pub fn proposal(
+    sheet: &ReviewModel<'_>,
+    state: &ReviewState,
+    item: &DecisionTarget,
+    text: &FileText,
+) -> io::Result<Option<Vec<u8>>> {
     let unit = &sheet.files[item.file].units[item.unit];
-    let UnitKind::Block { new, .. } = &unit.kind else { return Ok(None) };
-    match state.decisions.of(&unit.id) {
-        Some(Ruling::Edited(hash)) => sheet.text(hash).map(Some),
+    let UnitKind::Hunk { new, .. } = &unit.kind else { return Ok(None) };
+    match state.decisions.get(&unit.id) {
+        Some(UnitDecision::Edited(hash)) => sheet.text(hash).map(Some),
         _ => Ok(Some(text.new.span(new.clone()).to_vec())),
     }
 }
@@ -43,32 +48,38 @@ pub const DOES_IT_WAIT: &str = "nothing was changed; does your editor wait? (cod
 ///
 /// # Errors
 /// The editor, the quarantine.
-pub fn edit(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text, around: &mut dyn Around) -> io::Result<Edited> {
+pub fn edit(
+    sheet: &ReviewModel<'_>,
+    state: &ReviewState,
+    item: &DecisionTarget,
+    text: &FileText,
+    around: &mut dyn ReviewHost,
+) -> io::Result<Edited> {
     let file = &sheet.files[item.file];
     let unit = &file.units[item.unit];
-    let (UnitKind::Block { old, .. }, Some(before)) = (&unit.kind, proposal(sheet, state, item, text)?) else {
+    let (UnitKind::Hunk { old, .. }, Some(before)) = (&unit.kind, proposal(sheet, state, item, text)?) else {
         return Ok(Edited::Wrong("only a block of lines can be edited"));
     };
     if file.is_refused() {
         return Ok(Edited::Wrong("this file cannot be accepted"));
     }
     let start = Instant::now();
-    let after = around.edit(&file.change.path, &before)?;
+    let after = around.edit_text(&file.change.path, &before)?;
     if after == before {
         return Ok(Edited::Unchanged { at_once: start.elapsed() < AT_ONCE });
     }
     if !is_by_line(&after) {
         return Ok(Edited::Wrong("what the editor left is no text (UTF-8 without NUL); the block is as it was"));
     }
-    let whole = Item { lines: None, ..item.clone() };
+    let whole = DecisionTarget { lines: None, ..item.clone() };
     if after.is_empty() || after == text.old.span(old.clone()) {
         return Ok(Edited::Done(Action::Edit(whole, None), Vec::new()));
     }
     let hash = sheet.keep_text(&after)?;
     let mut decisions = state.decisions.clone();
-    decisions.set(&unit.id, Some(Ruling::Edited(hash.clone())));
-    let findings = match resulting(sheet, file.change, &decisions.picks(&file.units), text)? {
-        Some((change, content)) => around.judge(&change, text.old.bytes(), &content),
+    decisions.set(&unit.id, Some(UnitDecision::Edited(hash.clone())));
+    let findings = match resulting(sheet, file.change, &decisions.selection(&file.units), text)? {
+        Some((change, content)) => around.find_risks(&change, text.old.bytes(), &content),
         None => Vec::new(),
     };
     Ok(Edited::Done(Action::Edit(whole, Some(hash)), findings))
@@ -79,15 +90,15 @@ pub fn edit(sheet: &Sheet<'_>, state: &State, item: &Item, text: &Text, around: 
 /// # Errors
 /// The quarantine is damaged.
 pub fn resulting(
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     change: &FileChange,
-    picks: &crate::changes::Picks,
-    text: &Text,
+    picks: &crate::changes::Selection,
+    text: &FileText,
 ) -> io::Result<Option<(FileChange, Vec<u8>)>> {
-    let selected = select(change, text.old.bytes(), text.new.bytes(), picks, &|hash| sheet.text(hash))?;
+    let selected = apply_selection(change, text.old.bytes(), text.new.bytes(), picks, &|hash| sheet.text(hash))?;
     Ok(selected.and_then(|selected| match selected {
-        Selected::Content(kind @ (EntryKind::Regular | EntryKind::Executable), content) => {
-            Some((change.with(kind, &content), content))
+        SelectedContent::Content(kind @ (EntryKind::Regular | EntryKind::Executable), content) => {
+            Some((change.with_result(kind, &content), content))
         }
         _ => None,
     }))

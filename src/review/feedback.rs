@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use super::decisions::{Decision, Ruling};
-use super::{Block, Sheet, SheetFile, State, Text, describe};
-use crate::changes::{Row, Unit};
-use crate::display::Shown;
+use super::decisions::{Decision, UnitDecision};
+use super::{FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, describe_unit};
+use crate::changes::{HunkLine, Unit};
+use crate::display::Escaped;
 
 /// Bytes of a message; what is above that is named by its place alone. One argument of a program may have 128 KiB.
 const MOST: usize = 96 << 10;
@@ -35,12 +35,12 @@ pub struct Feedback {
     /// What it says, as Markdown.
     pub text: String,
     /// What it says in full.
-    remarks: Vec<Remark>,
+    remarks: Vec<FeedbackItem>,
 }
 
 /// One thing that is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Remark {
+struct FeedbackItem {
     /// Names it, see [`super::Event::Sent`].
     item: String,
     is_comment: bool,
@@ -54,17 +54,17 @@ impl Feedback {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn compose(sheet: &Sheet<'_>, state: &State) -> io::Result<Option<Self>> {
+    pub fn compose(sheet: &ReviewModel<'_>, state: &ReviewState) -> io::Result<Option<Self>> {
         let mut message = Self { text: OPENING.to_owned(), remarks: Vec::new() };
         let (mut left, mut before) = (Vec::new(), Vec::new());
         for file in &sheet.files {
             if !file.units.iter().any(|unit| is_spoken_of(unit, state)) {
                 continue;
             }
-            let text = Text::read(sheet, file)?;
-            let mut title = format!("\n## {}\n", Shown::new(file.change.path.as_bytes()));
+            let text = FileText::read(sheet, file)?;
+            let mut title = format!("\n## {}\n", Escaped::new(file.change.path.as_bytes()));
             for unit in file.units.iter().filter(|unit| is_spoken_of(unit, state)) {
-                for remark in remarks(file, unit, &text, state) {
+                for remark in collect_items(file, unit, &text, state) {
                     if state.is_sent(&remark.item) {
                         before.push(remark.place);
                     } else if message.text.len() + title.len() + remark.text.len() > MOST {
@@ -129,25 +129,25 @@ impl Feedback {
 }
 
 /// Says what is to be said of one unit.
-fn remarks(file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec<Remark> {
-    let block = Block::of(unit, text);
+fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &ReviewState) -> Vec<FeedbackItem> {
+    let block = HunkRows::from_unit(unit, text);
     let decisions = &state.decisions;
     let mut remarks = Vec::new();
-    let path = Shown::new(file.change.path.as_bytes());
+    let path = Escaped::new(file.change.path.as_bytes());
     let where_of = |rows: &[usize]| match &block {
         Some(block) => place(block, rows),
-        None => describe(&unit.kind, file),
+        None => describe_unit(&unit.kind, file),
     };
     let quote = |rows: &[usize]| block.as_ref().map_or_else(String::new, |block| quotation(block, text, rows));
     let mut say = |is_comment, of: Option<usize>, said: &str, place: String, text: String| {
-        remarks.push(Remark { item: item(unit, of, said), is_comment, place: format!("{path}: {place}"), text });
+        remarks.push(FeedbackItem { item: item(unit, of, said), is_comment, place: format!("{path}: {place}"), text });
     };
-    let all: Vec<usize> = (0..block.as_ref().map_or(0, Block::len)).collect();
+    let all: Vec<usize> = (0..block.as_ref().map_or(0, HunkRows::len)).collect();
     // By the line that is decided on with it.
     let rows_of: BTreeMap<usize, usize> =
         block.iter().flat_map(|block| all.iter().map(|row| (block.line(*row), *row))).collect();
-    let mut rejected: Vec<usize> = match decisions.of(&unit.id) {
-        Some(Ruling::All(Decision::Rejected)) => all.clone(),
+    let mut rejected: Vec<usize> = match decisions.get(&unit.id) {
+        Some(UnitDecision::All(Decision::Rejected)) => all.clone(),
         Some(ruling) => {
             let lines = ruling.lines(|decision| decision == Some(Decision::Rejected));
             lines.iter().filter_map(|line| rows_of.get(&line).copied()).collect()
@@ -156,9 +156,9 @@ fn remarks(file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec
     };
     rejected.sort_unstable();
     let whole: Vec<&str> = decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()).map(|c| c.1).collect();
-    if let Some(ruling) = decisions.of(&unit.id).filter(|ruling| has_rejection(ruling)) {
+    if let Some(ruling) = decisions.get(&unit.id).filter(|ruling| has_rejection(ruling)) {
         let (rows, word) = match ruling {
-            Ruling::Lines(_) => (&rejected, "Rejected in part"),
+            UnitDecision::Lines(_) => (&rejected, "Rejected in part"),
             _ => (&all, "Rejected"),
         };
         let at = where_of(rows);
@@ -168,7 +168,7 @@ fn remarks(file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec
     for said in whole {
         let at = where_of(&all);
         // After the quotation of the rejection it needs none of its own.
-        let is_rejected = decisions.of(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
+        let is_rejected = decisions.get(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
         let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())));
         let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
         let text = format!("{code}\n{}", citation(said));
@@ -184,21 +184,21 @@ fn remarks(file: &SheetFile<'_>, unit: &Unit, text: &Text, state: &State) -> Vec
 }
 
 /// Tells whether something is to be said of a unit.
-fn is_spoken_of(unit: &Unit, state: &State) -> bool {
+fn is_spoken_of(unit: &Unit, state: &ReviewState) -> bool {
     let decisions = &state.decisions;
-    decisions.of(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
+    decisions.get(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
 }
 
-fn has_rejection(ruling: &Ruling) -> bool {
+fn has_rejection(ruling: &UnitDecision) -> bool {
     match ruling {
-        Ruling::All(decision) => *decision == Decision::Rejected,
-        Ruling::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Rejected)),
-        Ruling::Edited(_) => false,
+        UnitDecision::All(decision) => *decision == Decision::Rejected,
+        UnitDecision::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Rejected)),
+        UnitDecision::Edited(_) => false,
     }
 }
 
 /// Tells whether a comment has not been sent yet: it was made for the agent.
-pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &State) -> bool {
+pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state))
     };
@@ -206,16 +206,16 @@ pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: 
 }
 
 /// Tells whether there is something to send, without reading a file.
-pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &State) -> bool {
+pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
-        let ruling = state.decisions.of(&unit.id).filter(|ruling| has_rejection(ruling));
+        let ruling = state.decisions.get(&unit.id).filter(|ruling| has_rejection(ruling));
         ruling.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())))
     };
     units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }
 
 /// Tells whether a comment was sent as it is.
-pub fn is_comment_sent(unit: &Unit, line: Option<usize>, said: &str, state: &State) -> bool {
+pub fn is_comment_sent(unit: &Unit, line: Option<usize>, said: &str, state: &ReviewState) -> bool {
     state.is_sent(&item(unit, line, said))
 }
 
@@ -227,10 +227,10 @@ fn item(unit: &Unit, line: Option<usize>, said: &str) -> String {
 }
 
 /// Says where rows of a block are, in the file as the agent left it; where nothing of it is left, after which line.
-fn place(block: &Block, rows: &[usize]) -> String {
-    let added = |row: &&usize| matches!(block.row(**row), Row::Added(_));
+fn place(block: &HunkRows, rows: &[usize]) -> String {
+    let added = |row: &&usize| matches!(block.row(**row), HunkLine::Added(_));
     let number = |row: &usize| match block.row(*row) {
-        Row::Added(line) | Row::Removed(line) => line,
+        HunkLine::Added(line) | HunkLine::Removed(line) => line,
     };
     let of = |range: &Range<usize>, lines: Vec<usize>| {
         let (first, last) = (lines.iter().min().copied().unwrap_or(0), lines.iter().max().copied().unwrap_or(0));
@@ -248,13 +248,13 @@ fn place(block: &Block, rows: &[usize]) -> String {
 }
 
 /// Quotes rows as a diff, in a fence that nothing in them can close.
-fn quotation(block: &Block, text: &Text, rows: &[usize]) -> String {
+fn quotation(block: &HunkRows, text: &FileText, rows: &[usize]) -> String {
     let mut quoted = String::new();
     for row in rows.iter().take(MOST_ROWS) {
-        let sign = if matches!(block.row(*row), Row::Added(_)) { '+' } else { '-' };
+        let sign = if matches!(block.row(*row), HunkLine::Added(_)) { '+' } else { '-' };
         let content = block.content(text, *row);
         let line =
-            Shown::line(content.strip_suffix(b"\r\n").or(content.strip_suffix(b"\n")).unwrap_or(content)).to_string();
+            Escaped::line(content.strip_suffix(b"\r\n").or(content.strip_suffix(b"\n")).unwrap_or(content)).to_string();
         let cut: String = line.chars().take(MOST_CHARS).collect();
         let more = if cut.len() < line.len() { "…" } else { "" };
         quoted += &format!("{sign}{cut}{more}\n");
@@ -273,12 +273,12 @@ fn longest_run(text: &str) -> usize {
 /// Cites a person's own words.
 fn citation(said: &str) -> String {
     let cut: String = said.chars().take(LONGEST_COMMENT).collect();
-    cut.lines().map(|line| format!("> {}\n", Shown::line(line))).collect()
+    cut.lines().map(|line| format!("> {}\n", Escaped::line(line))).collect()
 }
 
 fn first_line(said: &str) -> String {
     let line = said.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(80).collect();
     let more = if cut.len() < said.trim_end().len() { "…" } else { "" };
-    format!("{}{more}", Shown::line(&cut))
+    format!("{}{more}", Escaped::line(&cut))
 }

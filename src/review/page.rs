@@ -13,10 +13,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::words::differing;
-use super::{Block, Decision, Decisions, Ruling, Sheet, SheetFile, Text, describe, finding_line, level_word};
-use crate::changes::{Changeset, Level, Row, Unit, UnitKind, without_ending};
-use crate::display::{Piece, Shown};
+use super::intraline::differing;
+use super::{
+    Decision, Decisions, FileText, HunkRows, ReviewFile, ReviewModel, UnitDecision, describe_unit, finding_line,
+    severity_word,
+};
+use crate::changes::{Changeset, HunkLine, Severity, Unit, UnitKind, trim_line_ending};
+use crate::display::{Escaped, EscapedChunk};
 
 const STYLE: &str = include_str!("page.css");
 /// Lines around a block.
@@ -32,7 +35,12 @@ const MOST_BYTES: usize = 64 << 20;
 ///
 /// # Errors
 /// The quarantine is damaged.
-pub fn page(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Decisions) -> io::Result<String> {
+pub fn render_page(
+    name: &str,
+    changes: &Changeset,
+    sheet: &ReviewModel<'_>,
+    decisions: &Decisions,
+) -> io::Result<String> {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'");
     let (added, removed) = sheet.line_counts();
@@ -55,7 +63,7 @@ pub fn page(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Deci
         let (path, reason) = (text(refused.path.as_bytes()), text(refused.reason.as_bytes()));
         let _ = writeln!(out, "<p class=\"risk\">stays in the sandbox: <bdi>{path}</bdi>: {reason}</p>");
     }
-    for hidden in &changes.hidden {
+    for hidden in &changes.ignored_by_agent_rules {
         let path = text(hidden.as_bytes());
         let _ = writeln!(out, "<p>left out by ignore rules that the agent made: <bdi>{path}</bdi></p>");
     }
@@ -67,7 +75,7 @@ pub fn page(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Deci
         let _ = writeln!(
             out,
             "<tr><td>{}<td><a href=\"#f{at}\"><bdi>{path}</bdi></a><td>{}<td>{}<td>{}",
-            file.change.verb(),
+            file.change.change_word(),
             counts(file),
             level(file),
             decided(file, decisions),
@@ -83,8 +91,8 @@ pub fn page(name: &str, changes: &Changeset, sheet: &Sheet<'_>, decisions: &Deci
 fn section(
     out: &mut String,
     at: usize,
-    file: &SheetFile<'_>,
-    sheet: &Sheet<'_>,
+    file: &ReviewFile<'_>,
+    sheet: &ReviewModel<'_>,
     decisions: &Decisions,
 ) -> io::Result<()> {
     let open = if file.begins_folded { "" } else { " open" };
@@ -93,16 +101,16 @@ fn section(
     let _ = writeln!(
         out,
         "<details id=\"f{at}\"{open}>\n<summary>{} <b><bdi>{}</bdi></b>{from} <span class=\"faint\">{}</span> {}</summary>",
-        file.change.verb(),
+        file.change.change_word(),
         text(file.change.path.as_bytes()),
         counts(file),
         level(file),
     );
     for finding in &file.change.findings {
-        let risk = if finding.level >= Level::High { " risk" } else { "" };
+        let risk = if finding.severity >= Severity::High { " risk" } else { "" };
         let _ = writeln!(out, "<p class=\"note{risk}\">{}</p>", html(&finding_line(finding)));
     }
-    let content = Text::read(sheet, file)?;
+    let content = FileText::read(sheet, file)?;
     let (mut rows, mut count) = (String::new(), 0);
     let mut end = None;
     for (number, unit) in file.units.iter().enumerate() {
@@ -111,8 +119,8 @@ fn section(
             end = None;
             break;
         }
-        let Some(block) = Block::of(unit, &content) else {
-            let what = html(&describe(&unit.kind, file));
+        let Some(block) = HunkRows::from_unit(unit, &content) else {
+            let what = html(&describe_unit(&unit.kind, file));
             let _ =
                 writeln!(out, "<p class=\"note\">{what} <span class=\"faint\">{}</span></p>", ruling(unit, decisions));
             for (_, said) in decisions.comments_on(&unit.id) {
@@ -130,7 +138,7 @@ fn section(
             continue;
         };
         context(&mut rows, &content, &block, &mut end);
-        let said = Said::on(unit, decisions);
+        let said = PageComment::on(unit, decisions);
         let mut at = 0;
         while at < block.len() && count < MOST_ROWS && out.len() + rows.len() < MOST_BYTES {
             line(&mut rows, &content, &block, at, &said);
@@ -140,10 +148,10 @@ fn section(
         for (_, said) in decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()) {
             let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", lines(said));
         }
-        if let Some(Ruling::Edited(hash)) = decisions.of(&unit.id) {
+        if let Some(UnitDecision::Edited(hash)) = decisions.get(&unit.id) {
             let edited = sheet.text(hash)?;
             rows += "<tr class=\"gap\"><td colspan=\"5\">edited in the review; accepted instead:\n";
-            let edited = crate::changes::lines(&edited);
+            let edited = crate::changes::split_lines(&edited);
             let mut at = 0;
             while at < edited.len().min(MOST_ROWS) && out.len() + rows.len() < MOST_BYTES {
                 let _ = writeln!(rows, "<tr class=\"add\"><td><td><td>+<td>{}<td>[e]", shown(edited[at], &[]));
@@ -172,7 +180,7 @@ fn more(rows: &mut String, count: usize, what: &str) {
 }
 
 /// Writes the lines before a block: all since the last one where both are near, else some of them and a gap.
-fn context(rows: &mut String, text: &Text, block: &Block, end: &mut Option<(usize, usize)>) {
+fn context(rows: &mut String, text: &FileText, block: &HunkRows, end: &mut Option<(usize, usize)>) {
     let (old, new) = (block.old.start, block.new.start);
     let near = old.saturating_sub(CONTEXT);
     let from = match *end {
@@ -189,7 +197,7 @@ fn context(rows: &mut String, text: &Text, block: &Block, end: &mut Option<(usiz
     *end = Some((block.old.end, block.new.end));
 }
 
-fn same(rows: &mut String, text: &Text, old: std::ops::Range<usize>, new: usize) {
+fn same(rows: &mut String, text: &FileText, old: std::ops::Range<usize>, new: usize) {
     for (at, line) in old.enumerate() {
         let _ =
             writeln!(rows, "<tr><td>{}<td>{}<td><td>{}<td>", line + 1, new + at + 1, shown(text.old.get(line), &[]));
@@ -197,23 +205,25 @@ fn same(rows: &mut String, text: &Text, old: std::ops::Range<usize>, new: usize)
 }
 
 /// What was decided and said of a unit, by line.
-struct Said<'a> {
+struct PageComment<'a> {
     is_edited: bool,
     decisions: Vec<Option<Decision>>,
     all: Option<Decision>,
     comments: BTreeMap<usize, &'a str>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> PageComment<'a> {
     fn on(unit: &Unit, decisions: &'a Decisions) -> Self {
-        let ruling = decisions.of(&unit.id);
+        let ruling = decisions.get(&unit.id);
         let (all, by_line) = match ruling {
-            Some(Ruling::All(decision)) => (Some(*decision), Vec::new()),
-            Some(Ruling::Lines(runs)) => (None, runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect()),
-            Some(Ruling::Edited(_)) | None => (None, Vec::new()),
+            Some(UnitDecision::All(decision)) => (Some(*decision), Vec::new()),
+            Some(UnitDecision::Lines(runs)) => {
+                (None, runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect())
+            }
+            Some(UnitDecision::Edited(_)) | None => (None, Vec::new()),
         };
         let comments = decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))).collect();
-        Self { is_edited: matches!(ruling, Some(Ruling::Edited(_))), decisions: by_line, all, comments }
+        Self { is_edited: matches!(ruling, Some(UnitDecision::Edited(_))), decisions: by_line, all, comments }
     }
 
     fn mark(&self, line: usize) -> &'static str {
@@ -226,21 +236,21 @@ impl<'a> Said<'a> {
     }
 }
 
-fn line(rows: &mut String, text: &Text, block: &Block, row: usize, said: &Said<'_>) {
+fn line(rows: &mut String, text: &FileText, block: &HunkRows, row: usize, said: &PageComment<'_>) {
     let bytes = block.content(text, row);
-    let words = block.partner(row).map_or_else(Vec::new, |other| {
+    let words = block.paired_row(row).map_or_else(Vec::new, |other| {
         let partner = block.content(text, other);
-        let (is_old, ending) = (matches!(block.row(row), Row::Removed(_)), without_ending);
+        let (is_old, ending) = (matches!(block.row(row), HunkLine::Removed(_)), trim_line_ending);
         if is_old { differing(ending(bytes), ending(partner)).0 } else { differing(ending(partner), ending(bytes)).1 }
     });
     let at = block.line(row);
     let mark = said.mark(at);
     let content = shown(bytes, &words);
     let _ = match block.row(row) {
-        Row::Removed(n) => {
+        HunkLine::Removed(n) => {
             writeln!(rows, "<tr class=\"del\"><td>{}<td><td>-<td>{content}<td>{mark}", block.old.start + n + 1)
         }
-        Row::Added(n) => {
+        HunkLine::Added(n) => {
             writeln!(rows, "<tr class=\"add\"><td><td>{}<td>+<td>{content}<td>{mark}", block.new.start + n + 1)
         }
     };
@@ -249,31 +259,31 @@ fn line(rows: &mut String, text: &Text, block: &Block, row: usize, said: &Said<'
     }
 }
 
-fn counts(file: &SheetFile<'_>) -> String {
+fn counts(file: &ReviewFile<'_>) -> String {
     match file.line_counts {
         (0, 0) => String::new(),
         (added, removed) => format!("+{added} −{removed}"),
     }
 }
 
-fn level(file: &SheetFile<'_>) -> String {
-    let Some(level) = file.change.level() else { return String::new() };
-    let class = if level >= Level::High { "risk" } else { "faint" };
-    format!("<span class=\"{class}\">{}</span>", level_word(level))
+fn level(file: &ReviewFile<'_>) -> String {
+    let Some(level) = file.change.severity() else { return String::new() };
+    let class = if level >= Severity::High { "risk" } else { "faint" };
+    format!("<span class=\"{class}\">{}</span>", severity_word(level))
 }
 
 /// How far the review of a file is.
-fn decided(file: &SheetFile<'_>, decisions: &Decisions) -> String {
+fn decided(file: &ReviewFile<'_>, decisions: &Decisions) -> String {
     let done = file.units.iter().filter(|unit| decisions.is_decided(unit)).count();
     format!("{done}/{} decided", file.units.len())
 }
 
 fn ruling(unit: &Unit, decisions: &Decisions) -> &'static str {
-    match decisions.of(&unit.id) {
-        Some(Ruling::All(Decision::Accepted) | Ruling::Edited(_)) => "[+] accepted",
-        Some(Ruling::All(Decision::Rejected)) => "[x] rejected",
-        Some(Ruling::Lines(_)) => "[~] in part",
-        None if matches!(unit.kind, UnitKind::Block { .. }) => "",
+    match decisions.get(&unit.id) {
+        Some(UnitDecision::All(Decision::Accepted) | UnitDecision::Edited(_)) => "[+] accepted",
+        Some(UnitDecision::All(Decision::Rejected)) => "[x] rejected",
+        Some(UnitDecision::Lines(_)) => "[~] in part",
+        None if matches!(unit.kind, UnitKind::Hunk { .. }) => "",
         None => "[ ] undecided",
     }
 }
@@ -282,15 +292,15 @@ fn ruling(unit: &Unit, decisions: &Decisions) -> &'static str {
 fn shown(bytes: &[u8], words: &[std::ops::Range<usize>]) -> String {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let (mut out, mut is_on, mut count) = (String::new(), false, 0);
-    let cut = Shown::line(bytes).pieces(|at, piece| {
+    let cut = Escaped::line(bytes).for_each_chunk(|at, piece| {
         let is_word = words.iter().any(|range| range.contains(&at));
         if is_word != is_on {
             out += if is_word { "<mark>" } else { "</mark>" };
             is_on = is_word;
         }
         match piece {
-            Piece::Plain(c) => put(&mut out, c),
-            Piece::Escape(escape) => {
+            EscapedChunk::Plain(c) => put(&mut out, c),
+            EscapedChunk::Escape(escape) => {
                 let _ = write!(out, "<i>{}</i>", html(&escape));
             }
         }
@@ -310,12 +320,12 @@ fn shown(bytes: &[u8], words: &[std::ops::Range<usize>]) -> String {
 
 /// Escapes a name or a message.
 fn text(bytes: &[u8]) -> String {
-    html(&Shown::new(bytes).to_string())
+    html(&Escaped::new(bytes).to_string())
 }
 
 /// Escapes a person's own words, which may have several lines.
 fn lines(said: &str) -> String {
-    said.lines().map(|line| html(&Shown::line(line).to_string())).collect::<Vec<_>>().join("\n")
+    said.lines().map(|line| html(&Escaped::line(line).to_string())).collect::<Vec<_>>().join("\n")
 }
 
 /// Escapes for HTML what was escaped for a person.

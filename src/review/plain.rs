@@ -4,10 +4,13 @@ use std::io::{self, BufRead, Write};
 use std::ops::Range;
 
 use super::edit::{DOES_IT_WAIT, Edited, edit, resulting};
-use super::show::Painter;
-use super::{Action, Around, Block, Decision, Ended, Item, Sheet, SheetFile, State, Text, refusal, update};
-use crate::changes::{Hunk, HunkLine, Row, Unit, UnitKind};
-use crate::display::Shown;
+use super::text_renderer::TextRenderer;
+use super::{
+    Action, Decision, DecisionTarget, FileText, HunkRows, ReviewFile, ReviewHost, ReviewModel, ReviewOutcome,
+    ReviewState, refusal, update,
+};
+use crate::changes::{ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
+use crate::display::Escaped;
 
 /// Lines of a block that are shown before it is cut; a cut block says so and how to see all of it.
 const LONGEST: usize = 400;
@@ -17,13 +20,13 @@ const CONTEXT: usize = 3;
 /// A review over lines of input.
 pub struct PlainReview<'a, I, O> {
     /// What is reviewed.
-    pub sheet: &'a Sheet<'a>,
+    pub sheet: &'a ReviewModel<'a>,
     /// Answers, one line each.
     pub input: I,
     /// The screen.
     pub output: O,
     /// How it is drawn.
-    pub painter: Painter,
+    pub painter: TextRenderer,
 }
 
 /// A unit, or a part of one that was split, in the order of the questions.
@@ -45,7 +48,7 @@ enum Next {
     /// This one.
     Go(usize),
     /// The end.
-    End(Ended),
+    End(ReviewOutcome),
 }
 
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
@@ -53,29 +56,29 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     ///
     /// # Errors
     /// What the terminal or `around` says.
-    pub fn run(&mut self, state: &mut State, around: &mut dyn Around) -> io::Result<Ended> {
+    pub fn run(&mut self, state: &mut ReviewState, around: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
         for file in self.sheet.files.iter().filter(|f| f.is_refused()) {
             write!(self.output, "{}", self.painter.note(&refusal(file)))?;
         }
         let questions = self.questions(state);
         if questions.is_empty() {
-            return Ok(Ended::Through);
+            return Ok(ReviewOutcome::Through);
         }
         // Where everything is decided, all of it is gone through once more.
         let mut read = None;
         let first = questions.iter().position(|q| self.is_open(q, state, &mut read));
         let (again, mut at) = (first.is_none(), first.unwrap_or(0));
-        let (mut shown_file, mut text) = (None, Text::default());
+        let (mut shown_file, mut text) = (None, FileText::default());
         loop {
             let mut questions = self.questions(state);
             if at >= questions.len() {
-                return Ok(Ended::Through);
+                return Ok(ReviewOutcome::Through);
             }
             let file = &self.sheet.files[questions[at].file];
             if shown_file != Some(questions[at].file) {
                 write!(self.output, "\n{}", self.painter.head(file))?;
                 shown_file = Some(questions[at].file);
-                text = Text::read(self.sheet, file)?;
+                text = FileText::read(self.sheet, file)?;
             }
             self.show(&questions[at], &text, state)?;
             loop {
@@ -86,16 +89,16 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     "({}/{}) {}{so_far} Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] ",
                     at + 1,
                     questions.len(),
-                    Shown::new(file.change.path.as_bytes()),
+                    Escaped::new(file.change.path.as_bytes()),
                 )?;
                 self.output.flush()?;
                 let mut answer = String::new();
                 if self.input.read_line(&mut answer)? == 0 {
                     writeln!(self.output)?;
-                    return Ok(Ended::Left);
+                    return Ok(ReviewOutcome::Left);
                 }
                 let next = self.answer(answer.trim(), at, &questions, &text, state, around)?;
-                around.keep(&state.take_events())?;
+                around.save_events(&state.take_events())?;
                 questions = self.questions(state);
                 at = match next {
                     Next::Again => continue,
@@ -115,7 +118,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    fn questions(&self, state: &State) -> Vec<Question> {
+    fn questions(&self, state: &ReviewState) -> Vec<Question> {
         let files = self.sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
         let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, u)| (file, unit, u)));
         units
@@ -127,37 +130,37 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         &self.sheet.files[question.file].units[question.unit]
     }
 
-    fn item(&self, question: &Question, text: &Text) -> Item {
+    fn item(&self, question: &Question, text: &FileText) -> DecisionTarget {
         let unit = self.unit(question);
-        let lines = Block::of(unit, text)
+        let lines = HunkRows::from_unit(unit, text)
             .filter(|block| question.rows.len() < block.len())
             .map(|block| block.lines(question.rows.clone()));
-        Item { file: question.file, unit: question.unit, lines }
+        DecisionTarget { file: question.file, unit: question.unit, lines }
     }
 
     /// Tells whether a question is still to be asked. A file that must be read for that is kept in `read` until another is.
-    fn is_open(&self, question: &Question, state: &State, read: &mut Option<(usize, Text)>) -> bool {
+    fn is_open(&self, question: &Question, state: &ReviewState, read: &mut Option<(usize, FileText)>) -> bool {
         let unit = self.unit(question);
-        if question.rows.len() == unit.size() || state.decisions.is_decided(unit) {
+        if question.rows.len() == unit.line_count() || state.decisions.is_decided(unit) {
             return !state.decisions.is_decided(unit);
         }
         if read.as_ref().is_none_or(|(file, _)| *file != question.file) {
             // One that cannot be read is asked about: then the error comes to light.
-            let text = Text::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
+            let text = FileText::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
             *read = Some((question.file, text));
         }
         let Some((_, text)) = read else { return true };
-        let lines = Block::of(unit, text).map(|b| b.lines(question.rows.clone())).unwrap_or_default();
+        let lines = HunkRows::from_unit(unit, text).map(|b| b.lines(question.rows.clone())).unwrap_or_default();
         lines.iter().any(|line| state.decisions.line(&unit.id, line).is_none())
     }
 
-    fn so_far(&self, question: &Question, text: &Text, state: &State) -> &'static str {
+    fn so_far(&self, question: &Question, text: &FileText, state: &ReviewState) -> &'static str {
         let unit = self.unit(question);
-        if let Some(super::Ruling::Edited(_)) = state.decisions.of(&unit.id) {
+        if let Some(super::UnitDecision::Edited(_)) = state.decisions.get(&unit.id) {
             return " (edited by you)";
         }
         let item = self.item(question, text);
-        let all: Vec<usize> = item.lines.map_or((0..unit.size()).collect(), |lines| lines.iter().collect());
+        let all: Vec<usize> = item.lines.map_or((0..unit.line_count()).collect(), |lines| lines.iter().collect());
         let first = all.first().and_then(|line| state.decisions.line(&unit.id, *line));
         if all.iter().any(|line| state.decisions.line(&unit.id, *line) != first) {
             return " (in part so far)";
@@ -174,7 +177,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         Ok(Next::Again)
     }
 
-    fn act(&mut self, state: &mut State, action: Action) -> io::Result<()> {
+    fn act(&mut self, state: &mut ReviewState, action: Action) -> io::Result<()> {
         *state = update(std::mem::take(state), self.sheet, action);
         if let Some(said) = state.said.take() {
             writeln!(self.output, "{said}")?;
@@ -187,9 +190,9 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         answer: &str,
         at: usize,
         questions: &[Question],
-        text: &Text,
-        state: &mut State,
-        around: &mut dyn Around,
+        text: &FileText,
+        state: &mut ReviewState,
+        around: &mut dyn ReviewHost,
     ) -> io::Result<Next> {
         let question = &questions[at];
         let file = &self.sheet.files[question.file];
@@ -216,7 +219,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 let mut read = None;
                 let rest = rest.filter(|q| *q == question || self.is_open(q, state, &mut read));
                 let items = rest.map(|q| self.item(q, text)).collect();
-                *state = update(std::mem::take(state), self.sheet, Action::Sweep { items, decision, hidden: 0 });
+                *state = update(std::mem::take(state), self.sheet, Action::BulkDecide { items, decision, hidden: 0 });
                 state.said = None;
                 Ok(Next::Undecided)
             }
@@ -236,7 +239,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     }
                     Ok(Next::Undecided)
                 }
-                Err(error) => self.say(&format!("The editor failed: {}", Shown::new(&error.to_string()))),
+                Err(error) => self.say(&format!("The editor failed: {}", Escaped::new(&error.to_string()))),
             },
             "c" => {
                 let mut said = argument.to_owned();
@@ -265,18 +268,18 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 }
                 match self.find(argument, at, questions)? {
                     Some(to) => Ok(Next::Go(to)),
-                    None => self.say(&format!("\"{}\" is nowhere in the changes.", Shown::new(argument))),
+                    None => self.say(&format!("\"{}\" is nowhere in the changes.", Escaped::new(argument))),
                 }
             }
             "p" => self.preview(file, text, state),
-            "w" => Ok(Next::End(Ended::Apply(None))),
-            "q" => Ok(Next::End(Ended::Left)),
+            "w" => Ok(Next::End(ReviewOutcome::Apply(None))),
+            "q" => Ok(Next::End(ReviewOutcome::Left)),
             "?" => {
                 self.output.write_all(HELP.as_bytes())?;
                 Ok(Next::Again)
             }
             other => {
-                writeln!(self.output, "\"{}\" is no answer. Type one of these, then Enter:", Shown::new(other))?;
+                writeln!(self.output, "\"{}\" is no answer. Type one of these, then Enter:", Escaped::new(other))?;
                 self.output.write_all(HELP.as_bytes())?;
                 Ok(Next::Again)
             }
@@ -284,12 +287,12 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 
     /// Parts a block: at each line that is not of a pair with the one before.
-    fn split(&mut self, question: &Question, text: &Text, state: &mut State) -> io::Result<Next> {
+    fn split(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<Next> {
         let unit = self.unit(question).clone();
-        let Some(block) = Block::of(&unit, text).filter(|_| question.rows.len() > 1) else {
+        let Some(block) = HunkRows::from_unit(&unit, text).filter(|_| question.rows.len() > 1) else {
             return self.say("This cannot be split any further.");
         };
-        let cut = |row: &usize| block.partner(*row) != Some(row - 1) || question.rows.len() == 2;
+        let cut = |row: &usize| block.paired_row(*row) != Some(row - 1) || question.rows.len() == 2;
         let rows: Vec<usize> = (question.rows.start + 1..question.rows.end).filter(cut).collect();
         for row in rows {
             self.act(state, Action::Split(unit.id.clone(), row))?;
@@ -303,7 +306,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         {
             return Ok(Next::Go(number - 1));
         }
-        let path = |q: &Question| Shown::new(self.sheet.files[q.file].change.path.as_bytes()).to_string();
+        let path = |q: &Question| Escaped::new(self.sheet.files[q.file].change.path.as_bytes()).to_string();
         let exact = questions.iter().position(|q| path(q) == to);
         let found = exact.or_else(|| questions.iter().position(|q| !to.is_empty() && path(q).contains(to)));
         if let Some(found) = found {
@@ -320,16 +323,16 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 
     fn find(&self, what: &str, at: usize, questions: &[Question]) -> io::Result<Option<usize>> {
-        let mut open: Option<(usize, Text)> = None;
+        let mut open: Option<(usize, FileText)> = None;
         for step in 1..=questions.len() {
             let to = (at + step) % questions.len();
             let question = &questions[to];
             let file = &self.sheet.files[question.file];
             if open.as_ref().is_none_or(|(file, _)| *file != question.file) {
-                open = Some((question.file, Text::read(self.sheet, file)?));
+                open = Some((question.file, FileText::read(self.sheet, file)?));
             }
             let Some((_, text)) = &open else { continue };
-            let Some(block) = Block::of(self.unit(question), text) else { continue };
+            let Some(block) = HunkRows::from_unit(self.unit(question), text) else { continue };
             let holds = |row: usize| contains(block.content(text, row), what.as_bytes());
             if question.rows.clone().any(holds) {
                 return Ok(Some(to));
@@ -338,8 +341,9 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         Ok(None)
     }
 
-    fn preview(&mut self, file: &SheetFile<'_>, text: &Text, state: &State) -> io::Result<Next> {
-        let Some((_, content)) = resulting(self.sheet, file.change, &state.decisions.picks(&file.units), text)? else {
+    fn preview(&mut self, file: &ReviewFile<'_>, text: &FileText, state: &ReviewState) -> io::Result<Next> {
+        let Some((_, content)) = resulting(self.sheet, file.change, &state.decisions.selection(&file.units), text)?
+        else {
             return self.say("Nothing that could be shown is accepted of this file.");
         };
         let shown = self.painter.content(&content, LONGEST);
@@ -347,29 +351,29 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         Ok(Next::Again)
     }
 
-    fn show(&mut self, question: &Question, text: &Text, state: &mut State) -> io::Result<()> {
+    fn show(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<()> {
         let sheet = self.sheet;
         let file = &sheet.files[question.file];
         let unit = &file.units[question.unit];
-        let shown = match Block::of(unit, text) {
+        let shown = match HunkRows::from_unit(unit, text) {
             Some(block) => {
                 let cut = question.rows.start..question.rows.end.min(question.rows.start + LONGEST);
-                state.see(&unit.id, &block.lines(cut));
+                state.mark_viewed(&unit.id, &block.lines(cut));
                 self.painter.hunk(&hunk(&block, &question.rows, text), LONGEST)
             }
             None => {
-                state.see(&unit.id, &crate::changes::LineSet::of([0]));
+                state.mark_viewed(&unit.id, &crate::changes::LineSet::from_lines([0]));
                 let mut shown = self.painter.unit(&unit.kind, file);
                 if unit.kind == UnitKind::Delete && !text.old.is_empty() {
-                    let lines = text.old.list(0..text.old.len()).into_iter().map(HunkLine::Removed).collect();
-                    shown += &self.painter.hunk(&Hunk { old: 0..text.old.len(), new: 0..0, lines }, LONGEST);
+                    let lines = text.old.list(0..text.old.len()).into_iter().map(ContextLine::Removed).collect();
+                    shown += &self.painter.hunk(&ContextHunk { old: 0..text.old.len(), new: 0..0, lines }, LONGEST);
                 }
                 shown
             }
         };
         self.output.write_all(shown.as_bytes())?;
         for (_, comment) in state.decisions.comments_on(&unit.id) {
-            let note = self.painter.note(&format!("● {}", Shown::new(comment)));
+            let note = self.painter.note(&format!("● {}", Escaped::new(comment)));
             self.output.write_all(note.as_bytes())?;
         }
         Ok(())
@@ -377,8 +381,8 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
 }
 
 /// Makes a hunk of some rows of a block, with context where the block itself ends.
-fn hunk<'a>(block: &Block, rows: &Range<usize>, text: &'a Text) -> Hunk<'a> {
-    let is_removed = |row: &usize| matches!(block.row(*row), Row::Removed(_));
+fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> ContextHunk<'a> {
+    let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
     let before = (0..rows.start).filter(is_removed).count();
     let within = rows.clone().filter(is_removed).count();
     let mut old = block.old.start + before..block.old.start + before + within;
@@ -387,19 +391,19 @@ fn hunk<'a>(block: &Block, rows: &Range<usize>, text: &'a Text) -> Hunk<'a> {
     let mut lines = Vec::new();
     if rows.start == 0 {
         let context = block.old.start.min(CONTEXT);
-        lines.extend((old.start - context..old.start).map(|line| HunkLine::Context(text.old.get(line))));
+        lines.extend((old.start - context..old.start).map(|line| ContextLine::Context(text.old.get(line))));
         (old.start, new.start) = (old.start - context, new.start - context);
     }
     lines.extend(rows.clone().map(|row| match block.row(row) {
-        Row::Removed(_) => HunkLine::Removed(block.content(text, row)),
-        Row::Added(_) => HunkLine::Added(block.content(text, row)),
+        HunkLine::Removed(_) => ContextLine::Removed(block.content(text, row)),
+        HunkLine::Added(_) => ContextLine::Added(block.content(text, row)),
     }));
     if rows.end == block.len() {
         let context = (text.old.len() - block.old.end).min(CONTEXT);
-        lines.extend((old.end..old.end + context).map(|line| HunkLine::Context(text.old.get(line))));
+        lines.extend((old.end..old.end + context).map(|line| ContextLine::Context(text.old.get(line))));
         (old.end, new.end) = (old.end + context, new.end + context);
     }
-    Hunk { old, new, lines }
+    ContextHunk { old, new, lines }
 }
 
 /// Tells whether bytes hold others; letters in any case, as long as what is looked for has no capital.

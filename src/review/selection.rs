@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{Decision, Decisions, Ruling, Sheet};
-use crate::changes::{Pick, Picks, Unit};
-use crate::display::Shown;
+use super::{Decision, Decisions, ReviewModel, UnitDecision};
+use crate::changes::{Selection, Unit, UnitSelection};
+use crate::display::Escaped;
 use crate::path::RepoPath;
 
 /// What was asked for.
@@ -26,23 +26,23 @@ pub struct Selector {
 
 /// What is accepted, and what was passed over.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct ReviewSelection {
     /// What is meant of each file.
-    pub picks: BTreeMap<RepoPath, Picks>,
+    pub picks: BTreeMap<RepoPath, Selection>,
     /// Files with a high finding that only a glob or "all" covered.
-    pub passed_over: Vec<RepoPath>,
+    pub skipped_high_risk: Vec<RepoPath>,
     /// Files of which a review has rejected something that only a glob or "all" covered.
     pub rejected: Vec<RepoPath>,
     /// Files that cannot be accepted and that only a glob or "all" covered.
     pub refused: Vec<RepoPath>,
 }
 
-impl Selection {
+impl ReviewSelection {
     /// Tells whether it covers no file at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.picks.values().all(Picks::is_empty)
-            && self.passed_over.is_empty()
+        self.picks.values().all(Selection::is_empty)
+            && self.skipped_high_risk.is_empty()
             && self.rejected.is_empty()
             && self.refused.is_empty()
     }
@@ -50,9 +50,9 @@ impl Selection {
 
 /// Why a selection is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum SelectionError {
     /// A pattern that covers no changed file.
-    #[error("{option} {} matches no changed file", Shown::new(pattern))]
+    #[error("{option} {} matches no changed file", Escaped::new(pattern))]
     NoMatch {
         /// The option.
         option: &'static str,
@@ -60,7 +60,7 @@ pub enum Rejection {
         pattern: String,
     },
     /// A pattern that is no glob.
-    #[error("{option} {} is not a glob: {reason}", Shown::new(pattern))]
+    #[error("{option} {} is not a glob: {reason}", Escaped::new(pattern))]
     BadGlob {
         /// The option.
         option: &'static str,
@@ -70,7 +70,7 @@ pub enum Rejection {
         reason: String,
     },
     /// A prefix of several ids.
-    #[error("the id {} is a prefix of {n} hunks", Shown::new(id))]
+    #[error("the id {} is a prefix of {n} hunks", Escaped::new(id))]
     AmbiguousId {
         /// As given.
         id: String,
@@ -78,13 +78,13 @@ pub enum Rejection {
         n: usize,
     },
     /// An id that is not in this changeset.
-    #[error("there is no block {} in this changeset", Shown::new(id))]
+    #[error("there is no block {} in this changeset", Escaped::new(id))]
     StaleId {
         /// As given.
         id: String,
     },
     /// A risky file named exactly.
-    #[error("{} needs a closer look: {}", Shown::new(path), Shown::new(reason))]
+    #[error("{} needs a closer look: {}", Escaped::new(path), Escaped::new(reason))]
     Risky {
         /// The path.
         path: String,
@@ -92,7 +92,7 @@ pub enum Rejection {
         reason: String,
     },
     /// A file that cannot be accepted, named exactly.
-    #[error("{} cannot be accepted: {}", Shown::new(path), Shown::new(reason))]
+    #[error("{} cannot be accepted: {}", Escaped::new(path), Escaped::new(reason))]
     Refused {
         /// The path.
         path: String,
@@ -118,8 +118,8 @@ impl Selector {
     ///
     /// # Errors
     /// A pattern that matches nothing.
-    pub fn rejected(&self, sheet: &Sheet<'_>) -> Result<BTreeSet<RepoPath>, Rejection> {
-        let reject = patterns("--reject", &self.reject, sheet, &[])?;
+    pub fn rejected(&self, sheet: &ReviewModel<'_>) -> Result<BTreeSet<RepoPath>, SelectionError> {
+        let reject = parse_patterns("--reject", &self.reject, sheet, &[])?;
         let files = sheet.files.iter().map(|f| &f.change.path);
         Ok(files.filter(|path| reject.iter().any(|p| p.matches(path))).cloned().collect())
     }
@@ -131,13 +131,13 @@ impl Selector {
     /// A pattern or id that matches nothing, or one that names exactly what must not be taken.
     pub fn select(
         &self,
-        sheet: &Sheet<'_>,
+        sheet: &ReviewModel<'_>,
         decisions: &Decisions,
         refused: &[(String, String)],
-    ) -> Result<Selection, Rejection> {
-        let accept = patterns("--accept", &self.accept, sheet, refused)?;
-        let reject = patterns("--reject", &self.reject, sheet, &[])?;
-        let mut selection = Selection::default();
+    ) -> Result<ReviewSelection, SelectionError> {
+        let accept = parse_patterns("--accept", &self.accept, sheet, refused)?;
+        let reject = parse_patterns("--reject", &self.reject, sheet, &[])?;
+        let mut selection = ReviewSelection::default();
         for file in &sheet.files {
             let path = &file.change.path;
             if reject.iter().any(|p| p.matches(path)) {
@@ -148,15 +148,15 @@ impl Selector {
                 continue;
             }
             match (file.is_refused(), file.is_risky() && !self.allow_risky) {
-                (true, _) if exact => return Err(refusal(file)),
+                (true, _) if exact => return Err(refused_error(file)),
                 (true, _) => selection.refused.push(path.clone()),
-                (_, true) if exact => return Err(risk(file)),
-                (_, true) => selection.passed_over.push(path.clone()),
+                (_, true) if exact => return Err(risky_error(file)),
+                (_, true) => selection.skipped_high_risk.push(path.clone()),
                 _ => {
-                    let picks: Picks = (file.units.iter())
-                        .filter_map(|unit| Some((unit.id.clone(), wanted(unit, decisions, exact)?)))
+                    let picks: Selection = (file.units.iter())
+                        .filter_map(|unit| Some((unit.id.clone(), requested_selection(unit, decisions, exact)?)))
                         .collect();
-                    if file.units.iter().any(|u| matches!(picks.of(&u.id), None | Some(Pick::Lines(_)))) {
+                    if file.units.iter().any(|u| matches!(picks.get(&u.id), None | Some(UnitSelection::Lines(_)))) {
                         selection.rejected.push(path.clone());
                     }
                     selection.picks.insert(path.clone(), picks);
@@ -169,11 +169,12 @@ impl Selector {
                 continue;
             }
             match (file.is_refused(), file.is_risky() && !self.allow_risky) {
-                (true, _) => return Err(refusal(file)),
-                (_, true) => return Err(risk(file)),
+                (true, _) => return Err(refused_error(file)),
+                (_, true) => return Err(risky_error(file)),
                 _ => {
                     let picks = selection.picks.entry(file.change.path.clone()).or_default();
-                    picks.set(unit.id.clone(), wanted(unit, decisions, true).unwrap_or(Pick::All));
+                    picks
+                        .set(unit.id.clone(), requested_selection(unit, decisions, true).unwrap_or(UnitSelection::All));
                 }
             }
         }
@@ -185,8 +186,11 @@ impl Selector {
 const SHORTEST_ID: usize = 8;
 
 /// Finds the one unit with this id, or with an id that begins so.
-fn unit_by_prefix<'a>(sheet: &'a Sheet<'_>, id: &'a str) -> Result<(&'a super::SheetFile<'a>, &'a Unit), Rejection> {
-    let stale = || Rejection::StaleId { id: id.to_owned() };
+fn unit_by_prefix<'a>(
+    sheet: &'a ReviewModel<'_>,
+    id: &'a str,
+) -> Result<(&'a super::ReviewFile<'a>, &'a Unit), SelectionError> {
+    let stale = || SelectionError::StaleId { id: id.to_owned() };
     if id.len() < SHORTEST_ID {
         return Err(stale());
     }
@@ -194,33 +198,33 @@ fn unit_by_prefix<'a>(sheet: &'a Sheet<'_>, id: &'a str) -> Result<(&'a super::S
     let first = found.next().ok_or_else(stale)?;
     match found.count() {
         0 => Ok(first),
-        more => Err(Rejection::AmbiguousId { id: id.to_owned(), n: more + 1 }),
+        more => Err(SelectionError::AmbiguousId { id: id.to_owned(), n: more + 1 }),
     }
 }
 
 /// Gives what of a unit is meant: an edit stands, and what a review has rejected counts only where it is not named.
-fn wanted(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<Pick> {
-    match decisions.of(&unit.id) {
-        Some(Ruling::Edited(hash)) => Some(Pick::Text(hash.clone())),
-        Some(Ruling::All(Decision::Rejected)) if !is_named => None,
-        Some(ruling @ Ruling::Lines(_)) if !is_named => {
+fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<UnitSelection> {
+    match decisions.get(&unit.id) {
+        Some(UnitDecision::Edited(hash)) => Some(UnitSelection::Text(hash.clone())),
+        Some(UnitDecision::All(Decision::Rejected)) if !is_named => None,
+        Some(ruling @ UnitDecision::Lines(_)) if !is_named => {
             let lines = ruling.lines(|decision| decision != Some(Decision::Rejected));
             match lines.len() {
                 0 => None,
-                n if n == unit.size() => Some(Pick::All),
-                _ => Some(Pick::Lines(lines)),
+                n if n == unit.line_count() => Some(UnitSelection::All),
+                _ => Some(UnitSelection::Lines(lines)),
             }
         }
-        _ => Some(Pick::All),
+        _ => Some(UnitSelection::All),
     }
 }
 
-fn refusal(file: &super::SheetFile<'_>) -> Rejection {
-    Rejection::Refused { path: text(&file.change.path), reason: file.reasons() }
+fn refused_error(file: &super::ReviewFile<'_>) -> SelectionError {
+    SelectionError::Refused { path: text(&file.change.path), reason: file.reasons() }
 }
 
-fn risk(file: &super::SheetFile<'_>) -> Rejection {
-    Rejection::Risky { path: text(&file.change.path), reason: file.reasons() }
+fn risky_error(file: &super::ReviewFile<'_>) -> SelectionError {
+    SelectionError::Risky { path: text(&file.change.path), reason: file.reasons() }
 }
 
 fn text(path: &RepoPath) -> String {
@@ -247,13 +251,13 @@ impl Pattern {
 ///
 /// # Errors
 /// A pattern that matches nothing, or is none.
-pub fn keep_only(sheet: &mut Sheet<'_>, paths: &[String]) -> Result<(), Rejection> {
+pub fn restrict_to_paths(sheet: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
     let mut kept = Vec::new();
     for path in paths {
-        let one = |path: String| patterns("the path", &[path], sheet, &[]);
+        let one = |path: String| parse_patterns("the path", &[path], sheet, &[]);
         kept.extend(match one(path.clone()) {
             // As with git, a directory may be named without a slash.
-            Err(none @ Rejection::NoMatch { .. }) if !path.ends_with('/') => {
+            Err(none @ SelectionError::NoMatch { .. }) if !path.ends_with('/') => {
                 one(format!("{path}/")).map_err(|_| none)?
             }
             other => other?,
@@ -264,23 +268,26 @@ pub fn keep_only(sheet: &mut Sheet<'_>, paths: &[String]) -> Result<(), Rejectio
 }
 
 /// An exact path first, then a directory, then a glob in which `*` stays within a component.
-fn patterns(
+fn parse_patterns(
     option: &'static str,
     given: &[String],
-    sheet: &Sheet<'_>,
+    sheet: &ReviewModel<'_>,
     refused: &[(String, String)],
-) -> Result<Vec<Pattern>, Rejection> {
+) -> Result<Vec<Pattern>, SelectionError> {
     let compile = |pattern: &String| {
         if let Some((path, reason)) = refused.iter().find(|(path, _)| path == pattern) {
-            return Err(Rejection::Refused { path: path.clone(), reason: reason.clone() });
+            return Err(SelectionError::Refused { path: path.clone(), reason: reason.clone() });
         }
         let plain = pattern.trim_start_matches("./");
         let exact = Pattern { bytes: plain.as_bytes().to_vec(), glob: None, exact: true };
         if sheet.files.iter().any(|f| exact.matches(&f.change.path)) {
             return Ok(exact);
         }
-        let bad =
-            |e: &globset::Error| Rejection::BadGlob { option, pattern: pattern.clone(), reason: e.kind().to_string() };
+        let bad = |e: &globset::Error| SelectionError::BadGlob {
+            option,
+            pattern: pattern.clone(),
+            reason: e.kind().to_string(),
+        };
         let directory = plain.strip_suffix('/').map(|d| format!("{}/**", globset::escape(d)));
         let glob = GlobBuilder::new(directory.as_deref().unwrap_or(plain))
             .literal_separator(true)
@@ -292,7 +299,7 @@ fn patterns(
         if sheet.files.iter().any(|f| pattern_of.matches(&f.change.path)) {
             Ok(pattern_of)
         } else {
-            Err(Rejection::NoMatch { option, pattern: pattern.clone() })
+            Err(SelectionError::NoMatch { option, pattern: pattern.clone() })
         }
     };
     given.iter().map(compile).collect()
@@ -301,7 +308,7 @@ fn patterns(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::{ContentHash, Draft, FileChange, Quarantine, Rules, Side, Until};
+    use crate::changes::{CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Quarantine, RuleSet};
     use crate::path::EntryKind;
 
     fn added(store: &Quarantine, path: &str, content: &str) -> FileChange {
@@ -309,26 +316,26 @@ mod tests {
         FileChange {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
             old: None,
-            new: Some(Side { kind: EntryKind::Regular, hash, size: content.len() as u64 }),
+            new: Some(FileVersion { kind: EntryKind::Regular, hash, size: content.len() as u64 }),
             renamed_from: None,
             findings: Vec::new(),
         }
     }
 
-    fn select(selector: &Selector) -> Result<(Vec<String>, usize), Rejection> {
+    fn select(selector: &Selector) -> Result<(Vec<String>, usize), SelectionError> {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().into()).expect("opened");
         let files = ["src/a.rs", "src/deep/b.rs", ".envrc", "a[1].txt"].map(|p| added(&store, p, "x\n"));
-        let draft = Draft { base: "base".into(), files: files.into(), ..Draft::default() };
-        let changes = draft.seal(&store, &Rules::default(), &(), &Until::default()).expect("sealed");
-        let sheet = Sheet::open(&changes, &store).expect("opened");
+        let draft = ChangesetBuilder { base: "base".into(), files: files.into(), ..ChangesetBuilder::default() };
+        let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
+        let sheet = ReviewModel::open(&changes, &store).expect("opened");
         assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
         let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
-        let taken = |f: &&super::super::SheetFile<'_>| {
+        let taken = |f: &&super::super::ReviewFile<'_>| {
             selection.picks.get(&f.change.path).is_some_and(|picks| picks.covers(&f.units))
         };
         let paths = sheet.files.iter().filter(taken).map(|f| text(&f.change.path)).collect();
-        Ok((paths, selection.passed_over.len()))
+        Ok((paths, selection.skipped_high_risk.len()))
     }
 
     fn of(accept: &[&str], reject: &[&str]) -> Selector {
@@ -353,28 +360,28 @@ mod tests {
         let store = Quarantine::open(folder.path().to_owned()).expect("opened");
         let paths = ["a.rs", "b.rs", "d/a.rs", "d/e/f.txt"];
         let files = paths.iter().map(|path| added(&store, path, "x\n")).collect();
-        let draft = Draft { files, ..Draft::default() };
-        let changes = draft.seal(&store, &Rules::default(), &(), &Until::default()).expect("sealed");
+        let draft = ChangesetBuilder { files, ..ChangesetBuilder::default() };
+        let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
         let kept = |given: &[&str]| {
-            let mut sheet = Sheet::open(&changes, &store).expect("opened");
-            keep_only(&mut sheet, &given.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
-            Ok::<_, Rejection>(sheet.files.iter().map(|f| text(&f.change.path)).collect::<Vec<_>>())
+            let mut sheet = ReviewModel::open(&changes, &store).expect("opened");
+            restrict_to_paths(&mut sheet, &given.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
+            Ok::<_, SelectionError>(sheet.files.iter().map(|f| text(&f.change.path)).collect::<Vec<_>>())
         };
         assert_eq!(kept(&["a.rs"]).expect("kept"), ["a.rs"]);
         assert_eq!(kept(&["d"]).expect("kept"), ["d/a.rs", "d/e/f.txt"]);
         assert_eq!(kept(&["d/e/", "*.rs"]).expect("kept"), ["a.rs", "b.rs", "d/e/f.txt"]);
         assert_eq!(kept(&["**/*.rs"]).expect("kept"), ["a.rs", "b.rs", "d/a.rs"]);
-        assert!(matches!(kept(&["a.rs", "nope"]), Err(Rejection::NoMatch { pattern, .. }) if pattern == "nope"));
+        assert!(matches!(kept(&["a.rs", "nope"]), Err(SelectionError::NoMatch { pattern, .. }) if pattern == "nope"));
     }
 
     #[test]
     fn what_matches_nothing_or_must_not_be_taken_is_an_error() {
-        assert!(matches!(select(&of(&["nope"], &[])), Err(Rejection::NoMatch { option: "--accept", .. })));
-        assert!(matches!(select(&of(&["**"], &["nope"])), Err(Rejection::NoMatch { option: "--reject", .. })));
-        assert!(matches!(select(&of(&["src/[", "x"], &[])), Err(Rejection::BadGlob { .. })));
-        assert!(matches!(select(&of(&[".envrc"], &[])), Err(Rejection::Risky { .. })));
-        assert!(matches!(select(&of(&["dev"], &[])), Err(Rejection::Refused { .. })));
+        assert!(matches!(select(&of(&["nope"], &[])), Err(SelectionError::NoMatch { option: "--accept", .. })));
+        assert!(matches!(select(&of(&["**"], &["nope"])), Err(SelectionError::NoMatch { option: "--reject", .. })));
+        assert!(matches!(select(&of(&["src/[", "x"], &[])), Err(SelectionError::BadGlob { .. })));
+        assert!(matches!(select(&of(&[".envrc"], &[])), Err(SelectionError::Risky { .. })));
+        assert!(matches!(select(&of(&["dev"], &[])), Err(SelectionError::Refused { .. })));
         let stale = Selector { ids: vec!["0123".into()], ..Selector::default() };
-        assert!(matches!(select(&stale), Err(Rejection::StaleId { .. })));
+        assert!(matches!(select(&stale), Err(SelectionError::StaleId { .. })));
     }
 }

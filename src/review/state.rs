@@ -1,20 +1,20 @@
 //! The review as a pure state machine: what a person does goes in, the next state comes out.
 //!
 //! Nothing here reads a key, draws or touches a disk. Every change of a decision, a comment or a split can be taken back,
-//! without limit. What must be kept is in [`State::take_events`].
+//! without limit. What must be kept is in [`ReviewState::take_events`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::decisions::{Anchor, Decision, Decisions, Ruling};
-use super::{Sheet, SheetFile};
-use crate::changes::{ContentHash, LineSet, Pick, Unit};
-use crate::display::Shown;
+use super::decisions::{CommentAnchor, Decision, Decisions, UnitDecision};
+use super::{ReviewFile, ReviewModel};
+use crate::changes::{ContentHash, LineSet, Unit, UnitSelection};
+use crate::display::Escaped;
 
 /// Some lines of a unit, by the places of file and unit on the sheet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item {
+pub struct DecisionTarget {
     /// The file.
     pub file: usize,
     /// The unit.
@@ -23,10 +23,10 @@ pub struct Item {
     pub lines: Option<LineSet>,
 }
 
-impl Item {
+impl DecisionTarget {
     /// Tells whether it is all of its unit.
     fn covers(&self, unit: &Unit) -> bool {
-        self.lines.as_ref().is_none_or(|lines| lines.len() >= unit.size())
+        self.lines.as_ref().is_none_or(|lines| lines.len() >= unit.line_count())
     }
 }
 
@@ -34,21 +34,21 @@ impl Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Decides on what they look at; that is a yes of its own for what is risky.
-    Decide(Vec<Item>, Option<Decision>),
+    Decide(Vec<DecisionTarget>, Option<Decision>),
     /// Decides on many at once. What is risky, or not to be seen, is not accepted by that.
-    Sweep {
+    BulkDecide {
         /// On what.
-        items: Vec<Item>,
+        items: Vec<DecisionTarget>,
         /// How.
         decision: Decision,
         /// What else would be meant, but is not to be seen.
         hidden: usize,
     },
     /// Puts another text in the place of a block; nothing is a rejection.
-    Edit(Item, Option<ContentHash>),
+    Edit(DecisionTarget, Option<ContentHash>),
     /// Says something, or takes it back.
-    Comment(Anchor, Option<String>),
-    /// Parts a block above a row, as [`crate::changes::weave`] orders them; or joins it there again.
+    Comment(CommentAnchor, Option<String>),
+    /// Parts a block above a row, as [`crate::changes::interleave_lines`] orders them; or joins it there again.
     Split(String, usize),
     /// Takes the last change back.
     Undo,
@@ -59,8 +59,8 @@ pub enum Action {
 /// A change that can be taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Change {
-    Ruling { unit: String, before: Option<Ruling>, after: Option<Ruling> },
-    Comment { anchor: Anchor, before: Option<String>, after: Option<String> },
+    Ruling { unit: String, before: Option<UnitDecision>, after: Option<UnitDecision> },
+    Comment { anchor: CommentAnchor, before: Option<String>, after: Option<String> },
     Split { unit: String, row: usize, is_there: bool },
 }
 
@@ -74,7 +74,7 @@ pub enum Event {
         unit: String,
         /// What.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        is: Option<Ruling>,
+        is: Option<UnitDecision>,
     },
     /// A comment, or that there is none.
     Comment {
@@ -117,7 +117,7 @@ pub enum Event {
 
 /// A review at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub struct ReviewState {
     /// What was decided and said.
     pub decisions: Decisions,
     /// Rows above which a block is parted, by unit id.
@@ -137,18 +137,18 @@ pub struct State {
     pub touched: Vec<String>,
 }
 
-impl State {
+impl ReviewState {
     /// Begins with what was kept.
     #[must_use]
     pub fn of(events: impl IntoIterator<Item = Event>) -> Self {
         let mut state = Self::default();
         for event in events {
-            state.take_in(event);
+            state.apply_event(event);
         }
         state
     }
 
-    fn take_in(&mut self, event: Event) {
+    fn apply_event(&mut self, event: Event) {
         match event {
             Event::Ruling { unit, is } => {
                 self.decisions.set(&unit, is);
@@ -171,7 +171,7 @@ impl State {
     /// Gives what brings an empty state to this one.
     #[must_use]
     pub fn to_events(&self) -> Vec<Event> {
-        let rulings = self.decisions.rulings();
+        let rulings = self.decisions.unit_decisions();
         let rulings = rulings.map(|(unit, ruling)| Event::Ruling { unit: unit.to_owned(), is: Some(ruling.clone()) });
         let comments = self.decisions.comments().map(|((unit, line), text)| Event::Comment {
             unit: unit.clone(),
@@ -195,21 +195,21 @@ impl State {
     /// Tells whether a block is parted.
     #[must_use]
     pub fn is_parted(&self, unit: &Unit) -> bool {
-        self.splits.contains_key(&unit.id) && !matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_)))
+        self.splits.contains_key(&unit.id) && !matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_)))
     }
 
     /// Gives the parts of a block as ranges of rows; a block that is not parted is one.
     #[must_use]
     pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
         // A text of its own takes the place of all of it.
-        if matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_))) {
-            return std::iter::once(0..unit.size()).collect();
+        if matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
+            return std::iter::once(0..unit.line_count()).collect();
         }
         let cuts =
-            self.splits.get(&unit.id).into_iter().flatten().copied().filter(|row| (1..unit.size()).contains(row));
+            self.splits.get(&unit.id).into_iter().flatten().copied().filter(|row| (1..unit.line_count()).contains(row));
         let mut from = 0;
         let mut parts: Vec<_> = cuts.map(|row| std::mem::replace(&mut from, row)..row).collect();
-        parts.push(from..unit.size());
+        parts.push(from..unit.line_count());
         parts
     }
 
@@ -222,7 +222,7 @@ impl State {
     /// Goes over to the changes of another round.
     pub fn begin_round(&mut self, changeset: &str) {
         let event = Event::Round { changeset: changeset.to_owned() };
-        self.take_in(event.clone());
+        self.apply_event(event.clone());
         self.events.push(event);
     }
 
@@ -231,16 +231,16 @@ impl State {
     pub fn forget_accepted<'a>(&mut self, units: impl IntoIterator<Item = &'a Unit>) {
         let mut open = 0;
         for unit in units {
-            let is = match (self.decisions.pick(unit), self.decisions.of(&unit.id)) {
-                (None | Some(Pick::Text(_)), _) => continue,
-                (_, Some(ruling @ Ruling::Lines(_))) => {
+            let is = match (self.decisions.selection_of(unit), self.decisions.get(&unit.id)) {
+                (None | Some(UnitSelection::Text(_)), _) => continue,
+                (_, Some(ruling @ UnitDecision::Lines(_))) => {
                     let accepted = ruling.lines(|decision| decision == Some(Decision::Accepted));
                     self.decisions.with_lines(unit, accepted.iter(), None)
                 }
                 _ => None,
             };
             let event = Event::Ruling { unit: unit.id.clone(), is };
-            self.take_in(event.clone());
+            self.apply_event(event.clone());
             self.events.push(event);
             open += 1;
         }
@@ -257,7 +257,7 @@ impl State {
     }
 
     /// Remembers that lines of a unit were on the screen.
-    pub fn see(&mut self, unit: &str, lines: &LineSet) {
+    pub fn mark_viewed(&mut self, unit: &str, lines: &LineSet) {
         let seen = self.seen.get(unit);
         if lines.iter().all(|line| seen.is_some_and(|seen| seen.contains(line))) {
             return;
@@ -270,10 +270,10 @@ impl State {
     /// Counts lines that are accepted and were never on the screen.
     #[must_use]
     pub fn unseen(&self, unit: &Unit) -> usize {
-        let accepted = match self.decisions.pick(unit) {
-            None | Some(Pick::Text(_)) => return 0,
-            Some(Pick::All) => LineSet::below(unit.size()),
-            Some(Pick::Lines(lines)) => lines,
+        let accepted = match self.decisions.selection_of(unit) {
+            None | Some(UnitSelection::Text(_)) => return 0,
+            Some(UnitSelection::All) => LineSet::up_to(unit.line_count()),
+            Some(UnitSelection::Lines(lines)) => lines,
         };
         self.seen.get(&unit.id).map_or(accepted.len(), |seen| accepted.difference(seen).len())
     }
@@ -281,7 +281,7 @@ impl State {
     /// Counts lines of a unit that were never on the screen: of these, or of all.
     #[must_use]
     pub fn not_shown(&self, unit: &Unit, lines: Option<&LineSet>) -> usize {
-        let all = lines.cloned().unwrap_or_else(|| LineSet::below(unit.size()));
+        let all = lines.cloned().unwrap_or_else(|| LineSet::up_to(unit.line_count()));
         self.seen.get(&unit.id).map_or(all.len(), |seen| all.difference(seen).len())
     }
 
@@ -305,7 +305,7 @@ impl State {
                 Change::Comment { anchor: (unit, line), after, .. } => Event::Comment { unit, line, text: after },
                 Change::Split { unit, row, is_there } => Event::Split { unit, row, is: is_there },
             };
-            self.take_in(event.clone());
+            self.apply_event(event.clone());
             self.events.push(event);
         }
     }
@@ -318,31 +318,33 @@ impl State {
         }
     }
 
-    fn ruling(&self, unit: &str, after: Option<Ruling>) -> Option<Change> {
-        let before = self.decisions.of(unit).cloned();
+    fn ruling(&self, unit: &str, after: Option<UnitDecision>) -> Option<Change> {
+        let before = self.decisions.get(unit).cloned();
         (before != after).then(|| Change::Ruling { unit: unit.to_owned(), before, after })
     }
 
-    fn decide(&self, sheet: &Sheet<'_>, items: &[Item], decision: Option<Decision>) -> Vec<Change> {
+    fn decide(&self, sheet: &ReviewModel<'_>, items: &[DecisionTarget], decision: Option<Decision>) -> Vec<Change> {
         // Several items may be of one unit.
-        let mut rulings: BTreeMap<&str, Option<Ruling>> = BTreeMap::new();
+        let mut rulings: BTreeMap<&str, Option<UnitDecision>> = BTreeMap::new();
         let mut scratch = Decisions::default();
         for item in items {
             let Some(unit) = unit_of(sheet, item) else { continue };
             let after = match &item.lines {
                 // A person's own text is not decided on by the lines that it replaced.
-                Some(_) if !item.covers(unit) && matches!(self.decisions.of(&unit.id), Some(Ruling::Edited(_))) => {
+                Some(_)
+                    if !item.covers(unit) && matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) =>
+                {
                     continue;
                 }
                 Some(lines) if !item.covers(unit) => {
                     let before = rulings.get(unit.id.as_str()).cloned();
-                    scratch.set(&unit.id, before.unwrap_or_else(|| self.decisions.of(&unit.id).cloned()));
+                    scratch.set(&unit.id, before.unwrap_or_else(|| self.decisions.get(&unit.id).cloned()));
                     scratch.with_lines(unit, lines.iter(), decision)
                 }
-                _ => decision.map(|decision| match (decision, self.decisions.of(&unit.id)) {
+                _ => decision.map(|decision| match (decision, self.decisions.get(&unit.id)) {
                     // An edit is accepted already.
-                    (Decision::Accepted, Some(edited @ Ruling::Edited(_))) => edited.clone(),
-                    _ => Ruling::All(decision),
+                    (Decision::Accepted, Some(edited @ UnitDecision::Edited(_))) => edited.clone(),
+                    _ => UnitDecision::All(decision),
                 }),
             };
             rulings.insert(&unit.id, after);
@@ -380,23 +382,23 @@ impl Change {
     }
 }
 
-fn unit_of<'a>(sheet: &'a Sheet<'_>, item: &Item) -> Option<&'a Unit> {
+fn unit_of<'a>(sheet: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<&'a Unit> {
     sheet.files.get(item.file)?.units.get(item.unit)
 }
 
 /// Says why a file cannot be accepted.
 #[must_use]
-pub fn refusal(file: &SheetFile<'_>) -> String {
+pub fn refusal(file: &ReviewFile<'_>) -> String {
     let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
-    format!("{} cannot be accepted: it {}", Shown::new(file.change.path.as_bytes()), Shown::new(reason))
+    format!("{} cannot be accepted: it {}", Escaped::new(file.change.path.as_bytes()), Escaped::new(reason))
 }
 
 /// Gives the state after an action.
 #[must_use]
-pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
+pub fn update(mut state: ReviewState, sheet: &ReviewModel<'_>, action: Action) -> ReviewState {
     state.said = None;
     state.touched.clear();
-    let refused = |items: &[Item]| {
+    let refused = |items: &[DecisionTarget]| {
         items.iter().filter_map(|item| sheet.files.get(item.file)).find(|file| file.is_refused()).map(refusal)
     };
     match action {
@@ -407,9 +409,9 @@ pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
                 state.said = Some(why);
                 return state;
             }
-            let is_part = |item: &Item| {
+            let is_part = |item: &DecisionTarget| {
                 let unit = unit_of(sheet, item);
-                let is_edited = |u: &&Unit| matches!(state.decisions.of(&u.id), Some(Ruling::Edited(_)));
+                let is_edited = |u: &&Unit| matches!(state.decisions.get(&u.id), Some(UnitDecision::Edited(_)));
                 item.lines.is_some() && unit.filter(is_edited).is_some_and(|u| !item.covers(u))
             };
             // The lines of an edited block are not what would come.
@@ -420,15 +422,15 @@ pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
             let changes = state.decide(sheet, &items, decision);
             state.make(changes);
         }
-        Action::Sweep { items, decision, hidden } => {
-            let needs_own_yes = |item: &&Item| {
-                decision == Decision::Accepted && sheet.files.get(item.file).is_some_and(SheetFile::is_risky)
+        Action::BulkDecide { items, decision, hidden } => {
+            let needs_own_yes = |item: &&DecisionTarget| {
+                decision == Decision::Accepted && sheet.files.get(item.file).is_some_and(ReviewFile::is_risky)
             };
-            let is_open = |item: &&Item| {
-                unit_of(sheet, item).is_some_and(|unit| state.decisions.tally(unit).accepted < unit.size())
+            let is_open = |item: &&DecisionTarget| {
+                unit_of(sheet, item).is_some_and(|unit| state.decisions.count_lines(unit).accepted < unit.line_count())
             };
             let passed = items.iter().filter(needs_own_yes).filter(is_open).count();
-            let taken: Vec<Item> = items.iter().filter(|item| !needs_own_yes(item)).cloned().collect();
+            let taken: Vec<DecisionTarget> = items.iter().filter(|item| !needs_own_yes(item)).cloned().collect();
             let changes = state.decide(sheet, &taken, Some(decision));
             let done = changes.len();
             state.make(changes);
@@ -451,7 +453,7 @@ pub fn update(mut state: State, sheet: &Sheet<'_>, action: Action) -> State {
                 state.said = Some(why);
                 return state;
             }
-            let after = text.map_or(Ruling::All(Decision::Rejected), Ruling::Edited);
+            let after = text.map_or(UnitDecision::All(Decision::Rejected), UnitDecision::Edited);
             let changes = state.ruling(&unit.id, Some(after)).into_iter().collect();
             state.make(changes);
         }

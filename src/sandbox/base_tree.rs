@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::on_top::OnTop;
-use crate::changes::links::At;
-use crate::changes::{Base, Quarantine};
+use crate::changes::links::EntryAt;
+use crate::changes::{BaseEntries, Quarantine};
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{Committed, CommittedEntry};
 
@@ -17,22 +17,24 @@ pub(super) struct BaseTree<'a> {
     pub planted: &'a BTreeSet<RepoPath>,
 }
 
-impl Base for BaseTree<'_> {
-    fn at(&self, path: &RepoPath) -> At {
+impl BaseEntries for BaseTree<'_> {
+    fn at(&self, path: &RepoPath) -> EntryAt {
         if self.on_top.has_below(path) {
-            return At::Directory;
+            return EntryAt::Directory;
         }
         match self.on_top.get(path).map(|t| &t.side) {
-            Some(Some(side)) if side.kind == EntryKind::Link => self.store.get(&side.hash).map_or(At::File, At::Link),
-            Some(Some(_)) => At::File,
-            Some(None) => At::Nothing,
+            Some(Some(side)) if side.kind == EntryKind::Link => {
+                self.store.get(&side.hash).map_or(EntryAt::File, EntryAt::Link)
+            }
+            Some(Some(_)) => EntryAt::File,
+            Some(None) => EntryAt::Absent,
             // What cannot be read is none that a link may rely on.
             None => match self.committed.at(path).unwrap_or(None) {
-                None => At::Nothing,
-                Some(CommittedEntry::File) => At::File,
-                Some(CommittedEntry::Link(target)) => At::Link(target),
-                Some(CommittedEntry::Directory) => At::Directory,
-                Some(CommittedEntry::Module) => At::Repository,
+                None => EntryAt::Absent,
+                Some(CommittedEntry::File) => EntryAt::File,
+                Some(CommittedEntry::Link(target)) => EntryAt::Link(target),
+                Some(CommittedEntry::Directory) => EntryAt::Directory,
+                Some(CommittedEntry::Module) => EntryAt::Repository,
             },
         }
     }

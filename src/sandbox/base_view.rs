@@ -7,7 +7,7 @@ use super::collect::take;
 use super::link::{Link, LinkError};
 use super::on_top::OnTop;
 use super::seed::TREE;
-use crate::changes::{Quarantine, Side};
+use crate::changes::{FileVersion, Quarantine};
 use crate::path::{EntryKind, RepoPath};
 use crate::wire::{FileKind, Root, Stat};
 
@@ -22,7 +22,7 @@ pub(super) enum BaseEntry {
     /// A file or link of the base volume.
     File(EntryKind, Stat, Vec<u8>),
     /// A file or link that was written on top.
-    OnTop(Side),
+    OnTop(FileVersion),
 }
 
 impl BaseEntry {
@@ -105,7 +105,7 @@ impl BaseView<'_> {
     }
 
     /// Gives a file's side, its content in the quarantine.
-    pub(super) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<Side>, SandboxError> {
+    pub(super) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<FileVersion>, SandboxError> {
         let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),
             BaseEntry::OnTop(side) => return Ok(Some(side.clone())),
@@ -117,6 +117,6 @@ impl BaseView<'_> {
                 (*kind, take(self.link, Root::Base, &inside, stat.size, self.store).await?)
             }
         };
-        Ok(Some(Side { kind, hash, size }))
+        Ok(Some(FileVersion { kind, hash, size }))
     }
 }

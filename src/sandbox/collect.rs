@@ -16,9 +16,10 @@ use super::meter::Meter;
 use super::store::Sandbox;
 use super::walk::{Found, Walk, Walked};
 use crate::changes::{
-    Changeset, ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side, Until,
+    CancelToken, Changeset, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, Refused,
+    RuleSet, Severity,
 };
-use crate::display::readable;
+use crate::display::escape_lossy;
 use crate::path::{EntryKind, MAX_DEPTH, RepoPath};
 use crate::snapshot::{CommittedEntry, HostRepo};
 use crate::wire::Root;
@@ -55,7 +56,7 @@ pub struct Policy {
     /// Bounds.
     pub caps: Caps,
     /// Rules on paths.
-    pub rules: Rules,
+    pub rules: RuleSet,
 }
 
 /// Whether the agent is gone.
@@ -177,7 +178,7 @@ async fn within_time(
         }
         let mut findings: Vec<Finding> = twin_of(&twins, &file.path).cloned().into_iter().collect();
         findings.extend(bits(&file));
-        let new = Side { kind: file.kind, hash, size };
+        let new = FileVersion { kind: file.kind, hash, size };
         files.push(FileChange { findings, ..change(file.path, old, Some(new)) });
     }
     drop(reads);
@@ -191,16 +192,16 @@ async fn within_time(
         files.push(change(path, side, None));
     }
     drop(sides);
-    let draft = Draft { base: sandbox.record.base.clone(), files, refused, hidden, ignored };
+    let draft = ChangesetBuilder { base: sandbox.record.base.clone(), files, refused, hidden, ignored };
     // On a thread of its own, so that a signal and the cap on time are heeded meanwhile; it ends when nobody waits any more.
-    let until = Until { deadline: Some(Instant::now() + policy.caps.time), gone: Arc::default() };
-    let _leaving = Leaving(Arc::clone(&until.gone));
+    let until = CancelToken { deadline: Some(Instant::now() + policy.caps.time), is_cancelled: Arc::default() };
+    let _leaving = Leaving(Arc::clone(&until.is_cancelled));
     let (host, rules) = (host.reopen()?, policy.rules.clone());
     let store = store.clone();
     let sealed = tokio::task::spawn_blocking(move || {
         let committed = host.committed(&draft.base)?;
         let tree = BaseTree { committed: &committed, on_top: &on_top, store: &store, planted: &planted };
-        draft.seal(&store, &rules, &tree, &until).map_err(|error| match error.kind() {
+        draft.build(&store, &rules, &tree, &until).map_err(|error| match error.kind() {
             std::io::ErrorKind::Interrupted => SandboxError::Interrupted,
             _ => error.into(),
         })
@@ -233,9 +234,9 @@ pub(super) async fn take(
         let content = link.read(root, path, limit).await?;
         return Ok((store.put(&content).map_err(failed)?, content.len() as u64));
     }
-    let mut incoming = store.incoming().map_err(failed)?;
-    link.read_pieces(root, path, limit, |piece| incoming.add(piece)).await?;
-    incoming.end().map_err(failed)
+    let mut incoming = store.start_blob().map_err(failed)?;
+    link.read_pieces(root, path, limit, |piece| incoming.append(piece)).await?;
+    incoming.finish().map_err(failed)
 }
 
 /// The finding on a path, or on a directory above it.
@@ -253,9 +254,9 @@ fn bits(file: &Found) -> Option<Finding> {
     let dropped = file.stat.mode & (SET_UID_OR_GID_OR_STICKY | WRITABLE_FOR_ALL);
     (file.kind != EntryKind::Link && dropped != 0).then(|| {
         let mode = file.stat.mode & 0o7777;
-        Finding::whole(
+        Finding::for_file(
             "mode-bits",
-            Level::High,
+            Severity::High,
             format!("had the mode {mode:04o}, of which only the executable bit travels"),
         )
     })
@@ -266,7 +267,7 @@ fn permits(bytes: u64) -> u32 {
     u32::try_from(bytes.min(PIECEWISE)).unwrap_or(u32::MAX)
 }
 
-fn change(path: RepoPath, old: Option<Side>, new: Option<Side>) -> FileChange {
+fn change(path: RepoPath, old: Option<FileVersion>, new: Option<FileVersion>) -> FileChange {
     FileChange { path, old, new, renamed_from: None, findings: Vec::new() }
 }
 
@@ -301,5 +302,5 @@ fn size(bytes: u64) -> String {
 }
 
 fn shown(path: &RepoPath) -> String {
-    readable(path.as_bytes()).chars().take(SHOWN).collect()
+    escape_lossy(path.as_bytes()).chars().take(SHOWN).collect()
 }

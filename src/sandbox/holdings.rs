@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::link::{Link, LinkError};
 use super::store::Record;
-use crate::display::readable;
+use crate::display::escape_lossy;
 use crate::wire::{FileKind, Listed, Root};
 
 /// Entries of one directory that are looked at.
@@ -81,7 +81,7 @@ fn several(one: &str, many: &str, names: &[String]) -> Option<String> {
 }
 
 fn shown(name: &[u8]) -> String {
-    readable(name).chars().take(SHOWN).collect()
+    escape_lossy(name).chars().take(SHOWN).collect()
 }
 
 /// A look through the guest.

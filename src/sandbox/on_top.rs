@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::SandboxError;
 use super::link::Link;
 use super::write::{Batch, pieces};
-use crate::changes::{Quarantine, Side};
+use crate::changes::{FileVersion, Quarantine};
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{Difference, GitFiles};
 use crate::wire::{Entry, Root, Stat};
@@ -19,7 +19,7 @@ pub struct Topped {
     /// Its path.
     pub path: RepoPath,
     /// What it holds; nothing if it is gone.
-    pub side: Option<Side>,
+    pub side: Option<FileVersion>,
 }
 
 /// Everything on top, by path.
@@ -36,7 +36,9 @@ impl OnTop {
         for (path, content) in &difference.files {
             let side = match content {
                 None => None,
-                Some((kind, bytes)) => Some(Side { kind: *kind, hash: store.put(bytes)?, size: bytes.len() as u64 }),
+                Some((kind, bytes)) => {
+                    Some(FileVersion { kind: *kind, hash: store.put(bytes)?, size: bytes.len() as u64 })
+                }
             };
             all.insert(path.clone(), Topped { path: path.clone(), side });
         }

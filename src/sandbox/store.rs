@@ -16,7 +16,7 @@ use super::on_top::{OnTop, Topped};
 use super::parts::Workspace;
 use super::watch::Limits;
 use super::{SandboxError, SandboxName};
-use crate::changes::{Changeset, ContentHash, Picks, Quarantine};
+use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
 use crate::path::{EntryKind, RepoPath};
 use crate::wire::{Decoder, Encoder, Stat, Written};
 
@@ -128,7 +128,7 @@ pub struct Applied {
 pub struct Brought {
     /// What of the change.
     #[serde(rename = "units")]
-    pub picks: Picks,
+    pub picks: Selection,
     /// What the last apply left there, if that is known: `Some(None)` is nothing.
     #[serde(default, with = "known")]
     pub left: Option<Option<(EntryKind, ContentHash)>>,
@@ -326,7 +326,7 @@ impl Sandbox {
         let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
         let lock = File::create_new(folder.path().join("lock"))?;
         lock.lock()?;
-        let store = self.quarantine()?.over(folder.path().join("content"))?;
+        let store = self.quarantine()?.layered_over(folder.path().join("content"))?;
         Ok((Passing { _folder: folder, _lock: lock }, store))
     }
 
@@ -375,7 +375,7 @@ impl Sandbox {
                 }
             }
         }
-        self.quarantine()?.sweep(|name| named.contains(name))
+        self.quarantine()?.remove_unreferenced(|name| named.contains(name))
     }
 
     /// Reads the collected changeset; `None` before that.

@@ -18,9 +18,9 @@ use super::collect::{Caps, PARALLEL, SHOWN, View};
 use super::link::LinkError;
 use super::parts::Workspace;
 use super::store::Sandbox;
-use crate::changes::twins::{TwinKind, twins};
-use crate::changes::{Finding, Ignored, IgnoredPath, Level, Refused};
-use crate::display::readable;
+use crate::changes::name_collisions::{EntryClass, find_collisions};
+use crate::changes::{Finding, Ignored, IgnoredPath, Refused, Severity};
+use crate::display::escape_lossy;
 use crate::path::{EntryKind, RepoPath};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
 use crate::wire::{FileKind, Listed, Root, Stat};
@@ -72,7 +72,7 @@ pub(super) struct Walked {
 impl Walked {
     fn refuse(&mut self, path: &[u8], reason: String) {
         if self.refused.len() < MOST_REFUSED {
-            let path = readable(path).chars().take(SHOWN).collect();
+            let path = escape_lossy(path).chars().take(SHOWN).collect();
             self.refused.push(Refused { path, reason });
         } else {
             self.more_refused += 1;
@@ -384,17 +384,17 @@ impl<'a> Walk<'a> {
         if !looked.merged.iter().any(is_new) {
             return;
         }
-        for (one, other) in twins(looked.merged.iter().map(|e| e.name.as_slice())) {
+        for (one, other) in find_collisions(looked.merged.iter().map(|e| e.name.as_slice())) {
             let (one, other) = (&looked.merged[one], &looked.merged[other]);
             if !is_new(one) && !is_new(other) {
                 continue;
             }
-            let level = if twin_kind(one).goes_with(twin_kind(other)) { Level::Note } else { Level::Refused };
+            let level = if twin_kind(one).can_coexist(twin_kind(other)) { Severity::Note } else { Severity::Refused };
             for (entry, twin) in [(one, other), (other, one)] {
                 let Ok(path) = RepoPath::child(looked.visit.directory.as_ref(), &entry.name) else { continue };
-                let reason = format!("is the same as {} to some file systems", readable(&twin.name));
-                let finding = Finding::whole("twin", level, reason);
-                if self.found.twins.get(&path).is_none_or(|f| f.level < level) {
+                let reason = format!("is the same as {} to some file systems", escape_lossy(&twin.name));
+                let finding = Finding::for_file("twin", level, reason);
+                if self.found.twins.get(&path).is_none_or(|f| f.severity < level) {
                     self.found.twins.insert(path, finding);
                 }
             }
@@ -442,18 +442,18 @@ async fn look(
     Ok(Looked { visit, merged, base: known, upper, rules, too_many })
 }
 
-fn twin_kind(entry: &Listed) -> TwinKind {
+fn twin_kind(entry: &Listed) -> EntryClass {
     match entry.kind {
-        FileKind::Regular => TwinKind::File,
-        FileKind::Directory => TwinKind::Directory,
-        FileKind::Link | FileKind::Special => TwinKind::Other,
+        FileKind::Regular => EntryClass::File,
+        FileKind::Directory => EntryClass::Directory,
+        FileKind::Link | FileKind::Special => EntryClass::Other,
     }
 }
 
-fn twin_kind_of_base(entry: &BaseEntry) -> TwinKind {
-    let of = |kind: EntryKind| if kind == EntryKind::Link { TwinKind::Other } else { TwinKind::File };
+fn twin_kind_of_base(entry: &BaseEntry) -> EntryClass {
+    let of = |kind: EntryKind| if kind == EntryKind::Link { EntryClass::Other } else { EntryClass::File };
     match entry {
-        BaseEntry::Directory(_) => TwinKind::Directory,
+        BaseEntry::Directory(_) => EntryClass::Directory,
         BaseEntry::File(kind, ..) => of(*kind),
         BaseEntry::OnTop(side) => of(side.kind),
     }

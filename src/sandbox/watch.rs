@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::link::Link;
 use super::parts::{Parts, Workspace};
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::engine::Engine;
 use crate::wire::{Root, Space, Usage};
 
@@ -97,8 +97,9 @@ impl fmt::Display for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, inodes) = (|n: &u64| HumanBytes(*n).to_string(), |n: &u64| n.to_string());
         let list = |largest: &[(Vec<u8>, u64)]| {
-            let named: Vec<String> =
-                (largest.iter().take(3)).map(|(path, n)| format!("{} {}", Shown::new(path), HumanBytes(*n))).collect();
+            let named: Vec<String> = (largest.iter().take(3))
+                .map(|(path, n)| format!("{} {}", Escaped::new(path), HumanBytes(*n)))
+                .collect();
             if named.is_empty() { String::new() } else { format!("; most is in {}", named.join(", ")) }
         };
         match self {

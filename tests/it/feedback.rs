@@ -1,25 +1,31 @@
 //! The message to the agent: what was rejected and said, with path, lines and code.
 
 use airlock::changes::LineSet;
-use airlock::review::{Action, Decision, Event, Feedback, Item, Sheet, State, update};
+use airlock::review::{Action, Decision, DecisionTarget, Event, Feedback, ReviewModel, ReviewState, update};
 use insta::assert_snapshot;
 
 use crate::show::sheet;
 
-fn item(file: usize, unit: usize, lines: Option<LineSet>) -> Item {
-    Item { file, unit, lines }
+fn item(file: usize, unit: usize, lines: Option<LineSet>) -> DecisionTarget {
+    DecisionTarget { file, unit, lines }
 }
 
-fn reject(state: State, sheet: &Sheet<'_>, item: Item) -> State {
+fn reject(state: ReviewState, sheet: &ReviewModel<'_>, item: DecisionTarget) -> ReviewState {
     update(state, sheet, Action::Decide(vec![item], Some(Decision::Rejected)))
 }
 
-fn comment(state: State, sheet: &Sheet<'_>, (file, unit): (usize, usize), line: Option<usize>, said: &str) -> State {
+fn comment(
+    state: ReviewState,
+    sheet: &ReviewModel<'_>,
+    (file, unit): (usize, usize),
+    line: Option<usize>,
+    said: &str,
+) -> ReviewState {
     let anchor = (sheet.files[file].units[unit].id.clone(), line);
     update(state, sheet, Action::Comment(anchor, Some(said.into())))
 }
 
-fn compose(sheet: &Sheet<'_>, state: &State) -> Option<Feedback> {
+fn compose(sheet: &ReviewModel<'_>, state: &ReviewState) -> Option<Feedback> {
     Feedback::compose(sheet, state).expect("it can be read")
 }
 
@@ -34,14 +40,14 @@ fn it_quotes_path_lines_and_code() {
         ],
         &[],
     );
-    let mut state = State::default();
+    let mut state = ReviewState::default();
     assert_eq!(compose(sheet, &state), None, "nothing is said");
     state = update(state, sheet, Action::Decide(vec![item(3, 0, None)], Some(Decision::Accepted)));
     assert_eq!(compose(sheet, &state), None, "what is accepted needs no word");
     state = reject(state, sheet, item(0, 0, None));
     state = comment(state, sheet, (0, 0), None, "keep the words\nnot the numbers");
     state = comment(state, sheet, (0, 1), None, "why?");
-    state = reject(state, sheet, item(1, 0, Some(LineSet::of([2, 3]))));
+    state = reject(state, sheet, item(1, 0, Some(LineSet::from_lines([2, 3]))));
     state = comment(state, sheet, (1, 0), Some(1), "this one is good");
     state = reject(state, sheet, item(2, 0, None));
     let message = compose(sheet, &state).expect("something");
@@ -94,7 +100,7 @@ fn it_quotes_path_lines_and_code() {
     ");
 
     // What was sent is only named from then on, as long as it is as it was.
-    state = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
+    state = ReviewState::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
     assert_eq!(compose(sheet, &state), None, "nothing is new");
     state = comment(state, sheet, (0, 0), None, "I mean it");
     let again = compose(sheet, &state).expect("something");
@@ -131,7 +137,8 @@ fn hostile_lines_cannot_leave_their_fence_and_nothing_is_endless() {
     let many = many.repeat(10);
     files.extend(names.iter().map(|name| (name.as_str(), None, Some(many.as_str()))));
     let sheet = sheet(&files, &[]);
-    let state = (0..sheet.files.len()).fold(State::default(), |state, at| reject(state, sheet, item(at, 0, None)));
+    let state =
+        (0..sheet.files.len()).fold(ReviewState::default(), |state, at| reject(state, sheet, item(at, 0, None)));
     let text = compose(sheet, &state).expect("something").text;
     assert!(text.len() < 128 << 10, "{}", text.len());
     assert!(text.contains("## evil<U+000A>name\n"), "{text}");
@@ -146,7 +153,7 @@ fn hostile_lines_cannot_leave_their_fence_and_nothing_is_endless() {
     while let Some(message) = compose(sheet, &state) {
         assert!(message.text.len() < 128 << 10 && !message.items().is_empty());
         said += message.counts().0;
-        state = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
+        state = ReviewState::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
     }
     assert_eq!(said, 402);
 }
@@ -154,7 +161,7 @@ fn hostile_lines_cannot_leave_their_fence_and_nothing_is_endless() {
 #[test]
 fn what_a_person_takes_out_of_it_was_not_said() {
     let sheet = sheet(&[("a", None, Some("1\n")), ("b", None, Some("2\n"))], &[]);
-    let state = reject(reject(State::default(), sheet, item(0, 0, None)), sheet, item(1, 0, None));
+    let state = reject(reject(ReviewState::default(), sheet, item(0, 0, None)), sheet, item(1, 0, None));
     let whole = compose(sheet, &state).expect("something");
     let mut message = whole.clone();
     assert!(message.rewrite("a\0b".into()).is_err() && message.rewrite("x".repeat(200_000)).is_err());
@@ -162,7 +169,7 @@ fn what_a_person_takes_out_of_it_was_not_said() {
     let from = whole.text.find("\n## b").expect("it is in it");
     message.rewrite(format!("Dear agent,\n{}", &whole.text[..from])).expect("it can be sent");
     assert_eq!((message.items().len(), message.counts()), (1, (1, 0)));
-    let sent = State::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
+    let sent = ReviewState::of(state.to_events().into_iter().chain([Event::Sent { items: message.items() }]));
     let rest = compose(sheet, &sent).expect("the other").text;
     assert!(rest.contains("## b") && rest.contains("- a: rejected") && !rest.contains("## a\n"), "{rest}");
     // A command line would take these for something else.

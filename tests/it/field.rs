@@ -13,7 +13,7 @@ use airlock::apply::{
     Journal, Kind, LockError, OnConflict, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
     TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
-use airlock::changes::{Picks, Quarantine};
+use airlock::changes::{Quarantine, Selection};
 use airlock::path::{EntryKind, RepoPath};
 use rustix::io::Errno;
 
@@ -195,10 +195,10 @@ impl Field {
             last_applied: version(base, path),
             pristine: version(base, path),
             alternate_bases: Vec::new(),
-            superseded: Picks::default(),
+            superseded: Selection::default(),
             reapply: true,
             if_fully_applied: None,
-            picks: Picks::default(),
+            picks: Selection::default(),
             attrs_from: None,
             attrs_from_if_mode: None,
         };

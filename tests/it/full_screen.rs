@@ -4,8 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use airlock::review::screen::{self, App, Depth, Look, Opening, Theme};
-use airlock::review::{Sheet, State, read_draft};
+use airlock::review::screen::{self, App, ColorDepth, ReviewOptions, StyleSheet, Theme};
+use airlock::review::{ReviewModel, ReviewState, read_draft};
 use airlock::sandbox::Store;
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
@@ -110,7 +110,8 @@ fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
     let name = "s".parse().expect("a name");
     let sandbox = Store::of(&place.repo.join(".git")).open(&name).expect("opened").expect("it is there");
     let changes = Box::leak(Box::new(sandbox.changeset().expect("read").expect("collected")));
-    let sheet = Box::leak(Box::new(Sheet::open(changes, &sandbox.quarantine().expect("opened")).expect("opened")));
+    let sheet =
+        Box::leak(Box::new(ReviewModel::open(changes, &sandbox.quarantine().expect("opened")).expect("opened")));
     let draft = sandbox.path("draft.jsonl");
     let mut seed = 7_u64;
     let mut random = |below: usize| {
@@ -122,7 +123,7 @@ fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
         let keys: String =
             (0..60).map(|_| ["y", "n", " ", "u", "]", "[", "j", "l", "h", "s", "\u{12}"][random(11)]).collect();
         // What each number of them comes to.
-        let mut show = Show::on(sheet, State::default(), (100, 40), PLAIN);
+        let mut show = Show::on(sheet, ReviewState::default(), (100, 40), PLAIN);
         let mut states = vec![show.decided()];
         for key in keys.chars() {
             show.press(&if key == '\u{12}' { "<C-r>".to_owned() } else { key.to_string() });
@@ -341,9 +342,9 @@ fn a_panic_puts_the_terminal_back() {
 #[ignore = "it panics, on a terminal"]
 fn panics_on_a_terminal() {
     let sheet = sheet(&[("a.txt", None, Some("x\n"))], &[]);
-    let look = Look { depth: Depth::None, theme: Theme::Dark, unicode: true };
-    let opening = Opening { name: "s".into(), look, since: None, cannot_send: None };
-    let mut app = App::new(sheet, State::default(), opening);
+    let look = StyleSheet { depth: ColorDepth::None, theme: Theme::Dark, unicode: true };
+    let opening = ReviewOptions { name: "s".into(), look, since: None, cannot_send: None };
+    let mut app = App::new(sheet, ReviewState::default(), opening);
     let mut desk = Desk { panics: true, ..Desk::default() };
     let _ = screen::run(&mut app, &mut desk);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use airlock::changes::{Changeset, Refused};
-use airlock::review::{Action, Item, State, page, update};
+use airlock::review::{Action, DecisionTarget, ReviewState, render_page, update};
 
 use crate::show::sheet;
 use crate::support::Place;
@@ -57,10 +57,10 @@ fn hostile() -> String {
         base: DEEDS[0].into(),
         files: Vec::new(),
         refused: refused.into(),
-        hidden: vec![hidden],
+        ignored_by_agent_rules: vec![hidden],
         ignored: Default::default(),
     };
-    let mut state = State::default();
+    let mut state = ReviewState::default();
     for (line, deed) in DEEDS.iter().enumerate() {
         for line in [None, Some(line)] {
             let anchor = (sheet.files[0].units[0].id.clone(), line);
@@ -69,8 +69,8 @@ fn hostile() -> String {
     }
     let edit = sheet.keep_text(evil.as_bytes()).expect("kept");
     let other = sheet.files.iter().position(|f| f.change.path.as_bytes().starts_with(b"link")).expect("it is there");
-    state = update(state, sheet, Action::Edit(Item { file: other, unit: 0, lines: None }, Some(edit)));
-    page("calm-otter", &changes, sheet, &state.decisions).expect("made")
+    state = update(state, sheet, Action::Edit(DecisionTarget { file: other, unit: 0, lines: None }, Some(edit)));
+    render_page("calm-otter", &changes, sheet, &state.decisions).expect("made")
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn what_a_page_has_no_room_for_is_counted() {
     let sheet = sheet(&[("new", None, Some(&added)), ("gone", Some(&gone), None)], &[]);
     let changes = serde_json::json!({"schema_version": 1, "id": "x", "base": "y", "files": [], "refused": []});
     let changes: Changeset = serde_json::from_value(changes).expect("one");
-    let html = page("s", &changes, sheet, &State::default().decisions).expect("made");
+    let html = render_page("s", &changes, sheet, &ReviewState::default().decisions).expect("made");
     assert_eq!(html.matches("<td>a line<td>").count(), 40_000);
     assert!(html.contains("… 5000 more lines here") && html.contains("… 1 more lines here"));
 }

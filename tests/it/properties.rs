@@ -9,7 +9,10 @@ use airlock::apply::{
     ConflictKind, EntryContent, HostFs, OnConflict, Plan, PlanOptions, PriorRoundChange, SelectedChange, Sides,
     StepAction, merge, merge_with_markers,
 };
-use airlock::changes::{FileChange, LineSet, Pick, Picks, Selected, Side, Unit, UnitKind, select, units};
+use airlock::changes::{
+    FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
+    split_units,
+};
 use airlock::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -62,7 +65,7 @@ impl Case {
         let store = field.store();
         let side = |text: &str| {
             let hash = store.put(text.as_bytes()).expect("stored");
-            Some(Side { kind: EntryKind::Regular, hash, size: text.len() as u64 })
+            Some(FileVersion { kind: EntryKind::Regular, hash, size: text.len() as u64 })
         };
         let change = FileChange {
             path: RepoPath::from_bytes(PATH.as_bytes()).expect("a path"),
@@ -71,11 +74,11 @@ impl Case {
             renamed_from: None,
             findings: Vec::new(),
         };
-        let units = units(&change, base.as_bytes(), result.as_bytes());
+        let units = split_units(&change, base.as_bytes(), result.as_bytes());
         Self { field, change, units, left: RefCell::default() }
     }
 
-    fn plan(&self, picks: &Picks, prior: &Picks) -> Plan {
+    fn plan(&self, picks: &Selection, prior: &Selection) -> Plan {
         let left = self.left.borrow().clone();
         let choice = SelectedChange {
             change: &self.change,
@@ -90,7 +93,7 @@ impl Case {
     }
 
     /// Applies some parts; `false` if there is a conflict, and then nothing was done.
-    fn apply(&self, picks: &Picks, prior: &Picks) -> bool {
+    fn apply(&self, picks: &Selection, prior: &Selection) -> bool {
         let plan = self.plan(picks, prior);
         if !plan.conflicts.is_empty() {
             return false;
@@ -106,19 +109,19 @@ impl Case {
         fs::read_to_string(self.field.path(PATH.as_bytes())).expect("it is there")
     }
 
-    fn all(&self) -> Picks {
-        Picks::all(&self.units)
+    fn all(&self) -> Selection {
+        Selection::select_all(&self.units)
     }
 
     /// Every unit, or its lines one by one, each as a part of its own.
-    fn parts(&self, by_line: bool) -> Vec<Picks> {
-        let one = |unit: &Unit, pick| Picks::from_iter([(unit.id.clone(), pick)]);
-        let each = |unit: &Unit| -> Vec<Picks> {
-            match unit.size() {
+    fn parts(&self, by_line: bool) -> Vec<Selection> {
+        let one = |unit: &Unit, pick| Selection::from_iter([(unit.id.clone(), pick)]);
+        let each = |unit: &Unit| -> Vec<Selection> {
+            match unit.line_count() {
                 size if by_line && size > 1 => {
-                    (0..size).map(|line| one(unit, Pick::Lines(LineSet::of([line])))).collect()
+                    (0..size).map(|line| one(unit, UnitSelection::Lines(LineSet::from_lines([line])))).collect()
                 }
-                _ => vec![one(unit, Pick::All)],
+                _ => vec![one(unit, UnitSelection::All)],
             }
         };
         self.units.iter().flat_map(each).collect()
@@ -145,7 +148,7 @@ proptest! {
         let base = base.concat();
         prop_assume!(base != result);
         let whole = Case::new(&base, &result, &host);
-        let at_once = whole.apply(&whole.all(), &Picks::default());
+        let at_once = whole.apply(&whole.all(), &Selection::default());
         if host == base {
             prop_assert!(at_once, "a clean file is never a conflict");
             prop_assert_eq!(&whole.host(), &result, "all is the result");
@@ -159,7 +162,7 @@ proptest! {
         prop_assert!(whole.apply(&whole.all(), &whole.all()));
         prop_assert_eq!(&whole.host(), &after);
         // And a sandbox that has forgotten that it was there finds it there, or asks.
-        let again = whole.apply(&whole.all(), &Picks::default());
+        let again = whole.apply(&whole.all(), &Selection::default());
         prop_assert!(again || dirty);
         prop_assert_eq!(&whole.host(), &after);
         if after != host {
@@ -168,10 +171,10 @@ proptest! {
         }
         // In parts, in any order.
         let parts = Case::new(&base, &result, &host);
-        let mut picks: Vec<(u32, Picks)> =
+        let mut picks: Vec<(u32, Selection)> =
             order.iter().copied().cycle().zip(parts.parts(by_line)).enumerate().map(|(n, (o, p))| (o ^ n as u32, p)).collect();
         picks.sort_by_key(|(order, _)| *order);
-        let mut prior = Picks::default();
+        let mut prior = Selection::default();
         let mut clean = true;
         for (_, part) in &picks {
             clean &= parts.apply(part, &prior);
@@ -296,7 +299,7 @@ impl TwoRounds {
         // The agent takes some of it back, and goes on from there.
         let case = Case::new(&base.concat(), &first.concat(), "");
         let kept = case.units.iter().zip(taken_back.iter().cycle()).filter(|(_, back)| !**back).map(|(unit, _)| unit);
-        let kept: Vec<String> = match Picks::all(kept) {
+        let kept: Vec<String> = match Selection::select_all(kept) {
             none if none.is_empty() => base.clone(),
             kept => case.content(&kept).split_inclusive('\n').map(str::to_owned).collect(),
         };
@@ -307,38 +310,40 @@ impl TwoRounds {
 
 impl Case {
     /// What the file holds with some of the change.
-    fn content(&self, picks: &Picks) -> String {
+    fn content(&self, picks: &Selection) -> String {
         let store = self.field.store();
         let (old, new) = self.change.contents(store).expect("read");
-        match select(&self.change, &old, &new, picks, &|hash| store.get(hash)).expect("read") {
-            Some(Selected::Content(_, content)) => String::from_utf8(content).expect("UTF-8"),
-            Some(Selected::Stored(_, hash)) => String::from_utf8(store.get(&hash).expect("stored")).expect("UTF-8"),
+        match apply_selection(&self.change, &old, &new, picks, &|hash| store.get(hash)).expect("read") {
+            Some(SelectedContent::Content(_, content)) => String::from_utf8(content).expect("UTF-8"),
+            Some(SelectedContent::Stored(_, hash)) => {
+                String::from_utf8(store.get(&hash).expect("stored")).expect("UTF-8")
+            }
             other => panic!("{other:?}"),
         }
     }
 
     /// Picks some units, of some only some lines.
-    fn some(&self, of: &[u32]) -> Picks {
+    fn some(&self, of: &[u32]) -> Selection {
         let pick = |(unit, choice): (&Unit, &u32)| match choice % 4 {
             0 => None,
-            1 if unit.size() > 1 => {
-                let lines = (0..unit.size()).filter(|line| choice >> (line % 24 + 2) & 1 == 1);
-                Some((unit.id.clone(), Pick::Lines(LineSet::of(lines))))
+            1 if unit.line_count() > 1 => {
+                let lines = (0..unit.line_count()).filter(|line| choice >> (line % 24 + 2) & 1 == 1);
+                Some((unit.id.clone(), UnitSelection::Lines(LineSet::from_lines(lines))))
             }
-            _ => Some((unit.id.clone(), Pick::All)),
+            _ => Some((unit.id.clone(), UnitSelection::All)),
         };
-        let picks: Picks = self.units.iter().zip(of.iter().cycle()).filter_map(pick).collect();
-        picks.within(&self.units)
+        let picks: Selection = self.units.iter().zip(of.iter().cycle()).filter_map(pick).collect();
+        picks.restricted_to(&self.units)
     }
 
     /// The lines that units remove and add, as far as they are picked.
-    fn lines_of(&self, picks: &Picks, old: &[String], new: &[String]) -> [HashSet<String>; 2] {
+    fn lines_of(&self, picks: &Selection, old: &[String], new: &[String]) -> [HashSet<String>; 2] {
         let (mut gone, mut come) = (HashSet::new(), HashSet::new());
         for unit in &self.units {
-            let UnitKind::Block { old: from, new: to } = &unit.kind else { panic!("{unit:?}") };
-            let is_picked = |line: usize| match picks.of(&unit.id) {
+            let UnitKind::Hunk { old: from, new: to } = &unit.kind else { panic!("{unit:?}") };
+            let is_picked = |line: usize| match picks.get(&unit.id) {
                 None => false,
-                Some(Pick::Lines(lines)) => lines.contains(line),
+                Some(UnitSelection::Lines(lines)) => lines.contains(line),
                 Some(_) => true,
             };
             gone.extend(from.clone().enumerate().filter(|(at, _)| is_picked(*at)).map(|(_, n)| old[n].clone()));
@@ -376,7 +381,7 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         }
         let before = Case::new(&base, &c1, &base);
         let brought = before.some(&first);
-        if brought.is_empty() || !before.apply(&brought, &Picks::default()) {
+        if brought.is_empty() || !before.apply(&brought, &Selection::default()) {
             continue;
         }
         // The user edits what came, or takes it back.
@@ -391,7 +396,7 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         host = edited(&host, &own);
         let now = Case::new(&base, &c2, &host.concat());
         let asked = now.some(&second);
-        let prior = brought.within(&now.units);
+        let prior = brought.restricted_to(&now.units);
         if asked.is_empty() {
             continue;
         }
@@ -399,8 +404,8 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         for text in [&base, &c1] {
             store.put(text.as_bytes()).expect("stored");
         }
-        let is_gone = |(id, _): &(&str, &Pick)| now.units.iter().all(|unit| unit.id != *id);
-        let gone: Picks = brought.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
+        let is_gone = |(id, _): &(&str, &UnitSelection)| now.units.iter().all(|unit| unit.id != *id);
+        let gone: Selection = brought.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         let has_earlier = !gone.is_empty();
         let earlier =
             if has_earlier { vec![PriorRoundChange { change: &before.change, picks: gone }] } else { Vec::new() };
@@ -432,12 +437,12 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
         let (was, is) = (set(&host), set(&result.split_inclusive('\n').map(str::to_owned).collect::<Vec<_>>()));
         let [may_go, may_come] = now.lines_of(&asked, &rounds.base, &rounds.second);
         // What was brought and is gone from the change may be replaced where all that stands in its place was granted.
-        let granted = prior.union(&asked).within(&now.units);
-        let is_granted = |unit: &Unit| granted.of(&unit.id) == Some(&Pick::All);
+        let granted = prior.union(&asked).restricted_to(&now.units);
+        let is_granted = |unit: &Unit| granted.get(&unit.id) == Some(&UnitSelection::All);
         let gone = before.units.iter().filter(|unit| {
-            let (UnitKind::Block { old: there, .. }, all) = (&unit.kind, &now.units) else { panic!("{unit:?}") };
+            let (UnitKind::Hunk { old: there, .. }, all) = (&unit.kind, &now.units) else { panic!("{unit:?}") };
             let meets = |new: &&Unit| match &new.kind {
-                UnitKind::Block { old, .. } => {
+                UnitKind::Hunk { old, .. } => {
                     old == there
                         || (old.is_empty() || there.is_empty()) && old.start <= there.end && there.start <= old.end
                         || old.clone().any(|line| there.contains(&line))
@@ -450,7 +455,7 @@ fn a_second_round_takes_nothing_that_was_not_granted() {
             let is_new = now.units.iter().all(|new| new.id != unit.id);
             has_earlier && is_new && !instead.is_empty() && instead.into_iter().all(is_granted)
         });
-        let gone = Picks::all(gone);
+        let gone = Selection::select_all(gone);
         let [may_return, may_be_replaced] = before.lines_of(&gone, &rounds.base, &rounds.first);
         let context = || {
             format!(

@@ -1,8 +1,8 @@
 //! Every key of the full screen: the screen that it makes and the state that it leaves.
 
 use airlock::changes::{LineSet, Refused};
-use airlock::review::screen::{Depth, Flow, Look, Opening, Theme};
-use airlock::review::{Action, Conflicts, Ended, Event, Item, Since, State, update};
+use airlock::review::screen::{ColorDepth, Effect, ReviewOptions, StyleSheet, Theme};
+use airlock::review::{Action, ConflictHandling, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
@@ -462,9 +462,9 @@ fn an_edit_takes_the_blocks_place() {
     ");
     assert_eq!(show.desk.given, b"    first(10);\n    second(20);\n");
     assert_eq!(show.decided()[1], "a.rs edited - -");
-    let picks = show.app.state.decisions.picks(&show.sheet.files[1].units).to_strings();
+    let picks = show.app.state.decisions.selection(&show.sheet.files[1].units).to_strings();
     assert!(picks[0].ends_with(&hash("    mine();\n")), "{picks:?}");
-    assert_eq!(show.flow, Flow::Clear, "an editor had the screen");
+    assert_eq!(show.flow, Effect::Clear, "an editor had the screen");
     assert_snapshot!(show.press("p"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
     ┌ a.rs with what is accepted ──────────────────────────────────────────────────┐
@@ -581,7 +581,7 @@ fn comments_stay_where_they_were_made() {
     └──────────────────────────────────────────────────────────────────────────────┘
      y send  e edit  j k scroll  Esc back
     ");
-    assert_eq!((show.press("y").is_empty(), show.flow), (false, Flow::End(Ended::Send)));
+    assert_eq!((show.press("y").is_empty(), show.flow), (false, Effect::End(ReviewOutcome::Send)));
 }
 
 #[test]
@@ -589,7 +589,7 @@ fn undo_goes_back_to_the_beginning() {
     let mut show = at_a();
     show.press("yny<Space>ljy");
     let events = show.desk.kept.clone();
-    assert_eq!(decided(show.sheet, &State::of(events)), show.decided(), "what was kept is the state");
+    assert_eq!(decided(show.sheet, &ReviewState::of(events)), show.decided(), "what was kept is the state");
     let last = show.decided();
     show.press("uuuuuuuuu");
     assert_eq!(show.decided(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
@@ -825,7 +825,7 @@ fn context_grows_and_shrinks() {
 fn moved_lines_are_dim() {
     let block = "let moved = a_long_line(of, code);\n";
     let (old, new) = (format!("{block}a\nb\nc\nd\n"), format!("a\nb\nc\nd\n{block}"));
-    let mut show = Show::on(sheet(&[("m.rs", Some(&old), Some(&new))], &[]), State::default(), SIZE, PLAIN);
+    let mut show = Show::on(sheet(&[("m.rs", Some(&old), Some(&new))], &[]), ReviewState::default(), SIZE, PLAIN);
     show.press("m");
     let buffer = show.terminal.backend().buffer();
     let row = show.screen().lines().position(|l| l.contains("let moved")).expect("it is shown");
@@ -860,7 +860,7 @@ fn the_apply_screen_and_what_it_asks() {
     ");
     assert!(show.press("<Esc>").contains("block 3/3"));
     show.press("wy");
-    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Abort))));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Apply(Some(ConflictHandling::Abort))));
 }
 
 #[test]
@@ -888,9 +888,9 @@ fn conflicts_are_shown_and_nothing_is_applied_over_them() {
     ");
     assert!(show.press("y").contains("nothing is written while there is a conflict"));
     show.press("s");
-    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Skip))));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Apply(Some(ConflictHandling::Skip))));
     show.press("wm");
-    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Markers))));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Apply(Some(ConflictHandling::Markers))));
 }
 
 #[test]
@@ -916,27 +916,27 @@ fn high_risk_is_applied_with_a_word() {
      Enter to do it  Esc back
     ");
     show.press("y<Enter>");
-    assert_eq!(show.flow, Flow::On);
+    assert_eq!(show.flow, Effect::On);
     show.press("<Backspace>apply<Enter>");
-    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Abort))));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Apply(Some(ConflictHandling::Abort))));
 }
 
 #[test]
 fn leaving_and_discarding() {
     let mut show = at_a();
     show.press("q");
-    assert_eq!(show.flow, Flow::End(Ended::Left));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Left));
     show.press("<C-c>");
-    assert_eq!(show.flow, Flow::End(Ended::Left), "what was decided is kept");
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Left), "what was decided is kept");
     assert!(show.press("Q").contains("Discard all decisions"));
     show.press("x");
-    assert_eq!(show.flow, Flow::On, "only yes or no");
+    assert_eq!(show.flow, Effect::On, "only yes or no");
     show.press("n");
-    assert_eq!(show.flow, Flow::On);
+    assert_eq!(show.flow, Effect::On);
     show.press("Qy");
-    assert_eq!(show.flow, Flow::End(Ended::Discarded));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Discarded));
     show.press("<C-z>");
-    assert_eq!(show.flow, Flow::Suspend);
+    assert_eq!(show.flow, Effect::Suspend);
 }
 
 #[test]
@@ -1153,8 +1153,8 @@ fn a_line_whose_end_was_never_shown_is_unseen() {
 
 #[test]
 fn ascii_alone_where_the_locale_says_so() {
-    let look = Look { unicode: false, ..PLAIN };
-    let mut show = Show::on(sheet(&files(), &[]), State::default(), SIZE, look);
+    let look = StyleSheet { unicode: false, ..PLAIN };
+    let mut show = Show::on(sheet(&files(), &[]), ReviewState::default(), SIZE, look);
     show.press("ny");
     let screen = show.press("n");
     assert!(screen.is_ascii(), "{screen}");
@@ -1162,15 +1162,15 @@ fn ascii_alone_where_the_locale_says_so() {
 
 #[test]
 fn colours_tell_nothing_that_signs_do_not() {
-    let depths = [Depth::Basic, Depth::Indexed, Depth::True];
+    let depths = [ColorDepth::Basic, ColorDepth::Indexed, ColorDepth::True];
     let all = depths.into_iter().flat_map(|d| [Theme::Dark, Theme::Light, Theme::Either].map(|t| (d, t)));
     let plain = {
         let mut show = at_a();
         show.press("ynlv")
     };
     for (depth, theme) in all {
-        let look = Look { depth, theme, unicode: true };
-        let mut show = Show::on(sheet(&files(), &[]), State::default(), SIZE, look);
+        let look = StyleSheet { depth, theme, unicode: true };
+        let mut show = Show::on(sheet(&files(), &[]), ReviewState::default(), SIZE, look);
         show.press("o]");
         assert_eq!(show.press("ynlv"), plain, "{depth:?}");
         let buffer = show.terminal.backend().buffer();
@@ -1186,12 +1186,13 @@ fn colours_tell_nothing_that_signs_do_not() {
 fn a_second_round_shows_what_is_new() {
     let sheet = sheet(&files(), &[]);
     let new = [sheet.files[1].units[1].id.clone()].into();
-    let since = Since { new, gone: 0, touched: [sheet.files[1].change.path.clone()].into() };
-    let mut state = State::default();
-    let accept =
-        |unit| Action::Decide(vec![Item { file: 1, unit, lines: None }], Some(airlock::review::Decision::Accepted));
+    let since = RoundDiff { new, gone: 0, touched: [sheet.files[1].change.path.clone()].into() };
+    let mut state = ReviewState::default();
+    let accept = |unit| {
+        Action::Decide(vec![DecisionTarget { file: 1, unit, lines: None }], Some(airlock::review::Decision::Accepted))
+    };
     state = update(state, sheet, accept(0));
-    let opening = Opening { name: "calm-otter".into(), look: PLAIN, since: Some(since), cannot_send: None };
+    let opening = ReviewOptions { name: "calm-otter".into(), look: PLAIN, since: Some(since), cannot_send: None };
     let mut show = Show::with(sheet, state, SIZE, opening);
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…
@@ -1222,7 +1223,7 @@ fn hostile_text_is_harmless_in_every_pane() {
     let old = format!("{evil}\nsame\n{evil} heading\n\n\n\n\n\n\n\n\nx\n");
     let new = format!("{evil}changed\nsame\n{evil} heading\n\n\n\n\n\n\n\n\ny{}\n", "\u{301}".repeat(500));
     let refused = [Refused { path: evil.into(), reason: evil.into() }];
-    let mut show = Show::on(sheet(&[(&path, Some(&old), Some(&new))], &refused), State::default(), SIZE, PLAIN);
+    let mut show = Show::on(sheet(&[(&path, Some(&old), Some(&new))], &refused), ReviewState::default(), SIZE, PLAIN);
     let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::display::is_hidden(c));
     show.desk.leaves = Some(format!("{evil}\n").into_bytes());
     show.desk.findings = vec![high(evil)];
@@ -1258,7 +1259,7 @@ fn a_draft_that_cannot_be_kept_ends_the_review() {
 fn an_empty_changeset_can_be_looked_at() {
     let mut show = Show::of(&[], SIZE);
     show.press("yn<Space>vadADsecRu/x<Enter>fu<Enter>ozb|m+-pwjkhl[]{}gG<PgDn><PgUp>");
-    assert_eq!(show.flow, Flow::On);
+    assert_eq!(show.flow, Effect::On);
 }
 
 #[test]
@@ -1277,7 +1278,7 @@ fn lines_that_were_drawn_are_remembered() {
     assert_eq!(show.app.state.unseen(&show.sheet.files[0].units[0]), 88);
     show.press("<PgDn>");
     assert!(seen(&show.desk.kept) > 20);
-    let again = State::of(show.desk.kept.clone());
+    let again = ReviewState::of(show.desk.kept.clone());
     assert_eq!(again.unseen(&show.sheet.files[0].units[0]), 100 - seen(&show.desk.kept));
 }
 
@@ -1306,11 +1307,11 @@ fn random_keys() {
     let sizes = prop::sample::select(vec![(80, 16), (40, 10), (140, 20), (20, 6)]);
     let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
     let run = runner.run(&(keys, sizes, any::<bool>()), |(keys, size, edits)| {
-        let mut show = Show::on(sheet, State::default(), size, PLAIN);
+        let mut show = Show::on(sheet, ReviewState::default(), size, PLAIN);
         show.desk.leaves = edits.then(|| b"edited\n".to_vec());
         for key in &keys {
             show.press(key);
-            let again = State::of(show.desk.kept.clone());
+            let again = ReviewState::of(show.desk.kept.clone());
             prop_assert_eq!(&again.decisions, &show.app.state.decisions, "what was kept after {}", key);
             prop_assert!(show.decided().iter().any(|line| matches!(line.as_str(), "refused -" | "refused rejected")));
         }
@@ -1391,7 +1392,7 @@ fn a_message_to_the_agent_is_looked_at_and_edited() {
     // It scrolls, and Esc sends nothing.
     assert!(!show.press("jjjjj").contains("I have reviewed"), "{}", show.screen());
     assert!(show.press("<Home>k<Esc>").contains("y accept"), "{}", show.screen());
-    assert_eq!((show.flow, show.app.outbox.is_none()), (Flow::On, true));
+    assert_eq!((show.flow, show.app.outbox.is_none()), (Effect::On, true));
     // An editor that leaves nothing, one that fails, one that leaves another text.
     show.desk.leaves = Some(b" \n".to_vec());
     assert!(show.press("Re").contains("an empty message is not sent"), "{}", show.screen());
@@ -1407,10 +1408,11 @@ fn a_message_to_the_agent_is_looked_at_and_edited() {
         ("Please do it again.\n", 0),
         "what is not in it was not said"
     );
-    assert_eq!(show.flow, Flow::End(Ended::Send));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Send));
     // Where nobody listens it says why.
-    let opening = Opening { name: "r".into(), look: PLAIN, since: None, cannot_send: Some("nobody is there".into()) };
-    let mut show = Show::with(show.sheet, State::default(), SIZE, opening);
+    let opening =
+        ReviewOptions { name: "r".into(), look: PLAIN, since: None, cannot_send: Some("nobody is there".into()) };
+    let mut show = Show::with(show.sheet, ReviewState::default(), SIZE, opening);
     assert!(show.press("R").contains("nobody is there"));
     assert!(!show.press("?").contains("for another round"));
 }
@@ -1443,7 +1445,7 @@ fn conflicts_and_high_risk_at_once_ask_for_the_word() {
     assert!(show.press("w").contains("s apply all but conflicts"), "{}", show.screen());
     assert!(show.press("s").contains("Type apply to do it"), "{}", show.screen());
     show.press("apply<Enter>");
-    assert_eq!(show.flow, Flow::End(Ended::Apply(Some(Conflicts::Skip))));
+    assert_eq!(show.flow, Effect::End(ReviewOutcome::Apply(Some(ConflictHandling::Skip))));
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::io;
 
-use airlock::changes::{ContentHash, Draft, FileChange, Finding, Level, Quarantine, Refused, Rules, Side, Until};
+use airlock::changes::{
+    CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, Refused, RuleSet,
+    Severity,
+};
 use airlock::path::{EntryKind, RepoPath};
-use airlock::review::screen::{App, Depth, Flow, Look, Opening, Theme, draw};
-use airlock::review::{Around, Decisions, Event, Preview, PreviewLine, Sheet, State};
+use airlock::review::screen::{App, ColorDepth, Effect, ReviewOptions, StyleSheet, Theme, draw};
+use airlock::review::{Decisions, Event, Preview, PreviewLine, ReviewHost, ReviewModel, ReviewState};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -32,8 +35,8 @@ pub struct Desk {
     pub panics: bool,
 }
 
-impl Around for Desk {
-    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
+impl ReviewHost for Desk {
+    fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
         if self.is_full {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
@@ -41,21 +44,21 @@ impl Around for Desk {
         Ok(())
     }
 
-    fn edit(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+    fn edit_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
         self.given = text.to_vec();
         self.leaves.clone().ok_or_else(|| io::Error::other("no editor"))
     }
 
-    fn view(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<()> {
+    fn view_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<()> {
         self.given = text.to_vec();
         Ok(())
     }
 
-    fn judge(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
+    fn find_risks(&self, _: &FileChange, _: &[u8], _: &[u8]) -> Vec<Finding> {
         self.findings.clone()
     }
 
-    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
+    fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
         assert!(!self.panics, "a plan that panics");
         let line = |path: &String| PreviewLine {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
@@ -65,7 +68,7 @@ impl Around for Desk {
             sides: vec!["  base, line 1".into(), "  │ one".into()],
         };
         let mut lines: Vec<PreviewLine> = self.conflicts.iter().map(line).collect();
-        if decisions.rulings().next().is_some() && lines.is_empty() {
+        if decisions.unit_decisions().next().is_some() && lines.is_empty() {
             lines.push(PreviewLine {
                 path: RepoPath::from_bytes(b"a.rs").expect("a path"),
                 outcome: "apply",
@@ -81,21 +84,21 @@ impl Around for Desk {
 /// A review that is open.
 pub struct Show {
     pub app: App<'static>,
-    pub sheet: &'static Sheet<'static>,
+    pub sheet: &'static ReviewModel<'static>,
     pub desk: Desk,
     pub terminal: Terminal<TestBackend>,
-    pub flow: Flow,
+    pub flow: Effect,
 }
 
 /// Plain: no colours, so that a snapshot says all.
-pub const PLAIN: Look = Look { depth: Depth::None, theme: Theme::Dark, unicode: true };
+pub const PLAIN: StyleSheet = StyleSheet { depth: ColorDepth::None, theme: Theme::Dark, unicode: true };
 
 /// Makes a sheet that lives as long as the tests do.
-pub fn sheet(files: &[File<'_>], refused: &[Refused]) -> &'static Sheet<'static> {
+pub fn sheet(files: &[File<'_>], refused: &[Refused]) -> &'static ReviewModel<'static> {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let store = Quarantine::open(folder).expect("opened");
     let side = |text: Option<&str>| {
-        text.map(|text| Side {
+        text.map(|text| FileVersion {
             kind: EntryKind::Regular,
             hash: store.put(text.as_bytes()).expect("stored"),
             size: text.len() as u64,
@@ -109,38 +112,44 @@ pub fn sheet(files: &[File<'_>], refused: &[Refused]) -> &'static Sheet<'static>
         findings: if *path == "refused" { vec![refusal()] } else { Vec::new() },
     };
     let files = files.iter().map(change).collect();
-    let draft = Draft { base: "base".into(), files, refused: refused.to_vec(), ..Draft::default() };
-    let changes = draft.seal(&store, &Rules::default(), &(), &Until::default()).expect("sealed");
+    let draft =
+        ChangesetBuilder { base: "base".into(), files, refused: refused.to_vec(), ..ChangesetBuilder::default() };
+    let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
     let changes = Box::leak(Box::new(changes));
-    Box::leak(Box::new(Sheet::open(changes, &store).expect("opened")))
+    Box::leak(Box::new(ReviewModel::open(changes, &store).expect("opened")))
 }
 
 /// A finding that makes a file of high risk, whatever its rule.
 pub fn high(reason: &str) -> Finding {
-    Finding { rule: "test".into(), level: Level::High, reason: reason.into(), line: None }
+    Finding { rule: "test".into(), severity: Severity::High, reason: reason.into(), line: None }
 }
 
 fn refusal() -> Finding {
-    Finding { rule: "test".into(), level: Level::Refused, reason: "is what nobody can take".into(), line: None }
+    Finding { rule: "test".into(), severity: Severity::Refused, reason: "is what nobody can take".into(), line: None }
 }
 
 impl Show {
     /// Opens a review of files on a screen of this size.
     pub fn of(files: &[File<'_>], size: (u16, u16)) -> Self {
-        Self::on(sheet(files, &[]), State::default(), size, PLAIN)
+        Self::on(sheet(files, &[]), ReviewState::default(), size, PLAIN)
     }
 
     /// Opens a review of a sheet.
-    pub fn on(sheet: &'static Sheet<'static>, state: State, size: (u16, u16), look: Look) -> Self {
-        let opening = Opening { name: "calm-otter".into(), look, since: None, cannot_send: None };
+    pub fn on(sheet: &'static ReviewModel<'static>, state: ReviewState, size: (u16, u16), look: StyleSheet) -> Self {
+        let opening = ReviewOptions { name: "calm-otter".into(), look, since: None, cannot_send: None };
         Self::with(sheet, state, size, opening)
     }
 
     /// Opens a review.
-    pub fn with(sheet: &'static Sheet<'static>, state: State, size: (u16, u16), opening: Opening) -> Self {
+    pub fn with(
+        sheet: &'static ReviewModel<'static>,
+        state: ReviewState,
+        size: (u16, u16),
+        opening: ReviewOptions,
+    ) -> Self {
         let app = App::new(sheet, state, opening);
         let terminal = Terminal::new(TestBackend::new(size.0, size.1)).expect("a screen");
-        let mut show = Self { app, sheet, desk: Desk::default(), terminal, flow: Flow::On };
+        let mut show = Self { app, sheet, desk: Desk::default(), terminal, flow: Effect::On };
         show.draw();
         show
     }
@@ -198,15 +207,15 @@ impl Show {
 }
 
 /// Gives what was decided: for each file its units, for each of those what it is.
-pub fn decided(sheet: &Sheet<'_>, state: &State) -> Vec<String> {
-    let of = |id: &str| match state.decisions.of(id) {
+pub fn decided(sheet: &ReviewModel<'_>, state: &ReviewState) -> Vec<String> {
+    let of = |id: &str| match state.decisions.get(id) {
         None => "-".to_owned(),
         Some(ruling) => ruling.to_string().split(' ').next().map_or_else(String::new, |word| match word {
             "lines" => ruling.to_string()[6..].to_owned(),
             word => word.to_owned(),
         }),
     };
-    let line = |file: &airlock::review::SheetFile<'_>| {
+    let line = |file: &airlock::review::ReviewFile<'_>| {
         let units: Vec<String> = file.units.iter().map(|unit| of(&unit.id)).collect();
         format!("{} {}", String::from_utf8_lossy(file.change.path.as_bytes()), units.join(" "))
     };

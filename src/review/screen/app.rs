@@ -7,18 +7,19 @@ use std::io;
 use globset::GlobMatcher;
 
 use super::counts::Counts;
-use super::palette::Look;
-use super::pieces::{Display, Opened};
+use super::layout::{DisplayOptions, FileLayout};
+use super::style::StyleSheet;
 use super::syntax::{Answer, Highlighted, Request, is_small};
-use crate::changes::{Level as Risk, Unit, UnitKind};
-use crate::display::Shown;
+use crate::changes::{Severity as Risk, Unit, UnitKind};
+use crate::display::Escaped;
 use crate::review::{
-    Action, Around, Conflicts, Decision, Feedback, Item, Preview, Sheet, SheetFile, Since, State, update,
+    Action, ConflictHandling, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel,
+    ReviewState, RoundDiff, update,
 };
 
 /// What a key moves and decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum Granularity {
     /// Files.
     File,
     /// Blocks, or the parts of one that was split.
@@ -59,7 +60,7 @@ pub enum Filter {
 
 /// Where the cursor is: a row is one of the screen, within the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
+pub struct Cursor {
     /// Of the sheet.
     pub file: usize,
     /// Of the file.
@@ -70,22 +71,22 @@ pub struct At {
 
 /// What a line of input is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asking {
+pub enum PromptKind {
     /// What to look for.
     Search,
     /// What to show.
     Filter,
     /// What to say, where, and how that is called.
-    Comment(crate::review::Anchor, String),
+    Comment(crate::review::CommentAnchor, String),
 }
 
 /// What happens after a yes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pending {
+pub enum ConfirmAction {
     /// Decides on everything that is undecided.
     All(Decision),
     /// Accepts a risky file.
-    File(Vec<Item>),
+    File(Vec<DecisionTarget>),
     /// Throws the draft away.
     Discard,
 }
@@ -96,22 +97,22 @@ pub enum Mode {
     /// The review.
     Browse,
     /// A line of input.
-    Input(Asking, String),
+    Input(PromptKind, String),
     /// A question.
-    Confirm(String, Pending),
+    Confirm(String, ConfirmAction),
     /// The keys, those that match what is typed.
     Help(String, usize),
     /// A file as it would be.
     Preview { title: String, content: Vec<u8>, scroll: usize },
     /// What an apply would do; and what was typed, where a word is asked for, with what becomes of conflicts then.
-    Apply { preview: Preview, scroll: usize, typed: Option<(String, Conflicts)> },
+    Apply { preview: Preview, scroll: usize, typed: Option<(String, ConflictHandling)> },
     /// What would be sent to the agent.
     Send { feedback: Feedback, scroll: usize },
 }
 
 /// Parts of the screen that a mouse can hit, as they were drawn last.
 #[derive(Debug, Default)]
-pub struct Hits {
+pub struct HitAreas {
     /// The list of files: column and row where it begins, its columns and rows, the first file shown.
     pub files: (ratatui::layout::Rect, usize),
     /// The rows of the file.
@@ -125,15 +126,15 @@ pub(super) type Place = (usize, usize, usize);
 
 /// Everything about the screen.
 pub struct App<'a> {
-    pub(super) sheet: &'a Sheet<'a>,
+    pub(super) sheet: &'a ReviewModel<'a>,
     /// What was decided.
-    pub state: State,
+    pub state: ReviewState,
     /// The sandbox.
     pub(super) name: String,
-    pub(super) look: Look,
+    pub(super) look: StyleSheet,
     pub(super) counts: Counts,
     /// What the last round changed; nothing in the first.
-    pub(super) since: Option<Since>,
+    pub(super) since: Option<RoundDiff>,
     /// Why comments and rejections cannot be sent to the agent.
     pub(super) cannot_send: Option<String>,
     /// What is to be sent, once that is how the review has ended.
@@ -142,14 +143,14 @@ pub struct App<'a> {
     pub(super) filter: Filter,
     /// The files that are shown, in order.
     pub(super) files: Vec<usize>,
-    pub(super) display: Display,
+    pub(super) display: DisplayOptions,
     pub(super) folds: BTreeSet<usize>,
     pub(super) moved: Option<HashSet<u64>>,
-    pub(super) level: Level,
-    pub(super) at: At,
+    pub(super) level: Granularity,
+    pub(super) at: Cursor,
     /// The other end of a range of lines: unit and row.
     pub(super) anchor: Option<(usize, usize)>,
-    pub(super) opened: Option<Opened>,
+    pub(super) opened: Option<FileLayout>,
     pub(super) scroll: usize,
     pub(super) sideways: usize,
     /// Of lines that go on to the right: up to which column all of them was on the screen.
@@ -167,7 +168,7 @@ pub struct App<'a> {
     /// All line endings of the open file change.
     has_endings: bool,
     request: Option<Request>,
-    pub(super) hits: Hits,
+    pub(super) hits: HitAreas,
     /// A line in sight, as it was drawn last, goes on to the right.
     pub(super) goes_on: Cell<bool>,
     /// How far what lies over the review can be scrolled, as it was drawn last.
@@ -187,25 +188,25 @@ pub(super) enum Attention {
 }
 
 /// How a screen begins.
-pub struct Opening {
+pub struct ReviewOptions {
     /// The sandbox's name.
     pub name: String,
     /// How it looks.
-    pub look: Look,
+    pub look: StyleSheet,
     /// What the last round changed; nothing in the first.
-    pub since: Option<Since>,
+    pub since: Option<RoundDiff>,
     /// Why comments and rejections cannot be sent to the agent, if so.
     pub cannot_send: Option<String>,
 }
 
 /// Says what another round has changed, and what is still open from before.
-fn say_since(since: &Since, sheet: &Sheet<'_>, counts: &Counts) -> String {
+fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> String {
     let blocks = |n: usize| if n == 1 { "1 block".into() } else { format!("{n} blocks") };
     let mut said = vec![format!("{} new since you decided", blocks(since.new.len()))];
     if since.gone > 0 {
         said.push(format!("{} gone", since.gone));
     }
-    let older = |(at, file): (usize, &SheetFile<'_>)| {
+    let older = |(at, file): (usize, &ReviewFile<'_>)| {
         let open = |(unit, of): (usize, &Unit)| !since.new.contains(&of.id) && counts.unit(at, unit).undecided > 0;
         if file.is_refused() { 0 } else { file.units.iter().enumerate().filter(|u| open(*u)).count() }
     };
@@ -225,7 +226,7 @@ const MOST_HIGHLIGHTED: usize = 12;
 impl<'a> App<'a> {
     /// Opens the screen on the first file with something undecided.
     #[must_use]
-    pub fn new(sheet: &'a Sheet<'a>, mut state: State, opening: Opening) -> Self {
+    pub fn new(sheet: &'a ReviewModel<'a>, mut state: ReviewState, opening: ReviewOptions) -> Self {
         let folds = (0..sheet.files.len()).filter(|at| sheet.files[*at].begins_folded).collect();
         let counts = Counts::of(sheet, &state.decisions);
         let is_first = opening.since.is_none();
@@ -243,12 +244,18 @@ impl<'a> App<'a> {
             order: Order::Risk,
             filter: if is_first { Filter::All } else { Filter::New },
             files: Vec::new(),
-            display: Display { context: 3, hides_blanks: false, beside: false, folded: false, wraps: true },
+            display: DisplayOptions {
+                context: 3,
+                hides_blanks: false,
+                side_by_side: false,
+                folded: false,
+                wraps: true,
+            },
             shown_to: BTreeMap::new(),
             folds,
             moved: None,
-            level: Level::Block,
-            at: At { file: 0, unit: 0, row: 0 },
+            level: Granularity::Block,
+            at: Cursor { file: 0, unit: 0, row: 0 },
             anchor: None,
             opened: None,
             scroll: 0,
@@ -263,7 +270,7 @@ impl<'a> App<'a> {
             attention: Attention::None,
             has_endings: false,
             request: None,
-            hits: Hits::default(),
+            hits: HitAreas::default(),
             goes_on: Cell::new(false),
             last_row: Cell::new(0),
             files_scroll: 0,
@@ -288,7 +295,7 @@ impl<'a> App<'a> {
     }
 
     /// Gives the file that is shown.
-    pub(super) fn file(&self) -> Option<&'a SheetFile<'a>> {
+    pub(super) fn file(&self) -> Option<&'a ReviewFile<'a>> {
         self.sheet.files.get(self.at.file)
     }
 
@@ -305,7 +312,7 @@ impl<'a> App<'a> {
             match &self.filter {
                 Filter::All => true,
                 Filter::Undecided => !file.is_refused() && self.counts.file(*at).decided < file.units.len(),
-                Filter::Risky => file.change.level() > Some(Risk::Note),
+                Filter::Risky => file.change.severity() > Some(Risk::Note),
                 Filter::Conflict => conflicts.contains(at),
                 Filter::Commented => file.units.iter().any(|u| commented.contains(u.id.as_str())),
                 Filter::New => self.since.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id))),
@@ -317,7 +324,7 @@ impl<'a> App<'a> {
         match self.order {
             Order::Path => files.sort_by(|a, b| path(a).cmp(path(b))),
             Order::Risk => files.sort_by(|a, b| {
-                let level = |at: &usize| self.sheet.files[*at].change.level();
+                let level = |at: &usize| self.sheet.files[*at].change.severity();
                 level(b).cmp(&level(a)).then_with(|| path(a).cmp(path(b)))
             }),
             Order::Size => files.sort_by(|a, b| {
@@ -332,7 +339,7 @@ impl<'a> App<'a> {
         if !self.files.contains(&self.at.file)
             && let Some(first) = self.files.first()
         {
-            self.at = At { file: *first, unit: 0, row: 0 };
+            self.at = Cursor { file: *first, unit: 0, row: 0 };
             self.open();
         }
     }
@@ -343,8 +350,8 @@ impl<'a> App<'a> {
             return;
         }
         if self.opened.as_ref().is_none_or(|o| o.file != self.at.file) {
-            self.opened = Some(Opened::of(self.sheet, self.at.file));
-            let is_ending = |u: &Unit| matches!(u.kind, UnitKind::Endings(_));
+            self.opened = Some(FileLayout::of(self.sheet, self.at.file));
+            let is_ending = |u: &Unit| matches!(u.kind, UnitKind::LineEndings(_));
             self.has_endings = self.file().is_some_and(|f| f.units.iter().any(is_ending));
             (self.scroll, self.sideways, self.anchor) = (0, 0, None);
             self.ask_for_colours();
@@ -393,7 +400,7 @@ impl<'a> App<'a> {
     }
 
     /// Does something, and keeps it.
-    pub(super) fn act(&mut self, action: Action, around: &mut dyn Around) -> io::Result<()> {
+    pub(super) fn act(&mut self, action: Action, around: &mut dyn ReviewHost) -> io::Result<()> {
         self.state = update(std::mem::take(&mut self.state), self.sheet, action);
         self.message = self.state.said.take();
         self.flush(around)
@@ -403,9 +410,9 @@ impl<'a> App<'a> {
     ///
     /// # Errors
     /// What `around` says.
-    pub fn flush(&mut self, around: &mut dyn Around) -> io::Result<()> {
+    pub fn flush(&mut self, around: &mut dyn ReviewHost) -> io::Result<()> {
         let events = self.state.take_events();
-        around.keep(&events)?;
+        around.save_events(&events)?;
         self.counts.follow(self.sheet, &self.state.decisions, &events);
         Ok(())
     }
@@ -424,7 +431,7 @@ impl<'a> App<'a> {
     /// Says of a file that the last round changed that decisions on other parts of it were kept.
     pub(super) fn kept_in(&self, file: usize) -> Option<String> {
         let since = self.since.as_ref()?;
-        let SheetFile { change, units, .. } = &self.sheet.files[file];
+        let ReviewFile { change, units, .. } = &self.sheet.files[file];
         let kept = units.iter().filter(|u| !since.new.contains(&u.id) && self.state.decisions.is_accepted(u)).count();
         let noun = if kept == 1 { "decision" } else { "decisions" };
         (kept > 0 && since.touched.contains(&change.path))
@@ -433,10 +440,10 @@ impl<'a> App<'a> {
 
     /// Tells, once, whether something has come up that must be seen before the next key counts: a question, the apply screen, a
     /// risky file.
-    pub(super) fn takes_attention(&mut self) -> bool {
+    pub(super) fn consume_input_guard(&mut self) -> bool {
         let now = match &self.mode {
             Mode::Confirm(..) | Mode::Apply { .. } | Mode::Send { .. } => Attention::Question,
-            _ if self.file().is_some_and(SheetFile::is_risky) => Attention::File(self.at.file),
+            _ if self.file().is_some_and(ReviewFile::is_risky) => Attention::File(self.at.file),
             _ => Attention::None,
         };
         let before = std::mem::replace(&mut self.attention, now);
@@ -450,6 +457,6 @@ impl<'a> App<'a> {
 
     /// Gives a file's path for a person.
     pub(super) fn path(&self, file: usize) -> String {
-        Shown::new(self.sheet.files[file].change.path.as_bytes()).to_string()
+        Escaped::new(self.sheet.files[file].change.path.as_bytes()).to_string()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::review::{Decisions, Event, Sheet, Tally};
+use crate::review::{DecisionCounts, Decisions, Event, ReviewModel};
 
 /// Decided parts of something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,13 +14,13 @@ pub struct Count {
     /// All of them.
     pub all: usize,
     /// Their lines.
-    pub lines: Tally,
+    pub lines: DecisionCounts,
 }
 
 /// The counts of all files.
 #[derive(Debug, Default)]
 pub struct Counts {
-    units: Vec<Vec<Tally>>,
+    units: Vec<Vec<DecisionCounts>>,
     files: Vec<Count>,
     total: Count,
     places: HashMap<String, (usize, usize)>,
@@ -29,13 +29,13 @@ pub struct Counts {
 impl Counts {
     /// Counts everything.
     #[must_use]
-    pub fn of(sheet: &Sheet<'_>, decisions: &Decisions) -> Self {
+    pub fn of(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let mut counts = Self::default();
         for (file_at, file) in sheet.files.iter().enumerate() {
             let mut count = Count::default();
             let mut tallies = Vec::with_capacity(file.units.len());
             for (unit_at, unit) in file.units.iter().enumerate() {
-                let tally = decisions.tally(unit);
+                let tally = decisions.count_lines(unit);
                 count.add(tally);
                 tallies.push(tally);
                 counts.places.insert(unit.id.clone(), (file_at, unit_at));
@@ -50,11 +50,11 @@ impl Counts {
     }
 
     /// Takes in what has happened.
-    pub fn follow(&mut self, sheet: &Sheet<'_>, decisions: &Decisions, events: &[Event]) {
+    pub fn follow(&mut self, sheet: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
         for event in events {
             let Event::Ruling { unit, .. } = event else { continue };
             let Some((file, unit)) = self.place(unit) else { continue };
-            let after = decisions.tally(&sheet.files[file].units[unit]);
+            let after = decisions.count_lines(&sheet.files[file].units[unit]);
             let before = std::mem::replace(&mut self.units[file][unit], after);
             let is_counted = !sheet.files[file].is_refused();
             for count in std::iter::once(&mut self.files[file]).chain(is_counted.then_some(&mut self.total)) {
@@ -72,7 +72,7 @@ impl Counts {
 
     /// Gives the lines of a unit.
     #[must_use]
-    pub fn unit(&self, file: usize, unit: usize) -> Tally {
+    pub fn unit(&self, file: usize, unit: usize) -> DecisionCounts {
         self.units[file][unit]
     }
 
@@ -90,14 +90,14 @@ impl Counts {
 }
 
 impl Count {
-    fn add(&mut self, tally: Tally) {
+    fn add(&mut self, tally: DecisionCounts) {
         self.all += 1;
         self.decided += usize::from(tally.undecided == 0);
         self.accepted += usize::from(tally.accepted > 0);
-        self.lines = self.lines.plus(tally);
+        self.lines = self.lines.sum_with(tally);
     }
 
-    fn take_away(&mut self, tally: Tally) {
+    fn take_away(&mut self, tally: DecisionCounts) {
         self.all -= 1;
         self.decided -= usize::from(tally.undecided == 0);
         self.accepted -= usize::from(tally.accepted > 0);
@@ -111,7 +111,7 @@ impl Count {
             decided: self.decided + other.decided,
             accepted: self.accepted + other.accepted,
             all: self.all + other.all,
-            lines: self.lines.plus(other.lines),
+            lines: self.lines.sum_with(other.lines),
         }
     }
 }

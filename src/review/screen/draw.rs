@@ -1,4 +1,4 @@
-//! Draws the screen: only the rows that are in sight, everything untrusted through [`fit`].
+//! Draws the screen: only the rows that are in sight, everything untrusted through [`layout_line`].
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -6,13 +6,13 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block as Outline, Borders, Clear, Paragraph};
 
-use super::app::{App, Asking, Filter, Level, Mode, Order};
+use super::app::{App, Filter, Granularity, Mode, Order, PromptKind};
 use super::files::files;
-use super::fit::clip;
 use super::overlay;
-use super::palette::{Role, Sign};
 use super::rows::rows;
-use crate::review::{Decision, Ruling};
+use super::style::{StyleKind, Symbol};
+use super::text_layout::truncate;
+use crate::review::{Decision, UnitDecision};
 
 /// Columns from which the list of files stands beside the changes.
 const WIDE: u16 = 72;
@@ -32,14 +32,14 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     frame.render_widget(title(app, usize::from(top.width)), top);
     let (list, changes) = panes(app, middle);
-    app.hits = super::app::Hits::default();
+    app.hits = super::app::HitAreas::default();
     if let Some(list) = list {
-        let inner = boxed(app, frame, list, " Files ", app.level == Level::File);
+        let inner = boxed(app, frame, list, " Files ", app.level == Granularity::File);
         files(app, frame, inner);
     }
     if let Some(changes) = changes {
         let head = head(app, usize::from(changes.width).saturating_sub(4));
-        let inner = boxed(app, frame, changes, &head, app.level != Level::File);
+        let inner = boxed(app, frame, changes, &head, app.level != Granularity::File);
         if list.is_some() && app.look.unicode {
             join(frame, changes);
         }
@@ -59,9 +59,9 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
 
 /// Parts the screen: on a narrow one it is the list or the changes, as the cursor is on files or in one.
 fn panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
-    let wide = if app.display.beside { BESIDE } else { WIDE };
+    let wide = if app.display.side_by_side { BESIDE } else { WIDE };
     if area.width < wide {
-        return if app.level == Level::File { (Some(area), None) } else { (None, Some(area)) };
+        return if app.level == Granularity::File { (Some(area), None) } else { (None, Some(area)) };
     }
     let longest = app.files.iter().take(2000).map(|f| columns(&app.path(*f))).max().unwrap_or(0);
     let wanted = u16::try_from(longest + 12).unwrap_or(u16::MAX);
@@ -82,14 +82,14 @@ fn join(frame: &mut Frame<'_>, changes: Rect) {
 
 /// Draws a frame with a title; gives what is inside.
 pub(super) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
-    let style = if is_active { Style::new() } else { app.look.style(Role::Faint) };
+    let style = if is_active { Style::new() } else { app.look.style(StyleKind::Faint) };
     let mut outline = Outline::new().borders(Borders::ALL).border_style(style);
     if !app.look.unicode {
         outline = outline.border_set(ASCII);
     }
-    let role = if is_active { Role::Strong } else { Role::Faint };
+    let role = if is_active { StyleKind::Strong } else { StyleKind::Faint };
     let width = usize::from(area.width).saturating_sub(2);
-    let title = clip(title, width, app.look.sign(Sign::Ellipsis));
+    let title = truncate(title, width, app.look.sign(Symbol::Ellipsis));
     outline = outline.title(Span::styled(title, app.look.style(role)));
     let inner = outline.inner(area);
     frame.render_widget(Clear, area);
@@ -111,7 +111,7 @@ const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::
 fn title(app: &App<'_>, width: usize) -> Line<'static> {
     let (added, removed) = app.sheet.line_counts();
     let total = app.counts.total();
-    let minus = app.look.sign(Sign::Minus);
+    let minus = app.look.sign(Symbol::Minus);
     let order = match app.order {
         Order::Risk => "risk",
         Order::Path => "path",
@@ -134,8 +134,11 @@ fn title(app: &App<'_>, width: usize) -> Line<'static> {
     let facts = facts.join("   ");
     let room = width.saturating_sub(columns(&name) + 3);
     Line::from(vec![
-        Span::styled(clip(&name, width, ""), app.look.style(Role::Strong)),
-        Span::styled(format!("   {}", clip(&facts, room, app.look.sign(Sign::Ellipsis))), app.look.style(Role::Faint)),
+        Span::styled(truncate(&name, width, ""), app.look.style(StyleKind::Strong)),
+        Span::styled(
+            format!("   {}", truncate(&facts, room, app.look.sign(Symbol::Ellipsis))),
+            app.look.style(StyleKind::Faint),
+        ),
     ])
 }
 
@@ -147,7 +150,7 @@ fn filter_text(app: &App<'_>) -> Option<String> {
         Filter::Conflict => "in conflict".into(),
         Filter::Commented => "commented".into(),
         Filter::New => "changed since you decided".into(),
-        Filter::Glob(glob, _) => crate::display::Shown::new(glob).to_string(),
+        Filter::Glob(glob, _) => crate::display::Escaped::new(glob).to_string(),
     })
 }
 
@@ -158,9 +161,14 @@ fn head(app: &App<'_>, width: usize) -> String {
     if !file.units.is_empty() {
         // Of a folded file all is meant.
         if app.display.folded {
-            return format!(" {} {} all of it [{}] ", app.path(app.at.file), file.change.verb(), file_state(app));
+            return format!(
+                " {} {} all of it [{}] ",
+                app.path(app.at.file),
+                file.change.change_word(),
+                file_state(app)
+            );
         }
-        if app.level == Level::File {
+        if app.level == Granularity::File {
             let blocks =
                 if file.units.len() == 1 { "1 block".into() } else { format!("all {} blocks", file.units.len()) };
             after = format!(" {blocks} [{}]", file_state(app));
@@ -170,8 +178,8 @@ fn head(app: &App<'_>, width: usize) -> String {
             let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
             let all: usize = before + (app.at.unit..file.units.len()).map(|unit| parts_of(app, unit)).sum::<usize>();
             let word = match (app.level, app.anchor) {
-                (Level::Line, Some(_)) => "range from block",
-                (Level::Line, None) => "line of block",
+                (Granularity::Line, Some(_)) => "range from block",
+                (Granularity::Line, None) => "line of block",
                 _ => "block",
             };
             after = format!(" {word} {}/{all} [{}]", before + part + 1, state_text(app));
@@ -180,15 +188,15 @@ fn head(app: &App<'_>, width: usize) -> String {
     if app.is_new() {
         after += " new";
     }
-    let risk = file.change.level().filter(|l| *l > crate::changes::Level::Note);
+    let risk = file.change.severity().filter(|l| *l > crate::changes::Severity::Note);
     if let Some(level) = risk {
         let rule = file.change.findings.first().map_or("", |f| f.rule.as_str());
-        let rule = crate::display::Shown::new(rule).to_string();
-        after += &format!(" {} {}: {rule}", app.look.sign(Sign::Risk), crate::review::level_word(level));
+        let rule = crate::display::Escaped::new(rule).to_string();
+        after += &format!(" {} {}: {rule}", app.look.sign(Symbol::Risk), crate::review::severity_word(level));
     }
     let room = width.saturating_sub(columns(&after) + 2).max(8);
-    let path = super::fit::clip_start(&app.path(app.at.file), room, app.look.sign(Sign::Ellipsis));
-    format!(" {path} {}{after} ", file.change.verb())
+    let path = super::text_layout::clip_start(&app.path(app.at.file), room, app.look.sign(Symbol::Ellipsis));
+    format!(" {path} {}{after} ", file.change.change_word())
 }
 
 /// Counts the parts of a unit of the open file without looking at its lines.
@@ -199,7 +207,7 @@ fn parts_of(app: &App<'_>, unit: usize) -> usize {
 
 fn file_state(app: &App<'_>) -> &'static str {
     let lines = app.counts.file(app.at.file).lines;
-    match (lines.whole(), lines.accepted + lines.rejected) {
+    match (lines.unanimous(), lines.accepted + lines.rejected) {
         (Some(Decision::Accepted), _) => "accepted",
         (Some(Decision::Rejected), _) => "rejected",
         (None, 0) => "undecided",
@@ -209,17 +217,17 @@ fn file_state(app: &App<'_>) -> &'static str {
 
 fn state_text(app: &App<'_>) -> &'static str {
     let Some(unit) = app.unit() else { return "" };
-    if matches!(app.state.decisions.of(&unit.id), Some(Ruling::Edited(_))) {
+    if matches!(app.state.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
         return "edited";
     }
     let of = |line| app.state.decisions.line(&unit.id, line);
-    let rows = if app.level == Level::Line { app.at.row..app.at.row + 1 } else { app.part() };
+    let rows = if app.level == Granularity::Line { app.at.row..app.at.row + 1 } else { app.part() };
     let lines = app.lines(app.at.unit, rows);
     let all: Vec<Option<Decision>> = match &lines {
         Some(lines) => lines.iter().map(of).collect(),
         None => {
             let tally = app.counts.unit(app.at.file, app.at.unit);
-            return match (tally.whole(), tally.undecided == unit.size()) {
+            return match (tally.unanimous(), tally.undecided == unit.line_count()) {
                 (Some(Decision::Accepted), _) => "accepted",
                 (Some(Decision::Rejected), _) => "rejected",
                 (None, true) => "undecided",
@@ -235,34 +243,37 @@ fn state_text(app: &App<'_>) -> &'static str {
     }
 }
 
-fn asking_text(asking: &Asking) -> String {
+fn asking_text(asking: &PromptKind) -> String {
     match asking {
-        Asking::Search => "search: ".into(),
-        Asking::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
-        Asking::Comment((_, None), place) => format!("comment on the block at {place}: "),
-        Asking::Comment((_, Some(_)), place) => format!("comment on {place}: "),
+        PromptKind::Search => "search: ".into(),
+        PromptKind::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
+        PromptKind::Comment((_, None), place) => format!("comment on the block at {place}: "),
+        PromptKind::Comment((_, Some(_)), place) => format!("comment on {place}: "),
     }
 }
 
 /// The last line: a question, what was said, or the keys that one needs.
 fn footer(app: &App<'_>, width: usize) -> Line<'static> {
-    let ellipsis = app.look.sign(Sign::Ellipsis);
+    let ellipsis = app.look.sign(Symbol::Ellipsis);
     match &app.mode {
         Mode::Input(asking, text) => {
             let asked = asking_text(asking);
             // Of a long text its end is what is being typed.
             let room = width.saturating_sub(columns(&asked) + 2);
-            let typed = super::fit::clip_start(&crate::display::Shown::new(text).to_string(), room, ellipsis);
-            return Line::from(vec![Span::styled(format!(" {asked}"), app.look.style(Role::Strong)), Span::raw(typed)]);
+            let typed = super::text_layout::clip_start(&crate::display::Escaped::new(text).to_string(), room, ellipsis);
+            return Line::from(vec![
+                Span::styled(format!(" {asked}"), app.look.style(StyleKind::Strong)),
+                Span::raw(typed),
+            ]);
         }
         Mode::Confirm(question, _) => {
-            let text = clip(question, width.saturating_sub(9), ellipsis);
-            return Line::styled(format!(" {text} [y/n]"), app.look.style(Role::Strong));
+            let text = truncate(question, width.saturating_sub(9), ellipsis);
+            return Line::styled(format!(" {text} [y/n]"), app.look.style(StyleKind::Strong));
         }
         _ => {}
     }
     if let Some(message) = &app.message {
-        return Line::styled(clip(&format!(" {message}"), width, ellipsis), app.look.style(Role::Strong));
+        return Line::styled(truncate(&format!(" {message}"), width, ellipsis), app.look.style(StyleKind::Strong));
     }
     let keys: &[(&str, &str)] = match &app.mode {
         Mode::Help(..) => &[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")],
@@ -276,7 +287,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         _ if app.counts.total().decided == 0 && app.message.is_none() => {
             &[("y", "accept"), ("n", "reject"), ("j k", "move"), ("→", "single lines"), ("?", "all keys")]
         }
-        Mode::Browse if app.level == Level::File => &[
+        Mode::Browse if app.level == Granularity::File => &[
             ("y", "accept file"),
             ("n", "reject file"),
             ("a/d", "what is undecided of it"),
@@ -285,7 +296,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             ("u", "undo"),
             ("?", "help"),
         ],
-        Mode::Browse if app.level == Level::Line => &[
+        Mode::Browse if app.level == Granularity::Line => &[
             ("y", "accept"),
             ("n", "reject"),
             ("v", if app.anchor.is_some() { "end of range" } else { "range" }),
@@ -330,8 +341,8 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
     }
     left = left.saturating_sub(taken(&always));
     let mut add = |key: &str, word: &str| {
-        spans.push(Span::styled(key.to_owned(), app.look.style(Role::Strong)));
-        spans.push(Span::styled(format!(" {word}  "), app.look.style(Role::Faint)));
+        spans.push(Span::styled(key.to_owned(), app.look.style(StyleKind::Strong)));
+        spans.push(Span::styled(format!(" {word}  "), app.look.style(StyleKind::Faint)));
     };
     for (key, word) in keys {
         let key = match *key {

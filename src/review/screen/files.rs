@@ -6,12 +6,12 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::app::{App, Level};
+use super::app::{App, Granularity};
 use super::draw::columns;
-use super::fit::clip_start;
-use super::palette::{Role, Sign};
-use crate::changes::Level as Risk;
-use crate::display::Shown;
+use super::style::{StyleKind, Symbol};
+use super::text_layout::clip_start;
+use crate::changes::Severity as Risk;
+use crate::display::Escaped;
 
 /// Draws the files that are in sight.
 pub fn files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -37,36 +37,36 @@ fn row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
     let count = app.counts.file(at);
     let lines = count.lines;
     let (decided, role) = match (lines.accepted, lines.rejected, lines.undecided) {
-        (0, 0, _) => (Sign::Undecided, Role::Faint),
-        (_, 0, 0) => (Sign::Accepted, Role::Accepted),
-        (0, _, 0) => (Sign::Rejected, Role::Rejected),
-        _ => (Sign::Mixed, Role::Strong),
+        (0, 0, _) => (Symbol::Undecided, StyleKind::Faint),
+        (_, 0, 0) => (Symbol::Accepted, StyleKind::Accepted),
+        (0, _, 0) => (Symbol::Rejected, StyleKind::Rejected),
+        _ => (Symbol::Mixed, StyleKind::Strong),
     };
-    let (risk, risk_role) = match file.change.level() {
-        Some(Risk::Refused) => (look.sign(Sign::Refused), Role::Risk),
-        Some(Risk::High) => (look.sign(Sign::Risk), Role::Risk),
-        Some(Risk::Medium) => ("?", Role::Faint),
-        _ if app.folds.contains(&at) => (look.sign(Sign::Folded), Role::Faint),
-        _ => (" ", Role::Faint),
+    let (risk, risk_role) = match file.change.severity() {
+        Some(Risk::Refused) => (look.sign(Symbol::Refused), StyleKind::Risk),
+        Some(Risk::High) => (look.sign(Symbol::Risk), StyleKind::Risk),
+        Some(Risk::Medium) => ("?", StyleKind::Faint),
+        _ if app.folds.contains(&at) => (look.sign(Symbol::Folded), StyleKind::Faint),
+        _ => (" ", StyleKind::Faint),
     };
     let tail = if file.is_refused() { " refused".into() } else { format!(" {}/{}", count.decided, count.all) };
-    let mut path = Shown::new(file.change.path.as_bytes()).to_string();
+    let mut path = Escaped::new(file.change.path.as_bytes()).to_string();
     if let Some(from) = &file.change.renamed_from {
-        let from = Shown::new(from.as_bytes()).to_string();
+        let from = Escaped::new(from.as_bytes()).to_string();
         path = format!("{from} {} {path}", if look.unicode { "→" } else { "->" });
     }
     let room = width.saturating_sub(columns(&tail) + 4);
-    let path = clip_start(&path, room, look.sign(Sign::Ellipsis));
+    let path = clip_start(&path, room, look.sign(Symbol::Ellipsis));
     let pad = " ".repeat(room.saturating_sub(columns(&path)));
     let is_here = at == app.at.file;
     let over = |style: Style| match (is_here, app.level) {
-        (true, Level::File) => style.patch(look.style(Role::Cursor)),
-        (true, _) => style.patch(look.style(Role::Strong)),
+        (true, Granularity::File) => style.patch(look.style(StyleKind::Cursor)),
+        (true, _) => style.patch(look.style(StyleKind::Strong)),
         _ => style,
     };
     let cursor = match (is_here, app.level) {
-        (true, Level::File) => look.sign(Sign::Cursor),
-        (true, _) => look.sign(Sign::Bar),
+        (true, Granularity::File) => look.sign(Symbol::Cursor),
+        (true, _) => look.sign(Symbol::Bar),
         (false, _) => " ",
     };
     Line::from(vec![
@@ -74,6 +74,6 @@ fn row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
         Span::styled(look.sign(decided).to_owned(), over(look.style(role))),
         Span::styled(risk.to_owned(), over(look.style(risk_role))),
         Span::styled(format!(" {path}{pad}"), over(Style::new())),
-        Span::styled(tail, over(look.style(Role::Faint))),
+        Span::styled(tail, over(look.style(StyleKind::Faint))),
     ])
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::app::{App, At, Level};
+use super::app::{App, Cursor, Granularity};
 use super::draw::columns;
 use crate::changes::UnitKind;
-use crate::display::Shown;
+use crate::display::Escaped;
 use crate::review::plain::contains;
 
 impl App<'_> {
@@ -24,7 +24,7 @@ impl App<'_> {
         if count == 0 {
             return;
         }
-        let is_at_line = self.level == Level::Line;
+        let is_at_line = self.level == Granularity::Line;
         // The open file twice: behind the cursor first, before it at last.
         for step in 0..=count {
             let at = if forward { (here + step) % count } else { (here + count * 2 - step) % count };
@@ -47,15 +47,15 @@ impl App<'_> {
             };
             if let Some((unit, row)) = place.copied() {
                 let number = found.iter().position(|at| *at == (unit, row)).unwrap_or(0) + 1;
-                self.level = Level::Line;
+                self.level = Granularity::Line;
                 self.folds.remove(&file);
-                self.go(At { file, unit, row });
+                self.go(Cursor { file, unit, row });
                 self.message = Some(format!("{number} of {} in this file", found.len()));
                 self.bring_in_sight(&what);
                 return;
             }
         }
-        self.message = Some(format!("\"{}\" is in no changed line", Shown::new(&self.search)));
+        self.message = Some(format!("\"{}\" is in no changed line", Escaped::new(&self.search)));
     }
 
     /// Goes to the side as far as it takes for what was found in the line of the cursor to be seen.
@@ -67,7 +67,7 @@ impl App<'_> {
             lines.find_map(|line| {
                 let starts = 0..line.len().saturating_sub(what.len() - 1);
                 let at = starts.into_iter().find(|at| contains(&line[*at..*at + what.len()], what))?;
-                Some(columns(&Shown::line(&line[..at]).to_string()))
+                Some(columns(&Escaped::line(&line[..at]).to_string()))
             })
         });
         let room = usize::from(self.hits.rows.width) / 2;
@@ -82,7 +82,7 @@ impl App<'_> {
         let opened = match &self.opened {
             Some(opened) if opened.file == file => opened,
             _ => {
-                let mut opened = super::pieces::Opened::of(self.sheet, file);
+                let mut opened = super::layout::FileLayout::of(self.sheet, file);
                 opened.lay_out(self.sheet, &self.state, self.display);
                 another = opened;
                 &another
@@ -93,7 +93,7 @@ impl App<'_> {
             found.push((0, 0));
         }
         for (at, unit) in of.units.iter().enumerate() {
-            let UnitKind::Block { old, new } = &unit.kind else { continue };
+            let UnitKind::Hunk { old, new } = &unit.kind else { continue };
             // Without a match in either side no row needs to be looked at.
             let is_there =
                 contains(opened.text.old.span(old.clone()), what) || contains(opened.text.new.span(new.clone()), what);

@@ -6,10 +6,10 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use globset::Glob;
 
-use super::app::{App, Asking, Filter, Mode};
-use super::keys::Flow;
-use crate::display::Shown;
-use crate::review::{Action, Around, Decision, Decisions, Ruling};
+use super::app::{App, Filter, Mode, PromptKind};
+use super::keys::Effect;
+use crate::display::Escaped;
+use crate::review::{Action, Decision, Decisions, ReviewHost, UnitDecision};
 
 /// Characters of a line of input.
 const LONGEST_INPUT: usize = 2000;
@@ -17,13 +17,13 @@ const LONGEST_INPUT: usize = 2000;
 impl App<'_> {
     pub(super) fn input(
         &mut self,
-        asking: Asking,
+        asking: PromptKind,
         mut text: String,
         key: KeyEvent,
-        around: &mut dyn Around,
-    ) -> io::Result<Flow> {
+        around: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
         match key.code {
-            KeyCode::Esc => return Ok(Flow::On),
+            KeyCode::Esc => return Ok(Effect::On),
             KeyCode::Enter => return self.entered(asking, &text, around),
             KeyCode::Backspace => drop(text.pop()),
             KeyCode::Char('u') if key.modifiers.contains(KeyModifiers::CONTROL) => text.clear(),
@@ -37,7 +37,7 @@ impl App<'_> {
             _ => {}
         }
         self.mode = Mode::Input(asking, text);
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
     /// Takes in what was pasted, as long as there is a line to paste it to: pasted keys decide nothing.
@@ -51,15 +51,20 @@ impl App<'_> {
         }
     }
 
-    pub(super) fn entered(&mut self, asking: Asking, text: &str, around: &mut dyn Around) -> io::Result<Flow> {
+    pub(super) fn entered(
+        &mut self,
+        asking: PromptKind,
+        text: &str,
+        around: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
         match asking {
-            Asking::Search => {
+            PromptKind::Search => {
                 text.clone_into(&mut self.search);
                 if !text.is_empty() {
                     self.find(true);
                 }
             }
-            Asking::Comment(anchor, _) => {
+            PromptKind::Comment(anchor, _) => {
                 let before = self.state.decisions.comments().any(|(at, _)| *at == anchor);
                 self.act(Action::Comment(anchor, Some(text.trim().to_owned())), around)?;
                 if before && text.trim().is_empty() {
@@ -68,12 +73,12 @@ impl App<'_> {
                 self.lay_out();
                 self.hold_cursor();
             }
-            Asking::Filter => self.set_filter(text.trim(), around),
+            PromptKind::Filter => self.set_filter(text.trim(), around),
         }
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
-    pub(super) fn set_filter(&mut self, text: &str, around: &mut dyn Around) {
+    pub(super) fn set_filter(&mut self, text: &str, around: &mut dyn ReviewHost) {
         let before = self.filter.clone();
         let mut conflicts = BTreeSet::new();
         self.filter = match text {
@@ -86,7 +91,7 @@ impl App<'_> {
                 return;
             }
             "n" | "new" => Filter::New,
-            "x" | "conflict" => match around.plan(&self.with_everything()) {
+            "x" | "conflict" => match around.preview_apply(&self.with_everything()) {
                 Ok(preview) => {
                     let paths: BTreeSet<_> = preview.lines.iter().filter(|l| l.is_conflict).map(|l| &l.path).collect();
                     let files = self.sheet.files.iter().enumerate();
@@ -104,7 +109,7 @@ impl App<'_> {
                 match Glob::new(&pattern) {
                     Ok(matcher) => Filter::Glob(glob.to_owned(), matcher.compile_matcher()),
                     Err(error) => {
-                        self.message = Some(format!("{} is no glob: {}", Shown::new(glob), error.kind()));
+                        self.message = Some(format!("{} is no glob: {}", Escaped::new(glob), error.kind()));
                         return;
                     }
                 }
@@ -128,8 +133,8 @@ impl App<'_> {
         let mut all = self.state.decisions.clone();
         for file in self.sheet.files.iter().filter(|f| !f.is_refused()) {
             for unit in &file.units {
-                if !matches!(all.of(&unit.id), Some(Ruling::Edited(_))) {
-                    all.set(&unit.id, Some(Ruling::All(Decision::Accepted)));
+                if !matches!(all.get(&unit.id), Some(UnitDecision::Edited(_))) {
+                    all.set(&unit.id, Some(UnitDecision::All(Decision::Accepted)));
                 }
             }
         }

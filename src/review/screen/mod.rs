@@ -1,32 +1,32 @@
 //! The full screen: a state that keys change, drawn with `ratatui`, on a terminal that is put back whatever happens.
 
+mod actions;
 mod app;
-mod applying;
+mod apply_dialog;
 mod counts;
-mod deciding;
 mod draw;
+mod feedback_dialog;
 mod files;
 mod find;
-mod fit;
-mod held;
 mod help;
 mod input;
+mod key_repeat;
 mod keys;
-mod meant;
+mod layout;
 mod mouse;
-mod moved;
-mod moves;
+mod moved_lines;
+mod navigation;
 mod overlay;
-mod palette;
-mod pieces;
 mod rows;
-mod sending;
-mod showing;
+mod style;
 mod syntax;
+mod target;
 mod terminal;
+mod text_layout;
+mod view_options;
 
-pub use app::{App, Opening};
+pub use app::{App, ReviewOptions};
 pub use draw::draw;
-pub use keys::Flow;
-pub use palette::{Depth, Look, Theme};
+pub use keys::Effect;
+pub use style::{ColorDepth, StyleSheet, Theme};
 pub use terminal::run;

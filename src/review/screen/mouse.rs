@@ -4,10 +4,10 @@ use std::io;
 
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
-use super::app::{App, At, Level, Mode};
-use super::keys::{Flow, SIDESTEP};
-use super::pieces::Piece;
-use crate::review::Around;
+use super::app::{App, Cursor, Granularity, Mode};
+use super::keys::{Effect, SIDESTEP};
+use super::layout::RowGroup;
+use crate::review::ReviewHost;
 
 /// Rows that a turn of the wheel moves.
 const WHEEL: usize = 3;
@@ -17,7 +17,7 @@ impl App<'_> {
     ///
     /// # Errors
     /// The draft could not be kept.
-    pub fn mouse(&mut self, mouse: MouseEvent, around: &mut dyn Around) -> io::Result<Flow> {
+    pub fn mouse(&mut self, mouse: MouseEvent, around: &mut dyn ReviewHost) -> io::Result<Effect> {
         let place = ratatui::layout::Position { x: mouse.column, y: mouse.row };
         let (files, first) = self.hits.files;
         let rows = self.hits.rows;
@@ -44,20 +44,20 @@ impl App<'_> {
                 self.message = None;
                 if files.contains(place) {
                     if let Some(file) = self.files.get(first + usize::from(mouse.row - files.y)) {
-                        self.go(At { file: *file, unit: 0, row: 0 });
+                        self.go(Cursor { file: *file, unit: 0, row: 0 });
                     }
                 } else if rows.contains(place) {
                     let row = self.hits.lines.get(usize::from(mouse.row - rows.y)).copied();
                     let hit = self.opened.as_ref().and_then(|o| match o.at(row?)? {
-                        (Piece::Block(unit), at) => Some((*unit, at)),
-                        (Piece::Unit(unit), _) => Some((*unit, 0)),
+                        (RowGroup::Block(unit), at) => Some((*unit, at)),
+                        (RowGroup::Unit(unit), _) => Some((*unit, 0)),
                         _ => None,
                     });
                     if let Some((unit, row)) = hit {
                         let on_mark = mouse.column + 4 >= rows.x + rows.width;
                         (self.at.unit, self.at.row) = (unit, row);
                         self.anchor = None;
-                        self.level = if on_mark { Level::Line } else { self.level.max(Level::Block) };
+                        self.level = if on_mark { Granularity::Line } else { self.level.max(Granularity::Block) };
                         if on_mark {
                             self.follows = false;
                             return self.decide(self.toggled(), false, around);
@@ -70,6 +70,6 @@ impl App<'_> {
             }
             _ => {}
         }
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 }

@@ -8,12 +8,12 @@ use ratatui::widgets::Paragraph;
 
 use super::app::{App, Mode};
 use super::draw::{boxed, columns};
-use super::fit::{clip, fit, wrap, wrap_text};
 use super::help::KEYS;
-use super::palette::{Role, Sign};
+use super::style::{StyleKind, Symbol};
+use super::text_layout::{layout_line, truncate, wrap, wrap_text};
 use crate::changes::{Lines, UnitKind};
-use crate::display::Shown;
-use crate::review::{Preview, SheetFile};
+use crate::display::Escaped;
+use crate::review::{Preview, ReviewFile};
 
 /// Draws it, if there is any.
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -34,7 +34,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
 
 fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scroll: usize) {
     app.last_row.set(0);
-    let title = if typed.is_empty() { " Keys ".to_owned() } else { format!(" Keys with \"{}\" ", Shown::new(typed)) };
+    let title = if typed.is_empty() { " Keys ".to_owned() } else { format!(" Keys with \"{}\" ", Escaped::new(typed)) };
     let inner = boxed(app, frame, area, &title, true);
     let wanted = typed.to_lowercase();
     let fits = |key: &str, text: &str| key.contains(typed) || text.to_lowercase().contains(&wanted);
@@ -47,14 +47,14 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scroll: u
                 Line::from(vec![
                     Span::styled(
                         format!("  {key}{} ", " ".repeat(key_width - columns(key))),
-                        app.look.style(Role::Strong),
+                        app.look.style(StyleKind::Strong),
                     ),
                     Span::raw((*text).to_owned()),
                 ])
             })
             .collect();
         if !rows.is_empty() {
-            let head = Line::styled(format!(" {name}"), app.look.style(Role::Faint));
+            let head = Line::styled(format!(" {name}"), app.look.style(StyleKind::Faint));
             groups.push(std::iter::once(head).chain(rows).collect());
         }
     }
@@ -84,7 +84,7 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scroll: u
         let more = lines.len().saturating_sub(height - 1);
         lines.truncate(height - 1);
         let text = if more > 0 { format!(" {more} more below; or type a word to search") } else { String::new() };
-        lines.push(Line::styled(text, app.look.style(Role::Strong)));
+        lines.push(Line::styled(text, app.look.style(StyleKind::Strong)));
     }
     frame.render_widget(Paragraph::new(lines), inner);
 }
@@ -93,7 +93,7 @@ fn preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, co
     let inner = boxed(app, frame, area, &format!(" {title} "), true);
     app.hits.rows = inner;
     app.goes_on.set(false);
-    let lines = Lines::of(content);
+    let lines = Lines::new(content);
     let digits = lines.len().max(1).to_string().len();
     let (room, height) = (usize::from(inner.width).saturating_sub(digits + 2), usize::from(inner.height));
     let mut rows: Vec<Line<'static>> = Vec::new();
@@ -103,16 +103,16 @@ fn preview(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, co
         }
         let bytes = lines.get(at);
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let (plain, escape) = (|_| Style::new(), app.look.style(Role::Escape));
+        let (plain, escape) = (|_| Style::new(), app.look.style(StyleKind::Escape));
         let fitted = if app.display.wraps {
             wrap(bytes, app.sideways, (room, height), plain, escape)
         } else {
-            vec![fit(bytes, app.sideways, room, plain, escape)]
+            vec![layout_line(bytes, app.sideways, room, plain, escape)]
         };
         for (nth, fitted) in fitted.into_iter().enumerate() {
             let number = if nth == 0 { format!("{:>digits$}  ", at + 1) } else { format!("{:>digits$}~ ", "") };
             app.goes_on.set(app.goes_on.get() | fitted.more);
-            let gutter = Span::styled(number, app.look.style(Role::Faint));
+            let gutter = Span::styled(number, app.look.style(StyleKind::Faint));
             rows.push(Line::from([vec![gutter], fitted.spans].concat()));
         }
     }
@@ -134,9 +134,9 @@ fn apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, plan: &Preview, s
     frame.render_widget(Paragraph::new(shown), list);
     if let Some(typed) = typed {
         let place = Rect { y: list.y + list.height, height: asks, ..inner };
-        let text = format!(" High risk is among it. Type apply to do it: {}", Shown::new(typed));
+        let text = format!(" High risk is among it. Type apply to do it: {}", Escaped::new(typed));
         frame.render_widget(
-            Paragraph::new(vec![Line::default(), Line::styled(text, app.look.style(Role::Risk))]),
+            Paragraph::new(vec![Line::default(), Line::styled(text, app.look.style(StyleKind::Risk))]),
             place,
         );
     }
@@ -145,18 +145,18 @@ fn apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, plan: &Preview, s
 /// What will be written, merged, in conflict; what is left; what nobody has looked at.
 fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>> {
     let look = app.look;
-    let ellipsis = look.sign(Sign::Ellipsis);
+    let ellipsis = look.sign(Symbol::Ellipsis);
     let mut lines = Vec::new();
-    let path_width = plan.lines.iter().map(|l| columns(&Shown::new(l.path.as_bytes()).to_string())).max();
+    let path_width = plan.lines.iter().map(|l| columns(&Escaped::new(l.path.as_bytes()).to_string())).max();
     let path_width = path_width.unwrap_or(0).min(40);
     for line in &plan.lines {
         let file = app.sheet.files.iter().find(|f| f.change.path == line.path);
         let worst = file.filter(|f| f.is_risky()).and_then(|f| f.change.findings.first());
-        let role = if line.is_conflict || worst.is_some() { Role::Risk } else { Role::Context };
-        let path = Shown::new(line.path.as_bytes()).to_string();
+        let role = if line.is_conflict || worst.is_some() { StyleKind::Risk } else { StyleKind::Context };
+        let path = Escaped::new(line.path.as_bytes()).to_string();
         let pad = " ".repeat(path_width.saturating_sub(columns(&path)));
         let risk = worst.map(crate::review::finding_line).unwrap_or_default();
-        let reason = [Shown::new(&line.reason).to_string(), risk].join(" ");
+        let reason = [Escaped::new(&line.reason).to_string(), risk].join(" ");
         let text = format!(" {:8}  {path}{pad}  {}", line.outcome, reason.trim());
         let rows = |text: &str, indent, role| -> Vec<Line<'static>> {
             wrap_text(text, width, indent).into_iter().map(|row| Line::styled(row, look.style(role))).collect()
@@ -164,17 +164,17 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
         lines.extend(rows(text.trim_end(), 12, role));
         // Sides that are told apart by their ends are shown to their ends.
         for side in &line.sides {
-            lines.extend(rows(&format!("     {side}"), 9, Role::Faint));
+            lines.extend(rows(&format!("     {side}"), 9, StyleKind::Faint));
         }
     }
-    let mut notes: Vec<(String, Role)> = Vec::new();
+    let mut notes: Vec<(String, StyleKind)> = Vec::new();
     for (at, file) in app.sheet.files.iter().enumerate() {
         let unseen: usize = file.units.iter().map(|unit| app.state.unseen(unit)).sum();
         if unseen > 0 {
-            notes.push((format!("{}: {}accepted unseen", app.path(at), lines_of(file, unseen)), Role::Risk));
+            notes.push((format!("{}: {}accepted unseen", app.path(at), lines_of(file, unseen)), StyleKind::Risk));
         }
         if let Some(kept) = app.kept_in(at) {
-            notes.push((kept, Role::Context));
+            notes.push((kept, StyleKind::Context));
         }
     }
     if !notes.is_empty() {
@@ -182,27 +182,28 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
         lines.extend(
             notes
                 .into_iter()
-                .map(|(text, role)| Line::styled(clip(&format!(" {text}"), width, ellipsis), look.style(role))),
+                .map(|(text, role)| Line::styled(truncate(&format!(" {text}"), width, ellipsis), look.style(role))),
         );
     }
     let left = left(app);
     if !left.is_empty() {
         lines.push(Line::default());
-        lines.push(Line::styled(" Left as it is:", look.style(Role::Faint)));
+        lines.push(Line::styled(" Left as it is:", look.style(StyleKind::Faint)));
         lines.extend(
-            left.into_iter()
-                .map(|text| Line::styled(clip(&format!("   {text}"), width, ellipsis), look.style(Role::Faint))),
+            left.into_iter().map(|text| {
+                Line::styled(truncate(&format!("   {text}"), width, ellipsis), look.style(StyleKind::Faint))
+            }),
         );
     }
     let stays = format!(" The sandbox stays. Go on in it: airlock resume {}", app.name);
     lines.push(Line::default());
-    lines.extend(wrap_text(&stays, width, 1).into_iter().map(|row| Line::styled(row, look.style(Role::Faint))));
+    lines.extend(wrap_text(&stays, width, 1).into_iter().map(|row| Line::styled(row, look.style(StyleKind::Faint))));
     lines
 }
 
 /// Counts lines, where there are any.
-fn lines_of(file: &SheetFile<'_>, count: usize) -> String {
-    let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. }));
+fn lines_of(file: &ReviewFile<'_>, count: usize) -> String {
+    let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }));
     match (has_lines, count) {
         (false, _) => String::new(),
         (true, 1) => "1 line ".into(),

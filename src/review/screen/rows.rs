@@ -9,16 +9,16 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::app::{App, Level, Place};
-use super::fit::{Fitted, LAST_COLUMN, clip, fit, wrap, wrap_text};
-use super::moved::key;
-use super::palette::{Role, Sign};
-use super::pieces::{Opened, Piece, Tone, heading, unit_text};
+use super::app::{App, Granularity, Place};
+use super::layout::{FileLayout, NoteKind, RowGroup, heading, unit_text};
+use super::moved_lines::key;
+use super::style::{StyleKind, Symbol};
 use super::syntax::class_at;
-use crate::changes::{LineSet, Row, Unit, without_ending};
-use crate::display::Shown;
-use crate::review::words::differing;
-use crate::review::{Decision, Ruling, State};
+use super::text_layout::{LAST_COLUMN, LineLayout, layout_line, truncate, wrap, wrap_text};
+use crate::changes::{HunkLine, LineSet, Unit, trim_line_ending};
+use crate::display::Escaped;
+use crate::review::intraline::differing;
+use crate::review::{Decision, ReviewState, UnitDecision};
 
 /// Columns of a mark, with the blank before it.
 const MARK: usize = 4;
@@ -82,9 +82,9 @@ pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// Gives the columns of one row of content.
-fn content_room(app: &App<'_>, opened: &Opened, width: usize) -> usize {
+fn content_room(app: &App<'_>, opened: &FileLayout, width: usize) -> usize {
     let room = width.saturating_sub(MARK + 1);
-    let half = if app.display.beside { room / 2 } else { room };
+    let half = if app.display.side_by_side { room / 2 } else { room };
     half.saturating_sub(opened.digits() + 3)
 }
 
@@ -95,7 +95,7 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
     if app.follows
         && let Some(unit) = opened.rows_of_unit(app.at.unit)
     {
-        let part = if app.level == Level::Line { app.at.row..app.at.row + 1 } else { app.part() };
+        let part = if app.level == Granularity::Line { app.at.row..app.at.row + 1 } else { app.part() };
         let size = unit.len();
         let rows = unit.start + part.start.min(size)..unit.start + part.end.min(size);
         // At the beginning also what stands above is of interest: findings.
@@ -125,13 +125,13 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
 }
 
 /// Gives the rows of the screen that each of these takes.
-fn heights(app: &App<'_>, opened: &Opened, rows: Range<usize>, width: usize, height: usize) -> Vec<usize> {
+fn heights(app: &App<'_>, opened: &FileLayout, rows: Range<usize>, width: usize, height: usize) -> Vec<usize> {
     let high = |row| opened.at(row).map_or(1, |(piece, at)| draw_row(app, opened, piece, at, (width, height)).len());
     rows.map(high).collect()
 }
 
 /// Gives the scroll position from which all that is left is in sight.
-fn last_scroll(app: &App<'_>, opened: &Opened, height: usize, width: usize) -> usize {
+fn last_scroll(app: &App<'_>, opened: &FileLayout, height: usize, width: usize) -> usize {
     let rows = opened.rows();
     let last = rows.saturating_sub(height);
     if !app.display.wraps || app.scroll <= last && !app.follows {
@@ -151,23 +151,23 @@ fn last_scroll(app: &App<'_>, opened: &Opened, height: usize, width: usize) -> u
 
 /// Remembers the lines of a row that was drawn: once all of each was on the screen, from its beginning to its end.
 fn see(
-    state: &mut State,
+    state: &mut ReviewState,
     shown_to: &mut BTreeMap<Place, usize>,
     units: &[Unit],
-    opened: &Opened,
+    opened: &FileLayout,
     row: usize,
     sideways: usize,
     (is_cut, columns): (bool, usize),
 ) {
     let Some((piece, at)) = opened.at(row) else { return };
     let (unit, lines) = match piece {
-        Piece::Unit(unit) => (*unit, LineSet::of([0])),
-        Piece::Block(unit) => {
+        RowGroup::Unit(unit) => (*unit, LineSet::from_lines([0])),
+        RowGroup::Block(unit) => {
             let Some(block) = opened.block(*unit) else { return };
             let (removed, added) = opened.pair(*unit, at);
             let mut lines: Vec<usize> = removed.into_iter().chain(added).map(|row| block.line(row)).collect();
             lines.sort_unstable();
-            (*unit, LineSet::of(lines))
+            (*unit, LineSet::from_lines(lines))
         }
         _ => return,
     };
@@ -179,15 +179,15 @@ fn see(
     if is_cut {
         shown_to.insert(place, known.max(sideways + columns));
     } else {
-        state.see(&units[unit].id, &lines);
+        state.mark_viewed(&units[unit].id, &lines);
     }
 }
 
 /// Draws one row of a file: one row of the screen, or several where lines are wrapped.
 fn draw_row(
     app: &App<'_>,
-    opened: &Opened,
-    piece: &Piece,
+    opened: &FileLayout,
+    piece: &RowGroup,
     at: usize,
     (width, height): (usize, usize),
 ) -> Vec<Line<'static>> {
@@ -196,7 +196,7 @@ fn draw_row(
     let digits = opened.digits();
     let indent = " ".repeat(digits + 4);
     let ours = |text: String, role| {
-        let text = clip(&format!("{indent}{text}"), width, look.sign(Sign::Ellipsis));
+        let text = truncate(&format!("{indent}{text}"), width, look.sign(Symbol::Ellipsis));
         vec![Line::styled(text, look.style(role))]
     };
     let wrapped = |text: &str, indent: usize, role| -> Vec<Line<'static>> {
@@ -204,21 +204,21 @@ fn draw_row(
         rows.map(|row| Line::styled(row, look.style(role))).collect()
     };
     match piece {
-        Piece::Note(text, Tone::Risk) => wrapped(&format!(" {text}"), 3, Role::Risk),
-        Piece::Note(text, Tone::Plain) => ours(text.clone(), Role::Faint),
-        Piece::Hidden(unit) => {
+        RowGroup::Note(text, NoteKind::Risk) => wrapped(&format!(" {text}"), 3, StyleKind::Risk),
+        RowGroup::Note(text, NoteKind::Plain) => ours(text.clone(), StyleKind::Faint),
+        RowGroup::Hidden(unit) => {
             let text = format!(
                 "{} {} rows that change nothing but blanks (b shows them)",
-                look.sign(Sign::Gap),
+                look.sign(Symbol::Gap),
                 opened.size(*unit)
             );
-            let mut line = ours(text, Role::Faint);
-            if *unit == app.at.unit && app.level != Level::File {
-                line[0].spans.insert(0, Span::styled(look.sign(Sign::Cursor), look.style(Role::Strong)));
+            let mut line = ours(text, StyleKind::Faint);
+            if *unit == app.at.unit && app.level != Granularity::File {
+                line[0].spans.insert(0, Span::styled(look.sign(Symbol::Cursor), look.style(StyleKind::Strong)));
             }
             line
         }
-        Piece::Comment(unit, line, text) => {
+        RowGroup::Comment(unit, line, text) => {
             let place = match (line, opened.block(*unit)) {
                 (Some(line), Some(block)) if *line < block.old.len() => {
                     format!("(on old line {}) ", block.old.start + line + 1)
@@ -228,55 +228,55 @@ fn draw_row(
                 }
                 _ => String::new(),
             };
-            let text = format!("{indent}{} {place}{}", look.sign(Sign::Comment), Shown::new(text));
-            wrapped(&text, digits + 6, Role::Comment)
+            let text = format!("{indent}{} {place}{}", look.sign(Symbol::Comment), Escaped::new(text));
+            wrapped(&text, digits + 6, StyleKind::Comment)
         }
-        Piece::Gap(lines) => {
+        RowGroup::Gap(lines) => {
             let above = heading(&opened.text.old, lines.end).map(|line| {
                 let room = width.saturating_sub(digits + 24);
-                let fitted = fit(line, 0, room, |_| Style::new(), Style::new());
+                let fitted = layout_line(line, 0, room, |_| Style::new(), Style::new());
                 fitted.spans.iter().map(|s| s.content.as_ref()).collect::<String>()
             });
             let count = lines.len();
             let noun = if count == 1 { "line" } else { "lines" };
-            let text = format!("{} {count} {noun}   {}", look.sign(Sign::Gap), above.unwrap_or_default());
-            ours(text.trim_end().to_owned(), Role::Faint)
+            let text = format!("{} {count} {noun}   {}", look.sign(Symbol::Gap), above.unwrap_or_default());
+            ours(text.trim_end().to_owned(), StyleKind::Faint)
         }
-        Piece::Context(lines, new) => {
+        RowGroup::Context(lines, new) => {
             let (old, new) = (lines.start + at, new + at);
             let content = Content {
                 bytes: opened.text.old.get(old),
                 side: 1,
                 line: new,
-                base: look.style(Role::Context),
+                base: look.style(StyleKind::Context),
                 word: Style::new(),
                 words: &[],
             };
-            if app.display.beside {
+            if app.display.side_by_side {
                 let half = (width.saturating_sub(MARK + 1)) / 2;
                 let draw = |line| half_row(app, opened, Some(line), ' ', &content, (half, height));
                 return shifted(beside(app, draw(old), draw(new), half));
             }
             shifted(half_row(app, opened, Some(new), ' ', &content, (width.saturating_sub(MARK + 1), height)))
         }
-        Piece::Gone => {
+        RowGroup::Gone => {
             let content = Content {
                 bytes: opened.text.old.get(at),
                 side: 0,
                 line: at,
-                base: look.style(Role::Removed),
+                base: look.style(StyleKind::Removed),
                 word: Style::new(),
                 words: &[],
             };
             shifted(half_row(app, opened, Some(at), '-', &content, (width.saturating_sub(MARK + 1), height)))
         }
-        Piece::Unit(unit) => {
+        RowGroup::Unit(unit) => {
             let text = unit_text(file, *unit);
             let rows = wrap_text(&format!("{}{text}", &indent[1..]), width.saturating_sub(MARK + 1), indent.len() - 1);
             decidable(app, opened, *unit, 0, rows.into_iter().map(|row| vec![Span::raw(row)]).collect(), width)
         }
-        Piece::Edited(unit) => edited_row(app, opened, *unit, at, (width, height)),
-        Piece::Block(unit) => block_row(app, opened, *unit, at, (width, height)),
+        RowGroup::Edited(unit) => edited_row(app, opened, *unit, at, (width, height)),
+        RowGroup::Block(unit) => block_row(app, opened, *unit, at, (width, height)),
     }
 }
 
@@ -292,7 +292,7 @@ fn shifted(rows: Vec<Spans>) -> Vec<Line<'static>> {
 fn beside(app: &App<'_>, left: Vec<Spans>, right: Vec<Spans>, half: usize) -> Vec<Spans> {
     let rows = left.len().max(right.len());
     let nth = |rows: &[Spans], at: usize| rows.get(at).cloned().unwrap_or_else(|| vec![Span::raw(" ".repeat(half))]);
-    let divider = Span::styled(divider(app), app.look.style(Role::Faint));
+    let divider = Span::styled(divider(app), app.look.style(StyleKind::Faint));
     (0..rows).map(|at| [nth(&left, at), vec![divider.clone()], nth(&right, at)].concat()).collect()
 }
 
@@ -304,7 +304,7 @@ fn divider(app: &App<'_>) -> &'static str {
 /// own, where no content can stand.
 fn half_row(
     app: &App<'_>,
-    opened: &Opened,
+    opened: &FileLayout,
     number: Option<usize>,
     sign: char,
     content: &Content<'_>,
@@ -315,7 +315,7 @@ fn half_row(
     let gutter = |number: Option<usize>, sign: char| {
         let number = number.map_or_else(|| " ".repeat(digits), |n| format!("{:>digits$}", n + 1));
         vec![
-            Span::styled(number, look.style(Role::Faint)),
+            Span::styled(number, look.style(StyleKind::Faint)),
             Span::styled(format!(" {sign} "), content.base.patch(sign_style(app, sign))),
         ]
     };
@@ -326,18 +326,18 @@ fn half_row(
 
 fn sign_style(app: &App<'_>, sign: char) -> Style {
     match sign {
-        '+' => app.look.style(Role::Accepted),
-        '-' => app.look.style(Role::Rejected),
+        '+' => app.look.style(StyleKind::Accepted),
+        '-' => app.look.style(StyleKind::Rejected),
         _ => Style::new(),
     }
 }
 
 /// Content in rows of exactly so many columns.
-fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, (room, height): (usize, usize)) -> Vec<Spans> {
+fn text(app: &App<'_>, opened: &FileLayout, content: &Content<'_>, (room, height): (usize, usize)) -> Vec<Spans> {
     let look = app.look;
     let has_feed = content.bytes.ends_with(b"\n");
     let bytes = if app.has_ending_unit() {
-        without_ending(content.bytes)
+        trim_line_ending(content.bytes)
     } else {
         content.bytes.strip_suffix(b"\n").unwrap_or(content.bytes)
     };
@@ -356,15 +356,15 @@ fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, (room, height): (
             style = style.patch(content.word);
         }
         if holds(&found, at) {
-            style = style.patch(look.style(Role::Found));
+            style = style.patch(look.style(StyleKind::Found));
         }
         style
     };
-    let escape = look.style(Role::Escape);
+    let escape = look.style(StyleKind::Escape);
     let fitted = if app.display.wraps {
         wrap(bytes, app.sideways, (room, height), style, escape)
     } else {
-        vec![fit(bytes, app.sideways, room, style, escape)]
+        vec![layout_line(bytes, app.sideways, room, style, escape)]
     };
     let last = fitted.len() - 1;
     let rows = fitted.into_iter().enumerate();
@@ -372,7 +372,7 @@ fn text(app: &App<'_>, opened: &Opened, content: &Content<'_>, (room, height): (
 }
 
 /// Fills a row up with blanks, and says at its end what there is to say.
-fn fill(app: &App<'_>, content: &Content<'_>, fitted: Fitted, room: usize, lacks_feed: bool) -> Spans {
+fn fill(app: &App<'_>, content: &Content<'_>, fitted: LineLayout, room: usize, lacks_feed: bool) -> Spans {
     const NO_FEED: &str = " no newline";
     let look = app.look;
     let (mut spans, mut left) = (fitted.spans, room.saturating_sub(fitted.columns));
@@ -382,11 +382,11 @@ fn fill(app: &App<'_>, content: &Content<'_>, fitted: Fitted, room: usize, lacks
         spans = shorten(spans, room - 1);
         let taken: usize = spans.iter().map(|s| super::draw::columns(&s.content)).sum();
         spans.push(Span::styled(" ".repeat(room - 1 - taken), content.base));
-        spans.push(Span::styled(look.sign(Sign::More), look.style(Role::Strong)));
+        spans.push(Span::styled(look.sign(Symbol::More), look.style(StyleKind::Strong)));
         left = 0;
     }
     if lacks_feed && left > NO_FEED.len() && app.sideways == 0 {
-        spans.push(Span::styled(NO_FEED, content.base.patch(look.style(Role::Faint))));
+        spans.push(Span::styled(NO_FEED, content.base.patch(look.style(StyleKind::Faint))));
         left -= NO_FEED.len();
     }
     spans.push(Span::styled(" ".repeat(left), content.base));
@@ -398,7 +398,7 @@ fn shorten(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
     let mut left = width;
     let mut kept = Vec::new();
     for span in spans {
-        let text = clip(&span.content, left, "");
+        let text = truncate(&span.content, left, "");
         left -= super::draw::columns(&text);
         let is_whole = text.len() == span.content.len();
         kept.push(Span::styled(text, span.style));
@@ -429,7 +429,7 @@ fn found_in(bytes: &[u8], what: &str) -> Vec<Range<usize>> {
 
 fn block_row(
     app: &App<'_>,
-    opened: &Opened,
+    opened: &FileLayout,
     unit: usize,
     at: usize,
     (width, height): (usize, usize),
@@ -439,7 +439,7 @@ fn block_row(
     let (removed, added) = opened.pair(unit, at);
     let is_replaced = opened.edited.contains_key(&unit);
     // What came of what: beside each other, or one below the other.
-    let other = |row: usize| block.partner(row);
+    let other = |row: usize| block.paired_row(row);
     let (old_row, new_row) = match (removed, added) {
         (Some(old), Some(new)) => (Some(old), Some(new)),
         (Some(old), None) => (Some(old), other(old)),
@@ -448,8 +448,8 @@ fn block_row(
     };
     let words = match (old_row, new_row) {
         (Some(old), Some(new)) => differing(
-            without_ending(block.content(&opened.text, old)),
-            without_ending(block.content(&opened.text, new)),
+            trim_line_ending(block.content(&opened.text, old)),
+            trim_line_ending(block.content(&opened.text, new)),
         ),
         _ => Default::default(),
     };
@@ -457,15 +457,17 @@ fn block_row(
         let bytes = block.content(&opened.text, row);
         let is_moved = app.moved.as_ref().is_some_and(|moved| key(bytes).is_some_and(|key| moved.contains(&key)));
         let (base, word, ranges, sign, line, side) = match block.row(row) {
-            Row::Removed(line) => (Role::Removed, Role::RemovedWord, &words.0, '-', block.old.start + line, 0),
-            Row::Added(line) => (Role::Added, Role::AddedWord, &words.1, '+', block.new.start + line, 1),
+            HunkLine::Removed(line) => {
+                (StyleKind::Removed, StyleKind::RemovedWord, &words.0, '-', block.old.start + line, 0)
+            }
+            HunkLine::Added(line) => (StyleKind::Added, StyleKind::AddedWord, &words.1, '+', block.new.start + line, 1),
         };
-        let base = if is_moved || is_replaced && sign == '+' { Role::Moved } else { base };
+        let base = if is_moved || is_replaced && sign == '+' { StyleKind::Moved } else { base };
         let content = Content { bytes, side, line, base: look.style(base), word: look.style(word), words: ranges };
         (content, sign, line)
     };
     let room = width.saturating_sub(MARK + 1);
-    let spans = if app.display.beside {
+    let spans = if app.display.side_by_side {
         let half = room / 2;
         let empty = Content { bytes: b"\n", side: 0, line: 0, base: Style::new(), word: Style::new(), words: &[] };
         let draw = |row: Option<usize>| match row {
@@ -487,7 +489,7 @@ fn block_row(
 /// A row with the cursor at its left and its mark at its right.
 fn decidable(
     app: &App<'_>,
-    opened: &Opened,
+    opened: &FileLayout,
     unit: usize,
     at: usize,
     content: Vec<Spans>,
@@ -495,12 +497,12 @@ fn decidable(
 ) -> Vec<Line<'static>> {
     let look = app.look;
     let id = &app.sheet.files[opened.file].units[unit].id;
-    let is_edited = matches!(app.state.decisions.of(id), Some(Ruling::Edited(_)));
+    let is_edited = matches!(app.state.decisions.get(id), Some(UnitDecision::Edited(_)));
     let of = |line: usize| app.state.decisions.line(id, line);
     let (mark, role) = if app.sheet.files[opened.file].is_refused() {
-        (look.sign(Sign::Refused), Role::Risk)
+        (look.sign(Symbol::Refused), StyleKind::Risk)
     } else if is_edited {
-        ("e", Role::Accepted)
+        ("e", StyleKind::Accepted)
     } else {
         let decisions = match opened.block(unit) {
             Some(block) => {
@@ -511,34 +513,38 @@ fn decidable(
             None => vec![of(0)],
         };
         match decisions[..] {
-            [Some(Decision::Accepted)] | [Some(Decision::Accepted), Some(Decision::Accepted)] => ("+", Role::Accepted),
-            [Some(Decision::Rejected)] | [Some(Decision::Rejected), Some(Decision::Rejected)] => ("x", Role::Rejected),
-            [None] | [None, None] | [] => (" ", Role::Faint),
-            _ => ("~", Role::Strong),
+            [Some(Decision::Accepted)] | [Some(Decision::Accepted), Some(Decision::Accepted)] => {
+                ("+", StyleKind::Accepted)
+            }
+            [Some(Decision::Rejected)] | [Some(Decision::Rejected), Some(Decision::Rejected)] => {
+                ("x", StyleKind::Rejected)
+            }
+            [None] | [None, None] | [] => (" ", StyleKind::Faint),
+            _ => ("~", StyleKind::Strong),
         }
     };
     let is_first = match app.level {
-        Level::Line => (unit, at) == (app.at.unit, app.at.row),
+        Granularity::Line => (unit, at) == (app.at.unit, app.at.row),
         _ => unit == app.at.unit && at == app.part().start,
     };
     let is_meant = match app.level {
-        Level::File => false,
-        Level::Block => unit == app.at.unit && app.part().contains(&at),
-        Level::Line => {
+        Granularity::File => false,
+        Granularity::Block => unit == app.at.unit && app.part().contains(&at),
+        Granularity::Line => {
             let (first, last) = app.range();
             (first..=last).contains(&(unit, at))
         }
     };
-    let cursor = match (is_first && app.level != Level::File, is_meant) {
-        (true, _) => look.sign(Sign::Cursor),
-        (false, true) => look.sign(Sign::Bar),
+    let cursor = match (is_first && app.level != Granularity::File, is_meant) {
+        (true, _) => look.sign(Symbol::Cursor),
+        (false, true) => look.sign(Symbol::Bar),
         // Where a block is parted.
-        _ if at > 0 && app.begins_part(unit, at) => look.sign(Sign::Cut),
+        _ if at > 0 && app.begins_part(unit, at) => look.sign(Symbol::Cut),
         _ => " ",
     };
     let room = width.saturating_sub(MARK + 1);
-    let mark_style = if is_meant && app.level == Level::Line {
-        look.style(role).patch(look.style(Role::Cursor))
+    let mark_style = if is_meant && app.level == Granularity::Line {
+        look.style(role).patch(look.style(StyleKind::Cursor))
     } else {
         look.style(role)
     };
@@ -549,10 +555,10 @@ fn decidable(
         // The bar goes on beside what goes on.
         let sign = match (nth, is_meant) {
             (0, _) => cursor,
-            (_, true) => look.sign(Sign::Bar),
+            (_, true) => look.sign(Symbol::Bar),
             _ => " ",
         };
-        let mut spans = vec![Span::styled(sign, look.style(Role::Strong))];
+        let mut spans = vec![Span::styled(sign, look.style(StyleKind::Strong))];
         spans.extend(content);
         spans.push(Span::raw(pad));
         if nth == 0 {
@@ -566,7 +572,7 @@ fn decidable(
 
 fn edited_row(
     app: &App<'_>,
-    opened: &Opened,
+    opened: &FileLayout,
     unit: usize,
     at: usize,
     (width, height): (usize, usize),
@@ -575,18 +581,18 @@ fn edited_row(
     let digits = opened.digits();
     let Some(line) = at.checked_sub(1) else {
         let text = format!("{} your text, in its place:", " ".repeat(digits + 3));
-        return vec![Line::styled(clip(&text, width, look.sign(Sign::Ellipsis)), look.style(Role::Comment))];
+        return vec![Line::styled(truncate(&text, width, look.sign(Symbol::Ellipsis)), look.style(StyleKind::Comment))];
     };
     let Some(lines) = opened.edited.get(&unit) else { return vec![Line::default()] };
     let content = Content {
         bytes: lines.get(line),
         side: 1,
         line: usize::MAX,
-        base: look.style(Role::Added),
+        base: look.style(StyleKind::Added),
         word: Style::new(),
         words: &[],
     };
     let mut rows = shifted(half_row(app, opened, None, '+', &content, (width.saturating_sub(MARK + 1), height)));
-    rows[0].spans.push(Span::styled(" [+]", look.style(Role::Accepted)));
+    rows[0].spans.push(Span::styled(" [+]", look.style(StyleKind::Accepted)));
     rows
 }

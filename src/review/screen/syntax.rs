@@ -19,7 +19,7 @@ const LONGEST_LINE: usize = 2000;
 
 /// What a word is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum TokenClass {
     /// Anything else.
     Plain,
     /// A comment.
@@ -37,21 +37,24 @@ pub enum Class {
 }
 
 /// Each class with the scopes it stands for, in Sublime's naming.
-const CLASSES: [(Class, &str); 7] = [
-    (Class::Plain, ""),
-    (Class::Comment, "comment"),
-    (Class::Text, "string, constant.character, markup.raw"),
-    (Class::Number, "constant.numeric, constant.language, constant.other"),
-    (Class::Keyword, "keyword - keyword.operator, storage, entity.name.tag, markup.heading"),
+const CLASSES: [(TokenClass, &str); 7] = [
+    (TokenClass::Plain, ""),
+    (TokenClass::Comment, "comment"),
+    (TokenClass::Text, "string, constant.character, markup.raw"),
+    (TokenClass::Number, "constant.numeric, constant.language, constant.other"),
+    (TokenClass::Keyword, "keyword - keyword.operator, storage, entity.name.tag, markup.heading"),
     (
-        Class::Type,
+        TokenClass::Type,
         "entity.name.type, entity.name.class, entity.name.struct, entity.name.enum, support.type, support.class",
     ),
-    (Class::Function, "entity.name.function, support.function, support.macro, variable.function, entity.name.macro"),
+    (
+        TokenClass::Function,
+        "entity.name.function, support.function, support.macro, variable.function, entity.name.macro",
+    ),
 ];
 
 /// The classes of a line's bytes: each up to where.
-pub type Classes = Vec<(u32, Class)>;
+pub type Classes = Vec<(u32, TokenClass)>;
 
 /// A file's content by line, as far as it was looked at.
 pub type Highlighted = Vec<Classes>;
@@ -158,7 +161,7 @@ pub fn highlight(name: &str, content: &[u8]) -> Highlighted {
         let (mut classes, mut end) = (Classes::new(), 0);
         for (style, part) in HighlightIterator::new(&mut state, &operations, line, &highlighter) {
             end += u32::try_from(part.len()).unwrap_or(u32::MAX);
-            let class = CLASSES.get(usize::from(style.foreground.r)).map_or(Class::Plain, |(class, _)| *class);
+            let class = CLASSES.get(usize::from(style.foreground.r)).map_or(TokenClass::Plain, |(class, _)| *class);
             match classes.last_mut() {
                 Some((last, same)) if *same == class => *last = end,
                 _ => classes.push((end, class)),
@@ -171,10 +174,10 @@ pub fn highlight(name: &str, content: &[u8]) -> Highlighted {
 
 /// Gives the class of a byte of a line.
 #[must_use]
-pub fn class_at(lines: &Highlighted, line: usize, byte: usize) -> Class {
-    let Some(classes) = lines.get(line) else { return Class::Plain };
+pub fn class_at(lines: &Highlighted, line: usize, byte: usize) -> TokenClass {
+    let Some(classes) = lines.get(line) else { return TokenClass::Plain };
     let at = classes.partition_point(|(end, _)| *end as usize <= byte);
-    classes.get(at).map_or(Class::Plain, |(_, class)| *class)
+    classes.get(at).map_or(TokenClass::Plain, |(_, class)| *class)
 }
 
 #[cfg(test)]
@@ -185,9 +188,15 @@ mod tests {
     fn words_have_classes() {
         let lines = highlight("a.rs", b"// why\nfn main() { let x = \"s\"; 12 }\n");
         let class = |line, byte| class_at(&lines, line, byte);
-        assert_eq!((class(0, 3), class(1, 0), class(1, 3)), (Class::Comment, Class::Keyword, Class::Function));
-        assert_eq!((class(1, 21), class(1, 25), class(9, 0)), (Class::Text, Class::Number, Class::Plain));
-        assert_eq!(class_at(&highlight("script", b"#!/bin/sh\nif true; then\n"), 1, 0), Class::Keyword);
+        assert_eq!(
+            (class(0, 3), class(1, 0), class(1, 3)),
+            (TokenClass::Comment, TokenClass::Keyword, TokenClass::Function)
+        );
+        assert_eq!(
+            (class(1, 21), class(1, 25), class(9, 0)),
+            (TokenClass::Text, TokenClass::Number, TokenClass::Plain)
+        );
+        assert_eq!(class_at(&highlight("script", b"#!/bin/sh\nif true; then\n"), 1, 0), TokenClass::Keyword);
     }
 
     #[test]

@@ -25,12 +25,12 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::app::App;
 use super::draw::draw;
-use super::held::Held;
-use super::keys::Flow;
+use super::key_repeat::Held;
+use super::keys::Effect;
 use super::syntax::Worker;
 use crate::changes::{FileChange, Finding};
 use crate::path::RepoPath;
-use crate::review::{Around, Decisions, Ended, Event, Preview};
+use crate::review::{Decisions, Event, Preview, ReviewHost, ReviewOutcome};
 
 /// Whether the terminal is ours at the moment.
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -39,10 +39,10 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// The terminal or `around`. The terminal is put back first.
-pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
+pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
     restore_at_panic();
-    let mut wake = Wake::listen()?;
-    let _screen = Screen::take()?;
+    let mut wake = EventWaker::listen()?;
+    let _screen = AlternateScreenGuard::take()?;
     let mut terminal = fresh()?;
     let (colours, answers) = mpsc::channel();
     let bell = wake.bell()?;
@@ -52,7 +52,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
             let _ = (&bell).write_all(&[0]);
         }
     })?;
-    let mut around = Aside { around, is_aside: Arc::clone(&wake.is_aside) };
+    let mut around = SuspendedHost { around, is_aside: Arc::clone(&wake.is_aside) };
     let mut is_stale = true;
     let mut held = Held::default();
     loop {
@@ -66,7 +66,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
         }
         let gone = wake.wait()?;
         if gone || wake.ended() {
-            return Ok(Ended::Signalled);
+            return Ok(ReviewOutcome::Signalled);
         }
         if wake.stop.swap(false, Ordering::SeqCst) {
             stop()?;
@@ -95,30 +95,30 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
                 Input::Mouse(mouse) => app.mouse(mouse, &mut around)?,
                 Input::Paste(text) => {
                     app.paste(&text);
-                    Flow::On
+                    Effect::On
                 }
-                Input::Key(_) | Input::Resize(..) | Input::FocusGained | Input::FocusLost => Flow::On,
+                Input::Key(_) | Input::Resize(..) | Input::FocusGained | Input::FocusLost => Effect::On,
             };
             is_stale = true;
             match flow {
                 // Whoever is asked, or shown a risky file, has to see that first: what was typed ahead is no answer to it.
-                Flow::On if app.takes_attention() => {
+                Effect::On if app.consume_input_guard() => {
                     held.called(key, Instant::now());
                     while event::poll(Duration::ZERO)? {
                         drop(event::read()?);
                     }
                     break;
                 }
-                Flow::On => {}
-                Flow::End(ended) => return Ok(ended),
-                Flow::Clear => {
+                Effect::On => {}
+                Effect::End(ended) => return Ok(ended),
+                Effect::Clear => {
                     // An editor had it: what was meant for that is not for us.
                     wake.interrupted.store(false, Ordering::SeqCst);
                     wake.stop.store(false, Ordering::SeqCst);
                     terminal = fresh()?;
                 }
-                Flow::Suspend if is_orphan() => app.say("there is no shell to go back to"),
-                Flow::Suspend => {
+                Effect::Suspend if is_orphan() => app.say("there is no shell to go back to"),
+                Effect::Suspend => {
                     let _ = kill_current_process_group(Signal::TSTP);
                     break;
                 }
@@ -128,9 +128,9 @@ pub fn run(app: &mut App<'_>, around: &mut dyn Around) -> io::Result<Ended> {
 }
 
 /// The terminal as ours, until dropped.
-struct Screen(());
+struct AlternateScreenGuard(());
 
-impl Screen {
+impl AlternateScreenGuard {
     fn take() -> io::Result<Self> {
         let screen = Self(());
         enter()?;
@@ -138,7 +138,7 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for AlternateScreenGuard {
     fn drop(&mut self) {
         leave();
     }
@@ -207,7 +207,7 @@ fn is_orphan() -> bool {
 }
 
 /// What wakes the screen: keys, signals, and a bell for workers.
-struct Wake {
+struct EventWaker {
     receiver: UnixStream,
     sender: UnixStream,
     registered: Vec<SigId>,
@@ -219,7 +219,7 @@ struct Wake {
     resized: Arc<AtomicBool>,
 }
 
-impl Wake {
+impl EventWaker {
     fn listen() -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
@@ -275,7 +275,7 @@ impl Wake {
     }
 }
 
-impl Drop for Wake {
+impl Drop for EventWaker {
     fn drop(&mut self) {
         for id in self.registered.drain(..) {
             low_level::unregister(id);
@@ -284,13 +284,13 @@ impl Drop for Wake {
 }
 
 /// The program around, with the terminal handed over where an editor needs it.
-struct Aside<'a> {
-    around: &'a mut dyn Around,
+struct SuspendedHost<'a> {
+    around: &'a mut dyn ReviewHost,
     is_aside: Arc<AtomicBool>,
 }
 
-impl Aside<'_> {
-    fn aside<T>(&mut self, work: impl FnOnce(&mut dyn Around) -> io::Result<T>) -> io::Result<T> {
+impl SuspendedHost<'_> {
+    fn aside<T>(&mut self, work: impl FnOnce(&mut dyn ReviewHost) -> io::Result<T>) -> io::Result<T> {
         leave();
         self.is_aside.store(true, Ordering::SeqCst);
         let done = work(self.around);
@@ -300,24 +300,24 @@ impl Aside<'_> {
     }
 }
 
-impl Around for Aside<'_> {
-    fn keep(&mut self, events: &[Event]) -> io::Result<()> {
-        self.around.keep(events)
+impl ReviewHost for SuspendedHost<'_> {
+    fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
+        self.around.save_events(events)
     }
 
-    fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
-        self.aside(|around| around.edit(path, text))
+    fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
+        self.aside(|around| around.edit_text(path, text))
     }
 
-    fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
-        self.aside(|around| around.view(path, text))
+    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
+        self.aside(|around| around.view_text(path, text))
     }
 
-    fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
-        self.around.judge(change, old, new)
+    fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+        self.around.find_risks(change, old, new)
     }
 
-    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String> {
-        self.around.plan(decisions)
+    fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
+        self.around.preview_apply(decisions)
     }
 }

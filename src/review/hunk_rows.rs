@@ -3,74 +3,74 @@
 use std::io;
 use std::ops::Range;
 
-use super::{Sheet, SheetFile};
-use crate::changes::{LineSet, Lines, MAX_TEXT, Row, Unit, UnitKind, is_woven, weave};
+use super::{ReviewFile, ReviewModel};
+use crate::changes::{HunkLine, LineSet, Lines, MAX_TEXT, Unit, UnitKind, interleave_lines, is_interleaved};
 
 /// Both sides of a file by line.
 #[derive(Debug, Default)]
-pub struct Text {
+pub struct FileText {
     /// The base.
     pub old: Lines<Vec<u8>>,
     /// The result.
     pub new: Lines<Vec<u8>>,
 }
 
-impl Text {
+impl FileText {
     /// Reads a file; one without blocks has no lines.
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn read(sheet: &Sheet<'_>, file: &SheetFile<'_>) -> io::Result<Self> {
+    pub fn read(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>) -> io::Result<Self> {
         let is_deleted = |u: &Unit| u.kind == UnitKind::Delete && is_small_text(file);
-        if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Block { .. }) || is_deleted(u)) {
+        if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }) || is_deleted(u)) {
             return Ok(Self::default());
         }
         let (old, new) = sheet.contents(file)?;
-        Ok(Self { old: Lines::of(old), new: Lines::of(new) })
+        Ok(Self { old: Lines::new(old), new: Lines::new(new) })
     }
 }
 
 /// Tells whether what a deleted file held can be shown by line.
-fn is_small_text(file: &SheetFile<'_>) -> bool {
+fn is_small_text(file: &ReviewFile<'_>) -> bool {
     let old = file.change.old.as_ref();
     // Of one that is no text no lines are counted.
     file.line_counts.1 > 0 && old.is_some_and(|old| old.size <= MAX_TEXT)
 }
 
-/// The rows of a block in the order of [`weave`].
+/// The rows of a block in the order of [`interleave_lines`].
 #[derive(Debug, Clone)]
-pub struct Block {
+pub struct HunkRows {
     /// Its lines of the base.
     pub old: Range<usize>,
     /// Its lines of the result.
     pub new: Range<usize>,
     /// Nothing where all removed lines come first.
-    woven: Option<Vec<Row>>,
+    interleaved_lines: Option<Vec<HunkLine>>,
 }
 
-impl Block {
+impl HunkRows {
     /// Orders a unit's lines; nothing for one that has none.
     #[must_use]
-    pub fn of(unit: &Unit, text: &Text) -> Option<Self> {
-        let UnitKind::Block { old, new } = &unit.kind else { return None };
-        Some(Self::ordered(old.clone(), new.clone(), text))
+    pub fn from_unit(unit: &Unit, text: &FileText) -> Option<Self> {
+        let UnitKind::Hunk { old, new } = &unit.kind else { return None };
+        Some(Self::interleaved(old.clone(), new.clone(), text))
     }
 
     /// Orders the lines of a block.
     #[must_use]
-    pub fn ordered(old: Range<usize>, new: Range<usize>, text: &Text) -> Self {
-        let woven =
-            is_woven(old.len(), new.len()).then(|| weave(&text.old.list(old.clone()), &text.new.list(new.clone())));
-        Self { old, new, woven }
+    pub fn interleaved(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
+        let interleaved_lines = is_interleaved(old.len(), new.len())
+            .then(|| interleave_lines(&text.old.list(old.clone()), &text.new.list(new.clone())));
+        Self { old, new, interleaved_lines }
     }
 
     /// Gives a row.
     #[must_use]
-    pub fn row(&self, at: usize) -> Row {
-        match &self.woven {
+    pub fn row(&self, at: usize) -> HunkLine {
+        match &self.interleaved_lines {
             Some(rows) => rows[at],
-            None if at < self.old.len() => Row::Removed(at),
-            None => Row::Added(at - self.old.len()),
+            None if at < self.old.len() => HunkLine::Removed(at),
+            None => HunkLine::Added(at - self.old.len()),
         }
     }
 
@@ -78,8 +78,8 @@ impl Block {
     #[must_use]
     pub fn line(&self, at: usize) -> usize {
         match self.row(at) {
-            Row::Removed(line) => line,
-            Row::Added(line) => self.old.len() + line,
+            HunkLine::Removed(line) => line,
+            HunkLine::Added(line) => self.old.len() + line,
         }
     }
 
@@ -88,15 +88,15 @@ impl Block {
     pub fn lines(&self, rows: Range<usize>) -> LineSet {
         let mut lines: Vec<usize> = rows.map(|row| self.line(row)).collect();
         lines.sort_unstable();
-        LineSet::of(lines)
+        LineSet::from_lines(lines)
     }
 
     /// Gives a row's content.
     #[must_use]
-    pub fn content<'a>(&self, text: &'a Text, at: usize) -> &'a [u8] {
+    pub fn content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
         match self.row(at) {
-            Row::Removed(line) => text.old.get(self.old.start + line),
-            Row::Added(line) => text.new.get(self.new.start + line),
+            HunkLine::Removed(line) => text.old.get(self.old.start + line),
+            HunkLine::Added(line) => text.new.get(self.new.start + line),
         }
     }
 
@@ -114,8 +114,8 @@ impl Block {
 
     /// Gives the row of a removed line that a row's added one came of, or the reverse, if they stand next to each other.
     #[must_use]
-    pub fn partner(&self, at: usize) -> Option<usize> {
-        let is_removed = |row: usize| matches!(self.row(row), Row::Removed(_));
+    pub fn paired_row(&self, at: usize) -> Option<usize> {
+        let is_removed = |row: usize| matches!(self.row(row), HunkLine::Removed(_));
         if is_removed(at) {
             let next = at + 1;
             let ends = next + 1 >= self.len() || is_removed(next + 1);
@@ -123,7 +123,7 @@ impl Block {
             (next < self.len() && !is_removed(next) && ends && begins).then_some(next)
         } else {
             let before = at.checked_sub(1)?;
-            (is_removed(before) && self.partner(before) == Some(at)).then_some(before)
+            (is_removed(before) && self.paired_row(before) == Some(at)).then_some(before)
         }
     }
 }

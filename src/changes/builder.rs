@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use super::aliases::Aliases;
-use super::links::{At, Leads, resolve};
+use super::aliases::LinkAliases;
+use super::links::{EntryAt, LinkTarget, resolve_link};
 use super::quarantine::hex;
 use super::{
-    Changeset, ContentHash, Context, FileChange, Finding, Ignored, Level, Manifests, Planted, Quarantine, Refused,
-    Rules, findings, has_folded,
+    Changeset, ContentHash, EmbeddedRepoRule, FileChange, Finding, Ignored, PackageManifests, Quarantine, Refused,
+    RiskContext, RuleSet, Severity, find_risks, has_folded,
 };
-use crate::display::readable;
+use crate::display::escape_lossy;
 use crate::path::{EntryKind, RepoPath};
 
 /// Components that are looked at to follow all links of a changeset.
@@ -24,7 +24,7 @@ const STEPS: usize = 3_000_000;
 
 /// What was found, in any order.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub struct ChangesetBuilder {
     /// The commit that the sandbox was seeded with.
     pub base: String,
     /// The changes; findings that only the finder can know are in them already.
@@ -38,21 +38,21 @@ pub struct Draft {
 }
 
 /// The tree that a sandbox began with.
-pub trait Base {
+pub trait BaseEntries {
     /// Tells what it has at a path.
-    fn at(&self, path: &RepoPath) -> At;
+    fn at(&self, path: &RepoPath) -> EntryAt;
     /// Lists its links with their targets.
     fn links(&self) -> Vec<(RepoPath, Vec<u8>)>;
     /// Tells whether a name that can make a directory a repository is there, or something below it.
     fn has(&self, path: &RepoPath) -> bool {
-        self.at(path) != At::Nothing
+        self.at(path) != EntryAt::Absent
     }
 }
 
 /// A tree without anything.
-impl Base for () {
-    fn at(&self, _: &RepoPath) -> At {
-        At::Nothing
+impl BaseEntries for () {
+    fn at(&self, _: &RepoPath) -> EntryAt {
+        EntryAt::Absent
     }
     fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
         Vec::new()
@@ -61,16 +61,16 @@ impl Base for () {
 
 /// Until when somebody waits for a changeset: hostile input must not keep a processor busy for nobody.
 #[derive(Debug, Clone, Default)]
-pub struct Until {
+pub struct CancelToken {
     /// The last moment.
     pub deadline: Option<Instant>,
     /// Set when whoever waited has gone.
-    pub gone: Arc<AtomicBool>,
+    pub is_cancelled: Arc<AtomicBool>,
 }
 
-impl Until {
+impl CancelToken {
     fn check(&self) -> io::Result<()> {
-        if self.gone.load(Ordering::Relaxed) {
+        if self.is_cancelled.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         match self.deadline {
@@ -80,12 +80,18 @@ impl Until {
     }
 }
 
-impl Draft {
+impl ChangesetBuilder {
     /// Sorts, finds renames, classifies and seals.
     ///
     /// # Errors
     /// The quarantine is damaged; the same path came twice, which no tree has; `TimedOut` or `Interrupted` by `until`.
-    pub fn seal(mut self, store: &Quarantine, rules: &Rules, base: &impl Base, until: &Until) -> io::Result<Changeset> {
+    pub fn build(
+        mut self,
+        store: &Quarantine,
+        rules: &RuleSet,
+        base: &impl BaseEntries,
+        until: &CancelToken,
+    ) -> io::Result<Changeset> {
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(twice) = self.files.windows(2).find(|pair| pair[0].path == pair[1].path) {
             let message = format!("{:?} came back twice", twice[0].path);
@@ -95,51 +101,52 @@ impl Draft {
         self.hidden.sort();
         self.hidden.dedup();
         if self.files.is_empty() {
-            return Ok(self.close());
+            return Ok(self.assign_id());
         }
         pair_renames(&mut self.files);
-        let targets = targets(&self.files, store)?;
+        let targets = read_link_targets(&self.files, store)?;
         self.classify(store, rules, base, &targets, until)?;
         refuse_planted(&mut self.files, |path| base.has(path));
         refuse_prefixes(&mut self.files);
         self.judge_links(base, &targets, until)?;
         for file in &mut self.files {
-            file.findings.sort_by_key(|f| std::cmp::Reverse(f.level));
+            file.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
         }
-        Ok(self.close())
+        Ok(self.assign_id())
     }
 
-    fn close(self) -> Changeset {
+    fn assign_id(self) -> Changeset {
         let Self { base, files, refused, hidden, ignored } = self;
-        let mut hash = Hashed(Sha256::new());
+        let mut hash = HashWriter(Sha256::new());
         // It cannot fail: a hash takes everything, and every map in these has strings for keys.
         let _ = serde_json::to_writer(&mut hash, &(&base, &files, &refused, &hidden));
         let id = hex(&hash.0.finalize());
-        Changeset { schema_version: 1, id, base, files, refused, hidden, ignored }
+        Changeset { schema_version: 1, id, base, files, refused, ignored_by_agent_rules: hidden, ignored }
     }
 
     fn classify(
         &mut self,
         store: &Quarantine,
-        rules: &Rules,
-        base: &impl Base,
+        rules: &RuleSet,
+        base: &impl BaseEntries,
         targets: &BTreeMap<RepoPath, Vec<u8>>,
-        until: &Until,
+        until: &CancelToken,
     ) -> io::Result<()> {
         let changed: BTreeSet<RepoPath> = self.files.iter().map(|f| f.path.clone()).collect();
         let kept = base.links().into_iter().filter(|(link, _)| !changed.contains(link));
-        let aliases = Aliases::of(kept.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))));
-        let manifests = Manifests::of(&changed);
-        let context = Context { rules, manifests: &manifests, aliases: &aliases };
+        let aliases =
+            LinkAliases::from_links(kept.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))));
+        let manifests = PackageManifests::of(&changed);
+        let context = RiskContext { rules, manifests: &manifests, aliases: &aliases };
         for file in &mut self.files {
             until.check()?;
             let (old, new) = file.contents(store)?;
-            let found = findings(file, &old, &new, context);
+            let found = find_risks(file, &old, &new, context);
             file.findings.extend(found);
             if file.is_large() {
-                file.findings.push(Finding::whole("large", Level::Medium, "is too large to be looked into"));
+                file.findings.push(Finding::for_file("large", Severity::Medium, "is too large to be looked into"));
             }
-            file.findings.extend(hides(file, &self.hidden));
+            file.findings.extend(find_hidden_files(file, &self.hidden));
         }
         Ok(())
     }
@@ -147,19 +154,19 @@ impl Draft {
     /// Follows every new link through the resulting tree.
     fn judge_links(
         &mut self,
-        base: &impl Base,
+        base: &impl BaseEntries,
         targets: &BTreeMap<RepoPath, Vec<u8>>,
-        until: &Until,
+        until: &CancelToken,
     ) -> io::Result<()> {
         let made: BTreeSet<&RepoPath> = self.files.iter().filter(|f| f.new.is_some()).map(|f| &f.path).collect();
         let at = |path: &RepoPath| {
             if let Some(target) = targets.get(path) {
-                return At::Link(target.clone());
+                return EntryAt::Link(target.clone());
             }
             match self.files.binary_search_by(|f| f.path.cmp(path)).map(|at| &self.files[at].new) {
-                Ok(Some(_)) => At::File,
-                _ if has_below(&made, path) => At::Directory,
-                Ok(None) => At::Nothing,
+                Ok(Some(_)) => EntryAt::File,
+                _ if has_below(&made, path) => EntryAt::Directory,
+                Ok(None) => EntryAt::Absent,
                 Err(_) => base.at(path),
             }
         };
@@ -168,13 +175,15 @@ impl Draft {
         for (index, file) in self.files.iter().enumerate() {
             let Some(target) = targets.get(&file.path) else { continue };
             until.check()?;
-            judged.push(match resolve(&file.path, target, &mut budget, at) {
-                Leads::Inside => continue,
-                Leads::Nowhere => {
-                    (index, Finding::whole("link-dangling", Level::Note, "points to nothing that is there"))
+            judged.push(match resolve_link(&file.path, target, &mut budget, at) {
+                LinkTarget::Inside => continue,
+                LinkTarget::Nowhere => {
+                    (index, Finding::for_file("link-dangling", Severity::Note, "points to nothing that is there"))
                 }
-                Leads::Round => (index, Finding::whole("link-loop", Level::Medium, "leads around in circles")),
-                Leads::Out(reason) => (index, Finding::whole("link-escape", Level::Refused, reason)),
+                LinkTarget::Loop => {
+                    (index, Finding::for_file("link-loop", Severity::Medium, "leads around in circles"))
+                }
+                LinkTarget::Outside(reason) => (index, Finding::for_file("link-escape", Severity::Refused, reason)),
             });
         }
         for (index, finding) in judged {
@@ -189,9 +198,9 @@ impl Draft {
 }
 
 /// Hashes what is written to it.
-struct Hashed(Sha256);
+struct HashWriter(Sha256);
 
-impl io::Write for Hashed {
+impl io::Write for HashWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())
@@ -202,7 +211,7 @@ impl io::Write for Hashed {
 }
 
 /// Reads the targets of all new links.
-fn targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<RepoPath, Vec<u8>>> {
+fn read_link_targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<RepoPath, Vec<u8>>> {
     let links = files.iter().filter_map(|f| Some((f, f.new.as_ref().filter(|s| s.kind == EntryKind::Link)?)));
     links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
 }
@@ -228,12 +237,12 @@ fn refuse_prefixes(files: &mut [FileChange]) {
         }
     }
     for file in files.iter_mut().filter(|f| both.contains(&f.path)) {
-        file.findings.push(Finding::whole("prefix", Level::Refused, "is a file and a directory at once"));
+        file.findings.push(Finding::for_file("prefix", Severity::Refused, "is a file and a directory at once"));
     }
 }
 
 /// Says which new files the rules of a changed `.gitignore` keep from a person's eyes.
-fn hides(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
+fn find_hidden_files(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
     if file.path.file_name() != b".gitignore" || file.new.is_none() {
         return None;
     }
@@ -242,8 +251,8 @@ fn hides(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
     let to = from + hidden[from..].partition_point(|p| p.as_bytes().starts_with(&prefix));
     let first = hidden[from..to].first()?;
     let more = if to - from > 1 { format!(" and {} more", to - from - 1) } else { String::new() };
-    let reason = format!("ignores what is new: {}{more}", readable(first.as_bytes()));
-    Some(Finding::whole("hides-new-files", Level::Note, reason))
+    let reason = format!("ignores what is new: {}{more}", escape_lossy(first.as_bytes()));
+    Some(Finding::for_file("hides-new-files", Severity::Note, reason))
 }
 
 /// Refuses what would complete, or change, a repository inside the tree.
@@ -251,13 +260,13 @@ fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool)
     // In the result: made at that path or below it, or in the base. (That the agent may have deleted it does not count.)
     let made: BTreeSet<Vec<u8>> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.folded()).collect();
     let at = |path: &RepoPath| has_folded(&made, path) || in_base(path);
-    let mut judged = Planted::default();
+    let mut judged = EmbeddedRepoRule::default();
     let planted: Vec<Option<RepoPath>> =
-        files.iter().map(|f| f.new.as_ref().and_then(|_| judged.above(&f.path, at))).collect();
+        files.iter().map(|f| f.new.as_ref().and_then(|_| judged.find_above(&f.path, at))).collect();
     for (file, planted) in files.iter_mut().zip(planted) {
         if planted.is_some() {
             let reason = "is in a directory that git would open as a repository";
-            file.findings.push(Finding::whole("planted-repository", Level::Refused, reason));
+            file.findings.push(Finding::for_file("planted-repository", Severity::Refused, reason));
         }
     }
 }
@@ -280,20 +289,20 @@ fn pair_renames(files: &mut [FileChange]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Side;
+    use super::super::FileVersion;
     use super::*;
 
     /// A base with these files and links.
     struct Tree(Vec<(&'static str, Option<&'static str>)>);
 
-    impl Base for Tree {
-        fn at(&self, path: &RepoPath) -> At {
+    impl BaseEntries for Tree {
+        fn at(&self, path: &RepoPath) -> EntryAt {
             let below = |p: &str| p.as_bytes().starts_with(&[path.as_bytes(), b"/"].concat());
             match self.0.iter().find(|(p, _)| p.as_bytes() == path.as_bytes()) {
-                Some((_, Some(target))) => At::Link(target.as_bytes().to_vec()),
-                Some((_, None)) => At::File,
-                None if self.0.iter().any(|(p, _)| below(p)) => At::Directory,
-                None => At::Nothing,
+                Some((_, Some(target))) => EntryAt::Link(target.as_bytes().to_vec()),
+                Some((_, None)) => EntryAt::File,
+                None if self.0.iter().any(|(p, _)| below(p)) => EntryAt::Directory,
+                None => EntryAt::Absent,
             }
         }
         fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
@@ -316,7 +325,7 @@ mod tests {
                 None => (EntryKind::Regular, content),
             };
             let hash = store.put(bytes.as_bytes()).expect("stored");
-            Side { kind, hash, size: bytes.len() as u64 }
+            FileVersion { kind, hash, size: bytes.len() as u64 }
         };
         let files = changes.iter().map(|(p, content)| FileChange {
             path: path(p),
@@ -325,17 +334,17 @@ mod tests {
             renamed_from: None,
             findings: Vec::new(),
         });
-        Draft { base: "b".into(), files: files.collect(), ..Draft::default() }.seal(
+        ChangesetBuilder { base: "b".into(), files: files.collect(), ..ChangesetBuilder::default() }.build(
             &store,
-            &Rules::default(),
+            &RuleSet::default(),
             &base,
-            &Until::default(),
+            &CancelToken::default(),
         )
     }
 
     fn refused(base: Tree, changes: &[(&str, Option<&str>)]) -> Vec<String> {
         let sealed = seal(base, changes).expect("sealed");
-        let files = sealed.files.iter().filter(|f| f.level() == Some(Level::Refused));
+        let files = sealed.files.iter().filter(|f| f.severity() == Some(Severity::Refused));
         files.map(|f| String::from_utf8_lossy(f.path.as_bytes()).into_owned()).collect()
     }
 
@@ -393,14 +402,14 @@ mod tests {
     fn nobody_waits_for_ever() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().into()).expect("opened");
-        let gone = Until { gone: Arc::new(AtomicBool::new(true)), ..Until::default() };
-        let past = Until { deadline: Some(Instant::now()), ..Until::default() };
+        let gone = CancelToken { is_cancelled: Arc::new(AtomicBool::new(true)), ..CancelToken::default() };
+        let past = CancelToken { deadline: Some(Instant::now()), ..CancelToken::default() };
         for (until, kind) in [(gone, io::ErrorKind::Interrupted), (past, io::ErrorKind::TimedOut)] {
-            let side = Side { kind: EntryKind::Regular, hash: store.put(b"x").expect("stored"), size: 1 };
+            let side = FileVersion { kind: EntryKind::Regular, hash: store.put(b"x").expect("stored"), size: 1 };
             let file =
                 FileChange { path: path("a"), old: None, new: Some(side), renamed_from: None, findings: Vec::new() };
-            let draft = Draft { files: vec![file], ..Draft::default() };
-            let sealed = draft.seal(&store, &Rules::default(), &none(), &until);
+            let draft = ChangesetBuilder { files: vec![file], ..ChangesetBuilder::default() };
+            let sealed = draft.build(&store, &RuleSet::default(), &none(), &until);
             assert_eq!(sealed.expect_err("it has ended").kind(), kind);
         }
     }
@@ -419,11 +428,11 @@ mod tests {
         let file = |p: &str| FileChange {
             path: path(p),
             old: None,
-            new: Some(Side { kind: EntryKind::Regular, hash: ContentHash::of(b""), size: 0 }),
+            new: Some(FileVersion { kind: EntryKind::Regular, hash: ContentHash::of(b""), size: 0 }),
             renamed_from: None,
             findings: Vec::new(),
         };
-        let reason = |p: &str| hides(&file(p), &hidden).map(|f| f.reason);
+        let reason = |p: &str| find_hidden_files(&file(p), &hidden).map(|f| f.reason);
         assert_eq!(reason("a/.gitignore").as_deref(), Some("ignores what is new: a/x and 1 more"));
         assert_eq!(reason("b/.gitignore").as_deref(), Some("ignores what is new: b/z"));
         assert_eq!(reason(".gitignore").as_deref(), Some("ignores what is new: a/x and 2 more"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::app::{App, Order};
-use super::moved::moved_lines;
+use super::moved_lines::moved_lines;
 
 impl App<'_> {
     /// Dims lines that stand elsewhere too, or no more.
@@ -62,7 +62,7 @@ impl App<'_> {
 
     pub(super) fn put_beside(&mut self) {
         let block_row = self.opened.as_ref().map(|o| o.pair(self.at.unit, self.at.row));
-        self.display.beside = !self.display.beside;
+        self.display.side_by_side = !self.display.side_by_side;
         self.anchor = None;
         self.lay_out();
         if let (Some((removed, added)), Some(opened)) = (block_row, &self.opened)

@@ -5,10 +5,10 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
-use super::keys::Flow;
-use crate::display::Shown;
+use super::keys::Effect;
+use crate::display::Escaped;
 use crate::path::RepoPath;
-use crate::review::{Around, Ended, Feedback};
+use crate::review::{Feedback, ReviewHost, ReviewOutcome};
 
 impl App<'_> {
     /// Shows what would be sent.
@@ -27,7 +27,7 @@ impl App<'_> {
                 Some("nothing new to send: all of it was sent before".into())
             }
             Ok(None) => Some("there is nothing to send: comment (c) or reject (n) something first".into()),
-            Err(error) => Some(Shown::new(&error.to_string()).to_string()),
+            Err(error) => Some(Escaped::new(&error.to_string()).to_string()),
         };
     }
 
@@ -36,18 +36,18 @@ impl App<'_> {
         mut feedback: Feedback,
         scroll: usize,
         key: KeyEvent,
-        around: &mut dyn Around,
-    ) -> io::Result<Flow> {
-        let (mut scroll, mut flow) = (scroll, Flow::On);
+        around: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
+        let (mut scroll, mut flow) = (scroll, Effect::On);
         match key.code {
-            KeyCode::Esc | KeyCode::Char('n' | 'q') => return Ok(Flow::On),
+            KeyCode::Esc | KeyCode::Char('n' | 'q') => return Ok(Effect::On),
             KeyCode::Char('y') => {
                 self.outbox = Some(feedback);
-                return Ok(Flow::End(Ended::Send));
+                return Ok(Effect::End(ReviewOutcome::Send));
             }
             KeyCode::Char('e') => {
                 self.edit_message(&mut feedback, around);
-                (scroll, flow) = (0, Flow::Clear);
+                (scroll, flow) = (0, Effect::Clear);
             }
             code => scroll = self.scrolled(scroll, feedback.text.as_bytes(), code),
         }
@@ -55,14 +55,14 @@ impl App<'_> {
         Ok(flow)
     }
 
-    fn edit_message(&mut self, feedback: &mut Feedback, around: &mut dyn Around) {
+    fn edit_message(&mut self, feedback: &mut Feedback, around: &mut dyn ReviewHost) {
         let edited = RepoPath::from_bytes(b"message.md")
             .map_err(io::Error::other)
-            .and_then(|path| around.edit(&path, feedback.text.as_bytes()));
+            .and_then(|path| around.edit_text(&path, feedback.text.as_bytes()));
         match edited {
             Ok(text) if text.trim_ascii().is_empty() => self.message = Some("an empty message is not sent".into()),
             Ok(text) => self.message = feedback.rewrite(String::from_utf8_lossy(&text).into_owned()).err(),
-            Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
+            Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
     }
 }

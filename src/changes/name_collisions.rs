@@ -10,7 +10,7 @@ use crate::path::fold;
 
 /// What a name stands for, as far as twins are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TwinKind {
+pub enum EntryClass {
     /// A file, executable or not.
     File,
     /// A directory.
@@ -19,10 +19,10 @@ pub enum TwinKind {
     Other,
 }
 
-impl TwinKind {
+impl EntryClass {
     /// Tells whether two of these may stand beside each other on a file system that tells their names apart.
     #[must_use]
-    pub fn goes_with(self, other: Self) -> bool {
+    pub fn can_coexist(self, other: Self) -> bool {
         self == other && self != Self::Other
     }
 }
@@ -30,7 +30,7 @@ impl TwinKind {
 /// Finds the names of one directory that have a twin in it, as pairs of indices; each name is paired with the first of its
 /// kin.
 #[must_use]
-pub fn twins<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, usize)> {
+pub fn find_collisions<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, usize)> {
     let mut first: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut found = Vec::new();
     for (at, name) in names.into_iter().enumerate() {
@@ -49,14 +49,14 @@ mod tests {
     #[test]
     fn twins_are_found_by_their_fold() {
         let names = ["a", "b", "A", "caf\u{e9}", "cafe\u{301}", "a\u{200c}", "c"].map(str::as_bytes);
-        assert_eq!(twins(names), [(0, 2), (3, 4), (0, 5)]);
-        assert_eq!(twins(["x", "y"].map(str::as_bytes)), []);
+        assert_eq!(find_collisions(names), [(0, 2), (3, 4), (0, 5)]);
+        assert_eq!(find_collisions(["x", "y"].map(str::as_bytes)), []);
     }
 
     #[test]
     fn what_may_stand_side_by_side() {
-        use TwinKind::{Directory, File, Other};
-        assert!(File.goes_with(File) && Directory.goes_with(Directory));
-        assert!(!File.goes_with(Directory) && !Other.goes_with(Other) && !File.goes_with(Other));
+        use EntryClass::{Directory, File, Other};
+        assert!(File.can_coexist(File) && Directory.can_coexist(Directory));
+        assert!(!File.can_coexist(Directory) && !Other.can_coexist(Other) && !File.can_coexist(Other));
     }
 }

@@ -18,7 +18,7 @@ pub struct LineSet {
 
 impl LineSet {
     /// Makes one of numbers that ascend.
-    pub fn of(lines: impl IntoIterator<Item = usize>) -> Self {
+    pub fn from_lines(lines: impl IntoIterator<Item = usize>) -> Self {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for line in lines {
             match ranges.last_mut() {
@@ -31,7 +31,7 @@ impl LineSet {
 
     /// Makes one of all lines below a number.
     #[must_use]
-    pub fn below(end: usize) -> Self {
+    pub fn up_to(end: usize) -> Self {
         Self { ranges: (end > 0).then_some(0..end).into_iter().collect() }
     }
 
@@ -81,13 +81,13 @@ impl LineSet {
     /// Gives what is not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        Self::of(self.iter().filter(|n| !other.contains(*n)))
+        Self::from_lines(self.iter().filter(|n| !other.contains(*n)))
     }
 }
 
 /// What is meant of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pick {
+pub enum UnitSelection {
     /// All of it.
     All,
     /// These lines of a block, not all and not none.
@@ -102,34 +102,34 @@ pub enum Pick {
 /// added ones, from 0), `ID=SHA256` for another text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct Picks {
-    picks: BTreeMap<String, Pick>,
+pub struct Selection {
+    picks: BTreeMap<String, UnitSelection>,
 }
 
-impl Picks {
+impl Selection {
     /// Means all of these units.
-    pub fn all<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
-        units.into_iter().map(|u| (u.id.clone(), Pick::All)).collect()
+    pub fn select_all<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
+        units.into_iter().map(|u| (u.id.clone(), UnitSelection::All)).collect()
     }
 
     /// Tells what is meant of a unit.
     #[must_use]
-    pub fn of(&self, id: &str) -> Option<&Pick> {
+    pub fn get(&self, id: &str) -> Option<&UnitSelection> {
         self.picks.get(id)
     }
 
     /// Means more; of a unit that is in it already, this instead.
-    pub fn set(&mut self, id: String, pick: Pick) {
+    pub fn set(&mut self, id: String, pick: UnitSelection) {
         self.picks.insert(id, pick);
     }
 
     /// Means no more of a unit.
-    pub fn remove(&mut self, id: &str) -> Option<Pick> {
+    pub fn remove(&mut self, id: &str) -> Option<UnitSelection> {
         self.picks.remove(id)
     }
 
     /// Gives each, by id.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Pick)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &UnitSelection)> {
         self.picks.iter().map(|(id, pick)| (id.as_str(), pick))
     }
 
@@ -148,16 +148,16 @@ impl Picks {
     /// Tells whether it is all of these units, as they are.
     #[must_use]
     pub fn covers(&self, units: &[Unit]) -> bool {
-        units.iter().all(|unit| self.of(&unit.id) == Some(&Pick::All))
+        units.iter().all(|unit| self.get(&unit.id) == Some(&UnitSelection::All))
     }
 
     /// Keeps what is about these units, and has lines that are all of a block mean the block, none of them nothing.
     #[must_use]
-    pub fn within(&self, units: &[Unit]) -> Self {
+    pub fn restricted_to(&self, units: &[Unit]) -> Self {
         let normal = |unit: &Unit| {
-            let pick = match self.of(&unit.id)? {
-                Pick::Lines(lines) if lines.is_empty() || lines.end() > unit.size() => return None,
-                Pick::Lines(lines) if lines.len() == unit.size() => Pick::All,
+            let pick = match self.get(&unit.id)? {
+                UnitSelection::Lines(lines) if lines.is_empty() || lines.end() > unit.line_count() => return None,
+                UnitSelection::Lines(lines) if lines.len() == unit.line_count() => UnitSelection::All,
                 pick => pick.clone(),
             };
             Some((unit.id.clone(), pick))
@@ -170,9 +170,11 @@ impl Picks {
     pub fn union(&self, other: &Self) -> Self {
         let mut both = self.clone();
         for (id, theirs) in &other.picks {
-            let pick = match (self.of(id), theirs) {
-                (Some(Pick::All), Pick::Lines(_)) => Pick::All,
-                (Some(Pick::Lines(ours)), Pick::Lines(theirs)) => Pick::Lines(ours.union(theirs)),
+            let pick = match (self.get(id), theirs) {
+                (Some(UnitSelection::All), UnitSelection::Lines(_)) => UnitSelection::All,
+                (Some(UnitSelection::Lines(ours)), UnitSelection::Lines(theirs)) => {
+                    UnitSelection::Lines(ours.union(theirs))
+                }
                 _ => theirs.clone(),
             };
             both.set(id.clone(), pick);
@@ -184,24 +186,28 @@ impl Picks {
     #[must_use]
     pub fn difference(&self, other: &Self, units: &[Unit]) -> Self {
         let left = |unit: &Unit| {
-            let all = || LineSet::of(0..unit.size());
-            let pick = match (self.of(&unit.id)?, other.of(&unit.id)) {
+            let all = || LineSet::from_lines(0..unit.line_count());
+            let pick = match (self.get(&unit.id)?, other.get(&unit.id)) {
                 (ours, None) => ours.clone(),
-                (Pick::All, Some(Pick::Lines(theirs))) => Pick::Lines(all().difference(theirs)),
-                (Pick::Lines(ours), Some(Pick::Lines(theirs))) => Pick::Lines(ours.difference(theirs)),
+                (UnitSelection::All, Some(UnitSelection::Lines(theirs))) => {
+                    UnitSelection::Lines(all().difference(theirs))
+                }
+                (UnitSelection::Lines(ours), Some(UnitSelection::Lines(theirs))) => {
+                    UnitSelection::Lines(ours.difference(theirs))
+                }
                 (_, Some(_)) => return None,
             };
             Some((unit.id.clone(), pick))
         };
-        units.iter().filter_map(left).collect::<Self>().within(units)
+        units.iter().filter_map(left).collect::<Self>().restricted_to(units)
     }
 
     /// Tells whether all of it is in `other`.
     #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.picks.iter().all(|(id, ours)| match (ours, other.of(id)) {
-            (Pick::Lines(_), Some(Pick::All)) => true,
-            (Pick::Lines(ours), Some(Pick::Lines(theirs))) => ours.iter().all(|n| theirs.contains(n)),
+    pub fn is_subset_of(&self, other: &Self) -> bool {
+        self.picks.iter().all(|(id, ours)| match (ours, other.get(id)) {
+            (UnitSelection::Lines(_), Some(UnitSelection::All)) => true,
+            (UnitSelection::Lines(ours), Some(UnitSelection::Lines(theirs))) => ours.iter().all(|n| theirs.contains(n)),
             (ours, theirs) => Some(ours) == theirs,
         })
     }
@@ -213,8 +219,8 @@ impl Picks {
     }
 }
 
-impl FromIterator<(String, Pick)> for Picks {
-    fn from_iter<I: IntoIterator<Item = (String, Pick)>>(picks: I) -> Self {
+impl FromIterator<(String, UnitSelection)> for Selection {
+    fn from_iter<I: IntoIterator<Item = (String, UnitSelection)>>(picks: I) -> Self {
         Self { picks: picks.into_iter().collect() }
     }
 }
@@ -233,10 +239,10 @@ impl fmt::Display for LineSet {
 }
 
 impl std::str::FromStr for LineSet {
-    type Err = NotPicks;
+    type Err = ParseSelectionError;
 
-    fn from_str(text: &str) -> Result<Self, NotPicks> {
-        let wrong = || NotPicks(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, ParseSelectionError> {
+        let wrong = || ParseSelectionError(text.to_owned());
         let number = |digits: &str| digits.parse::<usize>().ok().filter(|n| *n < MAX_LINE).ok_or_else(wrong);
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for part in text.split(',') {
@@ -257,9 +263,9 @@ const MAX_LINE: usize = 1 << 32;
 /// A string in a record that is none of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no part of a change")]
-pub struct NotPicks(String);
+pub struct ParseSelectionError(String);
 
-impl fmt::Display for Pick {
+impl fmt::Display for UnitSelection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => Ok(()),
@@ -269,26 +275,26 @@ impl fmt::Display for Pick {
     }
 }
 
-impl TryFrom<Vec<String>> for Picks {
-    type Error = NotPicks;
+impl TryFrom<Vec<String>> for Selection {
+    type Error = ParseSelectionError;
 
-    fn try_from(strings: Vec<String>) -> Result<Self, NotPicks> {
+    fn try_from(strings: Vec<String>) -> Result<Self, ParseSelectionError> {
         let parse = |text: String| {
             if let Some((id, lines)) = text.split_once(':') {
-                return Ok((id.to_owned(), Pick::Lines(lines.parse()?)));
+                return Ok((id.to_owned(), UnitSelection::Lines(lines.parse()?)));
             }
             if let Some((id, hash)) = text.split_once('=') {
-                let hash = hash.to_owned().try_into().map_err(|_| NotPicks(text.clone()))?;
-                return Ok((id.to_owned(), Pick::Text(hash)));
+                let hash = hash.to_owned().try_into().map_err(|_| ParseSelectionError(text.clone()))?;
+                return Ok((id.to_owned(), UnitSelection::Text(hash)));
             }
-            Ok((text, Pick::All))
+            Ok((text, UnitSelection::All))
         };
         strings.into_iter().map(parse).collect()
     }
 }
 
-impl From<Picks> for Vec<String> {
-    fn from(picks: Picks) -> Self {
+impl From<Selection> for Vec<String> {
+    fn from(picks: Selection) -> Self {
         picks.to_strings()
     }
 }
@@ -299,7 +305,7 @@ mod tests {
     use crate::changes::UnitKind;
     use proptest::prelude::*;
 
-    fn picks(strings: &[&str]) -> Picks {
+    fn picks(strings: &[&str]) -> Selection {
         strings.iter().map(ToString::to_string).collect::<Vec<_>>().try_into().expect("picks")
     }
 
@@ -307,11 +313,11 @@ mod tests {
     fn strings_are_read_as_they_are_written() {
         let hash = ContentHash::of(b"x");
         let strings = ["a".to_owned(), "b:0-2,5".into(), format!("c={hash}")];
-        let read = Picks::try_from(strings.to_vec()).expect("picks");
+        let read = Selection::try_from(strings.to_vec()).expect("picks");
         assert_eq!(read.to_strings(), strings);
-        assert_eq!(read.of("b"), Some(&Pick::Lines(LineSet::of([0, 1, 2, 5]))));
+        assert_eq!(read.get("b"), Some(&UnitSelection::Lines(LineSet::from_lines([0, 1, 2, 5]))));
         for bad in ["b:", "b:2-1", "b:1,1", "b:3,1", "b:-1", "b:1-", "b:0,1", "b:x", "c=x", "b:99999999999999"] {
-            assert!(Picks::try_from(vec![bad.to_owned()]).is_err(), "{bad}");
+            assert!(Selection::try_from(vec![bad.to_owned()]).is_err(), "{bad}");
         }
     }
 
@@ -319,14 +325,14 @@ mod tests {
     fn another_text_takes_the_place_of_what_was_meant_before() {
         let text = format!("a={}", ContentHash::of(b"x"));
         let one = std::slice::from_ref;
-        let unit = Unit { id: "a".into(), kind: UnitKind::Block { old: 0..1, new: 0..1 } };
+        let unit = Unit { id: "a".into(), kind: UnitKind::Hunk { old: 0..1, new: 0..1 } };
         assert_eq!(picks(&["a:0"]).union(&picks(&[&text])), picks(&[&text]));
         assert_eq!(picks(&[&text]).union(&picks(&["a"])), picks(&["a"]));
-        assert!(!picks(&[&text]).is_within(&picks(&["a"])) && picks(&[&text]).is_within(&picks(&[&text])));
-        assert_eq!(picks(&[&text]).difference(&picks(&["a:0"]), one(&unit)), Picks::default());
+        assert!(!picks(&[&text]).is_subset_of(&picks(&["a"])) && picks(&[&text]).is_subset_of(&picks(&[&text])));
+        assert_eq!(picks(&[&text]).difference(&picks(&["a:0"]), one(&unit)), Selection::default());
         assert_eq!(picks(&["a"]).difference(&picks(&["a:0"]), one(&unit)), picks(&["a:1"]));
-        assert_eq!(picks(&["a:0-1", "gone"]).within(one(&unit)), picks(&["a"]));
-        assert_eq!(picks(&["a:1-2"]).within(one(&unit)), Picks::default(), "it has no such line");
+        assert_eq!(picks(&["a:0-1", "gone"]).restricted_to(one(&unit)), picks(&["a"]));
+        assert_eq!(picks(&["a:1-2"]).restricted_to(one(&unit)), Selection::default(), "it has no such line");
     }
 
     proptest! {
@@ -334,11 +340,11 @@ mod tests {
         fn sets_of_lines_are_sets(
             a in prop::collection::btree_set(0usize..20, 0..12), b in prop::collection::btree_set(0usize..20, 0..12),
         ) {
-            let (x, y) = (LineSet::of(a.iter().copied()), LineSet::of(b.iter().copied()));
+            let (x, y) = (LineSet::from_lines(a.iter().copied()), LineSet::from_lines(b.iter().copied()));
             prop_assert_eq!(x.len(), a.len());
             prop_assert!((0..20).all(|n| x.contains(n) == a.contains(&n)));
-            prop_assert_eq!(x.union(&y), LineSet::of(a.union(&b).copied()));
-            prop_assert_eq!(x.difference(&y), LineSet::of(a.difference(&b).copied()));
+            prop_assert_eq!(x.union(&y), LineSet::from_lines(a.union(&b).copied()));
+            prop_assert_eq!(x.difference(&y), LineSet::from_lines(a.difference(&b).copied()));
             if !x.is_empty() {
                 prop_assert_eq!(x.to_string().parse(), Ok(x));
             }

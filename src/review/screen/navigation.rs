@@ -2,9 +2,9 @@
 
 use crossterm::event::KeyCode;
 
-use super::app::{ALL_DECIDED, App, At, Level};
+use super::app::{ALL_DECIDED, App, Cursor, Granularity};
 use super::keys::SIDESTEP;
-use super::pieces::Piece;
+use super::layout::RowGroup;
 
 impl App<'_> {
     /// Tells whether a unit has something undecided from a row of the screen on.
@@ -14,9 +14,9 @@ impl App<'_> {
     }
 
     /// Finds what is undecided next, behind the cursor or else from the beginning, at the level of the cursor.
-    pub(super) fn next_open(&self) -> Option<At> {
+    pub(super) fn next_open(&self) -> Option<Cursor> {
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
-        if self.level != Level::File
+        if self.level != Granularity::File
             && let Some(at) = self.open_from(self.at.unit, self.at.row + 1)
         {
             return Some(at);
@@ -28,13 +28,13 @@ impl App<'_> {
                 continue;
             }
             let unit = (0..count.all).find(|unit| self.has_open(*file, *unit))?;
-            return Some(At { file: *file, unit, row: 0 });
+            return Some(Cursor { file: *file, unit, row: 0 });
         }
         None
     }
 
     /// Finds the first undecided part or line of the open file that begins at a row of a unit or behind it.
-    pub(super) fn open_from(&self, first: usize, row: usize) -> Option<At> {
+    pub(super) fn open_from(&self, first: usize, row: usize) -> Option<Cursor> {
         let opened = self.opened.as_ref()?;
         let of = self.file()?;
         let file = self.at.file;
@@ -51,20 +51,20 @@ impl App<'_> {
             }
             let from = if unit == first { row } else { 0 };
             let row = match self.level {
-                Level::Line => (from..opened.size(unit)).find(|row| is_open(unit, *row..*row + 1)),
+                Granularity::Line => (from..opened.size(unit)).find(|row| is_open(unit, *row..*row + 1)),
                 _ => (self.parts(unit).into_iter())
                     .find(|part| part.start >= from && is_open(unit, part.clone()))
                     .map(|part| part.start),
             };
             if let Some(row) = row {
-                return Some(At { file, unit, row });
+                return Some(Cursor { file, unit, row });
             }
         }
         None
     }
 
     /// Goes to a place.
-    pub(super) fn go(&mut self, at: At) {
+    pub(super) fn go(&mut self, at: Cursor) {
         self.at = at;
         self.open();
         self.hold_cursor();
@@ -76,7 +76,7 @@ impl App<'_> {
         let units = self.sheet.files[self.at.file].units.len();
         self.at.unit = self.at.unit.min(units.saturating_sub(1));
         self.at.row = self.at.row.min(opened.size(self.at.unit).saturating_sub(1));
-        if self.level == Level::Block {
+        if self.level == Granularity::Block {
             self.at.row = self.part().start;
         }
         self.follows = true;
@@ -89,7 +89,7 @@ impl App<'_> {
             Some(at) => {
                 self.go(at);
                 // Of a unit that is decided in part the first open row is meant.
-                if self.level != Level::File
+                if self.level != Granularity::File
                     && let Some(at) = self.open_from(at.unit, at.row)
                 {
                     self.go(at);
@@ -107,7 +107,7 @@ impl App<'_> {
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
         let to = here.saturating_add_signed(by).min(self.files.len().saturating_sub(1));
         if let Some(file) = self.files.get(to).filter(|file| **file != self.at.file) {
-            self.go(At { file: *file, unit: 0, row: 0 });
+            self.go(Cursor { file: *file, unit: 0, row: 0 });
         }
     }
 
@@ -189,7 +189,7 @@ impl App<'_> {
         }
     }
 
-    pub(super) fn set_level(&mut self, level: Level) {
+    pub(super) fn set_level(&mut self, level: Granularity) {
         self.level = level;
         self.anchor = None;
         self.hold_cursor();
@@ -197,9 +197,9 @@ impl App<'_> {
 
     pub(super) fn step(&mut self, forward: bool) {
         match self.level {
-            Level::File => self.move_file(if forward { 1 } else { -1 }),
-            Level::Block => self.move_block(forward),
-            Level::Line => self.move_line(forward),
+            Granularity::File => self.move_file(if forward { 1 } else { -1 }),
+            Granularity::Block => self.move_block(forward),
+            Granularity::Line => self.move_line(forward),
         }
     }
 
@@ -213,7 +213,7 @@ impl App<'_> {
         if forward && self.scroll >= last {
             // There is nothing below; of a long block that is where it is, and not where it begins.
             self.go_last();
-            if self.level == Level::Block {
+            if self.level == Granularity::Block {
                 (self.scroll, self.follows) = (last, false);
             }
             return;
@@ -227,13 +227,13 @@ impl App<'_> {
         let Some(opened) = &self.opened else { return };
         self.follows = false;
         let in_sight = (self.scroll..opened.rows().min(self.scroll + rows)).find_map(|row| match opened.at(row)? {
-            (Piece::Block(unit), at) => Some((*unit, at)),
-            (Piece::Unit(unit), _) => Some((*unit, 0)),
+            (RowGroup::Block(unit), at) => Some((*unit, at)),
+            (RowGroup::Unit(unit), _) => Some((*unit, 0)),
             _ => None,
         });
         if let Some((unit, row)) = in_sight {
             (self.at.unit, self.at.row) = (unit, row);
-            if self.level == Level::Block {
+            if self.level == Granularity::Block {
                 self.at.row = self.part().start;
             }
         }

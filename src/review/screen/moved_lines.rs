@@ -4,20 +4,20 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::changes::UnitKind;
-use crate::review::{Sheet, Text};
+use crate::review::{FileText, ReviewModel};
 
 /// Letters and digits below which a line is found everywhere: a brace, an `else`.
 const FEWEST: usize = 10;
 
 /// Gives the hashes of lines that are removed as well as added, blanks at both ends aside, anywhere in a changeset.
 #[must_use]
-pub fn moved_lines(sheet: &Sheet<'_>) -> HashSet<u64> {
+pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
     let (mut removed, mut added) = (HashSet::new(), HashSet::new());
     for file in &sheet.files {
         // What cannot be read is shown as such when it is opened.
-        let Ok(text) = Text::read(sheet, file) else { continue };
+        let Ok(text) = FileText::read(sheet, file) else { continue };
         for unit in &file.units {
-            let UnitKind::Block { old, new } = &unit.kind else { continue };
+            let UnitKind::Hunk { old, new } = &unit.kind else { continue };
             removed.extend(old.clone().filter_map(|line| key(text.old.get(line))));
             added.extend(new.clone().filter_map(|line| key(text.new.get(line))));
         }

@@ -26,12 +26,12 @@ pub fn has_folded(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
 
 /// Directories that would be repositories, each judged once.
 #[derive(Debug, Default)]
-pub struct Planted(HashMap<RepoPath, bool>);
+pub struct EmbeddedRepoRule(HashMap<RepoPath, bool>);
 
-impl Planted {
+impl EmbeddedRepoRule {
     /// Finds, for a path that is to be written, the directory above it that would be a repository. `has` tells whether a path
     /// is there in the result. The root is none: it is a working tree, and git looks for its `.git` first.
-    pub fn above(&mut self, path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
+    pub fn find_above(&mut self, path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
         let mut above = path.parent();
         while let Some(directory) = above {
             let is_one = match self.0.get(&directory) {

@@ -5,34 +5,34 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
-use super::keys::Flow;
-use crate::display::Shown;
+use super::keys::Effect;
+use crate::display::Escaped;
 use crate::review::edit::resulting;
-use crate::review::{Around, Conflicts, Ended, Preview, PreviewLine, Text};
+use crate::review::{ConflictHandling, FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome};
 
 impl App<'_> {
-    pub(super) fn preview(&mut self) -> io::Result<Flow> {
-        let Some(file) = self.file() else { return Ok(Flow::On) };
-        let empty = Text::default();
+    pub(super) fn preview(&mut self) -> io::Result<Effect> {
+        let Some(file) = self.file() else { return Ok(Effect::On) };
+        let empty = FileText::default();
         let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
-        let picks = self.state.decisions.picks(&file.units);
+        let picks = self.state.decisions.selection(&file.units);
         match resulting(self.sheet, file.change, &picks, text) {
             Ok(Some((_, content))) => {
                 let title = format!("{} with what is accepted", self.path(self.at.file));
                 self.mode = Mode::Preview { title, content, scroll: 0 };
             }
             Ok(None) => self.message = Some("nothing that could be shown is accepted of this file".into()),
-            Err(error) => self.message = Some(Shown::new(&error.to_string()).to_string()),
+            Err(error) => self.message = Some(Escaped::new(&error.to_string()).to_string()),
         }
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
-    pub(super) fn plan(&mut self, around: &mut dyn Around) {
+    pub(super) fn plan(&mut self, around: &mut dyn ReviewHost) {
         if self.counts.total().accepted == 0 {
             self.message = Some("nothing is accepted yet: y accepts what the cursor is on".into());
             return;
         }
-        match around.plan(&self.state.decisions) {
+        match around.preview_apply(&self.state.decisions) {
             Ok(preview) => self.mode = Mode::Apply { preview, scroll: 0, typed: None },
             Err(why) => self.message = Some(why),
         }
@@ -42,15 +42,15 @@ impl App<'_> {
         &mut self,
         preview: Preview,
         scroll: usize,
-        typed: Option<(String, Conflicts)>,
+        typed: Option<(String, ConflictHandling)>,
         key: KeyEvent,
-    ) -> io::Result<Flow> {
+    ) -> io::Result<Effect> {
         let conflicts = preview.conflicts();
         let page = usize::from(self.hits.rows.height).max(1);
         let mut next = (scroll, typed);
         if let (_, Some((word, conflicts))) = &mut next {
             match key.code {
-                KeyCode::Enter if word == "apply" => return Ok(Flow::End(Ended::Apply(Some(*conflicts)))),
+                KeyCode::Enter if word == "apply" => return Ok(Effect::End(ReviewOutcome::Apply(Some(*conflicts)))),
                 KeyCode::Enter => self.message = Some("type the word apply, or Esc to go back".into()),
                 KeyCode::Esc => {
                     self.message = None;
@@ -64,7 +64,7 @@ impl App<'_> {
             match key.code {
                 KeyCode::Esc | KeyCode::Char('q' | 'n') => {
                     self.message = None;
-                    return Ok(Flow::On);
+                    return Ok(Effect::On);
                 }
                 KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
                     let text = "nothing is written while there is a conflict: s passes over them, m puts both sides between markers";
@@ -73,12 +73,12 @@ impl App<'_> {
                 KeyCode::Char('s' | 'm') if conflicts == 0 => {}
                 KeyCode::Char('y' | 's' | 'm') | KeyCode::Enter => {
                     let with = match key.code {
-                        KeyCode::Char('s') => Conflicts::Skip,
-                        KeyCode::Char('m') => Conflicts::Markers,
-                        _ => Conflicts::Abort,
+                        KeyCode::Char('s') => ConflictHandling::Skip,
+                        KeyCode::Char('m') => ConflictHandling::Markers,
+                        _ => ConflictHandling::Abort,
                     };
                     if !self.writes_risk(&preview, with) {
-                        return Ok(Flow::End(Ended::Apply(Some(with))));
+                        return Ok(Effect::End(ReviewOutcome::Apply(Some(with))));
                     }
                     next.1 = Some((String::new(), with));
                 }
@@ -93,13 +93,13 @@ impl App<'_> {
         }
         let (scroll, typed) = next;
         self.mode = Mode::Apply { preview, scroll: scroll.min(self.last_row.get()), typed };
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
     /// Tells whether something of high risk would be written.
-    fn writes_risk(&self, preview: &Preview, with: Conflicts) -> bool {
+    fn writes_risk(&self, preview: &Preview, with: ConflictHandling) -> bool {
         let is_written = |line: &PreviewLine| match line.is_conflict {
-            true => with == Conflicts::Markers,
+            true => with == ConflictHandling::Markers,
             false => line.outcome != "already",
         };
         self.sheet.files.iter().enumerate().any(|(at, f)| {

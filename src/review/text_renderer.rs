@@ -5,15 +5,15 @@ use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
-use super::SheetFile;
-use super::words::differing;
-use crate::changes::without_ending;
-use crate::changes::{Ending, Finding, Hunk, HunkLine, Level, Side, UnitKind, lines};
-use crate::display::{self, Piece, Shown};
+use super::ReviewFile;
+use super::intraline::differing;
+use crate::changes::trim_line_ending;
+use crate::changes::{ContextHunk, ContextLine, FileVersion, Finding, LineEnding, Severity, UnitKind, split_lines};
+use crate::display::{self, Escaped, EscapedChunk};
 
 /// Colours text, or does not.
 #[derive(Debug, Clone, Copy)]
-pub struct Painter {
+pub struct TextRenderer {
     /// Whether to colour.
     pub colour: bool,
     /// Columns of the terminal, if it is one: a line that is longer goes on behind a gutter of ours, for a terminal would go on
@@ -34,17 +34,17 @@ const GREEN: &str = "32";
 const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
-impl Painter {
+impl TextRenderer {
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// Gives the lines above a file's changes: what happened to it, and what is risky about it.
     #[must_use]
-    pub fn head(self, file: &SheetFile<'_>) -> String {
+    pub fn head(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
-        let title = format!("{}  {}", change.verb(), Shown::new(change.path.as_bytes()));
-        let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Shown::new(p.as_bytes())));
+        let title = format!("{}  {}", change.change_word(), Escaped::new(change.path.as_bytes()));
+        let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Escaped::new(p.as_bytes())));
         let mut out = format!("{}{}\n", self.paint(BOLD, &title), from.unwrap_or_default());
         for finding in &change.findings {
             out += &self.finding(finding);
@@ -61,9 +61,9 @@ impl Painter {
     /// Gives a file's content, at most `limit` lines of it.
     #[must_use]
     pub fn content(self, content: &[u8], limit: usize) -> String {
-        let lines = lines(content);
-        let shown = lines.iter().take(limit).map(|line| HunkLine::Context(line)).collect();
-        let mut out = self.hunk(&Hunk { old: 0..lines.len(), new: 0..lines.len(), lines: shown }, usize::MAX);
+        let lines = split_lines(content);
+        let shown = lines.iter().take(limit).map(|line| ContextLine::Context(line)).collect();
+        let mut out = self.hunk(&ContextHunk { old: 0..lines.len(), new: 0..lines.len(), lines: shown }, usize::MAX);
         if lines.len() > limit {
             out += &self.note(&format!("… {} more lines", lines.len() - limit));
         }
@@ -76,15 +76,15 @@ impl Painter {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let (mut text, mut is_on) = (format!("\x1b[{code}m{sign}"), false);
         let mut all = String::new();
-        let _ = Shown::line(bytes).pieces(|at, piece| {
+        let _ = Escaped::line(bytes).for_each_chunk(|at, piece| {
             let is_word = words.iter().any(|range| range.contains(&at));
             if is_word != is_on {
                 text += if is_word { "\x1b[7m" } else { "\x1b[27m" };
                 is_on = is_word;
             }
             let piece = match piece {
-                Piece::Plain(c) => c.to_string(),
-                Piece::Escape(escape) => escape,
+                EscapedChunk::Plain(c) => c.to_string(),
+                EscapedChunk::Escape(escape) => escape,
             };
             text += &piece;
             all += &piece;
@@ -101,24 +101,24 @@ impl Painter {
 
     /// Gives the line for a unit that has no lines of its own.
     #[must_use]
-    pub fn unit(self, kind: &UnitKind, file: &SheetFile<'_>) -> String {
-        self.paint(CYAN, &describe(kind, file)) + "\n"
+    pub fn unit(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
+        self.paint(CYAN, &describe_unit(kind, file)) + "\n"
     }
 
     /// Gives a hunk, at most `limit` of its lines; a cut one says how to see all of it.
     #[must_use]
-    pub fn hunk(self, hunk: &Hunk<'_>, limit: usize) -> String {
+    pub fn hunk(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
         let mut out = self.paint(CYAN, &hunk.head()) + "\n";
         let mut at = 0;
         while at < hunk.lines.len().min(limit) {
             let line = &hunk.lines[at];
             let blank = hunk.lines[at..].iter().take_while(|l| *l == line && is_blank(l)).count();
             let (sign, code, bytes) = match line {
-                HunkLine::Context(bytes) => (' ', None, bytes),
-                HunkLine::Removed(bytes) => ('-', Some(RED), bytes),
-                HunkLine::Added(bytes) => ('+', Some(GREEN), bytes),
+                ContextLine::Context(bytes) => (' ', None, bytes),
+                ContextLine::Removed(bytes) => ('-', Some(RED), bytes),
+                ContextLine::Added(bytes) => ('+', Some(GREEN), bytes),
             };
-            let content = Shown::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            let content = Escaped::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
             let words = if self.colour { words_of(&hunk.lines, at) } else { Vec::new() };
             let text = if blank > BLANK_LINES {
                 // What follows them stays in sight; no content looks like this, see `display.rs`.
@@ -156,25 +156,25 @@ impl Painter {
 }
 
 /// Finds the words of a line that the one does not have which it came of, or which came of it: they stand next to each other.
-fn words_of(lines: &[HunkLine<'_>], at: usize) -> Vec<Range<usize>> {
-    let is_removed = |at: usize| matches!(lines.get(at), Some(HunkLine::Removed(_)));
-    let is_added = |at: usize| matches!(lines.get(at), Some(HunkLine::Added(_)));
+fn words_of(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
+    let is_removed = |at: usize| matches!(lines.get(at), Some(ContextLine::Removed(_)));
+    let is_added = |at: usize| matches!(lines.get(at), Some(ContextLine::Added(_)));
     let is_pair = |first: usize| {
         let alone = (first == 0 || !is_removed(first - 1)) && !is_added(first + 2);
         is_removed(first) && is_added(first + 1) && alone
     };
     let first = if is_pair(at) { at } else { at.wrapping_sub(1) };
     match (lines.get(first), lines.get(first.wrapping_add(1))) {
-        (Some(HunkLine::Removed(old)), Some(HunkLine::Added(new))) if is_pair(first) => {
-            let (gone, come) = differing(without_ending(old), without_ending(new));
+        (Some(ContextLine::Removed(old)), Some(ContextLine::Added(new))) if is_pair(first) => {
+            let (gone, come) = differing(trim_line_ending(old), trim_line_ending(new));
             if first == at { gone } else { come }
         }
         _ => Vec::new(),
     }
 }
 
-fn is_blank(line: &HunkLine<'_>) -> bool {
-    let (HunkLine::Context(bytes) | HunkLine::Removed(bytes) | HunkLine::Added(bytes)) = line;
+fn is_blank(line: &ContextLine<'_>) -> bool {
+    let (ContextLine::Context(bytes) | ContextLine::Removed(bytes) | ContextLine::Added(bytes)) = line;
     std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || display::is_blank(c)))
 }
 
@@ -207,35 +207,35 @@ fn rows(text: &str, width: Option<usize>) -> Vec<String> {
 #[must_use]
 pub fn finding_line(finding: &Finding) -> String {
     let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();
-    format!("! {}: {}{line}", level_word(finding.level), Shown::new(&finding.reason))
+    format!("! {}: {}{line}", severity_word(finding.severity), Escaped::new(&finding.reason))
 }
 
 /// Names a level for a person.
 #[must_use]
-pub fn level_word(level: Level) -> &'static str {
+pub fn severity_word(level: Severity) -> &'static str {
     match level {
-        Level::Note => "note",
-        Level::Medium => "medium",
-        Level::High => "high",
-        Level::Refused => "refused",
+        Severity::Note => "note",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Refused => "refused",
     }
 }
 
 /// Describes a unit that has no lines.
 #[must_use]
-pub fn describe(kind: &UnitKind, file: &SheetFile<'_>) -> String {
-    let size = |side: &Option<Side>| format!("{} bytes", side.as_ref().map_or(0, |s| s.size));
+pub fn describe_unit(kind: &UnitKind, file: &ReviewFile<'_>) -> String {
+    let size = |side: &Option<FileVersion>| format!("{} bytes", side.as_ref().map_or(0, |s| s.size));
     let (old, new) = (size(&file.change.old), size(&file.change.new));
     match kind {
-        UnitKind::Block { old, new } => format!("-{} +{} lines", old.len(), new.len()),
-        UnitKind::Endings(Ending::Lf) => "all line endings change from CRLF to LF".into(),
-        UnitKind::Endings(Ending::Crlf) => "all line endings change from LF to CRLF".into(),
+        UnitKind::Hunk { old, new } => format!("-{} +{} lines", old.len(), new.len()),
+        UnitKind::LineEndings(LineEnding::Lf) => "all line endings change from CRLF to LF".into(),
+        UnitKind::LineEndings(LineEnding::Crlf) => "all line endings change from LF to CRLF".into(),
         UnitKind::Mode(true) => "becomes executable".into(),
         UnitKind::Mode(false) => "is no longer executable".into(),
         UnitKind::CreateEmpty => "a new empty file".into(),
         UnitKind::Delete => format!("deleted, {old}"),
         UnitKind::Whole => match (&file.change.new, &file.target) {
-            (_, Some(target)) => format!("a link to {}", Shown::new(target)),
+            (_, Some(target)) => format!("a link to {}", Escaped::new(target)),
             (Some(side), None) => {
                 let short: String = side.hash.to_string().chars().take(12).collect();
                 let what =
@@ -253,16 +253,21 @@ mod tests {
 
     #[test]
     fn a_long_line_goes_on_behind_a_gutter() {
-        let painter = Painter { colour: false, width: Some(20) };
+        let painter = TextRenderer { colour: false, width: Some(20) };
         let long = format!("{}airlock: 1 of 1 file applied\n", "x".repeat(19));
-        let hunk =
-            Hunk { old: 0..0, new: 0..2, lines: vec![HunkLine::Added(long.as_bytes()), HunkLine::Added(b"a\tb\n")] };
+        let hunk = ContextHunk {
+            old: 0..0,
+            new: 0..2,
+            lines: vec![ContextLine::Added(long.as_bytes()), ContextLine::Added(b"a\tb\n")],
+        };
         let shown = painter.hunk(&hunk, 9);
         assert_eq!(
             shown,
             format!("@@ -0,0 +1,2 @@\n+{}\n~airlock: 1 of 1 fil\n~e applied\n+a      b\n", "x".repeat(19))
         );
-        assert!(Painter { width: None, ..painter }.hunk(&hunk, 9).contains("xairlock: 1 of 1 file applied\n+a\tb\n"));
+        assert!(
+            TextRenderer { width: None, ..painter }.hunk(&hunk, 9).contains("xairlock: 1 of 1 file applied\n+a\tb\n")
+        );
         // A wide character does not hang over the edge; one that has no width takes none.
         assert_eq!(
             rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
@@ -272,26 +277,29 @@ mod tests {
 
     #[test]
     fn words_that_differ_are_in_reverse() {
-        let painter = Painter { colour: true, width: None };
-        let lines =
-            vec![HunkLine::Removed(b"let x = 1;\n"), HunkLine::Added(b"let x = 22;\n"), HunkLine::Context(b"y\n")];
-        let shown = painter.hunk(&Hunk { old: 0..2, new: 0..2, lines }, 9);
+        let painter = TextRenderer { colour: true, width: None };
+        let lines = vec![
+            ContextLine::Removed(b"let x = 1;\n"),
+            ContextLine::Added(b"let x = 22;\n"),
+            ContextLine::Context(b"y\n"),
+        ];
+        let shown = painter.hunk(&ContextHunk { old: 0..2, new: 0..2, lines }, 9);
         let expected = "\x1b[31m-let x = \x1b[7m1\x1b[27m;\x1b[0m\n\x1b[32m+let x = \x1b[7m22\x1b[27m;\x1b[0m\n y\n";
         assert!(shown.ends_with(expected), "{shown:?}");
         let lines = vec![
-            HunkLine::Removed("let name = \u{202e}1\n".as_bytes()),
-            HunkLine::Added("let name = \u{202e}2\n".as_bytes()),
+            ContextLine::Removed("let name = \u{202e}1\n".as_bytes()),
+            ContextLine::Added("let name = \u{202e}2\n".as_bytes()),
         ];
-        let shown = painter.hunk(&Hunk { old: 0..1, new: 0..1, lines }, 9);
+        let shown = painter.hunk(&ContextHunk { old: 0..1, new: 0..1, lines }, 9);
         assert!(shown.contains("-let name = \x1b[7m<U+202E>1"), "{shown:?}");
     }
 
     #[test]
     fn many_blank_lines_are_counted_whatever_they_are_made_of() {
         let line = "\u{a0} \n";
-        let lines = (0..50).map(|_| HunkLine::Added(line.as_bytes())).chain([HunkLine::Added(b"evil\n")]);
-        let hunk = Hunk { old: 0..0, new: 0..51, lines: lines.collect() };
-        let shown = Painter { colour: false, width: None }.hunk(&hunk, 400);
+        let lines = (0..50).map(|_| ContextLine::Added(line.as_bytes())).chain([ContextLine::Added(b"evil\n")]);
+        let hunk = ContextHunk { old: 0..0, new: 0..51, lines: lines.collect() };
+        let shown = TextRenderer { colour: false, width: None }.hunk(&hunk, 400);
         assert_eq!(shown, "@@ -0,0 +1,51 @@\n+<U+00A0> <U+000A x50>\n+evil\n");
     }
 }

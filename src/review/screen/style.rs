@@ -2,11 +2,11 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
-use super::syntax::Class;
+use super::syntax::TokenClass;
 
 /// How many colours a terminal has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum ColorDepth {
     /// None, or none are wanted.
     None,
     /// The sixteen that a person has chosen.
@@ -30,9 +30,9 @@ pub enum Theme {
 
 /// How the screen looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct StyleSheet {
     /// Colours.
-    pub depth: Depth,
+    pub depth: ColorDepth,
     /// What is behind the text.
     pub theme: Theme,
     /// The terminal shows Unicode.
@@ -41,16 +41,16 @@ pub struct Look {
 
 /// What a piece of the screen is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum StyleKind {
     /// A line that both sides have.
     Context,
     /// An added line, and the words of it that differ.
     Added,
-    /// See [`Role::Added`].
+    /// See [`StyleKind::Added`].
     AddedWord,
     /// A removed line.
     Removed,
-    /// See [`Role::Added`].
+    /// See [`StyleKind::Added`].
     RemovedWord,
     /// A line that stands elsewhere too.
     Moved,
@@ -74,7 +74,7 @@ pub enum Role {
     Found,
 }
 
-impl Look {
+impl StyleSheet {
     /// Finds out from the environment: `NO_COLOR`, `COLORTERM`, `TERM`, `COLORFGBG` unless the theme is said, and the locale.
     #[must_use]
     pub fn of(colours: bool, theme: Option<Theme>, variable: &dyn Fn(&str) -> Option<String>) -> Self {
@@ -82,13 +82,13 @@ impl Look {
             variable(name).is_some_and(|v| parts.iter().any(|part| v.to_ascii_lowercase().contains(part)))
         };
         let depth = if !colours {
-            Depth::None
+            ColorDepth::None
         } else if holds("COLORTERM", &["truecolor", "24bit"]) {
-            Depth::True
+            ColorDepth::True
         } else if holds("TERM", &["256color", "kitty", "alacritty", "ghostty", "wezterm"]) {
-            Depth::Indexed
+            ColorDepth::Indexed
         } else {
-            Depth::Basic
+            ColorDepth::Basic
         };
         // `COLORFGBG` is "foreground;background" by number; 7 and 15 are light.
         let background = variable("COLORFGBG").and_then(|v| v.rsplit(';').next().map(str::to_owned));
@@ -112,108 +112,110 @@ impl Look {
         };
         let [_, r, g, b] = rgb.to_be_bytes();
         match self.depth {
-            Depth::None => Color::Reset,
-            Depth::Basic => basic,
-            Depth::Indexed => Color::Indexed(nearest(r, g, b)),
-            Depth::True => Color::Rgb(r, g, b),
+            ColorDepth::None => Color::Reset,
+            ColorDepth::Basic => basic,
+            ColorDepth::Indexed => Color::Indexed(nearest(r, g, b)),
+            ColorDepth::True => Color::Rgb(r, g, b),
         }
     }
 
     /// Gives the style of a role. Without colours the same is told by weight, line and reverse.
     #[must_use]
-    pub fn style(self, role: Role) -> Style {
+    pub fn style(self, role: StyleKind) -> Style {
         let plain = Style::new();
-        let none = self.depth == Depth::None;
-        let rich = matches!(self.depth, Depth::Indexed | Depth::True);
+        let none = self.depth == ColorDepth::None;
+        let rich = matches!(self.depth, ColorDepth::Indexed | ColorDepth::True);
         // With a background of ours comes a foreground of ours: what the terminal's own is nobody knows.
         let on = |style: Style, dark, light| {
             let text = self.pick(Color::Reset, [0xd8_dee6, 0x1f_2328, 0xe6_ebf1]);
             style.fg(text).bg(self.pick(Color::Reset, [dark, light, dark]))
         };
         match role {
-            Role::Context => plain,
-            Role::Added if none => plain,
-            Role::Removed if none => plain,
-            Role::Added if rich => on(plain, 0x16_2b1c, 0xe6_f6e8),
-            Role::Removed if rich => on(plain, 0x35_1c1f, 0xfd_e8e9),
-            Role::Added => plain.fg(Color::Green),
-            Role::Removed => plain.fg(Color::Red),
-            Role::AddedWord if rich => on(plain.add_modifier(Modifier::BOLD), 0x24_5a34, 0xb4_e6bd),
-            Role::RemovedWord if rich => on(plain.add_modifier(Modifier::BOLD), 0x70_2a31, 0xf9_bcc0),
-            Role::AddedWord if none => plain.add_modifier(Modifier::UNDERLINED),
-            Role::RemovedWord if none => plain.add_modifier(Modifier::UNDERLINED),
-            Role::AddedWord => plain.fg(Color::Green).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
-            Role::RemovedWord => plain.fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
-            Role::Moved | Role::Faint if none => plain.add_modifier(Modifier::DIM),
-            Role::Moved | Role::Faint => plain.fg(self.pick(Color::DarkGray, [0x8b_929c, 0x6a_737d, 0x75_7d87])),
-            Role::Escape if none => plain.add_modifier(Modifier::REVERSED),
-            Role::Escape => {
+            StyleKind::Context => plain,
+            StyleKind::Added if none => plain,
+            StyleKind::Removed if none => plain,
+            StyleKind::Added if rich => on(plain, 0x16_2b1c, 0xe6_f6e8),
+            StyleKind::Removed if rich => on(plain, 0x35_1c1f, 0xfd_e8e9),
+            StyleKind::Added => plain.fg(Color::Green),
+            StyleKind::Removed => plain.fg(Color::Red),
+            StyleKind::AddedWord if rich => on(plain.add_modifier(Modifier::BOLD), 0x24_5a34, 0xb4_e6bd),
+            StyleKind::RemovedWord if rich => on(plain.add_modifier(Modifier::BOLD), 0x70_2a31, 0xf9_bcc0),
+            StyleKind::AddedWord if none => plain.add_modifier(Modifier::UNDERLINED),
+            StyleKind::RemovedWord if none => plain.add_modifier(Modifier::UNDERLINED),
+            StyleKind::AddedWord => plain.fg(Color::Green).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
+            StyleKind::RemovedWord => plain.fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
+            StyleKind::Moved | StyleKind::Faint if none => plain.add_modifier(Modifier::DIM),
+            StyleKind::Moved | StyleKind::Faint => {
+                plain.fg(self.pick(Color::DarkGray, [0x8b_929c, 0x6a_737d, 0x75_7d87]))
+            }
+            StyleKind::Escape if none => plain.add_modifier(Modifier::REVERSED),
+            StyleKind::Escape => {
                 let back = self.pick(Color::Yellow, [0xe5_b567, 0xf2_cc60, 0xe5_b567]);
                 plain.fg(self.pick(Color::Black, [0x20_1400; 3])).bg(back)
             }
-            Role::Strong => plain.add_modifier(Modifier::BOLD),
-            Role::Risk if none => plain.add_modifier(Modifier::BOLD),
-            Role::Risk => {
+            StyleKind::Strong => plain.add_modifier(Modifier::BOLD),
+            StyleKind::Risk if none => plain.add_modifier(Modifier::BOLD),
+            StyleKind::Risk => {
                 plain.fg(self.pick(Color::Yellow, [0xff_c14d, 0x9a_5b00, 0xb3_7000])).add_modifier(Modifier::BOLD)
             }
-            Role::Accepted if none => plain.add_modifier(Modifier::BOLD),
-            Role::Accepted => {
+            StyleKind::Accepted if none => plain.add_modifier(Modifier::BOLD),
+            StyleKind::Accepted => {
                 plain.fg(self.pick(Color::Green, [0x5f_d787, 0x1a_7f37, 0x2c_8f4b])).add_modifier(Modifier::BOLD)
             }
-            Role::Rejected if none => plain,
-            Role::Rejected => plain.fg(self.pick(Color::Red, [0xff_7b85, 0xb3_1d28, 0xd4_4a55])),
-            Role::Cursor => plain.add_modifier(Modifier::REVERSED),
-            Role::Comment if none => plain.add_modifier(Modifier::ITALIC),
-            Role::Comment => {
+            StyleKind::Rejected if none => plain,
+            StyleKind::Rejected => plain.fg(self.pick(Color::Red, [0xff_7b85, 0xb3_1d28, 0xd4_4a55])),
+            StyleKind::Cursor => plain.add_modifier(Modifier::REVERSED),
+            StyleKind::Comment if none => plain.add_modifier(Modifier::ITALIC),
+            StyleKind::Comment => {
                 plain.fg(self.pick(Color::Cyan, [0x7f_d1f7, 0x05_62a8, 0x2c_82ba])).add_modifier(Modifier::ITALIC)
             }
-            Role::Found if none => plain.add_modifier(Modifier::REVERSED),
-            Role::Found => plain.fg(Color::Black).bg(self.pick(Color::Cyan, [0x8f_d3ff; 3])),
+            StyleKind::Found if none => plain.add_modifier(Modifier::REVERSED),
+            StyleKind::Found => plain.fg(Color::Black).bg(self.pick(Color::Cyan, [0x8f_d3ff; 3])),
         }
     }
 
     /// Gives the colour of a class of words, over that of its line.
     #[must_use]
-    pub fn class(self, class: Class) -> Style {
+    pub fn class(self, class: TokenClass) -> Style {
         let plain = Style::new();
         // Of sixteen colours those of the diff are told apart, and no more.
-        if !matches!(self.depth, Depth::Indexed | Depth::True) {
+        if !matches!(self.depth, ColorDepth::Indexed | ColorDepth::True) {
             return plain;
         }
         let colour = |themes| plain.fg(self.pick(Color::Reset, themes));
         match class {
-            Class::Plain => plain,
-            Class::Comment => colour([0x8b_949e, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
-            Class::Text => colour([0xa5_d6ff, 0x0a_3069, 0x3a_86c8]),
-            Class::Number => colour([0x79_c0ff, 0x05_50ae, 0x2f_7fd0]),
-            Class::Keyword => colour([0xff_9d94, 0xa0_1f2d, 0xd4_4a55]),
-            Class::Type => colour([0xff_c980, 0x8a_4600, 0xb0_6f1c]),
-            Class::Function => colour([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
+            TokenClass::Plain => plain,
+            TokenClass::Comment => colour([0x8b_949e, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
+            TokenClass::Text => colour([0xa5_d6ff, 0x0a_3069, 0x3a_86c8]),
+            TokenClass::Number => colour([0x79_c0ff, 0x05_50ae, 0x2f_7fd0]),
+            TokenClass::Keyword => colour([0xff_9d94, 0xa0_1f2d, 0xd4_4a55]),
+            TokenClass::Type => colour([0xff_c980, 0x8a_4600, 0xb0_6f1c]),
+            TokenClass::Function => colour([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
         }
     }
 
     /// Gives the sign for something.
     #[must_use]
-    pub fn sign(self, sign: Sign) -> &'static str {
+    pub fn sign(self, sign: Symbol) -> &'static str {
         let (unicode, ascii) = match sign {
-            Sign::Accepted => ("✓", "y"),
-            Sign::Rejected => ("✗", "n"),
-            Sign::Mixed => ("◐", "~"),
-            Sign::Undecided => (" ", " "),
-            Sign::Risk => ("!", "!"),
-            Sign::Refused => ("⊘", "#"),
-            Sign::Cursor => ("▶", ">"),
-            Sign::Bar => ("▌", "|"),
-            Sign::Cut => ("┄", "~"),
-            Sign::Folded => ("▸", "+"),
-            Sign::Moved => ("⇄", "="),
-            Sign::Comment => ("●", "*"),
-            Sign::Gap => ("⋯", "..."),
-            Sign::More => ("›", ">"),
-            Sign::Less => ("‹", "<"),
-            Sign::Dot => ("·", "-"),
-            Sign::Minus => ("−", "-"),
-            Sign::Ellipsis => ("…", "~"),
+            Symbol::Accepted => ("✓", "y"),
+            Symbol::Rejected => ("✗", "n"),
+            Symbol::Mixed => ("◐", "~"),
+            Symbol::Undecided => (" ", " "),
+            Symbol::Risk => ("!", "!"),
+            Symbol::Refused => ("⊘", "#"),
+            Symbol::Cursor => ("▶", ">"),
+            Symbol::Bar => ("▌", "|"),
+            Symbol::Cut => ("┄", "~"),
+            Symbol::Folded => ("▸", "+"),
+            Symbol::Moved => ("⇄", "="),
+            Symbol::Comment => ("●", "*"),
+            Symbol::Gap => ("⋯", "..."),
+            Symbol::More => ("›", ">"),
+            Symbol::Less => ("‹", "<"),
+            Symbol::Dot => ("·", "-"),
+            Symbol::Minus => ("−", "-"),
+            Symbol::Ellipsis => ("…", "~"),
         };
         if self.unicode { unicode } else { ascii }
     }
@@ -221,7 +223,7 @@ impl Look {
 
 /// A sign of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
+pub enum Symbol {
     /// All of it is accepted.
     Accepted,
     /// All of it is rejected.
@@ -286,16 +288,16 @@ mod tests {
     fn what_a_terminal_can_is_taken_from_the_environment() {
         let look = |colours, set: &[(&str, &str)]| {
             let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            Look::of(colours, None, &move |name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+            StyleSheet::of(colours, None, &move |name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
         };
-        assert_eq!(look(true, &[("COLORTERM", "truecolor")]).depth, Depth::True);
-        assert_eq!(look(true, &[("TERM", "xterm-256color")]).depth, Depth::Indexed);
-        assert_eq!(look(true, &[("TERM", "linux")]).depth, Depth::Basic);
-        assert_eq!(look(false, &[("COLORTERM", "truecolor")]).depth, Depth::None);
+        assert_eq!(look(true, &[("COLORTERM", "truecolor")]).depth, ColorDepth::True);
+        assert_eq!(look(true, &[("TERM", "xterm-256color")]).depth, ColorDepth::Indexed);
+        assert_eq!(look(true, &[("TERM", "linux")]).depth, ColorDepth::Basic);
+        assert_eq!(look(false, &[("COLORTERM", "truecolor")]).depth, ColorDepth::None);
         let theme = |set: &[(&str, &str)]| look(true, set).theme;
         assert_eq!((theme(&[("COLORFGBG", "0;15")]), theme(&[("COLORFGBG", "15;0")])), (Theme::Light, Theme::Dark));
         assert_eq!((theme(&[("COLORFGBG", "0;default;15")]), theme(&[])), (Theme::Light, Theme::Either));
-        assert_eq!(Look::of(true, Some(Theme::Light), &|_| Some("15;0".into())).theme, Theme::Light);
+        assert_eq!(StyleSheet::of(true, Some(Theme::Light), &|_| Some("15;0".into())).theme, Theme::Light);
         assert!(look(true, &[("LANG", "en_US.UTF-8")]).unicode && !look(true, &[("LANG", "C")]).unicode);
         assert!(!look(true, &[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")]).unicode);
     }
@@ -304,10 +306,10 @@ mod tests {
     fn colours_are_told_apart_on_256() {
         assert_eq!((nearest(0, 0, 0), nearest(255, 255, 255), nearest(255, 0, 0)), (16, 231, 196));
         assert_eq!(nearest(128, 128, 128), 244);
-        let look = Look { depth: Depth::Indexed, theme: Theme::Dark, unicode: true };
-        assert_ne!(look.style(Role::Added).bg, look.style(Role::Removed).bg);
-        let light = Look { theme: Theme::Light, ..look };
-        assert_ne!(look.style(Role::Added), light.style(Role::Added));
+        let look = StyleSheet { depth: ColorDepth::Indexed, theme: Theme::Dark, unicode: true };
+        assert_ne!(look.style(StyleKind::Added).bg, look.style(StyleKind::Removed).bg);
+        let light = StyleSheet { theme: Theme::Light, ..look };
+        assert_ne!(look.style(StyleKind::Added), light.style(StyleKind::Added));
     }
 
     /// How well two colours can be told apart, from 1 to 21, as WCAG defines it.
@@ -336,9 +338,9 @@ mod tests {
             (Theme::Light, &[[255, 255, 255], [0xfd, 0xf6, 0xe3]]),
             (Theme::Either, &[[0, 0, 0], [255, 255, 255]]),
         ];
-        use Role::*;
+        use StyleKind::*;
         for (theme, terminals) in backs {
-            let look = Look { depth: Depth::True, theme, unicode: true };
+            let look = StyleSheet { depth: ColorDepth::True, theme, unicode: true };
             let roles = [
                 Added,
                 AddedWord,
@@ -361,7 +363,14 @@ mod tests {
                     assert!(contrast(fore, behind) >= 3.5, "{theme:?} {role:?} {:.1}", contrast(fore, behind));
                 }
             }
-            let classes = [Class::Comment, Class::Text, Class::Number, Class::Keyword, Class::Type, Class::Function];
+            let classes = [
+                TokenClass::Comment,
+                TokenClass::Text,
+                TokenClass::Number,
+                TokenClass::Keyword,
+                TokenClass::Type,
+                TokenClass::Function,
+            ];
             for class in classes {
                 let fore = rgb(look.class(class).fg).expect("a colour");
                 let changed = [Added, Removed].map(|role| rgb(look.style(role).bg).expect("one"));

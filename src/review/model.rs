@@ -4,23 +4,23 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::folds::begins_folded;
-use crate::changes::{Changeset, ContentHash, FileChange, Level, Quarantine, Unit, UnitKind, units};
+use super::collapsed::is_collapsed_by_default;
+use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, split_units};
 use crate::path::EntryKind;
 
 /// All files under review.
 #[derive(Debug)]
-pub struct Sheet<'a> {
+pub struct ReviewModel<'a> {
     /// The changeset's id.
     pub changeset: &'a str,
     /// In the changeset's order.
-    pub files: Vec<SheetFile<'a>>,
+    pub files: Vec<ReviewFile<'a>>,
     store: Quarantine,
 }
 
 /// One file under review.
 #[derive(Debug)]
-pub struct SheetFile<'a> {
+pub struct ReviewFile<'a> {
     /// The change.
     pub change: &'a FileChange,
     /// What can be decided.
@@ -35,7 +35,7 @@ pub struct SheetFile<'a> {
     pub is_ambiguous: bool,
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> ReviewModel<'a> {
     /// Finds the units of every file.
     ///
     /// # Errors
@@ -43,21 +43,21 @@ impl<'a> Sheet<'a> {
     pub fn open(changes: &'a Changeset, store: &Quarantine) -> io::Result<Self> {
         let open = |change: &'a FileChange| {
             let (old, new) = change.contents(store)?;
-            let units = units(change, &old, &new);
+            let units = split_units(change, &old, &new);
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
             let line_counts = count_lines(&units, &old);
-            let begins_folded = begins_folded(change, &old, line_counts.0 + line_counts.1);
+            let begins_folded = is_collapsed_by_default(change, &old, line_counts.0 + line_counts.1);
             let target = is_link.then_some(new);
-            Ok(SheetFile { change, units, line_counts, begins_folded, target, is_ambiguous: false })
+            Ok(ReviewFile { change, units, line_counts, begins_folded, target, is_ambiguous: false })
         };
-        let mut files = in_parallel(&changes.files, open)?;
+        let mut files = try_parallel_map(&changes.files, open)?;
         mark_ambiguous(&mut files);
         Ok(Self { changeset: &changes.id, files, store: store.clone() })
     }
 }
 
 /// Marks every file with a unit whose id occurs twice.
-fn mark_ambiguous(files: &mut [SheetFile<'_>]) {
+fn mark_ambiguous(files: &mut [ReviewFile<'_>]) {
     let mut ids: HashMap<&str, usize> = HashMap::new();
     files.iter().flat_map(|file| &file.units).for_each(|unit| *ids.entry(&unit.id).or_default() += 1);
     let is_twice = |unit: &Unit| ids.get(unit.id.as_str()).is_some_and(|n| *n > 1);
@@ -71,7 +71,10 @@ fn mark_ambiguous(files: &mut [SheetFile<'_>]) {
 const FEW: usize = 16;
 
 /// Does the same with many things at once, and gives what came of it in their order.
-fn in_parallel<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a T) -> io::Result<R> + Sync) -> io::Result<Vec<R>> {
+fn try_parallel_map<'a, T: Sync, R: Send>(
+    all: &'a [T],
+    work: impl Fn(&'a T) -> io::Result<R> + Sync,
+) -> io::Result<Vec<R>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
     if all.len() < FEW || threads < 2 {
         return all.iter().map(work).collect();
@@ -101,12 +104,12 @@ fn in_parallel<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a T) -> io::R
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
-impl Sheet<'_> {
+impl ReviewModel<'_> {
     /// Reads what a file was and is; see [`FileChange::contents`].
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn contents(&self, file: &SheetFile<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    pub fn contents(&self, file: &ReviewFile<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
         file.change.contents(&self.store)
     }
 
@@ -127,8 +130,8 @@ impl Sheet<'_> {
     }
 
     /// Finds the units whose id begins with `prefix`; a whole id, and a prefix of good length, has one at the most.
-    pub fn units_by_prefix<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = (&'s SheetFile<'s>, &'s Unit)> {
-        let in_file = move |file: &'s SheetFile<'s>| file.units.iter().map(move |unit| (file, unit));
+    pub fn units_by_prefix<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = (&'s ReviewFile<'s>, &'s Unit)> {
+        let in_file = move |file: &'s ReviewFile<'s>| file.units.iter().map(move |unit| (file, unit));
         self.files.iter().flat_map(in_file).filter(move |(_, unit)| unit.id.starts_with(prefix))
     }
 
@@ -139,17 +142,17 @@ impl Sheet<'_> {
     }
 }
 
-impl SheetFile<'_> {
+impl ReviewFile<'_> {
     /// Tells whether it needs a yes of its own.
     #[must_use]
     pub fn is_risky(&self) -> bool {
-        self.change.level() >= Some(Level::High)
+        self.change.severity() >= Some(Severity::High)
     }
 
     /// Tells whether it cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.is_ambiguous || self.change.level() == Some(Level::Refused)
+        self.is_ambiguous || self.change.severity() == Some(Severity::Refused)
     }
 
     /// Gives the reasons of its highest severity, or why it cannot be accepted.
@@ -158,8 +161,8 @@ impl SheetFile<'_> {
         if self.is_ambiguous {
             return "has a hunk with the id of another hunk".to_owned();
         }
-        let top = self.change.level();
-        let findings = self.change.findings.iter().filter(|f| Some(f.level) == top);
+        let top = self.change.severity();
+        let findings = self.change.findings.iter().filter(|f| Some(f.severity) == top);
         let found: BTreeSet<&str> = findings.map(|f| f.reason.as_str()).collect();
         found.into_iter().collect::<Vec<_>>().join("; ")
     }
@@ -172,7 +175,7 @@ fn count(bytes: &[u8]) -> usize {
 
 fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
     units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
-        UnitKind::Block { old, new } => (added + new.len(), removed + old.len()),
+        UnitKind::Hunk { old, new } => (added + new.len(), removed + old.len()),
         UnitKind::Delete if !old.contains(&0) => (added, removed + count(old)),
         _ => (added, removed),
     })
@@ -193,7 +196,7 @@ mod tests {
             findings: Vec::new(),
         };
         let changes = [change("a"), change("b"), change("c")];
-        let opened = |change, id: &str| SheetFile {
+        let opened = |change, id: &str| ReviewFile {
             change,
             units: vec![Unit { id: id.into(), kind: UnitKind::Delete }],
             target: None,
@@ -203,7 +206,7 @@ mod tests {
         };
         let mut files = [opened(&changes[0], "1"), opened(&changes[1], "2"), opened(&changes[2], "1")];
         mark_ambiguous(&mut files);
-        assert_eq!(files.each_ref().map(SheetFile::is_refused), [true, false, true]);
+        assert_eq!(files.each_ref().map(ReviewFile::is_refused), [true, false, true]);
         assert!(files[0].reasons().contains("the id of another hunk"));
     }
 }

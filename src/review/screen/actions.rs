@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::app::{App, Asking, At, Filter, Level, Mode, Pending};
-use super::keys::Flow;
-use crate::changes::{Level as Risk, Row, UnitKind};
-use crate::display::Shown;
+use super::app::{App, ConfirmAction, Cursor, Filter, Granularity, Mode, PromptKind};
+use super::keys::Effect;
+use crate::changes::{HunkLine, Severity as Risk, UnitKind};
+use crate::display::Escaped;
 use crate::review::edit::{DOES_IT_WAIT, Edited, edit};
 use crate::review::feedback::is_comment_sent;
-use crate::review::{Action, Around, Decision, Ended, Item, Ruling, Text, finding_line, refusal};
+use crate::review::{
+    Action, Decision, DecisionTarget, FileText, ReviewHost, ReviewOutcome, UnitDecision, finding_line, refusal,
+};
 
 impl App<'_> {
     pub(super) fn toggled(&self) -> Option<Decision> {
@@ -30,26 +32,26 @@ impl App<'_> {
         &mut self,
         decision: Option<Decision>,
         advance: bool,
-        around: &mut dyn Around,
-    ) -> io::Result<Flow> {
+        around: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
         let items = self.items();
-        let Some(file) = self.file() else { return Ok(Flow::On) };
+        let Some(file) = self.file() else { return Ok(Effect::On) };
         if items.is_empty() {
             self.message = Some(if file.units.is_empty() {
                 "there is nothing to decide here".into()
             } else {
                 "this view hides it: b shows it".into()
             });
-            return Ok(Flow::On);
+            return Ok(Effect::On);
         }
         let is_many = items.len() > 1 && items.iter().all(|item| item.lines.is_none());
         if is_many && file.is_risky() && !file.is_refused() && decision == Some(Decision::Accepted) {
             let reason = file.change.findings.first().map(finding_line).unwrap_or_default();
             let question = format!("Accept all {} parts of {}? {reason}", items.len(), self.path(self.at.file));
-            self.mode = Mode::Confirm(question, Pending::File(items));
-            return Ok(Flow::On);
+            self.mode = Mode::Confirm(question, ConfirmAction::File(items));
+            return Ok(Effect::On);
         }
-        let hidden = if self.level == Level::File { file.units.len() - items.len() } else { 0 };
+        let hidden = if self.level == Granularity::File { file.units.len() - items.len() } else { 0 };
         let turned = if is_many { self.turned(&items, decision) } else { None };
         let turned = turned.or_else(|| (hidden > 0).then(|| format!("{hidden} left that this view hides")));
         self.act(Action::Decide(items, decision), around)?;
@@ -60,12 +62,12 @@ impl App<'_> {
             self.message = turned;
         }
         self.after_decision();
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
     /// Says that a decision on many turns others round: that is easily overlooked.
-    fn turned(&self, items: &[Item], decision: Option<Decision>) -> Option<String> {
-        let of = |item: &Item| self.counts.unit(item.file, item.unit);
+    fn turned(&self, items: &[DecisionTarget], decision: Option<Decision>) -> Option<String> {
+        let of = |item: &DecisionTarget| self.counts.unit(item.file, item.unit);
         let (lines, before, now): (usize, _, _) = match decision? {
             Decision::Accepted => (items.iter().map(|i| of(i).rejected).sum(), "rejected", "accepted"),
             Decision::Rejected => (items.iter().map(|i| of(i).accepted).sum(), "accepted", "rejected"),
@@ -82,14 +84,14 @@ impl App<'_> {
         }
     }
 
-    pub(super) fn rest_of_file(&mut self, decision: Decision, around: &mut dyn Around) -> io::Result<Flow> {
-        let Some(file) = self.file() else { return Ok(Flow::On) };
+    pub(super) fn rest_of_file(&mut self, decision: Decision, around: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(file) = self.file() else { return Ok(Effect::On) };
         if decision == Decision::Accepted && file.is_refused() {
             self.message = Some(refusal(file));
-            return Ok(Flow::On);
+            return Ok(Effect::On);
         }
         let (items, hidden) = self.open_items(self.at.file);
-        self.act(Action::Sweep { items, decision, hidden }, around)?;
+        self.act(Action::BulkDecide { items, decision, hidden }, around)?;
         let said = self.message.take();
         let is_left = decision == Decision::Accepted && (file.is_risky() || hidden > 0);
         if !is_left {
@@ -97,7 +99,7 @@ impl App<'_> {
         }
         self.message = said;
         self.after_decision();
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
     pub(super) fn ask_for_rest(&mut self, decision: Decision) {
@@ -109,7 +111,7 @@ impl App<'_> {
             } else if !items.is_empty() {
                 units += items.len();
                 files += 1;
-                let lines = |item: &Item| {
+                let lines = |item: &DecisionTarget| {
                     let unit = &self.sheet.files[item.file].units[item.unit];
                     self.state.not_shown(unit, item.lines.as_ref())
                 };
@@ -139,42 +141,42 @@ impl App<'_> {
             n => format!(", {n} lines unseen"),
         };
         let question = format!("{word} {units} undecided {blocks} in {files} {in_files}{shown}{unseen}?{left}");
-        self.mode = Mode::Confirm(question, Pending::All(decision));
+        self.mode = Mode::Confirm(question, ConfirmAction::All(decision));
     }
 
-    pub(super) fn confirmed(&mut self, pending: Pending, around: &mut dyn Around) -> io::Result<Flow> {
+    pub(super) fn confirmed(&mut self, pending: ConfirmAction, around: &mut dyn ReviewHost) -> io::Result<Effect> {
         match pending {
-            Pending::Discard => return Ok(Flow::End(Ended::Discarded)),
-            Pending::File(items) => {
+            ConfirmAction::Discard => return Ok(Effect::End(ReviewOutcome::Discarded)),
+            ConfirmAction::File(items) => {
                 self.act(Action::Decide(items, Some(Decision::Accepted)), around)?;
                 self.advance();
             }
-            Pending::All(decision) => {
+            ConfirmAction::All(decision) => {
                 let (mut all, mut hidden) = (Vec::new(), 0);
                 for file in &self.files {
                     let (items, unseen) = self.open_items(*file);
                     all.extend(items);
                     hidden += unseen;
                 }
-                self.act(Action::Sweep { items: all, decision, hidden }, around)?;
+                self.act(Action::BulkDecide { items: all, decision, hidden }, around)?;
                 let said = self.message.take();
                 self.advance();
                 self.message = said;
             }
         }
         self.after_decision();
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
     pub(super) fn begin_range(&mut self) {
         if self.anchor.take().is_none() {
-            self.level = Level::Line;
+            self.level = Granularity::Line;
             self.anchor = Some((self.at.unit, self.at.row));
             self.message = Some("range: move, then y, n or space · v or Esc ends it".into());
         }
     }
 
-    pub(super) fn travel(&mut self, action: Action, around: &mut dyn Around) -> io::Result<Flow> {
+    pub(super) fn travel(&mut self, action: Action, around: &mut dyn ReviewHost) -> io::Result<Effect> {
         self.act(action, around)?;
         // Of many the first.
         let first = self.state.touched.iter().filter_map(|id| self.counts.place(id)).min();
@@ -184,43 +186,43 @@ impl App<'_> {
                 self.choose(&BTreeSet::new());
             }
             if (self.at.file, self.at.unit) != (file, unit) {
-                self.go(At { file, unit, row: 0 });
+                self.go(Cursor { file, unit, row: 0 });
             }
         }
         self.lay_out();
         self.hold_cursor();
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
-    pub(super) fn split(&mut self, around: &mut dyn Around) -> io::Result<Flow> {
-        let Some(unit) = self.unit() else { return Ok(Flow::On) };
+    pub(super) fn split(&mut self, around: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(unit) = self.unit() else { return Ok(Effect::On) };
         let size = self.opened.as_ref().map_or(1, |o| o.size(self.at.unit));
-        if !matches!(unit.kind, UnitKind::Block { .. }) || size < 2 {
+        if !matches!(unit.kind, UnitKind::Hunk { .. }) || size < 2 {
             self.message = Some("this cannot be split".into());
-            return Ok(Flow::On);
+            return Ok(Effect::On);
         }
-        if self.level != Level::Line {
-            self.set_level(Level::Line);
+        if self.level != Granularity::Line {
+            self.set_level(Granularity::Line);
             self.message = Some("move to the line where the second part begins, and press s there".into());
-            return Ok(Flow::On);
+            return Ok(Effect::On);
         }
         if self.at.row == 0 {
             self.message = Some("the block begins here already: move on to where the second part begins".into());
-            return Ok(Flow::On);
+            return Ok(Effect::On);
         }
         let row = self.opened.as_ref().map_or((None, None), |o| o.pair(self.at.unit, self.at.row));
-        let Some(row) = row.0.or(row.1) else { return Ok(Flow::On) };
+        let Some(row) = row.0.or(row.1) else { return Ok(Effect::On) };
         self.act(Action::Split(unit.id.clone(), row), around)?;
         let is_apart = self.parts(self.at.unit).iter().any(|part| part.start == self.at.row);
-        self.set_level(Level::Block);
+        self.set_level(Granularity::Block);
         self.message = Some(if is_apart { "split" } else { "joined again" }.into());
-        Ok(Flow::On)
+        Ok(Effect::On)
     }
 
-    pub(super) fn edit(&mut self, around: &mut dyn Around) -> io::Result<Flow> {
-        let (at, Some(unit)) = (self.at, self.unit()) else { return Ok(Flow::On) };
-        let item = Item { file: at.file, unit: at.unit, lines: None };
-        let empty = Text::default();
+    pub(super) fn edit(&mut self, around: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let (at, Some(unit)) = (self.at, self.unit()) else { return Ok(Effect::On) };
+        let item = DecisionTarget { file: at.file, unit: at.unit, lines: None };
+        let empty = FileText::default();
         let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
         match edit(self.sheet, &self.state, &item, text, around) {
             Ok(Edited::Unchanged { at_once: true }) => self.message = Some(DOES_IT_WAIT.into()),
@@ -231,35 +233,35 @@ impl App<'_> {
             Ok(Edited::Done(action, findings)) => {
                 self.act(action, around)?;
                 let known = &self.sheet.files[at.file].change.findings;
-                let worse = findings.iter().find(|f| f.level >= Risk::Medium && !known.contains(f));
+                let worse = findings.iter().find(|f| f.severity >= Risk::Medium && !known.contains(f));
                 self.lay_out();
-                self.message = Some(match (self.state.decisions.of(&unit.id), worse) {
-                    (Some(Ruling::Edited(_)), Some(finding)) => format!("edited · {}", finding_line(finding)),
-                    (Some(Ruling::Edited(_)), None) => "edited, and accepted so".into(),
+                self.message = Some(match (self.state.decisions.get(&unit.id), worse) {
+                    (Some(UnitDecision::Edited(_)), Some(finding)) => format!("edited · {}", finding_line(finding)),
+                    (Some(UnitDecision::Edited(_)), None) => "edited, and accepted so".into(),
                     _ => "nothing of it is left: rejected".into(),
                 });
             }
-            Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
+            Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
-        Ok(Flow::Clear)
+        Ok(Effect::Clear)
     }
 
-    pub(super) fn view(&mut self, around: &mut dyn Around) -> io::Result<Flow> {
-        let Some(file) = self.file() else { return Ok(Flow::On) };
+    pub(super) fn view(&mut self, around: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(file) = self.file() else { return Ok(Effect::On) };
         let (_, new) = match self.sheet.contents(file) {
             Ok(contents) => contents,
             Err(error) => {
-                self.message = Some(Shown::new(&error.to_string()).to_string());
-                return Ok(Flow::On);
+                self.message = Some(Escaped::new(&error.to_string()).to_string());
+                return Ok(Effect::On);
             }
         };
-        match around.view(&file.change.path, &new) {
+        match around.view_text(&file.change.path, &new) {
             Ok(()) => {
                 self.message = Some("that was a copy of the agent's file: nothing that is changed in it is kept".into())
             }
-            Err(error) => self.message = Some(format!("the editor failed: {}", Shown::new(&error.to_string()))),
+            Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
-        Ok(Flow::Clear)
+        Ok(Effect::Clear)
     }
 
     /// Names what the cursor is on: `a.rs:12`.
@@ -269,8 +271,8 @@ impl App<'_> {
             let (removed, added) = opened.pair(self.at.unit, self.at.row);
             let (text, at) = (opened.block(self.at.unit)?, added.or(removed)?);
             Some(match text.row(at) {
-                Row::Removed(line) => text.old.start + line + 1,
-                Row::Added(line) => text.new.start + line + 1,
+                HunkLine::Removed(line) => text.old.start + line + 1,
+                HunkLine::Added(line) => text.new.start + line + 1,
             })
         });
         row.map_or(path.clone(), |row| format!("{path}:{row}"))
@@ -279,8 +281,10 @@ impl App<'_> {
     pub(super) fn begin_comment(&mut self) {
         let Some(unit) = self.unit() else { return };
         let line = match self.level {
-            Level::Line => self.lines(self.at.unit, self.at.row..self.at.row + 1).and_then(|lines| lines.iter().next()),
-            Level::File | Level::Block => None,
+            Granularity::Line => {
+                self.lines(self.at.unit, self.at.row..self.at.row + 1).and_then(|lines| lines.iter().next())
+            }
+            Granularity::File | Granularity::Block => None,
         };
         let anchor = (unit.id.clone(), line);
         let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
@@ -288,6 +292,6 @@ impl App<'_> {
         let before = before.filter(|(_, said)| !is_comment_sent(unit, line, said, &self.state));
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
         let place = self.place();
-        self.mode = Mode::Input(Asking::Comment(anchor, place), before);
+        self.mode = Mode::Input(PromptKind::Comment(anchor, place), before);
     }
 }

@@ -7,44 +7,44 @@ use crate::changes::{FileChange, Finding};
 use crate::path::RepoPath;
 
 /// The program around a review.
-pub trait Around {
+pub trait ReviewHost {
     /// Keeps what has happened.
     ///
     /// # Errors
     /// What the system says; then nothing more must be decided.
-    fn keep(&mut self, events: &[Event]) -> io::Result<()>;
+    fn save_events(&mut self, events: &[Event]) -> io::Result<()>;
 
     /// Has a person edit a text in their editor, and gives what they left. The screen is theirs meanwhile.
     ///
     /// # Errors
     /// It did not start, or failed.
-    fn edit(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>>;
+    fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>>;
 
     /// Has a person look at a text in their editor; what they write there is not taken.
     ///
     /// # Errors
-    /// As [`Around::edit`].
-    fn view(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()>;
+    /// As [`ReviewHost::edit_text`].
+    fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()>;
 
     /// Says what would be risky about a file with this content.
-    fn judge(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding>;
+    fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding>;
 
     /// Says what would become of every accepted path. Nothing is written.
     ///
     /// # Errors
     /// In words, for a person.
-    fn plan(&mut self, decisions: &Decisions) -> Result<Preview, String>;
+    fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String>;
 }
 
 /// How a review ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ReviewOutcome {
     /// Every unit was visited.
     Through,
     /// The person left; what was decided is saved.
     Left,
     /// They want it applied; and with how conflicts are dealt with, where they have confirmed it already.
-    Apply(Option<Conflicts>),
+    Apply(Option<ConflictHandling>),
     /// They want comments and rejections sent to the agent.
     Send,
     /// They threw the draft away.
@@ -55,7 +55,7 @@ pub enum Ended {
 
 /// What becomes of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conflicts {
+pub enum ConflictHandling {
     /// There is none, and if one comes up nothing is written.
     Abort,
     /// They are passed over.

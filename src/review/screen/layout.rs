@@ -4,19 +4,21 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::changes::{Lines, Row, Unit, UnitKind, without_ending};
+use crate::changes::{HunkLine, Lines, Unit, UnitKind, trim_line_ending};
 use crate::display::is_blank;
-use crate::review::{Block, Ruling, Sheet, SheetFile, State, Text, describe, finding_line};
+use crate::review::{
+    FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
+};
 
 /// How a file is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Display {
+pub struct DisplayOptions {
     /// Lines of context around a block.
     pub context: usize,
     /// Blocks that change nothing but blanks are left out.
     pub hides_blanks: bool,
     /// Old and new stand beside each other.
-    pub beside: bool,
+    pub side_by_side: bool,
     /// Only what was found out about it, and its counts.
     pub folded: bool,
     /// Long lines go on in the rows below.
@@ -25,9 +27,9 @@ pub struct Display {
 
 /// Some rows that belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum RowGroup {
     /// A row of ours: a finding, what happened to the file.
-    Note(String, Tone),
+    Note(String, NoteKind),
     /// A unit that has no lines.
     Unit(usize),
     /// What a file held that is deleted.
@@ -48,7 +50,7 @@ pub enum Piece {
 
 /// How a row of ours sounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub enum NoteKind {
     /// It needs a closer look.
     Risk,
     /// It says what is there.
@@ -57,34 +59,34 @@ pub enum Tone {
 
 /// A file that is open on the screen.
 #[derive(Debug)]
-pub struct Opened {
+pub struct FileLayout {
     /// Which.
     pub file: usize,
     /// Its lines.
-    pub text: Text,
+    pub text: FileText,
     /// For each unit that has lines, those of both sides; and its block once somebody looked at it.
     blocks: Vec<Option<(Range<usize>, Range<usize>)>>,
-    ordered: Vec<OnceCell<Block>>,
+    ordered: Vec<OnceCell<HunkRows>>,
     /// For each block, where old and new stand beside each other, the rows of it: a removed and an added one.
     beside: Vec<Vec<(Option<usize>, Option<usize>)>>,
     /// For each block then, the row of the screen that holds each of its own.
     screen_rows: Vec<Vec<usize>>,
     /// Texts that a person put in place of blocks.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
-    pieces: Vec<Piece>,
+    pieces: Vec<RowGroup>,
     /// The first row behind each piece.
     ends: Vec<usize>,
     /// The piece of each unit.
     places: Vec<usize>,
 }
 
-impl Opened {
+impl FileLayout {
     /// Opens a file; what cannot be read is a note.
     #[must_use]
-    pub fn of(sheet: &Sheet<'_>, file: usize) -> Self {
-        let (text, note) = match Text::read(sheet, &sheet.files[file]) {
+    pub fn of(sheet: &ReviewModel<'_>, file: usize) -> Self {
+        let (text, note) = match FileText::read(sheet, &sheet.files[file]) {
             Ok(text) => (text, None),
-            Err(error) => (Text::default(), Some(format!("failed to read it: {error}"))),
+            Err(error) => (FileText::default(), Some(format!("failed to read it: {error}"))),
         };
         let units = &sheet.files[file].units;
         let blocks = match note {
@@ -92,7 +94,7 @@ impl Opened {
             Some(_) => vec![None; units.len()],
         };
         let ordered = vec![OnceCell::new(); units.len()];
-        let pieces = note.into_iter().map(|note| Piece::Note(note, Tone::Risk)).collect();
+        let pieces = note.into_iter().map(|note| RowGroup::Note(note, NoteKind::Risk)).collect();
         Self {
             file,
             text,
@@ -108,27 +110,28 @@ impl Opened {
     }
 
     /// Lays the rows out.
-    pub fn lay_out(&mut self, sheet: &Sheet<'_>, state: &State, display: Display) {
+    pub fn lay_out(&mut self, sheet: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
         let file = &sheet.files[self.file];
         self.pieces.clear();
         self.edited.clear();
         self.beside.clear();
         self.screen_rows.clear();
-        if display.beside {
-            self.beside = (0..self.blocks.len()).map(|at| self.block(at).map(beside).unwrap_or_default()).collect();
+        if display.side_by_side {
+            self.beside =
+                (0..self.blocks.len()).map(|at| self.block(at).map(pair_side_by_side).unwrap_or_default()).collect();
             self.screen_rows = self.beside.iter().map(|rows| inverse(rows)).collect();
         }
         self.notes(file);
         if display.folded {
             let (added, removed) = file.line_counts;
             let text = format!("folded: {} (z unfolds it)", counts(added, removed, file.units.len()));
-            self.pieces.push(Piece::Note(text, Tone::Plain));
+            self.pieces.push(RowGroup::Note(text, NoteKind::Plain));
         } else {
             self.units(sheet, file, state, display);
         }
         self.places = vec![usize::MAX; self.blocks.len()];
         for (at, piece) in self.pieces.iter().enumerate() {
-            if let Piece::Block(unit) | Piece::Unit(unit) | Piece::Hidden(unit) = piece {
+            if let RowGroup::Block(unit) | RowGroup::Unit(unit) | RowGroup::Hidden(unit) = piece {
                 self.places[*unit] = at;
             }
         }
@@ -144,40 +147,41 @@ impl Opened {
             .collect();
     }
 
-    fn notes(&mut self, file: &SheetFile<'_>) {
+    fn notes(&mut self, file: &ReviewFile<'_>) {
         for finding in &file.change.findings {
-            self.pieces.push(Piece::Note(finding_line(finding), Tone::Risk));
+            self.pieces.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
         }
         if let Some(from) = &file.change.renamed_from {
-            let from = crate::display::Shown::new(from.as_bytes()).to_string();
-            self.pieces.push(Piece::Note(format!("like {from}, which is deleted: probably renamed"), Tone::Plain));
+            let from = crate::display::Escaped::new(from.as_bytes()).to_string();
+            self.pieces
+                .push(RowGroup::Note(format!("like {from}, which is deleted: probably renamed"), NoteKind::Plain));
         }
     }
 
-    fn units(&mut self, sheet: &Sheet<'_>, file: &SheetFile<'_>, state: &State, display: Display) {
+    fn units(&mut self, sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, state: &ReviewState, display: DisplayOptions) {
         let (mut old, mut new) = (0, 0);
         let has_blocks = self.blocks.iter().any(Option::is_some);
         for (at, unit) in file.units.iter().enumerate() {
             let Some((old_lines, new_lines)) = self.blocks[at].clone() else {
-                self.pieces.push(Piece::Unit(at));
+                self.pieces.push(RowGroup::Unit(at));
                 self.comments(at, &unit.id, state);
                 if unit.kind == UnitKind::Delete && !self.text.old.is_empty() {
-                    self.pieces.push(Piece::Gone);
+                    self.pieces.push(RowGroup::Gone);
                 }
                 continue;
             };
             self.between(old..old_lines.start, new, display.context, old == 0);
-            let edited = match state.decisions.of(&unit.id) {
-                Some(Ruling::Edited(hash)) => sheet.text(hash).ok(),
+            let edited = match state.decisions.get(&unit.id) {
+                Some(UnitDecision::Edited(hash)) => sheet.text(hash).ok(),
                 _ => None,
             };
             if display.hides_blanks && is_blank_change(&old_lines, &new_lines, &self.text) {
-                self.pieces.push(Piece::Hidden(at));
+                self.pieces.push(RowGroup::Hidden(at));
             } else {
-                self.pieces.push(Piece::Block(at));
+                self.pieces.push(RowGroup::Block(at));
                 if let Some(edited) = edited {
-                    self.edited.insert(at, Lines::of(edited));
-                    self.pieces.push(Piece::Edited(at));
+                    self.edited.insert(at, Lines::new(edited));
+                    self.pieces.push(RowGroup::Edited(at));
                 }
             }
             self.comments(at, &unit.id, state);
@@ -188,9 +192,9 @@ impl Opened {
         }
     }
 
-    fn comments(&mut self, at: usize, id: &str, state: &State) {
+    fn comments(&mut self, at: usize, id: &str, state: &ReviewState) {
         for (line, text) in state.decisions.comments_on(id) {
-            self.pieces.push(Piece::Comment(at, line, text.to_owned()));
+            self.pieces.push(RowGroup::Comment(at, line, text.to_owned()));
         }
     }
 
@@ -199,40 +203,42 @@ impl Opened {
         let before = if is_first { 0 } else { context };
         if lines.len() <= before + context + 1 {
             if !lines.is_empty() {
-                self.pieces.push(Piece::Context(lines, new));
+                self.pieces.push(RowGroup::Context(lines, new));
             }
             return;
         }
         if before > 0 {
-            self.pieces.push(Piece::Context(lines.start..lines.start + before, new));
+            self.pieces.push(RowGroup::Context(lines.start..lines.start + before, new));
         }
-        self.pieces.push(Piece::Gap(lines.start + before..lines.end - context));
+        self.pieces.push(RowGroup::Gap(lines.start + before..lines.end - context));
         if context > 0 {
             let from = lines.end - context;
-            self.pieces.push(Piece::Context(from..lines.end, new + (from - lines.start)));
+            self.pieces.push(RowGroup::Context(from..lines.end, new + (from - lines.start)));
         }
     }
 
     fn after(&mut self, lines: Range<usize>, new: usize, context: usize) {
         if lines.len() <= context + 1 {
             if !lines.is_empty() {
-                self.pieces.push(Piece::Context(lines, new));
+                self.pieces.push(RowGroup::Context(lines, new));
             }
             return;
         }
         if context > 0 {
-            self.pieces.push(Piece::Context(lines.start..lines.start + context, new));
+            self.pieces.push(RowGroup::Context(lines.start..lines.start + context, new));
         }
-        self.pieces.push(Piece::Gap(lines.start + context..lines.end));
+        self.pieces.push(RowGroup::Gap(lines.start + context..lines.end));
     }
 
-    fn rows_of(&self, piece: &Piece) -> usize {
+    fn rows_of(&self, piece: &RowGroup) -> usize {
         match piece {
-            Piece::Note(..) | Piece::Unit(_) | Piece::Gap(_) | Piece::Comment(..) | Piece::Hidden(_) => 1,
-            Piece::Context(lines, _) => lines.len(),
-            Piece::Gone => self.text.old.len(),
-            Piece::Edited(unit) => 1 + self.edited.get(unit).map_or(0, Lines::len),
-            Piece::Block(unit) => match self.beside.get(*unit) {
+            RowGroup::Note(..) | RowGroup::Unit(_) | RowGroup::Gap(_) | RowGroup::Comment(..) | RowGroup::Hidden(_) => {
+                1
+            }
+            RowGroup::Context(lines, _) => lines.len(),
+            RowGroup::Gone => self.text.old.len(),
+            RowGroup::Edited(unit) => 1 + self.edited.get(unit).map_or(0, Lines::len),
+            RowGroup::Block(unit) => match self.beside.get(*unit) {
                 Some(rows) => rows.len(),
                 None => self.size(*unit),
             },
@@ -241,9 +247,9 @@ impl Opened {
 
     /// Gives a unit's block, if it has lines.
     #[must_use]
-    pub fn block(&self, unit: usize) -> Option<&Block> {
+    pub fn block(&self, unit: usize) -> Option<&HunkRows> {
         let (old, new) = self.blocks.get(unit)?.clone()?;
-        Some(self.ordered[unit].get_or_init(|| Block::ordered(old, new, &self.text)))
+        Some(self.ordered[unit].get_or_init(|| HunkRows::interleaved(old, new, &self.text)))
     }
 
     /// Counts the rows.
@@ -254,7 +260,7 @@ impl Opened {
 
     /// Gives the piece that a row belongs to, and the row's place in it.
     #[must_use]
-    pub fn at(&self, row: usize) -> Option<(&Piece, usize)> {
+    pub fn at(&self, row: usize) -> Option<(&RowGroup, usize)> {
         let piece = self.ends.partition_point(|end| *end <= row);
         let begins = piece.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.pieces.get(piece).map(|piece| (piece, row - begins))
@@ -272,7 +278,7 @@ impl Opened {
     /// Tells whether the display leaves a unit out.
     #[must_use]
     pub fn is_hidden(&self, unit: usize) -> bool {
-        self.places.get(unit).is_some_and(|at| self.pieces.get(*at) == Some(&Piece::Hidden(unit)))
+        self.places.get(unit).is_some_and(|at| self.pieces.get(*at) == Some(&RowGroup::Hidden(unit)))
     }
 
     /// Counts the rows of a unit that can be decided on one by one.
@@ -287,7 +293,7 @@ impl Opened {
         }
     }
 
-    /// Gives the rows of a block, as [`Block`] counts them, that stand in a row of the screen: the removed one and the added
+    /// Gives the rows of a block, as [`ContextHunk`] counts them, that stand in a row of the screen: the removed one and the added
     /// one.
     #[must_use]
     pub fn pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
@@ -295,8 +301,8 @@ impl Opened {
             return rows.get(row).copied().unwrap_or_default();
         }
         match self.block(unit).map(|block| block.row(row)) {
-            Some(Row::Removed(_)) => (Some(row), None),
-            Some(Row::Added(_)) => (None, Some(row)),
+            Some(HunkLine::Removed(_)) => (Some(row), None),
+            Some(HunkLine::Added(_)) => (None, Some(row)),
             None => (None, None),
         }
     }
@@ -319,7 +325,7 @@ impl Opened {
 
 fn lines_of(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
     match &unit.kind {
-        UnitKind::Block { old, new } => Some((old.clone(), new.clone())),
+        UnitKind::Hunk { old, new } => Some((old.clone(), new.clone())),
         _ => None,
     }
 }
@@ -335,16 +341,16 @@ pub fn counts(added: usize, removed: usize, units: usize) -> String {
 
 /// Says what a unit without lines does.
 #[must_use]
-pub fn unit_text(file: &SheetFile<'_>, unit: usize) -> String {
+pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
     match &file.units[unit].kind {
-        UnitKind::Block { old, new } => format!("-{} +{} lines that cannot be read", old.len(), new.len()),
-        kind => describe(kind, file),
+        UnitKind::Hunk { old, new } => format!("-{} +{} lines that cannot be read", old.len(), new.len()),
+        kind => describe_unit(kind, file),
     }
 }
 
 /// Puts runs of removed lines beside the added ones that follow them.
-fn beside(block: &Block) -> Vec<(Option<usize>, Option<usize>)> {
-    let is_removed = |row: &usize| matches!(block.row(*row), Row::Removed(_));
+fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
+    let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
     let (mut rows, mut at) = (Vec::new(), 0);
     while at < block.len() {
         let removed = at..(at..block.len()).find(|row| !is_removed(row)).unwrap_or(block.len());
@@ -369,12 +375,12 @@ fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
 
 /// Tells whether a unit is left out where blocks that change nothing but blanks are.
 #[must_use]
-pub fn hides(unit: &Unit, text: &Text) -> bool {
+pub fn hides(unit: &Unit, text: &FileText) -> bool {
     lines_of(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
 }
 
 /// Tells whether a block changes nothing but blanks.
-fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &Text) -> bool {
+fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> bool {
     let solid = |bytes: &[u8]| -> Vec<u8> {
         let text = String::from_utf8_lossy(bytes);
         text.chars().filter(|c| *c != '\n' && *c != '\r' && !is_blank(*c)).collect::<String>().into_bytes()
@@ -391,6 +397,6 @@ pub fn heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
     let from = before.saturating_sub(FURTHEST);
     (from..before)
         .rev()
-        .map(|line| without_ending(lines.get(line)))
+        .map(|line| trim_line_ending(lines.get(line)))
         .find(|line| line.first().is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | 0x80..)))
 }

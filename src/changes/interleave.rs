@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 /// A line of a block, counted from 0 on its own side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Row {
+pub enum HunkLine {
     /// A line of the base.
     Removed(usize),
     /// A line of the result.
@@ -26,16 +26,16 @@ const ALIKE: u32 = 550;
 
 /// Gives the lines of a block in order.
 #[must_use]
-pub fn weave(removed: &[&[u8]], added: &[&[u8]]) -> Vec<Row> {
+pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     let mut rows = Vec::with_capacity(removed.len() + added.len());
     let (mut i, mut j) = (0, 0);
-    let mut up_to = |to_i: usize, to_j: usize, rows: &mut Vec<Row>| {
-        rows.extend((i..to_i).map(Row::Removed));
-        rows.extend((j..to_j).map(Row::Added));
+    let mut up_to = |to_i: usize, to_j: usize, rows: &mut Vec<HunkLine>| {
+        rows.extend((i..to_i).map(HunkLine::Removed));
+        rows.extend((j..to_j).map(HunkLine::Added));
         (i, j) = (to_i, to_j);
     };
-    let mut pairs = pairs(removed, added);
-    if pairs.is_empty() && removed.len() == added.len() && is_woven(removed.len(), added.len()) {
+    let mut pairs = pair_lines(removed, added);
+    if pairs.is_empty() && removed.len() == added.len() && is_interleaved(removed.len(), added.len()) {
         // As many lines as before, and none alike: each stands in the place of one.
         pairs = (0..removed.len()).map(|at| (at, at)).collect();
     }
@@ -49,24 +49,24 @@ pub fn weave(removed: &[&[u8]], added: &[&[u8]]) -> Vec<Row> {
 
 /// Tells whether lines are looked at: else all removed ones come first, whatever they hold.
 #[must_use]
-pub fn is_woven(removed: usize, added: usize) -> bool {
+pub fn is_interleaved(removed: usize, added: usize) -> bool {
     removed > 0 && added > 0 && removed * added <= MOST_PAIRS && removed + added > 2
 }
 
 /// Finds the pairs of lines, in ascending order on both sides, that have the most in common altogether.
-fn pairs(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
+fn pair_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
     let (n, m) = (removed.len(), added.len());
-    if !is_woven(n, m) {
+    if !is_interleaved(n, m) {
         return Vec::new();
     }
-    let old: Vec<Words<'_>> = removed.iter().map(|line| Words::of(line)).collect();
-    let new: Vec<Words<'_>> = added.iter().map(|line| Words::of(line)).collect();
+    let old: Vec<TokenSet<'_>> = removed.iter().map(|line| TokenSet::from_line(line)).collect();
+    let new: Vec<TokenSet<'_>> = added.iter().map(|line| TokenSet::from_line(line)).collect();
     // best[i][j]: the most that lines from i and from j on can have in common.
     let (width, mut alike) = (m + 1, vec![0_u32; n * m]);
     let mut best = vec![0_u32; (n + 1) * width];
     for i in (0..n).rev() {
         for j in (0..m).rev() {
-            let common = old[i].alike(&new[j]);
+            let common = old[i].similarity(&new[j]);
             alike[i * m + j] = common;
             let skip = best[(i + 1) * width + j].max(best[i * width + j + 1]);
             let take = if common >= ALIKE { common + best[(i + 1) * width + j + 1] } else { 0 };
@@ -90,13 +90,13 @@ fn pairs(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
 }
 
 /// The words of a line, each with how often it is there, and the bytes of all.
-struct Words<'a> {
+struct TokenSet<'a> {
     counts: HashMap<&'a [u8], u32>,
     bytes: u32,
 }
 
-impl<'a> Words<'a> {
-    fn of(line: &'a [u8]) -> Self {
+impl<'a> TokenSet<'a> {
+    fn from_line(line: &'a [u8]) -> Self {
         let mut words = Self { counts: HashMap::new(), bytes: 0 };
         if line.len() > LONGEST {
             return words;
@@ -110,7 +110,7 @@ impl<'a> Words<'a> {
     }
 
     /// Tells how much of both is the same, in thousandths.
-    fn alike(&self, other: &Self) -> u32 {
+    fn similarity(&self, other: &Self) -> u32 {
         let same = self.counts.iter().map(|(word, n)| {
             let both = other.counts.get(word).map_or(0, |m| *n.min(m));
             both * u32::try_from(word.len()).unwrap_or(u32::MAX)
@@ -122,16 +122,16 @@ impl<'a> Words<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Row::{Added as A, Removed as R};
+    use super::HunkLine::{Added as A, Removed as R};
     use super::*;
 
-    fn order(removed: &[&str], added: &[&str]) -> Vec<Row> {
+    fn order(removed: &[&str], added: &[&str]) -> Vec<HunkLine> {
         let bytes = |lines: &[&'static str]| lines.iter().map(|l| l.as_bytes()).collect::<Vec<_>>();
         let (removed, added): (Vec<&'static str>, Vec<&'static str>) = (
             removed.iter().map(|l| &*l.to_string().leak()).collect(),
             added.iter().map(|l| &*l.to_string().leak()).collect(),
         );
-        weave(&bytes(&removed), &bytes(&added))
+        interleave_lines(&bytes(&removed), &bytes(&added))
     }
 
     #[test]

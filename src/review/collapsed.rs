@@ -20,17 +20,17 @@ const SHORT: usize = 8;
 /// *Invariant:* neither what an agent writes into a file folds it, nor how an agent names it: a file that the base does not
 /// have begins open.
 #[must_use]
-pub fn begins_folded(change: &FileChange, old: &[u8], changed: usize) -> bool {
-    change.old.is_some() && changed > SHORT && (is_named(&change.path) || says_so(old))
+pub fn is_collapsed_by_default(change: &FileChange, old: &[u8], changed: usize) -> bool {
+    change.old.is_some() && changed > SHORT && (has_generated_name(&change.path) || has_generated_marker(old))
 }
 
-fn is_named(path: &RepoPath) -> bool {
+fn has_generated_name(path: &RepoPath) -> bool {
     let name = path.file_name();
     let is_vendored = path.components().any(|part| VENDORED.iter().any(|v| v.as_bytes() == part));
     is_lock_file(name) || GENERATED.iter().any(|ending| name.ends_with(ending.as_bytes())) || is_vendored
 }
 
-fn says_so(old: &[u8]) -> bool {
+fn has_generated_marker(old: &[u8]) -> bool {
     let head = &old[..old.len().min(HEAD)];
     let holds = |what: &str| memchr::memmem::find(head, what.as_bytes()).is_some();
     holds("@generated") || holds("DO NOT EDIT")
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn files_that_nobody_writes_by_hand() {
-        let is = |path: &str| is_named(&RepoPath::from_bytes(path.as_bytes()).expect("a path"));
+        let is = |path: &str| has_generated_name(&RepoPath::from_bytes(path.as_bytes()).expect("a path"));
         for path in ["Cargo.lock", "web/yarn.lock", "vendor/a/b.go", "x/node_modules/y.js", "app.min.js", "a_pb2.py"] {
             assert!(is(path), "{path}");
         }

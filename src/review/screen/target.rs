@@ -1,9 +1,9 @@
 //! What a decision would be about: the parts of a block, lines, a range, a file, and what is still undecided.
 
-use super::app::{App, Level};
-use super::pieces::hides;
+use super::app::{App, Granularity};
+use super::layout::hides;
 use crate::changes::{LineSet, UnitKind};
-use crate::review::{Item, Text};
+use crate::review::{DecisionTarget, FileText};
 
 impl App<'_> {
     /// Gives the rows of the screen, within the unit, of the part that the cursor is in.
@@ -17,7 +17,7 @@ impl App<'_> {
     pub(super) fn parts(&self, unit: usize) -> Vec<std::ops::Range<usize>> {
         let (Some(file), Some(opened)) = (self.file(), &self.opened) else { return Vec::new() };
         let Some(of) = file.units.get(unit) else { return Vec::new() };
-        if !matches!(of.kind, UnitKind::Block { .. }) {
+        if !matches!(of.kind, UnitKind::Hunk { .. }) {
             return std::iter::once(0..1).collect();
         }
         let size = opened.size(unit);
@@ -51,24 +51,26 @@ impl App<'_> {
             .map(|row| block.line(row))
             .collect();
         lines.sort_unstable();
-        Some(LineSet::of(lines))
+        Some(LineSet::from_lines(lines))
     }
 
     /// Gives what a decision would be about.
-    pub(super) fn items(&self) -> Vec<Item> {
+    pub(super) fn items(&self) -> Vec<DecisionTarget> {
         let (file, Some(of)) = (self.at.file, self.file()) else { return Vec::new() };
         let shown = |unit: &usize| self.opened.as_ref().is_none_or(|o| !o.is_hidden(*unit));
         // Of a folded file nobody sees the parts.
-        let level = if self.display.folded { Level::File } else { self.level };
+        let level = if self.display.folded { Granularity::File } else { self.level };
         match level {
-            Level::File => (0..of.units.len()).filter(shown).map(|unit| Item { file, unit, lines: None }).collect(),
-            Level::Block => {
+            Granularity::File => {
+                (0..of.units.len()).filter(shown).map(|unit| DecisionTarget { file, unit, lines: None }).collect()
+            }
+            Granularity::Block => {
                 let unit = self.at.unit;
-                std::iter::once(Item { file, unit, lines: self.lines(unit, self.part()) })
+                std::iter::once(DecisionTarget { file, unit, lines: self.lines(unit, self.part()) })
                     .filter(|item| shown(&item.unit))
                     .collect()
             }
-            Level::Line => {
+            Granularity::Line => {
                 let (first, last) = self.range();
                 (first.0..=last.0)
                     .filter(shown)
@@ -76,7 +78,7 @@ impl App<'_> {
                         let from = if unit == first.0 { first.1 } else { 0 };
                         let size = self.opened.as_ref().map_or(1, |o| o.size(unit));
                         let to = if unit == last.0 { last.1 + 1 } else { size };
-                        Item { file, unit, lines: self.lines(unit, from..to.min(size)) }
+                        DecisionTarget { file, unit, lines: self.lines(unit, from..to.min(size)) }
                     })
                     .collect()
             }
@@ -91,7 +93,7 @@ impl App<'_> {
     }
 
     /// Gives what is undecided of a file, and how much of that the display hides.
-    pub(super) fn open_items(&self, file: usize) -> (Vec<Item>, usize) {
+    pub(super) fn open_items(&self, file: usize) -> (Vec<DecisionTarget>, usize) {
         let of = &self.sheet.files[file];
         let (mut items, mut hidden) = (Vec::new(), 0);
         if of.is_refused() {
@@ -99,7 +101,8 @@ impl App<'_> {
         }
         let is_here = self.opened.as_ref().filter(|o| o.file == file);
         // What cannot be read is shown as such when it is opened, and none of it is hidden.
-        let text = (self.display.hides_blanks && is_here.is_none()).then(|| Text::read(self.sheet, of).ok()).flatten();
+        let text =
+            (self.display.hides_blanks && is_here.is_none()).then(|| FileText::read(self.sheet, of).ok()).flatten();
         for (unit, of) in of.units.iter().enumerate() {
             let tally = self.counts.unit(file, unit);
             if tally.undecided == 0 {
@@ -113,9 +116,9 @@ impl App<'_> {
                 hidden += 1;
                 continue;
             }
-            let ruling = self.state.decisions.of(&of.id).filter(|_| tally.undecided < of.size());
+            let ruling = self.state.decisions.get(&of.id).filter(|_| tally.undecided < of.line_count());
             let lines = ruling.map(|ruling| ruling.lines(|decision| decision.is_none()));
-            items.push(Item { file, unit, lines });
+            items.push(DecisionTarget { file, unit, lines });
         }
         (items, hidden)
     }

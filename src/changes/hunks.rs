@@ -26,14 +26,14 @@ pub struct Unit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitKind {
     /// A run of changed lines: which of the base by which of the result (counted from 0).
-    Block {
+    Hunk {
         /// Lines of the base.
         old: Range<usize>,
         /// Lines of the result.
         new: Range<usize>,
     },
     /// Line ends all over the file; what else changed is a matter of blocks.
-    Endings(Ending),
+    LineEndings(LineEnding),
     /// The executable bit; `true` sets it.
     Mode(bool),
     /// A file is made that has no line.
@@ -46,17 +46,17 @@ pub enum UnitKind {
 
 /// What all lines of a file end with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum LineEnding {
     /// A line feed.
     Lf,
     /// A carriage return and a line feed.
     Crlf,
 }
 
-impl Ending {
+impl LineEnding {
     /// Tells what every line of a content ends with; nothing where they differ or there is none.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Option<Self> {
+    pub fn detect(bytes: &[u8]) -> Option<Self> {
         let (mut lf, mut crlf) = (false, false);
         for at in memchr::memchr_iter(b'\n', bytes) {
             let is_crlf = at > 0 && bytes[at - 1] == b'\r';
@@ -75,7 +75,7 @@ impl Ending {
 
     /// Gives its bytes.
     #[must_use]
-    pub fn bytes(self) -> &'static [u8] {
+    pub fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::Lf => b"\n",
             Self::Crlf => b"\r\n",
@@ -86,14 +86,14 @@ impl Ending {
 /// Tells whether every line of one content ends with a line feed and every line of the other with a carriage return before
 /// it, and gives what those of the new one end with.
 #[must_use]
-pub fn new_ending(old: &[u8], new: &[u8]) -> Option<Ending> {
-    let (before, after) = (Ending::of(old)?, Ending::of(new)?);
+pub fn changed_line_ending(old: &[u8], new: &[u8]) -> Option<LineEnding> {
+    let (before, after) = (LineEnding::detect(old)?, LineEnding::detect(new)?);
     (before != after).then_some(after)
 }
 
 /// Parts a line from what it ends with.
 #[must_use]
-pub fn without_ending(line: &[u8]) -> &[u8] {
+pub fn trim_line_ending(line: &[u8]) -> &[u8] {
     let body = line.strip_suffix(b"\n").unwrap_or(line);
     if body.len() < line.len() { body.strip_suffix(b"\r").unwrap_or(body) } else { body }
 }
@@ -102,17 +102,17 @@ impl Unit {
     /// Tells whether it changes what another unit of the same base does: a line of it, or what it inserts beside. (Within one
     /// change neighbours are one block: what stands next to where something was inserted is what became of both.)
     #[must_use]
-    pub fn is_in_place_of(&self, other: &Self) -> bool {
+    pub fn overlaps_base_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
-            (UnitKind::Block { old: a, .. }, UnitKind::Block { old: b, .. }) => {
+            (UnitKind::Hunk { old: a, .. }, UnitKind::Hunk { old: b, .. }) => {
                 let (is_insertion, touches) = (a.is_empty() || b.is_empty(), a.start <= b.end && b.start <= a.end);
                 if is_insertion { touches } else { a.start < b.end && b.start < a.end }
             }
             (UnitKind::Mode(_), kind) | (kind, UnitKind::Mode(_)) => {
                 matches!(kind, UnitKind::Mode(_) | UnitKind::Delete)
             }
-            (UnitKind::Endings(_), kind) | (kind, UnitKind::Endings(_)) => {
-                matches!(kind, UnitKind::Endings(_) | UnitKind::Whole | UnitKind::Delete)
+            (UnitKind::LineEndings(_), kind) | (kind, UnitKind::LineEndings(_)) => {
+                matches!(kind, UnitKind::LineEndings(_) | UnitKind::Whole | UnitKind::Delete)
             }
             _ => true,
         }
@@ -120,9 +120,9 @@ impl Unit {
 
     /// Counts what can be decided one by one: the removed and the added lines of a block; 1 of anything else.
     #[must_use]
-    pub fn size(&self) -> usize {
+    pub fn line_count(&self) -> usize {
         match &self.kind {
-            UnitKind::Block { old, new } => old.len() + new.len(),
+            UnitKind::Hunk { old, new } => old.len() + new.len(),
             _ => 1,
         }
     }
@@ -130,7 +130,7 @@ impl Unit {
 
 /// Splits content into lines, each with its line feed.
 #[must_use]
-pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+pub fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|b| *b == b'\n').collect()
 }
 
@@ -149,7 +149,7 @@ pub fn is_by_line(bytes: &[u8]) -> bool {
 const MOST_COMPARED: usize = 400_000_000;
 
 /// Counts the lines that two contents have in common at their start, and at their end.
-fn common<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
+fn common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
     (head, tail)
@@ -159,16 +159,16 @@ fn common<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
 /// that a person would wait.
 #[must_use]
 pub fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
-    let (head, tail) = common(old, new);
+    let (head, tail) = common_affixes(old, new);
     (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MOST_COMPARED
 }
 
 /// Lists the units of a change; `old` and `new` are its contents, as [`FileChange::contents`] gives them.
 #[must_use]
-pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
+pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     let by_line = !change.is_large() && is_by_line(old) && is_by_line(new);
-    let (old_lines, new_lines) = if by_line { (lines(old), lines(new)) } else { (Vec::new(), Vec::new()) };
-    let unit = |kind: UnitKind| Unit { id: id(change, &kind, &old_lines, &new_lines), kind };
+    let (old_lines, new_lines) = if by_line { (split_lines(old), split_lines(new)) } else { (Vec::new(), Vec::new()) };
+    let unit = |kind: UnitKind| Unit { id: unit_id(change, &kind, &old_lines, &new_lines), kind };
     let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
     if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
@@ -186,22 +186,22 @@ pub fn units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     } else if new.is_empty() && change.old.is_none() {
         found.push(unit(UnitKind::CreateEmpty));
     } else {
-        let ending = new_ending(old, new);
-        found.extend(ending.map(|ending| unit(UnitKind::Endings(ending))));
+        let ending = changed_line_ending(old, new);
+        found.extend(ending.map(|ending| unit(UnitKind::LineEndings(ending))));
         let blocks = if ending.is_some() {
-            let body = |line: &&'_ [u8]| (without_ending(line).to_vec(), line.ends_with(b"\n"));
+            let body = |line: &&'_ [u8]| (trim_line_ending(line).to_vec(), line.ends_with(b"\n"));
             let bodies = |lines: &[&[u8]]| lines.iter().map(body).collect::<Vec<_>>();
-            blocks(&bodies(&old_lines), &bodies(&new_lines))
+            find_line_changes(&bodies(&old_lines), &bodies(&new_lines))
         } else {
-            blocks(&old_lines, &new_lines)
+            find_line_changes(&old_lines, &new_lines)
         };
-        found.extend(blocks.into_iter().map(|(old, new)| unit(UnitKind::Block { old, new })));
+        found.extend(blocks.into_iter().map(|(old, new)| unit(UnitKind::Hunk { old, new })));
     }
     found
 }
 
 /// Hashes what identifies a unit.
-fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
+fn unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -210,13 +210,13 @@ fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> Str
     part(change.path.as_bytes());
     part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
     match kind {
-        UnitKind::Block { old: o, new: n } => {
+        UnitKind::Hunk { old: o, new: n } => {
             part(b"block");
             part(&(o.start as u64).to_le_bytes());
             part(&old[o.clone()].concat());
             part(&new[n.clone()].concat());
         }
-        UnitKind::Endings(ending) => part(if *ending == Ending::Lf { b"endings lf" } else { b"endings crlf" }),
+        UnitKind::LineEndings(ending) => part(if *ending == LineEnding::Lf { b"endings lf" } else { b"endings crlf" }),
         UnitKind::Mode(set) => part(if *set { b"mode +x" } else { b"mode -x" }),
         UnitKind::CreateEmpty => part(b"create"),
         UnitKind::Delete => part(b"delete"),
@@ -230,15 +230,15 @@ fn id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> Str
 }
 
 /// A stretch of the base and the one of the result that takes its place.
-type Block = (Range<usize>, Range<usize>);
+type LineRanges = (Range<usize>, Range<usize>);
 
 /// Finds the runs of changed lines.
-fn blocks<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<Block> {
+fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges> {
     if !is_comparable(old, new) {
-        let (head, tail) = common(old, new);
+        let (head, tail) = common_affixes(old, new);
         return vec![(head..old.len() - tail, head..new.len() - tail)];
     }
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut blocks: Vec<LineRanges> = Vec::new();
     for op in capture_diff_slices(Algorithm::Histogram, old, new) {
         if matches!(op, DiffOp::Equal { .. }) {
             continue;
@@ -263,9 +263,12 @@ mod tests {
     fn a_stretch_too_large_to_compare_is_one_block() {
         let text = |word: &str| (0..21_000).map(|n| format!("{word} {n}\n")).collect::<String>();
         let (old, new) = (format!("same\n{}end\n", text("a")), format!("same\n{}end\n", text("b")));
-        let found = blocks(&lines(old.as_bytes()), &lines(new.as_bytes()));
+        let found = find_line_changes(&split_lines(old.as_bytes()), &split_lines(new.as_bytes()));
         assert_eq!(found, [(1..21_001, 1..21_001)]);
-        assert_eq!(blocks(&lines(b"a\nb\nc\n"), &lines(b"a\nx\nc\ny\n")), [(1..2, 1..2), (3..3, 3..4)]);
-        assert_eq!(blocks(&lines(b"a\na\n"), &lines(b"a\na\na\n")).len(), 1);
+        assert_eq!(
+            find_line_changes(&split_lines(b"a\nb\nc\n"), &split_lines(b"a\nx\nc\ny\n")),
+            [(1..2, 1..2), (3..3, 3..4)]
+        );
+        assert_eq!(find_line_changes(&split_lines(b"a\na\n"), &split_lines(b"a\na\na\n")).len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::Span;
 use unicode_width::UnicodeWidthChar;
 
-use crate::display::{Piece, Shown};
+use crate::display::{Escaped, EscapedChunk};
 
 /// Columns of a line behind which nothing is shown: whoever wants to read on opens the file.
 pub const LAST_COLUMN: usize = 20_000;
@@ -17,7 +17,7 @@ const MOST_MARKS: usize = 4;
 
 /// Part of a line, ready to be drawn.
 #[derive(Debug, Default)]
-pub struct Fitted {
+pub struct LineLayout {
     /// What to draw, not more than the width.
     pub spans: Vec<Span<'static>>,
     /// Columns of it.
@@ -28,19 +28,25 @@ pub struct Fitted {
 
 /// Draws the columns from `from` on, `width` of them. `style` gives that of the byte that is shown, `escape` that of what
 /// stands for a character that hides.
-pub fn fit(bytes: &[u8], from: usize, width: usize, style: impl Fn(usize) -> Style, escape: Style) -> Fitted {
-    let mut cells = Cells { from, width, column: 0, fitted: Fitted::default() };
+pub fn layout_line(
+    bytes: &[u8],
+    from: usize,
+    width: usize,
+    style: impl Fn(usize) -> Style,
+    escape: Style,
+) -> LineLayout {
+    let mut cells = Cells { from, width, column: 0, fitted: LineLayout::default() };
     let mut marks = MOST_MARKS;
-    let end = Shown::line(bytes).pieces(|at, piece| {
+    let end = Escaped::line(bytes).for_each_chunk(|at, piece| {
         match piece {
-            Piece::Plain('\t') => {
+            EscapedChunk::Plain('\t') => {
                 let to = cells.column / TAB * TAB + TAB;
                 while cells.column < to {
                     cells.put(' ', 1, style(at))?;
                 }
                 marks = 0;
             }
-            Piece::Plain(c) => match c.width().unwrap_or(0) {
+            EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
                 // A mark needs a character to stand on, and few of them are enough for any language.
                 0 if marks < MOST_MARKS => {
                     marks += 1;
@@ -52,7 +58,7 @@ pub fn fit(bytes: &[u8], from: usize, width: usize, style: impl Fn(usize) -> Sty
                     cells.put(c, columns, style(at))?;
                 }
             },
-            Piece::Escape(text) => {
+            EscapedChunk::Escape(text) => {
                 marks = MOST_MARKS;
                 cells.put_all(&text, escape)?;
             }
@@ -64,28 +70,28 @@ pub fn fit(bytes: &[u8], from: usize, width: usize, style: impl Fn(usize) -> Sty
 }
 
 /// Draws the columns from `from` on, in as many rows of `width` columns as they take, `most` of them. A wide character is never
-/// parted. Of the last row [`Fitted::more`] tells whether something is left.
+/// parted. Of the last row [`LineLayout::more`] tells whether something is left.
 pub fn wrap(
     bytes: &[u8],
     from: usize,
     (width, most): (usize, usize),
     style: impl Fn(usize) -> Style,
     escape: Style,
-) -> Vec<Fitted> {
-    let mut rows = Rows { from, width: width.max(2), most: most.max(1), column: 0, rows: vec![Fitted::default()] };
-    let end = Shown::line(bytes).pieces(|at, piece| match piece {
-        Piece::Plain('\t') => {
+) -> Vec<LineLayout> {
+    let mut rows = Rows { from, width: width.max(2), most: most.max(1), column: 0, rows: vec![LineLayout::default()] };
+    let end = Escaped::line(bytes).for_each_chunk(|at, piece| match piece {
+        EscapedChunk::Plain('\t') => {
             let to = rows.column / TAB * TAB + TAB;
             (rows.column..to).try_for_each(|_| rows.put(' ', 1, style(at)))
         }
-        Piece::Plain(c) => match c.width().unwrap_or(0) {
+        EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
             0 => {
                 rows.add_mark(c);
                 ControlFlow::Continue(())
             }
             columns => rows.put(c, columns, style(at)),
         },
-        Piece::Escape(text) => text.chars().try_for_each(|c| rows.put(c, 1, escape)),
+        EscapedChunk::Escape(text) => text.chars().try_for_each(|c| rows.put(c, 1, escape)),
     });
     let mut rows = rows.rows;
     if let Some(last) = rows.last_mut() {
@@ -101,7 +107,7 @@ struct Rows {
     most: usize,
     /// Of the line.
     column: usize,
-    rows: Vec<Fitted>,
+    rows: Vec<LineLayout>,
 }
 
 impl Rows {
@@ -117,7 +123,7 @@ impl Rows {
             if self.rows.len() == self.most {
                 return ControlFlow::Break(());
             }
-            self.rows.push(Fitted::default());
+            self.rows.push(LineLayout::default());
         }
         if let Some(row) = self.rows.last_mut() {
             row.push(c, columns, style);
@@ -134,7 +140,7 @@ impl Rows {
     }
 }
 
-impl Fitted {
+impl LineLayout {
     fn push(&mut self, c: char, columns: usize, style: Style) {
         self.columns += columns;
         match self.spans.last_mut() {
@@ -173,7 +179,7 @@ struct Cells {
     width: usize,
     /// Of the line.
     column: usize,
-    fitted: Fitted,
+    fitted: LineLayout,
 }
 
 impl Cells {
@@ -216,7 +222,7 @@ impl Cells {
 
 /// Cuts our own text, or escaped text, to columns; what is cut ends in `sign`.
 #[must_use]
-pub fn clip(text: &str, width: usize, sign: &str) -> String {
+pub fn truncate(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
     if columns(text) <= width {
         return text.to_owned();
@@ -263,7 +269,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(bytes: &[u8], from: usize, width: usize) -> String {
-        let fitted = fit(bytes, from, width, |_| Style::new(), Style::new());
+        let fitted = layout_line(bytes, from, width, |_| Style::new(), Style::new());
         fitted.spans.iter().map(|s| s.content.as_ref()).collect()
     }
 
@@ -279,7 +285,7 @@ mod tests {
         assert_eq!(text("\u{301}x".as_bytes(), 0, 20), "<U+0301>x", "a mark without a character");
         let marks = "\u{301}".repeat(6);
         assert_eq!(text(format!("e{marks}").as_bytes(), 0, 40), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
-        assert!(fit(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).more);
+        assert!(layout_line(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).more);
         assert_eq!(text(&[b'a'; 50_000], LAST_COLUMN - 3, 10), "aaa");
     }
 
@@ -287,7 +293,7 @@ mod tests {
     fn paths_are_cut_at_their_beginning() {
         assert_eq!(clip_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
         assert_eq!(
-            (clip("abc", 3, "…"), clip("abcd", 3, "…"), clip("abc", 0, "…")),
+            (truncate("abc", 3, "…"), truncate("abcd", 3, "…"), truncate("abc", 0, "…")),
             ("abc".into(), "ab…".into(), String::new())
         );
     }
@@ -318,7 +324,7 @@ mod tests {
         fn never_wider_than_asked_for(
             line in "([a\u{65e5}\u{301}\t\u{202e}<]|\u{1f980}){0,40}", from in 0_usize..30, width in 0_usize..30,
         ) {
-            let fitted = fit(line.as_bytes(), from, width, |_| Style::new(), Style::new());
+            let fitted = layout_line(line.as_bytes(), from, width, |_| Style::new(), Style::new());
             let text: String = fitted.spans.iter().map(|s| s.content.as_ref()).collect();
             let columns: usize = text.chars().map(|c| c.width().unwrap_or(0)).sum();
             prop_assert_eq!(columns, fitted.columns);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 
-use super::state::{Event, State};
+use super::state::{Event, ReviewState};
 
 /// The first line: what this is, and the version of its format.
 const HEADER: &str = "{\"airlock\":\"draft\",\"schema_version\":1}\n";
@@ -18,7 +18,7 @@ const MANY: usize = 4096;
 
 /// A draft that is open.
 #[derive(Debug)]
-pub struct Draft {
+pub struct DecisionLog {
     path: PathBuf,
     file: File,
     /// Asks the worker to bring the file to disk.
@@ -28,7 +28,7 @@ pub struct Draft {
 
 /// What is wrong with a draft.
 #[derive(Debug, thiserror::Error)]
-pub enum DraftError {
+pub enum DecisionLogError {
     /// What the system says.
     #[error("failed to keep the decisions: {0}")]
     Io(#[from] io::Error),
@@ -48,17 +48,17 @@ pub enum DraftError {
 ///
 /// # Errors
 /// It is damaged.
-pub fn read(path: &Path) -> Result<State, DraftError> {
-    Ok(State::of(events(path)?.0))
+pub fn read(path: &Path) -> Result<ReviewState, DecisionLogError> {
+    Ok(ReviewState::of(events(path)?.0))
 }
 
 /// Gives the events of a draft and how many bytes they take.
-fn events(path: &Path) -> Result<(Vec<Event>, u64), DraftError> {
+fn events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
         other => other?,
     };
-    let damaged = |line, reason: String| DraftError::Damaged { path: path.to_owned(), line, reason };
+    let damaged = |line, reason: String| DecisionLogError::Damaged { path: path.to_owned(), line, reason };
     let (mut found, mut good) = (Vec::new(), 0);
     for (at, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
         // The last line was being written when its process ended.
@@ -77,17 +77,17 @@ fn events(path: &Path) -> Result<(Vec<Event>, u64), DraftError> {
     Ok((found, good))
 }
 
-impl Draft {
+impl DecisionLog {
     /// Opens a draft, or begins one, and gives the state that it holds.
     ///
     /// # Errors
     /// It is damaged; what the system says.
-    pub fn open(path: &Path) -> Result<(Self, State), DraftError> {
+    pub fn open(path: &Path) -> Result<(Self, ReviewState), DecisionLogError> {
         let (found, good) = events(path)?;
         let many = found.len() > MANY;
-        let state = State::of(found);
+        let state = ReviewState::of(found);
         if good == 0 || many {
-            write_anew(path, &state)?;
+            rewrite(path, &state)?;
         } else {
             OpenOptions::new().write(true).open(path)?.set_len(good)?;
         }
@@ -110,7 +110,7 @@ impl Draft {
     ///
     /// # Errors
     /// What the system says.
-    pub fn keep(&mut self, events: &[Event]) -> Result<(), DraftError> {
+    pub fn keep(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
         if events.is_empty() {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl Draft {
     ///
     /// # Errors
     /// What the system says.
-    pub fn close(mut self) -> Result<(), DraftError> {
+    pub fn close(mut self) -> Result<(), DecisionLogError> {
         self.end()
     }
 
@@ -139,11 +139,11 @@ impl Draft {
     ///
     /// # Errors
     /// What the system says.
-    pub fn discard(self) -> Result<(), DraftError> {
+    pub fn discard(self) -> Result<(), DecisionLogError> {
         Ok(fs::remove_file(&self.path)?)
     }
 
-    fn end(&mut self) -> Result<(), DraftError> {
+    fn end(&mut self) -> Result<(), DecisionLogError> {
         drop(self.sync.take());
         match self.worker.take().map(JoinHandle::join) {
             Some(Ok(done)) => Ok(done?),
@@ -153,13 +153,13 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for DecisionLog {
     fn drop(&mut self) {
         let _ = self.end();
     }
 }
 
-fn write_anew(path: &Path, state: &State) -> io::Result<()> {
+fn rewrite(path: &Path, state: &ReviewState) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let aside = folder.join(format!(".draft-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -177,17 +177,17 @@ fn write_anew(path: &Path, state: &State) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::review::{Decision, Ruling};
+    use crate::review::{Decision, UnitDecision};
 
     fn accepted(unit: &str) -> Event {
-        Event::Ruling { unit: unit.into(), is: Some(Ruling::All(Decision::Accepted)) }
+        Event::Ruling { unit: unit.into(), is: Some(UnitDecision::All(Decision::Accepted)) }
     }
 
     #[test]
     fn a_draft_that_is_cut_anywhere_holds_what_was_written_before() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("draft");
-        let (mut draft, _) = Draft::open(&path).expect("opened");
+        let (mut draft, _) = DecisionLog::open(&path).expect("opened");
         for unit in ["a", "b", "c"] {
             draft.keep(&[accepted(unit)]).expect("kept");
         }
@@ -196,11 +196,11 @@ mod tests {
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).expect("written");
             let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();
-            let (mut draft, state) = Draft::open(&path).expect("opened");
-            assert_eq!(state.decisions.rulings().count(), lines.saturating_sub(1), "cut at {cut}");
+            let (mut draft, state) = DecisionLog::open(&path).expect("opened");
+            assert_eq!(state.decisions.unit_decisions().count(), lines.saturating_sub(1), "cut at {cut}");
             draft.keep(&[accepted("d")]).expect("kept");
             draft.close().expect("closed");
-            assert!(read(&path).expect("read").decisions.of("d").is_some(), "cut at {cut}");
+            assert!(read(&path).expect("read").decisions.get("d").is_some(), "cut at {cut}");
         }
     }
 
@@ -209,20 +209,20 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("draft");
         fs::write(&path, format!("{HEADER}{{\"ruling\":{{\"unit\":\"a\",\"is\":\"perhaps\"}}}}\n")).expect("written");
-        assert!(matches!(read(&path), Err(DraftError::Damaged { line: 2, .. })));
+        assert!(matches!(read(&path), Err(DecisionLogError::Damaged { line: 2, .. })));
         fs::write(&path, "{\"airlock\":\"draft\",\"schema_version\":9}\n").expect("written");
-        assert!(matches!(Draft::open(&path), Err(DraftError::Damaged { line: 1, .. })));
+        assert!(matches!(DecisionLog::open(&path), Err(DecisionLogError::Damaged { line: 1, .. })));
     }
 
     #[test]
     fn a_long_draft_is_written_anew() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("draft");
-        let (mut draft, _) = Draft::open(&path).expect("opened");
+        let (mut draft, _) = DecisionLog::open(&path).expect("opened");
         draft.keep(&vec![accepted("a"); MANY + 1]).expect("kept");
         draft.close().expect("closed");
-        let (_, state) = Draft::open(&path).expect("opened");
-        assert!(state.decisions.of("a").is_some());
+        let (_, state) = DecisionLog::open(&path).expect("opened");
+        assert!(state.decisions.get("a").is_some());
         assert!(fs::metadata(&path).expect("it is there").len() < 200);
     }
 }
