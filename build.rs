@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 fn main() {
     println!("cargo:rerun-if-changed=src/guest");
-    println!("cargo:rerun-if-changed=src/wire.rs");
+    println!("cargo:rerun-if-changed=src/protocol.rs");
     let target = env::var("TARGET").expect("cargo sets TARGET");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("airlock-guest");
     let rustc = env::var_os("RUSTC").expect("cargo sets RUSTC");

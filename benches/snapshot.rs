@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use airlock::snapshot::{HostRepo, Share, Snapshot, SnapshotOptions, Uncommitted};
+use airlock::snapshot::{DeltaLimit, HostRepo, Snapshot, SnapshotOptions, UncommittedScope};
 
 const FILES: usize = 5000;
 
@@ -67,7 +67,7 @@ fn name_a_snapshot(bencher: divan::Bencher<'_, '_>) {
 #[divan::bench]
 fn difference_of_100_files(bencher: divan::Bencher<'_, '_>) {
     let snapshot = snapshot();
-    bencher.bench(|| snapshot.difference_from(&FIXTURE.first, Share::of(FILES)).expect("compared").expect("near"));
+    bencher.bench(|| snapshot.difference_from(&FIXTURE.first, DeltaLimit::of(FILES)).expect("compared").expect("near"));
 }
 
 /// What a first seed does before it reads: the listing.
@@ -89,5 +89,5 @@ fn read_and_convert_5000_files(bencher: divan::Bencher<'_, '_>, threads: usize) 
 #[divan::bench]
 fn look_for_uncommitted_work(bencher: divan::Bencher<'_, '_>) {
     let (host, snapshot) = (host(), snapshot());
-    bencher.bench_local(|| host.work(&snapshot, Uncommitted::All, &[]).expect("looked"));
+    bencher.bench_local(|| host.work(&snapshot, UncommittedScope::All, &[]).expect("looked"));
 }

@@ -27,7 +27,7 @@ macro_rules! settings {
         const KEYS: &[(&str, bool)] = &[$((stringify!($key), $number),)*];
 
         impl Settings {
-            /// Gives these settings with `over` on top; risk rules add up.
+            /// Returns these settings with `over` on top; risk rules add up.
             #[must_use]
             pub fn under(self, over: Self) -> Self {
                 Self {
@@ -134,7 +134,7 @@ pub enum ReviewMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThemeMode {
-    /// What the terminal's environment says; else colours for both.
+    /// What the terminal's environment says; else colors for both.
     #[default]
     Auto,
     /// Dark.
@@ -217,7 +217,7 @@ impl Settings {
     }
 }
 
-/// Gives the path of the configuration file.
+/// Returns the path of the configuration file.
 #[must_use]
 pub fn path() -> Option<PathBuf> {
     Some(choose_base_strategy().ok()?.config_dir().join("airlock/config.toml"))
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn risk_rules_add_up_and_a_repository_can_do_nothing_else() {
-        let text = "[[risk]]\nname = \"deploy\"\nlevel = \"high\"\npaths = [\"deploy/**\"]\n";
+        let text = "[[risk]]\nname = \"deploy\"\nseverity = \"high\"\npaths = [\"deploy/**\"]\n";
         let one = Settings::parse(text, "config.toml").expect("valid");
         assert_eq!(one.clone().under(one.clone()).risk.len(), 2);
         assert!(Settings::parse(&text.replace("high", "low"), "config.toml").is_err());

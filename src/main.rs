@@ -11,7 +11,7 @@ mod allocator {
     const M_TRIM_THRESHOLD: i32 = -1;
     const M_MMAP_THRESHOLD: i32 = -3;
 
-    /// Gives memory back that a large blob has used. Left to itself, glibc raises these bounds with the first one that is
+    /// Returns memory back that a large blob has used. Left to itself, glibc raises these bounds with the first one that is
     /// freed, and keeps some 60 MB for the rest of the run on a large tree.
     pub fn give_back() {
         mallopt(M_MMAP_THRESHOLD, 256 * 1024);

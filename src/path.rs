@@ -30,7 +30,7 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    /// Gives git's mode, in octal digits.
+    /// Returns git's mode, in octal digits.
     #[must_use]
     pub fn mode(self) -> &'static str {
         match self {
@@ -155,7 +155,7 @@ impl RepoPath {
         Some(Self(self.0[..cut].into()))
     }
 
-    /// Gives the key under which this path meets others on a file system that does not tell all spellings apart: code points
+    /// Returns the key under which this path meets others on a file system that does not tell all spellings apart: code points
     /// that HFS+ ignores are gone, the rest is in normal form C after simple case folding (Unicode 16, `CaseFolding.txt`). Of
     /// a component that is not UTF-8 only ASCII is folded. The key is for comparison alone, and no path.
     #[must_use]
@@ -163,7 +163,7 @@ impl RepoPath {
         self.components().map(fold).collect::<Vec<_>>().join(&b'/')
     }
 
-    /// Tells whether Windows can have a file of this name: no reserved name (`aux.c`), no stream (`a:b`), no separator.
+    /// Returns whether Windows can have a file of this name: no reserved name (`aux.c`), no stream (`a:b`), no separator.
     #[must_use]
     pub fn is_portable(&self) -> bool {
         let options =
@@ -171,7 +171,7 @@ impl RepoPath {
         self.components().all(|name| gix_validate::path::component(name.into(), None, options).is_ok())
     }
 
-    /// Tells whether `self` lies below the directory `other`.
+    /// Returns whether `self` lies below the directory `other`.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {
         self.0.len() > other.0.len() && self.0.starts_with(&other.0) && self.0[other.0.len()] == b'/'
@@ -212,7 +212,7 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Tells whether some file system would resolve `component` to `.git` or `.jj`.
+/// Returns whether some file system would resolve `component` to `.git` or `.jj`.
 ///
 /// `gix-validate` carries git's own rules for HFS+ (ignorable code points) and NTFS (`git~1`, streams, trailing dots
 /// and spaces). On top of these: a backslash may be a separator (`.\.git\x`), and any short name of either directory

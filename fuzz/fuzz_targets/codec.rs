@@ -1,7 +1,7 @@
 //! The frame codec, as either end reads it: nothing panics, and what is understood means the same when it is written again.
 #![no_main]
 
-use airlock::wire::{Decoder, Encoder, HEADER, MAX_PAYLOAD, parse_header, read_frame};
+use airlock::protocol::{Decoder, Encoder, HEADER, MAX_PAYLOAD, parse_header, read_frame};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use airlock::engine::{Attached, OutputChunk};
-use airlock::sandbox::Link;
-use airlock::wire::{self, Kind, Root};
+use airlock::sandbox::GuestClient;
+use airlock::protocol::{self, Kind, Root};
 use bytes::Bytes;
 use futures_util::stream;
 use libfuzzer_sys::fuzz_target;
@@ -23,12 +23,12 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
         tokio::spawn(async move {
-            let mut hello = [0; wire::HEADER + NONCE];
+            let mut hello = [0; protocol::HEADER + NONCE];
             if theirs.read_exact(&mut hello).await.is_err() {
                 return;
             }
-            let answer = [wire::BANNER, &hello[wire::HEADER..]].concat();
-            let greeting = [&wire::header(Kind::Hello, 0, answer.len())[..], &answer].concat();
+            let answer = [protocol::BANNER, &hello[protocol::HEADER..]].concat();
+            let greeting = [&protocol::header(Kind::Hello, 0, answer.len())[..], &answer].concat();
             let _ = sender.send(greeting.into()).await;
             let mut request = [0; 256];
             let _ = theirs.read(&mut request).await;
@@ -41,7 +41,7 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
         let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Out(b)), r)) });
         let attached = Attached { input: Box::pin(ours), output: Box::pin(output) };
         let (accept, _connections) = mpsc::unbounded_channel();
-        let link = Link::greet(attached, accept).await.expect("the greeting is right");
+        let link = GuestClient::handshake(attached, accept).await.expect("the greeting is right");
         match question % 5 {
             0 => drop(link.list(Root::Work, b"d", 100).await),
             1 => {

@@ -1,18 +1,18 @@
 //! An agent's output on its way to the user's terminal: what comes out is allowed, wherever it was cut.
 #![no_main]
 
-use airlock::sandbox::Filter;
+use airlock::sandbox::OutputFilter;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (at, bytes) = input;
-    let whole = Filter::default().pass(bytes);
+    let whole = OutputFilter::default().pass(bytes);
     let at = usize::from(at).min(bytes.len());
-    let mut filter = Filter::default();
+    let mut filter = OutputFilter::default();
     let mut parts = filter.pass(&bytes[..at]);
     parts.extend(filter.pass(&bytes[at..]));
     assert_eq!(parts, whole);
-    let mut again = Filter::default();
+    let mut again = OutputFilter::default();
     assert_eq!(again.pass(&whole), whole);
     assert!(again.dropped().is_empty());
     // No string but a title or a link, and no byte that another reading would take for a control.

@@ -17,7 +17,7 @@ const PASSED_ON: &str = "system.posix_acl_default";
 /// Set by the system from the content itself, so that no copy of them would be right.
 const OF_CONTENT: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
-/// Gives an open file or directory the owner, group, permissions and extended attributes of another. `kind` is what the
+/// Returns an open file or directory the owner, group, permissions and extended attributes of another. `kind` is what the
 /// file becomes, if it is one: its executable bit counts.
 pub(super) fn copy_metadata(
     disk: &HostFs,
@@ -94,7 +94,7 @@ fn read_xattr(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(value)
 }
 
-/// Tells why a file's attributes cannot be carried over to other content, if so: what they allow was meant for the old one.
+/// Returns why a file's attributes cannot be carried over to other content, if so: what they allow was meant for the old one.
 pub(super) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
     if mode & 0o6000 != 0 {
         return Some("it runs as another user or group (set-user-ID), which new content must not");
@@ -104,7 +104,7 @@ pub(super) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option
     capable.then_some("it has capabilities of its own, which new content must not")
 }
 
-/// Tells whether a directory passes its group or an access list on to what is made in it.
+/// Returns whether a directory passes its group or an access list on to what is made in it.
 pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
     let directory = directory.as_fd();
     let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
@@ -119,7 +119,7 @@ pub(super) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(
     if rustix::fs::fstat(directory)?.st_mode & 0o7777 == 0o700 { Ok(()) } else { disk.set_mode(directory, 0o700) }
 }
 
-/// Gives the group that a directory passes on, if it does.
+/// Returns the group that a directory passes on, if it does.
 pub(super) fn inherited_group(directory: impl AsFd) -> Option<u32> {
     rustix::fs::fstat(directory).ok().filter(|stat| stat.st_mode & 0o2000 != 0).map(|stat| stat.st_gid)
 }

@@ -35,7 +35,7 @@ pub enum BranchError {
     Git(#[from] git2::Error),
 }
 
-/// Makes the commit and the branch; gives the commit's id.
+/// Creates the commit and the branch; gives the commit's id.
 ///
 /// # Errors
 /// [`BranchError`].
@@ -86,7 +86,7 @@ pub fn commit_on_branch(
     }
 }
 
-/// Tells whether a branch of this name could be made.
+/// Returns whether a branch of this name could be made.
 ///
 /// # Errors
 /// [`BranchError::Exists`], [`BranchError::BadName`].

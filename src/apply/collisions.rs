@@ -62,7 +62,7 @@ impl<'a> DirCache<'a> {
         })
     }
 
-    /// Gives the names in a directory.
+    /// Returns the names in a directory.
     pub(super) fn dir_names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
         self.list_dir(directory).map(|listed| &listed.names)
     }

@@ -161,7 +161,7 @@ fn find_preserved_edits(
     kept.collect()
 }
 
-/// Gives the path of a slot, for a person.
+/// Returns the path of a slot, for a person.
 #[must_use]
 pub fn staged_file_path(
     tree: &WorkingTree,

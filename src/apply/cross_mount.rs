@@ -41,7 +41,7 @@ pub(super) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: 
             continue;
         }
         let noted = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        // One that was cut off before it was written was not followed by a folder.
+        // One that was interrupted before it was written was not followed by a folder.
         let Some((inside, id)): Option<(InTreeDir, String)> = noted else { continue };
         let Ok(directory) = open_in_tree_dir(tree, &inside) else { continue };
         let Ok(own) = rustix::fs::openat(&directory, IN_TREE, DIRECTORY, Mode::empty()) else { continue };
@@ -97,7 +97,7 @@ pub(super) fn find_topmost_dir(
     Err(HostError::Stale)
 }
 
-/// Makes a folder for slots in the working tree, which git takes for ignored.
+/// Creates a folder for slots in the working tree, which git takes for ignored.
 pub(super) fn create_in_tree_dir(disk: &HostFs, directory: &OwnedFd, id: &str) -> Result<OwnedFd, Errno> {
     match disk.create_dir(DirEntryRef::new(directory, IN_TREE.as_bytes()), 0o700) {
         Ok(()) | Err(Errno::EXIST) => {}

@@ -85,7 +85,7 @@ pub enum ConflictKind {
     EnginesDisagree,
 }
 
-/// Gives the verdict on one path. `None` is a path that holds nothing.
+/// Returns the verdict on one path. `None` is a path that holds nothing.
 #[must_use]
 pub fn merge_entry(
     base: Option<&EntryContent>,

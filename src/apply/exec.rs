@@ -1,5 +1,5 @@
 //! Does one act of an apply, and takes one back. Each looks at what is on disk and not at what was done before, so that it can
-//! be done twice, and goes on from any point at which it was cut off.
+//! be done twice, and goes on from any point at which it was interrupted.
 //!
 //! *Invariant:* a path is exchanged with a slot, never overwritten, and what came out is looked at. If it is not what the
 //! plan has seen, somebody was faster: the newest file ends up at the path, and every other one in the slot.
@@ -43,14 +43,14 @@ impl OpExecutor<'_> {
         a.number == b.number && (a.device == b.device || !self.same_boot)
     }
 
-    /// Tells whether a look has met a certain file, untouched.
+    /// Returns whether a look has met a certain file, untouched.
     fn slot_holds(&self, slot: StagedFile, look: &PathState, held: &FileIdentity) -> bool {
         let PathState::File(seen) = look else { return false };
         let same_file = !self.slots.has_stable_inodes(slot) || self.is_same_inode(seen.inode, held.inode);
         (&seen.version, seen.mode) == (&held.version, held.mode) && same_file
     }
 
-    /// Tells whether a slot has a file, whatever its content is now.
+    /// Returns whether a slot has a file, whatever its content is now.
     fn has_file(&self, slot: StagedFile, name: &str, held: &FileIdentity) -> Result<bool, HostError> {
         // Without numbers that stay, nothing is exchanged either: what is staged is the only thing under its name.
         let is = |inode| !self.slots.has_stable_inodes(slot) || self.is_same_inode(inode, held.inode);
@@ -61,7 +61,7 @@ impl OpExecutor<'_> {
         Ok(inode_at(self.slots.entry_ref(slot, name))?.is_none())
     }
 
-    /// Tells whether a path still has a file as it was seen. It is only read if all else is the same.
+    /// Returns whether a path still has a file as it was seen. It is only read if all else is the same.
     fn still_has_file(&self, at: DirEntryRef<'_>, slot: StagedFile, held: &FileIdentity) -> Result<bool, HostError> {
         let stat = match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -186,7 +186,7 @@ impl OpExecutor<'_> {
     ) -> Result<(), HostError> {
         let name = slot.name();
         let in_slot = self.slots.entry_ref(slot, &name);
-        // Else it was done before this was cut off; what came out is looked at all the same.
+        // Else it was done before this was interrupted; what came out is looked at all the same.
         if self.has_file(slot, &name, after)? {
             // Looked at first, so that a path that has changed is not touched at all.
             if !self.still_has_file(at, slot, before)? {
@@ -261,7 +261,7 @@ impl OpExecutor<'_> {
         expected: &FileIdentity,
     ) -> Result<(), HostError> {
         let to = self.slots.entry_ref(slot, name);
-        // Else it was moved before this was cut off; what was moved is looked at all the same.
+        // Else it was moved before this was interrupted; what was moved is looked at all the same.
         if self.is_slot_empty(slot, name)? {
             if !self.still_has_file(at, slot, expected)? {
                 return Err(HostError::Stale);
@@ -301,13 +301,13 @@ impl OpExecutor<'_> {
             Parent::Open(parent) => {
                 self.move_to_backup(DirEntryRef::new(&parent, path.file_name()), slot, &name, before)
             }
-            // It was deleted, and its directory removed, before this was cut off.
+            // It was deleted, and its directory removed, before this was interrupted.
             _ if matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, before)) => Ok(()),
             _ => Err(HostError::Stale),
         }
     }
 
-    /// Gives something a name that nothing has.
+    /// Returns something a name that nothing has.
     fn move_to_free_name(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
         match self.disk.rename_entry(from, to, Rename::NoReplace) {
             Err(Errno::INVAL | Errno::NOSYS) => {}
@@ -423,7 +423,7 @@ impl OpExecutor<'_> {
         if self.has_file(slot, &name, after)? {
             // Cut off between its two names.
             if self.slots.has_stable_inodes(slot) && are_same_file(at, self.slots.entry_ref(slot, &name))? {
-                self.disk.remove_file(at).map_err(system_error("failed to take it back"))?;
+                self.disk.remove_file(at).map_err(system_error("failed to revert it"))?;
                 return Ok(RevertOutcome::Restored);
             }
             return Ok(RevertOutcome::NotApplied);
@@ -507,7 +507,7 @@ impl OpExecutor<'_> {
     }
 }
 
-/// Tells which file a name stands for.
+/// Returns which file a name stands for.
 fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
     match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Inode::of(&stat))),
@@ -516,7 +516,7 @@ fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
     }
 }
 
-/// Tells whether two names stand for one file.
+/// Returns whether two names stand for one file.
 fn are_same_file(one: DirEntryRef<'_>, other: DirEntryRef<'_>) -> Result<bool, HostError> {
     let inode = inode_at(one)?;
     Ok(inode.is_some() && inode == inode_at(other)?)

@@ -94,7 +94,7 @@ pub enum Rename {
 const NOTHING: AtFlags = AtFlags::empty();
 
 impl HostFs {
-    /// Makes one that asks `fault` before each operation.
+    /// Creates one that asks `fault` before each operation.
     #[must_use]
     pub fn with_faults(fault: Arc<FaultInjector>) -> Self {
         Self { fault: Some(fault) }
@@ -104,7 +104,7 @@ impl HostFs {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(call))
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     ///
     /// # Errors
     /// What the system says, here and below.
@@ -113,7 +113,7 @@ impl HostFs {
         rustix::fs::mkdirat(at.directory, at.name, Mode::from_raw_mode(mode))
     }
 
-    /// Makes an empty file that was not there; the umask counts.
+    /// Creates an empty file that was not there; the umask counts.
     ///
     /// # Errors
     /// As above.
@@ -123,7 +123,7 @@ impl HostFs {
         rustix::fs::openat(at.directory, at.name, flags, Mode::from_raw_mode(mode)).map(File::from)
     }
 
-    /// Makes an empty file as if it were made in the directory `heir`, which may pass its group and access list on.
+    /// Creates an empty file as if it were made in the directory `heir`, which may pass its group and access list on.
     ///
     /// # Errors
     /// As above; `OPNOTSUPP` where the file system has no files without a name.
@@ -150,7 +150,7 @@ impl HostFs {
         written(file.write_all(bytes))
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     ///
     /// # Errors
     /// As above.
@@ -159,7 +159,7 @@ impl HostFs {
         rustix::fs::symlinkat(OsStr::from_bytes(target), at.directory, at.name)
     }
 
-    /// Gives a file a second name, which was not there.
+    /// Returns a file a second name, which was not there.
     ///
     /// # Errors
     /// As above.

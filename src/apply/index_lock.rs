@@ -21,7 +21,7 @@ fn lock_text(id: &str) -> String {
     format!("airlock apply {id}\n")
 }
 
-/// Makes the file that will be git's lock, and keeps the index of now under a second name.
+/// Creates the file that will be git's lock, and keeps the index of now under a second name.
 pub(super) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &TransactionDir, id: &str) -> Result<(), Errno> {
     let own = folder.open_dir()?;
     let file = disk.create_file(DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
@@ -61,7 +61,7 @@ pub(super) fn take_lock(
     disk.sync_fd(&git).map_err(lock)
 }
 
-/// Tells whether git's lock is that of an apply.
+/// Returns whether git's lock is that of an apply.
 fn is_ours(site: &ApplyTarget, folder: &TransactionDir, journal: &Journal) -> bool {
     if read_lock_text(site).is_none_or(|text| text != lock_text(&journal.id)) {
         return false;
@@ -83,7 +83,7 @@ fn read_lock_text(site: &ApplyTarget) -> Option<String> {
     small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
-/// Gives the id of the apply that git's lock is of; nothing if there is none of Airlock's.
+/// Returns the id of the apply that git's lock is of; nothing if there is none of Airlock's.
 #[must_use]
 pub fn lock_owner(site: &ApplyTarget) -> Option<String> {
     Some(read_lock_text(site)?.strip_prefix("airlock apply ")?.trim_end().to_owned())

@@ -73,7 +73,7 @@ pub struct WorktreeFingerprint {
 }
 
 impl WorktreeFingerprint {
-    /// Tells whether this is a working tree: by its path, or as a directory on disk where that path is gone or leads here.
+    /// Returns whether this is a working tree: by its path, or as a directory on disk where that path is gone or leads here.
     #[must_use]
     pub fn is_same_worktree(&self, here: &Self) -> bool {
         let leads_here = || match std::path::Path::new(&self.worktree).canonicalize() {
@@ -117,13 +117,13 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Gives the file's name.
+    /// Returns the file's name.
     #[must_use]
     pub fn name(self) -> String {
         self.number.to_string()
     }
 
-    /// Gives the name of what was replaced, where nothing can be exchanged.
+    /// Returns the name of what was replaced, where nothing can be exchanged.
     #[must_use]
     pub fn backup_name(self) -> String {
         format!("{}.was", self.number)
@@ -195,7 +195,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Gives the path that it changes.
+    /// Returns the path that it changes.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
         match self {

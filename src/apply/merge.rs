@@ -174,7 +174,7 @@ fn find_unique_placement(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
 /// Names the sides in markers.
 const HOST: &str = "yours";
 
-/// Gives a length of markers that none of the sides has in its lines, so that what is ours is told from what is theirs.
+/// Returns a length of markers that none of the sides has in its lines, so that what is ours is told from what is theirs.
 fn marker_size(sides: Sides<'_>) -> u16 {
     let run = |line: &[u8]| {
         let first = line.first().copied().filter(|b| b"<|=>".contains(b));

@@ -17,7 +17,7 @@ use crate::path::{EntryKind, RepoPath};
 /// What a step does to its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
-    /// Makes it.
+    /// Creates it.
     Create,
     /// Replaces it with what was accepted.
     Replace,
@@ -85,7 +85,7 @@ pub struct ConflictSides {
 }
 
 impl ConflictSides {
-    /// Tells whether both sides can be put between markers.
+    /// Returns whether both sides can be put between markers.
     #[must_use]
     pub fn is_text(&self) -> bool {
         matches!(self.kind, ConflictKind::Lines | ConflictKind::EnginesDisagree)
@@ -167,7 +167,7 @@ pub enum PlannedOp<'a> {
 }
 
 impl<'a> PlannedOp<'a> {
-    /// Gives the path that it changes.
+    /// Returns the path that it changes.
     #[must_use]
     pub fn path(self) -> &'a RepoPath {
         match self {
@@ -264,7 +264,7 @@ impl Plan {
         self.steps.retain(|s| !conflicts.contains(&s.path));
     }
 
-    /// Tells whether there is something to do.
+    /// Returns whether there is something to do.
     #[must_use]
     pub fn is_noop(&self) -> bool {
         self.steps.iter().all(|s| s.action == StepAction::Unchanged)

@@ -40,7 +40,7 @@ pub struct PriorRoundChange<'a> {
 }
 
 impl PriorRoundChange<'_> {
-    /// Gives what is superseded: something that is asked for now stands in its place, and all that does is granted whole. With
+    /// Returns what is superseded: something that is asked for now stands in its place, and all that does is granted whole. With
     /// less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
     fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Selection, granted: &Selection) -> Selection {
         let is_whole = |unit: &Unit| matches!(granted.get(&unit.id), Some(UnitSelection::All | UnitSelection::Text(_)));
@@ -121,7 +121,7 @@ pub trait BlobStore: Sync {
     /// What the system says.
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash>;
 
-    /// Gives the folder where each is in a file under its hash that never changes, if there is one.
+    /// Returns the folder where each is in a file under its hash that never changes, if there is one.
     fn folder(&self) -> Option<Arc<OwnedFd>> {
         None
     }
@@ -142,7 +142,7 @@ impl BlobStore for Quarantine {
 }
 
 impl SelectedChange<'_> {
-    /// Makes a wish of it; or says why there is none.
+    /// Creates a wish of it; or says why there is none.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -198,7 +198,7 @@ impl SelectedChange<'_> {
     }
 }
 
-/// Gives what a path holds with some of a change, `Some(None)` for nothing; `None` where that is no file of its own.
+/// Returns what a path holds with some of a change, `Some(None)` for nothing; `None` where that is no file of its own.
 fn content(
     store: &Quarantine,
     change: &FileChange,

@@ -227,7 +227,7 @@ impl Resolver<'_> {
         Ok(Err((reason, contest.map(|contest| ConflictSides { hunks: regions, ..contest }))))
     }
 
-    /// Tells what stands against replacing, or deleting, a file.
+    /// Returns what stands against replacing, or deleting, a file.
     fn find_replace_obstacle(
         &self,
         wish: &PathRequest,

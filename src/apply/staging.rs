@@ -78,22 +78,22 @@ impl Staging {
         DirEntryRef::new(self.folders[slot.area].as_ref(), name.as_bytes())
     }
 
-    /// Gives the folder of a slot, open.
+    /// Returns the folder of a slot, open.
     pub(super) fn area_dir(&self, slot: StagedFile) -> Arc<OwnedFd> {
         Arc::clone(&self.folders[slot.area])
     }
 
-    /// Tells whether two files of a slot's place are exchanged at once.
+    /// Returns whether two files of a slot's place are exchanged at once.
     pub(super) fn can_exchange(&self, slot: StagedFile) -> bool {
         self.places[slot.area].can_exchange
     }
 
-    /// Tells whether a file keeps its number there when it is renamed.
+    /// Returns whether a file keeps its number there when it is renamed.
     pub(super) fn has_stable_inodes(&self, slot: StagedFile) -> bool {
         self.places[slot.area].has_stable_inodes
     }
 
-    /// Gives a free slot on the file system of a directory.
+    /// Returns a free slot on the file system of a directory.
     pub(super) fn allocate(
         &mut self,
         directory: &OwnedFd,
@@ -236,7 +236,7 @@ impl Staging {
         Ok(FileIdentity { version, mode: stat.st_mode & 0o7777, inode: Inode::of(&stat) })
     }
 
-    /// Makes an empty file with the permissions that it would have if it were made where it goes.
+    /// Creates an empty file with the permissions that it would have if it were made where it goes.
     fn create_entry(
         &self,
         file: &FileToStage<'_>,
@@ -322,7 +322,7 @@ pub(super) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
     done.into_values().collect()
 }
 
-/// Gives a link the owner of what it replaces.
+/// Returns a link the owner of what it replaces.
 fn keep_owner(disk: &HostFs, like: DirEntryRef<'_>, at: DirEntryRef<'_>) -> Result<(), HostError> {
     let look = |at: DirEntryRef<'_>| {
         rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)

@@ -59,7 +59,7 @@ pub struct ApplyRequest<'a> {
     pub selection: Vec<(RepoPath, Selection, Selection)>,
     /// Accepted content.
     pub blobs: &'a dyn BlobStore,
-    /// Tells whether the user wants it to stop.
+    /// Returns whether the user wants it to stop.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
@@ -260,7 +260,7 @@ fn finish_rollback(end: &PreparedTransaction<'_>, stop: Aborted, mut report: Rep
 
 type Staged<'a> = (Journal, Staging);
 
-/// Makes everything ready: slots, journal; nothing of the tree is changed.
+/// Creates everything ready: slots, journal; nothing of the tree is changed.
 fn stage_files<'a>(
     job: &ApplyRequest<'a>,
     plan: &Plan,

@@ -106,7 +106,7 @@ impl TransactionLog {
         Ok(())
     }
 
-    /// Tells whether somebody is at work.
+    /// Returns whether somebody is at work.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
@@ -143,7 +143,7 @@ impl TransactionLog {
         Ok(all)
     }
 
-    /// Makes the folder of a new one, the last.
+    /// Creates the folder of a new one, the last.
     ///
     /// # Errors
     /// What the system says.
@@ -166,19 +166,19 @@ impl TransactionLog {
 }
 
 impl TransactionDir {
-    /// Gives its number, for a person.
+    /// Returns its number, for a person.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.path.file_name().and_then(parse_number).unwrap_or(0)
     }
 
-    /// Tells whether it has a journal.
+    /// Returns whether it has a journal.
     #[must_use]
     pub fn is_prepared(&self) -> bool {
         self.has_record(JOURNAL)
     }
 
-    /// Tells whether a file is there; one that cannot be looked at is.
+    /// Returns whether a file is there; one that cannot be looked at is.
     fn has_record(&self, name: &str) -> bool {
         match self.path.join(name).symlink_metadata() {
             Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -186,7 +186,7 @@ impl TransactionDir {
         }
     }
 
-    /// Gives the path of the index that was there when it began.
+    /// Returns the path of the index that was there when it began.
     #[must_use]
     pub fn index(&self) -> PathBuf {
         self.path.join("index")
@@ -202,7 +202,7 @@ impl TransactionDir {
         rustix::fs::openat(CWD, self.path.join(SLOTS), DIRECTORY, Mode::empty())
     }
 
-    /// Gives the path of its slots, for a person.
+    /// Returns the path of its slots, for a person.
     #[must_use]
     pub fn staging_path(&self) -> PathBuf {
         self.path.join(SLOTS)
@@ -263,7 +263,7 @@ impl TransactionDir {
         let folder = self.open_dir()?;
         let aside = format!("{name}.new");
         let file = match disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600) {
-            // Of one that was cut off.
+            // Of one that was interrupted.
             Err(Errno::EXIST) => {
                 disk.remove_file(DirEntryRef::new(&folder, aside.as_bytes()))?;
                 disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600)?
@@ -290,7 +290,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Gives seconds since the epoch.
+/// Returns seconds since the epoch.
 pub(super) fn seconds_since_epoch() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -77,7 +77,7 @@ impl ApplyHistory {
         Ok(found)
     }
 
-    /// Gives the last apply that can be undone, of a sandbox or of any, in this working tree.
+    /// Returns the last apply that can be undone, of a sandbox or of any, in this working tree.
     #[must_use]
     pub fn find_last(&self, here: &WorktreeFingerprint, sandbox: Option<&str>) -> Option<&AppliedTransaction> {
         let fits = |p: &&AppliedTransaction| {
@@ -88,13 +88,13 @@ impl ApplyHistory {
 }
 
 impl AppliedTransaction {
-    /// Tells whether it was in a working tree, which may have been moved since.
+    /// Returns whether it was in a working tree, which may have been moved since.
     #[must_use]
     pub fn is_in_worktree(&self, here: &WorktreeFingerprint) -> bool {
         self.journal.target.is_same_worktree(here)
     }
 
-    /// Tells whether it stands.
+    /// Returns whether it stands.
     #[must_use]
     pub fn is_undoable(&self) -> bool {
         self.journal.kind == Kind::Apply && self.end.committed && !self.undone

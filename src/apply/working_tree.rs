@@ -52,7 +52,7 @@ impl Default for FsCapabilities {
 }
 
 impl FsCapabilities {
-    /// Gives the kind under which two files compare here.
+    /// Returns the kind under which two files compare here.
     #[must_use]
     pub fn normalize_kind(self, kind: EntryKind) -> EntryKind {
         match kind {
@@ -106,19 +106,19 @@ pub struct Inode {
 }
 
 impl ObservedFile {
-    /// Tells how many names it has.
+    /// Returns how many names it has.
     #[must_use]
     pub fn link_count(&self) -> u64 {
         self.times.names
     }
 
-    /// Gives its size in bytes.
+    /// Returns its size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         u64::try_from(self.times.size).unwrap_or(0)
     }
 
-    /// Tells whether it is the same file with the same content and permissions, whatever it is called now.
+    /// Returns whether it is the same file with the same content and permissions, whatever it is called now.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.version, self.mode, self.inode) == (&other.version, other.mode, other.inode)
@@ -181,8 +181,8 @@ pub enum HostError {
     /// The user wanted it to stop.
     #[error("interrupted")]
     Interrupted,
-    /// It was cut off.
-    #[error("an apply was cut off")]
+    /// It was interrupted.
+    #[error("an apply was interrupted")]
     InterruptedApply,
     /// git has locked its index.
     #[error("git is at work in this working tree: {} is there", .0.display())]
@@ -198,7 +198,7 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// Tells whether it is about one path, and not about the disk or the process.
+    /// Returns whether it is about one path, and not about the disk or the process.
     #[must_use]
     pub fn is_about_the_path(&self) -> bool {
         match self {
@@ -226,7 +226,7 @@ pub(super) enum Parent {
 }
 
 impl Parent {
-    /// Gives the directory, if it is there.
+    /// Returns the directory, if it is there.
     pub(super) fn into_dir(self) -> Option<OwnedFd> {
         match self {
             Self::Open(directory) => Some(directory),
@@ -274,7 +274,7 @@ impl WorkingTree {
         Ok(Self { root: opened, path: root.to_owned(), modules, habits, entered: Mutex::default() })
     }
 
-    /// Tells which directory the root is.
+    /// Returns which directory the root is.
     ///
     /// # Errors
     /// What the system says.
@@ -321,7 +321,7 @@ impl WorkingTree {
         }
     }
 
-    /// Tells why nothing else can take the place of a file, if so: what its attributes allow was meant for it alone.
+    /// Returns why nothing else can take the place of a file, if so: what its attributes allow was meant for it alone.
     ///
     /// # Errors
     /// What the system says.
@@ -339,7 +339,7 @@ impl WorkingTree {
         Ok(attributes::untransferable_reason(seen.mode, file.as_ref()))
     }
 
-    /// Tells why the system lets nobody replace what is at a path, if so (`chattr +i`, `chattr +a`, a mount).
+    /// Returns why the system lets nobody replace what is at a path, if so (`chattr +i`, `chattr +a`, a mount).
     ///
     /// # Errors
     /// What the system says.
@@ -360,7 +360,7 @@ impl WorkingTree {
         }
     }
 
-    /// Tells why nothing can be made, replaced or deleted where a path is, if so.
+    /// Returns why nothing can be made, replaced or deleted where a path is, if so.
     ///
     /// # Errors
     /// What the system says.
@@ -381,13 +381,13 @@ impl WorkingTree {
         }
     }
 
-    /// Gives the path that it was opened by, for a person.
+    /// Returns the path that it was opened by, for a person.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives what its file system can hold.
+    /// Returns what its file system can hold.
     #[must_use]
     pub fn capabilities(&self) -> FsCapabilities {
         self.habits

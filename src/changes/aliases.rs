@@ -39,7 +39,7 @@ impl LinkAliases {
         Self(by_target)
     }
 
-    /// Gives the other names of a path.
+    /// Returns the other names of a path.
     #[must_use]
     pub fn aliases_of(&self, path: &RepoPath) -> PathAliases {
         let mut found = PathAliases::default();

@@ -16,7 +16,7 @@ use super::{
     Changeset, ContentHash, EmbeddedRepoRule, FileChange, Finding, Ignored, PackageManifests, Quarantine, Refused,
     RiskContext, RuleSet, Severity, find_risks, has_folded,
 };
-use crate::display::escape_lossy;
+use crate::escape::escape_lossy;
 use crate::path::{EntryKind, RepoPath};
 
 /// Components that are looked at to follow all links of a changeset.
@@ -39,11 +39,11 @@ pub struct ChangesetBuilder {
 
 /// The tree that a sandbox began with.
 pub trait BaseEntries {
-    /// Tells what it has at a path.
+    /// Returns what it has at a path.
     fn at(&self, path: &RepoPath) -> EntryAt;
     /// Lists its links with their targets.
     fn links(&self) -> Vec<(RepoPath, Vec<u8>)>;
-    /// Tells whether a name that can make a directory a repository is there, or something below it.
+    /// Returns whether a name that can make a directory a repository is there, or something below it.
     fn has(&self, path: &RepoPath) -> bool {
         self.at(path) != EntryAt::Absent
     }
@@ -216,7 +216,7 @@ fn read_link_targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTr
     links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
 }
 
-/// Tells whether one of these paths is below a directory.
+/// Returns whether one of these paths is below a directory.
 fn has_below(paths: &BTreeSet<&RepoPath>, directory: &RepoPath) -> bool {
     // A path with the smallest component that there can be: nothing below the directory sorts before it.
     RepoPath::child(Some(directory), b"\x01")

@@ -86,7 +86,7 @@ pub struct Refused {
 }
 
 impl FileChange {
-    /// Gives the strongest level among the findings.
+    /// Returns the strongest level among the findings.
     #[must_use]
     pub fn severity(&self) -> Option<Severity> {
         self.findings.iter().map(|f| f.severity).max()
@@ -104,14 +104,14 @@ impl FileChange {
         }
     }
 
-    /// Gives the same change with other content as its result.
+    /// Returns the same change with other content as its result.
     #[must_use]
     pub fn with_result(&self, kind: EntryKind, content: &[u8]) -> Self {
         let new = FileVersion { kind, hash: ContentHash::of(content), size: content.len() as u64 };
         Self { new: Some(new), ..self.clone() }
     }
 
-    /// Tells whether one of its sides is above [`MAX_TEXT`].
+    /// Returns whether one of its sides is above [`MAX_TEXT`].
     #[must_use]
     pub fn is_large(&self) -> bool {
         [&self.old, &self.new].into_iter().flatten().any(|side| side.size > MAX_TEXT)
@@ -132,13 +132,13 @@ impl FileChange {
 }
 
 impl Changeset {
-    /// Tells whether the agent left anything that a person should see.
+    /// Returns whether the agent left anything that a person should see.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.refused.is_empty() && self.ignored_by_agent_rules.is_empty()
     }
 
-    /// Gives every path that differs.
+    /// Returns every path that differs.
     #[must_use]
     pub fn paths(&self) -> BTreeSet<RepoPath> {
         self.files.iter().map(|f| f.path.clone()).collect()

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Finding, Severity};
-use crate::display::{LONGEST_RUN, first_hidden, is_blank};
+use crate::escape::{LONGEST_RUN, first_hidden, is_blank};
 
 /// Bytes of a line above which nobody reads it.
 const LONGEST_LINE: usize = 5_000;
@@ -47,12 +47,12 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     found
 }
 
-/// Tells whether content is text for us: UTF-8 without NUL.
+/// Returns whether content is text for us: UTF-8 without NUL.
 pub fn is_text(bytes: &[u8]) -> bool {
     memchr::memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok()
 }
 
-/// Tells whether content is text of an older encoding: no NUL, no control character, and less than a third of it is not UTF-8.
+/// Returns whether content is text of an older encoding: no NUL, no control character, and less than a third of it is not UTF-8.
 pub fn is_legacy_text(bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_ok() || bytes.iter().any(|b| b.is_ascii_control() && !b"\t\n\r\x0c".contains(b)) {
         return false;
@@ -69,7 +69,7 @@ fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
     if memchr::memchr(0, old).is_some() { 0 } else { gone.min(come) }
 }
 
-/// Gives the number of the line, from 1, that a byte is on.
+/// Returns the number of the line, from 1, that a byte is on.
 pub fn line_of(bytes: &[u8], at: usize) -> usize {
     memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
@@ -99,14 +99,14 @@ fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
     new.split_inclusive(|b| *b == b'\n').position(|line| hides(line) && !known.contains(line)).map(|at| at + 1)
 }
 
-/// Tells whether a person, or a program, would take content for text although a byte or two of it are none: few are NUL or not
+/// Returns whether a person, or a program, would take content for text although a byte or two of it are none: few are NUL or not
 /// UTF-8.
 fn is_nearly_text(bytes: &[u8]) -> bool {
     let bad: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
     (bad + memchr::memchr_iter(0, bytes).count()) * 20 < bytes.len()
 }
 
-/// Gives the number and the bytes of the longest line.
+/// Returns the number and the bytes of the longest line.
 fn find_longest_line(bytes: &[u8]) -> Option<(usize, usize)> {
     let lines = bytes.split(|b| *b == b'\n').enumerate();
     lines.map(|(at, line)| (at + 1, line.len())).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))

@@ -1,14 +1,14 @@
-//! Groups blocks with their context, as a unified diff shows them.
+//! Groups hunks with their context, as a unified diff shows them.
 
 use std::ops::Range;
 
 use super::interleave::{HunkLine, interleave_lines};
 use super::{Unit, UnitKind};
 
-/// Lines of context around a block.
+/// Lines of context around a hunk.
 const CONTEXT: usize = 3;
 
-/// An `@@` hunk: one or more blocks whose contexts touch.
+/// An `@@` hunk: one or more hunks whose contexts touch.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ContextHunk<'a> {
     /// Lines of the base, from 0.
@@ -31,7 +31,7 @@ pub enum ContextLine<'a> {
 }
 
 impl ContextHunk<'_> {
-    /// Gives its `@@` line, as `diff -u` writes it.
+    /// Returns its `@@` line, as `diff -u` writes it.
     #[must_use]
     pub fn head(&self) -> String {
         // An empty side names the line before it.
@@ -44,7 +44,7 @@ impl ContextHunk<'_> {
     }
 }
 
-/// Makes hunks of a change's blocks.
+/// Creates hunks of a change's hunks.
 #[must_use]
 pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
     let mut found: Vec<ContextHunk<'a>> = Vec::new();
@@ -57,7 +57,7 @@ pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> 
             found.push(ContextHunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
         }
         let Some(hunk) = found.last_mut() else { continue };
-        // Of a hunk that goes on, the trailing context may reach into this block: cut it.
+        // Of a hunk that goes on, the trailing context may reach into this hunk: cut it.
         while hunk.old.end > o.start {
             hunk.lines.pop();
             hunk.old.end -= 1;

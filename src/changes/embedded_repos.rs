@@ -10,12 +10,12 @@ use crate::path::RepoPath;
 /// Names whose arrival can complete a repository, or change one.
 const NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktree"];
 
-/// Tells whether git would open a directory in which `has` finds these names.
+/// Returns whether git would open a directory in which `has` finds these names.
 fn is_repository(has: impl Fn(&str) -> bool) -> bool {
     has("HEAD") && (has("objects") && has("refs") || has("commondir") || has("config.worktree"))
 }
 
-/// Tells whether folded paths (see [`RepoPath::folded`]) have this one or something below it: a file system that folds names
+/// Returns whether folded paths (see [`RepoPath::folded`]) have this one or something below it: a file system that folds names
 /// makes `HEAD` of `head`.
 #[must_use]
 pub fn has_folded(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {

@@ -11,7 +11,7 @@ use super::content::{is_legacy_text, is_text};
 use super::quarantine::hex;
 use crate::path::EntryKind;
 
-/// A part of a change that is decided on: as a whole, or a block by its lines.
+/// A part of a change that is decided on: as a whole, or a hunk by its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// The whole SHA-256, in hexadecimal, of path, kind, base content, place in the base, removed and added bytes. It
@@ -32,7 +32,7 @@ pub enum UnitKind {
         /// Lines of the result.
         new: Range<usize>,
     },
-    /// Line ends all over the file; what else changed is a matter of blocks.
+    /// Line ends all over the file; what else changed is a matter of hunks.
     LineEndings(LineEnding),
     /// The executable bit; `true` sets it.
     Mode(bool),
@@ -54,7 +54,7 @@ pub enum LineEnding {
 }
 
 impl LineEnding {
-    /// Tells what every line of a content ends with; nothing where they differ or there is none.
+    /// Returns what every line of a content ends with; nothing where they differ or there is none.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         let (mut lf, mut crlf) = (false, false);
@@ -73,7 +73,7 @@ impl LineEnding {
         }
     }
 
-    /// Gives its bytes.
+    /// Returns its bytes.
     #[must_use]
     pub fn as_bytes(self) -> &'static [u8] {
         match self {
@@ -83,7 +83,7 @@ impl LineEnding {
     }
 }
 
-/// Tells whether every line of one content ends with a line feed and every line of the other with a carriage return before
+/// Returns whether every line of one content ends with a line feed and every line of the other with a carriage return before
 /// it, and gives what those of the new one end with.
 #[must_use]
 pub fn changed_line_ending(old: &[u8], new: &[u8]) -> Option<LineEnding> {
@@ -99,8 +99,8 @@ pub fn trim_line_ending(line: &[u8]) -> &[u8] {
 }
 
 impl Unit {
-    /// Tells whether it changes what another unit of the same base does: a line of it, or what it inserts beside. (Within one
-    /// change neighbours are one block: what stands next to where something was inserted is what became of both.)
+    /// Returns whether it changes what another unit of the same base does: a line of it, or what it inserts beside. (Within one
+    /// change neighbours are one hunk: what stands next to where something was inserted is what became of both.)
     #[must_use]
     pub fn overlaps_base_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
@@ -118,7 +118,7 @@ impl Unit {
         }
     }
 
-    /// Counts what can be decided one by one: the removed and the added lines of a block; 1 of anything else.
+    /// Counts what can be decided one by one: the removed and the added lines of a hunk; 1 of anything else.
     #[must_use]
     pub fn line_count(&self) -> usize {
         match &self.kind {
@@ -137,14 +137,14 @@ pub fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
 /// Lines above which a file is one unit.
 const MAX_LINES: usize = 1_000_000;
 
-/// Tells whether content is shown, chosen and merged by line: text without NUL, of a million lines at the most. Text of an
+/// Returns whether content is shown, chosen and merged by line: text without NUL, of a million lines at the most. Text of an
 /// encoding of one byte a character, such as Latin-1, counts; its bytes are kept as they are.
 #[must_use]
 pub fn is_by_line(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && (is_text(bytes) || is_legacy_text(bytes))
 }
 
-/// Lines of the base times lines of the result above which a stretch is not compared any further but is one block: hostile
+/// Lines of the base times lines of the result above which a stretch is not compared any further but is one hunk: hostile
 /// or generated content must not keep a person waiting.
 const MOST_COMPARED: usize = 400_000_000;
 
@@ -155,7 +155,7 @@ fn common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
     (head, tail)
 }
 
-/// Tells whether two contents are compared line by line: what lies between their common start and end must not be so large
+/// Returns whether two contents are compared line by line: what lies between their common start and end must not be so large
 /// that a person would wait.
 #[must_use]
 pub fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
@@ -211,7 +211,7 @@ fn unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -
     part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
     match kind {
         UnitKind::Hunk { old: o, new: n } => {
-            part(b"block");
+            part(b"hunk");
             part(&(o.start as u64).to_le_bytes());
             part(&old[o.clone()].concat());
             part(&new[n.clone()].concat());
@@ -243,7 +243,7 @@ fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges
         if matches!(op, DiffOp::Equal { .. }) {
             continue;
         }
-        // Neighbouring operations are one block.
+        // Neighbouring operations are one hunk.
         match blocks.last_mut() {
             Some((o, n)) if o.end == op.old_range().start && n.end == op.new_range().start => {
                 o.end = op.old_range().end;

@@ -1,14 +1,14 @@
-//! The order in which the lines of a block stand, removed and added ones among each other: a removed line is followed by
+//! The order in which the lines of a hunk stand, removed and added ones among each other: a removed line is followed by
 //! the added one that came of it.
 //!
 //! A person sees this order, and what is left once some of the lines are accepted stands in it as well. Lines that have
-//! nothing in common stand in pairs where there are as many added as removed ones; else, and where a block is large, all
+//! nothing in common stand in pairs where there are as many added as removed ones; else, and where a hunk is large, all
 //! removed lines come first. The order belongs to the format of decisions:
-//! it must not change for a block that was decided.
+//! it must not change for a hunk that was decided.
 
 use std::collections::HashMap;
 
-/// A line of a block, counted from 0 on its own side.
+/// A line of a hunk, counted from 0 on its own side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HunkLine {
     /// A line of the base.
@@ -24,7 +24,7 @@ const LONGEST: usize = 400;
 /// How much two lines have in common, in thousandths, from which one came of the other.
 const ALIKE: u32 = 550;
 
-/// Gives the lines of a block in order.
+/// Returns the lines of a hunk in order.
 #[must_use]
 pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     let mut rows = Vec::with_capacity(removed.len() + added.len());
@@ -47,7 +47,7 @@ pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     rows
 }
 
-/// Tells whether lines are looked at: else all removed ones come first, whatever they hold.
+/// Returns whether lines are looked at: else all removed ones come first, whatever they hold.
 #[must_use]
 pub fn is_interleaved(removed: usize, added: usize) -> bool {
     removed > 0 && added > 0 && removed * added <= MOST_PAIRS && removed + added > 2
@@ -109,7 +109,7 @@ impl<'a> TokenSet<'a> {
         words
     }
 
-    /// Tells how much of both is the same, in thousandths.
+    /// Returns how much of both is the same, in thousandths.
     fn similarity(&self, other: &Self) -> u32 {
         let same = self.counts.iter().map(|(word, n)| {
             let both = other.counts.get(word).map_or(0, |m| *n.min(m));

@@ -28,19 +28,19 @@ impl<B: AsRef<[u8]>> Lines<B> {
         self.ends.len()
     }
 
-    /// Tells whether there is none.
+    /// Returns whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Gives a line with its line feed; nothing where there is none.
+    /// Returns a line with its line feed; nothing where there is none.
     #[must_use]
     pub fn get(&self, line: usize) -> &[u8] {
         self.span(line..line + 1)
     }
 
-    /// Gives several lines as they stand.
+    /// Returns several lines as they stand.
     #[must_use]
     pub fn span(&self, lines: Range<usize>) -> &[u8] {
         let at = |line: usize| match line.checked_sub(1) {
@@ -50,13 +50,13 @@ impl<B: AsRef<[u8]>> Lines<B> {
         self.bytes.as_ref().get(at(lines.start)..at(lines.end)).unwrap_or_default()
     }
 
-    /// Gives several lines one by one.
+    /// Returns several lines one by one.
     #[must_use]
     pub fn list(&self, lines: Range<usize>) -> Vec<&[u8]> {
         lines.map(|line| self.get(line)).collect()
     }
 
-    /// Gives all of it.
+    /// Returns all of it.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()

@@ -1,4 +1,4 @@
-//! What came back: quarantined bytes, the changeset over them, its blocks, what a selection of them yields, and how
+//! What came back: quarantined bytes, the changeset over them, its hunks, what a selection of them yields, and how
 //! risky each is. Nothing here touches a host tree or a container.
 
 mod aliases;

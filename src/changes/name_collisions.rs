@@ -20,7 +20,7 @@ pub enum EntryClass {
 }
 
 impl EntryClass {
-    /// Tells whether two of these may stand beside each other on a file system that tells their names apart.
+    /// Returns whether two of these may stand beside each other on a file system that tells their names apart.
     #[must_use]
     pub fn can_coexist(self, other: Self) -> bool {
         self == other && self != Self::Other

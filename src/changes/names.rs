@@ -5,7 +5,7 @@ use unicode_script::{Script, UnicodeScript};
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection, confusable_detection::skeleton};
 
 use super::{Finding, Severity};
-use crate::display::{first_hidden, is_hidden};
+use crate::escape::{first_hidden, is_hidden};
 use crate::path::RepoPath;
 
 /// Judges a path's name.
@@ -31,7 +31,7 @@ pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
     found
 }
 
-/// Tells whether a word of a component mixes scripts as no language does, or is made of letters that look like ASCII ones
+/// Returns whether a word of a component mixes scripts as no language does, or is made of letters that look like ASCII ones
 /// (UTS 39). A word is a run of letters and their marks: `файл.txt` has two.
 fn looks_like_another(component: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(component) else { return false };

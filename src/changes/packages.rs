@@ -36,7 +36,7 @@ const LOCKS: &[(&str, &[&str])] = &[
     ("gradle.lockfile", &["build.gradle", "build.gradle.kts"]),
 ];
 
-/// Tells whether a package manager writes a file of this name.
+/// Returns whether a package manager writes a file of this name.
 #[must_use]
 pub fn is_lock_file(name: &[u8]) -> bool {
     let name = String::from_utf8_lossy(name).to_lowercase();
@@ -62,7 +62,7 @@ impl PackageManifests {
         Self(found)
     }
 
-    /// Tells whether one of this name is in a directory (`None` is the root) or below it.
+    /// Returns whether one of this name is in a directory (`None` is the root) or below it.
     fn has(&self, name: &str, directory: Option<&RepoPath>) -> bool {
         let Some(paths) = self.0.get(name) else { return false };
         let Some(directory) = directory else { return true };
@@ -170,7 +170,7 @@ fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)
 /// Parts of `[project]` that say what runs.
 const RUNS: [&str; 4] = ["entry-points", "scripts", "gui-scripts", "dynamic"];
 
-/// Tells whether what builds or configures a Python project is another: anything but its description and dependencies.
+/// Returns whether what builds or configures a Python project is another: anything but its description and dependencies.
 fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
         return Some("is not the TOML that it should be, so that its build hooks are unknown".into());
@@ -185,7 +185,7 @@ fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
     Some(format!("has another [{other}], which runs on the next build or test"))
 }
 
-/// Tells whether a Rust package runs something else when it is built, which editors do by themselves, or has its packages from
+/// Returns whether a Rust package runs something else when it is built, which editors do by themselves, or has its packages from
 /// elsewhere.
 fn changed_cargo_config(old: &[u8], new: &[u8]) -> Option<(Severity, String)> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {

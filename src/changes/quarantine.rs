@@ -130,7 +130,7 @@ impl Quarantine {
         Ok(Self { folder, below: None })
     }
 
-    /// Makes a store in another folder that also reads what this one has.
+    /// Creates a store in another folder that also reads what this one has.
     ///
     /// # Errors
     /// What the file system says.
@@ -155,7 +155,7 @@ impl Quarantine {
         Ok(removed)
     }
 
-    /// Gives its folder: each content is in a file under its hash, which is never written to again.
+    /// Returns its folder: each content is in a file under its hash, which is never written to again.
     #[must_use]
     pub fn path(&self) -> &std::path::Path {
         &self.folder

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::aliases::LinkAliases;
 use super::packages::PackageManifests;
 use super::{FileChange, RuleSet, content, links, names, packages, secrets};
-use crate::display::escape_lossy;
+use crate::escape::escape_lossy;
 use crate::path::EntryKind;
 
 /// How much attention a finding asks for; ordered.
@@ -38,7 +38,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Makes one about the whole file.
+    /// Creates one about the whole file.
     pub fn for_file(rule: &str, severity: Severity, reason: impl Into<String>) -> Self {
         Self { rule: rule.into(), severity, reason: reason.into(), line: None }
     }
@@ -63,7 +63,7 @@ const FILES_OF_GIT: [&[u8]; 4] = [b".gitmodules", b".gitattributes", b".gitignor
 pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskContext<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
     for named in context.rules.matches(&change.path) {
-        found.push(Finding { rule: named.name, severity: named.level, reason: named.reason, line: None });
+        found.push(Finding { rule: named.name, severity: named.severity, reason: named.reason, line: None });
     }
     let aliases = context.aliases.aliases_of(&change.path);
     if aliases.is_truncated {
@@ -71,9 +71,9 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
     }
     for alias in aliases.names {
         for named in context.rules.matches(&alias) {
-            if found.iter().all(|f| f.rule != named.name || f.severity < named.level) {
+            if found.iter().all(|f| f.rule != named.name || f.severity < named.severity) {
                 let reason = format!("{}, as {}, through a link", named.reason, escape_lossy(alias.as_bytes()));
-                found.push(Finding { rule: named.name, severity: named.level, reason, line: None });
+                found.push(Finding { rule: named.name, severity: named.severity, reason, line: None });
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct Rule {
     /// Its name, for scripts.
     pub name: String,
     /// How much it matters.
-    pub level: Severity,
+    pub severity: Severity,
     /// Globs, each at any depth unless it begins with `/`.
     pub paths: Vec<String>,
     /// A fragment that follows "it".
@@ -53,7 +53,7 @@ pub struct RuleSet {
 #[derive(Debug, Clone)]
 pub struct RuleMatch {
     /// Its level.
-    pub level: Severity,
+    pub severity: Severity,
     /// Its name.
     pub name: String,
     /// Its reason.
@@ -89,7 +89,7 @@ impl Default for RuleSet {
 }
 
 impl RuleSet {
-    /// Gives the table with rules of the user's and the repository's on top.
+    /// Returns the table with rules of the user's and the repository's on top.
     ///
     /// # Errors
     /// A glob that cannot be read.
@@ -117,20 +117,20 @@ impl RuleSet {
             Ok(())
         };
         for rule in TABLE {
-            let named = RuleMatch { level: rule.level, name: rule.name.into(), reason: rule.reason.into() };
+            let named = RuleMatch { severity: rule.severity, name: rule.name.into(), reason: rule.reason.into() };
             let globs: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
             add(named, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         for rule in own {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
             let globs: Vec<&str> = rule.paths.iter().map(String::as_str).collect();
-            add(RuleMatch { level: rule.level, name: rule.name.clone(), reason }, &globs)?;
+            add(RuleMatch { severity: rule.severity, name: rule.name.clone(), reason }, &globs)?;
         }
         let set = set.build().map_err(|e| RuleError { name: "all".into(), problem: e.to_string() })?;
         Ok(Self { rows, set, owners })
     }
 
-    /// Gives what the rules say of a path: as it is, and as a file system that folds names would have it.
+    /// Returns what the rules say of a path: as it is, and as a file system that folds names would have it.
     #[must_use]
     pub fn matches(&self, path: &RepoPath) -> Vec<RuleMatch> {
         let folded = path.folded();
@@ -147,13 +147,13 @@ impl RuleSet {
         let judged = |row: usize| {
             let named = self.rows[row].clone();
             let lower = example && row < TABLE.len() && named.name == "environment";
-            if lower { RuleMatch { level: Note, ..named } } else { named }
+            if lower { RuleMatch { severity: Note, ..named } } else { named }
         };
         // Several rules of one name say the same of a path: the most severe one, and of those the first.
         let mut found: Vec<RuleMatch> = Vec::new();
         for named in rows.into_iter().map(judged) {
             match found.iter_mut().find(|other| other.name == named.name) {
-                Some(other) if other.level < named.level => *other = named,
+                Some(other) if other.severity < named.severity => *other = named,
                 Some(_) => {}
                 None => found.push(named),
             }
@@ -187,7 +187,7 @@ mod tests {
 
     fn levels(rules: &RuleSet, path: &[u8]) -> Vec<(Severity, String)> {
         let path = RepoPath::from_bytes(path).expect("a path");
-        rules.matches(&path).into_iter().map(|n| (n.level, n.name)).collect()
+        rules.matches(&path).into_iter().map(|n| (n.severity, n.name)).collect()
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
                 let plain = glob.replace("/**/", "/x/").replace("/**", "/x/y").replace('*', "z");
                 for path in [plain.clone(), format!("a/b/{plain}"), format!("A/{}", plain.to_uppercase())] {
                     let found = levels(&RuleSet::default(), path.as_bytes());
-                    let is_found = found.iter().any(|(level, name)| name == rule.name && *level >= rule.level);
+                    let is_found = found.iter().any(|(level, name)| name == rule.name && *level >= rule.severity);
                     assert!(is_found, "{path}: {found:?}");
                     seen += 1;
                 }
@@ -373,7 +373,7 @@ mod tests {
     fn rules_can_be_added_and_none_taken_away() {
         let rule = |paths: &[&str], level| Rule {
             name: "deploy".into(),
-            level,
+            severity: level,
             paths: paths.iter().map(|&p| p.to_owned()).collect(),
             reason: None,
         };

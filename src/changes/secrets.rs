@@ -95,7 +95,7 @@ pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
     found
 }
 
-/// Tells whether a value is random rather than a word: letters and digits both, and much information per character.
+/// Returns whether a value is random rather than a word: letters and digits both, and much information per character.
 fn is_random(value: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     for byte in value {

@@ -21,10 +21,10 @@ pub enum SelectedContent {
     Deleted,
 }
 
-/// Gives the selected result, or `None` if nothing of this change is meant. `old` and `new` are the contents, as
-/// [`FileChange::contents`] gives them; `text` reads what a person put in place of a block.
+/// Returns the selected result, or `None` if nothing of this change is meant. `old` and `new` are the contents, as
+/// [`FileChange::contents`] gives them; `text` reads what a person put in place of a hunk.
 ///
-/// Of a block of which some lines are meant, what is left stands in the order of [`interleave_lines`]. A line that was the last, without
+/// Of a hunk of which some lines are meant, what is left stands in the order of [`interleave_lines`]. A line that was the last, without
 /// a line feed, gets one where another follows.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Which parts of a change are meant: units by id, of a block perhaps some lines alone, or a text that a person put in
+//! Which parts of a change are meant: units by id, of a hunk perhaps some lines alone, or a text that a person put in
 //! its place.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentHash, Unit};
 
-/// Some lines of a block: the removed ones are counted first, then the added ones, from 0.
+/// Some lines of a hunk: the removed ones are counted first, then the added ones, from 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineSet {
     /// Sorted, apart, none empty.
@@ -17,7 +17,7 @@ pub struct LineSet {
 }
 
 impl LineSet {
-    /// Makes one of numbers that ascend.
+    /// Creates one of numbers that ascend.
     pub fn from_lines(lines: impl IntoIterator<Item = usize>) -> Self {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for line in lines {
@@ -29,20 +29,20 @@ impl LineSet {
         Self { ranges }
     }
 
-    /// Makes one of all lines below a number.
+    /// Creates one of all lines below a number.
     #[must_use]
     pub fn up_to(end: usize) -> Self {
         Self { ranges: (end > 0).then_some(0..end).into_iter().collect() }
     }
 
-    /// Tells whether a line is in it.
+    /// Returns whether a line is in it.
     #[must_use]
     pub fn contains(&self, line: usize) -> bool {
         let at = self.ranges.partition_point(|r| r.end <= line);
         self.ranges.get(at).is_some_and(|r| r.contains(&line))
     }
 
-    /// Gives its lines in order.
+    /// Returns its lines in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         self.ranges.iter().flat_map(Clone::clone)
     }
@@ -53,7 +53,7 @@ impl LineSet {
         self.ranges.iter().map(Range::len).sum()
     }
 
-    /// Tells whether there is none.
+    /// Returns whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -63,7 +63,7 @@ impl LineSet {
         self.ranges.last().map_or(0, |r| r.end)
     }
 
-    /// Gives what is in one of both.
+    /// Returns what is in one of both.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all: Vec<Range<usize>> = self.ranges.iter().chain(&other.ranges).cloned().collect();
@@ -78,7 +78,7 @@ impl LineSet {
         Self { ranges }
     }
 
-    /// Gives what is not in the other.
+    /// Returns what is not in the other.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         Self::from_lines(self.iter().filter(|n| !other.contains(*n)))
@@ -90,9 +90,9 @@ impl LineSet {
 pub enum UnitSelection {
     /// All of it.
     All,
-    /// These lines of a block, not all and not none.
+    /// These lines of a hunk, not all and not none.
     Lines(LineSet),
-    /// Another text in place of a block's lines; it is in the quarantine.
+    /// Another text in place of a hunk's lines; it is in the quarantine.
     Text(ContentHash),
 }
 
@@ -112,7 +112,7 @@ impl Selection {
         units.into_iter().map(|u| (u.id.clone(), UnitSelection::All)).collect()
     }
 
-    /// Tells what is meant of a unit.
+    /// Returns what is meant of a unit.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UnitSelection> {
         self.picks.get(id)
@@ -128,12 +128,12 @@ impl Selection {
         self.picks.remove(id)
     }
 
-    /// Gives each, by id.
+    /// Returns each, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &UnitSelection)> {
         self.picks.iter().map(|(id, pick)| (id.as_str(), pick))
     }
 
-    /// Tells whether nothing is meant.
+    /// Returns whether nothing is meant.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.picks.is_empty()
@@ -145,13 +145,13 @@ impl Selection {
         self.picks.len()
     }
 
-    /// Tells whether it is all of these units, as they are.
+    /// Returns whether it is all of these units, as they are.
     #[must_use]
     pub fn covers(&self, units: &[Unit]) -> bool {
         units.iter().all(|unit| self.get(&unit.id) == Some(&UnitSelection::All))
     }
 
-    /// Keeps what is about these units, and has lines that are all of a block mean the block, none of them nothing.
+    /// Keeps what is about these units, and has lines that are all of a hunk mean the hunk, none of them nothing.
     #[must_use]
     pub fn restricted_to(&self, units: &[Unit]) -> Self {
         let normal = |unit: &Unit| {
@@ -165,7 +165,7 @@ impl Selection {
         units.iter().filter_map(normal).collect()
     }
 
-    /// Gives both. Of a unit with another text, what `other` says counts.
+    /// Returns both. Of a unit with another text, what `other` says counts.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut both = self.clone();
@@ -182,7 +182,7 @@ impl Selection {
         both
     }
 
-    /// Gives what is not in `other`, of these units.
+    /// Returns what is not in `other`, of these units.
     #[must_use]
     pub fn difference(&self, other: &Self, units: &[Unit]) -> Self {
         let left = |unit: &Unit| {
@@ -202,7 +202,7 @@ impl Selection {
         units.iter().filter_map(left).collect::<Self>().restricted_to(units)
     }
 
-    /// Tells whether all of it is in `other`.
+    /// Returns whether all of it is in `other`.
     #[must_use]
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.picks.iter().all(|(id, ours)| match (ours, other.get(id)) {
@@ -257,7 +257,7 @@ impl std::str::FromStr for LineSet {
     }
 }
 
-/// No block has so many lines.
+/// No hunk has so many lines.
 const MAX_LINE: usize = 1 << 32;
 
 /// A string in a record that is none of ours.

@@ -1,10 +1,10 @@
 //! `airlock apply`: a selection, and where it goes.
 
+use super::apply_to_worktree::apply_to_worktree;
 use super::args::{ApplyArgs, ConflictMode};
-use super::bring::bring;
 use super::decisions::decisions_from;
 use super::draft;
-use super::failure::{Failure, USAGE};
+use super::error::{CliError, USAGE};
 use super::output::Output;
 use super::repo::Repo;
 use super::target::{self, Target};
@@ -13,7 +13,7 @@ use crate::review::{Decisions, ReviewModel, ReviewSelection, ReviewState, Select
 
 /// What to apply, and how to tell of it.
 #[derive(Default)]
-pub struct Wanted {
+pub struct ApplyOptions {
     pub selection: ReviewSelection,
     pub dry_run: bool,
     pub json: bool,
@@ -23,7 +23,7 @@ pub struct Wanted {
     pub is_named: bool,
 }
 
-impl Wanted {
+impl ApplyOptions {
     fn of(selection: ReviewSelection) -> Self {
         Self { selection, ..Self::default() }
     }
@@ -36,14 +36,14 @@ impl Wanted {
     }
 }
 
-pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
-    let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(|e| Failure::new(USAGE, e))?;
-    let repo = Repo::to_write()?;
+pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
+    let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(|e| CliError::new(USAGE, e))?;
+    let repo = Repo::open_for_write()?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "apply")?;
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
     let name = sandbox.record.name.clone();
-    let wrong = |error: SelectionError| Failure::of_selection(&error, &name);
+    let wrong = |error: SelectionError| CliError::of_selection(&error, &name);
     let sheet = ReviewModel::open(&changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
     let selector = Selector {
@@ -57,19 +57,19 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
     let args_only_reject = selector.is_only_rejects();
     let mut wanted = if let Some(file) = &args.decisions {
         let events = decisions_from(&sheet, &Decisions::default(), file, args.allow_risky)?;
-        Wanted::decided(&sheet, &ReviewState::of(events).decisions)
+        ApplyOptions::decided(&sheet, &ReviewState::of(events).decisions)
     } else if !selected {
-        Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions)
+        ApplyOptions::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions)
     } else if selector.is_only_rejects() {
         // What the review accepted, without these.
-        let mut decided = Wanted::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions);
+        let mut decided = ApplyOptions::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions);
         let rejected = selector.rejected(&sheet).map_err(wrong)?;
         decided.selection.picks.retain(|path, _| !rejected.contains(path));
         decided
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         let decisions = draft::load(&sandbox, &sheet)?.decisions;
-        Wanted::of(selector.select(&sheet, &decisions, &refused).map_err(wrong)?)
+        ApplyOptions::of(selector.select(&sheet, &decisions, &refused).map_err(wrong)?)
     };
     wanted.is_named = selected && !args_only_reject;
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);
@@ -79,15 +79,15 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, Failure> {
         ConflictMode::Skip => OnConflict::Skip,
     };
     if selected && wanted.selection.is_empty() {
-        return Err(Failure::new(USAGE, format!("the selection leaves nothing of {name}"))
+        return Err(CliError::new(USAGE, format!("the selection leaves nothing of {name}"))
             .hint(format!("airlock diff {name} --name-only lists the paths")));
     }
     if wanted.selection.is_empty() {
-        return Err(Failure::new(USAGE, format!("nothing of {name} is accepted yet"))
+        return Err(CliError::new(USAGE, format!("nothing of {name} is accepted yet"))
             .hint(format!("airlock review {name}, or: airlock apply {name} --accept GLOB")));
     }
     match to {
-        Target::Worktree => bring(&repo.host, &mut sandbox, &sheet, &wanted, output),
-        to => target::send(&repo.host, &sandbox, &sheet, &wanted, &to, output),
+        Target::Worktree => apply_to_worktree(&repo.host, &mut sandbox, &sheet, &wanted, output),
+        to => target::export(&repo.host, &sandbox, &sheet, &wanted, &to, output),
     }
 }

@@ -23,7 +23,7 @@ pub struct Cli {
     #[command(flatten)]
     pub run: RunOptions,
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<Command>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +35,7 @@ pub enum Colour {
 
 /// Uncommitted work that can go along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Which {
+pub enum UncommittedArg {
     /// Changes of tracked files, staged or not.
     Tracked,
     /// Untracked files too, as far as they are not ignored.
@@ -51,7 +51,7 @@ pub struct RunOptions {
     pub name: Option<String>,
     /// Take uncommitted changes along: of tracked files, or all (untracked files too).
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "tracked")]
-    pub uncommitted: Option<Which>,
+    pub uncommitted: Option<UncommittedArg>,
     /// Take ignored or untracked files along, and bring changes of them back: a path, a directory or a glob.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
@@ -102,7 +102,7 @@ pub struct AgentOptions {
 }
 
 impl AgentOptions {
-    /// Gives these options, with those before the verb where they leave something open.
+    /// Returns these options, with those before the verb where they leave something open.
     pub fn over(self, before: Self) -> Self {
         Self {
             net: self.net.or(before.net),
@@ -117,7 +117,7 @@ impl AgentOptions {
         }
     }
 
-    /// Gives what was said here alone, as settings.
+    /// Returns what was said here alone, as settings.
     pub fn settings(&self) -> Settings {
         Settings {
             image: self.image.clone(),
@@ -134,7 +134,7 @@ impl AgentOptions {
 }
 
 impl RunOptions {
-    /// Gives these options, with those before the verb where they leave something open.
+    /// Returns these options, with those before the verb where they leave something open.
     pub fn over(self, before: Self) -> Self {
         Self {
             name: self.name.or(before.name),
@@ -149,7 +149,7 @@ impl RunOptions {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Command {
     /// Claude Code in a sandbox; every ARG reaches it untouched.
     #[command(override_usage = "airlock [OPTIONS] claude [ARGS…]")]
     Claude,
@@ -182,7 +182,7 @@ pub enum Verb {
     Apply(ApplyArgs),
     /// Take the last apply back.
     Undo(UndoArgs),
-    /// Bring an apply that was cut off to its end: back, or forward.
+    /// Recover from an interrupted apply: roll it back, or complete it.
     Recover(RecoverArgs),
     /// List the sandboxes of this repository.
     Ls {
@@ -260,7 +260,7 @@ pub struct DiffArgs {
     /// A patch for `git apply`, byte for byte; for a file or a pipe.
     #[arg(long, group = "form")]
     pub patch: bool,
-    /// Files, blocks with their ids, findings and decisions, as JSON.
+    /// Files, hunks with their ids, findings and decisions, as JSON.
     #[arg(long, group = "form")]
     pub json: bool,
     /// Write one page of HTML, with findings, decisions and comments, to a new file (- for standard output).
@@ -281,7 +281,7 @@ pub struct DiffArgs {
 pub struct ReviewArgs {
     /// The sandbox.
     pub name: Option<String>,
-    /// Ask block by block, without the full screen.
+    /// Ask hunk by hunk, without the full screen.
     #[arg(long, group = "form")]
     pub plain: bool,
     /// Write all decisions and comments to a new file (- for standard output), and review nothing.
@@ -305,7 +305,7 @@ pub struct ApplyArgs {
     /// Leave out a path, a directory (DIR/) or a glob; beats --accept.
     #[arg(long, value_name = "GLOB")]
     pub reject: Vec<String>,
-    /// Accept one block by its id (see: airlock diff --json).
+    /// Accept one hunk by its id (see: airlock diff --json).
     #[arg(long, value_name = "ID")]
     pub accept_id: Vec<String>,
     /// Accept everything but high findings.
@@ -356,12 +356,12 @@ pub struct UndoArgs {
 
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// Take back what it wrote (the default).
+    /// Restore what it replaced (the default).
     #[arg(long, group = "way")]
-    pub back: bool,
+    pub rollback: bool,
     /// Write the rest.
-    #[arg(long, group = "way")]
-    pub forward: bool,
+    #[arg(long = "continue", group = "way")]
+    pub complete: bool,
 }
 
 #[derive(Debug, Subcommand)]

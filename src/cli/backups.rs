@@ -2,30 +2,30 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::failure::{Failure, USAGE};
-use super::host::{Host, history};
+use super::apply_context::{ApplyContext, history};
+use super::error::{CliError, USAGE};
 use super::output::{Output, count};
 use super::repo::{Repo, age};
 use crate::apply::{AppliedTransaction, Kind, Op, late_edits, remove_leftovers};
 use crate::config::{Settings, parse_duration};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::sandbox::Sandbox;
 
 /// How long backups are kept, unless the user says otherwise.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Backups that are old enough to go.
-pub struct Old {
+pub struct ExpiredBackup {
     pub name: String,
     pub bytes: u64,
     pub text: String,
     pub removed: bool,
 }
 
-/// Tells how long backups are kept.
-pub fn retention(settings: &Settings) -> Result<Duration, Failure> {
+/// Returns how long backups are kept.
+pub fn retention(settings: &Settings) -> Result<Duration, CliError> {
     let given = settings.backups.as_deref().map(parse_duration).transpose();
-    Ok(given.map_err(|problem| Failure::new(USAGE, format!("backups: {problem}")))?.unwrap_or(KEPT))
+    Ok(given.map_err(|problem| CliError::new(USAGE, format!("backups: {problem}")))?.unwrap_or(KEPT))
 }
 
 fn is_old(then: u64, keep: Duration) -> bool {
@@ -35,8 +35,8 @@ fn is_old(then: u64, keep: Duration) -> bool {
 
 /// Finds old backups, and removes them unless only a look was asked for. Never those of an apply that did not end, nor one
 /// with an edit of the user's in it that is nowhere else.
-pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Result<Vec<Old>, Failure> {
-    let mut host = Host::of(&repo.host)?;
+pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Result<Vec<ExpiredBackup>, CliError> {
+    let mut host = ApplyContext::of(&repo.host)?;
     if !dry_run {
         host.lock()?;
     }
@@ -79,7 +79,7 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         }
         let files = journal.ops.iter().filter(|act| matches!(act, Op::Write { .. } | Op::Delete { .. })).count();
         let text = format!(
-            "the backups of apply {number} ({}, {}, {}), which can then not be taken back",
+            "the backups of apply {number} ({}, {}, {}), which cannot be undone then",
             Escaped::new(&journal.sandbox),
             count(files, "file"),
             age(end.at),
@@ -88,12 +88,12 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         if !dry_run {
             remove_leftovers(&host.disk, folder, &tree)?;
         }
-        found.push(Old { name: number.to_string(), bytes, text, removed: !dry_run });
+        found.push(ExpiredBackup { name: number.to_string(), bytes, text, removed: !dry_run });
     }
     Ok(found)
 }
 
-/// Tells what the files of a folder take.
+/// Returns what the files of a folder take.
 fn size(folder: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -102,7 +102,7 @@ fn size(folder: &std::path::Path) -> u64 {
 
 /// Finds sandboxes of which all was decided long ago, and that hold nothing which is nowhere else. Ignored files and a
 /// conversation go with age.
-pub fn decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, Failure> {
+pub fn decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
     let all = repo.store.each()?.into_iter().filter_map(|(_, opened)| opened.ok());
     let is_over = |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.holds.is_empty();
     Ok(all.filter(|s| is_over(s) && !s.is_busy()).collect())

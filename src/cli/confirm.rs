@@ -1,20 +1,20 @@
 //! Questions to a person at a terminal.
 
-use super::failure::Failure;
+use super::error::CliError;
 use super::output::count;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::sandbox::terminal;
 
 /// Asks whether to apply: with a word to type where something of high risk is among it.
-pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, Failure> {
+pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
     let is_accepted = |f: &&ReviewFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
     let risky: Vec<String> = (sheet.files.iter())
         .filter(|f| f.is_risky() && !f.is_refused())
         .filter(is_accepted)
         .map(|f| Escaped::new(f.change.path.as_bytes()).to_string())
         .collect();
-    let question = format!("Apply {} to your working tree?", count(accepted, "block"));
+    let question = format!("Apply {} to your working tree?", count(accepted, "hunk"));
     if risky.is_empty() {
         return confirm(&question, false);
     }
@@ -29,7 +29,7 @@ pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: u
 }
 
 /// Asks yes or no, until it is one of them. What was typed before the question is not an answer to it.
-pub fn confirm(question: &str, default: bool) -> Result<bool, Failure> {
+pub fn confirm(question: &str, default: bool) -> Result<bool, CliError> {
     terminal::discard_input();
     let answer = |text: &str| match text.trim().to_lowercase().as_str() {
         "" => Some(default),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::output::shell_word;
 use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINKS};
 use crate::changes::{is_by_line, split_lines};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::EntryKind;
 
 /// Lines of a side that are shown, and places of a file.
@@ -14,16 +14,16 @@ const MOST_LINES: usize = 12;
 const MOST_PLACES: usize = 4;
 
 /// Names of the three sides: what both come from, the host's, what is to come.
-pub type Names = [&'static str; 3];
+pub type MarkerLabels = [&'static str; 3];
 
 /// Those of an apply.
-pub const APPLY: Names = ["base", "yours", "accepted"];
+pub const APPLY: MarkerLabels = ["base", "yours", "accepted"];
 
 /// Those of an undo.
-pub const UNDO: Names = ["applied", "yours", "before it"];
+pub const UNDO: MarkerLabels = ["applied", "yours", "before it"];
 
-/// Gives the sides of each conflict that has any.
-pub fn show(conflicts: &[Conflict], names: Names, contents: &dyn BlobStore) -> String {
+/// Returns the sides of each conflict that has any.
+pub fn show(conflicts: &[Conflict], names: MarkerLabels, contents: &dyn BlobStore) -> String {
     let mut text = String::new();
     for conflict in conflicts {
         let Some(contest) = &conflict.sides else { continue };
@@ -33,7 +33,7 @@ pub fn show(conflicts: &[Conflict], names: Names, contents: &dyn BlobStore) -> S
     text
 }
 
-fn sides(text: &mut String, contest: &ConflictSides, names: Names, contents: &dyn BlobStore) {
+fn sides(text: &mut String, contest: &ConflictSides, names: MarkerLabels, contents: &dyn BlobStore) {
     let all = [(names[0], &contest.base), (names[1], &contest.ours), (names[2], &contest.theirs)];
     let read = |v: &Option<EntryContent>| v.as_ref().and_then(|v| contents.read_blob(&v.hash).ok());
     let bytes = all.map(|(_, version)| read(version));
@@ -89,7 +89,7 @@ fn describe(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
 
 /// Returns the ways to go on, as options to add to the command. `others` says whether something else could be written; `top`
 /// leads from where the user is to the top of the working tree, with a `/` at its end, or is empty.
-pub fn ways_on(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
+pub fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut ways = Vec::new();
     if others {
         let paths: Vec<String> =

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::draft::{failure, load, open};
-use super::failure::{FAILED, Failure, STALE};
+use super::error::{CliError, FAILED, STALE};
 use super::json::render;
 use super::output::{Output, count, print, shell_word};
 use super::target::write_new;
@@ -13,7 +13,7 @@ use crate::review::{DecisionFile, DecisionFileError, Decisions, Event, ReviewMod
 use crate::sandbox::Sandbox;
 
 /// Writes the decisions to a file.
-pub fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Output) -> Result<u8, Failure> {
+pub fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Output) -> Result<u8, CliError> {
     let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
     let decisions = load(sandbox, &sheet)?.decisions;
     let name = sandbox.record.name.as_str();
@@ -35,7 +35,7 @@ pub fn decisions_from(
     so_far: &Decisions,
     file: &Path,
     allow_risky: bool,
-) -> Result<Vec<Event>, Failure> {
+) -> Result<Vec<Event>, CliError> {
     let mut bytes = Vec::new();
     let most = MOST_IMPORTED + 1;
     let read = if file.as_os_str() == "-" {
@@ -44,14 +44,14 @@ pub fn decisions_from(
         std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
     };
     let shown = file.display();
-    read.map_err(|error| Failure::new(FAILED, format!("failed to read {shown}: {error}")))?;
+    read.map_err(|error| CliError::new(FAILED, format!("failed to read {shown}: {error}")))?;
     if bytes.len() as u64 > MOST_IMPORTED {
-        return Err(Failure::new(FAILED, format!("{shown} has more than {MOST_IMPORTED} bytes")));
+        return Err(CliError::new(FAILED, format!("{shown} has more than {MOST_IMPORTED} bytes")));
     }
     let parsed = DecisionFile::parse(&bytes).and_then(|all| all.events(sheet, so_far, allow_risky));
     parsed.map_err(|error| {
         let exit = if matches!(error, DecisionFileError::Stale { .. }) { STALE } else { FAILED };
-        let failure = Failure::new(exit, format!("{shown}: {error}; nothing of it was taken"));
+        let failure = CliError::new(exit, format!("{shown}: {error}; nothing of it was taken"));
         match error {
             DecisionFileError::Stale { current, .. } => {
                 let more = current.len().saturating_sub(MOST_LISTED);
@@ -78,7 +78,7 @@ pub fn import(
     file: &Path,
     allow_risky: bool,
     output: Output,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
     let (mut draft, state) = open(sandbox, &sheet)?;
     let events = decisions_from(&sheet, &state.decisions, file, allow_risky)?;
@@ -89,7 +89,7 @@ pub fn import(
     let name = &sandbox.record.name;
     output.say(&format!(
         "{} decided of {}. Next: airlock apply {name}, or airlock review {name}",
-        count(decided, "block"),
+        count(decided, "hunk"),
         units().count()
     ));
     Ok(0)

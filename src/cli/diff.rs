@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 
 use super::args::DiffArgs;
-use super::ending::holdings;
-use super::failure::Failure;
+use super::end_summary::holdings;
+use super::error::CliError;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::pager::Pager;
 use super::repo::{Repo, runtime};
@@ -12,8 +12,8 @@ use super::target::{attributes_among, stored_part, write_new};
 use super::{draft, json, patch};
 use crate::apply::EntryContent;
 use crate::changes::{Changeset, FileVersion};
-use crate::display::Escaped;
 use crate::engine::Docker;
+use crate::escape::Escaped;
 use crate::review::{ReviewFile, ReviewModel, TextRenderer, render_page, restrict_to_paths};
 use crate::sandbox::{State, lifecycle};
 use crate::snapshot::AttributeFiles;
@@ -21,14 +21,14 @@ use crate::snapshot::AttributeFiles;
 /// Changes await review (`--exit-code`).
 const CHANGES: u8 = 3;
 
-pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
+pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     let to_terminal = std::io::stdout().is_terminal();
     let raw = match (args.patch, args.null) {
         (true, _) => Some(RawOutput::open("--patch", "airlock diff --patch > changes.patch")?),
         (_, true) => Some(RawOutput::open("-z", "airlock diff --name-only -z | xargs -0 ls -ld")?),
         _ => None,
     };
-    let repo = Repo::here(output)?;
+    let repo = Repo::open(output)?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "diff")?;
     let live = sandbox.is_busy() && sandbox.record.state == State::Running;
     let passing = live.then(|| sandbox.passing_quarantine()).transpose()?;
@@ -37,7 +37,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
         let policy = repo.policy(&sandbox, output)?;
         runtime()?.block_on(async {
             let engine = Docker::connect().await?;
-            Ok::<_, Failure>(lifecycle::peek(&engine, &repo.host, &sandbox, &policy, store).await?)
+            Ok::<_, CliError>(lifecycle::peek(&engine, &repo.host, &sandbox, &policy, store).await?)
         })?
     } else {
         repo.changes(&mut sandbox, output)?
@@ -48,7 +48,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, Failure> {
     };
     let mut sheet = ReviewModel::open(&changes, &store)?;
     if !args.paths.is_empty() {
-        restrict_to_paths(&mut sheet, &args.paths).map_err(|e| Failure::of_selection(&e, &sandbox.record.name))?;
+        restrict_to_paths(&mut sheet, &args.paths).map_err(|e| CliError::of_selection(&e, &sandbox.record.name))?;
     }
     let name = sandbox.record.name.as_str();
     if args.json {

@@ -4,22 +4,22 @@ use indicatif::HumanBytes;
 use serde::Serialize;
 use serde_json::json;
 
-use super::failure::{FAILED, Failure};
-use super::given::given;
+use super::agent_config::given;
+use super::error::{CliError, FAILED};
 use super::json::render;
 use super::output::{Output, print};
 use super::repo::runtime;
 use crate::config::{Net, Settings};
-use crate::display::Escaped;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
+use crate::escape::Escaped;
 use crate::gateway::{CredentialKind, CredentialSource};
-use crate::sandbox::{Capability, probe, terminal};
+use crate::sandbox::{OverlaySupport, probe, terminal};
 
 /// How a check ended; ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum State {
+enum CheckStatus {
     Good,
     Note,
     Weak,
@@ -31,7 +31,7 @@ enum State {
 struct Check {
     /// Its name, for scripts.
     id: &'static str,
-    state: State,
+    state: CheckStatus,
     /// What was found, for a person; escaped.
     found: String,
     /// What to do, where something can be done.
@@ -45,40 +45,40 @@ struct Checks(Vec<Check>);
 
 impl Checks {
     fn good(&mut self, id: &'static str, found: impl AsRef<str>) {
-        self.add(id, State::Good, found, None);
+        self.add(id, CheckStatus::Good, found, None);
     }
 
-    fn add(&mut self, id: &'static str, state: State, found: impl AsRef<str>, mend: Option<&str>) {
+    fn add(&mut self, id: &'static str, state: CheckStatus, found: impl AsRef<str>, mend: Option<&str>) {
         let found = Escaped::new(found.as_ref()).to_string();
         self.0.push(Check { id, state, found, mend: mend.map(|m| Escaped::new(m).to_string()) });
     }
 }
 
-pub fn doctor(json: bool, output: Output) -> Result<u8, Failure> {
+pub fn doctor(json: bool, output: Output) -> Result<u8, CliError> {
     let mut checks = Checks::default();
     let settings = match Settings::load(|name| std::env::var(name).ok()) {
         Ok(settings) => {
             match given(&settings, &[], Net::None, 1 << 30).and_then(|_| super::policy::caps(&settings)) {
                 Ok(_) => checks.good("settings", "what is set can be used"),
-                Err(failure) => checks.add("settings", State::Broken, failure.message(), None),
+                Err(failure) => checks.add("settings", CheckStatus::Broken, failure.message(), None),
             }
             settings
         }
         Err(error) => {
-            checks.add("settings", State::Broken, error.to_string(), error.suggestion.as_deref());
+            checks.add("settings", CheckStatus::Broken, error.to_string(), error.suggestion.as_deref());
             Settings::default()
         }
     };
     runtime()?.block_on(async {
         match Docker::connect().await {
             Ok(engine) => engine_checks(&engine, settings.image.as_deref(), &mut checks).await,
-            Err(error) => checks.add("engine", State::Broken, error.to_string(), error.hint().as_deref()),
+            Err(error) => checks.add("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
         }
     });
     git(&mut checks);
     credential(&mut checks);
     console(&mut checks);
-    let worst = checks.0.iter().map(|c| c.state).max().unwrap_or(State::Good);
+    let worst = checks.0.iter().map(|c| c.state).max().unwrap_or(CheckStatus::Good);
     if json {
         let value =
             json!({"schema_version": 1, "version": env!("CARGO_PKG_VERSION"), "state": worst, "checks": checks.0});
@@ -86,23 +86,23 @@ pub fn doctor(json: bool, output: Output) -> Result<u8, Failure> {
     } else {
         print(&text(&checks.0, output.colours()))?;
         let said = match worst {
-            State::Good | State::Note => "all is well",
-            State::Weak => "it works, and could be safer",
-            State::Broken => "it does not work like this",
+            CheckStatus::Good | CheckStatus::Note => "all is well",
+            CheckStatus::Weak => "it works, and could be safer",
+            CheckStatus::Broken => "it does not work like this",
         };
         output.say(said);
     }
-    Ok(if worst == State::Broken { FAILED } else { 0 })
+    Ok(if worst == CheckStatus::Broken { FAILED } else { 0 })
 }
 
 fn text(checks: &[Check], colour: bool) -> String {
     let mut out = String::new();
     for check in checks {
         let (word, code) = match check.state {
-            State::Good => ("good", "32"),
-            State::Note => ("note", "36"),
-            State::Weak => ("weak", "33"),
-            State::Broken => ("broken", "31"),
+            CheckStatus::Good => ("good", "32"),
+            CheckStatus::Note => ("note", "36"),
+            CheckStatus::Weak => ("weak", "33"),
+            CheckStatus::Broken => ("broken", "31"),
         };
         let word = if colour { format!("\x1b[{code}m{word:6}\x1b[0m") } else { format!("{word:6}") };
         out += &format!("{word}  {:11} {}\n", check.id, check.found);
@@ -116,7 +116,7 @@ fn text(checks: &[Check], colour: bool) -> String {
 async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks) {
     let info = match engine.info().await {
         Ok(info) => info,
-        Err(error) => return checks.add("engine", State::Broken, error.to_string(), error.hint().as_deref()),
+        Err(error) => return checks.add("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
     };
     let memory = HumanBytes(info.memory);
     checks.good(
@@ -127,10 +127,10 @@ async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks
     match probe::probe(engine).await {
         Ok(probed) => {
             match &probed.capability {
-                Capability::Overlay => checks.good("overlay", "workspaces are mounted over their base: starts are quick"),
-                Capability::Copy(why) => checks.add(
+                OverlaySupport::Overlay => checks.good("overlay", "workspaces are mounted over their base: starts are quick"),
+                OverlaySupport::Copy(why) => checks.add(
                     "overlay",
-                    State::Note,
+                    CheckStatus::Note,
                     format!("workspaces are copied from their base, which takes longer: {why}"),
                     Some("an engine on a native overlay2 or on ext4 and XFS with its root on the same file system can mount them"),
                 ),
@@ -140,11 +140,16 @@ async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks
                 let found = format!("{free} of {total} are free where the engine keeps volumes");
                 let scarce = space.free < (10 << 30).min(space.total / 10);
                 let mend = "docker system df says what takes it; airlock gc removes old bases";
-                checks.add("disk", if scarce { State::Weak } else { State::Good }, found, scarce.then_some(mend));
+                checks.add(
+                    "disk",
+                    if scarce { CheckStatus::Weak } else { CheckStatus::Good },
+                    found,
+                    scarce.then_some(mend),
+                );
             }
         }
         Err(error) => {
-            checks.add("overlay", State::Broken, format!("a workspace cannot be made: {error}"), None);
+            checks.add("overlay", CheckStatus::Broken, format!("a workspace cannot be made: {error}"), None);
         }
     }
     let name = image.unwrap_or(AGENT_IMAGE);
@@ -152,14 +157,19 @@ async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks
         (Ok(Some(found)), _) => checks.good("image", format!("{name} is there, {}", HumanBytes(found.size))),
         (Ok(None), None) => checks.add(
             "image",
-            State::Note,
+            CheckStatus::Note,
             format!("there is no agent image yet (Claude Code {CLAUDE_VERSION}); the first start builds it"),
             Some("airlock image build"),
         ),
         (Ok(None), Some(_)) => {
-            checks.add("image", State::Broken, format!("{name}, which is set, is not there"), Some("airlock image ls"));
+            checks.add(
+                "image",
+                CheckStatus::Broken,
+                format!("{name}, which is set, is not there"),
+                Some("airlock image ls"),
+            );
         }
-        (Err(error), _) => checks.add("image", State::Broken, error.to_string(), None),
+        (Err(error), _) => checks.add("image", CheckStatus::Broken, error.to_string(), None),
     }
 }
 
@@ -169,10 +179,10 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
     for (component, version, advisory, perhaps_mended) in &advisories {
         let found = format!("{component} {version} has {}: it allows {}", advisory.id, advisory.allows);
         if *perhaps_mended {
-            let mend = "your distribution may have mended it under the same number: see its security tracker";
-            checks.add("runtime", State::Note, found, Some(mend));
+            let mend = "your distribution may have fixed it under the same number: see its security tracker";
+            checks.add("runtime", CheckStatus::Note, found, Some(mend));
         } else {
-            checks.add("runtime", State::Weak, found, Some("update the engine and its runtime"));
+            checks.add("runtime", CheckStatus::Weak, found, Some("update the engine and its runtime"));
         }
     }
     if advisories.is_empty() {
@@ -183,13 +193,13 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
     match info.security("seccomp") {
         None => checks.add(
             "seccomp",
-            State::Weak,
+            CheckStatus::Weak,
             "the engine does not filter system calls; Airlock's own filter closes a few alone",
             Some("use a kernel and an engine with seccomp"),
         ),
         Some(detail) if detail.contains("unconfined") => checks.add(
             "seccomp",
-            State::Weak,
+            CheckStatus::Weak,
             "the engine's default profile is switched off",
             Some("remove \"seccomp-profile\" from the engine's daemon.json"),
         ),
@@ -200,7 +210,7 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
         Some(name) => checks.good("lsm", format!("{name} confines containers")),
         None => checks.add(
             "lsm",
-            State::Note,
+            CheckStatus::Note,
             "neither AppArmor nor SELinux confines containers",
             Some("switch one of them on, on the engine's machine"),
         ),
@@ -211,7 +221,7 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
         (_, true) => checks.good("users", "users of containers are mapped to others (userns-remap)"),
         _ => checks.add(
             "users",
-            State::Note,
+            CheckStatus::Note,
             "who leaves a container as root is root; an agent is user 1000, without capabilities",
             Some("a rootless engine, or \"userns-remap\" in daemon.json, puts one more wall there"),
         ),
@@ -220,9 +230,9 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
     let mend = "switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1; rootless: cgroup v2 and systemd)";
     if !info.unlimited.is_empty() {
         let found = format!("the engine does not limit {}", info.unlimited.join(", "));
-        checks.add("limits", State::Weak, found, Some(mend));
+        checks.add("limits", CheckStatus::Weak, found, Some(mend));
     } else if let Some(warned) = warned {
-        checks.add("limits", State::Note, format!("the engine cannot enforce all limits: {warned}"), Some(mend));
+        checks.add("limits", CheckStatus::Note, format!("the engine cannot enforce all limits: {warned}"), Some(mend));
     } else {
         checks.good("limits", format!("memory, CPUs and processes are limited by cgroup v{}", info.cgroup));
     }
@@ -232,7 +242,7 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
 fn git(checks: &mut Checks) {
     match std::process::Command::new("git").arg("--version").output() {
         Ok(out) if out.status.success() => checks.good("git", String::from_utf8_lossy(&out.stdout).trim()),
-        _ => checks.add("git", State::Broken, "git does not run", Some("install git")),
+        _ => checks.add("git", CheckStatus::Broken, "git does not run", Some("install git")),
     }
 }
 
@@ -250,9 +260,9 @@ fn credential(checks: &mut Checks) {
         }
         Err(error) => checks.add(
             "credential",
-            State::Note,
+            CheckStatus::Note,
             error.to_string(),
-            Some(&error.hint(super::given::real_claude().as_deref())),
+            Some(&error.hint(super::agent_config::real_claude().as_deref())),
         ),
     }
 }
@@ -268,7 +278,7 @@ fn console(checks: &mut Checks) {
     if term.is_empty() || term == "dumb" {
         checks.add(
             "terminal",
-            State::Note,
+            CheckStatus::Note,
             "it can only show plain text (TERM)",
             Some("TERM=xterm-256color, if it is one"),
         );
@@ -277,7 +287,7 @@ fn console(checks: &mut Checks) {
     } else {
         checks.add(
             "terminal",
-            State::Note,
+            CheckStatus::Note,
             format!("{term}{size}; the locale is not UTF-8, and signs beyond ASCII may look odd"),
             Some("export LANG=C.UTF-8"),
         );

@@ -1,6 +1,6 @@
 //! The draft of a review in a sandbox's folder, and what becomes of it when another round has come.
 
-use super::failure::{FAILED, Failure};
+use super::error::{CliError, FAILED};
 use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, newly_risky, read_draft};
 use crate::sandbox::Sandbox;
 
@@ -8,14 +8,14 @@ use crate::sandbox::Sandbox;
 pub const DRAFT: &str = "draft.jsonl";
 
 /// Reads the draft of a review of a sandbox's changes.
-pub fn load(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<ReviewState, Failure> {
+pub fn load(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<ReviewState, CliError> {
     let mut state = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
     go_over(&mut state, sandbox, sheet)?;
     Ok(state)
 }
 
 /// Opens it to be written to.
-pub fn open(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), Failure> {
+pub fn open(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), CliError> {
     let (mut draft, mut state) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
     go_over(&mut state, sandbox, sheet)?;
     draft.keep(&state.take_events()).map_err(|error| failure(&error, sandbox))?;
@@ -23,7 +23,7 @@ pub fn open(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(DecisionLog, 
 }
 
 /// Goes over to the changes of another round, if these are: a yes from before a file became one of high risk counts no more.
-fn go_over(state: &mut ReviewState, sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(), Failure> {
+fn go_over(state: &mut ReviewState, sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(), CliError> {
     let Some(last) = state.rounds().last().filter(|last| **last != *sheet.changeset) else {
         if state.rounds().is_empty() {
             state.begin_round(sheet.changeset);
@@ -40,11 +40,11 @@ fn go_over(state: &mut ReviewState, sandbox: &Sandbox, sheet: &ReviewModel<'_>) 
     Ok(())
 }
 
-pub fn failure(error: &DecisionLogError, sandbox: &Sandbox) -> Failure {
-    let failure = Failure::new(FAILED, error.to_string());
+pub fn failure(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
+    let failure = CliError::new(FAILED, error.to_string());
     match error {
         DecisionLogError::Damaged { .. } => {
-            failure.hint(format!("to begin anew, move it away: mv {0} {0}.damaged", sandbox.path(DRAFT).display()))
+            failure.hint(format!("to start over, move it away: mv {0} {0}.damaged", sandbox.path(DRAFT).display()))
         }
         DecisionLogError::Io(_) => failure,
     }

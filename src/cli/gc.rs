@@ -3,18 +3,18 @@
 use serde_json::json;
 
 use super::backups;
-use super::failure::Failure;
+use super::error::CliError;
 use super::json::render;
 use super::output::{Output, count, print};
 use super::repo::{Repo, age, runtime};
 use crate::config::Settings;
 use crate::engine::Docker;
-use crate::sandbox::gc::{KEPT_BASES, Spent, find, remove};
+use crate::sandbox::gc::{Garbage, KEPT_BASES, find, remove};
 use crate::sandbox::{lifecycle, probe};
 
-pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
+pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let settings = Settings::load(|name| std::env::var(name).ok())?;
-    let repo = Repo::here(output)?;
+    let repo = Repo::open(output)?;
     runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         if !dry_run {
@@ -25,7 +25,7 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
         for thing in &spent {
             let removed = !dry_run && remove(&engine, &repo.host, thing).await?;
             let (kind, name, bytes, text) = describe(thing);
-            let stays = matches!(thing, Spent::Running(_)) || !dry_run && !removed;
+            let stays = matches!(thing, Garbage::Running(_)) || !dry_run && !removed;
             if !stays {
                 freed += bytes;
                 gone += 1;
@@ -87,7 +87,7 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
         if json {
             print(&render(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})))?;
         } else if gone == 0 {
-            output.say("nothing is spent");
+            output.say("nothing to remove");
         } else {
             let would = if dry_run { "would free" } else { "freed" };
             output.say(&format!("{}, {would} {}", count(gone, "thing"), indicatif::HumanBytes(freed)));
@@ -96,9 +96,9 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, Failure> {
     })
 }
 
-fn describe(spent: &Spent) -> (&'static str, &str, u64, String) {
+fn describe(spent: &Garbage) -> (&'static str, &str, u64, String) {
     match spent {
-        Spent::Base(base) => {
+        Garbage::Base(base) => {
             let short = &base.commit[..base.commit.len().min(7)];
             let text = format!(
                 "the base of {short}: {}, {}, last used {}",
@@ -108,10 +108,12 @@ fn describe(spent: &Spent) -> (&'static str, &str, u64, String) {
             );
             ("base", &base.id, base.bytes, text)
         }
-        Spent::Record(base) => ("record", &base.id, 0, format!("the record of base {}, whose volume is gone", base.id)),
-        Spent::Volume(name) => ("volume", name, 0, format!("the volume {name}, of no sandbox")),
-        Spent::Container(id) => ("container", id, 0, format!("the container {}, of no sandbox", short(id))),
-        Spent::Running(id) => {
+        Garbage::Record(base) => {
+            ("record", &base.id, 0, format!("the record of base {}, whose volume is gone", base.id))
+        }
+        Garbage::Volume(name) => ("volume", name, 0, format!("the volume {name}, of no sandbox")),
+        Garbage::Container(id) => ("container", id, 0, format!("the container {}, of no sandbox", short(id))),
+        Garbage::Running(id) => {
             let text = format!("the container {0}, of no sandbox here (docker rm -f {0} ends it)", short(id));
             ("running", id, 0, text)
         }

@@ -7,14 +7,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::args::ImageVerb;
-use super::failure::{FAILED, Failure};
+use super::error::{CliError, FAILED};
 use super::output::{Output, print};
 use super::repo::{age, runtime};
-use crate::display::Escaped;
 use crate::engine::image::{AGENT_IMAGE, AgentImage, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
 use crate::engine::{Docker, Engine, EngineError, ImageInfo};
+use crate::escape::Escaped;
 
-pub fn image(verb: ImageVerb, output: Output) -> Result<u8, Failure> {
+pub fn image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
     runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         match verb {
@@ -34,27 +34,27 @@ pub fn image(verb: ImageVerb, output: Output) -> Result<u8, Failure> {
 }
 
 /// Finds the image to run, and builds ours if it is not there yet.
-pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> Result<ImageInfo, Failure> {
+pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
     let name = wanted.unwrap_or(AGENT_IMAGE);
     if let Some(image) = engine.image(name).await? {
         // Ours by name must be ours by label too; what the user names is the user's choice.
         if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
-            return Err(Failure::from(EngineError::Foreign { kind: "image", name: name.into() })
+            return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
                 .hint("airlock image build replaces it"));
         }
         return Ok(image);
     }
     if wanted.is_some_and(|w| w != AGENT_IMAGE) {
-        return Err(Failure::new(FAILED, format!("the engine has no image {name}"))
+        return Err(CliError::new(FAILED, format!("the engine has no image {name}"))
             .hint(format!("docker pull {name}, or leave --image out")));
     }
     output.say("building the agent image; this happens once");
     let options = AgentImage { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
     build(engine, &options, output).await?;
-    engine.image(name).await?.ok_or_else(|| Failure::new(FAILED, format!("the image {name} is gone again")))
+    engine.image(name).await?.ok_or_else(|| CliError::new(FAILED, format!("the image {name} is gone again")))
 }
 
-async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Result<(), Failure> {
+async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Result<(), CliError> {
     let start = Instant::now();
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
@@ -78,7 +78,7 @@ async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Res
     bar.finish_and_clear();
     built.map_err(|error| {
         let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
-        Failure::from(error).details(lines).hint(
+        CliError::from(error).details(lines).hint(
             "without a registry: airlock image build --base ROOTFS.tar --claude PATH (scripts/agent-image makes both)",
         )
     })?;
@@ -86,7 +86,7 @@ async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Res
     Ok(())
 }
 
-fn list(images: &[ImageInfo], json: bool) -> Result<(), Failure> {
+fn list(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
     let text = if json {
         let images: Vec<_> = images
             .iter()
@@ -116,11 +116,11 @@ fn list(images: &[ImageInfo], json: bool) -> Result<(), Failure> {
     Ok(print(&text)?)
 }
 
-async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result<(), Failure> {
+async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result<(), CliError> {
     let ours: Vec<String> = engine.images(IMAGE_LABEL).await?.into_iter().flat_map(|i| i.names).collect();
     for name in names {
         if !ours.contains(name) {
-            return Err(Failure::new(FAILED, format!("Airlock has no image {name}")).hint("airlock image ls"));
+            return Err(CliError::new(FAILED, format!("Airlock has no image {name}")).hint("airlock image ls"));
         }
     }
     for name in if names.is_empty() { &ours } else { names } {

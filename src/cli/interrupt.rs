@@ -28,7 +28,7 @@ impl Interrupt {
     }
 
     /// Tells it.
-    pub fn came(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }

@@ -24,7 +24,7 @@ pub fn diff(
         "base": changes.base,
         "live": live,
         "refused": changes.refused,
-        "hidden": changes.ignored_by_agent_rules.iter().map(text).collect::<Vec<_>>(),
+        "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(text).collect::<Vec<_>>(),
     });
     let frame = render(&frame);
     out(frame.trim_end().trim_end_matches('}').trim_end())?;
@@ -47,9 +47,9 @@ fn file(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
         "change": change.change_word(),
         "old": side(&change.old),
         "new": side(&change.new),
-        "level": change.severity(),
+        "severity": change.severity(),
         "findings": change.findings,
-        "blocks": file.units.iter().map(|u| {
+        "hunks": file.units.iter().map(|u| {
             let decision = decisions.get(&u.id).map_or_else(|| "undecided".into(), UnitDecision::to_string);
             match &u.kind {
                 UnitKind::Hunk { old, new } => json!({
@@ -81,7 +81,7 @@ fn kind(kind: &UnitKind) -> &'static str {
     }
 }
 
-/// Gives a path for JSON; `path_bytes` has it exactly where it is not UTF-8.
+/// Returns a path for JSON; `path_bytes` has it exactly where it is not UTF-8.
 pub fn text(path: &RepoPath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
 }
@@ -90,7 +90,7 @@ pub fn text(path: &RepoPath) -> String {
 pub fn render(value: &Value) -> String {
     let mut out = String::new();
     for c in format!("{value:#}\n").chars() {
-        if c != '\n' && crate::display::is_hidden(c) {
+        if c != '\n' && crate::escape::is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 out += &format!("\\u{unit:04x}");
             }

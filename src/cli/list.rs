@@ -3,15 +3,15 @@
 use indicatif::HumanBytes;
 use serde_json::json;
 
-use super::failure::Failure;
+use super::error::CliError;
 use super::json::render;
-use super::output::{Output, print, tell};
+use super::output::{Output, eprint, print};
 use super::repo::{Repo, age, status};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::sandbox::Record;
 
-pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here(output)?;
+pub fn list(json: bool, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
     let (mut all, mut damaged) = (Vec::new(), Vec::new());
     for (name, opened) in repo.store.each()? {
         match opened {
@@ -20,7 +20,7 @@ pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
         }
     }
     for (_, error) in &damaged {
-        tell(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
+        eprint(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
     }
     if json {
         let sandboxes: Vec<_> = all
@@ -41,7 +41,7 @@ pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
         return Ok(0);
     }
     if all.is_empty() && damaged.is_empty() {
-        tell("airlock: this repository has no sandbox\n");
+        eprint("airlock: this repository has no sandbox\n");
     }
     let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -61,7 +61,7 @@ pub fn list(json: bool, output: Output) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Gives what a sandbox takes, in words.
+/// Returns what a sandbox takes, in words.
 fn size(record: &Record) -> String {
     match record.size {
         None => "–".into(),

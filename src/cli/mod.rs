@@ -1,10 +1,11 @@
 //! The command line: one file per verb.
 
+mod agent_config;
 mod apply;
+mod apply_context;
+mod apply_to_worktree;
 mod args;
 mod backups;
-mod beginning;
-mod bring;
 mod confirm;
 mod conflict;
 mod decisions;
@@ -12,15 +13,12 @@ mod diff;
 mod doctor;
 mod draft;
 mod editor;
-mod ending;
-mod failure;
+mod end_summary;
+mod error;
 mod gc;
-mod given;
-mod host;
 mod image;
 mod interrupt;
 mod json;
-mod judge;
 mod list;
 mod outcome;
 mod output;
@@ -33,7 +31,9 @@ mod remove;
 mod repo;
 mod resume;
 mod review;
+mod risk_check;
 mod run;
+mod start_summary;
 mod status;
 mod target;
 mod undo;
@@ -44,8 +44,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Verb};
-use failure::{Failure, OURS};
+use args::{Cli, Command};
+use error::{CliError, EXIT_INTERNAL};
 use output::Output;
 
 /// Runs the program and gives its exit status.
@@ -62,49 +62,51 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
             }
             let _ = error.print();
             return if error.use_stderr() {
-                ExitCode::from(if runs_agent { OURS } else { failure::USAGE })
+                ExitCode::from(if runs_agent { EXIT_INTERNAL } else { error::USAGE })
             } else {
                 ExitCode::SUCCESS
             };
         }
     };
-    let runs_agent =
-        matches!(cli.verb, None | Some(Verb::Claude | Verb::Run { .. } | Verb::Shell { .. } | Verb::Resume(_)));
+    let runs_agent = matches!(
+        cli.verb,
+        None | Some(Command::Claude | Command::Run { .. } | Command::Shell { .. } | Command::Resume(_))
+    );
     match dispatch(cli, theirs.unwrap_or_default()) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => end(&failure, runs_agent),
     }
 }
 
-fn end(failure: &Failure, runs_agent: bool) -> ExitCode {
-    output::tell(&failure.text());
-    let ours = runs_agent && failure.exit != failure::INTERRUPTED;
-    ExitCode::from(if ours { OURS } else { failure.exit })
+fn end(failure: &CliError, runs_agent: bool) -> ExitCode {
+    output::eprint(&failure.text());
+    let ours = runs_agent && failure.exit != error::INTERRUPTED;
+    ExitCode::from(if ours { EXIT_INTERNAL } else { failure.exit })
 }
 
-fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, Failure> {
+fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {
     let output = Output::new(cli.color, cli.quiet);
     match cli.verb {
-        None | Some(Verb::Claude) => run::claude(cli.run, claude_args, output),
-        Some(Verb::Run { options, stray, command }) => {
+        None | Some(Command::Claude) => run::claude(cli.run, claude_args, output),
+        Some(Command::Run { options, stray, command }) => {
             if !stray.is_empty() || command.is_empty() {
                 return Err(run::no_dashes());
             }
             run::command(options.over(cli.run), command, output)
         }
-        Some(Verb::Shell { options }) => run::shell(options.over(cli.run), output),
-        Some(Verb::Resume(args)) => resume::resume(args, cli.run.agent, output),
-        Some(Verb::Diff(args)) => diff::diff(&args, output),
-        Some(Verb::Review(args)) => review::review(&args, output),
-        Some(Verb::Apply(args)) => apply::apply(args, output),
-        Some(Verb::Undo(args)) => undo::undo(&args, output),
-        Some(Verb::Recover(args)) => recover::recover(&args, output),
-        Some(Verb::Ls { json }) => list::list(json, output),
-        Some(Verb::Status { name, json }) => status::status(name.as_deref(), json, output),
-        Some(Verb::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
-        Some(Verb::Rm { names, force }) => remove::remove(&names, force, output),
-        Some(Verb::Image(verb)) => image::image(verb, output),
-        Some(Verb::Doctor { json }) => doctor::doctor(json, output),
+        Some(Command::Shell { options }) => run::shell(options.over(cli.run), output),
+        Some(Command::Resume(args)) => resume::resume(args, cli.run.agent, output),
+        Some(Command::Diff(args)) => diff::diff(&args, output),
+        Some(Command::Review(args)) => review::review(&args, output),
+        Some(Command::Apply(args)) => apply::apply(args, output),
+        Some(Command::Undo(args)) => undo::undo(&args, output),
+        Some(Command::Recover(args)) => recover::recover(&args, output),
+        Some(Command::Ls { json }) => list::list(json, output),
+        Some(Command::Status { name, json }) => status::status(name.as_deref(), json, output),
+        Some(Command::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
+        Some(Command::Rm { names, force }) => remove::remove(&names, force, output),
+        Some(Command::Image(verb)) => image::image(verb, output),
+        Some(Command::Doctor { json }) => doctor::doctor(json, output),
     }
 }
 

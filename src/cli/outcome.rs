@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use super::failure::Failure;
+use super::error::CliError;
 use super::json as shapes;
 use super::output::{count, print};
 use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
 use crate::changes::{Unit, UnitSelection};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::RepoPath;
 
 /// What happened to each path, sorted.
@@ -26,11 +26,11 @@ struct Line {
 }
 
 /// The units of each path.
-pub type Parts<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
+pub type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
 
 /// How a plan is spoken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tense {
+pub enum OutcomeMode {
     /// What would be done.
     Future,
     /// What an apply did.
@@ -41,14 +41,18 @@ pub enum Tense {
 
 impl Outcome {
     /// Describes a plan. `parts` gives the units of a path.
-    pub fn of(plan: &Plan, parts: &Parts<'_>, tense: Tense) -> Self {
+    pub fn of(plan: &Plan, parts: &UnitsByPath<'_>, tense: OutcomeMode) -> Self {
         let mut lines: Vec<Line> = (plan.steps.iter())
-            .map(|s| Line { path: s.path.clone(), outcome: word(&s.action, tense), reason: remark(s, parts) })
+            .map(|s| Line {
+                path: s.path.clone(),
+                outcome: action_label(&s.action, tense),
+                reason: step_note(s, parts),
+            })
             .collect();
         let line = |c: &Conflict, outcome| Line { path: c.path.clone(), outcome, reason: c.reason.clone() };
         lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
         lines.extend(plan.skipped.iter().map(|c| line(c, "skipped")));
-        Self { lines, plan: shape(plan) }
+        Self { lines, plan: plan_to_json(plan) }
     }
 
     /// Adds a path that the plan does not know.
@@ -84,12 +88,12 @@ impl Outcome {
     /// Says of all that would have been done that it was not.
     pub fn leave(&mut self, plan: &Plan, reason: &str) {
         for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
-            self.set(&step.path, "left", reason);
+            self.set(&step.path, "skipped", reason);
         }
     }
 
     /// Prints it: lines, or JSON with more in it.
-    pub fn print(&mut self, json: bool, more: Value) -> Result<(), Failure> {
+    pub fn print(&mut self, json: bool, more: Value) -> Result<(), CliError> {
         self.lines.sort_by(|a, b| a.path.cmp(&b.path));
         if json {
             let mut all =
@@ -105,7 +109,7 @@ impl Outcome {
         let mut text = String::new();
         for line in &self.lines {
             let path = Escaped::new(line.path.as_bytes()).to_string();
-            let line = format!("  {:8}  {path:width$}  {}", line.outcome, Escaped::new(&line.reason));
+            let line = format!("  {:9}  {path:width$}  {}", line.outcome, Escaped::new(&line.reason));
             text += line.trim_end();
             text.push('\n');
         }
@@ -126,38 +130,38 @@ impl Line {
     }
 }
 
-pub fn word(verb: &StepAction, tense: Tense) -> &'static str {
+pub fn action_label(verb: &StepAction, tense: OutcomeMode) -> &'static str {
     match (verb, tense) {
-        (StepAction::Unchanged, _) => "already",
-        (StepAction::Create, Tense::Applied) => "created",
-        (StepAction::Replace, Tense::Applied) => "applied",
-        (StepAction::Delete, Tense::Applied) => "deleted",
-        (StepAction::Create | StepAction::Replace, Tense::Undone) => "restored",
-        (StepAction::Delete, Tense::Undone) => "removed",
-        (StepAction::Merge(_), Tense::Applied | Tense::Undone) => "merged",
-        (StepAction::WriteConflictMarkers(_), Tense::Applied | Tense::Undone) => "marked",
-        (StepAction::Create, Tense::Future) => "create",
-        (StepAction::Replace, Tense::Future) => "apply",
-        (StepAction::Merge(_), Tense::Future) => "merge",
-        (StepAction::WriteConflictMarkers(_), Tense::Future) => "mark",
-        (StepAction::Delete, Tense::Future) => "delete",
+        (StepAction::Unchanged, _) => "unchanged",
+        (StepAction::Create, OutcomeMode::Applied) => "created",
+        (StepAction::Replace, OutcomeMode::Applied) => "applied",
+        (StepAction::Delete, OutcomeMode::Applied) => "deleted",
+        (StepAction::Create | StepAction::Replace, OutcomeMode::Undone) => "restored",
+        (StepAction::Delete, OutcomeMode::Undone) => "removed",
+        (StepAction::Merge(_), OutcomeMode::Applied | OutcomeMode::Undone) => "merged",
+        (StepAction::WriteConflictMarkers(_), OutcomeMode::Applied | OutcomeMode::Undone) => "marked",
+        (StepAction::Create, OutcomeMode::Future) => "create",
+        (StepAction::Replace, OutcomeMode::Future) => "apply",
+        (StepAction::Merge(_), OutcomeMode::Future) => "merge",
+        (StepAction::WriteConflictMarkers(_), OutcomeMode::Future) => "mark",
+        (StepAction::Delete, OutcomeMode::Future) => "delete",
     }
 }
 
-pub fn remark(step: &Step, parts: &Parts<'_>) -> String {
+pub fn step_note(step: &Step, parts: &UnitsByPath<'_>) -> String {
     let all = parts.get(&step.path).copied().unwrap_or_default();
     let some = step.picks.iter().filter(|(_, pick)| !matches!(pick, UnitSelection::All)).count();
     let part = (!step.picks.covers(all)).then(|| {
         let whole = step.picks.len() - some;
         match (whole, some) {
-            (_, 0) => format!("{whole} of {}", count(all.len(), "block")),
-            (0, _) => format!("{some} in part or edited, of {}", count(all.len(), "block")),
-            _ => format!("{whole} whole, {some} in part or edited, of {}", count(all.len(), "block")),
+            (_, 0) => format!("{whole} of {}", count(all.len(), "hunk")),
+            (0, _) => format!("{some} in part or edited, of {}", count(all.len(), "hunk")),
+            _ => format!("{whole} whole, {some} in part or edited, of {}", count(all.len(), "hunk")),
         }
     });
     let more = match &step.action {
         StepAction::Merge(own) if own.is_empty() => Some("with your own edits".into()),
-        StepAction::Merge(own) => Some(format!("with your edits of {}", spell(own))),
+        StepAction::Merge(own) => Some(format!("with your edits of {}", format_line_ranges(own))),
         StepAction::WriteConflictMarkers(places) => {
             Some(format!("{} to decide, between markers", count(*places, "place")))
         }
@@ -167,7 +171,7 @@ pub fn remark(step: &Step, parts: &Parts<'_>) -> String {
 }
 
 /// Spells line numbers: `line 3`, `lines 40 to 52 and 60`.
-fn spell(ranges: &[Range<usize>]) -> String {
+fn format_line_ranges(ranges: &[Range<usize>]) -> String {
     let one = |r: &Range<usize>| match r.len() {
         // A deletion stands between two lines.
         0 => format!("after {}", r.start),
@@ -184,8 +188,8 @@ fn spell(ranges: &[Range<usize>]) -> String {
     format!("{} {list}{more}", if many { "lines" } else { "line" })
 }
 
-/// Gives the shape of a plan.
-fn shape(plan: &Plan) -> Value {
+/// Returns the shape of a plan.
+fn plan_to_json(plan: &Plan) -> Value {
     let side = |v: &Option<EntryContent>| v.as_ref().map(|v| json!({"mode": v.kind.mode(), "sha256": v.hash}));
     let steps = plan.steps.iter().map(|s| {
         let expected = s.expected.as_ref().map(|seen| {
@@ -195,7 +199,7 @@ fn shape(plan: &Plan) -> Value {
             })
         });
         json!({
-            "path": shapes::text(&s.path), "operation": word(&s.action, Tense::Future),
+            "path": shapes::text(&s.path), "operation": action_label(&s.action, OutcomeMode::Future),
             "base": side(&s.base), "expected": expected, "final": side(&s.result),
         })
     });
@@ -205,7 +209,7 @@ fn shape(plan: &Plan) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::spell;
+    use super::format_line_ranges;
 
     #[test]
     fn line_numbers_read_well() {
@@ -218,7 +222,7 @@ mod tests {
             (&[(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)], "lines 1, 3, 5 and 2 more places"),
         ] {
             let ranges: Vec<_> = ranges.iter().map(|(from, to)| *from..*to).collect();
-            assert_eq!(spell(&ranges), text);
+            assert_eq!(format_line_ranges(&ranges), text);
         }
     }
 }

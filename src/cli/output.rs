@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::args::Colour;
-use super::failure::{Failure, USAGE};
+use super::error::{CliError, USAGE};
 use crate::sandbox::terminal;
 
 /// How to speak.
@@ -26,27 +26,27 @@ impl Output {
     /// Says what is going on. The text is ours; whatever else is in it has been escaped.
     pub fn say(self, text: &str) {
         if !self.quiet {
-            tell(&format!("airlock: {text}\n"));
+            eprint(&format!("airlock: {text}\n"));
         }
     }
 
-    /// Tells whether something may move on standard error.
+    /// Returns whether something may move on standard error.
     pub fn shows_progress(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
-    /// Tells whether a long listing goes to a pager.
+    /// Returns whether a long listing goes to a pager.
     pub fn is_paged(self) -> bool {
         terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
     }
 
-    /// Gives the columns of standard output, if it is a terminal.
+    /// Returns the columns of standard output, if it is a terminal.
     pub fn width(self) -> Option<usize> {
         let (columns, _) = terminal::size().filter(|_| io::stdout().is_terminal())?;
         Some(columns.into())
     }
 
-    /// Tells whether to colour what goes to standard output.
+    /// Returns whether to color what goes to standard output.
     pub fn colours(self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         match self.colour {
@@ -62,11 +62,11 @@ impl Output {
 }
 
 /// Writes to standard error. That nobody reads it is no reason to stop, and least of all to panic half-way.
-pub fn tell(text: &str) {
+pub fn eprint(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes text to standard output: ours, or made harmless by [`crate::display`]. A reader that has gone is no error.
+/// Writes text to standard output: ours, or made harmless by [`crate::escape`]. A reader that has gone is no error.
 pub fn print(text: &str) -> io::Result<()> {
     write(text.as_bytes())
 }
@@ -83,10 +83,10 @@ impl RawOutput {
     ///
     /// # Errors
     /// Standard output is a terminal; the hint shows `example` instead.
-    pub fn open(option: &str, example: &str) -> Result<Self, Failure> {
+    pub fn open(option: &str, example: &str) -> Result<Self, CliError> {
         if io::stdout().is_terminal() {
             let what = format!("{option} writes a sandbox's bytes as they are, which a terminal would obey");
-            return Err(Failure::new(USAGE, what).hint(example));
+            return Err(CliError::new(USAGE, what).hint(example));
         }
         Ok(Self(()))
     }
@@ -125,7 +125,7 @@ pub fn shell_word(bytes: &[u8]) -> String {
     word + "'"
 }
 
-/// Gives a count with its noun: `1 file`, `3 files`.
+/// Returns a count with its noun: `1 file`, `3 files`.
 pub fn count(n: usize, noun: &str) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-use super::output::{Output, print, tell};
+use super::output::{Output, eprint, print};
 
 /// Bytes that a pager may leave in the pipe unread: with more than that written, it has read something.
 const UNREAD: usize = 128 * 1024;
@@ -30,7 +30,7 @@ impl Pager {
         let child = pager.and_then(|pager| {
             let mut command = Command::new("sh");
             command.arg("-c").arg(pager).stdin(Stdio::piped());
-            // As git does: colours pass, what fits on a screen needs no key, and the screen stays as it is.
+            // As git does: colors pass, what fits on a screen needs no key, and the screen stays as it is.
             for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
                 if std::env::var_os(name).is_none() {
                     command.env(name, value);
@@ -76,7 +76,7 @@ impl Pager {
         let status = child.wait()?;
         // A pager that a key or a signal has ended has no such status.
         let (Some(code @ 1..), Some(kept)) = (status.code(), self.kept.take()) else { return Ok(false) };
-        tell(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
+        eprint(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
         print(&kept)?;
         Ok(true)
     }

@@ -1,12 +1,12 @@
 //! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
 
-use super::failure::{FAILED, Failure};
+use super::error::{CliError, FAILED};
 use crate::changes::{ContextHunk, ContextLine, UnitKind, context_hunks};
 use crate::path::{EntryKind, RepoPath};
 use crate::review::{FileText, ReviewFile, ReviewModel, TextRenderer};
 
 /// Shows one file to a person.
-pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRenderer) -> Result<String, Failure> {
+pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRenderer) -> Result<String, CliError> {
     let is_deleted = file.units.iter().any(|u| u.kind == UnitKind::Delete);
     let FileText { old, new } = FileText::read(sheet, file)?;
     let (old, new) = (old.list(0..old.len()), new.list(0..new.len()));
@@ -30,7 +30,7 @@ pub struct Part {
 }
 
 /// Writes one file as git writes it with `--binary --full-index --no-renames`.
-pub fn git_patch(path: &RepoPath, old: Option<Part>, new: Option<Part>) -> Result<Vec<u8>, Failure> {
+pub fn git_patch(path: &RepoPath, old: Option<Part>, new: Option<Part>) -> Result<Vec<u8>, CliError> {
     // A link that became a file, or the reverse, is a deletion and a creation for git too.
     match (old, new) {
         (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => {
@@ -41,8 +41,8 @@ pub fn git_patch(path: &RepoPath, old: Option<Part>, new: Option<Part>) -> Resul
     }
 }
 
-fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u8>, Failure> {
-    let failed = |e: git2::Error| Failure::new(FAILED, format!("failed to make the patch: {}", e.message()));
+fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u8>, CliError> {
+    let failed = |e: git2::Error| CliError::new(FAILED, format!("failed to make the patch: {}", e.message()));
     let content = |side: Option<&Part>| side.map_or(Vec::new(), |part| part.content.clone());
     let (before, after) = (content(old), content(new));
     let hash = |side: Option<&Part>| {

@@ -1,12 +1,12 @@
 //! What is taken back, and how it is judged, from the settings and what the repository has committed.
 
-use super::failure::{Failure, USAGE};
+use super::error::{CliError, USAGE};
 use super::output::Output;
 use crate::changes::{Rule, RuleSet, Severity};
 use crate::config::{RepositorySettings, Settings, parse_bytes, parse_duration};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::{MAX_DEPTH, RepoPath};
-use crate::sandbox::{Caps, Policy};
+use crate::sandbox::{CollectLimits, CollectPolicy};
 use crate::snapshot::{ConfiguredPath, HostRepo};
 
 /// Where a repository adds rules of its own.
@@ -25,9 +25,9 @@ pub fn policy<'a>(
     commit: &str,
     modules: impl IntoIterator<Item = &'a RepoPath>,
     output: Output,
-) -> Result<Policy, Failure> {
+) -> Result<CollectPolicy, CliError> {
     let mut rules = settings.risk.clone();
-    let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| Failure::new(USAGE, e.to_string()))?;
+    let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| CliError::new(USAGE, e.to_string()))?;
     if let Some(text) = host.committed(commit)?.file(&file, MOST)? {
         let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
         rules.extend(more.risk.into_iter().map(named_as_the_repositorys));
@@ -36,8 +36,8 @@ pub fn policy<'a>(
         }
     }
     rules.extend(host.configured_paths(modules)?.iter().map(rule));
-    let rules = RuleSet::with_custom(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))?;
-    Ok(Policy { caps: caps(settings)?, rules })
+    let rules = RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))?;
+    Ok(CollectPolicy { caps: caps(settings)?, rules })
 }
 
 /// Returns the rules for what the user's git configuration names now; those of the name [`CONFIGURED`] are of it.
@@ -47,9 +47,9 @@ pub fn policy<'a>(
 pub fn configured_rules<'a>(
     host: &HostRepo,
     modules: impl IntoIterator<Item = &'a RepoPath>,
-) -> Result<RuleSet, Failure> {
+) -> Result<RuleSet, CliError> {
     let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(rule).collect();
-    RuleSet::with_custom(&rules).map_err(|e| Failure::new(USAGE, e.to_string()))
+    RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))
 }
 
 /// Says whose rule it is: who wrote it may be a stranger, and its words must not be taken for ours.
@@ -61,7 +61,7 @@ fn named_as_the_repositorys(rule: Rule) -> Rule {
     Rule { reason: Some(reason.chars().take(MOST_WORDS).collect()), ..rule }
 }
 
-/// Makes a rule of a path that the user's own git configuration names.
+/// Creates a rule of a path that the user's own git configuration names.
 fn rule(configured: &ConfiguredPath) -> Rule {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::OsStr::from_bytes(configured.path.as_bytes()).to_string_lossy();
@@ -71,25 +71,25 @@ fn rule(configured: &ConfiguredPath) -> Rule {
         if configured.is_read { "is part of your git configuration" } else { "is run by your git configuration" };
     Rule {
         name: CONFIGURED.to_owned(),
-        level: Severity::High,
+        severity: Severity::High,
         paths: inside.into_iter().chain([whole]).collect(),
         reason: Some(reason.to_owned()),
     }
 }
 
-pub fn caps(settings: &Settings) -> Result<Caps, Failure> {
+pub fn caps(settings: &Settings) -> Result<CollectLimits, CliError> {
     let wrong = |key: &str| {
         let key = key.to_owned();
-        move |problem: String| Failure::new(USAGE, format!("{key}: {problem}"))
+        move |problem: String| CliError::new(USAGE, format!("{key}: {problem}"))
     };
     let bytes = |text: &Option<String>, key| text.as_deref().map(parse_bytes).transpose().map_err(wrong(key));
-    let default = Caps::default();
+    let default = CollectLimits::default();
     let depth = settings.max_depth.unwrap_or(default.depth);
     if depth == 0 || depth > MAX_DEPTH {
-        return Err(Failure::new(USAGE, format!("max_depth: {depth} is not from 1 to {MAX_DEPTH}")));
+        return Err(CliError::new(USAGE, format!("max_depth: {depth} is not from 1 to {MAX_DEPTH}")));
     }
     let time = settings.max_time.as_deref().map(parse_duration).transpose().map_err(wrong("max_time"))?;
-    Ok(Caps {
+    Ok(CollectLimits {
         entries: settings.max_entries.unwrap_or(default.entries),
         changed: settings.max_files.unwrap_or(default.changed),
         file: bytes(&settings.max_file, "max_file")?.unwrap_or(default.file),

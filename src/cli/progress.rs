@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
-use crate::sandbox::{Meter, Step};
+use crate::sandbox::{ProgressCounter, Step};
 
 const SHOWN: u8 = 0;
 const PAUSED: u8 = 1;
@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(80);
 /// A bar that follows a meter.
 pub struct Progress {
     /// What it follows.
-    pub meter: Arc<Meter>,
+    pub meter: Arc<ProgressCounter>,
     bar: ProgressBar,
     /// Held while it is drawn: whoever takes it away is not drawn over.
     state: Arc<Mutex<u8>>,
@@ -25,7 +25,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn start(output: Output) -> Self {
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(ProgressCounter::default());
         let state = Arc::new(Mutex::new(SHOWN));
         let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
         if output.shows_progress() {
@@ -63,7 +63,7 @@ impl Drop for Progress {
     }
 }
 
-fn follow(meter: &Meter, bar: &ProgressBar, state: &Mutex<u8>) {
+fn follow(meter: &ProgressCounter, bar: &ProgressBar, state: &Mutex<u8>) {
     let counted =
         ProgressStyle::with_template("{spinner} {msg} {bar:24} {human_pos}/{human_len} files, {prefix}, {eta} left");
     let counted = counted.unwrap_or_else(|_| ProgressStyle::default_bar());

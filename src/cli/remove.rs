@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::confirm::confirm;
 use super::draft::DRAFT;
-use super::ending::holdings;
-use super::failure::Failure;
+use super::end_summary::holdings;
+use super::error::CliError;
 use super::output::Output;
 use super::repo::{Repo, runtime};
 use crate::changes::UnitSelection;
@@ -13,7 +13,7 @@ use crate::engine::Docker;
 use crate::review::{Decision, UnitDecision, read_draft};
 use crate::sandbox::{Sandbox, State, lifecycle, terminal};
 
-/// Tells whether a review has come to something that is in no working tree.
+/// Returns whether a review has come to something that is in no working tree.
 fn has_decisions(sandbox: &Sandbox) -> bool {
     let draft = read_draft(&sandbox.path(DRAFT));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
@@ -41,14 +41,14 @@ fn held(sandbox: &Sandbox) -> Option<String> {
         return None;
     }
     if sandbox.record.state == State::Running {
-        return Some(format!("{name} was interrupted, and nobody has looked at what its agent did"));
+        return Some(format!("{name} was interrupted, and what its agent did was not looked at"));
     }
     let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} holds {holds}"))
 }
 
-pub fn remove(names: &[String], force: bool, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here(output)?;
+pub fn remove(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
     // All names are looked up before the first is removed.
     let distinct: BTreeSet<&String> = names.iter().collect();
     let sandboxes = distinct.into_iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();

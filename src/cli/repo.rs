@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::failure::{FAILED, Failure, USAGE};
+use super::error::{CliError, FAILED, USAGE};
 use super::output::{Output, count};
 use super::policy::policy;
 use crate::changes::Changeset;
 use crate::config::{Settings, closest};
 use crate::engine::Docker;
-use crate::sandbox::{Policy, Sandbox, SandboxName, State, Store, lifecycle};
+use crate::sandbox::{CollectPolicy, Sandbox, SandboxName, State, Store, lifecycle};
 use crate::snapshot::HostRepo;
 
 /// A repository and its sandboxes.
@@ -18,22 +18,22 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// Finds the one around the current directory, and warns of an apply that was cut off in it.
-    pub fn here(output: Output) -> Result<Self, Failure> {
-        let repo = Self::to_write()?;
-        super::host::warn(&repo.host, output);
+    /// Finds the one around the current directory, and warns of an apply that was interrupted in it.
+    pub fn open(output: Output) -> Result<Self, CliError> {
+        let repo = Self::open_for_write()?;
+        super::apply_context::warn(&repo.host, output);
         Ok(repo)
     }
 
     /// The same for the verbs that bring such an apply to its end.
-    pub fn to_write() -> Result<Self, Failure> {
+    pub fn open_for_write() -> Result<Self, CliError> {
         let host = HostRepo::discover(&std::env::current_dir()?)?;
         let store = Store::of(&host.common_dir);
         Ok(Self { host, store })
     }
 
     /// Opens a sandbox by name; without one, the only one there is.
-    pub fn sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, Failure> {
+    pub fn sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
         if let Some(name) = name {
             return self.named(name, verb);
         }
@@ -43,26 +43,26 @@ impl Repo {
             all.retain(|s| s.record.settled.is_none());
         }
         match (all.pop(), all.is_empty()) {
-            (None, _) => Err(Failure::new(FAILED, "this repository has no sandbox").hint("airlock claude")),
+            (None, _) => Err(CliError::new(FAILED, "this repository has no sandbox").hint("airlock claude")),
             (Some(only), true) => Ok(only),
             (Some(last), false) => {
                 all.push(last);
                 let newest = all[0].record.name.clone();
-                Err(Failure::new(USAGE, format!("failed to choose a sandbox: this repository has {}", all.len()))
+                Err(CliError::new(USAGE, format!("failed to choose a sandbox: this repository has {}", all.len()))
                     .details(all.iter().map(line))
                     .hint(format!("airlock {verb} {newest}")))
             }
         }
     }
 
-    fn named(&self, name: &str, verb: &str) -> Result<Sandbox, Failure> {
+    fn named(&self, name: &str, verb: &str) -> Result<Sandbox, CliError> {
         let found = match name.parse::<SandboxName>() {
             Ok(name) => self.store.open(&name)?,
             Err(_) => None,
         };
         let Some(found) = found else {
             let known = self.store.each()?;
-            let failure = Failure::new(FAILED, format!("this repository has no sandbox named {name}"));
+            let failure = CliError::new(FAILED, format!("this repository has no sandbox named {name}"));
             return Err(match closest(name, known.iter().map(|(name, _)| name.as_str())) {
                 Some(close) => failure.hint(format!("did you mean: airlock {verb} {close}")),
                 None if known.is_empty() => failure.hint("airlock claude makes one"),
@@ -72,16 +72,16 @@ impl Repo {
         Ok(found)
     }
 
-    /// Gives the changes of a sandbox: as collected, or collected now if it was interrupted.
-    pub fn changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, Failure> {
+    /// Returns the changes of a sandbox: as collected, or collected now if it was interrupted.
+    pub fn changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let name = sandbox.record.name.clone();
         match sandbox.record.state {
             State::Collected { .. } => sandbox.changeset()?.ok_or_else(|| {
-                Failure::new(FAILED, format!("the changes of {name} are gone from its folder"))
+                CliError::new(FAILED, format!("the changes of {name} are gone from its folder"))
                     .hint(format!("airlock rm {name}"))
             }),
             _ if sandbox.is_busy() => Err(crate::sandbox::SandboxError::Busy(name).into()),
-            State::Seeding => Err(Failure::new(FAILED, format!("{name} was interrupted before its agent started"))
+            State::Seeding => Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
                 .hint(format!("airlock rm {name}"))),
             State::Running => {
                 output.say(&format!("{name} was interrupted; collecting what it changed"));
@@ -97,7 +97,7 @@ impl Repo {
 
 impl Repo {
     /// Says what is taken back from a sandbox, and how it is judged.
-    pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<Policy, Failure> {
+    pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
         policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
     }
@@ -108,7 +108,7 @@ pub fn line(sandbox: &Sandbox) -> String {
     format!("{}   {}   {}", sandbox.record.name, status(sandbox).1, age(sandbox.record.created))
 }
 
-/// Gives the state of a sandbox: a word for scripts, and a phrase for a person.
+/// Returns the state of a sandbox: a word for scripts, and a phrase for a person.
 pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
         State::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
@@ -124,7 +124,7 @@ pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
     }
 }
 
-/// Gives how long ago something was, in words.
+/// Returns how long ago something was, in words.
 pub fn age(then: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_secs(then);
     let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
@@ -137,7 +137,7 @@ pub fn age(then: u64) -> String {
     }
 }
 
-/// Makes the runtime for what is asynchronous: the engine.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// Creates the runtime for what is asynchronous: the engine.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(tokio::runtime::Runtime::new()?)
 }

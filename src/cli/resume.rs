@@ -1,18 +1,18 @@
 //! `airlock resume`: another agent in the same sandbox; for Claude Code the same conversation, and what the review has said.
 
+use super::agent_config::{changed, given, model_route, variables};
 use super::args::{AgentOptions, ResumeArgs};
 use super::draft::{self, DRAFT};
-use super::ending::{offer_review, say_ended, summary};
-use super::failure::{FAILED, Failure, USAGE};
-use super::given::{changed, given, model_route, variables};
+use super::end_summary::{offer_review, say_ended, summary};
+use super::error::{CliError, FAILED, USAGE};
 use super::output::{Output, count, print};
 use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use super::run::{SHELL, say_advisories};
 use crate::config::{Net, ReviewMode, Settings};
-use crate::display::Escaped;
 use crate::engine::{Docker, Engine};
+use crate::escape::Escaped;
 use crate::review::{DecisionLog, Event, Feedback, ReviewModel, has_unsent};
 use crate::sandbox::lifecycle::{self, Finished, RunRequest};
 use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
@@ -23,7 +23,7 @@ const MESSAGE: &str = "message.md";
 
 /// Another round of a sandbox.
 #[derive(Default)]
-pub struct Round {
+pub struct ResumeOptions {
     /// What its agent is given, where that is not what it had.
     pub agent: AgentOptions,
     /// What Claude Code gets, or the command.
@@ -32,8 +32,8 @@ pub struct Round {
     pub feedback: Option<Feedback>,
 }
 
-pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here(output)?;
+pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "resume")?;
     sandbox.lock()?;
     let feedback = args.feedback.then(|| compose(&repo, &mut sandbox, output)).transpose()?;
@@ -42,8 +42,8 @@ pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<
         print(&text)?;
         return Ok(0);
     }
-    let round = Round { agent: args.agent.over(before), args: args.args, feedback };
-    go_on(&repo.host, sandbox, round, output)
+    let round = ResumeOptions { agent: args.agent.over(before), args: args.args, feedback };
+    resume_sandbox(&repo.host, sandbox, round, output)
 }
 
 /// Says why a sandbox has no conversation to send comments and rejections to.
@@ -61,21 +61,21 @@ pub fn way_to_send(record: &Record, sheet: &ReviewModel<'_>, state: &crate::revi
 }
 
 /// Puts the message to the agent together.
-fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, Failure> {
+fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
     let name = sandbox.record.name.clone();
     if let Some(why) = cannot_send(&sandbox.record) {
-        return Err(Failure::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
+        return Err(CliError::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
     }
     let changes = repo.changes(sandbox, output)?;
     let sheet = ReviewModel::open(&changes, &sandbox.quarantine()?)?;
     Feedback::compose(&sheet, &draft::load(sandbox, &sheet)?)?.ok_or_else(|| {
-        Failure::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
+        CliError::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
             .hint(format!("airlock review {name}, or airlock resume {name}"))
     })
 }
 
 /// The command that goes on.
-fn command(record: &Record, round: &Round, tty: bool) -> Result<Vec<String>, Failure> {
+fn command(record: &Record, round: &ResumeOptions, tty: bool) -> Result<Vec<String>, CliError> {
     let name = &record.name;
     let args = round.args.iter().cloned();
     let is = |words: &[&str]| round.args.iter().any(|arg| words.contains(&arg.split('=').next().unwrap_or(arg)));
@@ -101,7 +101,7 @@ fn command(record: &Record, round: &Round, tty: bool) -> Result<Vec<String>, Fai
         }
         "shell" if round.args.is_empty() => ["sh", "-c", SHELL].map(str::to_owned).into(),
         _ if round.args.is_empty() => {
-            return Err(Failure::new(USAGE, format!("{name} is a sandbox of airlock run, which needs a command"))
+            return Err(CliError::new(USAGE, format!("{name} is a sandbox of airlock run, which needs a command"))
                 .hint(format!("airlock resume {name} -- COMMAND…")));
         }
         _ => args.collect(),
@@ -110,7 +110,7 @@ fn command(record: &Record, round: &Round, tty: bool) -> Result<Vec<String>, Fai
 
 /// Runs another agent in a sandbox that this process owns, and offers the review of what it left. A message is kept in a file
 /// until the model has it: what a person wrote is not lost with whatever fails.
-pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) -> Result<u8, Failure> {
+pub fn resume_sandbox(host: &HostRepo, sandbox: Sandbox, round: ResumeOptions, output: Output) -> Result<u8, CliError> {
     let kept = round.feedback.as_ref().map(|feedback| sandbox.keep_text(MESSAGE, &feedback.text)).transpose()?;
     let (finished, is_heard) = run(host, sandbox, &round, output).map_err(|failure| match &kept {
         Some(path) => failure.details([format!("the message is kept in {}", path.display())]),
@@ -141,19 +141,19 @@ pub fn go_on(host: &HostRepo, sandbox: Sandbox, round: Round, output: Output) ->
 }
 
 /// Runs another agent to its end; tells whether the model was reached.
-fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Result<(Finished, bool), Failure> {
+fn run(host: &HostRepo, sandbox: Sandbox, round: &ResumeOptions, output: Output) -> Result<(Finished, bool), CliError> {
     let name = sandbox.record.name.clone();
     let record = sandbox.record.clone();
     let tty = terminal::is_interactive();
     match record.state {
         State::Seeding => {
-            return Err(Failure::new(FAILED, format!("{name} was interrupted before its agent started"))
+            return Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
                 .hint(format!("airlock rm {name}")));
         }
         State::Running | State::Collected { .. } => {}
     }
     if record.verb == "shell" && round.args.is_empty() && !tty {
-        return Err(Failure::new(USAGE, "a shell needs a terminal").hint(format!("airlock resume {name} -- COMMAND…")));
+        return Err(CliError::new(USAGE, "a shell needs a terminal").hint(format!("airlock resume {name} -- COMMAND…")));
     }
     let command = command(&record, round, tty)?;
     let settings = Settings::load(|name| std::env::var(name).ok())?;
@@ -166,7 +166,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
         let info = engine.info().await?;
-        let had = match &record.given {
+        let had = match &record.agent_config {
             Some(had) => had.clone(),
             None => given(&settings, &[], default_net, info.memory)?,
         };
@@ -174,7 +174,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
         let route = if given.model { Some(model_route()?) } else { None };
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.image(image).await? else {
-            return Err(Failure::new(FAILED, format!("the engine has no image {image} any more"))
+            return Err(CliError::new(FAILED, format!("the engine has no image {image} any more"))
                 .hint(format!("airlock resume {name} --image IMAGE")));
         };
         let request = RunRequest {
@@ -199,7 +199,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &Round, output: Output) -> Resu
             lifecycle::resume(&engine, host, sandbox, &request, &mut signals, &progress.meter, started).await;
         progress.end();
         signals.end_at_once();
-        Ok::<_, Failure>((finished?, route))
+        Ok::<_, CliError>((finished?, route))
     })?;
     say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
     let is_heard = route.as_ref().is_some_and(|(route, _)| route.report().answered > 0);
@@ -221,7 +221,7 @@ fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> 
 }
 
 /// Remembers in the draft what was sent.
-fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), Failure> {
+fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), CliError> {
     let (mut draft, _) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| draft::failure(&error, sandbox))?;
     let kept = draft.keep(&[Event::Sent { items: feedback.items() }]);
     kept.and_then(|()| draft.close()).map_err(|error| draft::failure(&error, sandbox))

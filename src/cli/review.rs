@@ -2,21 +2,21 @@
 
 use std::io;
 
-use super::apply::Wanted;
+use super::apply::ApplyOptions;
+use super::apply_context::ApplyContext;
+use super::apply_to_worktree::{apply_to_worktree, plan, rounds_of};
 use super::args::ReviewArgs;
-use super::bring::{bring, plan, rounds_of};
 use super::confirm::confirm_apply;
 use super::conflict;
 use super::decisions::{export, import};
 use super::draft::{DRAFT, failure, open};
 use super::editor;
-use super::failure::{Failure, INTERRUPTED};
-use super::host::Host;
-use super::judge::Judge;
-use super::outcome::{Tense, word};
+use super::error::{CliError, INTERRUPTED};
+use super::outcome::{OutcomeMode, action_label};
 use super::output::Output;
 use super::repo::Repo;
-use super::resume::{self, Round};
+use super::resume::{self, ResumeOptions};
+use super::risk_check::Judge;
 use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
 use crate::config::{Preselect, Settings, ThemeMode};
@@ -29,8 +29,8 @@ use crate::review::{
 use crate::sandbox::{Sandbox, Signals, terminal};
 use crate::snapshot::HostRepo;
 
-pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here(output)?;
+pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
     let mut sandbox = repo.sandbox(args.name.as_deref(), "review")?;
     let changes = repo.changes(&mut sandbox, output)?;
     sandbox.lock()?;
@@ -43,13 +43,13 @@ pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, Failure> {
     interact(&repo.host, sandbox, &changes, args.plain, output)
 }
 
-/// Tells whether a person sits at a terminal that can show the full screen.
+/// Returns whether a person sits at a terminal that can show the full screen.
 fn is_full_screen() -> bool {
     terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
 }
 
 /// The program around a review.
-struct Desk<'a> {
+struct CliReviewHost<'a> {
     repo: &'a HostRepo,
     sandbox: &'a Sandbox,
     sheet: &'a ReviewModel<'a>,
@@ -59,7 +59,7 @@ struct Desk<'a> {
     texts: Vec<tempfile::TempDir>,
 }
 
-impl ReviewHost for Desk<'_> {
+impl ReviewHost for CliReviewHost<'_> {
     fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
         self.draft.keep(events).map_err(io::Error::other)
     }
@@ -84,26 +84,26 @@ impl ReviewHost for Desk<'_> {
     }
 }
 
-impl Desk<'_> {
-    fn preview(&self, decisions: &Decisions) -> Result<Preview, Failure> {
-        let host = Host::of(self.repo)?;
+impl CliReviewHost<'_> {
+    fn preview(&self, decisions: &Decisions) -> Result<Preview, CliError> {
+        let host = ApplyContext::of(self.repo)?;
         let tree = host.tree(&self.sandbox.record.manifest.modules)?;
-        let (store, before) = (self.sandbox.quarantine()?, host.brought(self.sandbox)?);
+        let (store, before) = (self.sandbox.quarantine()?, host.applied_state(self.sandbox)?);
         let rounds = rounds_of(self.sandbox, self.sheet, &before)?;
         let plan = plan(
             self.repo,
             &self.sandbox.record.base,
             &tree,
             self.sheet,
-            &Wanted::decided(self.sheet, decisions),
+            &ApplyOptions::decided(self.sheet, decisions),
             (&before, &rounds),
             &store,
         )?;
         let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
         let line = |step: &Step| PreviewLine {
             path: step.path.clone(),
-            outcome: word(&step.action, Tense::Future),
-            reason: super::outcome::remark(step, &parts),
+            outcome: action_label(&step.action, OutcomeMode::Future),
+            reason: super::outcome::step_note(step, &parts),
             is_conflict: false,
             sides: Vec::new(),
         };
@@ -132,7 +132,7 @@ pub fn interact(
     changes: &Changeset,
     plain: bool,
     output: Output,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
     let name = sandbox.record.name.clone();
     let settings = Settings::load(|name| std::env::var(name).ok())?;
@@ -142,7 +142,7 @@ pub fn interact(
     let judge = Judge::of(host, &sandbox, &sheet, output)?;
     let since = since(&sandbox, &sheet, &state)?;
     let mut outbox = None;
-    let mut desk = Desk { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft, texts: Vec::new() };
+    let mut desk = CliReviewHost { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft, texts: Vec::new() };
     if is_first && settings.preselect == Some(Preselect::All) {
         let accept = preselected(&sheet, &state.decisions);
         state = update(state, &sheet, accept);
@@ -188,11 +188,16 @@ pub fn interact(
     }
     desk.draft.close().map_err(|error| failure(&error, &sandbox))?;
     if ended == ReviewOutcome::Signalled {
-        return Err(Failure::new(INTERRUPTED, "interrupted; what was decided is saved")
+        return Err(CliError::new(INTERRUPTED, "interrupted; what was decided is saved")
             .hint(format!("airlock review {name} goes on")));
     }
     if let (ReviewOutcome::Send, Some(feedback)) = (ended, outbox) {
-        return resume::go_on(host, sandbox, Round { feedback: Some(feedback), ..Round::default() }, output);
+        return resume::resume_sandbox(
+            host,
+            sandbox,
+            ResumeOptions { feedback: Some(feedback), ..ResumeOptions::default() },
+            output,
+        );
     }
     let decisions = &state.decisions;
     let accepted = accepted(&sheet, decisions);
@@ -216,8 +221,8 @@ pub fn interact(
             ConflictHandling::Skip => OnConflict::Skip,
             ConflictHandling::Markers => OnConflict::Markers,
         };
-        let wanted = Wanted { on_conflict, ..Wanted::decided(&sheet, decisions) };
-        let status = bring(host, &mut sandbox, &sheet, &wanted, output)?;
+        let wanted = ApplyOptions { on_conflict, ..ApplyOptions::decided(&sheet, decisions) };
+        let status = apply_to_worktree(host, &mut sandbox, &sheet, &wanted, output)?;
         if status != 0 {
             output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
         }
@@ -227,7 +232,7 @@ pub fn interact(
     Ok(0)
 }
 
-/// Counts the blocks of which something is accepted.
+/// Counts the hunks of which something is accepted.
 fn accepted(sheet: &ReviewModel<'_>, decisions: &Decisions) -> usize {
     sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
 }
@@ -242,7 +247,7 @@ fn preselected(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Action {
 }
 
 /// Finds what has changed since somebody reviewed an earlier round; nothing if nobody has.
-fn since(sandbox: &Sandbox, sheet: &ReviewModel<'_>, state: &ReviewState) -> Result<Option<RoundDiff>, Failure> {
+fn since(sandbox: &Sandbox, sheet: &ReviewModel<'_>, state: &ReviewState) -> Result<Option<RoundDiff>, CliError> {
     let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
     let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
     Ok(Some(RoundDiff::of(sheet, &before, &sandbox.quarantine()?)))

@@ -6,49 +6,49 @@ use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
-use super::args::{RunOptions, Which};
-use super::beginning::{Counting, first_line, say_beginning, say_dirt};
-use super::ending::{holdings, offer_review, say_ended, summary, way_to_get};
-use super::failure::{FAILED, Failure, USAGE};
-use super::given::{given, model_route, variables};
+use super::agent_config::{given, model_route, variables};
+use super::args::{RunOptions, UncommittedArg};
+use super::end_summary::{holdings, offer_review, say_ended, summary, way_to_get};
+use super::error::{CliError, FAILED, USAGE};
 use super::image;
-use super::output::{Output, count, tell};
+use super::output::{Output, count, eprint};
 use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
+use super::start_summary::{DirtyScan, first_line, say_beginning, say_dirt};
 use crate::config::{Net, Settings, WorkspaceMode};
-use crate::display::Escaped;
 use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
+use crate::escape::Escaped;
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::lifecycle::{self, Ground, RunRequest};
-use crate::sandbox::{Bases, SandboxError, SandboxName, Signals, Workspace, terminal};
-use crate::snapshot::{History, HistoryChoice, HostRepo, SnapshotOptions, Uncommitted};
+use crate::sandbox::lifecycle::{self, PreparedBase, RunRequest};
+use crate::sandbox::{BaseStore, SandboxError, SandboxName, Signals, Workspace, terminal};
+use crate::snapshot::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
 
 /// An image may come without bash.
 pub const SHELL: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
 
-pub fn claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, Failure> {
+pub fn claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
     let args =
-        args.map_err(|bad| Failure::new(USAGE, format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
+        args.map_err(|bad| CliError::new(USAGE, format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
     let command = std::iter::once("claude".to_owned()).chain(args).collect();
     sandbox("claude", Net::Model, options, command, output)
 }
 
-pub fn command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, Failure> {
+pub fn command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
     sandbox("run", Net::None, options, command, output)
 }
 
-pub fn shell(options: RunOptions, output: Output) -> Result<u8, Failure> {
+pub fn shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
     if !terminal::is_interactive() {
-        return Err(Failure::new(USAGE, "a shell needs a terminal").hint("airlock run -- COMMAND…"));
+        return Err(CliError::new(USAGE, "a shell needs a terminal").hint("airlock run -- COMMAND…"));
     }
     sandbox("shell", Net::None, options, ["sh", "-c", SHELL].map(str::to_owned).into(), output)
 }
 
 /// The command of `airlock run` goes after `--`.
-pub fn no_dashes() -> Failure {
-    Failure::new(USAGE, "failed to tell the command from the options: it goes after --")
+pub fn no_dashes() -> CliError {
+    CliError::new(USAGE, "failed to tell the command from the options: it goes after --")
         .hint("airlock run [OPTIONS] -- COMMAND…")
 }
 
@@ -58,11 +58,11 @@ fn sandbox(
     options: RunOptions,
     command: Vec<String>,
     output: Output,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let settings = Settings::load(|name| std::env::var(name).ok())?.under(options.agent.settings());
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
     let env = variables(&options.agent.env)?;
-    let repo = Repo::here(output)?;
+    let repo = Repo::open(output)?;
     let wanted = snapshot_options(&options)?;
     if let Some(name) = &name
         && repo.store.open(name)?.is_some()
@@ -70,11 +70,11 @@ fn sandbox(
         return Err(SandboxError::NameTaken(name.clone()).into());
     }
     let uncommitted = match options.uncommitted {
-        None => Uncommitted::None,
-        Some(Which::Tracked) => Uncommitted::Tracked,
-        Some(Which::All) => Uncommitted::All,
+        None => UncommittedScope::None,
+        Some(UncommittedArg::Tracked) => UncommittedScope::Tracked,
+        Some(UncommittedArg::All) => UncommittedScope::All,
     };
-    let counting = Counting::begin(repo.host.reopen()?, uncommitted);
+    let counting = DirtyScan::begin(repo.host.reopen()?, uncommitted);
     let route = match settings.net.unwrap_or(default_net) {
         Net::None => None,
         Net::Model => Some(model_route()?),
@@ -112,7 +112,7 @@ fn sandbox(
         let progress = Progress::start(output);
         let include = options.include.clone();
         let ground =
-            Ground::prepare(&engine, &repo.host, snapshot, work, include, &mut signals, &progress.meter).await?;
+            PreparedBase::prepare(&engine, &repo.host, snapshot, work, include, &mut signals, &progress.meter).await?;
         let sandbox = match lifecycle::create(&repo.host, &ground, &request) {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -146,7 +146,7 @@ fn sandbox(
         if is_fresh {
             say_bases(&repo.host, settings.bases.unwrap_or(KEPT_BASES), output)?;
         }
-        Ok::<_, Failure>((finished, engine, route))
+        Ok::<_, CliError>((finished, engine, route))
     })?;
     say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
@@ -162,9 +162,9 @@ fn sandbox(
         let mut sandbox = finished.sandbox;
         lifecycle::settle(&mut sandbox)?;
         // Said however quiet: without the name nobody finds it.
-        tell(&format!("airlock: {name} changed no file, and is kept: it holds {holds}\n"));
+        eprint(&format!("airlock: {name} changed no file, and is kept: it holds {holds}\n"));
         let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
-        tell(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
+        eprint(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
         if let Some(way) = way_to_get(name.as_str(), &finished.changes.ignored) {
             output.say(&way);
         }
@@ -175,17 +175,17 @@ fn sandbox(
     Ok(status)
 }
 
-fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, Failure> {
+fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {
     let history = match &options.history {
         None => HistoryChoice::Auto,
-        Some(text) => HistoryChoice::Given(text.parse().map_err(|e| Failure::new(USAGE, format!("--history: {e}")))?),
+        Some(text) => HistoryChoice::Given(text.parse().map_err(|e| CliError::new(USAGE, format!("--history: {e}")))?),
     };
     Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }
 
 /// Says what bases take, where there are more than are kept.
-fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), Failure> {
-    let all = Bases::of(&host.common_dir).all()?;
+fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), CliError> {
+    let all = BaseStore::of(&host.common_dir).list_bases()?;
     if all.len() > keep {
         let bytes = HumanBytes(all.iter().map(|b| b.bytes).sum());
         output
@@ -202,12 +202,12 @@ pub fn say_advisories(info: &EngineInfo, output: Output) {
     }
     for ((component, version), ids) in known {
         let (component, version) = (Escaped::new(component), Escaped::new(version));
-        output.say(&format!("{component} {version} has {}; airlock doctor tells more", ids.join(", ")));
+        output.say(&format!("{component} {version} has {}; airlock doctor has more", ids.join(", ")));
     }
 }
 
 /// Finds the image, and asks the engine what it is meanwhile.
-async fn both(engine: &dyn Engine, image: Option<&str>, output: Output) -> Result<ImageInfo, Failure> {
+async fn both(engine: &dyn Engine, image: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
     let (image, info) = tokio::join!(image::find(engine, image, output), engine.info());
     info?;
     image

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use super::ending::holdings;
-use super::failure::Failure;
+use super::end_summary::holdings;
+use super::error::CliError;
 use super::json::{render, text};
 use super::output::{Output, print};
 use super::repo::{Repo, age, runtime, status as state};
-use crate::display::Escaped;
 use crate::engine::Docker;
 use crate::engine::Engine as _;
-use crate::sandbox::{Capability, Workspace};
+use crate::escape::Escaped;
+use crate::sandbox::{OverlaySupport, Workspace};
 
-pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Failure> {
-    let repo = Repo::here(output)?;
+pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
     let sandbox = repo.sandbox(name, "status")?;
     let (record, manifest) = (&sandbox.record, &sandbox.record.manifest);
     let (word, phrase) = state(&sandbox);
@@ -61,10 +61,10 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, Fail
 /// Says why this engine copies, if that was found out.
 fn why_copied() -> String {
     let known = runtime().ok().and_then(|runtime| {
-        runtime.block_on(async { Capability::recall(Docker::connect().await.ok()?.info().await.ok()?) })
+        runtime.block_on(async { OverlaySupport::recall(Docker::connect().await.ok()?.info().await.ok()?) })
     });
     match known {
-        Some(Capability::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Escaped::new(&why)),
+        Some(OverlaySupport::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Escaped::new(&why)),
         _ => String::new(),
     }
 }

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::apply::Wanted;
-use super::failure::{FAILED, Failure, USAGE};
+use super::apply::ApplyOptions;
+use super::error::{CliError, FAILED, USAGE};
 use super::json::{render, text};
-use super::judge::Judge;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::patch::{Part, git_patch};
+use super::risk_check::Judge;
 use crate::apply::{BranchChange, BranchError, EntryContent, check_branch, commit_on_branch};
 use crate::changes::Quarantine;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::RepoPath;
 use crate::review::ReviewModel;
 use crate::sandbox::Sandbox;
@@ -45,21 +45,21 @@ impl std::str::FromStr for Target {
 }
 
 /// One path of what was accepted.
-struct Accepted<'a> {
+struct AcceptedFile<'a> {
     path: &'a RepoPath,
     old: Option<EntryContent>,
     new: Option<EntryContent>,
 }
 
 /// Sends a selection there; the working tree is neither read nor written.
-pub fn send(
+pub fn export(
     repo: &HostRepo,
     sandbox: &Sandbox,
     sheet: &ReviewModel<'_>,
-    wanted: &Wanted,
+    wanted: &ApplyOptions,
     to: &Target,
     output: Output,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let raw = match to {
         Target::Patch(None) if !wanted.dry_run && !wanted.json => {
             let example = format!("airlock apply {} --to patch:changes.patch", sandbox.record.name);
@@ -68,17 +68,17 @@ pub fn send(
         _ => None,
     };
     let store = sandbox.quarantine()?;
-    let nothing_before = crate::sandbox::Applied::default();
-    let choices = super::bring::choices(sheet, wanted, &nothing_before, (&[], &store));
-    super::bring::check(sheet, choices.iter().map(|choice| &choice.change.path), wanted)?;
+    let nothing_before = crate::sandbox::AppliedState::default();
+    let choices = super::apply_to_worktree::selected_changes(sheet, wanted, &nothing_before, (&[], &store));
+    super::apply_to_worktree::check_refused_and_risky(sheet, choices.iter().map(|choice| &choice.change.path), wanted)?;
     let written = choices.iter().map(|choice| &choice.change.path);
-    super::bring::check_configured(repo, &sandbox.record.manifest.modules, sheet, written, wanted)?;
+    super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.modules, sheet, written, wanted)?;
     let mut accepted = Vec::new();
     let judge = Judge::of(repo, sandbox, sheet, output)?;
     for choice in &choices {
         let path = &choice.change.path;
         let wish = choice.wish(&store)?.map_err(|reason| {
-            Failure::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
+            CliError::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
         })?;
         // Parts of a change, and edits, are judged by what they come to.
         let file = sheet.files.iter().find(|f| f.change.path == *path);
@@ -88,7 +88,7 @@ pub fn send(
                 Judge::tell(&worst, path, wanted.allow_risky, output)?;
             }
         }
-        accepted.push(Accepted { path, old: wish.base, new: wish.theirs });
+        accepted.push(AcceptedFile { path, old: wish.base, new: wish.theirs });
     }
     let left: Vec<&RepoPath> = wanted
         .selection
@@ -105,14 +105,14 @@ pub fn send(
         paths.iter().for_each(|path| output.say(&format!("{} is left: {why}", Escaped::new(path.as_bytes()))));
     }
     if accepted.is_empty() {
-        return Err(Failure::new(USAGE, "nothing of the selection can be sent"));
+        return Err(CliError::new(USAGE, "nothing of the selection can be sent"));
     }
     let files = count(accepted.len(), "file");
     let shape = |more: serde_json::Value| {
         let paths: Vec<String> = accepted.iter().map(|a| text(a.path)).collect();
         let left: Vec<String> = left.iter().map(|p| text(p)).collect();
         let mut all = json!({
-            "schema_version": 1, "sandbox": sandbox.record.name, "dry_run": wanted.dry_run, "files": paths, "left": left,
+            "schema_version": 1, "sandbox": sandbox.record.name, "dry_run": wanted.dry_run, "files": paths, "skipped": left,
         });
         if let serde_json::Value::Object(more) = more {
             more.into_iter().for_each(|(key, value)| all[key] = value);
@@ -201,7 +201,7 @@ pub fn stored_part(
     path: &RepoPath,
     version: Option<&EntryContent>,
     store: &Quarantine,
-) -> Result<Option<Part>, Failure> {
+) -> Result<Option<Part>, CliError> {
     let stored = |v: &EntryContent| {
         let content = repo.to_git(commit, over, path, v.kind, &store.get(&v.hash)?)?;
         Ok(Part { kind: v.kind, content })
@@ -210,29 +210,29 @@ pub fn stored_part(
 }
 
 /// Writes a file that was not there: what the user has is not replaced.
-pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Failure::new(FAILED, format!("{shown} is there already; nothing was written"))
+            CliError::new(FAILED, format!("{shown} is there already; nothing was written"))
                 .hint("choose another name, or -")
         }
-        _ => Failure::new(FAILED, format!("failed to write {shown}: {error}")),
+        _ => CliError::new(FAILED, format!("failed to write {shown}: {error}")),
     };
     let mut file = std::fs::File::create_new(path).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
 }
 
-/// Makes the commit; nothing of the working tree, the index or HEAD is touched.
+/// Creates the commit; nothing of the working tree, the index or HEAD is touched.
 fn branch(
     repo: &HostRepo,
     sandbox: &Sandbox,
-    accepted: &[Accepted<'_>],
+    accepted: &[AcceptedFile<'_>],
     over: &AttributeFiles,
     name: &str,
     dry_run: bool,
     output: Output,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<String>, CliError> {
     let base = &sandbox.record.base;
     let committed = repo.committed(base)?;
     let store = sandbox.quarantine()?;
@@ -242,7 +242,7 @@ fn branch(
         let mut above = one.path.parent();
         while let Some(directory) = above {
             if committed.at(&directory)? == Some(CommittedEntry::Module) {
-                return Err(Failure::new(
+                return Err(CliError::new(
                     FAILED,
                     format!("{path} is in a submodule, and a commit has none of its files"),
                 )
@@ -288,11 +288,11 @@ fn branch(
         .map_err(branch_failure)
 }
 
-fn branch_failure(error: BranchError) -> Failure {
-    let failure = Failure::new(FAILED, error.to_string());
+fn branch_failure(error: BranchError) -> CliError {
+    let failure = CliError::new(FAILED, error.to_string());
     match error {
         BranchError::Exists(_) => failure.hint("choose another name"),
-        BranchError::BadName(_) => Failure::new(USAGE, error.to_string()),
+        BranchError::BadName(_) => CliError::new(USAGE, error.to_string()),
         BranchError::NoAuthor => {
             failure.hint("git config --global user.name \"Your Name\"; git config --global user.email you@example.org")
         }

@@ -5,32 +5,32 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::apply_context::{ApplyContext, history as read_history, tell, told};
+use super::apply_to_worktree::merge_modes;
 use super::args::UndoArgs;
-use super::bring::merge_modes;
 use super::conflict;
-use super::failure::{CONFLICT, FAILED, Failure};
-use super::host::{Host, history as read_history, tell, told};
+use super::error::{CONFLICT, CliError, FAILED};
 use super::interrupt::Interrupt;
 use super::json::{render, text};
-use super::outcome::{Outcome, Tense};
+use super::outcome::{Outcome, OutcomeMode};
 use super::output::{Output, count, print};
 use super::repo::{Repo, age};
 use crate::apply::{
     AppliedTransaction, ApplyHistory, ApplyRequest, Kind, Op, Plan, StagedFile, StepAction, Undo, UndoError,
     WorkingTree, run_transaction, staged_file_path,
 };
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::RepoPath;
 
-pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
-    let repo = if args.list || args.dry_run { Repo::here(output)? } else { Repo::to_write()? };
-    let mut host = Host::of(&repo.host)?;
+pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
+    let repo = if args.list || args.dry_run { Repo::open(output)? } else { Repo::open_for_write()? };
+    let mut host = ApplyContext::of(&repo.host)?;
     if args.list {
         return list(&host, args, output);
     }
     let interrupt = Interrupt::watch();
     if !args.dry_run {
-        host.ready(output)?;
+        host.prepare(output)?;
     }
     let history = read_history(&host.applies)?;
     let Some(past) = history.find_last(&host.site.fingerprint, args.name.as_deref()) else {
@@ -41,7 +41,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     let Undo { requests: wishes, options: mut terms, blobs: contents, late_edits: late } = undo;
     terms.merge_modes = merge_modes(&repo.host, &tree, "HEAD", wishes.iter().map(|wish| &wish.path))?;
     let plan = Plan::build(&tree, wishes, &contents, terms)?;
-    let tense = if args.dry_run { Tense::Future } else { Tense::Undone };
+    let tense = if args.dry_run { OutcomeMode::Future } else { OutcomeMode::Undone };
     let mut outcome = Outcome::of(&plan, &BTreeMap::new(), tense);
     for path in &late {
         outcome.set(
@@ -86,7 +86,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
         modules: past.journal.modules.clone(),
         selection: picks,
         blobs: &contents,
-        interrupted: &|| interrupt.came(),
+        interrupted: &|| interrupt.is_set(),
     };
     let report = match run_transaction(&job, &plan, &host.applies) {
         Ok(report) => report,
@@ -96,8 +96,8 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
             return Err(told(problem, output));
         }
     };
-    if let Err(failure) = host.remember(&sandbox) {
-        output.say(&format!("{sandbox} could not be told: {}", failure.message()));
+    if let Err(failure) = host.record_applied(&sandbox) {
+        output.say(&format!("failed to update the record of {sandbox}: {}", failure.message()));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
     outcome.print(args.json, more(written))?;
@@ -105,11 +105,11 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, Failure> {
     if !args.json {
         let left = read_history(&host.applies)?;
         let next = match left.find_last(&host.site.fingerprint, None) {
-            Some(next) => format!("airlock undo takes back that of {}, {}", next.journal.sandbox, age(next.end.at)),
+            Some(next) => format!("airlock undo reverts that of {}, {}", next.journal.sandbox, age(next.end.at)),
             None if host.has(&sandbox) => format!("airlock review {sandbox}"),
-            None => "nothing is left to take back".into(),
+            None => "nothing is left to undo".into(),
         };
-        output.say(&format!("the apply of {sandbox} is taken back ({}). Next: {next}", count(written, "file")));
+        output.say(&format!("undid the apply of {sandbox} ({}). Next: {next}", count(written, "file")));
     }
     Ok(0)
 }
@@ -128,13 +128,13 @@ fn backups(past: &AppliedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, Path
     past.journal.ops.iter().filter_map(find).collect()
 }
 
-fn nothing(history: &ApplyHistory, args: &UndoArgs) -> Failure {
+fn nothing(history: &ApplyHistory, args: &UndoArgs) -> CliError {
     let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
-    let failure = Failure::new(FAILED, format!("there is no apply{what} to take back in this working tree"));
+    let failure = CliError::new(FAILED, format!("there is no apply{what} to undo in this working tree"));
     if history.past.iter().any(AppliedTransaction::is_undoable) { failure.hint("airlock undo --list") } else { failure }
 }
 
-fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure> {
+fn list(host: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> Result<u8, CliError> {
     let history = read_history(&host.applies)?;
     let here = |past: &&AppliedTransaction| {
         past.is_in_worktree(&host.site.fingerprint)
@@ -178,13 +178,13 @@ fn list(host: &Host<'_>, args: &UndoArgs, output: Output) -> Result<u8, Failure>
         out.push('\n');
     }
     if all.is_empty() {
-        output.say("there is no apply to take back");
+        output.say("there is no apply to undo");
     }
     print(&out)?;
     Ok(0)
 }
 
-impl From<UndoError> for Failure {
+impl From<UndoError> for CliError {
     fn from(error: UndoError) -> Self {
         Self::new(FAILED, format!("{error}; nothing was written"))
     }

@@ -64,7 +64,7 @@ pub fn candidates() -> Result<Vec<Address>, EngineError> {
     Ok(found)
 }
 
-/// Gives the host of the current docker context, unless that is the default one.
+/// Returns the host of the current docker context, unless that is the default one.
 ///
 /// # Errors
 /// The context that the user chose is not there: no other engine is meant. Or it wants TLS.

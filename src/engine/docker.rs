@@ -88,7 +88,7 @@ impl Docker {
         })
     }
 
-    /// Tells whether the engine's kernel is known to have IPv6: a container that asks for what is not there does not start.
+    /// Returns whether the engine's kernel is known to have IPv6: a container that asks for what is not there does not start.
     fn has_ipv6(&self) -> bool {
         let ours = || std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         matches!(self.address, Address::Unix(_))

@@ -70,13 +70,13 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Tells whether a container never began to run.
+    /// Returns whether a container never began to run.
     #[must_use]
     pub fn is_start_failure(&self) -> bool {
         matches!(self, Self::Refused { attempt, .. } if attempt == START)
     }
 
-    /// Tells whether something is in use, so that it cannot be removed.
+    /// Returns whether something is in use, so that it cannot be removed.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, .. })

@@ -39,7 +39,7 @@ pub async fn hijack(
     Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
 }
 
-/// Gives a header of an answer.
+/// Returns a header of an answer.
 pub async fn header(address: &Address, path: &str, name: &str, attempt: &str) -> Result<String, EngineError> {
     let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
     let value = response.headers().get(name).and_then(|v| v.to_str().ok());

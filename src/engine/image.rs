@@ -22,7 +22,7 @@ pub const AGENT_IMAGE: &str = "airlock-agent:latest";
 /// The label on both images: `guest` or `agent`.
 pub const IMAGE_LABEL: &str = "dev.airlock.image";
 
-/// Makes sure that the engine has the guest image, and returns its id.
+/// Creates sure that the engine has the guest image, and returns its id.
 ///
 /// # Errors
 /// The engine's architecture is not ours; the import fails; an image of that name is somebody else's.
@@ -61,7 +61,7 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
 /// Places where no image may ask for a volume: the kernel's file systems, and what is Airlock's.
 const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/airlock"];
 
-/// Gives the places of an image's own volumes that a temporary file system has to cover. The engine would make a volume
+/// Returns the places of an image's own volumes that a temporary file system has to cover. The engine would make a volume
 /// there that nobody counts or removes.
 ///
 /// # Errors

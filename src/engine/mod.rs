@@ -24,7 +24,7 @@ pub use traits::{
     VolumeInfo, VolumeSpec,
 };
 
-/// Gives a SHA-256 in hexadecimal.
+/// Returns a SHA-256 in hexadecimal.
 fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()

@@ -68,8 +68,8 @@ pub enum Network {
 const MIB: u64 = 1 << 20;
 
 /// Where the sidecar sees its volumes; the guest knows the same places.
-pub const SIDECAR: SidecarPlaces =
-    SidecarPlaces { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
+pub const SIDECAR: SidecarMounts =
+    SidecarMounts { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
 /// The loopback port of the sidecar where the launcher learns that its owner is gone.
 pub const OWNER_PORT: u16 = 47_820;
 /// Where the agent container sees the launcher, with [`AgentOptions::launcher_nonce`] behind it.
@@ -81,7 +81,7 @@ const LAUNCHER: &str = "/.airlock-";
 
 /// See [`SIDECAR`].
 #[derive(Debug)]
-pub struct SidecarPlaces {
+pub struct SidecarMounts {
     /// The workspace.
     pub work: &'static str,
     /// The agent's home.
@@ -141,7 +141,7 @@ pub struct AgentOptions {
     /// How long the agent may run if nobody watches over it any more, in seconds; 0 is without a limit.
     pub seconds: u64,
     /// What its home begins with, as the launcher's arguments.
-    pub furniture: Vec<String>,
+    pub home_files: Vec<String>,
     /// The user's command.
     pub command: Vec<String>,
     /// Its environment.
@@ -181,7 +181,7 @@ pub fn agent_spec(
         image: options.image,
         entrypoint: [format!("{launcher}/guest"), "exec".into(), OWNER_PORT.to_string(), options.seconds.to_string()]
             .into_iter()
-            .chain(options.furniture)
+            .chain(options.home_files)
             .chain(["--".into()])
             .collect(),
         command: options.command,

@@ -17,9 +17,9 @@ pub type Labels = BTreeMap<String, String>;
 /// A container engine.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Tells what answers, and where; asked once.
+    /// Returns what answers, and where; asked once.
     async fn info(&self) -> Result<&EngineInfo, EngineError>;
-    /// Tells whether it has a network named `bridge`, on which a build can reach the internet.
+    /// Returns whether it has a network named `bridge`, on which a build can reach the internet.
     async fn has_bridge(&self) -> bool;
 
     /// Creates a volume of the `local` driver; fails if one of that name and other labels or options was there.
@@ -35,7 +35,7 @@ pub trait Engine: Send + Sync {
     async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError>;
     /// Lists the images that carry a label.
     async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
-    /// Makes an image of one layer from a root file system in a tar; returns its id.
+    /// Creates an image of one layer from a root file system in a tar; returns its id.
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
     /// Builds an image; each line of the builder's output goes to `progress`.
     async fn build_image(&self, build: Build, progress: &Progress<'_>) -> Result<(), EngineError>;
@@ -58,7 +58,7 @@ pub trait Engine: Send + Sync {
     async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
     /// Counts the processes and threads of a running container.
     async fn processes(&self, container: &str) -> Result<u64, EngineError>;
-    /// Tells whether the kernel has killed something in a container for its memory.
+    /// Returns whether the kernel has killed something in a container for its memory.
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError>;
     /// Lists the containers that carry a label, ended ones too.
     async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
@@ -108,7 +108,7 @@ pub struct EngineInfo {
 }
 
 impl EngineInfo {
-    /// Gives the detail of a security option; nothing if it is off.
+    /// Returns the detail of a security option; nothing if it is off.
     #[must_use]
     pub fn security(&self, name: &str) -> Option<&str> {
         let option = self.security.iter().find_map(|o| o.strip_prefix("name=").unwrap_or(o).strip_prefix(name))?;
@@ -194,7 +194,7 @@ impl VolumeSpec {
         Self { options, ..Self::plain(name, labels) }
     }
 
-    /// Tells whether a volume that the engine has is this one. One of the same name may be a bind of a host directory.
+    /// Returns whether a volume that the engine has is this one. One of the same name may be a bind of a host directory.
     #[must_use]
     pub fn is(&self, found: &VolumeInfo) -> bool {
         found.driver == "local" && found.options == self.options && found.labels == self.labels

@@ -19,13 +19,13 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Makes one for a secret.
+    /// Creates one for a secret.
     pub fn new(secret: &[u8]) -> Self {
         let secret = if secret.len() < SHORTEST { Vec::new() } else { secret.to_vec() };
         Self { secret, held: BytesMut::new(), found: false }
     }
 
-    /// Tells whether it occurs in `text`.
+    /// Returns whether it occurs in `text`.
     pub fn is_in(&self, text: &[u8]) -> bool {
         !self.secret.is_empty() && memchr::memmem::find(text, &self.secret).is_some()
     }
@@ -52,7 +52,7 @@ impl Mask {
         self.held.split_to(self.held.len() - begun).freeze()
     }
 
-    /// Gives what was held back, at the end.
+    /// Returns what was held back, at the end.
     fn rest(&mut self) -> Bytes {
         self.held.split().freeze()
     }

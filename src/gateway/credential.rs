@@ -132,7 +132,7 @@ impl CredentialSource {
         Ok(source)
     }
 
-    /// Gives the credential as it is now.
+    /// Returns the credential as it is now.
     ///
     /// # Errors
     /// The login file is gone, damaged or expired.
@@ -180,7 +180,7 @@ const CREDENTIAL_HEADERS: [&str; 13] = [
 ];
 
 impl Credential {
-    /// Gives what must not come back: the value alone, without `Bearer`.
+    /// Returns what must not come back: the value alone, without `Bearer`.
     pub(super) fn secret(&self) -> &[u8] {
         let value = self.value.as_bytes();
         value.strip_prefix(b"Bearer ").unwrap_or(value)

@@ -9,5 +9,5 @@ mod model;
 mod tunnel;
 
 pub use credential::{Credential, CredentialError, CredentialKind, CredentialSource};
-pub use model::{ModelRoute, RouteReport};
+pub use model::{ModelProxy, ProxyStats};
 pub use tunnel::{Outgoing, Tunnel};

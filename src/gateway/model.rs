@@ -25,16 +25,16 @@ type Body = Either<Answer<Noted>, Full<Bytes>>;
 
 /// Serves connections of one sandbox.
 #[derive(Clone)]
-pub struct ModelRoute {
+pub struct ModelProxy {
     client: Client<HttpsConnector<HttpConnector>, Data>,
     upstream: Uri,
     credential: Option<CredentialSource>,
-    report: Arc<Mutex<RouteReport>>,
+    report: Arc<Mutex<ProxyStats>>,
 }
 
 /// What went through a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RouteReport {
+pub struct ProxyStats {
     /// Requests that were forwarded.
     pub forwarded: u64,
     /// Messages that the model has answered.
@@ -45,8 +45,8 @@ pub struct RouteReport {
     pub failures: BTreeMap<String, u64>,
 }
 
-impl ModelRoute {
-    /// Makes a route to `upstream` (`https://HOST` or, for a local server, `http://HOST:PORT`).
+impl ModelProxy {
+    /// Creates a route to `upstream` (`https://HOST` or, for a local server, `http://HOST:PORT`).
     ///
     /// # Errors
     /// The address is no such URI, or the system has no root certificates.
@@ -82,13 +82,13 @@ impl ModelRoute {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
-    /// Tells what went through so far.
+    /// Returns what went through so far.
     #[must_use]
-    pub fn report(&self) -> RouteReport {
+    pub fn report(&self) -> ProxyStats {
         self.report.lock().map(|r| r.clone()).unwrap_or_default()
     }
 
-    fn note(&self, change: impl FnOnce(&mut RouteReport)) {
+    fn note(&self, change: impl FnOnce(&mut ProxyStats)) {
         note(&self.report, change);
     }
 
@@ -178,14 +178,14 @@ impl ModelRoute {
     }
 }
 
-fn note(report: &Mutex<RouteReport>, change: impl FnOnce(&mut RouteReport)) {
+fn note(report: &Mutex<ProxyStats>, change: impl FnOnce(&mut ProxyStats)) {
     if let Ok(mut report) = report.lock() {
         change(&mut report);
     }
 }
 
 /// Notes how an answer's body ends.
-struct Noted(Arc<Mutex<RouteReport>>);
+struct Noted(Arc<Mutex<ProxyStats>>);
 
 impl Noted {
     fn failure(&self, what: &str) {

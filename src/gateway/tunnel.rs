@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::wire::{self, Decoder, Frame, Kind, WINDOW};
+use crate::protocol::{self, Decoder, Frame, Kind, WINDOW};
 
 /// Where frames for the guest go.
 pub type Outgoing = mpsc::Sender<Bytes>;
@@ -31,7 +31,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Makes a tunnel; each new connection goes to `accept`.
+    /// Creates a tunnel; each new connection goes to `accept`.
     #[must_use]
     pub fn new(out: Outgoing, accept: mpsc::UnboundedSender<DuplexStream>) -> Self {
         Self { out, connections: HashMap::new(), accept }
@@ -123,8 +123,8 @@ impl Tunnel {
 }
 
 fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(wire::HEADER + payload.len());
-    bytes.extend_from_slice(&wire::header(kind, stream, payload.len()));
+    let mut bytes = Vec::with_capacity(protocol::HEADER + payload.len());
+    bytes.extend_from_slice(&protocol::header(kind, stream, payload.len()));
     bytes.extend_from_slice(payload);
     bytes.into()
 }

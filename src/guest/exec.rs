@@ -65,7 +65,7 @@ pub fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(terms) => terms,
         Err(error) => return failed("read the launcher's arguments", &error),
     };
-    if let Err(error) = home::furnish(&mut args) {
+    if let Err(error) = home::populate_home(&mut args) {
         return failed("prepare the home", &error);
     }
     let Some(program) = args.next() else {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::Output;
-use crate::wire::{
+use crate::protocol::{
     Decoder, Encoder, Entry, FileKind, Kind, LARGEST, Listed, MAX_PAYLOAD, Request, Root, Space, Stat, Usage, Written,
 };
 
@@ -47,7 +47,7 @@ fn root_path(root: Root) -> &'static str {
     }
 }
 
-enum Job {
+enum WriteJob {
     Entries(Vec<u8>),
     Flush(SyncSender<()>),
 }
@@ -61,7 +61,7 @@ struct Report {
 /// The service's threads.
 pub struct Files {
     output: Output,
-    lanes: Vec<SyncSender<Job>>,
+    lanes: Vec<SyncSender<WriteJob>>,
     report: Arc<Mutex<Report>>,
 }
 
@@ -77,7 +77,7 @@ impl Files {
                     let mut writer = Writer::default();
                     for job in jobs {
                         match job {
-                            Job::Entries(bytes) => {
+                            WriteJob::Entries(bytes) => {
                                 let result = writer.entries(&bytes);
                                 let Ok(mut report) = report.lock() else { return };
                                 report.written.append(&mut writer.written);
@@ -85,7 +85,7 @@ impl Files {
                                     report.failed.get_or_insert(error);
                                 }
                             }
-                            Job::Flush(done) => {
+                            WriteJob::Flush(done) => {
                                 writer.parent = None;
                                 let _ = done.send(());
                             }
@@ -100,7 +100,7 @@ impl Files {
 
     /// Queues entries for a lane.
     pub fn write(&mut self, lane: u32, payload: Vec<u8>) -> io::Result<()> {
-        self.lanes[lane as usize % LANES].send(Job::Entries(payload)).map_err(io::Error::other)
+        self.lanes[lane as usize % LANES].send(WriteJob::Entries(payload)).map_err(io::Error::other)
     }
 
     /// Answers one request.
@@ -185,7 +185,7 @@ impl Files {
     fn flush(&mut self, id: u32) -> io::Result<()> {
         for lane in &self.lanes {
             let (done, wait) = mpsc::sync_channel(1);
-            lane.send(Job::Flush(done)).map_err(io::Error::other)?;
+            lane.send(WriteJob::Flush(done)).map_err(io::Error::other)?;
             wait.recv().map_err(io::Error::other)?;
         }
         let report = std::mem::take(&mut *self.report.lock().map_err(|_| io::Error::other("a writer panicked"))?);
@@ -210,7 +210,7 @@ impl Files {
     fn usage(&self, id: u32, root: Root, limit: u32) -> io::Result<()> {
         let (mut open, mut usage, mut left) = (vec![Vec::new()], Usage::default(), limit);
         let mut sums: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        let (mut trail, mut linked) = (Trail::new(root)?, HashSet::new());
+        let (mut trail, mut linked) = (DirStack::new(root)?, HashSet::new());
         while let Some(at) = open.pop() {
             // An agent at work may have removed it, or made one that nobody can read.
             let Ok(directory) = trail.enter(&at) else { continue };
@@ -322,12 +322,12 @@ struct Statvfs {
 }
 
 /// The directories down to the one that was entered last, open, so that the next is a step away.
-struct Trail {
+struct DirStack {
     root: File,
     open: VecDeque<(Vec<u8>, File)>,
 }
 
-impl Trail {
+impl DirStack {
     fn new(root: Root) -> io::Result<Self> {
         Ok(Self { root: open_directory(root, b"")?, open: VecDeque::new() })
     }

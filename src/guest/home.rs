@@ -8,8 +8,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Makes what the arguments up to `--` name and is not there yet: `dir PATH`, `file PATH CONTENT`, `link PATH TARGET`.
-pub fn furnish(args: &mut impl Iterator<Item = OsString>) -> io::Result<()> {
+/// Creates what the arguments up to `--` name and is not there yet: `dir PATH`, `file PATH CONTENT`, `link PATH TARGET`.
+pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()> {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/home/agent".into()));
     let missing = || io::Error::new(ErrorKind::InvalidInput, "an argument is missing");
     loop {

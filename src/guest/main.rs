@@ -7,8 +7,8 @@
 
 // Shared with the host, which uses all of it.
 #[allow(dead_code, reason = "the host uses the other half of the protocol")]
-#[path = "../wire.rs"]
-mod wire;
+#[path = "../protocol.rs"]
+mod protocol;
 
 mod exec;
 mod files;
@@ -21,7 +21,7 @@ use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use wire::{Decoder, Kind};
+use protocol::{Decoder, Kind};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -49,8 +49,8 @@ pub struct Output(Arc<Mutex<io::Stdout>>);
 impl Output {
     /// Sends one frame whole.
     pub fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
-        let mut frame = Vec::with_capacity(wire::HEADER + payload.len());
-        frame.extend_from_slice(&wire::header(kind, stream, payload.len()));
+        let mut frame = Vec::with_capacity(protocol::HEADER + payload.len());
+        frame.extend_from_slice(&protocol::header(kind, stream, payload.len()));
         frame.extend_from_slice(payload);
         let mut out = self.0.lock().map_err(|_| io::Error::other("a writer panicked"))?;
         out.write_all(&frame)?;
@@ -64,9 +64,9 @@ fn serve() -> io::Result<()> {
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
     let mut files = files::Files::start(&output);
     let tunnel = tunnel::Tunnel::new(&output);
-    while let Some(frame) = wire::read_frame(&mut input)? {
+    while let Some(frame) = protocol::read_frame(&mut input)? {
         match frame.kind {
-            Kind::Hello => output.send(Kind::Hello, 0, &[wire::BANNER, &frame.payload].concat())?,
+            Kind::Hello => output.send(Kind::Hello, 0, &[protocol::BANNER, &frame.payload].concat())?,
             Kind::Listen => {
                 let port = Decoder(&frame.payload).u32()?;
                 tunnel.listen(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use crate::Output;
-use crate::wire::{Decoder, Frame, Kind, WINDOW};
+use crate::protocol::{Decoder, Frame, Kind, WINDOW};
 
 /// Connections open at once; one more is closed at once, so that an agent cannot use up our threads.
 const MAX_CONNECTIONS: usize = 256;
@@ -53,7 +53,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Makes a tunnel that does not listen yet.
+    /// Creates a tunnel that does not listen yet.
     pub fn new(output: &Output) -> Self {
         Self { output: output.clone(), connections: Connections::default(), next: Arc::default() }
     }

@@ -15,7 +15,7 @@ const HEAD: usize = 1024;
 /// Changed lines up to which a file costs nobody any time.
 const SHORT: usize = 8;
 
-/// Tells whether a file begins folded: a lock file, another's, or one whose base says that it is generated.
+/// Returns whether a file begins folded: a lock file, another's, or one whose base says that it is generated.
 ///
 /// *Invariant:* neither what an agent writes into a file folds it, nor how an agent names it: a file that the base does not
 /// have begins open.

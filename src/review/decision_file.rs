@@ -1,4 +1,4 @@
-//! Decisions as a file that a person or a program can read and edit: every block with its id, what was decided and said.
+//! Decisions as a file that a person or a program can read and edit: every hunk with its id, what was decided and said.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::state::Event;
 use super::{Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::UnitKind;
-use crate::display::{Escaped, escape_lossy};
+use crate::escape::{Escaped, escape_lossy};
 
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
@@ -20,7 +20,7 @@ pub struct DecisionFile {
     pub schema_version: u32,
     /// The sandbox, for a person.
     pub sandbox: String,
-    /// The changeset that it was written for, for a person: what counts are the ids of the blocks.
+    /// The changeset that it was written for, for a person: what counts are the ids of the hunks.
     pub changeset: String,
     /// In the changeset's order.
     pub files: Vec<FileDecisions>,
@@ -30,13 +30,13 @@ pub struct DecisionFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileDecisions {
-    /// Its path. A block of another file in its place is an error.
+    /// Its path. A hunk of another file in its place is an error.
     pub path: String,
     /// What can be decided of it.
-    pub blocks: Vec<HunkDecision>,
+    pub hunks: Vec<HunkDecision>,
 }
 
-/// One block, or another unit.
+/// One hunk, or another unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HunkDecision {
@@ -48,7 +48,7 @@ pub struct HunkDecision {
     /// `undecided`, `accepted`, `rejected`, `edited`, or `lines` and a letter for each line, the removed ones first: `y`, `n`
     /// or `.` (`12y` is twelve of them).
     pub decision: String,
-    /// Of an edited block the text that takes its place.
+    /// Of an edited hunk the text that takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// What was said about it.
@@ -60,7 +60,7 @@ pub struct HunkDecision {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HunkComment {
-    /// The line of the block that it is on, the removed ones first, from 0; nothing is all of it.
+    /// The line of the hunk that it is on, the removed ones first, from 0; nothing is all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// What.
@@ -76,21 +76,21 @@ pub enum DecisionFileError {
     /// It is of another version.
     #[error("it is of version {0} of the format, and this Airlock reads version {VERSION}")]
     Version(u32),
-    /// It names blocks that this changeset does not have.
-    #[error("there is no block {} in this changeset", ids.join(", "))]
+    /// It names hunks that this changeset does not have.
+    #[error("there is no hunk {} in this changeset", ids.join(", "))]
     Stale {
         /// Which.
         ids: Vec<String>,
         /// Those that it has.
         current: Vec<String>,
     },
-    /// A block comes twice.
-    #[error("the block {0} is in it twice")]
+    /// A hunk comes twice.
+    #[error("the hunk {0} is in it twice")]
     Twice(String),
-    /// A decision that the block cannot have.
-    #[error("block {id} of {path}: {reason}")]
+    /// A decision that the hunk cannot have.
+    #[error("hunk {id} of {path}: {reason}")]
     Wrong {
-        /// The block.
+        /// The hunk.
         id: String,
         /// Its file.
         path: String,
@@ -141,7 +141,7 @@ impl DecisionFile {
                 let comments = comments.map(|(line, text)| HunkComment { line, text: text.to_owned() }).collect();
                 blocks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
             }
-            files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), blocks });
+            files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), hunks: blocks });
         }
         Ok(Self { schema_version: VERSION, sandbox: sandbox.into(), changeset: changeset.into(), files })
     }
@@ -156,7 +156,7 @@ impl DecisionFile {
         if file.schema_version == VERSION { Ok(file) } else { Err(DecisionFileError::Version(file.schema_version)) }
     }
 
-    /// Gives what brings a review to what the file says of the blocks that it names. Others stay as they are.
+    /// Returns what brings a review to what the file says of the hunks that it names. Others stay as they are.
     ///
     /// # Errors
     /// It does not fit these changes; or it accepts high findings, and `allow_risky` is not set.
@@ -166,7 +166,7 @@ impl DecisionFile {
         decisions: &Decisions,
         allow_risky: bool,
     ) -> Result<Vec<Event>, DecisionFileError> {
-        let blocks = || self.files.iter().flat_map(|f| &f.blocks);
+        let blocks = || self.files.iter().flat_map(|f| &f.hunks);
         let units =
             sheet.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), (file, unit))));
         let units: HashMap<&str, _> = units.collect();
@@ -182,7 +182,7 @@ impl DecisionFile {
         }
         let mut events = Vec::new();
         let mut met = std::collections::BTreeSet::new();
-        for (named, block) in self.files.iter().flat_map(|f| f.blocks.iter().map(move |block| (&f.path, block))) {
+        for (named, block) in self.files.iter().flat_map(|f| f.hunks.iter().map(move |block| (&f.path, block))) {
             let Some((file, unit)) = units.get(block.id.as_str()).copied() else { continue };
             if !met.insert(&block.id) {
                 return Err(DecisionFileError::Twice(escaped(&block.id)));

@@ -52,7 +52,7 @@ pub fn read(path: &Path) -> Result<ReviewState, DecisionLogError> {
     Ok(ReviewState::of(events(path)?.0))
 }
 
-/// Gives the events of a draft and how many bytes they take.
+/// Returns the events of a draft and how many bytes they take.
 fn events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),

@@ -1,4 +1,4 @@
-//! What a person has decided, by unit and line; what they put in a block's place; what they said.
+//! What a person has decided, by unit and line; what they put in a hunk's place; what they said.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,9 +19,9 @@ pub enum Decision {
 
 /// What was decided of a unit.
 ///
-/// As a string it is `accepted`, `rejected`, `lines` and one letter for each line of the block, the removed ones first (`y`,
+/// As a string it is `accepted`, `rejected`, `lines` and one letter for each line of the hunk, the removed ones first (`y`,
 /// `n`, or `.` where nothing was decided; `12y` is twelve of them), or `edited` and the hash of the text that takes the
-/// block's place.
+/// hunk's place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum UnitDecision {
@@ -66,7 +66,7 @@ impl DecisionCounts {
         }
     }
 
-    /// Gives the decision if all lines have the same one.
+    /// Returns the decision if all lines have the same one.
     #[must_use]
     pub fn unanimous(self) -> Option<Decision> {
         match self {
@@ -90,13 +90,13 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Gives the ruling on a unit.
+    /// Returns the ruling on a unit.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UnitDecision> {
         self.units.get(id)
     }
 
-    /// Gives the decision on one line of a unit, or on all of one that has no lines.
+    /// Returns the decision on one line of a unit, or on all of one that has no lines.
     #[must_use]
     pub fn line(&self, id: &str, line: usize) -> Option<Decision> {
         match self.get(id)? {
@@ -130,7 +130,7 @@ impl Decisions {
         }
     }
 
-    /// Tells whether nothing of a unit is open.
+    /// Returns whether nothing of a unit is open.
     #[must_use]
     pub fn is_decided(&self, unit: &Unit) -> bool {
         match self.get(&unit.id) {
@@ -140,13 +140,13 @@ impl Decisions {
         }
     }
 
-    /// Tells whether anything of a unit is accepted.
+    /// Returns whether anything of a unit is accepted.
     #[must_use]
     pub fn is_accepted(&self, unit: &Unit) -> bool {
         self.selection_of(unit).is_some()
     }
 
-    /// Gives what of a unit is accepted.
+    /// Returns what of a unit is accepted.
     #[must_use]
     pub fn selection_of(&self, unit: &Unit) -> Option<UnitSelection> {
         match self.get(&unit.id)? {
@@ -160,12 +160,12 @@ impl Decisions {
         }
     }
 
-    /// Gives what of units is accepted.
+    /// Returns what of units is accepted.
     pub fn selection<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Selection {
         units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.selection_of(unit)?))).collect()
     }
 
-    /// Gives the ruling on a unit once these lines of it are decided so.
+    /// Returns the ruling on a unit once these lines of it are decided so.
     #[must_use]
     pub fn with_lines(
         &self,
@@ -200,17 +200,17 @@ impl Decisions {
         }
     }
 
-    /// Gives all rulings.
+    /// Returns all rulings.
     pub fn unit_decisions(&self) -> impl Iterator<Item = (&str, &UnitDecision)> {
         self.units.iter().map(|(id, ruling)| (id.as_str(), ruling))
     }
 
-    /// Gives all comments.
+    /// Returns all comments.
     pub fn comments(&self) -> impl Iterator<Item = (&CommentAnchor, &str)> {
         self.comments.iter().map(|(anchor, text)| (anchor, text.as_str()))
     }
 
-    /// Gives the comments on a unit, those on all of it first.
+    /// Returns the comments on a unit, those on all of it first.
     pub fn comments_on<'a>(&'a self, id: &str) -> impl Iterator<Item = (Option<usize>, &'a str)> + use<'a> {
         let from = (id.to_owned(), None);
         let id = id.to_owned();
@@ -220,7 +220,7 @@ impl Decisions {
 }
 
 impl UnitDecision {
-    /// Makes one of a decision for each line; none if nothing is decided.
+    /// Creates one of a decision for each line; none if nothing is decided.
     #[must_use]
     pub fn from_lines(lines: &[Option<Decision>]) -> Option<Self> {
         let runs = lines.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect::<Vec<_>>();
@@ -233,7 +233,7 @@ impl UnitDecision {
         })
     }
 
-    /// Gives the lines of which a decision is asked for; of anything but [`UnitDecision::Lines`] none.
+    /// Returns the lines of which a decision is asked for; of anything but [`UnitDecision::Lines`] none.
     pub fn lines(&self, is_meant: impl Fn(Option<Decision>) -> bool) -> LineSet {
         let runs = if let Self::Lines(runs) = self { runs.as_slice() } else { &[] };
         let mut from = 0;
@@ -243,7 +243,7 @@ impl UnitDecision {
         }))
     }
 
-    /// Tells whether it can be about a unit: one letter for each line, another text in place of lines alone.
+    /// Returns whether it can be about a unit: one letter for each line, another text in place of lines alone.
     #[must_use]
     pub fn fits(&self, unit: &Unit) -> bool {
         let is_block = matches!(unit.kind, crate::changes::UnitKind::Hunk { .. });
@@ -278,7 +278,7 @@ impl fmt::Display for UnitDecision {
     }
 }
 
-/// No block has so many lines.
+/// No hunk has so many lines.
 const MOST_LINES: usize = 1 << 32;
 
 /// A string that is no ruling.

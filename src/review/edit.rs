@@ -1,4 +1,4 @@
-//! Editing what an agent proposes: the text that a person leaves takes the block's place.
+//! Editing what an agent proposes: the text that a person leaves takes the hunk's place.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub enum Edited {
     Wrong(&'static str),
 }
 
-/// Gives the text of a block as it would come: the agent's, or the person's own.
+/// Returns the text of a hunk as it would come: the agent's, or the person's own.
 ///
 /// # Errors
 /// The quarantine is damaged.
@@ -44,7 +44,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// What is said of an editor that came back at once.
 pub const DOES_IT_WAIT: &str = "nothing was changed; does your editor wait? (code --wait)";
 
-/// Has a person edit a block. A text that is empty, or what the base has there, is a rejection.
+/// Has a person edit a hunk. A text that is empty, or what the base has there, is a rejection.
 ///
 /// # Errors
 /// The editor, the quarantine.
@@ -58,7 +58,7 @@ pub fn edit(
     let file = &sheet.files[item.file];
     let unit = &file.units[item.unit];
     let (UnitKind::Hunk { old, .. }, Some(before)) = (&unit.kind, proposal(sheet, state, item, text)?) else {
-        return Ok(Edited::Wrong("only a block of lines can be edited"));
+        return Ok(Edited::Wrong("only a hunk of lines can be edited"));
     };
     if file.is_refused() {
         return Ok(Edited::Wrong("this file cannot be accepted"));
@@ -69,7 +69,7 @@ pub fn edit(
         return Ok(Edited::Unchanged { at_once: start.elapsed() < AT_ONCE });
     }
     if !is_by_line(&after) {
-        return Ok(Edited::Wrong("what the editor left is no text (UTF-8 without NUL); the block is as it was"));
+        return Ok(Edited::Wrong("what the editor left is no text (UTF-8 without NUL); the hunk is as it was"));
     }
     let whole = DecisionTarget { lines: None, ..item.clone() };
     if after.is_empty() || after == text.old.span(old.clone()) {
@@ -85,7 +85,7 @@ pub fn edit(
     Ok(Edited::Done(Action::Edit(whole, Some(hash)), findings))
 }
 
-/// Gives a file as it would be with what is accepted: nothing if nothing is, or it would be gone or is no text.
+/// Returns a file as it would be with what is accepted: nothing if nothing is, or it would be gone or is no text.
 ///
 /// # Errors
 /// The quarantine is damaged.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::decisions::{Decision, UnitDecision};
 use super::{FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, describe_unit};
 use crate::changes::{HunkLine, Unit};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 
 /// Bytes of a message; what is above that is named by its place alone. One argument of a program may have 128 KiB.
 const MOST: usize = 96 << 10;
@@ -183,7 +183,7 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
     remarks
 }
 
-/// Tells whether something is to be said of a unit.
+/// Returns whether something is to be said of a unit.
 fn is_spoken_of(unit: &Unit, state: &ReviewState) -> bool {
     let decisions = &state.decisions;
     decisions.get(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
@@ -197,7 +197,7 @@ fn has_rejection(ruling: &UnitDecision) -> bool {
     }
 }
 
-/// Tells whether a comment has not been sent yet: it was made for the agent.
+/// Returns whether a comment has not been sent yet: it was made for the agent.
 pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state))
@@ -205,7 +205,7 @@ pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: 
     units.into_iter().any(is_unsent)
 }
 
-/// Tells whether there is something to send, without reading a file.
+/// Returns whether there is something to send, without reading a file.
 pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         let ruling = state.decisions.get(&unit.id).filter(|ruling| has_rejection(ruling));
@@ -214,7 +214,7 @@ pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: 
     units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }
 
-/// Tells whether a comment was sent as it is.
+/// Returns whether a comment was sent as it is.
 pub fn is_comment_sent(unit: &Unit, line: Option<usize>, said: &str, state: &ReviewState) -> bool {
     state.is_sent(&item(unit, line, said))
 }
@@ -226,7 +226,7 @@ fn item(unit: &Unit, line: Option<usize>, said: &str) -> String {
     hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Says where rows of a block are, in the file as the agent left it; where nothing of it is left, after which line.
+/// Says where rows of a hunk are, in the file as the agent left it; where nothing of it is left, after which line.
 fn place(block: &HunkRows, rows: &[usize]) -> String {
     let added = |row: &&usize| matches!(block.row(**row), HunkLine::Added(_));
     let number = |row: &usize| match block.row(*row) {

@@ -1,4 +1,4 @@
-//! A file's lines, and the order in which those of a block stand.
+//! A file's lines, and the order in which those of a hunk stand.
 
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,7 @@ pub struct FileText {
 }
 
 impl FileText {
-    /// Reads a file; one without blocks has no lines.
+    /// Reads a file; one without hunks has no lines.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -30,14 +30,14 @@ impl FileText {
     }
 }
 
-/// Tells whether what a deleted file held can be shown by line.
+/// Returns whether what a deleted file held can be shown by line.
 fn is_small_text(file: &ReviewFile<'_>) -> bool {
     let old = file.change.old.as_ref();
     // Of one that is no text no lines are counted.
     file.line_counts.1 > 0 && old.is_some_and(|old| old.size <= MAX_TEXT)
 }
 
-/// The rows of a block in the order of [`interleave_lines`].
+/// The rows of a hunk in the order of [`interleave_lines`].
 #[derive(Debug, Clone)]
 pub struct HunkRows {
     /// Its lines of the base.
@@ -56,7 +56,7 @@ impl HunkRows {
         Some(Self::interleaved(old.clone(), new.clone(), text))
     }
 
-    /// Orders the lines of a block.
+    /// Orders the lines of a hunk.
     #[must_use]
     pub fn interleaved(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
         let interleaved_lines = is_interleaved(old.len(), new.len())
@@ -64,7 +64,7 @@ impl HunkRows {
         Self { old, new, interleaved_lines }
     }
 
-    /// Gives a row.
+    /// Returns a row.
     #[must_use]
     pub fn row(&self, at: usize) -> HunkLine {
         match &self.interleaved_lines {
@@ -74,7 +74,7 @@ impl HunkRows {
         }
     }
 
-    /// Gives the line that is decided on with a row: the removed ones are counted first, then the added ones.
+    /// Returns the line that is decided on with a row: the removed ones are counted first, then the added ones.
     #[must_use]
     pub fn line(&self, at: usize) -> usize {
         match self.row(at) {
@@ -83,7 +83,7 @@ impl HunkRows {
         }
     }
 
-    /// Gives the lines that are decided on with rows.
+    /// Returns the lines that are decided on with rows.
     #[must_use]
     pub fn lines(&self, rows: Range<usize>) -> LineSet {
         let mut lines: Vec<usize> = rows.map(|row| self.line(row)).collect();
@@ -91,7 +91,7 @@ impl HunkRows {
         LineSet::from_lines(lines)
     }
 
-    /// Gives a row's content.
+    /// Returns a row's content.
     #[must_use]
     pub fn content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
         match self.row(at) {
@@ -106,13 +106,13 @@ impl HunkRows {
         self.old.len() + self.new.len()
     }
 
-    /// Tells whether it has none, which no block of a changeset is.
+    /// Returns whether it has none, which no hunk of a changeset is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives the row of a removed line that a row's added one came of, or the reverse, if they stand next to each other.
+    /// Returns the row of a removed line that a row's added one came of, or the reverse, if they stand next to each other.
     #[must_use]
     pub fn paired_row(&self, at: usize) -> Option<usize> {
         let is_removed = |row: usize| matches!(self.row(row), HunkLine::Removed(_));

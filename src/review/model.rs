@@ -113,7 +113,7 @@ impl ReviewModel<'_> {
         file.change.contents(&self.store)
     }
 
-    /// Reads a text that a person put in place of a block.
+    /// Reads a text that a person put in place of a hunk.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -143,19 +143,19 @@ impl ReviewModel<'_> {
 }
 
 impl ReviewFile<'_> {
-    /// Tells whether it needs a yes of its own.
+    /// Returns whether it needs a yes of its own.
     #[must_use]
     pub fn is_risky(&self) -> bool {
         self.change.severity() >= Some(Severity::High)
     }
 
-    /// Tells whether it cannot be accepted at all.
+    /// Returns whether it cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.is_ambiguous || self.change.severity() == Some(Severity::Refused)
     }
 
-    /// Gives the reasons of its highest severity, or why it cannot be accepted.
+    /// Returns the reasons of its highest severity, or why it cannot be accepted.
     #[must_use]
     pub fn reasons(&self) -> String {
         if self.is_ambiguous {

@@ -1,6 +1,6 @@
 //! A changeset as one page of HTML that needs nothing else: for a pull request, a mail, somebody without a terminal.
 //!
-//! What an agent wrote is in it as text and nothing more: escaped for a person by [`crate::display`], then for HTML, without a
+//! What an agent wrote is in it as text and nothing more: escaped for a person by [`crate::escape`], then for HTML, without a
 //! single attribute of its making. A policy in the page forbids every script, connection, frame, form and picture, and every
 //! style but the page's own, so that even a hole in the escaping would come to nothing.
 
@@ -19,10 +19,10 @@ use super::{
     severity_word,
 };
 use crate::changes::{Changeset, HunkLine, Severity, Unit, UnitKind, trim_line_ending};
-use crate::display::{Escaped, EscapedChunk};
+use crate::escape::{Escaped, EscapedChunk};
 
 const STYLE: &str = include_str!("page.css");
-/// Lines around a block.
+/// Lines around a hunk.
 const CONTEXT: usize = 3;
 /// Characters of a line that are shown.
 const LONGEST: usize = 20_000;
@@ -31,7 +31,7 @@ const MOST_ROWS: usize = 20_000;
 /// Bytes of all lines: a browser has to open them.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Makes the page. `name` is the sandbox's.
+/// Creates the page. `name` is the sandbox's.
 ///
 /// # Errors
 /// The quarantine is damaged.
@@ -115,7 +115,7 @@ fn section(
     let mut end = None;
     for (number, unit) in file.units.iter().enumerate() {
         if count >= MOST_ROWS || out.len() + rows.len() >= MOST_BYTES {
-            more(&mut rows, file.units.len() - number, "blocks");
+            more(&mut rows, file.units.len() - number, "hunks");
             end = None;
             break;
         }
@@ -179,7 +179,7 @@ fn more(rows: &mut String, count: usize, what: &str) {
     }
 }
 
-/// Writes the lines before a block: all since the last one where both are near, else some of them and a gap.
+/// Writes the lines before a hunk: all since the last one where both are near, else some of them and a gap.
 fn context(rows: &mut String, text: &FileText, block: &HunkRows, end: &mut Option<(usize, usize)>) {
     let (old, new) = (block.old.start, block.new.start);
     let near = old.saturating_sub(CONTEXT);

@@ -1,4 +1,4 @@
-//! Review by question and answer, as `git add -p` asks: one block at a time, with the keys of the full screen.
+//! Review by question and answer, as `git add -p` asks: one hunk at a time, with the keys of the full screen.
 
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
@@ -10,11 +10,11 @@ use super::{
     ReviewState, refusal, update,
 };
 use crate::changes::{ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 
-/// Lines of a block that are shown before it is cut; a cut block says so and how to see all of it.
+/// Lines of a hunk that are shown before it is cut; a cut hunk says so and how to see all of it.
 const LONGEST: usize = 400;
-/// Lines of context around a block.
+/// Lines of context around a hunk.
 const CONTEXT: usize = 3;
 
 /// A review over lines of input.
@@ -138,7 +138,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         DecisionTarget { file: question.file, unit: question.unit, lines }
     }
 
-    /// Tells whether a question is still to be asked. A file that must be read for that is kept in `read` until another is.
+    /// Returns whether a question is still to be asked. A file that must be read for that is kept in `read` until another is.
     fn is_open(&self, question: &Question, state: &ReviewState, read: &mut Option<(usize, FileText)>) -> bool {
         let unit = self.unit(question);
         if question.rows.len() == unit.line_count() || state.decisions.is_decided(unit) {
@@ -244,7 +244,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             "c" => {
                 let mut said = argument.to_owned();
                 if said.is_empty() {
-                    write!(self.output, "Comment (empty takes it back): ")?;
+                    write!(self.output, "Comment (empty removes it): ")?;
                     self.output.flush()?;
                     self.input.read_line(&mut said)?;
                 }
@@ -286,7 +286,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    /// Parts a block: at each line that is not of a pair with the one before.
+    /// Parts a hunk: at each line that is not of a pair with the one before.
     fn split(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<Next> {
         let unit = self.unit(question).clone();
         let Some(block) = HunkRows::from_unit(&unit, text).filter(|_| question.rows.len() > 1) else {
@@ -380,7 +380,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 }
 
-/// Makes a hunk of some rows of a block, with context where the block itself ends.
+/// Creates a hunk of some rows of a hunk, with context where the hunk itself ends.
 fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> ContextHunk<'a> {
     let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
     let before = (0..rows.start).filter(is_removed).count();
@@ -406,7 +406,7 @@ fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> Contex
     ContextHunk { old, new, lines }
 }
 
-/// Tells whether bytes hold others; letters in any case, as long as what is looked for has no capital.
+/// Returns whether bytes hold others; letters in any case, as long as what is looked for has no capital.
 pub fn contains(bytes: &[u8], what: &[u8]) -> bool {
     if what.iter().any(u8::is_ascii_uppercase) {
         return memchr::memmem::find(bytes, what).is_some();
@@ -415,7 +415,7 @@ pub fn contains(bytes: &[u8], what: &[u8]) -> bool {
 }
 
 const HELP: &str = "\
-y  accept this block             n  reject it
+y  accept this hunk             n  reject it
 a  accept the rest of the file   d  reject the rest of the file
 s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
 c  comment (c TEXT)              u  undo the last answer

@@ -1,4 +1,4 @@
-//! What another round has changed: the blocks that were not there when somebody reviewed the one before.
+//! What another round has changed: the hunks that were not there when somebody reviewed the one before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

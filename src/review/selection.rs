@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::{Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::{Selection, Unit, UnitSelection};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::RepoPath;
 
 /// What was asked for.
@@ -38,7 +38,7 @@ pub struct ReviewSelection {
 }
 
 impl ReviewSelection {
-    /// Tells whether it covers no file at all.
+    /// Returns whether it covers no file at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.picks.values().all(Selection::is_empty)
@@ -78,7 +78,7 @@ pub enum SelectionError {
         n: usize,
     },
     /// An id that is not in this changeset.
-    #[error("there is no block {} in this changeset", Escaped::new(id))]
+    #[error("there is no hunk {} in this changeset", Escaped::new(id))]
     StaleId {
         /// As given.
         id: String,
@@ -102,19 +102,19 @@ pub enum SelectionError {
 }
 
 impl Selector {
-    /// Tells whether anything was asked for.
+    /// Returns whether anything was asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.accept.is_empty() && self.ids.is_empty() && !self.all && self.reject.is_empty()
     }
 
-    /// Tells whether nothing but rejections was asked for: they are taken from what a review has accepted.
+    /// Returns whether nothing but rejections was asked for: they are taken from what a review has accepted.
     #[must_use]
     pub fn is_only_rejects(&self) -> bool {
         !self.reject.is_empty() && self.accept.is_empty() && self.ids.is_empty() && !self.all
     }
 
-    /// Gives the rejected files.
+    /// Returns the rejected files.
     ///
     /// # Errors
     /// A pattern that matches nothing.
@@ -202,7 +202,7 @@ fn unit_by_prefix<'a>(
     }
 }
 
-/// Gives what of a unit is meant: an edit stands, and what a review has rejected counts only where it is not named.
+/// Returns what of a unit is meant: an edit stands, and what a review has rejected counts only where it is not named.
 fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<UnitSelection> {
     match decisions.get(&unit.id) {
         Some(UnitDecision::Edited(hash)) => Some(UnitSelection::Text(hash.clone())),

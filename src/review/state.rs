@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::decisions::{CommentAnchor, Decision, Decisions, UnitDecision};
 use super::{ReviewFile, ReviewModel};
 use crate::changes::{ContentHash, LineSet, Unit, UnitSelection};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 
 /// Some lines of a unit, by the places of file and unit on the sheet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct DecisionTarget {
 }
 
 impl DecisionTarget {
-    /// Tells whether it is all of its unit.
+    /// Returns whether it is all of its unit.
     fn covers(&self, unit: &Unit) -> bool {
         self.lines.as_ref().is_none_or(|lines| lines.len() >= unit.line_count())
     }
@@ -44,11 +44,11 @@ pub enum Action {
         /// What else would be meant, but is not to be seen.
         hidden: usize,
     },
-    /// Puts another text in the place of a block; nothing is a rejection.
+    /// Puts another text in the place of a hunk; nothing is a rejection.
     Edit(DecisionTarget, Option<ContentHash>),
     /// Says something, or takes it back.
     Comment(CommentAnchor, Option<String>),
-    /// Parts a block above a row, as [`crate::changes::interleave_lines`] orders them; or joins it there again.
+    /// Parts a hunk above a row, as [`crate::changes::interleave_lines`] orders them; or joins it there again.
     Split(String, usize),
     /// Takes the last change back.
     Undo,
@@ -87,7 +87,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
-    /// A block is parted above a row, or no more.
+    /// A hunk is parted above a row, or no more.
     Split {
         /// The unit's id.
         unit: String,
@@ -120,7 +120,7 @@ pub enum Event {
 pub struct ReviewState {
     /// What was decided and said.
     pub decisions: Decisions,
-    /// Rows above which a block is parted, by unit id.
+    /// Rows above which a hunk is parted, by unit id.
     splits: BTreeMap<String, BTreeSet<usize>>,
     /// Lines that were on the screen, by unit id.
     seen: BTreeMap<String, LineSet>,
@@ -168,7 +168,7 @@ impl ReviewState {
         }
     }
 
-    /// Gives what brings an empty state to this one.
+    /// Returns what brings an empty state to this one.
     #[must_use]
     pub fn to_events(&self) -> Vec<Event> {
         let rulings = self.decisions.unit_decisions();
@@ -187,18 +187,18 @@ impl ReviewState {
         rounds.chain(rulings).chain(comments).chain(splits).chain(seen).chain(sent).collect()
     }
 
-    /// Gives what has changed since it was asked the last time.
+    /// Returns what has changed since it was asked the last time.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// Tells whether a block is parted.
+    /// Returns whether a hunk is parted.
     #[must_use]
     pub fn is_parted(&self, unit: &Unit) -> bool {
         self.splits.contains_key(&unit.id) && !matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_)))
     }
 
-    /// Gives the parts of a block as ranges of rows; a block that is not parted is one.
+    /// Returns the parts of a hunk as ranges of rows; a hunk that is not parted is one.
     #[must_use]
     pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
         // A text of its own takes the place of all of it.
@@ -213,7 +213,7 @@ impl ReviewState {
         parts
     }
 
-    /// Gives the changesets that were reviewed, by id, one after the other.
+    /// Returns the changesets that were reviewed, by id, one after the other.
     #[must_use]
     pub fn rounds(&self) -> &[String] {
         &self.rounds
@@ -245,12 +245,12 @@ impl ReviewState {
             open += 1;
         }
         if open > 0 {
-            let block = if open == 1 { "1 block is" } else { &format!("{open} blocks are") };
-            self.said = Some(format!("{block} open again: the file needs a closer look now"));
+            let hunk = if open == 1 { "1 hunk is" } else { &format!("{open} hunks are") };
+            self.said = Some(format!("{hunk} open again: the file needs a closer look now"));
         }
     }
 
-    /// Tells whether a rejection or a comment was sent to the agent already, as it is.
+    /// Returns whether a rejection or a comment was sent to the agent already, as it is.
     #[must_use]
     pub fn is_sent(&self, item: &str) -> bool {
         self.sent.contains(item)
@@ -393,7 +393,7 @@ pub fn refusal(file: &ReviewFile<'_>) -> String {
     format!("{} cannot be accepted: it {}", Escaped::new(file.change.path.as_bytes()), Escaped::new(reason))
 }
 
-/// Gives the state after an action.
+/// Returns the state after an action.
 #[must_use]
 pub fn update(mut state: ReviewState, sheet: &ReviewModel<'_>, action: Action) -> ReviewState {
     state.said = None;
@@ -414,9 +414,9 @@ pub fn update(mut state: ReviewState, sheet: &ReviewModel<'_>, action: Action) -
                 let is_edited = |u: &&Unit| matches!(state.decisions.get(&u.id), Some(UnitDecision::Edited(_)));
                 item.lines.is_some() && unit.filter(is_edited).is_some_and(|u| !item.covers(u))
             };
-            // The lines of an edited block are not what would come.
+            // The lines of an edited hunk are not what would come.
             if items.iter().any(is_part) {
-                state.said = Some("this block is edited: decide on all of it, or undo the edit (u)".into());
+                state.said = Some("this hunk is edited: decide on all of it, or undo the edit (u)".into());
                 return state;
             }
             let changes = state.decide(sheet, &items, decision);
@@ -436,7 +436,7 @@ pub fn update(mut state: ReviewState, sheet: &ReviewModel<'_>, action: Action) -
             state.make(changes);
             let mut said = Vec::new();
             if passed > 0 {
-                said.push(format!("{passed} of high risk left: each needs a yes of its own"));
+                said.push(format!("{passed} of high risk left: each needs its own confirmation"));
             }
             if hidden > 0 && decision == Decision::Accepted {
                 said.push(format!("{hidden} left that this view hides"));

@@ -9,12 +9,12 @@ use super::ReviewFile;
 use super::intraline::differing;
 use crate::changes::trim_line_ending;
 use crate::changes::{ContextHunk, ContextLine, FileVersion, Finding, LineEnding, Severity, UnitKind, split_lines};
-use crate::display::{self, Escaped, EscapedChunk};
+use crate::escape::{self, Escaped, EscapedChunk};
 
-/// Colours text, or does not.
+/// Colors text, or does not.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRenderer {
-    /// Whether to colour.
+    /// Whether to color.
     pub colour: bool,
     /// Columns of the terminal, if it is one: a line that is longer goes on behind a gutter of ours, for a terminal would go on
     /// at the margin, where our own words stand.
@@ -39,7 +39,7 @@ impl TextRenderer {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// Gives the lines above a file's changes: what happened to it, and what is risky about it.
+    /// Returns the lines above a file's changes: what happened to it, and what is risky about it.
     #[must_use]
     pub fn head(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
@@ -52,13 +52,13 @@ impl TextRenderer {
         out
     }
 
-    /// Gives the line for a finding.
+    /// Returns the line for a finding.
     #[must_use]
     pub fn finding(self, finding: &Finding) -> String {
         self.note(&finding_line(finding))
     }
 
-    /// Gives a file's content, at most `limit` lines of it.
+    /// Returns a file's content, at most `limit` lines of it.
     #[must_use]
     pub fn content(self, content: &[u8], limit: usize) -> String {
         let lines = split_lines(content);
@@ -70,7 +70,7 @@ impl TextRenderer {
         out
     }
 
-    /// Gives a line in one row with the words in reverse that its partner does not have. `plain` is the same without that: where
+    /// Returns a line in one row with the words in reverse that its partner does not have. `plain` is the same without that: where
     /// tabs became spaces, it is given as it is.
     fn emphasised(self, code: &str, sign: char, bytes: &[u8], words: &[Range<usize>], plain: &str) -> String {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -93,19 +93,19 @@ impl TextRenderer {
         if all == plain { text + "\x1b[0m" } else { self.paint(code, &format!("{sign}{plain}")) }
     }
 
-    /// Gives a line that asks for attention. The text has been escaped.
+    /// Returns a line that asks for attention. The text has been escaped.
     #[must_use]
     pub fn note(self, text: &str) -> String {
         self.paint(YELLOW, text) + "\n"
     }
 
-    /// Gives the line for a unit that has no lines of its own.
+    /// Returns the line for a unit that has no lines of its own.
     #[must_use]
     pub fn unit(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
         self.paint(CYAN, &describe_unit(kind, file)) + "\n"
     }
 
-    /// Gives a hunk, at most `limit` of its lines; a cut one says how to see all of it.
+    /// Returns a hunk, at most `limit` of its lines; a cut one says how to see all of it.
     #[must_use]
     pub fn hunk(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
         let mut out = self.paint(CYAN, &hunk.head()) + "\n";
@@ -149,7 +149,7 @@ impl TextRenderer {
         }
         if at < hunk.lines.len() {
             let more = hunk.lines.len() - at;
-            out += &self.note(&format!("… {more} more lines of this block: airlock diff shows all"));
+            out += &self.note(&format!("… {more} more lines of this hunk: airlock diff shows all"));
         }
         out
     }
@@ -175,7 +175,7 @@ fn words_of(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
 
 fn is_blank(line: &ContextLine<'_>) -> bool {
     let (ContextLine::Context(bytes) | ContextLine::Removed(bytes) | ContextLine::Added(bytes)) = line;
-    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || display::is_blank(c)))
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || escape::is_blank(c)))
 }
 
 /// Cuts escaped text into rows of a terminal, one column less than it has for the gutter; tabs become spaces there.

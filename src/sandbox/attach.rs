@@ -17,9 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::SandboxError;
-use super::screen::Filter;
+use super::output_filter::OutputFilter;
 use super::signals::Signals;
-use super::terminal::{self, Answers, Modes, Questions, Raw};
+use super::terminal::{self, Answers, Modes, Questions, RawModeGuard};
 use crate::engine::{Attached, Engine, EngineError, OutputChunk};
 
 /// How long an agent may take to end once it has been asked.
@@ -76,7 +76,7 @@ pub(super) async fn attach(
     watch: impl Future<Output = ()>,
 ) -> Result<Ended, SandboxError> {
     let tty = terminal.is_some();
-    let _raw = tty.then(Raw::enter).transpose()?;
+    let _raw = tty.then(RawModeGuard::enter).transpose()?;
     let (mut keys, reader) = KeyReader::start(tty)?;
     let insisted = Arc::clone(&reader.insisted);
     let mut input = attached.input;
@@ -110,7 +110,7 @@ pub(super) async fn attach(
     if tty {
         let unknown = Questions { all: 1, attributes: 0 };
         let open = asked.map(|asked| asked.attributes.saturating_sub(answered));
-        tokio::task::block_in_place(|| terminal::drain(asked.unwrap_or(unknown), open));
+        tokio::task::block_in_place(|| terminal::drain_answers(asked.unwrap_or(unknown), open));
     }
     let end = |exit| Ended { exit, dropped };
     if !output? {
@@ -196,7 +196,7 @@ async fn pump(
     }
 }
 
-/// Writes everything out, a terminal's share through a [`Filter`], then switches off what was left on there.
+/// Writes everything out, a terminal's share through a [`OutputFilter`], then switches off what was left on there.
 fn write_all(mut queue: mpsc::Receiver<OutputChunk>, scrollback: Scrollback, shown: &Mutex<Shown>) -> io::Result<()> {
     let screen = |is_terminal| Screen::new(is_terminal, scrollback);
     let (mut out, mut err) = (screen(io::stdout().is_terminal()), screen(io::stderr().is_terminal()));
@@ -227,22 +227,22 @@ fn write_all(mut queue: mpsc::Receiver<OutputChunk>, scrollback: Scrollback, sho
 /// One of the two streams of output.
 struct Screen {
     /// Nothing where no terminal shows it: then it is data, and goes out as it is.
-    filter: Option<Filter>,
+    filter: Option<OutputFilter>,
     modes: Modes,
 }
 
 impl Screen {
     fn new(is_terminal: bool, scrollback: Scrollback) -> Self {
         let filter = || match scrollback {
-            Scrollback::Kept => Filter::default(),
-            Scrollback::Erasable => Filter::default().erasing_scrollback(),
+            Scrollback::Kept => OutputFilter::default(),
+            Scrollback::Erasable => OutputFilter::default().erasing_scrollback(),
         };
         Self { filter: is_terminal.then(filter), modes: Modes::default() }
     }
 
-    /// Gives what switches everything off that was left on.
+    /// Returns what switches everything off that was left on.
     fn reset(&self) -> Vec<u8> {
-        let title = self.filter.as_ref().map(Filter::title_reset).unwrap_or_default();
+        let title = self.filter.as_ref().map(OutputFilter::title_reset).unwrap_or_default();
         [self.modes.reset(), title].concat()
     }
 
@@ -278,7 +278,7 @@ impl Insistence {
     }
 }
 
-/// Tells whether Ctrl-C was pressed, from what follows the beginning of a sequence: `99;5u` (kitty's protocol, with other
+/// Returns whether Ctrl-C was pressed, from what follows the beginning of a sequence: `99;5u` (kitty's protocol, with other
 /// modifiers, an event and the key of another layout perhaps) or `27;5;99~` (xterm's).
 fn is_ctrl_c(text: &[u8]) -> bool {
     const C: [u32; 2] = [99, 1089];

@@ -4,40 +4,40 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::bases::{Base, Bases, Held, Making, now};
-use super::link::Link;
-use super::meter::{Meter, Step};
-use super::parts::{base_volumes, repository_id};
+use super::base_store::{Base, BaseLease, BaseStore, BuildLock, now};
+use super::guest_client::GuestClient;
+use super::progress::{ProgressCounter, Step};
+use super::resources::{base_volumes, repository_id};
 use super::signals::Signals;
 use super::{SandboxError, random, seed};
 use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
-use crate::snapshot::{Difference, HostRepo, Listing, Share, Snapshot};
+use crate::snapshot::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
 
 /// Bases that are compared with a snapshot before a new one is made.
 const COMPARED: usize = 4;
 
 /// The base for a snapshot.
-pub struct Found {
+pub struct ResolvedBase {
     /// The base.
     pub base: Base,
     /// Its volume, as the engine has it.
     pub volume: VolumeInfo,
     /// What the snapshot has on top.
-    pub difference: Difference,
+    pub difference: SnapshotDelta,
     /// It was made just now, and is to be sealed.
-    pub fresh: Option<Fresh>,
+    pub fresh: Option<UnsealedBase>,
     /// Nobody removes it while this is held.
-    pub held: Option<Held>,
+    pub held: Option<BaseLease>,
 }
 
 /// A base that is not sealed yet.
-pub struct Fresh {
-    link: Link,
+pub struct UnsealedBase {
+    link: GuestClient,
     container: String,
     /// The index of the user's own repository in it.
     pub(super) index: Vec<u8>,
     /// Others who want the same base wait until it is sealed.
-    _making: Making,
+    _making: BuildLock,
 }
 
 /// Names all that a base holds: the snapshot, and the launcher that comes with it.
@@ -46,27 +46,35 @@ fn key(snapshot: &Snapshot) -> String {
 }
 
 fn flavour(snapshot: &Snapshot) -> String {
-    format!("{}-{}", snapshot.flavour(), &image::guest_hash()[..16])
+    format!("{}-{}", snapshot.config_key(), &image::guest_hash()[..16])
 }
 
 /// Finds a base that is there, sealed and whole.
 ///
 /// # Errors
 /// The engine; a missing object.
-pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> Result<Option<Found>, SandboxError> {
-    let bases = Bases::of(&host.common_dir);
+pub async fn find_base(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    snapshot: &Snapshot,
+) -> Result<Option<ResolvedBase>, SandboxError> {
+    let bases = BaseStore::of(&host.common_dir);
     let (key, flavour) = (key(snapshot), flavour(snapshot));
     // The same one, or the nearest.
     let mut candidates: Vec<(usize, Base)> = Vec::new();
     let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
-    for base in bases.all()?.into_iter().filter(|b| b.flavour == flavour && !snapshot.has_lfs_now(&b.pointers)) {
+    for base in bases
+        .list_bases()?
+        .into_iter()
+        .filter(|b| b.config_key == flavour && !snapshot.has_lfs_now(&b.missing_lfs_objects))
+    {
         if base.key == key {
             candidates.insert(0, (0, base));
             break;
         }
         if may_build_on
             && candidates.len() < COMPARED
-            && let Some(paths) = snapshot.distance_from(&base.commit, Share::of(base.files))?
+            && let Some(paths) = snapshot.distance_from(&base.commit, DeltaLimit::of(base.files))?
         {
             candidates.push((paths + 1, base));
         }
@@ -74,47 +82,47 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, snapshot: &Snapshot) -> 
     candidates.sort_by_key(|(distance, _)| *distance);
     for (distance, base) in candidates {
         let difference = match distance {
-            0 => Some(Difference::default()),
-            _ => snapshot.difference_from(&base.commit, Share::of(base.files))?,
+            0 => Some(SnapshotDelta::default()),
+            _ => snapshot.difference_from(&base.commit, DeltaLimit::of(base.files))?,
         };
         let Some(difference) = difference else { continue };
-        let Some(held) = bases.hold(&base.id)? else { continue };
+        let Some(held) = bases.lease_shared(&base.id)? else { continue };
         let [spec, launcher] = base_volumes(&base);
         match tokio::try_join!(engine.volume(&spec.name), engine.volume(&launcher.name))? {
             (Some(volume), Some(found)) if spec.is(&volume) && launcher.is(&found) => {
-                bases.touch(&base)?;
-                return Ok(Some(Found { base, volume, difference, fresh: None, held: Some(held) }));
+                bases.record_use(&base)?;
+                return Ok(Some(ResolvedBase { base, volume, difference, fresh: None, held: Some(held) }));
             }
             // A prune has taken it, or something else has its name: either way it is no base of ours any more.
-            _ => bases.forget(&base.id)?,
+            _ => bases.remove_record(&base.id)?,
         }
     }
     Ok(None)
 }
 
-/// Makes a base, unless another process has made it meanwhile.
+/// Creates a base, unless another process has made it meanwhile.
 ///
 /// # Errors
 /// The engine, a missing object, a full disk. Then nothing of it is left.
-pub async fn make(
+pub async fn build_base(
     engine: &dyn Engine,
     host: &HostRepo,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     guest: &str,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
-) -> Result<Found, SandboxError> {
-    let bases = Bases::of(&host.common_dir);
+    meter: &Arc<ProgressCounter>,
+) -> Result<ResolvedBase, SandboxError> {
+    let bases = BaseStore::of(&host.common_dir);
     let key = key(snapshot);
-    let making = match bases.try_make(&key)? {
+    let making = match bases.try_lock_build(&key)? {
         Some(making) => making,
         None => {
             meter.begin(Step::Waiting, 0);
             let (bases, key) = (bases.clone(), key.clone());
             // A thread that nobody has to wait for; the lock that it may get later ends with the process.
             let (sender, waited) = tokio::sync::oneshot::channel();
-            std::thread::spawn(move || sender.send(bases.make(&key)));
+            std::thread::spawn(move || sender.send(bases.lock_build(&key)));
             tokio::select! {
                 made = waited => made.map_err(std::io::Error::other)??,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
@@ -122,7 +130,7 @@ pub async fn make(
         }
     };
     // Somebody else may have been faster.
-    if let Some(found) = find(engine, host, snapshot).await? {
+    if let Some(found) = find_base(engine, host, snapshot).await? {
         return Ok(found);
     }
     let hex = |bytes: [u8; 8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
@@ -134,39 +142,39 @@ pub async fn make(
         launcher: format!("airlock-launch-{id}"),
         nonce: hex(random::<8>()?),
         key,
-        flavour: flavour(snapshot),
+        config_key: flavour(snapshot),
         commit: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
         files: listing.entries.len(),
         bytes: 0,
-        pointers: Vec::new(),
+        missing_lfs_objects: Vec::new(),
         filtered: Vec::new(),
         created: now(),
         used: now(),
         id,
     };
-    let made = fill(engine, snapshot, listing, &mut base, guest, signals, meter).await;
+    let made = seed_base(engine, snapshot, listing, &mut base, guest, signals, meter).await;
     match made {
         Ok((volume, link, container, index)) => {
-            let fresh = Fresh { link, container, index, _making: making };
-            Ok(Found { base, volume, difference: Difference::default(), fresh: Some(fresh), held: None })
+            let fresh = UnsealedBase { link, container, index, _making: making };
+            Ok(ResolvedBase { base, volume, difference: SnapshotDelta::default(), fresh: Some(fresh), held: None })
         }
         Err(error) => {
-            discard(engine, &base).await?;
+            discard_base(engine, &base).await?;
             Err(error)
         }
     }
 }
 
-async fn fill(
+async fn seed_base(
     engine: &dyn Engine,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     base: &mut Base,
     guest: &str,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
-) -> Result<(VolumeInfo, Link, String, Vec<u8>), SandboxError> {
+    meter: &Arc<ProgressCounter>,
+) -> Result<(VolumeInfo, GuestClient, String, Vec<u8>), SandboxError> {
     let [spec, launcher] = base_volumes(base);
     let volume = engine.create_volume(&spec).await?;
     engine.create_volume(&launcher).await?;
@@ -187,7 +195,7 @@ async fn fill(
     let attached = engine.attach(&container, false).await?;
     engine.start(&container).await?;
     let (accept, _none) = mpsc::unbounded_channel();
-    let link = Link::greet(attached, accept).await?;
+    let link = GuestClient::handshake(attached, accept).await?;
     // A signal ends the seeding alone: an engine's answer is always waited for, lest it makes something after we have
     // cleaned up.
     let seeded = tokio::select! {
@@ -195,7 +203,7 @@ async fn fill(
         _ = signals.next(0) => return Err(SandboxError::Interrupted),
     };
     base.bytes = seeded.bytes;
-    (base.pointers, base.filtered) = (seeded.unconverted.pointers, seeded.unconverted.filtered);
+    (base.missing_lfs_objects, base.filtered) = (seeded.unconverted.pointers, seeded.unconverted.filtered);
     Ok((volume, link, container, seeded.index))
 }
 
@@ -203,16 +211,21 @@ async fn fill(
 ///
 /// # Errors
 /// The guest, the engine, the file system. Then it stays unsealed, for the sandbox over it alone.
-pub async fn seal(engine: &dyn Engine, host: &HostRepo, base: &Base, fresh: Fresh) -> Result<(), SandboxError> {
+pub async fn seal_base(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    base: &Base,
+    fresh: UnsealedBase,
+) -> Result<(), SandboxError> {
     let sealed = seed::seal(&fresh.link, &base.nonce).await;
     engine.remove_container(&fresh.container).await?;
     sealed?;
-    Ok(Bases::of(&host.common_dir).save(base, &fresh.index)?)
+    Ok(BaseStore::of(&host.common_dir).save(base, &fresh.index)?)
 }
 
 /// Takes away what an engine makes by itself when a container asks for a volume that is gone: an empty one without labels,
 /// which nothing would ever find.
-pub async fn sweep(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
+pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
     for name in [&base.volume, &base.launcher] {
         if engine.volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
             engine.remove_volume(name).await?;
@@ -225,7 +238,7 @@ pub async fn sweep(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError>
 ///
 /// # Errors
 /// The engine.
-pub async fn discard(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
+pub async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
     for container in engine.containers(super::BASE, Some(&base.id)).await? {
         engine.remove_container(&container.id).await?;
     }

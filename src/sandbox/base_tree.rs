@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::on_top::OnTop;
+use super::base_delta::BaseDelta;
 use crate::changes::links::EntryAt;
 use crate::changes::{BaseEntries, Quarantine};
 use crate::path::{EntryKind, RepoPath};
@@ -11,7 +11,7 @@ use crate::snapshot::{Committed, CommittedEntry};
 /// The tree.
 pub(super) struct BaseTree<'a> {
     pub committed: &'a Committed<'a>,
-    pub on_top: &'a OnTop,
+    pub on_top: &'a BaseDelta,
     pub store: &'a Quarantine,
     /// Names of it that can make a directory a repository.
     pub planted: &'a BTreeSet<RepoPath>,
@@ -19,7 +19,7 @@ pub(super) struct BaseTree<'a> {
 
 impl BaseEntries for BaseTree<'_> {
     fn at(&self, path: &RepoPath) -> EntryAt {
-        if self.on_top.has_below(path) {
+        if self.on_top.has_entries_below(path) {
             return EntryAt::Directory;
         }
         match self.on_top.get(path).map(|t| &t.side) {

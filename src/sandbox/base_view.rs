@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::SandboxError;
+use super::base_delta::BaseDelta;
 use super::collect::take;
-use super::link::{Link, LinkError};
-use super::on_top::OnTop;
+use super::guest_client::{GuestClient, GuestError};
 use super::seed::TREE;
 use crate::changes::{FileVersion, Quarantine};
 use crate::path::{EntryKind, RepoPath};
-use crate::wire::{FileKind, Root, Stat};
+use crate::protocol::{FileKind, Root, Stat};
 
 /// Most names in one directory of a base.
 const MAX_NAMES: usize = 5_000_000;
@@ -26,7 +26,7 @@ pub(super) enum BaseEntry {
 }
 
 impl BaseEntry {
-    /// Gives the bytes of a file's content that have to be read.
+    /// Returns the bytes of a file's content that have to be read.
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::File(_, stat, _) => stat.size,
@@ -38,14 +38,14 @@ impl BaseEntry {
 /// The base of one sandbox.
 #[derive(Clone, Copy)]
 pub(super) struct BaseView<'a> {
-    pub link: &'a Link,
-    pub on_top: &'a OnTop,
+    pub link: &'a GuestClient,
+    pub on_top: &'a BaseDelta,
     pub modules: &'a BTreeSet<RepoPath>,
     pub store: &'a Quarantine,
 }
 
 impl BaseView<'_> {
-    /// Tells whether a name in this directory is a git directory of ours.
+    /// Returns whether a name in this directory is a git directory of ours.
     pub(super) fn is_git(&self, directory: Option<&RepoPath>, name: &[u8]) -> bool {
         name == b".git" && directory.is_none_or(|d| self.modules.contains(d))
     }
@@ -58,8 +58,8 @@ impl BaseView<'_> {
         let inside = directory.map_or(&b""[..], |d| d.as_bytes());
         let listed = match self.link.list(Root::Base, &[TREE, inside].concat(), MAX_NAMES).await {
             // It is there on top alone.
-            Err(LinkError::Gone) => Vec::new(),
-            Err(LinkError::NotADirectory) => Vec::new(),
+            Err(GuestError::Gone) => Vec::new(),
+            Err(GuestError::NotADirectory) => Vec::new(),
             other => other?,
         };
         let mut found = BTreeMap::new();
@@ -74,7 +74,7 @@ impl BaseView<'_> {
                     BaseEntry::File(EntryKind::Executable, entry.stat, Vec::new())
                 }
                 FileKind::Regular => BaseEntry::File(EntryKind::Regular, entry.stat, Vec::new()),
-                FileKind::Special => return Err(LinkError::Protocol("a base holds no devices".into()).into()),
+                FileKind::Special => return Err(GuestError::Protocol("a base holds no devices".into()).into()),
             };
             found.insert(entry.name, entry_kind);
         }
@@ -104,7 +104,7 @@ impl BaseView<'_> {
         Ok(found)
     }
 
-    /// Gives a file's side, its content in the quarantine.
+    /// Returns a file's side, its content in the quarantine.
     pub(super) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<FileVersion>, SandboxError> {
         let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),

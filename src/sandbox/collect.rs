@@ -11,18 +11,18 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::SandboxError;
 use super::base_tree::BaseTree;
 use super::base_view::{BaseEntry, BaseView};
-use super::link::{Link, LinkError};
-use super::meter::Meter;
+use super::guest_client::{GuestClient, GuestError};
+use super::progress::ProgressCounter;
 use super::store::Sandbox;
-use super::walk::{Found, Walk, Walked};
+use super::walk::{Found, Walk, WalkResult};
 use crate::changes::{
     CancelToken, Changeset, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, Refused,
     RuleSet, Severity,
 };
-use crate::display::escape_lossy;
+use crate::escape::escape_lossy;
 use crate::path::{EntryKind, MAX_DEPTH, RepoPath};
+use crate::protocol::Root;
 use crate::snapshot::{CommittedEntry, HostRepo};
-use crate::wire::Root;
 
 /// Questions under way at once.
 pub(super) const PARALLEL: usize = 32;
@@ -35,7 +35,7 @@ pub(super) const SHOWN: usize = 300;
 
 /// Bounds on what is taken back; each is a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
+pub struct CollectLimits {
     /// New entries of the workspace that are listed, of any kind (`max_entries`).
     pub entries: usize,
     /// Files that differ (`max_files`); those after it in the order of paths are refused.
@@ -52,23 +52,23 @@ pub struct Caps {
 
 /// What is taken back, and how it is judged.
 #[derive(Debug, Clone, Default)]
-pub struct Policy {
+pub struct CollectPolicy {
     /// Bounds.
-    pub caps: Caps,
+    pub caps: CollectLimits,
     /// Rules on paths.
     pub rules: RuleSet,
 }
 
 /// Whether the agent is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
+pub enum CollectMode {
     /// It is; what is found is the result.
     Final,
     /// It is at work: files come and go, and what is found may be torn.
     Live,
 }
 
-impl Default for Caps {
+impl Default for CollectLimits {
     fn default() -> Self {
         Self {
             entries: 250_000,
@@ -88,11 +88,11 @@ impl Default for Caps {
 pub async fn collect(
     host: &HostRepo,
     sandbox: &Sandbox,
-    link: &Link,
-    policy: &Policy,
-    view: View,
+    link: &GuestClient,
+    policy: &CollectPolicy,
+    view: CollectMode,
     store: &Quarantine,
-    meter: &Meter,
+    meter: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
     let work = within_time(host, sandbox, link, policy, view, store, meter);
     let collected = tokio::time::timeout(policy.caps.time, work).await;
@@ -110,12 +110,12 @@ pub async fn collect(
 pub async fn collect_final(
     host: &HostRepo,
     sandbox: &Sandbox,
-    link: &Link,
-    policy: &Policy,
-    meter: &Meter,
+    link: &GuestClient,
+    policy: &CollectPolicy,
+    meter: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
     let store = sandbox.quarantine()?;
-    let collected = collect(host, sandbox, link, policy, View::Final, &store, meter).await;
+    let collected = collect(host, sandbox, link, policy, CollectMode::Final, &store, meter).await;
     if collected.is_err() {
         // The failure is what counts, and the next collecting sweeps too.
         let _ = sandbox.sweep_quarantine();
@@ -126,17 +126,17 @@ pub async fn collect_final(
 async fn within_time(
     host: &HostRepo,
     sandbox: &Sandbox,
-    link: &Link,
-    policy: &Policy,
-    view: View,
+    link: &GuestClient,
+    policy: &CollectPolicy,
+    view: CollectMode,
     store: &Quarantine,
-    meter: &Meter,
+    meter: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
     let on_top = sandbox.on_top()?;
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
     let base = BaseView { link, on_top: &on_top, modules: &modules, store };
     let walk = Walk::new(host, sandbox, base, policy.caps, view)?;
-    let Walked { mut changed, gone, mut refused, hidden, ignored, planted, twins, .. } = walk.run().await?;
+    let WalkResult { mut changed, gone, mut refused, hidden, ignored, planted, twins, .. } = walk.run().await?;
     within_caps(&mut changed, policy.caps, &mut refused);
     let committed = host.committed(&sandbox.record.base)?;
 
@@ -149,7 +149,7 @@ async fn within_time(
             EntryKind::Link => (stored.put(&file.target)?, file.target.len() as u64),
             _ => match take(link, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
                 // The agent is at work, and has just removed it.
-                Err(LinkError::Gone) if view == View::Live => return Ok(None),
+                Err(GuestError::Gone) if view == CollectMode::Live => return Ok(None),
                 other => other?,
             },
         };
@@ -195,7 +195,7 @@ async fn within_time(
     let draft = ChangesetBuilder { base: sandbox.record.base.clone(), files, refused, hidden, ignored };
     // On a thread of its own, so that a signal and the cap on time are heeded meanwhile; it ends when nobody waits any more.
     let until = CancelToken { deadline: Some(Instant::now() + policy.caps.time), is_cancelled: Arc::default() };
-    let _leaving = Leaving(Arc::clone(&until.is_cancelled));
+    let _leaving = CancelOnDrop(Arc::clone(&until.is_cancelled));
     let (host, rules) = (host.reopen()?, policy.rules.clone());
     let store = store.clone();
     let sealed = tokio::task::spawn_blocking(move || {
@@ -210,9 +210,9 @@ async fn within_time(
 }
 
 /// Tells the thread that seals that nobody waits for it any more.
-struct Leaving(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Leaving {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -220,15 +220,15 @@ impl Drop for Leaving {
 
 /// Takes a file into the quarantine, at most `limit` bytes of it; gives its hash and size.
 pub(super) async fn take(
-    link: &Link,
+    link: &GuestClient,
     root: Root,
     path: &[u8],
     limit: u64,
     store: &Quarantine,
-) -> Result<(ContentHash, u64), LinkError> {
+) -> Result<(ContentHash, u64), GuestError> {
     let failed = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::StorageFull => LinkError::HostDiskFull(e.to_string()),
-        _ => LinkError::File { attempt: "keep a file's content".into(), message: e.to_string() },
+        std::io::ErrorKind::StorageFull => GuestError::HostDiskFull(e.to_string()),
+        _ => GuestError::File { attempt: "keep a file's content".into(), message: e.to_string() },
     };
     if limit <= PIECEWISE {
         let content = link.read(root, path, limit).await?;
@@ -272,7 +272,7 @@ fn change(path: RepoPath, old: Option<FileVersion>, new: Option<FileVersion>) ->
 }
 
 /// Refuses what is too large, and the largest where all together is too much: the rest still comes back.
-fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: Caps, refused: &mut Vec<Refused>) {
+fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: CollectLimits, refused: &mut Vec<Refused>) {
     changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
     if changed.len() > caps.changed {
         let reason =

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::bases::{Base, Bases};
-use super::parts::{BASE, LABEL, REPOSITORY, repository_id};
+use super::base_store::{Base, BaseStore};
+use super::resources::{BASE, LABEL, REPOSITORY, repository_id};
 use super::store::Store;
 use super::{SandboxError, base};
 use crate::engine::Engine;
@@ -14,7 +14,7 @@ pub const KEPT_BASES: usize = 3;
 
 /// One thing that can go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Spent {
+pub enum Garbage {
     /// A base that nobody uses, older than those to keep.
     Base(Base),
     /// The record of a base whose volume is gone.
@@ -32,11 +32,11 @@ pub enum Spent {
 ///
 /// # Errors
 /// The engine, the file system.
-pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<Vec<Spent>, SandboxError> {
-    let bases = Bases::of(&host.common_dir);
+pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<Vec<Garbage>, SandboxError> {
+    let bases = BaseStore::of(&host.common_dir);
     // Records may be of the time before the repository was moved, and so may be what is left.
     let mut repositories = BTreeSet::from([repository_id(&host.common_dir)?]);
-    repositories.extend(bases.all()?.into_iter().map(|b| b.repository));
+    repositories.extend(bases.list_bases()?.into_iter().map(|b| b.repository));
     repositories.extend(Store::of(&host.common_dir).all()?.into_iter().map(|s| s.record.repository));
     // The engine is asked before the records that count: whatever is recorded after that is not among its answers.
     let (mut volumes, mut containers) = (Vec::new(), Vec::new());
@@ -44,11 +44,11 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<V
         volumes.extend(engine.volumes(REPOSITORY, Some(repository)).await?);
         containers.extend(engine.containers(REPOSITORY, Some(repository)).await?);
     }
-    let (all, sandboxes) = (bases.all()?, Store::of(&host.common_dir).all()?);
+    let (all, sandboxes) = (bases.list_bases()?, Store::of(&host.common_dir).all()?);
     let ids: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.id.as_str()).collect();
     let used: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.base_volume.id.as_str()).collect();
     let there: BTreeSet<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
-    let making = bases.is_making()?;
+    let making = bases.is_building()?;
 
     let mut spent = Vec::new();
     let orphan = |labels: &crate::engine::Labels| match (labels.get(LABEL), labels.get(BASE)) {
@@ -57,23 +57,24 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<V
         (None, None) => false,
     };
     let orphans = containers.iter().filter(|c| orphan(&c.labels));
-    spent
-        .extend(orphans.map(|c| if c.running { Spent::Running(c.id.clone()) } else { Spent::Container(c.id.clone()) }));
+    spent.extend(
+        orphans.map(|c| if c.running { Garbage::Running(c.id.clone()) } else { Garbage::Container(c.id.clone()) }),
+    );
     // The volumes of one that runs stay with it.
     let running: BTreeSet<&String> =
         containers.iter().filter(|c| c.running).filter_map(|c| c.labels.get(LABEL).or(c.labels.get(BASE))).collect();
     let stays =
         |labels: &crate::engine::Labels| labels.get(LABEL).or(labels.get(BASE)).is_some_and(|id| running.contains(id));
     let orphans = volumes.iter().filter(|v| orphan(&v.labels) && !stays(&v.labels));
-    spent.extend(orphans.map(|v| Spent::Volume(v.name.clone())));
+    spent.extend(orphans.map(|v| Garbage::Volume(v.name.clone())));
     let mut kept = 0;
     for base in &all {
         if !there.contains(base.volume.as_str()) {
-            spent.push(Spent::Record(base.clone()));
+            spent.push(Garbage::Record(base.clone()));
         } else if kept < keep || used.contains(base.id.as_str()) {
             kept += 1;
         } else {
-            spent.push(Spent::Base(base.clone()));
+            spent.push(Garbage::Base(base.clone()));
         }
     }
     Ok(spent)
@@ -83,24 +84,24 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<V
 ///
 /// # Errors
 /// The engine, the file system.
-pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Spent) -> Result<bool, SandboxError> {
-    let bases = Bases::of(&host.common_dir);
+pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Garbage) -> Result<bool, SandboxError> {
+    let bases = BaseStore::of(&host.common_dir);
     let in_use = |error: &SandboxError| matches!(error, SandboxError::Engine(e) if e.is_conflict());
     let done = match spent {
-        Spent::Record(base) => return Ok(bases.forget(&base.id).map(|()| true)?),
-        Spent::Base(base) => {
-            let Some(_claim) = bases.claim(&base.id)? else { return Ok(false) };
+        Garbage::Record(base) => return Ok(bases.remove_record(&base.id).map(|()| true)?),
+        Garbage::Base(base) => {
+            let Some(_claim) = bases.lease_exclusive(&base.id)? else { return Ok(false) };
             let sandboxes = Store::of(&host.common_dir).all()?;
             if sandboxes.iter().any(|s| s.record.base_volume.id == base.id) {
                 return Ok(false);
             }
             // Forgotten first: whoever looks now makes another.
-            bases.forget(&base.id)?;
-            base::discard(engine, base).await
+            bases.remove_record(&base.id)?;
+            base::discard_base(engine, base).await
         }
-        Spent::Volume(name) => engine.remove_volume(name).await.map_err(SandboxError::from),
-        Spent::Container(id) => engine.remove_container(id).await.map_err(SandboxError::from),
-        Spent::Running(_) => return Ok(false),
+        Garbage::Volume(name) => engine.remove_volume(name).await.map_err(SandboxError::from),
+        Garbage::Container(id) => engine.remove_container(id).await.map_err(SandboxError::from),
+        Garbage::Running(_) => return Ok(false),
     };
     match done {
         Err(error) if in_use(&error) => Ok(false),

@@ -7,10 +7,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::link::{Link, LinkError};
+use super::guest_client::{GuestClient, GuestError};
 use super::store::Record;
-use crate::display::escape_lossy;
-use crate::wire::{FileKind, Listed, Root};
+use crate::escape::escape_lossy;
+use crate::protocol::{FileKind, Listed, Root};
 
 /// Entries of one directory that are looked at.
 const MOST: usize = 2000;
@@ -54,7 +54,7 @@ const USUAL_DATA: [&[u8]; 8] =
 
 /// Names what a sandbox holds, for a sentence that begins "it holds". Names in it are not escaped.
 /// `changed_nothing` says that no file differs: what was staged is nowhere else then.
-pub(super) async fn find(link: &Link, record: &Record, changed_nothing: bool) -> Vec<String> {
+pub(super) async fn find(link: &GuestClient, record: &Record, changed_nothing: bool) -> Vec<String> {
     let look = Look { link, unknown: RefCell::default() };
     let mut found = look.repository(record, changed_nothing).await;
     for module in &record.manifest.modules {
@@ -86,7 +86,7 @@ fn shown(name: &[u8]) -> String {
 
 /// A look through the guest.
 struct Look<'a> {
-    link: &'a Link,
+    link: &'a GuestClient,
     /// What could not be seen: it may be anything.
     unknown: RefCell<BTreeSet<String>>,
 }
@@ -184,8 +184,8 @@ impl Look<'_> {
         let place = if root == Root::Home { format!("~/{}", shown(path)) } else { shown(path) };
         let unknown = match self.link.list(root, path, MOST).await {
             Ok(listed) => return listed,
-            Err(LinkError::Gone | LinkError::NotADirectory) => return Vec::new(),
-            Err(LinkError::TooMany) => format!("more than {MOST} entries in {place}"),
+            Err(GuestError::Gone | GuestError::NotADirectory) => return Vec::new(),
+            Err(GuestError::TooMany) => format!("more than {MOST} entries in {place}"),
             Err(_) => format!("something in {place} that could not be listed"),
         };
         self.unknown.borrow_mut().insert(unknown);

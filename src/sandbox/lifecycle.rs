@@ -8,24 +8,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
+use super::agent_paths::AgentPaths;
 use super::attach::Dropped;
-use super::base::{self, Fresh};
-use super::bases::{Base, Held};
+use super::base::{self, UnsealedBase};
+use super::base_store::{Base, BaseLease};
 use super::collect::collect_final;
 use super::manifest::Manifest;
-use super::meter::Meter;
-use super::parts::{Parts, Workspace, repository_id};
-use super::place::Place;
+use super::monitor::LimitExceeded;
+use super::progress::ProgressCounter;
+use super::resources::{EngineResources, Workspace, repository_id};
+use super::run_agent::{RunEnd, record_post_run, run_agent};
 use super::signals::Signals;
 use super::start;
-use super::store::{Given, Record, Sandbox, State, Store, VERSION};
-use super::watch::Reached;
-use super::work::{End, look_back, work};
-use super::{Policy, SandboxError, SandboxName, View, collect, random};
+use super::store::{AgentConfig, Record, Sandbox, State, Store, VERSION};
+use super::{CollectMode, CollectPolicy, SandboxError, SandboxName, collect, random};
 use crate::changes::{Changeset, Quarantine};
 use crate::engine::{Engine, VolumeInfo, image};
-use crate::gateway::{CredentialKind, ModelRoute};
-use crate::snapshot::{Difference, HostRepo, Snapshot, Work};
+use crate::gateway::{CredentialKind, ModelProxy};
+use crate::snapshot::{HostRepo, Snapshot, SnapshotDelta, UncommittedChanges};
 
 /// The loopback port of the model route inside the sandbox, which has a network of its own.
 pub const MODEL_PORT: u16 = 47_821;
@@ -56,13 +56,13 @@ pub struct RunRequest {
     /// Places of the image's own volumes.
     pub image_volumes: Vec<String>,
     /// What it is given; it gets the same when it goes on.
-    pub given: Given,
+    pub given: AgentConfig,
     /// Whether it has a terminal.
     pub tty: bool,
     /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
-    pub model: Option<(ModelRoute, CredentialKind)>,
+    pub model: Option<(ModelProxy, CredentialKind)>,
     /// What is taken back, and how it is judged.
-    pub policy: Policy,
+    pub policy: CollectPolicy,
     /// How the workspace is to be made; nothing for an overlay where the engine can mount one.
     pub workspace: Option<Workspace>,
 }
@@ -77,7 +77,7 @@ pub struct Finished {
     /// What it changed.
     pub changes: Changeset,
     /// The limits that it met.
-    pub met: Vec<Reached>,
+    pub limits_hit: Vec<LimitExceeded>,
     /// What its output held that was kept from the terminal.
     pub dropped: Dropped,
     /// Why the base that was made could not be kept for others.
@@ -85,7 +85,7 @@ pub struct Finished {
 }
 
 /// What a sandbox is to begin with: a base and what is on top of it.
-pub struct Ground {
+pub struct PreparedBase {
     /// The guest image's id.
     pub(super) guest: String,
     /// The snapshot.
@@ -93,16 +93,16 @@ pub struct Ground {
     /// Its base.
     pub base: Base,
     pub(super) volume: VolumeInfo,
-    pub(super) difference: Arc<Difference>,
-    pub(super) fresh: Option<Fresh>,
+    pub(super) difference: Arc<SnapshotDelta>,
+    pub(super) fresh: Option<UnsealedBase>,
     /// What went in and what stayed behind.
     pub manifest: Manifest,
     includes: Vec<String>,
     /// Until the sandbox is on record, this alone keeps the base.
-    _held: Option<Held>,
+    _held: Option<BaseLease>,
 }
 
-impl Ground {
+impl PreparedBase {
     /// Finds or makes the base of a snapshot, and puts uncommitted work on top.
     ///
     /// # Errors
@@ -111,12 +111,12 @@ impl Ground {
         engine: &dyn Engine,
         host: &HostRepo,
         snapshot: Arc<Snapshot>,
-        work: Work,
+        work: UncommittedChanges,
         includes: Vec<String>,
         signals: &mut Signals,
-        meter: &Arc<Meter>,
+        meter: &Arc<ProgressCounter>,
     ) -> Result<Self, SandboxError> {
-        let (guest, found) = tokio::join!(image::ensure_guest(engine), base::find(engine, host, &snapshot));
+        let (guest, found) = tokio::join!(image::ensure_guest(engine), base::find_base(engine, host, &snapshot));
         let guest = guest?;
         let mut found = match found? {
             Some(found) => found,
@@ -124,19 +124,19 @@ impl Ground {
                 let for_list = Arc::clone(&snapshot);
                 let listing = tokio::task::spawn_blocking(move || for_list.list()).await;
                 let listing = listing.map_err(std::io::Error::other)??;
-                base::make(engine, host, &snapshot, &listing, &guest, signals, meter).await?
+                base::build_base(engine, host, &snapshot, &listing, &guest, signals, meter).await?
             }
         };
         let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
-        found.difference.put(work.files);
-        let base::Found { base, volume, difference, fresh, held } = found;
+        found.difference.overlay_uncommitted(work.files);
+        let base::ResolvedBase { base, volume, difference, fresh, held } = found;
         let difference = Arc::new(difference);
         Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes, _held: held })
     }
 }
 
-impl Ground {
-    /// Tells whether its base was made for it just now.
+impl PreparedBase {
+    /// Returns whether its base was made for it just now.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.fresh.is_some()
@@ -147,25 +147,25 @@ impl Ground {
     /// # Errors
     /// The engine.
     pub async fn discard(self, engine: &dyn Engine) -> Result<(), SandboxError> {
-        if self.fresh.is_some() { base::discard(engine, &self.base).await } else { Ok(()) }
+        if self.fresh.is_some() { base::discard_base(engine, &self.base).await } else { Ok(()) }
     }
 
-    /// Tells whether nothing is to be written on top of the base.
+    /// Returns whether nothing is to be written on top of the base.
     pub(super) fn is_bare(&self) -> bool {
         let same_branch = self.base.branch == self.snapshot.branch;
         self.difference.is_empty() && same_branch && self.base.commit == self.snapshot.commit
     }
 }
 
-/// Makes the record of a new sandbox: from here on it has a name.
+/// Creates the record of a new sandbox: from here on it has a name.
 ///
 /// # Errors
 /// The name is taken.
-pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<Sandbox, SandboxError> {
+pub fn create(host: &HostRepo, ground: &PreparedBase, request: &RunRequest) -> Result<Sandbox, SandboxError> {
     let store = Store::of(&host.common_dir);
     let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
     let (snapshot, repository) = (&ground.snapshot, repository_id(&host.common_dir)?);
-    let place = Place::of(host, snapshot);
+    let place = AgentPaths::of(host, snapshot);
     let record = |name: SandboxName| Record {
         schema_version: VERSION,
         name,
@@ -184,7 +184,7 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
         manifest: ground.manifest.clone(),
         includes: ground.includes.clone(),
         image: request.image.clone(),
-        given: Some(request.given.clone()),
+        agent_config: Some(request.given.clone()),
         conversation: None,
         met: Vec::new(),
         settled: None,
@@ -217,11 +217,11 @@ pub fn create(host: &HostRepo, ground: &Ground, request: &RunRequest) -> Result<
 pub async fn run(
     engine: &dyn Engine,
     host: &HostRepo,
-    mut ground: Ground,
+    mut ground: PreparedBase,
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressCounter>,
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
     let prepared = start::start(engine, host, &ground, &mut sandbox, request, signals, meter).await;
@@ -236,16 +236,18 @@ pub async fn run(
     let fresh = ground.fresh.take();
     let sealing = async {
         match fresh {
-            Some(fresh) => base::seal(engine, host, &ground.base, fresh).await.err(),
+            Some(fresh) => base::seal_base(engine, host, &ground.base, fresh).await.err(),
             None => None,
         }
     };
-    let working = work(engine, host, &mut sandbox, prepared, request, signals, meter);
+    let working = run_agent(engine, host, &mut sandbox, prepared, request, signals, meter);
     let (ended, unsealed) = tokio::join!(working, sealing);
     match ended {
         Ok(worked) => Ok(Finished { unsealed, ..worked.of(sandbox) }),
-        Err(End::NeverStarted(error)) => Err(undo(engine, ground, sandbox, error).await),
-        Err(End::Kept(error)) => Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) }),
+        Err(RunEnd::NeverStarted(error)) => Err(undo(engine, ground, sandbox, error).await),
+        Err(RunEnd::Kept(error)) => {
+            Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) })
+        }
     }
 }
 
@@ -260,7 +262,7 @@ pub async fn resume(
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressCounter>,
     started: impl FnOnce(),
 ) -> Result<Finished, SandboxError> {
     let before = sandbox.record.clone();
@@ -272,27 +274,29 @@ pub async fn resume(
     sandbox.record.state = State::Running;
     // What comes now nobody has decided on.
     sandbox.record.settled = None;
-    sandbox.record.given = Some(request.given.clone());
+    sandbox.record.agent_config = Some(request.given.clone());
     sandbox.record.image.clone_from(&request.image);
     if let Err(error) = sandbox.save() {
         return Err(stop_again(engine, &sandbox, error.into()).await);
     }
     started();
-    match work(engine, host, &mut sandbox, prepared, request, signals, meter).await {
+    match run_agent(engine, host, &mut sandbox, prepared, request, signals, meter).await {
         Ok(worked) => Ok(worked.of(sandbox)),
-        Err(End::NeverStarted(error)) => {
+        Err(RunEnd::NeverStarted(error)) => {
             let error = stop_again(engine, &sandbox, error).await;
             sandbox.record = before;
             sandbox.save()?;
             Err(error)
         }
-        Err(End::Kept(error)) => Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) }),
+        Err(RunEnd::Kept(error)) => {
+            Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) })
+        }
     }
 }
 
 /// Removes the containers of an agent that did not come to start again.
 async fn stop_again(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError) -> SandboxError {
-    match Parts::of(engine, &sandbox.record).remove_containers().await {
+    match EngineResources::of(engine, &sandbox.record).remove_containers().await {
         Ok(()) => error,
         Err(left) => {
             let name = sandbox.record.name.clone();
@@ -303,10 +307,10 @@ async fn stop_again(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError)
 
 /// Leaves nothing of a sandbox whose agent has not run, nor of a base that was made for it; what prevents even that is told
 /// with the first error.
-async fn undo(engine: &dyn Engine, ground: Ground, sandbox: Sandbox, error: SandboxError) -> SandboxError {
+async fn undo(engine: &dyn Engine, ground: PreparedBase, sandbox: Sandbox, error: SandboxError) -> SandboxError {
     let name = sandbox.record.name.clone();
     let removed = async {
-        Parts::of(engine, &sandbox.record).remove().await?;
+        EngineResources::of(engine, &sandbox.record).remove().await?;
         ground.discard(engine).await?;
         Ok::<_, SandboxError>(sandbox.remove()?)
     };
@@ -324,10 +328,10 @@ pub async fn recover(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &mut Sandbox,
-    policy: &Policy,
+    policy: &CollectPolicy,
 ) -> Result<Changeset, SandboxError> {
     sandbox.lock()?;
-    let parts = Parts::of(engine, &sandbox.record);
+    let parts = EngineResources::of(engine, &sandbox.record);
     parts.remove_containers().await?;
     parts.verify_volumes().await?;
     let (accept, _none) = mpsc::unbounded_channel();
@@ -335,8 +339,8 @@ pub async fn recover(
         let guest = image::ensure_guest(engine).await?;
         let expect = start::expected(host, sandbox)?;
         let sidecar = parts.start_sidecar(parts.create_sidecar(&guest).await?, expect, accept).await?;
-        let changes = collect_final(host, sandbox, &sidecar.link, policy, &Meter::default()).await?;
-        look_back(&sidecar.link, &mut sandbox.record, changes.is_empty()).await;
+        let changes = collect_final(host, sandbox, &sidecar.link, policy, &ProgressCounter::default()).await?;
+        record_post_run(&sidecar.link, &mut sandbox.record, changes.is_empty()).await;
         Ok(changes)
     };
     let collected: Result<_, SandboxError> = collected.await;
@@ -356,13 +360,13 @@ pub async fn peek(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &Sandbox,
-    policy: &Policy,
+    policy: &CollectPolicy,
     store: &Quarantine,
 ) -> Result<Changeset, SandboxError> {
-    let parts = Parts::of(engine, &sandbox.record);
+    let parts = EngineResources::of(engine, &sandbox.record);
     let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let link = parts.converse(&sidecar, "0:0").await?;
-    collect(host, sandbox, &link, policy, View::Live, store, &Meter::default()).await
+    collect(host, sandbox, &link, policy, CollectMode::Live, store, &ProgressCounter::default()).await
 }
 
 /// Removes a sandbox with everything of it; `wait` until the engine has deleted its volumes too.
@@ -371,7 +375,7 @@ pub async fn peek(
 /// Another process owns it; the engine. Then its record stays, so that it can be tried again.
 pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Result<(), SandboxError> {
     sandbox.lock()?;
-    let parts = Parts::of(engine, &sandbox.record);
+    let parts = EngineResources::of(engine, &sandbox.record);
     parts.remove_containers().await?;
     if wait {
         parts.remove().await?
@@ -391,7 +395,7 @@ pub fn settle(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
     Ok(sandbox.save()?)
 }
 
-/// Gives seconds since the epoch.
+/// Returns seconds since the epoch.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

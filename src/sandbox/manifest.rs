@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::bases::Base;
+use super::base_store::Base;
 use crate::path::RepoPath;
-use crate::snapshot::{Difference, History, LeftModule, Snapshot, Work};
+use crate::snapshot::{History, SkippedSubmodule, Snapshot, SnapshotDelta, UncommittedChanges};
 
 /// Files in stored form that are named.
 const NAMED: usize = 10;
@@ -29,7 +29,7 @@ pub struct Manifest {
     /// Submodules whose content went along.
     pub modules: Vec<RepoPath>,
     /// Submodules that stayed behind.
-    pub left: Vec<LeftModule>,
+    pub left: Vec<SkippedSubmodule>,
     /// Files of Git LFS whose content is not in the local store: the pointer went along.
     pub pointers: Vec<RepoPath>,
     /// Files that are as git stores them, because of a filter that Airlock does not run.
@@ -44,7 +44,7 @@ pub struct Manifest {
 impl Manifest {
     /// Describes what a snapshot over a base is.
     #[must_use]
-    pub fn of(snapshot: &Snapshot, base: &Base, difference: &Difference, work: &Work) -> Self {
+    pub fn of(snapshot: &Snapshot, base: &Base, difference: &SnapshotDelta, work: &UncommittedChanges) -> Self {
         let mut files = base.files;
         let merged = |of_base: &[RepoPath], on_top: &[RepoPath]| {
             let still = of_base.iter().filter(|path| !difference.files.contains_key(*path)).chain(on_top);
@@ -66,8 +66,8 @@ impl Manifest {
             included: work.included,
             skipped: work.skipped.iter().map(|(path, why)| (path.clone(), (*why).to_owned())).collect(),
             modules: snapshot.module_paths().cloned().collect(),
-            left: snapshot.left.clone(),
-            pointers: merged(&base.pointers, &difference.unconverted.pointers),
+            left: snapshot.skipped_submodules.clone(),
+            pointers: merged(&base.missing_lfs_objects, &difference.unconverted.pointers),
             filtered: merged(&base.filtered, &difference.unconverted.filtered),
             sparse: snapshot.is_sparse(),
             on_top: difference.files.len() + work.files.len(),

@@ -1,51 +1,51 @@
 //! The sandbox: its record, its volumes and containers, and the way of the data through them — seed, run, collect.
 
+mod agent_paths;
 mod attach;
 mod base;
+mod base_delta;
+mod base_store;
 mod base_tree;
 mod base_view;
-mod bases;
-mod capable;
+mod claude_session;
 mod collect;
-mod conversation;
 pub mod gc;
+mod guest_client;
 mod holdings;
-mod home;
+mod home_files;
 pub mod lifecycle;
-mod link;
 mod manifest;
-mod meter;
+mod monitor;
 mod name;
-mod on_top;
-mod parts;
-mod place;
+mod output_filter;
+mod overlay_support;
 pub mod probe;
-mod screen;
+mod progress;
+mod resources;
+mod run_agent;
 mod seed;
 mod signals;
 mod start;
 mod store;
 pub mod terminal;
 mod walk;
-mod watch;
-mod work;
 mod write;
 
+pub use agent_paths::AgentPaths;
 pub use attach::Dropped;
-pub use bases::{Base, Bases};
-pub use capable::Capability;
-pub use collect::{Caps, Policy, View, collect};
-pub use link::{Link, LinkError};
+pub use base_store::{Base, BaseStore};
+pub use collect::{CollectLimits, CollectMode, CollectPolicy, collect};
+pub use guest_client::{GuestClient, GuestError};
 pub use manifest::Manifest;
-pub use meter::{Meter, Reading, Step};
+pub use monitor::{DEFAULT_DISK, DEFAULT_INODES, LimitExceeded, Limits};
 pub use name::{NameError, SandboxName, random};
-pub use parts::{BASE, LABEL, Parts, REPOSITORY, Sidecar, Workspace, repository_id};
-pub use place::Place;
-pub use screen::Filter;
+pub use output_filter::OutputFilter;
+pub use overlay_support::OverlaySupport;
+pub use progress::{ProgressCounter, ProgressSnapshot, Step};
+pub use resources::{BASE, EngineResources, LABEL, REPOSITORY, Sidecar, Workspace, repository_id};
 pub use seed::{Seeded, seed};
-pub use signals::{Asked, Signals};
-pub use store::{Applied, Brought, Given, Record, Sandbox, State, Store, identity};
-pub use watch::{DEFAULT_DISK, DEFAULT_INODES, Limits, Reached};
+pub use signals::{Signals, StopRequest};
+pub use store::{AgentConfig, AppliedPath, AppliedState, Record, Sandbox, State, Store, identity};
 
 use crate::engine::EngineError;
 use crate::snapshot::SnapshotError;
@@ -61,7 +61,7 @@ pub enum SandboxError {
     Snapshot(#[from] SnapshotError),
     /// The guest.
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(#[from] GuestError),
     /// Our own state.
     #[error("failed to keep the sandbox's record: {0}")]
     State(#[from] std::io::Error),
@@ -116,7 +116,7 @@ pub enum SandboxError {
     #[error("files of an overlay have other inode numbers than those below it")]
     Inodes,
     /// More came back than is allowed.
-    #[error("the sandbox holds more than airlock takes back: {0}")]
+    #[error("the sandbox exceeds a limit of what is collected: {0}")]
     Cap(String),
     /// Stopped by a signal before the agent began.
     #[error("interrupted")]

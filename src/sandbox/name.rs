@@ -25,7 +25,7 @@ const ANIMALS: [&str; 32] = [
     "robin", "seal", "stork", "swan", "tern", "wren",
 ];
 
-/// Gives random bytes of the system's.
+/// Returns random bytes of the system's.
 ///
 /// # Errors
 /// There are none.
@@ -44,7 +44,7 @@ impl SandboxName {
         Self(format!("{}-{}", pick(&ADJECTIVES, bytes[0]), pick(&ANIMALS, bytes[1])))
     }
 
-    /// Gives the name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -5,15 +5,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::bases::Base;
-use super::capable::Capability;
-use super::link::Link;
-use super::parts::{BASE, Expect, Parts, REPOSITORY, Workspace, base_volumes};
+use super::base_store::Base;
+use super::guest_client::GuestClient;
+use super::overlay_support::OverlaySupport;
+use super::resources::{BASE, EngineResources, REPOSITORY, VolumeState, Workspace, base_volumes};
 use super::seed::TREE;
 use super::write::Batch;
 use super::{LABEL, SandboxError, random};
 use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR, image, sidecar_spec};
-use crate::wire::{Entry, Root, Space};
+use crate::protocol::{Entry, Root, Space};
 
 /// The repository that probes are of: none has this name, so what an interrupted one has left is found.
 const OWNER: &str = "probe";
@@ -22,9 +22,9 @@ const STALE: u64 = 600;
 
 /// What was found out.
 #[derive(Debug)]
-pub struct Probed {
+pub struct ProbeReport {
     /// How it makes workspaces.
-    pub capability: Capability,
+    pub capability: OverlaySupport,
     /// What its disk has left, where that could be asked.
     pub space: Option<Space>,
 }
@@ -33,7 +33,7 @@ pub struct Probed {
 ///
 /// # Errors
 /// The engine; that it cannot mount an overlay is none.
-pub async fn probe(engine: &dyn Engine) -> Result<Probed, SandboxError> {
+pub async fn probe(engine: &dyn Engine) -> Result<ProbeReport, SandboxError> {
     // The id begins with the time, by which what is left of others is told.
     let random: String = random::<4>()?.iter().map(|b| format!("{b:02x}")).collect();
     let id = format!("{:08x}{random}", now() & 0xffff_ffff);
@@ -63,7 +63,7 @@ fn is_stale(id: &str) -> bool {
     now().saturating_sub(then) > STALE
 }
 
-async fn attempt(engine: &dyn Engine, id: &str) -> Result<Probed, SandboxError> {
+async fn attempt(engine: &dyn Engine, id: &str) -> Result<ProbeReport, SandboxError> {
     let guest = image::ensure_guest(engine).await?;
     let base = Base {
         repository: OWNER.into(),
@@ -84,7 +84,7 @@ async fn attempt(engine: &dyn Engine, id: &str) -> Result<Probed, SandboxError> 
     let attached = engine.attach(&container, false).await?;
     engine.start(&container).await?;
     let (accept, _none) = mpsc::unbounded_channel();
-    let link = Link::greet(attached, accept).await?;
+    let link = GuestClient::handshake(attached, accept).await?;
     let mut batch = Batch::new(&link, Root::Base);
     let git = [TREE, b".git"].concat();
     for directory in [TREE.strip_suffix(b"/").unwrap_or(TREE), &git] {
@@ -96,18 +96,18 @@ async fn attempt(engine: &dyn Engine, id: &str) -> Result<Probed, SandboxError> 
     let space = link.space(Root::Base).await.ok();
     drop(link);
 
-    let parts = Parts::new(engine, Workspace::Overlay, id.into(), OWNER.into(), base);
+    let parts = EngineResources::new(engine, Workspace::Overlay, id.into(), OWNER.into(), base);
     let mounted = async {
         parts.create_volumes(&volume).await?;
         let (accept, _none) = mpsc::unbounded_channel();
-        parts.start_sidecar(parts.create_sidecar(&guest).await?, Expect::Unsealed, accept).await
+        parts.start_sidecar(parts.create_sidecar(&guest).await?, VolumeState::Unsealed, accept).await
     };
     let capability = match mounted.await {
-        Ok(_) => Capability::Overlay,
-        Err(error @ (SandboxError::Inodes | SandboxError::Unmountable(_))) => Capability::Copy(error.to_string()),
+        Ok(_) => OverlaySupport::Overlay,
+        Err(error @ (SandboxError::Inodes | SandboxError::Unmountable(_))) => OverlaySupport::Copy(error.to_string()),
         Err(error) => return Err(error),
     };
-    Ok(Probed { capability, space })
+    Ok(ProbeReport { capability, space })
 }
 
 /// Removes every trace of the probes whose ids fit.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::SandboxError;
-use super::link::Link;
-use super::meter::{Meter, Step};
+use super::guest_client::GuestClient;
+use super::progress::{ProgressCounter, Step};
 use super::write::{BATCH, Batch, pieces};
 use crate::path::EntryKind;
+use crate::protocol::{Encoder, Entry, Kind, Root, Stat};
 use crate::snapshot::{GitDir, Listing, Snapshot, SnapshotError, Unconverted};
-use crate::wire::{Encoder, Entry, Kind, Root, Stat};
 
 /// Threads that read the object store; as many write in the guest.
 const THREADS: usize = 2;
@@ -39,8 +39,8 @@ pub struct Seeded {
 pub async fn seed(
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
-    link: &Link,
-    meter: &Arc<Meter>,
+    link: &GuestClient,
+    meter: &Arc<ProgressCounter>,
 ) -> Result<Seeded, SandboxError> {
     meter.begin(Step::Seeding, listing.entries.len());
     let mut batch = Batch::new(link, Root::Base);
@@ -99,7 +99,7 @@ pub async fn seed(
 ///
 /// # Errors
 /// What the guest says.
-pub async fn seal(link: &Link, nonce: &str) -> Result<(), SandboxError> {
+pub async fn seal(link: &GuestClient, nonce: &str) -> Result<(), SandboxError> {
     link.sync(Root::Base).await?;
     let mut batch = Batch::new(link, Root::Base);
     batch.file(SEAL, &mut io::Cursor::new(nonce.as_bytes())).await?;
@@ -128,9 +128,9 @@ fn directories(listing: &Listing) -> BTreeSet<Vec<u8>> {
 fn write_files(
     snapshot: &Snapshot,
     listing: &Listing,
-    link: &Link,
+    link: &GuestClient,
     mtime: u64,
-    meter: &Meter,
+    meter: &ProgressCounter,
 ) -> Result<Unconverted, SnapshotError> {
     snapshot.read_all(listing, THREADS, |lane| {
         let mut encoder = Encoder::default();

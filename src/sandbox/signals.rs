@@ -12,7 +12,7 @@ static TURN: AtomicU32 = AtomicU32::new(0);
 
 /// What has been asked so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Asked {
+pub struct StopRequest {
     /// How many signals have come.
     pub count: u32,
     /// The last one, as the engine names it.
@@ -22,7 +22,7 @@ pub struct Asked {
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT of this process.
 #[derive(Clone)]
 pub struct Signals {
-    asked: watch::Receiver<Asked>,
+    asked: watch::Receiver<StopRequest>,
     alone: Arc<AtomicBool>,
 }
 
@@ -33,7 +33,7 @@ impl Signals {
     /// What the system says.
     pub fn take_over() -> io::Result<Self> {
         let turn = TURN.fetch_add(1, Ordering::SeqCst) + 1;
-        let (sender, asked) = watch::channel(Asked::default());
+        let (sender, asked) = watch::channel(StopRequest::default());
         let alone = Arc::new(AtomicBool::new(false));
         let sender = Arc::new(sender);
         let kinds = [
@@ -52,7 +52,7 @@ impl Signals {
                         let _ = io::stderr().write_all(b"\x1b[?25h");
                         std::process::exit(130);
                     }
-                    sender.send_modify(|asked| *asked = Asked { count: asked.count + 1, last: name });
+                    sender.send_modify(|asked| *asked = StopRequest { count: asked.count + 1, last: name });
                 }
             });
         }
@@ -69,14 +69,14 @@ impl Signals {
         self.alone.store(true, Ordering::Relaxed);
     }
 
-    /// Tells what has been asked.
+    /// Returns what has been asked.
     #[must_use]
-    pub fn asked(&self) -> Asked {
+    pub fn asked(&self) -> StopRequest {
         *self.asked.borrow()
     }
 
     /// Waits for the next signal after `seen`.
-    pub async fn next(&mut self, seen: u32) -> Asked {
+    pub async fn next(&mut self, seen: u32) -> StopRequest {
         match self.asked.wait_for(|asked| asked.count > seen).await {
             Ok(asked) => *asked,
             Err(_) => std::future::pending().await,

@@ -8,22 +8,22 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::base;
-use super::bases::Bases;
-use super::capable::Capability;
-use super::home::furniture;
-use super::lifecycle::{Ground, MODEL_PORT, RunRequest};
-use super::link::Link;
-use super::meter::{Meter, Step};
-use super::on_top::{self, OnTop};
-use super::parts::{Expect, Parts, Sidecar, Workspace};
+use super::base_delta::{self, BaseDelta};
+use super::base_store::BaseStore;
+use super::guest_client::GuestClient;
+use super::home_files::home_files;
+use super::lifecycle::{MODEL_PORT, PreparedBase, RunRequest};
+use super::overlay_support::OverlaySupport;
+use super::progress::{ProgressCounter, Step};
+use super::resources::{EngineResources, Sidecar, VolumeState, Workspace};
 use super::signals::Signals;
 use super::store::{Record, Sandbox};
 use super::{SandboxError, random};
 use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, OWNER_PORT, agent_spec, image};
-use crate::gateway::{CredentialKind, ModelRoute};
+use crate::gateway::{CredentialKind, ModelProxy};
 use crate::path::RepoPath;
-use crate::snapshot::{GitFiles, HostRepo, Old, SnapshotError};
-use crate::wire::{Stat, Written};
+use crate::protocol::{Stat, Written};
+use crate::snapshot::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 
 /// How much later than the time limit the launcher ends the agent by itself: first this process asks it to end.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,20 +35,20 @@ pub(super) struct Prepared {
     pub attached: Attached,
 }
 
-/// Makes the parts of a sandbox: an overlay workspace, or a copy where the engine cannot mount one.
+/// Creates the parts of a sandbox: an overlay workspace, or a copy where the engine cannot mount one.
 pub(super) async fn start(
     engine: &dyn Engine,
     host: &HostRepo,
-    ground: &Ground,
+    ground: &PreparedBase,
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressCounter>,
 ) -> Result<Prepared, SandboxError> {
     let info = engine.info().await?;
-    let known = Capability::recall(info);
+    let known = OverlaySupport::recall(info);
     let first = request.workspace.unwrap_or(match &known {
-        Some(Capability::Copy(_)) => Workspace::Copy,
+        Some(OverlaySupport::Copy(_)) => Workspace::Copy,
         _ => Workspace::Overlay,
     });
     let result = with(engine, host, ground, sandbox, request, signals, meter, first).await;
@@ -56,14 +56,14 @@ pub(super) async fn start(
     match result {
         // The first overlay on an engine is a probe.
         Err(error) if request.workspace.is_none() && known.is_none() && cannot(&error) => {
-            Parts::of(engine, &sandbox.record).remove().await?;
+            EngineResources::of(engine, &sandbox.record).remove().await?;
             let prepared = with(engine, host, ground, sandbox, request, signals, meter, Workspace::Copy).await?;
-            Capability::Copy(error.to_string()).remember(info);
+            OverlaySupport::Copy(error.to_string()).remember(info);
             Ok(prepared)
         }
         Ok(prepared) => {
             if first == Workspace::Overlay && known.is_none() {
-                Capability::Overlay.remember(info);
+                OverlaySupport::Overlay.remember(info);
             }
             Ok(prepared)
         }
@@ -71,12 +71,12 @@ pub(super) async fn start(
         Err(error)
             if ground.fresh.is_none()
                 && (matches!(error, SandboxError::Unsealed(_))
-                    || known == Some(Capability::Overlay) && cannot(&error)) =>
+                    || known == Some(OverlaySupport::Overlay) && cannot(&error)) =>
         {
             let id = ground.base.id.clone();
-            Bases::of(&host.common_dir).forget(&id)?;
-            Parts::of(engine, &sandbox.record).remove_containers().await?;
-            base::sweep(engine, &ground.base).await?;
+            BaseStore::of(&host.common_dir).remove_record(&id)?;
+            EngineResources::of(engine, &sandbox.record).remove_containers().await?;
+            base::remove_stray_volumes(engine, &ground.base).await?;
             Err(SandboxError::Spoilt { id, error: Box::new(error) })
         }
         error => error,
@@ -87,28 +87,28 @@ pub(super) async fn start(
 async fn with(
     engine: &dyn Engine,
     host: &HostRepo,
-    ground: &Ground,
+    ground: &PreparedBase,
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
+    meter: &Arc<ProgressCounter>,
     workspace: Workspace,
 ) -> Result<Prepared, SandboxError> {
     if sandbox.record.workspace_kind != workspace {
         sandbox.record.workspace_kind = workspace;
         sandbox.save()?;
     }
-    let parts = Parts::of(engine, &sandbox.record);
+    let parts = EngineResources::of(engine, &sandbox.record);
     // What the git directory needs is made while the containers are, and so is what collecting will compare with.
     let (difference, store) = (Arc::clone(&ground.difference), sandbox.quarantine()?);
-    let on_top = tokio::task::spawn_blocking(move || OnTop::of(&difference, &store));
+    let on_top = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&difference, &store));
     let git = (workspace == Workspace::Overlay && !ground.is_bare())
         .then(|| tokio::task::spawn_blocking(bringing_on(host, ground, BTreeMap::new())));
     parts.create_volumes(&ground.volume).await?;
     // The agent's container is made while the sidecar starts; only the two starts follow each other.
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
-        let expect = if ground.fresh.is_some() { Expect::Unsealed } else { Expect::Fresh };
+        let expect = if ground.fresh.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
         let sidecar = parts.start_sidecar(parts.create_sidecar(&ground.guest).await?, expect, accept).await?;
         open_ports(&sidecar, request, connections).await?;
         if workspace == Workspace::Copy || !ground.is_bare() {
@@ -143,8 +143,12 @@ async fn open_ports(
     Ok(())
 }
 
-/// Makes the agent's container, and attaches to it before it starts.
-async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Result<(String, Attached), SandboxError> {
+/// Creates the agent's container, and attaches to it before it starts.
+async fn agent(
+    parts: &EngineResources<'_>,
+    record: &Record,
+    request: &RunRequest,
+) -> Result<(String, Attached), SandboxError> {
     let credential = request.model.as_ref().map(|(_, kind)| *kind);
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
     // Where the user stood is not in records of older versions.
@@ -154,7 +158,7 @@ async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Resu
         covered: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
         launcher_nonce: random::<16>()?.iter().map(|b| format!("{b:02x}")).collect(),
         seconds: request.given.limits.time.map_or(0, |time| (time + AFTER_TIMEOUT).as_secs().max(1)),
-        furniture: furniture(workdir, placeholder, &record.manifest),
+        home_files: home_files(workdir, placeholder, &record.manifest),
         command: request.command.clone(),
         env: environment(request),
         workspace: record.workspace.clone(),
@@ -173,7 +177,7 @@ async fn agent(parts: &Parts<'_>, record: &Record, request: &RunRequest) -> Resu
     Ok((agent, attached))
 }
 
-/// Makes the containers once more over the volumes of a sandbox whose agent has ended.
+/// Creates the containers once more over the volumes of a sandbox whose agent has ended.
 pub(super) async fn again(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -181,7 +185,7 @@ pub(super) async fn again(
     request: &RunRequest,
     signals: &mut Signals,
 ) -> Result<Prepared, SandboxError> {
-    let parts = Parts::of(engine, &sandbox.record);
+    let parts = EngineResources::of(engine, &sandbox.record);
     // Of one that was interrupted.
     parts.remove_containers().await?;
     parts.verify_volumes().await?;
@@ -205,20 +209,20 @@ pub(super) async fn again(
 ///
 /// Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started; only a
 /// machine that went down may have lost a part of it.
-pub(super) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<Expect, SandboxError> {
-    let sealed = Bases::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
-    Ok(if sealed { Expect::Used } else { Expect::UsedUnsealed })
+pub(super) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<VolumeState, SandboxError> {
+    let sealed = BaseStore::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
+    Ok(if sealed { VolumeState::Used } else { VolumeState::UsedUnsealed })
 }
 
 /// Brings a workspace from its base to what the sandbox begins with; `git` is nothing for a workspace that is a copy.
 async fn fill(
     host: &HostRepo,
-    ground: &Ground,
+    ground: &PreparedBase,
     sandbox: &Sandbox,
-    writer: &Link,
+    writer: &GuestClient,
     git: Option<tokio::task::JoinHandle<Result<GitFiles, SnapshotError>>>,
-    on_top: tokio::task::JoinHandle<Result<OnTop, SandboxError>>,
-    meter: &Arc<Meter>,
+    on_top: tokio::task::JoinHandle<Result<BaseDelta, SandboxError>>,
+    meter: &Arc<ProgressCounter>,
 ) -> Result<(), SandboxError> {
     let mut copied = BTreeMap::new();
     if git.is_none() {
@@ -235,7 +239,7 @@ async fn fill(
     sandbox.set_on_top(&on_top.await.map_err(std::io::Error::other)??)?;
     // Two seconds old, as everything that an index lists: see "racy git".
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
-    let written = on_top::write(writer, &ground.difference, mtime).await?;
+    let written = base_delta::write_delta(writer, &ground.difference, mtime).await?;
     let git = match git {
         Some(git) => git.await.map_err(std::io::Error::other)??,
         None => {
@@ -245,29 +249,29 @@ async fn fill(
             bringing_on(host, ground, copied)()?
         }
     };
-    on_top::write_git(writer, &git).await
+    base_delta::write_git_files(writer, &git).await
 }
 
 /// Prepares to make what the workspace's git directory needs over its base's. Files whose stat data are not given are looked
 /// into by the first `git status`: a difference has few.
 fn bringing_on(
     host: &HostRepo,
-    ground: &Ground,
+    ground: &PreparedBase,
     written: BTreeMap<RepoPath, Stat>,
 ) -> impl FnOnce() -> Result<GitFiles, SnapshotError> + Send + use<> {
     let (snapshot, difference, base) =
         (Arc::clone(&ground.snapshot), Arc::clone(&ground.difference), ground.base.clone());
     let fresh = ground.fresh.as_ref().map(|fresh| fresh.index.clone());
-    let index = Bases::of(&host.common_dir).index(&ground.base);
+    let index = BaseStore::of(&host.common_dir).index(&ground.base);
     move || {
         let index = || fresh.map_or_else(|| std::fs::read(index), Ok);
-        let old = Old { commit: &base.commit, branch: base.branch.as_deref() };
-        snapshot.bring_on(&old, index, &difference, &written)
+        let old = PreviousRefs { commit: &base.commit, branch: base.branch.as_deref() };
+        snapshot.fast_forward(&old, index, &difference, &written)
     }
 }
 
 /// Serves the sandbox's connections until its sidecar ends.
-fn serve(route: ModelRoute, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
+fn serve(route: ModelProxy, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
     tokio::spawn(async move {
         while let Some(connection) = connections.recv().await {
             tokio::spawn(route.clone().serve(connection));

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::bases::Base;
+use super::base_delta::{BaseDelta, DeltaEntry};
+use super::base_store::Base;
 use super::manifest::Manifest;
-use super::on_top::{OnTop, Topped};
-use super::parts::Workspace;
-use super::watch::Limits;
+use super::monitor::Limits;
+use super::resources::Workspace;
 use super::{SandboxError, SandboxName};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
 use crate::path::{EntryKind, RepoPath};
-use crate::wire::{Decoder, Encoder, Stat, Written};
+use crate::protocol::{Decoder, Encoder, Stat, Written};
 
 /// What is known of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ pub struct Record {
     pub image: String,
     /// What its agent is given.
     #[serde(default)]
-    pub given: Option<Given>,
+    pub agent_config: Option<AgentConfig>,
     /// Claude Code's own id of the last conversation in it.
     #[serde(default)]
     pub conversation: Option<String>,
@@ -88,7 +88,7 @@ pub struct Record {
 
 /// What an agent is given besides its files; kept, so that it gets the same when it goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Given {
+pub struct AgentConfig {
     /// Variables as the user gave them: `KEY=VALUE`, or `KEY` for one of theirs, whose value is not kept.
     pub env: Vec<String>,
     /// What it may take.
@@ -116,16 +116,16 @@ pub enum State {
 
 /// What applies brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedState {
     /// The number of the last apply that is accounted for; the journals have what came after it.
     pub through: u64,
     /// By path.
-    pub paths: BTreeMap<RepoPath, Brought>,
+    pub paths: BTreeMap<RepoPath, AppliedPath>,
 }
 
 /// What applies brought to one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Brought {
+pub struct AppliedPath {
     /// What of the change.
     #[serde(rename = "units")]
     pub picks: Selection,
@@ -178,7 +178,7 @@ impl Store {
         Self { folder: common_dir.join("airlock/sandboxes") }
     }
 
-    /// Makes a sandbox's folder and takes its lock.
+    /// Creates a sandbox's folder and takes its lock.
     ///
     /// # Errors
     /// The name is taken.
@@ -287,7 +287,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Tells whether another process owns it.
+    /// Returns whether another process owns it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.lock.is_none()
@@ -295,7 +295,7 @@ impl Sandbox {
                 .is_ok_and(|f| matches!(f.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Gives a path in its folder.
+    /// Returns a path in its folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -317,17 +317,17 @@ impl Sandbox {
         Quarantine::open(self.folder.join("quarantine"))
     }
 
-    /// Makes a place for what is only looked at: it goes with its guard, and with the next collecting if that is never dropped.
+    /// Creates a place for what is only looked at: it goes with its guard, and with the next collecting if that is never dropped.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn passing_quarantine(&self) -> io::Result<(Passing, Quarantine)> {
+    pub fn passing_quarantine(&self) -> io::Result<(LiveView, Quarantine)> {
         self.sweep_passing()?;
         let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
         let lock = File::create_new(folder.path().join("lock"))?;
         lock.lock()?;
         let store = self.quarantine()?.layered_over(folder.path().join("content"))?;
-        Ok((Passing { _folder: folder, _lock: lock }, store))
+        Ok((LiveView { _folder: folder, _lock: lock }, store))
     }
 
     /// Removes what processes that were killed have only looked at.
@@ -338,7 +338,7 @@ impl Sandbox {
             }
             let is_over = match File::open(entry.path().join("lock")) {
                 Ok(lock) => lock.try_lock().is_ok(),
-                // It is being made, or was cut off then.
+                // It is being made, or was interrupted then.
                 Err(_) => !is_young(&entry),
             };
             if is_over {
@@ -396,7 +396,7 @@ impl Sandbox {
         if let Some(before) = self.changeset().ok().flatten().filter(|before| before.id != changeset.id) {
             let numbers = self.round_numbers()?;
             let last = numbers.first().copied().unwrap_or(0);
-            // It is there already if this was cut off below.
+            // It is there already if this was interrupted below.
             if self.round(last).is_none_or(|round| round.id != before.id) {
                 self.write_json(&round_file(last + 1), &before)?;
             }
@@ -424,7 +424,7 @@ impl Sandbox {
         self.read_json(&round_file(number)).ok().flatten()
     }
 
-    /// Gives the numbers of the rounds that are kept, the last one first.
+    /// Returns the numbers of the rounds that are kept, the last one first.
     fn round_numbers(&self) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -440,16 +440,16 @@ impl Sandbox {
     ///
     /// # Errors
     /// It is damaged.
-    pub fn applied(&self) -> io::Result<Applied> {
-        let (through, rows): (u64, Vec<(RepoPath, Brought)>) = self.read_json("brought.json")?.unwrap_or_default();
-        Ok(Applied { through, paths: rows.into_iter().collect() })
+    pub fn applied(&self) -> io::Result<AppliedState> {
+        let (through, rows): (u64, Vec<(RepoPath, AppliedPath)>) = self.read_json("brought.json")?.unwrap_or_default();
+        Ok(AppliedState { through, paths: rows.into_iter().collect() })
     }
 
     /// Remembers which units applies brought.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn set_applied(&self, applied: &Applied) -> io::Result<()> {
+    pub fn set_applied(&self, applied: &AppliedState) -> io::Result<()> {
         self.write_json("brought.json", &(applied.through, applied.paths.iter().collect::<Vec<_>>()))
     }
 
@@ -490,13 +490,13 @@ impl Sandbox {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn set_on_top(&self, on_top: &OnTop) -> io::Result<()> {
+    pub fn set_on_top(&self, on_top: &BaseDelta) -> io::Result<()> {
         if on_top.is_empty() { Ok(()) } else { self.write_json("on-top.json", &on_top.to_store()) }
     }
 
     /// Reads it back.
-    pub(super) fn on_top(&self) -> io::Result<OnTop> {
-        Ok(OnTop::from_stored(self.read_json::<Vec<Topped>>("on-top.json")?.unwrap_or_default()))
+    pub(super) fn on_top(&self) -> io::Result<BaseDelta> {
+        Ok(BaseDelta::from_stored(self.read_json::<Vec<DeltaEntry>>("on-top.json")?.unwrap_or_default()))
     }
 
     /// Remembers the stat data of the files of a copied workspace.
@@ -555,7 +555,7 @@ const PASSING: &str = "looked-at-";
 const PASSES_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A place for what is only looked at: it goes with this guard, and its lock tells others that it is in use.
-pub struct Passing {
+pub struct LiveView {
     _folder: tempfile::TempDir,
     _lock: File,
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 
-use super::screen::{ON_BY_DEFAULT, PRIVATE_MODES};
+use super::output_filter::{ON_BY_DEFAULT, PRIVATE_MODES};
 
 /// Settings to restore, kept where a panic or a signal finds them too.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -27,7 +27,7 @@ fn is_foreground() -> bool {
     termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Gives columns and rows of the terminal.
+/// Returns columns and rows of the terminal.
 #[must_use]
 pub fn size() -> Option<(u16, u16)> {
     let size = termios::tcgetwinsize(io::stdout()).ok()?;
@@ -36,10 +36,10 @@ pub fn size() -> Option<(u16, u16)> {
 
 /// Keeps the terminal raw until dropped.
 #[derive(Debug)]
-pub struct Raw(());
+pub struct RawModeGuard(());
 
-impl Raw {
-    /// Makes standard input raw.
+impl RawModeGuard {
+    /// Creates standard input raw.
     ///
     /// # Errors
     /// It is no terminal.
@@ -55,7 +55,7 @@ impl Raw {
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawModeGuard {
     fn drop(&mut self) {
         restore();
     }
@@ -83,7 +83,7 @@ const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
 /// Modes that show the alternate screen.
 const ALTERNATE: [u16; 3] = [47, 1047, 1049];
 
-/// The terminal has not answered [`drain`]: what it still sends may be the answer to a question of the agent.
+/// The terminal has not answered [`drain_answers`]: what it still sends may be the answer to a question of the agent.
 static UNANSWERED: AtomicBool = AtomicBool::new(false);
 
 /// What an agent has asked the terminal.
@@ -145,17 +145,17 @@ impl vte::Perform for Found {
 /// a slow link the user may still answer a question of the agent's, and the terminal's answer shows that they see ours.
 ///
 /// A terminal answers in order, so after the answer to one more question there is none to an earlier one. That question must
-/// be one that the agent cannot have asked: it is for a mode (DECRQM) that [`super::screen::Filter`] lets no agent ask for,
+/// be one that the agent cannot have asked: it is for a mode (DECRQM) that [`super::output_filter::OutputFilter`] lets no agent ask for,
 /// drawn at random. Some terminals do not know this question. Every terminal knows DA1, which the agent may ask as well: so the
 /// agent's are counted, and their answers. `open` is what the agent has asked and was not answered; nothing where that is
 /// not known.
-pub fn drain(asked: Questions, open: Option<u64>) {
+pub fn drain_answers(asked: Questions, open: Option<u64>) {
     let dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
     if dumb || !is_interactive() {
         return;
     }
     let patience = if asked.all == 0 { QUIET } else { ANSWER };
-    UNANSWERED.store(ask(unused_mode(), open, patience, false).is_none(), Ordering::SeqCst);
+    UNANSWERED.store(ask_and_wait(unused_mode(), open, patience, false).is_none(), Ordering::SeqCst);
 }
 
 /// Draws the number of a mode that no agent can have asked for.
@@ -167,7 +167,7 @@ fn unused_mode() -> u16 {
 
 /// Asks both questions and reads until the last of the answers; nothing if it does not come, or the user does not wait.
 /// `explained` says that the user knows about Enter already.
-fn ask(mode: u16, open: Option<u64>, patience: Duration, mut explained: bool) -> Option<()> {
+fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained: bool) -> Option<()> {
     let mut stdin = stdin_unbuffered().ok()?;
     {
         let mut out = io::stdout().lock();
@@ -211,19 +211,19 @@ fn ask(mode: u16, open: Option<u64>, patience: Duration, mut explained: bool) ->
     }
 }
 
-/// Waits for the terminal where it has not answered [`drain`]: what it still sends must not count as keys. Returns whether keys
+/// Waits for the terminal where it has not answered [`drain_answers`]: what it still sends must not count as keys. Returns whether keys
 /// can be trusted now. Enter alone is no proof: the answers to an agent's questions may still be on their way, and some look
 /// like keys. So whoever does not wait gets no review here, and starts it when they like.
 ///
 /// # Errors
 /// What the terminal says.
-pub fn settle() -> io::Result<bool> {
+pub fn wait_until_settled() -> io::Result<bool> {
     if !UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
         return Ok(true);
     }
     io::stderr().write_all(b"airlock: your terminal has not answered yet; waiting for it (Enter: no review now)\n")?;
-    let raw = Raw::enter()?;
-    let answered = ask(unused_mode(), None, ANSWER, true).is_some();
+    let raw = RawModeGuard::enter()?;
+    let answered = ask_and_wait(unused_mode(), None, ANSWER, true).is_some();
     drop(raw);
     Ok(answered)
 }
@@ -256,7 +256,7 @@ struct ModeState {
     other_keys: bool,
     keypad: bool,
     cursor_shape: bool,
-    /// Colours or character sets may have been left.
+    /// Colors or character sets may have been left.
     drawn: bool,
     /// ANSI modes (SM) that are on: keyboard lock, insert, line feed.
     ansi: BTreeSet<u16>,
@@ -280,7 +280,7 @@ impl Modes {
         self.state.questions
     }
 
-    /// Gives what switches everything off that is still on.
+    /// Returns what switches everything off that is still on.
     #[must_use]
     pub fn reset(&self) -> Vec<u8> {
         let state = &self.state;
@@ -312,7 +312,7 @@ impl Modes {
             (state.other_keys, b"\x1b[>4;0m"),
             (state.keypad, b"\x1b>"),
             (state.cursor_shape, b"\x1b[0 q"),
-            // Colours; then the character sets, as a lone SO or `ESC ( 0` turns all our words into line drawing.
+            // Colors; then the character sets, as a lone SO or `ESC ( 0` turns all our words into line drawing.
             (state.drawn, b"\x1b[0m\x1b(B\x1b)B\x0f"),
         ];
         for (on, sequence) in flags {

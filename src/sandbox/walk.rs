@@ -14,16 +14,16 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
 use super::base_view::{BaseEntry, BaseView};
-use super::collect::{Caps, PARALLEL, SHOWN, View};
-use super::link::LinkError;
-use super::parts::Workspace;
+use super::collect::{CollectLimits, CollectMode, PARALLEL, SHOWN};
+use super::guest_client::GuestError;
+use super::resources::Workspace;
 use super::store::Sandbox;
 use crate::changes::name_collisions::{EntryClass, find_collisions};
 use crate::changes::{Finding, Ignored, IgnoredPath, Refused, Severity};
-use crate::display::escape_lossy;
+use crate::escape::escape_lossy;
 use crate::path::{EntryKind, RepoPath};
+use crate::protocol::{FileKind, Listed, Root, Stat};
 use crate::snapshot::{HostRepo, IgnoreRules, Includes};
-use crate::wire::{FileKind, Listed, Root, Stat};
 
 /// Bytes of a `.gitignore` of the agent's that are read.
 const MAX_RULES: u64 = 256 * 1024;
@@ -50,7 +50,7 @@ pub(super) struct Found {
 
 /// What a walk has found.
 #[derive(Default)]
-pub(super) struct Walked {
+pub(super) struct WalkResult {
     /// Files that may differ, with what the base has there.
     pub changed: Vec<(Found, Option<BaseEntry>)>,
     /// Files of the base that are gone.
@@ -69,7 +69,7 @@ pub(super) struct Walked {
     more_refused: usize,
 }
 
-impl Walked {
+impl WalkResult {
     fn refuse(&mut self, path: &[u8], reason: String) {
         if self.refused.len() < MOST_REFUSED {
             let path = escape_lossy(path).chars().take(SHOWN).collect();
@@ -81,7 +81,7 @@ impl Walked {
 }
 
 /// A directory to look at.
-struct Visit {
+struct DirVisit {
     directory: Option<RepoPath>,
     /// A rule ignores it, so that only the base's files in it count.
     ignored: bool,
@@ -92,8 +92,8 @@ struct Visit {
 }
 
 /// What a directory holds, from three sides.
-struct Looked {
-    visit: Visit,
+struct DirSnapshot {
+    visit: DirVisit,
     merged: Vec<Listed>,
     base: BTreeMap<Vec<u8>, BaseEntry>,
     upper: BTreeSet<Vec<u8>>,
@@ -103,7 +103,7 @@ struct Looked {
 }
 
 /// How untouched files are told.
-enum Touch {
+enum ChangeDetector {
     Overlay,
     Copy(BTreeMap<Vec<u8>, Stat>),
 }
@@ -111,16 +111,16 @@ enum Touch {
 /// The walk through one workspace.
 pub(super) struct Walk<'a> {
     base: BaseView<'a>,
-    touch: Touch,
+    touch: ChangeDetector,
     /// The base's rules.
     rules: IgnoreRules,
     /// The workspace's, as far as they are others.
     own_rules: Option<IgnoreRules>,
     includes: Includes,
     left: BTreeSet<RepoPath>,
-    caps: Caps,
-    view: View,
-    found: Walked,
+    caps: CollectLimits,
+    view: CollectMode,
+    found: WalkResult,
     /// Names that the base does not have.
     new_names: usize,
     /// Rules that the agent made.
@@ -132,12 +132,12 @@ impl<'a> Walk<'a> {
         host: &HostRepo,
         sandbox: &Sandbox,
         base: BaseView<'a>,
-        caps: Caps,
-        view: View,
+        caps: CollectLimits,
+        view: CollectMode,
     ) -> Result<Self, SandboxError> {
         let touch = match sandbox.record.workspace_kind {
-            Workspace::Overlay => Touch::Overlay,
-            Workspace::Copy => Touch::Copy(sandbox.seeded()?),
+            Workspace::Overlay => ChangeDetector::Overlay,
+            Workspace::Copy => ChangeDetector::Copy(sandbox.seeded()?),
         };
         Ok(Self {
             touch,
@@ -148,17 +148,18 @@ impl<'a> Walk<'a> {
             base,
             caps,
             view,
-            found: Walked::default(),
+            found: WalkResult::default(),
             new_names: 0,
             own_count: 0,
         })
     }
 
     /// Walks level by level.
-    pub(super) async fn run(mut self) -> Result<Walked, SandboxError> {
-        let mut level = vec![Visit { directory: None, ignored: false, in_base: true, in_upper: true }];
+    pub(super) async fn run(mut self) -> Result<WalkResult, SandboxError> {
+        let mut level = vec![DirVisit { directory: None, ignored: false, in_base: true, in_upper: true }];
         while !level.is_empty() {
-            let (base, overlay, caps, view) = (self.base, matches!(self.touch, Touch::Overlay), self.caps, self.view);
+            let (base, overlay, caps, view) =
+                (self.base, matches!(self.touch, ChangeDetector::Overlay), self.caps, self.view);
             let many = caps.entries.min(AT_ONCE);
             let looks = stream::iter(std::mem::take(&mut level)).map(|visit| look(base, overlay, many, view, visit));
             let mut looks = looks.buffered(PARALLEL);
@@ -191,7 +192,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds the directory's `.gitignore`: the base's, and the workspace's where it is another.
-    async fn add_rules(&mut self, looked: &Looked) -> Result<(), SandboxError> {
+    async fn add_rules(&mut self, looked: &DirSnapshot) -> Result<(), SandboxError> {
         let directory = looked.visit.directory.as_ref();
         let base = looked.rules.as_deref();
         let own = looked.merged.iter().find(|e| e.name == b".gitignore");
@@ -215,7 +216,7 @@ impl<'a> Walk<'a> {
         let Some(entry) = own.filter(|e| e.kind == FileKind::Regular) else { return Ok(()) };
         let Ok(path) = RepoPath::child(directory, &entry.name) else { return Ok(()) };
         let text = match self.base.link.read(Root::Work, path.as_bytes(), entry.stat.size.min(MAX_RULES)).await {
-            Err(LinkError::Gone) if self.view == View::Live => return Ok(()),
+            Err(GuestError::Gone) if self.view == CollectMode::Live => return Ok(()),
             other => other?,
         };
         self.own_count += text.iter().filter(|b| **b == b'\n').count() + 1;
@@ -227,17 +228,17 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Tells whether an entry is the base's own, untouched. A link is never taken for that: its target is at hand anyway.
-    fn is_untouched(&self, directory: Option<&RepoPath>, entry: &Listed, looked: &Looked) -> bool {
+    /// Returns whether an entry is the base's own, untouched. A link is never taken for that: its target is at hand anyway.
+    fn is_untouched(&self, directory: Option<&RepoPath>, entry: &Listed, looked: &DirSnapshot) -> bool {
         let in_upper = looked.upper.contains(&entry.name);
         match (looked.base.get(&entry.name), &self.touch) {
-            (Some(BaseEntry::Directory(Some(inode))), Touch::Overlay) => {
+            (Some(BaseEntry::Directory(Some(inode))), ChangeDetector::Overlay) => {
                 entry.kind == FileKind::Directory && !in_upper && entry.stat.ino == *inode
             }
-            (Some(BaseEntry::File(kind, stat, _)), Touch::Overlay) => {
+            (Some(BaseEntry::File(kind, stat, _)), ChangeDetector::Overlay) => {
                 kind_of(entry) == Some(*kind) && !in_upper && entry.stat.ino == stat.ino
             }
-            (Some(BaseEntry::File(..) | BaseEntry::OnTop(_)), Touch::Copy(seeded)) => {
+            (Some(BaseEntry::File(..) | BaseEntry::OnTop(_)), ChangeDetector::Copy(seeded)) => {
                 let path = RepoPath::child(directory, &entry.name);
                 path.is_ok_and(|p| seeded.get(p.as_bytes()) == Some(&entry.stat))
             }
@@ -245,7 +246,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    async fn compare(&mut self, looked: Looked, next: &mut Vec<Visit>) -> Result<(), SandboxError> {
+    async fn compare(&mut self, looked: DirSnapshot, next: &mut Vec<DirVisit>) -> Result<(), SandboxError> {
         let directory = looked.visit.directory.clone();
         let ignored = looked.visit.ignored;
         // As git shows it: one thing, not each of its files.
@@ -271,7 +272,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if !seen.insert(entry.name.as_slice()) {
-                return Err(LinkError::Protocol("a directory has a name twice".into()).into());
+                return Err(GuestError::Protocol("a directory has a name twice".into()).into());
             }
             let base = looked.base.get(&entry.name);
             let path = match RepoPath::child(directory.as_ref(), &entry.name) {
@@ -290,9 +291,9 @@ impl<'a> Walk<'a> {
                 } else {
                     let has_files = match self.base.link.list(Root::Work, path.as_bytes(), 1).await {
                         Ok(listed) => !listed.is_empty(),
-                        Err(LinkError::TooMany) => true,
+                        Err(GuestError::TooMany) => true,
                         // The agent is at work, and has just removed it.
-                        Err(LinkError::Gone | LinkError::NotADirectory) if self.view == View::Live => false,
+                        Err(GuestError::Gone | GuestError::NotADirectory) if self.view == CollectMode::Live => false,
                         Err(error) => return Err(error.into()),
                     };
                     if has_files {
@@ -337,7 +338,7 @@ impl<'a> Walk<'a> {
             }
             if is_directory {
                 let in_upper = looked.upper.contains(&entry.name);
-                next.push(Visit { directory: Some(path), ignored: stays, in_base: base_is_directory, in_upper });
+                next.push(DirVisit { directory: Some(path), ignored: stays, in_base: base_is_directory, in_upper });
                 continue;
             }
             match kind_of(entry) {
@@ -379,7 +380,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes the names that have a twin beside them which the base does not have.
-    fn note_twins(&mut self, looked: &Looked) {
+    fn note_twins(&mut self, looked: &DirSnapshot) {
         let is_new = |e: &Listed| !looked.base.get(&e.name).is_some_and(|b| twin_kind_of_base(b) == twin_kind(e));
         if !looked.merged.iter().any(is_new) {
             return;
@@ -407,16 +408,16 @@ async fn look(
     base: BaseView<'_>,
     overlay: bool,
     most: usize,
-    view: View,
-    visit: Visit,
-) -> Result<Looked, SandboxError> {
+    view: CollectMode,
+    visit: DirVisit,
+) -> Result<DirSnapshot, SandboxError> {
     let directory = visit.directory.as_ref();
     let bytes = directory.map_or(&b""[..], |d| d.as_bytes());
     let known = if visit.in_base { base.list(directory).await? } else { BTreeMap::new() };
     let mut too_many = false;
     let merged = match base.link.list(Root::Work, bytes, most.saturating_add(known.len())).await {
-        Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
-        Err(LinkError::TooMany) => {
+        Err(GuestError::Gone | GuestError::NotADirectory) if view == CollectMode::Live => Vec::new(),
+        Err(GuestError::TooMany) => {
             too_many = true;
             Vec::new()
         }
@@ -424,7 +425,7 @@ async fn look(
     };
     let upper = if overlay && visit.in_upper && !too_many {
         let listed = match base.link.list(Root::Upper, bytes, usize::MAX).await {
-            Err(LinkError::Gone | LinkError::NotADirectory) if view == View::Live => Vec::new(),
+            Err(GuestError::Gone | GuestError::NotADirectory) if view == CollectMode::Live => Vec::new(),
             other => other?,
         };
         listed.into_iter().map(|e| e.name).collect()
@@ -433,13 +434,13 @@ async fn look(
     };
     let rules = match known.get(&b".gitignore"[..]) {
         Some(entry @ (BaseEntry::OnTop(_) | BaseEntry::File(EntryKind::Regular | EntryKind::Executable, ..))) => {
-            let path = RepoPath::child(directory, b".gitignore").map_err(|e| LinkError::Protocol(e.to_string()))?;
+            let path = RepoPath::child(directory, b".gitignore").map_err(|e| GuestError::Protocol(e.to_string()))?;
             let side = base.side(&path, entry).await?.filter(|s| s.kind != EntryKind::Link);
             side.map(|s| base.store.get(&s.hash)).transpose()?
         }
         _ => None,
     };
-    Ok(Looked { visit, merged, base: known, upper, rules, too_many })
+    Ok(DirSnapshot { visit, merged, base: known, upper, rules, too_many })
 }
 
 fn twin_kind(entry: &Listed) -> EntryClass {

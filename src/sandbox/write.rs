@@ -3,8 +3,8 @@
 use std::io::{self, Read};
 
 use super::SandboxError;
-use super::link::Link;
-use crate::wire::{Encoder, Entry, Kind, Root};
+use super::guest_client::GuestClient;
+use crate::protocol::{Encoder, Entry, Kind, Root};
 
 /// Bytes of one frame of entries, and of a piece of a large file. Some dozens are under way at once; below the size from
 /// which the allocator asks the system each time.
@@ -19,13 +19,13 @@ pub(super) fn pieces(content: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 
 /// Gathers entries for one root into frames of the first lane.
 pub(super) struct Batch<'a> {
-    link: &'a Link,
+    link: &'a GuestClient,
     root: Root,
     encoder: Encoder,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(link: &'a Link, root: Root) -> Self {
+    pub(super) fn new(link: &'a GuestClient, root: Root) -> Self {
         Self { link, root, encoder: Encoder::default() }
     }
 

@@ -90,14 +90,14 @@ impl History {
         }
     }
 
-    /// Tells whether a base may be taken whose commit is an ancestor, so that its history is a little longer or its tip
+    /// Returns whether a base may be taken whose commit is an ancestor, so that its history is a little longer or its tip
     /// further back than asked: not where the user gave a bound.
     #[must_use]
     pub fn may_build_on(self) -> bool {
         matches!(self, Self::Full | Self::Depth { chosen: false, .. })
     }
 
-    /// Gives the commits that the tip reaches and whose parents stay behind.
+    /// Returns the commits that the tip reaches and whose parents stay behind.
     pub(super) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
         let mut cut = host_boundary(git);
         let reached = match self {
@@ -160,7 +160,7 @@ pub(super) fn shallow(common_dir: &Path) -> String {
     std::fs::read_to_string(common_dir.join("shallow")).unwrap_or_default()
 }
 
-/// Gives the largest of [`DEPTHS`] that reaches no more than [`COMMITS`] commits, or the smallest of them.
+/// Returns the largest of [`DEPTHS`] that reaches no more than [`COMMITS`] commits, or the smallest of them.
 fn depth_for(git: &Repository, tip: Oid) -> Result<u32, SnapshotError> {
     let (mut level, mut seen, mut deepest) = (vec![tip], BTreeSet::from([tip]), 1);
     for depth in 2..=DEPTHS[0] {

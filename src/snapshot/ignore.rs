@@ -84,7 +84,7 @@ impl IgnoreRules {
         self.directories.insert(directory, Patterns::parse(text));
     }
 
-    /// Tells whether a rule matches this path itself; the caller does not enter ignored directories. The time that this
+    /// Returns whether a rule matches this path itself; the caller does not enter ignored directories. The time that this
     /// takes is bounded, whatever the rules are; a path for which it does not suffice is not ignored.
     #[must_use]
     pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {

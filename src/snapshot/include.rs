@@ -10,10 +10,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode};
 use rustix::io::Errno;
 
 use super::SnapshotError;
-use super::work::DIRECTORY;
+use super::uncommitted::DIRECTORY;
 use crate::path::RepoPath;
 
-/// Tells which paths globs of `--include` name: a path, a directory with all below it, or a glob, in which `*` stays within
+/// Returns which paths globs of `--include` name: a path, a directory with all below it, or a glob, in which `*` stays within
 /// a directory and `**` does not.
 #[derive(Debug, Clone, Default)]
 pub struct Includes {
@@ -34,7 +34,7 @@ impl Includes {
         Ok(Self { globs: patterns.iter().map(glob).collect::<Result<_, SnapshotError>>()? })
     }
 
-    /// Tells whether one of them names this path, or a directory above it.
+    /// Returns whether one of them names this path, or a directory above it.
     #[must_use]
     pub fn names(&self, path: &RepoPath) -> bool {
         let bytes = path.as_bytes();

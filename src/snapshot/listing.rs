@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
-use super::form::{Attributes, Converter, Lfs};
-use super::module::Module;
+use super::conversion::{Attributes, ConversionOutcome, Converter};
+use super::submodule::Submodule;
 use super::{HostRepo, Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
@@ -21,11 +21,11 @@ pub struct Unconverted {
 
 impl Unconverted {
     /// Records what became of a file.
-    pub(super) fn note(&mut self, path: &RepoPath, outcome: Lfs) {
+    pub(super) fn note(&mut self, path: &RepoPath, outcome: ConversionOutcome) {
         match outcome {
-            Lfs::Pointer => self.pointers.push(path.clone()),
-            Lfs::Filtered => self.filtered.push(path.clone()),
-            Lfs::Not | Lfs::Content => {}
+            ConversionOutcome::Pointer => self.pointers.push(path.clone()),
+            ConversionOutcome::Filtered => self.filtered.push(path.clone()),
+            ConversionOutcome::Not | ConversionOutcome::Content => {}
         }
     }
 }
@@ -138,7 +138,7 @@ impl Snapshot {
         git2::opts::enable_caching(false);
         let next = AtomicUsize::new(0);
         let work = &|number: usize| -> Result<Unconverted, SnapshotError> {
-            let repositories = self.modules.iter().map(Module::open).collect::<Result<Vec<_>, _>>()?;
+            let repositories = self.modules.iter().map(Submodule::open).collect::<Result<Vec<_>, _>>()?;
             let mut readers = (repositories.iter().zip(&self.modules).zip(&listing.attributes))
                 .map(|((git, module), files)| {
                     Ok((git.odb()?, Converter::new(git, &module.form, Attributes::Known(files))?))
@@ -156,7 +156,7 @@ impl Snapshot {
                         continue;
                     }
                     let inside = self.modules[entry.module].inside(&entry.path);
-                    let (bytes, lfs) = converter.convert(inside, blob.data())?;
+                    let (bytes, lfs) = converter.convert_to_worktree(inside, blob.data())?;
                     sink(Some((entry, &bytes)))?;
                     found.note(&entry.path, lfs);
                 }
@@ -179,7 +179,7 @@ impl Snapshot {
         Ok(all)
     }
 
-    /// Tells whether the local LFS store has got the content of one of these pointers since.
+    /// Returns whether the local LFS store has got the content of one of these pointers since.
     #[must_use]
     pub fn has_lfs_now(&self, pointers: &[RepoPath]) -> bool {
         pointers.iter().any(|path| self.lfs_content_of(path).unwrap_or(false))
@@ -188,15 +188,15 @@ impl Snapshot {
     fn lfs_content_of(&self, path: &RepoPath) -> Result<bool, SnapshotError> {
         let module = &self.modules[self.module_of(path)];
         let git = module.open()?;
-        let Some(blob) = super::form::blob_at(&git, module.tree, module.inside(path))? else { return Ok(false) };
+        let Some(blob) = super::conversion::blob_at(&git, module.tree, module.inside(path))? else { return Ok(false) };
         let blob = git.find_blob(blob)?;
-        Ok(super::form::pointer(blob.content()).is_some_and(|(id, size)| module.form.has_lfs(&id, size)))
+        Ok(super::conversion::pointer(blob.content()).is_some_and(|(id, size)| module.form.has_lfs(&id, size)))
     }
 
-    /// Gives the number of the module that a path is in.
+    /// Returns the number of the module that a path is in.
     pub(super) fn module_of(&self, path: &RepoPath) -> usize {
-        let depth = |m: &Module| m.path.as_ref().map_or(0, |p| p.as_bytes().len());
-        let holds = |m: &Module| m.path.as_ref().is_none_or(|p| path.is_below(p));
+        let depth = |m: &Submodule| m.path.as_ref().map_or(0, |p| p.as_bytes().len());
+        let holds = |m: &Submodule| m.path.as_ref().is_none_or(|p| path.is_below(p));
         (0..self.modules.len())
             .filter(|n| holds(&self.modules[*n]))
             .max_by_key(|n| depth(&self.modules[*n]))
@@ -213,12 +213,12 @@ pub(super) fn missing(error: git2::Error, path: &RepoPath) -> SnapshotError {
 }
 
 /// Opens a repository with its converter, for single files.
-pub(super) fn converter_at<'a>(git: &'a Repository, module: &'a Module) -> Result<Converter<'a>, SnapshotError> {
+pub(super) fn converter_at<'a>(git: &'a Repository, module: &'a Submodule) -> Result<Converter<'a>, SnapshotError> {
     Converter::new(git, &module.form, Attributes::Lazy(module.tree))
 }
 
 impl HostRepo {
-    /// Tells whether objects may be missing because the clone is a partial one.
+    /// Returns whether objects may be missing because the clone is a partial one.
     pub(super) fn is_partial(&self) -> Result<bool, SnapshotError> {
         let config = self.git().config()?.snapshot()?;
         let promised = config.entries(Some(r"^remote\..*\.promisor$"))?.next().is_some();

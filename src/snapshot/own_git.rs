@@ -24,7 +24,7 @@ pub enum Role {
     Committer,
 }
 
-/// Gives the identity that git would put on a commit made in `folder` now; nothing where git does not know one.
+/// Returns the identity that git would put on a commit made in `folder` now; nothing where git does not know one.
 #[must_use]
 pub fn identity(folder: &Path, role: Role) -> Option<Identity> {
     let variable = match role {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
 
-use super::Uncommitted;
+use super::UncommittedScope;
 use super::own_git;
 use crate::path::PathError;
 
@@ -23,7 +23,7 @@ pub struct HostRepo {
 
 /// What the host tree holds that a snapshot of HEAD leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dirt {
+pub struct WorktreeStatus {
     /// Files with uncommitted changes, untracked ones included, ignored ones not.
     pub files: usize,
     /// How many of them are untracked.
@@ -193,12 +193,12 @@ impl HostRepo {
         Ok(Self { root, common_dir, subdir, git_dir, git })
     }
 
-    /// Gives the opened repository.
+    /// Returns the opened repository.
     pub(super) fn git(&self) -> &Repository {
         &self.git
     }
 
-    /// Gives the git directory of this worktree.
+    /// Returns the git directory of this worktree.
     #[must_use]
     pub fn git_dir(&self) -> &Path {
         &self.git_dir
@@ -224,7 +224,7 @@ impl HostRepo {
         self.git_dir.join("index").metadata().map_or(0, |m| m.len())
     }
 
-    /// Tells whether git counts on the executable bit and on links in this working tree (`core.fileMode`, `core.symlinks`).
+    /// Returns whether git counts on the executable bit and on links in this working tree (`core.fileMode`, `core.symlinks`).
     ///
     /// # Errors
     /// What libgit2 says.
@@ -270,7 +270,7 @@ impl HostRepo {
         Ok([branch, commit].into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 
-    /// Gives the length of git's index and its checksum; nothing if there is none.
+    /// Returns the length of git's index and its checksum; nothing if there is none.
     ///
     /// # Errors
     /// What the system says.
@@ -294,7 +294,7 @@ impl HostRepo {
         Ok(Some((length, super::hex(&sum))))
     }
 
-    /// Tells whether another index stages what git's own does: the same paths with the same content and modes.
+    /// Returns whether another index stages what git's own does: the same paths with the same content and modes.
     ///
     /// # Errors
     /// One of them cannot be read.
@@ -337,7 +337,7 @@ impl HostRepo {
         inside.as_os_str().as_bytes().escape_ascii().to_string()
     }
 
-    /// Gives the name of the working tree's folder, for a title or a fallback path.
+    /// Returns the name of the working tree's folder, for a title or a fallback path.
     #[must_use]
     pub fn name(&self) -> String {
         self.root.file_name().map_or_else(|| "repository".into(), |n| n.to_string_lossy().into_owned())
@@ -348,15 +348,15 @@ impl HostRepo {
     ///
     /// # Errors
     /// What libgit2 says.
-    pub fn dirt(&self, along: Uncommitted) -> Result<Dirt, SnapshotError> {
+    pub fn worktree_status(&self, along: UncommittedScope) -> Result<WorktreeStatus, SnapshotError> {
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
         options.exclude_submodules(true);
         let statuses = self.git.statuses(Some(&mut options)).map_err(index_error)?;
         let stays = |status: git2::Status| match along {
-            Uncommitted::None => true,
-            Uncommitted::Tracked => status == git2::Status::WT_NEW,
-            Uncommitted::All => false,
+            UncommittedScope::None => true,
+            UncommittedScope::Tracked => status == git2::Status::WT_NEW,
+            UncommittedScope::All => false,
         };
         let index = self.git.index().map_err(index_error)?;
         let left: Vec<git2::Status> = (statuses.iter())
@@ -364,11 +364,11 @@ impl HostRepo {
             .map(|s| s.status())
             .collect();
         let untracked = left.iter().filter(|s| **s == git2::Status::WT_NEW).count();
-        Ok(Dirt { files: left.len(), untracked, operation: self.operation() })
+        Ok(WorktreeStatus { files: left.len(), untracked, operation: self.operation() })
     }
 }
 
-/// Tells whether a tracked file is missing only because a sparse checkout leaves it out, which libgit2 takes for a deletion.
+/// Returns whether a tracked file is missing only because a sparse checkout leaves it out, which libgit2 takes for a deletion.
 pub(super) fn is_left_out(index: &git2::Index, path: &[u8], status: git2::Status) -> bool {
     let skipped = git2::IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
     status == git2::Status::WT_DELETED

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::module::{LeftModule, Module, Modules};
+use super::submodule::{Modules, SkippedSubmodule, Submodule};
 use super::{History, HistoryChoice, HostRepo, Role, SnapshotError, hex, identity};
 use crate::path::RepoPath;
 
@@ -30,9 +30,9 @@ pub struct Snapshot {
     /// How much of the history goes along.
     pub history: History,
     /// The user's own repository first, then its initialised submodules.
-    pub modules: Vec<Module>,
+    pub modules: Vec<Submodule>,
     /// Submodules that stay behind.
-    pub left: Vec<LeftModule>,
+    pub skipped_submodules: Vec<SkippedSubmodule>,
     /// The name and address for the agent's commits.
     pub author: (String, String),
 }
@@ -59,16 +59,16 @@ impl HostRepo {
             branch,
             history: History::choose(self, options.history)?,
             modules: found,
-            left,
+            skipped_submodules: left,
             author,
         })
     }
 }
 
 impl Snapshot {
-    /// Gives the user's own repository.
+    /// Returns the user's own repository.
     #[must_use]
-    pub fn root(&self) -> &Module {
+    pub fn root(&self) -> &Submodule {
         &self.modules[0]
     }
 
@@ -77,7 +77,7 @@ impl Snapshot {
     #[must_use]
     pub fn key(&self) -> String {
         let mut key = Sha256::new();
-        key.update(self.flavour());
+        key.update(self.config_key());
         if self.history == History::None {
             key.update(format!("{:?}", self.branch));
         }
@@ -91,26 +91,26 @@ impl Snapshot {
 
     /// Names everything that decides how trees become files: bases of one flavour differ by their commits alone.
     #[must_use]
-    pub fn flavour(&self) -> String {
+    pub fn config_key(&self) -> String {
         let mut key = Sha256::new();
         key.update(FORMAT);
         key.update(format!("{:?}\0{}\0{}\0", self.history, self.author.0, self.author.1));
         for module in &self.modules {
             module.fingerprint(&mut key);
         }
-        for left in &self.left {
+        for left in &self.skipped_submodules {
             key.update(left.path.as_bytes());
             key.update(b"\0");
         }
         hex(&key.finalize())
     }
 
-    /// Gives the paths of the submodules whose content goes along.
+    /// Returns the paths of the submodules whose content goes along.
     pub fn module_paths(&self) -> impl Iterator<Item = &RepoPath> {
         self.modules.iter().filter_map(|m| m.path.as_ref())
     }
 
-    /// Tells whether a directory is in it.
+    /// Returns whether a directory is in it.
     #[must_use]
     pub fn has_directory(&self, path: &[u8]) -> bool {
         let Ok(path) = RepoPath::from_bytes(path) else { return false };
@@ -123,7 +123,7 @@ impl Snapshot {
         module.open().ok().and_then(kind) == Some(git2::ObjectType::Tree)
     }
 
-    /// Tells whether tracked files may be left out.
+    /// Returns whether tracked files may be left out.
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         self.modules.iter().any(|m| m.sparse.is_some())

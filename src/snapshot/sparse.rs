@@ -39,12 +39,12 @@ impl Sparse {
         Ok(Self { text, search })
     }
 
-    /// Gives the patterns as they are written.
+    /// Returns the patterns as they are written.
     pub(super) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Tells whether a tracked path is in the working tree: the deepest of it and its directories that a pattern matches
+    /// Returns whether a tracked path is in the working tree: the deepest of it and its directories that a pattern matches
     /// decides, and the last such pattern.
     pub(super) fn includes(&self, path: &[u8]) -> bool {
         let (mut end, mut is_directory) = (path.len(), false);

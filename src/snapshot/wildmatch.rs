@@ -19,14 +19,14 @@ const OF_A_PATH: u64 = 50_000_000;
 const OF_A_WALK: u64 = 60_000_000_000;
 
 impl Default for Budget {
-    /// Gives what all paths may take together.
+    /// Returns what all paths may take together.
     fn default() -> Self {
         Self(AtomicU64::new(OF_A_WALK))
     }
 }
 
 impl Budget {
-    /// Gives what one path may take.
+    /// Returns what one path may take.
     pub fn of_a_path() -> Self {
         Self(AtomicU64::new(OF_A_PATH))
     }

@@ -44,7 +44,7 @@ fn edits_elsewhere_in_a_file_are_kept_and_an_undo_gives_all_back() {
     fs::set_permissions(place.repo.join("a.txt"), fs::Permissions::from_mode(0o600)).expect("set");
     let before = place.picture();
     let dry = place.airlock(&[&ALL[..], &["--dry-run"]].concat()).ok();
-    assert!(dry.out.contains("merge     n.txt       with your edits of line 30"), "{}", dry.out);
+    assert!(dry.out.contains("merge      n.txt       with your edits of line 30"), "{}", dry.out);
     assert!(dry.err.contains("make the directory new/deep") && dry.err.contains("the directory only"), "{}", dry.err);
     assert_eq!(place.picture(), before, "a dry run writes nothing");
     let plan = json(&place.airlock(&[&ALL[..], &["--dry-run", "--json"]].concat()).ok());
@@ -54,7 +54,7 @@ fn edits_elsewhere_in_a_file_are_kept_and_an_undo_gives_all_back() {
     assert_eq!(plan["plan"]["makes"], serde_json::json!(["new", "new/deep"]));
 
     let done = place.airlock(&ALL).ok();
-    assert!(done.out.contains("merged    n.txt       with your edits of line 30"), "{}", done.out);
+    assert!(done.out.contains("merged     n.txt       with your edits of line 30"), "{}", done.out);
     assert!(done.err.contains("5 of 5 files applied. Undo: airlock undo s"), "{}", done.err);
     assert_eq!(place.read("n.txt"), numbered(&[(3, "three"), (20, "twenty"), (30, "mine")]));
     assert!(!place.repo.join("only").exists());
@@ -66,10 +66,14 @@ fn edits_elsewhere_in_a_file_are_kept_and_an_undo_gives_all_back() {
     assert_eq!(list["applies"][0]["files"].as_array().expect("a list").len(), 5);
 
     let undone = place.airlock(&["undo"]).ok();
-    assert!(undone.out.contains("removed   new/deep/f") && undone.out.contains("restored  only/one"), "{}", undone.out);
+    assert!(
+        undone.out.contains("removed    new/deep/f") && undone.out.contains("restored   only/one"),
+        "{}",
+        undone.out
+    );
     assert_eq!(place.picture(), before);
     assert!(!place.repo.join("new").exists());
-    place.airlock(&["undo"]).fails(1, &["no apply to take back"]);
+    place.airlock(&["undo"]).fails(1, &["no apply to undo"]);
     // What was taken back can be applied again; and taken back without its sandbox.
     place.airlock(&ALL).ok();
     assert_eq!(place.read("n.txt"), numbered(&[(3, "three"), (20, "twenty"), (30, "mine")]));
@@ -95,7 +99,7 @@ fn conflicts_show_three_sides_and_the_ways_on() {
     place.airlock(&[&ALL[..], &["--on-conflict", "markers"]].concat()).fails(4, &["1 conflict;"]);
     assert_eq!(place.picture(), before);
     let skipped = place.airlock(&[&ALL[..], &["--on-conflict", "skip"]].concat()).ok();
-    assert!(skipped.out.contains("skipped   a.txt") && skipped.out.contains("deleted   c.txt"), "{}", skipped.out);
+    assert!(skipped.out.contains("skipped    a.txt") && skipped.out.contains("deleted    c.txt"), "{}", skipped.out);
     assert_eq!(place.read("n.txt"), numbered(&[(20, "mine\u{1b}[2J")]));
     let marked = ["apply", "s", "--accept", "n.txt", "--on-conflict", "markers"];
     assert!(place.airlock(&marked).ok().out.contains("1 place to decide, between markers"));
@@ -114,12 +118,12 @@ fn an_undo_keeps_later_edits_and_refuses_to_lose_one() {
     place.write("new/deep/f", "f\nlater\n");
     let before = place.picture();
     let refused = place.airlock(&["undo"]).fails(4, &["1 conflict; nothing was written"]);
-    assert!(refused.out.contains("conflict  new/deep/f"), "{}", refused.out);
+    assert!(refused.out.contains("conflict   new/deep/f"), "{}", refused.out);
     assert_eq!(place.picture(), before);
     place.write("new/deep/f", "f\n");
     fs::set_permissions(place.repo.join("new/deep/f"), fs::Permissions::from_mode(0o755)).expect("set");
     let undone = place.airlock(&["undo"]).ok();
-    assert!(undone.out.contains("merged    n.txt"), "{}", undone.out);
+    assert!(undone.out.contains("merged     n.txt"), "{}", undone.out);
     assert_eq!(place.read("n.txt"), numbered(&[(38, "later")]));
 }
 
@@ -169,16 +173,16 @@ fn an_apply_that_is_killed_is_said_and_taken_back() {
     // Other verbs say it, and write nothing.
     for verb in [&["ls"][..], &["diff", "k", "--stat"], &["status", "k"]] {
         let ran = place.airlock(verb).ok();
-        assert!(ran.err.contains("cut off before its end; airlock recover"), "{}", ran.err);
+        assert!(ran.err.contains("interrupted; run airlock recover"), "{}", ran.err);
     }
     assert_eq!(place.picture(), half);
     // And git commits no half.
     let add = place.command("git", &["add", "-A"]).output().expect("git runs");
     assert!(!add.status.success() && String::from_utf8_lossy(&add.stderr).contains("index.lock"), "{add:?}");
     let recovered = place.airlock(&["recover"]).ok();
-    assert!(recovered.err.contains("was cut off, and is taken back"), "{}", recovered.err);
+    assert!(recovered.err.contains("was interrupted; rolling back"), "{}", recovered.err);
     assert_eq!(place.picture(), before);
-    assert!(place.airlock(&["recover"]).ok().err.contains("no apply was cut off"));
+    assert!(place.airlock(&["recover"]).ok().err.contains("no apply was interrupted"));
     assert!(!place.airlock(&["ls"]).ok().err.contains("cut off"));
     place.airlock(&["apply", "k", "--accept-all"]).ok();
     assert_eq!(place.read("new-400"), "400\n");
@@ -200,7 +204,7 @@ fn an_interrupted_apply_is_taken_back() {
     assert_eq!(ran.status, 130, "it was too fast, or it does not listen: {ran:?}");
     assert!(ran.err.contains("interrupted; all is as it was"), "{}", ran.err);
     assert_eq!(place.picture(), before);
-    assert!(place.airlock(&["recover"]).ok().err.contains("no apply was cut off"));
+    assert!(place.airlock(&["recover"]).ok().err.contains("no apply was interrupted"));
 }
 
 #[test]
@@ -221,7 +225,11 @@ fn backups_go_when_they_are_old_but_never_the_only_copy_of_an_edit() {
     assert!(folder.exists());
     // An undo brings it back.
     let undone = place.airlock(&["undo"]).ok();
-    assert!(undone.out.contains("restored  a.txt       with what was written to it after the apply"), "{}", undone.out);
+    assert!(
+        undone.out.contains("restored   a.txt       with what was written to it after the apply"),
+        "{}",
+        undone.out
+    );
     assert_eq!(place.read("a.txt"), "one\ntwo\ntoo late\n");
     place.unset("AIRLOCK_BACKUPS");
     let dry = place.airlock(&["gc", "--dry-run"]).ok();
@@ -242,7 +250,7 @@ fn rounds_go_on_from_swaps_and_from_edits_of_what_they_brought() {
     // The user goes on from an applied line: another round does not ask about it again.
     place.write("f", numbered(&[(3, "three and a half")]));
     let ran = place.airlock(&["apply", "r", "--accept-all"]).ok();
-    assert!(ran.out.contains("already   f") && ran.out.contains("already   d/k"), "{}", ran.out);
+    assert!(ran.out.contains("unchanged  f") && ran.out.contains("unchanged  d/k"), "{}", ran.out);
     assert_eq!(
         (place.read("a.txt"), place.read("f")),
         ("one\ntwo\nmore\n".into(), numbered(&[(3, "three and a half")]))
@@ -299,16 +307,16 @@ fn recovery_asks_when_head_has_moved_and_goes_both_ways() {
     cut_off(&place);
     // An index that was only refreshed is the same.
     place.git(&["update-index", "-q", "--really-refresh"]);
-    place.airlock(&["recover", "--forward"]).ok();
+    place.airlock(&["recover", "--continue"]).ok();
     assert_eq!(place.read("n.txt").as_bytes(), after[&place.repo.join("n.txt")].1);
     cut_off(&place);
     place.git(&["commit", "-q", "--allow-empty", "-m", "moved"]);
     for args in [&ALL[..], &["undo"], &["recover"]] {
-        place.airlock(args).fails(1, &["HEAD or the index has changed since", "--back"]);
+        place.airlock(args).fails(1, &["HEAD or the index has changed since", "--rollback"]);
     }
     // A path that was edited meanwhile is left alone, and said.
     place.write("a.txt", "edited meanwhile\n");
-    let ran = place.airlock(&["recover", "--back"]).ok();
+    let ran = place.airlock(&["recover", "--rollback"]).ok();
     assert!(ran.err.contains("a.txt is left as it is: you have changed it since"), "{}", ran.err);
     let kept = ran.err.lines().find_map(|l| l.split("is kept in ").nth(1)).expect("the other is kept");
     assert_eq!(fs::read_to_string(kept).expect("read"), "one\ntwo\n");
@@ -494,7 +502,7 @@ fn a_merged_file_is_judged_once_more() {
     place.commit();
     place.sandbox("m", "sed -i 's/\"e\": \"true\"/\"postinstall\": \"evil\"/' package.json").ok();
     // The change alone runs nothing. With the user's own edit it does.
-    assert_eq!(place.diff("m")["files"][0]["level"], Value::Null, "{}", place.diff("m"));
+    assert_eq!(place.diff("m")["files"][0]["severity"], Value::Null, "{}", place.diff("m"));
     place.write("package.json", package("scripts", "\"e\": \"true\""));
     let ran = place.airlock(&["apply", "m", "--accept", "package.json"]).ok();
     assert!(ran.err.contains("what is accepted of package.json"), "{ran:?}");

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use airlock::engine::{Docker, Engine, Labels, image, sidecar_spec};
-use airlock::sandbox::{Link, LinkError, Meter, SandboxError, random, seed};
+use airlock::sandbox::{GuestClient, GuestError, ProgressCounter, SandboxError, random, seed};
 use airlock::snapshot::{HostRepo, SnapshotOptions};
 use tokio::sync::mpsc;
 
@@ -166,13 +166,13 @@ async fn a_full_disk_in_the_volume() {
     let attached = engine.attach(&container, false).await.expect("attached");
     engine.start(&container).await.expect("started");
     let (accept, _none) = mpsc::unbounded_channel();
-    let link = Link::greet(attached, accept).await.expect("it answers");
+    let link = GuestClient::handshake(attached, accept).await.expect("it answers");
     let host = HostRepo::discover(&place.repo).expect("a repository");
     let snapshot = Arc::new(host.snapshot(&SnapshotOptions::default()).expect("a snapshot"));
     let listing = snapshot.list().expect("listed");
-    let result = seed(&snapshot, &listing, &link, &Arc::new(Meter::default())).await;
+    let result = seed(&snapshot, &listing, &link, &Arc::new(ProgressCounter::default())).await;
     engine.remove_container(&container).await.expect("removed");
     let error = result.expect_err("it does not fit");
-    assert!(matches!(error, SandboxError::Link(LinkError::DiskFull)), "{error}");
+    assert!(matches!(error, SandboxError::Link(GuestError::DiskFull)), "{error}");
     assert_eq!(error.to_string(), "the engine's disk is full");
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, kill_process};
 
-use airlock::snapshot::{GitDir, GitFiles, History, HistoryChoice, HostRepo, Old, Share, Snapshot, SnapshotOptions};
+use airlock::snapshot::{
+    DeltaLimit, GitDir, GitFiles, History, HistoryChoice, HostRepo, PreviousRefs, Snapshot, SnapshotOptions,
+};
 
 use crate::support::{AIRLOCK, Place, Ran, engine_in_between, pid};
 
@@ -324,7 +326,7 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     let ran = place.airlock(&["gc"]).ok();
     assert!(ran.err.contains("removed the base of ") && ran.err.contains("2 things, freed"), "{}", ran.err);
     assert_eq!(place.base_volumes(), 2, "the newest, and the one below a sandbox");
-    assert!(place.airlock(&["gc"]).ok().err.contains("nothing is spent"));
+    assert!(place.airlock(&["gc"]).ok().err.contains("nothing to remove"));
     assert_eq!(place.changes("first"), names(&[("a.txt", "modified")]));
 
     // What a killed process has left is found, and nothing of one that works.
@@ -334,7 +336,7 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     place.set("AIRLOCK_BASES", "0");
     let ran = place.airlock(&["gc"]).ok();
-    assert!(ran.err.contains("nothing is spent"), "both bases are in use: {}", ran.err);
+    assert!(ran.err.contains("nothing to remove"), "both bases are in use: {}", ran.err);
     std::fs::remove_dir_all(place.repo.join(".git/airlock/sandboxes/k")).expect("the record is lost");
     // What runs may be somebody's whose records are not here.
     let ran = place.airlock(&["gc"]).ok();
@@ -423,7 +425,7 @@ fn gc_touches_nothing_of_a_repository_that_was_here_before() {
     place.git(&["init", "-q", "-b", "main"]);
     place.write("a", "another repository");
     place.commit();
-    assert!(place.airlock(&["gc"]).ok().err.contains("nothing is spent"));
+    assert!(place.airlock(&["gc"]).ok().err.contains("nothing to remove"));
     std::fs::remove_dir_all(&place.repo).expect("removed");
     std::fs::rename(&old, &place.repo).expect("moved back");
     assert_eq!(place.engine_objects(), 3, "its home, its workspace and what is below that");
@@ -435,18 +437,18 @@ fn gc_touches_nothing_of_a_repository_that_was_here_before() {
 fn a_base_is_held_while_it_is_used() {
     let place = Place::new();
     text(&place, &[], "true");
-    let bases = airlock::sandbox::Bases::of(&place.repo.join(".git"));
-    let id = bases.all().expect("listed")[0].id.clone();
-    let held = bases.hold(&id).expect("asked").expect("it is there");
+    let bases = airlock::sandbox::BaseStore::of(&place.repo.join(".git"));
+    let id = bases.list_bases().expect("listed")[0].id.clone();
+    let held = bases.lease_shared(&id).expect("asked").expect("it is there");
     let mut none_kept = place.command(AIRLOCK, &["gc"]);
     none_kept.env("AIRLOCK_BASES", "0");
     assert!(Ran::of(none_kept).ok().err.contains("kept, in use now"));
     assert_eq!(place.base_volumes(), 1);
     drop(held);
-    let claimed = bases.claim(&id).expect("asked").expect("nobody holds it");
-    bases.forget(&id).expect("forgotten");
+    let claimed = bases.lease_exclusive(&id).expect("asked").expect("nobody holds it");
+    bases.remove_record(&id).expect("forgotten");
     drop(claimed);
-    assert!(bases.hold(&id).expect("asked").is_none(), "it is gone for whoever comes after");
+    assert!(bases.lease_shared(&id).expect("asked").is_none(), "it is gone for whoever comes after");
 }
 
 #[test]
@@ -553,12 +555,12 @@ fn a_part_of_the_history_is_brought_on_over_merges_of_old_branches() {
             let before = snapshot(old);
             let base = create(&before);
             let now = snapshot(new);
-            let share = Share { paths: 10_000, bytes: 1 << 30 };
+            let share = DeltaLimit { paths: 10_000, bytes: 1 << 30 };
             let difference = now.difference_from(&before.commit, share).expect("read").expect("few differ");
             assert!(now.distance_from(&before.commit, share).expect("asked").is_some());
             let index = || std::fs::read(base.full("index".as_ref()));
-            let from = Old { commit: &before.commit, branch: None };
-            let over = now.bring_on(&from, index, &difference, &Default::default()).expect("made");
+            let from = PreviousRefs { commit: &before.commit, branch: None };
+            let over = now.fast_forward(&from, index, &difference, &Default::default()).expect("made");
             let folder = tempfile::tempdir().expect("a folder");
             let git = |folder: &std::path::Path, args: &[&str]| {
                 let mut command = place.command("git", args);

@@ -299,7 +299,7 @@ fn rules_that_the_agent_makes_hide_nothing_silently() {
     let findings = |n: usize| diff["files"][n]["findings"].to_string();
     assert!(findings(0).contains("ignores what is new: d/evil.py and 1 more"), "{}", findings(0));
     assert!(findings(1).contains("ignores what is new: d/evil.py"), "{}", findings(1));
-    assert_eq!(diff["hidden"].as_array().expect("a list").len(), 2);
+    assert_eq!(diff["ignored_by_agent_rules"].as_array().expect("a list").len(), 2);
 
     // A rule that the agent takes away brings nothing in that the base ignores.
     place.sandbox("u", ": > .gitignore; mkdir target; echo x > target/x; echo x > x.o").ok();

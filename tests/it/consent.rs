@@ -62,7 +62,7 @@ fn a_refused_file_is_never_brought_by_another() {
 fn ids(place: &Place, name: &str) -> Vec<String> {
     let diff = place.diff(name);
     let files = diff["files"].as_array().expect("a list").iter();
-    let blocks = files.flat_map(|f| f["blocks"].as_array().expect("a list").clone());
+    let blocks = files.flat_map(|f| f["hunks"].as_array().expect("a list").clone());
     blocks.map(|b| b["id"].as_str().expect("a string").to_owned()).collect()
 }
 
@@ -75,8 +75,8 @@ fn ids_are_taken_as_unique_prefixes() {
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
     assert!(!place.repo.join("new.txt").exists());
     // Too short to mean one hunk.
-    place.airlock(&["apply", "p", "--accept-id", &ids[1][..4]]).fails(5, &["there is no block"]);
-    place.airlock(&["apply", "p", "--accept-id", ""]).fails(5, &["there is no block"]);
+    place.airlock(&["apply", "p", "--accept-id", &ids[1][..4]]).fails(5, &["there is no hunk"]);
+    place.airlock(&["apply", "p", "--accept-id", ""]).fails(5, &["there is no hunk"]);
 }
 
 #[test]
@@ -85,9 +85,9 @@ fn a_decision_file_cannot_give_a_decision_to_another_path() {
     place.sandbox("f", "echo x >> a.txt; echo y > new.txt").ok();
     let text = place.airlock(&["review", "f", "--export", "-"]).ok().out;
     let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let taken = file["files"][1]["blocks"][0].take();
-    file["files"][1]["blocks"] = serde_json::json!([]);
-    file["files"][0]["blocks"].as_array_mut().expect("a list").push(taken);
+    let taken = file["files"][1]["hunks"][0].take();
+    file["files"][1]["hunks"] = serde_json::json!([]);
+    file["files"][0]["hunks"].as_array_mut().expect("a list").push(taken);
     let ran = place.airlock_told(&["apply", "f", "--decisions", "-"], &file.to_string());
     ran.fails(1, &["it is listed under a.txt", "nothing of it was taken"]);
 }
@@ -122,7 +122,7 @@ fn answers_of_the_terminal_that_come_late_decide_nothing() {
     terminal.types("q");
     terminal.shows("airlock review late");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert_eq!(place.diff("late")["files"][0]["blocks"][0]["decision"], "undecided");
+    assert_eq!(place.diff("late")["files"][0]["hunks"][0]["decision"], "undecided");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_terminal_that_never_answers_needs_a_person() {
     terminal.types("\u{1b}P>|XTerm(390)yyy\u{1b}\\yy\r");
     terminal.shows("kept. Next: airlock review mute");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert_eq!(place.diff("mute")["files"][0]["blocks"][0]["decision"], "undecided");
+    assert_eq!(place.diff("mute")["files"][0]["hunks"][0]["decision"], "undecided");
     // Nor is a late key ours where the agent has asked nothing: it may be for a question that the agent has printed.
     let args = ["run", "--name", "silent", "--review", "always", "--", "sh", "-c", "echo x >> a.txt"];
     let mut terminal = Terminal::mute(&place, &args);
@@ -188,7 +188,7 @@ fn nothing_but_an_answer_begins_a_review_over_a_slow_link() {
     assert!(terminal.child.wait().expect("it ends").success());
     let changes = place.diff("slow");
     for file in changes["files"].as_array().expect("a list") {
-        assert_eq!(file["blocks"][0]["decision"], "undecided", "{file}");
+        assert_eq!(file["hunks"][0]["decision"], "undecided", "{file}");
     }
 }
 

@@ -28,11 +28,11 @@ fn what_was_written_is_taken_back_and_applied() {
     let paths: Vec<&str> =
         file["files"].as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")).collect();
     assert_eq!(paths, [".envrc", "a.txt"]);
-    assert_eq!(file["files"][1]["blocks"][0]["decision"], "undecided");
-    file["files"][1]["blocks"][0]["decision"] = "lines nyny".into();
-    file["files"][1]["blocks"][0]["comments"] = json!([{"text": "why?"}, {"line": 2, "text": "not this"}]);
-    file["files"][1]["blocks"][1]["decision"] = "edited".into();
-    file["files"][1]["blocks"][1]["text"] = "TEN\n".into();
+    assert_eq!(file["files"][1]["hunks"][0]["decision"], "undecided");
+    file["files"][1]["hunks"][0]["decision"] = "lines nyny".into();
+    file["files"][1]["hunks"][0]["comments"] = json!([{"text": "why?"}, {"line": 2, "text": "not this"}]);
+    file["files"][1]["hunks"][1]["decision"] = "edited".into();
+    file["files"][1]["hunks"][1]["text"] = "TEN\n".into();
     import(&place, &file, &[]).ok();
     let again = exported(&place);
     assert_eq!(again, file, "the round trip is exact");
@@ -50,12 +50,12 @@ fn what_does_not_fit_is_refused_whole() {
     let before = exported(&place);
     let with = |at: (usize, usize), key: &str, value: Value| {
         let mut file = before.clone();
-        file["files"][at.0]["blocks"][at.1][key] = value;
+        file["files"][at.0]["hunks"][at.1][key] = value;
         file
     };
-    let id = before["files"][1]["blocks"][0]["id"].as_str().expect("an id").to_owned();
+    let id = before["files"][1]["hunks"][0]["id"].as_str().expect("an id").to_owned();
     let stale = with((1, 0), "id", "0123456789abcdef".into());
-    import(&place, &stale, &[]).fails(5, &["there is no block 0123456789abcdef", &id, "nothing of it was taken"]);
+    import(&place, &stale, &[]).fails(5, &["there is no hunk 0123456789abcdef", &id, "nothing of it was taken"]);
     for (key, value, words) in [
         ("decision", json!("lines yn"), "it has 4 lines"),
         ("decision", json!("perhaps"), "is no decision"),
@@ -67,7 +67,7 @@ fn what_does_not_fit_is_refused_whole() {
         import(&place, &with((1, 0), key, value), &[]).fails(1, &[words]);
     }
     let mut twice = before.clone();
-    twice["files"][1]["blocks"][1] = twice["files"][1]["blocks"][0].clone();
+    twice["files"][1]["hunks"][1] = twice["files"][1]["hunks"][0].clone();
     import(&place, &twice, &[]).fails(1, &["is in it twice"]);
     let mut newer = before.clone();
     newer["schema_version"] = 9.into();
@@ -86,8 +86,8 @@ fn what_does_not_fit_is_refused_whole() {
 fn a_text_of_ones_own_is_judged_wherever_it_goes() {
     let place = place();
     let mut file = exported(&place);
-    file["files"][1]["blocks"][1]["decision"] = "edited".into();
-    file["files"][1]["blocks"][1]["text"] = "ten \u{202e}\n".into();
+    file["files"][1]["hunks"][1]["decision"] = "edited".into();
+    file["files"][1]["hunks"][1]["text"] = "ten \u{202e}\n".into();
     std::fs::write(place.repo.join("../decisions.json"), file.to_string()).expect("written");
     for to in ["worktree", "branch:new", "patch:-"] {
         let args = ["apply", "s", "--decisions", "../decisions.json", "--to", to];

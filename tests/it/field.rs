@@ -44,7 +44,7 @@ pub fn link(target: &str) -> Item {
 /// Files by path.
 pub type Items = BTreeMap<Vec<u8>, Item>;
 
-/// Makes items of a list.
+/// Creates items of a list.
 pub fn items(list: &[(&str, Item)]) -> Items {
     list.iter().map(|(path, item)| (path.as_bytes().to_vec(), item.clone())).collect()
 }
@@ -94,7 +94,7 @@ pub enum Trouble {
     End,
 }
 
-/// Makes a door that fails at operation `n` (from 1), and counts.
+/// Creates a door that fails at operation `n` (from 1), and counts.
 pub fn troubled(n: usize, trouble: Trouble) -> (HostFs, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -126,13 +126,13 @@ pub fn weak(n: usize, trouble: Trouble) -> (HostFs, Arc<AtomicUsize>) {
 }
 
 impl Field {
-    /// Makes a working tree of these files; where memory is a file system, in memory.
+    /// Creates a working tree of these files; where memory is a file system, in memory.
     pub fn new(items: &Items) -> Self {
         let memory = Path::new("/dev/shm");
         Self::on(if memory.is_dir() { memory } else { Path::new("/tmp") }, items)
     }
 
-    /// Makes one in a folder.
+    /// Creates one in a folder.
     pub fn on(above: &Path, items: &Items) -> Self {
         let folder = tempfile::tempdir_in(above).expect("a folder");
         let root = folder.path().join("work");
@@ -159,12 +159,12 @@ impl Field {
         }
     }
 
-    /// Gives the place of a path.
+    /// Returns the place of a path.
     pub fn path(&self, path: &[u8]) -> PathBuf {
         self.root.join(std::ffi::OsStr::from_bytes(path))
     }
 
-    /// Gives the store of accepted content.
+    /// Returns the store of accepted content.
     pub fn store(&self) -> &Quarantine {
         &self.store
     }
@@ -247,7 +247,7 @@ impl Field {
         run_transaction(&job, plan, &self.applies())
     }
 
-    /// Brings what was cut off to an end; tells whether there was something.
+    /// Brings what was interrupted to an end; tells whether there was something.
     pub fn recover(&self, way: RecoveryMode, disk: &HostFs) -> Result<Option<Report>, ApplyError> {
         let (site, tree, applies) = (self.site(), self.tree(), self.applies());
         let unfinished: Vec<(TransactionDir, Journal)> = ApplyHistory::of(&applies).expect("read").unfinished;

@@ -37,7 +37,7 @@ impl Drop for Fat {
     }
 }
 
-/// Makes a repository whose working tree is on FAT; git keeps its own directory elsewhere, for it wants permissions there.
+/// Creates a repository whose working tree is on FAT; git keeps its own directory elsewhere, for it wants permissions there.
 fn place(fat: &Fat) -> Place {
     let mut place = Place::empty();
     let git = place.repo.with_file_name("git");

@@ -26,7 +26,7 @@ fn place() -> Place {
 fn decisions(place: &Place) -> Vec<String> {
     let diff = place.diff("s");
     let files = diff["files"].as_array().expect("files").clone();
-    let blocks = files.iter().flat_map(|f| f["blocks"].as_array().expect("blocks").clone());
+    let blocks = files.iter().flat_map(|f| f["hunks"].as_array().expect("hunks").clone());
     blocks.map(|b| b["decision"].as_str().expect("a decision").to_owned()).collect()
 }
 
@@ -54,22 +54,22 @@ fn has_main_screen(terminal: &Terminal) {
 fn some_lines_are_accepted_left_taken_up_again_and_applied() {
     let place = place();
     let mut terminal = Terminal::start(&place, &["review", "s"]);
-    terminal.shows("a.txt modified block 1/2");
-    // Of the first block the second line alone; the second block whole.
+    terminal.shows("a.txt modified hunk 1/2");
+    // Of the first hunk the second line alone; the second hunk whole.
     terminal.types("ljjvjyh[");
-    terminal.shows("a.txt modified block 1/2 [in part]");
+    terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("q");
     terminal.shows("the decisions are saved");
     assert!(terminal.child.wait().expect("it ends").success());
     is_put_back(&terminal);
     assert_eq!(decisions(&place), ["lines .y.y", "undecided", "undecided"]);
     let mut terminal = Terminal::start(&place, &["review", "s"]);
-    terminal.shows("a.txt modified block 1/2 [in part]");
+    terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("]y");
     terminal.shows("1/3 decided");
     terminal.types("w");
     terminal.shows("What an apply would do");
-    terminal.shows("apply     a.txt  1 whole, 1 in part or edited, of 2 blocks");
+    terminal.shows("apply      a.txt  1 whole, 1 in part or edited, of 2 hunks");
     terminal.types("y");
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -153,7 +153,7 @@ fn the_shell_gets_the_terminal_and_gives_it_back() {
     command.args(["--norc", "--noprofile", "-i"]);
     let mut terminal = Terminal::run(&place, command);
     terminal.types(&format!("PS1='shell> '; {AIRLOCK} review s\n"));
-    terminal.shows("a.txt modified block 1/2");
+    terminal.shows("a.txt modified hunk 1/2");
     terminal.types("y\u{1a}");
     terminal.shows("Stopped");
     terminal.wait("prompt", |s| s.contents().trim_end().ends_with("shell>"));
@@ -163,7 +163,7 @@ fn the_shell_gets_the_terminal_and_gives_it_back() {
     let off = |s: &vt100::Screen| s.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
     terminal.wait("main screen", |s| !s.alternate_screen() && !s.hide_cursor() && off(s));
     terminal.types("fg\n");
-    terminal.shows("a.txt modified block 2/2");
+    terminal.shows("a.txt modified hunk 2/2");
     terminal.types("yq");
     terminal.shows("the decisions are saved");
     terminal.types("exit\n");
@@ -182,7 +182,7 @@ fn the_editor_gets_the_terminal() {
     place.set("EDITOR", editor.to_str().expect("UTF-8"));
     place.git(&["config", "core.editor", "false"]);
     let mut terminal = Terminal::start(&place, &["review", "s"]);
-    terminal.shows("a.txt modified block 1/2");
+    terminal.shows("a.txt modified hunk 1/2");
     terminal.types("]e");
     terminal.shows("edit proposal.txt?");
     assert!(terminal.is_sane(), "the editor has a terminal as it was");
@@ -208,7 +208,7 @@ fn an_editor_that_does_not_wait_loses_nothing() {
         .expect("written");
     place.set("EDITOR", editor.to_str().expect("UTF-8"));
     let mut terminal = Terminal::start(&place, &["review", "s"]);
-    terminal.shows("a.txt modified block 1/2");
+    terminal.shows("a.txt modified hunk 1/2");
     terminal.types("e");
     terminal.shows("does your editor wait? (code --wait)");
     let file = std::fs::read_to_string(&name).expect("it says so");
@@ -231,7 +231,7 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
     command.args(["--norc", "--noprofile", "-i"]);
     let mut terminal = Terminal::run(&place, command);
     terminal.types(&format!("PS1='shell> '; {AIRLOCK} review s\n"));
-    terminal.shows("a.txt modified block 1/2");
+    terminal.shows("a.txt modified hunk 1/2");
     terminal.types("]e");
     terminal.shows("editing?");
     terminal.types("\u{1a}");
@@ -262,9 +262,9 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
 fn what_is_typed_ahead_answers_no_question() {
     let place = place();
     let mut terminal = Terminal::start(&place, &["review", "s"]);
-    terminal.shows("a.txt modified block 1/2");
+    terminal.shows("a.txt modified hunk 1/2");
     terminal.types("Dyyyy");
-    terminal.shows("Reject 3 undecided blocks in 2 files? [y/n]");
+    terminal.shows("Reject 3 undecided hunks in 2 files? [y/n]");
     assert_eq!(decisions(&place), ["undecided"; 3]);
     terminal.types("n");
     terminal.shows("y accept");
@@ -276,7 +276,7 @@ fn what_is_typed_ahead_answers_no_question() {
 fn the_window_is_resized() {
     let place = place();
     let mut terminal = Terminal::start(&place, &["review", "s"]);
-    terminal.shows("a.txt modified block 1/2");
+    terminal.shows("a.txt modified hunk 1/2");
     let size = portable_pty::PtySize { rows: 10, cols: 40, pixel_width: 0, pixel_height: 0 };
     terminal.screen.0.lock().expect("no panic").screen_mut().set_size(10, 40);
     terminal.master.resize(size).expect("resized");
@@ -330,7 +330,7 @@ fn a_panic_puts_the_terminal_back() {
     let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "full_screen::panics_on_a_terminal", "--ignored", "--nocapture"]);
     let mut terminal = Terminal::run(&place, command);
-    terminal.shows("a.txt added block 1/1");
+    terminal.shows("a.txt added hunk 1/1");
     terminal.types("yw");
     terminal.shows("a plan that panics");
     assert!(!terminal.child.wait().expect("it ends").success());

@@ -27,7 +27,7 @@ fn verdicts(diff: &Value) -> Verdicts {
     files
         .map(|f| {
             let rules = f["findings"].as_array().expect("a list").iter().map(|r| text(&r["rule"])).collect();
-            (text(&f["path"]), (text(&f["level"]), rules))
+            (text(&f["path"]), (text(&f["severity"]), rules))
         })
         .collect()
 }
@@ -178,8 +178,8 @@ fn a_part_of_a_change_is_judged_as_what_it_makes() {
     place.airlock(&["run", "--name", "m", "--uncommitted=all", "--", "mv", "moved", "package.json"]).ok();
     let diff = place.diff("m");
     let file = diff["files"].as_array().expect("a list").iter().find(|f| f["path"] == "package.json").expect("changed");
-    assert_eq!(file["level"], Value::Null, "all of it changes no script");
-    let id = file["blocks"][1]["id"].as_str().expect("an id");
+    assert_eq!(file["severity"], Value::Null, "all of it changes no script");
+    let id = file["hunks"][1]["id"].as_str().expect("an id");
     let ran = place.airlock(&["apply", "m", "--accept-id", id]).ok();
     assert!(
         ran.err.contains("what is accepted of package.json has no scripts any more, other than all of it"),
@@ -452,10 +452,10 @@ fn what_runs_later_is_found_however_it_comes() {
             (".gitignore", "note", "hides-new-files"),
         ],
     );
-    assert_eq!(diff["hidden"], serde_json::json!(["hidden"]));
+    assert_eq!(diff["ignored_by_agent_rules"], serde_json::json!(["hidden"]));
     place.airlock(&["apply", "y", "--accept", ".envrc"]).fails(1, &[".envrc", "--allow-risky"]);
     let ran = place.airlock(&["apply", "y", "--accept-all"]).ok();
-    assert!(ran.out.contains("left      .envrc") && !place.repo.join(".envrc").exists(), "{}", ran.out);
+    assert!(ran.out.contains("skipped    .envrc") && !place.repo.join(".envrc").exists(), "{}", ran.out);
     assert!(!place.repo.join("tool").exists() && !place.repo.join("config.ini").exists());
 }
 
@@ -617,7 +617,7 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
     let mut place = Place::new();
     let rule = |name: &str, level: &str, path: &str| {
         format!(
-            "[[risk]]\nname = \"{name}\"\nlevel = \"{level}\"\npaths = [\"{path}\"]\nreason = \"is the {name}'s\"\n"
+            "[[risk]]\nname = \"{name}\"\nseverity = \"{level}\"\npaths = [\"{path}\"]\nreason = \"is the {name}'s\"\n"
         )
     };
     place.write(".airlock.toml", format!("image = \"evil\"\n{}", rule("repository", "refused", "migrations/**")));
@@ -702,7 +702,7 @@ fn what_the_users_git_configuration_names_needs_its_own_yes() {
     assert!(shown.contains("is run by your git configuration"), "{shown}");
     assert!(shown.contains("is part of your git configuration"), "{shown}");
     let ran = place.airlock(&["apply", "g", "--accept-all"]).ok();
-    assert!(ran.out.contains("applied   plain/tools") || ran.out.contains("plain/tools"), "{ran:?}");
+    assert!(ran.out.contains("applied    plain/tools") || ran.out.contains("plain/tools"), "{ran:?}");
     assert_eq!(place.read("fsm.sh"), "#!/bin/sh\necho 0\n");
     assert_eq!(place.read("team.inc"), "[alias]\n\tst = status\n");
 }

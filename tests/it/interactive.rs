@@ -32,7 +32,7 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     terminal.types("perhaps\r");
     terminal.shows("answer y or n");
     terminal.types("y\r");
-    terminal.shows("a.txt modified block 1/1 [undecided]");
+    terminal.shows("a.txt modified hunk 1/1 [undecided]");
     assert!(!terminal.is_sane() && terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
     terminal.types("yD");
     terminal.shows("[y/n]");
@@ -82,7 +82,7 @@ fn claudes_screens_are_the_same_with_and_without_the_filter() {
     let session = std::fs::read("fixtures/claude/session.raw").expect("it is there");
     for size in [1, 7, 4096] {
         let (mut plain, mut filtered) = (vt100::Parser::new(40, 100, 1000), vt100::Parser::new(40, 100, 1000));
-        let mut filter = airlock::sandbox::Filter::default();
+        let mut filter = airlock::sandbox::OutputFilter::default();
         for piece in session.chunks(size) {
             plain.process(piece);
             filtered.process(&filter.pass(piece));

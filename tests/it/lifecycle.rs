@@ -5,9 +5,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use airlock::engine::fake::Fake;
-use airlock::sandbox::lifecycle::Ground;
-use airlock::sandbox::{Bases, Meter, SandboxError, Signals};
-use airlock::snapshot::{HostRepo, SnapshotOptions, Work};
+use airlock::sandbox::lifecycle::PreparedBase;
+use airlock::sandbox::{BaseStore, ProgressCounter, SandboxError, Signals};
+use airlock::snapshot::{HostRepo, SnapshotOptions, UncommittedChanges};
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, Place, is_bare, pid};
@@ -17,8 +17,17 @@ async fn fails(place: &Place, fail_at: &'static str) -> (SandboxError, Vec<Strin
     let host = HostRepo::discover(&place.repo).expect("a repository");
     let snapshot = Arc::new(host.snapshot(&SnapshotOptions::default()).expect("a snapshot"));
     let mut signals = Signals::take_over().expect("signals");
-    let meter = Arc::new(Meter::default());
-    let ground = Ground::prepare(&engine, &host, snapshot, Work::default(), Vec::new(), &mut signals, &meter).await;
+    let meter = Arc::new(ProgressCounter::default());
+    let ground = PreparedBase::prepare(
+        &engine,
+        &host,
+        snapshot,
+        UncommittedChanges::default(),
+        Vec::new(),
+        &mut signals,
+        &meter,
+    )
+    .await;
     (ground.err().expect("it was told to fail"), engine.calls())
 }
 
@@ -32,7 +41,7 @@ async fn a_base_that_cannot_be_made_leaves_nothing() {
         let after = &calls[failed + 1..];
         assert!(after.iter().any(|c| c.starts_with("list containers")), "{fail_at}: {after:?}");
         assert!(after.iter().any(|c| c.starts_with("remove volume airlock-base-")), "{fail_at}: {after:?}");
-        assert!(Bases::of(&place.repo.join(".git")).all().expect("listed").is_empty(), "{fail_at}");
+        assert!(BaseStore::of(&place.repo.join(".git")).list_bases().expect("listed").is_empty(), "{fail_at}");
     }
     // A guest that ends at once is a failure of its own.
     let (error, _) = fails(&place, "nothing").await;

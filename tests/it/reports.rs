@@ -396,7 +396,7 @@ fn text_of_older_encodings_is_shown_and_its_loss_is_told() {
     let text = place.airlock(&["review", "l", "--export", "-"]).ok().out;
     let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     // Removed lines first: of three and three, the second of each.
-    file["files"][0]["blocks"][0]["decision"] = "lines nynnyn".into();
+    file["files"][0]["hunks"][0]["decision"] = "lines nynnyn".into();
     place.airlock_told(&["apply", "l", "--decisions", "-"], &file.to_string()).ok();
     assert_eq!(fs::read(place.repo.join("l.txt")).expect("read"), b"caf\xe9 one\nnew\nna\xefve\n");
 }
@@ -415,7 +415,7 @@ fn lines_that_are_picked_keep_their_place() {
         ("nnynnyny", "a\nb\nB\nd\nD\n"),
     ] {
         let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        file["files"][0]["blocks"][0]["decision"] = format!("lines {letters}").into();
+        file["files"][0]["hunks"][0]["decision"] = format!("lines {letters}").into();
         place.airlock_told(&["apply", "o", "--decisions", "-"], &file.to_string()).ok();
         assert_eq!(place.read("o.txt"), result, "{letters}");
         place.airlock(&["undo", "o"]).ok();

@@ -12,7 +12,7 @@ use crate::support::{AIRLOCK, Place, Ran};
 fn ids(diff: &Value, path: &str) -> Vec<String> {
     let files = diff["files"].as_array().expect("a list");
     let file = files.iter().find(|f| f["path"] == path).expect("it is there");
-    file["blocks"].as_array().expect("a list").iter().map(|b| b["id"].as_str().expect("an id").to_owned()).collect()
+    file["hunks"].as_array().expect("a list").iter().map(|b| b["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 fn numbered() -> String {
@@ -35,7 +35,7 @@ fn two_rounds_by_block_give_what_one_gives() {
     let all = numbered().replace("line 15\n", "fifteen\n").replace("line 3\n", "three\n");
     assert_eq!(place.read("n.txt"), all.replace("line 28\n", "twenty-eight\n"));
     let again = place.airlock(&["apply", "b", "--accept-all"]).ok();
-    assert!(again.out.contains("already   n.txt"), "{}", again.out);
+    assert!(again.out.contains("unchanged  n.txt"), "{}", again.out);
     // Taken back by the user: what was applied before does not come along.
     place.git(&["checkout", "-q", "n.txt"]);
     place.airlock(&["apply", "b", "--accept-id", &blocks[0]]).ok();
@@ -53,7 +53,7 @@ fn a_host_file_that_differs_is_a_conflict_and_nothing_is_written() {
     place.write("new.txt", "mine too\n");
     let before = place.picture();
     let ran = place.airlock(&["apply", "x", "--accept-all"]).fails(4, &["nothing was written"]);
-    assert!(ran.out.contains("conflict  a.txt") && ran.out.contains("conflict  new.txt"), "{}", ran.out);
+    assert!(ran.out.contains("conflict   a.txt") && ran.out.contains("conflict   new.txt"), "{}", ran.out);
     assert_eq!(place.picture(), before);
     let json = place.airlock(&["apply", "x", "--accept-all", "--json"]);
     assert_eq!(json.status, 4);
@@ -182,7 +182,7 @@ fn a_plain_review_is_saved_at_every_answer_and_its_end_applies_nothing() {
     let second = review("");
     assert!(!second.out.contains("a.txt Apply?") && second.out.contains("c.txt Apply?"), "{}", second.out);
     let decisions: Vec<String> = (place.diff("r")["files"].as_array().expect("a list").iter())
-        .map(|f| f["blocks"][0]["decision"].as_str().expect("a word").to_owned())
+        .map(|f| f["hunks"][0]["decision"].as_str().expect("a word").to_owned())
         .collect();
     assert_eq!(decisions, ["rejected", "accepted", "undecided"]);
     place.airlock(&["apply", "r"]).ok();
@@ -316,7 +316,7 @@ fn what_a_review_rejected_is_taken_only_by_its_name() {
         "{second}"
     );
     let ran = place.airlock(&["apply", "n", "--accept-all"]).ok();
-    assert!(ran.out.contains("left      a.txt    rejected in the review"), "{}", ran.out);
+    assert!(ran.out.contains("skipped    a.txt    rejected in the review"), "{}", ran.out);
     assert_eq!(place.git(&["status", "--short"]), "?? new.txt\n");
     place.airlock(&["apply", "n", "--accept", "a.txt"]).ok();
     assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
@@ -332,7 +332,7 @@ fn what_is_in_the_way_is_told_before_anything_is_written() {
     std::fs::create_dir(place.repo.join("empty")).expect("made");
     let before = place.picture();
     let ran = place.airlock(&["apply", "w", "--accept-all"]).fails(4, &["nothing was written"]);
-    assert!(ran.out.contains("conflict  empty  an empty directory of yours is in its place"), "{}", ran.out);
+    assert!(ran.out.contains("conflict   empty  an empty directory of yours is in its place"), "{}", ran.out);
     assert_eq!(place.picture(), before);
     // What goes with the plan is in nobody's way.
     place.airlock(&["apply", "w", "--accept-all", "--reject", "empty"]).ok();
@@ -365,7 +365,7 @@ fn a_review_can_begin_with_everything_but_high_risk_accepted() {
     let decisions = |place: &Place| -> Vec<String> {
         let diff = place.diff("p");
         let files = diff["files"].as_array().expect("files").clone();
-        files.iter().map(|f| f["blocks"][0]["decision"].as_str().expect("one").to_owned()).collect()
+        files.iter().map(|f| f["hunks"][0]["decision"].as_str().expect("one").to_owned()).collect()
     };
     place.set("AIRLOCK_PRESELECT", "everything");
     place.airlock(&["review", "p"]).fails(2, &["everything"]);

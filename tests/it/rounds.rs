@@ -46,7 +46,7 @@ fn what_the_review_said_reaches_the_model_in_the_same_conversation() {
     place
         .airlock(&["resume", "r", "--feedback"])
         .fails(125, &["nothing was rejected or commented on", "airlock review r"]);
-    // On the block of a.txt a comment and a no; a yes on the new file.
+    // On the hunk of a.txt a comment and a no; a yes on the new file.
     let answers = "c\nbe more formal, please\nn\ny\n";
     let ran = place.airlock_told(&["review", "r", "--plain"], answers).ok();
     assert!(ran.err.contains("Next: airlock apply r, airlock resume r --feedback"), "{}", ran.err);
@@ -78,10 +78,10 @@ fn what_the_review_said_reaches_the_model_in_the_same_conversation() {
     assert!(request.contains("The first turn is over."), "it is the same conversation");
     assert_eq!(place.picture(), before, "the host tree is as it was");
 
-    // The decision on the new file stands; the other block is another one, and new.
+    // The decision on the new file stands; the other hunk is another one, and new.
     let diff = place.diff("r");
     let decisions: Vec<_> =
-        diff["files"].as_array().expect("files").iter().map(|f| &f["blocks"][0]["decision"]).collect();
+        diff["files"].as_array().expect("files").iter().map(|f| &f["hunks"][0]["decision"]).collect();
     assert_eq!(decisions, ["undecided", "accepted"]);
     // It was said: once is enough.
     place.airlock(&["resume", "r", "--feedback"]).fails(125, &["nothing was rejected or commented on since"]);
@@ -160,7 +160,7 @@ fn from_the_review_to_the_agent_and_back_on_a_terminal() {
     let (_runtime, model) = model(&mut place, script);
     place.airlock(&[&["--name", "t", "claude", "-p", "greet"][..], &EDITS].concat()).ok();
     let mut terminal = Terminal::start(&place, &["review", "t"]);
-    terminal.shows("a.txt modified block 1/1 [undecided]");
+    terminal.shows("a.txt modified hunk 1/1 [undecided]");
     terminal.types("cbe more formal\rny");
     terminal.shows("2/2 decided");
     terminal.types("R");
@@ -177,8 +177,8 @@ fn from_the_review_to_the_agent_and_back_on_a_terminal() {
     terminal.shows("/exit");
     terminal.types("\r");
     // The review comes by itself, on what is new.
-    terminal.shows("a.txt modified block 1/1 [undecided] new");
-    let screen = terminal.shows("1 block new since you decided, 1 gone · f, Enter shows all");
+    terminal.shows("a.txt modified hunk 1/1 [undecided] new");
+    let screen = terminal.shows("1 hunk new since you decided, 1 gone · f, Enter shows all");
     assert!(!screen.contains("new.txt"), "{screen}");
     terminal.types("y");
     terminal.shows("2/2 decided");
@@ -216,7 +216,7 @@ fn what_the_agent_has_changed_again_takes_the_place_of_what_was_applied() {
     let ran = place.airlock(&both).ok();
     assert_eq!(place.read("a.txt"), lines(&[(2, "two!"), (6, "mine"), (10, "10")]), "{}", ran.out);
     assert_eq!((place.read("n.txt").as_str(), place.read("whole.bin").as_str()), ("v2\n", "c\0d"));
-    assert!(ran.out.contains("merged    a.txt") && ran.out.contains("applied   n.txt"), "{}", ran.out);
+    assert!(ran.out.contains("merged     a.txt") && ran.out.contains("applied    n.txt"), "{}", ran.out);
     // Another round, and an edit of the user's in the very line: that is a conflict, and nothing is written.
     place.write("a.txt", lines(&[(2, "two, as I say"), (6, "mine"), (10, "10")]));
     place.airlock(&["resume", "w", "--", "sh", "-c", "sed -i 's/two!/2!/' a.txt"]).ok();
@@ -240,7 +240,7 @@ fn a_yes_from_before_a_file_became_risky_counts_no_more() {
         let diff = place.diff("y");
         let text = |v: &serde_json::Value| v.as_str().expect("a string").to_owned();
         let files = diff["files"].as_array().expect("files").clone();
-        files.iter().map(|f| (text(&f["path"]), text(&f["blocks"][0]["decision"]))).collect()
+        files.iter().map(|f| (text(&f["path"]), text(&f["hunks"][0]["decision"]))).collect()
     };
     assert_eq!(decided(&place)[1], ("conf/tasks.json".into(), "accepted".into()));
     // The file is as it was, and now it is what an editor runs.
@@ -319,7 +319,7 @@ fn what_was_applied_stays_known_whatever_is_applied_between() {
     let id = |n: usize| -> String {
         let diff = place.diff("k");
         let file = diff["files"].as_array().expect("files").iter().find(|f| f["path"] == "a.txt").expect("it").clone();
-        file["blocks"][n]["id"].as_str().expect("an id").to_owned()
+        file["hunks"][n]["id"].as_str().expect("an id").to_owned()
     };
     place.airlock(&["apply", "k", "--accept-id", &id(2)]).ok();
     // Round 3: A3 takes A1's place, the line after the insertion changes with it, and the file that became executable goes.
@@ -350,7 +350,7 @@ fn yeses_are_taken_back_where_nobody_can_tell_how_it_was_and_own_words_are_kept(
         let files = diff["files"].as_array().expect("files").clone();
         files
             .iter()
-            .map(|f| f["blocks"][0]["decision"].as_str().expect("one").split(' ').next().unwrap_or_default().to_owned())
+            .map(|f| f["hunks"][0]["decision"].as_str().expect("one").split(' ').next().unwrap_or_default().to_owned())
             .collect()
     };
     assert_eq!(decisions(&place), ["accepted", "edited", "accepted"]);

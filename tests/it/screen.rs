@@ -11,7 +11,7 @@ use crate::show::{File, PLAIN, Show, decided, hash, high, sheet};
 
 const SIZE: (u16, u16) = (80, 16);
 
-/// Three blocks in one file, one in another, and a new one that is risky.
+/// Three hunks in one file, one in another, and a new one that is risky.
 fn files() -> Vec<File<'static>> {
     vec![
         (
@@ -38,7 +38,7 @@ fn show() -> Show {
 
 fn at_a() -> Show {
     let show = show();
-    assert!(show.screen().contains("a.rs modified block 1/3"), "{}", show.screen());
+    assert!(show.screen().contains("a.rs modified hunk 1/3"), "{}", show.screen());
     show
 }
 
@@ -47,7 +47,7 @@ fn the_first_screen() {
     let show = Show::of(&files(), SIZE);
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
-    ┌ Files ───────────────────┬ .envrc added block 1/1 [undecided] ! high: direct…┐
+    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
     │    a.rs               0/3│ ! high: sets the environment of what runs next    │
     │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
@@ -70,7 +70,7 @@ fn accept_and_reject_go_on_to_what_is_undecided() {
     let mut show = at_a();
     assert_snapshot!(show.press("y"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 2/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 2/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  2 -     first(1);                             [+]│
     │▌◐  a.rs               1/3│  2 +     first(10);                            [+]│
     │    b/long name.txt    0/1│  3 -     second(2);                            [+]│
@@ -91,7 +91,7 @@ fn accept_and_reject_go_on_to_what_is_undecided() {
     show.press("y");
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
-    ┌ Files ───────────────────┬ b/long name.txt modified block 1/1 [undecided] ───┐
+    ┌ Files ───────────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
     │  ! .envrc             0/1│▶1 - x                                          [ ]│
     │ ◐  a.rs               3/3│▌1 + y                                          [ ]│
     │▌   b/long name.txt    0/1│                                                   │
@@ -110,7 +110,7 @@ fn accept_and_reject_go_on_to_what_is_undecided() {
     show.press("yy");
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   5/5 decided   order: path
-    ┌ Files ───────────────────┬ .envrc added block 1/1 [accepted] ! high: directo…┐
+    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [accepted] ! high: director…┐
     │▌✓! .envrc             1/1│ ! high: runs when you enter the directory         │
     │ ◐  a.rs               3/3│ ! high: sets the environment of what runs next    │
     │ ✓  b/long name.txt    1/1│▶1 + layout python                              [+]│
@@ -133,7 +133,7 @@ fn space_toggles_in_place() {
     let mut show = at_a();
     for expected in ["accepted", "rejected", "-"] {
         let screen = show.press("<Space>");
-        assert!(screen.contains("block 1/3"), "{screen}");
+        assert!(screen.contains("hunk 1/3"), "{screen}");
         assert_eq!(show.decided()[1], format!("a.rs {expected} - -"));
     }
 }
@@ -144,7 +144,7 @@ fn lines_and_ranges() {
     show.press("l");
     assert_snapshot!(show.press("jj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified line of block 1/3 [undecided] ──────┐
+    ┌ Files ───────────────────┬ a.rs modified line of hunk 1/3 [undecided] ───────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
@@ -162,7 +162,7 @@ fn lines_and_ranges() {
     ");
     assert_snapshot!(show.press("vj"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified range from block 1/3 [undecided] ───┐
+    ┌ Files ───────────────────┬ a.rs modified range from hunk 1/3 [undecided] ────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
@@ -182,7 +182,7 @@ fn lines_and_ranges() {
     assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs .y.y - - · b/long name.txt -");
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified line of block 2/3 [undecided] ──────┐
+    ┌ Files ───────────────────┬ a.rs modified line of hunk 2/3 [undecided] ───────┐
     │  ! .envrc             0/1│  2 -     first(1);                             [ ]│
     │▌◐  a.rs               0/3│  2 +     first(10);                            [ ]│
     │    b/long name.txt    0/1│  3 -     second(2);                            [+]│
@@ -198,7 +198,7 @@ fn lines_and_ranges() {
     └──────────────────────────┴───────────────────────────────────────────────────┘
      y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
     ");
-    // Two ends of a range may be in two blocks.
+    // Two ends of a range may be in two hunks.
     show.press("<Home>vjjjj<Space>");
     assert_snapshot!(show.decided().join(" · "), @".envrc - · a.rs accepted accepted - · b/long name.txt -");
     show.press("v<Esc>j");
@@ -210,7 +210,7 @@ fn levels_and_moves() {
     let mut show = at_a();
     assert_snapshot!(show.press("h"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified all 3 blocks [undecided] ───────────┐
+    ┌ Files ───────────────────┬ a.rs modified all 3 hunks [undecided] ────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▶   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
@@ -229,15 +229,15 @@ fn levels_and_moves() {
     show.press("j");
     assert!(show.screen().contains("b/long name.txt modified"));
     show.press("<Up>l]]");
-    assert!(show.screen().contains("block 3/3"), "{}", show.screen());
+    assert!(show.screen().contains("hunk 3/3"), "{}", show.screen());
     show.press("]");
-    assert!(show.screen().contains("b/long name.txt modified block 1/1"));
+    assert!(show.screen().contains("b/long name.txt modified hunk 1/1"));
     show.press("[");
-    assert!(show.screen().contains("a.rs modified block 3/3"), "backwards into the end of the file before");
+    assert!(show.screen().contains("a.rs modified hunk 3/3"), "backwards into the end of the file before");
     show.press("g");
-    assert!(show.screen().contains("block 1/3"));
+    assert!(show.screen().contains("hunk 1/3"));
     show.press("G");
-    assert!(show.screen().contains("block 3/3"));
+    assert!(show.screen().contains("hunk 3/3"));
     show.press("{");
     assert!(show.screen().contains(".envrc added"));
     show.press("}}");
@@ -254,7 +254,7 @@ fn the_rest_of_a_file_and_of_all() {
     show.press("n");
     assert_snapshot!(show.press("a"), @"
      airlock review calm-otter   3 files +6 −4   3/5 decided   order: path
-    ┌ Files ───────────────────┬ b/long name.txt modified block 1/1 [undecided] ───┐
+    ┌ Files ───────────────────┬ b/long name.txt modified hunk 1/1 [undecided] ────┐
     │  ! .envrc             0/1│▶1 - x                                          [ ]│
     │ ◐  a.rs               3/3│▌1 + y                                          [ ]│
     │▌   b/long name.txt    0/1│                                                   │
@@ -278,7 +278,7 @@ fn the_rest_of_a_file_and_of_all() {
     show.press("uu");
     assert_snapshot!(show.press("A"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -292,13 +292,13 @@ fn the_rest_of_a_file_and_of_all() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     Accept 4 undecided blocks in 2 files, 2 lines unseen? 1 high stays. [y/n]
+     Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high stays. [y/n]
     ");
     show.press("n");
     assert_eq!(show.decided(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
     assert_snapshot!(show.press("Ay"), @"
      airlock review calm-otter   3 files +6 −4   4/5 decided   order: path
-    ┌ Files ───────────────────┬ .envrc added block 1/1 [undecided] ! high: direct…┐
+    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
     │ ✓  a.rs               3/3│ ! high: sets the environment of what runs next    │
     │ ✓  b/long name.txt    1/1│▶1 + layout python                              [ ]│
@@ -312,7 +312,7 @@ fn the_rest_of_a_file_and_of_all() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     4 accepted · 1 of high risk left: each needs a yes of its own
+     4 accepted · 1 of high risk left: each needs its own confirmation
     ");
     assert_eq!(show.decided(), [".envrc -", "a.rs accepted accepted accepted", "b/long name.txt accepted"]);
     show.press("uDy");
@@ -324,7 +324,7 @@ fn high_risk_needs_a_yes_of_its_own() {
     let mut show = Show::of(&files(), SIZE);
     assert_snapshot!(show.press("a"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
-    ┌ Files ───────────────────┬ .envrc added block 1/1 [undecided] ! high: direct…┐
+    ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
     │    a.rs               0/3│ ! high: sets the environment of what runs next    │
     │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
@@ -338,7 +338,7 @@ fn high_risk_needs_a_yes_of_its_own() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     0 accepted · 1 of high risk left: each needs a yes of its own
+     0 accepted · 1 of high risk left: each needs its own confirmation
     ");
     assert_eq!(show.decided()[0], ".envrc -");
     show.press("y");
@@ -349,7 +349,7 @@ fn high_risk_needs_a_yes_of_its_own() {
     let mut show = Show::of(&[(".envrc", Some(&content), Some(&changed))], SIZE);
     assert_snapshot!(show.press("hy"), @"
      airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk
-    ┌ Files ────────────────┬ .envrc modified all 2 blocks [undecided] ! high: dir…┐
+    ┌ Files ────────────────┬ .envrc modified all 2 hunks [undecided] ! high: dire…┐
     │▶ ! .envrc          0/2│ ! high: runs when you enter the directory            │
     │                       │ ! high: sets the environment of what runs next       │
     │                       │  1   line 0                                          │
@@ -376,7 +376,7 @@ fn refused_files_say_why() {
     let mut show = Show::of(&[("refused", None, Some("x\n")), ("a", None, Some("b\n"))], SIZE);
     assert_snapshot!(show.press("{y"), @"
      airlock review calm-otter   2 files +2 −0   0/1 decided   order: risk
-    ┌ Files ────────────────┬ refused added block 1/1 [undecided] ! refused: test ─┐
+    ┌ Files ────────────────┬ refused added hunk 1/1 [undecided] ! refused: test ──┐
     │▌ ⊘ refused     refused│ ! refused: is what nobody can take                   │
     │    a               0/1│▶1 + x                                             [⊘]│
     │                       │                                                      │
@@ -409,7 +409,7 @@ fn split_and_join() {
     show.press("jj");
     assert_snapshot!(show.press("s"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 2/4 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 2/4 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│  2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│  2 +     first(10);                            [ ]│
@@ -427,7 +427,7 @@ fn split_and_join() {
     ");
     show.press("gy");
     assert_eq!(show.decided()[1], "a.rs y.y. - -", "the first part: a removed line and the added one");
-    assert!(show.screen().contains("block 2/4"));
+    assert!(show.screen().contains("hunk 2/4"));
     show.press("u");
     assert_eq!(show.decided()[1], "a.rs - - -");
     show.press("u");
@@ -444,7 +444,7 @@ fn an_edit_takes_the_blocks_place() {
     show.desk.leaves = Some(b"    mine();\n".to_vec());
     assert_snapshot!(show.press("e"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [edited] ─────────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [edited] ──────────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌◐  a.rs               1/3│▶ 2 -     first(1);                             [e]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [e]│
@@ -485,7 +485,7 @@ fn an_edit_takes_the_blocks_place() {
     ");
     show.press("<Esc>u");
     assert_eq!(show.decided()[1], "a.rs - - -");
-    // The lines of an edited block are not what would come: nobody decides on them one by one.
+    // The lines of an edited hunk are not what would come: nobody decides on them one by one.
     show.press("el");
     for key in ["y", "n", "<Space>"] {
         assert!(show.press(key).contains("decide on all of it"), "{}", show.screen());
@@ -520,7 +520,7 @@ fn comments_stay_where_they_were_made() {
     let mut show = at_a();
     assert_snapshot!(show.press("ckeep the names"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -534,11 +534,11 @@ fn comments_stay_where_they_were_made() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     comment on the block at a.rs:2: keep the names
+     comment on the hunk at a.rs:2: keep the names
     ");
     assert_snapshot!(show.press("<Enter>"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -604,7 +604,7 @@ fn search_goes_round() {
     let mut show = at_a();
     assert_snapshot!(show.press("/END"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -623,11 +623,11 @@ fn search_goes_round() {
     show.press("<Enter>");
     assert!(show.screen().contains("is in no changed line"), "capitals count");
     show.press("/end<Enter>");
-    assert!(show.screen().contains("block 3/3"), "{}", show.screen());
+    assert!(show.screen().contains("hunk 3/3"), "{}", show.screen());
     show.press("/fi<Enter>");
-    assert!(show.screen().contains("block 1/3"), "it begins anew");
+    assert!(show.screen().contains("hunk 1/3"), "it begins anew");
     show.press("<C-n>");
-    assert!(show.screen().contains("block 1/3"));
+    assert!(show.screen().contains("hunk 1/3"));
     show.press("/long<Enter>");
     assert!(show.screen().contains("b/long name.txt"), "a path counts too");
     show.press("<C-p>");
@@ -641,7 +641,7 @@ fn filters_and_orders() {
     let mut show = at_a();
     assert_snapshot!(show.press("f"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -659,7 +659,7 @@ fn filters_and_orders() {
     ");
     assert_snapshot!(show.press("r<Enter>"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   only risky: 1   orde…
-    ┌ Files ────────────────┬ .envrc added block 1/1 [undecided] ! high: directory…┐
+    ┌ Files ────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directory-…┐
     │▌ ! .envrc          0/1│ ! high: runs when you enter the directory            │
     │                       │ ! high: sets the environment of what runs next       │
     │                       │▶1 + layout python                                 [ ]│
@@ -706,7 +706,7 @@ fn what_the_display_hides_is_not_accepted() {
     let mut show = Show::of(&[("t", Some(old), Some(new))], SIZE);
     assert_snapshot!(show.press("b"), @"
      airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk   blanks …
-    ┌ Files ────────────────┬ t modified block 1/2 [undecided] ────────────────────┐
+    ┌ Files ────────────────┬ t modified hunk 1/2 [undecided] ─────────────────────┐
     │▌   t               0/2│  1   a                                               │
     │                       │▶      ⋯ 2 rows that change nothing but blanks (b show│
     │                       │  3                                                   │
@@ -720,7 +720,7 @@ fn what_the_display_hides_is_not_accepted() {
     │                       │ 10 + d                                            [ ]│
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     blocks that change nothing but blanks are hidden, and cannot be accepted while…
+     hunks that change nothing but blanks are hidden, and cannot be accepted while …
     ");
     show.press("a");
     assert_eq!(show.decided(), ["t - accepted"]);
@@ -772,7 +772,7 @@ fn old_and_new_beside_each_other() {
     let mut show = at_a();
     assert_snapshot!(show.press("|"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ a.rs modified block 1/3 [undecided] ─────────────────────────────────────────┐
+    ┌ a.rs modified hunk 1/3 [undecided] ──────────────────────────────────────────┐
     │  1   fn one() {                     │ 1   fn one() {                         │
     │▶ 2 -     first(1);                  │ 2 +     first(10);                  [ ]│
     │▌ 3 -     second(2);                 │ 3 +     second(20);                 [ ]│
@@ -791,7 +791,7 @@ fn old_and_new_beside_each_other() {
     show.press("l<Space>");
     assert_eq!(show.decided()[1], "a.rs y.y. - -", "a row has both sides");
     show.press("|");
-    assert!(show.screen().contains("line of block 1/3"));
+    assert!(show.screen().contains("line of hunk 1/3"));
 }
 
 #[test]
@@ -801,7 +801,7 @@ fn context_grows_and_shrinks() {
     assert!(show.screen().contains("1 lines of context"), "{}", show.screen());
     assert_snapshot!(show.press("-"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/3 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/3 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -823,8 +823,8 @@ fn context_grows_and_shrinks() {
 
 #[test]
 fn moved_lines_are_dim() {
-    let block = "let moved = a_long_line(of, code);\n";
-    let (old, new) = (format!("{block}a\nb\nc\nd\n"), format!("a\nb\nc\nd\n{block}"));
+    let hunk = "let moved = a_long_line(of, code);\n";
+    let (old, new) = (format!("{hunk}a\nb\nc\nd\n"), format!("a\nb\nc\nd\n{hunk}"));
     let mut show = Show::on(sheet(&[("m.rs", Some(&old), Some(&new))], &[]), ReviewState::default(), SIZE, PLAIN);
     show.press("m");
     let buffer = show.terminal.backend().buffer();
@@ -843,7 +843,7 @@ fn the_apply_screen_and_what_it_asks() {
     assert_snapshot!(show.press("w"), @"
      airlock review calm-otter   3 files +6 −4   2/5 decided   order: path
     ┌ What an apply would do to your working tree ─────────────────────────────────┐
-    │ apply     a.rs                                                               │
+    │ apply      a.rs                                                              │
     │                                                                              │
     │ Left as it is:                                                               │
     │   .envrc: 1 line undecided                                                   │
@@ -858,7 +858,7 @@ fn the_apply_screen_and_what_it_asks() {
     └──────────────────────────────────────────────────────────────────────────────┘
      y apply  Esc back to the review
     ");
-    assert!(show.press("<Esc>").contains("block 3/3"));
+    assert!(show.press("<Esc>").contains("hunk 3/3"));
     show.press("wy");
     assert_eq!(show.flow, Effect::End(ReviewOutcome::Apply(Some(ConflictHandling::Abort))));
 }
@@ -871,7 +871,7 @@ fn conflicts_are_shown_and_nothing_is_applied_over_them() {
     assert_snapshot!(show.press("w"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
     ┌ What an apply would do to your working tree ─────────────────────────────────┐
-    │ conflict  a.rs  both sides change the same lines                             │
+    │ conflict   a.rs  both sides change the same lines                            │
     │       base, line 1                                                           │
     │       │ one                                                                  │
     │                                                                              │
@@ -900,7 +900,7 @@ fn high_risk_is_applied_with_a_word() {
     assert_snapshot!(show.press("wy"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: risk
     ┌ What an apply would do to your working tree ─────────────────────────────────┐
-    │ apply     a.rs                                                               │
+    │ apply      a.rs                                                              │
     │                                                                              │
     │ Left as it is:                                                               │
     │   a.rs: 7 lines undecided                                                    │
@@ -954,8 +954,8 @@ fn help_is_searched() {
     │  A  D          accept, reject all that is undecided (asks; high risk stays)  │
     │  u  Ctrl-r     undo, redo, back to where this session began                  │
     │ Change and say                                                               │
-    │  s             split the block above the line; again: join it                │
-    │  e             edit the block's result in your editor                        │
+    │  s             split the hunk above the line; again: join it                 │
+    │  e             edit the hunk's result in your editor                         │
     │ 30 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
@@ -988,7 +988,7 @@ fn the_mouse() {
     let mut show = at_a();
     let list = show.screen().lines().position(|l| l.contains("b/long")).expect("in the list");
     show.click(5, u16::try_from(list).expect("small"));
-    assert!(show.screen().contains("b/long name.txt modified block"), "{}", show.screen());
+    assert!(show.screen().contains("b/long name.txt modified hunk"), "{}", show.screen());
     show.press("{");
     // On a mark it is that line; elsewhere the cursor goes there.
     let row = show.screen().lines().position(|l| l.contains("first(10)")).expect("shown");
@@ -998,7 +998,7 @@ fn the_mouse() {
     show.press("l");
     let row = show.screen().lines().position(|l| l.contains("fourth()")).expect("shown");
     show.click(40, u16::try_from(row).expect("small"));
-    assert!(show.screen().contains("block 2/3"));
+    assert!(show.screen().contains("hunk 2/3"));
     let before = show.screen();
     let after = show.mouse(MouseEventKind::ScrollDown, 60, 8);
     assert_ne!(before, after);
@@ -1025,7 +1025,7 @@ fn small_screens_show_what_matters() {
     let mut show = at_a();
     assert_snapshot!(show.resize(40, 10), @"
      airlock review calm-otter   3 files +6…
-    ┌ a.rs modified block 1/3 [undecided] ─┐
+    ┌ a.rs modified hunk 1/3 [undecided] ──┐
     │  1   fn one() {                      │
     │▶ 2 -     first(1);                [ ]│
     │▌ 2 +     first(10);               [ ]│
@@ -1060,7 +1060,7 @@ fn wide_and_long_lines() {
     let mut show = Show::of(&[("w.txt", Some("a\tb\n"), Some(&format!("a\tc\n{long}")))], SIZE);
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
-    ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
+    ┌ Files ────────────────┬ w.txt modified hunk 1/1 [undecided] ─────────────────┐
     │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
     │                       │▌1 + a       c                                     [ ]│
     │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx [ ]│
@@ -1078,7 +1078,7 @@ fn wide_and_long_lines() {
     ");
     assert_snapshot!(show.press("W"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
-    ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
+    ┌ Files ────────────────┬ w.txt modified hunk 1/1 [undecided] ─────────────────┐
     │▌   w.txt           0/1│▶1 - a       b                                     [ ]│
     │                       │▌1 + a       c                                     [ ]│
     │                       │▌2 + 日本語 and xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
@@ -1096,7 +1096,7 @@ fn wide_and_long_lines() {
     ");
     assert_snapshot!(show.press(">>"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
-    ┌ Files ────────────────┬ w.txt modified block 1/1 [undecided] ────────────────┐
+    ┌ Files ────────────────┬ w.txt modified hunk 1/1 [undecided] ─────────────────┐
     │▌   w.txt           0/1│▶1 -                                               [ ]│
     │                       │▌1 +                                               [ ]│
     │                       │▌2 + xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx› [ ]│
@@ -1196,7 +1196,7 @@ fn a_second_round_shows_what_is_new() {
     let mut show = Show::with(sheet, state, SIZE, opening);
     assert_snapshot!(show.screen(), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…
-    ┌ Files ────────────────┬ a.rs modified block 2/3 [undecided] new ─────────────┐
+    ┌ Files ────────────────┬ a.rs modified hunk 2/3 [undecided] new ──────────────┐
     │▌◐  a.rs            1/3│  2 -     first(1);                                [+]│
     │                       │  2 +     first(10);                               [+]│
     │                       │  3 -     second(2);                               [+]│
@@ -1210,7 +1210,7 @@ fn a_second_round_shows_what_is_new() {
     │                       │ 10                                                   │
     │                       │ 11   fn three() {}                                   │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     1 block new since you decided, 3 older undecided · f, Enter shows all
+     1 hunk new since you decided, 3 older undecided · f, Enter shows all
     ");
     show.press("y");
     assert!(show.press("w").contains("a.rs: 1 decision kept, though the file changed otherwise"), "{}", show.screen());
@@ -1224,7 +1224,7 @@ fn hostile_text_is_harmless_in_every_pane() {
     let new = format!("{evil}changed\nsame\n{evil} heading\n\n\n\n\n\n\n\n\ny{}\n", "\u{301}".repeat(500));
     let refused = [Refused { path: evil.into(), reason: evil.into() }];
     let mut show = Show::on(sheet(&[(&path, Some(&old), Some(&new))], &refused), ReviewState::default(), SIZE, PLAIN);
-    let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::display::is_hidden(c));
+    let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::escape::is_hidden(c));
     show.desk.leaves = Some(format!("{evil}\n").into_bytes());
     show.desk.findings = vec![high(evil)];
     show.desk.conflicts = vec![path.clone()];
@@ -1361,7 +1361,7 @@ fn parts_of_a_split_block_are_told_apart() {
     show.press("ljjs");
     assert_snapshot!(show.press("["), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ Files ───────────────────┬ a.rs modified block 1/4 [undecided] ──────────────┐
+    ┌ Files ───────────────────┬ a.rs modified hunk 1/4 [undecided] ───────────────┐
     │  ! .envrc             0/1│  1   fn one() {                                   │
     │▌   a.rs               0/3│▶ 2 -     first(1);                             [ ]│
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [ ]│
@@ -1433,7 +1433,7 @@ fn an_edit_of_a_block_that_is_parted_is_of_all_of_it() {
     let mut show = at_a();
     show.desk.leaves = Some(b"    mine();\n".to_vec());
     show.press("ljjs[ne");
-    assert!(show.screen().contains("block 1/3 [edited]"), "{}", show.screen());
+    assert!(show.screen().contains("hunk 1/3 [edited]"), "{}", show.screen());
     assert!(show.press("n").contains("[x]"), "it can be decided on: {}", show.screen());
 }
 

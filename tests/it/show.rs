@@ -90,10 +90,10 @@ pub struct Show {
     pub flow: Effect,
 }
 
-/// Plain: no colours, so that a snapshot says all.
+/// Plain: no colors, so that a snapshot says all.
 pub const PLAIN: StyleSheet = StyleSheet { depth: ColorDepth::None, theme: Theme::Dark, unicode: true };
 
-/// Makes a sheet that lives as long as the tests do.
+/// Creates a sheet that lives as long as the tests do.
 pub fn sheet(files: &[File<'_>], refused: &[Refused]) -> &'static ReviewModel<'static> {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let store = Quarantine::open(folder).expect("opened");
@@ -195,18 +195,18 @@ impl Show {
         self.screen()
     }
 
-    /// Gives the screen as text.
+    /// Returns the screen as text.
     pub fn screen(&self) -> String {
         text(self.terminal.backend().buffer())
     }
 
-    /// Gives what was decided, by path and unit: `a.rs yn.` has a line for each line.
+    /// Returns what was decided, by path and unit: `a.rs yn.` has a line for each line.
     pub fn decided(&self) -> Vec<String> {
         decided(self.sheet, &self.app.state)
     }
 }
 
-/// Gives what was decided: for each file its units, for each of those what it is.
+/// Returns what was decided: for each file its units, for each of those what it is.
 pub fn decided(sheet: &ReviewModel<'_>, state: &ReviewState) -> Vec<String> {
     let of = |id: &str| match state.decisions.get(id) {
         None => "-".to_owned(),
@@ -222,7 +222,7 @@ pub fn decided(sheet: &ReviewModel<'_>, state: &ReviewState) -> Vec<String> {
     sheet.files.iter().map(line).collect()
 }
 
-/// Gives what a screen shows, without blanks at the ends of lines.
+/// Returns what a screen shows, without blanks at the ends of lines.
 pub fn text(buffer: &Buffer) -> String {
     use unicode_width::UnicodeWidthStr;
     let mut lines = Vec::new();
@@ -258,7 +258,7 @@ fn event(name: &str) -> KeyEvent {
     KeyEvent::new(code, if control.is_some() { KeyModifiers::CONTROL } else { KeyModifiers::NONE })
 }
 
-/// Gives the hash of a text, as a ruling names it.
+/// Returns the hash of a text, as a ruling names it.
 pub fn hash(text: &str) -> String {
     ContentHash::of(text.as_bytes()).to_string()
 }

@@ -33,7 +33,7 @@ pub struct Place {
 pub type Picture = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
 impl Place {
-    /// Makes a repository with a few files on one commit.
+    /// Creates a repository with a few files on one commit.
     pub fn new() -> Self {
         let place = Self::empty();
         place.write("a.txt", "one\ntwo\n");
@@ -45,7 +45,7 @@ impl Place {
         place
     }
 
-    /// Makes a repository without a commit.
+    /// Creates a repository without a commit.
     pub fn empty() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let repo = folder.path().canonicalize().expect("it is there").join("repo");
@@ -93,7 +93,7 @@ impl Place {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
-    /// Gives the environment of every command.
+    /// Returns the environment of every command.
     pub fn environment(&self) -> Vec<(String, String)> {
         let home = self.folder.path().join("home");
         fs::create_dir_all(&home).expect("made");
@@ -140,7 +140,7 @@ impl Place {
         serde_json::from_str(&self.airlock(&["diff", name, "--json"]).ok().out).expect("JSON")
     }
 
-    /// Gives path and kind of every change of a sandbox.
+    /// Returns path and kind of every change of a sandbox.
     pub fn changes(&self, name: &str) -> Vec<(String, String)> {
         let text = |v: &Value| v.as_str().expect("a string").to_owned();
         let diff = self.diff(name);
@@ -197,7 +197,7 @@ impl Place {
         self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE)).count().div_ceil(2)
     }
 
-    /// Gives the inode of a file.
+    /// Returns the inode of a file.
     pub fn inode(&self, path: &str) -> u64 {
         self.repo.join(path).symlink_metadata().expect("it is there").ino()
     }
@@ -270,12 +270,12 @@ impl From<Output> for Ran {
     }
 }
 
-/// Gives the process's id for a signal.
+/// Returns the process's id for a signal.
 pub fn pid(child: &std::process::Child) -> rustix::process::Pid {
     rustix::process::Pid::from_child(child)
 }
 
-/// Tells whether a folder is empty or not there.
+/// Returns whether a folder is empty or not there.
 pub fn is_bare(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }

@@ -131,7 +131,7 @@ impl Terminal {
         writer.write_all(keys.as_bytes()).and_then(|()| writer.flush()).expect("typed");
     }
 
-    /// Tells whether the terminal reads lines, echoes and makes signals.
+    /// Returns whether the terminal reads lines, echoes and makes signals.
     pub fn is_sane(&self) -> bool {
         use rustix::termios::{InputModes, LocalModes, tcgetattr};
         let name = self.master.tty_name().expect("it has one");

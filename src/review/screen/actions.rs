@@ -6,7 +6,7 @@ use std::io;
 use super::app::{App, ConfirmAction, Cursor, Filter, Granularity, Mode, PromptKind};
 use super::keys::Effect;
 use crate::changes::{HunkLine, Severity as Risk, UnitKind};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::edit::{DOES_IT_WAIT, Edited, edit};
 use crate::review::feedback::is_comment_sent;
 use crate::review::{
@@ -73,7 +73,7 @@ impl App<'_> {
             Decision::Rejected => (items.iter().map(|i| of(i).accepted).sum(), "accepted", "rejected"),
         };
         let are = if lines == 1 { "line is" } else { "lines are" };
-        (lines > 0).then(|| format!("{lines} {before} {are} {now} now, with the rest of the file (u takes it back)"))
+        (lines > 0).then(|| format!("{lines} {before} {are} {now} now, with the rest of the file (u undoes it)"))
     }
 
     /// An edit that was decided anew has no text of its own any more.
@@ -131,7 +131,7 @@ impl App<'_> {
             self.message = Some(format!("nothing that could be {}ed is undecided.{left}", word.to_lowercase()));
             return;
         }
-        let blocks = if units == 1 { "block" } else { "blocks" };
+        let hunks = if units == 1 { "hunk" } else { "hunks" };
         let in_files = if files == 1 { "file" } else { "files" };
         let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
         // Folded lines among them, too.
@@ -140,7 +140,7 @@ impl App<'_> {
             1 => ", 1 line unseen".into(),
             n => format!(", {n} lines unseen"),
         };
-        let question = format!("{word} {units} undecided {blocks} in {files} {in_files}{shown}{unseen}?{left}");
+        let question = format!("{word} {units} undecided {hunks} in {files} {in_files}{shown}{unseen}?{left}");
         self.mode = Mode::Confirm(question, ConfirmAction::All(decision));
     }
 
@@ -207,7 +207,7 @@ impl App<'_> {
             return Ok(Effect::On);
         }
         if self.at.row == 0 {
-            self.message = Some("the block begins here already: move on to where the second part begins".into());
+            self.message = Some("the hunk begins here already: move on to where the second part begins".into());
             return Ok(Effect::On);
         }
         let row = self.opened.as_ref().map_or((None, None), |o| o.pair(self.at.unit, self.at.row));
@@ -269,7 +269,7 @@ impl App<'_> {
         let path = self.path(self.at.file);
         let row = self.opened.as_ref().and_then(|opened| {
             let (removed, added) = opened.pair(self.at.unit, self.at.row);
-            let (text, at) = (opened.block(self.at.unit)?, added.or(removed)?);
+            let (text, at) = (opened.hunk(self.at.unit)?, added.or(removed)?);
             Some(match text.row(at) {
                 HunkLine::Removed(line) => text.old.start + line + 1,
                 HunkLine::Added(line) => text.new.start + line + 1,

@@ -11,7 +11,7 @@ use super::layout::{DisplayOptions, FileLayout};
 use super::style::StyleSheet;
 use super::syntax::{Answer, Highlighted, Request, is_small};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::{
     Action, ConflictHandling, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel,
     ReviewState, RoundDiff, update,
@@ -22,7 +22,7 @@ use crate::review::{
 pub enum Granularity {
     /// Files.
     File,
-    /// Blocks, or the parts of one that was split.
+    /// Hunks, or the parts of one that was split.
     Block,
     /// Lines.
     Line,
@@ -201,7 +201,7 @@ pub struct ReviewOptions {
 
 /// Says what another round has changed, and what is still open from before.
 fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> String {
-    let blocks = |n: usize| if n == 1 { "1 block".into() } else { format!("{n} blocks") };
+    let blocks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
     let mut said = vec![format!("{} new since you decided", blocks(since.new.len()))];
     if since.gone > 0 {
         said.push(format!("{} gone", since.gone));
@@ -220,7 +220,7 @@ fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> Str
 /// Said where nothing is undecided any more.
 pub(super) const ALL_DECIDED: &str = "all is decided · w shows what an apply would do";
 
-/// Files whose colours are kept.
+/// Files whose colors are kept.
 const MOST_HIGHLIGHTED: usize = 12;
 
 impl<'a> App<'a> {
@@ -294,12 +294,12 @@ impl<'a> App<'a> {
         app
     }
 
-    /// Gives the file that is shown.
+    /// Returns the file that is shown.
     pub(super) fn file(&self) -> Option<&'a ReviewFile<'a>> {
         self.sheet.files.get(self.at.file)
     }
 
-    /// Gives the unit that the cursor is on.
+    /// Returns the unit that the cursor is on.
     pub(super) fn unit(&self) -> Option<&'a Unit> {
         self.file()?.units.get(self.at.unit)
     }
@@ -381,12 +381,12 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Gives the file whose colours are wanted, once.
+    /// Returns the file whose colors are wanted, once.
     pub fn take_request(&mut self) -> Option<Request> {
         self.request.take()
     }
 
-    /// Takes colours in; tells whether they are of what is shown.
+    /// Takes colors in; tells whether they are of what is shown.
     pub fn highlight(&mut self, answer: Answer) -> bool {
         while self.highlighted.len() >= MOST_HIGHLIGHTED {
             let furthest = self.highlighted.keys().copied().max_by_key(|file| file.abs_diff(self.at.file));
@@ -417,12 +417,12 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// Tells whether all line endings of the open file change: they are not shown line by line then.
+    /// Returns whether all line endings of the open file change: they are not shown line by line then.
     pub(super) fn has_ending_unit(&self) -> bool {
         self.has_endings
     }
 
-    /// Tells whether the last round changed what the cursor is on.
+    /// Returns whether the last round changed what the cursor is on.
     pub(super) fn is_new(&self) -> bool {
         let Some(unit) = self.unit() else { return false };
         self.since.as_ref().is_some_and(|since| since.new.contains(&unit.id))
@@ -455,7 +455,7 @@ impl<'a> App<'a> {
         self.message = Some(text.to_owned());
     }
 
-    /// Gives a file's path for a person.
+    /// Returns a file's path for a person.
     pub(super) fn path(&self, file: usize) -> String {
         Escaped::new(self.sheet.files[file].change.path.as_bytes()).to_string()
     }

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
 use super::keys::Effect;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::edit::resulting;
 use crate::review::{ConflictHandling, FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome};
 
@@ -96,11 +96,11 @@ impl App<'_> {
         Ok(Effect::On)
     }
 
-    /// Tells whether something of high risk would be written.
+    /// Returns whether something of high risk would be written.
     fn writes_risk(&self, preview: &Preview, with: ConflictHandling) -> bool {
         let is_written = |line: &PreviewLine| match line.is_conflict {
             true => with == ConflictHandling::Markers,
-            false => line.outcome != "already",
+            false => line.outcome != "unchanged",
         };
         self.sheet.files.iter().enumerate().any(|(at, f)| {
             let line = preview.lines.iter().find(|line| line.path == f.change.path);

@@ -70,7 +70,7 @@ impl Counts {
         self.places.get(unit).copied()
     }
 
-    /// Gives the lines of a unit.
+    /// Returns the lines of a unit.
     #[must_use]
     pub fn unit(&self, file: usize, unit: usize) -> DecisionCounts {
         self.units[file][unit]

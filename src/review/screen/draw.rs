@@ -150,7 +150,7 @@ fn filter_text(app: &App<'_>) -> Option<String> {
         Filter::Conflict => "in conflict".into(),
         Filter::Commented => "commented".into(),
         Filter::New => "changed since you decided".into(),
-        Filter::Glob(glob, _) => crate::display::Escaped::new(glob).to_string(),
+        Filter::Glob(glob, _) => crate::escape::Escaped::new(glob).to_string(),
     })
 }
 
@@ -169,18 +169,17 @@ fn head(app: &App<'_>, width: usize) -> String {
             );
         }
         if app.level == Granularity::File {
-            let blocks =
-                if file.units.len() == 1 { "1 block".into() } else { format!("all {} blocks", file.units.len()) };
-            after = format!(" {blocks} [{}]", file_state(app));
+            let hunks = if file.units.len() == 1 { "1 hunk".into() } else { format!("all {} hunks", file.units.len()) };
+            after = format!(" {hunks} [{}]", file_state(app));
         } else {
             let before: usize = (0..app.at.unit).map(|unit| parts_of(app, unit)).sum();
             let parts = app.parts(app.at.unit);
             let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
             let all: usize = before + (app.at.unit..file.units.len()).map(|unit| parts_of(app, unit)).sum::<usize>();
             let word = match (app.level, app.anchor) {
-                (Granularity::Line, Some(_)) => "range from block",
-                (Granularity::Line, None) => "line of block",
-                _ => "block",
+                (Granularity::Line, Some(_)) => "range from hunk",
+                (Granularity::Line, None) => "line of hunk",
+                _ => "hunk",
             };
             after = format!(" {word} {}/{all} [{}]", before + part + 1, state_text(app));
         }
@@ -191,7 +190,7 @@ fn head(app: &App<'_>, width: usize) -> String {
     let risk = file.change.severity().filter(|l| *l > crate::changes::Severity::Note);
     if let Some(level) = risk {
         let rule = file.change.findings.first().map_or("", |f| f.rule.as_str());
-        let rule = crate::display::Escaped::new(rule).to_string();
+        let rule = crate::escape::Escaped::new(rule).to_string();
         after += &format!(" {} {}: {rule}", app.look.sign(Symbol::Risk), crate::review::severity_word(level));
     }
     let room = width.saturating_sub(columns(&after) + 2).max(8);
@@ -247,7 +246,7 @@ fn asking_text(asking: &PromptKind) -> String {
     match asking {
         PromptKind::Search => "search: ".into(),
         PromptKind::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
-        PromptKind::Comment((_, None), place) => format!("comment on the block at {place}: "),
+        PromptKind::Comment((_, None), place) => format!("comment on the hunk at {place}: "),
         PromptKind::Comment((_, Some(_)), place) => format!("comment on {place}: "),
     }
 }
@@ -260,7 +259,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             let asked = asking_text(asking);
             // Of a long text its end is what is being typed.
             let room = width.saturating_sub(columns(&asked) + 2);
-            let typed = super::text_layout::clip_start(&crate::display::Escaped::new(text).to_string(), room, ellipsis);
+            let typed = super::text_layout::clip_start(&crate::escape::Escaped::new(text).to_string(), room, ellipsis);
             return Line::from(vec![
                 Span::styled(format!(" {asked}"), app.look.style(StyleKind::Strong)),
                 Span::raw(typed),
@@ -291,7 +290,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             ("y", "accept file"),
             ("n", "reject file"),
             ("a/d", "what is undecided of it"),
-            ("→", "blocks"),
+            ("→", "hunks"),
             ("z", "fold"),
             ("u", "undo"),
             ("?", "help"),
@@ -300,7 +299,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             ("y", "accept"),
             ("n", "reject"),
             ("v", if app.anchor.is_some() { "end of range" } else { "range" }),
-            ("←", "blocks"),
+            ("←", "hunks"),
             ("s", "split here"),
             ("c", "comment"),
             ("u", "undo"),

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
 use super::keys::Effect;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::RepoPath;
 use crate::review::{Feedback, ReviewHost, ReviewOutcome};
 

@@ -11,7 +11,7 @@ use super::draw::columns;
 use super::style::{StyleKind, Symbol};
 use super::text_layout::clip_start;
 use crate::changes::Severity as Risk;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 
 /// Draws the files that are in sight.
 pub fn files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::app::{App, Cursor, Granularity};
 use super::draw::columns;
 use crate::changes::UnitKind;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::plain::contains;
 
 impl App<'_> {
@@ -38,7 +38,7 @@ impl App<'_> {
             }
             let cursor = (self.at.unit, self.at.row);
             let place = match (forward, step) {
-                // Of a block its first line has not been gone to.
+                // Of a hunk its first line has not been gone to.
                 (true, 0) if !is_at_line => found.iter().find(|place| **place >= cursor),
                 (true, 0) => found.iter().find(|place| **place > cursor),
                 (false, 0) => found.iter().rev().find(|place| **place < cursor),
@@ -61,7 +61,7 @@ impl App<'_> {
     /// Goes to the side as far as it takes for what was found in the line of the cursor to be seen.
     fn bring_in_sight(&mut self, what: &[u8]) {
         let column = self.opened.as_ref().and_then(|opened| {
-            let block = opened.block(self.at.unit)?;
+            let block = opened.hunk(self.at.unit)?;
             let (removed, added) = opened.pair(self.at.unit, self.at.row);
             let mut lines = added.into_iter().chain(removed).map(|row| block.content(&opened.text, row));
             lines.find_map(|line| {
@@ -97,7 +97,7 @@ impl App<'_> {
             // Without a match in either side no row needs to be looked at.
             let is_there =
                 contains(opened.text.old.span(old.clone()), what) || contains(opened.text.new.span(new.clone()), what);
-            let Some(block) = opened.block(at).filter(|_| is_there) else { continue };
+            let Some(block) = opened.hunk(at).filter(|_| is_there) else { continue };
             let rows = (0..block.len()).filter(|row| contains(block.content(&opened.text, *row), what));
             let mut rows: Vec<usize> = rows.map(|row| opened.screen_row(at, row)).collect();
             rows.dedup();

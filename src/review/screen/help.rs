@@ -17,19 +17,19 @@ pub const KEYS: [(&str, &[(&str, &str)]); 6] = [
     (
         "Change and say",
         &[
-            ("s", "split the block above the line; again: join it"),
-            ("e", "edit the block's result in your editor"),
+            ("s", "split the hunk above the line; again: join it"),
+            ("e", "edit the hunk's result in your editor"),
             ("E", "look at the agent's file in your editor"),
-            ("c", "comment on the block or line"),
+            ("c", "comment on the hunk or line"),
             ("R", "send comments and rejections to the agent, for another round"),
         ],
     ),
     (
         "Move",
         &[
-            ("h l ← →", "files, blocks, lines"),
+            ("h l ← →", "files, hunks, lines"),
             ("j k ↓ ↑", "down, up"),
-            ("[  ]", "previous, next block"),
+            ("[  ]", "previous, next hunk"),
             ("{  }", "previous, next file"),
             ("g  G", "first, last of the file"),
             ("PgUp PgDn", "by a page"),
@@ -49,7 +49,7 @@ pub const KEYS: [(&str, &[(&str, &str)]); 6] = [
         "Show",
         &[
             ("z", "fold, unfold the file"),
-            ("b", "hide blocks that change nothing but blanks"),
+            ("b", "hide hunks that change nothing but blanks"),
             ("|", "old and new beside each other"),
             ("W", "wrap long lines, or cut them at the edge"),
             ("m", "dim lines that have only moved"),

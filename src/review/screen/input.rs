@@ -8,7 +8,7 @@ use globset::Glob;
 
 use super::app::{App, Filter, Mode, PromptKind};
 use super::keys::Effect;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::{Action, Decision, Decisions, ReviewHost, UnitDecision};
 
 /// Characters of a line of input.
@@ -68,7 +68,7 @@ impl App<'_> {
                 let before = self.state.decisions.comments().any(|(at, _)| *at == anchor);
                 self.act(Action::Comment(anchor, Some(text.trim().to_owned())), around)?;
                 if before && text.trim().is_empty() {
-                    self.message = Some("the comment is taken back".into());
+                    self.message = Some("the comment is removed".into());
                 }
                 self.lay_out();
                 self.hold_cursor();

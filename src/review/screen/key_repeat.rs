@@ -11,16 +11,16 @@ const BETWEEN: Duration = Duration::from_millis(300);
 
 /// The key that has called up what must be seen, when it came last, and for how long another of it is but its repeat.
 #[derive(Debug, Default)]
-pub struct Held(Option<(KeyCode, Instant, Duration)>);
+pub struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
 
-impl Held {
+impl KeyRepeatGuard {
     /// Remembers the key after which something had to be seen, if it is one that decides: whoever only moves may go on.
     pub fn called(&mut self, key: Option<KeyCode>, now: Instant) {
         let decides = |key: &KeyCode| matches!(key, KeyCode::Char('y' | 'Y' | 'a' | 'A' | ' ') | KeyCode::Enter);
         self.0 = key.filter(decides).map(|key| (key, now, AT_FIRST));
     }
 
-    /// Tells whether a key is but the repeat of that one.
+    /// Returns whether a key is but the repeat of that one.
     pub fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
         let is = self.0.is_some_and(|(held, last, pause)| held == key && now.saturating_duration_since(last) < pause);
         self.0 = is.then_some((key, now, BETWEEN));
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn a_held_key_is_no_answer_until_it_was_let_go() {
-        let (mut held, mut now) = (Held::default(), Instant::now());
+        let (mut held, mut now) = (KeyRepeatGuard::default(), Instant::now());
         let y = KeyCode::Char('y');
         assert!(!held.is_repeat(y, now), "nothing was called up");
         held.called(Some(y), now);

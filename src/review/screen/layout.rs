@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::changes::{HunkLine, Lines, Unit, UnitKind, trim_line_ending};
-use crate::display::is_blank;
+use crate::escape::is_blank;
 use crate::review::{
     FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
 };
@@ -13,9 +13,9 @@ use crate::review::{
 /// How a file is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DisplayOptions {
-    /// Lines of context around a block.
+    /// Lines of context around a hunk.
     pub context: usize,
-    /// Blocks that change nothing but blanks are left out.
+    /// Hunks that change nothing but blanks are left out.
     pub hides_blanks: bool,
     /// Old and new stand beside each other.
     pub side_by_side: bool,
@@ -34,13 +34,13 @@ pub enum RowGroup {
     Unit(usize),
     /// What a file held that is deleted.
     Gone,
-    /// A block that the display leaves out.
+    /// A hunk that the display leaves out.
     Hidden(usize),
     /// Lines of the base that are not shown.
     Gap(Range<usize>),
     /// Lines that both sides have: those of the base, and the first of the result.
     Context(Range<usize>, usize),
-    /// A block.
+    /// A hunk.
     Block(usize),
     /// The text that takes its place.
     Edited(usize),
@@ -64,14 +64,14 @@ pub struct FileLayout {
     pub file: usize,
     /// Its lines.
     pub text: FileText,
-    /// For each unit that has lines, those of both sides; and its block once somebody looked at it.
+    /// For each unit that has lines, those of both sides; and its hunk once somebody looked at it.
     blocks: Vec<Option<(Range<usize>, Range<usize>)>>,
     ordered: Vec<OnceCell<HunkRows>>,
-    /// For each block, where old and new stand beside each other, the rows of it: a removed and an added one.
+    /// For each hunk, where old and new stand beside each other, the rows of it: a removed and an added one.
     beside: Vec<Vec<(Option<usize>, Option<usize>)>>,
-    /// For each block then, the row of the screen that holds each of its own.
+    /// For each hunk then, the row of the screen that holds each of its own.
     screen_rows: Vec<Vec<usize>>,
-    /// Texts that a person put in place of blocks.
+    /// Texts that a person put in place of hunks.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
     pieces: Vec<RowGroup>,
     /// The first row behind each piece.
@@ -118,7 +118,7 @@ impl FileLayout {
         self.screen_rows.clear();
         if display.side_by_side {
             self.beside =
-                (0..self.blocks.len()).map(|at| self.block(at).map(pair_side_by_side).unwrap_or_default()).collect();
+                (0..self.blocks.len()).map(|at| self.hunk(at).map(pair_side_by_side).unwrap_or_default()).collect();
             self.screen_rows = self.beside.iter().map(|rows| inverse(rows)).collect();
         }
         self.notes(file);
@@ -152,7 +152,7 @@ impl FileLayout {
             self.pieces.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
         }
         if let Some(from) = &file.change.renamed_from {
-            let from = crate::display::Escaped::new(from.as_bytes()).to_string();
+            let from = crate::escape::Escaped::new(from.as_bytes()).to_string();
             self.pieces
                 .push(RowGroup::Note(format!("like {from}, which is deleted: probably renamed"), NoteKind::Plain));
         }
@@ -198,7 +198,7 @@ impl FileLayout {
         }
     }
 
-    /// Shows what both sides have between two blocks, or before the first.
+    /// Shows what both sides have between two hunks, or before the first.
     fn between(&mut self, lines: Range<usize>, new: usize, context: usize, is_first: bool) {
         let before = if is_first { 0 } else { context };
         if lines.len() <= before + context + 1 {
@@ -245,9 +245,9 @@ impl FileLayout {
         }
     }
 
-    /// Gives a unit's block, if it has lines.
+    /// Returns a unit's hunk, if it has lines.
     #[must_use]
-    pub fn block(&self, unit: usize) -> Option<&HunkRows> {
+    pub fn hunk(&self, unit: usize) -> Option<&HunkRows> {
         let (old, new) = self.blocks.get(unit)?.clone()?;
         Some(self.ordered[unit].get_or_init(|| HunkRows::interleaved(old, new, &self.text)))
     }
@@ -258,7 +258,7 @@ impl FileLayout {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Gives the piece that a row belongs to, and the row's place in it.
+    /// Returns the piece that a row belongs to, and the row's place in it.
     #[must_use]
     pub fn at(&self, row: usize) -> Option<(&RowGroup, usize)> {
         let piece = self.ends.partition_point(|end| *end <= row);
@@ -266,7 +266,7 @@ impl FileLayout {
         self.pieces.get(piece).map(|piece| (piece, row - begins))
     }
 
-    /// Gives the rows where a unit stands; nothing if it is not shown.
+    /// Returns the rows where a unit stands; nothing if it is not shown.
     #[must_use]
     pub fn rows_of_unit(&self, unit: usize) -> Option<Range<usize>> {
         let at = *self.places.get(unit)?;
@@ -275,7 +275,7 @@ impl FileLayout {
         Some(begins..end)
     }
 
-    /// Tells whether the display leaves a unit out.
+    /// Returns whether the display leaves a unit out.
     #[must_use]
     pub fn is_hidden(&self, unit: usize) -> bool {
         self.places.get(unit).is_some_and(|at| self.pieces.get(*at) == Some(&RowGroup::Hidden(unit)))
@@ -293,21 +293,21 @@ impl FileLayout {
         }
     }
 
-    /// Gives the rows of a block, as [`ContextHunk`] counts them, that stand in a row of the screen: the removed one and the added
+    /// Returns the rows of a hunk, as [`ContextHunk`] counts them, that stand in a row of the screen: the removed one and the added
     /// one.
     #[must_use]
     pub fn pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
         if let Some(rows) = self.beside.get(unit) {
             return rows.get(row).copied().unwrap_or_default();
         }
-        match self.block(unit).map(|block| block.row(row)) {
+        match self.hunk(unit).map(|block| block.row(row)) {
             Some(HunkLine::Removed(_)) => (Some(row), None),
             Some(HunkLine::Added(_)) => (None, Some(row)),
             None => (None, None),
         }
     }
 
-    /// Gives the row of the screen, within the unit, that holds a row of a block.
+    /// Returns the row of the screen, within the unit, that holds a row of a hunk.
     #[must_use]
     pub fn screen_row(&self, unit: usize, row: usize) -> usize {
         match self.screen_rows.get(unit) {
@@ -316,7 +316,7 @@ impl FileLayout {
         }
     }
 
-    /// Gives the number of digits of the longest line number.
+    /// Returns the number of digits of the longest line number.
     #[must_use]
     pub fn digits(&self) -> usize {
         self.text.old.len().max(self.text.new.len()).max(1).to_string().len()
@@ -363,7 +363,7 @@ fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
     rows
 }
 
-/// Gives for each row of a block the row of the screen that it is in.
+/// Returns for each row of a hunk the row of the screen that it is in.
 fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
     let mut found: Vec<(usize, usize)> = Vec::new();
     for (at, (removed, added)) in rows.iter().enumerate() {
@@ -373,13 +373,13 @@ fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
     found.into_iter().map(|(_, at)| at).collect()
 }
 
-/// Tells whether a unit is left out where blocks that change nothing but blanks are.
+/// Returns whether a unit is left out where hunks that change nothing but blanks are.
 #[must_use]
 pub fn hides(unit: &Unit, text: &FileText) -> bool {
     lines_of(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
 }
 
-/// Tells whether a block changes nothing but blanks.
+/// Returns whether a hunk changes nothing but blanks.
 fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> bool {
     let solid = |bytes: &[u8]| -> Vec<u8> {
         let text = String::from_utf8_lossy(bytes);
@@ -389,7 +389,7 @@ fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> b
     solid(old) == solid(new)
 }
 
-/// Gives the line above a row that begins at the margin with a letter: the function or section that it is in, as git finds
+/// Returns the line above a row that begins at the margin with a letter: the function or section that it is in, as git finds
 /// it.
 #[must_use]
 pub fn heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {

@@ -9,7 +9,7 @@ use crate::review::{FileText, ReviewModel};
 /// Letters and digits below which a line is found everywhere: a brace, an `else`.
 const FEWEST: usize = 10;
 
-/// Gives the hashes of lines that are removed as well as added, blanks at both ends aside, anywhere in a changeset.
+/// Returns the hashes of lines that are removed as well as added, blanks at both ends aside, anywhere in a changeset.
 #[must_use]
 pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
     let (mut removed, mut added) = (HashSet::new(), HashSet::new());
@@ -25,7 +25,7 @@ pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
     removed.intersection(&added).copied().collect()
 }
 
-/// Gives what two lines have in common that are the same for [`moved_lines`]; nothing for one that says little.
+/// Returns what two lines have in common that are the same for [`moved_lines`]; nothing for one that says little.
 #[must_use]
 pub fn key(line: &[u8]) -> Option<u64> {
     let line = line.trim_ascii();

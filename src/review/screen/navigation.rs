@@ -1,4 +1,4 @@
-//! How the cursor moves: by files, blocks and lines, by a page, and on to what is undecided.
+//! How the cursor moves: by files, hunks and lines, by a page, and on to what is undecided.
 
 use crossterm::event::KeyCode;
 
@@ -7,7 +7,7 @@ use super::keys::SIDESTEP;
 use super::layout::RowGroup;
 
 impl App<'_> {
-    /// Tells whether a unit has something undecided from a row of the screen on.
+    /// Returns whether a unit has something undecided from a row of the screen on.
     pub(super) fn has_open(&self, file: usize, unit: usize) -> bool {
         let Some(of) = self.sheet.files.get(file) else { return false };
         !of.is_refused() && of.units.get(unit).is_some() && self.counts.unit(file, unit).undecided > 0
@@ -111,8 +111,8 @@ impl App<'_> {
         }
     }
 
-    /// Moves by blocks, or parts of them; from the last on to the next file.
-    pub(super) fn move_block(&mut self, forward: bool) {
+    /// Moves by hunks, or parts of them; from the last on to the next file.
+    pub(super) fn move_hunk(&mut self, forward: bool) {
         let parts = self.parts(self.at.unit);
         let here = parts.iter().position(|part| part.contains(&self.at.row)).unwrap_or(0);
         let units = self.file().map_or(0, |f| f.units.len());
@@ -198,7 +198,7 @@ impl App<'_> {
     pub(super) fn step(&mut self, forward: bool) {
         match self.level {
             Granularity::File => self.move_file(if forward { 1 } else { -1 }),
-            Granularity::Block => self.move_block(forward),
+            Granularity::Block => self.move_hunk(forward),
             Granularity::Line => self.move_line(forward),
         }
     }
@@ -211,7 +211,7 @@ impl App<'_> {
         let last = opened.rows().saturating_sub(shown);
         let step = if forward { shown } else { rows }.saturating_sub(2).max(1);
         if forward && self.scroll >= last {
-            // There is nothing below; of a long block that is where it is, and not where it begins.
+            // There is nothing below; of a long hunk that is where it is, and not where it begins.
             self.go_last();
             if self.level == Granularity::Block {
                 (self.scroll, self.follows) = (last, false);
@@ -239,7 +239,7 @@ impl App<'_> {
         }
     }
 
-    /// Gives the first row in sight of a text after a key, and goes to the side.
+    /// Returns the first row in sight of a text after a key, and goes to the side.
     pub(super) fn scrolled(&mut self, from: usize, text: &[u8], key: KeyCode) -> usize {
         let page = usize::from(self.hits.rows.height).max(1);
         let last = memchr::memchr_iter(b'\n', text).count();

@@ -12,7 +12,7 @@ use super::help::KEYS;
 use super::style::{StyleKind, Symbol};
 use super::text_layout::{layout_line, truncate, wrap, wrap_text};
 use crate::changes::{Lines, UnitKind};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::{Preview, ReviewFile};
 
 /// Draws it, if there is any.
@@ -157,7 +157,7 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
         let pad = " ".repeat(path_width.saturating_sub(columns(&path)));
         let risk = worst.map(crate::review::finding_line).unwrap_or_default();
         let reason = [Escaped::new(&line.reason).to_string(), risk].join(" ");
-        let text = format!(" {:8}  {path}{pad}  {}", line.outcome, reason.trim());
+        let text = format!(" {:9}  {path}{pad}  {}", line.outcome, reason.trim());
         let rows = |text: &str, indent, role| -> Vec<Line<'static>> {
             wrap_text(text, width, indent).into_iter().map(|row| Line::styled(row, look.style(role))).collect()
         };

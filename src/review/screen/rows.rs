@@ -1,4 +1,4 @@
-//! The rows of a file: context, blocks with a mark for each line, findings, comments.
+//! The rows of a file: context, hunks with a mark for each line, findings, comments.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use super::style::{StyleKind, Symbol};
 use super::syntax::class_at;
 use super::text_layout::{LAST_COLUMN, LineLayout, layout_line, truncate, wrap, wrap_text};
 use crate::changes::{HunkLine, LineSet, Unit, trim_line_ending};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::review::intraline::differing;
 use crate::review::{Decision, ReviewState, UnitDecision};
 
@@ -30,7 +30,7 @@ const MARGIN: usize = 3;
 /// What a line of content looks like, besides what its bytes are.
 struct Content<'a> {
     bytes: &'a [u8],
-    /// Which side it is of, and which line: for the colours of the language.
+    /// Which side it is of, and which line: for the colors of the language.
     side: usize,
     line: usize,
     base: Style,
@@ -81,7 +81,7 @@ pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Gives the columns of one row of content.
+/// Returns the columns of one row of content.
 fn content_room(app: &App<'_>, opened: &FileLayout, width: usize) -> usize {
     let room = width.saturating_sub(MARK + 1);
     let half = if app.display.side_by_side { room / 2 } else { room };
@@ -124,13 +124,13 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
     app.scroll = to.min(last_scroll(app, opened, height, width));
 }
 
-/// Gives the rows of the screen that each of these takes.
+/// Returns the rows of the screen that each of these takes.
 fn heights(app: &App<'_>, opened: &FileLayout, rows: Range<usize>, width: usize, height: usize) -> Vec<usize> {
     let high = |row| opened.at(row).map_or(1, |(piece, at)| draw_row(app, opened, piece, at, (width, height)).len());
     rows.map(high).collect()
 }
 
-/// Gives the scroll position from which all that is left is in sight.
+/// Returns the scroll position from which all that is left is in sight.
 fn last_scroll(app: &App<'_>, opened: &FileLayout, height: usize, width: usize) -> usize {
     let rows = opened.rows();
     let last = rows.saturating_sub(height);
@@ -163,7 +163,7 @@ fn see(
     let (unit, lines) = match piece {
         RowGroup::Unit(unit) => (*unit, LineSet::from_lines([0])),
         RowGroup::Block(unit) => {
-            let Some(block) = opened.block(*unit) else { return };
+            let Some(block) = opened.hunk(*unit) else { return };
             let (removed, added) = opened.pair(*unit, at);
             let mut lines: Vec<usize> = removed.into_iter().chain(added).map(|row| block.line(row)).collect();
             lines.sort_unstable();
@@ -219,7 +219,7 @@ fn draw_row(
             line
         }
         RowGroup::Comment(unit, line, text) => {
-            let place = match (line, opened.block(*unit)) {
+            let place = match (line, opened.hunk(*unit)) {
                 (Some(line), Some(block)) if *line < block.old.len() => {
                     format!("(on old line {}) ", block.old.start + line + 1)
                 }
@@ -276,7 +276,7 @@ fn draw_row(
             decidable(app, opened, *unit, 0, rows.into_iter().map(|row| vec![Span::raw(row)]).collect(), width)
         }
         RowGroup::Edited(unit) => edited_row(app, opened, *unit, at, (width, height)),
-        RowGroup::Block(unit) => block_row(app, opened, *unit, at, (width, height)),
+        RowGroup::Block(unit) => hunk_row(app, opened, *unit, at, (width, height)),
     }
 }
 
@@ -427,7 +427,7 @@ fn found_in(bytes: &[u8], what: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
-fn block_row(
+fn hunk_row(
     app: &App<'_>,
     opened: &FileLayout,
     unit: usize,
@@ -435,7 +435,7 @@ fn block_row(
     (width, height): (usize, usize),
 ) -> Vec<Line<'static>> {
     let look = app.look;
-    let Some(block) = opened.block(unit) else { return vec![Line::default()] };
+    let Some(block) = opened.hunk(unit) else { return vec![Line::default()] };
     let (removed, added) = opened.pair(unit, at);
     let is_replaced = opened.edited.contains_key(&unit);
     // What came of what: beside each other, or one below the other.
@@ -504,7 +504,7 @@ fn decidable(
     } else if is_edited {
         ("e", StyleKind::Accepted)
     } else {
-        let decisions = match opened.block(unit) {
+        let decisions = match opened.hunk(unit) {
             Some(block) => {
                 let (removed, added) = opened.pair(unit, at);
                 let both = removed.into_iter().chain(added).map(|row| of(block.line(row)));
@@ -538,7 +538,7 @@ fn decidable(
     let cursor = match (is_first && app.level != Granularity::File, is_meant) {
         (true, _) => look.sign(Symbol::Cursor),
         (false, true) => look.sign(Symbol::Bar),
-        // Where a block is parted.
+        // Where a hunk is parted.
         _ if at > 0 && app.begins_part(unit, at) => look.sign(Symbol::Cut),
         _ => " ",
     };

@@ -1,10 +1,10 @@
-//! Colours and signs: what a terminal can show, and what a person can tell apart without any.
+//! Colors and signs: what a terminal can show, and what a person can tell apart without any.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use super::syntax::TokenClass;
 
-/// How many colours a terminal has.
+/// How many colors a terminal has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorDepth {
     /// None, or none are wanted.
@@ -20,7 +20,7 @@ pub enum ColorDepth {
 /// What is behind the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
-    /// Nobody has said: colours that can be read on both.
+    /// Nobody has said: colors that can be read on both.
     Either,
     /// Dark.
     Dark,
@@ -31,7 +31,7 @@ pub enum Theme {
 /// How the screen looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StyleSheet {
-    /// Colours.
+    /// Colors.
     pub depth: ColorDepth,
     /// What is behind the text.
     pub theme: Theme,
@@ -103,7 +103,7 @@ impl StyleSheet {
         Self { depth, theme: theme.unwrap_or(seen), unicode: locale.contains("utf-8") || locale.contains("utf8") }
     }
 
-    /// Picks a colour: of the sixteen, or for a dark, a light and an unknown background.
+    /// Picks a color: of the sixteen, or for a dark, a light and an unknown background.
     fn pick(self, basic: Color, [dark, light, either]: [u32; 3]) -> Color {
         let rgb = match self.theme {
             Theme::Dark => dark,
@@ -119,7 +119,7 @@ impl StyleSheet {
         }
     }
 
-    /// Gives the style of a role. Without colours the same is told by weight, line and reverse.
+    /// Returns the style of a role. Without colors the same is told by weight, line and reverse.
     #[must_use]
     pub fn style(self, role: StyleKind) -> Style {
         let plain = Style::new();
@@ -174,11 +174,11 @@ impl StyleSheet {
         }
     }
 
-    /// Gives the colour of a class of words, over that of its line.
+    /// Returns the color of a class of words, over that of its line.
     #[must_use]
     pub fn class(self, class: TokenClass) -> Style {
         let plain = Style::new();
-        // Of sixteen colours those of the diff are told apart, and no more.
+        // Of sixteen colors those of the diff are told apart, and no more.
         if !matches!(self.depth, ColorDepth::Indexed | ColorDepth::True) {
             return plain;
         }
@@ -194,7 +194,7 @@ impl StyleSheet {
         }
     }
 
-    /// Gives the sign for something.
+    /// Returns the sign for something.
     #[must_use]
     pub fn sign(self, sign: Symbol) -> &'static str {
         let (unicode, ascii) = match sign {
@@ -240,7 +240,7 @@ pub enum Symbol {
     Cursor,
     /// The rest of what the cursor is on.
     Bar,
-    /// Where a block is parted.
+    /// Where a hunk is parted.
     Cut,
     /// Folded.
     Folded,
@@ -262,7 +262,7 @@ pub enum Symbol {
     Ellipsis,
 }
 
-/// Gives the nearest of the 240 fixed colours of 256 (the cube of 6 and the greys of xterm).
+/// Returns the nearest of the 240 fixed colors of 256 (the cube of 6 and the greys of xterm).
 fn nearest(r: u8, g: u8, b: u8) -> u8 {
     let level = |v: u8| match v {
         0..=47 => 0,
@@ -312,7 +312,7 @@ mod tests {
         assert_ne!(look.style(StyleKind::Added), light.style(StyleKind::Added));
     }
 
-    /// How well two colours can be told apart, from 1 to 21, as WCAG defines it.
+    /// How well two colors can be told apart, from 1 to 21, as WCAG defines it.
     fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
         let luminance = |colour: [u8; 3]| {
             let linear = |v: u8| {

@@ -1,6 +1,6 @@
 //! Syntax highlighting on a thread of its own: a screen is drawn without it and once more when it is there.
 //!
-//! What is looked at is hostile: files and lines above a size are left alone, and whatever goes wrong costs the colours.
+//! What is looked at is hostile: files and lines above a size are left alone, and whatever goes wrong costs the colors.
 
 use std::io;
 use std::sync::mpsc::{self, Sender};
@@ -107,12 +107,12 @@ impl Worker {
 
     /// Asks for a file.
     pub fn ask(&self, request: Request) {
-        // Without a worker the screen has no colours, and that is all.
+        // Without a worker the screen has no colors, and that is all.
         let _ = self.requests.send(request);
     }
 }
 
-/// Tells whether content is worth asking for.
+/// Returns whether content is worth asking for.
 #[must_use]
 pub fn is_small(content: &[u8]) -> bool {
     content.len() <= LARGEST
@@ -123,7 +123,7 @@ fn syntaxes() -> &'static SyntaxSet {
     SYNTAXES.get_or_init(two_face::syntax::extra_newlines)
 }
 
-/// A theme whose colours are numbers of classes.
+/// A theme whose colors are numbers of classes.
 fn theme() -> &'static Arc<Theme> {
     static THEME: OnceLock<Arc<Theme>> = OnceLock::new();
     THEME.get_or_init(|| {
@@ -172,7 +172,7 @@ pub fn highlight(name: &str, content: &[u8]) -> Highlighted {
     lines
 }
 
-/// Gives the class of a byte of a line.
+/// Returns the class of a byte of a line.
 #[must_use]
 pub fn class_at(lines: &Highlighted, line: usize, byte: usize) -> TokenClass {
     let Some(classes) = lines.get(line) else { return TokenClass::Plain };

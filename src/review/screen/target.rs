@@ -1,4 +1,4 @@
-//! What a decision would be about: the parts of a block, lines, a range, a file, and what is still undecided.
+//! What a decision would be about: the parts of a hunk, lines, a range, a file, and what is still undecided.
 
 use super::app::{App, Granularity};
 use super::layout::hides;
@@ -6,14 +6,14 @@ use crate::changes::{LineSet, UnitKind};
 use crate::review::{DecisionTarget, FileText};
 
 impl App<'_> {
-    /// Gives the rows of the screen, within the unit, of the part that the cursor is in.
+    /// Returns the rows of the screen, within the unit, of the part that the cursor is in.
     pub(super) fn part(&self) -> std::ops::Range<usize> {
         let all = self.parts(self.at.unit);
         let within = all.iter().find(|part| part.contains(&self.at.row));
         within.or(all.first()).cloned().unwrap_or(0..1)
     }
 
-    /// Gives the parts of a unit of the open file, as rows of the screen.
+    /// Returns the parts of a unit of the open file, as rows of the screen.
     pub(super) fn parts(&self, unit: usize) -> Vec<std::ops::Range<usize>> {
         let (Some(file), Some(opened)) = (self.file(), &self.opened) else { return Vec::new() };
         let Some(of) = file.units.get(unit) else { return Vec::new() };
@@ -30,16 +30,16 @@ impl App<'_> {
         ends.map(|end| std::mem::replace(&mut from, end)..end).collect()
     }
 
-    /// Tells whether a part of a unit of the open file begins at a row of the screen.
+    /// Returns whether a part of a unit of the open file begins at a row of the screen.
     pub(super) fn begins_part(&self, unit: usize, row: usize) -> bool {
         let Some(of) = self.file().and_then(|f| f.units.get(unit)) else { return false };
         self.state.is_parted(of) && self.parts(unit).iter().any(|part| part.start == row)
     }
 
-    /// Gives the lines that stand in rows of the screen of a unit of the open file; nothing is all of it.
+    /// Returns the lines that stand in rows of the screen of a unit of the open file; nothing is all of it.
     pub(super) fn lines(&self, unit: usize, rows: std::ops::Range<usize>) -> Option<LineSet> {
         let opened = self.opened.as_ref()?;
-        let block = opened.block(unit)?;
+        let block = opened.hunk(unit)?;
         if rows == (0..opened.size(unit)) {
             return None;
         }
@@ -54,7 +54,7 @@ impl App<'_> {
         Some(LineSet::from_lines(lines))
     }
 
-    /// Gives what a decision would be about.
+    /// Returns what a decision would be about.
     pub(super) fn items(&self) -> Vec<DecisionTarget> {
         let (file, Some(of)) = (self.at.file, self.file()) else { return Vec::new() };
         let shown = |unit: &usize| self.opened.as_ref().is_none_or(|o| !o.is_hidden(*unit));
@@ -85,14 +85,14 @@ impl App<'_> {
         }
     }
 
-    /// Gives both ends of the range of lines, in order; without one it is the line of the cursor.
+    /// Returns both ends of the range of lines, in order; without one it is the line of the cursor.
     pub(super) fn range(&self) -> ((usize, usize), (usize, usize)) {
         let here = (self.at.unit, self.at.row);
         let there = self.anchor.unwrap_or(here);
         (here.min(there), here.max(there))
     }
 
-    /// Gives what is undecided of a file, and how much of that the display hides.
+    /// Returns what is undecided of a file, and how much of that the display hides.
     pub(super) fn open_items(&self, file: usize) -> (Vec<DecisionTarget>, usize) {
         let of = &self.sheet.files[file];
         let (mut items, mut hidden) = (Vec::new(), 0);

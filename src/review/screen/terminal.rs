@@ -25,7 +25,7 @@ use signal_hook::{SigId, flag, low_level};
 
 use super::app::App;
 use super::draw::draw;
-use super::key_repeat::Held;
+use super::key_repeat::KeyRepeatGuard;
 use super::keys::Effect;
 use super::syntax::Worker;
 use crate::changes::{FileChange, Finding};
@@ -54,7 +54,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
     })?;
     let mut around = SuspendedHost { around, is_aside: Arc::clone(&wake.is_aside) };
     let mut is_stale = true;
-    let mut held = Held::default();
+    let mut held = KeyRepeatGuard::default();
     loop {
         if is_stale {
             terminal.draw(|frame| draw(app, frame))?;
@@ -173,7 +173,7 @@ fn restore_at_panic() {
     });
 }
 
-/// Gives the terminal to the shell until it says to go on.
+/// Returns the terminal to the shell until it says to go on.
 fn stop() -> io::Result<()> {
     leave();
     low_level::emulate_default_handler(SIGTSTP)?;
@@ -199,7 +199,7 @@ fn clear_lines(out: &mut impl Write) -> io::Result<(u16, u16)> {
     Ok((columns, rows))
 }
 
-/// Tells whether nobody would wake us again: the parent is of another session, or of our own group.
+/// Returns whether nobody would wake us again: the parent is of another session, or of our own group.
 fn is_orphan() -> bool {
     let Some(parent) = getppid() else { return true };
     let same_session = matches!((getsid(Some(parent)), getsid(None)), (Ok(theirs), Ok(ours)) if theirs == ours);
@@ -251,7 +251,7 @@ impl EventWaker {
         Ok(wake)
     }
 
-    /// Gives an end to write a byte to.
+    /// Returns an end to write a byte to.
     fn bell(&self) -> io::Result<UnixStream> {
         self.sender.try_clone()
     }

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::Span;
 use unicode_width::UnicodeWidthChar;
 
-use crate::display::{Escaped, EscapedChunk};
+use crate::escape::{Escaped, EscapedChunk};
 
 /// Columns of a line behind which nothing is shown: whoever wants to read on opens the file.
 pub const LAST_COLUMN: usize = 20_000;
@@ -329,7 +329,7 @@ mod tests {
             let columns: usize = text.chars().map(|c| c.width().unwrap_or(0)).sum();
             prop_assert_eq!(columns, fitted.columns);
             prop_assert!(columns <= width);
-            prop_assert!(!text.chars().any(crate::display::is_hidden));
+            prop_assert!(!text.chars().any(crate::escape::is_hidden));
         }
     }
 }

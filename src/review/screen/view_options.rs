@@ -43,9 +43,9 @@ impl App<'_> {
         self.lay_out();
         self.hold_cursor();
         self.message = Some(if self.display.hides_blanks {
-            "blocks that change nothing but blanks are hidden, and cannot be accepted while they are".into()
+            "hunks that change nothing but blanks are hidden, and cannot be accepted while they are".into()
         } else {
-            "all blocks are shown".into()
+            "all hunks are shown".into()
         });
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
 
-use super::form::{AttributeFiles, Attributes, Converter, Form, MergeAttribute};
+use super::conversion::{AttributeFiles, Attributes, ConversionSettings, Converter, MergeAttribute};
 use super::{HostRepo, SnapshotError, os_path};
 use crate::path::{EntryKind, RepoPath};
 
@@ -60,13 +60,13 @@ impl HostRepo {
             return Ok(bytes.to_vec());
         }
         let git = self.git();
-        let form = Form::of(git, &self.common_dir)?;
+        let form = ConversionSettings::of(git, &self.common_dir)?;
         let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
-        let stored = Converter::new(git, &form, Attributes::Lazy(tree))?.clean(path.as_bytes(), bytes)?;
+        let stored = Converter::new(git, &form, Attributes::Lazy(tree))?.store_form(path.as_bytes(), bytes)?;
         if over.is_empty() {
             return Ok(stored);
         }
-        Converter::new(git, &form, Attributes::Over(tree, over))?.clean(path.as_bytes(), bytes)
+        Converter::new(git, &form, Attributes::Over(tree, over))?.store_form(path.as_bytes(), bytes)
     }
 
     /// Returns how git merges each of these paths, by the attributes of a commit with the files of `over` in place of its own;
@@ -81,7 +81,7 @@ impl HostRepo {
         paths: impl Iterator<Item = &'a RepoPath>,
     ) -> Result<BTreeMap<RepoPath, MergeAttribute>, SnapshotError> {
         let git = self.git();
-        let form = Form::of(git, &self.common_dir)?;
+        let form = ConversionSettings::of(git, &self.common_dir)?;
         let tree = git.revparse_single(commit)?.peel_to_tree()?.id();
         let mut converter = Converter::new(git, &form, Attributes::Over(tree, over))?;
         paths.map(|path| Ok((path.clone(), converter.merge_attribute(path.as_bytes())?))).collect()
@@ -89,7 +89,7 @@ impl HostRepo {
 }
 
 impl Committed<'_> {
-    /// Tells what is at a path.
+    /// Returns what is at a path.
     ///
     /// # Errors
     /// A missing object.

@@ -1,11 +1,11 @@
 //! Judges what files would hold where that is not what the changeset was judged by: parts of a change, merges, edits.
 
-use super::failure::{FAILED, Failure};
+use super::error::{CliError, FAILED};
 use super::output::Output;
 use super::policy::policy;
 use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
 use crate::config::Settings;
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::{EntryKind, RepoPath};
 use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::Sandbox;
@@ -19,7 +19,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &ReviewModel<'_>, output: Output) -> Result<Self, Failure> {
+    pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &ReviewModel<'_>, output: Output) -> Result<Self, CliError> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
         let rules =
             policy(&settings, repo, &sandbox.record.base, &sandbox.record.manifest.modules, output.silent())?.rules;
@@ -27,14 +27,14 @@ impl Judge {
         Ok(Self { rules, manifests, aliases: LinkAliases::default() })
     }
 
-    /// Gives what is risky about a part of a file's change, or a merge with it, that all of it is not.
+    /// Returns what is risky about a part of a file's change, or a merge with it, that all of it is not.
     pub fn worse(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
         let found = self.findings(&file.change.with_result(kind, new), old, new);
         found.into_iter().next().filter(|f| Some(f.severity) > file.change.severity() && f.severity >= Severity::Medium)
     }
 
     /// Tells of such a finding, or refuses it: what is high needs `--allow-risky`, and what is refused is never taken.
-    pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), Failure> {
+    pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
             let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
@@ -42,7 +42,7 @@ impl Judge {
             return Ok(());
         }
         let what = format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason);
-        Err(Failure::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
+        Err(CliError::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
     }
 
     /// Says what is risky about a change with these contents; one that is too large to look at has nothing more.

@@ -20,7 +20,7 @@ pub enum Step {
 
 /// Counts, shared with the thread that shows them.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct ProgressCounter {
     step: AtomicU8,
     total: AtomicU64,
     files: AtomicU64,
@@ -29,7 +29,7 @@ pub struct Meter {
 
 /// What a meter shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ProgressSnapshot {
     /// What is being done.
     pub step: Step,
     /// Files that there are, 0 if that is not known.
@@ -40,7 +40,7 @@ pub struct Reading {
     pub bytes: u64,
 }
 
-impl Meter {
+impl ProgressCounter {
     /// Begins a step of so many files.
     pub fn begin(&self, step: Step, total: usize) {
         self.files.store(0, Ordering::Relaxed);
@@ -57,10 +57,10 @@ impl Meter {
 
     /// Reads it.
     #[must_use]
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> ProgressSnapshot {
         let steps = [Step::Starting, Step::Waiting, Step::Seeding, Step::Copying, Step::Collecting];
         let now = self.step.load(Ordering::Relaxed);
-        Reading {
+        ProgressSnapshot {
             step: steps.into_iter().find(|s| *s as u8 == now).unwrap_or(Step::Starting),
             total: self.total.load(Ordering::Relaxed),
             files: self.files.load(Ordering::Relaxed),

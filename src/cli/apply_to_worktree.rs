@@ -5,43 +5,43 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::apply::Wanted;
+use super::apply::ApplyOptions;
+use super::apply_context::{ApplyContext, tell, told, warn};
 use super::conflict;
 use super::draft;
-use super::ending::{holdings, way_to_get};
-use super::failure::{CONFLICT, FAILED, Failure};
-use super::host::{Host, tell, told, warn};
+use super::end_summary::{holdings, way_to_get};
+use super::error::{CONFLICT, CliError, FAILED};
 use super::interrupt::Interrupt;
-use super::judge::Judge;
-use super::outcome::{Outcome, Tense};
+use super::outcome::{Outcome, OutcomeMode};
 use super::output::{Output, count, print};
 use super::policy::{CONFIGURED, configured_rules};
 use super::resume::{cannot_send, way_to_send};
+use super::risk_check::Judge;
 use crate::apply::{
     ApplyRequest, Conflict, EntryContent, Kind, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
     SelectedChange, Step, StepAction, WorkingTree, run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection, split_units};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::{EntryKind, RepoPath};
 use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
-use crate::sandbox::{Applied, Brought, Record, Sandbox, lifecycle};
+use crate::sandbox::{AppliedPath, AppliedState, Record, Sandbox, lifecycle};
 use crate::snapshot::{AttributeFiles, HostRepo, MergeAttribute};
 
 /// Plans and does it; gives the exit status.
-pub fn bring(
+pub fn apply_to_worktree(
     repo: &HostRepo,
     sandbox: &mut Sandbox,
     sheet: &ReviewModel<'_>,
-    wanted: &Wanted,
+    wanted: &ApplyOptions,
     output: Output,
-) -> Result<u8, Failure> {
+) -> Result<u8, CliError> {
     let name = sandbox.record.name.clone();
     // A name that is gone, or leads here, is that of a working tree that was moved.
     let is_moved = sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place())
         && Path::new(&sandbox.record.worktree).canonicalize().map_or(true, |path| path == repo.root);
     if sandbox.record.worktree != repo.worktree_id() && !is_moved {
-        return Err(Failure::new(FAILED, format!("{name} was made from another working tree of this repository"))
+        return Err(CliError::new(FAILED, format!("{name} was made from another working tree of this repository"))
             .hint(if Path::new(&sandbox.record.worktree).exists() {
                 format!("cd {} and try again", sandbox.record.worktree)
             } else {
@@ -49,31 +49,31 @@ pub fn bring(
             }));
     }
     let interrupt = Interrupt::watch();
-    let mut host = Host::of(repo)?;
+    let mut host = ApplyContext::of(repo)?;
     // Whoever only looks locks nothing, and writes nothing.
     if wanted.dry_run {
         warn(repo, output);
     } else {
-        host.ready(output)?;
+        host.prepare(output)?;
     }
     let modules = sandbox.record.manifest.modules.clone();
     let tree = host.tree(&modules)?;
     let store = sandbox.quarantine()?;
-    let before = host.brought(sandbox)?;
+    let before = host.applied_state(sandbox)?;
     let rounds = rounds_of(sandbox, sheet, &before)?;
     let plan = plan(repo, &sandbox.record.base, &tree, sheet, wanted, (&before, &rounds), &store)?;
-    check(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
+    check_refused_and_risky(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
     let written = plan.steps.iter().filter(|step| step.action != StepAction::Unchanged).map(|step| &step.path);
     check_configured(repo, &modules, sheet, written, wanted)?;
     judge(repo, sandbox, sheet, &plan, wanted, output)?;
     let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
-    let tense = if wanted.dry_run { Tense::Future } else { Tense::Applied };
+    let tense = if wanted.dry_run { OutcomeMode::Future } else { OutcomeMode::Applied };
     let mut outcome = Outcome::of(&plan, &parts, tense);
     for (paths, reason) in [
         (&wanted.selection.skipped_high_risk, "high finding: needs --allow-risky"),
         (&wanted.selection.rejected, "rejected in the review: name it to accept it"),
     ] {
-        paths.iter().for_each(|path| outcome.add(path, "left", reason));
+        paths.iter().for_each(|path| outcome.add(path, "skipped", reason));
     }
     wanted.selection.refused.iter().for_each(|path| outcome.add(path, "refused", "cannot be accepted"));
     let of = sheet.files.len();
@@ -86,7 +86,7 @@ pub fn bring(
             output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
             let top = "../".repeat(repo.subdir.components().count());
             let markers = wanted.on_conflict == OnConflict::Abort;
-            for way in conflict::ways_on(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
+            for way in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
                 output.say(&way);
             }
         }
@@ -114,7 +114,7 @@ pub fn bring(
             modules,
             selection: brought.clone(),
             blobs: &store,
-            interrupted: &|| interrupt.came(),
+            interrupted: &|| interrupt.is_set(),
         };
         run_transaction(&job, &plan, &host.applies).map(Some)
     };
@@ -129,18 +129,20 @@ pub fn bring(
     let mut after = before;
     for (step, (_, _, picks)) in plan.steps.iter().zip(brought) {
         let left = step.result.as_ref().map(|v| (v.kind, v.hash.clone()));
-        after.paths.insert(step.path.clone(), Brought { picks, left: Some(left) });
+        after.paths.insert(step.path.clone(), AppliedPath { picks, left: Some(left) });
     }
     after.through = report.as_ref().map_or(after.through, |r| r.number);
     // The journal has it, too.
     if let Err(error) = sandbox.set_applied(&after) {
-        output.say(&format!("{name} could not be told: {}", Escaped::new(&error.to_string())));
+        output.say(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
     if let Err(failure) = outcome.print(wanted.json, more(written)) {
         let were = if written == 1 { "was" } else { "were" };
         let done = format!("{} {were} applied, and that could not be printed", count(written, "file"));
-        return Err(Failure::new(FAILED, format!("{done}: {}", failure.message())).hint(format!("airlock undo {name}")));
+        return Err(
+            CliError::new(FAILED, format!("{done}: {}", failure.message())).hint(format!("airlock undo {name}"))
+        );
     }
     if let Some(report) = &report {
         tell(report, output);
@@ -171,12 +173,12 @@ pub fn plan(
     commit: &str,
     tree: &WorkingTree,
     sheet: &ReviewModel<'_>,
-    wanted: &Wanted,
-    (before, rounds): (&Applied, &[Changeset]),
+    wanted: &ApplyOptions,
+    (before, rounds): (&AppliedState, &[Changeset]),
     store: &Quarantine,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, CliError> {
     let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
-    for choice in choices(sheet, wanted, before, (rounds, store)) {
+    for choice in selected_changes(sheet, wanted, before, (rounds, store)) {
         match choice.wish(store)? {
             Ok(wish) => wishes.push(wish),
             Err(reason) => {
@@ -199,7 +201,7 @@ pub fn merge_modes<'a>(
     tree: &WorkingTree,
     commit: &str,
     paths: impl Iterator<Item = &'a RepoPath> + Clone,
-) -> Result<BTreeMap<RepoPath, MergeMode>, Failure> {
+) -> Result<BTreeMap<RepoPath, MergeMode>, CliError> {
     let mut over = AttributeFiles::new();
     for path in paths.clone() {
         let cuts = path.as_bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
@@ -232,10 +234,10 @@ pub fn merge_modes<'a>(
 }
 
 /// What is accepted of each file, with what earlier applies brought.
-pub fn choices<'a>(
+pub fn selected_changes<'a>(
     sheet: &'a ReviewModel<'_>,
-    wanted: &Wanted,
-    before: &Applied,
+    wanted: &ApplyOptions,
+    before: &AppliedState,
     (rounds, store): (&'a [Changeset], &Quarantine),
 ) -> Vec<SelectedChange<'a>> {
     let choice = |file: &'a crate::review::ReviewFile<'_>| {
@@ -243,8 +245,8 @@ pub fn choices<'a>(
         let brought = before.paths.get(&file.change.path);
         let prior = brought.map(|b| b.picks.restricted_to(&file.units)).unwrap_or_default();
         let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| EntryContent { kind, hash }));
-        let gone = brought.map(|b| gone(&b.picks, &file.units)).unwrap_or_default();
-        let earlier = earlier(rounds, store, &file.change.path, gone);
+        let gone = brought.map(|b| retired_selection(&b.picks, &file.units)).unwrap_or_default();
+        let earlier = prior_round_changes(rounds, store, &file.change.path, gone);
         (!picks.is_empty()).then_some(SelectedChange {
             change: file.change,
             picks,
@@ -258,20 +260,25 @@ pub fn choices<'a>(
 }
 
 /// What of picks is about none of these units: it is of another round.
-fn gone(picks: &Selection, units: &[Unit]) -> Selection {
+fn retired_selection(picks: &Selection, units: &[Unit]) -> Selection {
     let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
     picks.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
 }
 
 /// Reads the changesets of earlier rounds, where something was brought that is no more of this one.
-pub fn rounds_of(sandbox: &Sandbox, sheet: &ReviewModel<'_>, before: &Applied) -> Result<Vec<Changeset>, Failure> {
+pub fn rounds_of(
+    sandbox: &Sandbox,
+    sheet: &ReviewModel<'_>,
+    before: &AppliedState,
+) -> Result<Vec<Changeset>, CliError> {
     let brought = sheet.files.iter().filter_map(|f| Some((f, before.paths.get(&f.change.path)?)));
-    let is_needed = brought.into_iter().any(|(file, brought)| !gone(&brought.picks, &file.units).is_empty());
+    let is_needed =
+        brought.into_iter().any(|(file, brought)| !retired_selection(&brought.picks, &file.units).is_empty());
     Ok(if is_needed { sandbox.rounds()? } else { Vec::new() })
 }
 
 /// Finds the changes of the last rounds that parts are of; those of which nothing can be read any more are left out.
-fn earlier<'a>(
+fn prior_round_changes<'a>(
     rounds: &'a [Changeset],
     store: &Quarantine,
     path: &RepoPath,
@@ -284,7 +291,7 @@ fn earlier<'a>(
         }
         let Ok((old, new)) = change.contents(store) else { continue };
         let of = split_units(change, &old, &new);
-        let rest = gone(&picks, &of);
+        let rest = retired_selection(&picks, &of);
         let here: Selection = (picks.iter().filter(|(id, _)| rest.get(id).is_none()))
             .map(|(id, pick)| (id.to_owned(), pick.clone()))
             .collect();
@@ -298,12 +305,12 @@ fn earlier<'a>(
 
 /// What each path holds of the changes before and after a plan, for the journal. What was brought in earlier rounds and is
 /// neither superseded nor in the way of anything stays known.
-fn picks(plan: &Plan, before: &Applied, sheet: &ReviewModel<'_>) -> Vec<(RepoPath, Selection, Selection)> {
+fn picks(plan: &Plan, before: &AppliedState, sheet: &ReviewModel<'_>) -> Vec<(RepoPath, Selection, Selection)> {
     let files: BTreeMap<&RepoPath, &[Unit]> =
         sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let row = |step: &Step| {
         let old = before.paths.get(&step.path).map(|b| b.picks.clone()).unwrap_or_default();
-        let gone = gone(&old, files.get(&step.path).copied().unwrap_or_default());
+        let gone = retired_selection(&old, files.get(&step.path).copied().unwrap_or_default());
         let kept = gone.iter().filter(|(id, _)| step.superseded.get(id).is_none());
         let kept: Selection = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         (step.path.clone(), old, step.picks.union(&kept))
@@ -315,26 +322,26 @@ fn picks(plan: &Plan, before: &Applied, sheet: &ReviewModel<'_>) -> Vec<(RepoPat
 /// a review accepted it by itself or `--allow-risky` was given.
 ///
 /// *Invariant:* this looks at the plan and not at the selection, so that no mistake in selecting can bring such a file.
-pub fn check<'a>(
+pub fn check_refused_and_risky<'a>(
     sheet: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
-    wanted: &Wanted,
-) -> Result<(), Failure> {
+    wanted: &ApplyOptions,
+) -> Result<(), CliError> {
     let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
         sheet.files.iter().map(|f| (&f.change.path, f)).collect();
     for path in paths {
         let name = String::from_utf8_lossy(path.as_bytes());
         let Some(file) = files.get(path) else {
-            return Err(Failure::new(FAILED, format!("{name} is not among the changes; nothing was written")));
+            return Err(CliError::new(FAILED, format!("{name} is not among the changes; nothing was written")));
         };
         if file.is_refused() {
             let what = format!("{name} cannot be accepted: it {}; nothing was written", file.reasons());
-            return Err(Failure::new(FAILED, what));
+            return Err(CliError::new(FAILED, what));
         }
         let is_granted = wanted.allow_risky || !wanted.is_named;
         if file.is_risky() && !is_granted {
             let what = format!("{name} needs a closer look: it {}; nothing was written", file.reasons());
-            return Err(Failure::new(FAILED, what).hint("look at it, then add --allow-risky"));
+            return Err(CliError::new(FAILED, what).hint("look at it, then add --allow-risky"));
         }
     }
     Ok(())
@@ -349,8 +356,8 @@ pub fn check_configured<'a>(
     modules: &[RepoPath],
     sheet: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
-    wanted: &Wanted,
-) -> Result<(), Failure> {
+    wanted: &ApplyOptions,
+) -> Result<(), CliError> {
     if wanted.allow_risky {
         return Ok(());
     }
@@ -361,7 +368,7 @@ pub fn check_configured<'a>(
         if let (false, Some(named)) = (is_known, named) {
             let name = String::from_utf8_lossy(path.as_bytes());
             let what = format!("{name} {}, since the changes were collected; nothing was written", named.reason);
-            return Err(Failure::new(FAILED, what).hint("look at it, then add --allow-risky"));
+            return Err(CliError::new(FAILED, what).hint("look at it, then add --allow-risky"));
         }
     }
     Ok(())
@@ -374,9 +381,9 @@ fn judge(
     sandbox: &Sandbox,
     sheet: &ReviewModel<'_>,
     plan: &Plan,
-    wanted: &Wanted,
+    wanted: &ApplyOptions,
     output: Output,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
         sheet.files.iter().map(|f| (&f.change.path, f)).collect();
     let is_other = |step: &&Step| match step.action {
@@ -413,9 +420,9 @@ fn say_directories(plan: &Plan, output: Output) {
     }
 }
 
-/// Tells whether nothing of a sandbox is open any more: each part is in the working tree, or rejected, and no comment waits
+/// Returns whether nothing of a sandbox is open any more: each part is in the working tree, or rejected, and no comment waits
 /// to be sent.
-fn is_decided(sheet: &ReviewModel<'_>, record: &Record, state: &ReviewState, applied: &Applied) -> bool {
+fn is_decided(sheet: &ReviewModel<'_>, record: &Record, state: &ReviewState, applied: &AppliedState) -> bool {
     let decisions = &state.decisions;
     if cannot_send(record).is_none() && has_unsent_comment(sheet.files.iter().flat_map(|f| &f.units), state) {
         return false;
@@ -490,8 +497,8 @@ mod tests {
         let sheet = ReviewModel::open(&changes, &store).expect("it opens");
         let verdict = |path: &str, is_named: bool, allow_risky: bool| {
             let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
-            let wanted = Wanted { is_named, allow_risky, ..Wanted::default() };
-            check(&sheet, [&path].into_iter(), &wanted).is_ok()
+            let wanted = ApplyOptions { is_named, allow_risky, ..ApplyOptions::default() };
+            check_refused_and_risky(&sheet, [&path].into_iter(), &wanted).is_ok()
         };
         for (path, named, named_with_consent, reviewed) in [
             ("plain", true, true, true),

@@ -12,11 +12,11 @@ use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::link::Link;
-use super::parts::{Parts, Workspace};
-use crate::display::Escaped;
+use super::guest_client::GuestClient;
+use super::resources::{EngineResources, Workspace};
 use crate::engine::Engine;
-use crate::wire::{Root, Space, Usage};
+use crate::escape::Escaped;
+use crate::protocol::{Root, Space, Usage};
 
 /// Most bytes of workspace and home together, unless the user says otherwise.
 pub const DEFAULT_DISK: u64 = 10 << 30;
@@ -57,7 +57,7 @@ pub struct Limits {
 
 /// Which limit an agent has met.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reached {
+pub enum LimitExceeded {
     /// Workspace and home took too much; the largest directories.
     Disk {
         /// What they took.
@@ -93,7 +93,7 @@ pub enum Reached {
     Pids(u32),
 }
 
-impl fmt::Display for Reached {
+impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, inodes) = (|n: &u64| HumanBytes(*n).to_string(), |n: &u64| n.to_string());
         let list = |largest: &[(Vec<u8>, u64)]| {
@@ -135,13 +135,13 @@ impl fmt::Display for Reached {
 /// The watch over one agent.
 pub(super) struct Watch<'a> {
     pub engine: &'a dyn Engine,
-    pub parts: &'a Parts<'a>,
+    pub parts: &'a EngineResources<'a>,
     pub sidecar: &'a str,
     pub agent: &'a str,
     pub limits: Limits,
     /// Bytes and files that a workspace began with, where it is a copy.
     pub began_with: (u64, u64),
-    pub met: Mutex<Vec<Reached>>,
+    pub met: Mutex<Vec<LimitExceeded>>,
 }
 
 impl Watch<'_> {
@@ -156,7 +156,7 @@ impl Watch<'_> {
         let mut disk = std::pin::pin!(self.disk());
         tokio::select! {
             () = time => {
-                self.note(Reached::Time(self.limits.time.unwrap_or_default()));
+                self.note(LimitExceeded::Time(self.limits.time.unwrap_or_default()));
                 let _ = self.engine.kill(self.agent, "SIGTERM").await;
                 tokio::select! {
                     () = sleep(GRACE) => {}
@@ -169,19 +169,19 @@ impl Watch<'_> {
         sleep(DRAIN).await;
     }
 
-    /// Gives what was met, each thing once.
-    pub fn end(self) -> Vec<Reached> {
+    /// Returns what was met, each thing once.
+    pub fn end(self) -> Vec<LimitExceeded> {
         self.met.into_inner().unwrap_or_default()
     }
 
     /// Asks the engine whether the kernel has killed for memory; for an agent that has ended and did not succeed.
     pub async fn ask_for_memory(&self) {
         if self.engine.ran_out_of_memory(self.agent).await.unwrap_or(false) {
-            self.note(Reached::Memory(self.limits.memory));
+            self.note(LimitExceeded::Memory(self.limits.memory));
         }
     }
 
-    fn note(&self, reached: Reached) {
+    fn note(&self, reached: LimitExceeded) {
         if let Ok(mut met) = self.met.lock()
             && !met.contains(&reached)
         {
@@ -190,16 +190,16 @@ impl Watch<'_> {
     }
 
     /// Returns once the disk is passed. Without a guest to ask there is nothing to look at: the agent's end is near.
-    async fn disk(&self) -> Reached {
+    async fn disk(&self) -> LimitExceeded {
         sleep(AT_FIRST).await;
         let Ok(link) = self.parts.converse(self.sidecar, "0:0").await else { return std::future::pending().await };
         let work = if self.parts.workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
         let (bytes, files) = self.began_with;
         let (disk, inodes) = (self.limits.disk.saturating_add(bytes), self.limits.inodes.saturating_add(files));
-        let mut gauge = Gauge::new(Limits { disk, inodes, ..self.limits });
+        let mut gauge = DiskEstimator::new(Limits { disk, inodes, ..self.limits });
         loop {
             if self.engine.processes(self.agent).await.unwrap_or(0) >= u64::from(self.limits.pids) {
-                self.note(Reached::Pids(self.limits.pids));
+                self.note(LimitExceeded::Pids(self.limits.pids));
             }
             let Ok(space) = link.space(work).await else { return std::future::pending().await };
             if gauge.is_due(space, Instant::now()) {
@@ -215,7 +215,7 @@ impl Watch<'_> {
 }
 
 /// Adds up workspace and home; names in them say where they are.
-async fn measure(link: &Link, work: Root) -> Result<Usage, super::LinkError> {
+async fn measure(link: &GuestClient, work: Root) -> Result<Usage, super::GuestError> {
     let (mut work, home) = (link.usage(work, u32::MAX).await?, link.usage(Root::Home, u32::MAX).await?);
     work.bytes += home.bytes;
     work.entries += home.entries;
@@ -232,7 +232,7 @@ async fn measure(link: &Link, work: Root) -> Result<Usage, super::LinkError> {
 }
 
 /// Decides when to add up, and what the sum means.
-struct Gauge {
+struct DiskEstimator {
     limits: Limits,
     /// What was left at the last sum, when that was, how long it took, and the sum.
     last: Option<(Space, Instant, Duration, u64, u64)>,
@@ -240,7 +240,7 @@ struct Gauge {
     first_free: Option<u64>,
 }
 
-impl Gauge {
+impl DiskEstimator {
     fn new(limits: Limits) -> Self {
         Self { limits, last: None, first_free: None }
     }
@@ -256,22 +256,22 @@ impl Gauge {
         (written || made || low) && since >= took || since >= (took * PAUSES).min(SELDOM.max(took * 20))
     }
 
-    fn judge(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<Reached> {
+    fn judge(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<LimitExceeded> {
         let Usage { bytes, entries, largest, more } = usage;
         let first_free = *self.first_free.get_or_insert(space.free);
         self.last = Some((space, ended, ended.saturating_duration_since(begun), bytes, entries));
         if bytes > self.limits.disk {
-            return Some(Reached::Disk { bytes, most: self.limits.disk, largest });
+            return Some(LimitExceeded::Disk { bytes, most: self.limits.disk, largest });
         }
         if entries > self.limits.inodes {
-            return Some(Reached::Inodes { entries, most: self.limits.inodes, largest });
+            return Some(LimitExceeded::Inodes { entries, most: self.limits.inodes, largest });
         }
         if more {
-            return Some(Reached::Unmeasurable);
+            return Some(LimitExceeded::Unmeasurable);
         }
         // Files that are open and have no name any more are in no sum.
         let blamed = bytes > BLAMED || first_free.saturating_sub(space.free) > BLAMED;
-        (space.free < reserve(space) && blamed).then_some(Reached::EngineDisk { free: space.free, largest })
+        (space.free < reserve(space) && blamed).then_some(LimitExceeded::EngineDisk { free: space.free, largest })
     }
 }
 
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn sums_are_made_when_something_was_written() {
-        let (mut gauge, now) = (Gauge::new(limits()), Instant::now());
+        let (mut gauge, now) = (DiskEstimator::new(limits()), Instant::now());
         assert!(gauge.is_due(space(50 * GIB, 9000), now), "the first at once");
         let took = Duration::from_millis(100);
         assert_eq!(gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + took), None);
@@ -319,18 +319,21 @@ mod tests {
 
     #[test]
     fn what_a_sum_means() {
-        let (now, mut gauge) = (Instant::now(), Gauge::new(limits()));
+        let (now, mut gauge) = (Instant::now(), DiskEstimator::new(limits()));
         let mut judge = |usage, space| gauge.judge(usage, space, now, now);
         assert_eq!(judge(usage(10 * GIB, 1000), space(50 * GIB, 9)), None);
-        assert!(matches!(judge(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(Reached::Disk { .. })));
-        assert!(matches!(judge(usage(1, 1001), space(50 * GIB, 9)), Some(Reached::Inodes { .. })));
-        assert!(matches!(judge(usage(GIB, 1), space(GIB - 1, 9)), Some(Reached::EngineDisk { .. })));
-        let mut fresh = Gauge::new(limits());
-        assert_eq!(fresh.judge(usage(BLAMED, 1), space(GIB - 1, 9), now, now), None, "somebody else has filled it");
+        assert!(matches!(judge(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(LimitExceeded::Disk { .. })));
+        assert!(matches!(judge(usage(1, 1001), space(50 * GIB, 9)), Some(LimitExceeded::Inodes { .. })));
+        assert!(matches!(judge(usage(GIB, 1), space(GIB - 1, 9)), Some(LimitExceeded::EngineDisk { .. })));
+        let mut fresh = DiskEstimator::new(limits());
+        assert_eq!(fresh.judge(usage(BLAMED, 1), space(GIB - 1, 9), now, now), None, "something else has filled it");
         let nameless = fresh.judge(usage(1, 1), space(GIB - 1 - BLAMED * 2, 9), now, now);
-        assert!(matches!(nameless, Some(Reached::EngineDisk { .. })), "by files without a name");
+        assert!(matches!(nameless, Some(LimitExceeded::EngineDisk { .. })), "by files without a name");
         let deep = Usage { more: true, ..usage(1, 1) };
-        assert_eq!(Gauge::new(limits()).judge(deep, space(50 * GIB, 9), now, now), Some(Reached::Unmeasurable));
+        assert_eq!(
+            DiskEstimator::new(limits()).judge(deep, space(50 * GIB, 9), now, now),
+            Some(LimitExceeded::Unmeasurable)
+        );
         let mut judge = |usage, space| gauge.judge(usage, space, now, now);
         let small = Space { free: 50 << 20, total: 2 * GIB, free_entries: 0 };
         assert_eq!(judge(usage(GIB, 1), small), None, "a fiftieth of 2 GiB is 41 MiB");
@@ -338,14 +341,15 @@ mod tests {
 
     #[test]
     fn messages_name_the_option_and_the_place() {
-        let reached = Reached::Disk { bytes: 11 * GIB, most: 10 * GIB, largest: vec![(b"a\x1b[2J".to_vec(), GIB)] };
+        let reached =
+            LimitExceeded::Disk { bytes: 11 * GIB, most: 10 * GIB, largest: vec![(b"a\x1b[2J".to_vec(), GIB)] };
         let text = reached.to_string();
         assert!(
             text.contains("11.00 GiB") && text.contains("(--disk)") && text.contains("a<U+001B>[2J 1.00 GiB"),
             "{text}"
         );
-        assert!(Reached::Memory(GIB).to_string().contains("--memory"));
-        assert!(Reached::Pids(7).to_string().contains("7 processes and threads (--pids)"));
-        assert!(Reached::Time(Duration::from_secs(90)).to_string().contains("90 s was over (--timeout)"));
+        assert!(LimitExceeded::Memory(GIB).to_string().contains("--memory"));
+        assert!(LimitExceeded::Pids(7).to_string().contains("7 processes and threads (--pids)"));
+        assert!(LimitExceeded::Time(Duration::from_secs(90)).to_string().contains("90 s was over (--timeout)"));
     }
 }

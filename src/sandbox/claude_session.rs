@@ -4,8 +4,8 @@
 //! The home is the agent's, so this may be any of its conversations, or none. It is used for nothing but to name one to
 //! Claude Code in the same sandbox.
 
-use super::link::Link;
-use crate::wire::{FileKind, Root};
+use super::guest_client::GuestClient;
+use crate::protocol::{FileKind, Root};
 
 /// Where Claude Code keeps them: for each directory that it was started in a folder, in that `ID.jsonl`.
 const PROJECTS: &[u8] = b".claude/projects";
@@ -15,7 +15,7 @@ const MOST: usize = 2000;
 const MOST_FOLDERS: usize = 50;
 
 /// Finds the last one; nothing where there is none, or where it cannot be told.
-pub(super) async fn last(link: &Link) -> Option<String> {
+pub(super) async fn last(link: &GuestClient) -> Option<String> {
     let folders = link.list(Root::Home, PROJECTS, MOST).await.ok()?;
     let mut found = None;
     for folder in folders.into_iter().filter(|f| f.kind == FileKind::Directory).take(MOST_FOLDERS) {
@@ -30,7 +30,7 @@ pub(super) async fn last(link: &Link) -> Option<String> {
     found.map(|(_, id)| id)
 }
 
-/// Gives the id of a conversation by its file's name: a UUID in hexadecimal, as it must look to be an argument.
+/// Returns the id of a conversation by its file's name: a UUID in hexadecimal, as it must look to be an argument.
 fn id(name: &[u8]) -> Option<String> {
     let id = name.strip_suffix(b".jsonl")?;
     let fits = |(at, b): (usize, &u8)| match at {

@@ -27,7 +27,7 @@ const MAX_POINTER: usize = 1024;
 
 /// The settings of one repository that decide on the worktree form of its files, besides the attributes in its tree.
 #[derive(Debug, Clone)]
-pub(super) struct Form {
+pub(super) struct ConversionSettings {
     eol: Configuration,
     /// Attributes of the system and of the user, weakest first.
     global: Vec<(PathBuf, Vec<u8>)>,
@@ -61,15 +61,15 @@ const ENCODING: &str = "working-tree-encoding";
 
 /// An encoding of UTF-16 or UTF-32, as git and glibc's iconv write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wide {
+struct WideEncoding {
     bytes: usize,
     big_endian: bool,
     mark: bool,
 }
 
-impl Wide {
+impl WideEncoding {
     /// Reads a name as git does: in any case, and with or without the hyphen after `UTF`.
-    fn named(name: &[u8]) -> Option<Self> {
+    fn from_name(name: &[u8]) -> Option<Self> {
         let name = String::from_utf8_lossy(name).to_ascii_uppercase();
         let rest = name.strip_prefix("UTF")?;
         let (bytes, rest) = match rest.strip_prefix('-').unwrap_or(rest).split_at_checked(2)? {
@@ -113,7 +113,7 @@ impl Wide {
 
 /// What became of a file that LFS has elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lfs {
+pub(super) enum ConversionOutcome {
     /// It is no pointer.
     Not,
     /// The content came from the local store.
@@ -125,7 +125,7 @@ pub(super) enum Lfs {
 }
 
 /// Lists the names between a section and one of these keys: `filter.NAME.clean`.
-fn named_in(config: &git2::Config, section: &str, keys: &str) -> Result<BTreeSet<Vec<u8>>, SnapshotError> {
+fn config_subsections(config: &git2::Config, section: &str, keys: &str) -> Result<BTreeSet<Vec<u8>>, SnapshotError> {
     let mut found = BTreeSet::new();
     let mut entries = config.entries(Some(&format!("^{section}\\..*\\.({keys})$")))?;
     while let Some(entry) = entries.next() {
@@ -136,7 +136,7 @@ fn named_in(config: &git2::Config, section: &str, keys: &str) -> Result<BTreeSet
     Ok(found)
 }
 
-impl Form {
+impl ConversionSettings {
     /// Reads the settings.
     pub(super) fn of(git: &Repository, common_dir: &Path) -> Result<Self, SnapshotError> {
         let config = git.config()?.snapshot()?;
@@ -163,9 +163,9 @@ impl Form {
             Ok(path) => common_dir.join(path),
             Err(_) => common_dir.join("lfs"),
         };
-        let mut filters = named_in(&config, "filter", "clean|smudge|process|required")?;
+        let mut filters = config_subsections(&config, "filter", "clean|smudge|process|required")?;
         filters.remove(&b"lfs"[..]);
-        let merge_drivers = named_in(&config, "merge", "driver")?;
+        let merge_drivers = config_subsections(&config, "merge", "driver")?;
         let default_merge = config.get_str("merge.default").unwrap_or("text").as_bytes().to_vec();
         Ok(Self { eol: Configuration { auto_crlf, eol }, global, info, lfs, filters, merge_drivers, default_merge })
     }
@@ -179,7 +179,7 @@ impl Form {
         }
     }
 
-    /// Gives the attributes that are in no tree, for the sandbox's own `info/attributes`.
+    /// Returns the attributes that are in no tree, for the sandbox's own `info/attributes`.
     pub(super) fn outside_attributes(&self) -> Vec<u8> {
         let mut text = Vec::new();
         for part in self.global.iter().map(|(_, text)| text).chain([&self.info]) {
@@ -191,7 +191,7 @@ impl Form {
         text
     }
 
-    /// Gives the settings for line ends, as git's configuration spells them.
+    /// Returns the settings for line ends, as git's configuration spells them.
     pub(super) fn settings(&self) -> Vec<(&'static str, &'static str)> {
         let mut found = Vec::new();
         match self.eol.auto_crlf {
@@ -207,7 +207,7 @@ impl Form {
         found
     }
 
-    /// Tells whether the local LFS store has an object of this id and size.
+    /// Returns whether the local LFS store has an object of this id and size.
     pub(super) fn has_lfs(&self, id: &str, size: u64) -> bool {
         self.lfs_path(id).metadata().is_ok_and(|m| m.is_file() && m.len() == size)
     }
@@ -236,7 +236,7 @@ struct Directories<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
 /// Converts the files of one repository.
 pub(super) struct Converter<'a> {
     git: &'a Repository,
-    form: &'a Form,
+    form: &'a ConversionSettings,
     pipeline: Pipeline,
     search: Search,
     /// `info/attributes` beats every tree's, whenever that was read.
@@ -259,16 +259,20 @@ pub(super) struct Converter<'a> {
 /// How often patterns of an attributes file may be tried on one path: some milliseconds.
 const MOST_TRIES: u128 = 1_000_000;
 
-/// Gives a bound of how often a pattern with so many `**` is tried on a path: each of them takes no component, or one more.
+/// Returns a bound of how often a pattern with so many `**` is tried on a path: each of them takes no component, or one more.
 /// The matcher of attributes tries all ways, as git's does.
-fn tries(double_stars: usize, path: &[u8]) -> u128 {
+fn count_match_attempts(double_stars: usize, path: &[u8]) -> u128 {
     let depth = path.iter().filter(|b| **b == b'/').count();
     let (all, few) = (depth + double_stars, depth.min(double_stars));
     (0..few).fold(1_u128, |ways, n| ways.saturating_mul((all - n) as u128) / (n as u128 + 1))
 }
 
 impl<'a> Converter<'a> {
-    pub(super) fn new(git: &'a Repository, form: &'a Form, attributes: Attributes<'_>) -> Result<Self, SnapshotError> {
+    pub(super) fn new(
+        git: &'a Repository,
+        form: &'a ConversionSettings,
+        attributes: Attributes<'_>,
+    ) -> Result<Self, SnapshotError> {
         let mut pipeline = Pipeline::new(Default::default(), Default::default(), Default::default());
         pipeline.options_mut().eol_config = form.eol;
         let mut collection = MetadataCollection::default();
@@ -349,7 +353,7 @@ impl<'a> Converter<'a> {
     }
 
     /// Adds the attributes files above a path that have not been looked for yet, from the root down.
-    fn look_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
+    fn load_attributes_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
         let Some(mut known) = self.lazy.take() else { return Ok(()) };
         let mut start = 0;
         for cut in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1) {
@@ -369,7 +373,7 @@ impl<'a> Converter<'a> {
 
     /// Returns the attributes of a path that decide on its form, as they are set. Nothing where no attribute can.
     pub(super) fn attributes(&mut self, path: &[u8]) -> Result<Vec<(String, State)>, SnapshotError> {
-        self.look_above(path)?;
+        self.load_attributes_above(path)?;
         if !self.active {
             return Ok(Vec::new());
         }
@@ -390,21 +394,23 @@ impl<'a> Converter<'a> {
         Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason })
     }
 
-    /// Gives the most `**` of a file of attributes that cannot be tried on this path.
+    /// Returns the most `**` of a file of attributes that cannot be tried on this path.
     fn too_many(&self, path: &[u8]) -> Option<usize> {
-        let is_long = |(most, lines): &&(usize, usize)| tries(*most, path).saturating_mul(*lines as u128) > MOST_TRIES;
+        let is_long = |(most, lines): &&(usize, usize)| {
+            count_match_attempts(*most, path).saturating_mul(*lines as u128) > MOST_TRIES
+        };
         self.double_stars.iter().find(is_long).map(|(most, _)| *most)
     }
 
-    /// Gives a blob's bytes as they are in a working tree. The path is relative to this repository.
-    pub(super) fn convert<'b>(
+    /// Returns a blob's bytes as they are in a working tree. The path is relative to this repository.
+    pub(super) fn convert_to_worktree<'b>(
         &'b mut self,
         path: &[u8],
         blob: &'b [u8],
-    ) -> Result<(Cow<'b, [u8]>, Lfs), SnapshotError> {
-        self.look_above(path)?;
+    ) -> Result<(Cow<'b, [u8]>, ConversionOutcome), SnapshotError> {
+        self.load_attributes_above(path)?;
         if !self.active {
-            return Ok((Cow::Borrowed(blob), Lfs::Not));
+            return Ok((Cow::Borrowed(blob), ConversionOutcome::Not));
         }
         self.refuse_too_many(path)?;
         let Self { form, pipeline, search, info, collection, outcome, encodes, .. } = self;
@@ -429,16 +435,16 @@ impl<'a> Converter<'a> {
             if is_lfs && form.has_lfs(&id, size) {
                 let content = std::fs::read(form.lfs_path(&id))?;
                 if super::hex(&Sha256::digest(&content)) == id {
-                    return Ok((Cow::Owned(content), Lfs::Content));
+                    return Ok((Cow::Owned(content), ConversionOutcome::Content));
                 }
             }
             if is_lfs {
-                return Ok((Cow::Borrowed(blob), Lfs::Pointer));
+                return Ok((Cow::Borrowed(blob), ConversionOutcome::Pointer));
             }
         }
         let is_filtered = value("filter").is_some_and(|name| form.filters.contains(&name));
-        let kind = if is_filtered { Lfs::Filtered } else { Lfs::Not };
-        let encoding = if *encodes { value(ENCODING).and_then(|name| Wide::named(&name)) } else { None };
+        let kind = if is_filtered { ConversionOutcome::Filtered } else { ConversionOutcome::Not };
+        let encoding = if *encodes { value(ENCODING).and_then(|name| WideEncoding::from_name(&name)) } else { None };
         let converted = pipeline
             .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
             .map_err(|e| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason: e.to_string() })?;
@@ -455,9 +461,9 @@ impl<'a> Converter<'a> {
 }
 
 impl Converter<'_> {
-    /// Tells how git merges a path, and whether a filter stands between its two forms.
+    /// Returns how git merges a path, and whether a filter stands between its two forms.
     pub(super) fn merge_attribute(&mut self, path: &[u8]) -> Result<MergeAttribute, SnapshotError> {
-        self.look_above(path)?;
+        self.load_attributes_above(path)?;
         if self.too_many(path).is_some() {
             return Ok(MergeAttribute::NotByLine);
         }
@@ -486,20 +492,20 @@ impl Converter<'_> {
         })
     }
 
-    /// Gives the bytes that git would store for a file of a working tree. The path is relative to this repository.
-    pub(super) fn clean(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    /// Returns the bytes that git would store for a file of a working tree. The path is relative to this repository.
+    pub(super) fn store_form(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
-        let cleaned = self.clean_once(path, bytes)?;
+        let cleaned = self.convert_to_git(path, bytes)?;
         // What comes out of git must go in as the same again, or the file would be changed for ever.
-        let out = self.convert(path, &cleaned)?.0.into_owned();
-        if self.clean_once(path, &out)? != cleaned {
+        let out = self.convert_to_worktree(path, &cleaned)?.0.into_owned();
+        if self.convert_to_git(path, &out)? != cleaned {
             return Err(wrong("it would come out of git as something else".into()));
         }
         Ok(cleaned)
     }
 
-    fn clean_once(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
-        self.look_above(path)?;
+    fn convert_to_git(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+        self.load_attributes_above(path)?;
         if !self.active {
             return Ok(bytes.to_vec());
         }
@@ -590,20 +596,20 @@ pub(super) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_TRIES, pointer, tries};
+    use super::{MOST_TRIES, count_match_attempts, pointer};
 
     #[test]
     fn tries_grow_with_depth_and_double_stars() {
         let path = |depth| "a/".repeat(depth).into_bytes();
         for (stars, depth, ways) in [(0, 100, 1), (1, 10, 11), (2, 10, 66), (60, 1, 61), (60, 0, 1)] {
-            assert_eq!(tries(stars, &path(depth)), ways, "{stars} {depth}");
+            assert_eq!(count_match_attempts(stars, &path(depth)), ways, "{stars} {depth}");
         }
         assert!(
-            tries(3, &path(64)) < MOST_TRIES
-                && tries(60, &path(100)) > MOST_TRIES
-                && tries(60, &path(9)) > MOST_TRIES
-                && tries(20, &path(10)) > MOST_TRIES
-                && tries(3, &path(2000)) > MOST_TRIES
+            count_match_attempts(3, &path(64)) < MOST_TRIES
+                && count_match_attempts(60, &path(100)) > MOST_TRIES
+                && count_match_attempts(60, &path(9)) > MOST_TRIES
+                && count_match_attempts(20, &path(10)) > MOST_TRIES
+                && count_match_attempts(3, &path(2000)) > MOST_TRIES
         );
     }
 

@@ -3,32 +3,32 @@
 use std::path::Path;
 
 use super::confirm::confirm;
-use super::failure::{FAILED, Failure, INTERRUPTED, STALE};
+use super::error::{CliError, FAILED, INTERRUPTED, STALE};
 use super::output::{Output, count, shell_word};
 use crate::apply::{
     ApplyError, ApplyHistory, ApplyTarget, FsCapabilities, HostError, HostFs, Journal, JournalError, RecoveryMode,
     Report, TransactionDir, TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner,
     recover_transaction, remove_leftovers, unlock_index,
 };
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::path::RepoPath;
-use crate::sandbox::{Applied, Brought, Sandbox, SandboxName, Store, identity, terminal};
+use crate::sandbox::{AppliedPath, AppliedState, Sandbox, SandboxName, Store, identity, terminal};
 use crate::snapshot::HostRepo;
 
 /// The kernel's number for the time since the machine was started.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A host tree to write to.
-pub struct Host<'a> {
+pub struct ApplyContext<'a> {
     repo: &'a HostRepo,
     pub site: ApplyTarget,
     pub disk: HostFs,
     pub applies: TransactionLog,
 }
 
-impl<'a> Host<'a> {
+impl<'a> ApplyContext<'a> {
     /// Finds everything; takes no lock and writes nothing.
-    pub fn of(repo: &'a HostRepo) -> Result<Self, Failure> {
+    pub fn of(repo: &'a HostRepo) -> Result<Self, CliError> {
         let state = repo.common_dir.join("airlock");
         let root = WorkingTree::open(&repo.root, [].into(), FsCapabilities::default())?.identity()?;
         let mark = WorktreeFingerprint {
@@ -44,7 +44,7 @@ impl<'a> Host<'a> {
     }
 
     /// Opens the tree; of the repositories in it, these are entered.
-    pub fn tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, Failure> {
+    pub fn tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, CliError> {
         let (file_mode, symlinks) = self.repo.habits()?;
         Ok(WorkingTree::open(
             &self.repo.root,
@@ -53,27 +53,30 @@ impl<'a> Host<'a> {
         )?)
     }
 
-    /// Becomes the only one that writes, takes back what was cut off, and refuses while git is at work.
-    pub fn ready(&mut self, output: Output) -> Result<(), Failure> {
+    /// Becomes the only one that writes, takes back what was interrupted, and refuses while git is at work.
+    pub fn prepare(&mut self, output: Output) -> Result<(), CliError> {
         self.lock()?;
         if let Some(operation) = self.repo.operation().filter(|o| *o != "bisect") {
-            return Err(Failure::new(FAILED, format!("a {operation} is in progress in this working tree"))
+            return Err(CliError::new(FAILED, format!("a {operation} is in progress in this working tree"))
                 .hint(format!("end it first: git {} --continue, or --abort", operation.trim_start_matches("git "))));
         }
         for (folder, journal) in self.cut_off(output)? {
             if !self.is_unchanged(&folder, &journal) {
                 let question = format!(
-                    "An apply was cut off, and HEAD or the index has changed since. Take back what it wrote ({})?",
+                    "An apply was interrupted, and HEAD or the index has changed since. Roll back what it wrote ({})?",
                     count(journal.ops.len(), "change"),
                 );
                 if !terminal::is_interactive() || !confirm(&question, false)? {
-                    return Err(Failure::new(FAILED, "an apply was cut off, and HEAD or the index has changed since")
-                        .hint("airlock recover --back takes it back, airlock recover --forward finishes it"));
+                    return Err(CliError::new(
+                        FAILED,
+                        "an apply was interrupted, and HEAD or the index has changed since",
+                    )
+                    .hint("airlock recover --rollback reverts it, airlock recover --continue completes it"));
                 }
             }
             self.finish(&folder, &journal, RecoveryMode::RollBack, output)?;
         }
-        // Whatever was cut off may have changed what git says.
+        // Whatever was interrupted may have changed what git says.
         self.site.fingerprint.index = self.repo.index_mark()?;
         let lock = self.site.git_dir.join("index.lock");
         if lock.symlink_metadata().is_ok() {
@@ -83,16 +86,16 @@ impl<'a> Host<'a> {
     }
 
     /// Becomes the only one that writes to working trees of this repository.
-    pub fn lock(&mut self) -> Result<(), Failure> {
+    pub fn lock(&mut self) -> Result<(), CliError> {
         let boot = self.site.fingerprint.boot_id.clone();
         self.applies.lock_exclusive(&boot).map_err(|error| {
-            Failure::new(FAILED, error.to_string()).hint("wait for it to end, and try again: nothing was written")
+            CliError::new(FAILED, error.to_string()).hint("wait for it to end, and try again: nothing was written")
         })
     }
 
     /// Finds the applies of this working tree that were cut off, removes what others left that were not even prepared, and
     /// git's lock of one that has ended. The lock is held.
-    pub fn cut_off(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, Failure> {
+    pub fn cut_off(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, CliError> {
         let mut found = Vec::new();
         let others = self.repo.other_worktrees()?;
         let all = self.applies.list_dirs()?;
@@ -105,7 +108,7 @@ impl<'a> Host<'a> {
                     let slots = folder.staging_path();
                     let slots = Escaped::new(slots.as_os_str().as_encoded_bytes()).to_string();
                     output.say(&format!(
-                        "apply {} of a working tree that is gone was cut off; what it replaced is in {slots}",
+                        "apply {} of a working tree that is gone was interrupted; what it replaced is in {slots}",
                         folder.number()
                     ));
                 } else if here || !others.contains(&journal.target.worktree) {
@@ -130,7 +133,7 @@ impl<'a> Host<'a> {
         Ok(found)
     }
 
-    /// Tells whether HEAD and the index are what they were when an apply began.
+    /// Returns whether HEAD and the index are what they were when an apply began.
     pub fn is_unchanged(&self, folder: &TransactionDir, journal: &Journal) -> bool {
         let (now, then) = (&self.site.fingerprint, &journal.target);
         let same_index = now.index == then.index || self.repo.has_same_index(&folder.index()).unwrap_or(false);
@@ -139,7 +142,7 @@ impl<'a> Host<'a> {
 
     /// Reads what applies brought of a sandbox: as it remembers, and what the journals have since. So nothing is forgotten when
     /// an apply, or an undo, is cut off after its end.
-    pub fn brought(&self, sandbox: &Sandbox) -> Result<Applied, Failure> {
+    pub fn applied_state(&self, sandbox: &Sandbox) -> Result<AppliedState, CliError> {
         let mut applied = sandbox.applied()?;
         let known = applied.through;
         for folder in self.applies.list_dirs()?.iter().filter(|f| f.number() > known) {
@@ -151,7 +154,7 @@ impl<'a> Host<'a> {
                 if after.is_empty() {
                     applied.paths.remove(path);
                 } else {
-                    applied.paths.insert(path.clone(), Brought { picks: after.clone(), left: None });
+                    applied.paths.insert(path.clone(), AppliedPath { picks: after.clone(), left: None });
                 }
             }
             applied.through = folder.number();
@@ -161,41 +164,41 @@ impl<'a> Host<'a> {
 
     /// Has a sandbox know, if it is still there, what of it is in the working tree now. Where somebody has it in use, it will
     /// find out by itself.
-    pub fn remember(&self, sandbox: &str) -> Result<(), Failure> {
+    pub fn record_applied(&self, sandbox: &str) -> Result<(), CliError> {
         let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
         let Some(mut sandbox) = Store::of(&self.repo.common_dir).open(&name)? else { return Ok(()) };
         if sandbox.lock().is_err() {
             return Ok(());
         }
-        sandbox.set_applied(&self.brought(&sandbox)?)?;
+        sandbox.set_applied(&self.applied_state(&sandbox)?)?;
         if sandbox.record.settled.take().is_some() {
             sandbox.save()?;
         }
         Ok(())
     }
 
-    /// Tells whether a sandbox is still there.
+    /// Returns whether a sandbox is still there.
     pub fn has(&self, sandbox: &str) -> bool {
         let name = sandbox.parse::<SandboxName>().ok();
         name.is_some_and(|name| Store::of(&self.repo.common_dir).open(&name).is_ok_and(|found| found.is_some()))
     }
 
-    /// Brings an apply that was cut off to an end, and says so.
+    /// Brings an apply that was interrupted to an end, and says so.
     pub fn finish(
         &self,
         folder: &TransactionDir,
         journal: &Journal,
         way: RecoveryMode,
         output: Output,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let tree = self.tree(&journal.modules)?;
         let report = recover_transaction(&self.site, &self.disk, &tree, folder, journal, way)?;
         if way == RecoveryMode::RollForward {
-            self.remember(&journal.sandbox)?;
+            self.record_applied(&journal.sandbox)?;
         }
         let done = match way {
-            RecoveryMode::RollBack => "was cut off, and is taken back",
-            RecoveryMode::RollForward => "was cut off, and is finished now",
+            RecoveryMode::RollBack => "was interrupted; rolling back",
+            RecoveryMode::RollForward => "was interrupted; completing",
         };
         output.say(&format!("apply {} of {} {done}", folder.number(), Escaped::new(&journal.sandbox)));
         tell(&report, output);
@@ -224,14 +227,14 @@ pub fn tell(report: &Report, output: Output) {
 }
 
 /// Says what taking back came to, and gives the failure.
-pub fn told(problem: ApplyError, output: Output) -> Failure {
+pub fn told(problem: ApplyError, output: Output) -> CliError {
     if let ApplyError::RolledBack { report, .. } | ApplyError::Interrupted(report) = &problem {
         tell(report, output);
     }
     problem.into()
 }
 
-/// Warns of an apply that was cut off. Nothing is written: a shell prompt may be what runs this.
+/// Warns of an apply that was interrupted. Nothing is written: a shell prompt may be what runs this.
 pub fn warn(repo: &HostRepo, output: Output) {
     let applies = TransactionLog::of(&repo.common_dir.join("airlock"));
     let unfinished = applies.list_unfinished().unwrap_or_default();
@@ -247,17 +250,16 @@ pub fn warn(repo: &HostRepo, output: Output) {
             _ => None,
         };
         match elsewhere.filter(|there| Path::new(there).exists()) {
-            None => output.say("an apply was cut off before its end; airlock recover takes it back"),
-            Some(there) => output.say(&format!(
-                "an apply was cut off in {0}; there, airlock recover takes it back",
-                Escaped::new(&there)
-            )),
+            None => output.say("an apply was interrupted; run airlock recover to roll it back"),
+            Some(there) => {
+                output.say(&format!("an apply was interrupted in {0}; run airlock recover there", Escaped::new(&there)))
+            }
         }
     }
 }
 
 /// Reads all applies.
-pub fn history(applies: &TransactionLog) -> Result<ApplyHistory, Failure> {
+pub fn history(applies: &TransactionLog) -> Result<ApplyHistory, CliError> {
     let history = ApplyHistory::of(applies)?;
     match history.damaged.into_iter().next() {
         Some(error) => Err(error.into()),
@@ -265,7 +267,7 @@ pub fn history(applies: &TransactionLog) -> Result<ApplyHistory, Failure> {
     }
 }
 
-impl From<JournalError> for Failure {
+impl From<JournalError> for CliError {
     fn from(error: JournalError) -> Self {
         let path = match &error {
             JournalError::Damaged { path, .. } | JournalError::Io { path, .. } => path.clone(),
@@ -280,7 +282,7 @@ impl From<JournalError> for Failure {
     }
 }
 
-impl From<HostError> for Failure {
+impl From<HostError> for CliError {
     fn from(error: HostError) -> Self {
         Self::new(exit(&error), error.to_string())
     }
@@ -298,7 +300,7 @@ fn exit(error: &HostError) -> u8 {
     }
 }
 
-impl From<ApplyError> for Failure {
+impl From<ApplyError> for CliError {
     fn from(problem: ApplyError) -> Self {
         let text = |path: &Option<RepoPath>, error: &HostError| match path {
             Some(path) => format!("failed to write {}: {error}", String::from_utf8_lossy(path.as_bytes())),
@@ -311,7 +313,7 @@ impl From<ApplyError> for Failure {
             ApplyError::RolledBack { path, error, report } => {
                 let failure = Self::new(exit(error), format!("{}; {}", text(path, error), as_it_was(report)));
                 if exit(error) == STALE {
-                    failure.hint("the same command once more looks at the tree anew")
+                    failure.hint("run the same command again to look at the tree again")
                 } else {
                     failure
                 }
@@ -321,8 +323,8 @@ impl From<ApplyError> for Failure {
                 let there = there.as_ref().map_or_else(String::new, |p| {
                     format!("{}: ", String::from_utf8_lossy(p.as_bytes()))
                 });
-                Self::new(FAILED, format!("{}; and it could not be taken back: {there}{then}", text(path, error)))
-                    .hint("mend that, then airlock recover tries again; nothing is lost meanwhile")
+                Self::new(FAILED, format!("{}; rolling back failed as well: {there}{then}", text(path, error)))
+                    .hint("fix that, then run airlock recover; nothing is lost")
             }
             ApplyError::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
                 "wait for git to end; if none runs: rm {}",

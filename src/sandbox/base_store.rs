@@ -33,7 +33,7 @@ pub struct Base {
     /// Names all that went in, see [`crate::snapshot::Snapshot::key`].
     pub key: String,
     /// Names the rules by which it went in.
-    pub flavour: String,
+    pub config_key: String,
     /// The commit of its files, in hexadecimal.
     pub commit: String,
     /// The branch that its HEAD names.
@@ -43,7 +43,7 @@ pub struct Base {
     /// Bytes of these files.
     pub bytes: u64,
     /// LFS pointers whose content was not here.
-    pub pointers: Vec<RepoPath>,
+    pub missing_lfs_objects: Vec<RepoPath>,
     /// Files that are as git stores them, because of a filter that Airlock does not run.
     #[serde(default)]
     pub filtered: Vec<RepoPath>,
@@ -55,19 +55,19 @@ pub struct Base {
 
 /// All bases of one repository.
 #[derive(Debug, Clone)]
-pub struct Bases {
+pub struct BaseStore {
     folder: PathBuf,
 }
 
 /// Held by whoever uses a base until that is on a sandbox's record, and by whoever removes it.
 #[derive(Debug)]
-pub struct Held(#[expect(dead_code, reason = "the lock is what it is for")] File);
+pub struct BaseLease(#[expect(dead_code, reason = "the lock is what it is for")] File);
 
 /// Held while a base of one key is being made, so that two first starts make one.
 #[derive(Debug)]
-pub struct Making(#[expect(dead_code, reason = "the lock is what it is for")] File);
+pub struct BuildLock(#[expect(dead_code, reason = "the lock is what it is for")] File);
 
-impl Bases {
+impl BaseStore {
     /// Names the bases of a repository; nothing is made yet.
     #[must_use]
     pub fn of(common_dir: &Path) -> Self {
@@ -78,7 +78,7 @@ impl Bases {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn all(&self) -> io::Result<Vec<Base>> {
+    pub fn list_bases(&self) -> io::Result<Vec<Base>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -97,37 +97,37 @@ impl Bases {
     /// # Errors
     /// What the file system says.
     pub fn find(&self, id: &str) -> io::Result<Option<Base>> {
-        Ok(self.all()?.into_iter().find(|b| b.id == id))
+        Ok(self.list_bases()?.into_iter().find(|b| b.id == id))
     }
 
     /// Waits for whoever makes a base of this key, and keeps others waiting until dropped.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn make(&self, key: &str) -> io::Result<Making> {
+    pub fn lock_build(&self, key: &str) -> io::Result<BuildLock> {
         let file = self.lock_file(key)?;
         file.lock()?;
-        Ok(Making(file))
+        Ok(BuildLock(file))
     }
 
     /// The same without waiting; `None` if somebody makes one.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn try_make(&self, key: &str) -> io::Result<Option<Making>> {
+    pub fn try_lock_build(&self, key: &str) -> io::Result<Option<BuildLock>> {
         let file = self.lock_file(key)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Making(file))),
+            Ok(()) => Ok(Some(BuildLock(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(e),
         }
     }
 
-    /// Tells whether some process makes a base now.
+    /// Returns whether some process makes a base now.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn is_making(&self) -> io::Result<bool> {
+    pub fn is_building(&self) -> io::Result<bool> {
         for digit in "0123456789abcdef".chars() {
             let path = self.folder.join("making").join(digit.to_string());
             match File::open(path).map(|file| file.try_lock_shared()) {
@@ -151,26 +151,26 @@ impl Bases {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn hold(&self, id: &str) -> io::Result<Option<Held>> {
-        let Some(file) = self.guard(id)? else { return Ok(None) };
+    pub fn lease_shared(&self, id: &str) -> io::Result<Option<BaseLease>> {
+        let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         file.lock_shared()?;
-        Ok(self.find(id)?.map(|_| Held(file)))
+        Ok(self.find(id)?.map(|_| BaseLease(file)))
     }
 
     /// Keeps a base from being used, so that it can be removed; `None` if somebody uses it.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn claim(&self, id: &str) -> io::Result<Option<Held>> {
-        let Some(file) = self.guard(id)? else { return Ok(None) };
+    pub fn lease_exclusive(&self, id: &str) -> io::Result<Option<BaseLease>> {
+        let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         match file.try_lock() {
-            Ok(()) => Ok(Some(Held(file))),
+            Ok(()) => Ok(Some(BaseLease(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(e),
         }
     }
 
-    fn guard(&self, id: &str) -> io::Result<Option<File>> {
+    fn open_lock_file(&self, id: &str) -> io::Result<Option<File>> {
         match File::create(self.folder.join(id).join("lock")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
@@ -188,7 +188,7 @@ impl Bases {
         write_atomic(&folder, "record.json", &serde_json::to_vec_pretty(base)?)
     }
 
-    /// Gives the path of a base's index.
+    /// Returns the path of a base's index.
     #[must_use]
     pub fn index(&self, base: &Base) -> PathBuf {
         self.folder.join(&base.id).join("index")
@@ -198,7 +198,7 @@ impl Bases {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn touch(&self, base: &Base) -> io::Result<()> {
+    pub fn record_use(&self, base: &Base) -> io::Result<()> {
         let now = Base { used: now(), ..base.clone() };
         // Another process may have forgotten it meanwhile: then it stays forgotten.
         match write_atomic(&self.folder.join(&base.id), "record.json", &serde_json::to_vec_pretty(&now)?) {
@@ -211,7 +211,7 @@ impl Bases {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn forget(&self, id: &str) -> io::Result<()> {
+    pub fn remove_record(&self, id: &str) -> io::Result<()> {
         match fs::remove_dir_all(self.folder.join(id)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags};
 use sha2::{Digest, Sha256};
 
-use super::form::{Form, blob_at};
+use super::conversion::{ConversionSettings, blob_at};
 use super::sparse::Sparse;
 use super::{HostRepo, SnapshotError};
 use crate::path::RepoPath;
@@ -17,20 +17,20 @@ const MAX_MODULES_FILE: usize = 1 << 20;
 
 /// One repository of a snapshot.
 #[derive(Debug, Clone)]
-pub struct Module {
+pub struct Submodule {
     /// Where it is in the working tree; nothing for the user's own repository.
     pub path: Option<RepoPath>,
     pub(super) git_dir: PathBuf,
     pub(super) common_dir: PathBuf,
     pub(super) commit: Oid,
     pub(super) tree: Oid,
-    pub(super) form: Form,
+    pub(super) form: ConversionSettings,
     pub(super) sparse: Option<Sparse>,
 }
 
 /// A submodule whose content stays behind.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LeftModule {
+pub struct SkippedSubmodule {
     /// Where it is.
     pub path: RepoPath,
     /// Why.
@@ -41,23 +41,23 @@ pub struct LeftModule {
 #[derive(Debug, Clone)]
 pub(super) struct Modules {
     /// The user's own first.
-    pub found: Vec<Module>,
+    pub found: Vec<Submodule>,
     /// Submodules that `.gitmodules` names and that have no content here.
-    pub left: Vec<LeftModule>,
+    pub left: Vec<SkippedSubmodule>,
 }
 
-impl Module {
+impl Submodule {
     /// Opens its repository.
     pub(super) fn open(&self) -> Result<Repository, SnapshotError> {
         Ok(Repository::open(&self.git_dir)?)
     }
 
-    /// Gives a path of it as a path of the whole.
+    /// Returns a path of it as a path of the whole.
     pub(super) fn whole(&self, inside: &[u8]) -> Vec<u8> {
         self.path.as_ref().map_or_else(|| inside.to_vec(), |p| [p.as_bytes(), b"/", inside].concat())
     }
 
-    /// Gives a path of the whole as a path of it. It must be in this module.
+    /// Returns a path of the whole as a path of it. It must be in this module.
     pub(super) fn inside<'a>(&self, whole: &'a RepoPath) -> &'a [u8] {
         &whole.as_bytes()[self.path.as_ref().map_or(0, |p| p.as_bytes().len() + 1)..]
     }
@@ -82,13 +82,13 @@ impl Modules {
     /// that is checked out, instead of the one that the tree records.
     pub(super) fn find(host: &HostRepo, commit: Oid, full: bool, moved: bool) -> Result<Self, SnapshotError> {
         let mut all = Self { found: Vec::new(), left: Vec::new() };
-        let root = Module {
+        let root = Submodule {
             path: None,
             git_dir: host.git_dir().to_owned(),
             common_dir: host.common_dir.clone(),
             commit,
             tree: host.git().find_commit(commit)?.tree_id(),
-            form: Form::of(host.git(), &host.common_dir)?,
+            form: ConversionSettings::of(host.git(), &host.common_dir)?,
             sparse: if full { None } else { Sparse::of(host.git())? },
         };
         all.add(host.git(), root, &host.root, full, moved, 0)?;
@@ -98,7 +98,7 @@ impl Modules {
     fn add(
         &mut self,
         git: &Repository,
-        module: Module,
+        module: Submodule,
         folder: &Path,
         full: bool,
         moved: bool,
@@ -117,7 +117,7 @@ impl Modules {
                 continue;
             }
             let mut leave = |reason: &str| {
-                self.left.push(LeftModule { path: whole.clone(), reason: reason.into() });
+                self.left.push(SkippedSubmodule { path: whole.clone(), reason: reason.into() });
             };
             if depth == MAX_DEPTH {
                 leave("too deep");
@@ -144,10 +144,10 @@ impl Modules {
                 continue;
             };
             let common_dir = inner.commondir().canonicalize()?;
-            let module = Module {
+            let module = Submodule {
                 path: Some(whole),
                 git_dir: inner.path().canonicalize()?,
-                form: Form::of(&inner, &common_dir)?,
+                form: ConversionSettings::of(&inner, &common_dir)?,
                 sparse: if full { None } else { Sparse::of(&inner)? },
                 common_dir,
                 commit,

@@ -15,9 +15,9 @@ use std::process::{Command, Stdio};
 use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Oid, Repository, RepositoryInitOptions, Signature};
 use tempfile::TempDir;
 
-use super::{Difference, History, Listing, Module, Snapshot, SnapshotError};
+use super::{History, Listing, Snapshot, SnapshotDelta, SnapshotError, Submodule};
 use crate::path::{EntryKind, RepoPath};
-use crate::wire::Stat;
+use crate::protocol::Stat;
 
 /// A git directory, ready to be copied.
 pub struct GitDir {
@@ -29,21 +29,21 @@ pub struct GitDir {
 pub type GitFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl GitDir {
-    /// Makes the git directory of one module and packs what its commit reaches. Takes as long as that is large: run it
+    /// Creates the git directory of one module and packs what its commit reaches. Takes as long as that is large: run it
     /// beside the seeding.
     ///
     /// # Errors
     /// A missing object, or no `git` on the PATH.
     pub fn create(snapshot: &Snapshot, number: usize) -> Result<Self, SnapshotError> {
         let module = &snapshot.modules[number];
-        let git = Borrowed::of(module)?;
+        let git = AlternateObjects::of(module)?;
         // What a superproject records is the submodule's own commit.
         let history = match snapshot.history {
             History::None if number > 0 => History::Depth { commits: 1, chosen: true },
             history => history,
         };
         let tip = if history == History::None { git.commit_alone(snapshot, module)? } else { module.commit };
-        git.cut_at(history.boundary(&module.open()?, module.commit)?, history)?;
+        git.write_shallow(history.boundary(&module.open()?, module.commit)?, history)?;
         match branch(snapshot, number) {
             Some(branch) => {
                 git.write("HEAD", format!("ref: refs/heads/{branch}\n"))?;
@@ -55,7 +55,7 @@ impl GitDir {
         if let Some(sparse) = &module.sparse {
             git.write("info/sparse-checkout", sparse.text())?;
         }
-        git.pack(format!("{tip}\n").as_bytes(), true, history)?;
+        git.pack_objects(format!("{tip}\n").as_bytes(), true, history)?;
         git.configure(snapshot, module)?;
         Ok(Self { folder: git.finish()?, module: number })
     }
@@ -69,20 +69,20 @@ impl GitDir {
         let mut index = Index::open(&self.folder.path().join("index"))?;
         let module = &snapshot.modules[self.module];
         for (file, stat) in listing.entries.iter().zip(seeded).filter(|(file, _)| file.module == self.module) {
-            index.add(&entry(module.inside(&file.path), mode(file.kind), file.blob, stat))?;
+            index.add(&index_entry(module.inside(&file.path), git_mode(file.kind), file.blob, stat))?;
         }
         for file in listing.sparse.iter().filter(|file| file.module == self.module) {
-            let mut absent = entry(module.inside(&file.path), mode(file.kind), file.blob, &Stat::default());
+            let mut absent = index_entry(module.inside(&file.path), git_mode(file.kind), file.blob, &Stat::default());
             absent.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
             index.add(&absent)?;
         }
         for (_, path, id) in listing.gitlinks.iter().filter(|(number, ..)| *number == self.module) {
-            index.add(&entry(path, 0o160_000, *id, &Stat::default()))?;
+            index.add(&index_entry(path, 0o160_000, *id, &Stat::default()))?;
         }
         Ok(index.write()?)
     }
 
-    /// Gives where it belongs in the workspace.
+    /// Returns where it belongs in the workspace.
     #[must_use]
     pub fn place(&self, snapshot: &Snapshot) -> Vec<u8> {
         snapshot.modules[self.module].whole(b".git")
@@ -96,7 +96,7 @@ impl GitDir {
         list(self.folder.path())
     }
 
-    /// Gives the full path of a listed file.
+    /// Returns the full path of a listed file.
     #[must_use]
     pub fn full(&self, path: &Path) -> PathBuf {
         self.folder.path().join(path)
@@ -104,7 +104,7 @@ impl GitDir {
 }
 
 /// The base that a workspace's git directory is brought on from.
-pub struct Old<'a> {
+pub struct PreviousRefs<'a> {
     /// Its commit, in hexadecimal.
     pub commit: &'a str,
     /// Its branch.
@@ -112,17 +112,17 @@ pub struct Old<'a> {
 }
 
 impl Snapshot {
-    /// Makes what a git directory of an older commit needs to be at this snapshot's: new objects alone, refs, and an index
+    /// Creates what a git directory of an older commit needs to be at this snapshot's: new objects alone, refs, and an index
     /// with the stat data of the files that were written, as far as they are given. What has not changed is not among it.
     /// `index` gives the old one.
     ///
     /// # Errors
     /// A missing object, or no `git` on the PATH.
-    pub fn bring_on(
+    pub fn fast_forward(
         &self,
-        old: &Old<'_>,
+        old: &PreviousRefs<'_>,
         index: impl FnOnce() -> std::io::Result<Vec<u8>>,
-        difference: &Difference,
+        difference: &SnapshotDelta,
         written: &BTreeMap<RepoPath, Stat>,
     ) -> Result<GitFiles, SnapshotError> {
         let module = self.root();
@@ -144,7 +144,7 @@ impl Snapshot {
             found.insert(b"HEAD".to_vec(), Some(head.into_bytes()));
         }
         if moved {
-            let git = Borrowed::of(module)?;
+            let git = AlternateObjects::of(module)?;
             let (host, old) = (module.open()?, Oid::from_str(old.commit)?);
             let cut = self.history.boundary(&host, module.commit)?;
             if !cut.is_empty() {
@@ -152,7 +152,11 @@ impl Snapshot {
                 found.insert(b"shallow".to_vec(), Some(text.into_bytes()));
             }
             let commits = self.history.commits_beyond(&host, module.commit, old)?;
-            git.pack(&listed(&super::fresh::objects(&host, &commits, old, &cut)?), false, self.history)?;
+            git.pack_objects(
+                &format_object_list(&super::new_objects::list_new_objects(&host, &commits, old, &cut)?),
+                false,
+                self.history,
+            )?;
             let folder = git.finish()?;
             for (path, is_directory) in list(&folder.path().join("objects/pack"))? {
                 if !is_directory {
@@ -174,7 +178,7 @@ impl Snapshot {
                     if let Some(stat) = path.and_then(|path| written.get(&path)) {
                         index.add(&IndexEntry {
                             flags_extended: old.flags_extended,
-                            ..entry(&old.path, old.mode, old.id, stat)
+                            ..index_entry(&old.path, old.mode, old.id, stat)
                         })?;
                     }
                 }
@@ -186,7 +190,7 @@ impl Snapshot {
                         let whole = RepoPath::from_bytes(path).ok();
                         let clean = whole.filter(|p| !difference.uncommitted.contains(p));
                         let stat = clean.and_then(|p| written.get(&p).copied());
-                        let mut new = entry(path, mode(*kind), *blob, &stat.unwrap_or_default());
+                        let mut new = index_entry(path, git_mode(*kind), *blob, &stat.unwrap_or_default());
                         if module.sparse.as_ref().is_some_and(|s| !s.includes(path)) {
                             new.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
                         }
@@ -202,7 +206,7 @@ impl Snapshot {
 }
 
 /// Lists objects with their names as `git pack-objects` reads them.
-fn listed(objects: &BTreeMap<Oid, Vec<u8>>) -> Vec<u8> {
+fn format_object_list(objects: &BTreeMap<Oid, Vec<u8>>) -> Vec<u8> {
     let mut text = Vec::new();
     for (id, name) in objects {
         text.extend_from_slice(id.to_string().as_bytes());
@@ -224,7 +228,7 @@ fn branch(snapshot: &Snapshot, number: usize) -> Option<&str> {
     }
 }
 
-fn mode(kind: EntryKind) -> u32 {
+fn git_mode(kind: EntryKind) -> u32 {
     match kind {
         EntryKind::Regular => 0o100_644,
         EntryKind::Executable => 0o100_755,
@@ -233,7 +237,7 @@ fn mode(kind: EntryKind) -> u32 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "git's index keeps the low 32 bits of inode and size")]
-fn entry(path: &[u8], mode: u32, id: Oid, stat: &Stat) -> IndexEntry {
+fn index_entry(path: &[u8], mode: u32, id: Oid, stat: &Stat) -> IndexEntry {
     let time = |(seconds, nanos): (i64, u32)| IndexTime::new(i32::try_from(seconds).unwrap_or(0), nanos);
     IndexEntry {
         ctime: time(stat.ctime),
@@ -252,13 +256,13 @@ fn entry(path: &[u8], mode: u32, id: Oid, stat: &Stat) -> IndexEntry {
 }
 
 /// A temporary repository that borrows a module's objects.
-struct Borrowed {
+struct AlternateObjects {
     folder: TempDir,
     git: Repository,
 }
 
-impl Borrowed {
-    fn of(module: &Module) -> Result<Self, SnapshotError> {
+impl AlternateObjects {
+    fn of(module: &Submodule) -> Result<Self, SnapshotError> {
         let folder = tempfile::Builder::new().prefix("airlock-git-").tempdir()?;
         let mut options = RepositoryInitOptions::new();
         options.bare(true).external_template(false).mkdir(true).initial_head("airlock");
@@ -283,8 +287,8 @@ impl Borrowed {
         Ok(fs::write(path, content)?)
     }
 
-    /// Makes a commit of the module's tree without parents. Its dates are the real commit's: equal input, equal bytes.
-    fn commit_alone(&self, snapshot: &Snapshot, module: &Module) -> Result<Oid, SnapshotError> {
+    /// Creates a commit of the module's tree without parents. Its dates are the real commit's: equal input, equal bytes.
+    fn commit_alone(&self, snapshot: &Snapshot, module: &Submodule) -> Result<Oid, SnapshotError> {
         let real = self.git.find_commit(module.commit)?;
         let author = Signature::new(&snapshot.author.0, &snapshot.author.1, &real.time())?;
         let message = format!("airlock: snapshot of {}\n", &snapshot.commit[..snapshot.commit.len().min(12)]);
@@ -293,12 +297,12 @@ impl Borrowed {
         Ok(self.git.odb()?.write(git2::ObjectType::Commit, &commit)?)
     }
 
-    fn cut_at(&self, commits: std::collections::BTreeSet<Oid>, history: History) -> Result<(), SnapshotError> {
+    fn write_shallow(&self, commits: std::collections::BTreeSet<Oid>, history: History) -> Result<(), SnapshotError> {
         let text: String = commits.iter().map(|id| format!("{id}\n")).collect();
         self.write("shallow", if history == History::None { "" } else { &text })
     }
 
-    fn configure(&self, snapshot: &Snapshot, module: &Module) -> Result<(), SnapshotError> {
+    fn configure(&self, snapshot: &Snapshot, module: &Submodule) -> Result<(), SnapshotError> {
         let mut config = git2::Config::open(&self.folder.path().join("config"))?;
         config.set_i32("core.repositoryformatversion", 0)?;
         config.set_bool("core.filemode", true)?;
@@ -318,7 +322,7 @@ impl Borrowed {
     /// Packs the listed objects, or all that they reach. Of a whole history the deltas that the host's packs have already are
     /// copied. Of a part of it most bases of deltas stay behind: the next object of the same name is tried, which costs less
     /// than to deflate every object by itself, and nothing is deflated harder than it takes to be stored for a while.
-    fn pack(&self, listed: &[u8], reached: bool, history: History) -> Result<(), SnapshotError> {
+    fn pack_objects(&self, listed: &[u8], reached: bool, history: History) -> Result<(), SnapshotError> {
         let folder = self.folder.path();
         let failed = |e: std::io::Error| SnapshotError::Pack(e.to_string());
         let target = folder.join("objects/pack/pack");

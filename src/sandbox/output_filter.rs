@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::display::is_hidden;
+use crate::escape::is_hidden;
 
 /// Private modes (DECSET) that an agent may set. Each is off by default, or in [`ON_BY_DEFAULT`], and put back at the end.
 pub(super) const PRIVATE_MODES: [u16; 22] =
@@ -28,9 +28,9 @@ const MOST_TITLES: u32 = 8;
 
 /// Takes an agent's output apart and gives what may be shown.
 #[derive(Default)]
-pub struct Filter {
+pub struct OutputFilter {
     parser: vte::Parser,
-    sieve: Sieve,
+    sieve: EscapeSequenceFilter,
     /// The last byte was an escape: the next one may open a string that the parser skips without a word.
     escape: bool,
     /// The beginning of a character whose end has not come: the parser loses bytes around one that is cut.
@@ -38,7 +38,7 @@ pub struct Filter {
 }
 
 #[derive(Default)]
-struct Sieve {
+struct EscapeSequenceFilter {
     out: String,
     dropped: BTreeMap<&'static str, u64>,
     /// The user's title is put aside: from the first title on that the agent sets.
@@ -49,7 +49,7 @@ struct Sieve {
     may_erase_scrollback: bool,
 }
 
-impl Filter {
+impl OutputFilter {
     /// Lets the scrollback be erased.
     #[must_use]
     pub fn erasing_scrollback(mut self) -> Self {
@@ -57,7 +57,7 @@ impl Filter {
         self
     }
 
-    /// Gives what puts the user's title back, if the agent has set one: an empty title for terminals that keep no titles,
+    /// Returns what puts the user's title back, if the agent has set one: an empty title for terminals that keep no titles,
     /// then everything that was put aside.
     #[must_use]
     pub fn title_reset(&self) -> Vec<u8> {
@@ -89,7 +89,7 @@ impl Filter {
         std::mem::take(&mut self.sieve.out).into_bytes()
     }
 
-    /// Gives what was dropped, by kind.
+    /// Returns what was dropped, by kind.
     #[must_use]
     pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
         &self.sieve.dropped
@@ -105,7 +105,7 @@ fn incomplete(bytes: &[u8]) -> usize {
     (1..=bytes.len().min(3)).rev().find(is_beginning).unwrap_or(0)
 }
 
-impl Sieve {
+impl EscapeSequenceFilter {
     fn drop(&mut self, kind: &'static str) {
         let count = self.dropped.entry(kind).or_default();
         *count = count.saturating_add(1);
@@ -151,10 +151,10 @@ impl Sieve {
     }
 }
 
-/// Tells whether a control sequence may pass as it is. `first` is its first parameter.
+/// Returns whether a control sequence may pass as it is. `first` is its first parameter.
 fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count: usize) -> bool {
     match (prefix, intermediates, action) {
-        // Moving, erasing, inserting, deleting, scrolling, colours, the region, the cursor kept and put back.
+        // Moving, erasing, inserting, deleting, scrolling, colors, the region, the cursor kept and put back.
         ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'd'..='f' | 'm' | 'r' | 'u') => true,
         // A character repeated; not by the ten thousand.
         ("", "", 'b') => first <= MOST_REPEATS,
@@ -180,7 +180,7 @@ fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count
     }
 }
 
-impl vte::Perform for Sieve {
+impl vte::Perform for EscapeSequenceFilter {
     fn print(&mut self, c: char) {
         if ('\u{80}'..='\u{9f}').contains(&c) {
             self.drop("control characters (C1)");
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     fn pass(bytes: &[u8]) -> (String, u64) {
-        let mut filter = Filter::default();
+        let mut filter = OutputFilter::default();
         let out = filter.pass(bytes);
         (String::from_utf8(out).expect("UTF-8"), filter.dropped().values().sum())
     }
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn the_users_title_is_put_back_whatever_the_agent_puts_aside() {
         let reset = |bytes: &[u8]| {
-            let mut filter = Filter::default();
+            let mut filter = OutputFilter::default();
             let out = String::from_utf8(filter.pass(bytes)).expect("UTF-8");
             (out, String::from_utf8(filter.title_reset()).expect("ASCII"))
         };
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn scrollback_stays_unless_the_agent_is_claude() {
         assert_eq!(pass(b"\x1b[2J\x1b[3J\x1bc"), ("\x1b[2J\x1b[!p\x1b[H\x1b[2J".into(), 0));
-        assert_eq!(Filter::default().erasing_scrollback().pass(b"\x1b[3J"), b"\x1b[3J");
+        assert_eq!(OutputFilter::default().erasing_scrollback().pass(b"\x1b[3J"), b"\x1b[3J");
     }
 
     #[test]
@@ -460,7 +460,7 @@ mod tests {
 
     #[test]
     fn a_string_that_never_ends_takes_no_memory_and_shows_nothing() {
-        let mut filter = Filter::default();
+        let mut filter = OutputFilter::default();
         assert_eq!(filter.pass(b"a\x1b]52;c;"), b"a");
         for _ in 0..1000 {
             assert_eq!(filter.pass(&[b'x'; 4096]), b"");
@@ -473,14 +473,14 @@ mod tests {
     fn characters_are_cut_anywhere() {
         for text in ["é", "日本", "🦀🦀"] {
             for at in 0..=text.len() {
-                let mut filter = Filter::default();
+                let mut filter = OutputFilter::default();
                 let mut out = filter.pass(&text.as_bytes()[..at]);
                 out.extend(filter.pass(&text.as_bytes()[at..]));
                 assert_eq!(out, text.as_bytes());
             }
         }
         // Found by fuzzing: the parser loses the `q`.
-        let mut filter = Filter::default();
+        let mut filter = OutputFilter::default();
         let mut out = filter.pass(b"Q\xc6\xc6");
         out.extend(filter.pass(b"\xc6\x86q"));
         assert_eq!(out, "Q\u{fffd}\u{fffd}\u{186}q".as_bytes());
@@ -490,7 +490,7 @@ mod tests {
         #[test]
         fn cutting_changes_nothing(bytes in prop::collection::vec(prop::sample::select(b"\x1b[]?;:01859mhlicqP_\\\x07\x9b\xc3\xa9aX \n".to_vec()), 0..60), at in 0_usize..60) {
             let whole = pass(&bytes);
-            let mut filter = Filter::default();
+            let mut filter = OutputFilter::default();
             let at = at.min(bytes.len());
             let mut out = filter.pass(&bytes[..at]);
             out.extend(filter.pass(&bytes[at..]));

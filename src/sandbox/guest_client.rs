@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::engine::{Attached, OutputChunk};
 use crate::gateway::Tunnel;
-use crate::wire::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, Usage, Written};
+use crate::protocol::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, Usage, Written};
 
 /// Names the guest by its banner; a nonce of ours proves that it answers us.
 const NONCE: usize = 16;
@@ -25,7 +25,7 @@ const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A failed conversation with the guest.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub enum GuestError {
     /// It ended, or never spoke.
     #[error("the guest in the sidecar ended{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
     Ended(String),
@@ -71,7 +71,7 @@ type Pending = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<Answer>>>>>;
 
 /// The host's end.
 #[derive(Clone)]
-pub struct Link {
+pub struct GuestClient {
     out: mpsc::Sender<Bytes>,
     pending: Pending,
     next: Arc<AtomicU32>,
@@ -80,9 +80,12 @@ pub struct Link {
     control: Arc<tokio::sync::Mutex<mpsc::Receiver<Frame>>>,
 }
 
-impl Link {
+impl GuestClient {
     /// Greets the guest and checks its answer. New connections of the tunnel go to `accept`.
-    pub async fn greet(attached: Attached, accept: mpsc::UnboundedSender<DuplexStream>) -> Result<Self, LinkError> {
+    pub async fn handshake(
+        attached: Attached,
+        accept: mpsc::UnboundedSender<DuplexStream>,
+    ) -> Result<Self, GuestError> {
         let (out, mut queue) = mpsc::channel::<Bytes>(16);
         let mut input = attached.input;
         tokio::spawn(async move {
@@ -106,38 +109,38 @@ impl Link {
         };
         tokio::spawn(read_frames(attached.output, Arc::clone(&pending), weak_out, accept, control, stderr));
 
-        let nonce = super::random::<NONCE>().map_err(|e| LinkError::Protocol(e.to_string()))?;
+        let nonce = super::random::<NONCE>().map_err(|e| GuestError::Protocol(e.to_string()))?;
         link.send(Kind::Hello, 0, &nonce).await?;
         let answer = timeout(PATIENCE, async { link.control.lock().await.recv().await });
-        let answer = answer.await.map_err(|_| LinkError::Silent)?.ok_or_else(|| link.ended())?;
-        if answer.kind != Kind::Hello || answer.payload != [wire::BANNER, &nonce].concat() {
-            return Err(LinkError::Protocol("its greeting is not the guest's".into()));
+        let answer = answer.await.map_err(|_| GuestError::Silent)?.ok_or_else(|| link.ended())?;
+        if answer.kind != Kind::Hello || answer.payload != [protocol::BANNER, &nonce].concat() {
+            return Err(GuestError::Protocol("its greeting is not the guest's".into()));
         }
         Ok(link)
     }
 
     /// Opens the tunnel's listener and waits until it is open.
-    pub async fn listen(&self, port: u16) -> Result<(), LinkError> {
+    pub async fn listen(&self, port: u16) -> Result<(), GuestError> {
         self.open_port(Kind::Listen, port).await
     }
 
     /// Opens the port whose connections end with the guest, and waits until it is open.
-    pub async fn hold(&self, port: u16) -> Result<(), LinkError> {
+    pub async fn hold(&self, port: u16) -> Result<(), GuestError> {
         self.open_port(Kind::Hold, port).await
     }
 
-    async fn open_port(&self, kind: Kind, port: u16) -> Result<(), LinkError> {
+    async fn open_port(&self, kind: Kind, port: u16) -> Result<(), GuestError> {
         self.send(kind, 0, &u32::from(port).to_le_bytes()).await?;
         let answer = timeout(PATIENCE, async { self.control.lock().await.recv().await });
-        match answer.await.map_err(|_| LinkError::Silent)? {
+        match answer.await.map_err(|_| GuestError::Silent)? {
             Some(frame) if frame.kind == Kind::Listening => Ok(()),
-            Some(_) => Err(LinkError::Protocol("it answers what was not asked".into())),
+            Some(_) => Err(GuestError::Protocol("it answers what was not asked".into())),
             None => Err(self.ended()),
         }
     }
 
     /// Sends one frame.
-    pub async fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), LinkError> {
+    pub async fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), GuestError> {
         self.out.send(encode(kind, stream, payload)).await.map_err(|_| self.ended())
     }
 
@@ -146,8 +149,8 @@ impl Link {
         self.out.blocking_send(encode(kind, stream, payload)).map_err(|_| io::Error::other(self.ended().to_string()))
     }
 
-    fn ended(&self) -> LinkError {
-        LinkError::Ended(self.stderr.lock().map(|s| s.trim().to_owned()).unwrap_or_default())
+    fn ended(&self) -> GuestError {
+        GuestError::Ended(self.stderr.lock().map(|s| s.trim().to_owned()).unwrap_or_default())
     }
 
     /// Asks, and hands each part of the answer to `part`.
@@ -156,14 +159,14 @@ impl Link {
         request: &Request,
         attempt: impl Fn() -> String,
         mut part: impl FnMut(Vec<u8>) -> io::Result<()>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), GuestError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::channel(8);
         match self.pending.lock().ok().as_deref_mut() {
             Some(Some(pending)) => drop(pending.insert(id, sender)),
             _ => return Err(self.ended()),
         }
-        let mut encoder = wire::Encoder::default();
+        let mut encoder = protocol::Encoder::default();
         encoder.request(request);
         self.send(Kind::Request, id, &encoder.0).await?;
         // Work on a whole volume says nothing until it is done.
@@ -171,26 +174,26 @@ impl Link {
             Request::List(..) | Request::Read(..) | Request::Space(_) => PATIENCE,
             Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => LONG_PATIENCE,
         };
-        while let Some(answer) = timeout(patience, answers.recv()).await.map_err(|_| LinkError::Silent)? {
+        while let Some(answer) = timeout(patience, answers.recv()).await.map_err(|_| GuestError::Silent)? {
             match answer {
                 Answer::Part(bytes) => part(bytes).map_err(|e| match e.kind() {
-                    io::ErrorKind::StorageFull => LinkError::HostDiskFull(e.to_string()),
-                    _ => LinkError::Protocol(e.to_string()),
+                    io::ErrorKind::StorageFull => GuestError::HostDiskFull(e.to_string()),
+                    _ => GuestError::Protocol(e.to_string()),
                 })?,
                 Answer::Done => return Ok(()),
-                Answer::Failed(2, _) => return Err(LinkError::Gone),
+                Answer::Failed(2, _) => return Err(GuestError::Gone),
                 // ENOTDIR, and ELOOP for a link.
-                Answer::Failed(20 | 40, _) => return Err(LinkError::NotADirectory),
-                Answer::Failed(28, _) => return Err(LinkError::DiskFull),
-                Answer::Failed(_, message) if message.contains("os error 28") => return Err(LinkError::DiskFull),
-                Answer::Failed(_, message) => return Err(LinkError::File { attempt: attempt(), message }),
+                Answer::Failed(20 | 40, _) => return Err(GuestError::NotADirectory),
+                Answer::Failed(28, _) => return Err(GuestError::DiskFull),
+                Answer::Failed(_, message) if message.contains("os error 28") => return Err(GuestError::DiskFull),
+                Answer::Failed(_, message) => return Err(GuestError::File { attempt: attempt(), message }),
             }
         }
         Err(self.ended())
     }
 
     /// Lists a directory of at most `limit` entries.
-    pub async fn list(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<Listed>, LinkError> {
+    pub async fn list(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<Listed>, GuestError> {
         let (mut found, mut more) = (Vec::new(), false);
         let attempt = || format!("list {}", path.escape_ascii());
         self.ask(&Request::List(root, path.to_vec()), attempt, |bytes| {
@@ -206,11 +209,11 @@ impl Link {
             Ok(())
         })
         .await?;
-        if more { Err(LinkError::TooMany) } else { Ok(found) }
+        if more { Err(GuestError::TooMany) } else { Ok(found) }
     }
 
     /// Reads a regular file, at most `limit` bytes.
-    pub async fn read(&self, root: Root, path: &[u8], limit: u64) -> Result<Vec<u8>, LinkError> {
+    pub async fn read(&self, root: Root, path: &[u8], limit: u64) -> Result<Vec<u8>, GuestError> {
         let mut content = Vec::new();
         let keep = |piece: &[u8]| {
             content.extend_from_slice(piece);
@@ -227,7 +230,7 @@ impl Link {
         path: &[u8],
         limit: u64,
         mut piece: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), GuestError> {
         let mut left = limit;
         let attempt = || format!("read {}", path.escape_ascii());
         self.ask(&Request::Read(root, path.to_vec(), limit), attempt, |bytes| {
@@ -240,42 +243,47 @@ impl Link {
     }
 
     /// Waits until all writes are done, and hands the stat data that were asked for to `each`.
-    pub async fn flush(&self, each: impl FnMut(Written)) -> Result<(), LinkError> {
+    pub async fn flush(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
         self.written(&Request::Flush, "write to a volume", each).await
     }
 
     /// Copies the base's tree to the empty workspace, and hands the stat data of each regular file to `each`.
-    pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), LinkError> {
+    pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
         self.written(&Request::Copy, "copy the base to the workspace", each).await
     }
 
     /// Adds up what a volume takes, looking at `limit` entries at the most.
-    pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, LinkError> {
+    pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, GuestError> {
         self.one(&Request::Usage(root, limit), "measure a volume", |bytes| Decoder(bytes).usage()).await
     }
 
-    /// Tells what the file system of a volume has left.
-    pub async fn space(&self, root: Root) -> Result<Space, LinkError> {
+    /// Returns what the file system of a volume has left.
+    pub async fn space(&self, root: Root) -> Result<Space, GuestError> {
         self.one(&Request::Space(root), "look at a volume's file system", |bytes| Decoder(bytes).space()).await
     }
 
     /// Asks for a single value.
-    async fn one<T>(&self, request: &Request, attempt: &str, read: fn(&[u8]) -> io::Result<T>) -> Result<T, LinkError> {
+    async fn one<T>(
+        &self,
+        request: &Request,
+        attempt: &str,
+        read: fn(&[u8]) -> io::Result<T>,
+    ) -> Result<T, GuestError> {
         let mut found = None;
         let part = |bytes: Vec<u8>| {
             found = Some(read(&bytes)?);
             Ok(())
         };
         self.ask(request, || attempt.to_owned(), part).await?;
-        found.ok_or_else(|| LinkError::Protocol("it answered without an answer".into()))
+        found.ok_or_else(|| GuestError::Protocol("it answered without an answer".into()))
     }
 
     /// Writes a volume's file system to disk.
-    pub async fn sync(&self, root: Root) -> Result<(), LinkError> {
+    pub async fn sync(&self, root: Root) -> Result<(), GuestError> {
         self.written(&Request::Sync(root), "write a volume to disk", drop).await
     }
 
-    async fn written(&self, request: &Request, attempt: &str, mut each: impl FnMut(Written)) -> Result<(), LinkError> {
+    async fn written(&self, request: &Request, attempt: &str, mut each: impl FnMut(Written)) -> Result<(), GuestError> {
         let part = |bytes: Vec<u8>| {
             let mut decoder = Decoder(&bytes);
             while !decoder.is_empty() {
@@ -288,8 +296,8 @@ impl Link {
 }
 
 fn encode(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(wire::HEADER + payload.len());
-    bytes.extend_from_slice(&wire::header(kind, stream, payload.len()));
+    let mut bytes = BytesMut::with_capacity(protocol::HEADER + payload.len());
+    bytes.extend_from_slice(&protocol::header(kind, stream, payload.len()));
     bytes.extend_from_slice(payload);
     bytes.freeze()
 }
@@ -319,12 +327,12 @@ async fn read_frames(
             }
             OutputChunk::Out(bytes) => buffer.extend_from_slice(&bytes),
         }
-        while let Some(head) = buffer.first_chunk::<{ wire::HEADER }>() {
-            let Ok((kind, stream, length)) = wire::parse_header(*head) else { break 'read };
-            if buffer.len() < wire::HEADER + length {
+        while let Some(head) = buffer.first_chunk::<{ protocol::HEADER }>() {
+            let Ok((kind, stream, length)) = protocol::parse_header(*head) else { break 'read };
+            if buffer.len() < protocol::HEADER + length {
                 break;
             }
-            let _ = buffer.split_to(wire::HEADER);
+            let _ = buffer.split_to(protocol::HEADER);
             let payload = buffer.split_to(length).to_vec();
             let answer = match kind {
                 Kind::Part => Answer::Part(payload),
@@ -383,15 +391,15 @@ mod tests {
         encode(kind, stream, payload).to_vec()
     }
 
-    /// Makes a guest that greets with `banner` and then does as it is told.
+    /// Creates a guest that greets with `banner` and then does as it is told.
     fn guest(banner: &[u8], then: Then) -> Attached {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
         let banner = banner.to_vec();
         tokio::spawn(async move {
-            let mut hello = [0; wire::HEADER + NONCE];
+            let mut hello = [0; protocol::HEADER + NONCE];
             theirs.read_exact(&mut hello).await.expect("it greets");
-            let answer = [&banner[..], &hello[wire::HEADER..]].concat();
+            let answer = [&banner[..], &hello[protocol::HEADER..]].concat();
             sender.send(frame(Kind::Hello, 0, &answer).into()).await.expect("it listens");
             let mut request = [0; 1024];
             let _ = theirs.read(&mut request).await;
@@ -413,20 +421,20 @@ mod tests {
         Attached { input: Box::pin(ours), output: Box::pin(output) }
     }
 
-    async fn greeted(then: Then) -> Link {
+    async fn greeted(then: Then) -> GuestClient {
         let (accept, _none) = mpsc::unbounded_channel();
-        Link::greet(guest(wire::BANNER, then), accept).await.expect("it greets")
+        GuestClient::handshake(guest(protocol::BANNER, then), accept).await.expect("it greets")
     }
 
-    async fn read(bytes: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+    async fn read(bytes: Vec<u8>) -> Result<Vec<u8>, GuestError> {
         greeted(Then::Say(bytes, 4096)).await.read(Root::Work, b"f", 8).await
     }
 
     #[tokio::test]
     async fn a_greeting_that_is_not_the_guests() {
         let (accept, _none) = mpsc::unbounded_channel();
-        let wrong = Link::greet(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
-        assert!(matches!(wrong, Err(LinkError::Protocol(_))));
+        let wrong = GuestClient::handshake(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
+        assert!(matches!(wrong, Err(GuestError::Protocol(_))));
     }
 
     #[tokio::test]
@@ -445,7 +453,7 @@ mod tests {
         let of_the_host = frame(Kind::Request, 0, b"");
         let unasked = frame(Kind::Done, 77, b"");
         for bytes in [huge, unknown, of_the_host, unasked] {
-            assert!(matches!(read(bytes.clone()).await, Err(LinkError::Ended(_))), "{bytes:?}");
+            assert!(matches!(read(bytes.clone()).await, Err(GuestError::Ended(_))), "{bytes:?}");
         }
     }
 
@@ -453,7 +461,7 @@ mod tests {
     async fn a_guest_that_dies_at_each_byte_of_an_answer() {
         let answer = [frame(Kind::Part, 0, b"half"), frame(Kind::Done, 0, b"")].concat();
         for end in 0..answer.len() {
-            assert!(matches!(read(answer[..end].to_vec()).await, Err(LinkError::Ended(_))), "{end}");
+            assert!(matches!(read(answer[..end].to_vec()).await, Err(GuestError::Ended(_))), "{end}");
         }
     }
 
@@ -465,34 +473,34 @@ mod tests {
         while link.pending.lock().expect("no panic").is_some() {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(link.usage(Root::Work, 1).await, Err(LinkError::Ended(_))));
+        assert!(matches!(link.usage(Root::Work, 1).await, Err(GuestError::Ended(_))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_guest_that_stalls_is_given_up() {
-        assert!(matches!(greeted(Then::Stall).await.read(Root::Work, b"f", 8).await, Err(LinkError::Silent)));
+        assert!(matches!(greeted(Then::Stall).await.read(Root::Work, b"f", 8).await, Err(GuestError::Silent)));
         let part = Then::Say(frame(Kind::Part, 0, b"a"), 64);
         // It says one thing, and keeps the stream open.
         let link = greeted(part).await;
-        assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(LinkError::Ended(_) | LinkError::Silent)));
-        assert!(matches!(greeted(Then::Stall).await.listen(1).await, Err(LinkError::Silent)));
+        assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(GuestError::Ended(_) | GuestError::Silent)));
+        assert!(matches!(greeted(Then::Stall).await.listen(1).await, Err(GuestError::Silent)));
     }
 
     #[tokio::test]
     async fn answers_that_lie() {
         assert!(
-            matches!(read(frame(Kind::Part, 0, b"123456789")).await, Err(LinkError::Protocol(_))),
+            matches!(read(frame(Kind::Part, 0, b"123456789")).await, Err(GuestError::Protocol(_))),
             "more than asked"
         );
-        assert!(matches!(read(frame(Kind::Failed, 0, b"")).await, Err(LinkError::File { .. })), "no number, no text");
+        assert!(matches!(read(frame(Kind::Failed, 0, b"")).await, Err(GuestError::File { .. })), "no number, no text");
         let listed = |name: &[u8], target: &[u8]| {
             let entry = Listed {
                 name: name.to_vec(),
-                kind: wire::FileKind::Link,
-                stat: wire::Stat::default(),
+                kind: protocol::FileKind::Link,
+                stat: protocol::Stat::default(),
                 target: target.to_vec(),
             };
-            let mut encoder = wire::Encoder::default();
+            let mut encoder = protocol::Encoder::default();
             encoder.listed(&entry);
             [frame(Kind::Part, 0, &encoder.0), frame(Kind::Done, 0, b"")].concat()
         };
@@ -500,16 +508,16 @@ mod tests {
         for name in names {
             let link = greeted(Then::Say(listed(name, b""), 4096)).await;
             assert!(
-                matches!(link.list(Root::Work, b"", 9).await, Err(LinkError::Protocol(_))),
+                matches!(link.list(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))),
                 "{}",
                 name.escape_ascii()
             );
         }
         let link = greeted(Then::Say(listed(b"l", &[b'x'; 4097]), 4096)).await;
-        assert!(matches!(link.list(Root::Work, b"", 9).await, Err(LinkError::Protocol(_))));
+        assert!(matches!(link.list(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))));
         let link = greeted(Then::Say(listed(b"l", b"x"), 4096)).await;
         assert_eq!(link.list(Root::Work, b"", 9).await.expect("a link").len(), 1);
         let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 4096)).await;
-        assert!(matches!(link.space(Root::Work).await, Err(LinkError::Protocol(_))), "no answer at all");
+        assert!(matches!(link.space(Root::Work).await, Err(GuestError::Protocol(_))), "no answer at all");
     }
 }

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
-use super::link::Link;
+use super::guest_client::GuestClient;
 use super::write::{Batch, pieces};
 use crate::changes::{FileVersion, Quarantine};
 use crate::path::{EntryKind, RepoPath};
-use crate::snapshot::{Difference, GitFiles};
-use crate::wire::{Entry, Root, Stat};
+use crate::protocol::{Entry, Root, Stat};
+use crate::snapshot::{GitFiles, SnapshotDelta};
 
 /// One path that is not what the base volume has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Topped {
+pub struct DeltaEntry {
     /// Its path.
     pub path: RepoPath,
     /// What it holds; nothing if it is gone.
@@ -24,14 +24,14 @@ pub struct Topped {
 
 /// Everything on top, by path.
 #[derive(Debug, Clone, Default)]
-pub struct OnTop(BTreeMap<RepoPath, Topped>);
+pub struct BaseDelta(BTreeMap<RepoPath, DeltaEntry>);
 
-impl OnTop {
+impl BaseDelta {
     /// Keeps the contents of a difference in the quarantine, and says what it makes of each path.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn of(difference: &Difference, store: &Quarantine) -> Result<Self, SandboxError> {
+    pub fn from_snapshot_delta(difference: &SnapshotDelta, store: &Quarantine) -> Result<Self, SandboxError> {
         let mut all = BTreeMap::new();
         for (path, content) in &difference.files {
             let side = match content {
@@ -40,31 +40,31 @@ impl OnTop {
                     Some(FileVersion { kind: *kind, hash: store.put(bytes)?, size: bytes.len() as u64 })
                 }
             };
-            all.insert(path.clone(), Topped { path: path.clone(), side });
+            all.insert(path.clone(), DeltaEntry { path: path.clone(), side });
         }
         Ok(Self(all))
     }
 
-    /// Makes one of what was stored.
+    /// Creates one of what was stored.
     #[must_use]
-    pub fn from_stored(stored: Vec<Topped>) -> Self {
+    pub fn from_stored(stored: Vec<DeltaEntry>) -> Self {
         Self(stored.into_iter().map(|t| (t.path.clone(), t)).collect())
     }
 
-    /// Gives all of it, to be stored.
+    /// Returns all of it, to be stored.
     #[must_use]
-    pub fn to_store(&self) -> Vec<&Topped> {
+    pub fn to_store(&self) -> Vec<&DeltaEntry> {
         self.0.values().collect()
     }
 
-    /// Gives what is on top at a path.
+    /// Returns what is on top at a path.
     #[must_use]
-    pub fn get(&self, path: &RepoPath) -> Option<&Topped> {
+    pub fn get(&self, path: &RepoPath) -> Option<&DeltaEntry> {
         self.0.get(path)
     }
 
-    /// Gives all that is below a directory (`None` is the root).
-    pub fn below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a Topped> {
+    /// Returns all that is below a directory (`None` is the root).
+    pub fn below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a DeltaEntry> {
         let prefix = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
         let range = (std::ops::Bound::Included(prefix.clone()), std::ops::Bound::Unbounded);
         self.0
@@ -75,16 +75,16 @@ impl OnTop {
             .into_iter()
     }
 
-    /// Tells whether something was written below a directory.
+    /// Returns whether something was written below a directory.
     #[must_use]
-    pub fn has_below(&self, directory: &RepoPath) -> bool {
+    pub fn has_entries_below(&self, directory: &RepoPath) -> bool {
         let prefix = [directory.as_bytes(), b"/"].concat();
         let from = (std::ops::Bound::Included(prefix.as_slice()), std::ops::Bound::Unbounded);
         let below = self.0.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
         below.map(|(_, topped)| &topped.side).any(Option::is_some)
     }
 
-    /// Tells whether nothing is on top.
+    /// Returns whether nothing is on top.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -95,14 +95,18 @@ impl OnTop {
 ///
 /// # Errors
 /// What the guest says.
-pub async fn write(link: &Link, difference: &Difference, mtime: u64) -> Result<BTreeMap<RepoPath, Stat>, SandboxError> {
+pub async fn write_delta(
+    link: &GuestClient,
+    difference: &SnapshotDelta,
+    mtime: u64,
+) -> Result<BTreeMap<RepoPath, Stat>, SandboxError> {
     let mut batch = Batch::new(link, Root::Work);
     // What is replaced goes first, the deepest before what it is in: a directory can become a file, and a file a directory.
     for path in difference.files.keys().rev() {
         batch.add(path.as_bytes(), &Entry::Nothing).await?;
     }
     let kept = difference.files.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
-    for directory in above(kept.clone().map(|(path, _)| path.as_bytes())) {
+    for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_bytes())) {
         batch.add(directory, &Entry::Directory).await?;
     }
     for (path, (kind, content)) in kept {
@@ -131,7 +135,7 @@ pub async fn write(link: &Link, difference: &Difference, mtime: u64) -> Result<B
 ///
 /// # Errors
 /// What the guest says.
-pub async fn write_git(link: &Link, files: &GitFiles) -> Result<(), SandboxError> {
+pub async fn write_git_files(link: &GuestClient, files: &GitFiles) -> Result<(), SandboxError> {
     let whole: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
     let mut batch = Batch::new(link, Root::Work);
     for path in whole.keys().rev() {
@@ -140,7 +144,7 @@ pub async fn write_git(link: &Link, files: &GitFiles) -> Result<(), SandboxError
     let kept = whole.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
     // A git directory is none without this one.
     let always = &b".git/refs/heads/x"[..];
-    for directory in above(kept.clone().map(|(path, _)| path.as_slice()).chain([always])) {
+    for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_slice()).chain([always])) {
         batch.add(directory, &Entry::Directory).await?;
     }
     for (path, content) in kept {
@@ -151,7 +155,7 @@ pub async fn write_git(link: &Link, files: &GitFiles) -> Result<(), SandboxError
 }
 
 /// The directories above paths, parents first.
-fn above<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+fn parent_dirs<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
     let mut found = std::collections::BTreeSet::new();
     for path in paths {
         let cuts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);

@@ -11,12 +11,12 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
-use super::bases::Base;
-use super::link::Link;
+use super::base_store::Base;
+use super::guest_client::GuestClient;
 use super::seed::{SEAL, TREE};
 use super::store::{self, Record};
 use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
-use crate::wire::Root;
+use crate::protocol::Root;
 
 /// The label whose value is the sandbox's id.
 pub const LABEL: &str = "dev.airlock.sandbox";
@@ -47,7 +47,7 @@ pub enum Workspace {
 
 /// In what state a sidecar must find its volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
+pub enum VolumeState {
     /// The base was just seeded by this process, and is not sealed yet.
     Unsealed,
     /// The base is sealed, the workspace untouched.
@@ -60,7 +60,7 @@ pub enum Expect {
 
 /// The engine objects of one sandbox.
 #[derive(Clone)]
-pub struct Parts<'a> {
+pub struct EngineResources<'a> {
     /// The engine that has them.
     pub engine: &'a dyn Engine,
     /// How its workspace is made.
@@ -80,7 +80,7 @@ pub fn repository_id(common_dir: &Path) -> io::Result<String> {
     Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
 }
 
-/// Gives the volume of a base as it must be, and that of the launcher which comes with it.
+/// Returns the volume of a base as it must be, and that of the launcher which comes with it.
 #[must_use]
 pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
     let labels = [(BASE, base.id.as_str()), (REPOSITORY, base.repository.as_str())];
@@ -93,10 +93,10 @@ pub struct Sidecar {
     /// The container's id.
     pub container: String,
     /// The conversation with its guest.
-    pub link: Link,
+    pub link: GuestClient,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> EngineResources<'a> {
     /// Names the parts of a sandbox over this base.
     #[must_use]
     pub fn of(engine: &'a dyn Engine, record: &Record) -> Self {
@@ -115,20 +115,20 @@ impl<'a> Parts<'a> {
         Self { engine, workspace, id, repository, base }
     }
 
-    /// Gives a volume's name. The id is random, so nobody can have taken it beforehand; what is there nevertheless is
+    /// Returns a volume's name. The id is random, so nobody can have taken it beforehand; what is there nevertheless is
     /// refused by its labels, driver and options.
     #[must_use]
     pub fn volume(&self, kind: &str) -> String {
         format!("airlock-{}-{kind}", self.id)
     }
 
-    /// Gives the name of a container.
+    /// Returns the name of a container.
     #[must_use]
     pub fn container(&self, role: &str) -> String {
         format!("airlock-{}-{role}", self.id)
     }
 
-    /// Gives the labels of an object with this role.
+    /// Returns the labels of an object with this role.
     #[must_use]
     pub fn labels(&self, role: &str) -> Labels {
         let own = [(LABEL, &self.id), (REPOSITORY, &self.repository), (ROLE, &role.to_owned())];
@@ -145,7 +145,7 @@ impl<'a> Parts<'a> {
         VolumeSpec::overlay(&self.volume("work"), &self.labels("volume"), &lower, &up, &work)
     }
 
-    /// Makes the volumes over a base that is there.
+    /// Creates the volumes over a base that is there.
     pub async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
         let home = self.plain("home");
         let work = async {
@@ -203,7 +203,7 @@ impl<'a> Parts<'a> {
         mounts
     }
 
-    /// Makes the sidecar; it is not started yet.
+    /// Creates the sidecar; it is not started yet.
     pub async fn create_sidecar(&self, guest: &str) -> Result<String, SandboxError> {
         let labels = self.labels(ROLE_SIDECAR);
         let spec = sidecar_spec(&self.container(ROLE_SIDECAR), guest, self.mounts(), &labels);
@@ -214,19 +214,19 @@ impl<'a> Parts<'a> {
     pub async fn start_sidecar(
         &self,
         container: String,
-        expect: Expect,
+        expect: VolumeState,
         accept: mpsc::UnboundedSender<DuplexStream>,
     ) -> Result<Sidecar, SandboxError> {
         let attached = self.engine.attach(&container, false).await?;
         self.engine.start(&container).await.map_err(SandboxError::Unmountable)?;
-        let link = Link::greet(attached, accept).await?;
-        if matches!(expect, Expect::Fresh | Expect::Used) {
+        let link = GuestClient::handshake(attached, accept).await?;
+        if matches!(expect, VolumeState::Fresh | VolumeState::Used) {
             let seal = link.read(Root::Base, SEAL, 1024).await.unwrap_or_default();
             if seal != self.base.nonce.as_bytes() {
                 return Err(SandboxError::Unsealed(self.base.id.clone()));
             }
         }
-        let untouched = matches!(expect, Expect::Fresh | Expect::Unsealed);
+        let untouched = matches!(expect, VolumeState::Fresh | VolumeState::Unsealed);
         if untouched && self.workspace == Workspace::Overlay && !inodes_agree(&link).await? {
             return Err(SandboxError::Inodes);
         }
@@ -234,10 +234,10 @@ impl<'a> Parts<'a> {
     }
 
     /// Talks to a guest of its own in a sidecar that runs: as root it may read everything, as the agent's user it may write.
-    pub async fn converse(&self, sidecar: &str, user: &str) -> Result<Link, SandboxError> {
+    pub async fn converse(&self, sidecar: &str, user: &str) -> Result<GuestClient, SandboxError> {
         let attached = self.engine.exec(sidecar, user, &["/airlock/guest", "serve"]).await?;
         let (accept, _none) = mpsc::unbounded_channel();
-        Ok(Link::greet(attached, accept).await?)
+        Ok(GuestClient::handshake(attached, accept).await?)
     }
 
     /// Finds the sidecar that runs.
@@ -286,8 +286,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Tells whether a file that nobody touched has the base's inode number in the overlay: collecting relies on it.
-async fn inodes_agree(link: &Link) -> Result<bool, SandboxError> {
+/// Returns whether a file that nobody touched has the base's inode number in the overlay: collecting relies on it.
+async fn inodes_agree(link: &GuestClient) -> Result<bool, SandboxError> {
     let inode = async |root, path: &[u8]| {
         let listed = link.list(root, path, 10_000).await?;
         Ok::<_, SandboxError>(listed.into_iter().find(|e| e.name == b"config").map(|e| e.stat.ino))

@@ -382,7 +382,7 @@ impl Encoder {
 pub struct Decoder<'a>(pub &'a [u8]);
 
 impl<'a> Decoder<'a> {
-    /// Tells whether everything has been read.
+    /// Returns whether everything has been read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

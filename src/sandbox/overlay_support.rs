@@ -13,14 +13,14 @@ use crate::engine::EngineInfo;
 /// How an engine makes workspaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Capability {
+pub enum OverlaySupport {
     /// It mounts an overlay over a base volume.
     Overlay,
     /// It cannot, for this reason.
     Copy(String),
 }
 
-impl Capability {
+impl OverlaySupport {
     /// Recalls what was found out about an engine; `None` if nothing was.
     #[must_use]
     pub fn recall(engine: &EngineInfo) -> Option<Self> {
@@ -46,7 +46,7 @@ fn folder() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.state_dir()?.join("airlock"))
 }
 
-fn load() -> BTreeMap<String, Capability> {
+fn load() -> BTreeMap<String, OverlaySupport> {
     let bytes = folder().and_then(|f| std::fs::read(f.join(FILE)).ok()).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }

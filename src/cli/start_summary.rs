@@ -4,20 +4,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::output::{Output, count};
-use crate::display::Escaped;
+use crate::escape::Escaped;
 use crate::sandbox::{Manifest, Sandbox};
-use crate::snapshot::{Dirt, HostRepo, Uncommitted};
+use crate::snapshot::{HostRepo, UncommittedScope, WorktreeStatus};
 
 /// A count of uncommitted work on a thread of its own, waited for by nobody.
-pub struct Counting {
-    found: Receiver<Dirt>,
+pub struct DirtyScan {
+    found: Receiver<WorktreeStatus>,
     started: Sender<()>,
 }
 
-impl Counting {
+impl DirtyScan {
     /// Begins. Looking reads the whole tree, which takes the processors from the engine: where that is large, the agent comes
     /// up first.
-    pub fn begin(host: HostRepo, along: Uncommitted) -> Self {
+    pub fn begin(host: HostRepo, along: UncommittedScope) -> Self {
         let (sender, found) = channel();
         let (started, start) = channel::<()>();
         let large = host.index_bytes() > LARGE_INDEX;
@@ -29,7 +29,7 @@ impl Counting {
                     return;
                 }
             }
-            if let Ok(dirt) = host.dirt(along) {
+            if let Ok(dirt) = host.worktree_status(along) {
                 let _ = sender.send(dirt);
             }
         });
@@ -41,8 +41,8 @@ impl Counting {
         let _ = self.started.send(());
     }
 
-    /// Gives what was found, once, if it is there already.
-    pub fn take(&self) -> Option<Dirt> {
+    /// Returns what was found, once, if it is there already.
+    pub fn take(&self) -> Option<WorktreeStatus> {
         self.found.try_recv().ok()
     }
 }
@@ -53,7 +53,12 @@ const LARGE_INDEX: u64 = 2 << 20;
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Says in one line what the sandbox begins with.
-pub fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, along: Uncommitted, has_route: bool) -> String {
+pub fn first_line(
+    sandbox: &Sandbox,
+    dirt: Option<&WorktreeStatus>,
+    along: UncommittedScope,
+    has_route: bool,
+) -> String {
     let record = &sandbox.record;
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
@@ -68,7 +73,7 @@ pub fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, along: Uncommitted, ha
     match dirt {
         Some(dirt) => line.extend(dirt_text(dirt).map(|text| format!(" · {text}"))),
         // Not counted yet.
-        None if along == Uncommitted::None => line += " · without uncommitted work (--uncommitted takes it along)",
+        None if along == UncommittedScope::None => line += " · without uncommitted work (--uncommitted takes it along)",
         None => {}
     }
     let behind = manifest.left.len() + manifest.pointers.len() + manifest.skipped.len();
@@ -79,7 +84,7 @@ pub fn first_line(sandbox: &Sandbox, dirt: Option<&Dirt>, along: Uncommitted, ha
     line + if has_route { " · network: model only" } else { " · network: none" }
 }
 
-pub fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, output: Output) {
+pub fn say_beginning(line: &str, dirt: Option<&WorktreeStatus>, manifest: &Manifest, output: Output) {
     output.say(line);
     if let Some(dirt) = dirt {
         say_operation(dirt, output);
@@ -94,7 +99,7 @@ pub fn say_beginning(line: &str, dirt: Option<&Dirt>, manifest: &Manifest, outpu
     }
 }
 
-fn dirt_text(dirt: &Dirt) -> Option<String> {
+fn dirt_text(dirt: &WorktreeStatus) -> Option<String> {
     let (verb, them) = if dirt.files == 1 { ("stays", "it") } else { ("stay", "them") };
     // Untracked files go along with the stronger option alone.
     let (what, ways) = match (dirt.files - dirt.untracked, dirt.untracked) {
@@ -107,13 +112,13 @@ fn dirt_text(dirt: &Dirt) -> Option<String> {
     (dirt.files > 0).then(|| format!("{} {verb} behind ({ways})", count(dirt.files, what)))
 }
 
-fn say_operation(dirt: &Dirt, output: Output) {
+fn say_operation(dirt: &WorktreeStatus, output: Output) {
     if let Some(operation) = dirt.operation {
         output.say(&format!("a {operation} is in progress here; the sandbox has HEAD without it"));
     }
 }
 
-pub fn say_dirt(dirt: &Dirt, output: Output) {
+pub fn say_dirt(dirt: &WorktreeStatus, output: Output) {
     say_operation(dirt, output);
     if let Some(text) = dirt_text(dirt) {
         output.say(&text);

@@ -10,7 +10,7 @@ use super::SnapshotError;
 /// Lists new commits with the trees and blobs that their parents do not have. A few that `old` has may be among them. The
 /// parents of commits in `cut` are not there: of these it lists what the tree of `old` does not have. Each object comes with
 /// a name that it has, for objects of one name are mostly deltas of each other.
-pub(super) fn objects(
+pub(super) fn list_new_objects(
     git: &Repository,
     commits: &[Oid],
     old: Oid,
@@ -25,13 +25,13 @@ pub(super) fn objects(
             true => vec![old_tree.clone()],
             false => commit.parents().map(|p| p.tree()).collect::<Result<Vec<_>, _>>()?,
         };
-        add(git, &commit.tree()?, b"", &parents, &mut found)?;
+        add_tree(git, &commit.tree()?, b"", &parents, &mut found)?;
     }
     Ok(found)
 }
 
 /// Adds a tree and what is below it, as far as none of the others has the same object under the same name.
-fn add(
+fn add_tree(
     git: &Repository,
     tree: &Tree<'_>,
     name: &[u8],
@@ -54,7 +54,7 @@ fn add(
                     git.find_tree(entry.id()).ok()
                 };
                 let below: Vec<_> = others.iter().filter_map(below).collect();
-                add(git, &git.find_tree(entry.id())?, entry.name_bytes(), &below, found)?;
+                add_tree(git, &git.find_tree(entry.id())?, entry.name_bytes(), &below, found)?;
             }
             Some(ObjectType::Blob) => {
                 found.insert(entry.id(), entry.name_bytes().to_vec());

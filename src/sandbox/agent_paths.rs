@@ -31,14 +31,14 @@ const OPEN: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp"
 
 /// The workspace's mount point and the directory to start in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct AgentPaths {
     /// The mount point: the host's own path where the image allows it.
     pub workspace: String,
     /// Where the user stood, if the snapshot has that directory.
     pub workdir: String,
 }
 
-impl Place {
+impl AgentPaths {
     /// Chooses the place for a snapshot.
     #[must_use]
     pub fn of(host: &HostRepo, snapshot: &Snapshot) -> Self {

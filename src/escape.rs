@@ -53,7 +53,7 @@ pub enum EscapedChunk {
 }
 
 impl Escaped<'_> {
-    /// Gives each piece with the byte where what it shows begins, until `put` breaks off: a line may be long, and a screen is
+    /// Returns each piece with the byte where what it shows begins, until `put` breaks off: a line may be long, and a screen is
     /// not.
     pub fn for_each_chunk<B>(self, mut put: impl FnMut(usize, EscapedChunk) -> ControlFlow<B>) -> ControlFlow<B> {
         // Marks that the last character can still carry.
@@ -138,7 +138,7 @@ impl fmt::Debug for Escaped<'_> {
     }
 }
 
-/// Gives bytes as text for a message that is escaped later: as they are where they are UTF-8, else with `\\xff` for each that
+/// Returns bytes as text for a message that is escaped later: as they are where they are UTF-8, else with `\\xff` for each that
 /// is not ASCII.
 #[must_use]
 pub fn escape_lossy(bytes: &[u8]) -> String {
@@ -149,13 +149,13 @@ fn looks_like_escape(text: &str) -> bool {
     text.starts_with("<U+") || text.starts_with("<0x")
 }
 
-/// Tells whether a character is a space of any kind, or a tab.
+/// Returns whether a character is a space of any kind, or a tab.
 #[must_use]
 pub fn is_blank(c: char) -> bool {
     c == '\t' || c.is_whitespace() && !c.is_control()
 }
 
-/// Tells whether a code point has no shape of its own on a terminal, or changes how others are drawn.
+/// Returns whether a code point has no shape of its own on a terminal, or changes how others are drawn.
 ///
 /// By Unicode general category: controls, formatting characters, line and paragraph separators, private use and
 /// unassigned code points; and those letters and marks that are defined to be invisible.
@@ -315,7 +315,7 @@ fn is_legitimate(c: char, before: Option<char>, head: &str, tail: &str) -> bool 
     }
 }
 
-/// Tells whether a letter or mark is of a script that is written with joiners (Unicode Standard, 23.2).
+/// Returns whether a letter or mark is of a script that is written with joiners (Unicode Standard, 23.2).
 fn is_joining_script(c: char) -> bool {
     use Script::{
         Arabic, Bengali, Devanagari, Gujarati, Gurmukhi, Kannada, Khmer, Malayalam, Mongolian, Oriya, Sinhala, Syriac,

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::io;
 
 use crate::config::ConfigError;
-use crate::display::Escaped;
 use crate::engine::EngineError;
+use crate::escape::Escaped;
 use crate::gateway::CredentialError;
 use crate::review::SelectionError;
-use crate::sandbox::{LinkError, NameError, SandboxError, SandboxName};
+use crate::sandbox::{GuestError, NameError, SandboxError, SandboxName};
 use crate::snapshot::SnapshotError;
 
 /// Failed; nothing was changed unless the message says what.
@@ -20,13 +20,13 @@ pub const CONFLICT: u8 = 4;
 /// The selection or the host tree is stale.
 pub const STALE: u8 = 5;
 /// Airlock itself failed, where the status is otherwise the agent's.
-pub const OURS: u8 = 125;
+pub const EXIT_INTERNAL: u8 = 125;
 /// Interrupted.
 pub const INTERRUPTED: u8 = 130;
 
 /// A failure that ends the program.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CliError {
     /// The exit status.
     pub exit: u8,
     message: String,
@@ -34,8 +34,8 @@ pub struct Failure {
     hint: Option<String>,
 }
 
-impl Failure {
-    /// Makes one from words that may hold anything; they are escaped.
+impl CliError {
+    /// Creates one from words that may hold anything; they are escaped.
     pub fn new(exit: u8, message: impl AsRef<str>) -> Self {
         Self { exit, message: Escaped::new(message.as_ref()).to_string(), details: Vec::new(), hint: None }
     }
@@ -57,12 +57,12 @@ impl Failure {
         self
     }
 
-    /// Gives what went wrong, escaped.
+    /// Returns what went wrong, escaped.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Gives the text for standard error.
+    /// Returns the text for standard error.
     pub fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
         for line in &self.details {
@@ -75,7 +75,7 @@ impl Failure {
     }
 }
 
-impl From<SandboxError> for Failure {
+impl From<SandboxError> for CliError {
     fn from(error: SandboxError) -> Self {
         let message = error.to_string();
         let interrupted = |error: &SandboxError| match error {
@@ -92,10 +92,10 @@ impl From<SandboxError> for Failure {
             SandboxError::Busy(name) => {
                 Self::new(FAILED, message).hint(format!("end the agent first, or look on: airlock diff {name}"))
             }
-            SandboxError::Link(LinkError::DiskFull) => Self::new(FAILED, message)
+            SandboxError::Link(GuestError::DiskFull) => Self::new(FAILED, message)
                 .hint("see what fills it: docker system df; airlock ls lists sandboxes to remove"),
             SandboxError::Spoilt { .. } => {
-                Self::new(FAILED, message).hint("try again: it is made anew; airlock gc removes what is left of it")
+                Self::new(FAILED, message).hint("try again: it is built again; airlock gc removes what is left of it")
             }
             SandboxError::VolumeGone(_) => Self::new(FAILED, message)
                 .hint("what was collected before is still there: airlock diff; airlock ls lists what can go"),
@@ -112,44 +112,44 @@ impl From<SandboxError> for Failure {
     }
 }
 
-impl From<SnapshotError> for Failure {
+impl From<SnapshotError> for CliError {
     fn from(error: SnapshotError) -> Self {
         Self::new(FAILED, error.to_string()).maybe_hint(error.hint())
     }
 }
 
-impl From<EngineError> for Failure {
+impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         Self::new(FAILED, error.to_string()).maybe_hint(error.hint())
     }
 }
 
-impl From<CredentialError> for Failure {
+impl From<CredentialError> for CliError {
     fn from(error: CredentialError) -> Self {
-        Self::new(FAILED, error.to_string()).hint(error.hint(super::given::real_claude().as_deref()))
+        Self::new(FAILED, error.to_string()).hint(error.hint(super::agent_config::real_claude().as_deref()))
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         let hint = error.suggestion.as_ref().map(|s| format!("did you mean {s}?"));
         Self::new(USAGE, error.to_string()).maybe_hint(hint)
     }
 }
 
-impl From<NameError> for Failure {
+impl From<NameError> for CliError {
     fn from(error: NameError) -> Self {
         Self::new(USAGE, error.to_string())
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         Self::new(FAILED, error.to_string())
     }
 }
 
-impl Failure {
+impl CliError {
     /// Says what is wrong with a selection of a sandbox's changes.
     pub fn of_selection(error: &SelectionError, sandbox: &SandboxName) -> Self {
         let exit = if matches!(error, SelectionError::StaleId { .. }) { STALE } else { FAILED };

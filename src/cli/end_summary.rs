@@ -2,26 +2,26 @@
 
 use super::confirm::confirm;
 use super::diff::hidden;
-use super::failure::Failure;
-use super::output::{Output, count, shell_word, tell};
+use super::error::CliError;
+use super::output::{Output, count, eprint, shell_word};
 use super::review;
 use crate::changes::{Ignored, Severity};
 use crate::config::ReviewMode;
-use crate::display::Escaped;
-use crate::gateway::ModelRoute;
+use crate::escape::Escaped;
+use crate::gateway::ModelProxy;
 use crate::review::ReviewModel;
 use crate::sandbox::lifecycle::Finished;
 use crate::sandbox::{Record, terminal};
 use crate::snapshot::HostRepo;
 
 /// Says what was met on the way: limits, what the terminal was not told, what the gateway refused.
-pub fn say_ended(finished: &Finished, route: Option<&ModelRoute>, output: Output) {
+pub fn say_ended(finished: &Finished, route: Option<&ModelProxy>, output: Output) {
     if let Some(error) = &finished.unsealed {
         output.say(&format!("the base could not be kept for later starts: {}", Escaped::new(&error.to_string())));
     }
     // However quiet: without this the exit status is a riddle.
-    for met in &finished.met {
-        tell(&format!("airlock: {met}\n"));
+    for met in &finished.limits_hit {
+        eprint(&format!("airlock: {met}\n"));
     }
     if !finished.dropped.is_empty() {
         let kinds: Vec<String> = (finished.dropped.iter())
@@ -32,8 +32,8 @@ pub fn say_ended(finished: &Finished, route: Option<&ModelRoute>, output: Output
     say_route(route, output);
 }
 
-fn say_route(route: Option<&ModelRoute>, output: Output) {
-    let Some(report) = route.map(ModelRoute::report) else { return };
+fn say_route(route: Option<&ModelProxy>, output: Output) {
+    let Some(report) = route.map(ModelProxy::report) else { return };
     for (what, n) in &report.failures {
         output.say(&format!("{} ({n} times)", Escaped::new(what)));
     }
@@ -72,7 +72,7 @@ pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<
 }
 
 /// Says what changed.
-pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
+pub fn summary(finished: &Finished, output: Output) -> Result<(), CliError> {
     let changes = &finished.changes;
     let sheet = ReviewModel::open(changes, &finished.sandbox.quarantine()?)?;
     let (added, removed) = sheet.line_counts();
@@ -112,11 +112,11 @@ pub fn summary(finished: &Finished, output: Output) -> Result<(), Failure> {
 }
 
 /// Reviews, or asks whether to; else says how.
-pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) -> Result<(), Failure> {
+pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, output: Output) -> Result<(), CliError> {
     let name = finished.sandbox.record.name.clone();
     let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
     let now = is_asked
-        && terminal::settle()?
+        && terminal::wait_until_settled()?
         && match mode {
             ReviewMode::Never => false,
             ReviewMode::Always => true,
@@ -127,7 +127,7 @@ pub fn offer_review(host: &HostRepo, finished: Finished, mode: ReviewMode, outpu
         review::interact(host, finished.sandbox, &finished.changes, false, output).map(drop)
     } else {
         // Said however quiet: without the name nobody finds it.
-        tell(&format!("airlock: kept. Next: airlock review {name}\n"));
+        eprint(&format!("airlock: kept. Next: airlock review {name}\n"));
         Ok(())
     }
 }

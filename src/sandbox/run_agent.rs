@@ -4,41 +4,41 @@ use std::sync::{Arc, Mutex};
 
 use super::attach::{Dropped, Ended, Scrollback, attach};
 use super::collect::collect_final;
+use super::guest_client::GuestClient;
 use super::lifecycle::{Finished, RunRequest};
-use super::link::Link;
-use super::meter::{Meter, Step};
-use super::parts::{Parts, Sidecar, Workspace};
+use super::monitor::{LimitExceeded, Watch};
+use super::progress::{ProgressCounter, Step};
+use super::resources::{EngineResources, Sidecar, Workspace};
 use super::signals::Signals;
 use super::start::Prepared;
 use super::store::{Record, Sandbox, State};
-use super::watch::{Reached, Watch};
-use super::{SandboxError, conversation, holdings};
+use super::{SandboxError, claude_session, holdings};
 use crate::changes::Changeset;
 use crate::engine::Engine;
+use crate::protocol::Root;
 use crate::snapshot::HostRepo;
-use crate::wire::Root;
 
 /// Most entries of a volume that are looked at to tell what it takes.
 const MEASURED: u32 = 2000;
 
 /// What came of it.
-pub(super) struct Worked {
+pub(super) struct AgentRun {
     exit: i64,
     changes: Changeset,
-    met: Vec<Reached>,
+    met: Vec<LimitExceeded>,
     dropped: Dropped,
 }
 
-impl Worked {
+impl AgentRun {
     /// Puts it together with its sandbox.
     pub fn of(self, sandbox: Sandbox) -> Finished {
         let Self { exit, changes, met, dropped } = self;
-        Finished { sandbox, exit, changes, met, dropped, unsealed: None }
+        Finished { sandbox, exit, changes, limits_hit: met, dropped, unsealed: None }
     }
 }
 
 /// How an agent's run failed.
-pub(super) enum End {
+pub(super) enum RunEnd {
     /// It did not begin.
     NeverStarted(SandboxError),
     /// It did, so its work stays.
@@ -46,17 +46,17 @@ pub(super) enum End {
 }
 
 /// Starts the agent, runs it to its end, removes the containers and collects what it changed.
-pub(super) async fn work(
+pub(super) async fn run_agent(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &mut Sandbox,
     prepared: Prepared,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<Meter>,
-) -> Result<Worked, End> {
+    meter: &Arc<ProgressCounter>,
+) -> Result<AgentRun, RunEnd> {
     let Prepared { sidecar, agent, attached } = prepared;
-    let parts = Parts::of(engine, &sandbox.record);
+    let parts = EngineResources::of(engine, &sandbox.record);
     let watch = Watch {
         engine,
         parts: &parts,
@@ -75,12 +75,12 @@ pub(super) async fn work(
         watch.ask_for_memory().await;
     }
     let met = watch.end();
-    sandbox.record.met = met.iter().map(Reached::to_string).collect();
+    sandbox.record.met = met.iter().map(LimitExceeded::to_string).collect();
     let asked = signals.asked().count;
     let ended = match ran {
         // The engine refused to start it: the workspace is as it was.
         Err(SandboxError::Engine(error)) if error.is_start_failure() => {
-            return Err(End::NeverStarted(error.into()));
+            return Err(RunEnd::NeverStarted(error.into()));
         }
         Err(error) => Err(error),
         Ok(ended) => engine.remove_container(&agent).await.map(|()| ended).map_err(SandboxError::from),
@@ -96,7 +96,7 @@ pub(super) async fn work(
     };
     let collected = collected.await;
     let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
-    look_back(&sidecar.link, &mut sandbox.record, changed_nothing).await;
+    record_post_run(&sidecar.link, &mut sandbox.record, changed_nothing).await;
     // The guest ends with its link, and an ended container goes faster.
     let Sidecar { container, link } = sidecar;
     drop(link);
@@ -116,22 +116,22 @@ pub(super) async fn work(
         })
     };
     let (cleaned, kept) = tokio::join!(cleaning, keeping);
-    let collected = collected.map_err(End::Kept)?;
-    cleaned.map_err(End::Kept)?;
-    kept.map_err(|error| End::Kept(error.into()))?;
+    let collected = collected.map_err(RunEnd::Kept)?;
+    cleaned.map_err(RunEnd::Kept)?;
+    kept.map_err(|error| RunEnd::Kept(error.into()))?;
     let (exit, changes, dropped) = collected;
-    Ok(Worked { exit, changes, met, dropped })
+    Ok(AgentRun { exit, changes, met, dropped })
 }
 
 /// Notes what is of interest once an agent has ended: what its volumes take and hold, and which conversation was its last.
-pub(super) async fn look_back(link: &Link, record: &mut Record, changed_nothing: bool) {
+pub(super) async fn record_post_run(link: &GuestClient, record: &mut Record, changed_nothing: bool) {
     record.size = measure(link, record.workspace_kind).await.ok();
     record.holds = holdings::find(link, record, changed_nothing).await;
-    record.conversation = conversation::last(link).await;
+    record.conversation = claude_session::last(link).await;
 }
 
 /// Adds up what a sandbox takes: nobody waits for a full count of a million files.
-async fn measure(link: &Link, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
+async fn measure(link: &GuestClient, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
     let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
     let (work, home) = (link.usage(work, MEASURED).await?, link.usage(Root::Home, MEASURED).await?);
     Ok((work.bytes + home.bytes, work.more || home.more))

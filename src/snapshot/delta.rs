@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
-use super::form::{Attributes, Converter};
+use super::conversion::{Attributes, Converter};
 use super::listing::{Unconverted, converter_at, missing};
-use super::module::Module;
-use super::trees::{Changed, compare};
+use super::submodule::Submodule;
+use super::tree_diff::{Changed, compare};
 use super::{Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
@@ -16,7 +16,7 @@ pub type Content = Option<(EntryKind, Vec<u8>)>;
 
 /// Paths that differ from a base.
 #[derive(Debug, Clone, Default)]
-pub struct Difference {
+pub struct SnapshotDelta {
     /// What each holds in worktree form.
     pub files: BTreeMap<RepoPath, Content>,
     /// What the index of the user's own repository is to record of paths whose commit differs; nothing for a path that is
@@ -32,15 +32,15 @@ pub struct Difference {
 
 /// How much may differ before a base of its own is made instead.
 #[derive(Debug, Clone, Copy)]
-pub struct Share {
+pub struct DeltaLimit {
     /// Most paths.
     pub paths: usize,
     /// Most bytes, which are held in memory.
     pub bytes: u64,
 }
 
-impl Share {
-    /// Gives the share for a base of so many files: a twentieth of them, but always 200, and 64 MiB.
+impl DeltaLimit {
+    /// Returns the share for a base of so many files: a twentieth of them, but always 200, and 64 MiB.
     #[must_use]
     pub fn of(files: usize) -> Self {
         Self { paths: (files / 20).max(200), bytes: 64 << 20 }
@@ -53,7 +53,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// A missing object.
-    pub fn distance_from(&self, commit: &str, share: Share) -> Result<Option<usize>, SnapshotError> {
+    pub fn distance_from(&self, commit: &str, share: DeltaLimit) -> Result<Option<usize>, SnapshotError> {
         let module = self.root();
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
@@ -72,12 +72,12 @@ impl Snapshot {
     ///
     /// # Errors
     /// A missing object.
-    pub fn difference_from(&self, commit: &str, share: Share) -> Result<Option<Difference>, SnapshotError> {
+    pub fn difference_from(&self, commit: &str, share: DeltaLimit) -> Result<Option<SnapshotDelta>, SnapshotError> {
         let module = self.root();
         let git = module.open()?;
         let old_tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
         let mut converter = converter_at(&git, module)?;
-        let mut found = Difference::default();
+        let mut found = SnapshotDelta::default();
         let mut bytes = 0;
         let mut attribute_dirs: Vec<Vec<u8>> = Vec::new();
         for Changed { path, old, new } in compare(&git, old_tree, module.tree, share.paths)? {
@@ -109,7 +109,7 @@ impl Snapshot {
             let content = match kind {
                 EntryKind::Link => blob.content().to_vec(),
                 _ => {
-                    let (content, stored) = converter.convert(&path, blob.content())?;
+                    let (content, stored) = converter.convert_to_worktree(&path, blob.content())?;
                     found.unconverted.note(&whole, stored);
                     content.into_owned()
                 }
@@ -129,8 +129,8 @@ impl Snapshot {
                     .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
                 let content = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
                 bytes += content.content().len() as u64;
-                let (before, was_stored) = old_rules.convert(&path, content.content())?;
-                let (after, stored) = converter.convert(&path, content.content())?;
+                let (before, was_stored) = old_rules.convert_to_worktree(&path, content.content())?;
+                let (after, stored) = converter.convert_to_worktree(&path, content.content())?;
                 if before == after && was_stored == stored {
                     continue;
                 }
@@ -166,7 +166,7 @@ impl Snapshot {
         let blob = git.find_blob(entry.id()).map_err(|e| missing(e, path))?;
         Ok(Some(match kind_of(entry.filemode()) {
             EntryKind::Link => (EntryKind::Link, blob.content().to_vec()),
-            kind => (kind, converter_at(&git, module)?.convert(inside, blob.content())?.0.into_owned()),
+            kind => (kind, converter_at(&git, module)?.convert_to_worktree(inside, blob.content())?.0.into_owned()),
         }))
     }
 }
@@ -190,9 +190,9 @@ fn topmost(mut directories: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 /// Lists the regular files below a directory that are in the working tree and not in the difference: path, mode, blob.
 fn unchanged_below(
     git: &Repository,
-    module: &Module,
+    module: &Submodule,
     directory: &[u8],
-    difference: &Difference,
+    difference: &SnapshotDelta,
 ) -> Result<Vec<(Vec<u8>, i32, Oid)>, SnapshotError> {
     let root = git.find_tree(module.tree)?;
     let tree = match directory.split_last() {
@@ -217,21 +217,21 @@ fn unchanged_below(
     Ok(found)
 }
 
-impl Difference {
-    /// Tells whether nothing differs.
+impl SnapshotDelta {
+    /// Returns whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.index.is_empty()
     }
 
-    /// Tells whether the base does not have a path that the newer commit has.
+    /// Returns whether the base does not have a path that the newer commit has.
     #[must_use]
     pub fn is_new(&self, path: &RepoPath) -> bool {
         self.new.contains(path)
     }
 
     /// Puts what the working tree holds over it.
-    pub fn put(&mut self, work: BTreeMap<RepoPath, Content>) {
+    pub fn overlay_uncommitted(&mut self, work: BTreeMap<RepoPath, Content>) {
         self.uncommitted.extend(work.keys().cloned());
         self.files.extend(work);
     }

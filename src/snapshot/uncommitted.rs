@@ -11,7 +11,7 @@ use git2::{Repository, Status, StatusOptions};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::difference::Content;
+use super::delta::Content;
 use super::include::matching;
 use super::repo::is_left_out;
 use super::{HostRepo, Snapshot, SnapshotError};
@@ -22,7 +22,7 @@ const READINGS: usize = 5;
 
 /// Which uncommitted work goes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Uncommitted {
+pub enum UncommittedScope {
     /// None.
     #[default]
     None,
@@ -34,7 +34,7 @@ pub enum Uncommitted {
 
 /// What was found in the host tree.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct UncommittedChanges {
     /// What each path holds.
     pub files: BTreeMap<RepoPath, Content>,
     /// How many of them are uncommitted changes.
@@ -60,13 +60,13 @@ impl HostRepo {
     pub fn work(
         &self,
         snapshot: &Snapshot,
-        uncommitted: Uncommitted,
+        uncommitted: UncommittedScope,
         include: &[String],
-    ) -> Result<Work, SnapshotError> {
-        let mut work = Work::default();
+    ) -> Result<UncommittedChanges, SnapshotError> {
+        let mut work = UncommittedChanges::default();
         let mut budget = Budget(MAX_BYTES);
         let root = rustix::fs::openat(CWD, &self.root, DIRECTORY, Mode::empty()).map_err(std::io::Error::from)?;
-        if uncommitted != Uncommitted::None {
+        if uncommitted != UncommittedScope::None {
             for module in &snapshot.modules {
                 for inside in changed(&module.open()?, uncommitted)? {
                     // A name that no tree can hold is refused here; a repository of its own ends with a slash.
@@ -92,7 +92,7 @@ impl HostRepo {
                 if work.files.contains_key(&path) || snapshot.read_at(&path)?.is_some() {
                     continue;
                 }
-                if snapshot.left.iter().any(|l| path.is_below(&l.path)) {
+                if snapshot.skipped_submodules.iter().any(|l| path.is_below(&l.path)) {
                     work.skipped.push((path, "is in a submodule that stays behind"));
                     continue;
                 }
@@ -111,7 +111,7 @@ impl HostRepo {
     }
 }
 
-impl Work {
+impl UncommittedChanges {
     /// Reads one path; `false` if it cannot go along.
     fn take(&mut self, root: &OwnedFd, path: RepoPath, budget: &mut Budget) -> Result<bool, SnapshotError> {
         match read(root, &path, budget)? {
@@ -128,8 +128,8 @@ impl Work {
 }
 
 /// Lists the paths that differ from HEAD, relative to the repository.
-fn changed(git: &Repository, uncommitted: Uncommitted) -> Result<Vec<Vec<u8>>, SnapshotError> {
-    let all = uncommitted == Uncommitted::All;
+fn changed(git: &Repository, uncommitted: UncommittedScope) -> Result<Vec<Vec<u8>>, SnapshotError> {
+    let all = uncommitted == UncommittedScope::All;
     let mut options = StatusOptions::new();
     options.include_untracked(all).recurse_untracked_dirs(all).include_ignored(false).update_index(false);
     options.exclude_submodules(true).no_refresh(false);

@@ -1,16 +1,16 @@
 //! What an agent is given: limits, variables, the way to the model.
 
-use super::failure::{FAILED, Failure, USAGE};
+use super::error::{CliError, FAILED, USAGE};
 use crate::config::{Net, Settings, parse_bytes, parse_duration};
-use crate::gateway::{CredentialKind, CredentialSource, ModelRoute};
+use crate::gateway::{CredentialKind, CredentialSource, ModelProxy};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
-use crate::sandbox::{DEFAULT_DISK, DEFAULT_INODES, Given, Limits};
+use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
 
 /// The model's API, unless the user's `ANTHROPIC_BASE_URL` names another.
 const UPSTREAM: &str = "https://api.anthropic.com";
 
 /// What an agent is given that begins, on an engine with so much memory.
-pub fn given(settings: &Settings, env: &[String], default_net: Net, machine: u64) -> Result<Given, Failure> {
+pub fn given(settings: &Settings, env: &[String], default_net: Net, machine: u64) -> Result<AgentConfig, CliError> {
     let limits = Limits {
         disk: DEFAULT_DISK,
         inodes: DEFAULT_INODES,
@@ -18,12 +18,12 @@ pub fn given(settings: &Settings, env: &[String], default_net: Net, machine: u64
         memory: default_memory(machine),
         pids: DEFAULT_PIDS,
     };
-    changed(Given { env: Vec::new(), limits, nano_cpus: 0, model: default_net == Net::Model }, settings, env)
+    changed(AgentConfig { env: Vec::new(), limits, nano_cpus: 0, model: default_net == Net::Model }, settings, env)
 }
 
 /// The same with what is set.
-pub fn changed(mut given: Given, settings: &Settings, env: &[String]) -> Result<Given, Failure> {
-    let wrong = |option: &'static str| move |problem| Failure::new(USAGE, format!("{option}: {problem}"));
+pub fn changed(mut given: AgentConfig, settings: &Settings, env: &[String]) -> Result<AgentConfig, CliError> {
+    let wrong = |option: &'static str| move |problem| CliError::new(USAGE, format!("{option}: {problem}"));
     let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
     let time = settings.timeout.as_deref().map(parse_duration).transpose().map_err(wrong("--timeout"))?;
     let limits = &mut given.limits;
@@ -45,16 +45,16 @@ pub fn changed(mut given: Given, settings: &Settings, env: &[String]) -> Result<
     Ok(given)
 }
 
-fn nano_cpus(cpus: f64) -> Result<u64, Failure> {
+fn nano_cpus(cpus: f64) -> Result<u64, CliError> {
     if !(0.01..=1024.0).contains(&cpus) {
-        return Err(Failure::new(USAGE, format!("{cpus} is not a number of CPUs such as 1.5")));
+        return Err(CliError::new(USAGE, format!("{cpus} is not a number of CPUs such as 1.5")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
     Ok((cpus * 1e9) as u64)
 }
 
-/// Makes `KEY=VALUE` of what `--env` was given. Variables that would bring the credential in are refused.
-pub fn variables(given: &[String]) -> Result<Vec<String>, Failure> {
+/// Creates `KEY=VALUE` of what `--env` was given. Variables that would bring the credential in are refused.
+pub fn variables(given: &[String]) -> Result<Vec<String>, CliError> {
     let secret =
         [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken].map(CredentialKind::variable);
     let mut found = Vec::new();
@@ -63,28 +63,31 @@ pub fn variables(given: &[String]) -> Result<Vec<String>, Failure> {
             Some((name, value)) => (name, value.to_owned()),
             None => match std::env::var(variable) {
                 Ok(value) => (variable.as_str(), value),
-                Err(_) => return Err(Failure::new(USAGE, format!("--env {variable}: it is not set here"))),
+                Err(_) => return Err(CliError::new(USAGE, format!("--env {variable}: it is not set here"))),
             },
         };
         if name.is_empty() {
-            return Err(Failure::new(USAGE, format!("--env {variable}: it has no name")));
+            return Err(CliError::new(USAGE, format!("--env {variable}: it has no name")));
         }
         if secret.contains(&name) || name == "ANTHROPIC_BASE_URL" {
-            return Err(Failure::new(USAGE, format!("--env {name}: Airlock keeps the credential outside the sandbox"))
-                .hint("leave it out; the model is reached with --net model"));
+            return Err(CliError::new(
+                USAGE,
+                format!("--env {name}: Airlock keeps the credential outside the sandbox"),
+            )
+            .hint("leave it out; the model is reached with --net model"));
         }
         found.push(format!("{name}={value}"));
     }
     Ok(found)
 }
 
-pub fn model_route() -> Result<(ModelRoute, CredentialKind), Failure> {
+pub fn model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
     let env = |name: &str| std::env::var(name).ok();
     let source = CredentialSource::find(env)?;
     let kind = source.read()?.kind;
     let upstream = env("ANTHROPIC_BASE_URL").filter(|v| !v.is_empty()).unwrap_or_else(|| UPSTREAM.into());
-    let route = ModelRoute::new(&upstream, Some(source))
-        .map_err(|error| Failure::new(FAILED, format!("failed to prepare the way to the model's API: {error}")))?;
+    let route = ModelProxy::new(&upstream, Some(source))
+        .map_err(|error| CliError::new(FAILED, format!("failed to prepare the way to the model's API: {error}")))?;
     Ok((route, kind))
 }
 
