@@ -112,7 +112,7 @@ fn killed_at_random_moments() {
     say(&format!(
         "{runs} kills spread over {whole:?}: {done} ended all after, {before} all before, {unfinished} were unfinished"
     ));
-    assert!(unfinished > 20, "{unfinished} were cut off in the middle: the moments are badly spread");
+    assert!(unfinished > 20, "{unfinished} were interrupted in the middle: the moments are badly spread");
 }
 
 #[test]
