@@ -85,7 +85,6 @@ settings! {
 /// What a repository's `.airlock.toml` can add.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct RepositorySettings {
-    /// More risk rules.
     #[serde(default)]
     pub risk: Vec<Rule>,
 }
@@ -111,7 +110,6 @@ impl RepositorySettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Net {
-    /// Nothing.
     None,
     /// The model's API, with your credential added outside the sandbox.
     Model,
@@ -126,7 +124,6 @@ pub enum ReviewMode {
     Ask,
     /// At once, on a terminal.
     Always,
-    /// Never.
     Never,
 }
 
@@ -137,9 +134,7 @@ pub enum ThemeMode {
     /// What the terminal's environment says; else colors for both.
     #[default]
     Auto,
-    /// Dark.
     Dark,
-    /// Light.
     Light,
 }
 
@@ -147,7 +142,6 @@ pub enum ThemeMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preselect {
-    /// Nothing is decided.
     #[default]
     None,
     /// All is accepted that needs no yes of its own.
@@ -163,7 +157,6 @@ pub enum WorkspaceMode {
     Auto,
     /// As an overlay, or not at all.
     Overlay,
-    /// As a copy.
     Copy,
 }
 

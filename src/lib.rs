@@ -1,7 +1,6 @@
 //! Airlock runs Claude Code, or any command, in a hardened container against a copy of a git working tree, and brings
 //! back only the changes that a person accepts. `ARCHITECTURE.md` is the map.
 #![forbid(unsafe_code)]
-#![warn(missing_docs)]
 
 pub mod apply;
 pub mod changes;

@@ -21,7 +21,6 @@ pub const MAX_DEPTH: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntryKind {
-    /// A file.
     Regular,
     /// A file with the executable bit.
     Executable,
@@ -48,7 +47,7 @@ impl EntryKind {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Box<[u8]>);
 
-/// Says why bytes are not a [`RepoPath`].
+/// Why bytes are not a [`RepoPath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// No bytes at all.
@@ -63,7 +62,6 @@ pub enum PathError {
     /// `.` or `..`.
     #[error("the path has a `.` or `..` component")]
     Relative,
-    /// A NUL byte.
     #[error("the path has a NUL byte")]
     Nul,
     /// A component that git, on some file system, would open as `.git` or `.jj`.

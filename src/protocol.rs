@@ -66,11 +66,9 @@ impl Kind {
 /// One unit on the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it means.
     pub kind: Kind,
     /// Which request, lane or connection it belongs to.
     pub stream: u32,
-    /// Its content.
     pub payload: Vec<u8>,
 }
 
@@ -124,9 +122,7 @@ pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Root {
-    /// The workspace.
     Work = 0,
-    /// The agent's home.
     Home = 1,
     /// The base volume: files below `tree/`, and the seal beside it.
     Base = 2,
@@ -156,7 +152,6 @@ pub enum Request {
 /// What a volume takes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Bytes on disk.
     pub bytes: u64,
     /// Files, directories and everything else.
     pub entries: u64,
@@ -197,7 +192,6 @@ pub enum Entry<'a> {
         size: u64,
         /// Where this piece begins.
         offset: u64,
-        /// The piece.
         bytes: &'a [u8],
     },
     /// A symbolic link with this target.
@@ -210,11 +204,8 @@ pub enum Entry<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FileKind {
-    /// A regular file.
     Regular = 0,
-    /// A directory.
     Directory = 1,
-    /// A symbolic link.
     Link = 2,
     /// A device, a socket or a pipe.
     Special = 3,
@@ -225,9 +216,7 @@ pub enum FileKind {
 pub struct Stat {
     /// All of `st_mode`.
     pub mode: u32,
-    /// Bytes.
     pub size: u64,
-    /// Inode number.
     pub ino: u64,
     /// Seconds and nanoseconds of the last modification.
     pub mtime: (i64, u32),
@@ -240,9 +229,7 @@ pub struct Stat {
 pub struct Listed {
     /// The name, without a slash.
     pub name: Vec<u8>,
-    /// What it is.
     pub kind: FileKind,
-    /// Its stat data.
     pub stat: Stat,
     /// The target, for a link.
     pub target: Vec<u8>,
@@ -251,7 +238,6 @@ pub struct Listed {
 /// One file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Its path.
     pub path: Vec<u8>,
     /// Its stat data after the last write.
     pub stat: Stat,

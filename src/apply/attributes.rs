@@ -1,4 +1,4 @@
-//! What a file is besides its content: owner, group, permissions, access lists, extended attributes. Whatever replaces a file
+//! Metadata of files: owner, group, permissions, access lists, extended attributes. Whatever replaces a file
 //! has all of it, or there is no replacement.
 
 use std::ffi::OsStr;

@@ -12,9 +12,8 @@ use crate::path::{EntryKind, RepoPath};
 /// One path of the commit.
 #[derive(Debug)]
 pub struct BranchChange {
-    /// Where.
     pub path: RepoPath,
-    /// What it holds, as git stores it; no bytes for those of the base; nothing to delete it.
+    /// The content as git stores it; without bytes for the base's own content; `None` to delete the path.
     pub content: Option<(EntryKind, Option<Vec<u8>>)>,
 }
 
@@ -24,13 +23,13 @@ pub enum BranchError {
     /// There is a branch of that name.
     #[error("there is a branch {0} already; nothing was written")]
     Exists(String),
-    /// It is no name of a branch.
+    /// The name is not valid for a branch.
     #[error("{0} is no name for a branch")]
     BadName(String),
     /// git does not know who the user is.
     #[error("git does not know your name and address, which a commit needs")]
     NoAuthor,
-    /// What libgit2 says.
+    /// An error of libgit2.
     #[error("failed to make the commit: {}", .0.message())]
     Git(#[from] git2::Error),
 }

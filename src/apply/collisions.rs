@@ -1,4 +1,4 @@
-//! What a plan meets around its paths on the host: twins of names, and where links would lead there. The host tree may have
+//! Checks the working tree around planned paths for name collisions and for symlinks that would escape. The working tree may have
 //! what no sandbox has seen: ignored files, another spelling, a link of the user's own.
 
 use std::cell::RefCell;
@@ -40,13 +40,12 @@ impl DirListing {
     }
 }
 
-/// What stands where a new path would go, under another spelling.
+/// An existing entry whose name collides with a new path.
 pub(super) enum NameCollision {
-    /// Nothing that matters.
     None,
     /// The host's file system takes this path for the new one.
     Same(RepoPath),
-    /// It tells them apart, but others do not, and together they would be dangerous.
+    /// This file system tells them apart, others do not, and together they would be dangerous.
     Incompatible(RepoPath),
 }
 

@@ -14,7 +14,7 @@ use super::transaction_log::{TransactionDir, seconds_since_epoch};
 use super::working_tree::{HostError, WorkingTree, system_error};
 use crate::path::RepoPath;
 
-/// What stopped the acts.
+/// The error that stopped the operations.
 pub(super) struct Aborted {
     pub(super) path: Option<RepoPath>,
     pub(super) error: Option<HostError>,
@@ -75,7 +75,7 @@ impl PreparedTransaction<'_> {
         matches!(self.folder.read_status(), Ok(TransactionStatus::Finished(_, end)) if end.committed)
     }
 
-    /// What is left to do once it is committed.
+    /// Reports edits that landed in backups, after the commit.
     pub(super) fn report_late_edits(&self, report: &mut Report) {
         if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
             report.note = Some(format!("{error}; airlock recover removes it"));

@@ -1,4 +1,4 @@
-//! What becomes of one path: the whole table of what the base, the host and the accepted change may hold there. Pure: no
+//! The three-way merge of one path: the table of all combinations of base, working tree and accepted change. Pure: no
 //! byte is read here.
 //!
 //! Presence, kind, executable bit and content are merged each by itself. A side that still holds what the base holds gives
@@ -10,23 +10,22 @@ use super::working_tree::FsCapabilities;
 use crate::changes::ContentHash;
 use crate::path::EntryKind;
 
-/// What a path holds, where it holds something.
+/// The content of a path: kind and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryContent {
     /// File, executable file or link.
     pub kind: EntryKind,
-    /// Its content, or the target of a link.
+    /// Hash of the content, or of a symlink's target.
     pub hash: ContentHash,
 }
 
-/// What is to be done.
+/// The result of a three-way merge of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
     /// Nothing: the host holds the result already.
     Unchanged,
     /// The path is to hold this.
     Write(EntryContent),
-    /// The path goes.
     Delete,
     /// A file of this kind, with the merged content of all three.
     Merge(EntryKind),
@@ -37,7 +36,6 @@ pub enum Resolution {
 /// Why a person has to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConflictKind {
-    /// Both made it.
     #[error("you have a file of your own there")]
     AddAdd,
     /// Both made it, with the same content and another executable bit.
@@ -58,13 +56,13 @@ pub enum ConflictKind {
     /// Both changed the same lines.
     #[error("both sides changed the same lines")]
     Lines,
-    /// It cannot be merged by line.
+    /// The content is not text.
     #[error("both sides changed it, and it is no text to merge by line")]
     Binary,
-    /// Its attributes forbid to merge it by line.
+    /// The attributes forbid merging by line.
     #[error("both sides changed it, and its attributes say that it is not merged by line (merge)")]
     NotByLine,
-    /// Its attributes name a program that merges it.
+    /// The attributes name a merge driver.
     #[error("both sides changed it, and its attributes name a merge driver, which Airlock does not run")]
     Driver,
     /// A filter makes the host's file of what git stores, and the sandbox has what git stores.
@@ -77,7 +75,7 @@ pub enum ConflictKind {
         "it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told"
     )]
     FilteredDeletion,
-    /// It would take too long to merge.
+    /// The content is too large to merge.
     #[error("both sides changed it, and it is too large to merge by line")]
     Large,
     /// The two merges differ.

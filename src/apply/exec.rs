@@ -1,8 +1,9 @@
-//! Does one act of an apply, and takes one back. Each looks at what is on disk and not at what was done before, so that it can
-//! be done twice, and goes on from any point at which it was interrupted.
+//! Executes and reverts single operations of a journal. Operations are idempotent: they inspect the disk rather than
+//! remembered state, so they can be repeated, or resumed after a crash at any point.
 //!
-//! *Invariant:* a path is exchanged with a slot, never overwritten, and what came out is looked at. If it is not what the
-//! plan has seen, somebody was faster: the newest file ends up at the path, and every other one in the slot.
+//! *Invariant:* a path is exchanged with a staged file, never overwritten, and what the exchange displaced is inspected. If it
+//! is not the file that the plan observed, another process won the race: the newest file ends up at the path, and every
+//! other one in the backup.
 
 use std::os::fd::OwnedFd;
 
@@ -15,10 +16,10 @@ use super::staging::Staging;
 use super::working_tree::{HostError, Inode, Parent, PathState, WorkingTree, observe_in, system_error};
 use crate::path::RepoPath;
 
-/// How often somebody may be faster before it is given up.
+/// Maximum number of lost races before an operation fails.
 const MAX_RETRIES: usize = 1000;
 
-/// What it takes.
+/// State that executing operations needs.
 pub(super) struct OpExecutor<'a> {
     pub(super) disk: &'a HostFs,
     pub(super) tree: &'a WorkingTree,
@@ -27,12 +28,12 @@ pub(super) struct OpExecutor<'a> {
     pub(super) same_boot: bool,
 }
 
-/// What taking an act back came to.
+/// The result of reverting an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RevertOutcome {
     /// There was nothing to take back.
     NotApplied,
-    /// It is as it was.
+    /// The operation had not been executed.
     Restored,
     /// The user has changed it since: it is as they left it.
     Skipped(&'static str),
@@ -331,7 +332,7 @@ impl OpExecutor<'_> {
     /// Takes an act back, as far as it was done.
     ///
     /// # Errors
-    /// What the system says: then it is to be tried again.
+    /// The system's error; the operation can be reverted again.
     pub(super) fn revert_op(&self, act: &Op) -> Result<RevertOutcome, HostError> {
         match act {
             Op::MakeDirectory { path, .. } => {

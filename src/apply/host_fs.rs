@@ -37,7 +37,6 @@ pub enum FsOp {
     RemoveDirectory,
     /// Owner and group are set.
     SetOwner,
-    /// Permissions are set.
     SetMode,
     /// An extended attribute is set.
     SetAttribute,
@@ -49,7 +48,7 @@ pub enum FsOp {
     Sync,
 }
 
-/// What decides, before each operation, whether it fails.
+/// Decides before each operation whether it fails, for tests.
 pub type FaultInjector = dyn Fn(FsOp) -> Result<(), Errno> + Send + Sync;
 
 /// The door.
@@ -67,9 +66,7 @@ impl fmt::Debug for HostFs {
 /// A name in an open directory.
 #[derive(Debug, Clone, Copy)]
 pub struct DirEntryRef<'a> {
-    /// The directory.
     pub directory: BorrowedFd<'a>,
-    /// The name.
     pub name: &'a OsStr,
 }
 
@@ -80,7 +77,7 @@ impl<'a> DirEntryRef<'a> {
     }
 }
 
-/// How something is renamed.
+/// The mode of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rename {
     /// Both names are there, and afterwards stand for each other's file.
@@ -107,16 +104,13 @@ impl HostFs {
     /// Creates a directory.
     ///
     /// # Errors
-    /// What the system says, here and below.
+    /// The system's error, here and below.
     pub fn create_dir(&self, at: DirEntryRef<'_>, mode: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::MakeDirectory)?;
         rustix::fs::mkdirat(at.directory, at.name, Mode::from_raw_mode(mode))
     }
 
     /// Creates an empty file that was not there; the umask counts.
-    ///
-    /// # Errors
-    /// As above.
     pub fn create_file(&self, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
         self.check_fault(FsOp::Create)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -138,9 +132,6 @@ impl HostFs {
     }
 
     /// Writes all of a file's content.
-    ///
-    /// # Errors
-    /// As above.
     pub fn write_all(&self, mut file: &File, bytes: &[u8]) -> Result<(), Errno> {
         let written = |r: std::io::Result<()>| r.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
         if let Err(error) = self.check_fault(FsOp::Fill) {
@@ -151,18 +142,12 @@ impl HostFs {
     }
 
     /// Creates a symbolic link.
-    ///
-    /// # Errors
-    /// As above.
     pub fn create_symlink(&self, target: &[u8], at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::MakeLink)?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), at.directory, at.name)
     }
 
     /// Returns a file a second name, which was not there.
-    ///
-    /// # Errors
-    /// As above.
     pub fn hard_link(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::Link)?;
         rustix::fs::linkat(from.directory, from.name, to.directory, to.name, NOTHING)
@@ -183,27 +168,18 @@ impl HostFs {
     }
 
     /// Removes a file or a link.
-    ///
-    /// # Errors
-    /// As above.
     pub fn remove_file(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::Remove)?;
         rustix::fs::unlinkat(at.directory, at.name, NOTHING)
     }
 
     /// Removes an empty directory.
-    ///
-    /// # Errors
-    /// As above.
     pub fn remove_dir(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::RemoveDirectory)?;
         rustix::fs::unlinkat(at.directory, at.name, AtFlags::REMOVEDIR)
     }
 
     /// Sets owner and group, of a link itself.
-    ///
-    /// # Errors
-    /// As above.
     pub fn set_owner(&self, at: DirEntryRef<'_>, user: u32, group: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::SetOwner)?;
         let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
@@ -211,36 +187,24 @@ impl HostFs {
     }
 
     /// Sets the permissions of an open file or directory.
-    ///
-    /// # Errors
-    /// As above.
     pub fn set_mode(&self, fd: impl AsFd, mode: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::SetMode)?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))
     }
 
     /// Sets an extended attribute of an open file or directory.
-    ///
-    /// # Errors
-    /// As above.
     pub fn set_attribute(&self, fd: impl AsFd, name: &OsStr, value: &[u8]) -> Result<(), Errno> {
         self.check_fault(FsOp::SetAttribute)?;
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
     }
 
     /// Removes an extended attribute of an open file or directory.
-    ///
-    /// # Errors
-    /// As above.
     pub fn remove_attribute(&self, fd: impl AsFd, name: &OsStr) -> Result<(), Errno> {
         self.check_fault(FsOp::RemoveAttribute)?;
         rustix::fs::fremovexattr(fd, name)
     }
 
     /// Sets the time of modification to now, of a link itself.
-    ///
-    /// # Errors
-    /// As above.
     pub fn touch_entry(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::Touch)?;
         let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
@@ -249,9 +213,6 @@ impl HostFs {
     }
 
     /// Waits until a file or directory is on disk.
-    ///
-    /// # Errors
-    /// As above.
     pub fn sync_fd(&self, fd: impl AsFd) -> Result<(), Errno> {
         self.check_fault(FsOp::Sync)?;
         rustix::fs::fsync(fd)

@@ -90,9 +90,6 @@ pub fn lock_owner(site: &ApplyTarget) -> Option<String> {
 }
 
 /// Removes git's lock where it is that of an apply.
-///
-/// # Errors
-/// What the system says.
 pub fn unlock_index(
     site: &ApplyTarget,
     disk: &HostFs,

@@ -21,22 +21,20 @@ use super::working_tree::{Inode, ObservedFile};
 use crate::changes::Selection;
 use crate::path::RepoPath;
 
-/// What an apply is about to do, and what it needs to know for its undo.
+/// The log of one transaction: its operations, and what an undo needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// A random number in hexadecimal.
     pub id: String,
-    /// Whether it applies or takes back.
+    /// Apply or undo.
     pub kind: Kind,
     /// The sandbox whose changes are applied.
     pub sandbox: String,
-    /// Its id, which no other of that name has.
+    /// The sandbox's unique id.
     pub sandbox_id: String,
-    /// Where.
     pub target: WorktreeFingerprint,
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
-    /// Folders of slots.
     pub staging_areas: Vec<StagingArea>,
     /// In the order in which they are done.
     pub ops: Vec<Op>,
@@ -45,11 +43,10 @@ pub struct Journal {
     pub selection: Vec<(RepoPath, Selection, Selection)>,
 }
 
-/// What a journal is of.
+/// The kind of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// An apply.
     Apply,
     /// The undo of one, by its id.
     Undo(String),
@@ -64,9 +61,8 @@ pub struct WorktreeFingerprint {
     pub worktree: String,
     /// The same as a directory on disk.
     pub root: Inode,
-    /// The kernel's number for the time since the machine was started; devices keep their numbers for as long.
+    /// Kernel boot ID. Device numbers are only comparable within one boot.
     pub boot_id: String,
-    /// What HEAD was.
     pub head: String,
     /// The length and the checksum of git's index.
     pub index: Option<(u64, String)>,
@@ -85,7 +81,7 @@ impl WorktreeFingerprint {
     }
 }
 
-/// Where slots are.
+/// A directory in which files are staged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagingArea {
     /// The directory in the working tree that has a folder for them; nothing if they are in the apply's own folder. For a
@@ -101,18 +97,15 @@ pub struct StagingArea {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InTreeDir {
-    /// Its root.
     Root,
-    /// One below.
     Directory(RepoPath),
 }
 
 /// A numbered file in a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFile {
-    /// Which of the places.
+    /// Index of the staging area.
     pub area: usize,
-    /// Its name.
     pub number: usize,
 }
 
@@ -133,11 +126,9 @@ impl StagedFile {
 /// A file as it is recognised again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// Kind and content.
     pub version: EntryContent,
-    /// Permissions.
     pub mode: u32,
-    /// Which file on disk.
+    /// The file's inode.
     pub inode: Inode,
 }
 
@@ -153,45 +144,24 @@ impl From<&ObservedFile> for FileIdentity {
 pub enum Op {
     /// A directory is made.
     MakeDirectory {
-        /// Which.
         path: RepoPath,
-        /// Where one with the permissions that it shall have is staged.
+        /// The staged directory whose permissions it gets.
         slot: Option<StagedFile>,
     },
     /// An empty directory is removed; the slot has one with the same permissions.
-    RemoveDirectory {
-        /// Which.
-        path: RepoPath,
-        /// The other.
-        slot: StagedFile,
-    },
+    RemoveDirectory { path: RepoPath, slot: StagedFile },
     /// A file or link is made or replaced.
     Write {
-        /// Which.
         path: RepoPath,
-        /// Where it is staged, and where what it replaces will be.
+        /// The staged file; after the exchange, the backup.
         slot: StagedFile,
-        /// What it replaces.
         before: Option<FileIdentity>,
-        /// What was staged.
         after: FileIdentity,
     },
     /// A file or link is moved into the slot.
-    Delete {
-        /// Which.
-        path: RepoPath,
-        /// Where it goes.
-        slot: StagedFile,
-        /// What it is.
-        before: FileIdentity,
-    },
+    Delete { path: RepoPath, slot: StagedFile, before: FileIdentity },
     /// A file gets another spelling of its name, on a file system that takes both for one.
-    CaseRename {
-        /// The old one.
-        from: RepoPath,
-        /// The new one.
-        to: RepoPath,
-    },
+    CaseRename { from: RepoPath, to: RepoPath },
 }
 
 impl Op {
@@ -208,10 +178,10 @@ impl Op {
     }
 }
 
-/// How an apply ended.
+/// The outcome of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionOutcome {
-    /// Whether it is done; else it was taken back.
+    /// Whether it was committed; otherwise it was rolled back.
     pub committed: bool,
     /// Seconds since the epoch.
     pub at: u64,
@@ -220,25 +190,15 @@ pub struct TransactionOutcome {
 /// Why a journal is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// It is not what was written.
+    /// The content does not match its checksum.
     #[error("{} is damaged: {reason}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// What the system says.
+    Damaged { path: PathBuf, reason: String },
+    /// An I/O error.
     #[error("{}: {error}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// The system's words.
-        error: io::Error,
-    },
+    Io { path: PathBuf, error: io::Error },
 }
 
-/// How far an apply is.
+/// The progress of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionStatus {
     /// Not prepared: nothing of the tree was changed.

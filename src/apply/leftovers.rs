@@ -12,9 +12,6 @@ use super::transaction_log::TransactionDir;
 use super::working_tree::{DIRECTORY, HostError, WorkingTree, system_error};
 
 /// Removes a folder of ours with all files in it, and what belongs to it inside the tree.
-///
-/// # Errors
-/// What the system says.
 pub fn remove_leftovers(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
     // The journal first: without it the rest is nothing that has to be brought to an end.
     remove_records(disk, folder).map_err(system_error("failed to remove the journal of an apply"))?;

@@ -12,18 +12,16 @@ use crate::changes::{is_by_line, is_comparable, split_lines};
 /// The three sides of a merge.
 #[derive(Debug, Clone, Copy)]
 pub struct Sides<'a> {
-    /// What both come from.
+    /// The merge base.
     pub base: &'a [u8],
-    /// What the host holds.
+    /// The working tree's content.
     pub ours: &'a [u8],
-    /// What was accepted.
     pub theirs: &'a [u8],
 }
 
 /// A merge without conflict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
-    /// The content.
     pub content: Vec<u8>,
     /// The user's own edits in it: lines of the result, counted from 0.
     pub own_lines: Vec<Range<usize>>,
@@ -32,11 +30,11 @@ pub struct Merged {
 /// Lines that both sides changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictHunk {
-    /// Which of the base, counted from 0.
+    /// Lines of the base, counted from 0.
     pub base: Range<usize>,
-    /// Which of the host.
+    /// Lines of the working tree.
     pub ours: Range<usize>,
-    /// Which of the accepted content.
+    /// Lines of the accepted content.
     pub theirs: Range<usize>,
 }
 

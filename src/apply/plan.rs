@@ -1,4 +1,4 @@
-//! What an apply will do, per path, as inert data: a dry run prints exactly it.
+//! The plan of an apply: one step per path, as inert data. A dry run prints exactly this.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,10 +14,9 @@ use super::working_tree::{HostError, ObservedFile, PathState, WorkingTree};
 use crate::changes::{EmbeddedRepoRule, Selection, has_folded};
 use crate::path::{EntryKind, RepoPath};
 
-/// What a step does to its path.
+/// The action of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
-    /// Creates it.
     Create,
     /// Replaces it with what was accepted.
     Replace,
@@ -25,7 +24,6 @@ pub enum StepAction {
     Merge(Vec<Range<usize>>),
     /// Replaces it with both sides between markers, in so many places.
     WriteConflictMarkers(usize),
-    /// Deletes it.
     Delete,
     /// Nothing: it holds the accepted content already.
     Unchanged,
@@ -34,23 +32,21 @@ pub enum StepAction {
 /// One path of a plan.
 #[derive(Debug)]
 pub struct Step {
-    /// Where.
     pub path: RepoPath,
-    /// What happens there.
     pub action: StepAction,
-    /// What the path will hold of the change, earlier applies included.
+    /// The selection that is applied afterwards, earlier applies included.
     pub picks: Selection,
-    /// What was brought in earlier rounds and is superseded by that.
+    /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
-    /// What both sides come from.
+    /// The merge base.
     pub base: Option<EntryContent>,
-    /// What the host holds now.
+    /// The file as observed in the working tree.
     pub expected: Option<ObservedFile>,
-    /// What the path will hold; nothing when it goes.
+    /// The resulting content; `None` if the path is deleted.
     pub result: Option<EntryContent>,
-    /// Whose permissions it gets, where it is made anew.
+    /// File to copy the permissions from if the path is created.
     pub attrs_from: Option<AttrSource>,
-    /// It gets them also where a file with these permissions is replaced.
+    /// Copy them also if a file with this mode is replaced.
     pub attrs_from_if_mode: Option<u32>,
     /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
     pub(super) case_renamed_from: Option<RepoPath>,
@@ -61,7 +57,6 @@ pub struct Step {
 /// A path that cannot be written as the host is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// Where.
     pub path: RepoPath,
     /// Why, for a person; names in it are escaped.
     pub reason: String,
@@ -72,13 +67,12 @@ pub struct Conflict {
 /// Three versions of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictSides {
-    /// What kind of conflict it is.
+    /// The kind of conflict.
     pub kind: ConflictKind,
-    /// What both sides come from.
+    /// The merge base.
     pub base: Option<EntryContent>,
-    /// What the host holds.
+    /// The working tree's content.
     pub ours: Option<EntryContent>,
-    /// What was accepted.
     pub theirs: Option<EntryContent>,
     /// Lines that both changed, if it is about lines.
     pub hunks: Vec<ConflictHunk>,
@@ -92,10 +86,9 @@ impl ConflictSides {
     }
 }
 
-/// What becomes of conflicts.
+/// The handling of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnConflict {
-    /// Nothing is written.
     #[default]
     Abort,
     /// Both sides are written between markers, where that is possible.
@@ -104,10 +97,9 @@ pub enum OnConflict {
     Skip,
 }
 
-/// What git's attributes say about merging a path.
+/// How git's attributes say a path is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MergeMode {
-    /// By line.
     #[default]
     Text,
     /// By line, with the lines of both sides where both changed the same (`union`).
@@ -120,27 +112,26 @@ pub enum MergeMode {
     Filtered,
 }
 
-/// How a plan is made.
+/// Options for building a plan.
 #[derive(Debug, Default)]
 pub struct PlanOptions {
     /// Paths that are not merged as plain text.
     pub merge_modes: BTreeMap<RepoPath, MergeMode>,
-    /// What becomes of conflicts.
+    /// The handling of conflicts.
     pub on_conflict: OnConflict,
     /// The only directories that are removed when they are empty; nothing for all.
     pub removable_dirs: Option<BTreeSet<RepoPath>>,
     /// Directories with the permissions that new ones of that path shall have.
     pub dir_attrs: BTreeMap<RepoPath, AttrSource>,
-    /// What comes was the user's own before: links may lead where they led, and repositories may be what they were.
+    /// The content was the user's own before, so that symlinks and repositories in it are not refused.
     pub is_trusted: bool,
 }
 
 /// An inert list of steps. With a conflict in it, none is done.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Sorted by path.
     pub steps: Vec<Step>,
-    /// What stands in the way.
+    /// Conflicts that prevent the apply.
     pub conflicts: Vec<Conflict>,
     /// Conflicts that are passed over because the user said so.
     pub skipped: Vec<Conflict>,
@@ -177,7 +168,7 @@ impl<'a> PlannedOp<'a> {
     }
 }
 
-/// What is in the way of a path, or what it holds.
+/// Whether a path can be written.
 enum PathAvailability {
     Free { seen: Option<ObservedFile>, respells: Option<RepoPath>, twin: Option<RepoPath> },
     Blocked(String),

@@ -1,5 +1,5 @@
-//! What is asked of one path: a base, and what is to come of it. An apply asks for accepted units, an undo for what was
-//! replaced.
+//! A requested change to a single path: the merge base and the wanted content. An apply requests accepted units, an undo
+//! requests the replaced content.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,26 +16,25 @@ use crate::path::{EntryKind, RepoPath};
 /// One change with the parts of it that were accepted.
 #[derive(Debug)]
 pub struct SelectedChange<'a> {
-    /// The change.
     pub change: &'a FileChange,
-    /// What of it was accepted, at least something.
+    /// The accepted units; not empty.
     pub picks: Selection,
-    /// What earlier applies brought of it.
+    /// The units that earlier applies wrote.
     pub applied: Selection,
-    /// What the last of them left there, if that is known.
+    /// The path's content after the last apply, if known.
     pub last_result: Option<Option<EntryContent>>,
-    /// It was named just now; else a review accepted it once.
+    /// Whether the user named it in this command; otherwise a review accepted it.
     pub is_named: bool,
-    /// What was brought of changes of the same path in earlier rounds, as far as it is no more of this one.
+    /// Applied units of earlier rounds' changes of this path that are not part of the present change.
     pub prior_rounds: Vec<PriorRoundChange<'a>>,
 }
 
-/// What an apply brought of an earlier round's change, and is no more of the change now.
+/// Applied units of an earlier round's change that are not part of the present change.
 #[derive(Debug)]
 pub struct PriorRoundChange<'a> {
     /// The change as it was then.
     pub change: &'a FileChange,
-    /// What was brought of it.
+    /// The units that were applied.
     pub picks: Selection,
 }
 
@@ -59,34 +58,33 @@ impl PriorRoundChange<'_> {
     }
 }
 
-/// What is asked of a path.
+/// A requested change to a single path.
 #[derive(Debug)]
 pub struct PathRequest {
-    /// Where.
     pub path: RepoPath,
-    /// What both sides come from; `None` is a path that holds nothing.
+    /// The merge base; `None` if the path is absent.
     pub base: Option<EntryContent>,
-    /// What it shall hold, if nobody else has changed it.
+    /// The wanted content, if the working tree has not changed.
     pub theirs: Option<EntryContent>,
-    /// What it holds if nobody has touched it since an earlier apply: then it is replaced, whatever the base.
+    /// The content after an earlier apply. If the path still matches, it is replaced, regardless of the base.
     pub last_applied: Option<EntryContent>,
-    /// What was there before any apply.
+    /// The content before any apply.
     pub pristine: Option<EntryContent>,
-    /// What both sides come from if that gives no conflict where `base` and `last` do: with what applies brought in earlier
-    /// rounds, and what now comes instead of it.
+    /// Alternative merge bases, tried in order if merging against `base` and `last_applied` conflicts. They include units that
+    /// were applied in earlier rounds.
     pub alternate_bases: Vec<Option<EntryContent>>,
-    /// What was brought before is to come once more, where the user has taken it back.
+    /// Whether to apply units again that the user has reverted since.
     pub reapply: bool,
-    /// What it holds if an apply has brought all that is asked for, the user's own edits among it, and nobody has touched it
-    /// since: then there is nothing to do.
+    /// The content after an apply that wrote everything requested, merged with the user's edits. If the path still matches,
+    /// it is left unchanged.
     pub if_fully_applied: Option<Option<EntryContent>>,
-    /// What it will hold of the change, earlier applies included.
+    /// The selection that is applied afterwards, earlier applies included.
     pub picks: Selection,
-    /// What was brought in earlier rounds and is superseded by that.
+    /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
-    /// A file that has the permissions it shall have, where it is made anew.
+    /// File to copy the permissions from if the path is created.
     pub attrs_from: Option<AttrSource>,
-    /// It gets them also where a file with these permissions is replaced: nobody has changed them since.
+    /// Copy them also if a file with this mode is replaced: the mode is unchanged since the apply.
     pub attrs_from_if_mode: Option<u32>,
 }
 
@@ -95,7 +93,6 @@ pub struct PathRequest {
 pub struct AttrSource {
     /// The directory that it is in.
     pub folder: Arc<OwnedFd>,
-    /// Its name.
     pub name: String,
 }
 
@@ -112,13 +109,10 @@ pub trait BlobStore: Sync {
     /// Reads it.
     ///
     /// # Errors
-    /// It is not there, or damaged.
+    /// The blob is missing or damaged.
     fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>>;
 
     /// Keeps it.
-    ///
-    /// # Errors
-    /// What the system says.
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash>;
 
     /// Returns the folder where each is in a file under its hash that never changes, if there is one.

@@ -12,7 +12,7 @@ use super::working_tree::{HostError, ObservedFile, WorkingTree};
 use crate::changes::MAX_TEXT;
 use crate::path::{EntryKind, RepoPath};
 
-/// What it takes.
+/// Inputs for resolving a path.
 pub(super) struct Resolver<'a> {
     pub(super) tree: &'a WorkingTree,
     pub(super) contents: &'a dyn BlobStore,
@@ -23,7 +23,7 @@ pub(super) struct Resolver<'a> {
 /// Why a file with several names is not replaced.
 pub const HARD_LINKS: &str = "it has several names (hard links), and replacing it would part them";
 
-/// What happens to a path, and what it holds then.
+/// The action on a path, and its content afterwards.
 type StepOutcome = (StepAction, Option<EntryContent>);
 
 /// Why nothing can, and the sides of it.

@@ -34,7 +34,7 @@ pub(super) struct Staging {
 /// A file that is to be staged.
 pub(super) struct FileToStage<'a> {
     pub(super) path: &'a RepoPath,
-    /// Where what it replaces is now.
+    /// The file that it replaces, where it is now.
     pub(super) replaced: &'a RepoPath,
     pub(super) left: &'a EntryContent,
     pub(super) expected: Option<&'a ObservedFile>,
@@ -335,7 +335,7 @@ fn keep_owner(disk: &HostFs, like: DirEntryRef<'_>, at: DirEntryRef<'_>) -> Resu
     disk.set_owner(at, was.st_uid, was.st_gid).map_err(system_error("failed to keep its owner and group"))
 }
 
-/// What statfs(2) calls FAT and exFAT.
+/// File system types of FAT and exFAT (statfs(2)).
 const FAT: [u64; 2] = [0x4d44, 0x2011_bab0];
 
 /// Tries whether two names can be exchanged here, and whether files keep their numbers when they are renamed.

@@ -30,34 +30,29 @@ use crate::path::RepoPath;
 /// The folder of what was written, by hash.
 pub(super) const CONTENTS: &str = "contents";
 
-/// Where an apply happens.
+/// The working tree that is written to.
 #[derive(Debug, Clone)]
 pub struct ApplyTarget {
     /// The git directory of the working tree, which has its index.
     pub git_dir: PathBuf,
-    /// What must be the same for a recovery.
+    /// The state that must match for a recovery.
     pub fingerprint: WorktreeFingerprint,
 }
 
-/// What is applied, besides the plan.
+/// The inputs of a transaction besides its plan.
 pub struct ApplyRequest<'a> {
-    /// Where.
     pub target: &'a ApplyTarget,
-    /// Through which door.
     pub fs: &'a HostFs,
-    /// The working tree.
     pub tree: &'a WorkingTree,
     /// Whether it applies or takes back.
     pub kind: Kind,
     /// The sandbox whose changes they are.
     pub sandbox: &'a str,
-    /// Its id.
     pub sandbox_id: &'a str,
     /// Submodules, which are entered.
     pub modules: Vec<RepoPath>,
     /// Per path, what of the changeset it holds before and after.
     pub selection: Vec<(RepoPath, Selection, Selection)>,
-    /// Accepted content.
     pub blobs: &'a dyn BlobStore,
     /// Returns whether the user wants it to stop.
     pub interrupted: &'a dyn Fn() -> bool,
@@ -66,22 +61,19 @@ pub struct ApplyRequest<'a> {
 /// A file of the user's that was not expected, or came too late.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreservedEdit {
-    /// Where it belongs.
     pub path: RepoPath,
-    /// Where it is now.
+    /// The file that holds the edit now.
     pub file: PathBuf,
 }
 
 /// A path that was not taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedRevert {
-    /// Which.
     pub path: RepoPath,
-    /// Why.
     pub reason: &'static str,
 }
 
-/// What came of it.
+/// The result of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     /// The number of the apply.
@@ -104,7 +96,6 @@ pub enum ApplyError {
     NotStarted {
         /// The path that it was about.
         path: Option<RepoPath>,
-        /// What happened.
         error: HostError,
     },
     /// git works on the index.
@@ -118,9 +109,8 @@ pub enum ApplyError {
     RolledBack {
         /// The path that failed.
         path: Option<RepoPath>,
-        /// What happened.
         error: HostError,
-        /// What taking back came to.
+        /// The result of the rollback.
         report: Box<Report>,
     },
     /// Something failed, and taking back failed too.
@@ -128,14 +118,11 @@ pub enum ApplyError {
     RollbackFailed {
         /// The path that failed.
         path: Option<RepoPath>,
-        /// What happened.
         error: HostError,
-        /// What happened then.
         then: HostError,
-        /// At which path.
         there: Option<RepoPath>,
     },
-    /// It belongs to another working tree.
+    /// The journal belongs to another working tree.
     #[error("the unfinished apply {} belongs to another working tree: {}", .0.display(), .1)]
     WrongWorktree(PathBuf, String),
 }
@@ -144,10 +131,9 @@ fn path_prefix(path: Option<&RepoPath>) -> String {
     path.map_or_else(String::new, |p| format!("{}: ", p.as_bytes().escape_ascii()))
 }
 
-/// Which way an unfinished apply is brought to its end.
+/// The direction of a recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
-    /// All is done.
     RollForward,
     /// All is as it was.
     RollBack,

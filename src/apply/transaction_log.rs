@@ -28,7 +28,6 @@ const MOST: u64 = 1 << 30;
 /// The folder of one apply.
 #[derive(Debug, Clone)]
 pub struct TransactionDir {
-    /// Where it is.
     pub path: PathBuf,
 }
 
@@ -39,10 +38,9 @@ pub struct TransactionLog {
     lock: Option<File>,
 }
 
-/// Who holds the lock.
+/// The process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
-    /// The process.
     pub pid: u32,
     /// The time since the machine was started in which that number means something.
     pub boot: String,
@@ -56,7 +54,7 @@ pub enum LockError {
     /// Somebody else has it.
     #[error("another airlock writes to this repository's working tree now{}", describe_owner(.0.as_ref()))]
     Busy(Option<Owner>),
-    /// What the system says.
+    /// An I/O error.
     #[error("failed to take the lock of applies: {0}")]
     Io(#[from] io::Error),
 }
@@ -144,9 +142,6 @@ impl TransactionLog {
     }
 
     /// Creates the folder of a new one, the last.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn create_dir(&self, disk: &HostFs) -> Result<TransactionDir, (PathBuf, Errno)> {
         let last = self.list_dirs().unwrap_or_default().pop().and_then(|f| f.path.file_name().and_then(parse_number));
         let name = format!("{:06}", last.unwrap_or(0) + 1);

@@ -26,17 +26,14 @@ use crate::path::RepoPath;
 /// An apply with what is known of it.
 #[derive(Debug, Clone)]
 pub struct AppliedTransaction {
-    /// Its folder.
     pub folder: TransactionDir,
-    /// Its journal.
     pub journal: Journal,
-    /// How it ended.
     pub end: TransactionOutcome,
-    /// It was taken back since.
+    /// Whether it was undone since.
     pub undone: bool,
 }
 
-/// What a repository's applies are.
+/// All transactions of a repository.
 #[derive(Debug, Default)]
 pub struct ApplyHistory {
     /// Those that ended, oldest first.
@@ -103,11 +100,11 @@ impl AppliedTransaction {
 
 /// An undo in the making.
 pub struct Undo {
-    /// What is asked for.
+    /// The requests that restore what was replaced.
     pub requests: Vec<PathRequest>,
     /// The terms of the plan.
     pub options: PlanOptions,
-    /// Where content comes from.
+    /// The store of the replaced content.
     pub blobs: Backups,
     /// Paths whose backup somebody wrote to after the apply: that is what comes back.
     pub late_edits: Vec<RepoPath>,
@@ -119,10 +116,10 @@ pub enum UndoError {
     /// A backup is not there, or is no file.
     #[error("the backup of {0:?} is gone")]
     Gone(RepoPath),
-    /// What the system says.
+    /// An I/O error.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// What the system says.
+    /// An I/O error.
     #[error("failed to read the backups: {0}")]
     Io(#[from] io::Error),
 }

@@ -29,14 +29,14 @@ pub struct WorkingTree {
     path: PathBuf,
     /// Directories of other repositories that belong to this tree.
     modules: BTreeSet<RepoPath>,
-    /// What its file system can hold.
+    /// The capabilities of its file system.
     habits: FsCapabilities,
     /// Directories that were entered, and are no other repositories: from then on the system opens them at once, still through
     /// no link.
     entered: Mutex<HashSet<RepoPath>>,
 }
 
-/// What git was told of the file system (`core.fileMode`, `core.symlinks`).
+/// Capabilities of the file system as git is configured (`core.fileMode`, `core.symlinks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsCapabilities {
     /// The executable bit means something.
@@ -63,35 +63,31 @@ impl FsCapabilities {
     }
 }
 
-/// What a path of the host holds.
+/// The state of a path in the working tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathState {
-    /// Nothing.
     Absent,
     /// A file or a link.
     File(ObservedFile),
-    /// A directory.
     Directory,
     /// A device, a socket or a pipe.
     Special,
     /// Nothing can be there: this path above it is a file.
     BelowFile(RepoPath),
-    /// It is not looked at: this path above it is a link.
+    /// Not observed: this path above it is a symlink.
     BelowLink(RepoPath),
-    /// It is not looked at: this directory above it is another repository.
+    /// Not observed: this directory above it is another repository.
     BelowRepository(RepoPath),
 }
 
 /// A file or link as it was seen; equal only while nobody has touched it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedFile {
-    /// Its kind and content, or the target of a link.
+    /// Kind and content, or a symlink's target.
     pub version: EntryContent,
-    /// Its permissions.
     pub mode: u32,
-    /// Which file it is, whatever it is called.
+    /// The file's inode.
     pub inode: Inode,
-    /// Its owner.
     pub uid: u32,
     times: StatFingerprint,
 }
@@ -142,7 +138,7 @@ impl Inode {
     }
 }
 
-/// What tells that a file was touched.
+/// Stat fields that change when a file is touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StatFingerprint {
     size: i64,
@@ -163,10 +159,9 @@ impl StatFingerprint {
     }
 }
 
-/// What a directory holds, at any depth.
+/// The contents of a directory at any depth.
 #[derive(Debug, Default)]
 pub struct DirContents {
-    /// Everything but directories.
     pub files: Vec<RepoPath>,
     /// Directories, empty ones too.
     pub directories: Vec<RepoPath>,
@@ -181,20 +176,14 @@ pub enum HostError {
     /// The user wanted it to stop.
     #[error("interrupted")]
     Interrupted,
-    /// It was interrupted.
     #[error("an apply was interrupted")]
     InterruptedApply,
     /// git has locked its index.
     #[error("git is at work in this working tree: {} is there", .0.display())]
     Git(PathBuf),
-    /// What the system says.
+    /// An I/O error.
     #[error("{attempt}: {error}")]
-    Io {
-        /// What was attempted.
-        attempt: &'static str,
-        /// The system's words.
-        error: io::Error,
-    },
+    Io { attempt: &'static str, error: io::Error },
 }
 
 impl HostError {
@@ -235,15 +224,12 @@ impl Parent {
     }
 }
 
-/// Where something is mounted: between two of these nothing can be renamed.
+/// A mount; nothing can be renamed from one to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount(u64, u64);
 
 impl Mount {
     /// Finds the mount that an open directory is on.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn of(directory: impl AsFd) -> Result<Self, Errno> {
         let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
         let found = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, wanted)?;
@@ -260,24 +246,18 @@ impl From<&Statx> for Mount {
     }
 }
 
-/// What `chattr` sets so that nothing can be replaced.
+/// Flags of `chattr` that prevent replacing a file.
 const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
 
 impl WorkingTree {
     /// Opens a working tree. Of the repositories nested in it, only `modules` are entered: the submodules that a snapshot
     /// had taken along.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: FsCapabilities) -> io::Result<Self> {
         let opened = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
         Ok(Self { root: opened, path: root.to_owned(), modules, habits, entered: Mutex::default() })
     }
 
     /// Returns which directory the root is.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn identity(&self) -> Result<Inode, HostError> {
         rustix::fs::fstat(&self.root)
             .map(|stat| Inode::of(&stat))
@@ -287,7 +267,7 @@ impl WorkingTree {
     /// Reads a file or a link's target as it was seen.
     ///
     /// # Errors
-    /// It has changed; or what the system says.
+    /// The file has changed, or an I/O error.
     pub fn read_file(&self, path: &RepoPath, seen: &ObservedFile) -> Result<Vec<u8>, HostError> {
         if seen.version.kind == EntryKind::Link {
             return self.read_symlink(path)?.ok_or(HostError::Stale);
@@ -322,9 +302,6 @@ impl WorkingTree {
     }
 
     /// Returns why nothing else can take the place of a file, if so: what its attributes allow was meant for it alone.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn untransferable_reason(
         &self,
         path: &RepoPath,
@@ -340,9 +317,6 @@ impl WorkingTree {
     }
 
     /// Returns why the system lets nobody replace what is at a path, if so (`chattr +i`, `chattr +a`, a mount).
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn immutability_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
         let look = system_error("failed to look at it");
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
@@ -361,9 +335,6 @@ impl WorkingTree {
     }
 
     /// Returns why nothing can be made, replaced or deleted where a path is, if so.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn unwritable_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
         let look = system_error("failed to look at its directory");
         let directory = self.open_nearest_existing_dir(path)?;
@@ -394,9 +365,6 @@ impl WorkingTree {
     }
 
     /// Lists the names of a directory (`None` is the root); nothing if there is none to enter.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn read_dir_names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, EntryClass)>, HostError> {
         let opened = match directory {
             None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
@@ -429,9 +397,6 @@ impl WorkingTree {
     }
 
     /// Reads the target of a link; nothing if it is none.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn read_symlink(&self, path: &RepoPath) -> Result<Option<Vec<u8>>, HostError> {
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         match rustix::fs::readlinkat(&directory, OsStr::from_bytes(path.file_name()), Vec::new()) {
@@ -442,9 +407,6 @@ impl WorkingTree {
     }
 
     /// Looks at a path without following any link.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn observe(&self, path: &RepoPath) -> Result<PathState, HostError> {
         match self.open_parent(path)? {
             Parent::Open(directory) => observe_in(&directory, OsStr::from_bytes(path.file_name())),
@@ -455,9 +417,6 @@ impl WorkingTree {
 
     /// Lists every file and every directory below a directory; `None` if there is a name that is no path of ours (a nested
     /// repository, say).
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn read_dir_contents(&self, directory: &RepoPath) -> Result<Option<DirContents>, HostError> {
         let (mut found, mut open) = (DirContents::default(), vec![directory.clone()]);
         while let Some(at) = open.pop() {

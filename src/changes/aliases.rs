@@ -19,7 +19,6 @@ pub struct LinkAliases(BTreeMap<RepoPath, Vec<RepoPath>>);
 pub struct PathAliases {
     /// At most [`MOST`].
     pub names: Vec<RepoPath>,
-    /// There are more.
     pub is_truncated: bool,
 }
 

@@ -62,7 +62,6 @@ impl BaseEntries for () {
 /// Until when somebody waits for a changeset: hostile input must not keep a processor busy for nobody.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken {
-    /// The last moment.
     pub deadline: Option<Instant>,
     /// Set when whoever waited has gone.
     pub is_cancelled: Arc<AtomicBool>,
@@ -241,7 +240,7 @@ fn refuse_prefixes(files: &mut [FileChange]) {
     }
 }
 
-/// Says which new files the rules of a changed `.gitignore` keep from a person's eyes.
+/// Returns a finding for the new files that a changed `.gitignore` hides.
 fn find_hidden_files(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
     if file.path.file_name() != b".gitignore" || file.new.is_none() {
         return None;

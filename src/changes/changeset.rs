@@ -35,16 +35,13 @@ pub struct Changeset {
 /// New files, and directories of such, that rules ignore: how many, and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ignored {
-    /// How many.
     pub count: usize,
-    /// The first ones.
     pub first: Vec<IgnoredPath>,
 }
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IgnoredPath {
-    /// Where.
     pub path: RepoPath,
     /// Whether it is a directory, with all that is in it.
     pub is_directory: bool,
@@ -53,7 +50,6 @@ pub struct IgnoredPath {
 /// One path that differs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileChange {
-    /// Where.
     pub path: RepoPath,
     /// What the base holds there.
     pub old: Option<FileVersion>,
@@ -70,9 +66,7 @@ pub struct FileChange {
 pub struct FileVersion {
     /// File, executable file or link.
     pub kind: EntryKind,
-    /// Its content.
     pub hash: ContentHash,
-    /// Bytes.
     pub size: u64,
 }
 
@@ -81,7 +75,6 @@ pub struct FileVersion {
 pub struct Refused {
     /// Its path, untrusted and perhaps cut.
     pub path: String,
-    /// Why.
     pub reason: String,
 }
 

@@ -22,7 +22,6 @@ pub struct ContextHunk<'a> {
 /// A line of a hunk, with its line feed if it has one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ContextLine<'a> {
-    /// On both sides.
     Context(&'a [u8]),
     /// Only in the base.
     Removed(&'a [u8]),

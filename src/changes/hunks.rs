@@ -18,7 +18,6 @@ pub struct Unit {
     /// stays the same in a later changeset if nothing of the unit changed. A prefix of it is for people only: the agent
     /// chooses what is hashed, and can make two prefixes equal.
     pub id: String,
-    /// What it is.
     pub kind: UnitKind,
 }
 
@@ -38,7 +37,6 @@ pub enum UnitKind {
     Mode(bool),
     /// A file is made that has no line.
     CreateEmpty,
-    /// The path goes.
     Delete,
     /// The whole content is another: binary, a link's target, a file in place of a link.
     Whole,
@@ -47,7 +45,6 @@ pub enum UnitKind {
 /// What all lines of a file end with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnding {
-    /// A line feed.
     Lf,
     /// A carriage return and a line feed.
     Crlf,

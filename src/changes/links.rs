@@ -11,15 +11,11 @@ const MOST_HOPS: usize = 40;
 /// What the resulting tree holds at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryAt {
-    /// Nothing.
     Absent,
-    /// A file.
     File,
-    /// A directory.
     Directory,
     /// A link with this target.
     Link(Vec<u8>),
-    /// Another repository.
     Repository,
 }
 
@@ -30,7 +26,6 @@ pub enum LinkTarget {
     Inside,
     /// To nothing, inside the tree.
     Nowhere,
-    /// Around in circles.
     Loop,
     /// Out of the tree or where no link may go; a fragment that follows "it".
     Outside(&'static str),
@@ -89,7 +84,7 @@ pub fn resolve_link(
     if is_missing { LinkTarget::Nowhere } else { LinkTarget::Inside }
 }
 
-/// Says why a target may not be written, whatever the tree around it is like.
+/// Returns why a target may never be written, regardless of the tree.
 ///
 /// `..` counts at the beginning alone. After a name it would mean the parent of whatever that name leads to, which another
 /// link decides, now or later.

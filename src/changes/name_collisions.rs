@@ -13,7 +13,6 @@ use crate::path::fold;
 pub enum EntryClass {
     /// A file, executable or not.
     File,
-    /// A directory.
     Directory,
     /// A link, or something that should not be there at all.
     Other,

@@ -141,7 +141,7 @@ const INERT: [&str; 32] = [
     "browserslist",
 ];
 
-/// Says which script of a `package.json`, or other key that makes something run, is another, and on which line it is.
+/// Returns the changed script of a `package.json`, or another changed key that runs something, with its line.
 fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
     let read = |bytes: &[u8]| if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice::<Value>(bytes) };
     let (Ok(before), Ok(after)) = (read(old), read(new)) else {

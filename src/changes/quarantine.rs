@@ -102,9 +102,6 @@ impl BlobWriter {
     }
 
     /// Ends it, and gives its hash and size.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn finish(self) -> io::Result<(ContentHash, u64)> {
         let hash = ContentHash(hex(&self.hash.finalize()));
         self.file.persist(self.folder.join(&hash.0)).map_err(|e| e.error)?;
@@ -122,27 +119,18 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// Opens or makes the store.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         Ok(Self { folder, below: None })
     }
 
     /// Creates a store in another folder that also reads what this one has.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn layered_over(&self, folder: PathBuf) -> io::Result<Self> {
         Ok(Self { below: Some(self.folder.clone()), ..Self::open(folder)? })
     }
 
     /// Removes every content that `is_needed` does not name, and what was being written when a process ended. Nobody else may
     /// write to the store meanwhile. Returns how many bytes were removed.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn remove_unreferenced(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.folder)? {
@@ -162,9 +150,6 @@ impl Quarantine {
     }
 
     /// Stores content whole or not at all.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
         let hash = ContentHash::of(bytes);
         let path = self.folder.join(&hash.0);
@@ -178,9 +163,6 @@ impl Quarantine {
     }
 
     /// Begins to take in content that comes in pieces.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn start_blob(&self) -> io::Result<BlobWriter> {
         let file = tempfile::NamedTempFile::new_in(&self.folder)?;
         Ok(BlobWriter { folder: self.folder.clone(), file, hash: Sha256::new(), size: 0 })

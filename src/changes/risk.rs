@@ -13,13 +13,11 @@ use crate::path::EntryKind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Marked.
     Note,
     /// Runs on the next build, test or CI: marked, sorted first.
     Medium,
     /// Runs without a deliberate step, or arms a tool: needs its own yes.
     High,
-    /// Cannot be accepted.
     Refused,
 }
 use Severity::High;

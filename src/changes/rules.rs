@@ -34,7 +34,6 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the risk rule {name}: {problem}")]
 pub struct RuleError {
-    /// The rule.
     pub name: String,
     /// What is wrong with it.
     pub problem: String,
@@ -52,11 +51,8 @@ pub struct RuleSet {
 /// What a rule says of a path.
 #[derive(Debug, Clone)]
 pub struct RuleMatch {
-    /// Its level.
     pub severity: Severity,
-    /// Its name.
     pub name: String,
-    /// Its reason.
     pub reason: String,
 }
 

@@ -17,7 +17,6 @@ pub enum SelectedContent {
     Content(EntryKind, Vec<u8>),
     /// A file or link with content that is in the quarantine.
     Stored(EntryKind, ContentHash),
-    /// Nothing.
     Deleted,
 }
 

@@ -88,7 +88,6 @@ impl LineSet {
 /// What is meant of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitSelection {
-    /// All of it.
     All,
     /// These lines of a hunk, not all and not none.
     Lines(LineSet),

@@ -206,7 +206,7 @@ impl<'a> ApplyContext<'a> {
     }
 }
 
-/// Says what came of the user's own edits.
+/// Prints what became of the user's own edits.
 pub fn tell(report: &Report, output: Output) {
     for left in &report.skipped {
         output.say(&format!("{} is left as it is: {}", Escaped::new(left.path.as_bytes()), left.reason));
@@ -226,7 +226,7 @@ pub fn tell(report: &Report, output: Output) {
     }
 }
 
-/// Says what taking back came to, and gives the failure.
+/// Prints the result of a rollback, and returns the error.
 pub fn told(problem: ApplyError, output: Output) -> CliError {
     if let ApplyError::RolledBack { report, .. } | ApplyError::Interrupted(report) = &problem {
         tell(report, output);

@@ -167,7 +167,7 @@ pub fn apply_to_worktree(
     Ok(0)
 }
 
-/// Says what would become of each path; nothing is written to the host.
+/// Builds the plan for a selection, without writing to the working tree.
 pub fn plan(
     repo: &HostRepo,
     commit: &str,

@@ -126,7 +126,7 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     Ok(if args.exit_code && has_changes { CHANGES } else { 0 })
 }
 
-/// Says what new ignore rules keep out of the changes.
+/// Returns the message about files that new ignore rules keep out of the changes.
 pub fn hidden(changes: &Changeset) -> String {
     let names: Vec<String> =
         changes.ignored_by_agent_rules.iter().take(3).map(|p| Escaped::new(p.as_bytes()).to_string()).collect();

@@ -246,7 +246,7 @@ fn git(checks: &mut Checks) {
     }
 }
 
-/// Says which kind of credential there is; never anything of it.
+/// Reports the kind of the credential, never a part of it.
 fn credential(checks: &mut Checks) {
     let found = CredentialSource::find(|name| std::env::var(name).ok()).and_then(|source| source.read());
     match found {

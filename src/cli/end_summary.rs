@@ -14,7 +14,7 @@ use crate::sandbox::lifecycle::Finished;
 use crate::sandbox::{Record, terminal};
 use crate::snapshot::HostRepo;
 
-/// Says what was met on the way: limits, what the terminal was not told, what the gateway refused.
+/// Prints the limits that were hit, the dropped control sequences, and the refused requests.
 pub fn say_ended(finished: &Finished, route: Option<&ModelProxy>, output: Output) {
     if let Some(error) = &finished.unsealed {
         output.say(&format!("the base could not be kept for later starts: {}", Escaped::new(&error.to_string())));
@@ -71,7 +71,7 @@ pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// Says what changed.
+/// Prints the summary of the changes.
 pub fn summary(finished: &Finished, output: Output) -> Result<(), CliError> {
     let changes = &finished.changes;
     let sheet = ReviewModel::open(changes, &finished.sandbox.quarantine()?)?;

@@ -27,7 +27,6 @@ pub const INTERRUPTED: u8 = 130;
 /// A failure that ends the program.
 #[derive(Debug)]
 pub struct CliError {
-    /// The exit status.
     pub exit: u8,
     message: String,
     details: Vec<String>,
@@ -150,7 +149,7 @@ impl From<io::Error> for CliError {
 }
 
 impl CliError {
-    /// Says what is wrong with a selection of a sandbox's changes.
+    /// Creates the error for an invalid selection of changes.
     pub fn of_selection(error: &SelectionError, sandbox: &SandboxName) -> Self {
         let exit = if matches!(error, SelectionError::StaleId { .. }) { STALE } else { FAILED };
         // The text of a rejection is escaped already; escaping is injective, not idempotent.

@@ -27,7 +27,7 @@ impl Interrupt {
         Self(came)
     }
 
-    /// Tells it.
+    /// Returns whether the signal has arrived.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }

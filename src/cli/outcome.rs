@@ -69,7 +69,7 @@ impl Outcome {
         }
     }
 
-    /// Says what became of a plan that was not carried out.
+    /// Sets the outcomes of a plan that was not executed.
     pub fn fail(&mut self, plan: &Plan, problem: &ApplyError) {
         self.leave(
             plan,
@@ -85,7 +85,7 @@ impl Outcome {
         }
     }
 
-    /// Says of all that would have been done that it was not.
+    /// Marks all steps as skipped.
     pub fn leave(&mut self, plan: &Plan, reason: &str) {
         for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
             self.set(&step.path, "skipped", reason);

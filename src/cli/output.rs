@@ -23,7 +23,7 @@ impl Output {
         Self { quiet: true, ..self }
     }
 
-    /// Says what is going on. The text is ours; whatever else is in it has been escaped.
+    /// Prints a status message. Untrusted parts of it must be escaped already.
     pub fn say(self, text: &str) {
         if !self.quiet {
             eprint(&format!("airlock: {text}\n"));
@@ -92,9 +92,6 @@ impl RawOutput {
     }
 
     /// Writes. A reader that has gone is no error.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn write(self, bytes: &[u8]) -> io::Result<()> {
         write(bytes)
     }

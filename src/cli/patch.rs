@@ -23,9 +23,7 @@ pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRendere
 
 /// One side of a file.
 pub struct Part {
-    /// Its kind.
     pub kind: EntryKind,
-    /// Its content, whole.
     pub content: Vec<u8>,
 }
 

@@ -52,7 +52,7 @@ pub fn configured_rules<'a>(
     RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))
 }
 
-/// Says whose rule it is: who wrote it may be a stranger, and its words must not be taken for ours.
+/// Marks a rule as the repository's: its author may be a stranger, and its words must not be mistaken for ours.
 fn named_as_the_repositorys(rule: Rule) -> Rule {
     let mut reason = format!("matches the repository's rule {}", rule.name);
     if let Some(given) = &rule.reason {

@@ -16,7 +16,6 @@ const TICK: Duration = Duration::from_millis(80);
 
 /// A bar that follows a meter.
 pub struct Progress {
-    /// What it follows.
     pub meter: Arc<ProgressCounter>,
     bar: ProgressBar,
     /// Held while it is drawn: whoever takes it away is not drawn over.

@@ -33,7 +33,7 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
     decisions.comments().next().is_some() || decisions.unit_decisions().any(is_open)
 }
 
-/// Says what would go with a sandbox that no apply brings.
+/// Returns what would be lost with a sandbox and is in no change.
 fn held(sandbox: &Sandbox) -> Option<String> {
     let name = &sandbox.record.name;
     if sandbox.is_busy() {

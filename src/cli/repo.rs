@@ -96,7 +96,7 @@ impl Repo {
 }
 
 impl Repo {
-    /// Says what is taken back from a sandbox, and how it is judged.
+    /// Returns the limits and risk rules for collecting from a sandbox.
     pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
         policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)

@@ -46,7 +46,7 @@ pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<
     resume_sandbox(&repo.host, sandbox, round, output)
 }
 
-/// Says why a sandbox has no conversation to send comments and rejections to.
+/// Returns why feedback cannot be sent to a sandbox.
 pub fn cannot_send(record: &Record) -> Option<String> {
     if record.verb != "claude" {
         return Some(format!("comments are sent to Claude Code, and this is a sandbox of airlock {}", record.verb));
@@ -206,7 +206,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &ResumeOptions, output: Output)
     Ok((finished, is_heard))
 }
 
-/// Says in one line what goes on.
+/// Returns the line that a resumed sandbox begins with.
 fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> String {
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");

@@ -33,7 +33,7 @@ impl Judge {
         found.into_iter().next().filter(|f| Some(f.severity) > file.change.severity() && f.severity >= Severity::Medium)
     }
 
-    /// Tells of such a finding, or refuses it: what is high needs `--allow-risky`, and what is refused is never taken.
+    /// Reports a finding, or returns an error: high needs `--allow-risky`, refused is never accepted.
     pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
@@ -45,7 +45,7 @@ impl Judge {
         Err(CliError::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
     }
 
-    /// Says what is risky about a change with these contents; one that is too large to look at has nothing more.
+    /// Returns the findings of a change with these contents; none for one that is too large.
     pub fn findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
         if change.is_large() {
             return Vec::new();

@@ -183,7 +183,7 @@ fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {
     Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }
 
-/// Says what bases take, where there are more than are kept.
+/// Prints how much space bases take, if there are more than are kept.
 fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), CliError> {
     let all = BaseStore::of(&host.common_dir).list_bases()?;
     if all.len() > keep {

@@ -36,7 +36,7 @@ impl DirtyScan {
         Self { found, started }
     }
 
-    /// Tells that the agent starts.
+    /// Signals that the agent starts.
     pub fn agent_starts(&self) {
         let _ = self.started.send(());
     }
@@ -52,7 +52,7 @@ const LARGE_INDEX: u64 = 2 << 20;
 /// How long an agent has the processors for itself before a large tree is looked through.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Says in one line what the sandbox begins with.
+/// Returns the first line about a sandbox: what it starts with.
 pub fn first_line(
     sandbox: &Sandbox,
     dirt: Option<&WorktreeStatus>,

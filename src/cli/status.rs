@@ -58,7 +58,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliE
     Ok(0)
 }
 
-/// Says why this engine copies, if that was found out.
+/// Returns why this engine copies workspaces, if known.
 fn why_copied() -> String {
     let known = runtime().ok().and_then(|runtime| {
         runtime.block_on(async { OverlaySupport::recall(Docker::connect().await.ok()?.info().await.ok()?) })

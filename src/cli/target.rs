@@ -22,9 +22,7 @@ use crate::snapshot::{AttributeFiles, CommittedEntry, HostRepo, Role, identity};
 /// Where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// The working tree.
     Worktree,
-    /// A new branch.
     Branch(String),
     /// A file with a patch; nothing is standard output.
     Patch(Option<PathBuf>),
@@ -173,9 +171,6 @@ pub fn export(
 }
 
 /// Returns the attributes files among what was accepted: git goes by them as soon as they are there.
-///
-/// # Errors
-/// What the file system says.
 pub fn attributes_among(
     accepted: impl Iterator<Item = (RepoPath, Option<EntryContent>)>,
     store: &Quarantine,

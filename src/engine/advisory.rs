@@ -8,9 +8,7 @@
 pub struct Advisory {
     /// The component as the engine names it, or `kernel`.
     pub component: &'static str,
-    /// Its number.
     pub id: &'static str,
-    /// What it allows.
     pub allows: &'static str,
     /// The first version that has it.
     since: Version,

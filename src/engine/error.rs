@@ -6,7 +6,6 @@ pub(super) const START: &str = "start the container";
 /// A failed operation on the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// Nothing answered anywhere.
     #[error("no container engine answers; tried {}", tried.join(", "))]
     Unreachable {
         /// Each address with its reason.
@@ -14,26 +13,16 @@ pub enum EngineError {
     },
     /// The socket is there and closed to this user.
     #[error("no permission to use the engine at {address}")]
-    Forbidden {
-        /// Its address.
-        address: String,
-    },
+    Forbidden { address: String },
     /// The address cannot be used.
     #[error("the engine address {address} is not supported: use unix://PATH or tcp://HOST:PORT")]
-    Address {
-        /// As given.
-        address: String,
-    },
+    Address { address: String },
     /// The docker context that the user chose is not there.
     #[error("there is no docker context {name}")]
-    NoContext {
-        /// Its name.
-        name: String,
-    },
+    NoContext { name: String },
     /// The user asks for TLS, which Airlock does not speak: nothing is sent in plain text instead.
     #[error("the engine at {address} is to be reached by TLS ({asked}), which Airlock does not speak")]
     Tls {
-        /// Its address.
         address: String,
         /// What asks for it.
         asked: String,
@@ -41,7 +30,6 @@ pub enum EngineError {
     /// The engine is older than what Airlock needs.
     #[error("the engine at {address} is too old: it speaks API {api}, Airlock needs 1.41 (Docker 20.10) or later")]
     TooOld {
-        /// Its address.
         address: String,
         /// Its highest API version.
         api: String,
@@ -51,20 +39,17 @@ pub enum EngineError {
     Foreign {
         /// `volume`, `image` or `container`.
         kind: &'static str,
-        /// Its name.
         name: String,
     },
     /// The engine refused a request.
     #[error("failed to {attempt}: {message}")]
     Refused {
-        /// What was attempted.
         attempt: String,
         /// The engine's words, untrusted.
         message: String,
         /// The HTTP status, 0 where there was none.
         status: u16,
     },
-    /// A stream broke.
     #[error("the connection to the engine broke: {0}")]
     Stream(#[from] std::io::Error),
 }

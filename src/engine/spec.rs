@@ -6,49 +6,40 @@ use super::traits::Labels;
 /// masked paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
-    /// Its name, random.
     pub name: String,
     /// The image's content id.
     pub image: String,
     /// The program and its arguments before the command.
     pub entrypoint: Vec<String>,
-    /// The command.
     pub command: Vec<String>,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
     /// Numeric user and group.
     pub user: String,
-    /// Where it starts.
     pub workdir: String,
-    /// Its volumes.
     pub mounts: Vec<Mount>,
     /// Temporary file systems with their options.
     pub tmpfs: Vec<(String, String)>,
     /// Places of the image's own volumes, where the container has a temporary file system: the engine would make a volume
     /// without a limit and without a label for each.
     pub covered: Vec<String>,
-    /// Its network.
     pub network: Network,
     /// The only capabilities it keeps.
     pub capabilities: Vec<String>,
     /// Bytes of memory, swap included.
     pub memory: u64,
-    /// Processes and threads.
     pub pids: u32,
     /// Billionths of a CPU, 0 for no limit.
     pub nano_cpus: u64,
     /// Whether it has a terminal.
     pub tty: bool,
-    /// Its labels.
     pub labels: Labels,
 }
 
 /// A volume in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// The volume's name.
     pub volume: String,
-    /// Where it appears.
     pub target: String,
     /// Whether it can be written there.
     pub read_only: bool,
@@ -82,15 +73,11 @@ const LAUNCHER: &str = "/.airlock-";
 /// See [`SIDECAR`].
 #[derive(Debug)]
 pub struct SidecarMounts {
-    /// The workspace.
     pub work: &'static str,
-    /// The agent's home.
     pub home: &'static str,
-    /// The base volume.
     pub base: &'static str,
     /// The volume with an overlay workspace's upper directory.
     pub upper: &'static str,
-    /// The launcher's volume.
     pub launch: &'static str,
 }
 
@@ -121,11 +108,8 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
 /// The volumes of an agent container.
 #[derive(Debug, Clone, Copy)]
 pub struct AgentVolumes<'a> {
-    /// The workspace.
     pub work: &'a str,
-    /// Its home.
     pub home: &'a str,
-    /// The launcher.
     pub launch: &'a str,
 }
 
@@ -142,17 +126,13 @@ pub struct AgentOptions {
     pub seconds: u64,
     /// What its home begins with, as the launcher's arguments.
     pub home_files: Vec<String>,
-    /// The user's command.
     pub command: Vec<String>,
-    /// Its environment.
     pub env: Vec<String>,
     /// Where the workspace appears, and the directory below it to start in.
     pub workspace: String,
     /// The start directory, absolute.
     pub workdir: String,
-    /// Bytes.
     pub memory: u64,
-    /// Processes and threads.
     pub pids: u32,
     /// Billionths of a CPU, 0 for no limit.
     pub nano_cpus: u64,

@@ -54,7 +54,7 @@ pub trait Engine: Send + Sync {
     async fn wait(&self, container: &str) -> Result<i64, EngineError>;
     /// Sends a signal; that it has ended already is no error.
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
-    /// Tells the size of the terminal.
+    /// Sets the size of the container's terminal.
     async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
     /// Counts the processes and threads of a running container.
     async fn processes(&self, container: &str) -> Result<u64, EngineError>;
@@ -77,21 +77,17 @@ pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + 
 pub struct EngineInfo {
     /// Where it was reached.
     pub address: String,
-    /// Its own version.
     pub version: String,
     /// Its CPU architecture, in Go's spelling (`amd64`).
     pub arch: String,
     /// Bytes of memory of its machine.
     pub memory: u64,
-    /// Its processors.
     pub cpus: u64,
     /// The highest version of the API that it speaks with us.
     pub api: String,
     /// The system and the kernel of its machine.
     pub system: String,
-    /// The kernel's version.
     pub kernel: String,
-    /// Its storage driver.
     pub driver: String,
     /// `1` or `2`.
     pub cgroup: String,
@@ -133,11 +129,8 @@ impl EngineInfo {
 pub struct ImageInfo {
     /// Its content id (`sha256:…`).
     pub id: String,
-    /// Its names.
     pub names: Vec<String>,
-    /// Its labels.
     pub labels: Labels,
-    /// Its bytes.
     pub size: u64,
     /// Its environment's `PATH` and others, as `KEY=VALUE`.
     pub env: Vec<String>,
@@ -152,9 +145,7 @@ pub struct ImageInfo {
 /// A volume that the engine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
-    /// Its name.
     pub name: String,
-    /// Its labels.
     pub labels: Labels,
     /// Its driver; `local` is the engine's own.
     pub driver: String,
@@ -167,11 +158,8 @@ pub struct VolumeInfo {
 /// A volume to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSpec {
-    /// Its name, random.
     pub name: String,
-    /// Its labels.
     pub labels: Labels,
-    /// The driver's options.
     pub options: Labels,
 }
 
@@ -204,11 +192,8 @@ impl VolumeSpec {
 /// A container that the engine holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerInfo {
-    /// Its id.
     pub id: String,
-    /// Its labels.
     pub labels: Labels,
-    /// Whether it runs.
     pub running: bool,
 }
 
@@ -237,6 +222,5 @@ pub struct Attached {
 pub enum OutputChunk {
     /// From standard output, or from the terminal.
     Out(Bytes),
-    /// From standard error.
     Err(Bytes),
 }

@@ -41,7 +41,6 @@ impl CredentialKind {
 /// A credential. It cannot be printed.
 #[derive(Clone)]
 pub struct Credential {
-    /// Its kind.
     pub kind: CredentialKind,
     value: HeaderValue,
 }
@@ -67,7 +66,6 @@ pub enum CredentialError {
     /// The file is not what Claude Code writes.
     #[error("failed to read Claude Code's login from {}: {reason}", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// What is wrong, without content.
         reason: String,

@@ -40,7 +40,6 @@ pub struct FileDecisions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HunkDecision {
-    /// Its id.
     pub id: String,
     /// Where it is, for a person: lines of the base and of the result, as in `@@`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +62,6 @@ pub struct HunkComment {
     /// The line of the hunk that it is on, the removed ones first, from 0; nothing is all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
-    /// What.
     pub text: String,
 }
 
@@ -79,7 +77,6 @@ pub enum DecisionFileError {
     /// It names hunks that this changeset does not have.
     #[error("there is no hunk {} in this changeset", ids.join(", "))]
     Stale {
-        /// Which.
         ids: Vec<String>,
         /// Those that it has.
         current: Vec<String>,
@@ -89,14 +86,7 @@ pub enum DecisionFileError {
     Twice(String),
     /// A decision that the hunk cannot have.
     #[error("hunk {id} of {path}: {reason}")]
-    Wrong {
-        /// The hunk.
-        id: String,
-        /// Its file.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    Wrong { id: String, path: String, reason: String },
     /// It accepts what needs a closer look.
     #[error("{0} needs a closer look")]
     Risky(String),

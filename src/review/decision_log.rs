@@ -35,11 +35,9 @@ pub enum DecisionLogError {
     /// A line in the middle is none.
     #[error("the decisions in {path} are damaged: line {line}: {reason}")]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// From 1.
         line: usize,
-        /// Why.
         reason: String,
     },
 }
@@ -107,9 +105,6 @@ impl DecisionLog {
     }
 
     /// Appends events. They are the kernel's when this returns; a worker brings them to disk.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn keep(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
         if events.is_empty() {
             return Ok(());
@@ -128,17 +123,11 @@ impl DecisionLog {
     }
 
     /// Waits until all of it is on disk.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn close(mut self) -> Result<(), DecisionLogError> {
         self.end()
     }
 
     /// Throws it away.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn discard(self) -> Result<(), DecisionLogError> {
         Ok(fs::remove_file(&self.path)?)
     }

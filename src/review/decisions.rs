@@ -13,7 +13,6 @@ use crate::changes::{ContentHash, LineSet, Selection, Unit, UnitSelection};
 pub enum Decision {
     /// It goes to the host tree with the next apply.
     Accepted,
-    /// It stays out.
     Rejected,
 }
 
@@ -36,11 +35,8 @@ pub enum UnitDecision {
 /// How the lines of something are decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DecisionCounts {
-    /// Accepted lines.
     pub accepted: usize,
-    /// Rejected ones.
     pub rejected: usize,
-    /// The others.
     pub undecided: usize,
 }
 
@@ -83,9 +79,7 @@ pub type CommentAnchor = (String, Option<usize>);
 /// Everything that was decided and said about a changeset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decisions {
-    /// By unit id.
     units: BTreeMap<String, UnitDecision>,
-    /// By place.
     comments: BTreeMap<CommentAnchor, String>,
 }
 

@@ -10,7 +10,6 @@ use crate::path::EntryKind;
 /// What came of an edit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Edited {
-    /// Nothing was changed.
     Unchanged {
         /// The editor came back at once: it may still be open.
         at_once: bool,

@@ -128,7 +128,7 @@ impl Feedback {
     }
 }
 
-/// Says what is to be said of one unit.
+/// Collects the feedback items of one unit.
 fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &ReviewState) -> Vec<FeedbackItem> {
     let block = HunkRows::from_unit(unit, text);
     let decisions = &state.decisions;
@@ -226,7 +226,7 @@ fn item(unit: &Unit, line: Option<usize>, said: &str) -> String {
     hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Says where rows of a hunk are, in the file as the agent left it; where nothing of it is left, after which line.
+/// Returns the lines of a hunk's rows in the agent's file, or the line before them if they were removed.
 fn place(block: &HunkRows, rows: &[usize]) -> String {
     let added = |row: &&usize| matches!(block.row(**row), HunkLine::Added(_));
     let number = |row: &usize| match block.row(*row) {

@@ -26,10 +26,10 @@ pub trait ReviewHost {
     /// As [`ReviewHost::edit_text`].
     fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()>;
 
-    /// Says what would be risky about a file with this content.
+    /// Returns the findings for a file with this content.
     fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding>;
 
-    /// Says what would become of every accepted path. Nothing is written.
+    /// Returns the outcome of an apply for every accepted path, without writing.
     ///
     /// # Errors
     /// In words, for a person.
@@ -74,11 +74,8 @@ pub struct Preview {
 /// What would become of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewLine {
-    /// The path.
     pub path: RepoPath,
-    /// In one word.
     pub outcome: &'static str,
-    /// More about it.
     pub reason: String,
     /// It is in conflict: nothing at all is written.
     pub is_conflict: bool,

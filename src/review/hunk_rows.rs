@@ -9,9 +9,7 @@ use crate::changes::{HunkLine, LineSet, Lines, MAX_TEXT, Unit, UnitKind, interle
 /// Both sides of a file by line.
 #[derive(Debug, Default)]
 pub struct FileText {
-    /// The base.
     pub old: Lines<Vec<u8>>,
-    /// The result.
     pub new: Lines<Vec<u8>>,
 }
 

@@ -11,7 +11,6 @@ use crate::path::EntryKind;
 /// All files under review.
 #[derive(Debug)]
 pub struct ReviewModel<'a> {
-    /// The changeset's id.
     pub changeset: &'a str,
     /// In the changeset's order.
     pub files: Vec<ReviewFile<'a>>,
@@ -21,7 +20,6 @@ pub struct ReviewModel<'a> {
 /// One file under review.
 #[derive(Debug)]
 pub struct ReviewFile<'a> {
-    /// The change.
     pub change: &'a FileChange,
     /// What can be decided.
     pub units: Vec<Unit>,
@@ -122,9 +120,6 @@ impl ReviewModel<'_> {
     }
 
     /// Keeps such a text.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn keep_text(&self, text: &[u8]) -> io::Result<ContentHash> {
         self.store.put(text)
     }

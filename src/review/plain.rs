@@ -19,11 +19,9 @@ const CONTEXT: usize = 3;
 
 /// A review over lines of input.
 pub struct PlainReview<'a, I, O> {
-    /// What is reviewed.
     pub sheet: &'a ReviewModel<'a>,
     /// Answers, one line each.
     pub input: I,
-    /// The screen.
     pub output: O,
     /// How it is drawn.
     pub painter: TextRenderer,
@@ -45,9 +43,7 @@ enum Next {
     Show,
     /// The next one without a decision.
     Undecided,
-    /// This one.
     Go(usize),
-    /// The end.
     End(ReviewOutcome),
 }
 

@@ -18,9 +18,7 @@ pub struct Selector {
     pub reject: Vec<String>,
     /// Ids of units to accept.
     pub ids: Vec<String>,
-    /// Everything.
     pub all: bool,
-    /// High findings too.
     pub allow_risky: bool,
 }
 
@@ -53,52 +51,22 @@ impl ReviewSelection {
 pub enum SelectionError {
     /// A pattern that covers no changed file.
     #[error("{option} {} matches no changed file", Escaped::new(pattern))]
-    NoMatch {
-        /// The option.
-        option: &'static str,
-        /// As given.
-        pattern: String,
-    },
+    NoMatch { option: &'static str, pattern: String },
     /// A pattern that is no glob.
     #[error("{option} {} is not a glob: {reason}", Escaped::new(pattern))]
-    BadGlob {
-        /// The option.
-        option: &'static str,
-        /// As given.
-        pattern: String,
-        /// Why.
-        reason: String,
-    },
+    BadGlob { option: &'static str, pattern: String, reason: String },
     /// A prefix of several ids.
     #[error("the id {} is a prefix of {n} hunks", Escaped::new(id))]
-    AmbiguousId {
-        /// As given.
-        id: String,
-        /// How many.
-        n: usize,
-    },
+    AmbiguousId { id: String, n: usize },
     /// An id that is not in this changeset.
     #[error("there is no hunk {} in this changeset", Escaped::new(id))]
-    StaleId {
-        /// As given.
-        id: String,
-    },
+    StaleId { id: String },
     /// A risky file named exactly.
     #[error("{} needs a closer look: {}", Escaped::new(path), Escaped::new(reason))]
-    Risky {
-        /// The path.
-        path: String,
-        /// Its high findings.
-        reason: String,
-    },
+    Risky { path: String, reason: String },
     /// A file that cannot be accepted, named exactly.
     #[error("{} cannot be accepted: {}", Escaped::new(path), Escaped::new(reason))]
-    Refused {
-        /// The path.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    Refused { path: String, reason: String },
 }
 
 impl Selector {

@@ -15,9 +15,7 @@ use crate::escape::Escaped;
 /// Some lines of a unit, by the places of file and unit on the sheet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecisionTarget {
-    /// The file.
     pub file: usize,
-    /// The unit.
     pub unit: usize,
     /// The lines; nothing is all of it.
     pub lines: Option<LineSet>,
@@ -37,22 +35,19 @@ pub enum Action {
     Decide(Vec<DecisionTarget>, Option<Decision>),
     /// Decides on many at once. What is risky, or not to be seen, is not accepted by that.
     BulkDecide {
-        /// On what.
         items: Vec<DecisionTarget>,
-        /// How.
         decision: Decision,
         /// What else would be meant, but is not to be seen.
         hidden: usize,
     },
     /// Puts another text in the place of a hunk; nothing is a rejection.
     Edit(DecisionTarget, Option<ContentHash>),
-    /// Says something, or takes it back.
+    /// Adds or removes a comment.
     Comment(CommentAnchor, Option<String>),
     /// Parts a hunk above a row, as [`crate::changes::interleave_lines`] orders them; or joins it there again.
     Split(String, usize),
     /// Takes the last change back.
     Undo,
-    /// Does it again.
     Redo,
 }
 
@@ -70,44 +65,25 @@ enum Change {
 pub enum Event {
     /// The ruling on a unit, or that there is none.
     Ruling {
-        /// The unit's id.
         unit: String,
-        /// What.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         is: Option<UnitDecision>,
     },
     /// A comment, or that there is none.
     Comment {
-        /// The unit's id.
         unit: String,
         /// A line of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<usize>,
-        /// What.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
     /// A hunk is parted above a row, or no more.
-    Split {
-        /// The unit's id.
-        unit: String,
-        /// The row.
-        row: usize,
-        /// Whether it is.
-        is: bool,
-    },
+    Split { unit: String, row: usize, is: bool },
     /// Lines of a unit that were on the screen.
-    Seen {
-        /// The unit's id.
-        unit: String,
-        /// The lines.
-        lines: String,
-    },
+    Seen { unit: String, lines: String },
     /// From here on these changes are reviewed.
-    Round {
-        /// The changeset's id.
-        changeset: String,
-    },
+    Round { changeset: String },
     /// Rejections and comments that were sent to the agent.
     Sent {
         /// Each by a hash of its place and words.
@@ -386,7 +362,7 @@ fn unit_of<'a>(sheet: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<&'a 
     sheet.files.get(item.file)?.units.get(item.unit)
 }
 
-/// Says why a file cannot be accepted.
+/// Returns why a file cannot be accepted.
 #[must_use]
 pub fn refusal(file: &ReviewFile<'_>) -> String {
     let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());

@@ -14,7 +14,6 @@ use crate::escape::{self, Escaped, EscapedChunk};
 /// Colors text, or does not.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRenderer {
-    /// Whether to color.
     pub colour: bool,
     /// Columns of the terminal, if it is one: a line that is longer goes on behind a gutter of ours, for a terminal would go on
     /// at the margin, where our own words stand.
@@ -203,7 +202,7 @@ fn rows(text: &str, width: Option<usize>) -> Vec<String> {
     rows
 }
 
-/// Says in one line what is risky, escaped.
+/// Returns a finding as one escaped line.
 #[must_use]
 pub fn finding_line(finding: &Finding) -> String {
     let line = finding.line.map(|l| format!(" (line {l})")).unwrap_or_default();

@@ -36,7 +36,6 @@ const INSISTED: Duration = Duration::from_secs(2);
 /// What an agent on a terminal may do to the lines above its screen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Scrollback {
-    /// Nothing.
     #[default]
     Kept,
     /// Erase them, as Claude Code does.
@@ -56,7 +55,6 @@ struct Shown {
 
 /// How an agent ended.
 pub(super) struct Ended {
-    /// Its exit status.
     pub exit: i64,
     /// What its output held that was not shown.
     pub dropped: Dropped,
@@ -149,7 +147,7 @@ async fn end_on_keys(engine: &dyn Engine, agent: &str, insisted: &tokio::sync::N
     tokio::time::sleep(ANSWER).await;
 }
 
-/// Tells the agent's terminal its size, now and whenever it changes.
+/// Sends the terminal's size to the agent's terminal, now and at each change.
 async fn follow_size(engine: &dyn Engine, agent: &str) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return std::future::pending().await };
     loop {

@@ -18,7 +18,6 @@ const COMPARED: usize = 4;
 
 /// The base for a snapshot.
 pub struct ResolvedBase {
-    /// The base.
     pub base: Base,
     /// Its volume, as the engine has it.
     pub volume: VolumeInfo,
@@ -235,9 +234,6 @@ pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<()
 }
 
 /// Leaves nothing of a base.
-///
-/// # Errors
-/// The engine.
 pub async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), SandboxError> {
     for container in engine.containers(super::BASE, Some(&base.id)).await? {
         engine.remove_container(&container.id).await?;

@@ -16,7 +16,6 @@ use crate::snapshot::{GitFiles, SnapshotDelta};
 /// One path that is not what the base volume has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeltaEntry {
-    /// Its path.
     pub path: RepoPath,
     /// What it holds; nothing if it is gone.
     pub side: Option<FileVersion>,
@@ -28,9 +27,6 @@ pub struct BaseDelta(BTreeMap<RepoPath, DeltaEntry>);
 
 impl BaseDelta {
     /// Keeps the contents of a difference in the quarantine, and says what it makes of each path.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn from_snapshot_delta(difference: &SnapshotDelta, store: &Quarantine) -> Result<Self, SandboxError> {
         let mut all = BTreeMap::new();
         for (path, content) in &difference.files {
@@ -92,9 +88,6 @@ impl BaseDelta {
 }
 
 /// Writes a difference into a workspace over a link whose guest runs as the agent's user; gives the stat data of each file.
-///
-/// # Errors
-/// What the guest says.
 pub async fn write_delta(
     link: &GuestClient,
     difference: &SnapshotDelta,
@@ -132,9 +125,6 @@ pub async fn write_delta(
 }
 
 /// Writes files into the workspace's git directory.
-///
-/// # Errors
-/// What the guest says.
 pub async fn write_git_files(link: &GuestClient, files: &GitFiles) -> Result<(), SandboxError> {
     let whole: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
     let mut batch = Batch::new(link, Root::Work);

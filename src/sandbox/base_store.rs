@@ -24,7 +24,6 @@ pub struct Base {
     pub id: String,
     /// The repository, as on the labels.
     pub repository: String,
-    /// The volume.
     pub volume: String,
     /// The volume with the launcher that the agent containers over it begin with.
     pub launcher: String,
@@ -75,9 +74,6 @@ impl BaseStore {
     }
 
     /// Lists them, last used first. A record that is damaged is none: its volume is an orphan then.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn list_bases(&self) -> io::Result<Vec<Base>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -93,17 +89,11 @@ impl BaseStore {
     }
 
     /// Finds one by its id.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn find(&self, id: &str) -> io::Result<Option<Base>> {
         Ok(self.list_bases()?.into_iter().find(|b| b.id == id))
     }
 
     /// Waits for whoever makes a base of this key, and keeps others waiting until dropped.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn lock_build(&self, key: &str) -> io::Result<BuildLock> {
         let file = self.lock_file(key)?;
         file.lock()?;
@@ -111,9 +101,6 @@ impl BaseStore {
     }
 
     /// The same without waiting; `None` if somebody makes one.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn try_lock_build(&self, key: &str) -> io::Result<Option<BuildLock>> {
         let file = self.lock_file(key)?;
         match file.try_lock() {
@@ -124,9 +111,6 @@ impl BaseStore {
     }
 
     /// Returns whether some process makes a base now.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn is_building(&self) -> io::Result<bool> {
         for digit in "0123456789abcdef".chars() {
             let path = self.folder.join("making").join(digit.to_string());
@@ -148,9 +132,6 @@ impl BaseStore {
     }
 
     /// Keeps a base from being removed; `None` if it just was.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn lease_shared(&self, id: &str) -> io::Result<Option<BaseLease>> {
         let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         file.lock_shared()?;
@@ -158,9 +139,6 @@ impl BaseStore {
     }
 
     /// Keeps a base from being used, so that it can be removed; `None` if somebody uses it.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn lease_exclusive(&self, id: &str) -> io::Result<Option<BaseLease>> {
         let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         match file.try_lock() {
@@ -178,9 +156,6 @@ impl BaseStore {
     }
 
     /// Records a sealed base, with a copy of its index.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn save(&self, base: &Base, index: &[u8]) -> io::Result<()> {
         let folder = self.folder.join(&base.id);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -195,9 +170,6 @@ impl BaseStore {
     }
 
     /// Notes that a base is used now.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn record_use(&self, base: &Base) -> io::Result<()> {
         let now = Base { used: now(), ..base.clone() };
         // Another process may have forgotten it meanwhile: then it stays forgotten.
@@ -208,9 +180,6 @@ impl BaseStore {
     }
 
     /// Forgets a base.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn remove_record(&self, id: &str) -> io::Result<()> {
         match fs::remove_dir_all(self.folder.join(id)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

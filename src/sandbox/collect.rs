@@ -53,9 +53,7 @@ pub struct CollectLimits {
 /// What is taken back, and how it is judged.
 #[derive(Debug, Clone, Default)]
 pub struct CollectPolicy {
-    /// Bounds.
     pub caps: CollectLimits,
-    /// Rules on paths.
     pub rules: RuleSet,
 }
 
@@ -209,7 +207,7 @@ async fn within_time(
     sealed.await.map_err(std::io::Error::other)?
 }
 
-/// Tells the thread that seals that nobody waits for it any more.
+/// Cancels the sealing thread when dropped.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -247,7 +245,7 @@ fn twin_of<'a>(twins: &'a BTreeMap<RepoPath, Finding>, path: &RepoPath) -> Optio
     std::iter::successors(Some(path.clone()), RepoPath::parent).find_map(|p| twins.get(&p))
 }
 
-/// Says which permissions a file had that do not travel. Only what git knows exists for us: whether it can be executed.
+/// Returns the findings for permission bits that are dropped. Only what git knows exists for us: whether it can be executed.
 fn bits(file: &Found) -> Option<Finding> {
     const SET_UID_OR_GID_OR_STICKY: u32 = 0o7000;
     const WRITABLE_FOR_ALL: u32 = 0o002;

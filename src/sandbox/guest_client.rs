@@ -52,12 +52,7 @@ pub enum GuestError {
     TooMany,
     /// A file request failed there.
     #[error("failed to {attempt} in the sandbox: {message}")]
-    File {
-        /// What was attempted.
-        attempt: String,
-        /// The system's words.
-        message: String,
-    },
+    File { attempt: String, message: String },
 }
 
 enum Answer {

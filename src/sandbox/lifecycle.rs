@@ -47,7 +47,6 @@ pub struct RunRequest {
     pub name: Option<SandboxName>,
     /// `claude`, `run` or `shell`.
     pub verb: &'static str,
-    /// The command.
     pub command: Vec<String>,
     /// More of its environment, as `KEY=VALUE`.
     pub env: Vec<String>,
@@ -74,7 +73,6 @@ pub struct Finished {
     pub sandbox: Sandbox,
     /// The agent's exit status.
     pub exit: i64,
-    /// What it changed.
     pub changes: Changeset,
     /// The limits that it met.
     pub limits_hit: Vec<LimitExceeded>,
@@ -88,9 +86,7 @@ pub struct Finished {
 pub struct PreparedBase {
     /// The guest image's id.
     pub(super) guest: String,
-    /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    /// Its base.
     pub base: Base,
     pub(super) volume: VolumeInfo,
     pub(super) difference: Arc<SnapshotDelta>,
@@ -143,9 +139,6 @@ impl PreparedBase {
     }
 
     /// Leaves nothing of a base that was made for a sandbox which does not come to be.
-    ///
-    /// # Errors
-    /// The engine.
     pub async fn discard(self, engine: &dyn Engine) -> Result<(), SandboxError> {
         if self.fresh.is_some() { base::discard_base(engine, &self.base).await } else { Ok(()) }
     }
@@ -386,9 +379,6 @@ pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Re
 }
 
 /// Notes that nothing of a sandbox is open any more. It stays as it is, until a person removes it or `gc` does by its age.
-///
-/// # Errors
-/// The file system.
 pub fn settle(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
     sandbox.lock()?;
     sandbox.record.settled = Some(now());

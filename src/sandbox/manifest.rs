@@ -121,7 +121,7 @@ impl Manifest {
         notes
     }
 
-    /// Tells the agent, in its user memory, what is missing here and is not missing there.
+    /// Returns the text for the agent's user memory: what this copy lacks that the repository has.
     #[must_use]
     pub fn memory(&self) -> String {
         let mut text = String::from(

@@ -53,16 +53,12 @@ use crate::snapshot::SnapshotError;
 /// A failure of a sandbox; the agent's own exit status is none.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The host repository.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// The guest.
     #[error(transparent)]
     Link(#[from] GuestError),
-    /// Our own state.
     #[error("failed to keep the sandbox's record: {0}")]
     State(#[from] std::io::Error),
     /// What the agent printed cannot be passed on.
@@ -76,20 +72,13 @@ pub enum SandboxError {
     Busy(SandboxName),
     /// The agent ran, and then something failed.
     #[error("{error}; {name} is kept with the agent's work")]
-    Kept {
-        /// The sandbox.
-        name: SandboxName,
-        /// What failed.
-        error: Box<SandboxError>,
-    },
+    Kept { name: SandboxName, error: Box<SandboxError> },
     /// Something failed, and so did cleaning up after it.
     #[error("{error}; and cleaning up failed: {left}")]
     LeftBehind {
         /// The sandbox that is left.
         name: SandboxName,
-        /// What failed first.
         error: Box<SandboxError>,
-        /// What failed then.
         left: String,
     },
     /// Something failed before the agent could go on, and its containers could not be removed.
@@ -106,12 +95,7 @@ pub enum SandboxError {
     Unmountable(EngineError),
     /// A base cannot be used any more, and is forgotten.
     #[error("the base {id} cannot be used any more: {error}")]
-    Spoilt {
-        /// The base.
-        id: String,
-        /// Why.
-        error: Box<SandboxError>,
-    },
+    Spoilt { id: String, error: Box<SandboxError> },
     /// The engine's overlays hide what collecting relies on.
     #[error("files of an overlay have other inode numbers than those below it")]
     Inodes,

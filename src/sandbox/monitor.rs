@@ -47,7 +47,6 @@ pub struct Limits {
     pub disk: u64,
     /// Files and directories in them.
     pub inodes: u64,
-    /// Time.
     pub time: Option<Duration>,
     /// Bytes of memory, for the message: the kernel sees to it.
     pub memory: u64,
@@ -60,7 +59,6 @@ pub struct Limits {
 pub enum LimitExceeded {
     /// Workspace and home took too much; the largest directories.
     Disk {
-        /// What they took.
         bytes: u64,
         /// What they may take.
         most: u64,
@@ -69,7 +67,6 @@ pub enum LimitExceeded {
     },
     /// They had too many files.
     Inodes {
-        /// How many.
         entries: u64,
         /// How many they may have.
         most: u64,

@@ -46,9 +46,6 @@ pub async fn probe(engine: &dyn Engine) -> Result<ProbeReport, SandboxError> {
 }
 
 /// Removes what interrupted probes have left.
-///
-/// # Errors
-/// The engine.
 pub async fn sweep(engine: &dyn Engine) -> Result<(), SandboxError> {
     clean(engine, is_stale).await
 }
@@ -57,7 +54,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// Tells by its id that a probe is none any more.
+/// Identifies a finished probe by its id.
 fn is_stale(id: &str) -> bool {
     let then = id.get(..8).and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0);
     now().saturating_sub(then) > STALE

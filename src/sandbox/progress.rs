@@ -34,9 +34,7 @@ pub struct ProgressSnapshot {
     pub step: Step,
     /// Files that there are, 0 if that is not known.
     pub total: u64,
-    /// Files done.
     pub files: u64,
-    /// Bytes done.
     pub bytes: u64,
 }
 

@@ -72,9 +72,6 @@ pub struct EngineResources<'a> {
 
 /// Names a repository for labels and records: a hash of where its git directory is, and of a random number in it. A
 /// repository that comes to the place of another is another, and so is a copy.
-///
-/// # Errors
-/// What the file system says.
 pub fn repository_id(common_dir: &Path) -> io::Result<String> {
     let hash = Sha256::new().chain_update(common_dir.as_os_str().as_bytes()).chain_update(store::identity(common_dir)?);
     Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
@@ -90,7 +87,6 @@ pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
 
 /// A sidecar that answers.
 pub struct Sidecar {
-    /// The container's id.
     pub container: String,
     /// The conversation with its guest.
     pub link: GuestClient,

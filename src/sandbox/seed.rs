@@ -96,9 +96,6 @@ pub async fn seed(
 }
 
 /// Writes everything to disk, and then the seal: what is sealed is whole, whatever happens to the machine.
-///
-/// # Errors
-/// What the guest says.
 pub async fn seal(link: &GuestClient, nonce: &str) -> Result<(), SandboxError> {
     link.sync(Root::Base).await?;
     let mut batch = Batch::new(link, Root::Base);

@@ -28,9 +28,6 @@ pub struct Signals {
 
 impl Signals {
     /// Takes the signals over. From now on they end nothing by themselves, save after [`Signals::end_at_once`].
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn take_over() -> io::Result<Self> {
         let turn = TURN.fetch_add(1, Ordering::SeqCst) + 1;
         let (sender, asked) = watch::channel(StopRequest::default());

@@ -205,7 +205,7 @@ pub(super) async fn again(
     Ok(Prepared { sidecar, agent, attached })
 }
 
-/// Says in what state the volumes of a sandbox must be whose agent has worked.
+/// Returns the state that the volumes must be in once an agent has worked in the sandbox.
 ///
 /// Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started; only a
 /// machine that went down may have lost a part of it.

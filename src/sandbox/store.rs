@@ -25,7 +25,6 @@ use crate::protocol::{Decoder, Encoder, Stat, Written};
 pub struct Record {
     /// Version of this format.
     pub schema_version: u32,
-    /// Its name.
     pub name: SandboxName,
     /// A random number in hexadecimal: the value of the label on everything of it in the engine.
     pub id: String,
@@ -119,7 +118,6 @@ pub enum State {
 pub struct AppliedState {
     /// The number of the last apply that is accounted for; the journals have what came after it.
     pub through: u64,
-    /// By path.
     pub paths: BTreeMap<RepoPath, AppliedPath>,
 }
 
@@ -134,7 +132,7 @@ pub struct AppliedPath {
     pub left: Option<Option<(EntryKind, ContentHash)>>,
 }
 
-/// Tells "nothing is there" from "nothing is known" in JSON: a list of none, one `null` or one value.
+/// Distinguishes "absent" from "unknown" in JSON: a list of none, one `null` or one value.
 mod known {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -302,25 +300,16 @@ impl Sandbox {
     }
 
     /// Writes the record.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn save(&self) -> io::Result<()> {
         self.write_json("record.json", &self.record)
     }
 
     /// Opens its quarantine.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn quarantine(&self) -> io::Result<Quarantine> {
         Quarantine::open(self.folder.join("quarantine"))
     }
 
     /// Creates a place for what is only looked at: it goes with its guard, and with the next collecting if that is never dropped.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn passing_quarantine(&self) -> io::Result<(LiveView, Quarantine)> {
         self.sweep_passing()?;
         let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
@@ -350,9 +339,6 @@ impl Sandbox {
 
     /// Removes what nothing names any more: no changeset, round, record of an apply, decision or edit, neither of this sandbox
     /// nor of an apply of it. The caller owns the sandbox. Returns how many bytes were removed.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn sweep_quarantine(&self) -> io::Result<u64> {
         let mut named = HashSet::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -388,9 +374,6 @@ impl Sandbox {
 
     /// Seals a changeset, and removes the contents that nothing names. One of an earlier round, if there is another, is kept
     /// beside it.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn set_changeset(&self, changeset: &Changeset) -> io::Result<()> {
         // A damaged one has nothing to be kept.
         if let Some(before) = self.changeset().ok().flatten().filter(|before| before.id != changeset.id) {
@@ -446,25 +429,16 @@ impl Sandbox {
     }
 
     /// Remembers which units applies brought.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn set_applied(&self, applied: &AppliedState) -> io::Result<()> {
         self.write_json("brought.json", &(applied.through, applied.paths.iter().collect::<Vec<_>>()))
     }
 
     /// Keeps a further file of JSON in the sandbox's folder.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn keep(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         self.write_json(name, value)
     }
 
     /// Keeps a text in the sandbox's folder, beside others of that name, and gives its path.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn keep_text(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let (stem, ending) = name.rsplit_once('.').unwrap_or((name, "txt"));
         let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{stem}-{n}.{ending}")));
@@ -487,9 +461,6 @@ impl Sandbox {
     }
 
     /// Remembers what was written on top of the base.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn set_on_top(&self, on_top: &BaseDelta) -> io::Result<()> {
         if on_top.is_empty() { Ok(()) } else { self.write_json("on-top.json", &on_top.to_store()) }
     }
@@ -500,9 +471,6 @@ impl Sandbox {
     }
 
     /// Remembers the stat data of the files of a copied workspace.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn set_seeded(&self, seeded: &BTreeMap<RepoPath, Stat>) -> io::Result<()> {
         let mut encoder = Encoder::default();
         for (path, stat) in seeded {
@@ -523,9 +491,6 @@ impl Sandbox {
     }
 
     /// Removes the folder with all that is in it.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn remove(self) -> io::Result<()> {
         let aside = self.folder.with_file_name(format!("{GONE}{}", self.record.id));
         fs::rename(&self.folder, &aside)?;
@@ -578,9 +543,6 @@ fn round_file(number: u32) -> String {
 }
 
 /// Reads the random number that tells this repository from every other, and makes it first where there is none.
-///
-/// # Errors
-/// What the file system says.
 pub fn identity(common_dir: &Path) -> io::Result<String> {
     let folder = common_dir.join("airlock");
     let path = folder.join("id");

@@ -214,9 +214,6 @@ fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained:
 /// Waits for the terminal where it has not answered [`drain_answers`]: what it still sends must not count as keys. Returns whether keys
 /// can be trusted now. Enter alone is no proof: the answers to an agent's questions may still be on their way, and some look
 /// like keys. So whoever does not wait gets no review here, and starts it when they like.
-///
-/// # Errors
-/// What the terminal says.
 pub fn wait_until_settled() -> io::Result<bool> {
     if !UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
         return Ok(true);

@@ -112,7 +112,6 @@ enum ChangeDetector {
 pub(super) struct Walk<'a> {
     base: BaseView<'a>,
     touch: ChangeDetector,
-    /// The base's rules.
     rules: IgnoreRules,
     /// The workspace's, as far as they are others.
     own_rules: Option<IgnoreRules>,

@@ -15,13 +15,10 @@ const LINK: i32 = 0o120_000;
 /// What a commit's tree has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommittedEntry {
-    /// A file.
     File,
     /// A link with this target.
     Link(Vec<u8>),
-    /// A directory.
     Directory,
-    /// A submodule.
     Module,
 }
 

@@ -45,11 +45,9 @@ pub(super) struct ConversionSettings {
 /// How git merges the content of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeAttribute {
-    /// By line.
     Text,
     /// By line, keeping both sides.
     Union,
-    /// Not at all.
     NotByLine,
     /// By a program that the user's configuration names.
     Driver,

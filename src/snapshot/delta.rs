@@ -33,7 +33,6 @@ pub struct SnapshotDelta {
 /// How much may differ before a base of its own is made instead.
 #[derive(Debug, Clone, Copy)]
 pub struct DeltaLimit {
-    /// Most paths.
     pub paths: usize,
     /// Most bytes, which are held in memory.
     pub bytes: u64,

@@ -62,9 +62,6 @@ impl GitDir {
 
     /// Writes the index from the files' stat data, in the listing's order. The entries' times are what makes the first
     /// `git status` open no file.
-    ///
-    /// # Errors
-    /// What libgit2 says.
     pub fn write_index(&self, snapshot: &Snapshot, listing: &Listing, seeded: &[Stat]) -> Result<(), SnapshotError> {
         let mut index = Index::open(&self.folder.path().join("index"))?;
         let module = &snapshot.modules[self.module];
@@ -89,9 +86,6 @@ impl GitDir {
     }
 
     /// Lists directories and files, parents first, as paths relative to the git directory.
-    ///
-    /// # Errors
-    /// What the file system says.
     pub fn files(&self) -> Result<Vec<(PathBuf, bool)>, SnapshotError> {
         list(self.folder.path())
     }
@@ -107,7 +101,6 @@ impl GitDir {
 pub struct PreviousRefs<'a> {
     /// Its commit, in hexadecimal.
     pub commit: &'a str,
-    /// Its branch.
     pub branch: Option<&'a str>,
 }
 

@@ -29,7 +29,6 @@ pub enum HistoryChoice {
     /// are, 50 at the most; none of a partial clone.
     #[default]
     Auto,
-    /// This much.
     Given(History),
 }
 

@@ -56,9 +56,6 @@ pub struct IgnoreRules {
 
 impl IgnoreRules {
     /// Reads the user's global excludes and the repository's `info/exclude`.
-    ///
-    /// # Errors
-    /// What libgit2 says.
     pub fn of(host: &HostRepo, modules: &BTreeSet<RepoPath>) -> Result<Self, SnapshotError> {
         let config = host.git().config()?;
         let global = config.get_path("core.excludesFile").ok().or_else(|| {

@@ -33,9 +33,7 @@ impl Unconverted {
 /// One file of a snapshot.
 #[derive(Debug, Clone)]
 pub struct TreeEntry {
-    /// Its path.
     pub path: RepoPath,
-    /// Its kind.
     pub kind: EntryKind,
     pub(super) blob: Oid,
     /// Which module it is of.

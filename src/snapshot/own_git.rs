@@ -9,18 +9,14 @@ use super::SnapshotError;
 /// A name and an address, as on a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The name.
     pub name: String,
-    /// The address.
     pub email: String,
 }
 
 /// Who an identity is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The author.
     Author,
-    /// The committer.
     Committer,
 }
 

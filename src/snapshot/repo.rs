@@ -35,7 +35,6 @@ pub struct WorktreeStatus {
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// No repository above.
     #[error("{} is not in a git repository", .0.display())]
     NotARepository(PathBuf),
     /// It has no working tree.
@@ -52,15 +51,12 @@ pub enum SnapshotError {
     OtherRepository {
         /// `GIT_DIR` or `GIT_WORK_TREE`.
         variable: &'static str,
-        /// What it names.
         named: PathBuf,
-        /// What is here.
         here: PathBuf,
     },
     /// A tracked path that cannot be written safely.
     #[error("the commit holds a path that Airlock will not write: {path:?}: {reason}")]
     BadPath {
-        /// The path, untrusted.
         path: String,
         /// Which rule it breaks.
         reason: PathError,
@@ -76,32 +72,20 @@ pub enum SnapshotError {
     MissingObject(String),
     /// A file's bytes cannot be converted as its attributes say.
     #[error("failed to convert {path} to the form of a working tree: {reason}")]
-    Convert {
-        /// The path, escaped.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    Convert { path: String, reason: String },
     /// The index is in a form that libgit2 does not read.
     #[error("failed to look for uncommitted work: the index is {0}")]
     Index(&'static str),
     /// An uncommitted file cannot be read.
     #[error("failed to read {path}: {reason}")]
-    HostFile {
-        /// The path, escaped.
-        path: String,
-        /// The system's words.
-        reason: String,
-    },
+    HostFile { path: String, reason: String },
     /// It changed each time it was read.
     #[error("{0} keeps changing while it is read")]
     Moving(String),
-    /// More than fits.
     #[error("the uncommitted and included files have more than {most} MiB; {path} does not fit any more")]
     TooMuchWork {
         /// The first that does not fit, escaped.
         path: String,
-        /// MiB.
         most: u64,
     },
     /// A glob that names nothing.
@@ -205,9 +189,6 @@ impl HostRepo {
     }
 
     /// Opens it once more, for another thread.
-    ///
-    /// # Errors
-    /// What libgit2 says.
     pub fn reopen(&self) -> Result<Self, SnapshotError> {
         Ok(Self {
             root: self.root.clone(),
@@ -218,16 +199,13 @@ impl HostRepo {
         })
     }
 
-    /// Tells the size of the index on disk: a measure of the tree's that costs nothing.
+    /// Returns the size of the index on disk in bytes, a cheap measure of the tree's size.
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.git_dir.join("index").metadata().map_or(0, |m| m.len())
     }
 
     /// Returns whether git counts on the executable bit and on links in this working tree (`core.fileMode`, `core.symlinks`).
-    ///
-    /// # Errors
-    /// What libgit2 says.
     pub fn habits(&self) -> Result<(bool, bool), SnapshotError> {
         let config = self.git.config()?;
         let flag = |name: &str| match config.get_bool(name) {
@@ -259,10 +237,7 @@ impl HostRepo {
         }
     }
 
-    /// Says what HEAD is: the branch, if there is one, and the commit.
-    ///
-    /// # Errors
-    /// What libgit2 says.
+    /// Returns the branch of HEAD, if there is one, and its commit.
     pub fn head(&self) -> Result<String, SnapshotError> {
         let head = self.git.find_reference("HEAD")?;
         let branch = head.symbolic_target_bytes().map(|name| name.escape_ascii().to_string());
@@ -271,9 +246,6 @@ impl HostRepo {
     }
 
     /// Returns the length of git's index and its checksum; nothing if there is none.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn index_mark(&self) -> std::io::Result<Option<(u64, String)>> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = match std::fs::File::open(self.git_dir.join("index")) {
@@ -305,9 +277,6 @@ impl HostRepo {
     }
 
     /// Lists the other working trees of this repository, as [`HostRepo::worktree_id`] names them.
-    ///
-    /// # Errors
-    /// What libgit2 says.
     pub fn other_worktrees(&self) -> Result<Vec<String>, SnapshotError> {
         let escaped = |path: &Path| path.as_os_str().as_bytes().escape_ascii().to_string();
         let mut found = Vec::new();
@@ -345,9 +314,6 @@ impl HostRepo {
 
     /// Counts what stays behind when this much of the uncommitted work goes along. Reads the index and the tree, and writes
     /// neither.
-    ///
-    /// # Errors
-    /// What libgit2 says.
     pub fn worktree_status(&self, along: UncommittedScope) -> Result<WorktreeStatus, SnapshotError> {
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
@@ -375,7 +341,7 @@ pub(super) fn is_left_out(index: &git2::Index, path: &[u8], status: git2::Status
         && index.get_path(&super::os_path(path), 0).is_some_and(|entry| entry.flags_extended & skipped != 0)
 }
 
-/// Tells a form of the index that libgit2 does not read from other failures.
+/// Returns the error for an index format that libgit2 cannot read; other errors pass through.
 pub(super) fn index_error(error: git2::Error) -> SnapshotError {
     match error.message() {
         text if text.contains("'link'") => SnapshotError::Index("split"),

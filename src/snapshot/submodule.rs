@@ -31,9 +31,7 @@ pub struct Submodule {
 /// A submodule whose content stays behind.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SkippedSubmodule {
-    /// Where it is.
     pub path: RepoPath,
-    /// Why.
     pub reason: String,
 }
 

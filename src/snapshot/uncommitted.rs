@@ -23,7 +23,6 @@ const READINGS: usize = 5;
 /// Which uncommitted work goes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UncommittedScope {
-    /// None.
     #[default]
     None,
     /// Changes of tracked files, staged or not.

@@ -42,7 +42,6 @@ impl Budget {
 /// One position of a pattern.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
-    /// This byte.
     Byte(u8),
     /// Any byte but a slash.
     Any,
@@ -50,7 +49,6 @@ enum Token {
     Class([u64; 4]),
     /// Bytes without a slash, perhaps none.
     Star,
-    /// Any bytes.
     DoubleStar,
     /// Any bytes and a slash, or nothing at all (`**/`).
     Directories,

@@ -65,7 +65,7 @@ impl App<'_> {
         Ok(Effect::On)
     }
 
-    /// Says that a decision on many turns others round: that is easily overlooked.
+    /// Returns a message if a decision on many units reverses earlier ones.
     fn turned(&self, items: &[DecisionTarget], decision: Option<Decision>) -> Option<String> {
         let of = |item: &DecisionTarget| self.counts.unit(item.file, item.unit);
         let (lines, before, now): (usize, _, _) = match decision? {

@@ -20,11 +20,9 @@ use crate::review::{
 /// What a key moves and decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Granularity {
-    /// Files.
     File,
     /// Hunks, or the parts of one that was split.
     Block,
-    /// Lines.
     Line,
 }
 
@@ -33,39 +31,29 @@ pub enum Granularity {
 pub enum Order {
     /// What needs a closer look first.
     Risk,
-    /// By path.
     Path,
-    /// The largest first.
     Size,
 }
 
 /// Which files are shown.
 #[derive(Debug, Clone)]
 pub enum Filter {
-    /// All.
     All,
-    /// With something undecided.
     Undecided,
-    /// With a finding.
     Risky,
     /// That cannot be brought to the working tree as it is.
     Conflict,
-    /// With a comment.
     Commented,
     /// With what the last round changed.
     New,
-    /// By path.
     Glob(String, GlobMatcher),
 }
 
 /// Where the cursor is: a row is one of the screen, within the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Of the sheet.
     pub file: usize,
-    /// Of the file.
     pub unit: usize,
-    /// Of the unit.
     pub row: usize,
 }
 
@@ -74,7 +62,6 @@ pub struct Cursor {
 pub enum PromptKind {
     /// What to look for.
     Search,
-    /// What to show.
     Filter,
     /// What to say, where, and how that is called.
     Comment(crate::review::CommentAnchor, String),
@@ -94,20 +81,29 @@ pub enum ConfirmAction {
 /// What the keys mean at the moment.
 #[derive(Debug)]
 pub enum Mode {
-    /// The review.
     Browse,
     /// A line of input.
     Input(PromptKind, String),
-    /// A question.
     Confirm(String, ConfirmAction),
     /// The keys, those that match what is typed.
     Help(String, usize),
     /// A file as it would be.
-    Preview { title: String, content: Vec<u8>, scroll: usize },
+    Preview {
+        title: String,
+        content: Vec<u8>,
+        scroll: usize,
+    },
     /// What an apply would do; and what was typed, where a word is asked for, with what becomes of conflicts then.
-    Apply { preview: Preview, scroll: usize, typed: Option<(String, ConflictHandling)> },
+    Apply {
+        preview: Preview,
+        scroll: usize,
+        typed: Option<(String, ConflictHandling)>,
+    },
     /// What would be sent to the agent.
-    Send { feedback: Feedback, scroll: usize },
+    Send {
+        feedback: Feedback,
+        scroll: usize,
+    },
 }
 
 /// Parts of the screen that a mouse can hit, as they were drawn last.
@@ -127,9 +123,7 @@ pub(super) type Place = (usize, usize, usize);
 /// Everything about the screen.
 pub struct App<'a> {
     pub(super) sheet: &'a ReviewModel<'a>,
-    /// What was decided.
     pub state: ReviewState,
-    /// The sandbox.
     pub(super) name: String,
     pub(super) look: StyleSheet,
     pub(super) counts: Counts,
@@ -179,19 +173,14 @@ pub struct App<'a> {
 /// What must be seen before keys count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attention {
-    /// Nothing.
     None,
-    /// A question.
     Question,
-    /// A risky file.
     File(usize),
 }
 
 /// How a screen begins.
 pub struct ReviewOptions {
-    /// The sandbox's name.
     pub name: String,
-    /// How it looks.
     pub look: StyleSheet,
     /// What the last round changed; nothing in the first.
     pub since: Option<RoundDiff>,
@@ -199,7 +188,7 @@ pub struct ReviewOptions {
     pub cannot_send: Option<String>,
 }
 
-/// Says what another round has changed, and what is still open from before.
+/// Returns the message about a new round: its changes, and what is still undecided.
 fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> String {
     let blocks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
     let mut said = vec![format!("{} new since you decided", blocks(since.new.len()))];
@@ -428,7 +417,7 @@ impl<'a> App<'a> {
         self.since.as_ref().is_some_and(|since| since.new.contains(&unit.id))
     }
 
-    /// Says of a file that the last round changed that decisions on other parts of it were kept.
+    /// Returns a note on a file that the last round changed, if decisions on other parts of it were kept.
     pub(super) fn kept_in(&self, file: usize) -> Option<String> {
         let since = self.since.as_ref()?;
         let ReviewFile { change, units, .. } = &self.sheet.files[file];
@@ -450,7 +439,7 @@ impl<'a> App<'a> {
         now != before && now != Attention::None
     }
 
-    /// Says something in the last line.
+    /// Shows a message in the last line.
     pub(super) fn say(&mut self, text: &str) {
         self.message = Some(text.to_owned());
     }

@@ -11,9 +11,7 @@ pub struct Count {
     pub decided: usize,
     /// Parts of which something is accepted.
     pub accepted: usize,
-    /// All of them.
     pub all: usize,
-    /// Their lines.
     pub lines: DecisionCounts,
 }
 

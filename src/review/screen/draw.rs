@@ -154,7 +154,7 @@ fn filter_text(app: &App<'_>) -> Option<String> {
     })
 }
 
-/// Says where the cursor is.
+/// Returns the title with the cursor's position.
 fn head(app: &App<'_>, width: usize) -> String {
     let Some(file) = app.file() else { return " nothing ".into() };
     let mut after = String::new();

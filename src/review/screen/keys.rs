@@ -12,7 +12,6 @@ use crate::review::{Action, Decision, ReviewHost, ReviewOutcome};
 pub enum Effect {
     /// The screen is drawn anew.
     On,
-    /// It ends.
     End(ReviewOutcome),
     /// The shell gets the terminal for a while.
     Suspend,

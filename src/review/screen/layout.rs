@@ -40,7 +40,6 @@ pub enum RowGroup {
     Gap(Range<usize>),
     /// Lines that both sides have: those of the base, and the first of the result.
     Context(Range<usize>, usize),
-    /// A hunk.
     Block(usize),
     /// The text that takes its place.
     Edited(usize),
@@ -60,9 +59,7 @@ pub enum NoteKind {
 /// A file that is open on the screen.
 #[derive(Debug)]
 pub struct FileLayout {
-    /// Which.
     pub file: usize,
-    /// Its lines.
     pub text: FileText,
     /// For each unit that has lines, those of both sides; and its hunk once somebody looked at it.
     blocks: Vec<Option<(Range<usize>, Range<usize>)>>,
@@ -330,7 +327,7 @@ fn lines_of(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
     }
 }
 
-/// Says how much a file changes.
+/// Returns the counts of changed lines or units.
 #[must_use]
 pub fn counts(added: usize, removed: usize, units: usize) -> String {
     if (added, removed) == (0, 0) {
@@ -339,7 +336,7 @@ pub fn counts(added: usize, removed: usize, units: usize) -> String {
     format!("+{added} -{removed} lines")
 }
 
-/// Says what a unit without lines does.
+/// Returns the text for a unit without lines.
 #[must_use]
 pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
     match &file.units[unit].kind {

@@ -13,7 +13,6 @@ pub enum ColorDepth {
     Basic,
     /// 256.
     Indexed,
-    /// All.
     True,
 }
 
@@ -22,16 +21,13 @@ pub enum ColorDepth {
 pub enum Theme {
     /// Nobody has said: colors that can be read on both.
     Either,
-    /// Dark.
     Dark,
-    /// Light.
     Light,
 }
 
 /// How the screen looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StyleSheet {
-    /// Colors.
     pub depth: ColorDepth,
     /// What is behind the text.
     pub theme: Theme,
@@ -48,7 +44,6 @@ pub enum StyleKind {
     Added,
     /// See [`StyleKind::Added`].
     AddedWord,
-    /// A removed line.
     Removed,
     /// See [`StyleKind::Added`].
     RemovedWord,
@@ -58,17 +53,13 @@ pub enum StyleKind {
     Escape,
     /// Line numbers, borders, hints.
     Faint,
-    /// Titles and keys.
     Strong,
     /// What needs a closer look.
     Risk,
-    /// What was accepted.
     Accepted,
-    /// What was rejected.
     Rejected,
     /// Where the cursor is.
     Cursor,
-    /// A comment.
     Comment,
     /// What was searched for.
     Found,
@@ -228,25 +219,19 @@ pub enum Symbol {
     Accepted,
     /// All of it is rejected.
     Rejected,
-    /// It differs.
     Mixed,
-    /// Nothing is decided.
     Undecided,
     /// It needs a closer look.
     Risk,
     /// It cannot be accepted.
     Refused,
-    /// The cursor.
     Cursor,
     /// The rest of what the cursor is on.
     Bar,
     /// Where a hunk is parted.
     Cut,
-    /// Folded.
     Folded,
-    /// Renamed.
     Moved,
-    /// A comment.
     Comment,
     /// Lines that are not shown.
     Gap,
@@ -254,11 +239,9 @@ pub enum Symbol {
     More,
     /// And to the left.
     Less,
-    /// Between words.
     Dot,
     /// Before a number of lines that go.
     Minus,
-    /// Cut.
     Ellipsis,
 }
 

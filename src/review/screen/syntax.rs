@@ -20,17 +20,13 @@ const LONGEST_LINE: usize = 2000;
 /// What a word is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenClass {
-    /// Anything else.
     Plain,
-    /// A comment.
     Comment,
-    /// A string.
     Text,
     /// A number or another constant.
     Number,
     /// A word of the language.
     Keyword,
-    /// A type.
     Type,
     /// The name of a function or macro.
     Function,
@@ -62,20 +58,16 @@ pub type Highlighted = Vec<Classes>;
 /// What is asked for.
 #[derive(Debug)]
 pub struct Request {
-    /// Of the sheet.
     pub file: usize,
     /// Its name: the part behind the last `/`.
     pub name: String,
-    /// Both sides.
     pub contents: [Vec<u8>; 2],
 }
 
 /// What comes back.
 #[derive(Debug)]
 pub struct Answer {
-    /// Of the sheet.
     pub file: usize,
-    /// Both sides.
     pub sides: [Highlighted; 2],
 }
 

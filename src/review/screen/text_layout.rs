@@ -20,7 +20,6 @@ const MOST_MARKS: usize = 4;
 pub struct LineLayout {
     /// What to draw, not more than the width.
     pub spans: Vec<Span<'static>>,
-    /// Columns of it.
     pub columns: usize,
     /// There is more to the right.
     pub more: bool,
@@ -105,7 +104,6 @@ struct Rows {
     from: usize,
     width: usize,
     most: usize,
-    /// Of the line.
     column: usize,
     rows: Vec<LineLayout>,
 }
@@ -177,7 +175,6 @@ pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
 struct Cells {
     from: usize,
     width: usize,
-    /// Of the line.
     column: usize,
     fitted: LineLayout,
 }
