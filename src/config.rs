@@ -166,7 +166,7 @@ pub enum WorkspaceMode {
 pub struct ConfigError {
     /// The file or variable.
     pub place: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
     /// What was probably meant.
     pub suggestion: Option<String>,

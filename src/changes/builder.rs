@@ -22,14 +22,14 @@ use crate::path::{EntryKind, RepoPath};
 /// Components that are looked at to follow all links of a changeset.
 const STEPS: usize = 3_000_000;
 
-/// What was found, in any order.
+/// A changeset in the making, in any order.
 #[derive(Debug, Default)]
 pub struct ChangesetBuilder {
     /// The commit that the sandbox was seeded with.
     pub base: String,
     /// The changes; findings that only the finder can know are in them already.
     pub files: Vec<FileChange>,
-    /// What cannot be accepted.
+    /// Entries that cannot be accepted.
     pub refused: Vec<Refused>,
     /// New files that rules of the agent's own ignore.
     pub hidden: Vec<RepoPath>,

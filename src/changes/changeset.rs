@@ -22,12 +22,12 @@ pub struct Changeset {
     pub base: String,
     /// The changes, sorted by path.
     pub files: Vec<FileChange>,
-    /// What cannot be accepted.
+    /// Entries that cannot be accepted.
     pub refused: Vec<Refused>,
     /// New files, and directories of such, that were left out because rules that the agent made ignore them.
     #[serde(default)]
     pub ignored_by_agent_rules: Vec<RepoPath>,
-    /// What is new and stayed behind because the base's own rules, or the user's, ignore it.
+    /// New files that the base's own rules, or the user's, ignore.
     #[serde(default)]
     pub ignored: Ignored,
 }
@@ -51,13 +51,13 @@ pub struct IgnoredPath {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileChange {
     pub path: RepoPath,
-    /// What the base holds there.
+    /// The base's version.
     pub old: Option<FileVersion>,
-    /// What the result holds there.
+    /// The result's version.
     pub new: Option<FileVersion>,
     /// For a person only: the deleted file that this added one was probably made from.
     pub renamed_from: Option<RepoPath>,
-    /// What is risky about it.
+    /// The risk findings.
     pub findings: Vec<Finding>,
 }
 

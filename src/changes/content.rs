@@ -1,4 +1,4 @@
-//! What a file's content shows, whatever its name: hidden characters, text that is out of sight, what nobody can read.
+//! Findings by content, whatever the name: hidden characters, text that is out of sight, unreadable content.
 
 use std::collections::HashSet;
 

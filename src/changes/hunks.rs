@@ -21,7 +21,7 @@ pub struct Unit {
     pub kind: UnitKind,
 }
 
-/// What a unit changes.
+/// The kind of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitKind {
     /// A run of changed lines: which of the base by which of the result (counted from 0).
@@ -42,7 +42,7 @@ pub enum UnitKind {
     Whole,
 }
 
-/// What all lines of a file end with.
+/// The line ending of all lines of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnding {
     Lf,

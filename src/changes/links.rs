@@ -1,4 +1,4 @@
-//! Where a link leads, component by component through the other links of the tree that a changeset results in.
+//! Follows a symlink, component by component, through the other links of the tree that a changeset results in.
 //!
 //! Pure: whoever asks says what is at a path. A link is judged by the tree as it will be, for each link of it may be harmless
 //! alone and lead out together with another.
@@ -8,7 +8,7 @@ use crate::path::RepoPath;
 /// Links that are followed for one question, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MOST_HOPS: usize = 40;
 
-/// What the resulting tree holds at a path.
+/// The entry at a path of the resulting tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryAt {
     Absent,
@@ -19,7 +19,7 @@ pub enum EntryAt {
     Repository,
 }
 
-/// Where a link leads.
+/// The target of a symlink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkTarget {
     /// To something inside the tree.

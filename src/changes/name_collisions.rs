@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::path::fold;
 
-/// What a name stands for, as far as twins are concerned.
+/// The class of an entry, as far as name collisions are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryClass {
     /// A file, executable or not.

@@ -1,4 +1,4 @@
-//! What a name itself shows: characters that hide, letters that look like others, what other systems cannot have.
+//! Findings by name: characters that hide, letters that look like others, names that other systems cannot have.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_script::{Script, UnicodeScript};

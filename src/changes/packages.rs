@@ -1,4 +1,4 @@
-//! What a package's files make run: scripts and build hooks, and where a lock file has its packages from.
+//! Findings in package manifests: scripts, build hooks, and the hosts of lock files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -25,7 +25,7 @@ impl ContentHash {
     /// Hashes what a reader gives, without holding it.
     ///
     /// # Errors
-    /// What the reader gives.
+    /// The reader's error.
     pub fn of_reader(reader: &mut impl io::Read) -> io::Result<Self> {
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
         loop {
@@ -93,7 +93,7 @@ impl BlobWriter {
     /// Adds a piece.
     ///
     /// # Errors
-    /// What the file system says; `StorageFull` where little is left of it.
+    /// An I/O error; `StorageFull` if the disk is nearly full.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         check_free_space(&self.folder, bytes.len())?;
         self.hash.update(bytes);
@@ -113,7 +113,7 @@ impl BlobWriter {
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     folder: PathBuf,
-    /// Where else content is read, and never written.
+    /// A second store that is only read.
     below: Option<PathBuf>,
 }
 

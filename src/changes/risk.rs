@@ -9,7 +9,7 @@ use super::{FileChange, RuleSet, content, links, names, packages, secrets};
 use crate::escape::escape_lossy;
 use crate::path::EntryKind;
 
-/// How much attention a finding asks for; ordered.
+/// The severity of a finding; ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
@@ -27,7 +27,7 @@ use Severity::High;
 pub struct Finding {
     /// The rule's name, stable.
     pub rule: String,
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
     /// A fragment for a person that follows "it".
     pub reason: String,
@@ -42,7 +42,7 @@ impl Finding {
     }
 }
 
-/// What a change is judged in the light of.
+/// The context of a risk assessment.
 #[derive(Debug, Clone, Copy)]
 pub struct RiskContext<'a> {
     /// The rules on paths.

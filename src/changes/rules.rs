@@ -21,7 +21,7 @@ const EXAMPLES: [&[u8]; 3] = [b".example", b".sample", b".template"];
 pub struct Rule {
     /// Its name, for scripts.
     pub name: String,
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
     /// Globs, each at any depth unless it begins with `/`.
     pub paths: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Rule {
 #[error("the risk rule {name}: {problem}")]
 pub struct RuleError {
     pub name: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
@@ -44,11 +44,11 @@ pub struct RuleError {
 pub struct RuleSet {
     rows: Vec<RuleMatch>,
     set: GlobSet,
-    /// Which row each glob of the set is of.
+    /// The row of each glob of the set.
     owners: Vec<usize>,
 }
 
-/// What a rule says of a path.
+/// The match of a rule for a path.
 #[derive(Debug, Clone)]
 pub struct RuleMatch {
     pub severity: Severity,

@@ -10,7 +10,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::content::line_of;
 use super::{Finding, Severity};
 
-/// What is looked for, and how it is called.
+/// The patterns of secrets, with their names.
 const SHAPES: &[(&str, &str)] = &[
     ("an AWS access key", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b"),
     ("an Anthropic key", r"\bsk-ant-[a-z]+[0-9]{2}-[A-Za-z0-9_-]{20,}"),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::path::EntryKind;
 
-/// What a path shall hold.
+/// The content that a path gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SelectedContent {
     /// A file with this content, made of parts.
@@ -27,7 +27,7 @@ pub enum SelectedContent {
 /// a line feed, gets one where another follows.
 ///
 /// # Errors
-/// What `text` says.
+/// The error of `text`.
 pub fn apply_selection(
     change: &FileChange,
     old: &[u8],
@@ -94,7 +94,7 @@ pub fn apply_selection(
 /// Content that grows by lines.
 struct LineBuffer {
     bytes: Vec<u8>,
-    /// What every line ends with, whatever it ended with.
+    /// The line ending of every line.
     ending: Option<LineEnding>,
 }
 

@@ -85,7 +85,7 @@ impl LineSet {
     }
 }
 
-/// What is meant of one unit.
+/// The selected part of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitSelection {
     All,
@@ -95,7 +95,7 @@ pub enum UnitSelection {
     Text(ContentHash),
 }
 
-/// What is meant of a change, by unit id.
+/// The selected parts of a change, by unit id.
 ///
 /// In records and journals each is one string: `ID`, `ID:0-2,5` for lines (the removed ones are counted first, then the
 /// added ones, from 0), `ID=SHA256` for another text.

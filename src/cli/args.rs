@@ -68,7 +68,7 @@ pub struct RunOptions {
     pub keep: bool,
 }
 
-/// What its agent is given.
+/// The agent's configuration.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
 pub struct AgentOptions {
@@ -331,7 +331,7 @@ pub struct ApplyArgs {
     pub json: bool,
 }
 
-/// What becomes of conflicts.
+/// The handling of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ConflictMode {
     Abort,

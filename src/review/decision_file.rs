@@ -32,7 +32,7 @@ pub struct DecisionFile {
 pub struct FileDecisions {
     /// Its path. A hunk of another file in its place is an error.
     pub path: String,
-    /// What can be decided of it.
+    /// The units that can be decided.
     pub hunks: Vec<HunkDecision>,
 }
 
@@ -41,7 +41,7 @@ pub struct FileDecisions {
 #[serde(deny_unknown_fields)]
 pub struct HunkDecision {
     pub id: String,
-    /// Where it is, for a person: lines of the base and of the result, as in `@@`.
+    /// The lines of the base and of the result, for a person, as in `@@`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// `undecided`, `accepted`, `rejected`, `edited`, or `lines` and a letter for each line, the removed ones first: `y`, `n`
@@ -50,7 +50,7 @@ pub struct HunkDecision {
     /// Of an edited hunk the text that takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// What was said about it.
+    /// The comments on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comments: Vec<HunkComment>,
 }
@@ -93,7 +93,7 @@ pub enum DecisionFileError {
     /// It accepts what cannot be accepted.
     #[error("{0} cannot be accepted")]
     Refused(String),
-    /// What the system says.
+    /// An I/O error.
     #[error("failed to keep an edited text: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -26,10 +26,10 @@ pub struct DecisionLog {
     worker: Option<JoinHandle<io::Result<()>>>,
 }
 
-/// What is wrong with a draft.
+/// An error in a decision log.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionLogError {
-    /// What the system says.
+    /// An I/O error.
     #[error("failed to keep the decisions: {0}")]
     Io(#[from] io::Error),
     /// A line in the middle is none.

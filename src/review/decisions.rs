@@ -1,4 +1,4 @@
-//! What a person has decided, by unit and line; what they put in a hunk's place; what they said.
+//! The decisions of a review, by unit and line, with edited hunks and comments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ pub enum Decision {
     Rejected,
 }
 
-/// What was decided of a unit.
+/// The decision on a unit.
 ///
 /// As a string it is `accepted`, `rejected`, `lines` and one letter for each line of the hunk, the removed ones first (`y`,
 /// `n`, or `.` where nothing was decided; `12y` is twelve of them), or `edited` and the hash of the text that takes the
@@ -32,7 +32,7 @@ pub enum UnitDecision {
     Edited(ContentHash),
 }
 
-/// How the lines of something are decided.
+/// Counts of decided lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DecisionCounts {
     pub accepted: usize,
@@ -73,7 +73,7 @@ impl DecisionCounts {
     }
 }
 
-/// Where a comment stands: at a unit, or at one of its lines.
+/// The anchor of a comment: a unit, or one of its lines.
 pub type CommentAnchor = (String, Option<usize>);
 
 /// Everything that was decided and said about a changeset.

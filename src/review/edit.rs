@@ -7,7 +7,7 @@ use super::{Action, DecisionTarget, FileText, ReviewHost, ReviewModel, ReviewSta
 use crate::changes::{FileChange, Finding, SelectedContent, UnitKind, apply_selection, is_by_line};
 use crate::path::EntryKind;
 
-/// What came of an edit.
+/// The result of an edit.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Edited {
     Unchanged {
@@ -40,7 +40,7 @@ pub fn proposal(
 
 /// Nobody looks at a text, and leaves it, in less.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// What is said of an editor that came back at once.
+/// The question about an editor that returned at once.
 pub const DOES_IT_WAIT: &str = "nothing was changed; does your editor wait? (code --wait)";
 
 /// Has a person edit a hunk. A text that is empty, or what the base has there, is a rejection.

@@ -1,4 +1,4 @@
-//! What a person says to the agent after a review: what was rejected and what was commented, with path, lines and code.
+//! The message to the agent after a review: rejections and comments with path, lines and code.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,9 +32,9 @@ const AGAIN: &str = "\n## Said before, and still as it was\n\n";
 /// A message for the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feedback {
-    /// What it says, as Markdown.
+    /// The message, as Markdown.
     pub text: String,
-    /// What it says in full.
+    /// The items in full.
     remarks: Vec<FeedbackItem>,
 }
 
@@ -44,7 +44,7 @@ struct FeedbackItem {
     /// Names it, see [`super::Event::Sent`].
     item: String,
     is_comment: bool,
-    /// Where, for the lists of what is not said in full.
+    /// The place, for the list of items that are not quoted.
     place: String,
     text: String,
 }

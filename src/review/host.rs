@@ -1,4 +1,4 @@
-//! What a front end asks of the program around it: to keep the draft, to have a text edited, to judge it, to plan.
+//! The services that a front end asks of the program around it: save events, edit a text, assess risk, plan.
 
 use std::io;
 
@@ -11,7 +11,7 @@ pub trait ReviewHost {
     /// Keeps what has happened.
     ///
     /// # Errors
-    /// What the system says; then nothing more must be decided.
+    /// An I/O error; then nothing more must be decided.
     fn save_events(&mut self, events: &[Event]) -> io::Result<()>;
 
     /// Has a person edit a text in their editor, and gives what they left. The screen is theirs meanwhile.
@@ -36,7 +36,7 @@ pub trait ReviewHost {
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String>;
 }
 
-/// How a review ended.
+/// The outcome of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewOutcome {
     /// Every unit was visited.
@@ -53,7 +53,7 @@ pub enum ReviewOutcome {
     Signalled,
 }
 
-/// What becomes of conflicts.
+/// The handling of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictHandling {
     /// There is none, and if one comes up nothing is written.
@@ -64,14 +64,14 @@ pub enum ConflictHandling {
     Markers,
 }
 
-/// What an apply would do.
+/// The preview of an apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preview {
     /// One for each path.
     pub lines: Vec<PreviewLine>,
 }
 
-/// What would become of one path.
+/// The preview of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewLine {
     pub path: RepoPath,

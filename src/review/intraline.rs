@@ -1,4 +1,4 @@
-//! Which words of two lines differ.
+//! Computes the words that differ between two lines.
 
 use std::ops::Range;
 

@@ -21,9 +21,9 @@ pub struct ReviewModel<'a> {
 #[derive(Debug)]
 pub struct ReviewFile<'a> {
     pub change: &'a FileChange,
-    /// What can be decided.
+    /// The units of the file.
     pub units: Vec<Unit>,
-    /// Where a link leads that the file becomes.
+    /// The target if the file becomes a symlink.
     pub target: Option<Vec<u8>>,
     /// Lines that are added and removed, those of a deleted text among them.
     pub line_counts: (usize, usize),

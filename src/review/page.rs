@@ -204,7 +204,7 @@ fn same(rows: &mut String, text: &FileText, old: std::ops::Range<usize>, new: us
     }
 }
 
-/// What was decided and said of a unit, by line.
+/// Decisions and comments on a unit, by line.
 struct PageComment<'a> {
     is_edited: bool,
     decisions: Vec<Option<Decision>>,
@@ -272,7 +272,7 @@ fn level(file: &ReviewFile<'_>) -> String {
     format!("<span class=\"{class}\">{}</span>", severity_word(level))
 }
 
-/// How far the review of a file is.
+/// The state of a file's review.
 fn decided(file: &ReviewFile<'_>, decisions: &Decisions) -> String {
     let done = file.units.iter().filter(|unit| decisions.is_decided(unit)).count();
     format!("{done}/{} decided", file.units.len())

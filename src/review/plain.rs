@@ -23,7 +23,7 @@ pub struct PlainReview<'a, I, O> {
     /// Answers, one line each.
     pub input: I,
     pub output: O,
-    /// How it is drawn.
+    /// The renderer.
     pub painter: TextRenderer,
 }
 
@@ -35,7 +35,7 @@ struct Question {
     rows: Range<usize>,
 }
 
-/// What an answer leads to.
+/// The effect of an answer.
 enum Next {
     /// The same question again.
     Again,
@@ -51,7 +51,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     /// Asks about every unit without a decision. Each answer is kept before the next question; the end of input leaves.
     ///
     /// # Errors
-    /// What the terminal or `around` says.
+    /// An error of the terminal or of the host.
     pub fn run(&mut self, state: &mut ReviewState, around: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
         for file in self.sheet.files.iter().filter(|f| f.is_refused()) {
             write!(self.output, "{}", self.painter.note(&refusal(file)))?;

@@ -1,4 +1,4 @@
-//! What another round has changed: the hunks that were not there when somebody reviewed the one before.
+//! The difference between two rounds: hunks that were not there at the last review.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,7 +12,7 @@ use crate::path::RepoPath;
 pub struct RoundDiff {
     /// Units that are new, by id.
     pub new: BTreeSet<String>,
-    /// How many are gone.
+    /// Number of hunks that are gone.
     pub gone: usize,
     /// Files of which some are new or gone.
     pub touched: BTreeSet<RepoPath>,

@@ -9,7 +9,7 @@ use crate::changes::{Selection, Unit, UnitSelection};
 use crate::escape::Escaped;
 use crate::path::RepoPath;
 
-/// What was asked for.
+/// The user's selectors.
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
     /// Paths or globs to accept.
@@ -22,10 +22,10 @@ pub struct Selector {
     pub allow_risky: bool,
 }
 
-/// What is accepted, and what was passed over.
+/// The selected parts of a changeset, and those that were skipped.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReviewSelection {
-    /// What is meant of each file.
+    /// The selection of each file.
     pub picks: BTreeMap<RepoPath, Selection>,
     /// Files with a high finding that only a glob or "all" covered.
     pub skipped_high_risk: Vec<RepoPath>,

@@ -28,7 +28,7 @@ impl DecisionTarget {
     }
 }
 
-/// What a person does.
+/// An action of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Decides on what they look at; that is a yes of its own for what is risky.
@@ -37,7 +37,7 @@ pub enum Action {
     BulkDecide {
         items: Vec<DecisionTarget>,
         decision: Decision,
-        /// What else would be meant, but is not to be seen.
+        /// Further units that are meant and not visible.
         hidden: usize,
     },
     /// Puts another text in the place of a hunk; nothing is a rejection.
@@ -59,7 +59,7 @@ enum Change {
     Split { unit: String, row: usize, is_there: bool },
 }
 
-/// What has to be kept of a review: each as one line of the draft.
+/// An event of a review, as one line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Event {
@@ -94,20 +94,20 @@ pub enum Event {
 /// A review at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct ReviewState {
-    /// What was decided and said.
+    /// Decisions and comments.
     pub decisions: Decisions,
     /// Rows above which a hunk is parted, by unit id.
     splits: BTreeMap<String, BTreeSet<usize>>,
     /// Lines that were on the screen, by unit id.
     seen: BTreeMap<String, LineSet>,
-    /// What was sent to the agent.
+    /// Items that were sent to the agent.
     sent: BTreeSet<String>,
     /// The changesets that were reviewed, by id, one after the other.
     rounds: Vec<String>,
     past: Vec<Vec<Change>>,
     future: Vec<Vec<Change>>,
     events: Vec<Event>,
-    /// What the last action came to, where that is not plain to see.
+    /// The message about the last action, if its result is not visible.
     pub said: Option<String>,
     /// The units that the last undo or redo was about.
     pub touched: Vec<String>,

@@ -1,4 +1,4 @@
-//! Where the workspace appears inside the agent container.
+//! The mount points inside the agent container.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ const OPEN: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp"
 pub struct AgentPaths {
     /// The mount point: the host's own path where the image allows it.
     pub workspace: String,
-    /// Where the user stood, if the snapshot has that directory.
+    /// The directory where the user stood, if the snapshot has it.
     pub workdir: String,
 }
 

@@ -22,15 +22,15 @@ use super::signals::Signals;
 use super::terminal::{self, Answers, Modes, Questions, RawModeGuard};
 use crate::engine::{Attached, Engine, EngineError, OutputChunk};
 
-/// How long an agent may take to end once it has been asked.
+/// Grace period of an agent that was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the engine may take to answer about an agent that is to end, and the rest of its output to come.
+/// Maximum time for the engine to answer about an agent that is to end, and for the rest of its output.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// How often Ctrl-C has to be pressed within [`PRESSED`] to end an agent that does not listen.
 const INSISTING: usize = 3;
 const PRESSED: Duration = Duration::from_secs(1);
-/// How long an agent has after that.
+/// Grace period after that.
 const INSISTED: Duration = Duration::from_secs(2);
 
 /// What an agent on a terminal may do to the lines above its screen.
@@ -45,7 +45,7 @@ pub(super) enum Scrollback {
 /// Control sequences that were kept from the user's terminal, by kind.
 pub type Dropped = BTreeMap<&'static str, u64>;
 
-/// What an agent's output did to the terminal.
+/// The effect of an agent's output on the terminal.
 #[derive(Debug, Default)]
 struct Shown {
     dropped: Dropped,
@@ -53,10 +53,10 @@ struct Shown {
     asked: Option<Questions>,
 }
 
-/// How an agent ended.
+/// The end of an agent's run.
 pub(super) struct Ended {
     pub exit: i64,
-    /// What its output held that was not shown.
+    /// Control sequences that were not shown.
     pub dropped: Dropped,
 }
 

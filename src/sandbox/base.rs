@@ -21,7 +21,7 @@ pub struct ResolvedBase {
     pub base: Base,
     /// Its volume, as the engine has it.
     pub volume: VolumeInfo,
-    /// What the snapshot has on top.
+    /// The snapshot's delta over the base.
     pub difference: SnapshotDelta,
     /// It was made just now, and is to be sealed.
     pub fresh: Option<UnsealedBase>,

@@ -17,7 +17,7 @@ use crate::snapshot::{GitFiles, SnapshotDelta};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeltaEntry {
     pub path: RepoPath,
-    /// What it holds; nothing if it is gone.
+    /// The content; `None` if the path is deleted.
     pub side: Option<FileVersion>,
 }
 

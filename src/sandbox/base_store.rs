@@ -1,4 +1,4 @@
-//! What is known of the base volumes of a repository: one folder each below `<git common dir>/airlock/bases/`.
+//! The records of a repository's base volumes: one folder each below `<git common dir>/airlock/bases/`.
 //!
 //! *Architecture invariant:* a base is recorded after it was sealed, and its record holds the nonce of the seal. A volume
 //! without a record, or with another seal, is never mounted below a workspace.
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::store::write_atomic;
 use crate::path::RepoPath;
 
-/// What is known of one base.
+/// The record of one base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Version of this format.
@@ -27,7 +27,7 @@ pub struct Base {
     pub volume: String,
     /// The volume with the launcher that the agent containers over it begin with.
     pub launcher: String,
-    /// What the seal in the volume holds.
+    /// The content of the seal in the volume.
     pub nonce: String,
     /// Names all that went in, see [`crate::snapshot::Snapshot::key`].
     pub key: String,

@@ -1,4 +1,4 @@
-//! What a sandbox began with, for judging what came of it: the tree of its commit, with what was written on top.
+//! A sandbox's starting tree, for judging its changes: the tree of its commit with the delta on top.
 
 use std::collections::{BTreeMap, BTreeSet};
 

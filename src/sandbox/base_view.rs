@@ -1,4 +1,4 @@
-//! What a sandbox began with, as the guest shows it: the base volume with what was written on top.
+//! A sandbox's starting tree as the guest shows it: the base volume with the delta on top.
 
 use std::collections::{BTreeMap, BTreeSet};
 

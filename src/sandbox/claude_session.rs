@@ -7,7 +7,7 @@
 use super::guest_client::GuestClient;
 use crate::protocol::{FileKind, Root};
 
-/// Where Claude Code keeps them: for each directory that it was started in a folder, in that `ID.jsonl`.
+/// The folder in which Claude Code keeps them: for each directory that it was started in a folder, in that `ID.jsonl`.
 const PROJECTS: &[u8] = b".claude/projects";
 /// Entries of a folder that are looked at; more is not Claude Code's doing.
 const MOST: usize = 2000;

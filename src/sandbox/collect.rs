@@ -46,11 +46,11 @@ pub struct CollectLimits {
     pub total: u64,
     /// Directories above one another (`max_depth`).
     pub depth: usize,
-    /// How long collecting may take (`max_time`).
+    /// Time limit of collecting (`max_time`).
     pub time: Duration,
 }
 
-/// What is taken back, and how it is judged.
+/// The limits and rules for collecting.
 #[derive(Debug, Clone, Default)]
 pub struct CollectPolicy {
     pub caps: CollectLimits,
@@ -260,7 +260,7 @@ fn bits(file: &Found) -> Option<Finding> {
     })
 }
 
-/// How much of the memory a file of so many bytes takes.
+/// Permits of the memory budget that a file of this size takes.
 fn permits(bytes: u64) -> u32 {
     u32::try_from(bytes.min(PIECEWISE)).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! What is spent: bases beyond those to keep, and what interrupted work has left in the engine.
+//! Garbage: bases beyond those to keep, and leftovers of interrupted runs in the engine.
 
 use std::collections::BTreeSet;
 

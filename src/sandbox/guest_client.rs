@@ -18,9 +18,9 @@ use crate::protocol::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, 
 
 /// Names the guest by its banner; a nonce of ours proves that it answers us.
 const NONCE: usize = 16;
-/// How long it may take to greet, or between two parts of an answer: a machine under load, not a network.
+/// Maximum time for the handshake, or between two parts of an answer: a machine under load, not a network.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may be silent over work on a whole volume.
+/// Maximum silence during work on a whole volume.
 const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A failed conversation with the guest.

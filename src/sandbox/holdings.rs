@@ -43,7 +43,7 @@ const USUAL: [&[u8]; 18] = [
 /// Folders in which a person or an agent keeps instructions for agents.
 const AGENT_FOLDERS: [&[u8]; 5] =
     [b".claude/agents", b".claude/commands", b".claude/skills", b".claude/output-styles", b".claude/rules"];
-/// Where Claude Code keeps what belongs to one directory.
+/// The folders that Claude Code keeps per directory.
 const PROJECTS: &[u8] = b".claude/projects";
 /// Entries of `~/.config` that programs make by themselves.
 const USUAL_CONFIG: [&[u8]; 9] =
@@ -87,7 +87,7 @@ fn shown(name: &[u8]) -> String {
 /// A look through the guest.
 struct Look<'a> {
     link: &'a GuestClient,
-    /// What could not be seen: it may be anything.
+    /// Places that could not be listed, and may hold anything.
     unknown: RefCell<BTreeSet<String>>,
 }
 

@@ -40,7 +40,7 @@ pub fn default_memory(machine: u64) -> u64 {
     MAX_MEMORY.min(machine / 4 * 3)
 }
 
-/// What to run.
+/// A request to run an agent.
 #[derive(Clone)]
 pub struct RunRequest {
     /// The user's name for it; else a random one.
@@ -54,15 +54,15 @@ pub struct RunRequest {
     pub image: String,
     /// Places of the image's own volumes.
     pub image_volumes: Vec<String>,
-    /// What it is given; it gets the same when it goes on.
+    /// The agent's configuration; the same is used by `resume`.
     pub given: AgentConfig,
     /// Whether it has a terminal.
     pub tty: bool,
     /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
     pub model: Option<(ModelProxy, CredentialKind)>,
-    /// What is taken back, and how it is judged.
+    /// The limits and rules for collecting.
     pub policy: CollectPolicy,
-    /// How the workspace is to be made; nothing for an overlay where the engine can mount one.
+    /// The kind of workspace; `None` for an overlay where the engine can mount one.
     pub workspace: Option<Workspace>,
 }
 
@@ -76,13 +76,13 @@ pub struct Finished {
     pub changes: Changeset,
     /// The limits that it met.
     pub limits_hit: Vec<LimitExceeded>,
-    /// What its output held that was kept from the terminal.
+    /// Control sequences that were kept from the terminal.
     pub dropped: Dropped,
     /// Why the base that was made could not be kept for others.
     pub unsealed: Option<SandboxError>,
 }
 
-/// What a sandbox is to begin with: a base and what is on top of it.
+/// A base and its delta, ready for a sandbox.
 pub struct PreparedBase {
     /// The guest image's id.
     pub(super) guest: String,
@@ -91,7 +91,7 @@ pub struct PreparedBase {
     pub(super) volume: VolumeInfo,
     pub(super) difference: Arc<SnapshotDelta>,
     pub(super) fresh: Option<UnsealedBase>,
-    /// What went in and what stayed behind.
+    /// The manifest of what was included and what was not.
     pub manifest: Manifest,
     includes: Vec<String>,
     /// Until the sandbox is on record, this alone keeps the base.

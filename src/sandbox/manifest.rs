@@ -1,4 +1,4 @@
-//! What went into a sandbox and what stayed behind: said before the start, kept in its record, told to the agent.
+//! The manifest of a sandbox: what was included and what was not, for the first line, the record and the agent.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use crate::snapshot::{History, SkippedSubmodule, Snapshot, SnapshotDelta, Uncomm
 /// Files in stored form that are named.
 const NAMED: usize = 10;
 
-/// What a sandbox began with.
+/// The contents that a sandbox started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
     /// Files, git's own apart.
     pub files: usize,
-    /// How much of the history went along.
+    /// The part of the history that is included.
     pub history: History,
     /// Uncommitted changes that went along.
     pub uncommitted: usize,

@@ -61,7 +61,7 @@ pub enum SandboxError {
     Link(#[from] GuestError),
     #[error("failed to keep the sandbox's record: {0}")]
     State(#[from] std::io::Error),
-    /// What the agent printed cannot be passed on.
+    /// The agent's output cannot be written.
     #[error("failed to write the agent's output: {0}")]
     Output(std::io::Error),
     /// A sandbox of that name is there.

@@ -35,12 +35,12 @@ const SELDOM: Duration = Duration::from_secs(30);
 const RESERVE: u64 = 1 << 30;
 /// Bytes that a sandbox must take before it is blamed for a full disk.
 const BLAMED: u64 = 16 << 20;
-/// How long an agent may take to end when its time is over.
+/// Grace period of an agent whose time is over.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the rest of its output may take after it was killed.
+/// Maximum time for the rest of its output after it was killed.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// What an agent may take.
+/// Resource limits of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of workspace and home together.
@@ -54,32 +54,32 @@ pub struct Limits {
     pub pids: u32,
 }
 
-/// Which limit an agent has met.
+/// A limit that an agent has exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitExceeded {
     /// Workspace and home took too much; the largest directories.
     Disk {
         bytes: u64,
-        /// What they may take.
+        /// The limit in bytes.
         most: u64,
-        /// Where most of it is.
+        /// The largest directory.
         largest: Vec<(Vec<u8>, u64)>,
     },
     /// They had too many files.
     Inodes {
         entries: u64,
-        /// How many they may have.
+        /// The limit.
         most: u64,
-        /// Where most of the bytes are.
+        /// The directory with most bytes.
         largest: Vec<(Vec<u8>, u64)>,
     },
-    /// What they take cannot be found out: their directories are deeper than any path can be.
+    /// The usage is unknown: directories are deeper than any path can be.
     Unmeasurable,
     /// The engine's disk is nearly full.
     EngineDisk {
         /// Bytes that are left.
         free: u64,
-        /// Where most of this sandbox's are.
+        /// The largest directory of this sandbox.
         largest: Vec<(Vec<u8>, u64)>,
     },
     /// The time is over.
@@ -231,9 +231,9 @@ async fn measure(link: &GuestClient, work: Root) -> Result<Usage, super::GuestEr
 /// Decides when to add up, and what the sum means.
 struct DiskEstimator {
     limits: Limits,
-    /// What was left at the last sum, when that was, how long it took, and the sum.
+    /// Free space at the last sum, its time, its duration, and the sum.
     last: Option<(Space, Instant, Duration, u64, u64)>,
-    /// What was left at the first one.
+    /// Free space at the first look.
     first_free: Option<u64>,
 }
 

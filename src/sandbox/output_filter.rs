@@ -16,14 +16,14 @@ pub(super) const PRIVATE_MODES: [u16; 22] =
 pub(super) const ON_BY_DEFAULT: [u16; 2] = [7, 25];
 /// ANSI modes (SM): insert, line feed. Not the keyboard lock.
 const ANSI_MODES: [u16; 2] = [4, 20];
-/// How often a character may be repeated (REP).
+/// Maximum repetitions of a character (REP).
 const MOST_REPEATS: u16 = 1000;
 /// Characters of a title that are kept.
 const LONGEST_TITLE: usize = 200;
 /// Bytes of an address that are taken for whole: the parser cuts a string at 1,024.
 const LONGEST_LINK: usize = 900;
 
-/// How many titles of its own an agent may have put aside at once.
+/// Maximum titles that an agent may push at once.
 const MOST_TITLES: u32 = 8;
 
 /// Takes an agent's output apart and gives what may be shown.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::store::write_atomic;
 use crate::engine::EngineInfo;
 
-/// How an engine makes workspaces.
+/// The kind of workspace that an engine supports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverlaySupport {

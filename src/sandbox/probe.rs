@@ -20,12 +20,12 @@ const OWNER: &str = "probe";
 /// Seconds after which a probe is none any more but what an interrupted one has left.
 const STALE: u64 = 600;
 
-/// What was found out.
+/// The result of a probe.
 #[derive(Debug)]
 pub struct ProbeReport {
     /// How it makes workspaces.
     pub capability: OverlaySupport,
-    /// What its disk has left, where that could be asked.
+    /// Free disk space, if known.
     pub space: Option<Space>,
 }
 

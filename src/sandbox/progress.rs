@@ -1,4 +1,4 @@
-//! How far a long step is, for whoever draws a progress bar.
+//! Progress of a long step, for a progress bar.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -27,10 +27,10 @@ pub struct ProgressCounter {
     bytes: AtomicU64,
 }
 
-/// What a meter shows.
+/// A snapshot of the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressSnapshot {
-    /// What is being done.
+    /// The present step.
     pub step: Step,
     /// Files that there are, 0 if that is not known.
     pub total: u64,

@@ -1,4 +1,4 @@
-//! What one sandbox has in the engine: its volumes and up to two containers, all found by its label.
+//! The engine's resources of one sandbox: its volumes and up to two containers, found by its label.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -27,14 +27,14 @@ pub const REPOSITORY: &str = "dev.airlock.repo";
 /// The label that tells the containers apart.
 const ROLE: &str = "dev.airlock.role";
 const ROLE_SIDECAR: &str = "sidecar";
-/// How long removing volumes may hold up whoever waits; the engine goes on by itself.
+/// Maximum time that removing volumes may hold up a command; the engine continues by itself.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-/// How often removing is tried again where the engine still has something in its hands, and the pause between.
+/// Retries of a removal while the engine is still busy, and the pause between them.
 const REMOVALS: u32 = 50;
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// How a workspace gets its base's files.
+/// The way in which a workspace gets its base's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Workspace {
@@ -63,7 +63,7 @@ pub enum VolumeState {
 pub struct EngineResources<'a> {
     /// The engine that has them.
     pub engine: &'a dyn Engine,
-    /// How its workspace is made.
+    /// The kind of workspace.
     pub workspace: Workspace,
     id: String,
     repository: String,

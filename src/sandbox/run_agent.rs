@@ -21,7 +21,7 @@ use crate::snapshot::HostRepo;
 /// Most entries of a volume that are looked at to tell what it takes.
 const MEASURED: u32 = 2000;
 
-/// What came of it.
+/// The result of an agent's run.
 pub(super) struct AgentRun {
     exit: i64,
     changes: Changeset,
@@ -37,7 +37,7 @@ impl AgentRun {
     }
 }
 
-/// How an agent's run failed.
+/// The failure of an agent's run.
 pub(super) enum RunEnd {
     /// It did not begin.
     NeverStarted(SandboxError),

@@ -21,7 +21,7 @@ pub(super) const TREE: &[u8] = b"tree/";
 /// The file beside it that is written last.
 pub(super) const SEAL: &[u8] = b"seal";
 
-/// What was seeded.
+/// The result of seeding.
 #[derive(Debug)]
 pub struct Seeded {
     /// Files that are as git stores them.

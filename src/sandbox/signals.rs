@@ -10,10 +10,10 @@ use tokio::sync::watch;
 /// Who has been given the signals last: whoever had them before does not end the process any more.
 static TURN: AtomicU32 = AtomicU32::new(0);
 
-/// What has been asked so far.
+/// The signals received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StopRequest {
-    /// How many signals have come.
+    /// Number of signals received.
     pub count: u32,
     /// The last one, as the engine names it.
     pub last: &'static str,

@@ -25,7 +25,7 @@ use crate::path::RepoPath;
 use crate::protocol::{Stat, Written};
 use crate::snapshot::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 
-/// How much later than the time limit the launcher ends the agent by itself: first this process asks it to end.
+/// Delay after the time limit at which the launcher ends the agent by itself: first this process asks it to end.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A sandbox whose agent can be started.

@@ -20,7 +20,7 @@ use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
 use crate::path::{EntryKind, RepoPath};
 use crate::protocol::{Decoder, Encoder, Stat, Written};
 
-/// What is known of a sandbox.
+/// The record of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// Version of this format.
@@ -43,18 +43,18 @@ pub struct Record {
     /// The same by its git directory, see [`crate::snapshot::HostRepo::worktree_place`].
     #[serde(default)]
     pub worktree_place: Option<String>,
-    /// Where the workspace is mounted.
+    /// The workspace's mount point.
     pub workspace: String,
-    /// Where the user stood, and the agent starts.
+    /// The directory in which the agent starts.
     #[serde(default)]
     pub workdir: String,
-    /// How it is made. (This and what follows is not in records of version 1: such a sandbox can be reviewed and removed.)
+    /// The kind of workspace. (This and what follows is not in records of version 1: such a sandbox can be reviewed and removed.)
     #[serde(default)]
     pub workspace_kind: Workspace,
     /// The base below it.
     #[serde(default)]
     pub base_volume: Base,
-    /// What it began with.
+    /// The contents that it started with.
     #[serde(default)]
     pub manifest: Manifest,
     /// Globs of files that come back although they are ignored.
@@ -62,7 +62,7 @@ pub struct Record {
     pub includes: Vec<String>,
     /// The agent image's content id.
     pub image: String,
-    /// What its agent is given.
+    /// The agent's configuration.
     #[serde(default)]
     pub agent_config: Option<AgentConfig>,
     /// Claude Code's own id of the last conversation in it.
@@ -75,22 +75,22 @@ pub struct Record {
     /// its age.
     #[serde(default)]
     pub settled: Option<u64>,
-    /// What it holds that is in none of its changes, in words.
+    /// Work that is in none of its changes, as text.
     #[serde(default)]
     pub holds: Vec<String>,
-    /// What its volumes took on disk when it was collected: bytes, and whether that is only a part.
+    /// Disk usage when it was collected: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,
-    /// How far it is.
+    /// The state of its life.
     pub state: State,
 }
 
-/// What an agent is given besides its files; kept, so that it gets the same when it goes on.
+/// An agent's configuration besides its files; kept for `resume`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentConfig {
     /// Variables as the user gave them: `KEY=VALUE`, or `KEY` for one of theirs, whose value is not kept.
     pub env: Vec<String>,
-    /// What it may take.
+    /// Resource limits.
     pub limits: Limits,
     /// Billionths of a CPU, 0 for no limit.
     pub nano_cpus: u64,
@@ -98,7 +98,7 @@ pub struct AgentConfig {
     pub model: bool,
 }
 
-/// How far a sandbox is.
+/// The state of a sandbox's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum State {
@@ -113,7 +113,7 @@ pub enum State {
     },
 }
 
-/// What applies brought.
+/// The applied state of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppliedState {
     /// The number of the last apply that is accounted for; the journals have what came after it.
@@ -121,13 +121,13 @@ pub struct AppliedState {
     pub paths: BTreeMap<RepoPath, AppliedPath>,
 }
 
-/// What applies brought to one path.
+/// The applied state of one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedPath {
-    /// What of the change.
+    /// The applied selection.
     #[serde(rename = "units")]
     pub picks: Selection,
-    /// What the last apply left there, if that is known: `Some(None)` is nothing.
+    /// The content after the last apply, if known: `Some(None)` is absent.
     #[serde(default, with = "known")]
     pub left: Option<Option<(EntryKind, ContentHash)>>,
 }
@@ -516,7 +516,7 @@ impl Sandbox {
 
 /// The beginning of the names of folders for what is only looked at.
 const PASSING: &str = "looked-at-";
-/// How long such a folder may belong to a process that is still there.
+/// Maximum age of such a folder while its process may still run.
 const PASSES_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A place for what is only looked at: it goes with this guard, and its lock tells others that it is in use.

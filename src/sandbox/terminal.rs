@@ -71,11 +71,11 @@ pub fn restore() {
     }
 }
 
-/// How long a terminal may take to answer at the most: at the end of a slow line there may be megabytes before the question.
+/// Maximum time for a terminal to answer: at the end of a slow line there may be megabytes before the question.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long the user waits without an explanation.
+/// Time after which the user gets an explanation.
 const QUIET: Duration = Duration::from_secs(1);
-/// How long a pause ends the answers of a terminal that knows only one of the two questions.
+/// Pause that ends the answers of a terminal that knows only one of the two questions.
 const SILENCE: Duration = Duration::from_millis(40);
 /// Mode numbers (DECRQM) that no terminal has and no agent may ask for.
 const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
@@ -86,7 +86,7 @@ const ALTERNATE: [u16; 3] = [47, 1047, 1049];
 /// The terminal has not answered [`drain_answers`]: what it still sends may be the answer to a question of the agent.
 static UNANSWERED: AtomicBool = AtomicBool::new(false);
 
-/// What an agent has asked the terminal.
+/// The questions that an agent has asked the terminal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Questions {
     /// Questions of any kind.

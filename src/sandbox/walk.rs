@@ -31,7 +31,7 @@ const MAX_RULES: u64 = 256 * 1024;
 const MAX_OWN_RULES: usize = 2000;
 /// Names of a directory that is looked at beside others.
 const AT_ONCE: usize = 5000;
-/// How long names are compared before others get their turn.
+/// Maximum time that names are compared before other tasks run.
 const TURN: Duration = Duration::from_millis(5);
 /// Ignored paths that are named.
 const FIRST_IGNORED: usize = 3;
@@ -48,14 +48,14 @@ pub(super) struct Found {
     pub target: Vec<u8>,
 }
 
-/// What a walk has found.
+/// The result of a walk.
 #[derive(Default)]
 pub(super) struct WalkResult {
     /// Files that may differ, with what the base has there.
     pub changed: Vec<(Found, Option<BaseEntry>)>,
     /// Files of the base that are gone.
     pub gone: Vec<(RepoPath, BaseEntry)>,
-    /// What cannot be taken back.
+    /// Entries that cannot be collected.
     pub refused: Vec<Refused>,
     /// New files and directories that only rules of the agent's own ignore.
     pub hidden: Vec<RepoPath>,
@@ -65,7 +65,7 @@ pub(super) struct WalkResult {
     pub planted: BTreeSet<RepoPath>,
     /// Names that have a twin beside them, and what that means for what is there and below.
     pub twins: BTreeMap<RepoPath, Finding>,
-    /// How many more were refused than are listed.
+    /// Number of refused entries beyond those listed.
     more_refused: usize,
 }
 
@@ -91,7 +91,7 @@ struct DirVisit {
     in_upper: bool,
 }
 
-/// What a directory holds, from three sides.
+/// A directory's entries, from three sides.
 struct DirSnapshot {
     visit: DirVisit,
     merged: Vec<Listed>,
@@ -102,7 +102,7 @@ struct DirSnapshot {
     too_many: bool,
 }
 
-/// How untouched files are told.
+/// The way in which untouched files are recognized.
 enum ChangeDetector {
     Overlay,
     Copy(BTreeMap<Vec<u8>, Stat>),

@@ -12,7 +12,7 @@ use crate::path::{EntryKind, RepoPath};
 const MAX_TARGET: usize = 4096;
 const LINK: i32 = 0o120_000;
 
-/// What a commit's tree has at a path.
+/// The entry at a path of a commit's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommittedEntry {
     File,

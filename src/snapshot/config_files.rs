@@ -15,7 +15,7 @@ use crate::path::RepoPath;
 /// A path that the configuration names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConfiguredPath {
-    /// Where it is in the working tree.
+    /// The path in the working tree.
     pub path: RepoPath,
     /// Everything in it is meant.
     pub is_directory: bool,
@@ -159,7 +159,7 @@ fn own_files(folder: &Path) -> Vec<PathBuf> {
     users.chain(own).collect()
 }
 
-/// Where a value was read.
+/// The origin of a configuration value.
 struct Place<'a> {
     root: &'a Path,
     folder: &'a Path,

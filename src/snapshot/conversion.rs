@@ -42,7 +42,7 @@ pub(super) struct ConversionSettings {
     default_merge: Vec<u8>,
 }
 
-/// How git merges the content of a path.
+/// The way in which git merges a path's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeAttribute {
     Text,
@@ -109,7 +109,7 @@ impl WideEncoding {
     }
 }
 
-/// What became of a file that LFS has elsewhere.
+/// The outcome of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConversionOutcome {
     /// It is no pointer.
@@ -215,7 +215,7 @@ impl ConversionSettings {
     }
 }
 
-/// Where a converter finds the attributes files of its tree.
+/// The source of the attributes files.
 pub(super) enum Attributes<'a> {
     /// All of them, by the directory they are in (with a `/` at its end, or empty) and their blob.
     Known(&'a [(Vec<u8>, Oid)]),
@@ -254,7 +254,7 @@ pub(super) struct Converter<'a> {
     double_stars: BTreeSet<(usize, usize)>,
 }
 
-/// How often patterns of an attributes file may be tried on one path: some milliseconds.
+/// Maximum attempts to match the patterns of an attributes file on one path: some milliseconds.
 const MOST_TRIES: u128 = 1_000_000;
 
 /// Returns a bound of how often a pattern with so many `**` is tried on a path: each of them takes no component, or one more.

@@ -1,4 +1,4 @@
-//! What is to be written on top of a base that holds an older commit, or none of the uncommitted work.
+//! The delta to write over a base that holds an older commit, or none of the uncommitted work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use super::tree_diff::{Changed, compare};
 use super::{Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
-/// What a path holds instead: a file or link with its content, or nothing.
+/// New content of a path: a file or symlink, or `None` if it is deleted.
 pub type Content = Option<(EntryKind, Vec<u8>)>;
 
 /// Paths that differ from a base.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotDelta {
-    /// What each holds in worktree form.
+    /// The content in worktree form.
     pub files: BTreeMap<RepoPath, Content>,
     /// What the index of the user's own repository is to record of paths whose commit differs; nothing for a path that is
     /// gone.
@@ -30,7 +30,7 @@ pub struct SnapshotDelta {
     pub(super) uncommitted: BTreeSet<RepoPath>,
 }
 
-/// How much may differ before a base of its own is made instead.
+/// The maximum size of a delta; beyond it a base is built.
 #[derive(Debug, Clone, Copy)]
 pub struct DeltaLimit {
     pub paths: usize,

@@ -1,4 +1,4 @@
-//! How much of the history goes along: what HEAD reaches, whole or to a depth, and nothing else of the host's `.git`.
+//! The included history: what HEAD reaches, whole or to a depth, and nothing else of the host's `.git`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,7 +22,7 @@ const COMMITS: usize = 200;
 /// one, and is built on the same base.
 const DEPTHS: [u32; 8] = [50, 30, 20, 13, 8, 5, 3, 2];
 
-/// What the user asked for.
+/// The user's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HistoryChoice {
     /// All of it where the object store has fewer than 250,000 objects and 512 MiB, else as deep as about 200 commits
@@ -32,7 +32,7 @@ pub enum HistoryChoice {
     Given(History),
 }
 
-/// How much goes along.
+/// The part of the history that is included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum History {

@@ -50,7 +50,7 @@ pub struct IgnoreRules {
     modules: BTreeSet<Vec<u8>>,
     /// The rules of each directory, by its path with a `/` at its end; the root's is empty.
     directories: BTreeMap<Vec<u8>, Patterns>,
-    /// What all questions may take together; copies share it.
+    /// The budget of all questions; copies share it.
     budget: Arc<Budget>,
 }
 

@@ -36,7 +36,7 @@ pub struct TreeEntry {
     pub path: RepoPath,
     pub kind: EntryKind,
     pub(super) blob: Oid,
-    /// Which module it is of.
+    /// The number of its submodule.
     pub(super) module: usize,
 }
 

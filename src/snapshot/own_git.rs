@@ -13,7 +13,7 @@ pub struct Identity {
     pub email: String,
 }
 
-/// Who an identity is of.
+/// The role of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Author,

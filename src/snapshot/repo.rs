@@ -15,18 +15,18 @@ pub struct HostRepo {
     pub root: PathBuf,
     /// The git directory that all worktrees share.
     pub common_dir: PathBuf,
-    /// Where the user stands, relative to the root.
+    /// The user's directory, relative to the root.
     pub subdir: PathBuf,
     git_dir: PathBuf,
     git: Repository,
 }
 
-/// What the host tree holds that a snapshot of HEAD leaves behind.
+/// Uncommitted work that a snapshot of HEAD does not include.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorktreeStatus {
     /// Files with uncommitted changes, untracked ones included, ignored ones not.
     pub files: usize,
-    /// How many of them are untracked.
+    /// Number of untracked files among them.
     pub untracked: usize,
     /// An operation in progress, such as `merge`.
     pub operation: Option<&'static str>,
@@ -58,7 +58,7 @@ pub enum SnapshotError {
     #[error("the commit holds a path that Airlock will not write: {path:?}: {reason}")]
     BadPath {
         path: String,
-        /// Which rule it breaks.
+        /// The rule that it breaks.
         reason: PathError,
     },
     /// Objects are named by SHA-256, which libgit2 does not read.
@@ -100,10 +100,10 @@ pub enum SnapshotError {
     /// Git's configuration cannot be read.
     #[error("failed to read git's configuration: {0}")]
     Config(String),
-    /// What libgit2 says.
+    /// An error of libgit2.
     #[error("failed to read the repository: {}", .0.message())]
     Git(#[from] git2::Error),
-    /// What the system says.
+    /// An I/O error.
     #[error("failed to prepare the snapshot: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! What a sandbox is to be seeded with, named without reading it: its cost does not depend on the size of the tree.
+//! Names the contents of a snapshot without reading them: the cost does not depend on the size of the tree.
 
 use sha2::{Digest, Sha256};
 
@@ -9,12 +9,12 @@ use crate::path::RepoPath;
 /// Part of every key: raise it when what a base volume holds for the same input changes.
 const FORMAT: &str = "airlock-base-1";
 
-/// What to take.
+/// Options of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotOptions {
     /// All tracked files, in a sparse checkout too.
     pub full: bool,
-    /// How much of the history.
+    /// The part of the history.
     pub history: HistoryChoice,
     /// Submodules as they are checked out, instead of as the commit records them.
     pub moved_modules: bool,
@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub commit: String,
     /// Its branch, or `None` when HEAD is detached.
     pub branch: Option<String>,
-    /// How much of the history goes along.
+    /// The part of the history that is included.
     pub history: History,
     /// The user's own repository first, then its initialised submodules.
     pub modules: Vec<Submodule>,

@@ -18,7 +18,7 @@ const MAX_MODULES_FILE: usize = 1 << 20;
 /// One repository of a snapshot.
 #[derive(Debug, Clone)]
 pub struct Submodule {
-    /// Where it is in the working tree; nothing for the user's own repository.
+    /// The path in the working tree; `None` for the user's own repository.
     pub path: Option<RepoPath>,
     pub(super) git_dir: PathBuf,
     pub(super) common_dir: PathBuf,

@@ -20,7 +20,7 @@ use crate::path::{EntryKind, RepoPath};
 /// Readings of a file that changes each time before it is given up.
 const READINGS: usize = 5;
 
-/// Which uncommitted work goes along.
+/// The scope of uncommitted work that is included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UncommittedScope {
     #[default]
@@ -31,16 +31,16 @@ pub enum UncommittedScope {
     All,
 }
 
-/// What was found in the host tree.
+/// The uncommitted work that was found.
 #[derive(Debug, Default)]
 pub struct UncommittedChanges {
-    /// What each path holds.
+    /// The content of each path.
     pub files: BTreeMap<RepoPath, Content>,
-    /// How many of them are uncommitted changes.
+    /// Number of uncommitted changes among them.
     pub uncommitted: usize,
-    /// How many of them were named by a glob.
+    /// Number of files among them that a glob named.
     pub included: usize,
-    /// What cannot go along, with the reason.
+    /// Paths that cannot be included, with the reason.
     pub skipped: Vec<(RepoPath, &'static str)>,
 }
 
@@ -139,7 +139,7 @@ fn changed(git: &Repository, uncommitted: UncommittedScope) -> Result<Vec<Vec<u8
     Ok(found.map(|s| s.path_bytes().to_vec()).collect())
 }
 
-/// How a directory of the host tree is opened: never through a link.
+/// Flags for opening a directory of the working tree: never through a symlink.
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
