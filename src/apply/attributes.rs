@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::capabilities::FsCapabilities;
+use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs};
-use super::working_tree::{FsCapabilities, HostError, system_error};
 use crate::path::EntryKind;
 
 /// The access list that a directory passes on to what is made in it.

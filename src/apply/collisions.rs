@@ -1,20 +1,13 @@
 //! Checks the working tree around planned paths for name collisions and for symlinks that would escape. The working tree may have
 //! what no sandbox has seen: ignored files, another spelling, a link of the user's own.
 
-use std::cell::RefCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
-use super::plan::{Conflict, Plan, Step};
-use super::request::BlobStore;
-use super::working_tree::{HostError, PathState, WorkingTree};
-use crate::changes::links::{EntryAt, LinkTarget, resolve_link};
+use super::host_error::HostError;
+use super::working_tree::{PathState, WorkingTree};
 use crate::changes::name_collisions::EntryClass;
 use crate::path::{EntryKind, RepoPath, fold};
-
-/// Paths that are looked at to follow all links of a plan.
-const STEPS: usize = 1_000_000;
 
 /// The host's directories, each listed once.
 pub(super) struct DirCache<'a> {
@@ -94,59 +87,5 @@ impl<'a> DirCache<'a> {
             });
         }
         Ok(NameCollision::None)
-    }
-}
-
-impl Plan {
-    /// Turns into conflicts the links that would lead out of the host tree as it will be.
-    pub(super) fn refuse_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
-        if !tree.capabilities().symlinks {
-            return;
-        }
-        let made: BTreeMap<&RepoPath, &Step> = self.steps.iter().map(|s| (&s.path, s)).collect();
-        let written: BTreeSet<RepoPath> =
-            self.steps.iter().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
-        let target = |step: &Step| match &step.result {
-            Some(version) if version.kind == EntryKind::Link => store.read_blob(&version.hash).ok(),
-            _ => None,
-        };
-        let is_above = |path: &RepoPath| {
-            let prefix = [path.as_bytes(), b"/"].concat();
-            let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
-            written.range::<[u8], _>(from).next().is_some_and(|w| w.is_below(path))
-        };
-        // What cannot be looked at leads nowhere that is known.
-        let failed: RefCell<Option<HostError>> = RefCell::default();
-        let at = |path: &RepoPath| match made.get(path) {
-            Some(step) if step.result.is_some() => target(step).map_or(EntryAt::File, EntryAt::Link),
-            _ if is_above(path) => EntryAt::Directory,
-            Some(_) => EntryAt::Absent,
-            None => match tree.observe(path) {
-                Ok(PathState::Directory) => EntryAt::Directory,
-                Ok(PathState::File(seen)) if seen.version.kind == EntryKind::Link => {
-                    tree.read_symlink(path).ok().flatten().map_or(EntryAt::File, EntryAt::Link)
-                }
-                Ok(PathState::File(_) | PathState::Special) => EntryAt::File,
-                Ok(PathState::BelowRepository(_)) => EntryAt::Repository,
-                Ok(PathState::Absent | PathState::BelowFile(_) | PathState::BelowLink(_)) => EntryAt::Absent,
-                Err(error) => {
-                    failed.replace(Some(error));
-                    EntryAt::Absent
-                }
-            },
-        };
-        let mut budget = STEPS;
-        let mut conflicts = Vec::new();
-        for step in &self.steps {
-            let Some(target) = target(step) else { continue };
-            let leads = resolve_link(&step.path, &target, &mut budget, at);
-            if let Some(error) = failed.take() {
-                conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), sides: None });
-            } else if let LinkTarget::Outside(reason) = leads {
-                let reason = format!("as a link in your tree it {reason}");
-                conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
-            }
-        }
-        self.conflicts.extend(conflicts);
     }
 }

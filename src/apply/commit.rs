@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::cross_mount::IN_TREE;
 use super::exec::{OpExecutor, RevertOutcome};
+use super::host_error::{HostError, system_error};
 use super::host_fs::HostFs;
 use super::index_lock;
 use super::journal::{InTreeDir, Journal, StagedFile, TransactionOutcome, TransactionStatus};
+use super::names::IN_TREE;
+use super::report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 use super::staging::{Staging, try_parallel_for_each};
-use super::transaction::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 use super::transaction_log::{TransactionDir, seconds_since_epoch};
-use super::working_tree::{HostError, WorkingTree, system_error};
+use super::working_tree::WorkingTree;
 use crate::path::RepoPath;
 
 /// The error that stopped the operations.

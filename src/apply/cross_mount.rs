@@ -2,21 +2,22 @@
 //! one mount to another. git takes them for ignored.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+
+use super::host_error::{HostError, system_error};
+use super::host_fs::{DirEntryRef, HostFs};
+use super::journal::InTreeDir;
+use super::names::IN_TREE;
+use super::transaction_log::TransactionDir;
+use super::working_tree::{DIRECTORY, Mount, Parent, WorkingTree};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::host_fs::{DirEntryRef, HostFs};
-use super::journal::InTreeDir;
-use super::leftovers::remove_contents;
-use super::transaction_log::TransactionDir;
-use super::working_tree::{DIRECTORY, HostError, Mount, Parent, WorkingTree, system_error};
 use crate::path::RepoPath;
 
-/// Their name.
-pub(super) const IN_TREE: &str = ".airlock";
 /// Begins the names of the notes on them.
 const INSIDE: &str = "inside-";
 
@@ -111,4 +112,21 @@ pub(super) fn create_in_tree_dir(disk: &HostFs, directory: &OwnedFd, id: &str) -
     }
     disk.create_dir(DirEntryRef::new(&own, id.as_bytes()), 0o700)?;
     rustix::fs::openat(&own, id, DIRECTORY, Mode::empty())
+}
+
+/// Removes the files and the empty directories in a directory.
+pub(super) fn remove_contents(disk: &HostFs, directory: &impl AsFd) -> Result<(), Errno> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let at = DirEntryRef::new(directory, name);
+        match disk.remove_file(at) {
+            Err(Errno::ISDIR | Errno::PERM) => disk.remove_dir(at)?,
+            other => other?,
+        }
+    }
+    Ok(())
 }

@@ -4,20 +4,11 @@
 //! Presence, kind, executable bit and content are merged each by itself. A side that still holds what the base holds gives
 //! way to the other; where both sides did something, and not the same, only the content of two files is merged.
 
-use serde::{Deserialize, Serialize};
+use super::capabilities::FsCapabilities;
+use super::entry_content::EntryContent;
 
-use super::working_tree::FsCapabilities;
 use crate::changes::ContentHash;
 use crate::path::EntryKind;
-
-/// The content of a path: kind and hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryContent {
-    /// File, executable file or link.
-    pub kind: EntryKind,
-    /// Hash of the content, or of a symlink's target.
-    pub hash: ContentHash,
-}
 
 /// The result of a three-way merge of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use std::os::fd::OwnedFd;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs, Rename};
 use super::journal::{FileIdentity, Op, StagedFile};
 use super::staging::Staging;
-use super::working_tree::{HostError, Inode, Parent, PathState, WorkingTree, observe_in, system_error};
+use super::working_tree::{Inode, Parent, PathState, WorkingTree, observe_in};
 use crate::path::RepoPath;
 
 /// Maximum number of lost races before an operation fails.

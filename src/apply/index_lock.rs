@@ -5,17 +5,18 @@
 
 use std::path::Path;
 
+use super::host_error::{HostError, system_error};
+use super::host_fs::{DirEntryRef, HostFs};
+use super::journal::Journal;
+use super::names::INDEX_LOCK;
+use super::report::ApplyTarget;
+use super::transaction_log::TransactionDir;
+use super::working_tree::{DIRECTORY, Inode};
+
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
 
-use super::host_fs::{DirEntryRef, HostFs};
-use super::journal::Journal;
-use super::transaction::ApplyTarget;
-use super::transaction_log::TransactionDir;
-use super::working_tree::{DIRECTORY, HostError, Inode, system_error};
-
 const INDEX: &str = "index";
-pub(super) const INDEX_LOCK: &str = "index.lock";
 
 fn lock_text(id: &str) -> String {
     format!("airlock apply {id}\n")

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry_merge::EntryContent;
+use super::entry_content::EntryContent;
 use super::working_tree::{Inode, ObservedFile};
 use crate::changes::Selection;
 use crate::path::RepoPath;

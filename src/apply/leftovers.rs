@@ -1,15 +1,14 @@
 //! Removes what is left of an apply.
 
-use std::os::fd::AsFd;
+use super::cross_mount::{remove_contents, remove_in_tree_dirs};
+use super::host_error::{HostError, system_error};
+use super::host_fs::{DirEntryRef, HostFs};
+use super::names::CONTENTS;
+use super::transaction_log::TransactionDir;
+use super::working_tree::{DIRECTORY, WorkingTree};
 
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
-
-use super::cross_mount::remove_in_tree_dirs;
-use super::host_fs::{DirEntryRef, HostFs};
-use super::transaction::CONTENTS;
-use super::transaction_log::TransactionDir;
-use super::working_tree::{DIRECTORY, HostError, WorkingTree, system_error};
 
 /// Removes a folder of ours with all files in it, and what belongs to it inside the tree.
 pub fn remove_leftovers(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
@@ -42,21 +41,4 @@ fn remove_staging(disk: &HostFs, folder: &TransactionDir) -> Result<(), Errno> {
     let name = folder.path.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default();
     let above = rustix::fs::openat(CWD, folder.path.parent().unwrap_or(&folder.path), DIRECTORY, Mode::empty())?;
     disk.remove_dir(DirEntryRef::new(&above, &name))
-}
-
-/// Removes the files and the empty directories in a directory.
-pub(super) fn remove_contents(disk: &HostFs, directory: &impl AsFd) -> Result<(), Errno> {
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let at = DirEntryRef::new(directory, name);
-        match disk.remove_file(at) {
-            Err(Errno::ISDIR | Errno::PERM) => disk.remove_dir(at)?,
-            other => other?,
-        }
-    }
-    Ok(())
 }

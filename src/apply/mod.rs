@@ -7,28 +7,38 @@
 
 mod attributes;
 mod branch;
+mod capabilities;
 mod collisions;
 mod commit;
 mod cross_mount;
+mod entry_content;
 mod entry_merge;
+mod escapes;
 mod exec;
+mod host_error;
 mod host_fs;
 mod index_lock;
 mod journal;
 mod leftovers;
 mod merge;
+mod names;
 mod plan;
+mod report;
 mod request;
 mod resolve;
 mod staging;
+mod step;
 mod transaction;
 mod transaction_log;
 mod undo;
 mod working_tree;
 
 pub use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
+pub use capabilities::FsCapabilities;
 pub use commit::{late_edits, staged_file_path};
-pub use entry_merge::{ConflictKind, EntryContent, Resolution, merge_entry};
+pub use entry_content::EntryContent;
+pub use entry_merge::{ConflictKind, Resolution, merge_entry};
+pub use host_error::HostError;
 pub use host_fs::{FaultInjector, FsOp, HostFs, Rename};
 pub use index_lock::{lock_owner, unlock_index};
 pub use journal::{
@@ -37,13 +47,12 @@ pub use journal::{
 };
 pub use leftovers::remove_leftovers;
 pub use merge::{ConflictHunk, Merged, Sides, merge, merge_with_markers};
-pub use plan::{Conflict, ConflictSides, MergeMode, OnConflict, Plan, PlanOptions, PlannedOp, Step, StepAction};
+pub use plan::{Plan, PlanOptions, PlannedOp};
+pub use report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 pub use request::{AttrSource, BlobStore, PathRequest, PriorRoundChange, SelectedChange};
 pub use resolve::HARD_LINKS;
-pub use transaction::{
-    ApplyError, ApplyRequest, ApplyTarget, PreservedEdit, RecoveryMode, Report, SkippedRevert, recover_transaction,
-    run_transaction,
-};
+pub use step::{Conflict, ConflictSides, MergeMode, OnConflict, Step, StepAction};
+pub use transaction::{ApplyError, ApplyRequest, RecoveryMode, recover_transaction, run_transaction};
 pub use transaction_log::{LockError, TransactionDir, TransactionLog};
 pub use undo::{AppliedTransaction, ApplyHistory, Backups, Undo, UndoError};
-pub use working_tree::{DirContents, FsCapabilities, HostError, Inode, Mount, ObservedFile, PathState, WorkingTree};
+pub use working_tree::{DirContents, Inode, Mount, ObservedFile, PathState, WorkingTree};

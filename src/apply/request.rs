@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::entry_merge::EntryContent;
+use super::entry_content::EntryContent;
 use super::host_fs::DirEntryRef;
 use super::merge::{Sides, merge};
 use crate::changes::{

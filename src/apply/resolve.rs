@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::entry_merge::{ConflictKind, EntryContent, Resolution, merge_entry};
+use super::entry_content::EntryContent;
+use super::entry_merge::{ConflictKind, Resolution, merge_entry};
+use super::host_error::HostError;
 use super::merge::{Sides, merge, merge_around_insertions, merge_union, merge_with_markers};
-use super::plan::{ConflictSides, MergeMode, OnConflict, StepAction};
 use super::request::{BlobStore, PathRequest};
-use super::working_tree::{HostError, ObservedFile, WorkingTree};
+use super::step::{ConflictSides, MergeMode, OnConflict, StepAction};
+use super::working_tree::{ObservedFile, WorkingTree};
 use crate::changes::MAX_TEXT;
 use crate::path::{EntryKind, RepoPath};
 

@@ -11,12 +11,14 @@ use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::attributes;
-use super::cross_mount::{IN_TREE, create_in_tree_dir, find_topmost_dir, open_in_tree_dir, record_in_tree_dir};
-use super::entry_merge::EntryContent;
+use super::cross_mount::{create_in_tree_dir, find_topmost_dir, open_in_tree_dir, record_in_tree_dir};
+use super::entry_content::EntryContent;
+use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs, Rename};
 use super::journal::{FileIdentity, StagedFile, StagingArea};
+use super::names::IN_TREE;
 use super::transaction_log::TransactionDir;
-use super::working_tree::{DIRECTORY, HostError, Inode, Mount, ObservedFile, Parent, WorkingTree, system_error};
+use super::working_tree::{DIRECTORY, Inode, Mount, ObservedFile, Parent, WorkingTree};
 use crate::path::{EntryKind, RepoPath};
 
 /// Files above which several threads synchronise.

@@ -10,34 +10,27 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use super::commit::{Aborted, PreparedTransaction};
+use super::entry_content::EntryContent;
+use super::host_error::{HostError, system_error};
+use super::host_fs::{DirEntryRef, HostFs};
+use super::index_lock;
+use super::journal::{FileIdentity, Journal, Kind, Op, StagedFile, TransactionStatus};
+use super::leftovers::remove_leftovers;
+use super::names::{CONTENTS, INDEX_LOCK};
+use super::plan::{Plan, PlannedOp};
+use super::report::{ApplyTarget, Report};
+use super::request::{AttrSource, BlobStore};
+use super::staging::{FileToStage, Staging};
+use super::step::Step;
+use super::transaction_log::{TransactionDir, TransactionLog};
+use super::working_tree::{DIRECTORY, WorkingTree};
+
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use super::commit::{Aborted, PreparedTransaction};
-use super::entry_merge::EntryContent;
-use super::host_fs::{DirEntryRef, HostFs};
-use super::index_lock::{self, INDEX_LOCK};
-use super::journal::{FileIdentity, Journal, Kind, Op, StagedFile, TransactionStatus, WorktreeFingerprint};
-use super::leftovers::remove_leftovers;
-use super::plan::{Plan, PlannedOp, Step};
-use super::request::{AttrSource, BlobStore};
-use super::staging::{FileToStage, Staging};
-use super::transaction_log::{TransactionDir, TransactionLog};
-use super::working_tree::{DIRECTORY, HostError, WorkingTree, system_error};
 use crate::changes::{MAX_TEXT, Selection};
 use crate::path::RepoPath;
-
-/// The folder of what was written, by hash.
-pub(super) const CONTENTS: &str = "contents";
-
-/// The working tree that is written to.
-#[derive(Debug, Clone)]
-pub struct ApplyTarget {
-    /// The git directory of the working tree, which has its index.
-    pub git_dir: PathBuf,
-    /// The state that must match for a recovery.
-    pub fingerprint: WorktreeFingerprint,
-}
 
 /// The inputs of a transaction besides its plan.
 pub struct ApplyRequest<'a> {
@@ -56,36 +49,6 @@ pub struct ApplyRequest<'a> {
     pub blobs: &'a dyn BlobStore,
     /// Returns whether the user wants it to stop.
     pub interrupted: &'a dyn Fn() -> bool,
-}
-
-/// A file of the user's that was not expected, or came too late.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PreservedEdit {
-    pub path: RepoPath,
-    /// The file that holds the edit now.
-    pub file: PathBuf,
-}
-
-/// A path that was not taken back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SkippedRevert {
-    pub path: RepoPath,
-    pub reason: &'static str,
-}
-
-/// The result of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
-    /// The number of the apply.
-    pub number: u64,
-    /// Edits that came too late, each in a file of its own.
-    pub late_edits: Vec<PreservedEdit>,
-    /// When it was taken back: paths that the user has changed since.
-    pub skipped: Vec<SkippedRevert>,
-    /// Something after the end that does not matter for the tree.
-    pub note: Option<String>,
-    /// The file system cannot exchange two files at once.
-    pub is_non_atomic: bool,
 }
 
 /// Why it is not done.

@@ -292,7 +292,7 @@ pub(super) fn seconds_since_epoch() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry_merge::EntryContent;
+    use super::super::entry_content::EntryContent;
     use super::super::journal::{FileIdentity, Kind, Op, StagedFile, StagingArea, WorktreeFingerprint};
     use super::super::working_tree::Inode;
     use super::*;

@@ -10,16 +10,18 @@ use std::sync::Mutex;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::entry_merge::EntryContent;
+use super::entry_content::EntryContent;
+use super::host_error::HostError;
 use super::journal::{
     Journal, JournalError, Kind, Op, StagedFile, TransactionOutcome, TransactionStatus, WorktreeFingerprint,
 };
-use super::plan::{OnConflict, PlanOptions};
+use super::names::CONTENTS;
+use super::plan::PlanOptions;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::staging::Staging;
-use super::transaction::CONTENTS;
+use super::step::OnConflict;
 use super::transaction_log::{TransactionDir, TransactionLog};
-use super::working_tree::{DIRECTORY, HostError, PathState, WorkingTree, observe_in};
+use super::working_tree::{DIRECTORY, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Selection};
 use crate::path::RepoPath;
 

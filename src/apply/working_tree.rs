@@ -9,15 +9,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::attributes;
+use super::capabilities::FsCapabilities;
+use super::entry_content::EntryContent;
+use super::host_error::{HostError, system_error};
+use super::host_fs::DirEntryRef;
+
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Statx, StatxAttributes, StatxFlags,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::attributes;
-use super::entry_merge::EntryContent;
-use super::host_fs::DirEntryRef;
 use crate::changes::ContentHash;
 use crate::changes::name_collisions::EntryClass;
 use crate::path::{EntryKind, RepoPath};
@@ -34,33 +37,6 @@ pub struct WorkingTree {
     /// Directories that were entered, and are no other repositories: from then on the system opens them at once, still through
     /// no link.
     entered: Mutex<HashSet<RepoPath>>,
-}
-
-/// Capabilities of the file system as git is configured (`core.fileMode`, `core.symlinks`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FsCapabilities {
-    /// The executable bit means something.
-    pub file_mode: bool,
-    /// There are links; else a file with the target stands for one.
-    pub symlinks: bool,
-}
-
-impl Default for FsCapabilities {
-    fn default() -> Self {
-        Self { file_mode: true, symlinks: true }
-    }
-}
-
-impl FsCapabilities {
-    /// Returns the kind under which two files compare here.
-    #[must_use]
-    pub fn normalize_kind(self, kind: EntryKind) -> EntryKind {
-        match kind {
-            EntryKind::Executable if !self.file_mode => EntryKind::Regular,
-            EntryKind::Link if !self.symlinks => EntryKind::Regular,
-            other => other,
-        }
-    }
 }
 
 /// The state of a path in the working tree.
@@ -165,43 +141,6 @@ pub struct DirContents {
     pub files: Vec<RepoPath>,
     /// Directories, empty ones too.
     pub directories: Vec<RepoPath>,
-}
-
-/// Why a path was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// Somebody changed it between the plan and now.
-    #[error("it was changed while the changes were being applied")]
-    Stale,
-    /// The user wanted it to stop.
-    #[error("interrupted")]
-    Interrupted,
-    #[error("an apply was interrupted")]
-    InterruptedApply,
-    /// git has locked its index.
-    #[error("git is at work in this working tree: {} is there", .0.display())]
-    Git(PathBuf),
-    /// An I/O error.
-    #[error("{attempt}: {error}")]
-    Io { attempt: &'static str, error: io::Error },
-}
-
-impl HostError {
-    /// Returns whether it is about one path, and not about the disk or the process.
-    #[must_use]
-    pub fn is_about_the_path(&self) -> bool {
-        match self {
-            Self::Io { error, .. } => {
-                matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
-            }
-            Self::Stale | Self::Git(_) => true,
-            Self::Interrupted | Self::InterruptedApply => false,
-        }
-    }
-}
-
-pub(super) fn system_error(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
-    move |error| HostError::Io { attempt, error: error.into() }
 }
 
 pub(super) const DIRECTORY: OFlags =

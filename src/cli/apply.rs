@@ -1,5 +1,6 @@
 //! `airlock apply`: a selection, and where it goes.
 
+use super::apply_options::ApplyOptions;
 use super::apply_to_worktree::apply_to_worktree;
 use super::args::{ApplyArgs, ConflictMode};
 use super::decisions::decisions_from;
@@ -9,32 +10,7 @@ use super::output::Output;
 use super::repo::Repo;
 use super::target::{self, Target};
 use crate::apply::OnConflict;
-use crate::review::{Decisions, ReviewModel, ReviewSelection, ReviewState, SelectionError, Selector};
-
-/// What to apply, and how to tell of it.
-#[derive(Default)]
-pub struct ApplyOptions {
-    pub selection: ReviewSelection,
-    pub dry_run: bool,
-    pub json: bool,
-    pub allow_risky: bool,
-    pub on_conflict: OnConflict,
-    /// It was named just now, by options; else a review has accepted it.
-    pub is_named: bool,
-}
-
-impl ApplyOptions {
-    fn of(selection: ReviewSelection) -> Self {
-        Self { selection, ..Self::default() }
-    }
-
-    /// What a review has accepted: each risky part got a yes of its own there.
-    pub fn decided(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
-        let files = sheet.files.iter().filter(|f| !f.is_refused());
-        let picks = files.map(|f| (f.change.path.clone(), decisions.selection(&f.units))).collect();
-        Self::of(ReviewSelection { picks, ..ReviewSelection::default() })
-    }
-}
+use crate::review::{Decisions, ReviewModel, ReviewState, SelectionError, Selector};
 
 pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
     let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(|e| CliError::new(USAGE, e))?;
@@ -69,7 +45,7 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
     } else {
         let refused: Vec<_> = changes.refused.iter().map(|r| (r.path.clone(), r.reason.clone())).collect();
         let decisions = draft::load(&sandbox, &sheet)?.decisions;
-        ApplyOptions::of(selector.select(&sheet, &decisions, &refused).map_err(wrong)?)
+        ApplyOptions::from_selection(selector.select(&sheet, &decisions, &refused).map_err(wrong)?)
     };
     wanted.is_named = selected && !args_only_reject;
     (wanted.dry_run, wanted.json, wanted.allow_risky) = (args.dry_run, args.json, args.allow_risky);

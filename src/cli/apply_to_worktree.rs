@@ -5,18 +5,18 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::apply::ApplyOptions;
 use super::apply_context::{ApplyContext, tell, told, warn};
+use super::apply_options::ApplyOptions;
 use super::conflict;
 use super::draft;
-use super::end_summary::{holdings, way_to_get};
 use super::error::{CONFLICT, CliError, FAILED};
+use super::holdings::{holdings, way_to_get};
 use super::interrupt::Interrupt;
 use super::outcome::{Outcome, OutcomeMode};
 use super::output::{Output, count, print};
 use super::policy::{CONFIGURED, configured_rules};
-use super::resume::{cannot_send, way_to_send};
 use super::risk_check::Judge;
+use super::sending::{cannot_send, way_to_send};
 use crate::apply::{
     ApplyRequest, Conflict, EntryContent, Kind, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
     SelectedChange, Step, StepAction, WorkingTree, run_transaction,

@@ -3,15 +3,19 @@
 use std::io::IsTerminal;
 
 use super::args::DiffArgs;
-use super::end_summary::holdings;
+use super::draft;
 use super::error::CliError;
+use super::holdings::hidden;
+use super::holdings::holdings;
+use super::json;
+use super::new_file::write_new;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::pager::Pager;
+use super::patch;
 use super::repo::{Repo, runtime};
-use super::target::{attributes_among, stored_part, write_new};
-use super::{draft, json, patch};
+use super::target::{attributes_among, stored_part};
 use crate::apply::EntryContent;
-use crate::changes::{Changeset, FileVersion};
+use crate::changes::FileVersion;
 use crate::engine::Docker;
 use crate::escape::Escaped;
 use crate::review::{ReviewFile, ReviewModel, TextRenderer, render_page, restrict_to_paths};
@@ -124,14 +128,6 @@ pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     }
     let has_changes = if args.paths.is_empty() { !changes.is_empty() } else { !sheet.files.is_empty() };
     Ok(if args.exit_code && has_changes { CHANGES } else { 0 })
-}
-
-/// Returns the message about files that new ignore rules keep out of the changes.
-pub fn hidden(changes: &Changeset) -> String {
-    let names: Vec<String> =
-        changes.ignored_by_agent_rules.iter().take(3).map(|p| Escaped::new(p.as_bytes()).to_string()).collect();
-    let more = if changes.ignored_by_agent_rules.len() > 3 { ", …" } else { "" };
-    format!("left out, because ignore rules that the agent made match: {}{more}", names.join(", "))
 }
 
 fn stat(sheet: &ReviewModel<'_>) -> String {

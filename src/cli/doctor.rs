@@ -262,7 +262,7 @@ fn credential(checks: &mut Checks) {
             "credential",
             CheckStatus::Note,
             error.to_string(),
-            Some(&error.hint(super::agent_config::real_claude().as_deref())),
+            Some(&error.hint(super::claude_path::real_claude().as_deref())),
         ),
     }
 }

@@ -125,7 +125,7 @@ impl From<EngineError> for CliError {
 
 impl From<CredentialError> for CliError {
     fn from(error: CredentialError) -> Self {
-        Self::new(FAILED, error.to_string()).hint(error.hint(super::agent_config::real_claude().as_deref()))
+        Self::new(FAILED, error.to_string()).hint(error.hint(super::claude_path::real_claude().as_deref()))
     }
 }
 

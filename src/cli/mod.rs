@@ -1,11 +1,14 @@
 //! The command line: one file per verb.
 
+mod advisories;
 mod agent_config;
 mod apply;
 mod apply_context;
+mod apply_options;
 mod apply_to_worktree;
 mod args;
 mod backups;
+mod claude_path;
 mod confirm;
 mod conflict;
 mod decisions;
@@ -16,10 +19,13 @@ mod editor;
 mod end_summary;
 mod error;
 mod gc;
+mod holdings;
 mod image;
 mod interrupt;
 mod json;
 mod list;
+mod new_file;
+mod offer_review;
 mod outcome;
 mod output;
 mod pager;
@@ -33,6 +39,7 @@ mod resume;
 mod review;
 mod risk_check;
 mod run;
+mod sending;
 mod start_summary;
 mod status;
 mod target;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::confirm::confirm;
 use super::draft::DRAFT;
-use super::end_summary::holdings;
 use super::error::CliError;
+use super::holdings::holdings;
 use super::output::Output;
 use super::repo::{Repo, runtime};
 use crate::changes::UnitSelection;

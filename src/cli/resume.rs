@@ -1,20 +1,22 @@
 //! `airlock resume`: another agent in the same sandbox; for Claude Code the same conversation, and what the review has said.
 
+use super::advisories::{SHELL, say_advisories};
 use super::agent_config::{changed, given, model_route, variables};
 use super::args::{AgentOptions, ResumeArgs};
 use super::draft::{self, DRAFT};
-use super::end_summary::{offer_review, say_ended, summary};
+use super::end_summary::{say_ended, summary};
 use super::error::{CliError, FAILED, USAGE};
+use super::offer_review::offer_review;
 use super::output::{Output, count, print};
 use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
-use super::run::{SHELL, say_advisories};
+use super::sending::cannot_send;
 use crate::config::{Net, ReviewMode, Settings};
 use crate::engine::{Docker, Engine};
 use crate::escape::Escaped;
-use crate::review::{DecisionLog, Event, Feedback, ReviewModel, has_unsent};
-use crate::sandbox::lifecycle::{self, Finished, RunRequest};
+use crate::review::{DecisionLog, Event, Feedback, ReviewModel};
+use crate::sandbox::{Finished, RunRequest, lifecycle};
 use crate::sandbox::{Record, Sandbox, Signals, State, terminal};
 use crate::snapshot::HostRepo;
 
@@ -44,20 +46,6 @@ pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<
     }
     let round = ResumeOptions { agent: args.agent.over(before), args: args.args, feedback };
     resume_sandbox(&repo.host, sandbox, round, output)
-}
-
-/// Returns why feedback cannot be sent to a sandbox.
-pub fn cannot_send(record: &Record) -> Option<String> {
-    if record.verb != "claude" {
-        return Some(format!("comments are sent to Claude Code, and this is a sandbox of airlock {}", record.verb));
-    }
-    None
-}
-
-/// Names the command that sends what has been said, where there is something to send.
-pub fn way_to_send(record: &Record, sheet: &ReviewModel<'_>, state: &crate::review::ReviewState) -> String {
-    let sends = cannot_send(record).is_none() && has_unsent(sheet.files.iter().flat_map(|f| &f.units), state);
-    if sends { format!(", airlock resume {} --feedback", record.name) } else { String::new() }
 }
 
 /// Puts the message to the agent together.

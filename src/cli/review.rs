@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::apply::ApplyOptions;
 use super::apply_context::ApplyContext;
+use super::apply_options::ApplyOptions;
 use super::apply_to_worktree::{apply_to_worktree, plan, rounds_of};
 use super::args::ReviewArgs;
 use super::confirm::confirm_apply;
@@ -174,7 +174,7 @@ pub fn interact(
             ThemeMode::Light => Some(Theme::Light),
         };
         let look = StyleSheet::of(output.colours(), theme, &|name| std::env::var(name).ok());
-        let cannot_send = resume::cannot_send(&sandbox.record);
+        let cannot_send = super::sending::cannot_send(&sandbox.record);
         let opening = ReviewOptions { name: name.to_string(), look, since, cannot_send };
         let mut app = App::new(&sheet, std::mem::take(&mut state), opening);
         let ended = screen::run(&mut app, &mut desk)?;
@@ -201,7 +201,7 @@ pub fn interact(
     }
     let decisions = &state.decisions;
     let accepted = accepted(&sheet, decisions);
-    let send = resume::way_to_send(&sandbox.record, &sheet, &state);
+    let send = super::sending::way_to_send(&sandbox.record, &sheet, &state);
     if ended == ReviewOutcome::Left || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
         output.say(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));

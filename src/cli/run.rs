@@ -1,31 +1,29 @@
 //! `airlock claude`, `run` and `shell`: a sandbox from start to end.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
 use indicatif::HumanBytes;
 
+use super::advisories::{SHELL, say_advisories};
 use super::agent_config::{given, model_route, variables};
 use super::args::{RunOptions, UncommittedArg};
-use super::end_summary::{holdings, offer_review, say_ended, summary, way_to_get};
+use super::end_summary::{say_ended, summary};
 use super::error::{CliError, FAILED, USAGE};
+use super::holdings::{holdings, way_to_get};
 use super::image;
+use super::offer_review::offer_review;
 use super::output::{Output, count, eprint};
 use super::policy::policy;
 use super::progress::Progress;
 use super::repo::{Repo, runtime};
 use super::start_summary::{DirtyScan, first_line, say_beginning, say_dirt};
 use crate::config::{Net, Settings, WorkspaceMode};
-use crate::engine::{Docker, Engine, EngineInfo, ImageInfo};
-use crate::escape::Escaped;
+use crate::engine::{Docker, Engine, ImageInfo};
 use crate::sandbox::gc::KEPT_BASES;
-use crate::sandbox::lifecycle::{self, PreparedBase, RunRequest};
 use crate::sandbox::{BaseStore, SandboxError, SandboxName, Signals, Workspace, terminal};
+use crate::sandbox::{PreparedBase, RunRequest, lifecycle};
 use crate::snapshot::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
-
-/// An image may come without bash.
-pub const SHELL: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
 
 pub fn claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
@@ -192,18 +190,6 @@ fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), CliErro
             .say(&format!("{} of this repository take {bytes}; airlock gc removes old ones", count(all.len(), "base")));
     }
     Ok(())
-}
-
-/// Warns of a runtime with a known way out. What a distribution may have mended is for `doctor` alone.
-pub fn say_advisories(info: &EngineInfo, output: Output) {
-    let mut known: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for (component, version, advisory, _) in info.advisories().into_iter().filter(|(.., mended)| !mended) {
-        known.entry((component, version)).or_default().push(advisory.id);
-    }
-    for ((component, version), ids) in known {
-        let (component, version) = (Escaped::new(component), Escaped::new(version));
-        output.say(&format!("{component} {version} has {}; airlock doctor has more", ids.join(", ")));
-    }
 }
 
 /// Finds the image, and asks the engine what it is meanwhile.

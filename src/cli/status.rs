@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::end_summary::holdings;
 use super::error::CliError;
+use super::holdings::holdings;
 use super::json::{render, text};
 use super::output::{Output, print};
-use super::repo::{Repo, age, runtime, status as state};
+use super::repo::status as state;
+use super::repo::{Repo, age, runtime};
 use crate::engine::Docker;
 use crate::engine::Engine as _;
 use crate::escape::Escaped;

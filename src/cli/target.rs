@@ -1,13 +1,13 @@
 //! Where a selection can go besides the working tree: a branch of its own, or a patch.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::apply::ApplyOptions;
+use super::apply_options::ApplyOptions;
 use super::error::{CliError, FAILED, USAGE};
 use super::json::{render, text};
+use super::new_file::write_new;
 use super::output::{Output, RawOutput, count, print, shell_word};
 use super::patch::{Part, git_patch};
 use super::risk_check::Judge;
@@ -202,20 +202,6 @@ pub fn stored_part(
         Ok(Part { kind: v.kind, content })
     };
     version.map(stored).transpose()
-}
-
-/// Writes a file that was not there: what the user has is not replaced.
-pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    let shown = path.display();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            CliError::new(FAILED, format!("{shown} is there already; nothing was written"))
-                .hint("choose another name, or -")
-        }
-        _ => CliError::new(FAILED, format!("failed to write {shown}: {error}")),
-    };
-    let mut file = std::fs::File::create_new(path).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
 }
 
 /// Creates the commit; nothing of the working tree, the index or HEAD is touched.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::apply_context::{ApplyContext, history as read_history, tell, told};
+use super::apply_context::history as read_history;
+use super::apply_context::{ApplyContext, tell, told};
 use super::apply_to_worktree::merge_modes;
 use super::args::UndoArgs;
 use super::conflict;

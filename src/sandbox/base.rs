@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::SandboxError;
 use super::base_store::{Base, BaseLease, BaseStore, BuildLock, now};
 use super::guest_client::GuestClient;
 use super::progress::{ProgressCounter, Step};
+use super::random;
 use super::resources::{base_volumes, repository_id};
+use super::seed;
 use super::signals::Signals;
-use super::{SandboxError, random, seed};
 use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
 use crate::snapshot::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
 

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::store::write_atomic;
+use super::atomic_file::write_atomic;
 use crate::path::RepoPath;
 
 /// The record of one base.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SandboxError;
 use super::base_delta::BaseDelta;
-use super::collect::take;
 use super::guest_client::{GuestClient, GuestError};
+use super::read_file::take;
 use super::seed::TREE;
 use crate::changes::{FileVersion, Quarantine};
 use crate::path::{EntryKind, RepoPath};

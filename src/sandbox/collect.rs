@@ -4,79 +4,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
 use super::base_tree::BaseTree;
 use super::base_view::{BaseEntry, BaseView};
+use super::collect_limits::{CollectLimits, CollectMode, PARALLEL, SHOWN};
 use super::guest_client::{GuestClient, GuestError};
 use super::progress::ProgressCounter;
+use super::read_file::{PIECEWISE, take};
 use super::store::Sandbox;
 use super::walk::{Found, Walk, WalkResult};
 use crate::changes::{
-    CancelToken, Changeset, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, Refused,
-    RuleSet, Severity,
+    CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, Refused, RuleSet, Severity,
 };
 use crate::escape::escape_lossy;
-use crate::path::{EntryKind, MAX_DEPTH, RepoPath};
+use crate::path::{EntryKind, RepoPath};
 use crate::protocol::Root;
 use crate::snapshot::{CommittedEntry, HostRepo};
 
-/// Questions under way at once.
-pub(super) const PARALLEL: usize = 32;
 /// Bytes of files in memory at once.
 const IN_FLIGHT: usize = 32 << 20;
-/// Bytes above which a file goes straight to the quarantine, piece by piece.
-const PIECEWISE: u64 = 4 << 20;
-/// Characters of a refused path that are kept.
-pub(super) const SHOWN: usize = 300;
-
-/// Bounds on what is taken back; each is a setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CollectLimits {
-    /// New entries of the workspace that are listed, of any kind (`max_entries`).
-    pub entries: usize,
-    /// Files that differ (`max_files`); those after it in the order of paths are refused.
-    pub changed: usize,
-    /// Bytes of one file (`max_file`).
-    pub file: u64,
-    /// Bytes of all files that differ (`max_total`); the largest are refused until the rest fits.
-    pub total: u64,
-    /// Directories above one another (`max_depth`).
-    pub depth: usize,
-    /// Time limit of collecting (`max_time`).
-    pub time: Duration,
-}
 
 /// The limits and rules for collecting.
 #[derive(Debug, Clone, Default)]
 pub struct CollectPolicy {
     pub caps: CollectLimits,
     pub rules: RuleSet,
-}
-
-/// Whether the agent is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CollectMode {
-    /// It is; what is found is the result.
-    Final,
-    /// It is at work: files come and go, and what is found may be torn.
-    Live,
-}
-
-impl Default for CollectLimits {
-    fn default() -> Self {
-        Self {
-            entries: 250_000,
-            changed: 100_000,
-            file: 100 << 20,
-            total: 2 << 30,
-            depth: MAX_DEPTH,
-            time: Duration::from_secs(600),
-        }
-    }
 }
 
 /// Collects the changeset. The agent must have ended, or the result may be torn.
@@ -214,27 +170,6 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Takes a file into the quarantine, at most `limit` bytes of it; gives its hash and size.
-pub(super) async fn take(
-    link: &GuestClient,
-    root: Root,
-    path: &[u8],
-    limit: u64,
-    store: &Quarantine,
-) -> Result<(ContentHash, u64), GuestError> {
-    let failed = |e: std::io::Error| match e.kind() {
-        std::io::ErrorKind::StorageFull => GuestError::HostDiskFull(e.to_string()),
-        _ => GuestError::File { attempt: "keep a file's content".into(), message: e.to_string() },
-    };
-    if limit <= PIECEWISE {
-        let content = link.read(root, path, limit).await?;
-        return Ok((store.put(&content).map_err(failed)?, content.len() as u64));
-    }
-    let mut incoming = store.start_blob().map_err(failed)?;
-    link.read_pieces(root, path, limit, |piece| incoming.append(piece)).await?;
-    incoming.finish().map_err(failed)
 }
 
 /// The finding on a path, or on a directory above it.

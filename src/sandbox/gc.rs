@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use super::SandboxError;
+use super::base;
 use super::base_store::{Base, BaseStore};
 use super::resources::{BASE, LABEL, REPOSITORY, repository_id};
 use super::store::Store;
-use super::{SandboxError, base};
 use crate::engine::Engine;
 use crate::snapshot::HostRepo;
 

@@ -8,27 +8,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
+use super::CollectMode;
+use super::CollectPolicy;
+use super::SandboxError;
+use super::SandboxName;
 use super::agent_paths::AgentPaths;
-use super::attach::Dropped;
-use super::base::{self, UnsealedBase};
-use super::base_store::{Base, BaseLease};
+use super::base::{self};
+use super::collect::collect;
 use super::collect::collect_final;
-use super::manifest::Manifest;
-use super::monitor::LimitExceeded;
+use super::prepared_base::PreparedBase;
 use super::progress::ProgressCounter;
-use super::resources::{EngineResources, Workspace, repository_id};
+use super::random;
+use super::request::{Finished, RunRequest};
+use super::resources::{EngineResources, repository_id};
 use super::run_agent::{RunEnd, record_post_run, run_agent};
 use super::signals::Signals;
 use super::start;
-use super::store::{AgentConfig, Record, Sandbox, State, Store, VERSION};
-use super::{CollectMode, CollectPolicy, SandboxError, SandboxName, collect, random};
+use super::store::{Record, Sandbox, State, Store, VERSION};
+use super::workspace::Workspace;
 use crate::changes::{Changeset, Quarantine};
-use crate::engine::{Engine, VolumeInfo, image};
-use crate::gateway::{CredentialKind, ModelProxy};
-use crate::snapshot::{HostRepo, Snapshot, SnapshotDelta, UncommittedChanges};
+use crate::engine::{Engine, image};
+use crate::snapshot::HostRepo;
 
-/// The loopback port of the model route inside the sandbox, which has a network of its own.
-pub const MODEL_PORT: u16 = 47_821;
 /// Most processes and threads of the agent, unless the user says otherwise.
 pub const DEFAULT_PIDS: u32 = 2048;
 /// Most bytes of memory of the agent, unless the user says otherwise; less on a small machine, see [`default_memory`].
@@ -38,116 +39,6 @@ const MAX_MEMORY: u64 = 8 << 30;
 #[must_use]
 pub fn default_memory(machine: u64) -> u64 {
     MAX_MEMORY.min(machine / 4 * 3)
-}
-
-/// A request to run an agent.
-#[derive(Clone)]
-pub struct RunRequest {
-    /// The user's name for it; else a random one.
-    pub name: Option<SandboxName>,
-    /// `claude`, `run` or `shell`.
-    pub verb: &'static str,
-    pub command: Vec<String>,
-    /// More of its environment, as `KEY=VALUE`.
-    pub env: Vec<String>,
-    /// The agent image's content id.
-    pub image: String,
-    /// Places of the image's own volumes.
-    pub image_volumes: Vec<String>,
-    /// The agent's configuration; the same is used by `resume`.
-    pub given: AgentConfig,
-    /// Whether it has a terminal.
-    pub tty: bool,
-    /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
-    pub model: Option<(ModelProxy, CredentialKind)>,
-    /// The limits and rules for collecting.
-    pub policy: CollectPolicy,
-    /// The kind of workspace; `None` for an overlay where the engine can mount one.
-    pub workspace: Option<Workspace>,
-}
-
-/// A sandbox whose agent has ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// The sandbox, still owned.
-    pub sandbox: Sandbox,
-    /// The agent's exit status.
-    pub exit: i64,
-    pub changes: Changeset,
-    /// The limits that it met.
-    pub limits_hit: Vec<LimitExceeded>,
-    /// Control sequences that were kept from the terminal.
-    pub dropped: Dropped,
-    /// Why the base that was made could not be kept for others.
-    pub unsealed: Option<SandboxError>,
-}
-
-/// A base and its delta, ready for a sandbox.
-pub struct PreparedBase {
-    /// The guest image's id.
-    pub(super) guest: String,
-    pub snapshot: Arc<Snapshot>,
-    pub base: Base,
-    pub(super) volume: VolumeInfo,
-    pub(super) difference: Arc<SnapshotDelta>,
-    pub(super) fresh: Option<UnsealedBase>,
-    /// The manifest of what was included and what was not.
-    pub manifest: Manifest,
-    includes: Vec<String>,
-    /// Until the sandbox is on record, this alone keeps the base.
-    _held: Option<BaseLease>,
-}
-
-impl PreparedBase {
-    /// Finds or makes the base of a snapshot, and puts uncommitted work on top.
-    ///
-    /// # Errors
-    /// A missing object, the engine, a full disk, a signal. Then nothing is left.
-    pub async fn prepare(
-        engine: &dyn Engine,
-        host: &HostRepo,
-        snapshot: Arc<Snapshot>,
-        work: UncommittedChanges,
-        includes: Vec<String>,
-        signals: &mut Signals,
-        meter: &Arc<ProgressCounter>,
-    ) -> Result<Self, SandboxError> {
-        let (guest, found) = tokio::join!(image::ensure_guest(engine), base::find_base(engine, host, &snapshot));
-        let guest = guest?;
-        let mut found = match found? {
-            Some(found) => found,
-            None => {
-                let for_list = Arc::clone(&snapshot);
-                let listing = tokio::task::spawn_blocking(move || for_list.list()).await;
-                let listing = listing.map_err(std::io::Error::other)??;
-                base::build_base(engine, host, &snapshot, &listing, &guest, signals, meter).await?
-            }
-        };
-        let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
-        found.difference.overlay_uncommitted(work.files);
-        let base::ResolvedBase { base, volume, difference, fresh, held } = found;
-        let difference = Arc::new(difference);
-        Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes, _held: held })
-    }
-}
-
-impl PreparedBase {
-    /// Returns whether its base was made for it just now.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
-        self.fresh.is_some()
-    }
-
-    /// Leaves nothing of a base that was made for a sandbox which does not come to be.
-    pub async fn discard(self, engine: &dyn Engine) -> Result<(), SandboxError> {
-        if self.fresh.is_some() { base::discard_base(engine, &self.base).await } else { Ok(()) }
-    }
-
-    /// Returns whether nothing is to be written on top of the base.
-    pub(super) fn is_bare(&self) -> bool {
-        let same_branch = self.base.branch == self.snapshot.branch;
-        self.difference.is_empty() && same_branch && self.base.commit == self.snapshot.commit
-    }
 }
 
 /// Creates the record of a new sandbox: from here on it has a name.

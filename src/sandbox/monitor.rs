@@ -9,11 +9,12 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
-use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use super::guest_client::GuestClient;
-use super::resources::{EngineResources, Workspace};
+use super::limits::Limits;
+use super::resources::EngineResources;
+use super::workspace::Workspace;
 use crate::engine::Engine;
 use crate::escape::Escaped;
 use crate::protocol::{Root, Space, Usage};
@@ -39,20 +40,6 @@ const BLAMED: u64 = 16 << 20;
 const GRACE: Duration = Duration::from_secs(10);
 /// Maximum time for the rest of its output after it was killed.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Resource limits of an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Bytes of workspace and home together.
-    pub disk: u64,
-    /// Files and directories in them.
-    pub inodes: u64,
-    pub time: Option<Duration>,
-    /// Bytes of memory, for the message: the kernel sees to it.
-    pub memory: u64,
-    /// Processes and threads, likewise.
-    pub pids: u32,
-}
 
 /// A limit that an agent has exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]

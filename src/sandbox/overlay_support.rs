@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use etcetera::BaseStrategy as _;
 use serde::{Deserialize, Serialize};
 
-use super::store::write_atomic;
+use super::atomic_file::write_atomic;
 use crate::engine::EngineInfo;
 
 /// The kind of workspace that an engine supports.

@@ -5,13 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
+use super::LABEL;
+use super::SandboxError;
 use super::base_store::Base;
 use super::guest_client::GuestClient;
 use super::overlay_support::OverlaySupport;
-use super::resources::{BASE, EngineResources, REPOSITORY, VolumeState, Workspace, base_volumes};
+use super::random;
+use super::resources::{BASE, EngineResources, REPOSITORY, VolumeState, base_volumes};
 use super::seed::TREE;
+use super::workspace::Workspace;
 use super::write::Batch;
-use super::{LABEL, SandboxError, random};
 use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR, image, sidecar_spec};
 use crate::protocol::{Entry, Root, Space};
 

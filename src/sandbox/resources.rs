@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -15,6 +14,7 @@ use super::base_store::Base;
 use super::guest_client::GuestClient;
 use super::seed::{SEAL, TREE};
 use super::store::{self, Record};
+use super::workspace::Workspace;
 use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::protocol::Root;
 
@@ -33,17 +33,6 @@ const PATIENCE: Duration = Duration::from_millis(150);
 /// Retries of a removal while the engine is still busy, and the pause between them.
 const REMOVALS: u32 = 50;
 const BETWEEN: Duration = Duration::from_millis(100);
-
-/// The way in which a workspace gets its base's files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Workspace {
-    /// An overlay over the base volume: nothing is copied.
-    #[default]
-    Overlay,
-    /// A copy of the base volume, for engines that cannot mount an overlay.
-    Copy,
-}
 
 /// In what state a sidecar must find its volumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,17 +2,20 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::SandboxError;
 use super::attach::{Dropped, Ended, Scrollback, attach};
+use super::claude_session;
 use super::collect::collect_final;
 use super::guest_client::GuestClient;
-use super::lifecycle::{Finished, RunRequest};
+use super::holdings;
 use super::monitor::{LimitExceeded, Watch};
 use super::progress::{ProgressCounter, Step};
-use super::resources::{EngineResources, Sidecar, Workspace};
+use super::request::{Finished, RunRequest};
+use super::resources::{EngineResources, Sidecar};
 use super::signals::Signals;
 use super::start::Prepared;
 use super::store::{Record, Sandbox, State};
-use super::{SandboxError, claude_session, holdings};
+use super::workspace::Workspace;
 use crate::changes::Changeset;
 use crate::engine::Engine;
 use crate::protocol::Root;

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::SandboxError;
+use super::SandboxName;
+use super::atomic_file::{put_in_place, write_atomic};
 use super::base_delta::{BaseDelta, DeltaEntry};
 use super::base_store::Base;
+use super::limits::Limits;
 use super::manifest::Manifest;
-use super::monitor::Limits;
-use super::resources::Workspace;
-use super::{SandboxError, SandboxName};
+use super::workspace::Workspace;
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
 use crate::path::{EntryKind, RepoPath};
 use crate::protocol::{Decoder, Encoder, Stat, Written};
@@ -559,17 +561,4 @@ pub fn identity(common_dir: &Path) -> io::Result<String> {
         }
     }
     fs::read_to_string(path)
-}
-
-/// Writes a file whole or not at all, and to disk.
-pub(super) fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    put_in_place(file, &folder.join(name))
-}
-
-fn put_in_place(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }

@@ -14,10 +14,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
 use super::base_view::{BaseEntry, BaseView};
-use super::collect::{CollectLimits, CollectMode, PARALLEL, SHOWN};
+use super::collect_limits::{CollectLimits, CollectMode, PARALLEL, SHOWN};
 use super::guest_client::GuestError;
-use super::resources::Workspace;
 use super::store::Sandbox;
+use super::workspace::Workspace;
 use crate::changes::name_collisions::{EntryClass, find_collisions};
 use crate::changes::{Finding, Ignored, IgnoredPath, Refused, Severity};
 use crate::escape::escape_lossy;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
 
+use super::HostRepo;
+use super::SnapshotError;
 use super::conversion::{AttributeFiles, Attributes, ConversionSettings, Converter, MergeAttribute};
-use super::{HostRepo, SnapshotError, os_path};
+use super::os_path;
 use crate::path::{EntryKind, RepoPath};
 
 /// Longest target of a link, in bytes (`PATH_MAX` of Linux).

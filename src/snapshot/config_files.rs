@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use super::{HostRepo, SnapshotError};
+use super::HostRepo;
+use super::SnapshotError;
 use crate::path::RepoPath;
 
 /// A path that the configuration names.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
+use super::Snapshot;
+use super::SnapshotError;
 use super::conversion::{Attributes, Converter};
 use super::listing::{Unconverted, converter_at, missing};
 use super::submodule::Submodule;
 use super::tree_diff::{Changed, compare};
-use super::{Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
 /// New content of a path: a file or symlink, or `None` if it is deleted.

@@ -15,7 +15,12 @@ use std::process::{Command, Stdio};
 use git2::{Index, IndexEntry, IndexEntryExtendedFlag, IndexTime, Oid, Repository, RepositoryInitOptions, Signature};
 use tempfile::TempDir;
 
-use super::{History, Listing, Snapshot, SnapshotDelta, SnapshotError, Submodule};
+use super::History;
+use super::Listing;
+use super::Snapshot;
+use super::SnapshotDelta;
+use super::SnapshotError;
+use super::Submodule;
 use crate::path::{EntryKind, RepoPath};
 use crate::protocol::Stat;
 

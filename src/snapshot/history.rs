@@ -8,7 +8,8 @@ use std::str::FromStr;
 use git2::{Oid, Repository};
 use serde::{Deserialize, Serialize};
 
-use super::{HostRepo, SnapshotError};
+use super::HostRepo;
+use super::SnapshotError;
 
 /// Objects up to which the whole history goes along by default: counting them is what takes the time, half a second for
 /// so many. Deltas are copied as they are.

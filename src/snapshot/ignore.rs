@@ -7,8 +7,9 @@ use std::sync::Arc;
 use gix_glob::Pattern;
 use gix_glob::pattern::Mode;
 
+use super::HostRepo;
+use super::SnapshotError;
 use super::wildmatch::{Budget, matches};
-use super::{HostRepo, SnapshotError};
 use crate::path::RepoPath;
 
 /// The patterns of one file, in its order.

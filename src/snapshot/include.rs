@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode};
 use rustix::io::Errno;
 
 use super::SnapshotError;
-use super::uncommitted::DIRECTORY;
+use super::open_dir::DIRECTORY;
 use crate::path::RepoPath;
 
 /// Returns which paths globs of `--include` name: a path, a directory with all below it, or a glob, in which `*` stays within

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
+use super::HostRepo;
+use super::Snapshot;
+use super::SnapshotError;
 use super::conversion::{Attributes, ConversionOutcome, Converter};
 use super::submodule::Submodule;
-use super::{HostRepo, Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
 /// Files of a snapshot that are as git stores them, and not as they are in a working tree.

@@ -11,6 +11,7 @@ mod ignore;
 mod include;
 mod listing;
 mod new_objects;
+mod open_dir;
 mod own_git;
 mod repo;
 mod source;

@@ -2,8 +2,14 @@
 
 use sha2::{Digest, Sha256};
 
+use super::History;
+use super::HistoryChoice;
+use super::HostRepo;
+use super::Role;
+use super::SnapshotError;
+use super::hex;
+use super::identity;
 use super::submodule::{Modules, SkippedSubmodule, Submodule};
-use super::{History, HistoryChoice, HostRepo, Role, SnapshotError, hex, identity};
 use crate::path::RepoPath;
 
 /// Part of every key: raise it when what a base volume holds for the same input changes.

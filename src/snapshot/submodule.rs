@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags};
 use sha2::{Digest, Sha256};
 
+use super::HostRepo;
+use super::SnapshotError;
 use super::conversion::{ConversionSettings, blob_at};
 use super::sparse::Sparse;
-use super::{HostRepo, SnapshotError};
 use crate::path::RepoPath;
 
 /// Submodules inside submodules that are followed.

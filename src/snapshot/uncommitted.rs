@@ -11,10 +11,13 @@ use git2::{Repository, Status, StatusOptions};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::HostRepo;
+use super::Snapshot;
+use super::SnapshotError;
 use super::delta::Content;
 use super::include::matching;
+use super::open_dir::DIRECTORY;
 use super::repo::is_left_out;
-use super::{HostRepo, Snapshot, SnapshotError};
 use crate::path::{EntryKind, RepoPath};
 
 /// Readings of a file that changes each time before it is given up.
@@ -138,10 +141,6 @@ fn changed(git: &Repository, uncommitted: UncommittedScope) -> Result<Vec<Vec<u8
     let found = statuses.iter().filter(|s| differs(s.status()) && !is_left_out(&index, s.path_bytes(), s.status()));
     Ok(found.map(|s| s.path_bytes().to_vec()).collect())
 }
-
-/// Flags for opening a directory of the working tree: never through a symlink.
-pub(super) const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 enum Found {
     Content(Content),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use airlock::engine::fake::Fake;
-use airlock::sandbox::lifecycle::PreparedBase;
+use airlock::sandbox::PreparedBase;
 use airlock::sandbox::{BaseStore, ProgressCounter, SandboxError, Signals};
 use airlock::snapshot::{HostRepo, SnapshotOptions, UncommittedChanges};
 use rustix::process::{Signal, kill_process};

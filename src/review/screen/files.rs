@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Granularity};
-use super::draw::columns;
+use super::outline::columns;
 use super::style::{StyleKind, Symbol};
 use super::text_layout::clip_start;
 use crate::changes::Severity as Risk;

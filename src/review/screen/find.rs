@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::app::{App, Cursor, Granularity};
-use super::draw::columns;
+use super::outline::columns;
 use crate::changes::UnitKind;
 use crate::escape::Escaped;
 use crate::review::plain::contains;

@@ -16,6 +16,7 @@ mod layout;
 mod mouse;
 mod moved_lines;
 mod navigation;
+mod outline;
 mod overlay;
 mod rows;
 mod style;

@@ -7,8 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Mode};
-use super::draw::{boxed, columns};
 use super::help::KEYS;
+use super::outline::{boxed, columns};
 use super::style::{StyleKind, Symbol};
 use super::text_layout::{layout_line, truncate, wrap, wrap_text};
 use crate::changes::{Lines, UnitKind};

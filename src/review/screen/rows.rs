@@ -380,7 +380,7 @@ fn fill(app: &App<'_>, content: &Content<'_>, fitted: LineLayout, room: usize, l
     if fitted.more && room > 0 {
         app.goes_on.set(true);
         spans = shorten(spans, room - 1);
-        let taken: usize = spans.iter().map(|s| super::draw::columns(&s.content)).sum();
+        let taken: usize = spans.iter().map(|s| super::outline::columns(&s.content)).sum();
         spans.push(Span::styled(" ".repeat(room - 1 - taken), content.base));
         spans.push(Span::styled(look.sign(Symbol::More), look.style(StyleKind::Strong)));
         left = 0;
@@ -399,7 +399,7 @@ fn shorten(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
     let mut kept = Vec::new();
     for span in spans {
         let text = truncate(&span.content, left, "");
-        left -= super::draw::columns(&text);
+        left -= super::outline::columns(&text);
         let is_whole = text.len() == span.content.len();
         kept.push(Span::styled(text, span.style));
         if !is_whole {
@@ -548,7 +548,7 @@ fn decidable(
     } else {
         look.style(role)
     };
-    let taken = |spans: &[Span<'_>]| spans.iter().map(|s| super::draw::columns(&s.content)).sum::<usize>();
+    let taken = |spans: &[Span<'_>]| spans.iter().map(|s| super::outline::columns(&s.content)).sum::<usize>();
     let one = |(nth, content): (usize, Spans)| {
         let content = if taken(&content) > room { shorten(content, room) } else { content };
         let pad = " ".repeat(room.saturating_sub(taken(&content)));

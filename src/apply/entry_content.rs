@@ -1,0 +1,15 @@
+//! The content of a path, by its hash.
+
+use serde::{Deserialize, Serialize};
+
+use crate::changes::ContentHash;
+use crate::path::EntryKind;
+
+/// The content of a path: kind and hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryContent {
+    /// File, executable file or link.
+    pub kind: EntryKind,
+    /// Hash of the content, or of a symlink's target.
+    pub hash: ContentHash,
+}

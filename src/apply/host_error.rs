@@ -1,0 +1,43 @@
+//! Errors about the working tree.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// Why a path was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Somebody changed it between the plan and now.
+    #[error("it was changed while the changes were being applied")]
+    Stale,
+    /// The user wanted it to stop.
+    #[error("interrupted")]
+    Interrupted,
+    #[error("an apply was interrupted")]
+    InterruptedApply,
+    /// git has locked its index.
+    #[error("git is at work in this working tree: {} is there", .0.display())]
+    Git(PathBuf),
+    /// An I/O error.
+    #[error("{attempt}: {error}")]
+    Io { attempt: &'static str, error: io::Error },
+}
+
+impl HostError {
+    /// Returns whether it is about one path, and not about the disk or the process.
+    #[must_use]
+    pub fn is_about_the_path(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+            }
+            Self::Stale | Self::Git(_) => true,
+            Self::Interrupted | Self::InterruptedApply => false,
+        }
+    }
+}
+
+pub(super) fn system_error(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
+    move |error| HostError::Io { attempt, error: error.into() }
+}

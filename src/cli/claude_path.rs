@@ -1,0 +1,24 @@
+//! Finds Claude Code itself on the PATH.
+
+/// Returns the words by which a shell runs Claude Code itself: by its path where a link of that name is Airlock. `None` where
+/// the PATH has nothing but that link.
+pub fn real_claude() -> Option<String> {
+    let ours = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let programs = std::env::split_paths(&path).map(|folder| folder.join("claude")).filter(|file| file.is_file());
+    let mut is_hidden = false;
+    for (place, program) in programs.enumerate() {
+        if program.canonicalize().ok() == ours {
+            is_hidden = true;
+            continue;
+        }
+        let text = program.display().to_string();
+        let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c));
+        return Some(match place {
+            0 => "claude".to_owned(),
+            _ if is_plain => text,
+            _ => format!("'{}'", text.replace('\'', r"'\''")),
+        });
+    }
+    (!is_hidden).then(|| "claude".to_owned())
+}

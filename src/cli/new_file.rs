@@ -1,0 +1,20 @@
+//! Writes files for the user that were not there.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::error::{CliError, FAILED};
+
+/// Writes a file that was not there: what the user has is not replaced.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            CliError::new(FAILED, format!("{shown} is there already; nothing was written"))
+                .hint("choose another name, or -")
+        }
+        _ => CliError::new(FAILED, format!("failed to write {shown}: {error}")),
+    };
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
