@@ -14,7 +14,7 @@ use crate::config::{Net, ReviewMode, Settings};
     after_help = "Without a command: airlock claude. What follows the word claude goes to Claude Code untouched."
 )]
 pub struct Cli {
-    /// Colour the output.
+    /// Color the output.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: Colour,
     /// Say less.
