@@ -46,7 +46,7 @@ pub enum DecisionLogError {
 ///
 /// # Errors
 /// It is damaged.
-pub fn read(path: &Path) -> Result<ReviewState, DecisionLogError> {
+pub fn read_draft(path: &Path) -> Result<ReviewState, DecisionLogError> {
     Ok(ReviewState::of(events(path)?.0))
 }
 
@@ -181,7 +181,7 @@ mod tests {
             draft.keep(&[accepted(unit)]).expect("kept");
         }
         draft.close().expect("closed");
-        let whole = fs::read(&path).expect("it is there");
+        let whole = fs::read_draft(&path).expect("it is there");
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).expect("written");
             let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(state.decisions.unit_decisions().count(), lines.saturating_sub(1), "cut at {cut}");
             draft.keep(&[accepted("d")]).expect("kept");
             draft.close().expect("closed");
-            assert!(read(&path).expect("read").decisions.get("d").is_some(), "cut at {cut}");
+            assert!(read_draft(&path).expect("read").decisions.get("d").is_some(), "cut at {cut}");
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("draft");
         fs::write(&path, format!("{HEADER}{{\"ruling\":{{\"unit\":\"a\",\"is\":\"perhaps\"}}}}\n")).expect("written");
-        assert!(matches!(read(&path), Err(DecisionLogError::Damaged { line: 2, .. })));
+        assert!(matches!(read_draft(&path), Err(DecisionLogError::Damaged { line: 2, .. })));
         fs::write(&path, "{\"airlock\":\"draft\",\"schema_version\":9}\n").expect("written");
         assert!(matches!(DecisionLog::open(&path), Err(DecisionLogError::Damaged { line: 1, .. })));
     }

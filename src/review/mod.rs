@@ -19,7 +19,7 @@ mod state;
 mod text_renderer;
 
 pub use decision_file::{DecisionFile, DecisionFileError};
-pub use decision_log::{DecisionLog, DecisionLogError, read as read_draft};
+pub use decision_log::{DecisionLog, DecisionLogError, read_draft};
 pub use decisions::{CommentAnchor, Decision, DecisionCounts, Decisions, ParseDecisionError, UnitDecision};
 pub use feedback::{Feedback, has_unsent, has_unsent_comment};
 pub use host::{ConflictHandling, Preview, PreviewLine, ReviewHost, ReviewOutcome};
