@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use airlock::changes::{
     CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, RuleSet,
 };
-use airlock::path::{EntryKind, RepoPath};
-use airlock::review::screen::{App, ColorDepth, ReviewOptions, StyleSheet, Theme, draw};
+use airlock::core::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Event, Preview, ReviewHost, ReviewModel, ReviewState};
+use airlock::tui::{App, ColorDepth, ReviewOptions, StyleSheet, Theme, draw};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use airlock::snapshot::{DeltaLimit, HostRepo, Snapshot, SnapshotOptions, UncommittedScope};
+use airlock::git::{DeltaLimit, HostRepo, Snapshot, SnapshotOptions, UncommittedScope};
 
 const FILES: usize = 5000;
 

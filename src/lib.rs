@@ -3,14 +3,18 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod base;
 pub mod changes;
 pub mod cli;
 pub mod config;
+pub mod core;
 pub mod engine;
-pub mod escape;
 pub mod gateway;
-pub mod path;
+pub mod git;
+pub mod guest_client;
 pub mod protocol;
+pub mod render;
 pub mod review;
 pub mod sandbox;
-pub mod snapshot;
+pub mod terminal;
+pub mod tui;

@@ -3,9 +3,9 @@
 
 use std::sync::LazyLock;
 
-use airlock::changes::{Changeset, ChangesetBuilder, FileChange, Quarantine, RuleSet, FileVersion, CancelToken};
-use airlock::path::{EntryKind, RepoPath};
-use airlock::review::{DecisionFile, Decisions, Selector, ReviewModel};
+use airlock::changes::{CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Quarantine, RuleSet};
+use airlock::core::path::{EntryKind, RepoPath};
+use airlock::review::{DecisionFile, Decisions, ReviewModel, Selector};
 use libfuzzer_sys::fuzz_target;
 
 struct Ground {

@@ -1,7 +1,7 @@
 //! Hostile bytes on their way to a terminal: nothing that is hidden or drives it comes out, and two inputs never look alike.
 #![no_main]
 
-use airlock::escape::{Escaped, first_hidden, is_hidden};
+use airlock::core::escape::{Escaped, first_hidden, is_hidden};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&[u8], &[u8])| {

@@ -1,8 +1,8 @@
 //! Ignore rules that an agent wrote, asked about names that it chose.
 #![no_main]
 
-use airlock::path::RepoPath;
-use airlock::snapshot::IgnoreRules;
+use airlock::core::path::RepoPath;
+use airlock::git::IgnoreRules;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&[u8], &[u8], &[u8], bool)| {

@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use airlock::engine::{Attached, OutputChunk};
-use airlock::sandbox::GuestClient;
-use airlock::protocol::{self, Kind, Root};
+use airlock::guest_client::GuestClient;
+use airlock::protocol::{Kind, Root, self};
 use bytes::Bytes;
 use futures_util::stream;
 use libfuzzer_sys::fuzz_target;

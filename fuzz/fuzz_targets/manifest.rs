@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use airlock::changes::links::EntryAt;
-use airlock::changes::{BaseEntries, ChangesetBuilder, FileChange, Severity, Quarantine, RuleSet, FileVersion, CancelToken};
-use airlock::path::{EntryKind, RepoPath};
+use airlock::changes::{BaseEntries, CancelToken, ChangesetBuilder, FileChange, FileVersion, Quarantine, RuleSet, Severity};
+use airlock::core::path::{EntryKind, RepoPath};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,7 +1,7 @@
 //! Hostile bytes as a path: what is accepted stays inside, is itself, and has a stable key.
 #![no_main]
 
-use airlock::path::{MAX_DEPTH, MAX_PATH_BYTES, RepoPath, fold};
+use airlock::core::path::{MAX_DEPTH, MAX_PATH_BYTES, RepoPath, fold};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

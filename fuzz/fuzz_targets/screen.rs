@@ -1,7 +1,7 @@
 //! An agent's output on its way to the user's terminal: what comes out is allowed, wherever it was cut.
 #![no_main]
 
-use airlock::sandbox::OutputFilter;
+use airlock::terminal::OutputFilter;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u16, &[u8])| {

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::capabilities::FsCapabilities;
 use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs};
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// The access list that a directory passes on to what is made in it.
 const PASSED_ON: &str = "system.posix_acl_default";
@@ -20,7 +20,7 @@ const OF_CONTENT: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
 /// Returns an open file or directory the owner, group, permissions and extended attributes of another. `kind` is what the
 /// file becomes, if it is one: its executable bit counts.
-pub(super) fn copy_metadata(
+pub(crate) fn copy_metadata(
     disk: &HostFs,
     old: BorrowedFd<'_>,
     new: BorrowedFd<'_>,
@@ -96,7 +96,7 @@ fn read_xattr(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
 }
 
 /// Returns why a file's attributes cannot be carried over to other content, if so: what they allow was meant for the old one.
-pub(super) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
+pub(crate) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
     if mode & 0o6000 != 0 {
         return Some("it runs as another user or group (set-user-ID), which new content must not");
     }
@@ -106,14 +106,14 @@ pub(super) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option
 }
 
 /// Returns whether a directory passes its group or an access list on to what is made in it.
-pub(super) fn has_default_acl(directory: impl AsFd) -> bool {
+pub(crate) fn has_default_acl(directory: impl AsFd) -> bool {
     let directory = directory.as_fd();
     let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
     group || rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok()
 }
 
 /// Takes from a directory of ours what it would pass on.
-pub(super) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(), Errno> {
+pub(crate) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(), Errno> {
     if rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok() {
         disk.remove_attribute(directory, OsStr::new(PASSED_ON))?;
     }
@@ -121,12 +121,12 @@ pub(super) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(
 }
 
 /// Returns the group that a directory passes on, if it does.
-pub(super) fn inherited_group(directory: impl AsFd) -> Option<u32> {
+pub(crate) fn inherited_group(directory: impl AsFd) -> Option<u32> {
     rustix::fs::fstat(directory).ok().filter(|stat| stat.st_mode & 0o2000 != 0).map(|stat| stat.st_gid)
 }
 
 /// Opens a file for its attributes, if it is one.
-pub(super) fn open_entry(at: DirEntryRef<'_>) -> Result<Option<OwnedFd>, Errno> {
+pub(crate) fn open_entry(at: DirEntryRef<'_>) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::openat(at.directory, at.name, flags, Mode::empty()) {
         Ok(file) => Ok(Some(file)),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Branch, ErrorCode, FileMode, Oid, Repository, Signature, build::TreeUpdateBuilder};
 
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// One path of the commit.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What a working tree's file system can hold, as git is configured for it.
 
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// Capabilities of the file system as git is configured (`core.fileMode`, `core.symlinks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

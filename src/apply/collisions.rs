@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::host_error::HostError;
 use super::working_tree::{PathState, WorkingTree};
 use crate::changes::name_collisions::EntryClass;
-use crate::path::{EntryKind, RepoPath, fold};
+use crate::core::path::{EntryKind, RepoPath, fold};
 
 /// The host's directories, each listed once.
-pub(super) struct DirCache<'a> {
+pub(crate) struct DirCache<'a> {
     tree: &'a WorkingTree,
     listed: BTreeMap<Option<RepoPath>, DirListing>,
 }
@@ -34,7 +34,7 @@ impl DirListing {
 }
 
 /// An existing entry whose name collides with a new path.
-pub(super) enum NameCollision {
+pub(crate) enum NameCollision {
     None,
     /// The host's file system takes this path for the new one.
     Same(RepoPath),
@@ -43,7 +43,7 @@ pub(super) enum NameCollision {
 }
 
 impl<'a> DirCache<'a> {
-    pub(super) fn of(tree: &'a WorkingTree) -> Self {
+    pub(crate) fn of(tree: &'a WorkingTree) -> Self {
         Self { tree, listed: BTreeMap::new() }
     }
 
@@ -55,12 +55,12 @@ impl<'a> DirCache<'a> {
     }
 
     /// Returns the names in a directory.
-    pub(super) fn dir_names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
+    pub(crate) fn dir_names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
         self.list_dir(directory).map(|listed| &listed.names)
     }
 
     /// Looks for the twin of a path that is to be written, from the root down.
-    pub(super) fn find_collision(&mut self, path: &RepoPath, kind: EntryKind) -> Result<NameCollision, HostError> {
+    pub(crate) fn find_collision(&mut self, path: &RepoPath, kind: EntryKind) -> Result<NameCollision, HostError> {
         let mut directory: Option<RepoPath> = None;
         for name in path.components() {
             let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(NameCollision::None) };

@@ -13,12 +13,12 @@ use super::report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 use super::staging::{Staging, try_parallel_for_each};
 use super::transaction_log::{TransactionDir, seconds_since_epoch};
 use super::working_tree::WorkingTree;
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The error that stopped the operations.
-pub(super) struct Aborted {
-    pub(super) path: Option<RepoPath>,
-    pub(super) error: Option<HostError>,
+pub(crate) struct Aborted {
+    pub(crate) path: Option<RepoPath>,
+    pub(crate) error: Option<HostError>,
 }
 
 impl Aborted {
@@ -26,20 +26,20 @@ impl Aborted {
         move |error| Self { path: Some(path.clone()), error: Some(error) }
     }
 
-    pub(super) fn without_path(error: HostError) -> Self {
+    pub(crate) fn without_path(error: HostError) -> Self {
         Self { path: None, error: Some(error) }
     }
 }
 
 /// A prepared apply on its way to one of its ends.
-pub(super) struct PreparedTransaction<'a> {
-    pub(super) site: &'a ApplyTarget,
-    pub(super) disk: &'a HostFs,
-    pub(super) tree: &'a WorkingTree,
-    pub(super) folder: &'a TransactionDir,
-    pub(super) journal: &'a Journal,
-    pub(super) slots: &'a Staging,
-    pub(super) same_boot: bool,
+pub(crate) struct PreparedTransaction<'a> {
+    pub(crate) site: &'a ApplyTarget,
+    pub(crate) disk: &'a HostFs,
+    pub(crate) tree: &'a WorkingTree,
+    pub(crate) folder: &'a TransactionDir,
+    pub(crate) journal: &'a Journal,
+    pub(crate) slots: &'a Staging,
+    pub(crate) same_boot: bool,
 }
 
 impl PreparedTransaction<'_> {
@@ -48,12 +48,12 @@ impl PreparedTransaction<'_> {
     }
 
     /// Takes git's lock on the index, unless it is taken already.
-    pub(super) fn lock_index(&self) -> Result<(), HostError> {
+    pub(crate) fn lock_index(&self) -> Result<(), HostError> {
         index_lock::take_lock(self.site, self.disk, self.folder, self.journal)
     }
 
     /// Does all acts and commits.
-    pub(super) fn commit(&self, interrupted: &dyn Fn() -> bool) -> Result<(), Aborted> {
+    pub(crate) fn commit(&self, interrupted: &dyn Fn() -> bool) -> Result<(), Aborted> {
         self.lock_index().map_err(Aborted::without_path)?;
         let hands = self.executor();
         for act in &self.journal.ops {
@@ -77,7 +77,7 @@ impl PreparedTransaction<'_> {
     }
 
     /// Reports edits that landed in backups, after the commit.
-    pub(super) fn report_late_edits(&self, report: &mut Report) {
+    pub(crate) fn report_late_edits(&self, report: &mut Report) {
         if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
             report.note = Some(format!("{error}; airlock recover removes it"));
         }
@@ -89,7 +89,7 @@ impl PreparedTransaction<'_> {
     }
 
     /// Takes all acts back, the last one first.
-    pub(super) fn roll_back(&self, report: &mut Report) -> Result<(), Aborted> {
+    pub(crate) fn roll_back(&self, report: &mut Report) -> Result<(), Aborted> {
         let hands = self.executor();
         for act in self.journal.ops.iter().rev() {
             if let RevertOutcome::Skipped(reason) = hands.revert_op(act).map_err(Aborted::with_path(act.path()))? {

@@ -16,13 +16,13 @@ use super::working_tree::{DIRECTORY, Mount, Parent, WorkingTree};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Begins the names of the notes on them.
 const INSIDE: &str = "inside-";
 
 /// Notes where a folder for slots is made in the tree, so that it is found if this goes no further.
-pub(super) fn record_in_tree_dir(
+pub(crate) fn record_in_tree_dir(
     disk: &HostFs,
     folder: &TransactionDir,
     number: usize,
@@ -35,7 +35,7 @@ pub(super) fn record_in_tree_dir(
 }
 
 /// Removes the folders of slots that an apply has inside the tree, with all that is in them.
-pub(super) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
+pub(crate) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
     let failed = system_error("failed to remove backups from the working tree");
     for entry in std::fs::read_dir(&folder.path).into_iter().flatten().flatten() {
         if !entry.file_name().as_bytes().starts_with(INSIDE.as_bytes()) {
@@ -61,7 +61,7 @@ pub(super) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: 
 }
 
 /// Opens the directory that has slots inside the tree.
-pub(super) fn open_in_tree_dir(tree: &WorkingTree, inside: &InTreeDir) -> Result<OwnedFd, HostError> {
+pub(crate) fn open_in_tree_dir(tree: &WorkingTree, inside: &InTreeDir) -> Result<OwnedFd, HostError> {
     let path = match inside {
         InTreeDir::Root => return tree.open_root(),
         InTreeDir::Directory(path) => path,
@@ -72,7 +72,7 @@ pub(super) fn open_in_tree_dir(tree: &WorkingTree, inside: &InTreeDir) -> Result
 }
 
 /// Finds the topmost directory above a path that is on a mount.
-pub(super) fn find_topmost_dir(
+pub(crate) fn find_topmost_dir(
     tree: &WorkingTree,
     mount: Mount,
     path: &RepoPath,
@@ -99,7 +99,7 @@ pub(super) fn find_topmost_dir(
 }
 
 /// Creates a folder for slots in the working tree, which git takes for ignored.
-pub(super) fn create_in_tree_dir(disk: &HostFs, directory: &OwnedFd, id: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn create_in_tree_dir(disk: &HostFs, directory: &OwnedFd, id: &str) -> Result<OwnedFd, Errno> {
     match disk.create_dir(DirEntryRef::new(directory, IN_TREE.as_bytes()), 0o700) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
@@ -115,7 +115,7 @@ pub(super) fn create_in_tree_dir(disk: &HostFs, directory: &OwnedFd, id: &str) -
 }
 
 /// Removes the files and the empty directories in a directory.
-pub(super) fn remove_contents(disk: &HostFs, directory: &impl AsFd) -> Result<(), Errno> {
+pub(crate) fn remove_contents(disk: &HostFs, directory: &impl AsFd) -> Result<(), Errno> {
     for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::changes::ContentHash;
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// The content of a path: kind and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::capabilities::FsCapabilities;
 use super::entry_content::EntryContent;
 
 use crate::changes::ContentHash;
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// The result of a three-way merge of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,14 +10,14 @@ use super::request::BlobStore;
 use super::step::{Conflict, Step};
 use super::working_tree::{PathState, WorkingTree};
 use crate::changes::links::{EntryAt, LinkTarget, resolve_link};
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// Paths that are looked at to follow all links of a plan.
 const STEPS: usize = 1_000_000;
 
 impl Plan {
     /// Turns into conflicts the links that would lead out of the host tree as it will be.
-    pub(super) fn refuse_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
+    pub(crate) fn refuse_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
         if !tree.capabilities().symlinks {
             return;
         }

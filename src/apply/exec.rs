@@ -15,23 +15,23 @@ use super::host_fs::{DirEntryRef, HostFs, Rename};
 use super::journal::{FileIdentity, Op, StagedFile};
 use super::staging::Staging;
 use super::working_tree::{Inode, Parent, PathState, WorkingTree, observe_in};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Maximum number of lost races before an operation fails.
 const MAX_RETRIES: usize = 1000;
 
 /// State that executing operations needs.
-pub(super) struct OpExecutor<'a> {
-    pub(super) disk: &'a HostFs,
-    pub(super) tree: &'a WorkingTree,
-    pub(super) slots: &'a Staging,
+pub(crate) struct OpExecutor<'a> {
+    pub(crate) disk: &'a HostFs,
+    pub(crate) tree: &'a WorkingTree,
+    pub(crate) slots: &'a Staging,
     /// The journal was written since the machine was started: devices have the same numbers.
-    pub(super) same_boot: bool,
+    pub(crate) same_boot: bool,
 }
 
 /// The result of reverting an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RevertOutcome {
+pub(crate) enum RevertOutcome {
     /// There was nothing to take back.
     NotApplied,
     /// The operation had not been executed.
@@ -99,7 +99,7 @@ impl OpExecutor<'_> {
     /// # Errors
     /// [`HostError::Stale`] if somebody has changed the path: then it holds what they made of it. After any error the act
     /// may be done in part, and must be taken back.
-    pub(super) fn execute_op(&self, act: &Op) -> Result<(), HostError> {
+    pub(crate) fn execute_op(&self, act: &Op) -> Result<(), HostError> {
         match act {
             Op::MakeDirectory { path, slot } => self.make_directory(path, *slot),
             Op::RemoveDirectory { path, slot } => {
@@ -334,7 +334,7 @@ impl OpExecutor<'_> {
     ///
     /// # Errors
     /// The system's error; the operation can be reverted again.
-    pub(super) fn revert_op(&self, act: &Op) -> Result<RevertOutcome, HostError> {
+    pub(crate) fn revert_op(&self, act: &Op) -> Result<RevertOutcome, HostError> {
         match act {
             Op::MakeDirectory { path, .. } => {
                 self.remove_directory(path)?;
@@ -487,7 +487,7 @@ impl OpExecutor<'_> {
 
     /// Finds a file of the user's in an act's slot, which is nowhere else: an edit that came too late, or one that an
     /// undone act had in its way. `committed` tells what belongs there.
-    pub(super) fn unexpected_backup(&self, act: &Op, committed: bool) -> Option<(StagedFile, String)> {
+    pub(crate) fn unexpected_backup(&self, act: &Op, committed: bool) -> Option<(StagedFile, String)> {
         let (slot, before, after) = match act {
             Op::Write { slot, before, after, .. } => (*slot, before.as_ref(), Some(after)),
             Op::Delete { slot, before, .. } => (*slot, Some(before), None),

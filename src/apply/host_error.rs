@@ -38,6 +38,6 @@ impl HostError {
     }
 }
 
-pub(super) fn system_error(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
+pub(crate) fn system_error(attempt: &'static str) -> impl Fn(Errno) -> HostError + Copy {
     move |error| HostError::Io { attempt, error: error.into() }
 }

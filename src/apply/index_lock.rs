@@ -23,7 +23,7 @@ fn lock_text(id: &str) -> String {
 }
 
 /// Creates the file that will be git's lock, and keeps the index of now under a second name.
-pub(super) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &TransactionDir, id: &str) -> Result<(), Errno> {
+pub(crate) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &TransactionDir, id: &str) -> Result<(), Errno> {
     let own = folder.open_dir()?;
     let file = disk.create_file(DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
     disk.write_all(&file, lock_text(id).as_bytes())?;
@@ -36,7 +36,7 @@ pub(super) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &Transaction
 }
 
 /// Takes git's lock on the index; once more is no error.
-pub(super) fn take_lock(
+pub(crate) fn take_lock(
     site: &ApplyTarget,
     disk: &HostFs,
     folder: &TransactionDir,

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::entry_content::EntryContent;
 use super::working_tree::{Inode, ObservedFile};
 use crate::changes::Selection;
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The log of one transaction: its operations, and what an undo needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

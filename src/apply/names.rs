@@ -1,10 +1,10 @@
 //! Names of files and directories that applies use in more than one place.
 
 /// The folder of what was written, by hash.
-pub(super) const CONTENTS: &str = "contents";
+pub(crate) const CONTENTS: &str = "contents";
 
 /// The folder for staged files inside a part of the working tree that is a mount of its own.
-pub(super) const IN_TREE: &str = ".airlock";
+pub(crate) const IN_TREE: &str = ".airlock";
 
 /// The lock of git's index.
-pub(super) const INDEX_LOCK: &str = "index.lock";
+pub(crate) const INDEX_LOCK: &str = "index.lock";

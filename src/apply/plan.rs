@@ -12,7 +12,7 @@ use super::step::{Conflict, MergeMode, OnConflict, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
 
 use crate::changes::{EmbeddedRepoRule, has_folded};
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// Options for building a plan.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::journal::WorktreeFingerprint;
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The working tree that is written to.
 #[derive(Debug, Clone)]

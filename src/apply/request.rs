@@ -11,7 +11,7 @@ use super::merge::{Sides, merge};
 use crate::changes::{
     ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitSelection, apply_selection, split_units,
 };
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// One change with the parts of it that were accepted.
 #[derive(Debug)]

@@ -12,14 +12,14 @@ use super::request::{BlobStore, PathRequest};
 use super::step::{ConflictSides, MergeMode, OnConflict, StepAction};
 use super::working_tree::{ObservedFile, WorkingTree};
 use crate::changes::MAX_TEXT;
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// Inputs for resolving a path.
-pub(super) struct Resolver<'a> {
-    pub(super) tree: &'a WorkingTree,
-    pub(super) contents: &'a dyn BlobStore,
-    pub(super) on_conflict: OnConflict,
-    pub(super) modes: &'a BTreeMap<RepoPath, MergeMode>,
+pub(crate) struct Resolver<'a> {
+    pub(crate) tree: &'a WorkingTree,
+    pub(crate) contents: &'a dyn BlobStore,
+    pub(crate) on_conflict: OnConflict,
+    pub(crate) modes: &'a BTreeMap<RepoPath, MergeMode>,
 }
 
 /// Why a file with several names is not replaced.
@@ -29,7 +29,7 @@ pub const HARD_LINKS: &str = "it has several names (hard links), and replacing i
 type StepOutcome = (StepAction, Option<EntryContent>);
 
 /// Why nothing can, and the sides of it.
-pub(super) type Undecided = (String, Option<ConflictSides>);
+pub(crate) type Undecided = (String, Option<ConflictSides>);
 
 type ResolvedStep = Result<StepOutcome, Undecided>;
 
@@ -38,7 +38,7 @@ impl Resolver<'_> {
     ///
     /// # Errors
     /// Accepted content is damaged.
-    pub(super) fn resolve_request(
+    pub(crate) fn resolve_request(
         &self,
         wish: &PathRequest,
         seen: Option<&ObservedFile>,

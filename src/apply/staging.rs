@@ -19,36 +19,36 @@ use super::journal::{FileIdentity, StagedFile, StagingArea};
 use super::names::IN_TREE;
 use super::transaction_log::TransactionDir;
 use super::working_tree::{DIRECTORY, Inode, Mount, ObservedFile, Parent, WorkingTree};
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// Files above which several threads synchronise.
 const FEW: usize = 32;
 const THREADS: usize = 16;
 
 /// The folders of slots of one apply, open.
-pub(super) struct Staging {
-    pub(super) places: Vec<StagingArea>,
+pub(crate) struct Staging {
+    pub(crate) places: Vec<StagingArea>,
     folders: Vec<Arc<OwnedFd>>,
     by_mount: BTreeMap<Mount, usize>,
     next_number: AtomicUsize,
 }
 
 /// A file that is to be staged.
-pub(super) struct FileToStage<'a> {
-    pub(super) path: &'a RepoPath,
+pub(crate) struct FileToStage<'a> {
+    pub(crate) path: &'a RepoPath,
     /// The file that it replaces, where it is now.
-    pub(super) replaced: &'a RepoPath,
-    pub(super) left: &'a EntryContent,
-    pub(super) expected: Option<&'a ObservedFile>,
+    pub(crate) replaced: &'a RepoPath,
+    pub(crate) left: &'a EntryContent,
+    pub(crate) expected: Option<&'a ObservedFile>,
     /// One whose attributes it gets, where there is nothing to replace.
-    pub(super) like: Option<DirEntryRef<'a>>,
+    pub(crate) like: Option<DirEntryRef<'a>>,
     /// And where a file with these permissions is replaced.
-    pub(super) like_over: Option<u32>,
+    pub(crate) like_over: Option<u32>,
 }
 
 impl Staging {
     /// Opens those of a journal.
-    pub(super) fn open(
+    pub(crate) fn open(
         places: &[StagingArea],
         folder: &TransactionDir,
         id: &str,
@@ -71,32 +71,32 @@ impl Staging {
     }
 
     /// Begins without any.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { places: Vec::new(), folders: Vec::new(), by_mount: BTreeMap::new(), next_number: AtomicUsize::new(0) }
     }
 
     /// Names a slot.
-    pub(super) fn entry_ref<'a>(&'a self, slot: StagedFile, name: &'a str) -> DirEntryRef<'a> {
+    pub(crate) fn entry_ref<'a>(&'a self, slot: StagedFile, name: &'a str) -> DirEntryRef<'a> {
         DirEntryRef::new(self.folders[slot.area].as_ref(), name.as_bytes())
     }
 
     /// Returns the folder of a slot, open.
-    pub(super) fn area_dir(&self, slot: StagedFile) -> Arc<OwnedFd> {
+    pub(crate) fn area_dir(&self, slot: StagedFile) -> Arc<OwnedFd> {
         Arc::clone(&self.folders[slot.area])
     }
 
     /// Returns whether two files of a slot's place are exchanged at once.
-    pub(super) fn can_exchange(&self, slot: StagedFile) -> bool {
+    pub(crate) fn can_exchange(&self, slot: StagedFile) -> bool {
         self.places[slot.area].can_exchange
     }
 
     /// Returns whether a file keeps its number there when it is renamed.
-    pub(super) fn has_stable_inodes(&self, slot: StagedFile) -> bool {
+    pub(crate) fn has_stable_inodes(&self, slot: StagedFile) -> bool {
         self.places[slot.area].has_stable_inodes
     }
 
     /// Returns a free slot on the file system of a directory.
-    pub(super) fn allocate(
+    pub(crate) fn allocate(
         &mut self,
         directory: &OwnedFd,
         path: &RepoPath,
@@ -143,7 +143,7 @@ impl Staging {
     }
 
     /// Stages files, each into its slot; gives what they are on disk.
-    pub(super) fn stage_file(
+    pub(crate) fn stage_file(
         &self,
         files: &[(FileToStage<'_>, StagedFile)],
         disk: &HostFs,
@@ -273,7 +273,7 @@ impl Staging {
     }
 
     /// Stages a directory with the permissions of another.
-    pub(super) fn stage_directory(
+    pub(crate) fn stage_directory(
         &self,
         slot: StagedFile,
         like: DirEntryRef<'_>,
@@ -290,13 +290,13 @@ impl Staging {
     }
 
     /// Writes the folders to disk.
-    pub(super) fn sync_areas(&self, disk: &HostFs) -> Result<(), Errno> {
+    pub(crate) fn sync_areas(&self, disk: &HostFs) -> Result<(), Errno> {
         self.folders.iter().try_for_each(|folder| disk.sync_fd(folder.as_ref()))
     }
 }
 
 /// Does something with each of a list, by several threads if there are many; gives the results in order, or the first failure.
-pub(super) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
+pub(crate) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
     list: &[T],
     one: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {

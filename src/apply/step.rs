@@ -8,7 +8,7 @@ use super::merge::ConflictHunk;
 use super::request::AttrSource;
 use super::working_tree::ObservedFile;
 use crate::changes::Selection;
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The action of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,9 +45,9 @@ pub struct Step {
     /// Copy them also if a file with this mode is replaced.
     pub attrs_from_if_mode: Option<u32>,
     /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
-    pub(super) case_renamed_from: Option<RepoPath>,
+    pub(crate) case_renamed_from: Option<RepoPath>,
     /// Another spelling that must not be there with it, and that the plan deletes.
-    pub(super) colliding_path: Option<RepoPath>,
+    pub(crate) colliding_path: Option<RepoPath>,
 }
 
 /// A path that cannot be written as the host is now.

@@ -30,7 +30,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::changes::{MAX_TEXT, Selection};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The inputs of a transaction besides its plan.
 pub struct ApplyRequest<'a> {

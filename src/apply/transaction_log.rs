@@ -188,12 +188,12 @@ impl TransactionDir {
     }
 
     /// Opens it.
-    pub(super) fn open_dir(&self) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open_dir(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, &self.path, DIRECTORY, Mode::empty())
     }
 
     /// Opens the folder of its slots.
-    pub(super) fn open_staging_dir(&self) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open_staging_dir(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, self.path.join(SLOTS), DIRECTORY, Mode::empty())
     }
 
@@ -216,12 +216,12 @@ impl TransactionDir {
     }
 
     /// Writes the journal; from then on the apply is prepared.
-    pub(super) fn write_journal(&self, disk: &HostFs, journal: &Journal) -> Result<(), Errno> {
+    pub(crate) fn write_journal(&self, disk: &HostFs, journal: &Journal) -> Result<(), Errno> {
         self.write_record(disk, JOURNAL, journal)
     }
 
     /// Marks it as ended.
-    pub(super) fn write_outcome(&self, disk: &HostFs, end: &TransactionOutcome) -> Result<(), Errno> {
+    pub(crate) fn write_outcome(&self, disk: &HostFs, end: &TransactionOutcome) -> Result<(), Errno> {
         self.write_record(disk, END, end)
     }
 
@@ -286,7 +286,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Returns seconds since the epoch.
-pub(super) fn seconds_since_epoch() -> u64 {
+pub(crate) fn seconds_since_epoch() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
@@ -296,7 +296,7 @@ mod tests {
     use super::super::journal::{FileIdentity, Kind, Op, StagedFile, StagingArea, WorktreeFingerprint};
     use super::super::working_tree::Inode;
     use super::*;
-    use crate::path::{EntryKind, RepoPath};
+    use crate::core::path::{EntryKind, RepoPath};
 
     fn journal() -> Journal {
         let path = RepoPath::from_bytes(b"a\xff").expect("a path");

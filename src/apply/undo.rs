@@ -23,7 +23,7 @@ use super::step::OnConflict;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIRECTORY, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Selection};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// An apply with what is known of it.
 #[derive(Debug, Clone)]

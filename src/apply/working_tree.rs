@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes::ContentHash;
 use crate::changes::name_collisions::EntryClass;
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// The root of a working tree.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl ObservedFile {
 
 impl Inode {
     #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-    pub(super) fn of(stat: &Stat) -> Self {
+    pub(crate) fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev as u64, number: stat.st_ino as u64 }
     }
 }
@@ -143,11 +143,11 @@ pub struct DirContents {
     pub directories: Vec<RepoPath>,
 }
 
-pub(super) const DIRECTORY: OFlags =
+pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The directory that holds a path.
-pub(super) enum Parent {
+pub(crate) enum Parent {
     Open(OwnedFd),
     Missing,
     Blocked(PathState),
@@ -155,7 +155,7 @@ pub(super) enum Parent {
 
 impl Parent {
     /// Returns the directory, if it is there.
-    pub(super) fn into_dir(self) -> Option<OwnedFd> {
+    pub(crate) fn into_dir(self) -> Option<OwnedFd> {
         match self {
             Self::Open(directory) => Some(directory),
             Self::Missing | Self::Blocked(_) => None,
@@ -221,13 +221,13 @@ impl WorkingTree {
     }
 
     /// Opens the root once more.
-    pub(super) fn open_root(&self) -> Result<OwnedFd, HostError> {
+    pub(crate) fn open_root(&self) -> Result<OwnedFd, HostError> {
         rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty())
             .map_err(system_error("failed to open the working tree"))
     }
 
     /// Opens the deepest directory above a path that is there.
-    pub(super) fn open_nearest_existing_dir(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
+    pub(crate) fn open_nearest_existing_dir(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
         let mut at = path.clone();
         loop {
             if let Parent::Open(directory) = self.open_parent(&at)? {
@@ -382,7 +382,7 @@ impl WorkingTree {
     }
 
     /// Opens the directory that holds a path.
-    pub(super) fn open_parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
+    pub(crate) fn open_parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
         let Some(above) = path.parent() else {
             let root = self.root.try_clone();
             return root.map(Parent::Open).map_err(|error| HostError::Io { attempt: "failed to open it", error });
@@ -439,7 +439,7 @@ impl WorkingTree {
 }
 
 /// Looks at a name in an open directory.
-pub(super) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState, HostError> {
+pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState, HostError> {
     let directory = directory.as_fd();
     let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Rounds of links to links that are followed back.
 const ROUNDS: usize = 4;

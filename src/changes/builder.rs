@@ -16,8 +16,8 @@ use super::{
     Changeset, ContentHash, EmbeddedRepoRule, FileChange, Finding, Ignored, PackageManifests, Quarantine, Refused,
     RiskContext, RuleSet, Severity, find_risks, has_folded,
 };
-use crate::escape::escape_lossy;
-use crate::path::{EntryKind, RepoPath};
+use crate::core::escape::escape_lossy;
+use crate::core::path::{EntryKind, RepoPath};
 
 /// Components that are looked at to follow all links of a changeset.
 const STEPS: usize = 3_000_000;

@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::{ContentHash, Finding, Quarantine, Severity};
-use crate::path::{EntryKind, RepoPath};
+use crate::core::path::{EntryKind, RepoPath};
 
 /// Bytes above which a file is one unit, and its lines are not looked at.
 pub const MAX_TEXT: u64 = 16 << 20;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Finding, Severity};
-use crate::escape::{LONGEST_RUN, first_hidden, is_blank};
+use crate::core::escape::{LONGEST_RUN, first_hidden, is_blank};
 
 /// Bytes of a line above which nobody reads it.
 const LONGEST_LINE: usize = 5_000;

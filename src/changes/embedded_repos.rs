@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Names whose arrival can complete a repository, or change one.
 const NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktree"];

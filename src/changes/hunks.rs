@@ -9,7 +9,7 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 use super::FileChange;
 use super::content::{is_legacy_text, is_text};
 use super::quarantine::hex;
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// A part of a change that is decided on: as a whole, or a hunk by its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Pure: whoever asks says what is at a path. A link is judged by the tree as it will be, for each link of it may be harmless
 //! alone and lead out together with another.
 
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Links that are followed for one question, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MOST_HOPS: usize = 40;

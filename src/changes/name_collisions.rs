@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::path::fold;
+use crate::core::path::fold;
 
 /// The class of an entry, as far as name collisions are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

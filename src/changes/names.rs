@@ -5,8 +5,8 @@ use unicode_script::{Script, UnicodeScript};
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection, confusable_detection::skeleton};
 
 use super::{Finding, Severity};
-use crate::escape::{first_hidden, is_hidden};
-use crate::path::RepoPath;
+use crate::core::escape::{first_hidden, is_hidden};
+use crate::core::path::RepoPath;
 
 /// Judges a path's name.
 pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::content::line_of;
 use super::{Finding, Severity};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Lock files, and the manifests of which one must have changed as well.
 const LOCKS: &[(&str, &[&str])] = &[

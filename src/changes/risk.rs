@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::aliases::LinkAliases;
 use super::packages::PackageManifests;
 use super::{FileChange, RuleSet, content, links, names, packages, secrets};
-use crate::escape::escape_lossy;
-use crate::path::EntryKind;
+use crate::core::escape::escape_lossy;
+use crate::core::path::EntryKind;
 
 /// The severity of a finding; ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
             if let Some(reason) = links::forbidden_reason(&change.path, new) {
                 found.push(Finding::for_file("link-escape", Severity::Refused, reason));
             }
-            if FILES_OF_GIT.contains(&crate::path::fold(change.path.file_name()).as_slice()) {
+            if FILES_OF_GIT.contains(&crate::core::path::fold(change.path.file_name()).as_slice()) {
                 found.push(Finding::for_file("link-of-git", Severity::Refused, "is a file of git's as a link"));
             }
             found.push(Finding::for_file("link", High, "is a new link"));
@@ -109,7 +109,7 @@ mod tests {
     use super::super::{ContentHash, FileVersion};
     use super::Severity::Medium;
     use super::*;
-    use crate::path::RepoPath;
+    use crate::core::path::RepoPath;
 
     fn path(text: &str) -> RepoPath {
         RepoPath::from_bytes(text.as_bytes()).expect("a path")

@@ -3,7 +3,7 @@
 use super::Severity::{self, High, Medium, Note, Refused};
 
 /// A built-in path rule.
-pub(super) struct PathRule {
+pub(crate) struct PathRule {
     /// The severity of a path that matches.
     pub severity: Severity,
     /// The rule's name, for scripts.
@@ -24,7 +24,7 @@ pub(super) struct PathRule {
 /// start of an ordinary name: `BUILD*` would match `builder.rs` and all of `build/`, `BUCK*` would match `bucket.rs`. A
 /// glob that ends with `*` also matches what is in a directory of that name, and `X/**` also matches a file or symlink
 /// `X`.
-pub(super) const TABLE: &[PathRule] = &[
+pub(crate) const TABLE: &[PathRule] = &[
     // Refused.
     PathRule {
         severity: Refused,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Severity::{self, Note};
 use super::rule_table::TABLE;
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Endings of files of the rule `environment` that are examples, and notes.
 const EXAMPLES: [&[u8]; 3] = [b".example", b".sample", b".template"];

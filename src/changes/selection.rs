@@ -8,7 +8,7 @@ use super::{
     ContentHash, FileChange, LineEnding, Selection, UnitKind, UnitSelection, changed_line_ending, split_lines,
     split_units, trim_line_ending,
 };
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// The content that a path gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl LineBuffer {
 mod tests {
     use super::super::{FileVersion, LineSet, Unit};
     use super::*;
-    use crate::path::RepoPath;
+    use crate::core::path::RepoPath;
 
     fn change(old: Option<&[u8]>, new: Option<&[u8]>) -> FileChange {
         let side = |bytes: &[u8]| FileVersion {

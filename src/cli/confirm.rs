@@ -2,9 +2,9 @@
 
 use super::error::CliError;
 use super::output::count;
-use crate::escape::Escaped;
+use crate::core::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
-use crate::sandbox::terminal;
+use crate::terminal;
 
 /// Asks whether to apply: with a word to type where something of high risk is among it.
 pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Most bytes that are taken back; a text with more is refused.
 const MOST: u64 = 64 << 20;

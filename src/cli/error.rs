@@ -3,13 +3,16 @@
 use std::fmt::Write as _;
 use std::io;
 
+use crate::base::BaseError;
 use crate::config::ConfigError;
+use crate::core::escape::Escaped;
+use crate::core::name::{NameError, SandboxName};
 use crate::engine::EngineError;
-use crate::escape::Escaped;
 use crate::gateway::CredentialError;
+use crate::git::SnapshotError;
+use crate::guest_client::GuestError;
 use crate::review::SelectionError;
-use crate::sandbox::{GuestError, NameError, SandboxError, SandboxName};
-use crate::snapshot::SnapshotError;
+use crate::sandbox::SandboxError;
 
 /// Failed; nothing was changed unless the message says what.
 pub const FAILED: u8 = 1;
@@ -71,6 +74,12 @@ impl CliError {
             let _ = writeln!(text, "hint: {hint}");
         }
         text
+    }
+}
+
+impl From<BaseError> for CliError {
+    fn from(error: BaseError) -> Self {
+        SandboxError::from(error).into()
     }
 }
 

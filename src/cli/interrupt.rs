@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::sandbox::Signals;
+use crate::terminal::Signals;
 
 /// Whether a signal has come.
 pub struct Interrupt(Arc<AtomicBool>);

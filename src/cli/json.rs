@@ -5,7 +5,7 @@ use std::io;
 use serde_json::{Value, json};
 
 use crate::changes::{Changeset, UnitKind};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 use crate::review::{Decisions, ReviewFile, ReviewModel, UnitDecision};
 
 /// Writes the changes of a sandbox, `airlock diff --json`, in pieces to `out`: a file with its findings takes room.
@@ -90,7 +90,7 @@ pub fn text(path: &RepoPath) -> String {
 pub fn render(value: &Value) -> String {
     let mut out = String::new();
     for c in format!("{value:#}\n").chars() {
-        if c != '\n' && crate::escape::is_hidden(c) {
+        if c != '\n' && crate::core::escape::is_hidden(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 out += &format!("\\u{unit:04x}");
             }

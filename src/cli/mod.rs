@@ -1,49 +1,19 @@
 //! The command line: one file per verb.
 
-mod advisories;
-mod agent_config;
-mod apply;
-mod apply_context;
-mod apply_options;
-mod apply_to_worktree;
 mod args;
-mod backups;
 mod claude_path;
+mod commands;
 mod confirm;
-mod conflict;
-mod decisions;
-mod diff;
-mod doctor;
-mod draft;
 mod editor;
-mod end_summary;
 mod error;
-mod gc;
-mod holdings;
-mod image;
 mod interrupt;
 mod json;
-mod list;
 mod new_file;
-mod offer_review;
+mod ops;
 mod outcome;
 mod output;
 mod pager;
-mod patch;
-mod policy;
 mod progress;
-mod recover;
-mod remove;
-mod repo;
-mod resume;
-mod review;
-mod risk_check;
-mod run;
-mod sending;
-mod start_summary;
-mod status;
-mod target;
-mod undo;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -52,6 +22,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
+use commands::{apply, diff, doctor, gc, image, ls, recover, resume, review, rm, run, status, undo};
 use error::{CliError, EXIT_INTERNAL};
 use output::Output;
 
@@ -108,10 +79,10 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {
         Some(Command::Apply(args)) => apply::apply(args, output),
         Some(Command::Undo(args)) => undo::undo(&args, output),
         Some(Command::Recover(args)) => recover::recover(&args, output),
-        Some(Command::Ls { json }) => list::list(json, output),
+        Some(Command::Ls { json }) => ls::ls(json, output),
         Some(Command::Status { name, json }) => status::status(name.as_deref(), json, output),
         Some(Command::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
-        Some(Command::Rm { names, force }) => remove::remove(&names, force, output),
+        Some(Command::Rm { names, force }) => rm::rm(&names, force, output),
         Some(Command::Image(verb)) => image::image(verb, output),
         Some(Command::Doctor { json }) => doctor::doctor(json, output),
     }

@@ -10,8 +10,8 @@ use super::json as shapes;
 use super::output::{count, print};
 use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
 use crate::changes::{Unit, UnitSelection};
-use crate::escape::Escaped;
-use crate::path::RepoPath;
+use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
 
 /// What happened to each path, sorted.
 pub struct Outcome {

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::args::Colour;
 use super::error::{CliError, USAGE};
-use crate::sandbox::terminal;
+use crate::terminal;
 
 /// How to speak.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ pub fn eprint(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes text to standard output: ours, or made harmless by [`crate::escape`]. A reader that has gone is no error.
+/// Writes text to standard output: ours, or made harmless by [`crate::core::escape`]. A reader that has gone is no error.
 pub fn print(text: &str) -> io::Result<()> {
     write(text.as_bytes())
 }

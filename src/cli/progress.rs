@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
-use crate::sandbox::{ProgressCounter, Step};
+use crate::core::progress::{ProgressCounter, Step};
 
 const SHOWN: u8 = 0;
 const PAUSED: u8 = 1;

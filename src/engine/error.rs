@@ -1,7 +1,7 @@
 //! What can go wrong with an engine, one variant per operation's kind.
 
 /// What is attempted when a container is started.
-pub(super) const START: &str = "start the container";
+pub(crate) const START: &str = "start the container";
 
 /// A failed operation on the engine.
 #[derive(Debug, thiserror::Error)]

@@ -179,7 +179,7 @@ const CREDENTIAL_HEADERS: [&str; 13] = [
 
 impl Credential {
     /// Returns what must not come back: the value alone, without `Bearer`.
-    pub(super) fn secret(&self) -> &[u8] {
+    pub(crate) fn secret(&self) -> &[u8] {
         let value = self.value.as_bytes();
         value.strip_prefix(b"Bearer ").unwrap_or(value)
     }

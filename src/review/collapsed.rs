@@ -1,7 +1,7 @@
 //! Files that nobody wrote by hand: they begin folded. A fold never hides what was found out about a file.
 
 use crate::changes::{FileChange, is_lock_file};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// Directories of other people's code.
 const VENDORED: [&str; 5] = ["vendor", "node_modules", "third_party", "thirdparty", "bower_components"];

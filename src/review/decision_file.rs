@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::state::Event;
 use super::{Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::UnitKind;
-use crate::escape::{Escaped, escape_lossy};
+use crate::core::escape::{Escaped, escape_lossy};
 
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;

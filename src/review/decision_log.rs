@@ -181,7 +181,7 @@ mod tests {
             draft.keep(&[accepted(unit)]).expect("kept");
         }
         draft.close().expect("closed");
-        let whole = fs::read_draft(&path).expect("it is there");
+        let whole = fs::read(&path).expect("it is there");
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).expect("written");
             let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();

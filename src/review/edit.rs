@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Action, DecisionTarget, FileText, ReviewHost, ReviewModel, ReviewState, UnitDecision};
 use crate::changes::{FileChange, Finding, SelectedContent, UnitKind, apply_selection, is_by_line};
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// The result of an edit.
 #[derive(Debug, PartialEq, Eq)]

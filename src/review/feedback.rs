@@ -7,9 +7,10 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::decisions::{Decision, UnitDecision};
-use super::{FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, describe_unit};
+use super::{FileText, HunkRows, ReviewFile, ReviewModel, ReviewState};
 use crate::changes::{HunkLine, Unit};
-use crate::escape::Escaped;
+use crate::core::escape::Escaped;
+use crate::review::describe_unit;
 
 /// Bytes of a message; what is above that is named by its place alone. One argument of a program may have 128 KiB.
 const MOST: usize = 96 << 10;

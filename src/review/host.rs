@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Decisions, Event};
 use crate::changes::{FileChange, Finding};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The program around a review.
 pub trait ReviewHost {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::collapsed::is_collapsed_by_default;
 use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, split_units};
-use crate::path::EntryKind;
+use crate::core::path::EntryKind;
 
 /// All files under review.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::RepoPath;
+    use crate::core::path::RepoPath;
 
     #[test]
     fn hunks_with_the_same_id_cannot_be_accepted() {

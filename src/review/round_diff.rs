@@ -5,7 +5,7 @@ use std::io;
 
 use super::ReviewModel;
 use crate::changes::{Changeset, FileChange, Quarantine, Severity};
-use crate::path::RepoPath;
+use crate::core::path::RepoPath;
 
 /// The difference between two rounds, by unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::{Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::{Selection, Unit, UnitSelection};
-use crate::escape::Escaped;
-use crate::path::RepoPath;
+use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
 
 /// The user's selectors.
 #[derive(Debug, Clone, Default)]
@@ -277,7 +277,7 @@ fn parse_patterns(
 mod tests {
     use super::*;
     use crate::changes::{CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Quarantine, RuleSet};
-    use crate::path::EntryKind;
+    use crate::core::path::EntryKind;
 
     fn added(store: &Quarantine, path: &str, content: &str) -> FileChange {
         let hash = store.put(content.as_bytes()).expect("stored");

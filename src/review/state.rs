@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::decisions::{CommentAnchor, Decision, Decisions, UnitDecision};
 use super::{ReviewFile, ReviewModel};
 use crate::changes::{ContentHash, LineSet, Unit, UnitSelection};
-use crate::escape::Escaped;
+use crate::core::escape::Escaped;
 
 /// Some lines of a unit, by the places of file and unit on the sheet.
 #[derive(Debug, Clone, PartialEq, Eq)]

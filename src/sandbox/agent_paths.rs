@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::snapshot::{HostRepo, Snapshot};
+use crate::git::{HostRepo, Snapshot};
 
 /// Directories that a mount must neither hide nor lie directly in the way of: those of the image, the agent's home and
 /// Airlock's own. A repository at, above or (for these) below one of them goes to `/work/NAME`.

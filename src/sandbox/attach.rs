@@ -17,10 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::SandboxError;
-use super::output_filter::OutputFilter;
-use super::signals::Signals;
-use super::terminal::{self, Answers, Modes, Questions, RawModeGuard};
 use crate::engine::{Attached, Engine, EngineError, OutputChunk};
+use crate::terminal;
+use crate::terminal::{Answers, Modes, OutputFilter, Questions, RawModeGuard, Signals};
 
 /// Grace period of an agent that was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -35,7 +34,7 @@ const INSISTED: Duration = Duration::from_secs(2);
 
 /// What an agent on a terminal may do to the lines above its screen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Scrollback {
+pub(crate) enum Scrollback {
     #[default]
     Kept,
     /// Erase them, as Claude Code does.
@@ -54,7 +53,7 @@ struct Shown {
 }
 
 /// The end of an agent's run.
-pub(super) struct Ended {
+pub(crate) struct Ended {
     pub exit: i64,
     /// Control sequences that were not shown.
     pub dropped: Dropped,
@@ -65,7 +64,7 @@ pub(super) struct Ended {
 /// `watch` returns when it has stopped the agent and waited for the rest of its output. Signals go to the agent; one that has not
 /// ended [`GRACE`] later, or at the second signal, is killed. So is one that has not ended soon after Ctrl-C was pressed three
 /// times within a second.
-pub(super) async fn attach(
+pub(crate) async fn attach(
     engine: &dyn Engine,
     agent: &str,
     attached: Attached,

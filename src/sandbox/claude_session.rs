@@ -4,7 +4,7 @@
 //! The home is the agent's, so this may be any of its conversations, or none. It is used for nothing but to name one to
 //! Claude Code in the same sandbox.
 
-use super::guest_client::GuestClient;
+use crate::guest_client::GuestClient;
 use crate::protocol::{FileKind, Root};
 
 /// The folder in which Claude Code keeps them: for each directory that it was started in a folder, in that `ID.jsonl`.
@@ -15,7 +15,7 @@ const MOST: usize = 2000;
 const MOST_FOLDERS: usize = 50;
 
 /// Finds the last one; nothing where there is none, or where it cannot be told.
-pub(super) async fn last(link: &GuestClient) -> Option<String> {
+pub(crate) async fn last(link: &GuestClient) -> Option<String> {
     let folders = link.list(Root::Home, PROJECTS, MOST).await.ok()?;
     let mut found = None;
     for folder in folders.into_iter().filter(|f| f.kind == FileKind::Directory).take(MOST_FOLDERS) {

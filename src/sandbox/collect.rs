@@ -9,21 +9,19 @@ use std::time::Instant;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
-use super::base_tree::BaseTree;
-use super::base_view::{BaseEntry, BaseView};
 use super::collect_limits::{CollectLimits, CollectMode, PARALLEL, SHOWN};
-use super::guest_client::{GuestClient, GuestError};
-use super::progress::ProgressCounter;
-use super::read_file::{PIECEWISE, take};
 use super::store::Sandbox;
 use super::walk::{Found, Walk, WalkResult};
+use crate::base::{BaseEntry, BaseTree, BaseView};
 use crate::changes::{
     CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, Refused, RuleSet, Severity,
 };
-use crate::escape::escape_lossy;
-use crate::path::{EntryKind, RepoPath};
+use crate::core::escape::escape_lossy;
+use crate::core::path::{EntryKind, RepoPath};
+use crate::core::progress::ProgressCounter;
+use crate::git::{CommittedEntry, HostRepo};
+use crate::guest_client::{GuestClient, GuestError, PIECEWISE, take};
 use crate::protocol::Root;
-use crate::snapshot::{CommittedEntry, HostRepo};
 
 /// Bytes of files in memory at once.
 const IN_FLIGHT: usize = 32 << 20;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::path::MAX_DEPTH;
+use crate::core::path::MAX_DEPTH;
 
 /// Questions under way at once.
-pub(super) const PARALLEL: usize = 32;
+pub(crate) const PARALLEL: usize = 32;
 
 /// Characters of a refused path that are kept.
-pub(super) const SHOWN: usize = 300;
+pub(crate) const SHOWN: usize = 300;
 
 /// Bounds on what is taken back; each is a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::SandboxError;
-use super::base;
-use super::base_store::{Base, BaseStore};
-use super::resources::{BASE, LABEL, REPOSITORY, repository_id};
+use super::resources::LABEL;
 use super::store::Store;
+use crate::base;
+use crate::base::{BASE, Base, BaseStore, REPOSITORY, repository_id};
 use crate::engine::Engine;
-use crate::snapshot::HostRepo;
+use crate::git::HostRepo;
 
 /// Bases of each repository that are kept, unless the user says otherwise.
 pub const KEPT_BASES: usize = 3;
@@ -98,7 +98,7 @@ pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Garbage) -> Re
             }
             // Forgotten first: whoever looks now makes another.
             bases.remove_record(&base.id)?;
-            base::discard_base(engine, base).await
+            base::discard_base(engine, base).await.map_err(SandboxError::from)
         }
         Garbage::Volume(name) => engine.remove_volume(name).await.map_err(SandboxError::from),
         Garbage::Container(id) => engine.remove_container(id).await.map_err(SandboxError::from),

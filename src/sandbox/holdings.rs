@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::guest_client::{GuestClient, GuestError};
 use super::store::Record;
-use crate::escape::escape_lossy;
+use crate::core::escape::escape_lossy;
+use crate::guest_client::{GuestClient, GuestError};
 use crate::protocol::{FileKind, Listed, Root};
 
 /// Entries of one directory that are looked at.
@@ -54,7 +54,7 @@ const USUAL_DATA: [&[u8]; 8] =
 
 /// Names what a sandbox holds, for a sentence that begins "it holds". Names in it are not escaped.
 /// `changed_nothing` says that no file differs: what was staged is nowhere else then.
-pub(super) async fn find(link: &GuestClient, record: &Record, changed_nothing: bool) -> Vec<String> {
+pub(crate) async fn find(link: &GuestClient, record: &Record, changed_nothing: bool) -> Vec<String> {
     let look = Look { link, unknown: RefCell::default() };
     let mut found = look.repository(record, changed_nothing).await;
     for module in &record.manifest.modules {
@@ -225,7 +225,7 @@ impl Look<'_> {
         let at = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
         let (parent, name) = (&path[..at], &path[at + 1..]);
         let has = async |root, parent: &[u8]| self.entries(root, parent).await.iter().any(|entry| entry == name);
-        has(Root::Work, parent).await && !has(Root::Base, &[super::seed::TREE, parent].concat()).await
+        has(Root::Work, parent).await && !has(Root::Base, &[crate::base::TREE, parent].concat()).await
     }
 
     /// Returns whether git has written objects here: what a sandbox begins with is packed.

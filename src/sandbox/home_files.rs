@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::manifest::Manifest;
+use crate::base::Manifest;
 
 /// Everything that the home begins with, parents first, as arguments of the launcher: it makes what is not there yet, as
 /// the agent's own user.
-pub(super) fn home_files(workdir: &str, placeholder: Option<&str>, manifest: &Manifest) -> Vec<String> {
+pub(crate) fn home_files(workdir: &str, placeholder: Option<&str>, manifest: &Manifest) -> Vec<String> {
     let claude_json = claude_json(workdir, placeholder);
     let memory = manifest.memory();
     let entries: [&[&str]; 6] = [

@@ -8,27 +8,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::CollectMode;
-use super::CollectPolicy;
-use super::SandboxError;
-use super::SandboxName;
 use super::agent_paths::AgentPaths;
-use super::base::{self};
-use super::collect::collect;
-use super::collect::collect_final;
-use super::prepared_base::PreparedBase;
-use super::progress::ProgressCounter;
-use super::random;
+use super::collect::{collect, collect_final};
 use super::request::{Finished, RunRequest};
-use super::resources::{EngineResources, repository_id};
+use super::resources::EngineResources;
 use super::run_agent::{RunEnd, record_post_run, run_agent};
-use super::signals::Signals;
-use super::start;
 use super::store::{Record, Sandbox, State, Store, VERSION};
 use super::workspace::Workspace;
+use super::{CollectMode, CollectPolicy, SandboxError, start};
+use crate::base;
+use crate::base::{PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
+use crate::core::name::{SandboxName, random};
+use crate::core::progress::ProgressCounter;
 use crate::engine::{Engine, image};
-use crate::snapshot::HostRepo;
+use crate::git::HostRepo;
+use crate::terminal::Signals;
 
 /// Most processes and threads of the agent, unless the user says otherwise.
 pub const DEFAULT_PIDS: u32 = 2048;
@@ -120,7 +115,7 @@ pub async fn run(
     let fresh = ground.fresh.take();
     let sealing = async {
         match fresh {
-            Some(fresh) => base::seal_base(engine, host, &ground.base, fresh).await.err(),
+            Some(fresh) => base::seal_base(engine, host, &ground.base, fresh).await.err().map(SandboxError::from),
             None => None,
         }
     };

@@ -1,66 +1,41 @@
 //! The sandbox: its record, its volumes and containers, and the way of the data through them — seed, run, collect.
 
 mod agent_paths;
-mod atomic_file;
 mod attach;
-mod base;
-mod base_delta;
-mod base_store;
-mod base_tree;
-mod base_view;
 mod claude_session;
 mod collect;
 mod collect_limits;
 pub mod gc;
-mod guest_client;
 mod holdings;
 mod home_files;
 pub mod lifecycle;
 mod limits;
-mod manifest;
 mod monitor;
-mod name;
-mod output_filter;
-mod overlay_support;
-mod prepared_base;
 pub mod probe;
-mod progress;
-mod read_file;
 mod request;
 mod resources;
 mod run_agent;
-mod seed;
-mod signals;
 mod start;
 mod store;
-pub mod terminal;
 mod walk;
 mod workspace;
-mod write;
 
 pub use agent_paths::AgentPaths;
 pub use attach::Dropped;
-pub use base_store::{Base, BaseStore};
 pub use collect::{CollectPolicy, collect};
 pub use collect_limits::{CollectLimits, CollectMode};
-pub use guest_client::{GuestClient, GuestError};
 pub use limits::Limits;
-pub use manifest::Manifest;
 pub use monitor::{DEFAULT_DISK, DEFAULT_INODES, LimitExceeded};
-pub use name::{NameError, SandboxName, random};
-pub use output_filter::OutputFilter;
-pub use overlay_support::OverlaySupport;
-pub use prepared_base::PreparedBase;
-pub use progress::{ProgressCounter, ProgressSnapshot, Step};
 pub use request::{Finished, RunRequest};
-pub use resources::{BASE, EngineResources, LABEL, REPOSITORY, Sidecar, repository_id};
-pub use seed::{Seeded, seed};
-pub use signals::{Signals, StopRequest};
-pub use store::{AgentConfig, AppliedPath, AppliedState, Record, Sandbox, State, Store, identity};
+pub use resources::{EngineResources, LABEL, Sidecar};
+pub use store::{AgentConfig, AppliedPath, AppliedState, Record, Sandbox, State, Store};
 pub use workspace::Workspace;
 
+use crate::base::BaseError;
+use crate::core::name::SandboxName;
 use crate::engine::EngineError;
-use crate::snapshot::SnapshotError;
+use crate::git::SnapshotError;
+use crate::guest_client::GuestError;
 
 /// A failure of a sandbox; the agent's own exit status is none.
 #[derive(Debug, thiserror::Error)]
@@ -117,4 +92,16 @@ pub enum SandboxError {
     /// Stopped by a signal before the agent began.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<BaseError> for SandboxError {
+    fn from(error: BaseError) -> Self {
+        match error {
+            BaseError::Engine(error) => Self::Engine(error),
+            BaseError::Snapshot(error) => Self::Snapshot(error),
+            BaseError::Guest(error) => Self::Link(error),
+            BaseError::Io(error) => Self::State(error),
+            BaseError::Interrupted => Self::Interrupted,
+        }
+    }
 }

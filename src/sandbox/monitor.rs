@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use indicatif::HumanBytes;
 use tokio::time::sleep;
 
-use super::guest_client::GuestClient;
 use super::limits::Limits;
 use super::resources::EngineResources;
 use super::workspace::Workspace;
+use crate::core::escape::Escaped;
 use crate::engine::Engine;
-use crate::escape::Escaped;
+use crate::guest_client::GuestClient;
 use crate::protocol::{Root, Space, Usage};
 
 /// Most bytes of workspace and home together, unless the user says otherwise.
@@ -117,7 +117,7 @@ impl fmt::Display for LimitExceeded {
 }
 
 /// The watch over one agent.
-pub(super) struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     pub engine: &'a dyn Engine,
     pub parts: &'a EngineResources<'a>,
     pub sidecar: &'a str,
@@ -199,7 +199,7 @@ impl Watch<'_> {
 }
 
 /// Adds up workspace and home; names in them say where they are.
-async fn measure(link: &GuestClient, work: Root) -> Result<Usage, super::GuestError> {
+async fn measure(link: &GuestClient, work: Root) -> Result<Usage, crate::guest_client::GuestError> {
     let (mut work, home) = (link.usage(work, u32::MAX).await?, link.usage(Root::Home, u32::MAX).await?);
     work.bytes += home.bytes;
     work.entries += home.entries;

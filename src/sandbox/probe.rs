@@ -5,17 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
-use super::LABEL;
-use super::SandboxError;
-use super::base_store::Base;
-use super::guest_client::GuestClient;
-use super::overlay_support::OverlaySupport;
-use super::random;
-use super::resources::{BASE, EngineResources, REPOSITORY, VolumeState, base_volumes};
-use super::seed::TREE;
+use super::resources::{EngineResources, VolumeState};
 use super::workspace::Workspace;
-use super::write::Batch;
+use super::{LABEL, SandboxError};
+use crate::base::{BASE, Base, OverlaySupport, REPOSITORY, TREE, base_volumes};
+use crate::core::name::random;
 use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR, image, sidecar_spec};
+use crate::guest_client::{Batch, GuestClient};
 use crate::protocol::{Entry, Root, Space};
 
 /// The repository that probes are of: none has this name, so what an interrupted one has left is found.

@@ -1,13 +1,12 @@
 //! What is asked of a sandbox, and what it gives.
 
-use super::CollectPolicy;
-use super::SandboxError;
-use super::SandboxName;
 use super::attach::Dropped;
 use super::monitor::LimitExceeded;
 use super::store::{AgentConfig, Sandbox};
 use super::workspace::Workspace;
+use super::{CollectPolicy, SandboxError};
 use crate::changes::Changeset;
+use crate::core::name::SandboxName;
 use crate::gateway::{CredentialKind, ModelProxy};
 
 /// The loopback port of the model route inside the sandbox, which has a network of its own.

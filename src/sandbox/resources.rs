@@ -1,29 +1,20 @@
 //! The engine's resources of one sandbox: its volumes and up to two containers, found by its label.
 
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
-use super::base_store::Base;
-use super::guest_client::GuestClient;
-use super::seed::{SEAL, TREE};
-use super::store::{self, Record};
+use super::store::Record;
 use super::workspace::Workspace;
+use crate::base::{Base, REPOSITORY, SEAL, TREE, base_volumes};
 use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
+use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 
 /// The label whose value is the sandbox's id.
 pub const LABEL: &str = "dev.airlock.sandbox";
-/// The label whose value is a base's id.
-pub const BASE: &str = "dev.airlock.base";
-/// The label whose value is the repository's, see [`repository_id`].
-pub const REPOSITORY: &str = "dev.airlock.repo";
 /// The label that tells the containers apart.
 const ROLE: &str = "dev.airlock.role";
 const ROLE_SIDECAR: &str = "sidecar";
@@ -57,21 +48,6 @@ pub struct EngineResources<'a> {
     id: String,
     repository: String,
     base: Base,
-}
-
-/// Names a repository for labels and records: a hash of where its git directory is, and of a random number in it. A
-/// repository that comes to the place of another is another, and so is a copy.
-pub fn repository_id(common_dir: &Path) -> io::Result<String> {
-    let hash = Sha256::new().chain_update(common_dir.as_os_str().as_bytes()).chain_update(store::identity(common_dir)?);
-    Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
-}
-
-/// Returns the volume of a base as it must be, and that of the launcher which comes with it.
-#[must_use]
-pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
-    let labels = [(BASE, base.id.as_str()), (REPOSITORY, base.repository.as_str())];
-    let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    [&base.volume, &base.launcher].map(|name| VolumeSpec::plain(name, &labels))
 }
 
 /// A sidecar that answers.

@@ -2,30 +2,28 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::SandboxError;
 use super::attach::{Dropped, Ended, Scrollback, attach};
-use super::claude_session;
 use super::collect::collect_final;
-use super::guest_client::GuestClient;
-use super::holdings;
 use super::monitor::{LimitExceeded, Watch};
-use super::progress::{ProgressCounter, Step};
 use super::request::{Finished, RunRequest};
 use super::resources::{EngineResources, Sidecar};
-use super::signals::Signals;
 use super::start::Prepared;
 use super::store::{Record, Sandbox, State};
 use super::workspace::Workspace;
+use super::{SandboxError, claude_session, holdings};
 use crate::changes::Changeset;
+use crate::core::progress::{ProgressCounter, Step};
 use crate::engine::Engine;
+use crate::git::HostRepo;
+use crate::guest_client::GuestClient;
 use crate::protocol::Root;
-use crate::snapshot::HostRepo;
+use crate::terminal::Signals;
 
 /// Most entries of a volume that are looked at to tell what it takes.
 const MEASURED: u32 = 2000;
 
 /// The result of an agent's run.
-pub(super) struct AgentRun {
+pub(crate) struct AgentRun {
     exit: i64,
     changes: Changeset,
     met: Vec<LimitExceeded>,
@@ -41,7 +39,7 @@ impl AgentRun {
 }
 
 /// The failure of an agent's run.
-pub(super) enum RunEnd {
+pub(crate) enum RunEnd {
     /// It did not begin.
     NeverStarted(SandboxError),
     /// It did, so its work stays.
@@ -49,7 +47,7 @@ pub(super) enum RunEnd {
 }
 
 /// Starts the agent, runs it to its end, removes the containers and collects what it changed.
-pub(super) async fn run_agent(
+pub(crate) async fn run_agent(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &mut Sandbox,
@@ -127,7 +125,7 @@ pub(super) async fn run_agent(
 }
 
 /// Notes what is of interest once an agent has ended: what its volumes take and hold, and which conversation was its last.
-pub(super) async fn record_post_run(link: &GuestClient, record: &mut Record, changed_nothing: bool) {
+pub(crate) async fn record_post_run(link: &GuestClient, record: &mut Record, changed_nothing: bool) {
     record.size = measure(link, record.workspace_kind).await.ok();
     record.holds = holdings::find(link, record, changed_nothing).await;
     record.conversation = claude_session::last(link).await;

@@ -8,38 +8,35 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
-use super::base;
-use super::base_delta::{self, BaseDelta};
-use super::base_store::BaseStore;
-use super::guest_client::GuestClient;
 use super::home_files::home_files;
-use super::overlay_support::OverlaySupport;
-use super::prepared_base::PreparedBase;
-use super::progress::{ProgressCounter, Step};
-use super::random;
 use super::request::{MODEL_PORT, RunRequest};
 use super::resources::{EngineResources, Sidecar, VolumeState};
-use super::signals::Signals;
 use super::store::{Record, Sandbox};
 use super::workspace::Workspace;
+use crate::base;
+use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
+use crate::core::name::random;
+use crate::core::path::RepoPath;
+use crate::core::progress::{ProgressCounter, Step};
 use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, OWNER_PORT, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelProxy};
-use crate::path::RepoPath;
+use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
+use crate::guest_client::GuestClient;
 use crate::protocol::{Stat, Written};
-use crate::snapshot::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
+use crate::terminal::Signals;
 
 /// Delay after the time limit at which the launcher ends the agent by itself: first this process asks it to end.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A sandbox whose agent can be started.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub sidecar: Sidecar,
     pub agent: String,
     pub attached: Attached,
 }
 
 /// Creates the parts of a sandbox: an overlay workspace, or a copy where the engine cannot mount one.
-pub(super) async fn start(
+pub(crate) async fn start(
     engine: &dyn Engine,
     host: &HostRepo,
     ground: &PreparedBase,
@@ -181,7 +178,7 @@ async fn agent(
 }
 
 /// Creates the containers once more over the volumes of a sandbox whose agent has ended.
-pub(super) async fn again(
+pub(crate) async fn again(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &Sandbox,
@@ -212,7 +209,7 @@ pub(super) async fn again(
 ///
 /// Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started; only a
 /// machine that went down may have lost a part of it.
-pub(super) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<VolumeState, SandboxError> {
+pub(crate) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<VolumeState, SandboxError> {
     let sealed = BaseStore::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
     Ok(if sealed { VolumeState::Used } else { VolumeState::UsedUnsealed })
 }
@@ -224,7 +221,7 @@ async fn fill(
     sandbox: &Sandbox,
     writer: &GuestClient,
     git: Option<tokio::task::JoinHandle<Result<GitFiles, SnapshotError>>>,
-    on_top: tokio::task::JoinHandle<Result<BaseDelta, SandboxError>>,
+    on_top: tokio::task::JoinHandle<Result<BaseDelta, BaseError>>,
     meter: &Arc<ProgressCounter>,
 ) -> Result<(), SandboxError> {
     let mut copied = BTreeMap::new();
@@ -242,7 +239,7 @@ async fn fill(
     sandbox.set_on_top(&on_top.await.map_err(std::io::Error::other)??)?;
     // Two seconds old, as everything that an index lists: see "racy git".
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
-    let written = base_delta::write_delta(writer, &ground.difference, mtime).await?;
+    let written = base::write_delta(writer, &ground.difference, mtime).await?;
     let git = match git {
         Some(git) => git.await.map_err(std::io::Error::other)??,
         None => {
@@ -252,7 +249,7 @@ async fn fill(
             bringing_on(host, ground, copied)()?
         }
     };
-    base_delta::write_git_files(writer, &git).await
+    Ok(base::write_git_files(writer, &git).await?)
 }
 
 /// Prepares to make what the workspace's git directory needs over its base's. Files whose stat data are not given are looked

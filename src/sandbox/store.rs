@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,15 +11,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::SandboxError;
-use super::SandboxName;
-use super::atomic_file::{put_in_place, write_atomic};
-use super::base_delta::{BaseDelta, DeltaEntry};
-use super::base_store::Base;
 use super::limits::Limits;
-use super::manifest::Manifest;
 use super::workspace::Workspace;
+use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
-use crate::path::{EntryKind, RepoPath};
+use crate::core::atomic_file::{put_in_place, write_atomic};
+use crate::core::name::SandboxName;
+use crate::core::path::{EntryKind, RepoPath};
 use crate::protocol::{Decoder, Encoder, Stat, Written};
 
 /// The record of a sandbox.
@@ -42,7 +40,7 @@ pub struct Record {
     pub repository: String,
     /// The working tree it was made from, escaped; its changes go nowhere else.
     pub worktree: String,
-    /// The same by its git directory, see [`crate::snapshot::HostRepo::worktree_place`].
+    /// The same by its git directory, see [`crate::git::HostRepo::worktree_place`].
     #[serde(default)]
     pub worktree_place: Option<String>,
     /// The workspace's mount point.
@@ -138,11 +136,11 @@ pub struct AppliedPath {
 mod known {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
         value.as_slice().serialize(to)
     }
 
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
         Vec::deserialize(from).map(|mut list: Vec<T>| list.pop())
     }
 }
@@ -468,7 +466,7 @@ impl Sandbox {
     }
 
     /// Reads it back.
-    pub(super) fn on_top(&self) -> io::Result<BaseDelta> {
+    pub(crate) fn on_top(&self) -> io::Result<BaseDelta> {
         Ok(BaseDelta::from_stored(self.read_json::<Vec<DeltaEntry>>("on-top.json")?.unwrap_or_default()))
     }
 
@@ -482,7 +480,7 @@ impl Sandbox {
     }
 
     /// Reads them back.
-    pub(super) fn seeded(&self) -> io::Result<BTreeMap<Vec<u8>, Stat>> {
+    pub(crate) fn seeded(&self) -> io::Result<BTreeMap<Vec<u8>, Stat>> {
         let bytes = fs::read(self.folder.join("seeded"))?;
         let (mut decoder, mut found) = (Decoder(&bytes), BTreeMap::new());
         while !decoder.is_empty() {
@@ -542,23 +540,4 @@ fn hashes(text: &[u8], found: &mut HashSet<String>) {
 
 fn round_file(number: u32) -> String {
     format!("round-{number}.json")
-}
-
-/// Reads the random number that tells this repository from every other, and makes it first where there is none.
-pub fn identity(common_dir: &Path) -> io::Result<String> {
-    let folder = common_dir.join("airlock");
-    let path = folder.join("id");
-    if !path.is_file() {
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let id: String = super::random::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
-        file.write_all(id.as_bytes())?;
-        file.as_file().sync_all()?;
-        // Another process may have been faster: then its number counts.
-        match file.persist_noclobber(&path) {
-            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => drop(other.map_err(|e| e.error)?),
-        }
-    }
-    fs::read_to_string(path)
 }

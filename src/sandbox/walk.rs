@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
-use super::base_view::{BaseEntry, BaseView};
 use super::collect_limits::{CollectLimits, CollectMode, PARALLEL, SHOWN};
-use super::guest_client::GuestError;
 use super::store::Sandbox;
 use super::workspace::Workspace;
+use crate::base::{BaseEntry, BaseView};
 use crate::changes::name_collisions::{EntryClass, find_collisions};
 use crate::changes::{Finding, Ignored, IgnoredPath, Refused, Severity};
-use crate::escape::escape_lossy;
-use crate::path::{EntryKind, RepoPath};
+use crate::core::escape::escape_lossy;
+use crate::core::path::{EntryKind, RepoPath};
+use crate::git::{HostRepo, IgnoreRules, Includes};
+use crate::guest_client::GuestError;
 use crate::protocol::{FileKind, Listed, Root, Stat};
-use crate::snapshot::{HostRepo, IgnoreRules, Includes};
 
 /// Bytes of a `.gitignore` of the agent's that are read.
 const MAX_RULES: u64 = 256 * 1024;
@@ -41,7 +41,7 @@ const MOST_REFUSED: usize = 10_000;
 const TELLING: [&[u8]; 5] = [b"HEAD", b"objects", b"refs", b"commondir", b"config.worktree"];
 
 /// A file or link of the workspace.
-pub(super) struct Found {
+pub(crate) struct Found {
     pub path: RepoPath,
     pub kind: EntryKind,
     pub stat: Stat,
@@ -50,7 +50,7 @@ pub(super) struct Found {
 
 /// The result of a walk.
 #[derive(Default)]
-pub(super) struct WalkResult {
+pub(crate) struct WalkResult {
     /// Files that may differ, with what the base has there.
     pub changed: Vec<(Found, Option<BaseEntry>)>,
     /// Files of the base that are gone.
@@ -109,7 +109,7 @@ enum ChangeDetector {
 }
 
 /// The walk through one workspace.
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     base: BaseView<'a>,
     touch: ChangeDetector,
     rules: IgnoreRules,
@@ -127,7 +127,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         host: &HostRepo,
         sandbox: &Sandbox,
         base: BaseView<'a>,
@@ -154,7 +154,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks level by level.
-    pub(super) async fn run(mut self) -> Result<WalkResult, SandboxError> {
+    pub(crate) async fn run(mut self) -> Result<WalkResult, SandboxError> {
         let mut level = vec![DirVisit { directory: None, ignored: false, in_base: true, in_upper: true }];
         while !level.is_empty() {
             let (base, overlay, caps, view) =

@@ -3,9 +3,13 @@
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
+use airlock::base::{BaseError, seed};
+use airlock::core::name::random;
+use airlock::core::progress::ProgressCounter;
 use airlock::engine::{Docker, Engine, Labels, image, sidecar_spec};
-use airlock::sandbox::{GuestClient, GuestError, ProgressCounter, SandboxError, random, seed};
-use airlock::snapshot::{HostRepo, SnapshotOptions};
+use airlock::git::{HostRepo, SnapshotOptions};
+use airlock::guest_client::{GuestClient, GuestError};
+
 use tokio::sync::mpsc;
 
 use crate::support::{AIRLOCK, Place, Ran, is_bare};
@@ -173,6 +177,6 @@ async fn a_full_disk_in_the_volume() {
     let result = seed(&snapshot, &listing, &link, &Arc::new(ProgressCounter::default())).await;
     engine.remove_container(&container).await.expect("removed");
     let error = result.expect_err("it does not fit");
-    assert!(matches!(error, SandboxError::Link(GuestError::DiskFull)), "{error}");
+    assert!(matches!(error, BaseError::Guest(GuestError::DiskFull)), "{error}");
     assert_eq!(error.to_string(), "the engine's disk is full");
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Signal, kill_process};
 
-use airlock::snapshot::{
+use airlock::git::{
     DeltaLimit, GitDir, GitFiles, History, HistoryChoice, HostRepo, PreviousRefs, Snapshot, SnapshotOptions,
 };
 
@@ -342,7 +342,7 @@ fn gc_keeps_the_newest_and_what_is_in_use() {
     let ran = place.airlock(&["gc"]).ok();
     assert!(ran.err.contains("kept, in use now: the container") && ran.err.contains("docker rm -f"), "{}", ran.err);
     let label =
-        format!("label=dev.airlock.repo={}", airlock::sandbox::repository_id(&place.repo.join(".git")).expect("an id"));
+        format!("label=dev.airlock.repo={}", airlock::base::repository_id(&place.repo.join(".git")).expect("an id"));
     let ids = Ran::of(place.command("docker", &["ps", "-q", "--filter", &label])).ok().out;
     // Container and sidecar end by themselves when nobody talks to them any more.
     child.kill().expect("it is there");
@@ -437,7 +437,7 @@ fn gc_touches_nothing_of_a_repository_that_was_here_before() {
 fn a_base_is_held_while_it_is_used() {
     let place = Place::new();
     text(&place, &[], "true");
-    let bases = airlock::sandbox::BaseStore::of(&place.repo.join(".git"));
+    let bases = airlock::base::BaseStore::of(&place.repo.join(".git"));
     let id = bases.list_bases().expect("listed")[0].id.clone();
     let held = bases.lease_shared(&id).expect("asked").expect("it is there");
     let mut none_kept = place.command(AIRLOCK, &["gc"]);

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
-use airlock::sandbox::{REPOSITORY, repository_id};
+use airlock::base::{REPOSITORY, repository_id};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use serde_json::json;
 

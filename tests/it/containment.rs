@@ -167,7 +167,7 @@ fn an_agent_ends_with_its_owner() {
     let running = || {
         let filter = format!(
             "label=dev.airlock.repo={}",
-            airlock::sandbox::repository_id(&place.repo.join(".git")).expect("an id")
+            airlock::base::repository_id(&place.repo.join(".git")).expect("an id")
         );
         let names = place.command("docker", &["ps", "--format", "{{.Names}}", "--filter", &filter]);
         Ran::of(names).ok().out
@@ -199,7 +199,7 @@ fn an_agent_ends_at_its_deadline_when_nobody_watches() {
     kill_process(pid(&child), Signal::STOP).expect("it is there");
     let inspect = ["ps", "-q", "--filter", "name=-agent", "--filter"];
     let filter =
-        format!("label=dev.airlock.repo={}", airlock::sandbox::repository_id(&place.repo.join(".git")).expect("an id"));
+        format!("label=dev.airlock.repo={}", airlock::base::repository_id(&place.repo.join(".git")).expect("an id"));
     let running = || Ran::of(place.command("docker", &[&inspect[..], &[filter.as_str()]].concat())).ok().out;
     assert_eq!(running().lines().count(), 1);
     let end = Instant::now() + Duration::from_secs(60);

@@ -14,7 +14,7 @@ use airlock::apply::{
     TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
 use airlock::changes::{Quarantine, Selection};
-use airlock::path::{EntryKind, RepoPath};
+use airlock::core::path::{EntryKind, RepoPath};
 use rustix::io::Errno;
 
 /// A file as a test writes it.

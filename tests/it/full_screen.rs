@@ -4,9 +4,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use airlock::review::screen::{self, App, ColorDepth, ReviewOptions, StyleSheet, Theme};
 use airlock::review::{ReviewModel, ReviewState, read_draft};
 use airlock::sandbox::Store;
+use airlock::tui;
+use airlock::tui::{App, ColorDepth, ReviewOptions, StyleSheet, Theme};
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -346,5 +347,5 @@ fn panics_on_a_terminal() {
     let opening = ReviewOptions { name: "s".into(), look, since: None, cannot_send: None };
     let mut app = App::new(sheet, ReviewState::default(), opening);
     let mut desk = Desk { panics: true, ..Desk::default() };
-    let _ = screen::run(&mut app, &mut desk);
+    let _ = tui::run(&mut app, &mut desk);
 }

@@ -82,7 +82,7 @@ fn claudes_screens_are_the_same_with_and_without_the_filter() {
     let session = std::fs::read("fixtures/claude/session.raw").expect("it is there");
     for size in [1, 7, 4096] {
         let (mut plain, mut filtered) = (vt100::Parser::new(40, 100, 1000), vt100::Parser::new(40, 100, 1000));
-        let mut filter = airlock::sandbox::OutputFilter::default();
+        let mut filter = airlock::terminal::OutputFilter::default();
         for piece in session.chunks(size) {
             plain.process(piece);
             filtered.process(&filter.pass(piece));

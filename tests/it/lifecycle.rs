@@ -4,10 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
 
+use airlock::base::{BaseStore, PreparedBase};
+use airlock::core::progress::ProgressCounter;
 use airlock::engine::fake::Fake;
-use airlock::sandbox::PreparedBase;
-use airlock::sandbox::{BaseStore, ProgressCounter, SandboxError, Signals};
-use airlock::snapshot::{HostRepo, SnapshotOptions, UncommittedChanges};
+use airlock::git::{HostRepo, SnapshotOptions, UncommittedChanges};
+use airlock::sandbox::SandboxError;
+use airlock::terminal::Signals;
 use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, Place, is_bare, pid};
@@ -28,7 +30,7 @@ async fn fails(place: &Place, fail_at: &'static str) -> (SandboxError, Vec<Strin
         &meter,
     )
     .await;
-    (ground.err().expect("it was told to fail"), engine.calls())
+    (ground.err().expect("it was told to fail").into(), engine.calls())
 }
 
 #[tokio::test(flavor = "multi_thread")]

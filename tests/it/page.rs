@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use airlock::changes::{Changeset, Refused};
-use airlock::review::{Action, DecisionTarget, ReviewState, render_page, update};
+use airlock::render::render_page;
+use airlock::review::{Action, DecisionTarget, ReviewState, update};
 
 use crate::show::sheet;
 use crate::support::Place;
@@ -50,7 +51,7 @@ fn hostile() -> String {
         &[],
     );
     let refused = DEEDS.map(|deed| Refused { path: deed.into(), reason: deed.into() });
-    let hidden = airlock::path::RepoPath::from_bytes(path.as_bytes()).expect("a path");
+    let hidden = airlock::core::path::RepoPath::from_bytes(path.as_bytes()).expect("a path");
     let changes = Changeset {
         schema_version: 1,
         id: DEEDS[0].into(),

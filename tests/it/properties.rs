@@ -13,7 +13,7 @@ use airlock::changes::{
     FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
     split_units,
 };
-use airlock::path::{EntryKind, RepoPath};
+use airlock::core::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::RngSeed;

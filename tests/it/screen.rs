@@ -1,8 +1,8 @@
 //! Every key of the full screen: the screen that it makes and the state that it leaves.
 
 use airlock::changes::{LineSet, Refused};
-use airlock::review::screen::{ColorDepth, Effect, ReviewOptions, StyleSheet, Theme};
 use airlock::review::{Action, ConflictHandling, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update};
+use airlock::tui::{ColorDepth, Effect, ReviewOptions, StyleSheet, Theme};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
@@ -1224,7 +1224,7 @@ fn hostile_text_is_harmless_in_every_pane() {
     let new = format!("{evil}changed\nsame\n{evil} heading\n\n\n\n\n\n\n\n\ny{}\n", "\u{301}".repeat(500));
     let refused = [Refused { path: evil.into(), reason: evil.into() }];
     let mut show = Show::on(sheet(&[(&path, Some(&old), Some(&new))], &refused), ReviewState::default(), SIZE, PLAIN);
-    let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::escape::is_hidden(c));
+    let hostile = |screen: &str| screen.chars().any(|c| c != '\n' && airlock::core::escape::is_hidden(c));
     show.desk.leaves = Some(format!("{evil}\n").into_bytes());
     show.desk.findings = vec![high(evil)];
     show.desk.conflicts = vec![path.clone()];

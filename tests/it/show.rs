@@ -6,9 +6,9 @@ use airlock::changes::{
     CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, Refused, RuleSet,
     Severity,
 };
-use airlock::path::{EntryKind, RepoPath};
-use airlock::review::screen::{App, ColorDepth, Effect, ReviewOptions, StyleSheet, Theme, draw};
+use airlock::core::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Event, Preview, PreviewLine, ReviewHost, ReviewModel, ReviewState};
+use airlock::tui::{App, ColorDepth, Effect, ReviewOptions, StyleSheet, Theme, draw};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

@@ -11,8 +11,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use airlock::base::{BASE, REPOSITORY, repository_id};
 use airlock::engine::{Docker, Engine, Labels};
-use airlock::sandbox::{BASE, REPOSITORY, repository_id};
 use serde_json::Value;
 
 #[path = "../support/model.rs"]

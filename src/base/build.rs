@@ -1,0 +1,245 @@
+//! Finds the base for a snapshot, or makes one: the same, or the nearest with what differs, or a fresh volume.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::error::BaseError;
+use super::labels::{base_volumes, repository_id};
+use super::seed;
+use super::store::{Base, BaseLease, BaseStore, BuildLock, now};
+use crate::core::name::random;
+use crate::core::progress::{ProgressCounter, Step};
+use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
+use crate::git::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
+use crate::guest_client::GuestClient;
+use crate::terminal::Signals;
+
+/// Bases that are compared with a snapshot before a new one is made.
+const COMPARED: usize = 4;
+
+/// The base for a snapshot.
+pub struct ResolvedBase {
+    pub base: Base,
+    /// Its volume, as the engine has it.
+    pub volume: VolumeInfo,
+    /// The snapshot's delta over the base.
+    pub difference: SnapshotDelta,
+    /// It was made just now, and is to be sealed.
+    pub fresh: Option<UnsealedBase>,
+    /// Nobody removes it while this is held.
+    pub held: Option<BaseLease>,
+}
+
+/// A base that is not sealed yet.
+pub struct UnsealedBase {
+    link: GuestClient,
+    container: String,
+    /// The index of the user's own repository in it.
+    pub(crate) index: Vec<u8>,
+    /// Others who want the same base wait until it is sealed.
+    _making: BuildLock,
+}
+
+/// Names all that a base holds: the snapshot, and the launcher that comes with it.
+fn key(snapshot: &Snapshot) -> String {
+    format!("{}-{}", snapshot.key(), &image::guest_hash()[..16])
+}
+
+fn flavour(snapshot: &Snapshot) -> String {
+    format!("{}-{}", snapshot.config_key(), &image::guest_hash()[..16])
+}
+
+/// Finds a base that is there, sealed and whole.
+///
+/// # Errors
+/// The engine; a missing object.
+pub async fn find_base(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    snapshot: &Snapshot,
+) -> Result<Option<ResolvedBase>, BaseError> {
+    let bases = BaseStore::of(&host.common_dir);
+    let (key, flavour) = (key(snapshot), flavour(snapshot));
+    // The same one, or the nearest.
+    let mut candidates: Vec<(usize, Base)> = Vec::new();
+    let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
+    for base in bases
+        .list_bases()?
+        .into_iter()
+        .filter(|b| b.config_key == flavour && !snapshot.has_lfs_now(&b.missing_lfs_objects))
+    {
+        if base.key == key {
+            candidates.insert(0, (0, base));
+            break;
+        }
+        if may_build_on
+            && candidates.len() < COMPARED
+            && let Some(paths) = snapshot.distance_from(&base.commit, DeltaLimit::of(base.files))?
+        {
+            candidates.push((paths + 1, base));
+        }
+    }
+    candidates.sort_by_key(|(distance, _)| *distance);
+    for (distance, base) in candidates {
+        let difference = match distance {
+            0 => Some(SnapshotDelta::default()),
+            _ => snapshot.difference_from(&base.commit, DeltaLimit::of(base.files))?,
+        };
+        let Some(difference) = difference else { continue };
+        let Some(held) = bases.lease_shared(&base.id)? else { continue };
+        let [spec, launcher] = base_volumes(&base);
+        match tokio::try_join!(engine.volume(&spec.name), engine.volume(&launcher.name))? {
+            (Some(volume), Some(found)) if spec.is(&volume) && launcher.is(&found) => {
+                bases.record_use(&base)?;
+                return Ok(Some(ResolvedBase { base, volume, difference, fresh: None, held: Some(held) }));
+            }
+            // A prune has taken it, or something else has its name: either way it is no base of ours any more.
+            _ => bases.remove_record(&base.id)?,
+        }
+    }
+    Ok(None)
+}
+
+/// Creates a base, unless another process has made it meanwhile.
+///
+/// # Errors
+/// The engine, a missing object, a full disk. Then nothing of it is left.
+pub async fn build_base(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    snapshot: &Arc<Snapshot>,
+    listing: &Listing,
+    guest: &str,
+    signals: &mut Signals,
+    meter: &Arc<ProgressCounter>,
+) -> Result<ResolvedBase, BaseError> {
+    let bases = BaseStore::of(&host.common_dir);
+    let key = key(snapshot);
+    let making = match bases.try_lock_build(&key)? {
+        Some(making) => making,
+        None => {
+            meter.begin(Step::Waiting, 0);
+            let (bases, key) = (bases.clone(), key.clone());
+            // A thread that nobody has to wait for; the lock that it may get later ends with the process.
+            let (sender, waited) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || sender.send(bases.lock_build(&key)));
+            tokio::select! {
+                made = waited => made.map_err(std::io::Error::other)??,
+                _ = signals.next(0) => return Err(BaseError::Interrupted),
+            }
+        }
+    };
+    // Somebody else may have been faster.
+    if let Some(found) = find_base(engine, host, snapshot).await? {
+        return Ok(found);
+    }
+    let hex = |bytes: [u8; 8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let id = hex(random::<8>()?);
+    let mut base = Base {
+        schema_version: 1,
+        repository: repository_id(&host.common_dir)?,
+        volume: format!("airlock-base-{id}"),
+        launcher: format!("airlock-launch-{id}"),
+        nonce: hex(random::<8>()?),
+        key,
+        config_key: flavour(snapshot),
+        commit: snapshot.commit.clone(),
+        branch: snapshot.branch.clone(),
+        files: listing.entries.len(),
+        bytes: 0,
+        missing_lfs_objects: Vec::new(),
+        filtered: Vec::new(),
+        created: now(),
+        used: now(),
+        id,
+    };
+    let made = seed_base(engine, snapshot, listing, &mut base, guest, signals, meter).await;
+    match made {
+        Ok((volume, link, container, index)) => {
+            let fresh = UnsealedBase { link, container, index, _making: making };
+            Ok(ResolvedBase { base, volume, difference: SnapshotDelta::default(), fresh: Some(fresh), held: None })
+        }
+        Err(error) => {
+            discard_base(engine, &base).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn seed_base(
+    engine: &dyn Engine,
+    snapshot: &Arc<Snapshot>,
+    listing: &Listing,
+    base: &mut Base,
+    guest: &str,
+    signals: &mut Signals,
+    meter: &Arc<ProgressCounter>,
+) -> Result<(VolumeInfo, GuestClient, String, Vec<u8>), BaseError> {
+    let [spec, launcher] = base_volumes(base);
+    let volume = engine.create_volume(&spec).await?;
+    engine.create_volume(&launcher).await?;
+    let mount = |volume: &str, target: &str| Mount {
+        volume: volume.into(),
+        target: target.into(),
+        read_only: target == SIDECAR.launch,
+        fill: true,
+    };
+    let mounts = vec![mount(&base.volume, SIDECAR.base), mount(&base.launcher, SIDECAR.launch)];
+    // It writes as the agent's user, so that the files are the agent's, and needs no capability for it.
+    let container = ContainerSpec {
+        user: "1000:1000".into(),
+        capabilities: Vec::new(),
+        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), guest, mounts, &spec.labels)
+    };
+    let container = engine.create_container(&container).await?;
+    let attached = engine.attach(&container, false).await?;
+    engine.start(&container).await?;
+    let (accept, _none) = mpsc::unbounded_channel();
+    let link = GuestClient::handshake(attached, accept).await?;
+    // A signal ends the seeding alone: an engine's answer is always waited for, lest it makes something after we have
+    // cleaned up.
+    let seeded = tokio::select! {
+        seeded = seed::seed(snapshot, listing, &link, meter) => seeded?,
+        _ = signals.next(0) => return Err(BaseError::Interrupted),
+    };
+    base.bytes = seeded.bytes;
+    (base.missing_lfs_objects, base.filtered) = (seeded.unconverted.pointers, seeded.unconverted.filtered);
+    Ok((volume, link, container, seeded.index))
+}
+
+/// Seals a fresh base and records it: from then on others may use it.
+///
+/// # Errors
+/// The guest, the engine, the file system. Then it stays unsealed, for the sandbox over it alone.
+pub async fn seal_base(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    base: &Base,
+    fresh: UnsealedBase,
+) -> Result<(), BaseError> {
+    let sealed = seed::seal(&fresh.link, &base.nonce).await;
+    engine.remove_container(&fresh.container).await?;
+    sealed?;
+    Ok(BaseStore::of(&host.common_dir).save(base, &fresh.index)?)
+}
+
+/// Takes away what an engine makes by itself when a container asks for a volume that is gone: an empty one without labels,
+/// which nothing would ever find.
+pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
+    for name in [&base.volume, &base.launcher] {
+        if engine.volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
+            engine.remove_volume(name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves nothing of a base.
+pub async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
+    for container in engine.containers(super::labels::BASE, Some(&base.id)).await? {
+        engine.remove_container(&container.id).await?;
+    }
+    engine.remove_volume(&base.launcher).await?;
+    Ok(engine.remove_volume(&base.volume).await?)
+}

@@ -1,0 +1,154 @@
+//! What is written into a workspace on top of its base: newer commits and uncommitted work. For the changeset it is part
+//! of the base.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::BaseError;
+use crate::changes::{FileVersion, Quarantine};
+use crate::core::path::{EntryKind, RepoPath};
+use crate::git::{GitFiles, SnapshotDelta};
+use crate::guest_client::{Batch, GuestClient, pieces};
+use crate::protocol::{Entry, Root, Stat};
+
+/// One path that is not what the base volume has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeltaEntry {
+    pub path: RepoPath,
+    /// The content; `None` if the path is deleted.
+    pub side: Option<FileVersion>,
+}
+
+/// Everything on top, by path.
+#[derive(Debug, Clone, Default)]
+pub struct BaseDelta(BTreeMap<RepoPath, DeltaEntry>);
+
+impl BaseDelta {
+    /// Keeps the contents of a difference in the quarantine, and says what it makes of each path.
+    pub fn from_snapshot_delta(difference: &SnapshotDelta, store: &Quarantine) -> Result<Self, BaseError> {
+        let mut all = BTreeMap::new();
+        for (path, content) in &difference.files {
+            let side = match content {
+                None => None,
+                Some((kind, bytes)) => {
+                    Some(FileVersion { kind: *kind, hash: store.put(bytes)?, size: bytes.len() as u64 })
+                }
+            };
+            all.insert(path.clone(), DeltaEntry { path: path.clone(), side });
+        }
+        Ok(Self(all))
+    }
+
+    /// Creates one of what was stored.
+    #[must_use]
+    pub fn from_stored(stored: Vec<DeltaEntry>) -> Self {
+        Self(stored.into_iter().map(|t| (t.path.clone(), t)).collect())
+    }
+
+    /// Returns all of it, to be stored.
+    #[must_use]
+    pub fn to_store(&self) -> Vec<&DeltaEntry> {
+        self.0.values().collect()
+    }
+
+    /// Returns what is on top at a path.
+    #[must_use]
+    pub fn get(&self, path: &RepoPath) -> Option<&DeltaEntry> {
+        self.0.get(path)
+    }
+
+    /// Returns all that is below a directory (`None` is the root).
+    pub fn below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a DeltaEntry> {
+        let prefix = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
+        let range = (std::ops::Bound::Included(prefix.clone()), std::ops::Bound::Unbounded);
+        self.0
+            .range::<[u8], _>((range.0.as_ref().map(Vec::as_slice), range.1))
+            .map(|(_, topped)| topped)
+            .take_while(move |t| t.path.as_bytes().starts_with(&prefix))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// Returns whether something was written below a directory.
+    #[must_use]
+    pub fn has_entries_below(&self, directory: &RepoPath) -> bool {
+        let prefix = [directory.as_bytes(), b"/"].concat();
+        let from = (std::ops::Bound::Included(prefix.as_slice()), std::ops::Bound::Unbounded);
+        let below = self.0.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
+        below.map(|(_, topped)| &topped.side).any(Option::is_some)
+    }
+
+    /// Returns whether nothing is on top.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Writes a difference into a workspace over a link whose guest runs as the agent's user; gives the stat data of each file.
+pub async fn write_delta(
+    link: &GuestClient,
+    difference: &SnapshotDelta,
+    mtime: u64,
+) -> Result<BTreeMap<RepoPath, Stat>, BaseError> {
+    let mut batch = Batch::new(link, Root::Work);
+    // What is replaced goes first, the deepest before what it is in: a directory can become a file, and a file a directory.
+    for path in difference.files.keys().rev() {
+        batch.add(path.as_bytes(), &Entry::Nothing).await?;
+    }
+    let kept = difference.files.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
+    for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_bytes())) {
+        batch.add(directory, &Entry::Directory).await?;
+    }
+    for (path, (kind, content)) in kept {
+        if *kind == EntryKind::Link {
+            batch.add(path.as_bytes(), &Entry::Link(content)).await?;
+            continue;
+        }
+        let executable = *kind == EntryKind::Executable;
+        for (at, bytes) in pieces(content) {
+            let (size, offset) = (content.len() as u64, at as u64);
+            batch.add(path.as_bytes(), &Entry::File { executable, report: true, mtime, size, offset, bytes }).await?;
+        }
+    }
+    batch.send().await?;
+    let mut written = BTreeMap::new();
+    link.flush(|w| {
+        if let Ok(path) = RepoPath::from_bytes(&w.path) {
+            written.insert(path, w.stat);
+        }
+    })
+    .await?;
+    Ok(written)
+}
+
+/// Writes files into the workspace's git directory.
+pub async fn write_git_files(link: &GuestClient, files: &GitFiles) -> Result<(), BaseError> {
+    let whole: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
+    let mut batch = Batch::new(link, Root::Work);
+    for path in whole.keys().rev() {
+        batch.add(path, &Entry::Nothing).await?;
+    }
+    let kept = whole.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
+    // A git directory is none without this one.
+    let always = &b".git/refs/heads/x"[..];
+    for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_slice()).chain([always])) {
+        batch.add(directory, &Entry::Directory).await?;
+    }
+    for (path, content) in kept {
+        batch.file(path, &mut std::io::Cursor::new(content)).await?;
+    }
+    batch.send().await?;
+    Ok(link.flush(drop).await?)
+}
+
+/// The directories above paths, parents first.
+fn parent_dirs<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let mut found = std::collections::BTreeSet::new();
+    for path in paths {
+        let cuts = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
+        found.extend(cuts.map(|at| &path[..at]));
+    }
+    found.into_iter().collect()
+}

@@ -1,0 +1,52 @@
+//! The labels by which the engine's objects are found, and the identity of the repository in them.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::store::Base;
+use crate::core::name::random;
+use crate::engine::VolumeSpec;
+
+/// The label whose value is a base's id.
+pub const BASE: &str = "dev.airlock.base";
+/// The label whose value is the repository's, see [`repository_id`].
+pub const REPOSITORY: &str = "dev.airlock.repo";
+
+/// Names a repository for labels and records: a hash of where its git directory is, and of a random number in it. A
+/// repository that comes to the place of another is another, and so is a copy.
+pub fn repository_id(common_dir: &Path) -> io::Result<String> {
+    let hash = Sha256::new().chain_update(common_dir.as_os_str().as_bytes()).chain_update(identity(common_dir)?);
+    Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
+}
+
+/// Reads the random number that tells this repository from every other, and makes it first where there is none.
+pub fn identity(common_dir: &Path) -> io::Result<String> {
+    let folder = common_dir.join("airlock");
+    let path = folder.join("id");
+    if !path.is_file() {
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let id: String = random::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
+        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        file.write_all(id.as_bytes())?;
+        file.as_file().sync_all()?;
+        // Another process may have been faster: then its number counts.
+        match file.persist_noclobber(&path) {
+            Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => drop(other.map_err(|e| e.error)?),
+        }
+    }
+    fs::read_to_string(path)
+}
+
+/// Returns the volume of a base as it must be, and that of the launcher which comes with it.
+#[must_use]
+pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
+    let labels = [(BASE, base.id.as_str()), (REPOSITORY, base.repository.as_str())];
+    let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    [&base.volume, &base.launcher].map(|name| VolumeSpec::plain(name, &labels))
+}

@@ -1,0 +1,26 @@
+//! Bases: the sealed volumes that sandboxes start from, and the deltas on top of them.
+
+mod build;
+mod delta;
+mod error;
+mod labels;
+mod manifest;
+mod overlay_support;
+mod prepared;
+mod seed;
+mod store;
+mod tree;
+mod view;
+
+pub use build::{discard_base, remove_stray_volumes, seal_base};
+pub use delta::{BaseDelta, DeltaEntry, write_delta, write_git_files};
+pub use error::BaseError;
+pub use labels::{BASE, REPOSITORY, base_volumes, identity, repository_id};
+pub use manifest::Manifest;
+pub use overlay_support::OverlaySupport;
+pub use prepared::PreparedBase;
+pub(crate) use seed::{SEAL, TREE};
+pub use seed::{Seeded, seed};
+pub use store::{Base, BaseStore};
+pub(crate) use tree::BaseTree;
+pub(crate) use view::{BaseEntry, BaseView};

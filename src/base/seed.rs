@@ -1,0 +1,162 @@
+//! Writes a snapshot with its git directories into a fresh base volume, in parallel, and seals it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::error::BaseError;
+use crate::core::path::EntryKind;
+use crate::core::progress::{ProgressCounter, Step};
+use crate::git::{GitDir, Listing, Snapshot, SnapshotError, Unconverted};
+use crate::guest_client::{BATCH, Batch, GuestClient, pieces};
+use crate::protocol::{Encoder, Entry, Kind, Root, Stat};
+
+/// Threads that read the object store; as many write in the guest.
+const THREADS: usize = 2;
+/// The folder of a base volume that holds its files.
+pub(crate) const TREE: &[u8] = b"tree/";
+/// The file beside it that is written last.
+pub(crate) const SEAL: &[u8] = b"seal";
+
+/// The result of seeding.
+#[derive(Debug)]
+pub struct Seeded {
+    /// Files that are as git stores them.
+    pub unconverted: Unconverted,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// The index of the user's own repository.
+    pub index: Vec<u8>,
+}
+
+/// Seeds over a link whose guest runs as the agent's user.
+///
+/// # Errors
+/// A missing object, a full disk, a guest that ends.
+pub async fn seed(
+    snapshot: &Arc<Snapshot>,
+    listing: &Listing,
+    link: &GuestClient,
+    meter: &Arc<ProgressCounter>,
+) -> Result<Seeded, BaseError> {
+    meter.begin(Step::Seeding, listing.entries.len());
+    let mut batch = Batch::new(link, Root::Base);
+    batch.add(b"tree", &Entry::Directory).await?;
+    for directory in &directories(listing) {
+        batch.add(&[TREE, directory].concat(), &Entry::Directory).await?;
+    }
+    batch.send().await?;
+    link.flush(drop).await?;
+
+    // The index must not be younger than what it lists by less than a second: see "racy git". So files are two seconds old.
+    let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
+    let for_git = Arc::clone(snapshot);
+    let git = tokio::task::spawn_blocking(move || {
+        (0..for_git.modules.len()).map(|n| GitDir::create(&for_git, n)).collect::<Result<Vec<_>, _>>()
+    });
+    let (for_files, sender, files_listing, counter) =
+        (Arc::clone(snapshot), link.clone(), listing.clone(), Arc::clone(meter));
+    let files = tokio::task::spawn_blocking(move || write_files(&for_files, &files_listing, &sender, mtime, &counter));
+    let files = files.await.map_err(io::Error::other)?;
+    // Links keep the default: they are read again whatever their times are.
+    let mut seeded = vec![Stat::default(); listing.entries.len()];
+    link.flush(|written| {
+        if let Some(at) = written.path.strip_prefix(TREE).and_then(|path| listing.position(path)) {
+            seeded[at] = written.stat;
+        }
+    })
+    .await?;
+    let unconverted = files?;
+    let git = git.await.map_err(io::Error::other)??;
+
+    let mut batch = Batch::new(link, Root::Base);
+    let mut index = Vec::new();
+    for directory in &git {
+        directory.write_index(snapshot, listing, &seeded)?;
+        let place = [TREE, &directory.place(snapshot)].concat();
+        batch.add(&place, &Entry::Directory).await?;
+        for (path, is_directory) in directory.files()? {
+            let target = [&place, &b"/"[..], path.as_os_str().as_bytes()].concat();
+            if is_directory {
+                batch.add(&target, &Entry::Directory).await?;
+            } else {
+                batch.file(&target, &mut std::fs::File::open(directory.full(&path))?).await?;
+            }
+        }
+    }
+    batch.send().await?;
+    link.flush(drop).await?;
+    if let Some(root) = git.first() {
+        index = std::fs::read(root.full("index".as_ref()))?;
+    }
+    Ok(Seeded { unconverted, bytes: meter.read().bytes, index })
+}
+
+/// Writes everything to disk, and then the seal: what is sealed is whole, whatever happens to the machine.
+pub async fn seal(link: &GuestClient, nonce: &str) -> Result<(), BaseError> {
+    link.sync(Root::Base).await?;
+    let mut batch = Batch::new(link, Root::Base);
+    batch.file(SEAL, &mut io::Cursor::new(nonce.as_bytes())).await?;
+    batch.send().await?;
+    link.flush(drop).await?;
+    link.sync(Root::Base).await?;
+    Ok(())
+}
+
+/// Every directory of a listing, parents first; submodules without content are empty directories.
+fn directories(listing: &Listing) -> BTreeSet<Vec<u8>> {
+    let mut found = BTreeSet::new();
+    for path in listing.entries.iter().map(|e| &e.path).chain(&listing.empty) {
+        let mut parent = path.parent();
+        while let Some(directory) = parent {
+            if !found.insert(directory.as_bytes().to_vec()) {
+                break;
+            }
+            parent = directory.parent();
+        }
+    }
+    found.extend(listing.empty.iter().map(|s| s.as_bytes().to_vec()));
+    found
+}
+
+fn write_files(
+    snapshot: &Snapshot,
+    listing: &Listing,
+    link: &GuestClient,
+    mtime: u64,
+    meter: &ProgressCounter,
+) -> Result<Unconverted, SnapshotError> {
+    snapshot.read_all(listing, THREADS, |lane| {
+        let mut encoder = Encoder::default();
+        let lane = u32::try_from(lane).unwrap_or(0);
+        let mut path = Vec::new();
+        move |file| {
+            let Some((entry, content)) = file else {
+                return link.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0));
+            };
+            path.clear();
+            path.extend_from_slice(TREE);
+            path.extend_from_slice(entry.path.as_bytes());
+            if entry.kind == EntryKind::Link {
+                encoder.entry(Root::Base, &path, &Entry::Link(content));
+            } else {
+                let executable = entry.kind == EntryKind::Executable;
+                for (at, bytes) in pieces(content) {
+                    let (size, offset) = (content.len() as u64, at as u64);
+                    let piece = Entry::File { executable, report: true, mtime, size, offset, bytes };
+                    encoder.entry(Root::Base, &path, &piece);
+                    if encoder.0.len() >= BATCH {
+                        link.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0))?;
+                    }
+                }
+            }
+            meter.add(content.len());
+            if encoder.0.len() >= BATCH {
+                link.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0))?;
+            }
+            Ok(())
+        }
+    })
+}

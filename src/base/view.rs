@@ -1,0 +1,118 @@
+//! A sandbox's starting tree as the guest shows it: the base volume with the delta on top.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::delta::BaseDelta;
+use super::error::BaseError;
+use super::seed::TREE;
+use crate::changes::{FileVersion, Quarantine};
+use crate::core::path::{EntryKind, RepoPath};
+use crate::guest_client::{GuestClient, GuestError, take};
+use crate::protocol::{FileKind, Root, Stat};
+
+/// Most names in one directory of a base.
+const MAX_NAMES: usize = 5_000_000;
+
+/// Something that the base has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BaseEntry {
+    /// A directory, with its inode in the base volume; none for one that exists on top alone.
+    Directory(Option<u64>),
+    /// A file or link of the base volume.
+    File(EntryKind, Stat, Vec<u8>),
+    /// A file or link that was written on top.
+    OnTop(FileVersion),
+}
+
+impl BaseEntry {
+    /// Returns the bytes of a file's content that have to be read.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::File(_, stat, _) => stat.size,
+            Self::Directory(_) | Self::OnTop(_) => 0,
+        }
+    }
+}
+
+/// The base of one sandbox.
+#[derive(Clone, Copy)]
+pub(crate) struct BaseView<'a> {
+    pub link: &'a GuestClient,
+    pub on_top: &'a BaseDelta,
+    pub modules: &'a BTreeSet<RepoPath>,
+    pub store: &'a Quarantine,
+}
+
+impl BaseView<'_> {
+    /// Returns whether a name in this directory is a git directory of ours.
+    pub(crate) fn is_git(&self, directory: Option<&RepoPath>, name: &[u8]) -> bool {
+        name == b".git" && directory.is_none_or(|d| self.modules.contains(d))
+    }
+
+    /// Lists a directory (`None` is the root).
+    pub(crate) async fn list(&self, directory: Option<&RepoPath>) -> Result<BTreeMap<Vec<u8>, BaseEntry>, BaseError> {
+        let inside = directory.map_or(&b""[..], |d| d.as_bytes());
+        let listed = match self.link.list(Root::Base, &[TREE, inside].concat(), MAX_NAMES).await {
+            // It is there on top alone.
+            Err(GuestError::Gone) => Vec::new(),
+            Err(GuestError::NotADirectory) => Vec::new(),
+            other => other?,
+        };
+        let mut found = BTreeMap::new();
+        for entry in listed {
+            if self.is_git(directory, &entry.name) {
+                continue;
+            }
+            let entry_kind = match entry.kind {
+                FileKind::Directory => BaseEntry::Directory(Some(entry.stat.ino)),
+                FileKind::Link => BaseEntry::File(EntryKind::Link, entry.stat, entry.target),
+                FileKind::Regular if entry.stat.mode & 0o100 != 0 => {
+                    BaseEntry::File(EntryKind::Executable, entry.stat, Vec::new())
+                }
+                FileKind::Regular => BaseEntry::File(EntryKind::Regular, entry.stat, Vec::new()),
+                FileKind::Special => return Err(GuestError::Protocol("a base holds no devices".into()).into()),
+            };
+            found.insert(entry.name, entry_kind);
+        }
+        let start = directory.map_or(0, |d| d.as_bytes().len() + 1);
+        for topped in self.on_top.below(directory) {
+            let rest = &topped.path.as_bytes()[start..];
+            match (rest.iter().position(|b| *b == b'/'), &topped.side) {
+                (Some(cut), Some(_)) => {
+                    let entry = found.entry(rest[..cut].to_vec()).or_insert(BaseEntry::Directory(None));
+                    // A file of the base volume has become a directory.
+                    if !matches!(entry, BaseEntry::Directory(_)) {
+                        *entry = BaseEntry::Directory(None);
+                    }
+                }
+                (Some(_), None) => {}
+                (None, Some(side)) => {
+                    found.insert(rest.to_vec(), BaseEntry::OnTop(side.clone()));
+                }
+                // A file that is gone; a directory of that name may have come instead, and sorts after it.
+                (None, None) => {
+                    if !matches!(found.get(rest), Some(BaseEntry::Directory(_))) {
+                        found.remove(rest);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns a file's side, its content in the quarantine.
+    pub(crate) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<FileVersion>, BaseError> {
+        let (kind, (hash, size)) = match entry {
+            BaseEntry::Directory(_) => return Ok(None),
+            BaseEntry::OnTop(side) => return Ok(Some(side.clone())),
+            BaseEntry::File(EntryKind::Link, _, target) => {
+                (EntryKind::Link, (self.store.put(target)?, target.len() as u64))
+            }
+            BaseEntry::File(kind, stat, _) => {
+                let inside = [TREE, path.as_bytes()].concat();
+                (*kind, take(self.link, Root::Base, &inside, stat.size, self.store).await?)
+            }
+        };
+        Ok(Some(FileVersion { kind, hash, size }))
+    }
+}

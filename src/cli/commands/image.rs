@@ -1,0 +1,131 @@
+//! `airlock image`, and the image's first build.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::cli::args::ImageVerb;
+use crate::cli::error::{CliError, FAILED};
+use crate::cli::ops::repo::{age, runtime};
+use crate::cli::output::{Output, print};
+use crate::core::escape::Escaped;
+use crate::engine::image::{AGENT_IMAGE, AgentImage, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
+use crate::engine::{Docker, Engine, EngineError, ImageInfo};
+
+pub fn image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
+    runtime()?.block_on(async {
+        let engine = Docker::connect().await?;
+        match verb {
+            ImageVerb::Build { base, claude_version, claude } => {
+                let options = AgentImage {
+                    base: base.unwrap_or_else(|| DEFAULT_BASE.into()),
+                    claude_version: claude_version.unwrap_or_else(|| CLAUDE_VERSION.into()),
+                    claude,
+                };
+                build(&engine, &options, output).await?;
+            }
+            ImageVerb::Ls { json } => list(&engine.images(IMAGE_LABEL).await?, json)?,
+            ImageVerb::Rm { names } => remove(&engine, &names, output).await?,
+        }
+        Ok(0)
+    })
+}
+
+/// Finds the image to run, and builds ours if it is not there yet.
+pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
+    let name = wanted.unwrap_or(AGENT_IMAGE);
+    if let Some(image) = engine.image(name).await? {
+        // Ours by name must be ours by label too; what the user names is the user's choice.
+        if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
+            return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
+                .hint("airlock image build replaces it"));
+        }
+        return Ok(image);
+    }
+    if wanted.is_some_and(|w| w != AGENT_IMAGE) {
+        return Err(CliError::new(FAILED, format!("the engine has no image {name}"))
+            .hint(format!("docker pull {name}, or leave --image out")));
+    }
+    output.say("building the agent image; this happens once");
+    let options = AgentImage { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
+    build(engine, &options, output).await?;
+    engine.image(name).await?.ok_or_else(|| CliError::new(FAILED, format!("the image {name} is gone again")))
+}
+
+async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Result<(), CliError> {
+    let start = Instant::now();
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let last = std::sync::Mutex::new(Vec::<String>::new());
+    let progress = |line: &str| {
+        let shown = Escaped::new(line).to_string();
+        bar.set_message(shown.clone());
+        if bar.is_hidden() && line.starts_with("Step ") {
+            output.say(&shown);
+        }
+        if let Ok(mut last) = last.lock() {
+            last.extend((!line.is_empty()).then(|| line.to_owned()));
+            let from = last.len().saturating_sub(8);
+            last.drain(..from);
+        }
+    };
+    let built = build_agent(engine, options, &progress).await;
+    bar.finish_and_clear();
+    built.map_err(|error| {
+        let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
+        CliError::from(error).details(lines).hint(
+            "without a registry: airlock image build --base ROOTFS.tar --claude PATH (scripts/agent-image makes both)",
+        )
+    })?;
+    output.say(&format!("{AGENT_IMAGE} is built ({} s)", start.elapsed().as_secs()));
+    Ok(())
+}
+
+fn list(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
+    let text = if json {
+        let images: Vec<_> = images
+            .iter()
+            .flat_map(|i| i.names.iter().map(move |name| (i, name)))
+            .map(|(i, name)| {
+                json!({
+                    "name": name, "id": i.id, "kind": i.labels.get(IMAGE_LABEL),
+                    "claude": i.labels.get("dev.airlock.claude"), "size": i.size, "created": i.created,
+                })
+            })
+            .collect();
+        format!("{:#}\n", json!({"schema_version": 1, "images": images}))
+    } else {
+        let mut text = String::new();
+        for (image, name) in images.iter().flat_map(|i| i.names.iter().map(move |name| (i, name))) {
+            let claude = image.labels.get("dev.airlock.claude").map(|v| format!("claude {v}")).unwrap_or_default();
+            let created = age(u64::try_from(image.created).unwrap_or(0));
+            text += &format!(
+                "{:32}  {:>5} MB  {created:14}  {}\n",
+                Escaped::new(name).to_string(),
+                image.size / 1_000_000,
+                Escaped::new(&claude)
+            );
+        }
+        text
+    };
+    Ok(print(&text)?)
+}
+
+async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result<(), CliError> {
+    let ours: Vec<String> = engine.images(IMAGE_LABEL).await?.into_iter().flat_map(|i| i.names).collect();
+    for name in names {
+        if !ours.contains(name) {
+            return Err(CliError::new(FAILED, format!("Airlock has no image {name}")).hint("airlock image ls"));
+        }
+    }
+    for name in if names.is_empty() { &ours } else { names } {
+        engine.remove_image(name).await?;
+        output.say(&format!("removed {}", Escaped::new(name)));
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! `airlock ls`.
+
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use crate::cli::error::CliError;
+use crate::cli::json::render;
+use crate::cli::ops::repo::{Repo, age, status};
+use crate::cli::output::{Output, eprint, print};
+use crate::core::escape::Escaped;
+use crate::sandbox::Record;
+
+pub fn ls(json: bool, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
+    let (mut all, mut damaged) = (Vec::new(), Vec::new());
+    for (name, opened) in repo.store.each()? {
+        match opened {
+            Ok(sandbox) => all.push(sandbox),
+            Err(error) => damaged.push((name, error)),
+        }
+    }
+    for (_, error) in &damaged {
+        eprint(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
+    }
+    if json {
+        let sandboxes: Vec<_> = all
+            .iter()
+            .map(|s| {
+                let files = s.changeset().ok().flatten().map(|c| c.files.len());
+                json!({
+                    "name": s.record.name, "status": status(s).0, "verb": s.record.verb, "created": s.record.created,
+                    "base": s.record.base, "branch": s.record.branch, "files": files,
+                    "bytes": s.record.size.map(|(bytes, _)| bytes), "bytes_more": s.record.size.map(|(_, more)| more),
+                })
+            })
+            .collect();
+        print(&render(&json!({
+            "schema_version": 1, "sandboxes": sandboxes,
+            "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        })))?;
+        return Ok(0);
+    }
+    if all.is_empty() && damaged.is_empty() {
+        eprint("airlock: this repository has no sandbox\n");
+    }
+    let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for sandbox in &all {
+        let record = &sandbox.record;
+        let short: String = record.base.chars().take(7).collect();
+        text += &format!(
+            "{:width$}  {:20}  {:6}  {short}  {:>10}  {}\n",
+            record.name.as_str(),
+            status(sandbox).1,
+            record.verb,
+            size(record),
+            age(record.created),
+        );
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+/// Returns what a sandbox takes, in words.
+fn size(record: &Record) -> String {
+    match record.size {
+        None => "–".into(),
+        Some((bytes, false)) => HumanBytes(bytes).to_string(),
+        Some((bytes, true)) => format!(">{}", HumanBytes(bytes)),
+    }
+}

@@ -1,0 +1,40 @@
+//! `airlock resume`.
+
+use crate::cli::args::{AgentOptions, ResumeArgs};
+use crate::cli::error::{CliError, FAILED};
+use crate::cli::ops::draft;
+use crate::cli::ops::repo::Repo;
+use crate::cli::ops::resume_session::ResumeOptions;
+use crate::cli::ops::rounds::{Round, run_rounds};
+use crate::cli::ops::sending::cannot_send;
+use crate::cli::output::{Output, print};
+use crate::review::{Feedback, ReviewModel};
+use crate::sandbox::Sandbox;
+
+pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
+    let repo = Repo::open(output)?;
+    let mut sandbox = repo.sandbox(args.name.as_deref(), "resume")?;
+    sandbox.lock()?;
+    let feedback = args.feedback.then(|| compose(&repo, &mut sandbox, output)).transpose()?;
+    if args.dry_run {
+        let text = feedback.map(|feedback| feedback.text).unwrap_or_default();
+        print(&text)?;
+        return Ok(0);
+    }
+    let round = ResumeOptions { agent: args.agent.over(before), args: args.args, feedback };
+    run_rounds(&repo.host, Round::Resume { sandbox, options: round }, output)
+}
+
+/// Puts the message to the agent together.
+fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
+    let name = sandbox.record.name.clone();
+    if let Some(why) = cannot_send(&sandbox.record) {
+        return Err(CliError::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
+    }
+    let changes = repo.changes(sandbox, output)?;
+    let sheet = ReviewModel::open(&changes, &sandbox.quarantine()?)?;
+    Feedback::compose(&sheet, &draft::load(sandbox, &sheet)?)?.ok_or_else(|| {
+        CliError::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
+            .hint(format!("airlock review {name}, or airlock resume {name}"))
+    })
+}

@@ -1,0 +1,22 @@
+//! Warnings about the engine, and the shell of a sandbox.
+
+use std::collections::BTreeMap;
+
+use crate::cli::output::Output;
+use crate::core::escape::Escaped;
+use crate::engine::EngineInfo;
+
+/// An image may come without bash.
+pub const SHELL: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
+
+/// Warns of a runtime with a known way out. What a distribution may have mended is for `doctor` alone.
+pub fn say_advisories(info: &EngineInfo, output: Output) {
+    let mut known: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for (component, version, advisory, _) in info.advisories().into_iter().filter(|(.., mended)| !mended) {
+        known.entry((component, version)).or_default().push(advisory.id);
+    }
+    for ((component, version), ids) in known {
+        let (component, version) = (Escaped::new(component), Escaped::new(version));
+        output.say(&format!("{component} {version} has {}; airlock doctor has more", ids.join(", ")));
+    }
+}

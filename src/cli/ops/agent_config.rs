@@ -1,0 +1,92 @@
+//! What an agent is given: limits, variables, the way to the model.
+
+use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::config::{Net, Settings, parse_bytes, parse_duration};
+use crate::gateway::{CredentialKind, CredentialSource, ModelProxy};
+use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
+use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
+
+/// The model's API, unless the user's `ANTHROPIC_BASE_URL` names another.
+const UPSTREAM: &str = "https://api.anthropic.com";
+
+/// What an agent is given that begins, on an engine with so much memory.
+pub fn given(settings: &Settings, env: &[String], default_net: Net, machine: u64) -> Result<AgentConfig, CliError> {
+    let limits = Limits {
+        disk: DEFAULT_DISK,
+        inodes: DEFAULT_INODES,
+        time: None,
+        memory: default_memory(machine),
+        pids: DEFAULT_PIDS,
+    };
+    changed(AgentConfig { env: Vec::new(), limits, nano_cpus: 0, model: default_net == Net::Model }, settings, env)
+}
+
+/// The same with what is set.
+pub fn changed(mut given: AgentConfig, settings: &Settings, env: &[String]) -> Result<AgentConfig, CliError> {
+    let wrong = |option: &'static str| move |problem| CliError::new(USAGE, format!("{option}: {problem}"));
+    let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
+    let time = settings.timeout.as_deref().map(parse_duration).transpose().map_err(wrong("--timeout"))?;
+    let limits = &mut given.limits;
+    limits.disk = bytes(&settings.disk, "--disk")?.unwrap_or(limits.disk);
+    limits.inodes = settings.inodes.unwrap_or(limits.inodes);
+    limits.time = time.or(limits.time);
+    limits.memory = bytes(&settings.memory, "--memory")?.unwrap_or(limits.memory);
+    limits.pids = settings.pids.unwrap_or(limits.pids);
+    if let Some(cpus) = settings.cpus {
+        given.nano_cpus = nano_cpus(cpus)?;
+    }
+    if let Some(net) = settings.net {
+        given.model = net == Net::Model;
+    }
+    // The last one of a name counts.
+    let name = |variable: &String| variable.split('=').next().map(str::to_owned);
+    given.env.retain(|old| env.iter().all(|new| name(new) != name(old)));
+    given.env.extend(env.iter().cloned());
+    Ok(given)
+}
+
+fn nano_cpus(cpus: f64) -> Result<u64, CliError> {
+    if !(0.01..=1024.0).contains(&cpus) {
+        return Err(CliError::new(USAGE, format!("{cpus} is not a number of CPUs such as 1.5")));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    Ok((cpus * 1e9) as u64)
+}
+
+/// Creates `KEY=VALUE` of what `--env` was given. Variables that would bring the credential in are refused.
+pub fn variables(given: &[String]) -> Result<Vec<String>, CliError> {
+    let secret =
+        [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken].map(CredentialKind::variable);
+    let mut found = Vec::new();
+    for variable in given {
+        let (name, value) = match variable.split_once('=') {
+            Some((name, value)) => (name, value.to_owned()),
+            None => match std::env::var(variable) {
+                Ok(value) => (variable.as_str(), value),
+                Err(_) => return Err(CliError::new(USAGE, format!("--env {variable}: it is not set here"))),
+            },
+        };
+        if name.is_empty() {
+            return Err(CliError::new(USAGE, format!("--env {variable}: it has no name")));
+        }
+        if secret.contains(&name) || name == "ANTHROPIC_BASE_URL" {
+            return Err(CliError::new(
+                USAGE,
+                format!("--env {name}: Airlock keeps the credential outside the sandbox"),
+            )
+            .hint("leave it out; the model is reached with --net model"));
+        }
+        found.push(format!("{name}={value}"));
+    }
+    Ok(found)
+}
+
+pub fn model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
+    let env = |name: &str| std::env::var(name).ok();
+    let source = CredentialSource::find(env)?;
+    let kind = source.read()?.kind;
+    let upstream = env("ANTHROPIC_BASE_URL").filter(|v| !v.is_empty()).unwrap_or_else(|| UPSTREAM.into());
+    let route = ModelProxy::new(&upstream, Some(source))
+        .map_err(|error| CliError::new(FAILED, format!("failed to prepare the way to the model's API: {error}")))?;
+    Ok((route, kind))
+}

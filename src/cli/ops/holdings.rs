@@ -1,0 +1,41 @@
+//! Words for what a sandbox holds beside its changes.
+
+use crate::changes::{Changeset, Ignored};
+use crate::cli::output::shell_word;
+use crate::core::escape::Escaped;
+use crate::sandbox::Record;
+
+/// Returns the message about files that new ignore rules keep out of the changes.
+pub fn hidden(changes: &Changeset) -> String {
+    let names: Vec<String> =
+        changes.ignored_by_agent_rules.iter().take(3).map(|p| Escaped::new(p.as_bytes()).to_string()).collect();
+    let more = if changes.ignored_by_agent_rules.len() > 3 { ", …" } else { "" };
+    format!("left out, because ignore rules that the agent made match: {}{more}", names.join(", "))
+}
+
+/// Ignored paths that are named.
+const NAMED: usize = 3;
+
+/// Returns the command that gets ignored files out of a sandbox, for a person to look at before they unpack it.
+pub fn way_to_get(name: &str, ignored: &Ignored) -> Option<String> {
+    let first = ignored.first.first()?;
+    let word = shell_word(first.path.as_bytes());
+    Some(format!("to get them: airlock resume {name} --review never -- tar c -- {word} > {name}.tar"))
+}
+
+/// Lists what a sandbox holds that is in none of its changes; nothing where there is nothing that a person could miss. A
+/// conversation counts where the model has answered in it.
+pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<String> {
+    let mut all: Vec<String> = record.holds.iter().map(|text| Escaped::new(text).to_string()).collect();
+    let names: Vec<String> = (ignored.first.iter().take(NAMED))
+        .map(|i| format!("{}{}", Escaped::new(i.path.as_bytes()), if i.is_directory { "/" } else { "" }))
+        .collect();
+    if !names.is_empty() {
+        let more = if ignored.count > names.len() { ", …" } else { "" };
+        all.push(format!("ignored new files ({}{more})", names.join(", ")));
+    }
+    if has_talked && record.conversation.is_some() {
+        all.push("a conversation".to_owned());
+    }
+    (!all.is_empty()).then(|| all.join(", "))
+}

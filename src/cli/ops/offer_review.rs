@@ -1,0 +1,25 @@
+//! The review that is offered when an agent has ended.
+
+use crate::cli::confirm::confirm;
+use crate::cli::error::CliError;
+use crate::cli::output::eprint;
+use crate::config::ReviewMode;
+use crate::sandbox::Sandbox;
+use crate::terminal;
+
+/// Returns whether to review now, after asking where that is configured; else says which command reviews.
+pub fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, CliError> {
+    let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
+    let is_wanted = is_asked
+        && terminal::wait_until_settled()?
+        && match mode {
+            ReviewMode::Never => false,
+            ReviewMode::Always => true,
+            ReviewMode::Ask => confirm("Review now?", true)?,
+        };
+    if !is_wanted {
+        // Said however quiet: without the name nobody finds it.
+        eprint(&format!("airlock: kept. Next: airlock review {}\n", sandbox.record.name));
+    }
+    Ok(is_wanted)
+}

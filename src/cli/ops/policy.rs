@@ -1,0 +1,100 @@
+//! What is taken back, and how it is judged, from the settings and what the repository has committed.
+
+use crate::changes::{Rule, RuleSet, Severity};
+use crate::cli::error::{CliError, USAGE};
+use crate::cli::output::Output;
+use crate::config::{RepositorySettings, Settings, parse_bytes, parse_duration};
+use crate::core::escape::Escaped;
+use crate::core::path::{MAX_DEPTH, RepoPath};
+use crate::git::{ConfiguredPath, HostRepo};
+use crate::sandbox::{CollectLimits, CollectPolicy};
+
+/// Where a repository adds rules of its own.
+const FILE: &str = ".airlock.toml";
+/// The name of the rule for what the user's git configuration names.
+pub const CONFIGURED: &str = "git-config";
+/// Characters of a reason that it gives.
+const MOST_WORDS: usize = 200;
+/// Bytes of it that are read.
+const MOST: usize = 256 * 1024;
+
+/// Puts the policy together. The repository's file counts as it is in this commit: the agent can edit the one it sees.
+pub fn policy<'a>(
+    settings: &Settings,
+    host: &HostRepo,
+    commit: &str,
+    modules: impl IntoIterator<Item = &'a RepoPath>,
+    output: Output,
+) -> Result<CollectPolicy, CliError> {
+    let mut rules = settings.risk.clone();
+    let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| CliError::new(USAGE, e.to_string()))?;
+    if let Some(text) = host.committed(commit)?.file(&file, MOST)? {
+        let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
+        rules.extend(more.risk.into_iter().map(named_as_the_repositorys));
+        if let Some(other) = others.first() {
+            output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Escaped::new(other)));
+        }
+    }
+    rules.extend(host.configured_paths(modules)?.iter().map(rule));
+    let rules = RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))?;
+    Ok(CollectPolicy { caps: caps(settings)?, rules })
+}
+
+/// Returns the rules for what the user's git configuration names now; those of the name [`CONFIGURED`] are of it.
+///
+/// # Errors
+/// Git cannot read its configuration.
+pub fn configured_rules<'a>(
+    host: &HostRepo,
+    modules: impl IntoIterator<Item = &'a RepoPath>,
+) -> Result<RuleSet, CliError> {
+    let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(rule).collect();
+    RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))
+}
+
+/// Marks a rule as the repository's: its author may be a stranger, and its words must not be mistaken for ours.
+fn named_as_the_repositorys(rule: Rule) -> Rule {
+    let mut reason = format!("matches the repository's rule {}", rule.name);
+    if let Some(given) = &rule.reason {
+        reason += &format!(": {given}");
+    }
+    Rule { reason: Some(reason.chars().take(MOST_WORDS).collect()), ..rule }
+}
+
+/// Creates a rule of a path that the user's own git configuration names.
+fn rule(configured: &ConfiguredPath) -> Rule {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::OsStr::from_bytes(configured.path.as_bytes()).to_string_lossy();
+    let whole = format!("/{}", globset::escape(&path).replace('\u{fffd}', "*"));
+    let inside = configured.is_directory.then(|| format!("{whole}/**"));
+    let reason =
+        if configured.is_read { "is part of your git configuration" } else { "is run by your git configuration" };
+    Rule {
+        name: CONFIGURED.to_owned(),
+        severity: Severity::High,
+        paths: inside.into_iter().chain([whole]).collect(),
+        reason: Some(reason.to_owned()),
+    }
+}
+
+pub fn caps(settings: &Settings) -> Result<CollectLimits, CliError> {
+    let wrong = |key: &str| {
+        let key = key.to_owned();
+        move |problem: String| CliError::new(USAGE, format!("{key}: {problem}"))
+    };
+    let bytes = |text: &Option<String>, key| text.as_deref().map(parse_bytes).transpose().map_err(wrong(key));
+    let default = CollectLimits::default();
+    let depth = settings.max_depth.unwrap_or(default.depth);
+    if depth == 0 || depth > MAX_DEPTH {
+        return Err(CliError::new(USAGE, format!("max_depth: {depth} is not from 1 to {MAX_DEPTH}")));
+    }
+    let time = settings.max_time.as_deref().map(parse_duration).transpose().map_err(wrong("max_time"))?;
+    Ok(CollectLimits {
+        entries: settings.max_entries.unwrap_or(default.entries),
+        changed: settings.max_files.unwrap_or(default.changed),
+        file: bytes(&settings.max_file, "max_file")?.unwrap_or(default.file),
+        total: bytes(&settings.max_total, "max_total")?.unwrap_or(default.total),
+        depth,
+        time: time.unwrap_or(default.time),
+    })
+}

@@ -1,0 +1,144 @@
+//! The repository that a verb is about, and the sandbox in it that is meant.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::policy::policy;
+use crate::changes::Changeset;
+use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::cli::output::{Output, count};
+use crate::config::{Settings, closest};
+use crate::core::name::SandboxName;
+use crate::engine::Docker;
+use crate::git::HostRepo;
+use crate::sandbox::{CollectPolicy, Sandbox, State, Store, lifecycle};
+
+/// A repository and its sandboxes.
+pub struct Repo {
+    pub host: HostRepo,
+    pub store: Store,
+}
+
+impl Repo {
+    /// Finds the one around the current directory, and warns of an apply that was interrupted in it.
+    pub fn open(output: Output) -> Result<Self, CliError> {
+        let repo = Self::open_for_write()?;
+        super::apply_context::warn(&repo.host, output);
+        Ok(repo)
+    }
+
+    /// The same for the verbs that bring such an apply to its end.
+    pub fn open_for_write() -> Result<Self, CliError> {
+        let host = HostRepo::discover(&std::env::current_dir()?)?;
+        let store = Store::of(&host.common_dir);
+        Ok(Self { host, store })
+    }
+
+    /// Opens a sandbox by name; without one, the only one there is.
+    pub fn sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
+        if let Some(name) = name {
+            return self.named(name, verb);
+        }
+        let mut all = self.store.all()?;
+        // What is decided is only meant where nothing else can be.
+        if all.iter().any(|s| s.record.settled.is_none()) {
+            all.retain(|s| s.record.settled.is_none());
+        }
+        match (all.pop(), all.is_empty()) {
+            (None, _) => Err(CliError::new(FAILED, "this repository has no sandbox").hint("airlock claude")),
+            (Some(only), true) => Ok(only),
+            (Some(last), false) => {
+                all.push(last);
+                let newest = all[0].record.name.clone();
+                Err(CliError::new(USAGE, format!("failed to choose a sandbox: this repository has {}", all.len()))
+                    .details(all.iter().map(line))
+                    .hint(format!("airlock {verb} {newest}")))
+            }
+        }
+    }
+
+    fn named(&self, name: &str, verb: &str) -> Result<Sandbox, CliError> {
+        let found = match name.parse::<SandboxName>() {
+            Ok(name) => self.store.open(&name)?,
+            Err(_) => None,
+        };
+        let Some(found) = found else {
+            let known = self.store.each()?;
+            let failure = CliError::new(FAILED, format!("this repository has no sandbox named {name}"));
+            return Err(match closest(name, known.iter().map(|(name, _)| name.as_str())) {
+                Some(close) => failure.hint(format!("did you mean: airlock {verb} {close}")),
+                None if known.is_empty() => failure.hint("airlock claude makes one"),
+                None => failure.hint("airlock ls"),
+            });
+        };
+        Ok(found)
+    }
+
+    /// Returns the changes of a sandbox: as collected, or collected now if it was interrupted.
+    pub fn changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
+        let name = sandbox.record.name.clone();
+        match sandbox.record.state {
+            State::Collected { .. } => sandbox.changeset()?.ok_or_else(|| {
+                CliError::new(FAILED, format!("the changes of {name} are gone from its folder"))
+                    .hint(format!("airlock rm {name}"))
+            }),
+            _ if sandbox.is_busy() => Err(crate::sandbox::SandboxError::Busy(name).into()),
+            State::Seeding => Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
+                .hint(format!("airlock rm {name}"))),
+            State::Running => {
+                output.say(&format!("{name} was interrupted; collecting what it changed"));
+                let policy = self.policy(sandbox, output)?;
+                runtime()?.block_on(async {
+                    let engine = Docker::connect().await?;
+                    Ok(lifecycle::recover(&engine, &self.host, sandbox, &policy).await?)
+                })
+            }
+        }
+    }
+}
+
+impl Repo {
+    /// Returns the limits and risk rules for collecting from a sandbox.
+    pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
+        let settings = Settings::load(|name| std::env::var(name).ok())?;
+        policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
+    }
+}
+
+/// Describes a sandbox in one line.
+pub fn line(sandbox: &Sandbox) -> String {
+    format!("{}   {}   {}", sandbox.record.name, status(sandbox).1, age(sandbox.record.created))
+}
+
+/// Returns the state of a sandbox: a word for scripts, and a phrase for a person.
+pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
+    match sandbox.record.state {
+        State::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
+        _ if sandbox.is_busy() => ("running", "running".into()),
+        State::Seeding => ("incomplete", "interrupted before its agent started".into()),
+        State::Running => ("interrupted", "interrupted".into()),
+        State::Collected { .. } => match sandbox.changeset() {
+            Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no file changed".into()),
+            Ok(Some(_)) if sandbox.record.settled.is_some() => ("applied", "applied".into()),
+            Ok(Some(changes)) => ("collected", count(changes.files.len(), "file")),
+            _ => ("damaged", "damaged".into()),
+        },
+    }
+}
+
+/// Returns how long ago something was, in words.
+pub fn age(then: u64) -> String {
+    let then = UNIX_EPOCH + Duration::from_secs(then);
+    let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
+    let ago = |n: u64, unit| format!("{} ago", count(usize::try_from(n).unwrap_or(usize::MAX), unit));
+    match seconds {
+        0..60 => "just now".into(),
+        60..3600 => ago(seconds / 60, "minute"),
+        3600..86_400 => ago(seconds / 3600, "hour"),
+        _ => ago(seconds / 86_400, "day"),
+    }
+}
+
+/// Creates the runtime for what is asynchronous: the engine.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Runtime::new()?)
+}

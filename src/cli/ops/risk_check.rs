@@ -1,0 +1,56 @@
+//! Judges what files would hold where that is not what the changeset was judged by: parts of a change, merges, edits.
+
+use super::policy::policy;
+use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
+use crate::cli::error::{CliError, FAILED};
+use crate::cli::output::Output;
+use crate::config::Settings;
+use crate::core::escape::Escaped;
+use crate::core::path::{EntryKind, RepoPath};
+use crate::git::HostRepo;
+use crate::review::{ReviewFile, ReviewModel};
+use crate::sandbox::Sandbox;
+
+/// The rules that hold for a sandbox's changes.
+pub struct Judge {
+    rules: RuleSet,
+    manifests: PackageManifests,
+    aliases: LinkAliases,
+}
+
+impl Judge {
+    pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &ReviewModel<'_>, output: Output) -> Result<Self, CliError> {
+        let settings = Settings::load(|name| std::env::var(name).ok())?;
+        let rules =
+            policy(&settings, repo, &sandbox.record.base, &sandbox.record.manifest.modules, output.silent())?.rules;
+        let manifests = PackageManifests::of(sheet.files.iter().map(|f| &f.change.path));
+        Ok(Self { rules, manifests, aliases: LinkAliases::default() })
+    }
+
+    /// Returns what is risky about a part of a file's change, or a merge with it, that all of it is not.
+    pub fn worse(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
+        let found = self.findings(&file.change.with_result(kind, new), old, new);
+        found.into_iter().next().filter(|f| Some(f.severity) > file.change.severity() && f.severity >= Severity::Medium)
+    }
+
+    /// Reports a finding, or returns an error: high needs `--allow-risky`, refused is never accepted.
+    pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
+        let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
+            let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
+            output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
+            return Ok(());
+        }
+        let what = format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason);
+        Err(CliError::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
+    }
+
+    /// Returns the findings of a change with these contents; none for one that is too large.
+    pub fn findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+        if change.is_large() {
+            return Vec::new();
+        }
+        let context = RiskContext { rules: &self.rules, manifests: &self.manifests, aliases: &self.aliases };
+        find_risks(change, old, new, context)
+    }
+}

@@ -1,0 +1,50 @@
+//! Rounds: a review may send the agent on, and what the agent then changes is reviewed again.
+
+use super::offer_review::is_review_wanted;
+use super::resume_session::{ResumeOptions, resume_sandbox};
+use super::review_session::{ReviewEnd, review_sandbox};
+use crate::changes::Changeset;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::git::HostRepo;
+use crate::sandbox::Sandbox;
+
+/// One step of a sandbox's life after its first agent.
+pub enum Round {
+    /// Decide on changes.
+    Review { sandbox: Sandbox, changes: Changeset, plain: bool },
+    /// Run another agent.
+    Resume { sandbox: Sandbox, options: ResumeOptions },
+}
+
+/// Runs rounds until none follows. Returns the exit status of the first: what comes later is no part of the command.
+pub fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, CliError> {
+    let mut first_status = None;
+    let mut next = Some(first);
+    while let Some(round) = next {
+        let status;
+        (status, next) = match round {
+            Round::Review { sandbox, changes, plain } => {
+                match review_sandbox(host, sandbox, &changes, plain, output)? {
+                    ReviewEnd::Done(status) => (Some(status), None),
+                    ReviewEnd::Send(sandbox, feedback) => {
+                        let options = ResumeOptions { feedback: Some(feedback), ..ResumeOptions::default() };
+                        (None, Some(Round::Resume { sandbox: *sandbox, options }))
+                    }
+                }
+            }
+            Round::Resume { sandbox, options } => {
+                let end = resume_sandbox(host, sandbox, &options, output)?;
+                let review = match end.review {
+                    Some((finished, mode)) if is_review_wanted(&finished.sandbox, mode)? => {
+                        Some(Round::Review { sandbox: finished.sandbox, changes: finished.changes, plain: false })
+                    }
+                    _ => None,
+                };
+                (Some(end.status), review)
+            }
+        };
+        first_status = first_status.or(status);
+    }
+    Ok(first_status.unwrap_or_default())
+}

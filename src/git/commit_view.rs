@@ -1,0 +1,145 @@
+//! Questions to the tree of one commit, without listing it: what is at a path, which links there are, what a file holds.
+
+use std::collections::BTreeMap;
+
+use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
+
+use super::conversion::{AttributeFiles, Attributes, ConversionSettings, Converter, MergeAttribute};
+use super::error::SnapshotError;
+use super::os_path;
+use super::repo::HostRepo;
+use crate::core::path::{EntryKind, RepoPath};
+
+/// Longest target of a link, in bytes (`PATH_MAX` of Linux).
+const MAX_TARGET: usize = 4096;
+const LINK: i32 = 0o120_000;
+
+/// The entry at a path of a commit's tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommittedEntry {
+    File,
+    /// A link with this target.
+    Link(Vec<u8>),
+    Directory,
+    Module,
+}
+
+/// The tree of a commit.
+pub struct Committed<'a> {
+    git: &'a Repository,
+    tree: Tree<'a>,
+}
+
+impl HostRepo {
+    /// Opens the tree of a commit, in hexadecimal.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn committed(&self, commit: &str) -> Result<Committed<'_>, SnapshotError> {
+        let git = self.git();
+        Ok(Committed { git, tree: git.find_commit(Oid::from_str(commit)?)?.tree()? })
+    }
+}
+
+impl HostRepo {
+    /// Returns the bytes that git would store for a file, by the attributes of this commit with the files of `over` in place
+    /// of its own. What the commit's own attributes forbid stays forbidden.
+    ///
+    /// # Errors
+    /// They cannot be converted back: [`SnapshotError::Convert`].
+    pub fn to_git(
+        &self,
+        commit: &str,
+        over: &AttributeFiles,
+        path: &RepoPath,
+        kind: EntryKind,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, SnapshotError> {
+        if kind == EntryKind::Link {
+            return Ok(bytes.to_vec());
+        }
+        let git = self.git();
+        let form = ConversionSettings::of(git, &self.common_dir)?;
+        let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
+        let stored = Converter::new(git, &form, Attributes::Lazy(tree))?.store_form(path.as_bytes(), bytes)?;
+        if over.is_empty() {
+            return Ok(stored);
+        }
+        Converter::new(git, &form, Attributes::Over(tree, over))?.store_form(path.as_bytes(), bytes)
+    }
+
+    /// Returns how git merges each of these paths, by the attributes of a commit with the files of `over` in place of its own;
+    /// paths in submodules are merged as text.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn merge_attributes<'a>(
+        &self,
+        commit: &str,
+        over: &AttributeFiles,
+        paths: impl Iterator<Item = &'a RepoPath>,
+    ) -> Result<BTreeMap<RepoPath, MergeAttribute>, SnapshotError> {
+        let git = self.git();
+        let form = ConversionSettings::of(git, &self.common_dir)?;
+        let tree = git.revparse_single(commit)?.peel_to_tree()?.id();
+        let mut converter = Converter::new(git, &form, Attributes::Over(tree, over))?;
+        paths.map(|path| Ok((path.clone(), converter.merge_attribute(path.as_bytes())?))).collect()
+    }
+}
+
+impl Committed<'_> {
+    /// Returns what is at a path.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn at(&self, path: &RepoPath) -> Result<Option<CommittedEntry>, SnapshotError> {
+        let entry = match self.tree.get_path(&os_path(path.as_bytes())) {
+            Ok(entry) => entry,
+            Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Some(match entry.kind() {
+            Some(ObjectType::Tree) => CommittedEntry::Directory,
+            Some(ObjectType::Commit) => CommittedEntry::Module,
+            _ if entry.filemode() == LINK => CommittedEntry::Link(self.git.find_blob(entry.id())?.content().to_vec()),
+            _ => CommittedEntry::File,
+        }))
+    }
+
+    /// Lists all links with their targets; a target that no system can have is left out.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn links(&self) -> Result<Vec<(RepoPath, Vec<u8>)>, SnapshotError> {
+        let (mut found, mut failed) = (Vec::new(), None);
+        self.tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
+            if entry.filemode() == LINK {
+                let path = RepoPath::from_bytes(&[directory.as_bytes(), entry.name_bytes()].concat());
+                match (path, self.git.find_blob(entry.id())) {
+                    (Ok(path), Ok(blob)) if blob.size() <= MAX_TARGET => found.push((path, blob.content().to_vec())),
+                    (_, Err(error)) => failed = Some(error),
+                    _ => {}
+                }
+            }
+            TreeWalkResult::Ok
+        })?;
+        failed.map_or(Ok(found), |error| Err(error.into()))
+    }
+
+    /// Reads a file of at most `limit` bytes; nothing if there is none, or none of that size.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn file(&self, path: &RepoPath, limit: usize) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let entry = match self.tree.get_path(&os_path(path.as_bytes())) {
+            Ok(entry) => entry,
+            Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        if entry.kind() != Some(ObjectType::Blob) || entry.filemode() == LINK {
+            return Ok(None);
+        }
+        let blob = self.git.find_blob(entry.id())?;
+        Ok((blob.size() <= limit).then(|| blob.content().to_vec()))
+    }
+}

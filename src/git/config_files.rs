@@ -1,0 +1,461 @@
+//! Files and programs of the working tree that the user's own git configuration and hooks name: git reads or runs them
+//! without being asked.
+//!
+//! The values come from `git config --list`, which runs nothing and follows every include as git does.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+
+use super::error::SnapshotError;
+use super::repo::HostRepo;
+use crate::core::path::RepoPath;
+
+/// A path that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConfiguredPath {
+    /// The path in the working tree.
+    pub path: RepoPath,
+    /// Everything in it is meant.
+    pub is_directory: bool,
+    /// It is a part of the configuration, or of git's attributes; other paths are run, or handed to a program.
+    pub is_read: bool,
+}
+
+/// Sections whose values name refs, addresses and people, and but for [`RUN`] no file that git reads or runs by itself.
+const NO_PATHS: [&[u8]; 9] =
+    [b"remote.", b"branch.", b"submodule.", b"url.", b"user.", b"author.", b"committer.", b"color.", b"extensions."];
+/// Keys whose value is one path, relative to the working tree: folders of programs.
+const PROGRAMS: [&[u8]; 2] = [b"core.hookspath", b"init.templatedir"];
+/// Keys whose value is one path, relative to the working tree: files that git goes by (git-config(1)).
+const FILES: [&[u8]; 17] = [
+    b"core.attributesfile",
+    b"core.excludesfile",
+    b"blame.ignorerevsfile",
+    b"commit.template",
+    b"diff.orderfile",
+    b"fetch.fsck.skiplist",
+    b"format.signaturefile",
+    b"fsck.skiplist",
+    b"gpg.ssh.allowedsignersfile",
+    b"gpg.ssh.revocationfile",
+    b"http.cookiefile",
+    b"http.sslcainfo",
+    b"http.sslcapath",
+    b"http.sslcert",
+    b"http.sslkey",
+    b"mailmap.file",
+    b"receive.fsck.skiplist",
+];
+/// Bytes of a hook that are looked through.
+const MOST_OF_A_HOOK: u64 = 256 * 1024;
+/// Endings of programs that another program runs.
+const SCRIPTS: [&[u8]; 12] =
+    [b".sh", b".bash", b".zsh", b".py", b".js", b".mjs", b".cjs", b".ts", b".rb", b".pl", b".php", b".lua"];
+
+/// Keys of these sections whose values are run all the same.
+const RUN: [(&[u8], &[u8]); 3] = [(b"remote.", b".uploadpack"), (b"remote.", b".receivepack"), (b"remote.", b".vcs")];
+/// Hooks that git runs (githooks(5)).
+const HOOKS: [&str; 28] = [
+    "applypatch-msg",
+    "commit-msg",
+    "fsmonitor-watchman",
+    "p4-changelist",
+    "p4-post-changelist",
+    "p4-pre-submit",
+    "p4-prepare-changelist",
+    "post-applypatch",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-receive",
+    "post-rewrite",
+    "post-update",
+    "pre-applypatch",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-merge-commit",
+    "pre-push",
+    "pre-rebase",
+    "pre-receive",
+    "prepare-commit-msg",
+    "proc-receive",
+    "push-to-checkout",
+    "reference-transaction",
+    "sendemail-validate",
+    "update",
+];
+
+impl HostRepo {
+    /// Lists what the configuration of this worktree, and of these submodules in it, names in the working tree. What
+    /// `.gitmodules` says is not asked: it is the clone's.
+    ///
+    /// # Errors
+    /// Git cannot be run, or cannot read its configuration.
+    pub fn configured_paths<'a>(
+        &self,
+        modules: impl IntoIterator<Item = &'a RepoPath>,
+    ) -> Result<Vec<ConfiguredPath>, SnapshotError> {
+        let mut found = named_in(&self.root, &self.root)?;
+        for module in modules {
+            let folder = self.root.join(OsStr::from_bytes(module.as_bytes()));
+            if folder.join(".git").exists() {
+                found.extend(named_in(&self.root, &folder)?);
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+}
+
+/// Lists what the configuration in effect in `folder` names below `root`.
+fn named_in(root: &Path, folder: &Path) -> Result<Vec<ConfiguredPath>, SnapshotError> {
+    let failed = |why: String| SnapshotError::Config(why);
+    let args = ["config", "--list", "--show-origin", "--includes", "-z"];
+    let out = Command::new("git").args(args).current_dir(folder).output().map_err(|e| failed(e.to_string()))?;
+    if !out.status.success() {
+        return Err(failed(String::from_utf8_lossy(&out.stderr).trim().to_owned()));
+    }
+    let mut found = Vec::new();
+    let mut hooks = None;
+    let mut origins = BTreeSet::new();
+    let mut fields = out.stdout.split(|b| *b == 0);
+    while let (Some(origin), Some(entry)) = (fields.next(), fields.next()) {
+        let place = Place { root, folder, origin };
+        if origins.insert(origin) {
+            found.extend(place.own_file());
+        }
+        // A key without a value stands for "true".
+        let Some(at) = memchr::memchr(b'\n', entry) else { continue };
+        let (key, value) = (entry[..at].to_ascii_lowercase(), &entry[at + 1..]);
+        found.extend(place.named(&key, &entry[..at], value));
+        if key == b"core.hookspath" {
+            hooks = Some(place.expanded(value));
+        }
+    }
+    let place = Place { root, folder, origin: b"" };
+    for file in own_files(folder) {
+        found.extend(place.led_to(&file));
+    }
+    let hooks = hooks.map_or_else(|| git_dir(folder).map(|dir| dir.join("hooks")), |path| Some(folder.join(path)));
+    found.extend(hooks.into_iter().flat_map(|hooks| place.in_hooks(&hooks)));
+    Ok(found)
+}
+
+/// Returns the git directory that all worktrees of a repository share.
+fn git_dir(folder: &Path) -> Option<PathBuf> {
+    Some(git2::Repository::open(folder).ok()?.commondir().to_owned())
+}
+
+/// Lists files that git goes by wherever they lead, though no configuration names them.
+fn own_files(folder: &Path) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|h| h.join(".config")));
+    let users = config.into_iter().flat_map(|c| ["git/config", "git/attributes", "git/ignore"].map(|f| c.join(f)));
+    let own = git_dir(folder).into_iter().flat_map(|d| ["info/attributes", "info/exclude"].map(|f| d.join(f)));
+    users.chain(own).collect()
+}
+
+/// The origin of a configuration value.
+struct Place<'a> {
+    root: &'a Path,
+    folder: &'a Path,
+    /// As `--show-origin` gives it: `file:PATH`, relative to the folder.
+    origin: &'a [u8],
+}
+
+impl Place<'_> {
+    /// Finds what a value names. `key` is in lower case, `spelled` as it was written.
+    fn named(&self, key: &[u8], spelled: &[u8], value: &[u8]) -> Vec<ConfiguredPath> {
+        let is_include = key == b"include.path" || key.starts_with(b"includeif.") && key.ends_with(b".path");
+        if is_include {
+            // Relative to the file that it is in.
+            let file = self.origin.strip_prefix(b"file:").map(|p| self.folder.join(OsStr::from_bytes(p)));
+            let from = file.as_deref().and_then(Path::parent).unwrap_or(self.folder);
+            return self.inside(from, value, true).into_iter().collect();
+        }
+        let is_run = RUN.iter().any(|(section, end)| key.starts_with(section) && key.ends_with(end))
+            || key.starts_with(b"submodule.") && key.ends_with(b".update") && value.starts_with(b"!")
+            || key.starts_with(b"remote.") && key.ends_with(b"url") && value.starts_with(b"ext::");
+        // The address that stands in for another is in the key.
+        if key.starts_with(b"url.ext::") {
+            let end = spelled.iter().rposition(|b| *b == b'.').unwrap_or(spelled.len());
+            return self.in_command(&spelled[b"url.ext::".len()..end]);
+        }
+        if !is_run && NO_PATHS.iter().any(|section| key.starts_with(section)) {
+            return Vec::new();
+        }
+        let (is_program, is_read) = (PROGRAMS.contains(&key), FILES.contains(&key));
+        if is_program || is_read {
+            let Some(whole) = self.below(self.folder, value) else { return Vec::new() };
+            if whole.as_os_str().is_empty() {
+                // The top of the tree itself: of a folder of hooks, git runs those with these names.
+                let hooks = HOOKS.iter().filter(|_| key == b"core.hookspath");
+                return hooks.filter_map(|hook| configured(self.root, Path::new(hook), false)).collect();
+            }
+            return configured(self.root, &whole, is_read).into_iter().collect();
+        }
+        self.in_command(value)
+    }
+
+    /// Finds what a command names: as it could be read by any shell, rather more than less.
+    fn in_command(&self, command: &[u8]) -> Vec<ConfiguredPath> {
+        let words = words(command);
+        let mut folders = vec![self.folder.to_owned()];
+        let mut found = Vec::new();
+        for (at, word) in words.iter().enumerate() {
+            let before = at.checked_sub(1).map(|before| words[before].as_slice());
+            if matches!(before, Some(b"cd" | b"-C" | b"pushd")) {
+                folders.push(self.folder.join(OsStr::from_bytes(word)));
+            }
+            for folder in &folders {
+                if before == Some(b"-m") && words[..at].iter().any(|w| memchr::memmem::find(w, b"python").is_some()) {
+                    found.extend(self.module(folder, word));
+                }
+                if word.contains(&b'/') || at > 0 && may_be_file(folder, word) {
+                    found.extend(self.inside(folder, word, false));
+                    // Behind `$(git rev-parse --show-toplevel)` or `${dir}` the rest of a path begins with a slash.
+                    let rest: Vec<u8> = word.iter().copied().skip_while(|b| *b == b'/').collect();
+                    if rest.len() < word.len() && !Path::new(OsStr::from_bytes(word)).exists() {
+                        found.extend(self.inside(folder, &rest, false));
+                    }
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// Finds the files of a module of Python, as `-m a.b` names it.
+    fn module(&self, folder: &Path, name: &[u8]) -> Vec<ConfiguredPath> {
+        let parts: Vec<&[u8]> = name.split(|b| *b == b'.').collect();
+        let top = |n: usize| parts[..n].join(&b'/');
+        let packages = (1..parts.len()).map(|n| [&top(n)[..], b"/__init__.py"].concat());
+        let own = [[&top(parts.len())[..], b".py"].concat(), top(parts.len())];
+        // A package that is installed has no file here, and could get one.
+        packages.chain(own).filter_map(|path| self.inside(folder, &path, false)).collect()
+    }
+
+    /// Finds what a hook leads to or names. Only files that are there count: a hook names many words.
+    fn in_hooks(&self, hooks: &Path) -> Vec<ConfiguredPath> {
+        let mut found = Vec::new();
+        for hook in HOOKS.map(|hook| hooks.join(hook)) {
+            found.extend(self.led_to(&hook));
+            let is_small = hook.metadata().is_ok_and(|m| m.is_file() && m.len() <= MOST_OF_A_HOOK);
+            let Some(text) = is_small.then(|| std::fs::read(&hook).ok()).flatten() else { continue };
+            if text.contains(&0) {
+                continue;
+            }
+            for line in text.split(|b| *b == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#")) {
+                let is_file = |named: &ConfiguredPath| {
+                    let path = named.path.as_bytes();
+                    let is_program = path.contains(&b'/') || SCRIPTS.iter().any(|end| path.ends_with(end));
+                    is_program && self.root.join(OsStr::from_bytes(path)).is_file()
+                };
+                found.extend(self.in_command(line).into_iter().filter(is_file));
+            }
+        }
+        found
+    }
+
+    /// Finds the file of the tree that the configuration itself was read from, by a link or by its name.
+    fn own_file(&self) -> Option<ConfiguredPath> {
+        let file = self.origin.strip_prefix(b"file:")?;
+        self.led_to(&self.folder.join(OsStr::from_bytes(file))).map(|path| ConfiguredPath { is_read: true, ..path })
+    }
+
+    /// Finds the file of the tree that a file is, or that it leads to.
+    fn led_to(&self, file: &Path) -> Option<ConfiguredPath> {
+        let whole = file.canonicalize().ok()?;
+        configured(self.root, whole.strip_prefix(self.root).ok()?, false)
+    }
+
+    /// Puts the home in for `~`.
+    fn expanded(&self, value: &[u8]) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(value));
+        match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+            (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+            _ => path.to_owned(),
+        }
+    }
+    fn inside(&self, from: &Path, named: &[u8], is_read: bool) -> Option<ConfiguredPath> {
+        configured(self.root, &self.below(from, named)?, is_read)
+    }
+
+    /// Resolves a path, and gives it relative to the root; nothing if it is not there: neither as it is written, nor where the
+    /// links on its way lead.
+    fn below(&self, from: &Path, named: &[u8]) -> Option<PathBuf> {
+        let named = self.expanded(named);
+        let mut whole = PathBuf::new();
+        for component in from.join(named).components() {
+            match component {
+                Component::ParentDir => drop(whole.pop()),
+                Component::CurDir => {}
+                other => whole.push(other),
+            }
+        }
+        if let Ok(relative) = whole.strip_prefix(self.root) {
+            return Some(relative.to_owned());
+        }
+        // As much of it as is there: the root has no links in it, the way to it may have some.
+        let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+        let rest = whole.strip_prefix(there.0).ok()?;
+        Some(there.1.join(rest).strip_prefix(self.root).ok()?.to_owned())
+    }
+}
+
+fn configured(root: &Path, relative: &Path, is_read: bool) -> Option<ConfiguredPath> {
+    let path = RepoPath::from_bytes(relative.as_os_str().as_bytes()).ok()?;
+    let whole = root.join(relative);
+    Some(ConfiguredPath { path, is_directory: whole.is_dir() || !whole.exists(), is_read })
+}
+
+/// Returns whether an argument is a file, or could become one: `clean.py`.
+fn may_be_file(folder: &Path, word: &[u8]) -> bool {
+    let place = folder.join(OsStr::from_bytes(word));
+    let ending = word.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &word[at + 1..]);
+    let looks_like_one = word[0] != b'-'
+        && (1..=5).contains(&ending.len())
+        && ending.iter().all(u8::is_ascii_alphanumeric)
+        && ending.iter().any(u8::is_ascii_alphabetic);
+    place.is_file() || looks_like_one && place.symlink_metadata().is_err()
+}
+
+/// Splits a command into what may be words of it: at blanks, quotes and the shell's operators; and what is quoted, as a whole
+/// and without quotes, behind them. A variable at the front of a path is left out: nobody knows what it holds.
+fn words(command: &[u8]) -> Vec<Vec<u8>> {
+    let ends = |b: u8| b.is_ascii_whitespace() || b"\"'`;|&<>(){}=,:!$".contains(&b);
+    let (mut found, mut from) = (Vec::new(), 0);
+    for at in 0..=command.len() {
+        if at < command.len() && !ends(command[at]) {
+            continue;
+        }
+        let word = &command[from..at];
+        let is_variable = from > 0 && command[from - 1] == b'$';
+        let kept =
+            if is_variable { word.iter().position(|b| *b == b'/').map_or(&[][..], |cut| &word[cut..]) } else { word };
+        if !kept.is_empty() {
+            found.push(kept.to_vec());
+        }
+        from = at + 1;
+    }
+    found.extend(quoted(command));
+    found
+}
+
+/// Lists what is in quotes and holds a blank, and what holds a blank behind a backslash.
+fn quoted(command: &[u8]) -> Vec<Vec<u8>> {
+    let (mut found, mut word, mut open, mut is_odd) = (Vec::new(), Vec::new(), None, false);
+    let mut bytes = command.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (byte, open) {
+            (b'\\', None | Some(b'"')) => {
+                let next = bytes.next();
+                is_odd |= next.is_some_and(|b| b == b' ' || b == b'\t');
+                word.extend(next);
+            }
+            (quote, Some(end)) if quote == end => open = None,
+            (b'"' | b'\'', None) => open = Some(byte),
+            (b, None) if b.is_ascii_whitespace() || b";|&<>()".contains(&b) => {
+                found.extend(std::mem::take(&mut is_odd).then(|| std::mem::take(&mut word)));
+                word.clear();
+            }
+            (b, open) => {
+                is_odd |= open.is_some() && (b == b' ' || b == b'\t');
+                word.push(b);
+            }
+        }
+    }
+    found.extend(is_odd.then_some(word));
+    found
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
+mod tests {
+    use super::*;
+
+    fn named(key: &str, value: &str) -> Vec<(String, bool)> {
+        let root = Path::new("/nowhere/repo");
+        let place = Place { root, folder: root, origin: b"file:.git/config" };
+        let found = place.named(key.to_lowercase().as_bytes(), key.as_bytes(), value.as_bytes()).into_iter();
+        found.map(|p| (String::from_utf8_lossy(p.path.as_bytes()).into_owned(), p.is_read)).collect()
+    }
+
+    #[test]
+    fn values_that_name_a_path_of_the_tree_are_found() {
+        let one = |path: &str, is_read| vec![(path.to_owned(), is_read)];
+        assert_eq!(named("core.hookspath", "tools/git"), one("tools/git", false));
+        assert_eq!(named("core.hookspath", "hooks"), one("hooks", false));
+        assert_eq!(named("core.hookspath", "/nowhere/repo/./a/../hooks/"), one("hooks", false));
+        assert_eq!(named("include.path", "../team.inc"), one("team.inc", true));
+        assert_eq!(named("includeif.gitdir:~/x/.path", "../a/b.inc"), one("a/b.inc", true));
+        assert_eq!(named("core.attributesfile", ".attributes"), one(".attributes", true));
+        assert_eq!(named("filter.mine.clean", "./filt/clean.sh %f"), one("filt/clean.sh", false));
+        let found = named("alias.st", "!sh -c 'bin/st --x=tools/y'");
+        assert!(found.contains(&one("bin/st", false)[0]) && found.contains(&one("tools/y", false)[0]), "{found:?}");
+        assert_eq!(named("core.sshcommand", "ssh -F ./ssh.conf"), one("ssh.conf", false));
+        assert_eq!(named("credential.helper", "!./cred"), one("cred", false));
+        assert_eq!(named("submodule.x.update", "!./tools/up.sh"), one("tools/up.sh", false));
+        assert_eq!(named("remote.x.uploadpack", "./up"), one("up", false));
+        assert_eq!(named("remote.x.url", "ext::./proxy.sh %S"), one("proxy.sh", false));
+        assert_eq!(named("filter.mine.clean", "python3 clean.py --fast"), one("clean.py", false));
+        assert!(named("filter.sp.clean", "'./my tools/c.sh' %f").contains(&("my tools/c.sh".to_owned(), false)));
+        assert!(named("filter.sp.clean", "./my\\ tools/c.sh").contains(&("my tools/c.sh".to_owned(), false)));
+        assert!(named("alias.c", "!cd tools && ./cd.sh").contains(&("tools/cd.sh".to_owned(), false)));
+        for (value, path) in [
+            ("\"$(git rev-parse --show-toplevel)/tools/top.sh\" %f", "tools/top.sh"),
+            ("!$PWD/tools/pwd.sh", "tools/pwd.sh"),
+            ("!\"$GIT_WORK_TREE\"/tools/w.sh", "tools/w.sh"),
+            ("!${GIT_PREFIX:-.}/tools/envf.sh", "tools/envf.sh"),
+            ("python3 -m tools.mod", "tools/mod.py"),
+            ("python3 -m tools.mod", "tools/__init__.py"),
+        ] {
+            let found = named("filter.x.clean", value);
+            assert!(found.contains(&(path.to_owned(), false)), "{value}: {found:?}");
+        }
+        assert_eq!(named("url.ext::./insteadOf.sh %S.insteadOf", "x:"), one("insteadOf.sh", false));
+        assert_eq!(named("gpg.ssh.allowedSignersFile", "signers"), one("signers", true));
+        assert!(named("core.hookspath", ".").contains(&("pre-commit".to_owned(), false)));
+        assert!(named("core.hookspath", "/nowhere/repo").contains(&("post-checkout".to_owned(), false)));
+    }
+
+    #[test]
+    fn a_way_to_the_tree_may_have_links() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("it is there").join("data/repo");
+        std::fs::create_dir_all(&root).expect("made");
+        std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("home")).expect("made");
+        let value = folder.path().join("home/repo/hooks");
+        let place = Place { root: &root, folder: &root, origin: b"file:.git/config" };
+        let found = place.named(b"core.hookspath", b"core.hooksPath", value.as_os_str().as_bytes());
+        assert_eq!(found.iter().map(|p| p.path.as_bytes()).collect::<Vec<_>>(), [b"hooks"]);
+    }
+
+    #[test]
+    fn other_values_name_none() {
+        for (key, value) in [
+            ("core.hookspath", "/etc/hooks"),
+            ("core.hookspath", "../elsewhere"),
+            ("include.path", "~/team.inc"),
+            ("include.path", "other"),
+            ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
+            ("branch.main.merge", "refs/heads/main"),
+            ("core.editor", "vim"),
+            ("core.pager", "less -FRX"),
+            ("alias.lg", "log --graph --oneline"),
+            ("user.name", "a/b"),
+            ("submodule.x.update", "rebase"),
+            ("remote.x.url", "https://example.org/a/b.git"),
+            ("filter.lfs.smudge", "git-lfs smudge -- %f"),
+            ("diff.tool", "vimdiff 2.0"),
+        ] {
+            assert_eq!(named(key, value), [], "{key} = {value}");
+        }
+    }
+}

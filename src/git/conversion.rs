@@ -1,0 +1,625 @@
+//! Worktree form: what git would write for a blob, given the attributes and the settings for line ends.
+//!
+//! Only conversions without a program of their own are made: line ends, `ident`, `working-tree-encoding`, and Git LFS
+//! from its local store. No filter driver that a configuration names is ever run.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use git2::{ObjectType, Oid, Repository, Tree};
+use gix_attributes::{Search, State, StateRef, search::MetadataCollection, search::Outcome};
+use gix_filter::Pipeline;
+use gix_filter::eol::{AutoCrlf, Configuration, Mode};
+use gix_filter::pipeline::convert::ToGitOutcome;
+use gix_glob::pattern::Case;
+use sha2::{Digest, Sha256};
+
+use super::error::SnapshotError;
+
+/// The attributes that decide on a file's form: no other changes a byte.
+const FORM_ATTRIBUTES: [&str; 6] = ["text", "crlf", "eol", "ident", "filter", ENCODING];
+/// Bytes above which a blob is no LFS pointer (the LFS specification, "The Pointer").
+const MAX_POINTER: usize = 1024;
+
+/// The settings of one repository that decide on the worktree form of its files, besides the attributes in its tree.
+#[derive(Debug, Clone)]
+pub(crate) struct ConversionSettings {
+    eol: Configuration,
+    /// Attributes of the system and of the user, weakest first.
+    global: Vec<(PathBuf, Vec<u8>)>,
+    /// Attributes of `info/attributes`, which win.
+    info: Vec<u8>,
+    lfs: PathBuf,
+    /// Filters that the configuration defines, Git LFS apart. Git runs them, Airlock does not.
+    filters: BTreeSet<Vec<u8>>,
+    /// Merge drivers that the configuration defines.
+    merge_drivers: BTreeSet<Vec<u8>>,
+    /// The driver where no attribute names one (`merge.default`).
+    default_merge: Vec<u8>,
+}
+
+/// The way in which git merges a path's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeAttribute {
+    Text,
+    /// By line, keeping both sides.
+    Union,
+    NotByLine,
+    /// By a program that the user's configuration names.
+    Driver,
+    /// By line, but a filter that Airlock does not run stands between what git stores and the working tree.
+    Filtered,
+}
+
+const ENCODING: &str = "working-tree-encoding";
+
+/// An encoding of UTF-16 or UTF-32, as git and glibc's iconv write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct WideEncoding {
+    bytes: usize,
+    big_endian: bool,
+    mark: bool,
+}
+
+impl WideEncoding {
+    /// Reads a name as git does: in any case, and with or without the hyphen after `UTF`.
+    fn from_name(name: &[u8]) -> Option<Self> {
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        let rest = name.strip_prefix("UTF")?;
+        let (bytes, rest) = match rest.strip_prefix('-').unwrap_or(rest).split_at_checked(2)? {
+            ("16", rest) => (2, rest),
+            ("32", rest) => (4, rest),
+            _ => return None,
+        };
+        let (big_endian, mark) = match rest {
+            // iconv writes a mark and the machine's own order.
+            "" => (cfg!(target_endian = "big"), true),
+            "LE" => (false, false),
+            "BE" => (true, false),
+            "LE-BOM" if bytes == 2 => (false, true),
+            "BE-BOM" if bytes == 2 => (true, true),
+            _ => return None,
+        };
+        Some(Self { bytes, big_endian, mark })
+    }
+
+    /// Encodes UTF-8; what is not UTF-8 stays as it is, as in git.
+    fn encode(self, text: &[u8]) -> Vec<u8> {
+        let Ok(text) = std::str::from_utf8(text) else { return text.to_vec() };
+        let mut out = Vec::with_capacity(text.len() * self.bytes + 4);
+        let mut put = |unit: u32| match (self.bytes, self.big_endian) {
+            (2, false) => out.extend_from_slice(&unit.to_le_bytes()[..2]),
+            (2, true) => out.extend_from_slice(&unit.to_be_bytes()[2..]),
+            (_, false) => out.extend_from_slice(&unit.to_le_bytes()),
+            (_, true) => out.extend_from_slice(&unit.to_be_bytes()),
+        };
+        if self.mark {
+            put(0xfeff);
+        }
+        if self.bytes == 2 {
+            text.encode_utf16().for_each(|unit| put(unit.into()));
+        } else {
+            text.chars().for_each(|c| put(c.into()));
+        }
+        out
+    }
+}
+
+/// The outcome of a conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ConversionOutcome {
+    /// It is no pointer.
+    Not,
+    /// The content came from the local store.
+    Content,
+    /// The local store does not have it: the pointer stays.
+    Pointer,
+    /// A filter that Airlock does not run makes something else of it: what git stores stays.
+    Filtered,
+}
+
+/// Lists the names between a section and one of these keys: `filter.NAME.clean`.
+fn config_subsections(config: &git2::Config, section: &str, keys: &str) -> Result<BTreeSet<Vec<u8>>, SnapshotError> {
+    let mut found = BTreeSet::new();
+    let mut entries = config.entries(Some(&format!("^{section}\\..*\\.({keys})$")))?;
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let rest = entry.name_bytes().get(section.len() + 1..).unwrap_or_default();
+        found.extend(rest.iter().rposition(|b| *b == b'.').map(|at| rest[..at].to_vec()));
+    }
+    Ok(found)
+}
+
+impl ConversionSettings {
+    /// Reads the settings.
+    pub(crate) fn of(git: &Repository, common_dir: &Path) -> Result<Self, SnapshotError> {
+        let config = git.config()?.snapshot()?;
+        let auto_crlf = match config.get_bool("core.autocrlf") {
+            Ok(true) => AutoCrlf::Enabled,
+            Ok(false) => AutoCrlf::Disabled,
+            Err(_) if config.get_str("core.autocrlf").is_ok_and(|v| v.eq_ignore_ascii_case("input")) => AutoCrlf::Input,
+            Err(_) => AutoCrlf::Disabled,
+        };
+        let eol = match config.get_str("core.eol").unwrap_or_default().to_ascii_lowercase().as_str() {
+            "crlf" => Some(Mode::CrLf),
+            "lf" => Some(Mode::Lf),
+            _ => None,
+        };
+        let user = config.get_path("core.attributesFile").ok().or_else(|| {
+            use etcetera::BaseStrategy as _;
+            Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/attributes"))
+        });
+        let read = |path: PathBuf| std::fs::read(&path).ok().map(|bytes| (path, bytes));
+        let global = [Some(PathBuf::from("/etc/gitattributes")), user].into_iter().flatten().filter_map(read).collect();
+        let info = std::fs::read(common_dir.join("info/attributes")).unwrap_or_default();
+        let lfs = match config.get_path("lfs.storage") {
+            Ok(path) if path.is_absolute() => path,
+            Ok(path) => common_dir.join(path),
+            Err(_) => common_dir.join("lfs"),
+        };
+        let mut filters = config_subsections(&config, "filter", "clean|smudge|process|required")?;
+        filters.remove(&b"lfs"[..]);
+        let merge_drivers = config_subsections(&config, "merge", "driver")?;
+        let default_merge = config.get_str("merge.default").unwrap_or("text").as_bytes().to_vec();
+        Ok(Self { eol: Configuration { auto_crlf, eol }, global, info, lfs, filters, merge_drivers, default_merge })
+    }
+
+    /// Adds everything that decides on the worktree form to a key.
+    pub(crate) fn fingerprint(&self, key: &mut Sha256) {
+        key.update(format!("{:?} {:?} ", self.eol.auto_crlf, self.eol.eol));
+        for text in self.global.iter().map(|(_, text)| text).chain([&self.info]).chain(&self.filters) {
+            key.update((text.len() as u64).to_le_bytes());
+            key.update(text);
+        }
+    }
+
+    /// Returns the attributes that are in no tree, for the sandbox's own `info/attributes`.
+    pub(crate) fn outside_attributes(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for part in self.global.iter().map(|(_, text)| text).chain([&self.info]) {
+            text.extend_from_slice(part);
+            if !text.ends_with(b"\n") && !text.is_empty() {
+                text.push(b'\n');
+            }
+        }
+        text
+    }
+
+    /// Returns the settings for line ends, as git's configuration spells them.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, &'static str)> {
+        let mut found = Vec::new();
+        match self.eol.auto_crlf {
+            AutoCrlf::Enabled => found.push(("core.autocrlf", "true")),
+            AutoCrlf::Input => found.push(("core.autocrlf", "input")),
+            AutoCrlf::Disabled => {}
+        }
+        match self.eol.eol {
+            Some(Mode::CrLf) => found.push(("core.eol", "crlf")),
+            Some(Mode::Lf) => found.push(("core.eol", "lf")),
+            None => {}
+        }
+        found
+    }
+
+    /// Returns whether the local LFS store has an object of this id and size.
+    pub(crate) fn has_lfs(&self, id: &str, size: u64) -> bool {
+        self.lfs_path(id).metadata().is_ok_and(|m| m.is_file() && m.len() == size)
+    }
+
+    fn lfs_path(&self, id: &str) -> PathBuf {
+        self.lfs.join("objects").join(&id[..2]).join(&id[2..4]).join(id)
+    }
+}
+
+/// The source of the attributes files.
+pub(crate) enum Attributes<'a> {
+    /// All of them, by the directory they are in (with a `/` at its end, or empty) and their blob.
+    Known(&'a [(Vec<u8>, Oid)]),
+    /// In this tree, looked up as files of a directory are converted.
+    Lazy(Oid),
+    /// The same with these files in place of the tree's.
+    Over(Oid, &'a AttributeFiles),
+}
+
+/// Attributes files by the directory they are in (with a `/` at its end, or empty). `None` is a file that is deleted.
+pub type AttributeFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// The directories of a tree that files were converted in so far, by their path with a `/` at its end.
+struct Directories<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
+
+/// Converts the files of one repository.
+pub(crate) struct Converter<'a> {
+    git: &'a Repository,
+    form: &'a ConversionSettings,
+    pipeline: Pipeline,
+    search: Search,
+    /// `info/attributes` beats every tree's, whenever that was read.
+    info: Search,
+    collection: MetadataCollection,
+    outcome: Outcome,
+    /// For [`Self::attributes`].
+    form_outcome: Outcome,
+    lazy: Option<Directories<'a>>,
+    /// Attributes files in place of the tree's.
+    over: AttributeFiles,
+    /// Whether any setting or attribute so far can change a byte.
+    active: bool,
+    /// Whether any attribute so far names an encoding.
+    encodes: bool,
+    /// For each file of attributes so far: the most `**` in a line, and the lines that have some.
+    double_stars: BTreeSet<(usize, usize)>,
+}
+
+/// Maximum attempts to match the patterns of an attributes file on one path: some milliseconds.
+const MOST_TRIES: u128 = 1_000_000;
+
+/// Returns a bound of how often a pattern with so many `**` is tried on a path: each of them takes no component, or one more.
+/// The matcher of attributes tries all ways, as git's does.
+fn count_match_attempts(double_stars: usize, path: &[u8]) -> u128 {
+    let depth = path.iter().filter(|b| **b == b'/').count();
+    let (all, few) = (depth + double_stars, depth.min(double_stars));
+    (0..few).fold(1_u128, |ways, n| ways.saturating_mul((all - n) as u128) / (n as u128 + 1))
+}
+
+impl<'a> Converter<'a> {
+    pub(crate) fn new(
+        git: &'a Repository,
+        form: &'a ConversionSettings,
+        attributes: Attributes<'_>,
+    ) -> Result<Self, SnapshotError> {
+        let mut pipeline = Pipeline::new(Default::default(), Default::default(), Default::default());
+        pipeline.options_mut().eol_config = form.eol;
+        let mut collection = MetadataCollection::default();
+        let none: [PathBuf; 0] = [];
+        let search = Search::new_globals(none, &mut Vec::new(), &mut collection)?;
+        let mut info = Search::default();
+        info.add_patterns_buffer(&form.info, "info/attributes".into(), None, &mut collection, true)?;
+        let active = form.eol.auto_crlf == AutoCrlf::Enabled || !form.info.is_empty();
+        let (outcome, form_outcome) = (Outcome::default(), Outcome::default());
+        let mut new = Self {
+            git,
+            form,
+            pipeline,
+            search,
+            info,
+            collection,
+            outcome,
+            form_outcome,
+            lazy: None,
+            over: AttributeFiles::new(),
+            active,
+            encodes: false,
+            double_stars: BTreeSet::new(),
+        };
+        for (path, text) in &form.global {
+            new.add(text, path.clone(), None, true)?;
+        }
+        match attributes {
+            Attributes::Known(files) => {
+                let mut files: Vec<_> = files.iter().collect();
+                files.sort_by_key(|(directory, _)| directory.iter().filter(|b| **b == b'/').count());
+                for (directory, blob) in files {
+                    new.add_of_tree(directory, *blob)?;
+                }
+            }
+            Attributes::Lazy(tree) | Attributes::Over(tree, _) => {
+                if let Attributes::Over(_, files) = attributes {
+                    new.over.clone_from(files);
+                }
+                let root = git.find_tree(tree)?;
+                new.add_of_directory(b"", Some(&root))?;
+                new.lazy = Some(Directories(BTreeMap::from([(Vec::new(), Some(root))])));
+            }
+        }
+        new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING, "merge"]);
+        new.form_outcome.initialize_with_selection(&new.collection, FORM_ATTRIBUTES);
+        Ok(new)
+    }
+
+    fn add(&mut self, text: &[u8], source: PathBuf, root: Option<&Path>, macros: bool) -> Result<(), SnapshotError> {
+        let names = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
+        self.active |= FORM_ATTRIBUTES.iter().any(|word| names(word.as_bytes()));
+        self.encodes |= names(ENCODING.as_bytes());
+        let stars = |line: &[u8]| memchr::memmem::find_iter(line, b"**").count();
+        let lines: Vec<usize> = text.split(|b| *b == b'\n').map(stars).filter(|n| *n > 0).collect();
+        self.double_stars.extend(lines.iter().max().map(|most| (*most, lines.len())));
+        Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
+    }
+
+    /// Adds the attributes file of a directory, if there is one.
+    fn add_of_directory(&mut self, directory: &[u8], tree: Option<&Tree<'_>>) -> Result<(), SnapshotError> {
+        match (self.over.get(directory).cloned(), tree.and_then(attributes_in)) {
+            (Some(Some(text)), _) => self.add_text(directory, &text),
+            (None, Some(blob)) => self.add_of_tree(directory, blob),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_of_tree(&mut self, directory: &[u8], blob: Oid) -> Result<(), SnapshotError> {
+        let text = self.git.find_blob(blob)?.content().to_vec();
+        self.add_text(directory, &text)
+    }
+
+    fn add_text(&mut self, directory: &[u8], text: &[u8]) -> Result<(), SnapshotError> {
+        let source = PathBuf::from(OsString::from_vec([directory, b".gitattributes"].concat()));
+        // Macros count at the top alone (gitattributes(5)).
+        self.add(text, source, Some(Path::new("")), directory.is_empty())
+    }
+
+    /// Adds the attributes files above a path that have not been looked for yet, from the root down.
+    fn load_attributes_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
+        let Some(mut known) = self.lazy.take() else { return Ok(()) };
+        let mut start = 0;
+        for cut in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1) {
+            if !known.0.contains_key(&path[..cut]) {
+                let above = known.0.get(&path[..start]).and_then(Option::as_ref);
+                let entry = above.and_then(|tree| tree.get_name_bytes(&path[start..cut - 1]));
+                let tree = entry.filter(|e| e.kind() == Some(ObjectType::Tree)).map(|e| self.git.find_tree(e.id()));
+                let tree = tree.transpose()?;
+                self.add_of_directory(&path[..cut], tree.as_ref())?;
+                known.0.insert(path[..cut].to_vec(), tree);
+            }
+            start = cut;
+        }
+        self.lazy = Some(known);
+        Ok(())
+    }
+
+    /// Returns the attributes of a path that decide on its form, as they are set. Nothing where no attribute can.
+    pub(crate) fn attributes(&mut self, path: &[u8]) -> Result<Vec<(String, State)>, SnapshotError> {
+        self.load_attributes_above(path)?;
+        if !self.active {
+            return Ok(Vec::new());
+        }
+        self.refuse_too_many(path)?;
+        let Self { search, info, collection, form_outcome: outcome, .. } = self;
+        outcome.initialize(collection);
+        info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        let named = |m: gix_attributes::search::Match<'_>| {
+            (m.assignment.name.as_str().to_owned(), m.assignment.state.to_owned())
+        };
+        Ok(outcome.iter_selected().map(named).collect())
+    }
+
+    fn refuse_too_many(&self, path: &[u8]) -> Result<(), SnapshotError> {
+        let Some(n) = self.too_many(path) else { return Ok(()) };
+        let reason = format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
+        Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason })
+    }
+
+    /// Returns the most `**` of a file of attributes that cannot be tried on this path.
+    fn too_many(&self, path: &[u8]) -> Option<usize> {
+        let is_long = |(most, lines): &&(usize, usize)| {
+            count_match_attempts(*most, path).saturating_mul(*lines as u128) > MOST_TRIES
+        };
+        self.double_stars.iter().find(is_long).map(|(most, _)| *most)
+    }
+
+    /// Returns a blob's bytes as they are in a working tree. The path is relative to this repository.
+    pub(crate) fn convert_to_worktree<'b>(
+        &'b mut self,
+        path: &[u8],
+        blob: &'b [u8],
+    ) -> Result<(Cow<'b, [u8]>, ConversionOutcome), SnapshotError> {
+        self.load_attributes_above(path)?;
+        if !self.active {
+            return Ok((Cow::Borrowed(blob), ConversionOutcome::Not));
+        }
+        self.refuse_too_many(path)?;
+        let Self { form, pipeline, search, info, collection, outcome, encodes, .. } = self;
+        let lookup = |path: &[u8], outcome: &mut Outcome| {
+            outcome.initialize(collection);
+            info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+            search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        };
+        let pointer = pointer(blob);
+        if pointer.is_some() || *encodes || !form.filters.is_empty() {
+            lookup(path, outcome);
+        }
+        let value = |name: &str| {
+            let found = outcome.iter_selected().find(|m| m.assignment.name.as_str() == name)?;
+            match found.assignment.state {
+                StateRef::Value(value) => Some(value.as_bstr().to_vec()),
+                _ => None,
+            }
+        };
+        if let Some((id, size)) = pointer {
+            let is_lfs = value("filter").is_some_and(|v| v == b"lfs");
+            if is_lfs && form.has_lfs(&id, size) {
+                let content = std::fs::read(form.lfs_path(&id))?;
+                if super::hex(&Sha256::digest(&content)) == id {
+                    return Ok((Cow::Owned(content), ConversionOutcome::Content));
+                }
+            }
+            if is_lfs {
+                return Ok((Cow::Borrowed(blob), ConversionOutcome::Pointer));
+            }
+        }
+        let is_filtered = value("filter").is_some_and(|name| form.filters.contains(&name));
+        let kind = if is_filtered { ConversionOutcome::Filtered } else { ConversionOutcome::Not };
+        let encoding = if *encodes { value(ENCODING).and_then(|name| WideEncoding::from_name(&name)) } else { None };
+        let converted = pipeline
+            .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
+            .map_err(|e| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason: e.to_string() })?;
+        let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
+        if let Some(encoding) = encoding {
+            // The library knows no encoder for these, and leaves the bytes alone.
+            return Ok((Cow::Owned(encoding.encode(&with_gits_ident(blob, bytes)?)), kind));
+        }
+        if !converted.is_changed() {
+            return Ok((Cow::Borrowed(blob), kind));
+        }
+        Ok((Cow::Owned(with_gits_ident(blob, bytes)?), kind))
+    }
+}
+
+impl Converter<'_> {
+    /// Returns how git merges a path, and whether a filter stands between its two forms.
+    pub(crate) fn merge_attribute(&mut self, path: &[u8]) -> Result<MergeAttribute, SnapshotError> {
+        self.load_attributes_above(path)?;
+        if self.too_many(path).is_some() {
+            return Ok(MergeAttribute::NotByLine);
+        }
+        let Self { form, search, info, collection, outcome, .. } = self;
+        outcome.initialize(collection);
+        info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        let state = |name: &str| {
+            let found = outcome.iter_selected().find(|m| m.assignment.name.as_str() == name);
+            found.map(|m| m.assignment.state).unwrap_or(StateRef::Unspecified)
+        };
+        let is_filtered =
+            matches!(state("filter"), StateRef::Value(name) if form.filters.contains::<[u8]>(name.as_bstr().as_ref()));
+        let named = |name: &[u8]| match name {
+            b"binary" => MergeAttribute::NotByLine,
+            b"union" => MergeAttribute::Union,
+            name if name != b"text" && form.merge_drivers.contains(name) => MergeAttribute::Driver,
+            _ if is_filtered => MergeAttribute::Filtered,
+            _ => MergeAttribute::Text,
+        };
+        Ok(match state("merge") {
+            StateRef::Unset => MergeAttribute::NotByLine,
+            StateRef::Value(name) => named(name.as_bstr().as_ref()),
+            StateRef::Set => named(b"text"),
+            StateRef::Unspecified => named(&form.default_merge),
+        })
+    }
+
+    /// Returns the bytes that git would store for a file of a working tree. The path is relative to this repository.
+    pub(crate) fn store_form(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+        let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
+        let cleaned = self.convert_to_git(path, bytes)?;
+        // What comes out of git must go in as the same again, or the file would be changed for ever.
+        let out = self.convert_to_worktree(path, &cleaned)?.0.into_owned();
+        if self.convert_to_git(path, &out)? != cleaned {
+            return Err(wrong("it would come out of git as something else".into()));
+        }
+        Ok(cleaned)
+    }
+
+    fn convert_to_git(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+        self.load_attributes_above(path)?;
+        if !self.active {
+            return Ok(bytes.to_vec());
+        }
+        self.refuse_too_many(path)?;
+        let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
+        let Self { form, pipeline, search, info, collection, outcome, .. } = self;
+        let lookup = |path: &[u8], outcome: &mut Outcome| {
+            outcome.initialize(collection);
+            info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+            search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
+        };
+        lookup(path, outcome);
+        let filter = outcome.iter_selected().find(|m| m.assignment.name.as_str() == "filter");
+        let filter = filter.and_then(|m| match m.assignment.state {
+            StateRef::Value(value) => Some(value.as_bstr().to_vec()),
+            _ => None,
+        });
+        match filter {
+            Some(name) if name == b"lfs" && pointer(bytes).is_none() => {
+                return Err(wrong("Git LFS keeps it, and what it stores is not made here".into()));
+            }
+            Some(name) if form.filters.contains(&name) => {
+                let name = name.escape_ascii();
+                return Err(wrong(format!(
+                    "git stores what the filter {name} makes of it, and Airlock runs no filter"
+                )));
+            }
+            _ => {}
+        }
+        let os_path = super::os_path(path);
+        let done = pipeline
+            .convert_to_git(bytes, &os_path, &mut |path, outcome| lookup(path, outcome), &mut |_| Ok(None))
+            .map_err(|e| wrong(e.to_string()))?;
+        match done {
+            ToGitOutcome::Unchanged(same) => Ok(same.to_vec()),
+            ToGitOutcome::Buffer(cleaned) => Ok(cleaned.to_vec()),
+            ToGitOutcome::Process(_) => Err(wrong("a filter ran".into())),
+        }
+    }
+}
+
+/// Spells an expanded `$Id$` as git does, with a space before its end (`ident_to_worktree` in git's `convert.c`); the
+/// library leaves it out. Nothing else can hold a blob's own id.
+fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    if !blob.windows(3).any(|w| w == b"$Id") {
+        return Ok(converted.to_vec());
+    }
+    let short = format!("$Id: {}$", Oid::hash_object(ObjectType::Blob, blob)?).into_bytes();
+    let mut fixed = Vec::with_capacity(converted.len() + 8);
+    let mut rest = converted;
+    while let Some(at) = rest.windows(short.len()).position(|w| w == short) {
+        fixed.extend_from_slice(&rest[..at + short.len() - 1]);
+        fixed.extend_from_slice(b" $");
+        rest = &rest[at + short.len()..];
+    }
+    fixed.extend_from_slice(rest);
+    Ok(fixed)
+}
+
+/// Finds the attributes file of a directory.
+fn attributes_in(tree: &Tree<'_>) -> Option<Oid> {
+    let entry = tree.get_name(".gitattributes")?;
+    (entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000).then(|| entry.id())
+}
+
+/// Finds the blob of a regular file in a tree.
+pub(crate) fn blob_at(git: &Repository, tree: Oid, path: &[u8]) -> Result<Option<Oid>, SnapshotError> {
+    let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+    match git.find_tree(tree)?.get_path(&path) {
+        Ok(entry) if entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000 => Ok(Some(entry.id())),
+        Ok(_) => Ok(None),
+        Err(e) if e.code() == git2::ErrorCode::NotFound => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Reads an LFS pointer (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>): the object's id and size.
+pub(crate) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
+    if blob.len() > MAX_POINTER || !blob.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return None;
+    }
+    let text = std::str::from_utf8(blob).ok()?;
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let id = value("oid sha256:")?;
+    let is_hash = id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    Some((id.to_owned(), value("size ")?.parse().ok()?)).filter(|_| is_hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_TRIES, count_match_attempts, pointer};
+
+    #[test]
+    fn tries_grow_with_depth_and_double_stars() {
+        let path = |depth| "a/".repeat(depth).into_bytes();
+        for (stars, depth, ways) in [(0, 100, 1), (1, 10, 11), (2, 10, 66), (60, 1, 61), (60, 0, 1)] {
+            assert_eq!(count_match_attempts(stars, &path(depth)), ways, "{stars} {depth}");
+        }
+        assert!(
+            count_match_attempts(3, &path(64)) < MOST_TRIES
+                && count_match_attempts(60, &path(100)) > MOST_TRIES
+                && count_match_attempts(60, &path(9)) > MOST_TRIES
+                && count_match_attempts(20, &path(10)) > MOST_TRIES
+                && count_match_attempts(3, &path(2000)) > MOST_TRIES
+        );
+    }
+
+    #[test]
+    fn pointers_are_told_from_files() {
+        let id = "a".repeat(64);
+        let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize 12\n");
+        assert_eq!(pointer(text.as_bytes()), Some((id.clone(), 12)));
+        for bad in
+            [text.replace("sha256", "md5"), text.replace(&id, "../x"), text.replace("12", "-1"), text[8..].into()]
+        {
+            assert_eq!(pointer(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The delta to write over a base that holds an older commit, or none of the uncommitted work.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
+
+use super::conversion::{Attributes, Converter};
+use super::error::SnapshotError;
+use super::listing::{Unconverted, converter_at, missing};
+use super::source::Snapshot;
+use super::submodule::Submodule;
+use super::tree_diff::{Changed, compare};
+use crate::core::path::{EntryKind, RepoPath};
+
+/// New content of a path: a file or symlink, or `None` if it is deleted.
+pub type Content = Option<(EntryKind, Vec<u8>)>;
+
+/// Paths that differ from a base.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotDelta {
+    /// The content in worktree form.
+    pub files: BTreeMap<RepoPath, Content>,
+    /// What the index of the user's own repository is to record of paths whose commit differs; nothing for a path that is
+    /// gone.
+    pub(crate) index: BTreeMap<Vec<u8>, Option<(EntryKind, Oid)>>,
+    /// Paths that the base does not have.
+    new: BTreeSet<RepoPath>,
+    /// Files among these that are as git stores them.
+    pub unconverted: Unconverted,
+    /// Paths that hold uncommitted work, so that no index may take them for unchanged.
+    pub(crate) uncommitted: BTreeSet<RepoPath>,
+}
+
+/// The maximum size of a delta; beyond it a base is built.
+#[derive(Debug, Clone, Copy)]
+pub struct DeltaLimit {
+    pub paths: usize,
+    /// Most bytes, which are held in memory.
+    pub bytes: u64,
+}
+
+impl DeltaLimit {
+    /// Returns the share for a base of so many files: a twentieth of them, but always 200, and 64 MiB.
+    #[must_use]
+    pub fn of(files: usize) -> Self {
+        Self { paths: (files / 20).max(200), bytes: 64 << 20 }
+    }
+}
+
+impl Snapshot {
+    /// Counts the paths in which the tree of an older commit differs from this snapshot's, at the cost of what differs. `None`
+    /// where a base of its own is needed: too much differs, or the commit is not an ancestor.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn distance_from(&self, commit: &str, share: DeltaLimit) -> Result<Option<usize>, SnapshotError> {
+        let module = self.root();
+        let git = module.open()?;
+        let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
+        // The cheap question first: it ends at the limit.
+        let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
+        if paths > share.paths {
+            return Ok(None);
+        }
+        // Only what HEAD reaches may be in the sandbox: a history that was rewritten is never built on.
+        let is_ancestor = old.id() == module.commit || git.graph_descendant_of(module.commit, old.id())?;
+        Ok(is_ancestor.then_some(paths))
+    }
+
+    /// Reads the files that differ from those of such a commit: the changed ones, and unchanged ones whose attributes
+    /// give them another form. `None` where a base of its own is needed nevertheless, because too many bytes differ.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn difference_from(&self, commit: &str, share: DeltaLimit) -> Result<Option<SnapshotDelta>, SnapshotError> {
+        let module = self.root();
+        let git = module.open()?;
+        let old_tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
+        let mut converter = converter_at(&git, module)?;
+        let mut found = SnapshotDelta::default();
+        let mut bytes = 0;
+        let mut attribute_dirs: Vec<Vec<u8>> = Vec::new();
+        for Changed { path, old, new } in compare(&git, old_tree, module.tree, share.paths)? {
+            let is_gitlink = [old, new].into_iter().flatten().any(|(mode, _)| mode == 0o160_000);
+            let (directory, name) = path.split_at(path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+            if is_gitlink || name == b".gitmodules" {
+                return Ok(None);
+            }
+            if name == b".gitattributes" {
+                attribute_dirs.push(directory.to_vec());
+            }
+            let whole = RepoPath::from_bytes(&path)
+                .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
+            let present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
+            let new = new.map(|(mode, blob)| (kind_of(mode), blob));
+            found.index.insert(path.clone(), new);
+            if !present {
+                continue;
+            }
+            let Some((kind, blob)) = new else {
+                found.files.insert(whole, None);
+                continue;
+            };
+            let blob = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
+            bytes += blob.content().len() as u64;
+            if bytes > share.bytes {
+                return Ok(None);
+            }
+            let content = match kind {
+                EntryKind::Link => blob.content().to_vec(),
+                _ => {
+                    let (content, stored) = converter.convert_to_worktree(&path, blob.content())?;
+                    found.unconverted.note(&whole, stored);
+                    content.into_owned()
+                }
+            };
+            if old.is_none() {
+                found.new.insert(whole.clone());
+            }
+            found.files.insert(whole, Some((kind, content)));
+        }
+        let mut old_rules = Converter::new(&git, &module.form, Attributes::Lazy(old_tree))?;
+        for directory in topmost(attribute_dirs) {
+            for (path, mode, blob) in unchanged_below(&git, module, &directory, &found)? {
+                if converter.attributes(&path)? == old_rules.attributes(&path)? {
+                    continue;
+                }
+                let whole = RepoPath::from_bytes(&path)
+                    .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
+                let content = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
+                bytes += content.content().len() as u64;
+                let (before, was_stored) = old_rules.convert_to_worktree(&path, content.content())?;
+                let (after, stored) = converter.convert_to_worktree(&path, content.content())?;
+                if before == after && was_stored == stored {
+                    continue;
+                }
+                let kind = kind_of(mode);
+                found.index.insert(path.clone(), Some((kind, blob)));
+                found.unconverted.note(&whole, stored);
+                found.files.insert(whole, Some((kind, after.into_owned())));
+                if bytes > share.bytes || found.files.len() > share.paths {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Reads what the snapshot holds at one path.
+    ///
+    /// # Errors
+    /// A missing object.
+    pub fn read_at(&self, path: &RepoPath) -> Result<Content, SnapshotError> {
+        let module = &self.modules[self.module_of(path)];
+        let git = module.open()?;
+        let inside = module.inside(path);
+        if module.sparse.as_ref().is_some_and(|s| !s.includes(inside)) {
+            return Ok(None);
+        }
+        let entry = match git.find_tree(module.tree)?.get_path(&super::os_path(inside)) {
+            Ok(entry) if entry.kind() == Some(ObjectType::Blob) => entry,
+            Ok(_) => return Ok(None),
+            Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let blob = git.find_blob(entry.id()).map_err(|e| missing(e, path))?;
+        Ok(Some(match kind_of(entry.filemode()) {
+            EntryKind::Link => (EntryKind::Link, blob.content().to_vec()),
+            kind => (kind, converter_at(&git, module)?.convert_to_worktree(inside, blob.content())?.0.into_owned()),
+        }))
+    }
+}
+
+/// Returns the kind of a blob with this mode.
+fn kind_of(mode: i32) -> EntryKind {
+    match mode {
+        0o120_000 => EntryKind::Link,
+        mode if mode & 0o100 != 0 => EntryKind::Executable,
+        _ => EntryKind::Regular,
+    }
+}
+
+/// Returns the directories that are below none of the others. Each ends with a `/`, or is empty.
+fn topmost(mut directories: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    directories.sort();
+    directories.dedup_by(|below, above| below.starts_with(above));
+    directories
+}
+
+/// Lists the regular files below a directory that are in the working tree and not in the difference: path, mode, blob.
+fn unchanged_below(
+    git: &Repository,
+    module: &Submodule,
+    directory: &[u8],
+    difference: &SnapshotDelta,
+) -> Result<Vec<(Vec<u8>, i32, Oid)>, SnapshotError> {
+    let root = git.find_tree(module.tree)?;
+    let tree = match directory.split_last() {
+        None => root,
+        Some((_, name)) => match root.get_path(&super::os_path(name)) {
+            Ok(entry) if entry.kind() == Some(ObjectType::Tree) => git.find_tree(entry.id())?,
+            Ok(_) => return Ok(Vec::new()),
+            Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        },
+    };
+    let mut found = Vec::new();
+    tree.walk(TreeWalkMode::PreOrder, |below, entry| {
+        let path = [directory, below.as_bytes(), entry.name_bytes()].concat();
+        let is_file = entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000;
+        let is_present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
+        if is_file && is_present && !difference.index.contains_key(&path) {
+            found.push((path, entry.filemode(), entry.id()));
+        }
+        TreeWalkResult::Ok
+    })?;
+    Ok(found)
+}
+
+impl SnapshotDelta {
+    /// Returns whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.index.is_empty()
+    }
+
+    /// Returns whether the base does not have a path that the newer commit has.
+    #[must_use]
+    pub fn is_new(&self, path: &RepoPath) -> bool {
+        self.new.contains(path)
+    }
+
+    /// Puts what the working tree holds over it.
+    pub fn overlay_uncommitted(&mut self, work: BTreeMap<RepoPath, Content>) {
+        self.uncommitted.extend(work.keys().cloned());
+        self.files.extend(work);
+    }
+}

@@ -1,0 +1,336 @@
+//! The included history: what HEAD reaches, whole or to a depth, and nothing else of the host's `.git`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use git2::{Oid, Repository};
+use serde::{Deserialize, Serialize};
+
+use super::error::SnapshotError;
+use super::repo::HostRepo;
+
+/// Objects up to which the whole history goes along by default: counting them is what takes the time, half a second for
+/// so many. Deltas are copied as they are.
+const WHOLE_OBJECTS: u64 = 250_000;
+/// Bytes of the object store up to which it does.
+const WHOLE_BYTES: u64 = 512 << 20;
+/// Commits that go along by default beyond that. Where many branches were merged, few levels of parents reach many
+/// commits, whose objects are deltas of others that do not go along and have to be made anew.
+const COMMITS: usize = 200;
+/// Depths that are chosen from, counted as `git clone --depth` does. Few, so that a newer commit mostly gets the same
+/// one, and is built on the same base.
+const DEPTHS: [u32; 8] = [50, 30, 20, 13, 8, 5, 3, 2];
+
+/// The user's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HistoryChoice {
+    /// All of it where the object store has fewer than 250,000 objects and 512 MiB, else as deep as about 200 commits
+    /// are, 50 at the most; none of a partial clone.
+    #[default]
+    Auto,
+    Given(History),
+}
+
+/// The part of the history that is included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum History {
+    /// All that HEAD reaches.
+    Full,
+    /// To this depth from HEAD; `chosen` if the user gave the number, so that it is a bound.
+    Depth {
+        /// Commits along each line of parents, HEAD included.
+        commits: u32,
+        /// Whether the user gave the number.
+        chosen: bool,
+    },
+    /// One commit of Airlock's own without a parent.
+    #[default]
+    None,
+}
+
+impl FromStr for History {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "full" => Ok(Self::Full),
+            "none" => Ok(Self::None),
+            number => match number.parse() {
+                Ok(commits) if commits > 0 => Ok(Self::Depth { commits, chosen: true }),
+                _ => Err(format!("{text} is not full, none or a number of commits")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("all of it"),
+            Self::Depth { commits: 1, .. } => f.write_str("the last commit"),
+            Self::Depth { commits, .. } => write!(f, "{commits} commits deep"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl History {
+    /// Decides for a repository.
+    pub(crate) fn choose(host: &HostRepo, choice: HistoryChoice) -> Result<Self, SnapshotError> {
+        match choice {
+            HistoryChoice::Given(history) => Ok(history),
+            HistoryChoice::Auto if host.is_partial()? => Ok(Self::None),
+            HistoryChoice::Auto if Store::measure(&host.common_dir.join("objects")).is_small() => Ok(Self::Full),
+            HistoryChoice::Auto => {
+                let tip = host.git().head()?.peel_to_commit()?.id();
+                Ok(Self::Depth { commits: depth_for(host.git(), tip)?, chosen: false })
+            }
+        }
+    }
+
+    /// Returns whether a base may be taken whose commit is an ancestor, so that its history is a little longer or its tip
+    /// further back than asked: not where the user gave a bound.
+    #[must_use]
+    pub fn may_build_on(self) -> bool {
+        matches!(self, Self::Full | Self::Depth { chosen: false, .. })
+    }
+
+    /// Returns the commits that the tip reaches and whose parents stay behind.
+    pub(crate) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
+        let mut cut = host_boundary(git);
+        let reached = match self {
+            Self::None => return Ok(BTreeSet::new()),
+            Self::Depth { .. } => self.walk(git, tip, &mut cut)?,
+            Self::Full if cut.is_empty() => return Ok(cut),
+            Self::Full => {
+                let mut walk = git.revwalk()?;
+                walk.push(tip)?;
+                walk.collect::<Result<_, _>>()?
+            }
+        };
+        cut.retain(|id| reached.contains(id));
+        Ok(cut)
+    }
+
+    /// Walks to the depth, adds the commits at it to `cut`, and gives all that it came by; nothing where there is no depth.
+    fn walk(self, git: &Repository, tip: Oid, cut: &mut BTreeSet<Oid>) -> Result<BTreeSet<Oid>, SnapshotError> {
+        let Self::Depth { commits, .. } = self else { return Ok(BTreeSet::new()) };
+        let (mut level, mut seen) = (vec![tip], BTreeSet::from([tip]));
+        for depth in 1..=commits {
+            let mut next = Vec::new();
+            for id in level {
+                if cut.contains(&id) {
+                    continue;
+                }
+                let commit = git.find_commit(id)?;
+                if depth == commits && commit.parent_count() > 0 {
+                    cut.insert(id);
+                } else {
+                    next.extend(commit.parent_ids().filter(|parent| seen.insert(*parent)));
+                }
+            }
+            level = next;
+        }
+        Ok(seen)
+    }
+
+    /// Returns the commits that go along with `new` and did not go along with `old`, its ancestor.
+    pub(crate) fn commits_beyond(self, git: &Repository, new: Oid, old: Oid) -> Result<Vec<Oid>, SnapshotError> {
+        if let Self::Depth { .. } = self {
+            let old_commits = self.walk(git, old, &mut host_boundary(git))?;
+            let new_commits = self.walk(git, new, &mut host_boundary(git))?;
+            return Ok(new_commits.difference(&old_commits).copied().collect());
+        }
+        let mut walk = git.revwalk()?;
+        walk.push(new)?;
+        walk.hide(old)?;
+        Ok(walk.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Returns the commits at which the host's repository ends, if it is a shallow clone.
+fn host_boundary(git: &Repository) -> BTreeSet<Oid> {
+    shallow(git.commondir()).lines().filter_map(|line| Oid::from_str(line).ok()).collect()
+}
+
+/// Reads where a shallow clone ends: it decides on what goes along of the same commit.
+pub(crate) fn shallow(common_dir: &Path) -> String {
+    std::fs::read_to_string(common_dir.join("shallow")).unwrap_or_default()
+}
+
+/// Returns the largest of [`DEPTHS`] that reaches no more than [`COMMITS`] commits, or the smallest of them.
+fn depth_for(git: &Repository, tip: Oid) -> Result<u32, SnapshotError> {
+    let (mut level, mut seen, mut deepest) = (vec![tip], BTreeSet::from([tip]), 1);
+    for depth in 2..=DEPTHS[0] {
+        let mut next = Vec::new();
+        for id in level {
+            // A shallow clone ends somewhere.
+            let Ok(commit) = git.find_commit(id) else { continue };
+            next.extend(commit.parent_ids().filter(|parent| seen.insert(*parent)));
+        }
+        if seen.len() > COMMITS {
+            break;
+        }
+        (level, deepest) = (next, depth);
+    }
+    Ok(DEPTHS.into_iter().find(|depth| *depth <= deepest).unwrap_or(DEPTHS[DEPTHS.len() - 1]))
+}
+
+/// What an object store, with those that it borrows from, holds: about what a pack of the whole history does, at the most.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Store {
+    objects: u64,
+    bytes: u64,
+}
+
+impl Store {
+    fn is_small(&self) -> bool {
+        self.objects <= WHOLE_OBJECTS && self.bytes <= WHOLE_BYTES
+    }
+
+    fn measure(objects: &Path) -> Self {
+        let mut found = Self::default();
+        for store in stores(objects) {
+            for (name, size) in files(&store.join("pack")) {
+                match name.as_encoded_bytes() {
+                    name if name.ends_with(b".pack") => found.bytes += size,
+                    bytes if bytes.ends_with(b".idx") => {
+                        found.objects += objects_of(&store.join("pack").join(&name)).unwrap_or(0);
+                    }
+                    _ => {}
+                }
+            }
+            // Loose objects lie in 256 folders evenly: a few tell of all, as for `git gc --auto`.
+            for (_, size) in ["17", "5c", "a3", "e8"].iter().flat_map(|name| files(&store.join(name))) {
+                found.bytes += size * 64;
+                found.objects += 64;
+            }
+        }
+        found
+    }
+}
+
+/// Reads how many objects the index of a pack lists: the last entry of its fan-out table (gitformat-pack(5)).
+fn objects_of(index: &Path) -> std::io::Result<u64> {
+    use std::io::Read;
+    let mut head = [0; 8 + 256 * 4];
+    std::fs::File::open(index)?.read_exact(&mut head)?;
+    // Version 1 has no header.
+    let table = if head.starts_with(b"\xfftOc") { &head[8..] } else { &head[..256 * 4] };
+    let last: [u8; 4] = table[255 * 4..].try_into().map_err(std::io::Error::other)?;
+    Ok(u32::from_be_bytes(last).into())
+}
+
+/// Lists an object store and those that it borrows from.
+fn stores(objects: &Path) -> Vec<PathBuf> {
+    let mut stores = vec![objects.to_owned()];
+    let mut at = 0;
+    while let Some(store) = stores.get(at).cloned() {
+        at += 1;
+        let borrowed = std::fs::read_to_string(store.join("info/alternates")).unwrap_or_default();
+        for line in borrowed.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            let path = store.join(PathBuf::from(line));
+            if stores.len() < 16 && !stores.contains(&path) {
+                stores.push(path);
+            }
+        }
+    }
+    stores
+}
+
+/// Lists the files of a folder with their sizes; nothing if it is not there.
+fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use<> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| (entry.file_name(), entry.metadata().map_or(0, |m| m.len())))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests make files")]
+mod tests {
+    use super::{History, Store, depth_for};
+    use git2::{Commit, Oid, Repository, Signature};
+
+    #[test]
+    fn depth_decides_what_goes_along_and_what_is_new_over_an_ancestor() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let git = Repository::init_bare(folder.path()).expect("a repository");
+        let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
+        let commit = |n: i64, parents: &[Oid]| {
+            let who = Signature::new("A", "a@example.org", &git2::Time::new(n, 0)).expect("a signature");
+            let parents: Vec<Commit<'_>> = parents.iter().map(|id| git.find_commit(*id).expect("there")).collect();
+            let tree = git.find_tree(tree).expect("there");
+            git.commit(None, &who, &who, "c", &tree, &parents.iter().collect::<Vec<_>>()).expect("committed")
+        };
+        let mut line = vec![commit(0, &[])];
+        for n in 1..6 {
+            line.push(commit(n, &line[line.len() - 1..]));
+        }
+        let depth = History::Depth { commits: 3, chosen: false };
+        assert_eq!(depth.boundary(&git, line[5]).expect("cut"), [line[3]].into());
+        assert_eq!(depth.boundary(&git, line[1]).expect("cut"), [].into(), "all of it");
+        assert_eq!(depth.commits_beyond(&git, line[5], line[4]).expect("listed"), [line[5]]);
+        let topic = commit(8, &[line[0]]);
+        let merge = commit(9, &[line[4], topic]);
+        let beyond = |history: History| -> std::collections::BTreeSet<Oid> {
+            history.commits_beyond(&git, merge, line[4]).expect("listed").into_iter().collect()
+        };
+        assert_eq!(beyond(depth), [merge, topic, line[0]].into(), "a branch from further back than what went along");
+        assert_eq!(beyond(History::Full), [merge, topic].into());
+        assert_eq!(depth.boundary(&git, merge).expect("cut"), [line[3]].into());
+    }
+
+    #[test]
+    fn a_depth_is_chosen_by_the_commits_that_it_reaches() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let git = Repository::init_bare(folder.path()).expect("a repository");
+        let tree = git.treebuilder(None).and_then(|b| b.write()).expect("a tree");
+        let mut number = 0;
+        let mut commit = |parents: &[Oid]| {
+            number += 1;
+            let who = Signature::new("A", "a@example.org", &git2::Time::new(number, 0)).expect("a signature");
+            let parents: Vec<Commit<'_>> = parents.iter().map(|id| git.find_commit(*id).expect("there")).collect();
+            let tree = git.find_tree(tree).expect("there");
+            git.commit(None, &who, &who, "c", &tree, &parents.iter().collect::<Vec<_>>()).expect("committed")
+        };
+        let mut line = commit(&[]);
+        assert_eq!(depth_for(&git, line).expect("asked"), 50, "there is no more");
+        for _ in 0..300 {
+            line = commit(&[line]);
+        }
+        assert_eq!(depth_for(&git, line).expect("asked"), 50);
+        // Each level doubles: eight levels reach 255 commits.
+        let mut level: Vec<Oid> = (0..512).map(|_| commit(&[])).collect();
+        while level.len() > 1 {
+            level = level.chunks(2).map(&mut commit).collect();
+        }
+        assert_eq!(depth_for(&git, level[0]).expect("asked"), 5);
+    }
+
+    #[test]
+    fn a_store_is_measured_by_its_packs_and_some_of_its_loose_objects() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let objects = folder.path().join("objects");
+        std::fs::create_dir_all(objects.join("pack")).expect("made");
+        std::fs::create_dir_all(objects.join("17")).expect("made");
+        let mut index = b"\xfftOc\0\0\0\x02".to_vec();
+        index.extend((1..=256_u32).flat_map(|n| (n * 2000).to_be_bytes()));
+        std::fs::write(objects.join("pack/p.idx"), &index).expect("written");
+        std::fs::write(objects.join("pack/p.pack"), "four").expect("written");
+        std::fs::write(objects.join("17/x"), "ab").expect("written");
+        let store = Store::measure(&objects);
+        assert_eq!(store, Store { objects: 512_000 + 64, bytes: 4 + 128 });
+        assert!(!store.is_small());
+    }
+
+    #[test]
+    fn what_can_be_asked_for() {
+        assert_eq!("full".parse(), Ok(History::Full));
+        assert_eq!("none".parse(), Ok(History::None));
+        assert_eq!("7".parse(), Ok(History::Depth { commits: 7, chosen: true }));
+        for bad in ["0", "-1", "all", ""] {
+            assert!(bad.parse::<History>().is_err(), "{bad}");
+        }
+    }
+}

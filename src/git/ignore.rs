@@ -1,0 +1,103 @@
+//! Ignore rules: what an agent makes that stays behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gix_glob::Pattern;
+use gix_glob::pattern::Mode;
+
+use super::error::SnapshotError;
+use super::repo::HostRepo;
+use super::wildmatch::{Budget, matches};
+use crate::core::path::RepoPath;
+
+/// The patterns of one file, in its order.
+#[derive(Debug, Clone, Default)]
+struct Patterns(Vec<Pattern>);
+
+impl Patterns {
+    fn parse(text: &[u8]) -> Self {
+        Self(gix_ignore::parse(text, false).map(|(pattern, ..)| pattern).collect())
+    }
+
+    /// Returns whether the last pattern that matches ignores the path, which is relative to the file's directory.
+    fn ignores(&self, path: &[u8], is_directory: bool, budgets: [&Budget; 2]) -> Option<bool> {
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+        let is_match = |pattern: &&Pattern| {
+            let is_name = pattern.mode.contains(Mode::NO_SUB_DIR) && !pattern.mode.contains(Mode::ABSOLUTE);
+            let text = if is_name { name } else { path };
+            let (is_for_directories, wild) = (pattern.mode.contains(Mode::MUST_BE_DIR), pattern.first_wildcard_pos);
+            (is_directory || !is_for_directories)
+                && match wild {
+                    None => text == pattern.text.as_slice(),
+                    Some(at) => text.starts_with(&pattern.text[..at]) && matches(&pattern.text, text, budgets),
+                }
+        };
+        Some(!self.0.iter().rev().find(is_match)?.is_negative())
+    }
+}
+
+/// The rules of one tree. Evaluated as git does: the last match of the deepest file wins, and nothing below an ignored
+/// directory comes back. The files with the rules are added as their directories are entered; a lookup asks those above
+/// the path alone. Each submodule has rules of its own.
+#[derive(Debug, Clone, Default)]
+pub struct IgnoreRules {
+    /// The user's own, which hold in every repository.
+    user: Patterns,
+    /// The repository's `info/exclude`.
+    exclude: Patterns,
+    /// Where each submodule begins, with a `/` at its end.
+    modules: BTreeSet<Vec<u8>>,
+    /// The rules of each directory, by its path with a `/` at its end; the root's is empty.
+    directories: BTreeMap<Vec<u8>, Patterns>,
+    /// The budget of all questions; copies share it.
+    budget: Arc<Budget>,
+}
+
+impl IgnoreRules {
+    /// Reads the user's global excludes and the repository's `info/exclude`.
+    pub fn of(host: &HostRepo, modules: &BTreeSet<RepoPath>) -> Result<Self, SnapshotError> {
+        let config = host.git().config()?;
+        let global = config.get_path("core.excludesFile").ok().or_else(|| {
+            use etcetera::BaseStrategy as _;
+            Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/ignore"))
+        });
+        let read = |file: Option<PathBuf>| {
+            let bytes = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+            Patterns::parse(&bytes)
+        };
+        Ok(Self {
+            user: read(global),
+            exclude: read(Some(host.common_dir.join("info/exclude"))),
+            modules: modules.iter().map(|m| [m.as_bytes(), b"/"].concat()).collect(),
+            directories: BTreeMap::new(),
+            budget: Arc::default(),
+        })
+    }
+
+    /// Adds the rules of the `.gitignore` in a directory (`None` is the root).
+    pub fn add(&mut self, directory: Option<&RepoPath>, text: &[u8]) {
+        let directory = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
+        self.directories.insert(directory, Patterns::parse(text));
+    }
+
+    /// Returns whether a rule matches this path itself; the caller does not enter ignored directories. The time that this
+    /// takes is bounded, whatever the rules are; a path for which it does not suffice is not ignored.
+    #[must_use]
+    pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {
+        let (path, budget) = (path.as_bytes(), Budget::of_a_path());
+        let asked =
+            |patterns: &Patterns, from: usize| patterns.ignores(&path[from..], is_directory, [&budget, &self.budget]);
+        let slashes = path.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
+        for from in slashes.chain([0]) {
+            if let Some(answer) = self.directories.get(&path[..from]).and_then(|search| asked(search, from)) {
+                return answer;
+            }
+            if from > 0 && self.modules.contains(&path[..from]) {
+                return asked(&self.user, from).unwrap_or(false);
+            }
+        }
+        asked(&self.exclude, 0).or_else(|| asked(&self.user, 0)).unwrap_or(false)
+    }
+}

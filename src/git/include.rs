@@ -1,0 +1,120 @@
+//! `--include`: globs that name ignored or untracked files of the host tree, going in and coming back.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobMatcher};
+use rustix::fs::{AtFlags, Dir, FileType, Mode};
+use rustix::io::Errno;
+
+use super::error::SnapshotError;
+use super::open_dir::DIRECTORY;
+use crate::core::path::RepoPath;
+
+/// Returns which paths globs of `--include` name: a path, a directory with all below it, or a glob, in which `*` stays within
+/// a directory and `**` does not.
+#[derive(Debug, Clone, Default)]
+pub struct Includes {
+    globs: Vec<(Vec<u8>, GlobMatcher)>,
+}
+
+impl Includes {
+    /// Reads the globs.
+    ///
+    /// # Errors
+    /// One that is none.
+    pub fn of(patterns: &[String]) -> Result<Self, SnapshotError> {
+        let glob = |pattern: &String| {
+            let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+            let glob = glob.map_err(|e| SnapshotError::BadInclude(e.to_string()))?;
+            Ok((pattern.trim_end_matches('/').as_bytes().to_vec(), glob.compile_matcher()))
+        };
+        Ok(Self { globs: patterns.iter().map(glob).collect::<Result<_, SnapshotError>>()? })
+    }
+
+    /// Returns whether one of them names this path, or a directory above it.
+    #[must_use]
+    pub fn names(&self, path: &RepoPath) -> bool {
+        let bytes = path.as_bytes();
+        let is_below = |plain: &[u8]| bytes.strip_prefix(plain).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+        self.globs.iter().any(|(plain, glob)| is_below(plain) || glob.is_match(OsStr::from_bytes(bytes)))
+    }
+}
+
+/// Finds the files of the host tree that a pattern names. Nothing is looked at outside the part without wildcards, and
+/// repositories below that are not entered.
+pub(crate) fn matching(root: &OwnedFd, pattern: &String) -> Result<Vec<RepoPath>, SnapshotError> {
+    let includes = Includes::of(std::slice::from_ref(pattern))?;
+    let plain = pattern.trim_end_matches('/');
+    let fixed = match plain.find(['*', '?', '[', '{', '\\']) {
+        Some(at) => plain[..at].rsplit_once('/').map_or("", |(above, _)| above),
+        None => plain,
+    };
+    let nothing = |_| SnapshotError::NoInclude(pattern.clone());
+    let start = if fixed.is_empty() { None } else { Some(RepoPath::from_bytes(fixed.as_bytes()).map_err(nothing)?) };
+    let (mut found, mut open) = (Vec::new(), vec![start]);
+    while let Some(at) = open.pop() {
+        let directory = match open_below(root, at.as_ref()) {
+            Ok(directory) => directory,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                // A file or a link that is named itself.
+                found.extend(at.filter(|path| includes.names(path)));
+                continue;
+            }
+            Err(_) => continue,
+        };
+        for entry in Dir::read_from(&directory).map_err(std::io::Error::from)? {
+            let entry = entry.map_err(std::io::Error::from)?;
+            let name = entry.file_name().to_bytes();
+            let Ok(path) = RepoPath::child(at.as_ref(), name) else { continue };
+            if is_directory(&directory, name, entry.file_type()) {
+                let git = Path::new(OsStr::from_bytes(name)).join(".git");
+                if rustix::fs::statat(&directory, &git, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                    open.push(Some(path));
+                }
+            } else if includes.names(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Not every file system tells the kind in its listings.
+fn is_directory(directory: &OwnedFd, name: &[u8], listed: FileType) -> bool {
+    let asked = || rustix::fs::statat(directory, Path::new(OsStr::from_bytes(name)), AtFlags::SYMLINK_NOFOLLOW);
+    match listed {
+        FileType::Unknown => asked().is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory),
+        kind => kind == FileType::Directory,
+    }
+}
+
+fn open_below(root: &OwnedFd, path: Option<&RepoPath>) -> Result<OwnedFd, Errno> {
+    let mut directory = rustix::fs::openat(root, ".", DIRECTORY, Mode::empty())?;
+    for component in path.into_iter().flat_map(RepoPath::components) {
+        directory = rustix::fs::openat(&directory, Path::new(OsStr::from_bytes(component)), DIRECTORY, Mode::empty())?;
+    }
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Includes;
+    use crate::core::path::RepoPath;
+
+    #[test]
+    fn paths_directories_and_globs() {
+        let includes = Includes::of(&["a/b/".into(), "*.env".into(), "x/**/y".into()]).expect("globs");
+        let names = |path: &str| includes.names(&RepoPath::from_bytes(path.as_bytes()).expect("a path"));
+        for path in ["a/b", "a/b/c/d", "k.env", "x/1/2/y"] {
+            assert!(names(path), "{path}");
+        }
+        for path in ["a/bc", "a", "dir/k.env", "x/y/z"] {
+            assert!(!names(path), "{path}");
+        }
+        assert!(Includes::of(&["[".into()]).is_err());
+    }
+}

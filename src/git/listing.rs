@@ -1,0 +1,227 @@
+//! Every file of a snapshot as a sorted list, and their contents in worktree form as a stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
+
+use super::conversion::{Attributes, ConversionOutcome, Converter};
+use super::error::SnapshotError;
+use super::repo::HostRepo;
+use super::source::Snapshot;
+use super::submodule::Submodule;
+use crate::core::path::{EntryKind, RepoPath};
+
+/// Files of a snapshot that are as git stores them, and not as they are in a working tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unconverted {
+    /// Pointers of Git LFS whose content is not in the local store.
+    pub pointers: Vec<RepoPath>,
+    /// Files of which a filter makes something else; Airlock runs no filter.
+    pub filtered: Vec<RepoPath>,
+}
+
+impl Unconverted {
+    /// Records what became of a file.
+    pub(crate) fn note(&mut self, path: &RepoPath, outcome: ConversionOutcome) {
+        match outcome {
+            ConversionOutcome::Pointer => self.pointers.push(path.clone()),
+            ConversionOutcome::Filtered => self.filtered.push(path.clone()),
+            ConversionOutcome::Not | ConversionOutcome::Content => {}
+        }
+    }
+}
+
+/// One file of a snapshot.
+#[derive(Debug, Clone)]
+pub struct TreeEntry {
+    pub path: RepoPath,
+    pub kind: EntryKind,
+    pub(crate) blob: Oid,
+    /// The number of its submodule.
+    pub(crate) module: usize,
+}
+
+/// All files of a snapshot.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// Those that a working tree holds, sorted by path; shared, for there may be a million.
+    pub entries: Arc<[TreeEntry]>,
+    /// Submodules without content: empty directories.
+    pub empty: Vec<RepoPath>,
+    /// Tracked files that a sparse checkout leaves out.
+    pub(crate) sparse: Vec<TreeEntry>,
+    /// Submodules as their parents' trees record them: module, path inside it, commit.
+    pub(crate) gitlinks: Vec<(usize, Vec<u8>, Oid)>,
+    /// The attributes files of each module.
+    attributes: Vec<Vec<(Vec<u8>, Oid)>>,
+}
+
+impl Listing {
+    /// Finds a path among the entries.
+    #[must_use]
+    pub fn position(&self, path: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|e| e.path.as_bytes().cmp(path)).ok()
+    }
+}
+
+impl Snapshot {
+    /// Lists the trees. Takes as long as they are large.
+    ///
+    /// # Errors
+    /// A path that cannot be written, a missing object.
+    pub fn list(&self) -> Result<Listing, SnapshotError> {
+        let (mut entries, mut sparse) = (Vec::new(), Vec::new());
+        let mut gitlinks = Vec::new();
+        let mut attributes = vec![Vec::new(); self.modules.len()];
+        for (number, module) in self.modules.iter().enumerate() {
+            let git = module.open()?;
+            let mut bad = None;
+            let walked = git.find_tree(module.tree)?.walk(TreeWalkMode::PreOrder, |directory, entry| {
+                let inside = [directory.as_bytes(), entry.name_bytes()].concat();
+                let kind = match (entry.kind(), entry.filemode()) {
+                    (Some(ObjectType::Tree), _) => return TreeWalkResult::Ok,
+                    (_, 0o120_000) => EntryKind::Link,
+                    (_, mode) if mode & 0o100 != 0 => EntryKind::Executable,
+                    _ => EntryKind::Regular,
+                };
+                match RepoPath::from_bytes(&module.whole(&inside)) {
+                    Ok(_) if entry.kind() == Some(ObjectType::Commit) => gitlinks.push((number, inside, entry.id())),
+                    Ok(path) => {
+                        if entry.name_bytes() == b".gitattributes" && kind != EntryKind::Link {
+                            attributes[number].push((directory.as_bytes().to_vec(), entry.id()));
+                        }
+                        let wanted = module.sparse.as_ref().is_none_or(|s| s.includes(&inside));
+                        let list = if wanted { &mut entries } else { &mut sparse };
+                        list.push(TreeEntry { path, kind, blob: entry.id(), module: number });
+                    }
+                    Err(reason) => {
+                        let path = String::from_utf8_lossy(&inside).into_owned();
+                        bad = Some(SnapshotError::BadPath { path, reason });
+                        return TreeWalkResult::Abort;
+                    }
+                }
+                TreeWalkResult::Ok
+            });
+            if let Some(bad) = bad {
+                return Err(bad);
+            }
+            walked?;
+        }
+        entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let mut empty: Vec<RepoPath> = gitlinks
+            .iter()
+            .filter_map(|(number, inside, _)| RepoPath::from_bytes(&self.modules[*number].whole(inside)).ok())
+            .filter(|path| self.module_paths().all(|m| m != path))
+            .collect();
+        empty.sort();
+        Ok(Listing { entries: entries.into(), empty, sparse, gitlinks, attributes })
+    }
+
+    /// Reads every listed file in worktree form with `threads` threads; each has its own sink, made by `sink` from its
+    /// number. Gives the files that are not as they are in a working tree.
+    ///
+    /// # Errors
+    /// The first missing object, or the first error of a sink.
+    pub fn read_all<S>(
+        &self,
+        listing: &Listing,
+        threads: usize,
+        sink: impl Fn(usize) -> S + Sync,
+    ) -> Result<Unconverted, SnapshotError>
+    where
+        S: FnMut(Option<(&TreeEntry, &[u8])>) -> std::io::Result<()>,
+    {
+        /// Files a thread takes at once: enough to share directories, few enough to end together.
+        const CHUNK: usize = 128;
+        // Every object is read once; keeping them costs tens of megabytes on a large tree.
+        git2::opts::enable_caching(false);
+        let next = AtomicUsize::new(0);
+        let work = &|number: usize| -> Result<Unconverted, SnapshotError> {
+            let repositories = self.modules.iter().map(Submodule::open).collect::<Result<Vec<_>, _>>()?;
+            let mut readers = (repositories.iter().zip(&self.modules).zip(&listing.attributes))
+                .map(|((git, module), files)| {
+                    Ok((git.odb()?, Converter::new(git, &module.form, Attributes::Known(files))?))
+                })
+                .collect::<Result<Vec<_>, SnapshotError>>()?;
+            let (mut sink, mut found) = (sink(number), Unconverted::default());
+            loop {
+                let from = next.fetch_add(CHUNK, Ordering::Relaxed);
+                let Some(rest) = listing.entries.get(from..).filter(|r| !r.is_empty()) else { break };
+                for entry in &rest[..CHUNK.min(rest.len())] {
+                    let (odb, converter) = &mut readers[entry.module];
+                    let blob = odb.read(entry.blob).map_err(|e| missing(e, &entry.path))?;
+                    if entry.kind == EntryKind::Link {
+                        sink(Some((entry, blob.data())))?;
+                        continue;
+                    }
+                    let inside = self.modules[entry.module].inside(&entry.path);
+                    let (bytes, lfs) = converter.convert_to_worktree(inside, blob.data())?;
+                    sink(Some((entry, &bytes)))?;
+                    found.note(&entry.path, lfs);
+                }
+            }
+            sink(None)?;
+            Ok(found)
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|n| scope.spawn(move || work(n))).collect();
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+        });
+        let mut all = Unconverted::default();
+        for result in results {
+            let found = result?;
+            all.pointers.extend(found.pointers);
+            all.filtered.extend(found.filtered);
+        }
+        all.pointers.sort();
+        all.filtered.sort();
+        Ok(all)
+    }
+
+    /// Returns whether the local LFS store has got the content of one of these pointers since.
+    #[must_use]
+    pub fn has_lfs_now(&self, pointers: &[RepoPath]) -> bool {
+        pointers.iter().any(|path| self.lfs_content_of(path).unwrap_or(false))
+    }
+
+    fn lfs_content_of(&self, path: &RepoPath) -> Result<bool, SnapshotError> {
+        let module = &self.modules[self.module_of(path)];
+        let git = module.open()?;
+        let Some(blob) = super::conversion::blob_at(&git, module.tree, module.inside(path))? else { return Ok(false) };
+        let blob = git.find_blob(blob)?;
+        Ok(super::conversion::pointer(blob.content()).is_some_and(|(id, size)| module.form.has_lfs(&id, size)))
+    }
+
+    /// Returns the number of the module that a path is in.
+    pub(crate) fn module_of(&self, path: &RepoPath) -> usize {
+        let depth = |m: &Submodule| m.path.as_ref().map_or(0, |p| p.as_bytes().len());
+        let holds = |m: &Submodule| m.path.as_ref().is_none_or(|p| path.is_below(p));
+        (0..self.modules.len())
+            .filter(|n| holds(&self.modules[*n]))
+            .max_by_key(|n| depth(&self.modules[*n]))
+            .unwrap_or(0)
+    }
+}
+
+/// Names the file whose object is not here.
+pub(crate) fn missing(error: git2::Error, path: &RepoPath) -> SnapshotError {
+    match error.code() {
+        git2::ErrorCode::NotFound => SnapshotError::MissingObject(path.as_bytes().escape_ascii().to_string()),
+        _ => error.into(),
+    }
+}
+
+/// Opens a repository with its converter, for single files.
+pub(crate) fn converter_at<'a>(git: &'a Repository, module: &'a Submodule) -> Result<Converter<'a>, SnapshotError> {
+    Converter::new(git, &module.form, Attributes::Lazy(module.tree))
+}
+
+impl HostRepo {
+    /// Returns whether objects may be missing because the clone is a partial one.
+    pub(crate) fn is_partial(&self) -> Result<bool, SnapshotError> {
+        let config = self.git().config()?.snapshot()?;
+        let promised = config.entries(Some(r"^remote\..*\.promisor$"))?.next().is_some();
+        Ok(promised || config.get_str("extensions.partialclone").is_ok())
+    }
+}

@@ -1,0 +1,55 @@
+//! Reads the host repository: what a sandbox is seeded with. Read-only: no index, no ref, no stash, no worktree of the
+//! host's is touched, and no hook, filter or monitor that a repository names is run.
+
+mod commit_view;
+mod config_files;
+mod conversion;
+mod delta;
+mod error;
+mod git_dir;
+mod history;
+mod ignore;
+mod include;
+mod listing;
+mod new_objects;
+mod open_dir;
+mod own_git;
+mod repo;
+mod scope;
+mod source;
+mod sparse;
+mod submodule;
+mod tree_diff;
+mod uncommitted;
+mod wildmatch;
+
+pub use commit_view::{Committed, CommittedEntry};
+pub use config_files::ConfiguredPath;
+pub use conversion::{AttributeFiles, MergeAttribute};
+pub use delta::{Content, DeltaLimit, SnapshotDelta};
+pub use error::SnapshotError;
+pub use git_dir::{GitDir, GitFiles, PreviousRefs};
+pub use history::{History, HistoryChoice};
+pub use ignore::IgnoreRules;
+pub use include::Includes;
+pub use listing::{Listing, TreeEntry, Unconverted};
+pub use own_git::{Identity, Role, identity};
+pub use repo::{HostRepo, WorktreeStatus};
+pub use scope::UncommittedScope;
+pub use source::{Snapshot, SnapshotOptions};
+pub use submodule::{SkippedSubmodule, Submodule};
+pub use uncommitted::UncommittedChanges;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// Creates a path for libgit2 of a repository's bytes.
+fn os_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes.to_vec()))
+}
+
+/// Spells bytes in lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,78 @@
+//! What only the user's own git can tell: whom it takes the user for, and whether it trusts a repository. Its answers count:
+//! libgit2 knows neither every condition of `includeIf` nor every form of `safe.directory`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::error::SnapshotError;
+
+/// A name and an address, as on a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub name: String,
+    pub email: String,
+}
+
+/// The role of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Author,
+    Committer,
+}
+
+/// Returns the identity that git would put on a commit made in `folder` now; nothing where git does not know one.
+#[must_use]
+pub fn identity(folder: &Path, role: Role) -> Option<Identity> {
+    let variable = match role {
+        Role::Author => "GIT_AUTHOR_IDENT",
+        Role::Committer => "GIT_COMMITTER_IDENT",
+    };
+    let out = Command::new("git").args(["var", variable]).current_dir(folder).output().ok()?;
+    out.status.success().then(|| parse(&String::from_utf8_lossy(&out.stdout))).flatten()
+}
+
+/// Parses `Name <address> seconds zone`.
+fn parse(text: &str) -> Option<Identity> {
+    let (name, rest) = text.split_once(" <")?;
+    let (email, _) = rest.rsplit_once('>')?;
+    let is_known = !name.is_empty() && !email.is_empty();
+    is_known.then(|| Identity { name: name.to_owned(), email: email.to_owned() })
+}
+
+/// Checks that git would work with the repository around `from`, whose files belong to somebody else.
+///
+/// # Errors
+/// [`SnapshotError::Untrusted`] with the directory that git would have to trust.
+pub(crate) fn check_trust(from: &Path, root: &Path) -> Result<(), SnapshotError> {
+    let out = Command::new("git").args(["rev-parse", "--git-dir"]).current_dir(from).output();
+    if out.is_ok_and(|out| out.status.success()) { Ok(()) } else { Err(SnapshotError::Untrusted(root.to_owned())) }
+}
+
+/// Refuses to work where `GIT_DIR` or `GIT_WORK_TREE` names another repository than the one around the current directory.
+///
+/// # Errors
+/// [`SnapshotError::OtherRepository`].
+pub(crate) fn check_environment(root: &Path, git_dir: &Path) -> Result<(), SnapshotError> {
+    for (variable, ours) in [("GIT_DIR", git_dir), ("GIT_WORK_TREE", root)] {
+        let Some(named) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { continue };
+        let named = PathBuf::from(named);
+        if named.canonicalize().ok().as_deref() != Some(ours) {
+            return Err(SnapshotError::OtherRepository { variable, named, here: ours.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_parsed_as_git_prints_them() {
+        let identity = |name: &str, email: &str| Some(Identity { name: name.into(), email: email.into() });
+        assert_eq!(parse("Ann B <ann@example.org> 1700000000 +0100\n"), identity("Ann B", "ann@example.org"));
+        assert_eq!(parse("A <b <c@d> 1 +0000"), identity("A", "b <c@d"));
+        assert_eq!(parse(" <a@b> 1 +0000"), None);
+        assert_eq!(parse("Ann"), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! The user's repository, found from where they stand.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Repository, RepositoryOpenFlags, RepositoryState, StatusOptions};
+
+use super::error::SnapshotError;
+use super::own_git;
+use super::scope::UncommittedScope;
+
+/// A host repository with a working tree and a commit.
+pub struct HostRepo {
+    /// The root of the working tree, canonical.
+    pub root: PathBuf,
+    /// The git directory that all worktrees share.
+    pub common_dir: PathBuf,
+    /// The user's directory, relative to the root.
+    pub subdir: PathBuf,
+    git_dir: PathBuf,
+    git: Repository,
+}
+
+/// Uncommitted work that a snapshot of HEAD does not include.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorktreeStatus {
+    /// Files with uncommitted changes, untracked ones included, ignored ones not.
+    pub files: usize,
+    /// Number of untracked files among them.
+    pub untracked: usize,
+    /// An operation in progress, such as `merge`.
+    pub operation: Option<&'static str>,
+}
+
+/// Returns whether a file belongs to this user, or to the one who became root by sudo(8), as git asks.
+fn is_ours(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let us = rustix::process::geteuid();
+    let sudo = std::env::var("SUDO_UID").ok().filter(|_| us.is_root()).and_then(|uid| uid.parse::<u32>().ok());
+    path.metadata().is_ok_and(|m| m.uid() == us.as_raw() || Some(m.uid()) == sudo)
+}
+
+impl HostRepo {
+    /// Finds the repository around `from`.
+    ///
+    /// # Errors
+    /// No repository, a bare one, an untrusted one.
+    pub fn discover(from: &Path) -> Result<Self, SnapshotError> {
+        // Blobs were verified when git stored them; checking each again doubles the time of a seed.
+        git2::opts::strict_hash_verification(false);
+        let from = from.canonicalize()?;
+        let none: [&Path; 0] = [];
+        let git = Repository::open_ext(&from, RepositoryOpenFlags::empty(), none).map_err(|e| match e.code() {
+            ErrorCode::NotFound => SnapshotError::NotARepository(from.clone()),
+            ErrorCode::Owner => SnapshotError::Untrusted(from.clone()),
+            _ if e.message().contains("object format") || e.message().contains("objectformat") => {
+                SnapshotError::Sha256(from.clone())
+            }
+            _ if e.message().contains("refstorage") => SnapshotError::Reftable(from.clone()),
+            _ => e.into(),
+        })?;
+        let root = git.workdir().ok_or_else(|| SnapshotError::Bare(git.path().to_owned()))?.canonicalize()?;
+        let subdir = from.strip_prefix(&root).map(Path::to_owned).unwrap_or_default();
+        let (common_dir, git_dir) = (git.commondir().canonicalize()?, git.path().canonicalize()?);
+        own_git::check_environment(&root, &git_dir)?;
+        if [&root, &git_dir].into_iter().any(|path| !is_ours(path)) {
+            own_git::check_trust(&from, &root)?;
+        }
+        Ok(Self { root, common_dir, subdir, git_dir, git })
+    }
+
+    /// Returns the opened repository.
+    pub(crate) fn git(&self) -> &Repository {
+        &self.git
+    }
+
+    /// Returns the git directory of this worktree.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// Opens it once more, for another thread.
+    pub fn reopen(&self) -> Result<Self, SnapshotError> {
+        Ok(Self {
+            root: self.root.clone(),
+            common_dir: self.common_dir.clone(),
+            subdir: self.subdir.clone(),
+            git_dir: self.git_dir.clone(),
+            git: Repository::open(&self.root)?,
+        })
+    }
+
+    /// Returns the size of the index on disk in bytes, a cheap measure of the tree's size.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.git_dir.join("index").metadata().map_or(0, |m| m.len())
+    }
+
+    /// Returns whether git counts on the executable bit and on links in this working tree (`core.fileMode`, `core.symlinks`).
+    pub fn habits(&self) -> Result<(bool, bool), SnapshotError> {
+        let config = self.git.config()?;
+        let flag = |name: &str| match config.get_bool(name) {
+            Err(e) if e.code() == ErrorCode::NotFound => Ok(true),
+            other => other,
+        };
+        Ok((flag("core.fileMode")?, flag("core.symlinks")?))
+    }
+
+    /// Returns whether the user signs every commit (`commit.gpgSign`).
+    #[must_use]
+    pub fn signs_commits(&self) -> bool {
+        self.git.config().and_then(|config| config.get_bool("commit.gpgSign")).unwrap_or(false)
+    }
+
+    /// Names the operation that is in progress, such as `merge`.
+    #[must_use]
+    pub fn operation(&self) -> Option<&'static str> {
+        match self.git.state() {
+            RepositoryState::Clean => None,
+            RepositoryState::Merge => Some("merge"),
+            RepositoryState::Rebase | RepositoryState::RebaseInteractive | RepositoryState::RebaseMerge => {
+                Some("rebase")
+            }
+            RepositoryState::CherryPick | RepositoryState::CherryPickSequence => Some("cherry-pick"),
+            RepositoryState::Revert | RepositoryState::RevertSequence => Some("revert"),
+            RepositoryState::Bisect => Some("bisect"),
+            RepositoryState::ApplyMailbox | RepositoryState::ApplyMailboxOrRebase => Some("git am"),
+        }
+    }
+
+    /// Returns the branch of HEAD, if there is one, and its commit.
+    pub fn head(&self) -> Result<String, SnapshotError> {
+        let head = self.git.find_reference("HEAD")?;
+        let branch = head.symbolic_target_bytes().map(|name| name.escape_ascii().to_string());
+        let commit = head.resolve().ok().and_then(|r| r.target()).map(|id| id.to_string());
+        Ok([branch, commit].into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Returns the length of git's index and its checksum; nothing if there is none.
+    pub fn index_mark(&self) -> std::io::Result<Option<(u64, String)>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = match std::fs::File::open(self.git_dir.join("index")) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let length = file.metadata()?.len();
+        let mut sum = Vec::new();
+        file.seek(SeekFrom::Start(length.saturating_sub(20)))?;
+        file.read_to_end(&mut sum)?;
+        if sum.iter().all(|b| *b == 0) {
+            // Git leaves the checksum out (`index.skipHash`): this one takes its place.
+            let mut whole = Vec::new();
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut whole)?;
+            sum = <sha2::Sha256 as sha2::Digest>::digest(&whole).to_vec();
+        }
+        Ok(Some((length, super::hex(&sum))))
+    }
+
+    /// Returns whether another index stages what git's own does: the same paths with the same content and modes.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn has_same_index(&self, other: &Path) -> Result<bool, SnapshotError> {
+        let (one, other) = (self.git.index().map_err(index_error)?, git2::Index::open(other).map_err(index_error)?);
+        let staged = |e: git2::IndexEntry| (e.path, e.id, e.mode, e.flags & 0x3000);
+        Ok(one.len() == other.len() && one.iter().map(staged).eq(other.iter().map(staged)))
+    }
+
+    /// Lists the other working trees of this repository, as [`HostRepo::worktree_id`] names them.
+    pub fn other_worktrees(&self) -> Result<Vec<String>, SnapshotError> {
+        let escaped = |path: &Path| path.as_os_str().as_bytes().escape_ascii().to_string();
+        let mut found = Vec::new();
+        for name in &self.git.worktrees()? {
+            let Some(name) = name? else { continue };
+            let path = self.git.find_worktree(name)?.path().to_owned();
+            found.push(escaped(&path.canonicalize().unwrap_or(path)));
+        }
+        // The first one is none of git's list.
+        if let Some(main) = self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git")) {
+            found.push(escaped(main));
+        }
+        found.retain(|path| *path != self.worktree_id());
+        Ok(found)
+    }
+
+    /// Names the working tree for a record: its root, escaped.
+    #[must_use]
+    pub fn worktree_id(&self) -> String {
+        self.root.as_os_str().as_bytes().escape_ascii().to_string()
+    }
+
+    /// Names the working tree by its git directory, relative to the one that all share: that stays when the repository is moved.
+    #[must_use]
+    pub fn worktree_place(&self) -> String {
+        let inside = self.git_dir.strip_prefix(&self.common_dir).unwrap_or(&self.git_dir);
+        inside.as_os_str().as_bytes().escape_ascii().to_string()
+    }
+
+    /// Returns the name of the working tree's folder, for a title or a fallback path.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.root.file_name().map_or_else(|| "repository".into(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Counts what stays behind when this much of the uncommitted work goes along. Reads the index and the tree, and writes
+    /// neither.
+    pub fn worktree_status(&self, along: UncommittedScope) -> Result<WorktreeStatus, SnapshotError> {
+        let mut options = StatusOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
+        options.exclude_submodules(true);
+        let statuses = self.git.statuses(Some(&mut options)).map_err(index_error)?;
+        let stays = |status: git2::Status| match along {
+            UncommittedScope::None => true,
+            UncommittedScope::Tracked => status == git2::Status::WT_NEW,
+            UncommittedScope::All => false,
+        };
+        let index = self.git.index().map_err(index_error)?;
+        let left: Vec<git2::Status> = (statuses.iter())
+            .filter(|s| stays(s.status()) && !is_left_out(&index, s.path_bytes(), s.status()))
+            .map(|s| s.status())
+            .collect();
+        let untracked = left.iter().filter(|s| **s == git2::Status::WT_NEW).count();
+        Ok(WorktreeStatus { files: left.len(), untracked, operation: self.operation() })
+    }
+}
+
+/// Returns whether a tracked file is missing only because a sparse checkout leaves it out, which libgit2 takes for a deletion.
+pub(crate) fn is_left_out(index: &git2::Index, path: &[u8], status: git2::Status) -> bool {
+    let skipped = git2::IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
+    status == git2::Status::WT_DELETED
+        && index.get_path(&super::os_path(path), 0).is_some_and(|entry| entry.flags_extended & skipped != 0)
+}
+
+/// Returns the error for an index format that libgit2 cannot read; other errors pass through.
+pub(crate) fn index_error(error: git2::Error) -> SnapshotError {
+    match error.message() {
+        text if text.contains("'link'") => SnapshotError::Index("split"),
+        text if text.contains("'sdir'") => SnapshotError::Index("sparse"),
+        _ => error.into(),
+    }
+}

@@ -1,0 +1,87 @@
+//! Sparse checkouts: which tracked files a working tree leaves out.
+
+use git2::Repository;
+use gix_glob::pattern::Case;
+use gix_ignore::Search;
+use gix_ignore::search::Ignore;
+
+use super::error::SnapshotError;
+
+/// The patterns of `info/sparse-checkout`. Cone patterns mean the same when they are read as plain ones
+/// (git-sparse-checkout(1), "Internals — cone pattern set").
+#[derive(Debug, Clone)]
+pub(crate) struct Sparse {
+    text: Vec<u8>,
+    search: Search,
+}
+
+impl Sparse {
+    /// Reads the patterns; `None` where the checkout is not sparse.
+    pub(crate) fn of(git: &Repository) -> Result<Option<Self>, SnapshotError> {
+        let config = git.config()?.snapshot()?;
+        // libgit2 does not read `config.worktree`, where git keeps this setting.
+        let own = git.path().join("config.worktree");
+        let own = own.is_file().then(|| git2::Config::open(&own)).transpose()?;
+        let own = own.and_then(|c| c.get_bool("core.sparseCheckout").ok());
+        if !own.or_else(|| config.get_bool("core.sparseCheckout").ok()).unwrap_or(false) {
+            return Ok(None);
+        }
+        match std::fs::read(git.path().join("info/sparse-checkout")) {
+            Ok(text) => Ok(Some(Self::parse(text)?)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn parse(text: Vec<u8>) -> Result<Self, SnapshotError> {
+        let mut search = Search::default();
+        search.add_patterns_buffer(&text, "info/sparse-checkout", None, Ignore { support_precious: false })?;
+        Ok(Self { text, search })
+    }
+
+    /// Returns the patterns as they are written.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Returns whether a tracked path is in the working tree: the deepest of it and its directories that a pattern matches
+    /// decides, and the last such pattern.
+    pub(crate) fn includes(&self, path: &[u8]) -> bool {
+        let (mut end, mut is_directory) = (path.len(), false);
+        loop {
+            let found =
+                self.search.pattern_matching_relative_path(path[..end].into(), Some(is_directory), Case::Sensitive);
+            if let Some(found) = found {
+                return !found.pattern.is_negative();
+            }
+            match path[..end].iter().rposition(|b| *b == b'/') {
+                Some(cut) => (end, is_directory) = (cut, true),
+                None => return false,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sparse;
+
+    #[test]
+    fn cones_and_plain_patterns() {
+        let cone = Sparse::parse(b"/*\n!/*/\n/docs/\n/src/\n!/src/*/\n/src/a/\n".to_vec()).expect("patterns");
+        for (path, included) in [
+            ("x", true),
+            ("docs/a/b", true),
+            ("src/x", true),
+            ("src/a/y", true),
+            ("src/b/z", false),
+            ("other/x", false),
+        ] {
+            assert_eq!(cone.includes(path.as_bytes()), included, "{path}");
+        }
+        let plain = Sparse::parse(b"/*\n!*.bin\nkeep.bin\n".to_vec()).expect("patterns");
+        for (path, included) in [("a/b", true), ("a/x.bin", false), ("a/keep.bin", true)] {
+            assert_eq!(plain.includes(path.as_bytes()), included, "{path}");
+        }
+    }
+}

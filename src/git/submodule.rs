@@ -1,0 +1,186 @@
+//! The repositories that a snapshot is made of: the user's own, and the initialised submodules in it, at any depth.
+
+use std::path::{Path, PathBuf};
+
+use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags};
+use sha2::{Digest, Sha256};
+
+use super::conversion::{ConversionSettings, blob_at};
+use super::error::SnapshotError;
+use super::repo::HostRepo;
+use super::sparse::Sparse;
+use crate::core::path::RepoPath;
+
+/// Submodules inside submodules that are followed.
+const MAX_DEPTH: usize = 8;
+/// Bytes of a `.gitmodules` above which it is not read.
+const MAX_MODULES_FILE: usize = 1 << 20;
+
+/// One repository of a snapshot.
+#[derive(Debug, Clone)]
+pub struct Submodule {
+    /// The path in the working tree; `None` for the user's own repository.
+    pub path: Option<RepoPath>,
+    pub(crate) git_dir: PathBuf,
+    pub(crate) common_dir: PathBuf,
+    pub(crate) commit: Oid,
+    pub(crate) tree: Oid,
+    pub(crate) form: ConversionSettings,
+    pub(crate) sparse: Option<Sparse>,
+}
+
+/// A submodule whose content stays behind.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SkippedSubmodule {
+    pub path: RepoPath,
+    pub reason: String,
+}
+
+/// All repositories of a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Modules {
+    /// The user's own first.
+    pub found: Vec<Submodule>,
+    /// Submodules that `.gitmodules` names and that have no content here.
+    pub left: Vec<SkippedSubmodule>,
+}
+
+impl Submodule {
+    /// Opens its repository.
+    pub(crate) fn open(&self) -> Result<Repository, SnapshotError> {
+        Ok(Repository::open(&self.git_dir)?)
+    }
+
+    /// Returns a path of it as a path of the whole.
+    pub(crate) fn whole(&self, inside: &[u8]) -> Vec<u8> {
+        self.path.as_ref().map_or_else(|| inside.to_vec(), |p| [p.as_bytes(), b"/", inside].concat())
+    }
+
+    /// Returns a path of the whole as a path of it. It must be in this module.
+    pub(crate) fn inside<'a>(&self, whole: &'a RepoPath) -> &'a [u8] {
+        &whole.as_bytes()[self.path.as_ref().map_or(0, |p| p.as_bytes().len() + 1)..]
+    }
+
+    /// Adds what decides on its files to a key, its commit and tree apart.
+    pub(crate) fn fingerprint(&self, key: &mut Sha256) {
+        let path = self.path.as_ref().map_or(&b""[..], |p| p.as_bytes());
+        key.update((path.len() as u64).to_le_bytes());
+        key.update(path);
+        self.form.fingerprint(key);
+        key.update(super::history::shallow(&self.common_dir));
+        if let Some(sparse) = &self.sparse {
+            key.update(b"sparse");
+            key.update((sparse.text().len() as u64).to_le_bytes());
+            key.update(sparse.text());
+        }
+    }
+}
+
+impl Modules {
+    /// Finds them. `full` takes the files along that a sparse checkout leaves out; `moved` takes a submodule at the commit
+    /// that is checked out, instead of the one that the tree records.
+    pub(crate) fn find(host: &HostRepo, commit: Oid, full: bool, moved: bool) -> Result<Self, SnapshotError> {
+        let mut all = Self { found: Vec::new(), left: Vec::new() };
+        let root = Submodule {
+            path: None,
+            git_dir: host.git_dir().to_owned(),
+            common_dir: host.common_dir.clone(),
+            commit,
+            tree: host.git().find_commit(commit)?.tree_id(),
+            form: ConversionSettings::of(host.git(), &host.common_dir)?,
+            sparse: if full { None } else { Sparse::of(host.git())? },
+        };
+        all.add(host.git(), root, &host.root, full, moved, 0)?;
+        Ok(all)
+    }
+
+    fn add(
+        &mut self,
+        git: &Repository,
+        module: Submodule,
+        folder: &Path,
+        full: bool,
+        moved: bool,
+        depth: usize,
+    ) -> Result<(), SnapshotError> {
+        let tree = module.tree;
+        let parent = module.clone();
+        self.found.push(module);
+        for path in registered(git, tree)? {
+            let Ok(entry) = git.find_tree(tree)?.get_path(&super::os_path(&path)) else { continue };
+            let Ok(whole) = RepoPath::from_bytes(&parent.whole(&path)) else { continue };
+            if entry.kind() != Some(ObjectType::Commit) {
+                continue;
+            }
+            if parent.sparse.as_ref().is_some_and(|s| !s.includes(&path)) {
+                continue;
+            }
+            let mut leave = |reason: &str| {
+                self.left.push(SkippedSubmodule { path: whole.clone(), reason: reason.into() });
+            };
+            if depth == MAX_DEPTH {
+                leave("too deep");
+                continue;
+            }
+            let folder = folder.join(super::os_path(&path));
+            let none: [&Path; 0] = [];
+            let Ok(inner) = Repository::open_ext(&folder, RepositoryOpenFlags::NO_SEARCH, none) else {
+                leave("not initialised");
+                continue;
+            };
+            // A link on the way would lead to a repository that is none of this one's.
+            let own = inner.workdir().and_then(|w| w.canonicalize().ok());
+            if own.is_none() || own != folder.canonicalize().ok() || own.as_deref() != Some(folder.as_path()) {
+                leave("its directory is somewhere else");
+                continue;
+            }
+            let mut commit = entry.id();
+            if moved && let Ok(head) = inner.head().and_then(|h| h.peel_to_commit()) {
+                commit = head.id();
+            }
+            let Ok(inner_tree) = inner.find_commit(commit).map(|c| c.tree_id()) else {
+                leave("its commit is not here: git submodule update --init");
+                continue;
+            };
+            let common_dir = inner.commondir().canonicalize()?;
+            let module = Submodule {
+                path: Some(whole),
+                git_dir: inner.path().canonicalize()?,
+                form: ConversionSettings::of(&inner, &common_dir)?,
+                sparse: if full { None } else { Sparse::of(&inner)? },
+                common_dir,
+                commit,
+                tree: inner_tree,
+            };
+            self.add(&inner, module, &folder, full, moved, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the paths that a tree's `.gitmodules` names, sorted.
+fn registered(git: &Repository, tree: Oid) -> Result<Vec<Vec<u8>>, SnapshotError> {
+    let Some(blob) = blob_at(git, tree, b".gitmodules")? else { return Ok(Vec::new()) };
+    let text = git.find_blob(blob)?.content().to_vec();
+    // libgit2 follows includes, to any file of this machine; git follows none here.
+    if text.len() > MAX_MODULES_FILE || text.to_ascii_lowercase().windows(8).any(|w| w == b"[include") {
+        return Ok(Vec::new());
+    }
+    // It parses configuration from files alone.
+    let file = tempfile::NamedTempFile::new()?;
+    std::io::Write::write_all(&mut file.as_file(), &text)?;
+    let mut found = Vec::new();
+    // A file that git cannot parse registers nothing, as in git.
+    let Ok(config) = git2::Config::open(file.path()) else { return Ok(found) };
+    if let Ok(mut entries) = config.entries(Some(r"^submodule\..*\.path$")) {
+        while let Some(Ok(entry)) = entries.next() {
+            if entry.has_value() {
+                found.push(entry.value_bytes().to_vec());
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found.retain(|path| RepoPath::from_bytes(path).is_ok());
+    Ok(found)
+}

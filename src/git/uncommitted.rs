@@ -1,0 +1,212 @@
+//! Uncommitted work: what the host tree holds that HEAD does not, read without touching index, stash, refs or times.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use git2::{Repository, Status, StatusOptions};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::delta::Content;
+use super::error::SnapshotError;
+use super::include::matching;
+use super::open_dir::DIRECTORY;
+use super::repo::{HostRepo, is_left_out};
+use super::scope::UncommittedScope;
+use super::source::Snapshot;
+use crate::core::path::{EntryKind, RepoPath};
+
+/// Readings of a file that changes each time before it is given up.
+const READINGS: usize = 5;
+
+/// The uncommitted work that was found.
+#[derive(Debug, Default)]
+pub struct UncommittedChanges {
+    /// The content of each path.
+    pub files: BTreeMap<RepoPath, Content>,
+    /// Number of uncommitted changes among them.
+    pub uncommitted: usize,
+    /// Number of files among them that a glob named.
+    pub included: usize,
+    /// Paths that cannot be included, with the reason.
+    pub skipped: Vec<(RepoPath, &'static str)>,
+}
+
+/// Most bytes of all files together.
+#[derive(Debug, Clone, Copy)]
+struct Budget(u64);
+
+/// Bytes of uncommitted and included files that may go along; they are held in memory.
+const MAX_BYTES: u64 = 512 << 20;
+
+impl HostRepo {
+    /// Reads the uncommitted work and the files that the globs name.
+    ///
+    /// # Errors
+    /// A file that keeps changing, a glob that matches nothing, more than fits.
+    pub fn work(
+        &self,
+        snapshot: &Snapshot,
+        uncommitted: UncommittedScope,
+        include: &[String],
+    ) -> Result<UncommittedChanges, SnapshotError> {
+        let mut work = UncommittedChanges::default();
+        let mut budget = Budget(MAX_BYTES);
+        let root = rustix::fs::openat(CWD, &self.root, DIRECTORY, Mode::empty()).map_err(std::io::Error::from)?;
+        if uncommitted != UncommittedScope::None {
+            for module in &snapshot.modules {
+                for inside in changed(&module.open()?, uncommitted)? {
+                    // A name that no tree can hold is refused here; a repository of its own ends with a slash.
+                    let whole = module.whole(&inside);
+                    let Ok(path) = RepoPath::from_bytes(whole.strip_suffix(b"/").unwrap_or(&whole)) else { continue };
+                    if inside.ends_with(b"/") {
+                        work.skipped.push((path, "is a repository of its own"));
+                        continue;
+                    }
+                    if snapshot.module_paths().any(|m| *m == path) {
+                        continue;
+                    }
+                    work.uncommitted += usize::from(work.take(&root, path, &mut budget)?);
+                }
+            }
+        }
+        for pattern in include {
+            let found = matching(&root, pattern)?;
+            if found.is_empty() {
+                return Err(SnapshotError::NoInclude(pattern.clone()));
+            }
+            for path in found {
+                if work.files.contains_key(&path) || snapshot.read_at(&path)?.is_some() {
+                    continue;
+                }
+                if snapshot.skipped_submodules.iter().any(|l| path.is_below(&l.path)) {
+                    work.skipped.push((path, "is in a submodule that stays behind"));
+                    continue;
+                }
+                // A tracked file that is a directory here.
+                let mut above = path.parent();
+                while let Some(directory) = above {
+                    if snapshot.read_at(&directory)?.is_some() {
+                        work.files.insert(directory.clone(), None);
+                    }
+                    above = directory.parent();
+                }
+                work.included += usize::from(work.take(&root, path, &mut budget)?);
+            }
+        }
+        Ok(work)
+    }
+}
+
+impl UncommittedChanges {
+    /// Reads one path; `false` if it cannot go along.
+    fn take(&mut self, root: &OwnedFd, path: RepoPath, budget: &mut Budget) -> Result<bool, SnapshotError> {
+        match read(root, &path, budget)? {
+            Found::Content(content) => {
+                self.files.insert(path, content);
+                Ok(true)
+            }
+            Found::Special => {
+                self.skipped.push((path, "is a device, a socket or a pipe"));
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Lists the paths that differ from HEAD, relative to the repository.
+fn changed(git: &Repository, uncommitted: UncommittedScope) -> Result<Vec<Vec<u8>>, SnapshotError> {
+    let all = uncommitted == UncommittedScope::All;
+    let mut options = StatusOptions::new();
+    options.include_untracked(all).recurse_untracked_dirs(all).include_ignored(false).update_index(false);
+    options.exclude_submodules(true).no_refresh(false);
+    let statuses = git.statuses(Some(&mut options)).map_err(super::repo::index_error)?;
+    let index = git.index()?;
+    let differs = |status: Status| !status.is_empty() && status != Status::IGNORED;
+    let found = statuses.iter().filter(|s| differs(s.status()) && !is_left_out(&index, s.path_bytes(), s.status()));
+    Ok(found.map(|s| s.path_bytes().to_vec()).collect())
+}
+
+enum Found {
+    Content(Content),
+    Special,
+}
+
+/// Reads a path of the host tree, component by component and through no link. What is not there is nothing; so is what
+/// lies below a link or is a directory, as in git.
+fn read(root: &OwnedFd, path: &RepoPath, budget: &mut Budget) -> Result<Found, SnapshotError> {
+    let nothing = Ok(Found::Content(None));
+    let failed = |error: Errno| SnapshotError::HostFile {
+        path: path.as_bytes().escape_ascii().to_string(),
+        reason: std::io::Error::from(error).to_string(),
+    };
+    let mut directory = root.try_clone()?;
+    let components: Vec<&[u8]> = path.components().collect();
+    let Some((name, above)) = components.split_last() else { return nothing };
+    for component in above {
+        match rustix::fs::openat(
+            &directory,
+            Path::new(std::ffi::OsStr::from_bytes(component)),
+            DIRECTORY,
+            Mode::empty(),
+        ) {
+            Ok(next) => directory = next,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return nothing,
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let name = Path::new(std::ffi::OsStr::from_bytes(name));
+    for _ in 0..READINGS {
+        let before = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return nothing,
+            Err(error) => return Err(failed(error)),
+        };
+        let (kind, content) = match FileType::from_raw_mode(before.st_mode) {
+            FileType::Directory => return nothing,
+            FileType::Symlink => match rustix::fs::readlinkat(&directory, name, Vec::new()) {
+                Ok(target) => (EntryKind::Link, target.into_bytes()),
+                Err(Errno::NOENT | Errno::INVAL) => continue,
+                Err(error) => return Err(failed(error)),
+            },
+            FileType::RegularFile => {
+                let size = u64::try_from(before.st_size).unwrap_or(u64::MAX);
+                if size > budget.0 {
+                    return Err(SnapshotError::TooMuchWork { path: format!("{path:?}"), most: MAX_BYTES >> 20 });
+                }
+                // No access time is set where the file is ours.
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let open = rustix::fs::openat(&directory, name, flags | OFlags::NOATIME, Mode::empty());
+                let open = open.or_else(|_| rustix::fs::openat(&directory, name, flags, Mode::empty()));
+                let file = match open {
+                    Ok(file) => File::from(file),
+                    Err(Errno::NOENT | Errno::LOOP) => continue,
+                    Err(error) => return Err(failed(error)),
+                };
+                let mut content = Vec::new();
+                (&file).take(size + 1).read_to_end(&mut content)?;
+                let after = rustix::fs::fstat(&file).map_err(std::io::Error::from)?;
+                if !same(&before, &after) || content.len() as u64 != size {
+                    continue;
+                }
+                (if before.st_mode & 0o100 == 0 { EntryKind::Regular } else { EntryKind::Executable }, content)
+            }
+            _ => return Ok(Found::Special),
+        };
+        let now = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        if now.is_ok_and(|now| same(&before, &now)) {
+            budget.0 = budget.0.saturating_sub(content.len() as u64);
+            return Ok(Found::Content(Some((kind, content))));
+        }
+    }
+    Err(SnapshotError::Moving(format!("{path:?}")))
+}
+
+fn same(a: &Stat, b: &Stat) -> bool {
+    (a.st_dev, a.st_ino, a.st_size, a.st_mtime, a.st_mtime_nsec, a.st_ctime, a.st_ctime_nsec)
+        == (b.st_dev, b.st_ino, b.st_size, b.st_mtime, b.st_mtime_nsec, b.st_ctime, b.st_ctime_nsec)
+}

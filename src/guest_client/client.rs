@@ -1,0 +1,521 @@
+//! A conversation with the guest: file requests, bulk writes and the tunnel over one pair of streams.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::engine::{Attached, OutputChunk};
+use crate::gateway::Tunnel;
+use crate::protocol::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, Usage, Written};
+
+/// Names the guest by its banner; a nonce of ours proves that it answers us.
+const NONCE: usize = 16;
+/// Maximum time for the handshake, or between two parts of an answer: a machine under load, not a network.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum silence during work on a whole volume.
+const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+
+/// A failed conversation with the guest.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// It ended, or never spoke.
+    #[error("the guest in the sidecar ended{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
+    Ended(String),
+    /// It does not answer.
+    #[error("the guest in the sidecar does not answer")]
+    Silent,
+    /// A file on the host could not be read.
+    #[error("failed to read what is sent: {0}")]
+    Source(#[from] std::io::Error),
+    /// It does not follow the protocol.
+    #[error("the guest broke the protocol: {0}")]
+    Protocol(String),
+    /// The disk behind the volume is full.
+    #[error("the engine's disk is full")]
+    DiskFull,
+    /// The disk of the repository is full.
+    #[error("{0}, too little for what the sandbox holds")]
+    HostDiskFull(String),
+    /// There is no such file.
+    #[error("the file is gone from the sandbox")]
+    Gone,
+    /// Something else is in its place.
+    #[error("it is no directory in the sandbox")]
+    NotADirectory,
+    /// A directory holds more than is listed.
+    #[error("a directory in the sandbox holds too much")]
+    TooMany,
+    /// A file request failed there.
+    #[error("failed to {attempt} in the sandbox: {message}")]
+    File { attempt: String, message: String },
+}
+
+enum Answer {
+    Part(Vec<u8>),
+    Done,
+    Failed(i32, String),
+}
+
+/// The questions that are open; nothing once the guest has ended, and nobody will answer.
+type Pending = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<Answer>>>>>;
+
+/// The host's end.
+#[derive(Clone)]
+pub struct GuestClient {
+    out: mpsc::Sender<Bytes>,
+    pending: Pending,
+    next: Arc<AtomicU32>,
+    stderr: Arc<Mutex<String>>,
+    /// Greetings and openings of the listener.
+    control: Arc<tokio::sync::Mutex<mpsc::Receiver<Frame>>>,
+}
+
+impl GuestClient {
+    /// Greets the guest and checks its answer. New connections of the tunnel go to `accept`.
+    pub async fn handshake(
+        attached: Attached,
+        accept: mpsc::UnboundedSender<DuplexStream>,
+    ) -> Result<Self, GuestError> {
+        let (out, mut queue) = mpsc::channel::<Bytes>(16);
+        let mut input = attached.input;
+        tokio::spawn(async move {
+            while let Some(bytes) = queue.recv().await {
+                if input.write_all(&bytes).await.is_err() || (queue.is_empty() && input.flush().await.is_err()) {
+                    break;
+                }
+            }
+            let _ = input.shutdown().await;
+        });
+        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (control, answers) = mpsc::channel(4);
+        let weak_out = out.downgrade();
+        let link = Self {
+            out,
+            pending: Arc::clone(&pending),
+            next: Arc::default(),
+            stderr: Arc::clone(&stderr),
+            control: Arc::new(tokio::sync::Mutex::new(answers)),
+        };
+        tokio::spawn(read_frames(attached.output, Arc::clone(&pending), weak_out, accept, control, stderr));
+
+        let nonce = crate::core::name::random::<NONCE>().map_err(|e| GuestError::Protocol(e.to_string()))?;
+        link.send(Kind::Hello, 0, &nonce).await?;
+        let answer = timeout(PATIENCE, async { link.control.lock().await.recv().await });
+        let answer = answer.await.map_err(|_| GuestError::Silent)?.ok_or_else(|| link.ended())?;
+        if answer.kind != Kind::Hello || answer.payload != [protocol::BANNER, &nonce].concat() {
+            return Err(GuestError::Protocol("its greeting is not the guest's".into()));
+        }
+        Ok(link)
+    }
+
+    /// Opens the tunnel's listener and waits until it is open.
+    pub async fn listen(&self, port: u16) -> Result<(), GuestError> {
+        self.open_port(Kind::Listen, port).await
+    }
+
+    /// Opens the port whose connections end with the guest, and waits until it is open.
+    pub async fn hold(&self, port: u16) -> Result<(), GuestError> {
+        self.open_port(Kind::Hold, port).await
+    }
+
+    async fn open_port(&self, kind: Kind, port: u16) -> Result<(), GuestError> {
+        self.send(kind, 0, &u32::from(port).to_le_bytes()).await?;
+        let answer = timeout(PATIENCE, async { self.control.lock().await.recv().await });
+        match answer.await.map_err(|_| GuestError::Silent)? {
+            Some(frame) if frame.kind == Kind::Listening => Ok(()),
+            Some(_) => Err(GuestError::Protocol("it answers what was not asked".into())),
+            None => Err(self.ended()),
+        }
+    }
+
+    /// Sends one frame.
+    pub async fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), GuestError> {
+        self.out.send(encode(kind, stream, payload)).await.map_err(|_| self.ended())
+    }
+
+    /// Sends one frame from a thread, waiting while the guest is behind.
+    pub fn blocking_send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
+        self.out.blocking_send(encode(kind, stream, payload)).map_err(|_| io::Error::other(self.ended().to_string()))
+    }
+
+    fn ended(&self) -> GuestError {
+        GuestError::Ended(self.stderr.lock().map(|s| s.trim().to_owned()).unwrap_or_default())
+    }
+
+    /// Asks, and hands each part of the answer to `part`.
+    async fn ask(
+        &self,
+        request: &Request,
+        attempt: impl Fn() -> String,
+        mut part: impl FnMut(Vec<u8>) -> io::Result<()>,
+    ) -> Result<(), GuestError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, mut answers) = mpsc::channel(8);
+        match self.pending.lock().ok().as_deref_mut() {
+            Some(Some(pending)) => drop(pending.insert(id, sender)),
+            _ => return Err(self.ended()),
+        }
+        let mut encoder = protocol::Encoder::default();
+        encoder.request(request);
+        self.send(Kind::Request, id, &encoder.0).await?;
+        // Work on a whole volume says nothing until it is done.
+        let patience = match request {
+            Request::List(..) | Request::Read(..) | Request::Space(_) => PATIENCE,
+            Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => LONG_PATIENCE,
+        };
+        while let Some(answer) = timeout(patience, answers.recv()).await.map_err(|_| GuestError::Silent)? {
+            match answer {
+                Answer::Part(bytes) => part(bytes).map_err(|e| match e.kind() {
+                    io::ErrorKind::StorageFull => GuestError::HostDiskFull(e.to_string()),
+                    _ => GuestError::Protocol(e.to_string()),
+                })?,
+                Answer::Done => return Ok(()),
+                Answer::Failed(2, _) => return Err(GuestError::Gone),
+                // ENOTDIR, and ELOOP for a link.
+                Answer::Failed(20 | 40, _) => return Err(GuestError::NotADirectory),
+                Answer::Failed(28, _) => return Err(GuestError::DiskFull),
+                Answer::Failed(_, message) if message.contains("os error 28") => return Err(GuestError::DiskFull),
+                Answer::Failed(_, message) => return Err(GuestError::File { attempt: attempt(), message }),
+            }
+        }
+        Err(self.ended())
+    }
+
+    /// Lists a directory of at most `limit` entries.
+    pub async fn list(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<Listed>, GuestError> {
+        let (mut found, mut more) = (Vec::new(), false);
+        let attempt = || format!("list {}", path.escape_ascii());
+        self.ask(&Request::List(root, path.to_vec()), attempt, |bytes| {
+            let mut decoder = Decoder(&bytes);
+            while !decoder.is_empty() {
+                let listed = decoder.listed()?;
+                if found.len() < limit {
+                    found.push(listed);
+                } else {
+                    more = true;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        if more { Err(GuestError::TooMany) } else { Ok(found) }
+    }
+
+    /// Reads a regular file, at most `limit` bytes.
+    pub async fn read(&self, root: Root, path: &[u8], limit: u64) -> Result<Vec<u8>, GuestError> {
+        let mut content = Vec::new();
+        let keep = |piece: &[u8]| {
+            content.extend_from_slice(piece);
+            Ok(())
+        };
+        self.read_pieces(root, path, limit, keep).await?;
+        Ok(content)
+    }
+
+    /// Reads a regular file, at most `limit` bytes, and hands each piece to `piece` without keeping any.
+    pub async fn read_pieces(
+        &self,
+        root: Root,
+        path: &[u8],
+        limit: u64,
+        mut piece: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), GuestError> {
+        let mut left = limit;
+        let attempt = || format!("read {}", path.escape_ascii());
+        self.ask(&Request::Read(root, path.to_vec(), limit), attempt, |bytes| {
+            left = left
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| io::Error::other("more bytes than were asked for"))?;
+            piece(&bytes)
+        })
+        .await
+    }
+
+    /// Waits until all writes are done, and hands the stat data that were asked for to `each`.
+    pub async fn flush(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
+        self.written(&Request::Flush, "write to a volume", each).await
+    }
+
+    /// Copies the base's tree to the empty workspace, and hands the stat data of each regular file to `each`.
+    pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
+        self.written(&Request::Copy, "copy the base to the workspace", each).await
+    }
+
+    /// Adds up what a volume takes, looking at `limit` entries at the most.
+    pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, GuestError> {
+        self.one(&Request::Usage(root, limit), "measure a volume", |bytes| Decoder(bytes).usage()).await
+    }
+
+    /// Returns what the file system of a volume has left.
+    pub async fn space(&self, root: Root) -> Result<Space, GuestError> {
+        self.one(&Request::Space(root), "look at a volume's file system", |bytes| Decoder(bytes).space()).await
+    }
+
+    /// Asks for a single value.
+    async fn one<T>(
+        &self,
+        request: &Request,
+        attempt: &str,
+        read: fn(&[u8]) -> io::Result<T>,
+    ) -> Result<T, GuestError> {
+        let mut found = None;
+        let part = |bytes: Vec<u8>| {
+            found = Some(read(&bytes)?);
+            Ok(())
+        };
+        self.ask(request, || attempt.to_owned(), part).await?;
+        found.ok_or_else(|| GuestError::Protocol("it answered without an answer".into()))
+    }
+
+    /// Writes a volume's file system to disk.
+    pub async fn sync(&self, root: Root) -> Result<(), GuestError> {
+        self.written(&Request::Sync(root), "write a volume to disk", drop).await
+    }
+
+    async fn written(&self, request: &Request, attempt: &str, mut each: impl FnMut(Written)) -> Result<(), GuestError> {
+        let part = |bytes: Vec<u8>| {
+            let mut decoder = Decoder(&bytes);
+            while !decoder.is_empty() {
+                each(decoder.written()?);
+            }
+            Ok(())
+        };
+        self.ask(request, || attempt.to_owned(), part).await
+    }
+}
+
+fn encode(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(protocol::HEADER + payload.len());
+    bytes.extend_from_slice(&protocol::header(kind, stream, payload.len()));
+    bytes.extend_from_slice(payload);
+    bytes.freeze()
+}
+
+/// Takes the guest's output apart until it ends; then every question that is open fails.
+async fn read_frames(
+    mut output: std::pin::Pin<
+        Box<dyn futures_util::Stream<Item = Result<OutputChunk, crate::engine::EngineError>> + Send>,
+    >,
+    pending: Pending,
+    out: mpsc::WeakSender<Bytes>,
+    accept: mpsc::UnboundedSender<DuplexStream>,
+    control: mpsc::Sender<Frame>,
+    stderr: Arc<Mutex<String>>,
+) {
+    let mut tunnel: Option<Tunnel> = None;
+    let mut buffer = BytesMut::new();
+    'read: while let Some(Ok(chunk)) = output.next().await {
+        match chunk {
+            OutputChunk::Err(text) => {
+                if let Ok(mut kept) = stderr.lock()
+                    && kept.len() < 4096
+                {
+                    kept.push_str(&String::from_utf8_lossy(&text));
+                }
+                continue;
+            }
+            OutputChunk::Out(bytes) => buffer.extend_from_slice(&bytes),
+        }
+        while let Some(head) = buffer.first_chunk::<{ protocol::HEADER }>() {
+            let Ok((kind, stream, length)) = protocol::parse_header(*head) else { break 'read };
+            if buffer.len() < protocol::HEADER + length {
+                break;
+            }
+            let _ = buffer.split_to(protocol::HEADER);
+            let payload = buffer.split_to(length).to_vec();
+            let answer = match kind {
+                Kind::Part => Answer::Part(payload),
+                Kind::Done => Answer::Done,
+                Kind::Failed => {
+                    let (code, text) = payload.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
+                    Answer::Failed(i32::from_le_bytes(*code), String::from_utf8_lossy(text).into_owned())
+                }
+                Kind::Hello | Kind::Listening => {
+                    let _ = control.try_send(Frame { kind, stream, payload });
+                    continue;
+                }
+                Kind::Open | Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant => {
+                    if tunnel.is_none() {
+                        let Some(out) = out.upgrade() else { break 'read };
+                        tunnel = Some(Tunnel::new(out, accept.clone()));
+                    }
+                    if let Some(tunnel) = &mut tunnel {
+                        tunnel.receive(Frame { kind, stream, payload }).await;
+                    }
+                    continue;
+                }
+                Kind::Listen | Kind::Hold | Kind::Request | Kind::Write => break 'read,
+            };
+            let sender = pending.lock().ok().and_then(|mut all| {
+                let open = all.as_mut()?;
+                if matches!(answer, Answer::Part(_)) { open.get(&stream).cloned() } else { open.remove(&stream) }
+            });
+            // An answer that nobody asked for means that the peer is not our guest.
+            let Some(sender) = sender else { break 'read };
+            let _ = sender.send(answer).await;
+        }
+    }
+    if let Ok(mut pending) = pending.lock() {
+        *pending = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// What a hostile guest does once it has been greeted.
+    #[derive(Clone)]
+    enum Then {
+        /// Answers the first request with these bytes, cut into pieces of this size, and ends.
+        Say(Vec<u8>, usize),
+        /// Says nothing and stays.
+        Stall,
+    }
+
+    fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
+        encode(kind, stream, payload).to_vec()
+    }
+
+    /// Creates a guest that greets with `banner` and then does as it is told.
+    fn guest(banner: &[u8], then: Then) -> Attached {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let (sender, receiver) = mpsc::channel::<Bytes>(64);
+        let banner = banner.to_vec();
+        tokio::spawn(async move {
+            let mut hello = [0; protocol::HEADER + NONCE];
+            theirs.read_exact(&mut hello).await.expect("it greets");
+            let answer = [&banner[..], &hello[protocol::HEADER..]].concat();
+            sender.send(frame(Kind::Hello, 0, &answer).into()).await.expect("it listens");
+            let mut request = [0; 1024];
+            let _ = theirs.read(&mut request).await;
+            match then {
+                Then::Say(bytes, size) => {
+                    for piece in bytes.chunks(size) {
+                        if sender.send(piece.to_vec().into()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Then::Stall => {
+                    let _keep = sender;
+                    std::future::pending().await
+                }
+            }
+        });
+        let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Out(b)), r)) });
+        Attached { input: Box::pin(ours), output: Box::pin(output) }
+    }
+
+    async fn greeted(then: Then) -> GuestClient {
+        let (accept, _none) = mpsc::unbounded_channel();
+        GuestClient::handshake(guest(protocol::BANNER, then), accept).await.expect("it greets")
+    }
+
+    async fn read(bytes: Vec<u8>) -> Result<Vec<u8>, GuestError> {
+        greeted(Then::Say(bytes, 4096)).await.read(Root::Work, b"f", 8).await
+    }
+
+    #[tokio::test]
+    async fn a_greeting_that_is_not_the_guests() {
+        let (accept, _none) = mpsc::unbounded_channel();
+        let wrong = GuestClient::handshake(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
+        assert!(matches!(wrong, Err(GuestError::Protocol(_))));
+    }
+
+    #[tokio::test]
+    async fn short_reads_at_every_byte() {
+        let answer = [frame(Kind::Part, 0, b"half "), frame(Kind::Part, 0, b"abc"), frame(Kind::Done, 0, b"")].concat();
+        for size in 1..answer.len() {
+            let link = greeted(Then::Say(answer.clone(), size)).await;
+            assert_eq!(link.read(Root::Work, b"f", 8).await.expect("it is whole"), b"half abc");
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_none_end_the_conversation() {
+        let huge = [&u32::MAX.to_le_bytes()[..], &[Kind::Part as u8, 0, 0, 0, 0], b"x"].concat();
+        let unknown = [&1_u32.to_le_bytes()[..], &[99, 0, 0, 0, 0], b"x"].concat();
+        let of_the_host = frame(Kind::Request, 0, b"");
+        let unasked = frame(Kind::Done, 77, b"");
+        for bytes in [huge, unknown, of_the_host, unasked] {
+            assert!(matches!(read(bytes.clone()).await, Err(GuestError::Ended(_))), "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_dies_at_each_byte_of_an_answer() {
+        let answer = [frame(Kind::Part, 0, b"half"), frame(Kind::Done, 0, b"")].concat();
+        for end in 0..answer.len() {
+            assert!(matches!(read(answer[..end].to_vec()).await, Err(GuestError::Ended(_))), "{end}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_guest_that_has_ended() {
+        let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 64)).await;
+        assert_eq!(link.read(Root::Work, b"f", 8).await.expect("an empty file"), b"");
+        // It has ended since; without patience for an answer that cannot come.
+        while link.pending.lock().expect("no panic").is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(link.usage(Root::Work, 1).await, Err(GuestError::Ended(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_stalls_is_given_up() {
+        assert!(matches!(greeted(Then::Stall).await.read(Root::Work, b"f", 8).await, Err(GuestError::Silent)));
+        let part = Then::Say(frame(Kind::Part, 0, b"a"), 64);
+        // It says one thing, and keeps the stream open.
+        let link = greeted(part).await;
+        assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(GuestError::Ended(_) | GuestError::Silent)));
+        assert!(matches!(greeted(Then::Stall).await.listen(1).await, Err(GuestError::Silent)));
+    }
+
+    #[tokio::test]
+    async fn answers_that_lie() {
+        assert!(
+            matches!(read(frame(Kind::Part, 0, b"123456789")).await, Err(GuestError::Protocol(_))),
+            "more than asked"
+        );
+        assert!(matches!(read(frame(Kind::Failed, 0, b"")).await, Err(GuestError::File { .. })), "no number, no text");
+        let listed = |name: &[u8], target: &[u8]| {
+            let entry = Listed {
+                name: name.to_vec(),
+                kind: protocol::FileKind::Link,
+                stat: protocol::Stat::default(),
+                target: target.to_vec(),
+            };
+            let mut encoder = protocol::Encoder::default();
+            encoder.listed(&entry);
+            [frame(Kind::Part, 0, &encoder.0), frame(Kind::Done, 0, b"")].concat()
+        };
+        let names: [&[u8]; 5] = [b"", b"a/b", b"a\0", &[b'x'; 256], b"../x"];
+        for name in names {
+            let link = greeted(Then::Say(listed(name, b""), 4096)).await;
+            assert!(
+                matches!(link.list(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))),
+                "{}",
+                name.escape_ascii()
+            );
+        }
+        let link = greeted(Then::Say(listed(b"l", &[b'x'; 4097]), 4096)).await;
+        assert!(matches!(link.list(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))));
+        let link = greeted(Then::Say(listed(b"l", b"x"), 4096)).await;
+        assert_eq!(link.list(Root::Work, b"", 9).await.expect("a link").len(), 1);
+        let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 4096)).await;
+        assert!(matches!(link.space(Root::Work).await, Err(GuestError::Protocol(_))), "no answer at all");
+    }
+}

@@ -1,0 +1,62 @@
+//! Entries on their way to the guest, gathered into frames.
+
+use std::io::{self, Read};
+
+use super::client::{GuestClient, GuestError};
+use crate::protocol::{Encoder, Entry, Kind, Root};
+
+/// Bytes of one frame of entries, and of a piece of a large file. Some dozens are under way at once; below the size from
+/// which the allocator asks the system each time.
+pub(crate) const BATCH: usize = 96 * 1024;
+
+/// Cuts content into pieces that fit a frame beside what is there already; empty content is one empty piece.
+pub(crate) fn pieces(content: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let size = BATCH - 8192;
+    let count = content.len().div_ceil(size).max(1);
+    (0..count).map(move |n| (n * size, &content[n * size..((n + 1) * size).min(content.len())]))
+}
+
+/// Gathers entries for one root into frames of the first lane.
+pub(crate) struct Batch<'a> {
+    link: &'a GuestClient,
+    root: Root,
+    encoder: Encoder,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(link: &'a GuestClient, root: Root) -> Self {
+        Self { link, root, encoder: Encoder::default() }
+    }
+
+    pub(crate) async fn add(&mut self, path: &[u8], entry: &Entry<'_>) -> Result<(), GuestError> {
+        self.encoder.entry(self.root, path, entry);
+        if self.encoder.0.len() >= BATCH { self.send().await } else { Ok(()) }
+    }
+
+    /// Adds a plain file that nobody will ask about.
+    pub(crate) async fn file(&mut self, path: &[u8], content: &mut (impl Read + io::Seek)) -> Result<(), GuestError> {
+        let size = content.seek(io::SeekFrom::End(0))?;
+        content.rewind()?;
+        let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).min(BATCH - 8192)];
+        let mut offset = 0;
+        loop {
+            let want = buffer.len().min(usize::try_from(size - offset).unwrap_or(usize::MAX));
+            content.read_exact(&mut buffer[..want])?;
+            let bytes = &buffer[..want];
+            let entry = Entry::File { executable: false, report: false, mtime: 0, size, offset, bytes };
+            self.add(path, &entry).await?;
+            offset += want as u64;
+            if offset >= size {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self) -> Result<(), GuestError> {
+        let bytes = std::mem::take(&mut self.encoder.0);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.link.send(Kind::Write, 0, &bytes).await
+    }
+}

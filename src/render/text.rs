@@ -1,0 +1,259 @@
+//! Changes as text for a person: escaped, and every content line behind our gutter.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use unicode_width::UnicodeWidthChar;
+
+use crate::changes::{ContextHunk, ContextLine, Finding, UnitKind, split_lines, trim_line_ending};
+use crate::core::escape;
+use crate::core::escape::{Escaped, EscapedChunk};
+use crate::review::{ReviewFile, describe_unit, differing, finding_line};
+
+/// Colors text, or does not.
+#[derive(Debug, Clone, Copy)]
+pub struct TextRenderer {
+    pub colour: bool,
+    /// Columns of the terminal, if it is one: a line that is longer goes on behind a gutter of ours, for a terminal would go on
+    /// at the margin, where our own words stand.
+    pub width: Option<usize>,
+}
+
+/// The gutter of a row that goes on with the line before it.
+const CONTINUED: char = '~';
+/// Columns below which nothing is cut: no content of use would be left of a row.
+const NARROWEST: usize = 20;
+/// Blank lines in a row that are shown one by one.
+const BLANK_LINES: usize = 40;
+
+const BOLD: &str = "1";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+impl TextRenderer {
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Returns the lines above a file's changes: what happened to it, and what is risky about it.
+    #[must_use]
+    pub fn head(self, file: &ReviewFile<'_>) -> String {
+        let change = file.change;
+        let title = format!("{}  {}", change.change_word(), Escaped::new(change.path.as_bytes()));
+        let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Escaped::new(p.as_bytes())));
+        let mut out = format!("{}{}\n", self.paint(BOLD, &title), from.unwrap_or_default());
+        for finding in &change.findings {
+            out += &self.finding(finding);
+        }
+        out
+    }
+
+    /// Returns the line for a finding.
+    #[must_use]
+    pub fn finding(self, finding: &Finding) -> String {
+        self.note(&finding_line(finding))
+    }
+
+    /// Returns a file's content, at most `limit` lines of it.
+    #[must_use]
+    pub fn content(self, content: &[u8], limit: usize) -> String {
+        let lines = split_lines(content);
+        let shown = lines.iter().take(limit).map(|line| ContextLine::Context(line)).collect();
+        let mut out = self.hunk(&ContextHunk { old: 0..lines.len(), new: 0..lines.len(), lines: shown }, usize::MAX);
+        if lines.len() > limit {
+            out += &self.note(&format!("… {} more lines", lines.len() - limit));
+        }
+        out
+    }
+
+    /// Returns a line in one row with the words in reverse that its partner does not have. `plain` is the same without that: where
+    /// tabs became spaces, it is given as it is.
+    fn emphasised(self, code: &str, sign: char, bytes: &[u8], words: &[Range<usize>], plain: &str) -> String {
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let (mut text, mut is_on) = (format!("\x1b[{code}m{sign}"), false);
+        let mut all = String::new();
+        let _ = Escaped::line(bytes).for_each_chunk(|at, piece| {
+            let is_word = words.iter().any(|range| range.contains(&at));
+            if is_word != is_on {
+                text += if is_word { "\x1b[7m" } else { "\x1b[27m" };
+                is_on = is_word;
+            }
+            let piece = match piece {
+                EscapedChunk::Plain(c) => c.to_string(),
+                EscapedChunk::Escape(escape) => escape,
+            };
+            text += &piece;
+            all += &piece;
+            std::ops::ControlFlow::<()>::Continue(())
+        });
+        if all == plain { text + "\x1b[0m" } else { self.paint(code, &format!("{sign}{plain}")) }
+    }
+
+    /// Returns a line that asks for attention. The text has been escaped.
+    #[must_use]
+    pub fn note(self, text: &str) -> String {
+        self.paint(YELLOW, text) + "\n"
+    }
+
+    /// Returns the line for a unit that has no lines of its own.
+    #[must_use]
+    pub fn unit(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
+        self.paint(CYAN, &describe_unit(kind, file)) + "\n"
+    }
+
+    /// Returns a hunk, at most `limit` of its lines; a cut one says how to see all of it.
+    #[must_use]
+    pub fn hunk(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
+        let mut out = self.paint(CYAN, &hunk.head()) + "\n";
+        let mut at = 0;
+        while at < hunk.lines.len().min(limit) {
+            let line = &hunk.lines[at];
+            let blank = hunk.lines[at..].iter().take_while(|l| *l == line && is_blank(l)).count();
+            let (sign, code, bytes) = match line {
+                ContextLine::Context(bytes) => (' ', None, bytes),
+                ContextLine::Removed(bytes) => ('-', Some(RED), bytes),
+                ContextLine::Added(bytes) => ('+', Some(GREEN), bytes),
+            };
+            let content = Escaped::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            let words = if self.colour { words_of(&hunk.lines, at) } else { Vec::new() };
+            let text = if blank > BLANK_LINES {
+                // What follows them stays in sight; no content looks like this, see `display.rs`.
+                format!("{content}<U+000A x{blank}>")
+            } else {
+                content.to_string()
+            };
+            let shown = rows(&text, self.width);
+            if let ([text], Some(code), false) = (&shown[..], code, words.is_empty())
+                && blank <= BLANK_LINES
+            {
+                let _ = writeln!(out, "{}", self.emphasised(code, sign, bytes, &words, text));
+            } else {
+                for (row, text) in shown.iter().enumerate() {
+                    let text = format!("{}{text}", if row == 0 { sign } else { CONTINUED });
+                    let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.paint(code, &text)));
+                }
+            }
+            if blank > BLANK_LINES {
+                at += blank;
+                continue;
+            }
+            if !bytes.ends_with(b"\n") {
+                // It begins where only gutters are, so no content can imitate it.
+                out += "\\ No newline at end of file\n";
+            }
+            at += 1;
+        }
+        if at < hunk.lines.len() {
+            let more = hunk.lines.len() - at;
+            out += &self.note(&format!("… {more} more lines of this hunk: airlock diff shows all"));
+        }
+        out
+    }
+}
+
+/// Finds the words of a line that the one does not have which it came of, or which came of it: they stand next to each other.
+fn words_of(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
+    let is_removed = |at: usize| matches!(lines.get(at), Some(ContextLine::Removed(_)));
+    let is_added = |at: usize| matches!(lines.get(at), Some(ContextLine::Added(_)));
+    let is_pair = |first: usize| {
+        let alone = (first == 0 || !is_removed(first - 1)) && !is_added(first + 2);
+        is_removed(first) && is_added(first + 1) && alone
+    };
+    let first = if is_pair(at) { at } else { at.wrapping_sub(1) };
+    match (lines.get(first), lines.get(first.wrapping_add(1))) {
+        (Some(ContextLine::Removed(old)), Some(ContextLine::Added(new))) if is_pair(first) => {
+            let (gone, come) = differing(trim_line_ending(old), trim_line_ending(new));
+            if first == at { gone } else { come }
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn is_blank(line: &ContextLine<'_>) -> bool {
+    let (ContextLine::Context(bytes) | ContextLine::Removed(bytes) | ContextLine::Added(bytes)) = line;
+    std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || escape::is_blank(c)))
+}
+
+/// Cuts escaped text into rows of a terminal, one column less than it has for the gutter; tabs become spaces there.
+fn rows(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.filter(|w| *w >= NARROWEST) else { return vec![text.to_owned()] };
+    let (mut rows, mut row, mut column) = (Vec::new(), String::new(), 1);
+    for c in text.chars() {
+        let (shown, columns) = if c == '\t' {
+            let columns = 8 - column % 8;
+            (" ".repeat(columns), columns)
+        } else {
+            (c.to_string(), c.width().unwrap_or(0))
+        };
+        if column + columns > width {
+            rows.push(std::mem::take(&mut row));
+            column = 1;
+            if c == '\t' {
+                continue;
+            }
+        }
+        row += &shown;
+        column += columns;
+    }
+    rows.push(row);
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_behind_a_gutter() {
+        let painter = TextRenderer { colour: false, width: Some(20) };
+        let long = format!("{}airlock: 1 of 1 file applied\n", "x".repeat(19));
+        let hunk = ContextHunk {
+            old: 0..0,
+            new: 0..2,
+            lines: vec![ContextLine::Added(long.as_bytes()), ContextLine::Added(b"a\tb\n")],
+        };
+        let shown = painter.hunk(&hunk, 9);
+        assert_eq!(
+            shown,
+            format!("@@ -0,0 +1,2 @@\n+{}\n~airlock: 1 of 1 fil\n~e applied\n+a      b\n", "x".repeat(19))
+        );
+        assert!(
+            TextRenderer { width: None, ..painter }.hunk(&hunk, 9).contains("xairlock: 1 of 1 file applied\n+a\tb\n")
+        );
+        // A wide character does not hang over the edge; one that has no width takes none.
+        assert_eq!(
+            rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
+            ["x".repeat(18), "\u{65e5}\u{301}".into()]
+        );
+    }
+
+    #[test]
+    fn words_that_differ_are_in_reverse() {
+        let painter = TextRenderer { colour: true, width: None };
+        let lines = vec![
+            ContextLine::Removed(b"let x = 1;\n"),
+            ContextLine::Added(b"let x = 22;\n"),
+            ContextLine::Context(b"y\n"),
+        ];
+        let shown = painter.hunk(&ContextHunk { old: 0..2, new: 0..2, lines }, 9);
+        let expected = "\x1b[31m-let x = \x1b[7m1\x1b[27m;\x1b[0m\n\x1b[32m+let x = \x1b[7m22\x1b[27m;\x1b[0m\n y\n";
+        assert!(shown.ends_with(expected), "{shown:?}");
+        let lines = vec![
+            ContextLine::Removed("let name = \u{202e}1\n".as_bytes()),
+            ContextLine::Added("let name = \u{202e}2\n".as_bytes()),
+        ];
+        let shown = painter.hunk(&ContextHunk { old: 0..1, new: 0..1, lines }, 9);
+        assert!(shown.contains("-let name = \x1b[7m<U+202E>1"), "{shown:?}");
+    }
+
+    #[test]
+    fn many_blank_lines_are_counted_whatever_they_are_made_of() {
+        let line = "\u{a0} \n";
+        let lines = (0..50).map(|_| ContextLine::Added(line.as_bytes())).chain([ContextLine::Added(b"evil\n")]);
+        let hunk = ContextHunk { old: 0..0, new: 0..51, lines: lines.collect() };
+        let shown = TextRenderer { colour: false, width: None }.hunk(&hunk, 400);
+        assert_eq!(shown, "@@ -0,0 +1,51 @@\n+<U+00A0> <U+000A x50>\n+evil\n");
+    }
+}

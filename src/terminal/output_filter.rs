@@ -1,0 +1,504 @@
+//! What an agent prints goes to the user's terminal, which obeys: it can be told to write the clipboard, to answer with text
+//! that counts as typed, to print. So output is taken apart and put together again, by an allow-list: text, what draws,
+//! the modes that programs on a full screen need, and the questions that Claude Code asks. All else is dropped and counted.
+//!
+//! Sequences: ECMA-48, and `ctlseqs` of xterm for the private ones.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::core::escape::is_hidden;
+
+/// Private modes (DECSET) that an agent may set. Each is off by default, or in [`ON_BY_DEFAULT`], and put back at the end.
+pub(crate) const PRIVATE_MODES: [u16; 22] =
+    [1, 5, 6, 7, 25, 47, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004, 2026, 2027, 2031];
+/// Those of them that are on by default: wrapping, the cursor.
+pub(crate) const ON_BY_DEFAULT: [u16; 2] = [7, 25];
+/// ANSI modes (SM): insert, line feed. Not the keyboard lock.
+const ANSI_MODES: [u16; 2] = [4, 20];
+/// Maximum repetitions of a character (REP).
+const MOST_REPEATS: u16 = 1000;
+/// Characters of a title that are kept.
+const LONGEST_TITLE: usize = 200;
+/// Bytes of an address that are taken for whole: the parser cuts a string at 1,024.
+const LONGEST_LINK: usize = 900;
+
+/// Maximum titles that an agent may push at once.
+const MOST_TITLES: u32 = 8;
+
+/// Takes an agent's output apart and gives what may be shown.
+#[derive(Default)]
+pub struct OutputFilter {
+    parser: vte::Parser,
+    sieve: EscapeSequenceFilter,
+    /// The last byte was an escape: the next one may open a string that the parser skips without a word.
+    escape: bool,
+    /// The beginning of a character whose end has not come: the parser loses bytes around one that is cut.
+    held: Vec<u8>,
+}
+
+#[derive(Default)]
+struct EscapeSequenceFilter {
+    out: String,
+    dropped: BTreeMap<&'static str, u64>,
+    /// The user's title is put aside: from the first title on that the agent sets.
+    is_title_saved: bool,
+    /// Titles that the agent has put aside and not put back.
+    titles: u32,
+    /// The user's scrollback may be erased, as Claude Code does when it draws its screen again.
+    may_erase_scrollback: bool,
+}
+
+impl OutputFilter {
+    /// Lets the scrollback be erased.
+    #[must_use]
+    pub fn erasing_scrollback(mut self) -> Self {
+        self.sieve.may_erase_scrollback = true;
+        self
+    }
+
+    /// Returns what puts the user's title back, if the agent has set one: an empty title for terminals that keep no titles,
+    /// then everything that was put aside.
+    #[must_use]
+    pub fn title_reset(&self) -> Vec<u8> {
+        if !self.sieve.is_title_saved {
+            return Vec::new();
+        }
+        let pops = usize::try_from(self.sieve.titles + 1).unwrap_or(1);
+        format!("\x1b]0;\x1b\\{}", "\x1b[23;0t".repeat(pops)).into_bytes()
+    }
+
+    /// Takes output in, cut anywhere, and gives what of it may be shown.
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = [&std::mem::take(&mut self.held), bytes].concat();
+        self.held = bytes.split_off(bytes.len() - incomplete(&bytes));
+        for byte in &bytes {
+            if self.escape {
+                let string = match byte {
+                    b'P' => Some("an image or a setting (DCS)"),
+                    b'_' => Some("an image or a command (APC)"),
+                    b'^' => Some("a private message (PM)"),
+                    b'X' => Some("a string (SOS)"),
+                    _ => None,
+                };
+                string.into_iter().for_each(|s| self.sieve.drop(s));
+            }
+            self.escape = *byte == 0x1b;
+        }
+        self.parser.advance(&mut self.sieve, &bytes);
+        std::mem::take(&mut self.sieve.out).into_bytes()
+    }
+
+    /// Returns what was dropped, by kind.
+    #[must_use]
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.sieve.dropped
+    }
+}
+
+/// Counts the bytes at the end that are the beginning of a character.
+fn incomplete(bytes: &[u8]) -> usize {
+    let is_beginning = |n: &usize| {
+        let tail = &bytes[bytes.len() - n..];
+        std::str::from_utf8(tail).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+    };
+    (1..=bytes.len().min(3)).rev().find(is_beginning).unwrap_or(0)
+}
+
+impl EscapeSequenceFilter {
+    fn drop(&mut self, kind: &'static str) {
+        let count = self.dropped.entry(kind).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Puts a title aside or back; never the user's own, which is below all of the agent's.
+    fn title_aside(&mut self, is_push: bool, params: &[&[u16]]) {
+        if is_push && self.titles < MOST_TITLES {
+            self.save_title();
+            self.titles += 1;
+            self.csi(params, "", "", 't');
+        } else if !is_push && self.titles > 0 {
+            self.titles -= 1;
+            self.csi(params, "", "", 't');
+        }
+    }
+
+    fn save_title(&mut self) {
+        if !self.is_title_saved {
+            self.is_title_saved = true;
+            self.out += "\x1b[22;0t";
+        }
+    }
+
+    /// Writes a control sequence in its plainest form.
+    fn csi(&mut self, params: &[&[u16]], prefix: &str, intermediates: &str, action: char) {
+        self.out += "\x1b[";
+        self.out += prefix;
+        // A single 0 is what no parameter means.
+        if !(params.len() == 1 && params[0] == [0]) {
+            for (at, param) in params.iter().enumerate() {
+                if at > 0 {
+                    self.out.push(';');
+                }
+                for (at, part) in param.iter().enumerate() {
+                    let colon = if at > 0 { ":" } else { "" };
+                    let _ = write!(self.out, "{colon}{part}");
+                }
+            }
+        }
+        self.out += intermediates;
+        self.out.push(action);
+    }
+}
+
+/// Returns whether a control sequence may pass as it is. `first` is its first parameter.
+fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count: usize) -> bool {
+    match (prefix, intermediates, action) {
+        // Moving, erasing, inserting, deleting, scrolling, colors, the region, the cursor kept and put back.
+        ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'd'..='f' | 'm' | 'r' | 'u') => true,
+        // A character repeated; not by the ten thousand.
+        ("", "", 'b') => first <= MOST_REPEATS,
+        ("", "", 's') => count == 1 && first == 0,
+        ("?", "", 'K') => true,
+        ("?", "", 'J') => first != 3,
+        // The cursor's shape; a soft reset; keyboard protocols.
+        ("", " ", 'q') | ("", "!", 'p') | ("<" | ">" | "=", "", 'u') => true,
+        (">", "", 'm') => first == 4,
+        // Questions whose answers are one control sequence of numbers, which no reader of keys takes for letters: where the
+        // cursor is, what kind of terminal, which colors. Not the terminal's name (XTVERSION) and its unit id (DA3), whose
+        // answers are text.
+        ("" | ">", "", 'c') => first == 0,
+        ("", "", 'n') => matches!(first, 5 | 6),
+        ("?", "", 'n') => matches!(first, 6 | 996),
+        ("?", "", 'u' | 'm') => true,
+        // Which modes: those that an agent may set. The question that ends a run asks for another one.
+        ("?", "$", 'p') => count == 1 && PRIVATE_MODES.contains(&first),
+        ("", "$", 'p') => count == 1 && ANSI_MODES.contains(&first),
+        // The size. Not the title told, which would be typed.
+        ("", "", 't') => matches!(first, 14 | 16 | 18),
+        _ => false,
+    }
+}
+
+impl vte::Perform for EscapeSequenceFilter {
+    fn print(&mut self, c: char) {
+        if ('\u{80}'..='\u{9f}').contains(&c) {
+            self.drop("control characters (C1)");
+        } else {
+            self.out.push(c);
+        }
+    }
+
+    fn execute(&mut self, byte: u8) {
+        match byte {
+            // The last two go to line drawing and back, as ncurses does under tmux; it is undone at the end.
+            b'\x07'..=b'\r' | 0x0e | 0x0f => self.out.push(char::from(byte)),
+            0x80..=0x9f => self.drop("control characters (C1)"),
+            // Questions (ENQ), flow control.
+            _ => self.drop("control characters (C0)"),
+        }
+    }
+
+    fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], ignore: bool, action: char) {
+        // The parser has the private prefix and the intermediates in one list.
+        let text = String::from_utf8_lossy(intermediates);
+        let cut = text.find(|c| !('<'..='?').contains(&c)).unwrap_or(text.len());
+        let (prefix, rest) = text.split_at(cut);
+        let params: Vec<&[u16]> = params.iter().collect();
+        let first = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
+        if ignore {
+            return self.drop("control sequences (CSI)");
+        }
+        if let ("" | "?", "", 'h' | 'l') = (prefix, rest, action) {
+            let known: &[u16] = if prefix.is_empty() { &ANSI_MODES } else { &PRIVATE_MODES };
+            let kept: Vec<&[u16]> = params.iter().copied().filter(|p| known.contains(&p[0])).collect();
+            if kept.len() < params.len() {
+                self.drop("control sequences (CSI)");
+            }
+            if !kept.is_empty() {
+                self.csi(&kept, prefix, rest, action);
+            }
+        } else if let ("", "", 't', 22 | 23) = (prefix, rest, action, first) {
+            self.title_aside(first == 22, &params);
+        } else if let ("" | "?", "", 'J', 3) = (prefix, rest, action, first) {
+            // Programs send it together with what clears the screen; what the user sees is the same without it.
+            if self.may_erase_scrollback {
+                self.csi(&params, prefix, rest, action);
+            }
+        } else if let (">" | "=", "", 'q' | 'c', 0) = (prefix, rest, action, first)
+            && (prefix, action) != (">", 'c')
+        {
+            // Claude Code asks for the terminal's name and does well without an answer: nobody has to be told.
+        } else if is_allowed(prefix, rest, action, first, params.len()) {
+            self.csi(&params, prefix, rest, action);
+        } else {
+            self.drop("control sequences (CSI)");
+        }
+    }
+
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        let text = |from: usize| {
+            let bytes = params.get(from..).unwrap_or_default().join(&b';');
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        match params.first().copied() {
+            Some(number @ (b"0" | b"2")) => {
+                self.save_title();
+                let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(LONGEST_TITLE).collect();
+                let _ = write!(self.out, "\x1b]{};{title}\x1b\\", String::from_utf8_lossy(number));
+            }
+            Some(b"8") => {
+                let (id, address) = (params.get(1).copied().unwrap_or_default(), text(2));
+                let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
+                let named =
+                    id.strip_prefix(b"id=").filter(|id| id.iter().all(u8::is_ascii_alphanumeric) && id.len() < 64);
+                let id = named.map_or_else(String::new, |id| format!("id={}", String::from_utf8_lossy(id)));
+                let lower = address.to_ascii_lowercase();
+                let is_web = lower.starts_with("http://") || lower.starts_with("https://");
+                if address.is_empty() || is_web && plain(&address) && address.len() < LONGEST_LINK {
+                    let _ = write!(self.out, "\x1b]8;{id};{address}\x1b\\");
+                } else {
+                    // What is inside it stays; a link that is open ends here.
+                    self.out += "\x1b]8;;\x1b\\";
+                    self.drop("a link that is not for the web (OSC 8)");
+                }
+            }
+            Some(b"52") => self.drop("a text for the clipboard (OSC 52)"),
+            Some(b"9" | b"99" | b"777") => self.drop("a notification (OSC 9, 99, 777)"),
+            Some(b"4" | b"5" | b"10" | b"11" | b"12" | b"104" | b"110" | b"111" | b"112") => {
+                self.drop("a color of the terminal (OSC 4, 10 to 12)");
+            }
+            Some(b"7") => self.drop("a working directory (OSC 7)"),
+            Some(b"1337") => self.drop("a command for iTerm2 (OSC 1337)"),
+            _ => self.drop("other commands for the terminal (OSC)"),
+        }
+    }
+
+    fn esc_dispatch(&mut self, intermediates: &[u8], ignore: bool, byte: u8) {
+        let text = match (intermediates, byte) {
+            // The end of a string.
+            (b"", b'\\') => return,
+            (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'M') => format!("\x1b{}", char::from(byte)),
+            // A full reset would erase the scrollback and the user's settings: a soft reset and a clear screen look the same.
+            (b"", b'c') => "\x1b[!p\x1b[H\x1b[2J".to_owned(),
+            (b"(" | b")", b'B' | b'0') => format!("\x1b{}{}", char::from(intermediates[0]), char::from(byte)),
+            _ => return self.drop("escape sequences (ESC)"),
+        };
+        if ignore { self.drop("escape sequences (ESC)") } else { self.out += &text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pass(bytes: &[u8]) -> (String, u64) {
+        let mut filter = OutputFilter::default();
+        let out = filter.pass(bytes);
+        (String::from_utf8(out).expect("UTF-8"), filter.dropped().values().sum())
+    }
+
+    #[test]
+    fn what_claude_sends_passes_as_it_is() {
+        for sequence in [
+            "\x1b[?25l",
+            "\x1b[?2004h",
+            "\x1b[?1004h",
+            "\x1b[?2031h",
+            "\x1b[c",
+            "\x1b[<u",
+            "\x1b[>4m",
+            "\x1b[38;5;153m",
+            "\x1b[38:2:0:1:2:3m",
+            "\x1b[3A",
+            "\x1b[1G",
+            "\x1b[2K",
+            "\x1b7",
+            "\x1b8",
+            "\x1b[r",
+            "\x1b(B",
+            "\x1b]0;\u{2733} Claude Code\x1b\\",
+            "\x1b[?1000;1002;1006h",
+            "plain é 日本 🦀\r\n\t\x07",
+            "\x1b[2 q",
+            "\x1b]8;id=a1;https://example.org/x?y=1;z\x1b\\",
+            "\x1b]8;;\x1b\\",
+            "\x1b[?u",
+            "\x1b[>1u",
+            "\x1b[=1;1u",
+            "\x1b[?2026$p",
+            "\x1b[6n",
+            "\x1b[?996n",
+            "\x1b[18t",
+            "\x1b[s",
+            "\x1b[u",
+            "\x1b[?1049h",
+            "\x1b[4h",
+            "\x1b[!p",
+        ] {
+            let (out, dropped) = pass(sequence.as_bytes());
+            // The user's title is put aside first.
+            let aside = if sequence.starts_with("\x1b]0;") { "\x1b[22;0t" } else { "" };
+            assert_eq!(out, format!("{aside}{sequence}"), "{sequence:?}");
+            assert_eq!(dropped, 0, "{sequence:?}");
+        }
+        assert_eq!(pass(b"\x1b]0;t\x07").0, "\x1b[22;0t\x1b]0;t\x1b\\", "either end of a string");
+    }
+
+    #[test]
+    fn questions_whose_answers_are_text_are_not_asked() {
+        for question in ["\x1b[>0q", "\x1b[>q", "\x1b[=c", "\x1b[=0c"] {
+            assert_eq!(pass(question.as_bytes()), (String::new(), 0), "{question:?}");
+        }
+        // Nor one for a mode that no agent may set: such a question ends the run.
+        for question in ["\x1b[?31337$p", "\x1b[?1001$p", "\x1b[99$p", "\x1b[?2026;31337$p"] {
+            let (out, dropped) = pass(question.as_bytes());
+            assert_eq!((out.as_str(), dropped), ("", 1), "{question:?}");
+        }
+    }
+
+    #[test]
+    fn the_users_title_is_put_back_whatever_the_agent_puts_aside() {
+        let reset = |bytes: &[u8]| {
+            let mut filter = OutputFilter::default();
+            let out = String::from_utf8(filter.pass(bytes)).expect("UTF-8");
+            (out, String::from_utf8(filter.title_reset()).expect("ASCII"))
+        };
+        assert_eq!(reset(b"text"), ("text".into(), String::new()));
+        let back = "\x1b]0;\x1b\\\x1b[23;0t";
+        assert_eq!(reset(b"\x1b]2;a\x07").1, back);
+        // What was not put aside is not put back: the user's title would be gone.
+        assert_eq!(reset(b"\x1b[23;0t\x1b]2;a\x07\x1b[23t").0, "\x1b[22;0t\x1b]2;a\x1b\\");
+        assert_eq!(reset(b"\x1b[22;0t\x1b[22t\x1b[23t").1, format!("{back}\x1b[23;0t"));
+        let (out, _) = reset("\x1b[22t".repeat(1000).as_bytes());
+        assert_eq!(out.matches("\x1b[22t").count(), 8);
+    }
+
+    #[test]
+    fn scrollback_stays_unless_the_agent_is_claude() {
+        assert_eq!(pass(b"\x1b[2J\x1b[3J\x1bc"), ("\x1b[2J\x1b[!p\x1b[H\x1b[2J".into(), 0));
+        assert_eq!(OutputFilter::default().erasing_scrollback().pass(b"\x1b[3J"), b"\x1b[3J");
+    }
+
+    #[test]
+    fn what_a_terminal_must_not_be_told_is_dropped_and_counted() {
+        for sequence in [
+            "\x1b]52;c;cm0gLXJmIC8=\x07",
+            "\x1b]1337;File=name=a:AAAA\x07",
+            "\x1bPq#0;2;0;0;0\x1b\\",
+            "\x1b_Gf=24;AAAA\x1b\\",
+            "\x1b^x\x1b\\",
+            "\x1bXx\x1b\\",
+            "\x1b]4;1;?\x07",
+            "\x1b]10;?\x1b\\",
+            "\x1b]7;file:///etc\x07",
+            "\x1b]9;hi\x07",
+            "\x1b]777;notify;a;b\x07",
+            "\x1b]50;x\x07",
+            "\x1b[5i",
+            "\x1b[4i",
+            "\x1b[?5i",
+            "\x1b[2h",
+            "\x1b[?3h",
+            "\x1b[?1007h",
+            "\x1b[21t",
+            "\x1b[20t",
+            "\x1b[8;1;1t",
+            "\x1b[3;9;9t",
+            "\x1b[0;1$x",
+            "\x1b[?1000s",
+            "\x1b[\"q",
+            "\x1b[1;2s",
+            "\x1b[>2m",
+            "\x1b[15n",
+            "\x1b[3g",
+            "\x1bH",
+            "\x1b[?1001h",
+            "\x1b[65535b",
+            "\x1b[1c",
+            "\x1bZ",
+            "\x1b#8",
+            "\x1b%G",
+            "\x1b n",
+            "\x05",
+            "\x00",
+            "\x13",
+            "\u{9b}5i",
+            "\u{90}q",
+            "\x1b[>1q",
+            "\x1b[>3q",
+            "\x1b[1;2;3;4;5;6;7;8;9;1;2;3;4;5;6;7;8;9;1;2;3;4;5;6;7;8;9;1;2;3;4;5;6m",
+        ] {
+            let (out, dropped) = pass(format!("a{sequence}b").as_bytes());
+            let text: String = out.chars().filter(|c| !c.is_control()).collect();
+            assert!(!out.contains('\x1b') && text.starts_with('a') && text.ends_with('b'), "{sequence:?}: {out:?}");
+            assert!(dropped > 0, "{sequence:?}");
+        }
+        assert_eq!(pass(b"\x9b5i").0, "5i", "what was a sequence is text");
+        for link in ["file:///etc/passwd", "javascript:x", "ssh://x", "http://a b", "https://\u{202e}"] {
+            let (out, dropped) = pass(format!("\x1b]8;;{link}\x1b\\x\x1b]8;;\x1b\\").as_bytes());
+            assert_eq!((out.as_str(), dropped), ("\x1b]8;;\x1b\\x\x1b]8;;\x1b\\", 1), "{link}");
+        }
+        let long = format!("\x1b]8;;https://{}\x1b\\x", "a".repeat(2000));
+        assert_eq!(pass(long.as_bytes()), ("\x1b]8;;\x1b\\x".into(), 1), "cut by the parser, so another address");
+    }
+
+    #[test]
+    fn one_bad_mode_does_not_take_the_good_ones_along() {
+        assert_eq!(pass(b"\x1b[?1049;1337;25h"), ("\x1b[?1049;25h".into(), 1));
+        assert_eq!(pass(b"\x1b[2;4h"), ("\x1b[4h".into(), 1));
+    }
+
+    #[test]
+    fn titles_are_text_and_short() {
+        assert_eq!(pass(b"\x1b]2;a\xe2\x80\xaeb;c\x07").0, "\x1b[22;0t\x1b]2;ab;c\x1b\\");
+        let (out, _) = pass(format!("\x1b]0;{}\x07", "x".repeat(500)).as_bytes());
+        assert_eq!(out.len(), LONGEST_TITLE + "\x1b[22;0t\x1b]0;\x1b\\".len());
+    }
+
+    #[test]
+    fn a_string_that_never_ends_takes_no_memory_and_shows_nothing() {
+        let mut filter = OutputFilter::default();
+        assert_eq!(filter.pass(b"a\x1b]52;c;"), b"a");
+        for _ in 0..1000 {
+            assert_eq!(filter.pass(&[b'x'; 4096]), b"");
+        }
+        assert_eq!(filter.pass(b"\x07b"), b"b");
+        assert_eq!(filter.dropped().get("a text for the clipboard (OSC 52)"), Some(&1));
+    }
+
+    #[test]
+    fn characters_are_cut_anywhere() {
+        for text in ["é", "日本", "🦀🦀"] {
+            for at in 0..=text.len() {
+                let mut filter = OutputFilter::default();
+                let mut out = filter.pass(&text.as_bytes()[..at]);
+                out.extend(filter.pass(&text.as_bytes()[at..]));
+                assert_eq!(out, text.as_bytes());
+            }
+        }
+        // Found by fuzzing: the parser loses the `q`.
+        let mut filter = OutputFilter::default();
+        let mut out = filter.pass(b"Q\xc6\xc6");
+        out.extend(filter.pass(b"\xc6\x86q"));
+        assert_eq!(out, "Q\u{fffd}\u{fffd}\u{186}q".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_changes_nothing(bytes in prop::collection::vec(prop::sample::select(b"\x1b[]?;:01859mhlicqP_\\\x07\x9b\xc3\xa9aX \n".to_vec()), 0..60), at in 0_usize..60) {
+            let whole = pass(&bytes);
+            let mut filter = OutputFilter::default();
+            let at = at.min(bytes.len());
+            let mut out = filter.pass(&bytes[..at]);
+            out.extend(filter.pass(&bytes[at..]));
+            prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), whole.0.clone());
+            // Once more changes nothing, except that a title is put aside again: what comes out is allowed.
+            let plain = |text: &str| text.replace("\x1b[22;0t", "");
+            let again = pass(whole.0.as_bytes());
+            prop_assert_eq!((plain(&again.0), again.1), (plain(&whole.0), 0));
+        }
+    }
+}

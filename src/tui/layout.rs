@@ -1,0 +1,399 @@
+//! The rows of one file as the screen shows them: a flat list with sums, so that any row is found without walking the others.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::changes::{HunkLine, Lines, Unit, UnitKind, trim_line_ending};
+use crate::core::escape::is_blank;
+use crate::review::{
+    FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
+};
+
+/// How a file is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DisplayOptions {
+    /// Lines of context around a hunk.
+    pub context: usize,
+    /// Hunks that change nothing but blanks are left out.
+    pub hides_blanks: bool,
+    /// Old and new stand beside each other.
+    pub side_by_side: bool,
+    /// Only what was found out about it, and its counts.
+    pub folded: bool,
+    /// Long lines go on in the rows below.
+    pub wraps: bool,
+}
+
+/// Some rows that belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowGroup {
+    /// A row of ours: a finding, what happened to the file.
+    Note(String, NoteKind),
+    /// A unit that has no lines.
+    Unit(usize),
+    /// What a file held that is deleted.
+    Gone,
+    /// A hunk that the display leaves out.
+    Hidden(usize),
+    /// Lines of the base that are not shown.
+    Gap(Range<usize>),
+    /// Lines that both sides have: those of the base, and the first of the result.
+    Context(Range<usize>, usize),
+    Block(usize),
+    /// The text that takes its place.
+    Edited(usize),
+    /// A comment on a unit.
+    Comment(usize, Option<usize>, String),
+}
+
+/// How a row of ours sounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteKind {
+    /// It needs a closer look.
+    Risk,
+    /// It says what is there.
+    Plain,
+}
+
+/// A file that is open on the screen.
+#[derive(Debug)]
+pub struct FileLayout {
+    pub file: usize,
+    pub text: FileText,
+    /// For each unit that has lines, those of both sides; and its hunk once somebody looked at it.
+    blocks: Vec<Option<(Range<usize>, Range<usize>)>>,
+    ordered: Vec<OnceCell<HunkRows>>,
+    /// For each hunk, where old and new stand beside each other, the rows of it: a removed and an added one.
+    beside: Vec<Vec<(Option<usize>, Option<usize>)>>,
+    /// For each hunk then, the row of the screen that holds each of its own.
+    screen_rows: Vec<Vec<usize>>,
+    /// Texts that a person put in place of hunks.
+    pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
+    pieces: Vec<RowGroup>,
+    /// The first row behind each piece.
+    ends: Vec<usize>,
+    /// The piece of each unit.
+    places: Vec<usize>,
+}
+
+impl FileLayout {
+    /// Opens a file; what cannot be read is a note.
+    #[must_use]
+    pub fn of(sheet: &ReviewModel<'_>, file: usize) -> Self {
+        let (text, note) = match FileText::read(sheet, &sheet.files[file]) {
+            Ok(text) => (text, None),
+            Err(error) => (FileText::default(), Some(format!("failed to read it: {error}"))),
+        };
+        let units = &sheet.files[file].units;
+        let blocks = match note {
+            None => units.iter().map(lines_of).collect(),
+            Some(_) => vec![None; units.len()],
+        };
+        let ordered = vec![OnceCell::new(); units.len()];
+        let pieces = note.into_iter().map(|note| RowGroup::Note(note, NoteKind::Risk)).collect();
+        Self {
+            file,
+            text,
+            blocks,
+            ordered,
+            beside: Vec::new(),
+            screen_rows: Vec::new(),
+            edited: BTreeMap::new(),
+            pieces,
+            ends: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Lays the rows out.
+    pub fn lay_out(&mut self, sheet: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
+        let file = &sheet.files[self.file];
+        self.pieces.clear();
+        self.edited.clear();
+        self.beside.clear();
+        self.screen_rows.clear();
+        if display.side_by_side {
+            self.beside =
+                (0..self.blocks.len()).map(|at| self.hunk(at).map(pair_side_by_side).unwrap_or_default()).collect();
+            self.screen_rows = self.beside.iter().map(|rows| inverse(rows)).collect();
+        }
+        self.notes(file);
+        if display.folded {
+            let (added, removed) = file.line_counts;
+            let text = format!("folded: {} (z unfolds it)", counts(added, removed, file.units.len()));
+            self.pieces.push(RowGroup::Note(text, NoteKind::Plain));
+        } else {
+            self.units(sheet, file, state, display);
+        }
+        self.places = vec![usize::MAX; self.blocks.len()];
+        for (at, piece) in self.pieces.iter().enumerate() {
+            if let RowGroup::Block(unit) | RowGroup::Unit(unit) | RowGroup::Hidden(unit) = piece {
+                self.places[*unit] = at;
+            }
+        }
+        let mut end = 0;
+        self.ends = self
+            .pieces
+            .iter()
+            .map(|piece| self.rows_of(piece))
+            .map(|rows| {
+                end += rows;
+                end
+            })
+            .collect();
+    }
+
+    fn notes(&mut self, file: &ReviewFile<'_>) {
+        for finding in &file.change.findings {
+            self.pieces.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
+        }
+        if let Some(from) = &file.change.renamed_from {
+            let from = crate::core::escape::Escaped::new(from.as_bytes()).to_string();
+            self.pieces
+                .push(RowGroup::Note(format!("like {from}, which is deleted: probably renamed"), NoteKind::Plain));
+        }
+    }
+
+    fn units(&mut self, sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, state: &ReviewState, display: DisplayOptions) {
+        let (mut old, mut new) = (0, 0);
+        let has_blocks = self.blocks.iter().any(Option::is_some);
+        for (at, unit) in file.units.iter().enumerate() {
+            let Some((old_lines, new_lines)) = self.blocks[at].clone() else {
+                self.pieces.push(RowGroup::Unit(at));
+                self.comments(at, &unit.id, state);
+                if unit.kind == UnitKind::Delete && !self.text.old.is_empty() {
+                    self.pieces.push(RowGroup::Gone);
+                }
+                continue;
+            };
+            self.between(old..old_lines.start, new, display.context, old == 0);
+            let edited = match state.decisions.get(&unit.id) {
+                Some(UnitDecision::Edited(hash)) => sheet.text(hash).ok(),
+                _ => None,
+            };
+            if display.hides_blanks && is_blank_change(&old_lines, &new_lines, &self.text) {
+                self.pieces.push(RowGroup::Hidden(at));
+            } else {
+                self.pieces.push(RowGroup::Block(at));
+                if let Some(edited) = edited {
+                    self.edited.insert(at, Lines::new(edited));
+                    self.pieces.push(RowGroup::Edited(at));
+                }
+            }
+            self.comments(at, &unit.id, state);
+            (old, new) = (old_lines.end, new_lines.end);
+        }
+        if has_blocks {
+            self.after(old..self.text.old.len(), new, display.context);
+        }
+    }
+
+    fn comments(&mut self, at: usize, id: &str, state: &ReviewState) {
+        for (line, text) in state.decisions.comments_on(id) {
+            self.pieces.push(RowGroup::Comment(at, line, text.to_owned()));
+        }
+    }
+
+    /// Shows what both sides have between two hunks, or before the first.
+    fn between(&mut self, lines: Range<usize>, new: usize, context: usize, is_first: bool) {
+        let before = if is_first { 0 } else { context };
+        if lines.len() <= before + context + 1 {
+            if !lines.is_empty() {
+                self.pieces.push(RowGroup::Context(lines, new));
+            }
+            return;
+        }
+        if before > 0 {
+            self.pieces.push(RowGroup::Context(lines.start..lines.start + before, new));
+        }
+        self.pieces.push(RowGroup::Gap(lines.start + before..lines.end - context));
+        if context > 0 {
+            let from = lines.end - context;
+            self.pieces.push(RowGroup::Context(from..lines.end, new + (from - lines.start)));
+        }
+    }
+
+    fn after(&mut self, lines: Range<usize>, new: usize, context: usize) {
+        if lines.len() <= context + 1 {
+            if !lines.is_empty() {
+                self.pieces.push(RowGroup::Context(lines, new));
+            }
+            return;
+        }
+        if context > 0 {
+            self.pieces.push(RowGroup::Context(lines.start..lines.start + context, new));
+        }
+        self.pieces.push(RowGroup::Gap(lines.start + context..lines.end));
+    }
+
+    fn rows_of(&self, piece: &RowGroup) -> usize {
+        match piece {
+            RowGroup::Note(..) | RowGroup::Unit(_) | RowGroup::Gap(_) | RowGroup::Comment(..) | RowGroup::Hidden(_) => {
+                1
+            }
+            RowGroup::Context(lines, _) => lines.len(),
+            RowGroup::Gone => self.text.old.len(),
+            RowGroup::Edited(unit) => 1 + self.edited.get(unit).map_or(0, Lines::len),
+            RowGroup::Block(unit) => match self.beside.get(*unit) {
+                Some(rows) => rows.len(),
+                None => self.size(*unit),
+            },
+        }
+    }
+
+    /// Returns a unit's hunk, if it has lines.
+    #[must_use]
+    pub fn hunk(&self, unit: usize) -> Option<&HunkRows> {
+        let (old, new) = self.blocks.get(unit)?.clone()?;
+        Some(self.ordered[unit].get_or_init(|| HunkRows::interleaved(old, new, &self.text)))
+    }
+
+    /// Counts the rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// Returns the piece that a row belongs to, and the row's place in it.
+    #[must_use]
+    pub fn at(&self, row: usize) -> Option<(&RowGroup, usize)> {
+        let piece = self.ends.partition_point(|end| *end <= row);
+        let begins = piece.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.pieces.get(piece).map(|piece| (piece, row - begins))
+    }
+
+    /// Returns the rows where a unit stands; nothing if it is not shown.
+    #[must_use]
+    pub fn rows_of_unit(&self, unit: usize) -> Option<Range<usize>> {
+        let at = *self.places.get(unit)?;
+        let end = *self.ends.get(at)?;
+        let begins = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(begins..end)
+    }
+
+    /// Returns whether the display leaves a unit out.
+    #[must_use]
+    pub fn is_hidden(&self, unit: usize) -> bool {
+        self.places.get(unit).is_some_and(|at| self.pieces.get(*at) == Some(&RowGroup::Hidden(unit)))
+    }
+
+    /// Counts the rows of a unit that can be decided on one by one.
+    #[must_use]
+    pub fn size(&self, unit: usize) -> usize {
+        match self.beside.get(unit) {
+            Some(rows) if !rows.is_empty() => rows.len(),
+            _ => match self.blocks.get(unit) {
+                Some(Some((old, new))) => old.len() + new.len(),
+                _ => 1,
+            },
+        }
+    }
+
+    /// Returns the rows of a hunk, as [`ContextHunk`] counts them, that stand in a row of the screen: the removed one and the added
+    /// one.
+    #[must_use]
+    pub fn pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
+        if let Some(rows) = self.beside.get(unit) {
+            return rows.get(row).copied().unwrap_or_default();
+        }
+        match self.hunk(unit).map(|block| block.row(row)) {
+            Some(HunkLine::Removed(_)) => (Some(row), None),
+            Some(HunkLine::Added(_)) => (None, Some(row)),
+            None => (None, None),
+        }
+    }
+
+    /// Returns the row of the screen, within the unit, that holds a row of a hunk.
+    #[must_use]
+    pub fn screen_row(&self, unit: usize, row: usize) -> usize {
+        match self.screen_rows.get(unit) {
+            Some(rows) => rows.get(row).copied().unwrap_or(0),
+            None => row,
+        }
+    }
+
+    /// Returns the number of digits of the longest line number.
+    #[must_use]
+    pub fn digits(&self) -> usize {
+        self.text.old.len().max(self.text.new.len()).max(1).to_string().len()
+    }
+}
+
+fn lines_of(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
+    match &unit.kind {
+        UnitKind::Hunk { old, new } => Some((old.clone(), new.clone())),
+        _ => None,
+    }
+}
+
+/// Returns the counts of changed lines or units.
+#[must_use]
+pub fn counts(added: usize, removed: usize, units: usize) -> String {
+    if (added, removed) == (0, 0) {
+        return if units == 1 { "1 part".into() } else { format!("{units} parts") };
+    }
+    format!("+{added} -{removed} lines")
+}
+
+/// Returns the text for a unit without lines.
+#[must_use]
+pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
+    match &file.units[unit].kind {
+        UnitKind::Hunk { old, new } => format!("-{} +{} lines that cannot be read", old.len(), new.len()),
+        kind => describe_unit(kind, file),
+    }
+}
+
+/// Puts runs of removed lines beside the added ones that follow them.
+fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
+    let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
+    let (mut rows, mut at) = (Vec::new(), 0);
+    while at < block.len() {
+        let removed = at..(at..block.len()).find(|row| !is_removed(row)).unwrap_or(block.len());
+        let added = removed.end..(removed.end..block.len()).find(|row| is_removed(row)).unwrap_or(block.len());
+        at = added.end;
+        let longest = removed.len().max(added.len());
+        let nth = |range: &Range<usize>, n: usize| (n < range.len()).then_some(range.start + n);
+        rows.extend((0..longest).map(|n| (nth(&removed, n), nth(&added, n))));
+    }
+    rows
+}
+
+/// Returns for each row of a hunk the row of the screen that it is in.
+fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for (at, (removed, added)) in rows.iter().enumerate() {
+        found.extend(removed.iter().chain(added).map(|row| (*row, at)));
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, at)| at).collect()
+}
+
+/// Returns whether a unit is left out where hunks that change nothing but blanks are.
+#[must_use]
+pub fn hides(unit: &Unit, text: &FileText) -> bool {
+    lines_of(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
+}
+
+/// Returns whether a hunk changes nothing but blanks.
+fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> bool {
+    let solid = |bytes: &[u8]| -> Vec<u8> {
+        let text = String::from_utf8_lossy(bytes);
+        text.chars().filter(|c| *c != '\n' && *c != '\r' && !is_blank(*c)).collect::<String>().into_bytes()
+    };
+    let (old, new) = (text.old.span(old.clone()), text.new.span(new.clone()));
+    solid(old) == solid(new)
+}
+
+/// Returns the line above a row that begins at the margin with a letter: the function or section that it is in, as git finds
+/// it.
+#[must_use]
+pub fn heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
+    const FURTHEST: usize = 2000;
+    let from = before.saturating_sub(FURTHEST);
+    (from..before)
+        .rev()
+        .map(|line| trim_line_ending(lines.get(line)))
+        .find(|line| line.first().is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | 0x80..)))
+}

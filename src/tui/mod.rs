@@ -1,0 +1,35 @@
+//! The full screen: a state that keys change, drawn with `ratatui`, on a terminal that is put back whatever happens.
+
+mod actions;
+mod app;
+mod apply_dialog;
+mod counts;
+mod draw;
+mod feedback_dialog;
+mod files;
+mod find;
+mod help;
+mod input;
+mod key_repeat;
+mod keys;
+mod layout;
+mod mouse;
+mod moved_lines;
+mod navigation;
+mod outline;
+mod overlay;
+mod plain;
+mod rows;
+mod style;
+mod syntax;
+mod target;
+mod terminal;
+mod text_layout;
+mod view_options;
+
+pub use app::{App, ReviewOptions};
+pub use draw::draw;
+pub use keys::Effect;
+pub use plain::PlainReview;
+pub use style::{ColorDepth, StyleSheet, Theme};
+pub use terminal::run;

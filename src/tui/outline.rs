@@ -1,0 +1,44 @@
+//! Boxes around the parts of the screen, and the width of texts.
+
+use super::app::App;
+use super::style::{StyleKind, Symbol};
+use super::text_layout::truncate;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::Span;
+use ratatui::widgets::{Block as Outline, Borders, Clear};
+
+const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
+/// Draws a frame with a title; gives what is inside.
+pub(crate) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
+    let style = if is_active { Style::new() } else { app.look.style(StyleKind::Faint) };
+    let mut outline = Outline::new().borders(Borders::ALL).border_style(style);
+    if !app.look.unicode {
+        outline = outline.border_set(ASCII);
+    }
+    let role = if is_active { StyleKind::Strong } else { StyleKind::Faint };
+    let width = usize::from(area.width).saturating_sub(2);
+    let title = truncate(title, width, app.look.sign(Symbol::Ellipsis));
+    outline = outline.title(Span::styled(title, app.look.style(role)));
+    let inner = outline.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(outline, area);
+    inner
+}
+
+/// Counts the columns of text of ours or that has been escaped.
+pub(crate) fn columns(text: &str) -> usize {
+    use unicode_width::UnicodeWidthChar;
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}

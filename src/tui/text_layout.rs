@@ -1,0 +1,332 @@
+//! Fits a line of untrusted bytes into columns: escaped, tabs as spaces, wide characters whole, from any column on.
+
+use std::ops::ControlFlow;
+
+use ratatui::style::Style;
+use ratatui::text::Span;
+use unicode_width::UnicodeWidthChar;
+
+use crate::core::escape::{Escaped, EscapedChunk};
+
+/// Columns of a line behind which nothing is shown: whoever wants to read on opens the file.
+pub const LAST_COLUMN: usize = 20_000;
+/// Columns from one tab stop to the next.
+const TAB: usize = 8;
+/// Marks in a row that are drawn over one character; more of them are shown as escapes.
+const MOST_MARKS: usize = 4;
+
+/// Part of a line, ready to be drawn.
+#[derive(Debug, Default)]
+pub struct LineLayout {
+    /// What to draw, not more than the width.
+    pub spans: Vec<Span<'static>>,
+    pub columns: usize,
+    /// There is more to the right.
+    pub more: bool,
+}
+
+/// Draws the columns from `from` on, `width` of them. `style` gives that of the byte that is shown, `escape` that of what
+/// stands for a character that hides.
+pub fn layout_line(
+    bytes: &[u8],
+    from: usize,
+    width: usize,
+    style: impl Fn(usize) -> Style,
+    escape: Style,
+) -> LineLayout {
+    let mut cells = Cells { from, width, column: 0, fitted: LineLayout::default() };
+    let mut marks = MOST_MARKS;
+    let end = Escaped::line(bytes).for_each_chunk(|at, piece| {
+        match piece {
+            EscapedChunk::Plain('\t') => {
+                let to = cells.column / TAB * TAB + TAB;
+                while cells.column < to {
+                    cells.put(' ', 1, style(at))?;
+                }
+                marks = 0;
+            }
+            EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
+                // A mark needs a character to stand on, and few of them are enough for any language.
+                0 if marks < MOST_MARKS => {
+                    marks += 1;
+                    cells.add_mark(c);
+                }
+                0 => cells.put_all(&format!("<U+{:04X}>", u32::from(c)), escape)?,
+                columns => {
+                    marks = 0;
+                    cells.put(c, columns, style(at))?;
+                }
+            },
+            EscapedChunk::Escape(text) => {
+                marks = MOST_MARKS;
+                cells.put_all(&text, escape)?;
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    cells.fitted.more = end.is_break();
+    cells.fitted
+}
+
+/// Draws the columns from `from` on, in as many rows of `width` columns as they take, `most` of them. A wide character is never
+/// parted. Of the last row [`LineLayout::more`] tells whether something is left.
+pub fn wrap(
+    bytes: &[u8],
+    from: usize,
+    (width, most): (usize, usize),
+    style: impl Fn(usize) -> Style,
+    escape: Style,
+) -> Vec<LineLayout> {
+    let mut rows = Rows { from, width: width.max(2), most: most.max(1), column: 0, rows: vec![LineLayout::default()] };
+    let end = Escaped::line(bytes).for_each_chunk(|at, piece| match piece {
+        EscapedChunk::Plain('\t') => {
+            let to = rows.column / TAB * TAB + TAB;
+            (rows.column..to).try_for_each(|_| rows.put(' ', 1, style(at)))
+        }
+        EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
+            0 => {
+                rows.add_mark(c);
+                ControlFlow::Continue(())
+            }
+            columns => rows.put(c, columns, style(at)),
+        },
+        EscapedChunk::Escape(text) => text.chars().try_for_each(|c| rows.put(c, 1, escape)),
+    });
+    let mut rows = rows.rows;
+    if let Some(last) = rows.last_mut() {
+        last.more = end.is_break();
+    }
+    rows
+}
+
+/// Rows that a line is wrapped to.
+struct Rows {
+    from: usize,
+    width: usize,
+    most: usize,
+    column: usize,
+    rows: Vec<LineLayout>,
+}
+
+impl Rows {
+    fn put(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
+        if self.column >= LAST_COLUMN {
+            return ControlFlow::Break(());
+        }
+        self.column += columns;
+        if self.column <= self.from {
+            return ControlFlow::Continue(());
+        }
+        if self.rows.last().is_none_or(|row| row.columns + columns > self.width) {
+            if self.rows.len() == self.most {
+                return ControlFlow::Break(());
+            }
+            self.rows.push(LineLayout::default());
+        }
+        if let Some(row) = self.rows.last_mut() {
+            row.push(c, columns, style);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn add_mark(&mut self, mark: char) {
+        if self.column > self.from
+            && let Some(last) = self.rows.last_mut().and_then(|row| row.spans.last_mut())
+        {
+            last.content.to_mut().push(mark);
+        }
+    }
+}
+
+impl LineLayout {
+    fn push(&mut self, c: char, columns: usize, style: Style) {
+        self.columns += columns;
+        match self.spans.last_mut() {
+            Some(last) if last.style == style => last.content.to_mut().push(c),
+            _ => self.spans.push(Span::styled(c.to_string(), style)),
+        }
+    }
+}
+
+/// Wraps our own text, or escaped text, at blanks where it has some; what goes on is indented as far as `indent`.
+#[must_use]
+pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
+    let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    let width = width.max(indent + 8);
+    let (mut rows, mut rest) = (Vec::new(), text.to_owned());
+    while columns(&rest) > width {
+        let mut taken = 0;
+        let cut = rest
+            .char_indices()
+            .find(|(_, c)| {
+                taken += c.width().unwrap_or(0);
+                taken > width
+            })
+            .map_or(rest.len(), |(at, _)| at);
+        let blank = rest[..cut].rfind(' ').filter(|at| *at > indent && columns(&rest[..*at]) * 2 > width);
+        let (row, next) = rest.split_at(blank.unwrap_or(cut));
+        rows.push(row.to_owned());
+        rest = format!("{}{}", " ".repeat(indent), if blank.is_some() { &next[1..] } else { next });
+    }
+    rows.push(rest);
+    rows
+}
+
+struct Cells {
+    from: usize,
+    width: usize,
+    column: usize,
+    fitted: LineLayout,
+}
+
+impl Cells {
+    fn put_all(&mut self, text: &str, style: Style) -> ControlFlow<()> {
+        text.chars().try_for_each(|c| self.put(c, 1, style))
+    }
+
+    fn put(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
+        let begins = self.column;
+        let end = self.from + self.width;
+        if begins >= end || begins >= LAST_COLUMN {
+            return ControlFlow::Break(());
+        }
+        self.column += columns;
+        if self.column <= self.from {
+            return ControlFlow::Continue(());
+        }
+        // Half of a wide character is drawn as a blank.
+        if begins < self.from || self.column > end {
+            let visible = self.column.min(end) - begins.max(self.from);
+            (0..visible).for_each(|_| self.push(' ', 1, style));
+        } else {
+            self.push(c, columns, style);
+        }
+        if self.column > end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn push(&mut self, c: char, columns: usize, style: Style) {
+        self.fitted.push(c, columns, style);
+    }
+
+    fn add_mark(&mut self, mark: char) {
+        if self.column > self.from
+            && let Some(last) = self.fitted.spans.last_mut()
+        {
+            last.content.to_mut().push(mark);
+        }
+    }
+}
+
+/// Cuts our own text, or escaped text, to columns; what is cut ends in `sign`.
+#[must_use]
+pub fn truncate(text: &str, width: usize, sign: &str) -> String {
+    let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let (mut clipped, mut left) = (String::new(), width.saturating_sub(columns(sign)));
+    for c in text.chars() {
+        let wide = c.width().unwrap_or(0);
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        clipped.push(c);
+    }
+    if width > 0 {
+        clipped += sign;
+    }
+    clipped
+}
+
+/// Cuts text at its beginning: of a path the end tells more.
+#[must_use]
+pub fn clip_start(text: &str, width: usize, sign: &str) -> String {
+    let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut left = width.saturating_sub(columns(sign));
+    let mut kept: Vec<char> = Vec::new();
+    for c in text.chars().rev() {
+        let wide = c.width().unwrap_or(0);
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        kept.push(c);
+    }
+    let sign = if width > 0 { sign } else { "" };
+    sign.chars().chain(kept.into_iter().rev()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(bytes: &[u8], from: usize, width: usize) -> String {
+        let fitted = layout_line(bytes, from, width, |_| Style::new(), Style::new());
+        fitted.spans.iter().map(|s| s.content.as_ref()).collect()
+    }
+
+    #[test]
+    fn lines_are_cut_by_column() {
+        assert_eq!(text(b"abcdef", 2, 3), "cde");
+        assert_eq!(text(b"a\tb", 0, 20), "a       b");
+        assert_eq!(text(b"a\tb", 6, 20), "  b");
+        assert_eq!(text("a日本".as_bytes(), 0, 3), "a日");
+        assert_eq!(text("a日本".as_bytes(), 0, 4), "a日 ", "a half is a blank");
+        assert_eq!(text("a日本".as_bytes(), 2, 9), " 本");
+        assert_eq!(text("x\u{202e}y".as_bytes(), 0, 20), "x<U+202E>y");
+        assert_eq!(text("\u{301}x".as_bytes(), 0, 20), "<U+0301>x", "a mark without a character");
+        let marks = "\u{301}".repeat(6);
+        assert_eq!(text(format!("e{marks}").as_bytes(), 0, 40), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
+        assert!(layout_line(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).more);
+        assert_eq!(text(&[b'a'; 50_000], LAST_COLUMN - 3, 10), "aaa");
+    }
+
+    #[test]
+    fn paths_are_cut_at_their_beginning() {
+        assert_eq!(clip_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
+        assert_eq!(
+            (truncate("abc", 3, "…"), truncate("abcd", 3, "…"), truncate("abc", 0, "…")),
+            ("abc".into(), "ab…".into(), String::new())
+        );
+    }
+
+    #[test]
+    fn lines_are_wrapped_and_no_character_is_lost_or_parted() {
+        let rows = |bytes: &[u8], from, width, most| -> (Vec<String>, bool) {
+            let rows = wrap(bytes, from, (width, most), |_| Style::new(), Style::new());
+            let more = rows.last().is_some_and(|row| row.more);
+            (rows.iter().map(|row| row.spans.iter().map(|s| s.content.as_ref()).collect()).collect(), more)
+        };
+        let own = |rows: &[&str]| rows.iter().map(|&r| r.to_owned()).collect::<Vec<_>>();
+        assert_eq!(rows(b"abcdefg", 0, 3, 9), (own(&["abc", "def", "g"]), false));
+        assert_eq!(rows(b"abcdef", 0, 3, 9), (own(&["abc", "def"]), false));
+        assert_eq!(rows(b"abcdefg", 0, 3, 2), (own(&["abc", "def"]), true));
+        assert_eq!(rows(b"abcdefg", 2, 3, 9), (own(&["cde", "fg"]), false));
+        assert_eq!(rows("a日本b".as_bytes(), 0, 4, 9), (own(&["a日", "本b"]), false));
+        assert_eq!(rows(b"", 0, 4, 9), (own(&[""]), false));
+        assert_eq!(rows("ab\u{202e}".as_bytes(), 0, 80, 9).0.len(), 1);
+        assert!(rows(&[b'a'; 50_000], 0, 10, 100_000).1, "behind the last column nothing is shown");
+        assert_eq!(wrap_text("one two three four", 11, 2), ["one two", "  three", "  four"]);
+        assert_eq!(wrap_text("abcdefghijklmnop", 12, 2), ["abcdefghijkl", "  mnop"]);
+        assert_eq!(wrap_text("short", 12, 2), ["short"]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_wider_than_asked_for(
+            line in "([a\u{65e5}\u{301}\t\u{202e}<]|\u{1f980}){0,40}", from in 0_usize..30, width in 0_usize..30,
+        ) {
+            let fitted = layout_line(line.as_bytes(), from, width, |_| Style::new(), Style::new());
+            let text: String = fitted.spans.iter().map(|s| s.content.as_ref()).collect();
+            let columns: usize = text.chars().map(|c| c.width().unwrap_or(0)).sum();
+            prop_assert_eq!(columns, fitted.columns);
+            prop_assert!(columns <= width);
+            prop_assert!(!text.chars().any(crate::core::escape::is_hidden));
+        }
+    }
+}
