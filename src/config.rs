@@ -1,7 +1,8 @@
-//! The user's settings: flags before `AIRLOCK_*` before the configuration file before the defaults.
+//! Reads the user's settings. Flags override `AIRLOCK_*` variables, which override the configuration file, which
+//! overrides the defaults.
 //!
-//! Of what a repository holds, only additional risk rules are read, from its `.airlock.toml` as committed: a file that an agent
-//! can edit must not weaken its own sandbox.
+//! A repository can only add risk rules, in its committed `.airlock.toml`: a file that an agent can edit must not
+//! weaken the agent's sandbox.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,23 +12,24 @@ use serde::Deserialize;
 
 use crate::changes::Rule;
 
-/// Declares the settings once: field, name in the file, type, whether the environment gives it as a number.
+/// Declares each setting once: its field and name in the file, its type, and whether its environment variable holds a
+/// number.
 macro_rules! settings {
     ($($(#[doc = $doc:literal])* $key:ident: $type:ty, $number:literal;)*) => {
-        /// What may be set; nothing means the default.
+        /// The user's settings; `None` stands for the default.
         #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
         pub struct Settings {
             $($(#[doc = $doc])* pub $key: Option<$type>,)*
-            /// Risk rules of the user's own; they add to the built-in ones.
+            /// The user's risk rules, in addition to the built-in ones.
             #[serde(default)]
             pub risk: Vec<Rule>,
         }
 
-        /// The names of the settings, and whether the environment gives a number.
+        /// The names of the settings, and whether the environment variable holds a number.
         const KEYS: &[(&str, bool)] = &[$((stringify!($key), $number),)*];
 
         impl Settings {
-            /// Returns these settings with `over` on top; risk rules add up.
+            /// Returns these settings overridden by `over`; risk rules are concatenated.
             #[must_use]
             pub fn under(self, over: Self) -> Self {
                 Self {
@@ -42,47 +44,47 @@ macro_rules! settings {
 settings! {
     /// The agent image.
     image: String, false;
-    /// Its memory, such as `4g`.
+    /// The memory limit, such as `4g`.
     memory: String, false;
-    /// Its CPUs, such as `1.5`.
+    /// The CPU limit, such as `1.5`.
     cpus: f64, true;
-    /// Its processes and threads.
+    /// The limit on processes and threads.
     pids: u32, true;
-    /// What workspace and home may take together, such as `10g`.
+    /// The disk limit of workspace and home together, such as `10g`.
     disk: String, false;
-    /// How many files and directories they may have together.
+    /// The limit on files and directories of workspace and home together.
     inodes: u64, true;
-    /// How long the agent may take, such as `30m`.
+    /// The time limit of the agent, such as `30m`.
     timeout: String, false;
-    /// Its network.
+    /// The agent's network access.
     net: Net, false;
-    /// Whether to review when the agent ends.
+    /// The review behavior when the agent ends.
     review: ReviewMode, false;
-    /// What is behind the text of the terminal.
+    /// The background of the terminal.
     theme: ThemeMode, false;
-    /// What a review begins with.
+    /// The initial decisions of a review.
     preselect: Preselect, false;
-    /// How a workspace is made.
+    /// The source of a workspace's files.
     workspace: WorkspaceMode, false;
-    /// How many bases of each repository `airlock gc` keeps.
+    /// The number of bases per repository that `airlock gc` keeps.
     bases: usize, true;
-    /// How long backups of applies are kept by `airlock gc`, such as `30d`.
+    /// The time for which `airlock gc` keeps backups of applies, such as `30d`.
     backups: String, false;
-    /// New entries of a workspace, of any kind, that are looked at when changes are taken back.
+    /// The maximum number of new workspace entries of any kind that a collection lists.
     max_entries: usize, true;
-    /// Files that differ.
+    /// The maximum number of files that differ.
     max_files: usize, true;
-    /// Bytes of one of them, such as `100m`.
+    /// The maximum size of one file that differs, such as `100m`.
     max_file: String, false;
-    /// Bytes of all of them, such as `2g`.
+    /// The maximum size of all files that differ, such as `2g`.
     max_total: String, false;
-    /// Directories above one another.
+    /// The maximum depth of nested directories.
     max_depth: usize, true;
-    /// How long taking them back may last, such as `10m`.
+    /// The maximum duration of a collection, such as `10m`.
     max_time: String, false;
 }
 
-/// What a repository's `.airlock.toml` can add.
+/// The settings that a repository's `.airlock.toml` can add.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct RepositorySettings {
     #[serde(default)]
@@ -90,10 +92,10 @@ pub struct RepositorySettings {
 }
 
 impl RepositorySettings {
-    /// Reads the text of an `.airlock.toml`; the second value names what it has beyond that.
+    /// Parses the text of an `.airlock.toml`; the second value lists its unsupported keys.
     ///
     /// # Errors
-    /// It is no TOML, or a rule is not one.
+    /// Invalid TOML, or an invalid rule.
     pub fn parse(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
         let wrong = |e: toml::de::Error| ConfigError {
             place: ".airlock.toml".into(),
@@ -106,7 +108,7 @@ impl RepositorySettings {
     }
 }
 
-/// What an agent reaches beyond its own loopback.
+/// The agent's network access beyond its own loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Net {
@@ -115,7 +117,7 @@ pub enum Net {
     Model,
 }
 
-/// Whether to review when the agent ends.
+/// The review behavior when the agent ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ReviewMode {
@@ -127,35 +129,35 @@ pub enum ReviewMode {
     Never,
 }
 
-/// What is behind the text of the terminal.
+/// The background of the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ThemeMode {
-    /// What the terminal's environment says; else colors for both.
+    /// Detected from the terminal's environment; otherwise colors that suit both backgrounds.
     #[default]
     Auto,
     Dark,
     Light,
 }
 
-/// What a review begins with.
+/// The initial decisions of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preselect {
     #[default]
     None,
-    /// All is accepted that needs no yes of its own.
+    /// Every change is accepted that requires no explicit confirmation.
     All,
 }
 
-/// How a workspace gets its files.
+/// The source of a workspace's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkspaceMode {
-    /// As an overlay where the engine can mount one.
+    /// An overlay if the engine can mount one, otherwise a copy.
     #[default]
     Auto,
-    /// As an overlay, or not at all.
+    /// An overlay, or an error if the engine cannot mount one.
     Overlay,
     Copy,
 }
@@ -166,17 +168,16 @@ pub enum WorkspaceMode {
 pub struct ConfigError {
     /// The file or variable.
     pub place: String,
-    /// The problem.
     pub problem: String,
-    /// What was probably meant.
+    /// The name that was probably meant.
     pub suggestion: Option<String>,
 }
 
 impl Settings {
-    /// Reads the configuration file, if there is one, and the environment over it.
+    /// Reads the configuration file, if it exists, and overrides it with the environment.
     ///
     /// # Errors
-    /// An unknown key, or a value of another kind.
+    /// An unreadable file, an unknown key, or a value of the wrong type.
     pub fn load(env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut settings = match path() {
             Some(path) => match std::fs::read_to_string(&path) {
@@ -192,7 +193,7 @@ impl Settings {
         for (key, number) in KEYS {
             let variable = format!("AIRLOCK_{}", key.to_uppercase());
             let Some(value) = env(&variable).filter(|v| !v.is_empty()) else { continue };
-            // A number stays one; everything else is a string, however it looks.
+            // Only numbers are passed unquoted. Any other value is a string, even if it looks like another type.
             let value = if *number { value } else { toml::Value::String(value).to_string() };
             settings = settings.under(Self::parse(&format!("{key} = {value}"), &variable)?);
         }
@@ -216,16 +217,16 @@ pub fn path() -> Option<PathBuf> {
     Some(choose_base_strategy().ok()?.config_dir().join("airlock/config.toml"))
 }
 
-/// Finds the name that was probably meant.
+/// Returns the known name that is most similar to the one given, if any is similar enough.
 pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|name| (strsim::jaro_winkler(given, name), name));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
-/// Reads a size such as `512m`, `4g`, `4GiB` or a number of bytes.
+/// Parses a size such as `512m`, `4g`, `4GiB` or a number of bytes.
 ///
 /// # Errors
-/// A sentence for a person.
+/// A message for the user.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -241,10 +242,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(|| format!("{text} is too much"))
 }
 
-/// Reads a duration such as `90s`, `30m`, `2h` or a number of seconds.
+/// Parses a duration such as `90s`, `30m`, `2h` or a number of seconds.
 ///
 /// # Errors
-/// A sentence for a person.
+/// A message for the user.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text} is not a duration such as 90s, 30m or 2h");
     let text = text.trim();

@@ -1,5 +1,5 @@
-//! Airlock runs Claude Code, or any command, in a hardened container against a copy of a git working tree, and brings
-//! back only the changes that a person accepts. `ARCHITECTURE.md` is the map.
+//! Airlock runs Claude Code, or any command, in a hardened container on a copy of a git working tree, and applies only the
+//! changes that a person accepts. See `ARCHITECTURE.md` for an overview.
 #![forbid(unsafe_code)]
 
 pub mod apply;

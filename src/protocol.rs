@@ -1,26 +1,26 @@
-//! The frames that the host and the guest exchange, and the file service's messages inside them.
+//! Defines the frames that the host and the guest exchange, and the messages of the file service inside them.
 //!
-//! Shared with the guest by `#[path]`, so it uses std alone. A frame is
-//! `length: u32 little endian | kind: u8 | stream: u32 little endian | payload`, where `length` counts the payload alone
-//! and is at most [`MAX_PAYLOAD`]. Both ends take the other for hostile: a reader here never allocates more than a
-//! frame announces within that cap, and never panics.
+//! The guest includes this file with `#[path]`, so it uses only std. A frame is
+//! `length: u32 little endian | kind: u8 | stream: u32 little endian | payload`, where `length` counts only the payload
+//! and is at most [`MAX_PAYLOAD`]. Both sides treat the other as hostile: a reader never allocates more than a frame
+//! announces within that limit, and never panics.
 
 use std::io::{self, Read};
 
-/// Largest payload of one frame, in bytes.
+/// The maximum payload of one frame, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;
-/// Bytes before the payload.
+/// The number of bytes before the payload.
 pub const HEADER: usize = 9;
-/// Bytes that one side of a tunnel stream may send before it is granted more.
+/// The number of bytes that one side of a tunnel stream may send before it is granted more.
 pub const WINDOW: u32 = 256 * 1024;
-/// Longest name in a directory, in bytes (`NAME_MAX` of Linux).
+/// The maximum length of a name in a directory, in bytes (`NAME_MAX` of Linux).
 const MAX_NAME: usize = 255;
-/// Longest target of a link, in bytes (`PATH_MAX` of Linux).
+/// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
-/// The first bytes of the guest's answer to a greeting; the digits count protocol versions.
+/// The first bytes of the guest's reply to the handshake; the digits are the version of the protocol.
 pub const BANNER: &[u8] = b"airlock-guest-4 ";
 
-/// What a frame means. The stream number is a request number for files and a connection number for the tunnel.
+/// The meaning of a frame. The stream number is a request number for files and a connection number for the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -34,23 +34,23 @@ pub enum Kind {
     Hold = 4,
     /// Host to guest: a file request, see [`Request`].
     Request = 10,
-    /// Guest to host: part of an answer; more follows.
+    /// Guest to host: part of a reply; more parts follow.
     Part = 11,
-    /// Guest to host: the last part of an answer.
+    /// Guest to host: the last part of a reply.
     Done = 12,
     /// Guest to host: the request failed; the payload is the error number (`i32`) and a text.
     Failed = 13,
     /// Host to guest: entries to write, see [`Entry`]; the stream number is the writer's lane.
     Write = 14,
-    /// Either way: the tunnel has a new connection (only the guest opens).
+    /// Guest to host: the tunnel has a new connection.
     Open = 20,
-    /// Either way: bytes of a connection.
+    /// Both directions: bytes of a connection.
     Data = 21,
-    /// Either way: no more bytes from this side.
+    /// Both directions: no more bytes from this side.
     Finish = 22,
-    /// Either way: the connection is gone.
+    /// Both directions: the connection is gone.
     Reset = 23,
-    /// Either way: the receiver grants the payload (`u32`) more bytes.
+    /// Both directions: the receiver grants the payload (`u32`) more bytes.
     Grant = 24,
 }
 
@@ -63,11 +63,11 @@ impl Kind {
     }
 }
 
-/// One unit on the stream.
+/// One unit of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub kind: Kind,
-    /// Which request, lane or connection it belongs to.
+    /// The number of the request, lane or connection.
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -82,7 +82,7 @@ pub fn header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER] {
     bytes
 }
 
-/// Decodes a header into kind, stream and payload length.
+/// Decodes a frame's header into kind, stream and payload length.
 ///
 /// # Errors
 /// `InvalidData` for an unknown kind or a length above [`MAX_PAYLOAD`].
@@ -96,10 +96,10 @@ pub fn parse_header(bytes: [u8; HEADER]) -> io::Result<(Kind, u32, usize)> {
     Ok((kind, u32::from_le_bytes([s0, s1, s2, s3]), length))
 }
 
-/// Reads one frame; `None` at a clean end.
+/// Reads one frame, or returns `None` at a clean end.
 ///
 /// # Errors
-/// As [`parse_header`], `UnexpectedEof` within a frame, and what the reader gives.
+/// The errors of [`parse_header`] and of the reader, and `UnexpectedEof` within a frame.
 pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
     let mut head = [0; HEADER];
     let mut got = 0;
@@ -124,83 +124,85 @@ pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
 pub enum Root {
     Work = 0,
     Home = 1,
-    /// The base volume: files below `tree/`, and the seal beside it.
+    /// The base volume: files below `tree/`, with the seal beside it.
     Base = 2,
-    /// The upper directory of an overlay workspace: what was touched in it.
+    /// The upper directory of an overlay workspace: the files that were touched in it.
     Upper = 3,
 }
 
-/// What the host asks of the file service. Paths are relative to the root, without a leading slash; the empty path is the root itself.
+/// A request to the file service. Paths are relative to the root, without a leading slash; the empty path is the root
+/// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// List a directory: the answer is a run of [`Listed`].
+    /// Lists a directory; the reply is a sequence of [`Listed`].
     List(Root, Vec<u8>),
-    /// Read a regular file, at most so many bytes.
+    /// Reads a regular file, at most this many bytes.
     Read(Root, Vec<u8>, u64),
-    /// Wait until everything sent in [`Kind::Write`] frames is written; the answer is a run of [`Written`].
+    /// Waits until all entries of [`Kind::Write`] frames are written; the reply is a sequence of [`Written`].
     Flush,
-    /// Write the file system of a volume to disk.
+    /// Writes the file system of a volume to disk.
     Sync(Root),
-    /// Copy the base volume's tree to the empty workspace; the answer is a run of [`Written`], one for each regular file.
+    /// Copies the base volume's tree to the empty workspace; the reply is a sequence of [`Written`], one for each
+    /// regular file.
     Copy,
-    /// Add up what a volume's files take on disk, looking at so many entries at the most; the answer is one [`Usage`].
+    /// Sums up the disk usage of a volume's files, over at most this many entries; the reply is one [`Usage`].
     Usage(Root, u32),
-    /// Tell what the file system of a volume has left; the answer is one [`Space`].
+    /// Returns the free space of a volume's file system; the reply is one [`Space`].
     Space(Root),
 }
 
-/// What a volume takes.
+/// The disk usage of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
     pub bytes: u64,
-    /// Files, directories and everything else.
+    /// The number of files, directories and all other entries.
     pub entries: u64,
-    /// Whether there was more to look at.
+    /// Whether some entries were not counted.
     pub more: bool,
-    /// The directories of the first two levels that take most, with all below them: at most [`LARGEST`].
+    /// The largest directories of the first two levels, with everything below them; at most [`LARGEST`].
     pub largest: Vec<(Vec<u8>, u64)>,
 }
 
-/// Directories that [`Usage`] names.
+/// The maximum number of directories that [`Usage`] lists.
 pub const LARGEST: usize = 5;
 
-/// What a file system has left.
+/// The free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Space {
-    /// Bytes that can still be written.
+    /// The bytes that can still be written.
     pub free: u64,
-    /// All bytes of it.
+    /// The size of the file system in bytes.
     pub total: u64,
-    /// Files that can still be made; 0 where there is no such bound.
+    /// The number of files that can still be created, or 0 if there is no such limit.
     pub free_entries: u64,
 }
 
 /// One entry to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry<'a> {
-    /// A directory; that it exists is no error.
+    /// A directory; an existing one is not an error.
     Directory,
-    /// A piece of a regular file. The piece at offset 0 creates it; the last one ends at `size`.
+    /// A chunk of a regular file. The chunk at offset 0 creates the file; the last one ends at `size`.
     File {
         /// Whether to set the executable bits.
         executable: bool,
-        /// Whether the result's stat data are wanted in the answer to [`Request::Flush`].
+        /// Whether to include the file's stat data in the reply to [`Request::Flush`].
         report: bool,
-        /// Seconds since the epoch to set as modification time, 0 for none.
+        /// The modification time to set in seconds since the epoch, or 0 for none.
         mtime: u64,
-        /// Whole size in bytes.
+        /// The size of the whole file, in bytes.
         size: u64,
-        /// Where this piece begins.
+        /// The offset of this chunk in the file.
         offset: u64,
         bytes: &'a [u8],
     },
-    /// A symbolic link with this target.
+    /// A symlink with this target.
     Link(&'a [u8]),
-    /// Nothing: a file or link of this path is removed, and then the directories that this leaves empty.
+    /// A removal of the file or symlink at this path, and of the directories that this leaves empty.
     Nothing,
 }
 
-/// What kind of thing a directory entry is.
+/// The kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FileKind {
@@ -211,39 +213,39 @@ pub enum FileKind {
     Special = 3,
 }
 
-/// The stat data that the file service sends of a file.
+/// The stat data of a file that the file service sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stat {
-    /// All of `st_mode`.
+    /// The complete `st_mode`.
     pub mode: u32,
     pub size: u64,
     pub ino: u64,
-    /// Seconds and nanoseconds of the last modification.
+    /// The time of the last modification in seconds and nanoseconds.
     pub mtime: (i64, u32),
-    /// Seconds and nanoseconds of the last change of the inode.
+    /// The time of the last change of the inode in seconds and nanoseconds.
     pub ctime: (i64, u32),
 }
 
-/// One entry of a listing.
+/// One entry of a directory listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// The name, without a slash.
     pub name: Vec<u8>,
     pub kind: FileKind,
     pub stat: Stat,
-    /// The target, for a link.
+    /// The target of a symlink, otherwise empty.
     pub target: Vec<u8>,
 }
 
-/// One file that was written.
+/// One written file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     pub path: Vec<u8>,
-    /// Its stat data after the last write.
+    /// The stat data after the last write.
     pub stat: Stat,
 }
 
-/// Appends encoded values to a buffer.
+/// An encoder that appends values to a buffer.
 #[derive(Debug, Default)]
 pub struct Encoder(pub Vec<u8>);
 
@@ -266,7 +268,6 @@ impl Encoder {
         self.u32(nanos);
     }
 
-    /// Appends a request.
     pub fn request(&mut self, request: &Request) {
         match request {
             Request::List(root, path) => {
@@ -320,7 +321,6 @@ impl Encoder {
         }
     }
 
-    /// Appends stat data.
     pub fn stat(&mut self, stat: &Stat) {
         self.u32(stat.mode);
         self.u64(stat.size);
@@ -337,7 +337,7 @@ impl Encoder {
         self.bytes(&listed.target);
     }
 
-    /// Appends what a volume takes.
+    /// Appends the disk usage of a volume.
     pub fn usage(&mut self, usage: &Usage) {
         self.u64(usage.bytes);
         self.u64(usage.entries);
@@ -349,7 +349,7 @@ impl Encoder {
         }
     }
 
-    /// Appends what a file system has left.
+    /// Appends the free space of a file system.
     pub fn space(&mut self, space: Space) {
         self.u64(space.free);
         self.u64(space.total);
@@ -363,12 +363,13 @@ impl Encoder {
     }
 }
 
-/// Reads encoded values; every method fails on a short or senseless buffer.
+/// A decoder that reads values from a buffer. Every method fails with `InvalidData` if the buffer is too short or
+/// invalid.
 #[derive(Debug)]
 pub struct Decoder<'a>(pub &'a [u8]);
 
 impl<'a> Decoder<'a> {
-    /// Returns whether everything has been read.
+    /// Returns whether the whole buffer was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -385,9 +386,6 @@ impl<'a> Decoder<'a> {
         Ok(self.array::<1>()?[0])
     }
     /// Reads a number of four bytes.
-    ///
-    /// # Errors
-    /// `InvalidData` when the buffer is short, as everywhere here.
     pub fn u32(&mut self) -> io::Result<u32> {
         Ok(u32::from_le_bytes(self.array()?))
     }
@@ -411,10 +409,6 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// `InvalidData`.
     pub fn request(&mut self) -> io::Result<Request> {
         Ok(match self.u8()? {
             0 => Request::List(self.root()?, self.bytes()?.to_vec()),
@@ -428,10 +422,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    /// Reads an entry to write.
-    ///
-    /// # Errors
-    /// `InvalidData`.
+    /// Reads an entry to write, with its volume and path.
     pub fn entry(&mut self) -> io::Result<(Root, &'a [u8], Entry<'a>)> {
         let root = self.root()?;
         let path = self.bytes()?;
@@ -455,18 +446,11 @@ impl<'a> Decoder<'a> {
         Ok((root, path, entry))
     }
 
-    /// Reads stat data.
-    ///
-    /// # Errors
-    /// `InvalidData`.
     pub fn stat(&mut self) -> io::Result<Stat> {
         Ok(Stat { mode: self.u32()?, size: self.u64()?, ino: self.u64()?, mtime: self.time()?, ctime: self.time()? })
     }
 
     /// Reads a listed entry.
-    ///
-    /// # Errors
-    /// `InvalidData`.
     pub fn listed(&mut self) -> io::Result<Listed> {
         let name = self.bytes()?.to_vec();
         if name.is_empty() || name.len() > MAX_NAME || name.contains(&b'/') || name.contains(&0) {
@@ -486,10 +470,7 @@ impl<'a> Decoder<'a> {
         Ok(Listed { name, kind, stat, target })
     }
 
-    /// Reads what a volume takes.
-    ///
-    /// # Errors
-    /// `InvalidData`.
+    /// Reads the disk usage of a volume.
     pub fn usage(&mut self) -> io::Result<Usage> {
         let (bytes, entries, more) = (self.u64()?, self.u64()?, self.u8()? != 0);
         let count = usize::from(self.u8()?);
@@ -500,18 +481,12 @@ impl<'a> Decoder<'a> {
         Ok(Usage { bytes, entries, more, largest })
     }
 
-    /// Reads what a file system has left.
-    ///
-    /// # Errors
-    /// `InvalidData`.
+    /// Reads the free space of a file system.
     pub fn space(&mut self) -> io::Result<Space> {
         Ok(Space { free: self.u64()?, total: self.u64()?, free_entries: self.u64()? })
     }
 
     /// Reads a written file.
-    ///
-    /// # Errors
-    /// `InvalidData`.
     pub fn written(&mut self) -> io::Result<Written> {
         Ok(Written { path: self.bytes()?.to_vec(), stat: self.stat()? })
     }

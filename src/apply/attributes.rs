@@ -1,5 +1,5 @@
-//! Metadata of files: owner, group, permissions, access lists, extended attributes. Whatever replaces a file
-//! has all of it, or there is no replacement.
+//! Copies file metadata: owner, group, permissions, ACLs and extended attributes. A replacement has all metadata of the file
+//! that it replaces; otherwise the file is not replaced.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,13 +13,13 @@ use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs};
 use crate::core::path::EntryKind;
 
-/// The access list that a directory passes on to what is made in it.
+/// The ACL that a directory passes on to new entries.
 const PASSED_ON: &str = "system.posix_acl_default";
-/// Set by the system from the content itself, so that no copy of them would be right.
+/// Attributes that the system derives from the content, so that a copy would be wrong.
 const OF_CONTENT: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
-/// Returns an open file or directory the owner, group, permissions and extended attributes of another. `kind` is what the
-/// file becomes, if it is one: its executable bit counts.
+/// Copies the owner, group, permissions and extended attributes of one open file or directory to another. For a file, `kind`
+/// is its kind after the copy, which determines the executable bits.
 pub(crate) fn copy_metadata(
     disk: &HostFs,
     old: BorrowedFd<'_>,
@@ -36,14 +36,14 @@ pub(crate) fn copy_metadata(
     copy_attributes(disk, old, new)?;
     let mode = was.st_mode & 0o7777;
     let mode = match (kind, mode & 0o100 != 0) {
-        // What git does not count on is nobody's to change.
+        // The mode is copied as it is if git does not track the executable bit.
         _ if !habits.file_mode => mode,
-        // Whoever may read may execute, as with `chmod +x` and a umask.
+        // Everyone who may read the file may execute it, as with `chmod +x` and a umask.
         (Some(EntryKind::Executable), false) => mode | (mode & 0o444) >> 2,
         (Some(EntryKind::Regular), true) => mode & !0o111,
         _ => mode,
     };
-    // Once more after the owner and the access list, which change it.
+    // The mode is set last, because setting the owner and the ACL changes it.
     if rustix::fs::fstat(new).map_err(look)?.st_mode & 0o7777 == mode {
         return Ok(());
     }
@@ -57,20 +57,20 @@ pub(crate) fn copy_metadata(
 fn copy_attributes(disk: &HostFs, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
     let keep = system_error("failed to keep its extended attributes");
     let wanted = list_xattrs(old).map_err(keep)?;
-    // An access list that the old one did not have would let others in.
+    // An ACL that the old file did not have would grant access to others.
     for name in list_xattrs(new).map_err(keep)? {
         if !wanted.contains(&name) && !name.starts_with(b"security.") {
             disk.remove_attribute(new, OsStr::from_bytes(&name)).map_err(keep)?;
         }
     }
-    // Access lists last: they may take from us what the others need.
+    // ACLs are copied last: they may remove the access that setting the other attributes requires.
     let (lists, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|name| name.starts_with(b"system."));
     for name in others.into_iter().chain(lists) {
         if OF_CONTENT.contains(&name.as_slice()) {
             continue;
         }
         let value = read_xattr(old, &name).map_err(keep)?;
-        // Labels of the security modules are given to every new file; mostly they are the same already.
+        // Security modules label every new file, usually with the same label already.
         if self::read_xattr(new, &name).is_ok_and(|there| there == value) {
             continue;
         }
@@ -95,7 +95,8 @@ fn read_xattr(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(value)
 }
 
-/// Returns why a file's attributes cannot be carried over to other content, if so: what they allow was meant for the old one.
+/// Returns the reason why a file's attributes cannot be copied to new content, if any. Such attributes grant privileges to
+/// the old content only.
 pub(crate) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
     if mode & 0o6000 != 0 {
         return Some("it runs as another user or group (set-user-ID), which new content must not");
@@ -105,14 +106,14 @@ pub(crate) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option
     capable.then_some("it has capabilities of its own, which new content must not")
 }
 
-/// Returns whether a directory passes its group or an access list on to what is made in it.
+/// Returns whether a directory passes its group or an ACL on to new entries.
 pub(crate) fn has_default_acl(directory: impl AsFd) -> bool {
     let directory = directory.as_fd();
     let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
     group || rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok()
 }
 
-/// Takes from a directory of ours what it would pass on.
+/// Removes the default ACL and the set-group-ID bit of a directory that Airlock created.
 pub(crate) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(), Errno> {
     if rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok() {
         disk.remove_attribute(directory, OsStr::new(PASSED_ON))?;
@@ -120,17 +121,16 @@ pub(crate) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(
     if rustix::fs::fstat(directory)?.st_mode & 0o7777 == 0o700 { Ok(()) } else { disk.set_mode(directory, 0o700) }
 }
 
-/// Returns the group that a directory passes on, if it does.
+/// Returns the group that new entries of a directory inherit, if any.
 pub(crate) fn inherited_group(directory: impl AsFd) -> Option<u32> {
     rustix::fs::fstat(directory).ok().filter(|stat| stat.st_mode & 0o2000 != 0).map(|stat| stat.st_gid)
 }
 
-/// Opens a file for its attributes, if it is one.
+/// Opens a file or directory to access its attributes. Returns `None` for a symlink.
 pub(crate) fn open_entry(at: DirEntryRef<'_>) -> Result<Option<OwnedFd>, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::openat(at.directory, at.name, flags, Mode::empty()) {
         Ok(file) => Ok(Some(file)),
-        // A link has none.
         Err(Errno::LOOP) => Ok(None),
         Err(error) => Err(error),
     }

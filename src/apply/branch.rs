@@ -1,5 +1,5 @@
-//! The other target: a commit on the one that the sandbox began with, on a new branch. It is made in the object store;
-//! working tree, index and HEAD are not touched.
+//! Commits accepted changes to a new branch, with the sandbox's starting commit as the parent. Only the object store and the
+//! new branch are written; the working tree, index and HEAD are unchanged.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,35 +9,33 @@ use git2::{Branch, ErrorCode, FileMode, Oid, Repository, Signature, build::TreeU
 
 use crate::core::path::{EntryKind, RepoPath};
 
-/// One path of the commit.
+/// A changed path of the commit.
 #[derive(Debug)]
 pub struct BranchChange {
     pub path: RepoPath,
-    /// The content as git stores it; without bytes for the base's own content; `None` to delete the path.
+    /// The content in git's stored form. The bytes are `None` to keep the base's content; the whole field is `None` to
+    /// delete the path.
     pub content: Option<(EntryKind, Option<Vec<u8>>)>,
 }
 
-/// Why there is no commit.
+/// An error from committing to a branch.
 #[derive(Debug, thiserror::Error)]
 pub enum BranchError {
-    /// There is a branch of that name.
+    /// The branch already exists.
     #[error("there is a branch {0} already; nothing was written")]
     Exists(String),
     /// The name is not valid for a branch.
     #[error("{0} is no name for a branch")]
     BadName(String),
-    /// git does not know who the user is.
+    /// No author name and address are configured in git.
     #[error("git does not know your name and address, which a commit needs")]
     NoAuthor,
-    /// An error of libgit2.
+    /// An error from libgit2.
     #[error("failed to make the commit: {}", .0.message())]
     Git(#[from] git2::Error),
 }
 
-/// Creates the commit and the branch; gives the commit's id.
-///
-/// # Errors
-/// [`BranchError`].
+/// Creates the commit and the branch, and returns the commit's ID.
 pub fn commit_on_branch(
     root: &Path,
     base: &str,
@@ -51,8 +49,8 @@ pub fn commit_on_branch(
     let parent = git.find_commit(Oid::from_str(base)?)?;
     let tree = parent.tree()?;
     let path = |change: &BranchChange| PathBuf::from(OsStr::from_bytes(change.path.as_bytes()));
-    // What goes first, and in a step of its own, so that a file can become a directory. What came along without being
-    // committed is not there.
+    // Deletions are applied first, as a separate tree update, so that a file can become a directory. Files that were copied
+    // into the sandbox without being committed are not in the base tree.
     let mut builder = TreeUpdateBuilder::new();
     for change in changes.iter().filter(|c| c.content.is_none()) {
         match tree.get_path(&path(change)) {
@@ -85,7 +83,7 @@ pub fn commit_on_branch(
     }
 }
 
-/// Returns whether a branch of this name could be made.
+/// Checks that a branch with this name can be created.
 ///
 /// # Errors
 /// [`BranchError::Exists`], [`BranchError::BadName`].

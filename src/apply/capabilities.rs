@@ -1,13 +1,13 @@
-//! What a working tree's file system can hold, as git is configured for it.
+//! The capabilities of a working tree's file system, as configured in git.
 
 use crate::core::path::EntryKind;
 
-/// Capabilities of the file system as git is configured (`core.fileMode`, `core.symlinks`).
+/// The capabilities of a file system as configured in git (`core.fileMode`, `core.symlinks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsCapabilities {
-    /// The executable bit means something.
+    /// Whether the executable bit is significant.
     pub file_mode: bool,
-    /// There are links; else a file with the target stands for one.
+    /// Whether symlinks are supported; otherwise a regular file that contains the target represents a symlink.
     pub symlinks: bool,
 }
 
@@ -18,7 +18,7 @@ impl Default for FsCapabilities {
 }
 
 impl FsCapabilities {
-    /// Returns the kind under which two files compare here.
+    /// Returns the kind that a file of this kind has on this file system, for comparisons.
     #[must_use]
     pub fn normalize_kind(self, kind: EntryKind) -> EntryKind {
         match kind {

@@ -1,5 +1,5 @@
-//! Checks the working tree around planned paths for name collisions and for symlinks that would escape. The working tree may have
-//! what no sandbox has seen: ignored files, another spelling, a link of the user's own.
+//! Checks the directories around planned paths for name collisions. The working tree may contain entries that no sandbox
+//! contained: ignored files, other spellings, and the user's own symlinks.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,13 +9,13 @@ use super::working_tree::{PathState, WorkingTree};
 use crate::changes::name_collisions::EntryClass;
 use crate::core::path::{EntryKind, RepoPath, fold};
 
-/// The host's directories, each listed once.
+/// A cache of directory listings: each directory of the working tree is listed once.
 pub(crate) struct DirCache<'a> {
     tree: &'a WorkingTree,
     listed: BTreeMap<Option<RepoPath>, DirListing>,
 }
 
-/// The names of one directory, and the same folded.
+/// The names of one directory, as they are and case-folded.
 #[derive(Default)]
 struct DirListing {
     names: BTreeSet<Vec<u8>>,
@@ -36,9 +36,10 @@ impl DirListing {
 /// An existing entry whose name collides with a new path.
 pub(crate) enum NameCollision {
     None,
-    /// The host's file system takes this path for the new one.
+    /// The working tree's file system treats this path and the new path as the same.
     Same(RepoPath),
-    /// This file system tells them apart, others do not, and together they would be dangerous.
+    /// The file system distinguishes this path from the new path, but others do not, and the two entries cannot safely
+    /// coexist.
     Incompatible(RepoPath),
 }
 
@@ -54,12 +55,12 @@ impl<'a> DirCache<'a> {
         })
     }
 
-    /// Returns the names in a directory.
+    /// Returns the names of the entries in a directory.
     pub(crate) fn dir_names(&mut self, directory: Option<&RepoPath>) -> Result<&BTreeSet<Vec<u8>>, HostError> {
         self.list_dir(directory).map(|listed| &listed.names)
     }
 
-    /// Looks for the twin of a path that is to be written, from the root down.
+    /// Finds an existing entry that collides with a path to be written, checking each component from the root down.
     pub(crate) fn find_collision(&mut self, path: &RepoPath, kind: EntryKind) -> Result<NameCollision, HostError> {
         let mut directory: Option<RepoPath> = None;
         for name in path.components() {
@@ -71,7 +72,7 @@ impl<'a> DirCache<'a> {
             }
             let Some((other, other_kind)) = listed.folded.get(&fold(name)).cloned() else { break };
             let Ok(twin) = RepoPath::child(directory.as_ref(), &other) else { break };
-            // It was not listed; if it is there nevertheless, the file system folds names.
+            // The name was not listed. If the path exists nevertheless, the file system folds names.
             if self.tree.observe(&here)? != PathState::Absent {
                 return Ok(NameCollision::Same(twin));
             }

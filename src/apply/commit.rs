@@ -1,4 +1,4 @@
-//! A prepared apply on its way to one of its ends: committed, or taken back.
+//! Commits or rolls back a prepared transaction.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::transaction_log::{TransactionDir, seconds_since_epoch};
 use super::working_tree::WorkingTree;
 use crate::core::path::RepoPath;
 
-/// The error that stopped the operations.
+/// The error that stopped the operations, or an interruption if `error` is `None`.
 pub(crate) struct Aborted {
     pub(crate) path: Option<RepoPath>,
     pub(crate) error: Option<HostError>,
@@ -31,7 +31,7 @@ impl Aborted {
     }
 }
 
-/// A prepared apply on its way to one of its ends.
+/// A transaction whose journal is written and that can be committed or rolled back.
 pub(crate) struct PreparedTransaction<'a> {
     pub(crate) site: &'a ApplyTarget,
     pub(crate) disk: &'a HostFs,
@@ -47,12 +47,12 @@ impl PreparedTransaction<'_> {
         OpExecutor { disk: self.disk, tree: self.tree, slots: self.slots, same_boot: self.same_boot }
     }
 
-    /// Takes git's lock on the index, unless it is taken already.
+    /// Locks git's index. Succeeds if the transaction already holds the lock.
     pub(crate) fn lock_index(&self) -> Result<(), HostError> {
         index_lock::take_lock(self.site, self.disk, self.folder, self.journal)
     }
 
-    /// Does all acts and commits.
+    /// Executes all operations and commits.
     pub(crate) fn commit(&self, interrupted: &dyn Fn() -> bool) -> Result<(), Aborted> {
         self.lock_index().map_err(Aborted::without_path)?;
         let hands = self.executor();
@@ -66,7 +66,7 @@ impl PreparedTransaction<'_> {
         let end = TransactionOutcome { committed: true, at: seconds_since_epoch() };
         match self.folder.write_outcome(self.disk, &end) {
             Ok(()) => Ok(()),
-            // It is there: from now on it is committed, whatever else failed.
+            // The outcome is on disk, so the transaction is committed regardless of the error.
             Err(_) if self.is_committed() => Ok(()),
             Err(error) => Err(Aborted::without_path(system_error("failed to write the end of the journal")(error))),
         }
@@ -76,7 +76,7 @@ impl PreparedTransaction<'_> {
         matches!(self.folder.read_status(), Ok(TransactionStatus::Finished(_, end)) if end.committed)
     }
 
-    /// Reports edits that landed in backups, after the commit.
+    /// Unlocks git's index and reports edits that are preserved in backups, after the commit.
     pub(crate) fn report_late_edits(&self, report: &mut Report) {
         if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
             report.note = Some(format!("{error}; airlock recover removes it"));
@@ -88,7 +88,7 @@ impl PreparedTransaction<'_> {
         find_preserved_edits(&self.executor(), self.folder, self.journal, committed)
     }
 
-    /// Takes all acts back, the last one first.
+    /// Reverts all operations in reverse order.
     pub(crate) fn roll_back(&self, report: &mut Report) -> Result<(), Aborted> {
         let hands = self.executor();
         for act in self.journal.ops.iter().rev() {
@@ -108,7 +108,7 @@ impl PreparedTransaction<'_> {
         Ok(())
     }
 
-    /// Writes every directory that was changed to disk.
+    /// Syncs every directory that was changed to disk.
     fn sync_directories(&self) -> Result<(), HostError> {
         let sync = system_error("failed to write a directory to disk");
         let parents: BTreeSet<Option<RepoPath>> = self.journal.ops.iter().map(|act| act.path().parent()).collect();
@@ -116,7 +116,7 @@ impl PreparedTransaction<'_> {
         try_parallel_for_each(&parents, |parent| {
             let opened = match parent {
                 None => Some(self.tree.open_root()?),
-                // By way of a name in it.
+                // `open_parent` takes a path inside the directory; the name is arbitrary.
                 Some(directory) => match RepoPath::child(Some(directory), b"x") {
                     Ok(path) => self.tree.open_parent(&path)?.into_dir(),
                     Err(_) => None,
@@ -128,11 +128,11 @@ impl PreparedTransaction<'_> {
     }
 }
 
-/// Finds edits that came after the end of an apply, through descriptors that were open before, or that were kept by it:
-/// files that are in its slots and nowhere else.
+/// Finds edits that only the staging directories contain: edits that were written after the transaction finished, through
+/// descriptors that were already open, and edits that the transaction preserved.
 ///
 /// # Errors
-/// The slots cannot be opened.
+/// A staging directory cannot be opened.
 pub fn late_edits(
     folder: &TransactionDir,
     journal: &Journal,
@@ -141,7 +141,7 @@ pub fn late_edits(
 ) -> Result<Vec<PreservedEdit>, HostError> {
     let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)?;
     let disk = HostFs::default();
-    // Devices may have other numbers by now.
+    // Device numbers may have changed since the journal was written.
     let hands = OpExecutor { disk: &disk, tree, slots: &slots, same_boot: false };
     Ok(find_preserved_edits(&hands, folder, journal, committed))
 }
@@ -162,7 +162,7 @@ fn find_preserved_edits(
     kept.collect()
 }
 
-/// Returns the path of a slot, for a person.
+/// Returns the path of a staged file or backup, for messages.
 #[must_use]
 pub fn staged_file_path(
     tree: &WorkingTree,

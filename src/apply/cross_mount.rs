@@ -1,5 +1,5 @@
-//! Folders for slots inside the working tree: for a part of it that is mounted from elsewhere, since nothing can be renamed from
-//! one mount to another. git takes them for ignored.
+//! Staging directories inside the working tree. They are used for parts of the tree on another mount, because files cannot
+//! be renamed between mounts. git ignores them.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -18,10 +18,10 @@ use rustix::io::Errno;
 
 use crate::core::path::RepoPath;
 
-/// Begins the names of the notes on them.
+/// The prefix of the files that record these directories.
 const INSIDE: &str = "inside-";
 
-/// Notes where a folder for slots is made in the tree, so that it is found if this goes no further.
+/// Records the location of a staging directory in the working tree before it is created, so that it is found after a crash.
 pub(crate) fn record_in_tree_dir(
     disk: &HostFs,
     folder: &TransactionDir,
@@ -34,7 +34,7 @@ pub(crate) fn record_in_tree_dir(
     disk.write_all(&file, &serde_json::to_vec(&(inside, id)).map_err(|_| Errno::INVAL)?)
 }
 
-/// Removes the folders of slots that an apply has inside the tree, with all that is in them.
+/// Removes a transaction's staging directories in the working tree, with all files in them.
 pub(crate) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
     let failed = system_error("failed to remove backups from the working tree");
     for entry in std::fs::read_dir(&folder.path).into_iter().flatten().flatten() {
@@ -42,7 +42,7 @@ pub(crate) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: 
             continue;
         }
         let noted = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        // One that was interrupted before it was written was not followed by a folder.
+        // If writing the record was interrupted, no directory was created.
         let Some((inside, id)): Option<(InTreeDir, String)> = noted else { continue };
         let Ok(directory) = open_in_tree_dir(tree, &inside) else { continue };
         let Ok(own) = rustix::fs::openat(&directory, IN_TREE, DIRECTORY, Mode::empty()) else { continue };
@@ -50,7 +50,7 @@ pub(crate) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: 
             remove_contents(disk, &slots).map_err(failed)?;
             disk.remove_dir(DirEntryRef::new(&own, id.as_bytes())).map_err(failed)?;
         }
-        // The last one takes the rest along.
+        // Only `.`, `..` and `.gitignore` are left: no other transaction uses the directory.
         let names = rustix::fs::Dir::read_from(&own).map_err(failed)?.count();
         if names == 3 {
             let _ = disk.remove_file(DirEntryRef::new(&own, b".gitignore"));
@@ -60,7 +60,7 @@ pub(crate) fn remove_in_tree_dirs(disk: &HostFs, folder: &TransactionDir, tree: 
     Ok(())
 }
 
-/// Opens the directory that has slots inside the tree.
+/// Opens a directory of the working tree that contains staging directories.
 pub(crate) fn open_in_tree_dir(tree: &WorkingTree, inside: &InTreeDir) -> Result<OwnedFd, HostError> {
     let path = match inside {
         InTreeDir::Root => return tree.open_root(),
@@ -71,7 +71,7 @@ pub(crate) fn open_in_tree_dir(tree: &WorkingTree, inside: &InTreeDir) -> Result
         .map_err(system_error("failed to open the directory"))
 }
 
-/// Finds the topmost directory above a path that is on a mount.
+/// Finds the topmost directory above a path that is on the given mount.
 pub(crate) fn find_topmost_dir(
     tree: &WorkingTree,
     mount: Mount,
@@ -98,7 +98,7 @@ pub(crate) fn find_topmost_dir(
     Err(HostError::Stale)
 }
 
-/// Creates a folder for slots in the working tree, which git takes for ignored.
+/// Creates a staging directory in a directory of the working tree, with a `.gitignore` that excludes it.
 pub(crate) fn create_in_tree_dir(disk: &HostFs, directory: &OwnedFd, id: &str) -> Result<OwnedFd, Errno> {
     match disk.create_dir(DirEntryRef::new(directory, IN_TREE.as_bytes()), 0o700) {
         Ok(()) | Err(Errno::EXIST) => {}

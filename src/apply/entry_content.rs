@@ -8,7 +8,7 @@ use crate::core::path::EntryKind;
 /// The content of a path: kind and hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryContent {
-    /// File, executable file or link.
+    /// Regular file, executable file or symlink.
     pub kind: EntryKind,
     /// Hash of the content, or of a symlink's target.
     pub hash: ContentHash,

@@ -1,8 +1,8 @@
-//! The three-way merge of one path: the table of all combinations of base, working tree and accepted change. Pure: no
-//! byte is read here.
+//! Merges the entries of one path in three ways: base, working tree and accepted change. The rules are pure and read no
+//! content.
 //!
-//! Presence, kind, executable bit and content are merged each by itself. A side that still holds what the base holds gives
-//! way to the other; where both sides did something, and not the same, only the content of two files is merged.
+//! Presence, kind, executable bit and content are merged separately. A side that is equal to the base yields to the other
+//! side. If both sides changed and differ, only the content of two files is merged.
 
 use super::capabilities::FsCapabilities;
 use super::entry_content::EntryContent;
@@ -13,38 +13,38 @@ use crate::core::path::EntryKind;
 /// The result of a three-way merge of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// Nothing: the host holds the result already.
+    /// The working tree already has the result.
     Unchanged,
-    /// The path is to hold this.
+    /// The path is to have this content.
     Write(EntryContent),
     Delete,
-    /// A file of this kind, with the merged content of all three.
+    /// The path is to be a file of this kind, with the merged content of all three sides.
     Merge(EntryKind),
-    /// A person has to decide.
+    /// The merge requires a decision by the user.
     Conflict(ConflictKind),
 }
 
-/// Why a person has to decide.
+/// The reason why the user has to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConflictKind {
     #[error("you have a file of your own there")]
     AddAdd,
-    /// Both made it, with the same content and another executable bit.
+    /// Both sides added the file, with the same content and different executable bits.
     #[error("you have the same file there, with other permissions")]
     AddAddMode,
-    /// The user deleted what the agent changed.
+    /// The working tree deleted a file that the accepted side changed.
     #[error("you have deleted it since")]
     DeleteModify,
-    /// The agent deleted what the user changed.
+    /// The accepted side deletes a file that the working tree changed.
     #[error("it is to be deleted, but you have changed it since")]
     ModifyDelete,
-    /// A link on one side, changed on both.
+    /// Both sides changed the path, and at least one version is a symlink.
     #[error("it is a link on one side, and both sides changed it")]
     Links,
-    /// One side made another kind of it.
+    /// The working tree replaced a file with a symlink, or a symlink with a file.
     #[error("you have made something of another kind of it")]
     Kinds,
-    /// Both changed the same lines.
+    /// Both sides changed the same lines.
     #[error("both sides changed the same lines")]
     Lines,
     /// The content is not text.
@@ -53,15 +53,16 @@ pub enum ConflictKind {
     /// The attributes forbid merging by line.
     #[error("both sides changed it, and its attributes say that it is not merged by line (merge)")]
     NotByLine,
-    /// The attributes name a merge driver.
+    /// The attributes specify a merge driver.
     #[error("both sides changed it, and its attributes name a merge driver, which Airlock does not run")]
     Driver,
-    /// A filter makes the host's file of what git stores, and the sandbox has what git stores.
+    /// A filter converts the content between git's stored form and the working tree's file, and the sandbox has the stored
+    /// form.
     #[error(
         "both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it"
     )]
     Filtered,
-    /// The agent deleted a file of which a filter makes another one on the host.
+    /// The accepted side deletes a file whose content a filter converts in the working tree.
     #[error(
         "it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told"
     )]
@@ -69,12 +70,12 @@ pub enum ConflictKind {
     /// The content is too large to merge.
     #[error("both sides changed it, and it is too large to merge by line")]
     Large,
-    /// The two merges differ.
+    /// The two merge engines disagree.
     #[error("both sides changed it, and two ways to merge it give different results")]
     EnginesDisagree,
 }
 
-/// Returns the verdict on one path. `None` is a path that holds nothing.
+/// Merges the entries of one path. `None` is an absent path.
 #[must_use]
 pub fn merge_entry(
     base: Option<&EntryContent>,
@@ -82,7 +83,7 @@ pub fn merge_entry(
     accepted: Option<&EntryContent>,
     habits: FsCapabilities,
 ) -> Resolution {
-    // Kinds are compared as far as this file system has them.
+    // Kinds are compared as the file system supports them.
     let seen = |v: Option<&EntryContent>| {
         v.map(|v| EntryContent { kind: habits.normalize_kind(v.kind), hash: v.hash.clone() })
     };
@@ -133,7 +134,7 @@ pub fn merge_entry(
 mod tests {
     use super::*;
 
-    /// `-` is nothing, `a` a file, `a*` the same as an executable, `@a` a link.
+    /// Parses `-` as absent, `a` as a file, `a*` as the same file but executable, and `@a` as a symlink.
     fn version(text: &str) -> Option<EntryContent> {
         let (kind, content) = match (text, text.strip_prefix('@'), text.strip_suffix('*')) {
             ("-", ..) => return None,
@@ -164,7 +165,7 @@ mod tests {
         }
     }
 
-    /// The rows are what the base and the host hold, the columns what was accepted.
+    /// The rows have the base and the working tree, the columns the accepted side.
     const TABLE: &str = "
         base host |  -           a             a*            b             b*            @a      @b
         -    -    |  already     a             a*            b             b*            @a      @b
@@ -223,7 +224,7 @@ mod tests {
                     if base == host && accepted != base {
                         assert_eq!(got, if accepted == "-" { "delete" } else { accepted });
                     }
-                    // Whoever comes first makes no difference, as long as nobody has to be asked.
+                    // The merge is symmetric unless it requires a decision.
                     if got != "already" && got != "delete" && !got.starts_with(char::is_uppercase) {
                         let other = word(base, accepted, host);
                         assert!(other == got || accepted == got && other == "already", "{base} {host} {accepted}");

@@ -1,4 +1,4 @@
-//! Follows the new symlinks of a plan through the working tree: a link that would lead out of it is a conflict.
+//! Rejects new symlinks of a plan that would lead out of the working tree.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,11 +12,11 @@ use super::working_tree::{PathState, WorkingTree};
 use crate::changes::links::{EntryAt, LinkTarget, resolve_link};
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Paths that are looked at to follow all links of a plan.
+/// Maximum number of paths that are examined to follow all symlinks of a plan.
 const STEPS: usize = 1_000_000;
 
 impl Plan {
-    /// Turns into conflicts the links that would lead out of the host tree as it will be.
+    /// Turns steps into conflicts if their symlinks would lead out of the working tree after the apply.
     pub(crate) fn refuse_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
         if !tree.capabilities().symlinks {
             return;
@@ -33,7 +33,7 @@ impl Plan {
             let from = (Bound::Included(prefix.as_slice()), Bound::Unbounded);
             written.range::<[u8], _>(from).next().is_some_and(|w| w.is_below(path))
         };
-        // What cannot be looked at leads nowhere that is known.
+        // A path that cannot be examined counts as absent; the error then makes the step a conflict.
         let failed: RefCell<Option<HostError>> = RefCell::default();
         let at = |path: &RepoPath| match made.get(path) {
             Some(step) if step.result.is_some() => target(step).map_or(EntryAt::File, EntryAt::Link),

@@ -1,9 +1,9 @@
 //! Executes and reverts single operations of a journal. Operations are idempotent: they inspect the disk rather than
 //! remembered state, so they can be repeated, or resumed after a crash at any point.
 //!
-//! *Invariant:* a path is exchanged with a staged file, never overwritten, and what the exchange displaced is inspected. If it
-//! is not the file that the plan observed, another process won the race: the newest file ends up at the path, and every
-//! other one in the backup.
+//! *Invariant:* A path is exchanged with a staged file, never overwritten, and the displaced file is inspected. If it is not
+//! the file that the plan observed, another process won the race: the newest file ends up at the path, and all others in the
+//! backup.
 
 use std::os::fd::OwnedFd;
 
@@ -25,18 +25,18 @@ pub(crate) struct OpExecutor<'a> {
     pub(crate) disk: &'a HostFs,
     pub(crate) tree: &'a WorkingTree,
     pub(crate) slots: &'a Staging,
-    /// The journal was written since the machine was started: devices have the same numbers.
+    /// Whether the journal was written since the last boot, so that device numbers are comparable.
     pub(crate) same_boot: bool,
 }
 
 /// The result of reverting an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RevertOutcome {
-    /// There was nothing to take back.
+    /// The operation had not been executed, or was already reverted.
     NotApplied,
-    /// The operation had not been executed.
+    /// The operation was reverted.
     Restored,
-    /// The user has changed it since: it is as they left it.
+    /// The user has changed the path since, so it is left unchanged.
     Skipped(&'static str),
 }
 
@@ -45,16 +45,16 @@ impl OpExecutor<'_> {
         a.number == b.number && (a.device == b.device || !self.same_boot)
     }
 
-    /// Returns whether a look has met a certain file, untouched.
+    /// Returns whether an observed state is the given file, unmodified.
     fn slot_holds(&self, slot: StagedFile, look: &PathState, held: &FileIdentity) -> bool {
         let PathState::File(seen) = look else { return false };
         let same_file = !self.slots.has_stable_inodes(slot) || self.is_same_inode(seen.inode, held.inode);
         (&seen.version, seen.mode) == (&held.version, held.mode) && same_file
     }
 
-    /// Returns whether a slot has a file, whatever its content is now.
+    /// Returns whether a staging entry is the given file, regardless of its current content.
     fn has_file(&self, slot: StagedFile, name: &str, held: &FileIdentity) -> Result<bool, HostError> {
-        // Without numbers that stay, nothing is exchanged either: what is staged is the only thing under its name.
+        // Without stable inode numbers, files are not exchanged either, so an existing entry is always the staged file.
         let is = |inode| !self.slots.has_stable_inodes(slot) || self.is_same_inode(inode, held.inode);
         Ok(inode_at(self.slots.entry_ref(slot, name))?.is_some_and(is))
     }
@@ -63,7 +63,7 @@ impl OpExecutor<'_> {
         Ok(inode_at(self.slots.entry_ref(slot, name))?.is_none())
     }
 
-    /// Returns whether a path still has a file as it was seen. It is only read if all else is the same.
+    /// Returns whether a path still has the given file, unmodified. Reads the content only if everything else matches.
     fn still_has_file(&self, at: DirEntryRef<'_>, slot: StagedFile, held: &FileIdentity) -> Result<bool, HostError> {
         let stat = match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -81,7 +81,7 @@ impl OpExecutor<'_> {
         }
     }
 
-    /// Looks at a slot; somebody may be writing to what is in it.
+    /// Observes a staging entry. Another process may be writing to it.
     fn look_in_slot(&self, slot: StagedFile, name: &str) -> Result<PathState, HostError> {
         let at = self.slots.entry_ref(slot, name);
         observe_in(at.directory, at.name)
@@ -94,11 +94,11 @@ impl OpExecutor<'_> {
         }
     }
 
-    /// Does an act; one that is done already stays as it is.
+    /// Executes an operation. An operation that is already done has no effect.
     ///
     /// # Errors
-    /// [`HostError::Stale`] if somebody has changed the path: then it holds what they made of it. After any error the act
-    /// may be done in part, and must be taken back.
+    /// [`HostError::Stale`] if the path has been changed by someone else; the changed file is then at the path. After any
+    /// error, the operation may be partly done and must be reverted.
     pub(crate) fn execute_op(&self, act: &Op) -> Result<(), HostError> {
         match act {
             Op::MakeDirectory { path, slot } => self.make_directory(path, *slot),
@@ -141,7 +141,7 @@ impl OpExecutor<'_> {
         }
     }
 
-    /// Stages a directory like one that is to be removed, where that was brought back before from what was staged first.
+    /// Stages a copy of a directory that is to be removed, if the staged one was already used to restore the directory.
     fn stage_directory(&self, path: &RepoPath, slot: StagedFile) -> Result<(), HostError> {
         if !self.is_slot_empty(slot, &slot.name())? {
             return Ok(());
@@ -157,8 +157,7 @@ impl OpExecutor<'_> {
     fn remove_directory(&self, path: &RepoPath) -> Result<(), HostError> {
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(()) };
         match self.disk.remove_dir(DirEntryRef::new(&parent, path.file_name())) {
-            // Somebody has put something into it: then it stays.
-            // Or something is mounted on it.
+            // The directory is kept if someone has added an entry to it or mounted something on it.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::BUSY) => Ok(()),
             other => other.map_err(system_error("failed to remove the empty directory")),
         }
@@ -170,7 +169,7 @@ impl OpExecutor<'_> {
         if !has(from) {
             return if has(to) { Ok(()) } else { Err(HostError::Stale) };
         }
-        // Both are there: they are not one file, and the other would be lost.
+        // Both names exist, so they are different files, and renaming would overwrite one of them.
         if has(to) {
             return Err(HostError::Stale);
         }
@@ -188,9 +187,9 @@ impl OpExecutor<'_> {
     ) -> Result<(), HostError> {
         let name = slot.name();
         let in_slot = self.slots.entry_ref(slot, &name);
-        // Else it was done before this was interrupted; what came out is looked at all the same.
+        // Otherwise the exchange was done before an interruption. The displaced file is inspected in both cases.
         if self.has_file(slot, &name, after)? {
-            // Looked at first, so that a path that has changed is not touched at all.
+            // Checked before the exchange, so that a path that has changed is not touched.
             if !self.still_has_file(at, slot, before)? {
                 return Err(HostError::Stale);
             }
@@ -203,7 +202,7 @@ impl OpExecutor<'_> {
             Ok(displaced) if self.slot_holds(slot, &displaced, before) => {
                 self.disk.touch_entry(at).map_err(system_error("failed to set its time"))
             }
-            // Somebody was faster, or is writing to it.
+            // Another process replaced the file, or is writing to it.
             _ => {
                 self.resolve_race(at, slot, after)?;
                 Err(HostError::Stale)
@@ -211,17 +210,18 @@ impl OpExecutor<'_> {
         }
     }
 
-    /// Brings the newest file to a path, after ours went there in place of one that was not expected.
+    /// Restores the newest file to a path, after a staged file displaced one that was not expected.
     fn resolve_race(&self, at: DirEntryRef<'_>, slot: StagedFile, ours: &FileIdentity) -> Result<(), HostError> {
         let name = slot.name();
         let in_slot = self.slots.entry_ref(slot, &name);
-        // What we have put at the path; if that is what comes out again, nobody was there meanwhile.
+        // The file that the last exchange put at the path. If the next exchange displaces that same file, no other process
+        // has changed the path in between.
         let mut placed: Option<Inode> = None;
         for _ in 0..MAX_RETRIES {
             let coming = inode_at(in_slot)?;
             match self.disk.rename_entry(in_slot, at, Rename::Exchange) {
                 Ok(()) => {}
-                // The path was deleted meanwhile. What was there is not lost for that.
+                // The path was deleted in between. The displaced file is still restored.
                 Err(Errno::NOENT) => match self.move_to_free_name(in_slot, at) {
                     Ok(()) => return Ok(()),
                     Err(Errno::EXIST) => continue,
@@ -230,7 +230,7 @@ impl OpExecutor<'_> {
                 Err(error) => return Err(system_error("failed to bring back what was there")(error)),
             }
             let intact = match placed {
-                // Ours may have been opened and written to.
+                // The staged file may have been opened and written to.
                 None => matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, ours)),
                 Some(placed) => inode_at(in_slot)? == Some(placed),
             };
@@ -238,13 +238,13 @@ impl OpExecutor<'_> {
                 self.touch_entry(at);
                 return Ok(());
             }
-            // It is newer than what is at the path now.
+            // The file in the staging entry is newer than the file at the path.
             placed = coming.or(placed);
         }
         Err(HostError::Stale)
     }
 
-    /// Moves what a path holds beside the slot, where nothing can be exchanged.
+    /// Moves the file at a path to its backup name, if files cannot be exchanged.
     fn move_to_backup_beside(
         &self,
         at: DirEntryRef<'_>,
@@ -254,7 +254,7 @@ impl OpExecutor<'_> {
         self.move_to_backup(at, slot, &slot.backup_name(), before)
     }
 
-    /// Moves a file out of the tree, and back if it is not the one that was expected.
+    /// Moves a file out of the tree, and back if it is not the expected file.
     fn move_to_backup(
         &self,
         at: DirEntryRef<'_>,
@@ -263,7 +263,7 @@ impl OpExecutor<'_> {
         expected: &FileIdentity,
     ) -> Result<(), HostError> {
         let to = self.slots.entry_ref(slot, name);
-        // Else it was moved before this was interrupted; what was moved is looked at all the same.
+        // Otherwise the file was moved before an interruption. The moved file is inspected in both cases.
         if self.is_slot_empty(slot, name)? {
             if !self.still_has_file(at, slot, expected)? {
                 return Err(HostError::Stale);
@@ -279,7 +279,7 @@ impl OpExecutor<'_> {
             return Ok(());
         }
         match self.move_to_free_name(to, at) {
-            // A newer one is there already: the other stays where it is.
+            // A newer file is already at the path, so the moved file is kept as the backup.
             Ok(()) | Err(Errno::EXIST) => Err(HostError::Stale),
             Err(error) => Err(system_error("failed to bring back what was there")(error)),
         }
@@ -303,24 +303,24 @@ impl OpExecutor<'_> {
             Parent::Open(parent) => {
                 self.move_to_backup(DirEntryRef::new(&parent, path.file_name()), slot, &name, before)
             }
-            // It was deleted, and its directory removed, before this was interrupted.
+            // The file was deleted, and its directory removed, before an interruption.
             _ if matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, before)) => Ok(()),
             _ => Err(HostError::Stale),
         }
     }
 
-    /// Returns something a name that nothing has.
+    /// Moves a file or directory to a name that does not exist.
     fn move_to_free_name(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
         match self.disk.rename_entry(from, to, Rename::NoReplace) {
             Err(Errno::INVAL | Errno::NOSYS) => {}
             other => return other,
         }
-        // A file system without that flag: a hard link also fails where something is.
+        // The file system does not support `RENAME_NOREPLACE`. A hard link also fails if the target exists.
         match self.disk.hard_link(from, to) {
             Ok(()) => return self.disk.remove_file(from),
-            // Without hard links either, such as FAT; and directories have none.
+            // The file system does not support hard links, such as FAT, or the entry is a directory.
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {}
-            // Cut off between the two: it has both names already.
+            // Interrupted between the two calls: the file already has both names.
             Err(Errno::EXIST) if are_same_file(from, to).unwrap_or(false) => return self.disk.remove_file(from),
             Err(error) => return Err(error),
         }
@@ -330,7 +330,7 @@ impl OpExecutor<'_> {
         }
     }
 
-    /// Takes an act back, as far as it was done.
+    /// Reverts an operation as far as it was executed.
     ///
     /// # Errors
     /// The system's error; the operation can be reverted again.
@@ -384,13 +384,13 @@ impl OpExecutor<'_> {
         }
         match self.move_to_free_name(self.slots.entry_ref(slot, &slot.name()), at) {
             Ok(()) => Ok(RevertOutcome::Restored),
-            // It was brought back before, and somebody has removed it.
+            // The directory was restored before and has been removed by someone.
             Err(Errno::NOENT) => self.disk.create_dir(at, 0o777).map(|()| RevertOutcome::Restored).map_err(made),
             Err(error) => Err(made(error)),
         }
     }
 
-    /// Moves a deleted file back to its path.
+    /// Moves a backup to its path.
     fn restore_backup(&self, path: &RepoPath, from: DirEntryRef<'_>) -> Result<RevertOutcome, HostError> {
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
         let at = DirEntryRef::new(&parent, path.file_name());
@@ -403,13 +403,13 @@ impl OpExecutor<'_> {
         Ok(RevertOutcome::Restored)
     }
 
-    /// Sets a time to now, so that `make` looks at the file again. Somebody else's file may not let us, and has to come back all
-    /// the same.
+    /// Sets the modification time to now, so that `make` notices the file. A failure is ignored: a file of another user may
+    /// not permit it, and must be restored nevertheless.
     fn touch_entry(&self, at: DirEntryRef<'_>) {
         let _ = self.disk.touch_entry(at);
     }
 
-    /// Moves a file that an act has made back into its slot.
+    /// Moves a file that an operation wrote back to its staging entry.
     fn revert_write(
         &self,
         path: &RepoPath,
@@ -423,7 +423,7 @@ impl OpExecutor<'_> {
         };
         let at = DirEntryRef::new(&parent, path.file_name());
         if self.has_file(slot, &name, after)? {
-            // Cut off between its two names.
+            // Interrupted while the file had both names.
             if self.slots.has_stable_inodes(slot) && are_same_file(at, self.slots.entry_ref(slot, &name))? {
                 self.disk.remove_file(at).map_err(system_error("failed to revert it"))?;
                 return Ok(RevertOutcome::Restored);
@@ -464,12 +464,13 @@ impl OpExecutor<'_> {
             self.touch_entry(at);
             return Ok(RevertOutcome::Restored);
         }
-        // A save went between: that is the newest, and what it would have replaced stays in the slot.
+        // The file was saved during the exchange. The saved file is the newest; the file that it would have replaced is kept
+        // as the backup.
         self.restore_newest(at, slot)?;
         Ok(RevertOutcome::Skipped(EDITED))
     }
 
-    /// Exchanges until what comes out is what was put in.
+    /// Exchanges the path and the staging entry until the displaced file is the one that was last put at the path.
     fn restore_newest(&self, at: DirEntryRef<'_>, slot: StagedFile) -> Result<(), HostError> {
         let name = slot.name();
         for _ in 0..MAX_RETRIES {
@@ -485,8 +486,8 @@ impl OpExecutor<'_> {
         Err(HostError::Stale)
     }
 
-    /// Finds a file of the user's in an act's slot, which is nowhere else: an edit that came too late, or one that an
-    /// undone act had in its way. `committed` tells what belongs there.
+    /// Finds a file of the user that exists only in an operation's staging entry: a late edit, or a file that a reverted
+    /// operation had to move away. `committed` determines which file is expected there.
     pub(crate) fn unexpected_backup(&self, act: &Op, committed: bool) -> Option<(StagedFile, String)> {
         let (slot, before, after) = match act {
             Op::Write { slot, before, after, .. } => (*slot, before.as_ref(), Some(after)),
@@ -509,7 +510,7 @@ impl OpExecutor<'_> {
     }
 }
 
-/// Returns which file a name stands for.
+/// Returns the inode of a directory entry, if it exists.
 fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
     match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Inode::of(&stat))),
@@ -518,7 +519,7 @@ fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
     }
 }
 
-/// Returns whether two names stand for one file.
+/// Returns whether two directory entries are the same file.
 fn are_same_file(one: DirEntryRef<'_>, other: DirEntryRef<'_>) -> Result<bool, HostError> {
     let inode = inode_at(one)?;
     Ok(inode.is_some() && inode == inode_at(other)?)

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-/// Why a path was not written.
+/// An error from reading or writing a path of the working tree.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// Somebody changed it between the plan and now.
+    /// The path was changed after it was planned.
     #[error("it was changed while the changes were being applied")]
     Stale,
-    /// The user wanted it to stop.
+    /// The user interrupted the command.
     #[error("interrupted")]
     Interrupted,
     #[error("an apply was interrupted")]
@@ -25,7 +25,7 @@ pub enum HostError {
 }
 
 impl HostError {
-    /// Returns whether it is about one path, and not about the disk or the process.
+    /// Returns whether the error is about a single path, rather than the disk or the process.
     #[must_use]
     pub fn is_about_the_path(&self) -> bool {
         match self {

@@ -1,6 +1,6 @@
-//! The only writer to a host tree, and to what is kept for its undo: one function for each thing that is done to a disk, all
-//! of them relative to an open directory, none of them through a link. A fault can be put before each, so that a test can
-//! fail, or end, an apply at any of its operations.
+//! The only module that writes to the working tree and to the backups. Each disk operation is one function that works
+//! relative to an open directory and never follows a symlink. Tests can inject a fault before each operation, to make it
+//! fail or to end the process there.
 #![expect(clippy::disallowed_methods, reason = "this is the one door")]
 
 use std::ffi::OsStr;
@@ -16,42 +16,33 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// An operation, for a fault.
+/// A disk operation, for fault injection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsOp {
-    /// A directory is made.
     MakeDirectory,
-    /// A file is made.
     Create,
-    /// A file is filled; with a fault before it, the first half of the bytes is written.
+    /// The write of a file's content. If a fault is injected, the first half of the bytes is written.
     Fill,
-    /// A symbolic link is made.
     MakeLink,
-    /// A name is given to a file a second time.
     Link,
-    /// Something is renamed, or two things exchanged.
+    /// A rename of one entry, or an exchange of two.
     Rename(Rename),
-    /// A file is removed.
     Remove,
-    /// An empty directory is removed.
     RemoveDirectory,
-    /// Owner and group are set.
     SetOwner,
     SetMode,
-    /// An extended attribute is set.
     SetAttribute,
-    /// An extended attribute is removed.
     RemoveAttribute,
-    /// The time of modification is set to now.
+    /// The update of the modification time to now.
     Touch,
-    /// A file or directory is written to disk.
+    /// The sync of a file or directory to disk.
     Sync,
 }
 
-/// Decides before each operation whether it fails, for tests.
+/// A test hook that decides before each operation whether it fails.
 pub type FaultInjector = dyn Fn(FsOp) -> Result<(), Errno> + Send + Sync;
 
-/// The door.
+/// The file-system layer through which all writes to the working tree go.
 #[derive(Clone, Default)]
 pub struct HostFs {
     fault: Option<Arc<FaultInjector>>,
@@ -71,7 +62,6 @@ pub struct DirEntryRef<'a> {
 }
 
 impl<'a> DirEntryRef<'a> {
-    /// Names something in a directory.
     pub fn new(directory: &'a impl AsFd, name: &'a [u8]) -> Self {
         Self { directory: directory.as_fd(), name: OsStr::from_bytes(name) }
     }
@@ -80,18 +70,19 @@ impl<'a> DirEntryRef<'a> {
 /// The mode of a rename.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rename {
-    /// Both names are there, and afterwards stand for each other's file.
+    /// Both names exist; the rename exchanges their files.
     Exchange,
-    /// Nothing is at the new name.
+    /// The new name must not exist.
     NoReplace,
-    /// Whatever is at the new name is lost: for file systems without the other two, and for files of ours.
+    /// An existing file at the new name is overwritten: for file systems that support neither of the other modes, and for
+    /// Airlock's own files.
     Plain,
 }
 
 const NOTHING: AtFlags = AtFlags::empty();
 
 impl HostFs {
-    /// Creates one that asks `fault` before each operation.
+    /// Creates a layer that calls `fault` before each operation.
     #[must_use]
     pub fn with_faults(fault: Arc<FaultInjector>) -> Self {
         Self { fault: Some(fault) }
@@ -104,23 +95,24 @@ impl HostFs {
     /// Creates a directory.
     ///
     /// # Errors
-    /// The system's error, here and below.
+    /// The system's error, as for all functions of this type.
     pub fn create_dir(&self, at: DirEntryRef<'_>, mode: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::MakeDirectory)?;
         rustix::fs::mkdirat(at.directory, at.name, Mode::from_raw_mode(mode))
     }
 
-    /// Creates an empty file that was not there; the umask counts.
+    /// Creates an empty file that must not exist. The umask applies.
     pub fn create_file(&self, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
         self.check_fault(FsOp::Create)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(at.directory, at.name, flags, Mode::from_raw_mode(mode)).map(File::from)
     }
 
-    /// Creates an empty file as if it were made in the directory `heir`, which may pass its group and access list on.
+    /// Creates an empty file as if it were created in the directory `parent`, so that it inherits that directory's group and
+    /// default ACL.
     ///
     /// # Errors
-    /// As above; `OPNOTSUPP` where the file system has no files without a name.
+    /// As above; `OPNOTSUPP` if the file system does not support unnamed files (`O_TMPFILE`).
     pub fn create_file_in(&self, heir: BorrowedFd<'_>, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
         self.check_fault(FsOp::Create)?;
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
@@ -131,7 +123,7 @@ impl HostFs {
         Ok(file)
     }
 
-    /// Writes all of a file's content.
+    /// Writes the content of a file.
     pub fn write_all(&self, mut file: &File, bytes: &[u8]) -> Result<(), Errno> {
         let written = |r: std::io::Result<()>| r.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
         if let Err(error) = self.check_fault(FsOp::Fill) {
@@ -141,22 +133,21 @@ impl HostFs {
         written(file.write_all(bytes))
     }
 
-    /// Creates a symbolic link.
     pub fn create_symlink(&self, target: &[u8], at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::MakeLink)?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), at.directory, at.name)
     }
 
-    /// Returns a file a second name, which was not there.
+    /// Creates a hard link to a file at a name that must not exist.
     pub fn hard_link(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::Link)?;
         rustix::fs::linkat(from.directory, from.name, to.directory, to.name, NOTHING)
     }
 
-    /// Renames something.
+    /// Renames a directory entry.
     ///
     /// # Errors
-    /// As above; `INVAL` where the file system cannot do it in this way.
+    /// As above; `INVAL` if the file system does not support the mode.
     pub fn rename_entry(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>, how: Rename) -> Result<(), Errno> {
         self.check_fault(FsOp::Rename(how))?;
         let flags = match how {
@@ -167,7 +158,7 @@ impl HostFs {
         rustix::fs::renameat_with(from.directory, from.name, to.directory, to.name, flags)
     }
 
-    /// Removes a file or a link.
+    /// Removes a file or a symlink.
     pub fn remove_file(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::Remove)?;
         rustix::fs::unlinkat(at.directory, at.name, NOTHING)
@@ -179,7 +170,7 @@ impl HostFs {
         rustix::fs::unlinkat(at.directory, at.name, AtFlags::REMOVEDIR)
     }
 
-    /// Sets owner and group, of a link itself.
+    /// Sets the owner and group, without following a symlink.
     pub fn set_owner(&self, at: DirEntryRef<'_>, user: u32, group: u32) -> Result<(), Errno> {
         self.check_fault(FsOp::SetOwner)?;
         let (user, group) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
@@ -204,7 +195,7 @@ impl HostFs {
         rustix::fs::fremovexattr(fd, name)
     }
 
-    /// Sets the time of modification to now, of a link itself.
+    /// Sets the modification time to now, without following a symlink.
     pub fn touch_entry(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
         self.check_fault(FsOp::Touch)?;
         let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
@@ -212,7 +203,7 @@ impl HostFs {
         rustix::fs::utimensat(at.directory, at.name, &times, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Waits until a file or directory is on disk.
+    /// Syncs a file or directory to disk.
     pub fn sync_fd(&self, fd: impl AsFd) -> Result<(), Errno> {
         self.check_fault(FsOp::Sync)?;
         rustix::fs::fsync(fd)

@@ -1,7 +1,8 @@
-//! git's lock on the index of the working tree, held from the first exchange to the end: no git command sees, or commits, a half.
+//! git's lock on the index of the working tree. It is held from before the first operation until the transaction finishes,
+//! so that no git command sees or commits a partial state.
 //!
-//! It is a second name of a file in the apply's folder, with the apply's id in it: so it is told from anybody else's lock by
-//! inode and content, and its number is given to no other file as long as the folder is there.
+//! The lock is a hard link to a file in the transaction's directory, which contains the transaction's ID. It is therefore
+//! distinguished from other locks by inode and content, and its inode number is not reused while that directory exists.
 
 use std::path::Path;
 
@@ -22,20 +23,21 @@ fn lock_text(id: &str) -> String {
     format!("airlock apply {id}\n")
 }
 
-/// Creates the file that will be git's lock, and keeps the index of now under a second name.
+/// Creates the file that is later linked as git's lock, and a hard link to the current index.
 pub(crate) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &TransactionDir, id: &str) -> Result<(), Errno> {
     let own = folder.open_dir()?;
     let file = disk.create_file(DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
     disk.write_all(&file, lock_text(id).as_bytes())?;
     let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty())?;
     match disk.hard_link(DirEntryRef::new(&git, INDEX.as_bytes()), DirEntryRef::new(&own, INDEX.as_bytes())) {
-        // Without it a changed index is asked about more often: no more than that.
+        // Without the hard link, recovery requires confirmation more often after the index has changed. That is the only
+        // effect.
         Ok(()) | Err(Errno::NOENT | Errno::PERM | Errno::NOTSUP | Errno::XDEV | Errno::MLINK) => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Takes git's lock on the index; once more is no error.
+/// Takes git's lock on the index. Succeeds if the transaction already holds it.
 pub(crate) fn take_lock(
     site: &ApplyTarget,
     disk: &HostFs,
@@ -47,7 +49,7 @@ pub(crate) fn take_lock(
     let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(lock)?;
     let (from, to) = (DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), DirEntryRef::new(&git, INDEX_LOCK.as_bytes()));
     let taken = match disk.hard_link(from, to) {
-        // A file system without hard links: nobody else has this content.
+        // The file system does not support hard links. The content is unique to this transaction.
         Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::MLINK | Errno::INVAL | Errno::NOENT) => {
             disk.create_file(to, 0o600).and_then(|file| disk.write_all(&file, lock_text(&journal.id).as_bytes()))
         }
@@ -62,7 +64,7 @@ pub(crate) fn take_lock(
     disk.sync_fd(&git).map_err(lock)
 }
 
-/// Returns whether git's lock is that of an apply.
+/// Returns whether git's lock belongs to a transaction.
 fn is_ours(site: &ApplyTarget, folder: &TransactionDir, journal: &Journal) -> bool {
     if read_lock_text(site).is_none_or(|text| text != lock_text(&journal.id)) {
         return false;
@@ -77,20 +79,20 @@ fn is_ours(site: &ApplyTarget, folder: &TransactionDir, journal: &Journal) -> bo
     }
 }
 
-/// Reads git's lock, if it is a small file.
+/// Reads the content of git's lock, if it is a small file.
 fn read_lock_text(site: &ApplyTarget) -> Option<String> {
     let path = site.git_dir.join(INDEX_LOCK);
     let small = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() < 100);
     small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
-/// Returns the id of the apply that git's lock is of; nothing if there is none of Airlock's.
+/// Returns the ID of the transaction that holds git's lock, if it is one of Airlock's.
 #[must_use]
 pub fn lock_owner(site: &ApplyTarget) -> Option<String> {
     Some(read_lock_text(site)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
 }
 
-/// Removes git's lock where it is that of an apply.
+/// Removes git's lock if it belongs to the transaction.
 pub fn unlock_index(
     site: &ApplyTarget,
     disk: &HostFs,

@@ -1,15 +1,17 @@
-//! What an apply writes down before its first change, so that whoever comes after a crash can take it back or finish it, and
-//! so that it can be undone. One folder each below `<git common dir>/airlock/applies/`:
+//! The journal of a transaction. It is written before the first change to the working tree, so that an interrupted
+//! transaction can be rolled back or completed, and a committed apply can be undone. Each transaction has one directory
+//! below `<git common dir>/airlock/applies/`:
 //!
-//! | file | is there |
+//! | file | content |
 //! |---|---|
-//! | `slots/N` | staged content; after the exchange, what was replaced |
-//! | `journal` | once the apply is prepared: from now on it is unfinished |
-//! | `end` | once it is committed, or taken back |
-//! | `contents/HASH` | what was written, for the merge of an undo |
-//! | `index` | the index of that time, a second name of the file |
+//! | `slots/N` | the staged file; after the exchange, the backup |
+//! | `journal` | the journal, once the transaction is prepared; it is unfinished from then on |
+//! | `end` | the outcome, once the transaction is committed or rolled back |
+//! | `contents/HASH` | the written content, for the merge of an undo |
+//! | `index` | a hard link to git's index at that time |
 //!
-//! Each is written aside, synchronised and renamed, and begins with a line that has the format and a checksum.
+//! `journal` and `end` are written to a temporary file, synced and renamed. Their first line has the format version and a
+//! checksum.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,24 +23,23 @@ use super::working_tree::{Inode, ObservedFile};
 use crate::changes::Selection;
 use crate::core::path::RepoPath;
 
-/// The log of one transaction: its operations, and what an undo needs.
+/// The log of one transaction: its operations, and the data that an undo needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     /// A random number in hexadecimal.
     pub id: String,
-    /// Apply or undo.
     pub kind: Kind,
     /// The sandbox whose changes are applied.
     pub sandbox: String,
-    /// The sandbox's unique id.
+    /// The sandbox's unique ID.
     pub sandbox_id: String,
     pub target: WorktreeFingerprint,
-    /// Submodules, which are entered.
+    /// Submodules that are treated as part of the working tree.
     pub modules: Vec<RepoPath>,
     pub staging_areas: Vec<StagingArea>,
-    /// In the order in which they are done.
+    /// The operations, in the order of their execution.
     pub ops: Vec<Op>,
-    /// Per path, what of the changeset was in it before, and what is after this.
+    /// For each path, the selected units of the changeset before and after this transaction.
     #[serde(rename = "units")]
     pub selection: Vec<(RepoPath, Selection, Selection)>,
 }
@@ -48,18 +49,18 @@ pub struct Journal {
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Apply,
-    /// The undo of one, by its id.
+    /// The undo of the apply with this ID.
     Undo(String),
 }
 
-/// The place and the time of an apply: what must be the same for its recovery.
+/// The identity and state of a working tree at the start of a transaction, which a recovery compares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorktreeFingerprint {
-    /// The repository's own random number.
+    /// The random ID of the repository.
     pub repository: String,
     /// The root of the working tree, escaped.
     pub worktree: String,
-    /// The same as a directory on disk.
+    /// The inode of the root directory.
     pub root: Inode,
     /// Kernel boot ID. Device numbers are only comparable within one boot.
     pub boot_id: String,
@@ -69,7 +70,8 @@ pub struct WorktreeFingerprint {
 }
 
 impl WorktreeFingerprint {
-    /// Returns whether this is a working tree: by its path, or as a directory on disk where that path is gone or leads here.
+    /// Returns whether both are the same working tree: by path, or by the root's inode if the recorded path no longer exists
+    /// or leads to the other path.
     #[must_use]
     pub fn is_same_worktree(&self, here: &Self) -> bool {
         let leads_here = || match std::path::Path::new(&self.worktree).canonicalize() {
@@ -84,12 +86,12 @@ impl WorktreeFingerprint {
 /// A directory in which files are staged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagingArea {
-    /// The directory in the working tree that has a folder for them; nothing if they are in the apply's own folder. For a
-    /// part of the tree that is mounted from elsewhere.
+    /// The directory of the working tree that contains the staging directory, if the files belong on another mount; `None`
+    /// if they are staged in the transaction's own directory.
     pub in_tree: Option<InTreeDir>,
-    /// The file system exchanges two files at once.
+    /// Whether the file system can exchange two files atomically.
     pub can_exchange: bool,
-    /// A file keeps its number when it is renamed. (Not so in some file systems of user space.)
+    /// Whether a file keeps its inode number when it is renamed. Some user-space file systems do not guarantee this.
     pub has_stable_inodes: bool,
 }
 
@@ -101,7 +103,7 @@ pub enum InTreeDir {
     Directory(RepoPath),
 }
 
-/// A numbered file in a place.
+/// A numbered file in a staging area.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagedFile {
     /// Index of the staging area.
@@ -116,19 +118,18 @@ impl StagedFile {
         self.number.to_string()
     }
 
-    /// Returns the name of what was replaced, where nothing can be exchanged.
+    /// Returns the name of the backup, if files cannot be exchanged.
     #[must_use]
     pub fn backup_name(self) -> String {
         format!("{}.was", self.number)
     }
 }
 
-/// A file as it is recognised again.
+/// The properties by which a file is recognized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileIdentity {
     pub version: EntryContent,
     pub mode: u32,
-    /// The file's inode.
     pub inode: Inode,
 }
 
@@ -138,19 +139,19 @@ impl From<&ObservedFile> for FileIdentity {
     }
 }
 
-/// One change of one path.
+/// A change to a single path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
-    /// A directory is made.
+    /// The creation of a directory.
     MakeDirectory {
         path: RepoPath,
-        /// The staged directory whose permissions it gets.
+        /// The staged directory, which has the permissions that the new directory gets.
         slot: Option<StagedFile>,
     },
-    /// An empty directory is removed; the slot has one with the same permissions.
+    /// The removal of an empty directory. The staged directory has the same permissions.
     RemoveDirectory { path: RepoPath, slot: StagedFile },
-    /// A file or link is made or replaced.
+    /// The creation or replacement of a file or symlink.
     Write {
         path: RepoPath,
         /// The staged file; after the exchange, the backup.
@@ -158,14 +159,14 @@ pub enum Op {
         before: Option<FileIdentity>,
         after: FileIdentity,
     },
-    /// A file or link is moved into the slot.
+    /// The move of a file or symlink to the staging directory.
     Delete { path: RepoPath, slot: StagedFile, before: FileIdentity },
-    /// A file gets another spelling of its name, on a file system that takes both for one.
+    /// A case-only rename, on a file system that treats both names as the same.
     CaseRename { from: RepoPath, to: RepoPath },
 }
 
 impl Op {
-    /// Returns the path that it changes.
+    /// Returns the path that the operation changes.
     #[must_use]
     pub fn path(&self) -> &RepoPath {
         match self {
@@ -181,16 +182,16 @@ impl Op {
 /// The outcome of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionOutcome {
-    /// Whether it was committed; otherwise it was rolled back.
+    /// Whether the transaction was committed; otherwise it was rolled back.
     pub committed: bool,
     /// Seconds since the epoch.
     pub at: u64,
 }
 
-/// Why a journal is not used.
+/// An error from reading a journal file.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The content does not match its checksum.
+    /// The file is incomplete, has an unknown format, or does not match its checksum.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     /// An I/O error.
@@ -201,10 +202,10 @@ pub enum JournalError {
 /// The progress of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionStatus {
-    /// Not prepared: nothing of the tree was changed.
+    /// Not prepared: the working tree is unchanged.
     Staging,
-    /// Prepared, and neither committed nor taken back.
+    /// Prepared, and neither committed nor rolled back.
     Prepared(Box<Journal>),
-    /// Committed or taken back.
+    /// Committed or rolled back.
     Finished(Box<Journal>, TransactionOutcome),
 }

@@ -1,4 +1,4 @@
-//! Removes what is left of an apply.
+//! Removes the files of a transaction.
 
 use super::cross_mount::{remove_contents, remove_in_tree_dirs};
 use super::host_error::{HostError, system_error};
@@ -10,9 +10,9 @@ use super::working_tree::{DIRECTORY, WorkingTree};
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
 
-/// Removes a folder of ours with all files in it, and what belongs to it inside the tree.
+/// Removes a transaction's directory and its staging directories in the working tree.
 pub fn remove_leftovers(disk: &HostFs, folder: &TransactionDir, tree: &WorkingTree) -> Result<(), HostError> {
-    // The journal first: without it the rest is nothing that has to be brought to an end.
+    // The journal is removed first: without it, the remaining files do not count as an unfinished transaction.
     remove_records(disk, folder).map_err(system_error("failed to remove the journal of an apply"))?;
     remove_in_tree_dirs(disk, folder, tree)?;
     remove_staging(disk, folder).map_err(system_error("failed to remove the folder of an apply"))

@@ -1,4 +1,4 @@
-//! Merges the content of three files by line. Two engines do it, and what they do not agree on, byte for byte, is a conflict.
+//! Merges the content of three files by line with two engines. If their results are not identical, the merge is a conflict.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -19,11 +19,11 @@ pub struct Sides<'a> {
     pub theirs: &'a [u8],
 }
 
-/// A merge without conflict.
+/// The result of a merge without conflicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
     pub content: Vec<u8>,
-    /// The user's own edits in it: lines of the result, counted from 0.
+    /// The user's own edits, as lines of the result, counted from 0.
     pub own_lines: Vec<Range<usize>>,
 }
 
@@ -38,7 +38,7 @@ pub struct ConflictHunk {
     pub theirs: Range<usize>,
 }
 
-/// Merges, or tells why not, and what is contested if that is known.
+/// Merges three sides. On a conflict, returns the kind, and the conflicting lines if known.
 ///
 /// # Errors
 /// [`ConflictKind::Binary`], [`ConflictKind::Large`], [`ConflictKind::Lines`], [`ConflictKind::EnginesDisagree`].
@@ -47,10 +47,10 @@ pub fn merge(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<ConflictHunk
     let git = merge_with_libgit2(sides, false).map_err(|_| (ConflictKind::EnginesDisagree, Vec::new()))?;
     let (content, own, regions) = merge_with_similar(sides, Algorithm::Histogram);
     match git {
-        // Where git is sure and the other is not, or sure of something else, nobody is.
+        // A merge that only libgit2 can do, or that the other engine does differently, is not certain.
         Some(git) if regions.is_empty() && content == git => Ok(Merged { content, own_lines: own }),
         Some(git) => {
-            // Another way to pair lines often shows the same.
+            // Another algorithm for matching lines often yields the same result as libgit2.
             let (content, own, others) = merge_with_similar(sides, Algorithm::Myers);
             if others.is_empty() && content == git {
                 return Ok(Merged { content, own_lines: own });
@@ -67,22 +67,24 @@ pub fn merge(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<ConflictHunk
     }
 }
 
-/// Merges with markers (zdiff3) where both sides changed the same lines; gives how many such places there are, too.
+/// Merges with conflict markers (zdiff3) around lines that both sides changed. Returns the content and the number of
+/// conflicts.
 ///
 /// # Errors
-/// As [`merge`], but for [`ConflictKind::Lines`].
+/// As without markers, except [`ConflictKind::Lines`].
 pub fn merge_with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), ConflictKind> {
     check_mergeable(sides)?;
     let content = merge_with_libgit2(sides, true)
         .map_err(|_| ConflictKind::EnginesDisagree)?
         .ok_or(ConflictKind::EnginesDisagree)?;
-    // No side has so many of them; a side without lines gets no label.
+    // No line of any side has a marker of this length. The marker is matched without its label, because a side without lines
+    // has no label.
     let marker = "<".repeat(marker_size(sides).into());
     let places = split_lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
     Ok((content, places))
 }
 
-/// Merges with the lines of both sides where both changed the same, as git's `union` driver does.
+/// Merges with the lines of both sides where both changed the same lines, as git's `union` driver does.
 ///
 /// # Errors
 /// [`ConflictKind::Binary`], [`ConflictKind::Large`], [`ConflictKind::EnginesDisagree`].
@@ -100,14 +102,15 @@ pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
     Ok(Merged { content, own_lines: own })
 }
 
-/// Merges into a host that only adds whole lines to the base, in one way to place them: where the accepted side changes lines,
-/// the added ones stay before and after them. `None` is no such merge.
+/// Merges into a working-tree file that only adds whole lines to the base, if their positions are unambiguous. Where the
+/// accepted side changes lines, the added lines stay before and after them. Returns `None` if the sides cannot be merged
+/// this way.
 #[must_use]
 pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
     check_mergeable(sides).ok()?;
     let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(split_lines);
     let places = find_unique_placement(&base, &host)?;
-    // What the host adds before each line of the base, and at the end.
+    // Returns the lines that the working tree adds before a line of the base, or at the end.
     let added = |at: usize| {
         let from = at.checked_sub(1).map_or(0, |before| places[before] + 1);
         &host[from..places.get(at).copied().unwrap_or(host.len())]
@@ -141,7 +144,7 @@ pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
                 put(&accepted[new], false);
             }
             DiffTag::Insert if added(old.start).is_empty() => put(&accepted[new], false),
-            // Which of the added lines belong to the deleted ones, nobody knows.
+            // It is unknown whether lines that were added next to deleted lines belong to them.
             DiffTag::Delete if (old.start..=old.end).all(|line| added(line).is_empty()) => {}
             _ => return None,
         }
@@ -150,7 +153,7 @@ pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
     Some(Merged { content, own_lines: own })
 }
 
-/// Finds where each line of `base` is in `host`, if all are there in their order and in one way alone.
+/// Finds the position in `ours` of each line of `base`, if all lines exist in order and in exactly one way.
 fn find_unique_placement(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
     let mut next = 0;
     let mut first = Vec::with_capacity(base.len());
@@ -169,10 +172,10 @@ fn find_unique_placement(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
     Some(first)
 }
 
-/// Names the sides in markers.
+/// The label of the working tree's side in conflict markers.
 const HOST: &str = "yours";
 
-/// Returns a length of markers that none of the sides has in its lines, so that what is ours is told from what is theirs.
+/// Returns a marker length that no line of any side has, so that the conflict markers are distinguishable from the content.
 fn marker_size(sides: Sides<'_>) -> u16 {
     let run = |line: &[u8]| {
         let first = line.first().copied().filter(|b| b"<|=>".contains(b));
@@ -195,15 +198,15 @@ fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {
     Ok(())
 }
 
-/// Merges as `git merge-file` does; without `marked`, `None` is a conflict.
+/// Merges as `git merge-file` does. Without `marked`, a conflict is `None`.
 fn merge_with_libgit2(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>, git2::Error> {
     let (content, is_clean) = run_libgit2(sides, FileFavor::Normal)?;
     Ok((marked || is_clean).then_some(content))
 }
 
-/// Runs git's merge; gives the content, with markers where there is a conflict, and whether there is none.
+/// Runs libgit2's merge. Returns the content, with markers at conflicts, and whether it has no conflicts.
 fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), git2::Error> {
-    // The library is only made ready by some calls, and merging is none of them.
+    // libgit2 is initialized by only some calls, and merging is not among them.
     Oid::hash_object(git2::ObjectType::Blob, b"")?;
     let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(|content| {
         let mut input = MergeFileInput::new();
@@ -229,7 +232,7 @@ fn merge_with_similar(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<R
     let merged = config.merge_lines(sides.base, sides.ours, sides.theirs);
     let (mut content, mut own, mut contested) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0;
-    // The library splits at lone carriage returns too, and so would count other lines.
+    // `similar` also splits lines at lone carriage returns, so its line numbers would differ.
     if (merged.base_len(), merged.ours_len(), merged.theirs_len()) != (base.len(), host.len(), accepted.len()) {
         contested.push(ConflictHunk { base: 0..base.len(), ours: 0..host.len(), theirs: 0..accepted.len() });
         return (content, own, contested);

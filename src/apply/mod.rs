@@ -1,9 +1,9 @@
-//! Brings accepted changes to the host tree: first a plan, which is inert data, then a transaction that does all of it or
-//! nothing, and that can be undone.
+//! Applies accepted changes to the working tree: builds a plan, which is inert data, and executes it in an all-or-nothing
+//! transaction that can be undone.
 //!
-//! *Architecture invariant:* `hostfs.rs` is the only writer to a host tree, and every directory on the way is opened by
-//! descriptor without following links. No index, ref or configuration of the user's git is touched; `branch.rs` alone adds
-//! a commit and a branch, when that is asked for.
+//! *Architecture invariant:* [`HostFs`] is the only writer to the working tree, and every directory on a path is opened by
+//! descriptor without following symlinks. The index, refs and configuration of the user's git are not changed; only
+//! [`commit_on_branch`] adds a commit and a branch, on request.
 
 mod attributes;
 mod branch;

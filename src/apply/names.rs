@@ -1,9 +1,9 @@
-//! Names of files and directories that applies use in more than one place.
+//! Names of files and directories that several modules of this directory use.
 
-/// The folder of what was written, by hash.
+/// The directory of the written contents, each named by its hash.
 pub(crate) const CONTENTS: &str = "contents";
 
-/// The folder for staged files inside a part of the working tree that is a mount of its own.
+/// The directory for staged files in a part of the working tree that is a separate mount.
 pub(crate) const IN_TREE: &str = ".airlock";
 
 /// The lock of git's index.

@@ -1,4 +1,4 @@
-//! The plan of an apply: one step per path, as inert data. A dry run prints exactly this.
+//! Builds the plan of an apply: one step for each path, as inert data. A dry run prints exactly this plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,46 +21,46 @@ pub struct PlanOptions {
     pub merge_modes: BTreeMap<RepoPath, MergeMode>,
     /// The handling of conflicts.
     pub on_conflict: OnConflict,
-    /// The only directories that are removed when they are empty; nothing for all.
+    /// The only directories to remove when they become empty; `None` for all directories.
     pub removable_dirs: Option<BTreeSet<RepoPath>>,
-    /// Directories with the permissions that new ones of that path shall have.
+    /// Existing directories whose permissions are copied to new directories, by the path of the new directory.
     pub dir_attrs: BTreeMap<RepoPath, AttrSource>,
-    /// The content was the user's own before, so that symlinks and repositories in it are not refused.
+    /// Whether the content was the user's own before, so that symlinks and repositories in it are not rejected.
     pub is_trusted: bool,
 }
 
-/// An inert list of steps. With a conflict in it, none is done.
+/// An inert list of steps. A plan with conflicts is not executed.
 #[derive(Debug, Default)]
 pub struct Plan {
     pub steps: Vec<Step>,
     /// Conflicts that prevent the apply.
     pub conflicts: Vec<Conflict>,
-    /// Conflicts that are passed over because the user said so.
+    /// Conflicts that are skipped at the user's request.
     pub skipped: Vec<Conflict>,
-    /// Directories that are made, those above before those below.
+    /// Directories to create, parents before children.
     pub dirs_to_create: Vec<RepoPath>,
-    /// Directories that are empty afterwards and go, those below before those above.
+    /// Directories to remove because they become empty, children before parents.
     pub dirs_to_remove: Vec<RepoPath>,
     directories: BTreeMap<RepoPath, AttrSource>,
 }
 
-/// One change of the disk, in the order in which a plan is done.
+/// A planned disk operation.
 #[derive(Debug, Clone, Copy)]
 pub enum PlannedOp<'a> {
-    /// A directory is made, perhaps with the permissions of another.
+    /// The creation of a directory, optionally with the permissions of another.
     MakeDirectory(&'a RepoPath, Option<&'a AttrSource>),
-    /// An empty directory is removed.
+    /// The removal of an empty directory.
     RemoveDirectory(&'a RepoPath),
-    /// A file gets another spelling of its name.
+    /// A case-only rename of a file.
     Respell(&'a RepoPath, &'a RepoPath),
-    /// A file or link is made or replaced.
+    /// The creation or replacement of a file or symlink.
     Put(&'a Step),
-    /// A file or link is deleted.
+    /// The deletion of a file or symlink.
     Delete(&'a Step),
 }
 
 impl<'a> PlannedOp<'a> {
-    /// Returns the path that it changes.
+    /// Returns the path that the operation changes.
     #[must_use]
     pub fn path(self) -> &'a RepoPath {
         match self {
@@ -77,7 +77,7 @@ enum PathAvailability {
 }
 
 impl Plan {
-    /// Holds every wish against the host tree as it is now; writes nothing to it.
+    /// Builds a plan by comparing each request with the current working tree, without writing to it.
     ///
     /// # Errors
     /// Accepted content is damaged.
@@ -123,12 +123,12 @@ impl Plan {
                 Err((reason, contest)) => plan.conflicts.push(conflict(reason, contest)),
             }
         }
-        // What is respelled is not deleted.
+        // A path that is the source of a case-only rename is not deleted.
         let respelled: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.case_renamed_from.clone()).collect();
         for step in plan.steps.iter_mut().filter(|s| s.result.is_none() && respelled.contains(&s.path)) {
             step.action = StepAction::Unchanged;
         }
-        // What one of these takes away may be what another step counted on.
+        // Repeated because dropping a step can invalidate steps that depend on it.
         loop {
             let known = plan.conflicts.len();
             if !terms.is_trusted {
@@ -157,14 +157,14 @@ impl Plan {
         self.steps.retain(|s| !conflicts.contains(&s.path));
     }
 
-    /// Returns whether there is something to do.
+    /// Returns whether the plan has no operations.
     #[must_use]
     pub fn is_noop(&self) -> bool {
         self.steps.iter().all(|s| s.action == StepAction::Unchanged)
     }
 
-    /// Lists what is done to the disk, in that order: first what makes way, then directories, files, links, deletions, and
-    /// directories that are empty then.
+    /// Returns the disk operations in order: deletions that make room for new paths, new directories, files, symlinks, other
+    /// deletions, and the removal of directories that become empty.
     #[must_use]
     pub fn acts(&self) -> Vec<PlannedOp<'_>> {
         let done = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
@@ -201,7 +201,7 @@ impl Plan {
         acts
     }
 
-    /// Finds the directories that are missing, and those that will be empty.
+    /// Computes the missing directories to create and the directories to remove because they become empty.
     fn directories(
         &mut self,
         tree: &WorkingTree,
@@ -221,14 +221,14 @@ impl Plan {
                 }
             }
         }
-        // Sorted, so that what is above comes first.
+        // The set is sorted, so parents come first.
         let mut made = Vec::new();
         for path in &needed {
             if gone.contains(path) || tree.observe(path)? != PathState::Directory {
                 made.push(path.clone());
             }
         }
-        // The deepest first: a directory may be empty once those in it are gone.
+        // The deepest directories come first: a directory may become empty when its subdirectories are removed.
         let mut candidates: BTreeSet<(std::cmp::Reverse<usize>, RepoPath)> = BTreeSet::new();
         let depth = |path: &RepoPath| std::cmp::Reverse(path.components().count());
         candidates.extend(gone.iter().filter_map(RepoPath::parent).map(|path| (depth(&path), path)));
@@ -251,8 +251,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Turns into conflicts what would complete a repository inside the tree, out of several rounds or with files of the
-    /// user's own.
+    /// Turns steps into conflicts if they would complete an embedded repository in the working tree, from changes of several
+    /// rounds or with the user's own files.
     fn refuse_planted(&mut self, tree: &WorkingTree) {
         let written: Vec<&RepoPath> = self.steps.iter().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
         let folded: BTreeSet<Vec<u8>> = written.iter().map(|p| p.folded()).collect();
@@ -263,7 +263,7 @@ impl Plan {
                 has_folded(&folded, path)
                     || match tree.observe(path) {
                         Ok(PathState::Absent | PathState::BelowFile(_)) => false,
-                        // A link that the plan deletes.
+                        // A symlink that the plan deletes does not count.
                         Ok(PathState::BelowLink(above)) => !gone.contains(&above),
                         _ => true,
                     }
@@ -278,7 +278,7 @@ impl Plan {
         }
     }
 
-    /// Turns into conflicts what counted on the deletion of a path that is a conflict itself, or passed over.
+    /// Turns steps into conflicts if they depend on the deletion of a path that is a conflict itself, or is skipped.
     fn refuse_orphans(&mut self, tree: &WorkingTree) {
         let stays: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
         if stays.is_empty() {
@@ -304,7 +304,7 @@ impl Plan {
     }
 }
 
-/// Looks at what is in the way of a path. `deleted` tells what the plan deletes.
+/// Checks whether a path can be written, given the paths that the plan deletes.
 fn way(
     tree: &WorkingTree,
     neighbours: &mut DirCache<'_>,
@@ -318,7 +318,7 @@ fn way(
     let mut look = tree.observe(path)?;
     let (mut respells, mut gone_twin) = (None, None);
     match &wish.theirs {
-        // Under this spelling it is gone already.
+        // The path is deleted under this spelling already.
         None => {
             if let Ok(NameCollision::Same(_)) = neighbours.find_collision(path, EntryKind::Regular) {
                 look = PathState::Absent;
@@ -326,11 +326,11 @@ fn way(
         }
         Some(version) => match neighbours.find_collision(path, version.kind)? {
             NameCollision::None => {}
-            // It goes with the plan.
+            // The colliding entry is deleted by the plan.
             NameCollision::Incompatible(twin) if deleted(&twin) => gone_twin = Some(twin),
-            // A rename that changes nothing but the spelling.
+            // A case-only rename.
             NameCollision::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
-                // Under its own name: a file system may give it another number under another.
+                // Observed under its current name: a file system may report a different inode number for the other spelling.
                 if let PathState::File(_) = look {
                     look = tree.observe(&twin)?;
                     respells = Some(twin);
@@ -351,7 +351,7 @@ fn way(
     }
     let seen = match look {
         PathState::Absent => None,
-        // It is gone already: something else is in its place, or above it.
+        // The path is deleted already: something else is at the path or at a parent.
         PathState::BelowFile(_) | PathState::BelowLink(_) | PathState::Directory if wish.theirs.is_none() => None,
         PathState::File(seen) => Some(seen),
         PathState::BelowFile(above) | PathState::BelowLink(above) if deleted(&above) => None,
@@ -359,7 +359,7 @@ fn way(
             return blocked(format!("{above:?} is a file; accept its deletion too, or move it away"));
         }
         PathState::Directory => match tree.read_dir_contents(path)? {
-            // Each directory in it goes with the files that are deleted from it.
+            // Every directory in it becomes empty when the plan deletes its files, and is removed.
             Some(below)
                 if !below.files.is_empty()
                     && below.files.iter().all(deleted)

@@ -1,4 +1,4 @@
-//! A requested change to a single path: the merge base and the wanted content. An apply requests accepted units, an undo
+//! Requests to change a single path: the merge base and the desired content. An apply requests accepted units; an undo
 //! requests the replaced content.
 
 use std::io;
@@ -13,7 +13,7 @@ use crate::changes::{
 };
 use crate::core::path::{EntryKind, RepoPath};
 
-/// One change with the parts of it that were accepted.
+/// A change with its accepted units.
 #[derive(Debug)]
 pub struct SelectedChange<'a> {
     pub change: &'a FileChange,
@@ -23,7 +23,7 @@ pub struct SelectedChange<'a> {
     pub applied: Selection,
     /// The path's content after the last apply, if known.
     pub last_result: Option<Option<EntryContent>>,
-    /// Whether the user named it in this command; otherwise a review accepted it.
+    /// Whether the user named the path in this command; otherwise it was accepted in a review.
     pub is_named: bool,
     /// Applied units of earlier rounds' changes of this path that are not part of the present change.
     pub prior_rounds: Vec<PriorRoundChange<'a>>,
@@ -32,15 +32,16 @@ pub struct SelectedChange<'a> {
 /// Applied units of an earlier round's change that are not part of the present change.
 #[derive(Debug)]
 pub struct PriorRoundChange<'a> {
-    /// The change as it was then.
+    /// The change in that round.
     pub change: &'a FileChange,
     /// The units that were applied.
     pub picks: Selection,
 }
 
 impl PriorRoundChange<'_> {
-    /// Returns what is superseded: something that is asked for now stands in its place, and all that does is granted whole. With
-    /// less than that nobody has said that it may go, nor is a text to go that a person wrote themselves.
+    /// Returns the applied units that the present selection supersedes. A unit is superseded if a requested unit overlaps
+    /// its base and every unit that overlaps its base is selected completely. With a partial selection, the user has not
+    /// agreed to remove it. Text that the user wrote is never superseded.
     fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Selection, granted: &Selection) -> Selection {
         let is_whole = |unit: &Unit| matches!(granted.get(&unit.id), Some(UnitSelection::All | UnitSelection::Text(_)));
         let mut found = Selection::default();
@@ -64,58 +65,59 @@ pub struct PathRequest {
     pub path: RepoPath,
     /// The merge base; `None` if the path is absent.
     pub base: Option<EntryContent>,
-    /// The wanted content, if the working tree has not changed.
+    /// The desired content if the working tree is unchanged.
     pub theirs: Option<EntryContent>,
     /// The content after an earlier apply. If the path still matches, it is replaced, regardless of the base.
     pub last_applied: Option<EntryContent>,
     /// The content before any apply.
     pub pristine: Option<EntryContent>,
-    /// Alternative merge bases, tried in order if merging against `base` and `last_applied` conflicts. They include units that
-    /// were applied in earlier rounds.
+    /// Alternative merge bases, tried in order if merging against `base` and `last_applied` conflicts. They include units
+    /// that were applied in earlier rounds.
     pub alternate_bases: Vec<Option<EntryContent>>,
     /// Whether to apply units again that the user has reverted since.
     pub reapply: bool,
     /// The content after an apply that wrote everything requested, merged with the user's edits. If the path still matches,
     /// it is left unchanged.
     pub if_fully_applied: Option<Option<EntryContent>>,
-    /// The selection that is applied afterwards, earlier applies included.
+    /// The units that are applied after this request, including those of earlier applies.
     pub picks: Selection,
     /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
     /// File to copy the permissions from if the path is created.
     pub attrs_from: Option<AttrSource>,
-    /// Copy them also if a file with this mode is replaced: the mode is unchanged since the apply.
+    /// Mode of the existing file for which `attrs_from` is also used when the file is replaced. The same mode means that it
+    /// is unchanged since the apply.
     pub attrs_from_if_mode: Option<u32>,
 }
 
-/// A file or directory whose attributes are to be kept.
+/// A file or directory whose attributes are copied.
 #[derive(Debug)]
 pub struct AttrSource {
-    /// The directory that it is in.
+    /// The directory that contains it.
     pub folder: Arc<OwnedFd>,
     pub name: String,
 }
 
 impl AttrSource {
-    /// Names it.
+    /// Returns a reference to the directory entry.
     #[must_use]
     pub fn at(&self) -> DirEntryRef<'_> {
         DirEntryRef::new(self.folder.as_ref(), self.name.as_bytes())
     }
 }
 
-/// Content by its hash.
+/// A store of content by hash.
 pub trait BlobStore: Sync {
-    /// Reads it.
+    /// Reads the content with this hash.
     ///
     /// # Errors
     /// The blob is missing or damaged.
     fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>>;
 
-    /// Keeps it.
+    /// Stores content and returns its hash.
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash>;
 
-    /// Returns the folder where each is in a file under its hash that never changes, if there is one.
+    /// Returns the directory in which each blob is an immutable file named by its hash, if the store has one.
     fn folder(&self) -> Option<Arc<OwnedFd>> {
         None
     }
@@ -136,7 +138,7 @@ impl BlobStore for Quarantine {
 }
 
 impl SelectedChange<'_> {
-    /// Creates a wish of it; or says why there is none.
+    /// Creates the request for this selection, or returns the reason why the selection cannot be applied.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -149,7 +151,7 @@ impl SelectedChange<'_> {
         let Some(accepted) = version(&picks)? else {
             return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
         };
-        // What is asked for once more is no part of the base: if the user has taken it back, it comes again.
+        // Units that are requested again are not part of the base, so they are applied again if the user has reverted them.
         let others = self.applied.difference(&self.picks, &all);
         let original = version(&Selection::default())?.flatten();
         let base = version(&others)?.unwrap_or_else(|| original.clone());
@@ -166,7 +168,7 @@ impl SelectedChange<'_> {
             }
         }
         if let Some(brought) = brought.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
-            // As with the other two: what is asked for by name comes once more, unless the user went on from it.
+            // As for the other two bases: units of a named path are applied again, unless the user has built on them.
             let kept = if self.is_named { vec![&others, &self.applied] } else { vec![&self.applied] };
             for kept in kept {
                 if let Some(kept) = version(kept)? {
@@ -192,7 +194,8 @@ impl SelectedChange<'_> {
     }
 }
 
-/// Returns what a path holds with some of a change, `Some(None)` for nothing; `None` where that is no file of its own.
+/// Returns a path's content with some units of a change applied. `Some(None)` is an absent path; the result is `None` if the
+/// units do not form a complete file.
 fn content(
     store: &Quarantine,
     change: &FileChange,
@@ -210,7 +213,7 @@ fn content(
     })
 }
 
-/// Puts together what rounds have brought, each over the same base; nothing where that cannot be told.
+/// Combines the contents that rounds applied, each over the same base. Returns `None` if they cannot be combined.
 fn together(
     store: &Quarantine,
     base: Option<&EntryContent>,

@@ -1,5 +1,5 @@
-//! Judges one path of a plan: the verdict of the table, the merge where that is the verdict, and what else of the host stands
-//! against replacing a file.
+//! Resolves single paths of a plan: performs the three-way merge of the entries and, if necessary, of their content, and
+//! checks whether the file can be replaced.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,19 +22,19 @@ pub(crate) struct Resolver<'a> {
     pub(crate) modes: &'a BTreeMap<RepoPath, MergeMode>,
 }
 
-/// Why a file with several names is not replaced.
+/// The reason why a file with several hard links is not replaced.
 pub const HARD_LINKS: &str = "it has several names (hard links), and replacing it would part them";
 
-/// The action on a path, and its content afterwards.
+/// The action on a path, and the resulting content.
 type StepOutcome = (StepAction, Option<EntryContent>);
 
-/// Why nothing can, and the sides of it.
+/// The reason for a conflict, and its sides.
 pub(crate) type Undecided = (String, Option<ConflictSides>);
 
 type ResolvedStep = Result<StepOutcome, Undecided>;
 
 impl Resolver<'_> {
-    /// Judges a wish, with what the host has there.
+    /// Resolves a request against the observed file.
     ///
     /// # Errors
     /// Accepted content is damaged.
@@ -45,7 +45,7 @@ impl Resolver<'_> {
         respells: bool,
     ) -> io::Result<ResolvedStep> {
         let habits = self.tree.capabilities();
-        // A file that is respelled is judged by the wish for its other spelling.
+        // If the file is case-renamed, the request for its other spelling covers its old content.
         let host = seen.map(|s| &s.version).filter(|_| !respells);
         let here = |v: Option<&EntryContent>| {
             v.map(|v| EntryContent { kind: habits.normalize_kind(v.kind), hash: v.hash.clone() })
@@ -53,16 +53,16 @@ impl Resolver<'_> {
         if wish.if_fully_applied.as_ref().is_some_and(|done| here(host) == here(done.as_ref())) {
             return Ok(Ok((StepAction::Unchanged, host.cloned())));
         }
-        // Nobody has touched it since the last apply: no merge is needed, and none could be more exact.
+        // The path is unchanged since the last apply, so its content is the exact base and no merge is needed.
         let untouched = here(host) == here(wish.last_applied.as_ref());
         let (first, second) = match () {
             () if untouched => (&wish.last_applied, None),
-            // What was brought before counts as brought, unless all of it was taken back.
+            // Units that were applied before stay applied, unless the user has reverted all of them.
             () if !wish.reapply && here(host) != here(wish.pristine.as_ref()) => (&wish.last_applied, None),
-            // Asked for by name: it comes once more, unless the user went on from it.
+            // The user named the path: its units are applied again, unless the user has built on them.
             () => (&wish.base, Some(&wish.last_applied).filter(|last| **last != wish.base)),
         };
-        // Markers are for what cannot be decided in any way.
+        // Conflict markers are used only if no base resolves the conflict.
         let plain = Resolver { on_conflict: OnConflict::Abort, ..*self };
         let mut answer = plain.find_obstacle(wish, first.as_ref(), seen, host)?;
         for other in second.into_iter().chain(&wish.alternate_bases) {
@@ -73,7 +73,7 @@ impl Resolver<'_> {
             }
         }
         if let (Err((_, Some(_))), OnConflict::Markers) = (&answer, self.on_conflict) {
-            // What comes instead of what was applied is no matter of a conflict.
+            // Units that supersede applied units are not part of the conflict.
             let base = wish.alternate_bases.last().unwrap_or(first);
             answer = self.find_obstacle(wish, base.as_ref(), seen, host)?;
         }
@@ -87,7 +87,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// Judges it with one base.
+    /// Resolves a request with one merge base.
     fn find_obstacle(
         &self,
         wish: &PathRequest,
@@ -100,7 +100,7 @@ impl Resolver<'_> {
             Resolution::Unchanged => Ok((StepAction::Unchanged, host.cloned())),
             Resolution::Delete => Ok((StepAction::Delete, None)),
             Resolution::Write(version) => {
-                // It may be the user's own content, with another executable bit.
+                // The result may be the user's own content with a different executable bit.
                 if accepted.is_none_or(|a| a.hash != version.hash)
                     && let Some(seen) = seen
                 {
@@ -134,7 +134,7 @@ impl Resolver<'_> {
         self.modes.get(&wish.path).copied().unwrap_or_default()
     }
 
-    /// Puts the sides together, for whoever shows them.
+    /// Creates the description of a conflict, and stores the user's content so that it can be shown.
     fn describe_conflict(
         &self,
         clash: ConflictKind,
@@ -173,11 +173,11 @@ impl Resolver<'_> {
             Ok(content) => content,
             Err(error) => return Ok(Err((error.to_string(), None))),
         };
-        // For whoever compares the result with it.
+        // Stored so that the result can be compared with it.
         self.contents.write_blob(&host)?;
         let old = match base.map(|v| self.contents.read_blob(&v.hash)).transpose() {
             Ok(old) => old.unwrap_or_default(),
-            // It was too large to be kept, or a crash has taken it.
+            // The base was too large to be stored, or was lost in a crash.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
                 return large();
             }
@@ -200,7 +200,7 @@ impl Resolver<'_> {
         let keep = |content: &[u8]| Ok::<_, io::Error>(EntryContent { kind, hash: self.contents.write_blob(content)? });
         let merged = match mode {
             MergeMode::Union => merge_union(sides).map_err(|clash| (clash, Vec::new())),
-            // A filter that strips lines leaves the rest of the user's file as the sandbox has it.
+            // If the filter strips lines, the rest of the user's file is equal to the sandbox's version.
             MergeMode::Filtered => merge(sides).or_else(|clash| merge_around_insertions(sides).ok_or(clash)),
             _ => merge(sides),
         };
@@ -217,7 +217,7 @@ impl Resolver<'_> {
             }
             Err(clash) => clash,
         };
-        // One file in two forms would be neither.
+        // Markers would mix the two forms of the file.
         if self.on_conflict == OnConflict::Markers
             && mode != MergeMode::Filtered
             && let Ok((content, places)) = merge_with_markers(sides)
@@ -229,7 +229,7 @@ impl Resolver<'_> {
         Ok(Err((reason, contest.map(|contest| ConflictSides { hunks: regions, ..contest }))))
     }
 
-    /// Returns what stands against replacing, or deleting, a file.
+    /// Returns the reason why a file cannot be replaced or deleted, if any.
     fn find_replace_obstacle(
         &self,
         wish: &PathRequest,

@@ -1,5 +1,5 @@
-//! Stages what an apply will put in place: every final file under a name of its own, on the file system where it belongs,
-//! whole and on disk, before the first path of the tree is touched.
+//! Stages the files of a transaction. Each final file is written completely under a temporary name on the file system where
+//! it belongs, and synced, before the first path of the working tree is changed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,11 +21,11 @@ use super::transaction_log::TransactionDir;
 use super::working_tree::{DIRECTORY, Inode, Mount, ObservedFile, Parent, WorkingTree};
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Files above which several threads synchronise.
+/// Number of files above which several threads sync them.
 const FEW: usize = 32;
 const THREADS: usize = 16;
 
-/// The folders of slots of one apply, open.
+/// The open staging directories of a transaction.
 pub(crate) struct Staging {
     pub(crate) places: Vec<StagingArea>,
     folders: Vec<Arc<OwnedFd>>,
@@ -33,21 +33,21 @@ pub(crate) struct Staging {
     next_number: AtomicUsize,
 }
 
-/// A file that is to be staged.
+/// A file to stage.
 pub(crate) struct FileToStage<'a> {
     pub(crate) path: &'a RepoPath,
-    /// The file that it replaces, where it is now.
+    /// The current path of the file to replace.
     pub(crate) replaced: &'a RepoPath,
     pub(crate) left: &'a EntryContent,
     pub(crate) expected: Option<&'a ObservedFile>,
-    /// One whose attributes it gets, where there is nothing to replace.
+    /// File to copy the attributes from if no file is replaced.
     pub(crate) like: Option<DirEntryRef<'a>>,
-    /// And where a file with these permissions is replaced.
+    /// Mode of the replaced file for which `attrs_from` is also used.
     pub(crate) like_over: Option<u32>,
 }
 
 impl Staging {
-    /// Opens those of a journal.
+    /// Opens the staging areas of a journal.
     pub(crate) fn open(
         places: &[StagingArea],
         folder: &TransactionDir,
@@ -70,32 +70,32 @@ impl Staging {
         Ok(Self { places: places.to_vec(), folders, by_mount: BTreeMap::new(), next_number: next })
     }
 
-    /// Begins without any.
+    /// Creates an empty list of staging areas.
     pub(crate) fn empty() -> Self {
         Self { places: Vec::new(), folders: Vec::new(), by_mount: BTreeMap::new(), next_number: AtomicUsize::new(0) }
     }
 
-    /// Names a slot.
+    /// Returns a reference to a staged file or backup by name.
     pub(crate) fn entry_ref<'a>(&'a self, slot: StagedFile, name: &'a str) -> DirEntryRef<'a> {
         DirEntryRef::new(self.folders[slot.area].as_ref(), name.as_bytes())
     }
 
-    /// Returns the folder of a slot, open.
+    /// Returns the open directory of a staged file.
     pub(crate) fn area_dir(&self, slot: StagedFile) -> Arc<OwnedFd> {
         Arc::clone(&self.folders[slot.area])
     }
 
-    /// Returns whether two files of a slot's place are exchanged at once.
+    /// Returns whether the file system of a staged file can exchange two files atomically.
     pub(crate) fn can_exchange(&self, slot: StagedFile) -> bool {
         self.places[slot.area].can_exchange
     }
 
-    /// Returns whether a file keeps its number there when it is renamed.
+    /// Returns whether the file system of a staged file keeps inode numbers on rename.
     pub(crate) fn has_stable_inodes(&self, slot: StagedFile) -> bool {
         self.places[slot.area].has_stable_inodes
     }
 
-    /// Returns a free slot on the file system of a directory.
+    /// Reserves a staged file on the same mount as a directory.
     pub(crate) fn allocate(
         &mut self,
         directory: &OwnedFd,
@@ -142,7 +142,7 @@ impl Staging {
         Ok(self.places.len() - 1)
     }
 
-    /// Stages files, each into its slot; gives what they are on disk.
+    /// Writes and syncs all files, and returns their identities on disk.
     pub(crate) fn stage_file(
         &self,
         files: &[(FileToStage<'_>, StagedFile)],
@@ -161,7 +161,7 @@ impl Staging {
                 .map_err(named(file))?;
             staged.push(self.write_file(file, *slot, disk, tree, &bytes).map_err(named(file))?);
         }
-        // One directory takes one new file at a time, but a disk synchronises many at once in the time of one.
+        // A directory accepts one new file at a time, but a disk can sync many files in the time of one.
         try_parallel_for_each(files, |(file, slot)| self.sync_file(*slot, disk).map_err(named(file)))?;
         Ok(staged)
     }
@@ -170,7 +170,7 @@ impl Staging {
         let name = slot.name();
         let opened = attributes::open_entry(self.entry_ref(slot, &name))
             .map_err(system_error("failed to open what was staged"))?;
-        // A link has nothing but its name.
+        // A symlink has no content to sync.
         opened.map_or(Ok(()), |file| disk.sync_fd(&file).map_err(system_error("failed to write it to disk")))
     }
 
@@ -187,7 +187,7 @@ impl Staging {
         let habits = tree.capabilities();
         let kind =
             if file.left.kind == EntryKind::Link { habits.normalize_kind(EntryKind::Link) } else { file.left.kind };
-        // What the path holds now, for its attributes; it must be what the plan has seen.
+        // The replaced file, for its attributes. It must be the file that the plan observed.
         let parent = match file.expected {
             Some(_) => match tree.open_parent(file.replaced)? {
                 Parent::Open(parent) => Some(parent),
@@ -195,7 +195,8 @@ impl Staging {
             },
             None => None,
         };
-        // Of a link there is only an owner to keep: a file in its place is as a new one, or as the backup that comes back.
+        // A replaced symlink has only an owner to preserve. A regular file that replaces it is treated as new, or as a
+        // restored backup.
         let was_link = file.expected.is_some_and(|e| e.version.kind == EntryKind::Link);
         let untouched = file.expected.is_some_and(|e| !was_link && file.like_over == Some(e.mode));
         let like = match &parent {
@@ -228,7 +229,7 @@ impl Staging {
         let stat = rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(system_error("failed to look at it"))?;
         let version = EntryContent { kind: habits.normalize_kind(kind), hash: file.left.hash.clone() };
-        // As it will be seen: a file system may have no executable bit.
+        // The kind as it will be observed: the file system may not support executable bits.
         let executable = stat.st_mode & 0o100 != 0;
         let version = match version.kind {
             EntryKind::Link => version,
@@ -238,7 +239,7 @@ impl Staging {
         Ok(FileIdentity { version, mode: stat.st_mode & 0o7777, inode: Inode::of(&stat) })
     }
 
-    /// Creates an empty file with the permissions that it would have if it were made where it goes.
+    /// Creates an empty file with the permissions that it would have if it were created at its path.
     fn create_entry(
         &self,
         file: &FileToStage<'_>,
@@ -250,7 +251,7 @@ impl Staging {
     ) -> Result<File, HostError> {
         let made = system_error("failed to make it");
         if replaces {
-            // Nobody's but the owner's, until it has the other's permissions.
+            // Only the owner has access until the permissions of the replaced file are copied.
             return disk.create_file(at, 0o600).map_err(made);
         }
         let mode = if kind == EntryKind::Executable { 0o777 } else { 0o666 };
@@ -260,7 +261,7 @@ impl Staging {
                 Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::XDEV) => {}
                 other => return other.map_err(made),
             }
-            // A file system without files that have no name; its access lists are not passed on then.
+            // The file system does not support unnamed files, so the default ACL is not inherited.
             let file = disk.create_file(at, mode).map_err(made)?;
             if let Some(group) = attributes::inherited_group(&heir) {
                 let stat = rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?;
@@ -272,7 +273,7 @@ impl Staging {
         disk.create_file(at, mode).map_err(made)
     }
 
-    /// Stages a directory with the permissions of another.
+    /// Stages a directory with the permissions of another directory.
     pub(crate) fn stage_directory(
         &self,
         slot: StagedFile,
@@ -289,13 +290,14 @@ impl Staging {
         attributes::copy_metadata(disk, old.as_fd(), new.as_fd(), at, None, tree.capabilities())
     }
 
-    /// Writes the folders to disk.
+    /// Syncs the staging directories to disk.
     pub(crate) fn sync_areas(&self, disk: &HostFs) -> Result<(), Errno> {
         self.folders.iter().try_for_each(|folder| disk.sync_fd(folder.as_ref()))
     }
 }
 
-/// Does something with each of a list, by several threads if there are many; gives the results in order, or the first failure.
+/// Calls a function for each item of a list, in several threads if the list is long. Returns the results in order, or the
+/// first error.
 pub(crate) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
     list: &[T],
     one: impl Fn(&T) -> Result<R, E> + Sync,
@@ -311,7 +313,7 @@ pub(crate) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = list.get(at) else { return };
                     let result = one(item);
-                    // After a failure nobody needs the rest.
+                    // After an error, the remaining items are skipped.
                     if result.is_err() {
                         next.store(list.len(), Ordering::Relaxed);
                     }
@@ -324,7 +326,7 @@ pub(crate) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
     done.into_values().collect()
 }
 
-/// Returns a link the owner of what it replaces.
+/// Copies the owner of a replaced symlink to the new one.
 fn keep_owner(disk: &HostFs, like: DirEntryRef<'_>, at: DirEntryRef<'_>) -> Result<(), HostError> {
     let look = |at: DirEntryRef<'_>| {
         rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)
@@ -340,14 +342,14 @@ fn keep_owner(disk: &HostFs, like: DirEntryRef<'_>, at: DirEntryRef<'_>) -> Resu
 /// File system types of FAT and exFAT (statfs(2)).
 const FAT: [u64; 2] = [0x4d44, 0x2011_bab0];
 
-/// Tries whether two names can be exchanged here, and whether files keep their numbers when they are renamed.
+/// Probes whether the file system can exchange two names, and whether files keep their inode numbers on rename.
 fn probe_fs(disk: &HostFs, folder: &OwnedFd) -> Result<(bool, bool), Errno> {
     let (one, other) = (DirEntryRef::new(folder, b"try-1"), DirEntryRef::new(folder, b"try-2"));
     let number =
         |at: DirEntryRef<'_>| rustix::fs::statat(folder, at.name, AtFlags::SYMLINK_NOFOLLOW).map(|s| Inode::of(&s));
     disk.create_file(one, 0o600)?;
     disk.create_file(other, 0o600)?;
-    // FAT exchanges, but numbers its files as it meets them.
+    // FAT can exchange files, but assigns inode numbers as it reads them.
     let numbers_last = !FAT.contains(&rustix::fs::fstatfs(folder).map_or(0, |fs| fs.f_type as u64));
     let first = number(one)?;
     let can = match disk.rename_entry(one, other, Rename::Exchange) {
@@ -355,7 +357,7 @@ fn probe_fs(disk: &HostFs, folder: &OwnedFd) -> Result<(bool, bool), Errno> {
             disk.remove_file(one)?;
             (numbers_last, numbers_last)
         }
-        // A file system that takes the flag and does not heed it, or one without numbers.
+        // The file system accepts the flag but ignores it, or has no inode numbers.
         Ok(()) => return Err(Errno::OPNOTSUPP),
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             disk.rename_entry(one, other, Rename::Plain)?;

@@ -14,23 +14,23 @@ use crate::core::path::RepoPath;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
     Create,
-    /// Replaces it with what was accepted.
+    /// Replacement with the accepted content.
     Replace,
-    /// Replaces it with what was accepted and the user's own edits.
+    /// Replacement with the accepted content and the user's own edits. The ranges are the lines of these edits.
     Merge(Vec<Range<usize>>),
-    /// Replaces it with both sides between markers, in so many places.
+    /// Replacement with both sides between conflict markers. The number is the number of conflicts.
     WriteConflictMarkers(usize),
     Delete,
-    /// Nothing: it holds the accepted content already.
+    /// No action: the path already has the accepted content.
     Unchanged,
 }
 
-/// One path of a plan.
+/// A step for a single path of a plan.
 #[derive(Debug)]
 pub struct Step {
     pub path: RepoPath,
     pub action: StepAction,
-    /// The selection that is applied afterwards, earlier applies included.
+    /// The units that are applied after this step, including those of earlier applies.
     pub picks: Selection,
     /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
@@ -42,40 +42,39 @@ pub struct Step {
     pub result: Option<EntryContent>,
     /// File to copy the permissions from if the path is created.
     pub attrs_from: Option<AttrSource>,
-    /// Copy them also if a file with this mode is replaced.
+    /// Mode of the existing file for which `attrs_from` is also used when the file is replaced.
     pub attrs_from_if_mode: Option<u32>,
-    /// The same file under another spelling, which the plan deletes: one rename, so that it is never gone.
+    /// The same file under another spelling that the plan deletes. The file is renamed instead, so that it always exists.
     pub(crate) case_renamed_from: Option<RepoPath>,
-    /// Another spelling that must not be there with it, and that the plan deletes.
+    /// Another spelling that must not coexist with the path and that the plan deletes.
     pub(crate) colliding_path: Option<RepoPath>,
 }
 
-/// A path that cannot be written as the host is now.
+/// A path that cannot be written in the current state of the working tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
     pub path: RepoPath,
-    /// Why, for a person; names in it are escaped.
+    /// The reason, for messages; names in it are escaped.
     pub reason: String,
-    /// The sides, where they are what is in the way.
+    /// The sides, if they are the reason for the conflict.
     pub sides: Option<ConflictSides>,
 }
 
-/// Three versions of a path.
+/// The three sides of a conflict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConflictSides {
-    /// The kind of conflict.
     pub kind: ConflictKind,
     /// The merge base.
     pub base: Option<EntryContent>,
     /// The working tree's content.
     pub ours: Option<EntryContent>,
     pub theirs: Option<EntryContent>,
-    /// Lines that both changed, if it is about lines.
+    /// Lines that both sides changed, if the conflict is about lines.
     pub hunks: Vec<ConflictHunk>,
 }
 
 impl ConflictSides {
-    /// Returns whether both sides can be put between markers.
+    /// Returns whether both sides can be written between conflict markers.
     #[must_use]
     pub fn is_text(&self) -> bool {
         matches!(self.kind, ConflictKind::Lines | ConflictKind::EnginesDisagree)
@@ -87,23 +86,23 @@ impl ConflictSides {
 pub enum OnConflict {
     #[default]
     Abort,
-    /// Both sides are written between markers, where that is possible.
+    /// Both sides are written between conflict markers where possible.
     Markers,
-    /// The other paths are written.
+    /// Conflicts are skipped and the other paths are written.
     Skip,
 }
 
-/// How git's attributes say a path is merged.
+/// The merge behavior of a path according to git's attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MergeMode {
     #[default]
     Text,
-    /// By line, with the lines of both sides where both changed the same (`union`).
+    /// By line, with the lines of both sides where both changed the same lines (`union`).
     Union,
-    /// Not at all (`-merge`, `binary`).
+    /// Not merged (`-merge`, `binary`).
     NotByLine,
-    /// By a program of the user's.
+    /// By a merge driver that the user configured.
     Driver,
-    /// By line, but the two sides have it in different forms: a filter made the one of the other.
+    /// By line, although a filter gives the two sides different forms.
     Filtered,
 }

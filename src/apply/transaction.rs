@@ -1,10 +1,10 @@
-//! Carries a plan out so that all of it is done or nothing, whatever fails and whenever the process ends:
+//! Executes a plan as an all-or-nothing transaction, whatever fails and whenever the process ends. The order is:
 //!
-//! stage every file → journal (prepared) → git's index locked → each act, looked at → directories on disk → end (committed) →
-//! index unlocked.
+//! stage all files → write the journal (prepared) → lock git's index → execute and check each operation → sync directories →
+//! write the outcome (committed) → unlock the index.
 //!
-//! Whatever goes wrong before "committed" takes back all that was done; if even that fails, the journal stays, and recovery
-//! begins where this ended.
+//! A failure before the commit rolls back all operations. If the rollback fails, the journal is kept, and recovery continues
+//! from there.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,37 +37,36 @@ pub struct ApplyRequest<'a> {
     pub target: &'a ApplyTarget,
     pub fs: &'a HostFs,
     pub tree: &'a WorkingTree,
-    /// Whether it applies or takes back.
     pub kind: Kind,
-    /// The sandbox whose changes they are.
+    /// The sandbox whose changes are applied.
     pub sandbox: &'a str,
     pub sandbox_id: &'a str,
-    /// Submodules, which are entered.
+    /// Submodules that are treated as part of the working tree.
     pub modules: Vec<RepoPath>,
-    /// Per path, what of the changeset it holds before and after.
+    /// For each path, the selected units of the changeset before and after this transaction.
     pub selection: Vec<(RepoPath, Selection, Selection)>,
     pub blobs: &'a dyn BlobStore,
-    /// Returns whether the user wants it to stop.
+    /// Returns whether the user has interrupted the command.
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
-/// Why it is not done.
+/// An error from running or recovering a transaction.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// Before the first path was touched.
+    /// A failure before this call changed any path.
     #[error("{}{error}", path_prefix(path.as_ref()))]
     NotStarted {
-        /// The path that it was about.
+        /// The path that failed.
         path: Option<RepoPath>,
         error: HostError,
     },
-    /// git works on the index.
+    /// git has locked its index.
     #[error("git is at work in this working tree: {} is there", .0.display())]
     Locked(PathBuf),
-    /// The user wanted it to stop; all is as it was.
+    /// The user interrupted the transaction, which was rolled back.
     #[error("interrupted")]
     Interrupted(Box<Report>),
-    /// Something failed, and what was done was taken back.
+    /// An operation failed, and the transaction was rolled back.
     #[error("{}{error}", path_prefix(path.as_ref()))]
     RolledBack {
         /// The path that failed.
@@ -76,7 +75,7 @@ pub enum ApplyError {
         /// The result of the rollback.
         report: Box<Report>,
     },
-    /// Something failed, and taking back failed too.
+    /// An operation failed, and so did the rollback.
     #[error("{}{error}; and then: {}{then}", path_prefix(path.as_ref()), path_prefix(there.as_ref()))]
     RollbackFailed {
         /// The path that failed.
@@ -98,14 +97,15 @@ fn path_prefix(path: Option<&RepoPath>) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryMode {
     RollForward,
-    /// All is as it was.
+    /// The working tree is restored to its previous state.
     RollBack,
 }
 
-/// Carries a plan without conflicts out. `applies` is locked by the caller since before the plan was made.
+/// Executes a plan without conflicts. The caller must hold the exclusive lock of the log since before it built the plan.
 ///
 /// # Errors
-/// [`ApplyError`]; after all but [`ApplyError::RollbackFailed`] the tree is as it was, save what the user did meanwhile.
+/// After any error except [`ApplyError::RollbackFailed`], the working tree is in its previous state, apart from concurrent
+/// changes by the user.
 pub fn run_transaction(job: &ApplyRequest<'_>, plan: &Plan, applies: &TransactionLog) -> Result<Report, ApplyError> {
     if job.target.git_dir.join(INDEX_LOCK).symlink_metadata().is_ok() {
         return Err(ApplyError::Locked(job.target.git_dir.join(INDEX_LOCK)));
@@ -125,7 +125,7 @@ pub fn run_transaction(job: &ApplyRequest<'_>, plan: &Plan, applies: &Transactio
     report.is_non_atomic = journal.staging_areas.iter().any(|place| !place.can_exchange);
     if let Err(error) = folder.write_journal(job.fs, &journal) {
         let error = system_error("failed to write the journal")(error);
-        // Perhaps it was written whole; nothing is done yet in any case.
+        // The journal may have been written completely. No operation has been executed in either case.
         if !matches!(folder.read_status(), Ok(TransactionStatus::Staging)) {
             return finish_rollback(&job.prepared(&folder, &journal, &slots), Aborted::without_path(error), report)
                 .map(|()| Report::default());
@@ -143,10 +143,7 @@ pub fn run_transaction(job: &ApplyRequest<'_>, plan: &Plan, applies: &Transactio
     }
 }
 
-/// Brings an unfinished apply to its end.
-///
-/// # Errors
-/// [`ApplyError`].
+/// Recovers an unfinished transaction.
 pub fn recover_transaction(
     site: &ApplyTarget,
     disk: &HostFs,
@@ -193,7 +190,7 @@ pub fn recover_transaction(
     }
 }
 
-/// Takes back what was done, and tells why.
+/// Rolls back, and returns the original error with the result of the rollback.
 fn finish_rollback(end: &PreparedTransaction<'_>, stop: Aborted, mut report: Report) -> Result<(), ApplyError> {
     let Aborted { path, error } = stop;
     match (end.roll_back(&mut report), error) {
@@ -209,7 +206,7 @@ fn finish_rollback(end: &PreparedTransaction<'_>, stop: Aborted, mut report: Rep
 
 type Staged<'a> = (Journal, Staging);
 
-/// Creates everything ready: slots, journal; nothing of the tree is changed.
+/// Stages all files and creates the journal, without changing the working tree.
 fn stage_files<'a>(
     job: &ApplyRequest<'a>,
     plan: &Plan,
@@ -259,7 +256,7 @@ fn stage_files<'a>(
                 let like_over = step.attrs_from_if_mode;
                 files.push((FileToStage { path: &step.path, replaced, left, expected, like, like_over }, slot));
                 waiting.push((acts.len(), step));
-                // In its place comes what was staged.
+                // A placeholder; replaced below by the write of the staged file.
                 Op::CaseRename { from: step.path.clone(), to: step.path.clone() }
             }
         });
@@ -272,7 +269,7 @@ fn stage_files<'a>(
     let source = job.blobs.folder();
     let content = |version: &EntryContent| {
         let bytes = job.blobs.read_blob(&version.hash)?;
-        // For the merge of an undo: larger ones are not merged.
+        // Stored for the merge of an undo. Larger contents are not merged.
         if bytes.len() as u64 <= MAX_TEXT {
             store_content(job, source.as_deref(), &own, version, &bytes)?;
         }
@@ -301,7 +298,7 @@ fn stage_files<'a>(
     Ok((journal, slots))
 }
 
-/// Keeps content under its hash: a second name where it is in a file that never changes, a copy otherwise.
+/// Stores content under its hash: as a hard link if the source file is immutable, otherwise as a copy.
 fn store_content(
     job: &ApplyRequest<'_>,
     source: Option<&OwnedFd>,
@@ -325,8 +322,8 @@ fn store_content(
     }
 }
 
-/// Removes an apply that was not prepared: there is nothing in it that is not elsewhere. What cannot be removed stays, and
-/// is swept later.
+/// Removes a transaction that was not prepared. It contains no unique data. Files that cannot be removed are left for a
+/// later cleanup.
 fn discard_staging(job: &ApplyRequest<'_>, folder: &TransactionDir) {
     let _ = remove_leftovers(job.fs, folder, job.tree);
 }

@@ -1,4 +1,5 @@
-//! The folder of all applies of a repository, its lock, and the folder of each with the files that tell how far it is.
+//! The transaction log of a repository: its lock, and one directory for each transaction with the files that record its
+//! progress.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
@@ -20,18 +21,18 @@ use crate::changes::ContentHash;
 const JOURNAL: &str = "journal";
 const END: &str = "end";
 const SLOTS: &str = "slots";
-/// Begins a file of ours; the version is of the format.
+/// The start of each journal file; the number is the format version.
 const MAGIC: &str = "airlock-journal 1";
-/// Bytes of a journal that are read: a million paths fit.
+/// Maximum size of a journal file in bytes, enough for a million paths.
 const MOST: u64 = 1 << 30;
 
-/// The folder of one apply.
+/// The directory of one transaction.
 #[derive(Debug, Clone)]
 pub struct TransactionDir {
     pub path: PathBuf,
 }
 
-/// All applies of a repository.
+/// All transactions of a repository.
 #[derive(Debug)]
 pub struct TransactionLog {
     folder: PathBuf,
@@ -42,16 +43,16 @@ pub struct TransactionLog {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub pid: u32,
-    /// The time since the machine was started in which that number means something.
+    /// Boot ID; the process ID is only meaningful within this boot.
     pub boot: String,
     /// Seconds since the epoch.
     pub since: u64,
 }
 
-/// Why the lock is not ours.
+/// An error from taking the lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process holds the lock.
     #[error("another airlock writes to this repository's working tree now{}", describe_owner(.0.as_ref()))]
     Busy(Option<Owner>),
     /// An I/O error.
@@ -64,16 +65,13 @@ fn describe_owner(owner: Option<&Owner>) -> String {
 }
 
 impl TransactionLog {
-    /// Names them, below the folder of Airlock's state; nothing is made.
+    /// Creates a handle to the log below Airlock's state directory, without creating the directory.
     #[must_use]
     pub fn of(state: &Path) -> Self {
         Self { folder: state.join("applies"), lock: None }
     }
 
-    /// Becomes the only one that writes to working trees of this repository, until dropped.
-    ///
-    /// # Errors
-    /// [`LockError`].
+    /// Takes the exclusive right to write to working trees of this repository, until the log is dropped.
     pub fn lock_exclusive(&mut self, boot: &str) -> Result<(), LockError> {
         if self.lock.is_some() {
             return Ok(());
@@ -85,7 +83,7 @@ impl TransactionLog {
             File::from(rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).map_err(io::Error::from)?);
         match file.try_lock() {
             Ok(()) => {}
-            // Somebody who only looks whether it is locked has it for a moment.
+            // A process that only checks the lock holds it for a moment.
             Err(TryLockError::WouldBlock)
                 if (0..10).any(|_| {
                     std::thread::sleep(std::time::Duration::from_millis(5));
@@ -104,17 +102,17 @@ impl TransactionLog {
         Ok(())
     }
 
-    /// Returns whether somebody is at work.
+    /// Returns whether any process, including this one, holds the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         self.lock.is_some() || File::open(self.folder.join("lock")).is_ok_and(held)
     }
 
-    /// Lists them, oldest first.
+    /// Returns all transactions, oldest first.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The log directory cannot be read.
     pub fn list_dirs(&self) -> io::Result<Vec<TransactionDir>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -131,17 +129,17 @@ impl TransactionLog {
         Ok(found)
     }
 
-    /// Lists those that are prepared and have not ended, without reading their files.
+    /// Returns the transactions that are prepared and not finished, without reading their files.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The log directory cannot be read.
     pub fn list_unfinished(&self) -> io::Result<Vec<TransactionDir>> {
         let mut all = self.list_dirs()?;
         all.retain(|f| f.is_prepared() && !f.has_record(END));
         Ok(all)
     }
 
-    /// Creates the folder of a new one, the last.
+    /// Creates the directory of a new transaction, with the next number.
     pub fn create_dir(&self, disk: &HostFs) -> Result<TransactionDir, (PathBuf, Errno)> {
         let last = self.list_dirs().unwrap_or_default().pop().and_then(|f| f.path.file_name().and_then(parse_number));
         let name = format!("{:06}", last.unwrap_or(0) + 1);
@@ -152,7 +150,7 @@ impl TransactionLog {
         let folder = TransactionDir { path: path.clone() };
         let open = folder.open_dir().map_err(failed)?;
         disk.create_dir(DirEntryRef::new(&open, SLOTS.as_bytes()), 0o700).map_err(failed)?;
-        // What is made in it gets nothing from the repository's folder: no group, no access list.
+        // Entries of the staging directory must not inherit a group or an ACL from the repository's directory.
         let slots = folder.open_staging_dir().map_err(failed)?;
         attributes::remove_default_acl(disk, &slots).map_err(failed)?;
         disk.sync_fd(&above).map_err(failed)?;
@@ -161,19 +159,19 @@ impl TransactionLog {
 }
 
 impl TransactionDir {
-    /// Returns its number, for a person.
+    /// Returns the number of the transaction, for messages.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.path.file_name().and_then(parse_number).unwrap_or(0)
     }
 
-    /// Returns whether it has a journal.
+    /// Returns whether the transaction has a journal.
     #[must_use]
     pub fn is_prepared(&self) -> bool {
         self.has_record(JOURNAL)
     }
 
-    /// Returns whether a file is there; one that cannot be looked at is.
+    /// Returns whether a file exists. A file that cannot be examined counts as existing.
     fn has_record(&self, name: &str) -> bool {
         match self.path.join(name).symlink_metadata() {
             Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -181,32 +179,32 @@ impl TransactionDir {
         }
     }
 
-    /// Returns the path of the index that was there when it began.
+    /// Returns the path of the hard link to git's index from the start of the transaction.
     #[must_use]
     pub fn index(&self) -> PathBuf {
         self.path.join("index")
     }
 
-    /// Opens it.
+    /// Opens the directory.
     pub(crate) fn open_dir(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, &self.path, DIRECTORY, Mode::empty())
     }
 
-    /// Opens the folder of its slots.
+    /// Opens the staging directory.
     pub(crate) fn open_staging_dir(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(CWD, self.path.join(SLOTS), DIRECTORY, Mode::empty())
     }
 
-    /// Returns the path of its slots, for a person.
+    /// Returns the path of the staging directory, for messages.
     #[must_use]
     pub fn staging_path(&self) -> PathBuf {
         self.path.join(SLOTS)
     }
 
-    /// Reads how far it is.
+    /// Reads the progress of the transaction.
     ///
     /// # Errors
-    /// A file of it is damaged.
+    /// A journal file is damaged or cannot be read.
     pub fn read_status(&self) -> Result<TransactionStatus, JournalError> {
         let Some(journal) = self.read_record::<Journal>(JOURNAL)? else { return Ok(TransactionStatus::Staging) };
         Ok(match self.read_record::<TransactionOutcome>(END)? {
@@ -215,12 +213,12 @@ impl TransactionDir {
         })
     }
 
-    /// Writes the journal; from then on the apply is prepared.
+    /// Writes the journal; from then on the transaction is prepared.
     pub(crate) fn write_journal(&self, disk: &HostFs, journal: &Journal) -> Result<(), Errno> {
         self.write_record(disk, JOURNAL, journal)
     }
 
-    /// Marks it as ended.
+    /// Writes the outcome; from then on the transaction is finished.
     pub(crate) fn write_outcome(&self, disk: &HostFs, end: &TransactionOutcome) -> Result<(), Errno> {
         self.write_record(disk, END, end)
     }
@@ -258,7 +256,7 @@ impl TransactionDir {
         let folder = self.open_dir()?;
         let aside = format!("{name}.new");
         let file = match disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600) {
-            // Of one that was interrupted.
+            // Left by an interrupted write.
             Err(Errno::EXIST) => {
                 disk.remove_file(DirEntryRef::new(&folder, aside.as_bytes()))?;
                 disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600)?
@@ -285,7 +283,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Returns seconds since the epoch.
+/// Returns the current time in seconds since the epoch.
 pub(crate) fn seconds_since_epoch() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -1,5 +1,5 @@
-//! Takes a committed apply back, as an apply of its own: what was replaced is asked for again, with what was written as the
-//! base, so that whatever the user did since is merged, or is a conflict, and never lost.
+//! Plans the undo of a committed apply, as a separate transaction. The replaced content is requested with the written
+//! content as the base, so that later changes by the user are merged or are a conflict, and are never lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -25,37 +25,37 @@ use super::working_tree::{DIRECTORY, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Selection};
 use crate::core::path::RepoPath;
 
-/// An apply with what is known of it.
+/// A finished transaction.
 #[derive(Debug, Clone)]
 pub struct AppliedTransaction {
     pub folder: TransactionDir,
     pub journal: Journal,
     pub end: TransactionOutcome,
-    /// Whether it was undone since.
+    /// Whether the transaction has been undone.
     pub undone: bool,
 }
 
 /// All transactions of a repository.
 #[derive(Debug, Default)]
 pub struct ApplyHistory {
-    /// Those that ended, oldest first.
+    /// Finished transactions, oldest first.
     pub past: Vec<AppliedTransaction>,
-    /// Those that did not.
+    /// Unfinished transactions.
     pub unfinished: Vec<(TransactionDir, Journal)>,
-    /// Those whose files are damaged.
+    /// The errors of transactions whose files are damaged.
     pub damaged: Vec<JournalError>,
 }
 
 impl ApplyHistory {
-    /// Reads all of them.
+    /// Reads all transactions of a log.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The log directory cannot be read.
     pub fn of(applies: &TransactionLog) -> io::Result<Self> {
         let mut found = Self::default();
         for folder in applies.list_dirs()? {
             match folder.read_status() {
-                // Nothing was done by it.
+                // The working tree is unchanged.
                 Ok(TransactionStatus::Staging) => {}
                 Ok(TransactionStatus::Prepared(journal)) => found.unfinished.push((folder, *journal)),
                 Ok(TransactionStatus::Finished(journal, end)) => {
@@ -76,7 +76,7 @@ impl ApplyHistory {
         Ok(found)
     }
 
-    /// Returns the last apply that can be undone, of a sandbox or of any, in this working tree.
+    /// Returns the last apply in this working tree that can be undone, optionally of one sandbox.
     #[must_use]
     pub fn find_last(&self, here: &WorktreeFingerprint, sandbox: Option<&str>) -> Option<&AppliedTransaction> {
         let fits = |p: &&AppliedTransaction| {
@@ -87,38 +87,37 @@ impl ApplyHistory {
 }
 
 impl AppliedTransaction {
-    /// Returns whether it was in a working tree, which may have been moved since.
+    /// Returns whether the transaction was in this working tree, which may have been moved since.
     #[must_use]
     pub fn is_in_worktree(&self, here: &WorktreeFingerprint) -> bool {
         self.journal.target.is_same_worktree(here)
     }
 
-    /// Returns whether it stands.
+    /// Returns whether this is a committed apply that has not been undone.
     #[must_use]
     pub fn is_undoable(&self) -> bool {
         self.journal.kind == Kind::Apply && self.end.committed && !self.undone
     }
 }
 
-/// An undo in the making.
+/// The inputs for planning an undo.
 pub struct Undo {
-    /// The requests that restore what was replaced.
+    /// The requests that restore the replaced content.
     pub requests: Vec<PathRequest>,
-    /// The terms of the plan.
     pub options: PlanOptions,
     /// The store of the replaced content.
     pub blobs: Backups,
-    /// Paths whose backup somebody wrote to after the apply: that is what comes back.
+    /// Paths whose backup was written to after the apply. The edited backup is restored.
     pub late_edits: Vec<RepoPath>,
 }
 
-/// Why an undo cannot be planned.
+/// An error from preparing an undo.
 #[derive(Debug, thiserror::Error)]
 pub enum UndoError {
-    /// A backup is not there, or is no file.
+    /// A backup is missing, or is not a file.
     #[error("the backup of {0:?} is gone")]
     Gone(RepoPath),
-    /// An I/O error.
+    /// An error from opening or reading the backups.
     #[error(transparent)]
     Host(#[from] HostError),
     /// An I/O error.
@@ -128,9 +127,6 @@ pub enum UndoError {
 
 impl Undo {
     /// Prepares the undo of an apply.
-    ///
-    /// # Errors
-    /// [`UndoError`].
     pub fn of(past: &AppliedTransaction, tree: &WorkingTree) -> Result<Self, UndoError> {
         let AppliedTransaction { folder, journal, .. } = past;
         let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)?;
@@ -206,7 +202,7 @@ impl Undo {
         Ok(undo)
     }
 
-    /// Finds what is in a slot.
+    /// Observes a backup and registers its content.
     fn find_backup(
         &mut self,
         slots: &Staging,
@@ -231,7 +227,7 @@ fn attr_source(slots: &Staging, slot: StagedFile, name: String) -> AttrSource {
     AttrSource { folder: slots.area_dir(slot), name }
 }
 
-/// Content out of an apply's backups.
+/// The content of an apply's backups.
 #[derive(Debug)]
 pub struct Backups {
     files: BTreeMap<ContentHash, AttrSource>,
@@ -275,7 +271,7 @@ impl BlobStore for Backups {
     }
 }
 
-/// Reads a file, or a link's target.
+/// Reads a file, or a symlink's target.
 fn read_backup(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     match rustix::fs::openat(folder, OsStr::new(name), flags, Mode::empty()) {

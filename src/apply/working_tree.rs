@@ -1,4 +1,4 @@
-//! Looks at a host tree: component by component, by descriptor, never through a link. Nothing is written here.
+//! Reads the working tree by descriptor, component by component, without following symlinks. This module never writes.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -25,17 +25,16 @@ use crate::changes::ContentHash;
 use crate::changes::name_collisions::EntryClass;
 use crate::core::path::{EntryKind, RepoPath};
 
-/// The root of a working tree.
+/// An open working tree.
 #[derive(Debug)]
 pub struct WorkingTree {
     root: OwnedFd,
     path: PathBuf,
-    /// Directories of other repositories that belong to this tree.
+    /// Submodules that are treated as part of this tree.
     modules: BTreeSet<RepoPath>,
-    /// The capabilities of its file system.
     habits: FsCapabilities,
-    /// Directories that were entered, and are no other repositories: from then on the system opens them at once, still through
-    /// no link.
+    /// Directories that were entered and are not other repositories. They are opened in one call from then on, still without
+    /// following symlinks.
     entered: Mutex<HashSet<RepoPath>>,
 }
 
@@ -43,54 +42,53 @@ pub struct WorkingTree {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathState {
     Absent,
-    /// A file or a link.
+    /// A regular file or a symlink.
     File(ObservedFile),
     Directory,
     /// A device, a socket or a pipe.
     Special,
-    /// Nothing can be there: this path above it is a file.
+    /// Absent, because this parent is a file.
     BelowFile(RepoPath),
-    /// Not observed: this path above it is a symlink.
+    /// Not observed, because this parent is a symlink.
     BelowLink(RepoPath),
-    /// Not observed: this directory above it is another repository.
+    /// Not observed, because this parent is another repository.
     BelowRepository(RepoPath),
 }
 
-/// A file or link as it was seen; equal only while nobody has touched it.
+/// A file or symlink as it was observed. Two values are equal only if the file was not touched in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedFile {
     /// Kind and content, or a symlink's target.
     pub version: EntryContent,
     pub mode: u32,
-    /// The file's inode.
     pub inode: Inode,
     pub uid: u32,
     times: StatFingerprint,
 }
 
-/// A file on disk, under any name.
+/// The identity of a file on disk, under any name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Inode {
-    /// The number of the device, which may be another after the machine was started anew.
+    /// The device number, which may change at a reboot.
     pub device: u64,
-    /// The number of the inode.
+    /// The inode number.
     pub number: u64,
 }
 
 impl ObservedFile {
-    /// Returns how many names it has.
+    /// Returns the number of hard links.
     #[must_use]
     pub fn link_count(&self) -> u64 {
         self.times.names
     }
 
-    /// Returns its size in bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         u64::try_from(self.times.size).unwrap_or(0)
     }
 
-    /// Returns whether it is the same file with the same content and permissions, whatever it is called now.
+    /// Returns whether both are the same file with the same content and permissions, regardless of its name.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.version, self.mode, self.inode) == (&other.version, other.mode, other.inode)
@@ -139,14 +137,14 @@ impl StatFingerprint {
 #[derive(Debug, Default)]
 pub struct DirContents {
     pub files: Vec<RepoPath>,
-    /// Directories, empty ones too.
+    /// All directories, including empty ones.
     pub directories: Vec<RepoPath>,
 }
 
 pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The directory that holds a path.
+/// The directory that contains a path.
 pub(crate) enum Parent {
     Open(OwnedFd),
     Missing,
@@ -154,7 +152,7 @@ pub(crate) enum Parent {
 }
 
 impl Parent {
-    /// Returns the directory, if it is there.
+    /// Returns the directory if it could be opened.
     pub(crate) fn into_dir(self) -> Option<OwnedFd> {
         match self {
             Self::Open(directory) => Some(directory),
@@ -163,12 +161,12 @@ impl Parent {
     }
 }
 
-/// A mount; nothing can be renamed from one to another.
+/// A mount. Files cannot be renamed between mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount(u64, u64);
 
 impl Mount {
-    /// Finds the mount that an open directory is on.
+    /// Returns the mount of an open directory.
     pub fn of(directory: impl AsFd) -> Result<Self, Errno> {
         let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
         let found = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, wanted)?;
@@ -179,7 +177,7 @@ impl Mount {
 impl From<&Statx> for Mount {
     fn from(found: &Statx) -> Self {
         let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
-        // Before Linux 5.8 there is no number: then only devices are told apart.
+        // Linux before 5.8 has no mount IDs, so only devices are distinguished.
         let mount = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { 0 } else { found.stx_mnt_id };
         Self(device, mount)
     }
@@ -189,21 +187,21 @@ impl From<&Statx> for Mount {
 const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
 
 impl WorkingTree {
-    /// Opens a working tree. Of the repositories nested in it, only `modules` are entered: the submodules that a snapshot
-    /// had taken along.
+    /// Opens a working tree. Nested repositories are only entered if they are in `modules`: the submodules that the snapshot
+    /// includes.
     pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: FsCapabilities) -> io::Result<Self> {
         let opened = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
         Ok(Self { root: opened, path: root.to_owned(), modules, habits, entered: Mutex::default() })
     }
 
-    /// Returns which directory the root is.
+    /// Returns the inode of the root directory.
     pub fn identity(&self) -> Result<Inode, HostError> {
         rustix::fs::fstat(&self.root)
             .map(|stat| Inode::of(&stat))
             .map_err(system_error("failed to look at the working tree"))
     }
 
-    /// Reads a file or a link's target as it was seen.
+    /// Reads the content of a file, or a symlink's target, as it was observed.
     ///
     /// # Errors
     /// The file has changed, or an I/O error.
@@ -220,13 +218,13 @@ impl WorkingTree {
         if ContentHash::of(&content) == seen.version.hash { Ok(content) } else { Err(HostError::Stale) }
     }
 
-    /// Opens the root once more.
+    /// Opens the root directory again.
     pub(crate) fn open_root(&self) -> Result<OwnedFd, HostError> {
         rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty())
             .map_err(system_error("failed to open the working tree"))
     }
 
-    /// Opens the deepest directory above a path that is there.
+    /// Opens the deepest existing directory above a path.
     pub(crate) fn open_nearest_existing_dir(&self, path: &RepoPath) -> Result<OwnedFd, HostError> {
         let mut at = path.clone();
         loop {
@@ -240,7 +238,8 @@ impl WorkingTree {
         }
     }
 
-    /// Returns why nothing else can take the place of a file, if so: what its attributes allow was meant for it alone.
+    /// Returns the reason why a file cannot be replaced because of its attributes, if any. Such attributes grant privileges
+    /// to the old content only.
     pub fn untransferable_reason(
         &self,
         path: &RepoPath,
@@ -255,7 +254,7 @@ impl WorkingTree {
         Ok(attributes::untransferable_reason(seen.mode, file.as_ref()))
     }
 
-    /// Returns why the system lets nobody replace what is at a path, if so (`chattr +i`, `chattr +a`, a mount).
+    /// Returns the reason why the system does not permit replacing a path, if any (`chattr +i`, `chattr +a`, a mount).
     pub fn immutability_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
         let look = system_error("failed to look at it");
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
@@ -273,7 +272,7 @@ impl WorkingTree {
         }
     }
 
-    /// Returns why nothing can be made, replaced or deleted where a path is, if so.
+    /// Returns the reason why entries of a path's directory cannot be created, replaced or deleted, if any.
     pub fn unwritable_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
         let look = system_error("failed to look at its directory");
         let directory = self.open_nearest_existing_dir(path)?;
@@ -291,19 +290,19 @@ impl WorkingTree {
         }
     }
 
-    /// Returns the path that it was opened by, for a person.
+    /// Returns the path by which the working tree was opened, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns what its file system can hold.
+    /// Returns the capabilities of the file system.
     #[must_use]
     pub fn capabilities(&self) -> FsCapabilities {
         self.habits
     }
 
-    /// Lists the names of a directory (`None` is the root); nothing if there is none to enter.
+    /// Returns the names in a directory (`None` is the root). Returns an empty list if the directory cannot be entered.
     pub fn read_dir_names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, EntryClass)>, HostError> {
         let opened = match directory {
             None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
@@ -335,7 +334,7 @@ impl WorkingTree {
         Ok(found)
     }
 
-    /// Reads the target of a link; nothing if it is none.
+    /// Reads the target of a symlink. Returns `None` if the path is not a symlink.
     pub fn read_symlink(&self, path: &RepoPath) -> Result<Option<Vec<u8>>, HostError> {
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         match rustix::fs::readlinkat(&directory, OsStr::from_bytes(path.file_name()), Vec::new()) {
@@ -345,7 +344,7 @@ impl WorkingTree {
         }
     }
 
-    /// Looks at a path without following any link.
+    /// Observes the state of a path without following symlinks.
     pub fn observe(&self, path: &RepoPath) -> Result<PathState, HostError> {
         match self.open_parent(path)? {
             Parent::Open(directory) => observe_in(&directory, OsStr::from_bytes(path.file_name())),
@@ -354,8 +353,8 @@ impl WorkingTree {
         }
     }
 
-    /// Lists every file and every directory below a directory; `None` if there is a name that is no path of ours (a nested
-    /// repository, say).
+    /// Returns all files and directories below a directory. Returns `None` if a name is not a valid repository path, such as
+    /// the `.git` of a nested repository.
     pub fn read_dir_contents(&self, directory: &RepoPath) -> Result<Option<DirContents>, HostError> {
         let (mut found, mut open) = (DirContents::default(), vec![directory.clone()]);
         while let Some(at) = open.pop() {
@@ -381,7 +380,7 @@ impl WorkingTree {
         Ok(Some(found))
     }
 
-    /// Opens the directory that holds a path.
+    /// Opens the directory that contains a path.
     pub(crate) fn open_parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
         let Some(above) = path.parent() else {
             let root = self.root.try_clone();
@@ -438,7 +437,7 @@ impl WorkingTree {
     }
 }
 
-/// Looks at a name in an open directory.
+/// Observes the state of a name in an open directory.
 pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState, HostError> {
     let directory = directory.as_fd();
     let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -456,7 +455,7 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
-                // Something else is there by now.
+                // The file has been replaced since.
                 Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(HostError::Stale),
                 other => other.map_err(system_error("failed to open it"))?,
             };
@@ -467,7 +466,7 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
             let mut file = File::from(file);
             let hash = ContentHash::of_reader(&mut file)
                 .map_err(|error| HostError::Io { attempt: "failed to read it", error })?;
-            // Somebody who writes while it is read would otherwise go unseen.
+            // Detects writes to the file while it was read.
             if StatFingerprint::of(&rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?)
                 != StatFingerprint::of(&stat)
             {

@@ -1,4 +1,4 @@
-//! Finds the base for a snapshot, or makes one: the same, or the nearest with what differs, or a fresh volume.
+//! Finds or builds the base for a snapshot: the same base, a nearby base with a delta, or a new volume.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::git::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
 use crate::guest_client::GuestClient;
 use crate::terminal::Signals;
 
-/// Bases that are compared with a snapshot before a new one is made.
+/// Maximum number of nearby bases that are compared with a snapshot before a new one is built.
 const COMPARED: usize = 4;
 
 /// The base for a snapshot.
 pub struct ResolvedBase {
     pub base: Base,
-    /// Its volume, as the engine has it.
+    /// The base volume as the engine reports it.
     pub volume: VolumeInfo,
     /// The snapshot's delta over the base.
     pub difference: SnapshotDelta,
-    /// It was made just now, and is to be sealed.
+    /// The unsealed base if it was just built. The caller has to seal it.
     pub fresh: Option<UnsealedBase>,
-    /// Nobody removes it while this is held.
+    /// The lease that prevents the removal of the base.
     pub held: Option<BaseLease>,
 }
 
@@ -35,13 +35,13 @@ pub struct ResolvedBase {
 pub struct UnsealedBase {
     link: GuestClient,
     container: String,
-    /// The index of the user's own repository in it.
+    /// The index of the main repository in it.
     pub(crate) index: Vec<u8>,
-    /// Others who want the same base wait until it is sealed.
+    /// The build lock. Other processes that need the same base wait until it is sealed.
     _making: BuildLock,
 }
 
-/// Names all that a base holds: the snapshot, and the launcher that comes with it.
+/// Returns the key of everything that a base contains: the snapshot and the launcher.
 fn key(snapshot: &Snapshot) -> String {
     format!("{}-{}", snapshot.key(), &image::guest_hash()[..16])
 }
@@ -50,10 +50,10 @@ fn flavour(snapshot: &Snapshot) -> String {
     format!("{}-{}", snapshot.config_key(), &image::guest_hash()[..16])
 }
 
-/// Finds a base that is there, sealed and whole.
+/// Finds a complete, sealed base for a snapshot.
 ///
 /// # Errors
-/// The engine; a missing object.
+/// The engine fails, or an object is missing.
 pub async fn find_base(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -61,7 +61,7 @@ pub async fn find_base(
 ) -> Result<Option<ResolvedBase>, BaseError> {
     let bases = BaseStore::of(&host.common_dir);
     let (key, flavour) = (key(snapshot), flavour(snapshot));
-    // The same one, or the nearest.
+    // An exact match, or the nearest bases.
     let mut candidates: Vec<(usize, Base)> = Vec::new();
     let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
     for base in bases
@@ -94,17 +94,17 @@ pub async fn find_base(
                 bases.record_use(&base)?;
                 return Ok(Some(ResolvedBase { base, volume, difference, fresh: None, held: Some(held) }));
             }
-            // A prune has taken it, or something else has its name: either way it is no base of ours any more.
+            // The volume was pruned, or something else has its name. In both cases the record is stale.
             _ => bases.remove_record(&base.id)?,
         }
     }
     Ok(None)
 }
 
-/// Creates a base, unless another process has made it meanwhile.
+/// Builds a base, unless another process built it first.
 ///
 /// # Errors
-/// The engine, a missing object, a full disk. Then nothing of it is left.
+/// The engine fails, an object is missing, or the disk is full. The new base is removed then.
 pub async fn build_base(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -121,7 +121,8 @@ pub async fn build_base(
         None => {
             meter.begin(Step::Waiting, 0);
             let (bases, key) = (bases.clone(), key.clone());
-            // A thread that nobody has to wait for; the lock that it may get later ends with the process.
+            // The thread is not joined, because it may wait for the lock for a long time. If it gets the lock too late,
+            // it releases the lock at once.
             let (sender, waited) = tokio::sync::oneshot::channel();
             std::thread::spawn(move || sender.send(bases.lock_build(&key)));
             tokio::select! {
@@ -130,7 +131,7 @@ pub async fn build_base(
             }
         }
     };
-    // Somebody else may have been faster.
+    // Another process may have built the base while this one waited.
     if let Some(found) = find_base(engine, host, snapshot).await? {
         return Ok(found);
     }
@@ -186,7 +187,7 @@ async fn seed_base(
         fill: true,
     };
     let mounts = vec![mount(&base.volume, SIDECAR.base), mount(&base.launcher, SIDECAR.launch)];
-    // It writes as the agent's user, so that the files are the agent's, and needs no capability for it.
+    // The seeder runs as the agent's user, so that the files belong to the agent and no capability is required.
     let container = ContainerSpec {
         user: "1000:1000".into(),
         capabilities: Vec::new(),
@@ -197,8 +198,8 @@ async fn seed_base(
     engine.start(&container).await?;
     let (accept, _none) = mpsc::unbounded_channel();
     let link = GuestClient::handshake(attached, accept).await?;
-    // A signal ends the seeding alone: an engine's answer is always waited for, lest it makes something after we have
-    // cleaned up.
+    // A signal interrupts only the seeding. Calls of the engine are always awaited, so that the engine creates nothing
+    // after the cleanup.
     let seeded = tokio::select! {
         seeded = seed::seed(snapshot, listing, &link, meter) => seeded?,
         _ = signals.next(0) => return Err(BaseError::Interrupted),
@@ -208,10 +209,10 @@ async fn seed_base(
     Ok((volume, link, container, seeded.index))
 }
 
-/// Seals a fresh base and records it: from then on others may use it.
+/// Seals a new base and records it, so that other sandboxes can use it.
 ///
 /// # Errors
-/// The guest, the engine, the file system. Then it stays unsealed, for the sandbox over it alone.
+/// The guest, the engine or the file system fails. The base remains unsealed then, and only its own sandbox uses it.
 pub async fn seal_base(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -224,8 +225,8 @@ pub async fn seal_base(
     Ok(BaseStore::of(&host.common_dir).save(base, &fresh.index)?)
 }
 
-/// Takes away what an engine makes by itself when a container asks for a volume that is gone: an empty one without labels,
-/// which nothing would ever find.
+/// Removes the empty volumes without labels that an engine creates if a container refers to a missing volume. Nothing
+/// else would ever find them.
 pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
     for name in [&base.volume, &base.launcher] {
         if engine.volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
@@ -235,7 +236,7 @@ pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<()
     Ok(())
 }
 
-/// Leaves nothing of a base.
+/// Removes the containers and the volumes of a base.
 pub async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
     for container in engine.containers(super::labels::BASE, Some(&base.id)).await? {
         engine.remove_container(&container.id).await?;

@@ -1,5 +1,5 @@
-//! What is written into a workspace on top of its base: newer commits and uncommitted work. For the changeset it is part
-//! of the base.
+//! The delta of a workspace over its base: newer commits and uncommitted work. For the changeset it is part of the
+//! base.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::git::{GitFiles, SnapshotDelta};
 use crate::guest_client::{Batch, GuestClient, pieces};
 use crate::protocol::{Entry, Root, Stat};
 
-/// One path that is not what the base volume has.
+/// A path that differs from the base volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeltaEntry {
     pub path: RepoPath,
@@ -20,12 +20,12 @@ pub struct DeltaEntry {
     pub side: Option<FileVersion>,
 }
 
-/// Everything on top, by path.
+/// All entries of a delta, by path.
 #[derive(Debug, Clone, Default)]
 pub struct BaseDelta(BTreeMap<RepoPath, DeltaEntry>);
 
 impl BaseDelta {
-    /// Keeps the contents of a difference in the quarantine, and says what it makes of each path.
+    /// Stores the contents of a snapshot's delta in the quarantine and returns their entries.
     pub fn from_snapshot_delta(difference: &SnapshotDelta, store: &Quarantine) -> Result<Self, BaseError> {
         let mut all = BTreeMap::new();
         for (path, content) in &difference.files {
@@ -40,25 +40,25 @@ impl BaseDelta {
         Ok(Self(all))
     }
 
-    /// Creates one of what was stored.
+    /// Creates a delta from stored entries.
     #[must_use]
     pub fn from_stored(stored: Vec<DeltaEntry>) -> Self {
         Self(stored.into_iter().map(|t| (t.path.clone(), t)).collect())
     }
 
-    /// Returns all of it, to be stored.
+    /// Returns all entries, to be stored.
     #[must_use]
     pub fn to_store(&self) -> Vec<&DeltaEntry> {
         self.0.values().collect()
     }
 
-    /// Returns what is on top at a path.
+    /// Returns the entry of a path.
     #[must_use]
     pub fn get(&self, path: &RepoPath) -> Option<&DeltaEntry> {
         self.0.get(path)
     }
 
-    /// Returns all that is below a directory (`None` is the root).
+    /// Returns the entries below a directory (`None` is the root).
     pub fn below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a DeltaEntry> {
         let prefix = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
         let range = (std::ops::Bound::Included(prefix.clone()), std::ops::Bound::Unbounded);
@@ -70,7 +70,7 @@ impl BaseDelta {
             .into_iter()
     }
 
-    /// Returns whether something was written below a directory.
+    /// Returns whether the delta has a file below a directory. Deleted paths do not count.
     #[must_use]
     pub fn has_entries_below(&self, directory: &RepoPath) -> bool {
         let prefix = [directory.as_bytes(), b"/"].concat();
@@ -79,21 +79,22 @@ impl BaseDelta {
         below.map(|(_, topped)| &topped.side).any(Option::is_some)
     }
 
-    /// Returns whether nothing is on top.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Writes a difference into a workspace over a link whose guest runs as the agent's user; gives the stat data of each file.
+/// Writes a delta into a workspace and returns the stat data of each regular file.
+///
+/// The guest must run as the agent's user.
 pub async fn write_delta(
     link: &GuestClient,
     difference: &SnapshotDelta,
     mtime: u64,
 ) -> Result<BTreeMap<RepoPath, Stat>, BaseError> {
     let mut batch = Batch::new(link, Root::Work);
-    // What is replaced goes first, the deepest before what it is in: a directory can become a file, and a file a directory.
+    // Replaced paths are removed first, deepest first: a directory can become a file, and a file a directory.
     for path in difference.files.keys().rev() {
         batch.add(path.as_bytes(), &Entry::Nothing).await?;
     }
@@ -131,7 +132,7 @@ pub async fn write_git_files(link: &GuestClient, files: &GitFiles) -> Result<(),
         batch.add(path, &Entry::Nothing).await?;
     }
     let kept = whole.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
-    // A git directory is none without this one.
+    // Git does not recognize a git directory without `refs`.
     let always = &b".git/refs/heads/x"[..];
     for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_slice()).chain([always])) {
         batch.add(directory, &Entry::Directory).await?;
@@ -143,7 +144,7 @@ pub async fn write_git_files(link: &GuestClient, files: &GitFiles) -> Result<(),
     Ok(link.flush(drop).await?)
 }
 
-/// The directories above paths, parents first.
+/// Returns the directories above the paths, parents first.
 fn parent_dirs<'a>(paths: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
     let mut found = std::collections::BTreeSet::new();
     for path in paths {

@@ -1,10 +1,10 @@
-//! Failures of a base.
+//! The error type of bases.
 
 use crate::engine::EngineError;
 use crate::git::SnapshotError;
 use crate::guest_client::GuestError;
 
-/// A base that could not be found, built, read or removed.
+/// A failure to find, build, read or remove a base.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
     #[error(transparent)]
@@ -15,7 +15,7 @@ pub enum BaseError {
     Guest(#[from] GuestError),
     #[error("failed to keep the record of the base: {0}")]
     Io(#[from] std::io::Error),
-    /// Stopped by a signal.
+    /// A signal arrived.
     #[error("interrupted")]
     Interrupted,
 }

@@ -1,4 +1,4 @@
-//! The labels by which the engine's objects are found, and the identity of the repository in them.
+//! Labels that identify the engine's objects, and the identity of the repository in them.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -14,17 +14,19 @@ use crate::engine::VolumeSpec;
 
 /// The label whose value is a base's id.
 pub const BASE: &str = "dev.airlock.base";
-/// The label whose value is the repository's, see [`repository_id`].
+/// The label whose value is the repository's id, see [`repository_id`].
 pub const REPOSITORY: &str = "dev.airlock.repo";
 
-/// Names a repository for labels and records: a hash of where its git directory is, and of a random number in it. A
-/// repository that comes to the place of another is another, and so is a copy.
+/// Computes the id of a repository for labels and records.
+///
+/// It is a hash of the path of the git directory and of a random number stored in it. Another repository at the same
+/// path therefore has another id, and so does a copy.
 pub fn repository_id(common_dir: &Path) -> io::Result<String> {
     let hash = Sha256::new().chain_update(common_dir.as_os_str().as_bytes()).chain_update(identity(common_dir)?);
     Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
 }
 
-/// Reads the random number that tells this repository from every other, and makes it first where there is none.
+/// Reads the random number that identifies a repository, and creates it first if it does not exist.
 pub fn identity(common_dir: &Path) -> io::Result<String> {
     let folder = common_dir.join("airlock");
     let path = folder.join("id");
@@ -34,7 +36,7 @@ pub fn identity(common_dir: &Path) -> io::Result<String> {
         let mut file = tempfile::NamedTempFile::new_in(&folder)?;
         file.write_all(id.as_bytes())?;
         file.as_file().sync_all()?;
-        // Another process may have been faster: then its number counts.
+        // Another process may have been first. Its number is used then.
         match file.persist_noclobber(&path) {
             Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
             other => drop(other.map_err(|e| e.error)?),
@@ -43,7 +45,7 @@ pub fn identity(common_dir: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// Returns the volume of a base as it must be, and that of the launcher which comes with it.
+/// Returns the specifications of a base's volume and of its launcher volume.
 #[must_use]
 pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
     let labels = [(BASE, base.id.as_str()), (REPOSITORY, base.repository.as_str())];

@@ -1,4 +1,5 @@
-//! The manifest of a sandbox: what was included and what was not, for the first line, the record and the agent.
+//! The manifest of a sandbox. It lists included and excluded content for the first line of output, the record and the
+//! agent.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,40 +10,40 @@ use super::store::Base;
 use crate::core::path::RepoPath;
 use crate::git::{History, SkippedSubmodule, Snapshot, SnapshotDelta, UncommittedChanges};
 
-/// Files in stored form that are named.
+/// Maximum number of files in git's stored form that are named.
 const NAMED: usize = 10;
 
 /// The contents that a sandbox started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Manifest {
-    /// Files, git's own apart.
+    /// Number of files, excluding git's own.
     pub files: usize,
     /// The part of the history that is included.
     pub history: History,
-    /// Uncommitted changes that went along.
+    /// Number of uncommitted changes that were included.
     pub uncommitted: usize,
-    /// Ignored or untracked files that were named.
+    /// Number of ignored or untracked files that were included by name.
     pub included: usize,
-    /// Files that were named or uncommitted and could not go along, with the reason.
+    /// Named or uncommitted files that could not be included, with the reason.
     pub skipped: Vec<(RepoPath, String)>,
-    /// Submodules whose content went along.
+    /// Submodules whose content was included.
     pub modules: Vec<RepoPath>,
-    /// Submodules that stayed behind.
+    /// Submodules that were excluded.
     pub left: Vec<SkippedSubmodule>,
-    /// Files of Git LFS whose content is not in the local store: the pointer went along.
+    /// Git LFS files that were included as pointers, because the local store does not have their content.
     pub pointers: Vec<RepoPath>,
-    /// Files that are as git stores them, because of a filter that Airlock does not run.
+    /// Files that are in git's stored form, because Airlock does not run their filter.
     #[serde(default)]
     pub filtered: Vec<RepoPath>,
-    /// Whether a sparse checkout left tracked files out.
+    /// Whether a sparse checkout excluded tracked files.
     pub sparse: bool,
-    /// Files that were written on top of the base.
+    /// Number of paths in the delta over the base, including deleted ones.
     pub on_top: usize,
 }
 
 impl Manifest {
-    /// Describes what a snapshot over a base is.
+    /// Creates the manifest of a snapshot that starts from a base.
     #[must_use]
     pub fn of(snapshot: &Snapshot, base: &Base, difference: &SnapshotDelta, work: &UncommittedChanges) -> Self {
         let mut files = base.files;
@@ -52,7 +53,7 @@ impl Manifest {
             all.into_iter().cloned().collect()
         };
         for (path, content) in difference.files.iter().filter(|(path, _)| !work.files.contains_key(*path)) {
-            // Whether the base has it is known from the tree that the difference comes from.
+            // The delta knows from the tree of its base whether the base has the path.
             match (content.is_some(), difference.is_new(path)) {
                 (true, true) => files += 1,
                 (false, _) => files = files.saturating_sub(1),
@@ -74,7 +75,7 @@ impl Manifest {
         }
     }
 
-    /// Lists everything that a person who looks for a missing thing wants to know, a line each; names are not escaped.
+    /// Returns notes on included and missing content, one per line. Names are not escaped.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = vec![
@@ -121,7 +122,7 @@ impl Manifest {
         notes
     }
 
-    /// Returns the text for the agent's user memory: what this copy lacks that the repository has.
+    /// Returns the text for the agent's user memory. It explains which parts of the repository the workspace lacks.
     #[must_use]
     pub fn memory(&self) -> String {
         let mut text = String::from(
@@ -132,7 +133,7 @@ impl Manifest {
              What the copy holds, so that you draw no conclusions from what is missing:\n\n",
         );
         for note in self.notes() {
-            // A name with a line break in it must not begin an instruction.
+            // A name with a line break must not begin a line that reads as an instruction.
             let _ = writeln!(text, "- {}", note.escape_debug());
         }
         text

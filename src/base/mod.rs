@@ -1,4 +1,4 @@
-//! Bases: the sealed volumes that sandboxes start from, and the deltas on top of them.
+//! Bases: the sealed volumes that sandboxes start from, and the deltas over them.
 
 mod build;
 mod delta;

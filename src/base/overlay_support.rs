@@ -1,5 +1,5 @@
-//! What is known of an engine: whether it can mount an overlay workspace. Found out at the first start, and remembered
-//! for as long as engine, kernel and storage driver stay the same.
+//! Remembers whether an engine can mount an overlay workspace. The first start determines it, and the result is valid
+//! as long as engine, kernel and storage driver remain the same.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,20 +14,20 @@ use crate::engine::EngineInfo;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverlaySupport {
-    /// It mounts an overlay over a base volume.
+    /// An overlay over a base volume.
     Overlay,
-    /// It cannot, for this reason.
+    /// A copy of the base volume, with the reason why an overlay is not possible.
     Copy(String),
 }
 
 impl OverlaySupport {
-    /// Recalls what was found out about an engine; `None` if nothing was.
+    /// Returns the remembered result for an engine, if any.
     #[must_use]
     pub fn recall(engine: &EngineInfo) -> Option<Self> {
         load().remove(&engine.identity)
     }
 
-    /// Remembers it. That this fails is no error: it is found out again.
+    /// Remembers the result for an engine. A failure is ignored, because the result can be determined again.
     pub fn remember(&self, engine: &EngineInfo) {
         let Some(folder) = folder() else { return };
         let mut all = load();

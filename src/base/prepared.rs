@@ -1,4 +1,4 @@
-//! A base and its delta, ready for a sandbox.
+//! Prepares a base and its delta for a sandbox.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ pub struct PreparedBase {
     pub(crate) volume: VolumeInfo,
     pub(crate) difference: Arc<SnapshotDelta>,
     pub(crate) fresh: Option<UnsealedBase>,
-    /// The manifest of what was included and what was not.
+    /// The manifest of included and excluded content.
     pub manifest: Manifest,
     pub(crate) includes: Vec<String>,
-    /// Until the sandbox is on record, this alone keeps the base.
+    /// The lease, which alone protects the base until the sandbox is recorded.
     _held: Option<BaseLease>,
 }
 
 impl PreparedBase {
-    /// Finds or makes the base of a snapshot, and puts uncommitted work on top.
+    /// Finds or builds the base of a snapshot and adds uncommitted work to its delta.
     ///
     /// # Errors
-    /// A missing object, the engine, a full disk, a signal. Then nothing is left.
+    /// An object is missing, the engine fails, the disk is full, or a signal arrives. A new base is removed then.
     pub async fn prepare(
         engine: &dyn Engine,
         host: &HostRepo,
@@ -62,18 +62,18 @@ impl PreparedBase {
 }
 
 impl PreparedBase {
-    /// Returns whether its base was made for it just now.
+    /// Returns whether the base was just built for this sandbox.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.fresh.is_some()
     }
 
-    /// Leaves nothing of a base that was made for a sandbox which does not come to be.
+    /// Removes the base if it was built for this sandbox, which did not start.
     pub async fn discard(self, engine: &dyn Engine) -> Result<(), BaseError> {
         if self.fresh.is_some() { build::discard_base(engine, &self.base).await } else { Ok(()) }
     }
 
-    /// Returns whether nothing is to be written on top of the base.
+    /// Returns whether nothing has to be written over the base.
     pub(crate) fn is_bare(&self) -> bool {
         let same_branch = self.base.branch == self.snapshot.branch;
         self.difference.is_empty() && same_branch && self.base.commit == self.snapshot.commit

@@ -1,4 +1,4 @@
-//! Writes a snapshot with its git directories into a fresh base volume, in parallel, and seals it.
+//! Writes a snapshot with its git directories into a new base volume, in parallel, and seals it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,28 +13,28 @@ use crate::git::{GitDir, Listing, Snapshot, SnapshotError, Unconverted};
 use crate::guest_client::{BATCH, Batch, GuestClient, pieces};
 use crate::protocol::{Encoder, Entry, Kind, Root, Stat};
 
-/// Threads that read the object store; as many write in the guest.
+/// Number of threads that read the object store. The guest has as many writers.
 const THREADS: usize = 2;
-/// The folder of a base volume that holds its files.
+/// The directory of a base volume that holds its files.
 pub(crate) const TREE: &[u8] = b"tree/";
-/// The file beside it that is written last.
+/// The file beside [`TREE`] that is written last.
 pub(crate) const SEAL: &[u8] = b"seal";
 
 /// The result of seeding.
 #[derive(Debug)]
 pub struct Seeded {
-    /// Files that are as git stores them.
+    /// Files that are in git's stored form.
     pub unconverted: Unconverted,
-    /// Bytes of all files.
+    /// Total size of all files in bytes.
     pub bytes: u64,
-    /// The index of the user's own repository.
+    /// The index of the main repository.
     pub index: Vec<u8>,
 }
 
-/// Seeds over a link whose guest runs as the agent's user.
+/// Writes a snapshot into a base volume. The guest must run as the agent's user.
 ///
 /// # Errors
-/// A missing object, a full disk, a guest that ends.
+/// An object is missing, the disk is full, or the guest ends.
 pub async fn seed(
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
@@ -50,7 +50,8 @@ pub async fn seed(
     batch.send().await?;
     link.flush(drop).await?;
 
-    // The index must not be younger than what it lists by less than a second: see "racy git". So files are two seconds old.
+    // The index must be at least a second newer than the files that it lists, see "racy git". The files are therefore
+    // two seconds old.
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
     let for_git = Arc::clone(snapshot);
     let git = tokio::task::spawn_blocking(move || {
@@ -60,7 +61,7 @@ pub async fn seed(
         (Arc::clone(snapshot), link.clone(), listing.clone(), Arc::clone(meter));
     let files = tokio::task::spawn_blocking(move || write_files(&for_files, &files_listing, &sender, mtime, &counter));
     let files = files.await.map_err(io::Error::other)?;
-    // Links keep the default: they are read again whatever their times are.
+    // Symlinks keep the default. Git reads them again regardless of their times.
     let mut seeded = vec![Stat::default(); listing.entries.len()];
     link.flush(|written| {
         if let Some(at) = written.path.strip_prefix(TREE).and_then(|path| listing.position(path)) {
@@ -94,7 +95,8 @@ pub async fn seed(
     Ok(Seeded { unconverted, bytes: meter.read().bytes, index })
 }
 
-/// Writes everything to disk, and then the seal: what is sealed is whole, whatever happens to the machine.
+/// Writes everything to disk, and then the seal. A sealed base is therefore complete, even after a crash of the
+/// machine.
 pub async fn seal(link: &GuestClient, nonce: &str) -> Result<(), BaseError> {
     link.sync(Root::Base).await?;
     let mut batch = Batch::new(link, Root::Base);
@@ -105,7 +107,7 @@ pub async fn seal(link: &GuestClient, nonce: &str) -> Result<(), BaseError> {
     Ok(())
 }
 
-/// Every directory of a listing, parents first; submodules without content are empty directories.
+/// Returns every directory of a listing, parents first. Submodules without content are empty directories.
 fn directories(listing: &Listing) -> BTreeSet<Vec<u8>> {
     let mut found = BTreeSet::new();
     for path in listing.entries.iter().map(|e| &e.path).chain(&listing.empty) {

@@ -1,7 +1,8 @@
-//! The records of a repository's base volumes: one folder each below `<git common dir>/airlock/bases/`.
+//! The records of a repository's base volumes: one directory each in `<git common dir>/airlock/bases/`.
 //!
-//! *Architecture invariant:* a base is recorded after it was sealed, and its record holds the nonce of the seal. A volume
-//! without a record, or with another seal, is never mounted below a workspace.
+//! *Invariant:* a base is recorded after it was sealed, and its record holds the nonce of the seal. A volume without a
+//! record is mounted only for the sandbox that built it, and a recorded volume with another seal is never mounted below
+//! a workspace.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
 use std::fs::{self, DirBuilder, File};
@@ -18,62 +19,63 @@ use crate::core::path::RepoPath;
 /// The record of one base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// Version of this format.
+    /// The version of this format.
     pub schema_version: u32,
-    /// A random number in hexadecimal: the name of its folder, and the value of the label on its volume.
+    /// A random number in hexadecimal: the name of the record's directory, and the value of the label on the volume.
     pub id: String,
-    /// The repository, as on the labels.
+    /// The repository's id, as in the labels.
     pub repository: String,
     pub volume: String,
-    /// The volume with the launcher that the agent containers over it begin with.
+    /// The volume with the launcher for the agent containers that use this base.
     pub launcher: String,
     /// The content of the seal in the volume.
     pub nonce: String,
-    /// Names all that went in, see [`crate::git::Snapshot::key`].
+    /// The key of all content, see [`crate::git::Snapshot::key`].
     pub key: String,
-    /// Names the rules by which it went in.
+    /// The key of the rules by which the content was written.
     pub config_key: String,
-    /// The commit of its files, in hexadecimal.
+    /// The commit of the files, in hexadecimal.
     pub commit: String,
-    /// The branch that its HEAD names.
+    /// The branch that HEAD names.
     pub branch: Option<String>,
-    /// Files, git's own apart.
+    /// Number of files, excluding git's own.
     pub files: usize,
-    /// Bytes of these files.
+    /// Total size of these files in bytes.
     pub bytes: u64,
-    /// LFS pointers whose content was not here.
+    /// LFS pointers whose content the local store did not have.
     pub missing_lfs_objects: Vec<RepoPath>,
-    /// Files that are as git stores them, because of a filter that Airlock does not run.
+    /// Files that are in git's stored form, because Airlock does not run their filter.
     #[serde(default)]
     pub filtered: Vec<RepoPath>,
-    /// Milliseconds since the epoch.
+    /// Creation time in milliseconds since the epoch.
     pub created: u64,
-    /// Milliseconds since the epoch.
+    /// Time of the last use in milliseconds since the epoch.
     pub used: u64,
 }
 
-/// All bases of one repository.
+/// The bases of one repository.
 #[derive(Debug, Clone)]
 pub struct BaseStore {
     folder: PathBuf,
 }
 
-/// Held by whoever uses a base until that is on a sandbox's record, and by whoever removes it.
+/// The lock on a base. It is shared while a process uses the base for a sandbox that is not recorded yet, and exclusive
+/// while a process removes the base.
 #[derive(Debug)]
 pub struct BaseLease(#[expect(dead_code, reason = "the lock is what it is for")] File);
 
-/// Held while a base of one key is being made, so that two first starts make one.
+/// The lock on building bases with the same key. Two concurrent first starts therefore build only one base.
 #[derive(Debug)]
 pub struct BuildLock(#[expect(dead_code, reason = "the lock is what it is for")] File);
 
 impl BaseStore {
-    /// Names the bases of a repository; nothing is made yet.
+    /// Creates the store of a repository. Nothing is written yet.
     #[must_use]
     pub fn of(common_dir: &Path) -> Self {
         Self { folder: common_dir.join("airlock/bases") }
     }
 
-    /// Lists them, last used first. A record that is damaged is none: its volume is an orphan then.
+    /// Returns all bases, last used first. A damaged record is skipped, and its volume is an orphan then.
     pub fn list_bases(&self) -> io::Result<Vec<Base>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -88,19 +90,19 @@ impl BaseStore {
         Ok(found)
     }
 
-    /// Finds one by its id.
+    /// Returns the base with this id.
     pub fn find(&self, id: &str) -> io::Result<Option<Base>> {
         Ok(self.list_bases()?.into_iter().find(|b| b.id == id))
     }
 
-    /// Waits for whoever makes a base of this key, and keeps others waiting until dropped.
+    /// Locks the building of bases with this key. Waits while another process builds one.
     pub fn lock_build(&self, key: &str) -> io::Result<BuildLock> {
         let file = self.lock_file(key)?;
         file.lock()?;
         Ok(BuildLock(file))
     }
 
-    /// The same without waiting; `None` if somebody makes one.
+    /// Locks the building of bases with this key without waiting; returns `None` if another process builds one.
     pub fn try_lock_build(&self, key: &str) -> io::Result<Option<BuildLock>> {
         let file = self.lock_file(key)?;
         match file.try_lock() {
@@ -110,7 +112,7 @@ impl BaseStore {
         }
     }
 
-    /// Returns whether some process makes a base now.
+    /// Returns whether any process is building a base.
     pub fn is_building(&self) -> io::Result<bool> {
         for digit in "0123456789abcdef".chars() {
             let path = self.folder.join("making").join(digit.to_string());
@@ -126,19 +128,19 @@ impl BaseStore {
     fn lock_file(&self, key: &str) -> io::Result<File> {
         let locks = self.folder.join("making");
         DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
-        // A few locks for all keys: they are never removed, which a lock that others wait for must not be.
+        // A few locks are shared by all keys. They are never removed, because another process may wait for a lock.
         let name = key.get(..1).unwrap_or("0");
         File::create(locks.join(name))
     }
 
-    /// Keeps a base from being removed; `None` if it just was.
+    /// Protects a base from removal; returns `None` if it was just removed.
     pub fn lease_shared(&self, id: &str) -> io::Result<Option<BaseLease>> {
         let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         file.lock_shared()?;
         Ok(self.find(id)?.map(|_| BaseLease(file)))
     }
 
-    /// Keeps a base from being used, so that it can be removed; `None` if somebody uses it.
+    /// Protects a base from use, so that it can be removed; returns `None` if it is in use or has no record.
     pub fn lease_exclusive(&self, id: &str) -> io::Result<Option<BaseLease>> {
         let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         match file.try_lock() {
@@ -169,17 +171,17 @@ impl BaseStore {
         self.folder.join(&base.id).join("index")
     }
 
-    /// Notes that a base is used now.
+    /// Records that a base is used now.
     pub fn record_use(&self, base: &Base) -> io::Result<()> {
         let now = Base { used: now(), ..base.clone() };
-        // Another process may have forgotten it meanwhile: then it stays forgotten.
+        // Another process may have removed the record. It is not created again then.
         match write_atomic(&self.folder.join(&base.id), "record.json", &serde_json::to_vec_pretty(&now)?) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
-    /// Forgets a base.
+    /// Removes the record of a base. A missing record is not an error.
     pub fn remove_record(&self, id: &str) -> io::Result<()> {
         match fs::remove_dir_all(self.folder.join(id)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -188,7 +190,7 @@ impl BaseStore {
     }
 }
 
-/// Milliseconds since the epoch.
+/// Returns the current time in milliseconds since the epoch.
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))

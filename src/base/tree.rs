@@ -1,4 +1,4 @@
-//! A sandbox's starting tree, for judging its changes: the tree of its commit with the delta on top.
+//! The starting tree of a sandbox, with which its changes are checked: the tree of its commit with the delta applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,12 +8,11 @@ use crate::changes::{BaseEntries, Quarantine};
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{Committed, CommittedEntry};
 
-/// The tree.
 pub(crate) struct BaseTree<'a> {
     pub committed: &'a Committed<'a>,
     pub on_top: &'a BaseDelta,
     pub store: &'a Quarantine,
-    /// Names of it that can make a directory a repository.
+    /// Paths of the tree that can turn a directory into a repository.
     pub planted: &'a BTreeSet<RepoPath>,
 }
 
@@ -28,7 +27,7 @@ impl BaseEntries for BaseTree<'_> {
             }
             Some(Some(_)) => EntryAt::File,
             Some(None) => EntryAt::Absent,
-            // What cannot be read is none that a link may rely on.
+            // A path that cannot be read counts as absent, so that no symlink may rely on it.
             None => match self.committed.at(path).unwrap_or(None) {
                 None => EntryAt::Absent,
                 Some(CommittedEntry::File) => EntryAt::File,

@@ -1,4 +1,4 @@
-//! A sandbox's starting tree as the guest shows it: the base volume with the delta on top.
+//! The starting tree of a sandbox as the guest shows it: the base volume with the delta applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,22 +10,22 @@ use crate::core::path::{EntryKind, RepoPath};
 use crate::guest_client::{GuestClient, GuestError, take};
 use crate::protocol::{FileKind, Root, Stat};
 
-/// Most names in one directory of a base.
+/// Maximum number of names in one directory of a base.
 const MAX_NAMES: usize = 5_000_000;
 
-/// Something that the base has.
+/// An entry of the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BaseEntry {
-    /// A directory, with its inode in the base volume; none for one that exists on top alone.
+    /// A directory, with its inode in the base volume; `None` if only the delta has the directory.
     Directory(Option<u64>),
-    /// A file or link of the base volume.
+    /// A file or symlink of the base volume.
     File(EntryKind, Stat, Vec<u8>),
-    /// A file or link that was written on top.
+    /// A file or symlink of the delta.
     OnTop(FileVersion),
 }
 
 impl BaseEntry {
-    /// Returns the bytes of a file's content that have to be read.
+    /// Returns the number of bytes that have to be read for the content.
     pub(crate) fn size(&self) -> u64 {
         match self {
             Self::File(_, stat, _) => stat.size,
@@ -44,7 +44,7 @@ pub(crate) struct BaseView<'a> {
 }
 
 impl BaseView<'_> {
-    /// Returns whether a name in this directory is a git directory of ours.
+    /// Returns whether an entry is the git directory of the repository or of an included submodule.
     pub(crate) fn is_git(&self, directory: Option<&RepoPath>, name: &[u8]) -> bool {
         name == b".git" && directory.is_none_or(|d| self.modules.contains(d))
     }
@@ -53,7 +53,7 @@ impl BaseView<'_> {
     pub(crate) async fn list(&self, directory: Option<&RepoPath>) -> Result<BTreeMap<Vec<u8>, BaseEntry>, BaseError> {
         let inside = directory.map_or(&b""[..], |d| d.as_bytes());
         let listed = match self.link.list(Root::Base, &[TREE, inside].concat(), MAX_NAMES).await {
-            // It is there on top alone.
+            // Only the delta has the directory.
             Err(GuestError::Gone) => Vec::new(),
             Err(GuestError::NotADirectory) => Vec::new(),
             other => other?,
@@ -80,7 +80,7 @@ impl BaseView<'_> {
             match (rest.iter().position(|b| *b == b'/'), &topped.side) {
                 (Some(cut), Some(_)) => {
                     let entry = found.entry(rest[..cut].to_vec()).or_insert(BaseEntry::Directory(None));
-                    // A file of the base volume has become a directory.
+                    // The delta replaces a file of the base volume with a directory.
                     if !matches!(entry, BaseEntry::Directory(_)) {
                         *entry = BaseEntry::Directory(None);
                     }
@@ -89,7 +89,8 @@ impl BaseView<'_> {
                 (None, Some(side)) => {
                     found.insert(rest.to_vec(), BaseEntry::OnTop(side.clone()));
                 }
-                // A file that is gone; a directory of that name may have come instead, and sorts after it.
+                // The delta deletes a file. A directory of the same name may replace it, and its entries sort after the
+                // file.
                 (None, None) => {
                     if !matches!(found.get(rest), Some(BaseEntry::Directory(_))) {
                         found.remove(rest);
@@ -100,7 +101,7 @@ impl BaseView<'_> {
         Ok(found)
     }
 
-    /// Returns a file's side, its content in the quarantine.
+    /// Returns the version of a file, after storing its content in the quarantine.
     pub(crate) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<FileVersion>, BaseError> {
         let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),

@@ -1,35 +1,35 @@
-//! The other names that links give to a path: an agent that edits `conf/tasks.json` edits `.vscode/tasks.json` where `.vscode`
-//! is a link to `conf`.
+//! Finds the other names that symlinks give to a path.
+//!
+//! An agent that edits `conf/tasks.json` also edits `.vscode/tasks.json` if `.vscode` is a symlink to `conf`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::path::RepoPath;
 
-/// Rounds of links to links that are followed back.
+/// Maximum number of symlinks in a chain that is followed backward.
 const ROUNDS: usize = 4;
-/// Names of one path that are looked at.
+/// Maximum number of aliases that are returned for one path.
 const MOST: usize = 16;
 
-/// Links by where they lead, inside the tree.
+/// The symlinks of a tree, by the path inside the tree that they point to.
 #[derive(Debug, Clone, Default)]
 pub struct LinkAliases(BTreeMap<RepoPath, Vec<RepoPath>>);
 
-/// The other names of a path.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PathAliases {
-    /// At most [`MOST`].
+    /// The aliases, up to the maximum number.
     pub names: Vec<RepoPath>,
     pub is_truncated: bool,
 }
 
 impl LinkAliases {
-    /// Takes the links of a tree with their targets.
+    /// Indexes the symlinks of a tree by their targets.
     pub fn from_links(links: impl IntoIterator<Item = (RepoPath, Vec<u8>)>) -> Self {
         let mut by_target: BTreeMap<RepoPath, Vec<RepoPath>> = BTreeMap::new();
         for (link, target) in links {
             if let Some(to) = resolve_lexically(&link, &target) {
                 let links = by_target.entry(to).or_default();
-                // One more than are looked at, so that it is seen that there are more.
+                // One more than the maximum is kept, so that truncation can be detected.
                 if links.len() <= MOST {
                     links.push(link);
                 }
@@ -38,7 +38,7 @@ impl LinkAliases {
         Self(by_target)
     }
 
-    /// Returns the other names of a path.
+    /// Returns the aliases of a path.
     #[must_use]
     pub fn aliases_of(&self, path: &RepoPath) -> PathAliases {
         let mut found = PathAliases::default();
@@ -70,13 +70,13 @@ impl LinkAliases {
             }
             from = next;
         }
-        // What the last round has found may have more names.
+        // The aliases of the last round may have aliases themselves.
         found.is_truncated = !from.is_empty();
         found
     }
 }
 
-/// Takes a relative target for what it says, without asking what is there.
+/// Resolves a relative target without reading the tree.
 fn resolve_lexically(link: &RepoPath, target: &[u8]) -> Option<RepoPath> {
     if target.first() == Some(&b'/') {
         return None;
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(aliases(&[("a/l", "../x")], "x"), ["a/l"]);
         assert_eq!(aliases(&[("l", "x/./"), ("m", "l")], "x/y"), ["l/y", "m/y"]);
         assert_eq!(aliases(&[("l", "/x"), ("m", "../x"), ("n", "xy"), ("o", ".")], "x"), [""; 0]);
-        // Round and round, but not for ever.
+        // Cycles terminate.
         assert!(aliases(&[("x/l", "../x")], "x/y").len() <= MOST);
         let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();

@@ -1,5 +1,6 @@
-//! A changeset in the making: what a sandbox was found to hold becomes sorted, unique and prefix-free, is classified, and is
-//! sealed.
+//! Builds a changeset from the contents of a sandbox: sorts and classifies the changes, and computes the ID.
+//!
+//! Duplicate paths are an error. Paths that would be both a file and a directory are refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -19,37 +20,37 @@ use super::{
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Components that are looked at to follow all links of a changeset.
+/// Maximum number of path components that are visited to resolve all symlinks of a changeset.
 const STEPS: usize = 3_000_000;
 
-/// A changeset in the making, in any order.
+/// An unfinished changeset, with its entries in any order.
 #[derive(Debug, Default)]
 pub struct ChangesetBuilder {
     /// The commit that the sandbox was seeded with.
     pub base: String,
-    /// The changes; findings that only the finder can know are in them already.
+    /// The changes, with the findings that only their collector can produce.
     pub files: Vec<FileChange>,
     /// Entries that cannot be accepted.
     pub refused: Vec<Refused>,
-    /// New files that rules of the agent's own ignore.
+    /// New files that are ignored by rules which the agent added.
     pub hidden: Vec<RepoPath>,
-    /// New files that other rules ignore.
+    /// New files that are ignored by other rules.
     pub ignored: Ignored,
 }
 
-/// The tree that a sandbox began with.
+/// The tree that a sandbox started with.
 pub trait BaseEntries {
-    /// Returns what it has at a path.
+    /// Returns the entry at a path.
     fn at(&self, path: &RepoPath) -> EntryAt;
-    /// Lists its links with their targets.
+    /// Returns the symlinks of the tree with their targets.
     fn links(&self) -> Vec<(RepoPath, Vec<u8>)>;
-    /// Returns whether a name that can make a directory a repository is there, or something below it.
+    /// Returns whether the tree has an entry at a path, or below it, that can make a directory a repository.
     fn has(&self, path: &RepoPath) -> bool {
         self.at(path) != EntryAt::Absent
     }
 }
 
-/// A tree without anything.
+/// The empty tree.
 impl BaseEntries for () {
     fn at(&self, _: &RepoPath) -> EntryAt {
         EntryAt::Absent
@@ -59,11 +60,13 @@ impl BaseEntries for () {
     }
 }
 
-/// Until when somebody waits for a changeset: hostile input must not keep a processor busy for nobody.
+/// A deadline and a cancellation flag for building a changeset.
+///
+/// Hostile input must not keep a processor busy after the caller has stopped waiting.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken {
     pub deadline: Option<Instant>,
-    /// Set when whoever waited has gone.
+    /// Set when the caller has stopped waiting.
     pub is_cancelled: Arc<AtomicBool>,
 }
 
@@ -80,10 +83,11 @@ impl CancelToken {
 }
 
 impl ChangesetBuilder {
-    /// Sorts, finds renames, classifies and seals.
+    /// Sorts and classifies the changes, finds renames, and computes the ID.
     ///
     /// # Errors
-    /// The quarantine is damaged; the same path came twice, which no tree has; `TimedOut` or `Interrupted` by `until`.
+    /// Fails if the quarantine is damaged, or if a path occurs twice, which is impossible in a tree. Fails with
+    /// `TimedOut` or `Interrupted` if the token has expired or was canceled.
     pub fn build(
         mut self,
         store: &Quarantine,
@@ -117,7 +121,7 @@ impl ChangesetBuilder {
     fn assign_id(self) -> Changeset {
         let Self { base, files, refused, hidden, ignored } = self;
         let mut hash = HashWriter(Sha256::new());
-        // It cannot fail: a hash takes everything, and every map in these has strings for keys.
+        // Serialization cannot fail: the writer accepts all bytes, and all maps have string keys.
         let _ = serde_json::to_writer(&mut hash, &(&base, &files, &refused, &hidden));
         let id = hex(&hash.0.finalize());
         Changeset { schema_version: 1, id, base, files, refused, ignored_by_agent_rules: hidden, ignored }
@@ -150,7 +154,7 @@ impl ChangesetBuilder {
         Ok(())
     }
 
-    /// Follows every new link through the resulting tree.
+    /// Resolves every new symlink in the resulting tree.
     fn judge_links(
         &mut self,
         base: &impl BaseEntries,
@@ -187,7 +191,7 @@ impl ChangesetBuilder {
         }
         for (index, finding) in judged {
             let findings = &mut self.files[index].findings;
-            // Its target alone may have said so already.
+            // The target may have caused the same finding without the tree.
             if findings.iter().all(|f| f.rule != finding.rule) {
                 findings.push(finding);
             }
@@ -196,7 +200,7 @@ impl ChangesetBuilder {
     }
 }
 
-/// Hashes what is written to it.
+/// A writer that hashes its input.
 struct HashWriter(Sha256);
 
 impl io::Write for HashWriter {
@@ -209,20 +213,20 @@ impl io::Write for HashWriter {
     }
 }
 
-/// Reads the targets of all new links.
+/// Reads the targets of all new symlinks.
 fn read_link_targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTreeMap<RepoPath, Vec<u8>>> {
     let links = files.iter().filter_map(|f| Some((f, f.new.as_ref().filter(|s| s.kind == EntryKind::Link)?)));
     links.map(|(file, side)| Ok((file.path.clone(), store.get(&side.hash)?))).collect()
 }
 
-/// Returns whether one of these paths is below a directory.
+/// Returns whether any of these paths is below a directory.
 fn has_below(paths: &BTreeSet<&RepoPath>, directory: &RepoPath) -> bool {
-    // A path with the smallest component that there can be: nothing below the directory sorts before it.
+    // A path with the smallest possible component: no path below the directory sorts before it.
     RepoPath::child(Some(directory), b"\x01")
         .is_ok_and(|first| paths.range::<&RepoPath, _>(&first..).next().is_some_and(|p| p.is_below(directory)))
 }
 
-/// Refuses a path that would be a file and a directory at once.
+/// Refuses paths that would be both a file and a directory.
 fn refuse_prefixes(files: &mut [FileChange]) {
     let made: BTreeSet<RepoPath> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.clone()).collect();
     let mut both: BTreeSet<RepoPath> = BTreeSet::new();
@@ -240,7 +244,7 @@ fn refuse_prefixes(files: &mut [FileChange]) {
     }
 }
 
-/// Returns a finding for the new files that a changed `.gitignore` hides.
+/// Returns a finding if a changed `.gitignore` hides new files.
 fn find_hidden_files(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> {
     if file.path.file_name() != b".gitignore" || file.new.is_none() {
         return None;
@@ -254,9 +258,10 @@ fn find_hidden_files(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> 
     Some(Finding::for_file("hides-new-files", Severity::Note, reason))
 }
 
-/// Refuses what would complete, or change, a repository inside the tree.
+/// Refuses files that would complete or change a repository inside the tree.
 fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool) {
-    // In the result: made at that path or below it, or in the base. (That the agent may have deleted it does not count.)
+    // A name exists in the result if it was created at or below that path, or if the base has it. Deletions by the
+    // agent are ignored.
     let made: BTreeSet<Vec<u8>> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.folded()).collect();
     let at = |path: &RepoPath| has_folded(&made, path) || in_base(path);
     let mut judged = EmbeddedRepoRule::default();
@@ -270,7 +275,9 @@ fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool)
     }
 }
 
-/// Marks an added file whose bytes are those of a deleted one. For display: both stay changes of their own.
+/// Marks an added file as a rename if it has the content and mode of a deleted file that was not empty.
+///
+/// This is only for display: both files remain separate changes.
 fn pair_renames(files: &mut [FileChange]) {
     let mut gone: HashMap<(ContentHash, &'static str), VecDeque<RepoPath>> = HashMap::new();
     for file in files.iter().filter(|f| f.new.is_none()) {
@@ -291,7 +298,7 @@ mod tests {
     use super::super::FileVersion;
     use super::*;
 
-    /// A base with these files and links.
+    /// A base with these files and symlinks.
     struct Tree(Vec<(&'static str, Option<&'static str>)>);
 
     impl BaseEntries for Tree {
@@ -314,7 +321,7 @@ mod tests {
         RepoPath::from_bytes(text.as_bytes()).expect("a path")
     }
 
-    /// Seals these changes; `None` deletes, a target after `->` makes a link.
+    /// Builds a changeset from these changes. `None` deletes a file; `->` precedes the target of a symlink.
     fn seal(base: Tree, changes: &[(&str, Option<&str>)]) -> io::Result<Changeset> {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().into()).expect("opened");

@@ -1,4 +1,4 @@
-//! Base against result, sealed under one id.
+//! Defines the changeset: the difference between base and result, under one ID.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::{ContentHash, Finding, Quarantine, Severity};
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Bytes above which a file is one unit, and its lines are not looked at.
+/// Maximum size in bytes of a file that is split into lines. A larger file is a single unit.
 pub const MAX_TEXT: u64 = 16 << 20;
 
-/// All that an agent changed.
+/// All changes of an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Changeset {
-    /// Version of this format.
+    /// The version of this format.
     pub schema_version: u32,
-    /// Hash of everything below.
+    /// The hash of `base`, `files`, `refused` and `ignored_by_agent_rules`.
     pub id: String,
     /// The commit that the sandbox was seeded with.
     pub base: String,
@@ -24,68 +24,67 @@ pub struct Changeset {
     pub files: Vec<FileChange>,
     /// Entries that cannot be accepted.
     pub refused: Vec<Refused>,
-    /// New files, and directories of such, that were left out because rules that the agent made ignore them.
+    /// New files and directories that were excluded because rules which the agent added ignore them.
     #[serde(default)]
     pub ignored_by_agent_rules: Vec<RepoPath>,
-    /// New files that the base's own rules, or the user's, ignore.
+    /// New files that are ignored by rules of the base or the user.
     #[serde(default)]
     pub ignored: Ignored,
 }
 
-/// New files, and directories of such, that rules ignore: how many, and the first of them.
+/// The number of new files and directories that rules ignore, and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ignored {
     pub count: usize,
     pub first: Vec<IgnoredPath>,
 }
 
-/// One of them.
+/// An ignored file or directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IgnoredPath {
     pub path: RepoPath,
-    /// Whether it is a directory, with all that is in it.
+    /// Whether the path is a directory, which includes everything in it.
     pub is_directory: bool,
 }
 
-/// One path that differs.
+/// A path that differs between base and result.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileChange {
     pub path: RepoPath,
-    /// The base's version.
+    /// The version in the base.
     pub old: Option<FileVersion>,
-    /// The result's version.
+    /// The version in the result.
     pub new: Option<FileVersion>,
-    /// For a person only: the deleted file that this added one was probably made from.
+    /// The deleted file from which this added file was probably created. Only for display.
     pub renamed_from: Option<RepoPath>,
-    /// The risk findings.
     pub findings: Vec<Finding>,
 }
 
-/// One side of a change.
+/// The version of a file on one side of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileVersion {
-    /// File, executable file or link.
+    /// Regular file, executable file or symlink.
     pub kind: EntryKind,
     pub hash: ContentHash,
     pub size: u64,
 }
 
-/// Something in the workspace that stays out.
+/// An entry of the workspace that is excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Its path, untrusted and perhaps cut.
+    /// The path, which is untrusted and may be truncated.
     pub path: String,
     pub reason: String,
 }
 
 impl FileChange {
-    /// Returns the strongest level among the findings.
+    /// Returns the highest severity of the findings.
     #[must_use]
     pub fn severity(&self) -> Option<Severity> {
         self.findings.iter().map(|f| f.severity).max()
     }
 
-    /// One word for what happened.
+    /// Returns the kind of change as one word.
     #[must_use]
     pub fn change_word(&self) -> &'static str {
         match (&self.old, &self.new) {
@@ -97,24 +96,26 @@ impl FileChange {
         }
     }
 
-    /// Returns the same change with other content as its result.
+    /// Returns the same change with a different result.
     #[must_use]
     pub fn with_result(&self, kind: EntryKind, content: &[u8]) -> Self {
         let new = FileVersion { kind, hash: ContentHash::of(content), size: content.len() as u64 };
         Self { new: Some(new), ..self.clone() }
     }
 
-    /// Returns whether one of its sides is above [`MAX_TEXT`].
+    /// Returns whether either version is larger than [`MAX_TEXT`].
     #[must_use]
     pub fn is_large(&self) -> bool {
         [&self.old, &self.new].into_iter().flatten().any(|side| side.size > MAX_TEXT)
     }
 
-    /// Reads both sides; a missing one is empty. Of a large file (see [`FileChange::is_large`]) both are: nobody looks at
-    /// its lines.
+    /// Reads the contents of both versions.
+    ///
+    /// The content of a missing version is empty. For a large file (see [`FileChange::is_large`]), both are empty,
+    /// because its lines are not shown.
     ///
     /// # Errors
-    /// The quarantine is damaged.
+    /// Fails if the quarantine is damaged.
     pub fn contents(&self, store: &Quarantine) -> io::Result<(Vec<u8>, Vec<u8>)> {
         if self.is_large() {
             return Ok((Vec::new(), Vec::new()));
@@ -125,13 +126,13 @@ impl FileChange {
 }
 
 impl Changeset {
-    /// Returns whether the agent left anything that a person should see.
+    /// Returns whether the changeset has no changes, no refused entries and no files ignored by the agent's rules.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.refused.is_empty() && self.ignored_by_agent_rules.is_empty()
     }
 
-    /// Returns every path that differs.
+    /// Returns the paths of all changes.
     #[must_use]
     pub fn paths(&self) -> BTreeSet<RepoPath> {
         self.files.iter().map(|f| f.path.clone()).collect()

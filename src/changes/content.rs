@@ -1,16 +1,16 @@
-//! Findings by content, whatever the name: hidden characters, text that is out of sight, unreadable content.
+//! Finds risks in file contents: hidden characters, text out of sight, unreadable content.
 
 use std::collections::HashSet;
 
 use super::{Finding, Severity};
 use crate::core::escape::{LONGEST_RUN, first_hidden, is_blank};
 
-/// Bytes of a line above which nobody reads it.
+/// Maximum length in bytes of a line that a reviewer can be expected to read.
 const LONGEST_LINE: usize = 5_000;
-/// Blank lines in a row that push what follows out of sight.
+/// Maximum number of consecutive blank lines before the text after them counts as out of sight.
 const MOST_BLANK_LINES: usize = 200;
 
-/// Judges a file's content against the base's.
+/// Returns the findings for a file's content, compared with the base.
 pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |rule: &str, level, reason: String, line| {
@@ -27,7 +27,7 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     if is_legacy_text(new) {
         add("encoding", Severity::Medium, "is not UTF-8".into(), None);
     } else if !is_text(new) {
-        // A shell runs it all the same.
+        // A shell runs it in spite of the binary content.
         let (level, what) = if new.starts_with(b"#!") {
             (Severity::High, "is binary and a script")
         } else {
@@ -47,12 +47,15 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     found
 }
 
-/// Returns whether content is text for us: UTF-8 without NUL.
+/// Returns whether content is UTF-8 text without NUL.
 pub fn is_text(bytes: &[u8]) -> bool {
     memchr::memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok()
 }
 
-/// Returns whether content is text of an older encoding: no NUL, no control character, and less than a third of it is not UTF-8.
+/// Returns whether content is text in a legacy encoding.
+///
+/// Such text is not valid UTF-8, has no control characters except tab, line feed, carriage return and form feed, and
+/// has fewer than a third of its bytes in invalid sequences.
 pub fn is_legacy_text(bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_ok() || bytes.iter().any(|b| b.is_ascii_control() && !b"\t\n\r\x0c".contains(b)) {
         return false;
@@ -61,7 +64,7 @@ pub fn is_legacy_text(bytes: &[u8]) -> bool {
     bad * 3 < bytes.len()
 }
 
-/// Counts the bytes that are not UTF-8 and in whose place there are replacement characters now.
+/// Counts the non-UTF-8 bytes that were replaced by U+FFFD. Returns 0 if the base is binary (has a NUL).
 fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
     let bad = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum::<usize>();
     let marks = |bytes: &[u8]| memchr::memmem::find_iter(bytes, "\u{fffd}".as_bytes()).count();
@@ -69,17 +72,17 @@ fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
     if memchr::memchr(0, old).is_some() { 0 } else { gone.min(come) }
 }
 
-/// Returns the number of the line, from 1, that a byte is on.
+/// Returns the 1-based number of the line that contains a byte.
 pub fn line_of(bytes: &[u8], at: usize) -> usize {
     memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
 
-/// Finds the first line with a hidden character of no use among the lines that the base does not have.
+/// Returns the first line with an unexpected hidden character, except lines that the base also has.
 fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
     let hides = |line: &[u8]| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        // Where it is not UTF-8, the parts that are count.
+        // Invalid sequences are skipped; the valid parts are checked.
         line.utf8_chunks().any(|chunk| {
             let text = chunk.valid();
             if text.is_ascii() {
@@ -89,7 +92,7 @@ fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
             first_hidden(&plain).is_some()
         })
     };
-    // In what is no text every second byte is a control character, and none of them is read by a person.
+    // In binary content, control characters are common, and no one reads them.
     if !is_text(new) && !is_nearly_text(new) {
         return None;
     }
@@ -99,20 +102,21 @@ fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
     new.split_inclusive(|b| *b == b'\n').position(|line| hides(line) && !known.contains(line)).map(|at| at + 1)
 }
 
-/// Returns whether a person, or a program, would take content for text although a byte or two of it are none: few are NUL or not
-/// UTF-8.
+/// Returns whether a reader or a program would treat content as text despite a few bad bytes.
+///
+/// Fewer than 5 % of the bytes may be NUL or invalid UTF-8.
 fn is_nearly_text(bytes: &[u8]) -> bool {
     let bad: usize = bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
     (bad + memchr::memchr_iter(0, bytes).count()) * 20 < bytes.len()
 }
 
-/// Returns the number and the bytes of the longest line.
+/// Returns the number and the length in bytes of the longest line.
 fn find_longest_line(bytes: &[u8]) -> Option<(usize, usize)> {
     let lines = bytes.split(|b| *b == b'\n').enumerate();
     lines.map(|(at, line)| (at + 1, line.len())).max_by_key(|(at, length)| (*length, std::cmp::Reverse(*at)))
 }
 
-/// Finds the first line with text behind more blanks, or more blank lines, than fit a screen.
+/// Returns the first line with text after more blanks, or more blank lines, than fit on a screen.
 fn find_hidden_tail(bytes: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut blank_lines = 0;
@@ -122,7 +126,7 @@ fn find_hidden_tail(bytes: &[u8]) -> Option<usize> {
             blank_lines += 1;
             continue;
         }
-        // Behind text, or at the beginning of the line where an indentation of that depth is none.
+        // Blanks count after text, and also at the start of a line, because no indentation is that deep.
         let mut run = 0;
         for c in line.chars() {
             if is_gap(c) {

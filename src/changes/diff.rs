@@ -1,39 +1,38 @@
-//! Groups hunks with their context, as a unified diff shows them.
+//! Groups changed lines into hunks with context, as in a unified diff.
 
 use std::ops::Range;
 
 use super::interleave::{HunkLine, interleave_lines};
 use super::{Unit, UnitKind};
 
-/// Lines of context around a hunk.
+/// Number of context lines before and after a hunk.
 const CONTEXT: usize = 3;
 
-/// An `@@` hunk: one or more hunks whose contexts touch.
+/// An `@@` hunk: one or more hunks with adjoining contexts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ContextHunk<'a> {
-    /// Lines of the base, from 0.
+    /// The lines of the base, counted from 0.
     pub old: Range<usize>,
-    /// Lines of the result, from 0.
+    /// The lines of the result, counted from 0.
     pub new: Range<usize>,
-    /// Its lines in order.
     pub lines: Vec<ContextLine<'a>>,
 }
 
-/// A line of a hunk, with its line feed if it has one.
+/// A line of a hunk, including its line feed if it has one.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ContextLine<'a> {
     Context(&'a [u8]),
-    /// Only in the base.
+    /// A line that is only in the base.
     Removed(&'a [u8]),
-    /// Only in the result.
+    /// A line that is only in the result.
     Added(&'a [u8]),
 }
 
 impl ContextHunk<'_> {
-    /// Returns its `@@` line, as `diff -u` writes it.
+    /// Returns the `@@` line in the format of `diff -u`.
     #[must_use]
     pub fn head(&self) -> String {
-        // An empty side names the line before it.
+        // An empty range is given by the line before it.
         let side = |range: &Range<usize>| match range.len() {
             0 => format!("{},0", range.start),
             1 => format!("{}", range.start + 1),
@@ -43,7 +42,7 @@ impl ContextHunk<'_> {
     }
 }
 
-/// Creates hunks of a change's hunks.
+/// Returns the hunks of a change with their context.
 #[must_use]
 pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
     let mut found: Vec<ContextHunk<'a>> = Vec::new();
@@ -56,7 +55,7 @@ pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> 
             found.push(ContextHunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
         }
         let Some(hunk) = found.last_mut() else { continue };
-        // Of a hunk that goes on, the trailing context may reach into this hunk: cut it.
+        // The trailing context of a continued hunk may overlap this hunk; trim it.
         while hunk.old.end > o.start {
             hunk.lines.pop();
             hunk.old.end -= 1;

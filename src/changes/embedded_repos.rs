@@ -1,13 +1,13 @@
-//! Planted repositories: directories that git would open as a bare repository, and then obey their configuration.
+//! Detects embedded repositories: directories that git would open as bare repositories, with their own configuration.
 //!
-//! git opens a directory that holds `HEAD` with `objects` and `refs`, or with `commondir` or `config.worktree`; then
-//! `core.fsmonitor` of its `config` runs on `git status`.
+//! git opens a directory that contains `HEAD` and either both `objects` and `refs`, or `commondir`, or
+//! `config.worktree`. The `core.fsmonitor` setting in its `config` then runs on `git status`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::core::path::RepoPath;
 
-/// Names whose arrival can complete a repository, or change one.
+/// Names that can complete or change a repository.
 const NAMES: [&str; 5] = ["HEAD", "objects", "refs", "commondir", "config.worktree"];
 
 /// Returns whether git would open a directory in which `has` finds these names.
@@ -15,8 +15,9 @@ fn is_repository(has: impl Fn(&str) -> bool) -> bool {
     has("HEAD") && (has("objects") && has("refs") || has("commondir") || has("config.worktree"))
 }
 
-/// Returns whether folded paths (see [`RepoPath::folded`]) have this one or something below it: a file system that folds names
-/// makes `HEAD` of `head`.
+/// Returns whether a set of folded paths (see [`RepoPath::folded`]) contains a path or anything below it.
+///
+/// On a file system that folds names, `head` is the same as `HEAD`.
 #[must_use]
 pub fn has_folded(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
     let path = path.folded();
@@ -24,13 +25,15 @@ pub fn has_folded(folded: &BTreeSet<Vec<u8>>, path: &RepoPath) -> bool {
     folded.contains(&path) || folded.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below))
 }
 
-/// Directories that would be repositories, each judged once.
+/// A cache of directories and whether they would be repositories.
 #[derive(Debug, Default)]
 pub struct EmbeddedRepoRule(HashMap<RepoPath, bool>);
 
 impl EmbeddedRepoRule {
-    /// Finds, for a path that is to be written, the directory above it that would be a repository. `has` tells whether a path
-    /// is there in the result. The root is none: it is a working tree, and git looks for its `.git` first.
+    /// Returns the closest directory above a path to be written that would be a repository.
+    ///
+    /// `has` returns whether a path exists in the result. The root is never reported: it is a working tree, and git
+    /// looks for its `.git` first.
     pub fn find_above(&mut self, path: &RepoPath, mut has: impl FnMut(&RepoPath) -> bool) -> Option<RepoPath> {
         let mut above = path.parent();
         while let Some(directory) = above {
@@ -41,7 +44,7 @@ impl EmbeddedRepoRule {
                     for name in NAMES {
                         let found = RepoPath::child(Some(&directory), name.as_bytes()).is_ok_and(|p| has(&p));
                         there.insert(name, found);
-                        // Without HEAD the others do not matter.
+                        // Without `HEAD`, the other names are irrelevant.
                         if name == "HEAD" && !found {
                             break;
                         }

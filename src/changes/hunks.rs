@@ -1,4 +1,4 @@
-//! Takes a file change apart into the units that a person decides on.
+//! Splits a file change into the units that a user decides on.
 
 use std::hash::Hash;
 use std::ops::Range;
@@ -11,47 +11,46 @@ use super::content::{is_legacy_text, is_text};
 use super::quarantine::hex;
 use crate::core::path::EntryKind;
 
-/// A part of a change that is decided on: as a whole, or a hunk by its lines.
+/// A part of a change that can be decided: as a whole, or line by line for a hunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// The whole SHA-256, in hexadecimal, of path, kind, base content, place in the base, removed and added bytes. It
-    /// stays the same in a later changeset if nothing of the unit changed. A prefix of it is for people only: the agent
-    /// chooses what is hashed, and can make two prefixes equal.
+    /// The full SHA-256, in hexadecimal, of the path, kind, base content, position in the base, and removed and added
+    /// bytes. A later changeset has the same ID if nothing in the unit changed. A prefix is only for display: the agent
+    /// chooses the hashed bytes and can create two units with the same prefix.
     pub id: String,
     pub kind: UnitKind,
 }
 
-/// The kind of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitKind {
-    /// A run of changed lines: which of the base by which of the result (counted from 0).
+    /// A run of changed lines, counted from 0.
     Hunk {
-        /// Lines of the base.
+        /// The lines of the base.
         old: Range<usize>,
-        /// Lines of the result.
+        /// The lines of the result.
         new: Range<usize>,
     },
-    /// Line ends all over the file; what else changed is a matter of hunks.
+    /// The line endings of the whole file. Other changes of its lines are hunks.
     LineEndings(LineEnding),
-    /// The executable bit; `true` sets it.
+    /// The executable bit: `true` sets it, `false` clears it.
     Mode(bool),
-    /// A file is made that has no line.
+    /// The creation of a file without lines.
     CreateEmpty,
     Delete,
-    /// The whole content is another: binary, a link's target, a file in place of a link.
+    /// The replacement of the whole content: a binary file, a symlink's target, or a change between file and symlink.
     Whole,
 }
 
-/// The line ending of all lines of a file.
+/// The line ending that all lines of a file have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnding {
     Lf,
-    /// A carriage return and a line feed.
+    /// Carriage return and line feed.
     Crlf,
 }
 
 impl LineEnding {
-    /// Returns what every line of a content ends with; nothing where they differ or there is none.
+    /// Returns the line ending of content, or `None` if it is mixed or no line has one.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         let (mut lf, mut crlf) = (false, false);
@@ -70,7 +69,7 @@ impl LineEnding {
         }
     }
 
-    /// Returns its bytes.
+    /// Returns the bytes of the line ending.
     #[must_use]
     pub fn as_bytes(self) -> &'static [u8] {
         match self {
@@ -80,15 +79,14 @@ impl LineEnding {
     }
 }
 
-/// Returns whether every line of one content ends with a line feed and every line of the other with a carriage return before
-/// it, and gives what those of the new one end with.
+/// Returns the new line ending if each content has a uniform line ending and they differ.
 #[must_use]
 pub fn changed_line_ending(old: &[u8], new: &[u8]) -> Option<LineEnding> {
     let (before, after) = (LineEnding::detect(old)?, LineEnding::detect(new)?);
     (before != after).then_some(after)
 }
 
-/// Parts a line from what it ends with.
+/// Returns a line without its line ending.
 #[must_use]
 pub fn trim_line_ending(line: &[u8]) -> &[u8] {
     let body = line.strip_suffix(b"\n").unwrap_or(line);
@@ -96,8 +94,10 @@ pub fn trim_line_ending(line: &[u8]) -> &[u8] {
 }
 
 impl Unit {
-    /// Returns whether it changes what another unit of the same base does: a line of it, or what it inserts beside. (Within one
-    /// change neighbours are one hunk: what stands next to where something was inserted is what became of both.)
+    /// Returns whether two units of the same base, from different changes, change the same part of it.
+    ///
+    /// Hunks overlap if they have a base line in common, or if one is an insertion that touches the other. (Within one
+    /// change, adjacent edits form a single hunk, so the text next to an insertion is the result of both.)
     #[must_use]
     pub fn overlaps_base_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
@@ -115,7 +115,7 @@ impl Unit {
         }
     }
 
-    /// Counts what can be decided one by one: the removed and the added lines of a hunk; 1 of anything else.
+    /// Returns the number of parts that can be decided separately: removed and added lines for a hunk, otherwise 1.
     #[must_use]
     pub fn line_count(&self) -> usize {
         match &self.kind {
@@ -125,42 +125,46 @@ impl Unit {
     }
 }
 
-/// Splits content into lines, each with its line feed.
+/// Splits content into lines, including their line feeds.
 #[must_use]
 pub fn split_lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|b| *b == b'\n').collect()
 }
 
-/// Lines above which a file is one unit.
+/// Number of line feeds at which a file becomes a single unit.
 const MAX_LINES: usize = 1_000_000;
 
-/// Returns whether content is shown, chosen and merged by line: text without NUL, of a million lines at the most. Text of an
-/// encoding of one byte a character, such as Latin-1, counts; its bytes are kept as they are.
+/// Returns whether content is shown, selected and merged by line.
+///
+/// This is text without NUL and with fewer than a million line feeds. Text in a single-byte encoding, such as Latin-1,
+/// is included; its bytes are kept unchanged.
 #[must_use]
 pub fn is_by_line(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && (is_text(bytes) || is_legacy_text(bytes))
 }
 
-/// Lines of the base times lines of the result above which a stretch is not compared any further but is one hunk: hostile
-/// or generated content must not keep a person waiting.
+/// Maximum product of base lines and result lines that are compared.
+///
+/// A larger region becomes a single hunk, because hostile or generated content must not keep the user waiting.
 const MOST_COMPARED: usize = 400_000_000;
 
-/// Counts the lines that two contents have in common at their start, and at their end.
+/// Returns the number of lines that two contents have in common at the start and at the end.
 fn common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
     (head, tail)
 }
 
-/// Returns whether two contents are compared line by line: what lies between their common start and end must not be so large
-/// that a person would wait.
+/// Returns whether two contents are compared line by line.
+///
+/// The region between the common start and end must be small enough to compare without a noticeable delay.
 #[must_use]
 pub fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
     let (head, tail) = common_affixes(old, new);
     (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MOST_COMPARED
 }
 
-/// Lists the units of a change; `old` and `new` are its contents, as [`FileChange::contents`] gives them.
+/// Returns the units of a change. `old` and `new` are its contents, as returned by [`FileChange::contents`].
 #[must_use]
 pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     let by_line = !change.is_large() && is_by_line(old) && is_by_line(new);
@@ -197,7 +201,7 @@ pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     found
 }
 
-/// Hashes what identifies a unit.
+/// Computes the ID of a unit.
 fn unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -226,10 +230,10 @@ fn unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -
     hex(&hash.finalize())
 }
 
-/// A stretch of the base and the one of the result that takes its place.
+/// A range of base lines and the range of result lines that replaces it.
 type LineRanges = (Range<usize>, Range<usize>);
 
-/// Finds the runs of changed lines.
+/// Returns the runs of changed lines.
 fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges> {
     if !is_comparable(old, new) {
         let (head, tail) = common_affixes(old, new);
@@ -240,7 +244,7 @@ fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges
         if matches!(op, DiffOp::Equal { .. }) {
             continue;
         }
-        // Neighbouring operations are one hunk.
+        // Merge adjacent operations into one hunk.
         match blocks.last_mut() {
             Some((o, n)) if o.end == op.old_range().start && n.end == op.new_range().start => {
                 o.end = op.old_range().end;

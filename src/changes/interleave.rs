@@ -1,14 +1,15 @@
-//! The order in which the lines of a hunk stand, removed and added ones among each other: a removed line is followed by
-//! the added one that came of it.
+//! Orders the lines of a hunk so that each removed line is followed by the added line that replaced it.
 //!
-//! A person sees this order, and what is left once some of the lines are accepted stands in it as well. Lines that have
-//! nothing in common stand in pairs where there are as many added as removed ones; else, and where a hunk is large, all
-//! removed lines come first. The order belongs to the format of decisions:
-//! it must not change for a hunk that was decided.
+//! This is the order in which a hunk is shown, and also the order of the remaining lines when only some are accepted.
+//! If no lines are similar, they are paired one to one if there are as many added as removed lines. Otherwise, and in
+//! large hunks, all removed lines come first.
+//!
+//! *Invariant:* the order is part of the format of decisions, so it must not change for a hunk that was already
+//! decided.
 
 use std::collections::HashMap;
 
-/// A line of a hunk, counted from 0 on its own side.
+/// A line of a hunk, counted from 0 on its side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HunkLine {
     /// A line of the base.
@@ -17,11 +18,11 @@ pub enum HunkLine {
     Added(usize),
 }
 
-/// Removed times added lines above which nobody looks which came of which.
+/// Maximum product of removed and added lines for which pairs are searched.
 const MOST_PAIRS: usize = 2500;
-/// Bytes of a line above which it is like no other.
+/// Maximum length in bytes of a line that can be similar to another one.
 const LONGEST: usize = 400;
-/// How much two lines have in common, in thousandths, from which one came of the other.
+/// Minimum similarity, in thousandths, at which an added line counts as the replacement of a removed line.
 const ALIKE: u32 = 550;
 
 /// Returns the lines of a hunk in order.
@@ -36,7 +37,7 @@ pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     };
     let mut pairs = pair_lines(removed, added);
     if pairs.is_empty() && removed.len() == added.len() && is_interleaved(removed.len(), added.len()) {
-        // As many lines as before, and none alike: each stands in the place of one.
+        // As many added as removed lines, and none similar: pair them in order.
         pairs = (0..removed.len()).map(|at| (at, at)).collect();
     }
     for (a, b) in pairs {
@@ -47,13 +48,13 @@ pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     rows
 }
 
-/// Returns whether lines are looked at: else all removed ones come first, whatever they hold.
+/// Returns whether the order of a hunk depends on its content. Otherwise, all removed lines come first.
 #[must_use]
 pub fn is_interleaved(removed: usize, added: usize) -> bool {
     removed > 0 && added > 0 && removed * added <= MOST_PAIRS && removed + added > 2
 }
 
-/// Finds the pairs of lines, in ascending order on both sides, that have the most in common altogether.
+/// Returns the pairs of lines, ascending on both sides, with the highest total similarity.
 fn pair_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
     let (n, m) = (removed.len(), added.len());
     if !is_interleaved(n, m) {
@@ -61,7 +62,7 @@ fn pair_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
     }
     let old: Vec<TokenSet<'_>> = removed.iter().map(|line| TokenSet::from_line(line)).collect();
     let new: Vec<TokenSet<'_>> = added.iter().map(|line| TokenSet::from_line(line)).collect();
-    // best[i][j]: the most that lines from i and from j on can have in common.
+    // `best[i][j]`: the highest total similarity of removed lines from `i` on and added lines from `j` on.
     let (width, mut alike) = (m + 1, vec![0_u32; n * m]);
     let mut best = vec![0_u32; (n + 1) * width];
     for i in (0..n).rev() {
@@ -89,7 +90,7 @@ fn pair_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
     found
 }
 
-/// The words of a line, each with how often it is there, and the bytes of all.
+/// The tokens of a line with their number of occurrences, and their total length in bytes.
 struct TokenSet<'a> {
     counts: HashMap<&'a [u8], u32>,
     bytes: u32,
@@ -109,7 +110,7 @@ impl<'a> TokenSet<'a> {
         words
     }
 
-    /// Returns how much of both is the same, in thousandths.
+    /// Returns the common share of two lines, in thousandths.
     fn similarity(&self, other: &Self) -> u32 {
         let same = self.counts.iter().map(|(word, n)| {
             let both = other.counts.get(word).map_or(0, |m| *n.min(m));
@@ -147,7 +148,7 @@ mod tests {
     fn lines_without_anything_in_common_stay_apart() {
         assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst", "more"]), [R(0), R(1), A(0), A(1), A(2)]);
         assert_eq!(order(&["", "  "], &["\t", "", " "]), [R(0), R(1), A(0), A(1), A(2)], "blanks are like nothing");
-        // As many as before: each in the place of one.
+        // As many added as removed lines: paired in order.
         assert_eq!(order(&["abc def", "ghi"], &["xyz", "uvw rst"]), [R(0), A(0), R(1), A(1)]);
         let many: Vec<String> = (0..60).map(|n| format!("same words {n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -1,8 +1,8 @@
-//! Content with the places of its lines: four bytes for each, so that a file of half a million lines can be looked at.
+//! Indexes the lines of content. A line takes four bytes, so that files with half a million lines can be shown.
 
 use std::ops::Range;
 
-/// Content by line. It has less than 4 GiB.
+/// Content of less than 4 GiB with an index of its lines.
 #[derive(Debug, Clone, Default)]
 pub struct Lines<B> {
     bytes: B,
@@ -10,7 +10,7 @@ pub struct Lines<B> {
 }
 
 impl<B: AsRef<[u8]>> Lines<B> {
-    /// Finds the lines of content; what is behind 4 GiB is none.
+    /// Indexes the lines of content. Bytes beyond 4 GiB belong to no line.
     pub fn new(bytes: B) -> Self {
         let whole = bytes.as_ref();
         let mut ends: Vec<u32> = memchr::memchr_iter(b'\n', whole).map_while(|at| u32::try_from(at + 1).ok()).collect();
@@ -22,25 +22,25 @@ impl<B: AsRef<[u8]>> Lines<B> {
         Self { bytes, ends }
     }
 
-    /// Counts them.
+    /// Returns the number of lines.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no lines.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Returns a line with its line feed; nothing where there is none.
+    /// Returns a line including its line feed, or an empty slice if the line does not exist.
     #[must_use]
     pub fn get(&self, line: usize) -> &[u8] {
         self.span(line..line + 1)
     }
 
-    /// Returns several lines as they stand.
+    /// Returns consecutive lines as one slice.
     #[must_use]
     pub fn span(&self, lines: Range<usize>) -> &[u8] {
         let at = |line: usize| match line.checked_sub(1) {
@@ -50,13 +50,13 @@ impl<B: AsRef<[u8]>> Lines<B> {
         self.bytes.as_ref().get(at(lines.start)..at(lines.end)).unwrap_or_default()
     }
 
-    /// Returns several lines one by one.
+    /// Returns consecutive lines separately.
     #[must_use]
     pub fn list(&self, lines: Range<usize>) -> Vec<&[u8]> {
         lines.map(|line| self.get(line)).collect()
     }
 
-    /// Returns all of it.
+    /// Returns the whole content.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_ref()

@@ -1,11 +1,12 @@
-//! Follows a symlink, component by component, through the other links of the tree that a changeset results in.
+//! Resolves a symlink, component by component, through the other symlinks of the tree that results from a changeset.
 //!
-//! Pure: whoever asks says what is at a path. A link is judged by the tree as it will be, for each link of it may be harmless
-//! alone and lead out together with another.
+//! The caller supplies the entries of the tree; this module performs no I/O. Symlinks are checked against the resulting
+//! tree, because two symlinks that are harmless separately may together lead out of it.
 
 use crate::core::path::RepoPath;
 
-/// Links that are followed for one question, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
+/// Maximum number of symlinks that are followed to resolve a path, as in the kernel (`MAXSYMLINKS`,
+/// path_resolution(7)).
 const MOST_HOPS: usize = 40;
 
 /// The entry at a path of the resulting tree.
@@ -14,24 +15,26 @@ pub enum EntryAt {
     Absent,
     File,
     Directory,
-    /// A link with this target.
+    /// A symlink with this target.
     Link(Vec<u8>),
     Repository,
 }
 
-/// The target of a symlink.
+/// The result of resolving a symlink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkTarget {
-    /// To something inside the tree.
+    /// An existing entry inside the tree.
     Inside,
-    /// To nothing, inside the tree.
+    /// A missing entry inside the tree.
     Nowhere,
     Loop,
-    /// Out of the tree or where no link may go; a fragment that follows "it".
+    /// Outside the tree, or a location that symlinks may not point to, with a reason that follows "it".
     Outside(&'static str),
 }
 
-/// Follows a link. Every component takes one of `budget`; a link that needs more than is left is [`LinkTarget::Outside`].
+/// Resolves a symlink.
+///
+/// Every component takes one from `budget`; a symlink that exceeds it is [`LinkTarget::Outside`].
 pub fn resolve_link(
     link: &RepoPath,
     target: &[u8],
@@ -39,7 +42,7 @@ pub fn resolve_link(
     mut at: impl FnMut(&RepoPath) -> EntryAt,
 ) -> LinkTarget {
     let mut here = link.parent();
-    // The components that are still to go, the next one last.
+    // The remaining components, in reverse order.
     let mut open: Vec<Vec<u8>> = components(target);
     if is_absolute(target) {
         return LinkTarget::Outside("points to an absolute path");
@@ -84,10 +87,10 @@ pub fn resolve_link(
     if is_missing { LinkTarget::Nowhere } else { LinkTarget::Inside }
 }
 
-/// Returns why a target may never be written, regardless of the tree.
+/// Returns the reason why a target may never be written, regardless of the tree.
 ///
-/// `..` counts at the beginning alone. After a name it would mean the parent of whatever that name leads to, which another
-/// link decides, now or later.
+/// `..` is only allowed at the start. After a name, it would mean the parent of the directory that this name resolves
+/// to, which another symlink determines, now or later.
 #[must_use]
 pub fn forbidden_reason(link: &RepoPath, target: &[u8]) -> Option<&'static str> {
     if is_absolute(target) || target.is_empty() {
@@ -116,7 +119,7 @@ fn is_absolute(target: &[u8]) -> bool {
     target.first() == Some(&b'/')
 }
 
-/// The components of a target, the first one last.
+/// Returns the components of a target in reverse order.
 fn components(target: &[u8]) -> Vec<Vec<u8>> {
     target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect()
 }
@@ -161,7 +164,7 @@ mod tests {
             (&[("l", "m"), ("m", "l")], LinkTarget::Loop),
             (&[("l", "m/x"), ("m", "/etc")], LinkTarget::Outside("leads through a link to an absolute path")),
             (&[("l", "m"), ("m", "..")], LinkTarget::Outside("points out of the working tree")),
-            // `m` is deeper than it looks: it takes four steps up to go out.
+            // `m` is deeper than it looks: leaving the tree takes four steps up.
             (&[("l", "m/../../.."), ("m", "a/b/c")], LinkTarget::Inside),
             (&[("l", "m/../../../.."), ("m", "a/b/c")], LinkTarget::Outside("points out of the working tree")),
             (&[("l", "gone/../../x")], LinkTarget::Outside("points out of the working tree")),

@@ -1,5 +1,6 @@
-//! What came back: quarantined bytes, the changeset over them, its hunks, what a selection of them yields, and how
-//! risky each is. Nothing here touches a host tree or a container.
+//! Computes changesets of quarantined content, their units, the results of selections, and risk findings.
+//!
+//! Nothing in this module touches the working tree or a container.
 
 mod aliases;
 mod builder;

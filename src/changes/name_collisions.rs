@@ -1,33 +1,34 @@
-//! Twins: names that some file system takes for one (`A` and `a`, `é` in two normal forms).
+//! Finds name collisions: names that some file systems treat as the same (`A` and `a`, `é` in two normal forms).
 //!
-//! A link that arrives as the twin of a directory turns a harmless `A/x` into a write wherever it points (CVE-2021-21300 was
-//! that). So twins of which one is a link, or one a file and the other a directory, are refused on every file system; plain
-//! ones are a note where the file system tells them apart, and refused where it does not.
+//! A symlink that collides with a directory turns a harmless `A/x` into a write to wherever it points (as in
+//! CVE-2021-21300). Collisions of which one name is a symlink, or one a file and the other a directory, are therefore
+//! refused on every file system. Other collisions are a note on file systems that distinguish the names, and refused on
+//! those that do not.
 
 use std::collections::HashMap;
 
 use crate::core::path::fold;
 
-/// The class of an entry, as far as name collisions are concerned.
+/// The class of an entry for the purpose of name collisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryClass {
-    /// A file, executable or not.
+    /// A regular or executable file.
     File,
     Directory,
-    /// A link, or something that should not be there at all.
+    /// A symlink, or an entry of an unsupported type.
     Other,
 }
 
 impl EntryClass {
-    /// Returns whether two of these may stand beside each other on a file system that tells their names apart.
+    /// Returns whether two colliding entries may coexist on a file system that distinguishes their names.
     #[must_use]
     pub fn can_coexist(self, other: Self) -> bool {
         self == other && self != Self::Other
     }
 }
 
-/// Finds the names of one directory that have a twin in it, as pairs of indices; each name is paired with the first of its
-/// kin.
+/// Returns the colliding names of one directory as pairs of indices. Each name is paired with the first one that it
+/// collides with.
 #[must_use]
 pub fn find_collisions<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<(usize, usize)> {
     let mut first: HashMap<Vec<u8>, usize> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Findings by name: characters that hide, letters that look like others, names that other systems cannot have.
+//! Finds risks in file names: hidden characters, look-alike letters, names that other systems do not support.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_script::{Script, UnicodeScript};
@@ -8,7 +8,7 @@ use super::{Finding, Severity};
 use crate::core::escape::{first_hidden, is_hidden};
 use crate::core::path::RepoPath;
 
-/// Judges a path's name.
+/// Returns the findings for the name of a path.
 pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |rule: &str, level, reason: &str| {
@@ -31,8 +31,10 @@ pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
     found
 }
 
-/// Returns whether a word of a component mixes scripts as no language does, or is made of letters that look like ASCII ones
-/// (UTS 39). A word is a run of letters and their marks: `файл.txt` has two.
+/// Returns whether a word of a component mixes scripts in a way that no language does, or consists of letters that look
+/// like ASCII ones (UTS 39).
+///
+/// A word is a run of letters and their marks: `файл.txt` has two.
 fn looks_like_another(component: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(component) else { return false };
     if text.is_ascii() {
@@ -44,7 +46,8 @@ fn looks_like_another(component: &[u8]) -> bool {
     let words: Vec<&str> =
         text.split(|c: char| !c.is_alphabetic() && c.script() != Script::Inherited).filter(|w| !w.is_empty()).collect();
     let in_ascii = |word: &str| skeleton(word).all(|c| c.is_ascii());
-    // Beside a word that is plainly of its script the short words of a language are none that deceive: `о проекте`.
+    // Short words that could pass for ASCII are harmless beside a word that is clearly of the same script, as in
+    // `о проекте`.
     let foreign = |word: &str| word.chars().find(|c| is_foreign(*c)).map(|c| c.script());
     let plain: Vec<Script> = words.iter().filter(|w| !in_ascii(w)).filter_map(|w| foreign(w)).collect();
     words.into_iter().any(|word| {
@@ -52,7 +55,7 @@ fn looks_like_another(component: &[u8]) -> bool {
         if level == RestrictionLevel::MinimallyRestrictive {
             return true;
         }
-        // Greek or Cyrillic letters alone can spell an ASCII word; so can letters of mathematics.
+        // Greek or Cyrillic letters alone can spell an ASCII word, and so can mathematical letters.
         let disguised = match foreign(word) {
             Some(script) => !plain.contains(&script),
             None => level == RestrictionLevel::Unrestricted,

@@ -1,4 +1,4 @@
-//! Findings in package manifests: scripts, build hooks, and the hosts of lock files.
+//! Finds risks in package manifests and lock files: scripts, build hooks, and package hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -11,7 +11,7 @@ use super::content::line_of;
 use super::{Finding, Severity};
 use crate::core::path::RepoPath;
 
-/// Lock files, and the manifests of which one must have changed as well.
+/// Lock files, each with the manifests of which at least one should have changed as well.
 const LOCKS: &[(&str, &[&str])] = &[
     ("package-lock.json", &["package.json"]),
     ("npm-shrinkwrap.json", &["package.json"]),
@@ -36,19 +36,19 @@ const LOCKS: &[(&str, &[&str])] = &[
     ("gradle.lockfile", &["build.gradle", "build.gradle.kts"]),
 ];
 
-/// Returns whether a package manager writes a file of this name.
+/// Returns whether a package manager writes a lock file with this name.
 #[must_use]
 pub fn is_lock_file(name: &[u8]) -> bool {
     let name = String::from_utf8_lossy(name).to_lowercase();
     LOCKS.iter().any(|(lock, _)| *lock == name)
 }
 
-/// The manifests that a changeset changes, by name, each with the paths in order.
+/// The manifests in a changeset, by name, with their paths in order.
 #[derive(Debug, Clone, Default)]
 pub struct PackageManifests(BTreeMap<String, BTreeSet<RepoPath>>);
 
 impl PackageManifests {
-    /// Takes the paths of a changeset.
+    /// Collects the manifests among the paths of a changeset.
     pub fn of<'a>(changed: impl IntoIterator<Item = &'a RepoPath>) -> Self {
         let manifests = LOCKS.iter().flat_map(|(_, manifests)| *manifests);
         let known: BTreeSet<String> = manifests.map(|name| name.to_lowercase()).collect();
@@ -62,7 +62,7 @@ impl PackageManifests {
         Self(found)
     }
 
-    /// Returns whether one of this name is in a directory (`None` is the root) or below it.
+    /// Returns whether a changed manifest with this name is in a directory (`None` is the root) or below it.
     fn has(&self, name: &str, directory: Option<&RepoPath>) -> bool {
         let Some(paths) = self.0.get(name) else { return false };
         let Some(directory) = directory else { return true };
@@ -72,7 +72,7 @@ impl PackageManifests {
     }
 }
 
-/// Judges a package's manifest or lock file.
+/// Returns the findings for a package's manifest or lock file.
 pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &PackageManifests) -> Vec<Finding> {
     let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
     let finding = |rule: &str, level, (reason, line)| Finding { rule: rule.into(), severity: level, reason, line };
@@ -104,8 +104,8 @@ pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &P
     }
 }
 
-/// Keys of a `package.json` that describe, or whose packages the lock file tells of; every other one may make a tool run
-/// something.
+/// Keys of a `package.json` that are descriptive, or whose packages the lock file lists. Any other key may make a tool
+/// run something.
 const INERT: [&str; 32] = [
     "name",
     "version",
@@ -141,7 +141,8 @@ const INERT: [&str; 32] = [
     "browserslist",
 ];
 
-/// Returns the changed script of a `package.json`, or another changed key that runs something, with its line.
+/// Returns the reason and line of a changed script, or of another changed key that may run something, in a
+/// `package.json`.
 fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
     let read = |bytes: &[u8]| if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice::<Value>(bytes) };
     let (Ok(before), Ok(after)) = (read(old), read(new)) else {
@@ -167,10 +168,11 @@ fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)
     Some((format!("has another {other:?}, by which a tool may run something"), line(&other)))
 }
 
-/// Parts of `[project]` that say what runs.
+/// Keys of `[project]` that define code to run.
 const RUNS: [&str; 4] = ["entry-points", "scripts", "gui-scripts", "dynamic"];
 
-/// Returns whether what builds or configures a Python project is another: anything but its description and dependencies.
+/// Returns the reason if the build or configuration of a Python project changed. Descriptions and dependencies are
+/// excluded.
 fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
         return Some("is not the TOML that it should be, so that its build hooks are unknown".into());
@@ -185,8 +187,10 @@ fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
     Some(format!("has another [{other}], which runs on the next build or test"))
 }
 
-/// Returns whether a Rust package runs something else when it is built, which editors do by themselves, or has its packages from
+/// Returns the severity and reason if a Rust package runs different code when it is built, or takes packages from
 /// elsewhere.
+///
+/// Editors build packages without being asked.
 fn changed_cargo_config(old: &[u8], new: &[u8]) -> Option<(Severity, String)> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
         return Some((Severity::High, "is not the TOML that it should be, so that its build script is unknown".into()));
@@ -212,7 +216,7 @@ static HOST: LazyLock<Regex> = LazyLock::new(|| {
         .expect("it is valid; a test uses it")
 });
 
-/// Lists the hosts that a lock file names, each with the byte where it comes first.
+/// Returns the hosts that a lock file names, with the byte offset of their first occurrence.
 fn find_registry_hosts(bytes: &[u8]) -> Vec<(String, usize)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -251,7 +255,7 @@ mod tests {
         assert_eq!(of("{\"scripts\": {}}"), [("has fewer scripts".into(), None)]);
         assert_eq!(of("{}"), [("has no scripts any more".into(), None)]);
         assert_eq!(of("{"), [("is not the JSON that it should be, so that its scripts are unknown".into(), None)]);
-        // A later key wins for those who run it, and for us.
+        // The last of several equal keys counts, for package managers as for this parser.
         assert_eq!(of(&old.replace("}\n}", "}, \"scripts\": {\"test\": \"evil\"}}")).len(), 1);
         assert_eq!(found("package.json", "", "{\"scripts\": {\"a\": \"b\"}}", &[]).len(), 1);
         assert_eq!(found("package.json", "", "{\"name\": \"a\"}", &[]), []);
@@ -314,7 +318,7 @@ mod tests {
             found("package-lock.json", &npm, &lock("user@Evil.example:8443"), &both),
             [("takes packages from evil.example".into(), Some(2))]
         );
-        // A workspace's manifest is below its lock file; one elsewhere does not count.
+        // The manifest of a workspace member is below the lock file; manifests elsewhere do not count.
         assert_eq!(found("a/Cargo.lock", "", "", &["a/b/Cargo.toml"]), []);
         assert_eq!(found("a/Cargo.lock", "", "", &["b/Cargo.toml"]).len(), 1);
         for source in

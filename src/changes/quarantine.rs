@@ -1,4 +1,4 @@
-//! A content-addressed store of bytes that nobody has accepted yet, and of the base they are compared with.
+//! Stores content by its hash: content that has not been accepted yet, and the base that it is compared with.
 
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
@@ -10,22 +10,22 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of some content, in lower-case hexadecimal.
+/// The SHA-256 of content, in lower-case hexadecimal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ContentHash(String);
 
 impl ContentHash {
-    /// Hashes content.
+    /// Computes the hash of content.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(hex(&Sha256::digest(bytes)))
     }
 
-    /// Hashes what a reader gives, without holding it.
+    /// Computes the hash of a reader's content without loading all of it into memory.
     ///
     /// # Errors
-    /// The reader's error.
+    /// Returns errors of the reader.
     pub fn of_reader(reader: &mut impl io::Read) -> io::Result<Self> {
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
         loop {
@@ -43,7 +43,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 impl TryFrom<String> for ContentHash {
     type Error = &'static str;
-    /// A record on disk may have been edited; the hash becomes a file name.
+    /// Validates the text: a record on disk may have been edited, and the hash becomes a file name.
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let fits = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if fits { Ok(Self(text)) } else { Err("not a content hash") }
@@ -62,7 +62,7 @@ impl fmt::Debug for ContentHash {
     }
 }
 
-/// Content on its way into the store; it is gone if it is dropped before its end.
+/// Content that is being written to the store. It is discarded if this is dropped before [`BlobWriter::finish`].
 #[derive(Debug)]
 pub struct BlobWriter {
     folder: PathBuf,
@@ -71,13 +71,13 @@ pub struct BlobWriter {
     size: u64,
 }
 
-/// Bytes that a disk must have left, at the most; on a small one a fiftieth of it.
+/// Maximum number of bytes that must remain free on the disk. For small disks, it is a fiftieth of their size.
 const RESERVE: u64 = 256 << 20;
 
-/// Checks that a disk has room for so many bytes and a reserve: what an agent leaves must not fill the user's disk.
+/// Checks that a disk has room for more bytes and the reserve. An agent's output must not fill the user's disk.
 fn check_free_space(folder: &Path, bytes: usize) -> io::Result<()> {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
-    // Some file systems tell no sizes.
+    // Some file systems do not report their size.
     if disk.f_blocks == 0 {
         return Ok(());
     }
@@ -90,10 +90,10 @@ fn check_free_space(folder: &Path, bytes: usize) -> io::Result<()> {
 }
 
 impl BlobWriter {
-    /// Adds a piece.
+    /// Appends a chunk.
     ///
     /// # Errors
-    /// An I/O error; `StorageFull` if the disk is nearly full.
+    /// Fails with `StorageFull` if the disk is nearly full.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         check_free_space(&self.folder, bytes.len())?;
         self.hash.update(bytes);
@@ -101,7 +101,7 @@ impl BlobWriter {
         self.file.write_all(bytes)
     }
 
-    /// Ends it, and gives its hash and size.
+    /// Completes the content and returns its hash and size.
     pub fn finish(self) -> io::Result<(ContentHash, u64)> {
         let hash = ContentHash(hex(&self.hash.finalize()));
         self.file.persist(self.folder.join(&hash.0)).map_err(|e| e.error)?;
@@ -109,28 +109,30 @@ impl BlobWriter {
     }
 }
 
-/// A folder of ours that holds content by its hash.
+/// A directory that stores content by its hash.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     folder: PathBuf,
-    /// A second store that is only read.
+    /// A second store that is only read from.
     below: Option<PathBuf>,
 }
 
 impl Quarantine {
-    /// Opens or makes the store.
+    /// Opens the store, and creates it if necessary.
     pub fn open(folder: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         Ok(Self { folder, below: None })
     }
 
-    /// Creates a store in another folder that also reads what this one has.
+    /// Creates a store in another directory that also reads from this one.
     pub fn layered_over(&self, folder: PathBuf) -> io::Result<Self> {
         Ok(Self { below: Some(self.folder.clone()), ..Self::open(folder)? })
     }
 
-    /// Removes every content that `is_needed` does not name, and what was being written when a process ended. Nobody else may
-    /// write to the store meanwhile. Returns how many bytes were removed.
+    /// Removes all content for which `is_needed` returns false, and the partial files of interrupted writes. Returns
+    /// the number of bytes removed.
+    ///
+    /// No other process may write to the store during the call.
     pub fn remove_unreferenced(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.folder)? {
@@ -143,13 +145,13 @@ impl Quarantine {
         Ok(removed)
     }
 
-    /// Returns its folder: each content is in a file under its hash, which is never written to again.
+    /// Returns the directory. Each content is a file named by its hash, which is never written to again.
     #[must_use]
     pub fn path(&self) -> &std::path::Path {
         &self.folder
     }
 
-    /// Stores content whole or not at all.
+    /// Stores content atomically.
     pub fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
         let hash = ContentHash::of(bytes);
         let path = self.folder.join(&hash.0);
@@ -162,16 +164,16 @@ impl Quarantine {
         Ok(hash)
     }
 
-    /// Begins to take in content that comes in pieces.
+    /// Starts storing content that arrives in chunks.
     pub fn start_blob(&self) -> io::Result<BlobWriter> {
         let file = tempfile::NamedTempFile::new_in(&self.folder)?;
         Ok(BlobWriter { folder: self.folder.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
-    /// Reads content back and verifies it.
+    /// Reads content and verifies it.
     ///
     /// # Errors
-    /// It is not there, or it is not what was stored.
+    /// Fails if the content is missing or differs from the one that was stored.
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
         let bytes = match (fs::read(self.folder.join(&hash.0)), &self.below) {
             (Err(error), Some(below)) if error.kind() == io::ErrorKind::NotFound => fs::read(below.join(&hash.0))?,

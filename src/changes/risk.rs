@@ -1,5 +1,7 @@
-//! What a change could make run, or hide, before anybody meant it to: all findings of one change, from its name, its kind and
-//! its content. `SECURITY.md` has the table.
+//! Computes the risk findings of a change from its path, kind and content: code that would run implicitly, and text
+//! that is hidden from the reviewer.
+//!
+//! `SECURITY.md` has a table of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,34 +11,33 @@ use super::{FileChange, RuleSet, content, links, names, packages, secrets};
 use crate::core::escape::escape_lossy;
 use crate::core::path::EntryKind;
 
-/// The severity of a finding; ordered.
+/// The severity of a finding, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     Note,
-    /// Runs on the next build, test or CI: marked, sorted first.
+    /// Runs on the next build, test or CI job. Marked and sorted first.
     Medium,
-    /// Runs without a deliberate step, or arms a tool: needs its own yes.
+    /// Runs without a deliberate step, or arms a tool. Requires its own confirmation.
     High,
     Refused,
 }
 use Severity::High;
 
-/// One reason to look closer.
+/// A reason to look closer at a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// The rule's name, stable.
+    /// The stable name of the rule.
     pub rule: String,
-    /// The severity.
     pub severity: Severity,
-    /// A fragment for a person that follows "it".
+    /// A sentence fragment for the user that follows "it".
     pub reason: String,
-    /// The line of the result, from 1, where there is one.
+    /// The 1-based line of the result, if the finding is about a line.
     pub line: Option<usize>,
 }
 
 impl Finding {
-    /// Creates one about the whole file.
+    /// Creates a finding about the whole file.
     pub fn for_file(rule: &str, severity: Severity, reason: impl Into<String>) -> Self {
         Self { rule: rule.into(), severity, reason: reason.into(), line: None }
     }
@@ -45,18 +46,18 @@ impl Finding {
 /// The context of a risk assessment.
 #[derive(Debug, Clone, Copy)]
 pub struct RiskContext<'a> {
-    /// The rules on paths.
     pub rules: &'a RuleSet,
-    /// The manifests of packages that the changeset changes.
+    /// The package manifests in the changeset.
     pub manifests: &'a PackageManifests,
-    /// The other names that links give to paths.
+    /// The other names that symlinks give to paths.
     pub aliases: &'a LinkAliases,
 }
 
-/// Files that git itself reads, through a link out of the tree too (CVE-2018-11235 and its kin).
+/// Files that git itself reads, even through a symlink that leads out of the tree (CVE-2018-11235 and related ones).
 const FILES_OF_GIT: [&[u8]; 4] = [b".gitmodules", b".gitattributes", b".gitignore", b".mailmap"];
 
-/// Classifies a change, strongest first; `old` and `new` are its contents, as far as they are to be looked at.
+/// Returns the findings of a change, most severe first. `old` and `new` are its contents, as returned by
+/// [`FileChange::contents`].
 #[must_use]
 pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskContext<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(judge("a", None, Some((Regular, key.as_bytes())), &[]), [(High, "secret".into())]);
         assert_eq!(judge("package.json", None, Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), &[]).len(), 1);
         assert_eq!(judge("package.json", Some((Regular, b"{\"scripts\":{\"a\":\"b\"}}")), None, &[]).len(), 1, "gone");
-        // What a link pointed to is not the base's content.
+        // A symlink's target does not count as content of the base.
         let was: Half<'_> = Some((Link, "x\u{202e}y\n".as_bytes()));
         assert_eq!(judge("a", was, Some((Regular, "x\u{202e}y\n".as_bytes())), &[]), [(High, "invisible".into())]);
     }

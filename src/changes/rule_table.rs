@@ -1,29 +1,29 @@
-//! The built-in path rules, as data: which names make a tool run something, with the documentation that says so.
+//! Defines the built-in path rules: names that make a tool run something, and the documentation that says so.
 
 use super::Severity::{self, High, Medium, Note, Refused};
 
 /// A built-in path rule.
 pub(crate) struct PathRule {
-    /// The severity of a path that matches.
+    /// The severity of a matching path.
     pub severity: Severity,
-    /// The rule's name, for scripts.
+    /// The name of the rule, for scripts.
     pub name: &'static str,
-    /// A fragment that follows "it".
+    /// A sentence fragment that follows "it".
     pub reason: &'static str,
-    /// Globs, each at any depth.
+    /// Globs that match at any depth.
     pub paths: &'static [&'static str],
-    /// The tool's documentation that the rule follows.
+    /// The documentation of the tool that the rule is based on.
     #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the table; a test asks for it"))]
     pub source: &'static str,
 }
 
-/// The table of `SECURITY.md`, sorted by severity and kind. Content rules judge `package.json`, `Cargo.toml`,
-/// `pyproject.toml` and lock files instead.
+/// The table of `SECURITY.md`, sorted by severity and kind. `package.json`, `Cargo.toml`, `pyproject.toml` and lock
+/// files are covered by content rules instead.
 ///
 /// A path may match several rows. Names are folded to lower case before they are compared, so a glob must not be the
-/// start of an ordinary name: `BUILD*` would match `builder.rs` and all of `build/`, `BUCK*` would match `bucket.rs`. A
-/// glob that ends with `*` also matches what is in a directory of that name, and `X/**` also matches a file or symlink
-/// `X`.
+/// start of an ordinary name: `BUILD*` would match `builder.rs` and all of `build/`, and `BUCK*` would match
+/// `bucket.rs`. A glob that ends with `*` also matches the contents of a directory with that name, and `X/**` also
+/// matches a file or symlink `X`.
 pub(crate) const TABLE: &[PathRule] = &[
     // Refused.
     PathRule {

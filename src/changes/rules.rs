@@ -1,5 +1,7 @@
-//! Path rules: names that make tools run something (`rule_table.rs` has them). Any depth, any spelling, on add, modify, delete and rename
-//! alike. A user's own rules, and a repository's, come on top; none can take one away.
+//! Matches paths against risk rules: names that make tools run something (see `rule_table.rs`).
+//!
+//! Rules apply at any depth and in any spelling, and equally to added, modified, deleted and renamed files. Users and
+//! repositories can add rules, but not remove any.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,43 +14,41 @@ use super::Severity::{self, Note};
 use super::rule_table::TABLE;
 use crate::core::path::RepoPath;
 
-/// Endings of files of the rule `environment` that are examples, and notes.
+/// Suffixes of example files, which the rule `environment` only reports as notes.
 const EXAMPLES: [&[u8]; 3] = [b".example", b".sample", b".template"];
 
-/// A rule that a user or a repository adds.
+/// A custom rule of a user or a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Its name, for scripts.
+    /// The name of the rule, for scripts.
     pub name: String,
-    /// The severity.
     pub severity: Severity,
-    /// Globs, each at any depth unless it begins with `/`.
+    /// Globs that match at any depth, or at the root if they begin with `/`.
     pub paths: Vec<String>,
-    /// A fragment that follows "it".
+    /// A sentence fragment that follows "it".
     #[serde(default)]
     pub reason: Option<String>,
 }
 
-/// A rule with a glob that cannot be read.
+/// A rule with an invalid glob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the risk rule {name}: {problem}")]
 pub struct RuleError {
     pub name: String,
-    /// The problem.
     pub problem: String,
 }
 
-/// All rules that hold for a changeset.
+/// The rules that apply to a changeset.
 #[derive(Debug, Clone)]
 pub struct RuleSet {
     rows: Vec<RuleMatch>,
     set: GlobSet,
-    /// The row of each glob of the set.
+    /// The row that each glob of the set belongs to.
     owners: Vec<usize>,
 }
 
-/// The match of a rule for a path.
+/// A rule that matches a path.
 #[derive(Debug, Clone)]
 pub struct RuleMatch {
     pub severity: Severity,
@@ -56,12 +56,13 @@ pub struct RuleMatch {
     pub reason: String,
 }
 
-/// Bytes of a glob: more than a path has.
+/// Maximum length of a glob in bytes, which is more than any path has.
 const MOST_GLOB: usize = 8192;
-/// Levels of braces in a glob: the library that reads it needs stack for each.
+/// Maximum nesting depth of braces in a glob: the parser of the glob library is recursive and needs stack for each
+/// level.
 const MOST_NESTING: usize = 16;
 
-/// Returns how deep braces are in one another.
+/// Returns the nesting depth of braces in a glob.
 fn brace_depth(glob: &str) -> usize {
     let (mut depth, mut most) = (0_usize, 0);
     for byte in glob.bytes() {
@@ -85,10 +86,10 @@ impl Default for RuleSet {
 }
 
 impl RuleSet {
-    /// Returns the table with rules of the user's and the repository's on top.
+    /// Returns the built-in rules with the custom rules of the user and the repository.
     ///
     /// # Errors
-    /// A glob that cannot be read.
+    /// Fails if a glob is invalid.
     pub fn with_custom(own: &[Rule]) -> Result<Self, RuleError> {
         if own.is_empty() { Ok(Self::default()) } else { Self::compile(own) }
     }
@@ -103,7 +104,7 @@ impl RuleSet {
                 }
                 let problem = |e: globset::Error| RuleError { name: named.name.clone(), problem: e.to_string() };
                 for glob in spellings(glob) {
-                    // What it is held against is in lower case: most globs are then looked up instead of tried.
+                    // Paths are matched in lower case, so that most globs can be looked up instead of evaluated.
                     let built = GlobBuilder::new(&glob.to_lowercase()).literal_separator(true).build();
                     set.add(built.map_err(problem)?);
                     owners.push(rows.len());
@@ -126,11 +127,11 @@ impl RuleSet {
         Ok(Self { rows, set, owners })
     }
 
-    /// Returns what the rules say of a path: as it is, and as a file system that folds names would have it.
+    /// Returns the rules that match a path, either literally or as a file system that folds names would treat it.
     #[must_use]
     pub fn matches(&self, path: &RepoPath) -> Vec<RuleMatch> {
         let folded = path.folded();
-        // Of a name that is not UTF-8 nothing is folded.
+        // Only ASCII letters are folded here. `folded` is also normalized and lacks ignorable code points.
         let lower = path.as_bytes().to_ascii_lowercase();
         let mut rows: Vec<usize> = [&lower, &folded]
             .into_iter()
@@ -145,7 +146,7 @@ impl RuleSet {
             let lower = example && row < TABLE.len() && named.name == "environment";
             if lower { RuleMatch { severity: Note, ..named } } else { named }
         };
-        // Several rules of one name say the same of a path: the most severe one, and of those the first.
+        // Of several matching rules with the same name, keep the most severe one, or the first of those.
         let mut found: Vec<RuleMatch> = Vec::new();
         for named in rows.into_iter().map(judged) {
             match found.iter_mut().find(|other| other.name == named.name) {
@@ -158,20 +159,20 @@ impl RuleSet {
     }
 }
 
-/// Writes a glob of the table once for each alternative in its braces, which are not nested.
+/// Expands the braces in a glob of the table to one glob for each alternative. Braces are not nested.
 fn expand_braces(glob: &str) -> Vec<String> {
     let parts = glob.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
     let Some((head, (inner, tail))) = parts else { return vec![glob.to_owned()] };
     inner.split(',').flat_map(|one| expand_braces(&format!("{head}{one}{tail}"))).collect()
 }
 
-/// The globs that a rule's stands for: at any depth; and `X/**` is about a file or link named `X` as well.
+/// Returns the globs for a rule's glob: at any depth, and for `X/**` also a file or symlink named `X`.
 fn spellings(glob: &str) -> Vec<String> {
     let anchored = glob.strip_prefix('/');
     let place = |g: &str| if anchored.is_some() { g.to_owned() } else { format!("**/{g}") };
     let glob = anchored.unwrap_or(glob);
     let whole = glob.strip_suffix("/**").map(place);
-    // `.mise*` is about what is in a directory `.mise` too.
+    // `.mise*` also matches the contents of a directory `.mise`.
     let inside = (glob.ends_with('*') && whole.is_none()).then(|| place(&format!("{glob}/**")));
     [Some(place(glob)), whole, inside].into_iter().flatten().collect()
 }
@@ -192,7 +193,7 @@ mod tests {
         for rule in TABLE {
             assert!(!rule.source.is_empty(), "{}", rule.name);
             for glob in rule.paths.iter().flat_map(|glob| expand_braces(glob)) {
-                // A path that the glob is about.
+                // A path that the glob matches.
                 let plain = glob.replace("/**/", "/x/").replace("/**", "/x/y").replace('*', "z");
                 for path in [plain.clone(), format!("a/b/{plain}"), format!("A/{}", plain.to_uppercase())] {
                     let found = levels(&RuleSet::default(), path.as_bytes());

@@ -1,6 +1,6 @@
-//! Secrets that a change adds: by the prefixes that issuers give their tokens, and by names and entropy.
+//! Finds secrets that a change adds, by issuers' token prefixes, and by names and entropy.
 //!
-//! The shapes are those of the rules that gitleaks keeps (`config/gitleaks.toml`), without the ones that guess.
+//! The patterns follow the rules of gitleaks (`config/gitleaks.toml`), except those that are heuristic.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::content::line_of;
 use super::{Finding, Severity};
 
-/// The patterns of secrets, with their names.
+/// The patterns of secrets, with their descriptions.
 const SHAPES: &[(&str, &str)] = &[
     ("an AWS access key", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b"),
     ("an Anthropic key", r"\bsk-ant-[a-z]+[0-9]{2}-[A-Za-z0-9_-]{20,}"),
@@ -37,12 +37,12 @@ const SHAPES: &[(&str, &str)] = &[
     ("a password in a URL", r"\b[a-z][a-z0-9+.-]{2,}://[^\s/:@]{2,}:[^\s/:@${}<>*]{6,}@[A-Za-z0-9.-]+"),
 ];
 
-/// A value that is assigned to something called a secret.
+/// A value that is assigned to a name for a secret.
 const ASSIGNED: &str = r#"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential)[a-z0-9_-]{0,20}["'\]]{0,2}[ \t]{0,4}(?::=|=>|=|:)[ \t]{0,4}["'`]?([A-Za-z0-9+/=_.~-]{20,200})"#;
-/// Bits per character above which a value is random: gitleaks' bound for such names.
+/// Entropy in bits per character above which a value counts as random, as in gitleaks' rule for such names.
 const ENTROPY: f64 = 3.5;
 
-/// A pattern over bytes: letters and words are ASCII's.
+/// Compiles a byte pattern in which character classes are limited to ASCII.
 fn ascii(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern).unicode(false).build()
 }
@@ -55,7 +55,7 @@ static KNOWN: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
 });
 static NAMED: LazyLock<Regex> = LazyLock::new(|| ascii(ASSIGNED).expect("it is valid; a test uses it"));
 
-/// Finds what looks like a secret in the result and is not in the base.
+/// Returns findings for values that look like secrets and are not in the base.
 pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |what: &str, at: usize| {
@@ -67,7 +67,7 @@ pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
             line,
         });
     };
-    // What the base has is found in it by the same shape, once.
+    // The values of the base are collected once, with the same pattern.
     let first_new = |shape: &Regex, fits: fn(&[u8]) -> bool| {
         let value = |c: &regex::bytes::Captures<'_>| c.get(1).or(c.get(0)).map(|m| m.range());
         let all = |bytes: &'_ [u8]| shape.captures_iter(bytes).filter_map(|c| value(&c)).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
     found
 }
 
-/// Returns whether a value is random rather than a word: letters and digits both, and much information per character.
+/// Returns whether a value is random rather than a word: it has letters, digits and a high entropy.
 fn is_random(value: &[u8]) -> bool {
     let mut counts = [0_u32; 256];
     for byte in value {
@@ -110,7 +110,7 @@ fn is_random(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Made up; put together here so that no scanner takes this file for a leak.
+    /// Returns invented secrets. They are assembled at run time so that no scanner reports this file as a leak.
     fn samples() -> Vec<String> {
         let word = |n: usize| {
             "aZ3kQ9xW7bT1mC5vR8yL2nD6pF4hJ0sGqEuXoBiVtKzMwNcAeIgUdYfHrPjSlO".chars().cycle().take(n).collect::<String>()

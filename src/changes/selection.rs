@@ -1,4 +1,5 @@
-//! Computes what a path holds once some of its units are accepted: from the diff's operations, never by patching.
+//! Computes the content of a path for a selection of its units, from the operations of the diff rather than by
+//! patching.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,24 +11,26 @@ use super::{
 };
 use crate::core::path::EntryKind;
 
-/// The content that a path gets.
+/// The content of a path after a selection is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SelectedContent {
-    /// A file with this content, made of parts.
+    /// A file with content that is assembled from the selected parts.
     Content(EntryKind, Vec<u8>),
-    /// A file or link with content that is in the quarantine.
+    /// A file or symlink with content from the quarantine.
     Stored(EntryKind, ContentHash),
     Deleted,
 }
 
-/// Returns the selected result, or `None` if nothing of this change is meant. `old` and `new` are the contents, as
-/// [`FileChange::contents`] gives them; `text` reads what a person put in place of a hunk.
+/// Returns the selected result, or `None` if no part of the change is selected.
 ///
-/// Of a hunk of which some lines are meant, what is left stands in the order of [`interleave_lines`]. A line that was the last, without
-/// a line feed, gets one where another follows.
+/// `old` and `new` are the contents, as returned by [`FileChange::contents`]. `text` reads the user's replacement for a
+/// hunk.
+///
+/// If only some lines of a hunk are selected, the remaining lines are in the order of [`interleave_lines`]. A last line
+/// without a line feed gets one if another line follows.
 ///
 /// # Errors
-/// The error of `text`.
+/// Returns errors of `text`.
 pub fn apply_selection(
     change: &FileChange,
     old: &[u8],
@@ -49,7 +52,7 @@ pub fn apply_selection(
             UnitKind::Whole => {
                 let Some(after) = &change.new else { return Ok(None) };
                 let kind = match (kind, after.kind) {
-                    // The executable bit is a unit of its own.
+                    // The executable bit is a separate unit.
                     (EntryKind::Executable | EntryKind::Regular, EntryKind::Executable | EntryKind::Regular) => kind,
                     (_, after) => after,
                 };
@@ -62,11 +65,11 @@ pub fn apply_selection(
         }
     }
     if blocks.is_empty() && ending.is_none() {
-        // The executable bit alone: of a file whose content was not accepted it has nothing to stand on.
+        // Only the executable bit is selected. If the base does not have the file, there is no content to apply it to.
         return Ok(change.old.as_ref().map(|side| SelectedContent::Stored(kind, side.hash.clone())));
     }
     let (old_lines, new_lines) = (split_lines(old), split_lines(new));
-    // Where the two sides end their lines in different ways, all lines get the one that is meant.
+    // If the line endings of the two sides differ, all lines get the selected one (the base's by default).
     let ending = changed_line_ending(old, new).and_then(|_| ending.or_else(|| LineEnding::detect(old)));
     let mut content = LineBuffer { bytes: Vec::with_capacity(old.len().max(new.len())), ending };
     let mut at = 0;
@@ -91,10 +94,10 @@ pub fn apply_selection(
     Ok(Some(SelectedContent::Content(kind, content.bytes)))
 }
 
-/// Content that grows by lines.
+/// A buffer that content is appended to line by line.
 struct LineBuffer {
     bytes: Vec<u8>,
-    /// The line ending of every line.
+    /// The line ending that all lines get.
     ending: Option<LineEnding>,
 }
 
@@ -142,7 +145,7 @@ mod tests {
         }
     }
 
-    /// Random numbers that are the same in every run (Marsaglia's xorshift).
+    /// A random number generator with the same sequence in every run (Marsaglia's xorshift).
     struct Random(u64);
 
     impl Random {
@@ -160,7 +163,7 @@ mod tests {
             let mut text = Vec::new();
             for _ in 0..self.below(9) {
                 text.extend(LINES[self.below(10)]);
-                // No ending stands for one that differs from line to line.
+                // An empty ending stands for mixed line endings.
                 text.extend(if ending.is_empty() { [&b"\n"[..], b"\r\n"][self.below(2)] } else { ending });
             }
             if self.below(3) == 0 {
@@ -170,7 +173,7 @@ mod tests {
         }
     }
 
-    /// A naive reference: decides about each line of both sides by itself, as strings, and joins what is left.
+    /// A naive reference implementation: decides each line of both sides separately, as strings, and joins the rest.
     fn reference(all: &[Unit], old: &[u8], new: &[u8], is_picked: impl Fn(&Unit, usize) -> bool) -> Vec<u8> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
         let (old_text, new_text) = (text(old), text(new));
@@ -260,7 +263,7 @@ mod tests {
             assert_eq!(got.as_deref(), (!picks.is_empty()).then_some(&*expected), "{} {chosen:?}", say());
             partial += usize::from(picks.iter().any(|(_, p)| matches!(p, UnitSelection::Lines(_))));
             endings += usize::from(all.iter().any(|u| matches!(u.kind, UnitKind::LineEndings(_))));
-            // In two rounds as at once.
+            // The union of two partial selections gives the same result.
             let (one, two): (Vec<_>, Vec<_>) =
                 picks.iter().map(|(id, p)| (id.to_owned(), p.clone())).partition(|_| random.below(2) == 0);
             let both = Selection::from_iter(one).union(&two.into_iter().collect());
@@ -308,7 +311,7 @@ mod tests {
             let side = side.as_mut().expect("a side");
             (side.size, side.kind) = (super::super::MAX_TEXT + 1, kind);
         }
-        // Its contents are not given.
+        // The contents of a large file are empty.
         let all = split_units(&large, b"", b"");
         assert_eq!((all.len(), &all[0].kind, &all[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
         let kept = |kind, bytes: &[u8]| Some(SelectedContent::Stored(kind, ContentHash::of(bytes)));

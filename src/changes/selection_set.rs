@@ -1,5 +1,4 @@
-//! Which parts of a change are meant: units by id, of a hunk perhaps some lines alone, or a text that a person put in
-//! its place.
+//! Represents the selected parts of a change: units by ID, and for hunks optionally some lines or a replacement text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{ContentHash, Unit};
 
-/// Some lines of a hunk: the removed ones are counted first, then the added ones, from 0.
+/// A set of lines of a hunk, counted from 0, removed lines before added ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineSet {
-    /// Sorted, apart, none empty.
+    /// Sorted, non-empty and non-adjacent.
     ranges: Vec<Range<usize>>,
 }
 
 impl LineSet {
-    /// Creates one of numbers that ascend.
+    /// Creates a set from lines in ascending order.
     pub fn from_lines(lines: impl IntoIterator<Item = usize>) -> Self {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for line in lines {
@@ -29,31 +28,31 @@ impl LineSet {
         Self { ranges }
     }
 
-    /// Creates one of all lines below a number.
+    /// Creates a set of all lines below `end`.
     #[must_use]
     pub fn up_to(end: usize) -> Self {
         Self { ranges: (end > 0).then_some(0..end).into_iter().collect() }
     }
 
-    /// Returns whether a line is in it.
+    /// Returns whether the set contains a line.
     #[must_use]
     pub fn contains(&self, line: usize) -> bool {
         let at = self.ranges.partition_point(|r| r.end <= line);
         self.ranges.get(at).is_some_and(|r| r.contains(&line))
     }
 
-    /// Returns its lines in order.
+    /// Returns the lines in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         self.ranges.iter().flat_map(Clone::clone)
     }
 
-    /// Counts them.
+    /// Returns the number of lines.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ranges.iter().map(Range::len).sum()
     }
 
-    /// Returns whether there is none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -63,7 +62,7 @@ impl LineSet {
         self.ranges.last().map_or(0, |r| r.end)
     }
 
-    /// Returns what is in one of both.
+    /// Returns the lines that are in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all: Vec<Range<usize>> = self.ranges.iter().chain(&other.ranges).cloned().collect();
@@ -78,7 +77,7 @@ impl LineSet {
         Self { ranges }
     }
 
-    /// Returns what is not in the other.
+    /// Returns the lines that are not in the other set.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         Self::from_lines(self.iter().filter(|n| !other.contains(*n)))
@@ -89,16 +88,16 @@ impl LineSet {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnitSelection {
     All,
-    /// These lines of a hunk, not all and not none.
+    /// Some lines of a hunk, neither all nor none.
     Lines(LineSet),
-    /// Another text in place of a hunk's lines; it is in the quarantine.
+    /// A replacement for the lines of a hunk, stored in the quarantine.
     Text(ContentHash),
 }
 
-/// The selected parts of a change, by unit id.
+/// The selected parts of a change, by unit ID.
 ///
-/// In records and journals each is one string: `ID`, `ID:0-2,5` for lines (the removed ones are counted first, then the
-/// added ones, from 0), `ID=SHA256` for another text.
+/// In records and journals, each part is a string: `ID`, `ID:0-2,5` for lines (counted from 0, removed lines before
+/// added ones), or `ID=SHA256` for a replacement text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Selection {
@@ -106,51 +105,54 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Means all of these units.
+    /// Selects all of these units.
     pub fn select_all<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
         units.into_iter().map(|u| (u.id.clone(), UnitSelection::All)).collect()
     }
 
-    /// Returns what is meant of a unit.
+    /// Returns the selected part of a unit.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UnitSelection> {
         self.picks.get(id)
     }
 
-    /// Means more; of a unit that is in it already, this instead.
+    /// Selects a part of a unit, and replaces the earlier selection of this unit, if any.
     pub fn set(&mut self, id: String, pick: UnitSelection) {
         self.picks.insert(id, pick);
     }
 
-    /// Means no more of a unit.
+    /// Deselects a unit and returns its selected part.
     pub fn remove(&mut self, id: &str) -> Option<UnitSelection> {
         self.picks.remove(id)
     }
 
-    /// Returns each, by id.
+    /// Returns the selected parts in order of unit ID.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &UnitSelection)> {
         self.picks.iter().map(|(id, pick)| (id.as_str(), pick))
     }
 
-    /// Returns whether nothing is meant.
+    /// Returns whether nothing is selected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.picks.is_empty()
     }
 
-    /// Counts the units.
+    /// Returns the number of units.
     #[must_use]
     pub fn len(&self) -> usize {
         self.picks.len()
     }
 
-    /// Returns whether it is all of these units, as they are.
+    /// Returns whether all of these units are selected completely and unmodified.
     #[must_use]
     pub fn covers(&self, units: &[Unit]) -> bool {
         units.iter().all(|unit| self.get(&unit.id) == Some(&UnitSelection::All))
     }
 
-    /// Keeps what is about these units, and has lines that are all of a hunk mean the hunk, none of them nothing.
+    /// Returns the selection restricted to these units, in normal form.
+    ///
+    /// A hunk of which all lines are selected is selected as a whole. A hunk with no selected line, or with a line that
+    /// does not exist, is dropped.
     #[must_use]
     pub fn restricted_to(&self, units: &[Unit]) -> Self {
         let normal = |unit: &Unit| {
@@ -164,7 +166,7 @@ impl Selection {
         units.iter().filter_map(normal).collect()
     }
 
-    /// Returns both. Of a unit with another text, what `other` says counts.
+    /// Returns the union of two selections. If either has a replacement text for a unit, `other` takes precedence.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut both = self.clone();
@@ -181,7 +183,7 @@ impl Selection {
         both
     }
 
-    /// Returns what is not in `other`, of these units.
+    /// Returns the selected parts of these units that are not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self, units: &[Unit]) -> Self {
         let left = |unit: &Unit| {
@@ -201,7 +203,7 @@ impl Selection {
         units.iter().filter_map(left).collect::<Self>().restricted_to(units)
     }
 
-    /// Returns whether all of it is in `other`.
+    /// Returns whether `other` includes the whole selection.
     #[must_use]
     pub fn is_subset_of(&self, other: &Self) -> bool {
         self.picks.iter().all(|(id, ours)| match (ours, other.get(id)) {
@@ -211,7 +213,7 @@ impl Selection {
         })
     }
 
-    /// Writes each as a string.
+    /// Returns the string of each part.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.picks.iter().map(|(id, pick)| format!("{id}{pick}")).collect()
@@ -256,10 +258,10 @@ impl std::str::FromStr for LineSet {
     }
 }
 
-/// No hunk has so many lines.
+/// Upper bound of line numbers, which no hunk reaches.
 const MAX_LINE: usize = 1 << 32;
 
-/// A string in a record that is none of ours.
+/// An invalid string in a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no part of a change")]
 pub struct ParseSelectionError(String);

@@ -1,7 +1,9 @@
-//! Finds Claude Code itself on the PATH.
+//! Finds Claude Code on the `PATH`, as distinct from Airlock under the name `claude`.
 
-/// Returns the words by which a shell runs Claude Code itself: by its path where a link of that name is Airlock. `None` where
-/// the PATH has nothing but that link.
+/// Returns the shell command that runs Claude Code itself.
+///
+/// This is `claude`, or a path if an earlier `claude` on the `PATH` is Airlock. Returns `None` if every `claude` on the
+/// `PATH` is Airlock.
 pub fn real_claude() -> Option<String> {
     let ours = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Questions to a person at a terminal.
+//! Interactive questions on the terminal.
 
 use super::error::CliError;
 use super::output::count;
@@ -6,7 +6,7 @@ use crate::core::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::terminal;
 
-/// Asks whether to apply: with a word to type where something of high risk is among it.
+/// Asks whether to apply. If the accepted changes include high-risk files, the user has to type `apply`.
 pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
     let is_accepted = |f: &&ReviewFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
     let risky: Vec<String> = (sheet.files.iter())
@@ -28,7 +28,7 @@ pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: u
     Ok(typed.is_ok_and(|word| word.trim() == "apply"))
 }
 
-/// Asks yes or no, until it is one of them. What was typed before the question is not an answer to it.
+/// Asks a question until it is answered with yes or no. Input that was typed before the question is discarded.
 pub fn confirm(question: &str, default: bool) -> Result<bool, CliError> {
     terminal::discard_input();
     let answer = |text: &str| match text.trim().to_lowercase().as_str() {
@@ -42,6 +42,6 @@ pub fn confirm(question: &str, default: bool) -> Result<bool, CliError> {
         .allow_empty(true)
         .validate_with(|text: &String| answer(text).map(drop).ok_or("answer y or n"))
         .interact_text();
-    // Ctrl-C is none.
+    // Ctrl-C means no.
     Ok(asked.ok().and_then(|text| answer(&text)).unwrap_or(false))
 }

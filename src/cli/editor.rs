@@ -1,4 +1,4 @@
-//! The user's editor on a copy of a text. Which one it is, the repository's own configuration has no say in.
+//! Opens a copy of a text in the user's editor. The repository's git configuration cannot choose the editor.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,10 +7,11 @@ use std::process::Command;
 
 use crate::core::path::RepoPath;
 
-/// Most bytes that are taken back; a text with more is refused.
+/// Maximum size of an edited text, in bytes. A larger one is refused.
 const MOST: u64 = 64 << 20;
 
-/// Has the user edit a text, and gives what they left, with the folder of the file: an editor may still have it open.
+/// Lets the user edit a text, and returns the result with the directory of the file. The caller keeps the directory,
+/// because an editor may still have the file open.
 pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
     let (folder, file) = put(path, text)?;
     run(&file)?;
@@ -22,14 +23,15 @@ pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<
     Ok((folder, left))
 }
 
-/// Has the user look at a text, and gives the file's folder.
+/// Shows a text in the user's editor, and returns the directory of the file.
 pub fn view(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
     let (folder, file) = put(path, text)?;
     run(&file)?;
     Ok(folder)
 }
 
-/// Writes a text to a folder that nobody else can enter, under a name by which an editor knows the language.
+/// Writes a text to a directory that no other user can enter. The file name has an extension from which an editor can tell
+/// the language.
 fn put(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, PathBuf)> {
     let folder = tempfile::Builder::new().prefix("airlock-").tempdir()?;
     let name = path.file_name();
@@ -46,12 +48,12 @@ fn put(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, PathBuf)>
 
 fn run(file: &Path) -> io::Result<()> {
     let editor = editor();
-    // As git does: it may be a command with options.
+    // As in git, the editor may be a command with options.
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(&editor).arg(file).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("{editor} ended with {status}"))) }
 }
 
-/// Finds the user's editor in git's order: `GIT_EDITOR`, their own `core.editor`, `VISUAL`, `EDITOR`, `vi`.
+/// Returns the user's editor, in git's order: `GIT_EDITOR`, the user's `core.editor`, `VISUAL`, `EDITOR`, `vi`.
 fn editor() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let own = || git2::Config::open_default().and_then(|config| config.get_string("core.editor")).ok();

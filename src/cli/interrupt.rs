@@ -1,16 +1,16 @@
-//! A signal while the working tree is written to: the first one has it taken back, the second ends the process at once,
-//! which is safe too.
+//! Handles signals while the working tree is written. The first signal rolls the write back. The second ends the process at
+//! once, which is safe as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::terminal::Signals;
 
-/// Whether a signal has come.
+/// A flag that is set by a signal.
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes the signals over, for the rest of the process. Where that fails, a signal ends it.
+    /// Starts to handle signals, for the rest of the process. If this fails, a signal ends the process.
     pub fn watch() -> Self {
         let came = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&came);
@@ -27,7 +27,7 @@ impl Interrupt {
         Self(came)
     }
 
-    /// Returns whether the signal has arrived.
+    /// Returns whether a signal has arrived.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! The shapes of `--json`.
+//! The output of `--json`.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::changes::{Changeset, UnitKind};
 use crate::core::path::RepoPath;
 use crate::review::{Decisions, ReviewFile, ReviewModel, UnitDecision};
 
-/// Writes the changes of a sandbox, `airlock diff --json`, in pieces to `out`: a file with its findings takes room.
+/// Writes the output of `airlock diff --json` to `out` file by file, because a file with its findings can be large.
 pub fn diff(
     name: &str,
     changes: &Changeset,
@@ -81,12 +81,12 @@ fn kind(kind: &UnitKind) -> &'static str {
     }
 }
 
-/// Returns a path for JSON; `path_bytes` has it exactly where it is not UTF-8.
+/// Returns a path for JSON. A path that is not UTF-8 is converted lossily, and `path_bytes` has its exact bytes.
 pub fn text(path: &RepoPath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
 }
 
-/// Writes JSON so that it is harmless on a terminal too: every character that is not plain is escaped, as JSON allows.
+/// Formats JSON that is safe to print on a terminal: all characters that are not plain are written as JSON escapes.
 pub fn render(value: &Value) -> String {
     let mut out = String::new();
     for c in format!("{value:#}\n").chars() {

@@ -1,4 +1,4 @@
-//! The command line: one file per verb.
+//! The command line: `commands` has one module for each subcommand, `ops` has the operations that they share.
 
 mod args;
 mod claude_path;
@@ -26,7 +26,7 @@ use commands::{apply, diff, doctor, gc, image, ls, recover, resume, review, rm, 
 use error::{CliError, EXIT_INTERNAL};
 use output::Output;
 
-/// Runs the program and gives its exit status.
+/// Runs the program and returns its exit status.
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let (ours, theirs) = split(argv);
@@ -88,8 +88,8 @@ fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {
     }
 }
 
-/// Parts the command line at the word `claude`: what follows is Claude's, `--` and `--help` included. A program that was
-/// started under that name is all Claude's.
+/// Splits the command line at the word `claude`. Everything after it, including `--` and `--help`, belongs to Claude Code.
+/// If the program was started as `claude`, all arguments do.
 fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_else(|| "airlock".into());
@@ -103,7 +103,7 @@ fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     (std::iter::once("airlock".into()).chain(ours).collect(), theirs)
 }
 
-/// Finds the first word that is neither an option nor an option's value.
+/// Returns the index of the first word that is neither an option nor the value of an option.
 fn verb_at(args: &[OsString]) -> Option<usize> {
     let command = Cli::command();
     let takes_value = |arg: &str| {

@@ -1,11 +1,11 @@
-//! Writes files for the user that were not there.
+//! Writes new files for the user.
 
 use std::io::Write as _;
 use std::path::Path;
 
 use super::error::{CliError, FAILED};
 
-/// Writes a file that was not there: what the user has is not replaced.
+/// Creates a file and writes it. An existing file is not replaced.
 pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {

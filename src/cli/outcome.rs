@@ -1,4 +1,4 @@
-//! What an apply or an undo will do, or has done, to each path: as lines for a person and as JSON.
+//! The outcome of an apply or an undo for each path, before or after it: as lines for a person, and as JSON.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::changes::{Unit, UnitSelection};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
-/// What happened to each path, sorted.
+/// The outcomes of all paths, and the plan as JSON.
 pub struct Outcome {
     lines: Vec<Line>,
     plan: Value,
@@ -28,19 +28,19 @@ struct Line {
 /// The units of each path.
 pub type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
 
-/// How a plan is spoken of.
+/// The mode in which a plan is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeMode {
-    /// What would be done.
+    /// A plan that is not executed.
     Future,
-    /// What an apply did.
+    /// An executed apply.
     Applied,
-    /// What an undo did.
+    /// An executed undo.
     Undone,
 }
 
 impl Outcome {
-    /// Describes a plan. `parts` gives the units of a path.
+    /// Creates the outcomes of a plan.
     pub fn of(plan: &Plan, parts: &UnitsByPath<'_>, tense: OutcomeMode) -> Self {
         let mut lines: Vec<Line> = (plan.steps.iter())
             .map(|s| Line {
@@ -55,21 +55,21 @@ impl Outcome {
         Self { lines, plan: plan_to_json(plan) }
     }
 
-    /// Adds a path that the plan does not know.
+    /// Adds a path that is not in the plan.
     pub fn add(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         if self.lines.iter().all(|line| line.path != *path) {
             self.lines.push(Line { path: path.clone(), outcome, reason: reason.to_owned() });
         }
     }
 
-    /// Changes what happened to a path.
+    /// Replaces the outcome of a path.
     pub fn set(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         for line in self.lines.iter_mut().filter(|line| line.path == *path) {
             (line.outcome, line.reason) = (outcome, reason.to_owned());
         }
     }
 
-    /// Sets the outcomes of a plan that was not executed.
+    /// Sets the outcomes of a plan whose execution failed.
     pub fn fail(&mut self, plan: &Plan, problem: &ApplyError) {
         self.leave(
             plan,
@@ -85,14 +85,14 @@ impl Outcome {
         }
     }
 
-    /// Marks all steps as skipped.
+    /// Marks all steps that write as skipped.
     pub fn leave(&mut self, plan: &Plan, reason: &str) {
         for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
             self.set(&step.path, "skipped", reason);
         }
     }
 
-    /// Prints it: lines, or JSON with more in it.
+    /// Prints the outcomes as lines, or as JSON with the fields of `more`.
     pub fn print(&mut self, json: bool, more: Value) -> Result<(), CliError> {
         self.lines.sort_by(|a, b| a.path.cmp(&b.path));
         if json {
@@ -170,10 +170,10 @@ pub fn step_note(step: &Step, parts: &UnitsByPath<'_>) -> String {
     part.into_iter().chain(more).collect::<Vec<_>>().join(", ")
 }
 
-/// Spells line numbers: `line 3`, `lines 40 to 52 and 60`.
+/// Formats line numbers, such as `line 3` or `lines 40 to 52 and 60`.
 fn format_line_ranges(ranges: &[Range<usize>]) -> String {
     let one = |r: &Range<usize>| match r.len() {
-        // A deletion stands between two lines.
+        // A deletion is between two lines.
         0 => format!("after {}", r.start),
         1 => (r.start + 1).to_string(),
         _ => format!("{} to {}", r.start + 1, r.end),
@@ -188,7 +188,7 @@ fn format_line_ranges(ranges: &[Range<usize>]) -> String {
     format!("{} {list}{more}", if many { "lines" } else { "line" })
 }
 
-/// Returns the shape of a plan.
+/// Returns a plan as JSON.
 fn plan_to_json(plan: &Plan) -> Value {
     let side = |v: &Option<EntryContent>| v.as_ref().map(|v| json!({"mode": v.kind.mode(), "sha256": v.hash}));
     let steps = plan.steps.iter().map(|s| {

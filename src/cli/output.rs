@@ -1,4 +1,4 @@
-//! What goes to the terminal: messages on standard error, data on standard output.
+//! Output to the terminal: messages on stderr, data on stdout.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -6,7 +6,7 @@ use super::args::Colour;
 use super::error::{CliError, USAGE};
 use crate::terminal;
 
-/// How to speak.
+/// The options of output.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     colour: Colour,
@@ -18,35 +18,35 @@ impl Output {
         Self { colour, quiet }
     }
 
-    /// The same without a word: what is said elsewhere already.
+    /// Returns a copy that prints no status messages, for an operation that repeats messages.
     pub fn silent(self) -> Self {
         Self { quiet: true, ..self }
     }
 
-    /// Prints a status message. Untrusted parts of it must be escaped already.
+    /// Prints a status message. Its untrusted parts must already be escaped.
     pub fn say(self, text: &str) {
         if !self.quiet {
             eprint(&format!("airlock: {text}\n"));
         }
     }
 
-    /// Returns whether something may move on standard error.
+    /// Returns whether to show progress on stderr.
     pub fn shows_progress(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
-    /// Returns whether a long listing goes to a pager.
+    /// Returns whether to show a long listing in a pager.
     pub fn is_paged(self) -> bool {
         terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
     }
 
-    /// Returns the columns of standard output, if it is a terminal.
+    /// Returns the columns of stdout, if it is a terminal.
     pub fn width(self) -> Option<usize> {
         let (columns, _) = terminal::size().filter(|_| io::stdout().is_terminal())?;
         Some(columns.into())
     }
 
-    /// Returns whether to color what goes to standard output.
+    /// Returns whether to color stdout.
     pub fn colours(self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         match self.colour {
@@ -61,28 +61,28 @@ impl Output {
     }
 }
 
-/// Writes to standard error. That nobody reads it is no reason to stop, and least of all to panic half-way.
+/// Writes to stderr. Errors are ignored: without a reader, there is no reason to stop, or to panic half-way.
 pub fn eprint(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes text to standard output: ours, or made harmless by [`crate::core::escape`]. A reader that has gone is no error.
+/// Writes text to stdout: Airlock's own text, or text escaped by [`crate::core::escape`]. A closed pipe is not an error.
 pub fn print(text: &str) -> io::Result<()> {
     write(text.as_bytes())
 }
 
-/// Standard output for bytes as they are, which a terminal would obey.
+/// Stdout for unescaped bytes, which a terminal would interpret.
 ///
-/// *Invariant:* bytes that nobody has escaped go out by this type alone, and it does not exist while standard output is a
-/// terminal.
+/// *Invariant:* unescaped bytes are written only through this type, and it cannot be created while stdout is a terminal. No
+/// terminal therefore interprets them.
 #[derive(Debug, Clone, Copy)]
 pub struct RawOutput(());
 
 impl RawOutput {
-    /// Opens it for what `option` writes.
+    /// Opens stdout for the output of `option`.
     ///
     /// # Errors
-    /// Standard output is a terminal; the hint shows `example` instead.
+    /// Stdout is a terminal. The hint shows `example` instead.
     pub fn open(option: &str, example: &str) -> Result<Self, CliError> {
         if io::stdout().is_terminal() {
             let what = format!("{option} writes a sandbox's bytes as they are, which a terminal would obey");
@@ -91,7 +91,7 @@ impl RawOutput {
         Ok(Self(()))
     }
 
-    /// Writes. A reader that has gone is no error.
+    /// Writes bytes. A closed pipe is not an error.
     pub fn write(self, bytes: &[u8]) -> io::Result<()> {
         write(bytes)
     }
@@ -105,7 +105,7 @@ fn write(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Quotes bytes as one word of bash: a name that an agent chose goes into a command that a person will paste.
+/// Quotes bytes as one word for bash, because names chosen by an agent are printed in commands that a person pastes.
 pub fn shell_word(bytes: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./,+@%".contains(b);
     if !bytes.is_empty() && bytes.iter().all(plain) {

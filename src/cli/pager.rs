@@ -1,48 +1,50 @@
-//! The user's pager, for what is longer than a screen. What goes to it has been escaped; which one it is, the repository's own
-//! configuration has no say in.
+//! Runs the user's pager for text that is longer than a screen. The text is already escaped, and the repository's git
+//! configuration cannot choose the pager.
 
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::output::{Output, eprint, print};
 
-/// Bytes that a pager may leave in the pipe unread: with more than that written, it has read something.
+/// Bytes that may be in the pipe while the pager has read nothing. After more than this is written, the pager has read
+/// something.
 const UNREAD: usize = 128 * 1024;
 
-/// Where a listing goes: to a pager on a terminal, else to standard output.
+/// The destination of a listing: a pager on a terminal, or stdout.
 pub struct Pager {
     child: Option<Child>,
-    /// What was to be written to it, as long as it may have read nothing.
+    /// The text written so far, while the pager may have read nothing.
     kept: Option<String>,
-    /// Bytes that went into its pipe.
+    /// Bytes written to the pager's pipe.
     written: usize,
 }
 
 impl Pager {
-    /// Standard output.
+    /// Creates a pager that writes to stdout.
     pub fn none() -> Self {
         Self { child: None, kept: None, written: 0 }
     }
 
-    /// Starts one where a person would want it.
+    /// Starts the user's pager if the output is a terminal.
     pub fn start(output: Output) -> Self {
         let pager = if output.is_paged() { pager() } else { None };
         let child = pager.and_then(|pager| {
             let mut command = Command::new("sh");
             command.arg("-c").arg(pager).stdin(Stdio::piped());
-            // As git does: colors pass, what fits on a screen needs no key, and the screen stays as it is.
+            // As in git: colors are passed through, text that fits on one screen needs no key, and the screen is not
+            // cleared.
             for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
                 if std::env::var_os(name).is_none() {
                     command.env(name, value);
                 }
             }
-            // Without a pager it is printed.
+            // Without a pager, the text is printed.
             command.spawn().ok()
         });
         Self { child, kept: Some(String::new()), written: 0 }
     }
 
-    /// Writes to it. Somebody who has left the pager has seen enough: `false`.
+    /// Writes text to the pager. Returns `false` if the user has quit it.
     pub fn print(&mut self, text: &str) -> io::Result<bool> {
         let Some(stdin) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else {
             return print(text).map(|()| true);
@@ -53,7 +55,7 @@ impl Pager {
             match stdin.write(rest) {
                 Ok(n) => (self.written, rest) = (self.written + n, &rest[n..]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // It has ended: the person has seen enough, or it has failed.
+                // The pager has ended: the user quit it, or it failed.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return self.close(),
                 Err(error) => return Err(error),
             }
@@ -64,17 +66,18 @@ impl Pager {
         Ok(true)
     }
 
-    /// Waits until the person has left it.
+    /// Waits until the user quits the pager.
     pub fn end(mut self) -> io::Result<()> {
         self.close().map(drop)
     }
 
-    /// Waits for the pager. What it has failed to show goes to standard output; then, and only then, more can be printed.
+    /// Waits for the pager to end. If the pager failed, its text is printed to stdout, and more can be printed: only then
+    /// is the result `true`.
     fn close(&mut self) -> io::Result<bool> {
         let Some(mut child) = self.child.take() else { return Ok(true) };
         drop(child.stdin.take());
         let status = child.wait()?;
-        // A pager that a key or a signal has ended has no such status.
+        // A pager that was ended by a key or a signal has no such status.
         let (Some(code @ 1..), Some(kept)) = (status.code(), self.kept.take()) else { return Ok(false) };
         eprint(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
         print(&kept)?;
@@ -82,7 +85,8 @@ impl Pager {
     }
 }
 
-/// Finds the user's pager in git's order: `GIT_PAGER`, their own `core.pager`, `PAGER`, `less`. An empty one, or `cat`, is none.
+/// Returns the user's pager, in git's order: `GIT_PAGER`, the user's `core.pager`, `PAGER`, `less`. Returns `None` if it is
+/// empty, `cat`, or a `less` that is not installed.
 fn pager() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok();
     let own = || git2::Config::open_default().and_then(|config| config.get_string("core.pager")).ok();

@@ -1,4 +1,4 @@
-//! The bar while a base is made, a workspace copied or changes collected; nothing off a terminal.
+//! Shows a progress bar while a base is created, a workspace is copied or changes are collected. Only on a terminal.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::core::progress::{ProgressCounter, Step};
 const SHOWN: u8 = 0;
 const PAUSED: u8 = 1;
 const ENDED: u8 = 2;
-/// Between two looks at the meter.
+/// Interval between updates of the bar.
 const TICK: Duration = Duration::from_millis(80);
 
-/// A bar that follows a meter.
+/// A bar that follows a progress counter.
 pub struct Progress {
     pub meter: Arc<ProgressCounter>,
     bar: ProgressBar,
-    /// Held while it is drawn: whoever takes it away is not drawn over.
+    /// The state of the bar. The lock is held while the bar is drawn, so that a removed bar is not drawn again.
     state: Arc<Mutex<u8>>,
 }
 
@@ -34,17 +34,17 @@ impl Progress {
         Self { meter, bar, state }
     }
 
-    /// Prints something without the bar in its way.
+    /// Hides the bar while `print` runs.
     pub fn aside(&self, print: impl FnOnce()) {
         self.bar.suspend(print);
     }
 
-    /// Takes the bar away while the agent has the terminal; it comes back for the collecting.
+    /// Hides the bar while the agent has the terminal. It is shown again when changes are collected.
     pub fn pause(&self) {
         self.take_away(PAUSED);
     }
 
-    /// Takes the bar away for good.
+    /// Removes the bar for good.
     pub fn end(&self) {
         self.take_away(ENDED);
     }

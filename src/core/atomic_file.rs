@@ -1,9 +1,9 @@
-//! Writes files of our own state so that a crash leaves the old content or the new.
+//! Writes Airlock's state files so that a crash leaves either the old or the new content.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Writes a file whole or not at all, and to disk.
+/// Writes a file atomically and syncs it to disk.
 pub(crate) fn write_atomic(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;

@@ -1,9 +1,9 @@
-//! The one sink that makes untrusted text visible and harmless.
+//! Escapes untrusted text so that it is visible and harmless on a terminal.
 //!
-//! Names, file contents, link targets, errors of the engine and anything else that a container or a repository can
-//! choose pass through [`Escaped`] before they reach a terminal. The result holds no control character, no
-//! direction override and no invisible character, and it is injective: two different inputs never look the same.
-//! This module must never print by itself.
+//! Names, file contents, symlink targets, error messages of the engine and all other text that a container or a
+//! repository can choose pass through [`Escaped`] before they reach a terminal. The result has no control characters,
+//! direction overrides or invisible characters. Escaping is injective: two different inputs never look the same. This
+//! module must never print anything.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -14,53 +14,54 @@ use unicode_width::UnicodeWidthChar;
 
 /// Untrusted bytes that can only be printed escaped.
 ///
-/// Control characters (tab and newline too), formatting and other invisible code points become `<U+202E>`, and so do blanks
-/// other than the space; bytes that are not UTF-8 become `<0xFF>`; a literal `<` that would look like the start of such an
-/// escape becomes `<U+003C>`. More than [`LONGEST_RUN`] spaces or tabs in a row become `<U+0020 x5000>`, so that what
-/// follows them stays in sight. A combining mark without a character to stand on, or one too many, is an escape as well: it
-/// would be drawn over our own text.
+/// Control characters (including tab and newline), formatting characters and other invisible code points become
+/// `<U+202E>`, and so do blanks other than the space. Bytes that are not UTF-8 become `<0xFF>`. A literal `<` that
+/// would look like the start of such an escape becomes `<U+003C>`. More than [`LONGEST_RUN`] consecutive spaces or tabs
+/// become `<U+0020 x5000>`, so that the text after them stays visible. A combining mark without a base character, or
+/// one too many, is also escaped, because it would be drawn over Airlock's own text.
 #[derive(Clone, Copy)]
 pub struct Escaped<'a> {
     bytes: &'a [u8],
     tabs: bool,
 }
 
-/// Combining marks in a row that are drawn over one character, which are enough for any language.
+/// Maximum number of combining marks on one character, which is enough for any language.
 const MOST_MARKS: usize = 4;
 
-/// Most spaces or tabs in a row that are shown as they are.
+/// Maximum number of consecutive spaces or tabs that are shown unescaped.
 pub const LONGEST_RUN: usize = 64;
 
 impl<'a> Escaped<'a> {
-    /// Wraps a name or a message: everything invisible is escaped, tabs and newlines included.
+    /// Wraps a name or a message: all invisible characters are escaped, including tabs and newlines.
     pub fn new<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
         Self { bytes: bytes.as_ref(), tabs: false }
     }
 
-    /// Wraps one line of a file's content: as [`Escaped::new`], but a tab stays a tab.
+    /// Wraps one line of a file's content, like [`Escaped::new`] except that tabs are kept.
     pub fn line<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
         Self { bytes: bytes.as_ref(), tabs: true }
     }
 }
 
-/// A piece of what is shown.
+/// A chunk of escaped text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EscapedChunk {
-    /// A character as it is.
+    /// A character that is shown unescaped.
     Plain(char),
-    /// What stands for one that hides, or for a run of blanks: characters between `<` and `>`.
+    /// The escape for a hidden character or a run of blanks: characters between `<` and `>`.
     Escape(String),
 }
 
 impl Escaped<'_> {
-    /// Returns each piece with the byte where what it shows begins, until `put` breaks off: a line may be long, and a screen is
-    /// not.
+    /// Calls `put` with each chunk and the byte offset of its source, until `put` breaks.
+    ///
+    /// This allows showing the start of a long line without escaping all of it.
     pub fn for_each_chunk<B>(self, mut put: impl FnMut(usize, EscapedChunk) -> ControlFlow<B>) -> ControlFlow<B> {
-        // Marks that the last character can still carry.
+        // The number of marks that the last character can still carry.
         let (mut base, mut marks) = (0, 0);
         for chunk in self.bytes.utf8_chunks() {
             let text = chunk.valid();
-            // Inside blanks that are too many, of whatever kind, each kind is counted.
+            // In a run of too many blanks of any kind, each kind is counted.
             let (mut blank_ends, mut run_ends) = (0, 0);
             for (at, c) in text.char_indices() {
                 if at < run_ends {
@@ -98,7 +99,8 @@ impl Escaped<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Returns whether a character of a text stands as an escape, whatever is around it.
+    /// Returns whether a character of a text is escaped, regardless of the rules for runs of blanks and combining
+    /// marks.
     fn is_escaped(self, c: char, at: usize, text: &str) -> bool {
         match c {
             ' ' => false,
@@ -131,15 +133,16 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Shown like [`fmt::Display`]; a debug print must not be a way around the sink.
+/// Writes the same as [`fmt::Display`], so that debug output is escaped too.
 impl fmt::Debug for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-/// Returns bytes as text for a message that is escaped later: as they are where they are UTF-8, else with `\\xff` for each that
-/// is not ASCII.
+/// Converts bytes to text for a message that is escaped later.
+///
+/// UTF-8 is kept unchanged. Other bytes are escaped as by [`slice::escape_ascii`], which writes `\xff`, `\n` and `\\`.
 #[must_use]
 pub fn escape_lossy(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
@@ -149,16 +152,16 @@ fn looks_like_escape(text: &str) -> bool {
     text.starts_with("<U+") || text.starts_with("<0x")
 }
 
-/// Returns whether a character is a space of any kind, or a tab.
+/// Returns whether a character is a tab or any kind of space.
 #[must_use]
 pub fn is_blank(c: char) -> bool {
     c == '\t' || c.is_whitespace() && !c.is_control()
 }
 
-/// Returns whether a code point has no shape of its own on a terminal, or changes how others are drawn.
+/// Returns whether a code point has no visible shape on a terminal, or changes how others are drawn.
 ///
-/// By Unicode general category: controls, formatting characters, line and paragraph separators, private use and
-/// unassigned code points; and those letters and marks that are defined to be invisible.
+/// This is decided by the Unicode general category: controls, formatting characters, line and paragraph separators,
+/// private use and unassigned code points. Letters and marks that are defined to be invisible are also hidden.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
@@ -189,19 +192,19 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}'
             | '\u{ffa0}'
-            // Blanks that count as letters or symbols: hieroglyphs, a filler of Khitan, a note without a head.
+            // Blanks that count as letters or symbols: hieroglyphs, a Khitan filler, a note without a head.
             | '\u{13441}'..='\u{13442}'
             | '\u{16fe4}'
             | '\u{1d159}'
             | '\u{e0100}'..='\u{e01ef}'
-            // Defined to be the same as a character of ASCII, which they are not to a program.
+            // Defined to be equivalent to an ASCII character, although programs distinguish them.
             | '\u{037e}'
             | '\u{1fef}'
             | '\u{212a}'
     ) || is_stacker(c)
 }
 
-/// Returns whether a sign is invisible by itself: it puts the letter behind it below the one before it (Unicode,
+/// Returns whether a sign is invisible and places the letter after it below the one before it (Unicode,
 /// Indic_Syllabic_Category `Invisible_Stacker` and `Number_Joiner`).
 fn is_stacker(c: char) -> bool {
     matches!(
@@ -228,23 +231,23 @@ fn is_mark_category(category: GeneralCategory) -> bool {
     matches!(category, GeneralCategory::NonspacingMark | GeneralCategory::SpacingMark | GeneralCategory::EnclosingMark)
 }
 
-/// Returns whether a character is drawn over the one before it.
+/// Returns whether a character is drawn over the previous one.
 fn is_mark(c: char) -> bool {
     !c.is_ascii() && c.width() == Some(0) && is_mark_category(c.general_category())
 }
 
-/// Returns whether a mark is drawn around the character before it, and so over what stands beside it.
+/// Returns whether a mark is drawn around the previous character, and therefore over adjacent ones.
 fn is_enclosing(c: char) -> bool {
     c.general_category() == GeneralCategory::EnclosingMark
 }
 
-/// Returns whether a character is a vowel or a final consonant of Hangul that joins the syllable before it (Unicode Standard,
+/// Returns whether a character is a Hangul vowel or final consonant that joins the previous syllable (Unicode Standard,
 /// 3.12).
 fn is_composed_jamo(c: char, head: &str) -> bool {
     let is_first = |c: char| matches!(c, '\u{1100}'..='\u{115e}' | '\u{a960}'..='\u{a97c}');
     let is_vowel = |c: char| matches!(c, '\u{1161}'..='\u{11a7}' | '\u{d7b0}'..='\u{d7c6}');
     let is_last = |c: char| matches!(c, '\u{11a8}'..='\u{11ff}' | '\u{d7cb}'..='\u{d7fb}');
-    // A syllable without a last consonant, as one character.
+    // A precomposed syllable without a final consonant.
     let is_open = |c: char| matches!(c, '\u{ac00}'..='\u{d7a3}') && (u32::from(c) - 0xac00).is_multiple_of(28);
     let mut before = head.chars().rev();
     match before.next() {
@@ -255,10 +258,11 @@ fn is_composed_jamo(c: char, head: &str) -> bool {
     }
 }
 
-/// Finds the first hidden character that text has no use for, as the byte where it begins.
+/// Returns the byte offset of the first hidden character that has no legitimate use in text.
 ///
-/// Of use are joiners and selectors inside a well-formed emoji sequence (UTS 51) and joiners between letters of a script
-/// that is written with them. Everything else that [`is_hidden`] is a finding, line ends and tabs among them.
+/// Legitimate are joiners and selectors inside a well-formed emoji sequence (UTS 51), and joiners between letters of a
+/// script that is written with them. Every other character for which [`is_hidden`] holds is reported, including line
+/// endings and tabs.
 #[must_use]
 pub fn first_hidden(text: &str) -> Option<usize> {
     if text.is_ascii() {
@@ -274,7 +278,7 @@ pub fn first_hidden(text: &str) -> Option<usize> {
     None
 }
 
-/// The tag sequences after a black flag that fonts know: England, Scotland, Wales (UTS 51, RGI).
+/// The tag sequences that fonts support after a black flag: England, Scotland, Wales (UTS 51, RGI).
 const FLAGS: [&str; 3] = ["gbeng", "gbsct", "gbwls"];
 const BLACK_FLAG: char = '\u{1f3f4}';
 
@@ -287,12 +291,12 @@ fn is_legitimate(c: char, before: Option<char>, head: &str, tail: &str) -> bool 
             let is_of_its_script = |other: char| other.script() == c.script() && !is_hidden(other);
             is_of_its_script(before) && after.is_some_and(is_of_its_script)
         }
-        // The text or the emoji form of a symbol; a keycap.
+        // The text or emoji form of a symbol, or a keycap.
         '\u{fe0e}' | '\u{fe0f}' => {
             is_emoji(before) || matches!(before, '0'..='9' | '#' | '*') && after == Some('\u{20e3}')
         }
         '\u{200d}' if is_emoji(before) || before == '\u{fe0f}' => after.is_some_and(is_emoji),
-        // In Persian also between a Latin word or a number and its ending.
+        // Persian also uses joiners between a Latin word or a number and its suffix.
         '\u{200c}' | '\u{200d}' => {
             let is_part = |c: char| c.is_alphanumeric() && !is_hidden(c);
             after.is_some_and(|after| {
@@ -315,7 +319,7 @@ fn is_legitimate(c: char, before: Option<char>, head: &str, tail: &str) -> bool 
     }
 }
 
-/// Returns whether a letter or mark is of a script that is written with joiners (Unicode Standard, 23.2).
+/// Returns whether a letter or mark belongs to a script that is written with joiners (Unicode Standard, 23.2).
 fn is_joining_script(c: char) -> bool {
     use Script::{
         Arabic, Bengali, Devanagari, Gujarati, Gurmukhi, Kannada, Khmer, Malayalam, Mongolian, Oriya, Sinhala, Syriac,
@@ -435,7 +439,7 @@ mod tests {
             assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
             assert_eq!(Escaped::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
-        // The same as `;`, a backtick and K to the eye; and signs that put one letter below another.
+        // Characters that look like `;`, a backtick and K, and signs that place one letter below another.
         for c in ['\u{37e}', '\u{1fef}', '\u{212a}', '\u{1039}', '\u{17d2}', '\u{2d7f}', '\u{11f42}', '\u{1107f}'] {
             assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
             assert_eq!(Escaped::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
@@ -446,7 +450,7 @@ mod tests {
         assert_eq!(first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel behind a whole syllable");
         assert_eq!(first_hidden("\u{ac01}\u{11a8}"), Some(3));
         assert_eq!(first_hidden("\u{ac00}\u{11a8}"), None);
-        // Hangul in its decomposed form is text.
+        // Decomposed Hangul is ordinary text.
         let korean = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}";
         assert_eq!(Escaped::line(korean).to_string(), korean);
         assert_eq!(first_hidden(korean), None);

@@ -1,4 +1,4 @@
-//! Types that every layer uses: paths of a repository, escaped text, names, progress.
+//! Defines types that every layer uses: repository paths, escaped text, names, progress.
 
 pub mod atomic_file;
 pub mod escape;

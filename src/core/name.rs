@@ -1,15 +1,15 @@
-//! Names that people can say: `calm-otter`.
+//! Defines sandbox names that are easy to say, such as `calm-otter`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A valid name: 1 to 40 of `a-z 0-9 -`, beginning with a letter or digit. It is used as a folder's name.
+/// A valid sandbox name: 1 to 40 of `a-z 0-9 -`, starting with a letter or digit. It is also used as a directory name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SandboxName(String);
 
-/// The name is not one.
+/// The error for an invalid sandbox name.
 #[derive(Debug, thiserror::Error)]
 #[error("a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit")]
 pub struct NameError;
@@ -25,10 +25,7 @@ const ANIMALS: [&str; 32] = [
     "robin", "seal", "stork", "swan", "tern", "wren",
 ];
 
-/// Returns random bytes of the system's.
-///
-/// # Errors
-/// There are none.
+/// Reads random bytes from the operating system.
 pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     use std::io::Read as _;
     let mut bytes = [0; N];
@@ -37,14 +34,13 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 }
 
 impl SandboxName {
-    /// Picks one from random bytes.
+    /// Picks a name from random bytes.
     #[must_use]
     pub fn random(bytes: [u8; 2]) -> Self {
         let pick = |words: &[&'static str; 32], b: u8| words[usize::from(b) % 32];
         Self(format!("{}-{}", pick(&ADJECTIVES, bytes[0]), pick(&ANIMALS, bytes[1])))
     }
 
-    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,8 +1,8 @@
-//! Turns hostile bytes into repository paths, or refuses them.
+//! Validates untrusted bytes as repository paths.
 //!
-//! Every path that comes out of a container, out of a tree object or from a person becomes a [`RepoPath`] here before
-//! anything else looks at it. Paths are rejected, never normalised: what is displayed, compared and written is exactly
-//! what came in. This module must never touch a file system.
+//! Every path from a container, a tree object or a user becomes a [`RepoPath`] here before it is used. Paths are
+//! rejected, never normalized: the displayed, compared and written bytes are exactly those received. This module must
+//! never touch a file system.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,26 +10,26 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use unicode_normalization::UnicodeNormalization;
 
-/// Longest accepted path, in bytes (`PATH_MAX` of Linux, less its final NUL).
+/// Maximum length of a path in bytes (`PATH_MAX` of Linux, less the final NUL).
 pub const MAX_PATH_BYTES: usize = 4095;
-/// Longest accepted component, in bytes (`NAME_MAX` of the common Linux file systems).
+/// Maximum length of a component in bytes (`NAME_MAX` of the common Linux file systems).
 pub const MAX_COMPONENT_BYTES: usize = 255;
-/// Deepest accepted path, in components.
+/// Maximum depth of a path in components.
 pub const MAX_DEPTH: usize = 256;
 
-/// The kinds of entries that exist for us: git's modes 100644, 100755 and 120000.
+/// The supported kinds of entries: git's modes 100644, 100755 and 120000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntryKind {
     Regular,
     /// A file with the executable bit.
     Executable,
-    /// A symbolic link; its content is the target.
+    /// A symlink, with its target as content.
     Link,
 }
 
 impl EntryKind {
-    /// Returns git's mode, in octal digits.
+    /// Returns git's mode in octal digits.
     #[must_use]
     pub fn mode(self) -> &'static str {
         match self {
@@ -43,20 +43,19 @@ impl EntryKind {
 /// A validated path relative to the root of a working tree, with `/` between its components.
 ///
 /// It is never empty, has no `.`, `..` or empty component, no NUL, and no component that any file system known to git
-/// would take for `.git`. It need not be UTF-8.
+/// would resolve to `.git`. It need not be UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepoPath(Box<[u8]>);
 
-/// Why bytes are not a [`RepoPath`].
+/// The reason why bytes are not a valid [`RepoPath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// No bytes at all.
     #[error("the path is empty")]
     Empty,
-    /// It begins with `/`.
+    /// A leading `/`.
     #[error("the path is absolute")]
     Absolute,
-    /// `//` or a final `/`.
+    /// `//` or a trailing `/`.
     #[error("a component of the path is empty")]
     EmptyComponent,
     /// `.` or `..`.
@@ -64,13 +63,13 @@ pub enum PathError {
     Relative,
     #[error("the path has a NUL byte")]
     Nul,
-    /// A component that git, on some file system, would open as `.git` or `.jj`.
+    /// A component that git, on some file system, would resolve to `.git` or `.jj`.
     #[error("a component of the path stands for a repository's own directory (.git, .jj)")]
     RepositoryDirectory,
-    /// More than [`MAX_PATH_BYTES`].
+    /// More than [`MAX_PATH_BYTES`] bytes.
     #[error("the path is longer than {MAX_PATH_BYTES} bytes")]
     TooLong,
-    /// A component above [`MAX_COMPONENT_BYTES`].
+    /// A component of more than [`MAX_COMPONENT_BYTES`] bytes.
     #[error("a component of the path is longer than {MAX_COMPONENT_BYTES} bytes")]
     ComponentTooLong,
     /// More than [`MAX_DEPTH`] components.
@@ -79,10 +78,10 @@ pub enum PathError {
 }
 
 impl RepoPath {
-    /// Validates `bytes` as a whole path.
+    /// Validates bytes as a whole path.
     ///
     /// # Errors
-    /// The first rule of [`PathError`] that the bytes break.
+    /// Returns the first [`PathError`] that applies.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, PathError> {
         if bytes.is_empty() {
             return Err(PathError::Empty);
@@ -107,13 +106,13 @@ impl RepoPath {
     /// Appends one component to a directory (`None` is the root).
     ///
     /// # Errors
-    /// As [`RepoPath::from_bytes`]; a `name` with a `/` in it is refused too.
+    /// Fails like [`RepoPath::from_bytes`], and if `name` contains a `/`.
     pub fn child(parent: Option<&Self>, name: &[u8]) -> Result<Self, PathError> {
         if name.contains(&b'/') {
             return Err(PathError::EmptyComponent);
         }
         let Some(parent) = parent else { return Self::from_bytes(name) };
-        // The parent was validated: what is left is the new component, and what the whole must not exceed.
+        // The parent is valid, so only the new component and the limits of the whole path are checked.
         check_component(name)?;
         let length = parent.0.len() + 1 + name.len();
         if length > MAX_PATH_BYTES {
@@ -135,7 +134,7 @@ impl RepoPath {
         &self.0
     }
 
-    /// Iterates over the components, from the root down.
+    /// Returns the components, from the root down.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/')
     }
@@ -146,22 +145,25 @@ impl RepoPath {
         self.0.rsplit(|b| *b == b'/').next().unwrap_or(&self.0)
     }
 
-    /// Returns the directory that holds this path, or `None` at the root.
+    /// Returns the parent directory, or `None` if it is the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         let cut = self.0.iter().rposition(|b| *b == b'/')?;
         Some(Self(self.0[..cut].into()))
     }
 
-    /// Returns the key under which this path meets others on a file system that does not tell all spellings apart: code points
-    /// that HFS+ ignores are gone, the rest is in normal form C after simple case folding (Unicode 16, `CaseFolding.txt`). Of
-    /// a component that is not UTF-8 only ASCII is folded. The key is for comparison alone, and no path.
+    /// Returns a key that is equal for all paths that some file system treats as the same.
+    ///
+    /// Code points that HFS+ ignores are removed, and the rest is in normal form C after simple case folding (Unicode
+    /// 16, `CaseFolding.txt`). If a component is not UTF-8, only its ASCII letters are folded. The key is only for
+    /// comparison; it is not a path.
     #[must_use]
     pub fn folded(&self) -> Vec<u8> {
         self.components().map(fold).collect::<Vec<_>>().join(&b'/')
     }
 
-    /// Returns whether Windows can have a file of this name: no reserved name (`aux.c`), no stream (`a:b`), no separator.
+    /// Returns whether Windows supports the path: no reserved name (`aux.c`), no stream (`a:b`), no separator in a
+    /// name.
     #[must_use]
     pub fn is_portable(&self) -> bool {
         let options =
@@ -169,14 +171,14 @@ impl RepoPath {
         self.components().all(|name| gix_validate::path::component(name.into(), None, options).is_ok())
     }
 
-    /// Returns whether `self` lies below the directory `other`.
+    /// Returns whether `self` is below the directory `other`.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {
         self.0.len() > other.0.len() && self.0.starts_with(&other.0) && self.0[other.0.len()] == b'/'
     }
 }
 
-/// Folds one component, see [`RepoPath::folded`].
+/// Folds one component (see [`RepoPath::folded`]).
 #[must_use]
 pub fn fold(component: &[u8]) -> Vec<u8> {
     if component.is_ascii() {
@@ -186,7 +188,8 @@ pub fn fold(component: &[u8]) -> Vec<u8> {
         |c: char| unicode_case_mapping::case_folded(c).and_then(|folded| char::from_u32(folded.get())).unwrap_or(c);
     match std::str::from_utf8(component) {
         Ok(text) => text.chars().filter(|c| !is_ignorable(*c)).nfd().map(simple).nfc().collect::<String>().into_bytes(),
-        // No file system that folds can have it. (Taking anything out could join bytes to a character.)
+        // File systems that fold names do not support such a name. (Removing code points could join bytes to a
+        // character.)
         Err(_) => component.to_ascii_lowercase(),
     }
 }
@@ -210,11 +213,11 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Returns whether some file system would resolve `component` to `.git` or `.jj`.
+/// Returns whether some file system would resolve a component to `.git` or `.jj`.
 ///
-/// `gix-validate` carries git's own rules for HFS+ (ignorable code points) and NTFS (`git~1`, streams, trailing dots
-/// and spaces). On top of these: a backslash may be a separator (`.\.git\x`), and any short name of either directory
-/// with any digit.
+/// `gix-validate` implements git's rules for HFS+ (ignorable code points) and NTFS (`git~1`, streams, trailing dots and
+/// spaces). This function also treats a backslash as a separator (`.\.git\x`), and rejects any short name of `.git` with
+/// any number.
 fn is_repository_directory(component: &[u8]) -> bool {
     let options =
         gix_validate::path::component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
@@ -229,7 +232,9 @@ fn is_repository_directory(component: &[u8]) -> bool {
     })
 }
 
-/// Compares a name without ignorable code points, trailing dots and spaces with the names of repository directories.
+/// Returns whether a name is `.git` or `.jj`, or a short name of `.git`.
+///
+/// Ignorable code points and trailing dots and spaces do not count.
 fn stands_for(name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
     let folded: String = text.chars().filter(|c| !is_ignorable(*c)).flat_map(char::to_lowercase).collect::<String>();
@@ -243,12 +248,12 @@ fn stands_for(name: &[u8]) -> bool {
     folded == ".git" || folded == ".jj" || short
 }
 
-/// The code points that HFS+ ignores in names, as listed by git's `next_hfs_char`.
+/// Returns whether HFS+ ignores a code point in names, according to git's `next_hfs_char`.
 fn is_ignorable(c: char) -> bool {
     matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Shows the path escaped; use `display::Shown` for a person.
+/// Writes the path with escapes. Use `Escaped` for output to users.
 impl fmt::Debug for RepoPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0.escape_ascii())
@@ -261,7 +266,7 @@ impl Borrow<[u8]> for RepoPath {
     }
 }
 
-/// Stored as a string where the path is UTF-8, else as an array of byte values.
+/// Serializes a UTF-8 path as a string, and any other path as an array of byte values.
 impl Serialize for RepoPath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(&self.0) {
@@ -271,7 +276,7 @@ impl Serialize for RepoPath {
     }
 }
 
-/// Validates again: a record on disk may have been edited.
+/// Validates the path: a record on disk may have been edited.
 impl<'de> Deserialize<'de> for RepoPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

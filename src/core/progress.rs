@@ -1,24 +1,24 @@
-//! Progress of a long step, for a progress bar.
+//! Counts the progress of a long step for a progress bar.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// A step that may take long.
+/// A step that may take a long time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Step {
-    /// Containers and volumes are being made.
+    /// Containers and volumes are being created.
     Starting = 0,
-    /// Another process makes the base.
+    /// Another process is creating the base.
     Waiting = 1,
-    /// The snapshot is written to a base volume.
+    /// The snapshot is being written to a base volume.
     Seeding = 2,
-    /// A workspace is copied from its base.
+    /// A workspace is being copied from its base.
     Copying = 3,
-    /// The changes are taken back.
+    /// Changes are being collected.
     Collecting = 4,
 }
 
-/// Counts, shared with the thread that shows them.
+/// Counters that are shared with the thread that displays them.
 #[derive(Debug, Default)]
 pub struct ProgressCounter {
     step: AtomicU8,
@@ -27,19 +27,19 @@ pub struct ProgressCounter {
     bytes: AtomicU64,
 }
 
-/// A snapshot of the progress.
+/// The progress at one point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressSnapshot {
-    /// The present step.
+    /// The current step.
     pub step: Step,
-    /// Files that there are, 0 if that is not known.
+    /// The total number of files, or 0 if unknown.
     pub total: u64,
     pub files: u64,
     pub bytes: u64,
 }
 
 impl ProgressCounter {
-    /// Begins a step of so many files.
+    /// Starts a step with this number of files.
     pub fn begin(&self, step: Step, total: usize) {
         self.files.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
@@ -47,13 +47,13 @@ impl ProgressCounter {
         self.step.store(step as u8, Ordering::Relaxed);
     }
 
-    /// Counts one file.
+    /// Counts one file of this size.
     pub fn add(&self, bytes: usize) {
         self.files.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Reads it.
+    /// Returns the current progress.
     #[must_use]
     pub fn read(&self) -> ProgressSnapshot {
         let steps = [Step::Starting, Step::Waiting, Step::Seeding, Step::Copying, Step::Collecting];

@@ -1,14 +1,14 @@
-//! Finds the engine's address: `DOCKER_HOST`, the current docker context, the default and the rootless sockets.
+//! Finds the engine's address in `DOCKER_HOST`, the current docker context, and the default and rootless sockets.
 
 use std::env;
 use std::path::PathBuf;
 
 use super::EngineError;
 
-/// Where an engine may listen.
+/// An address at which an engine may listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A socket of this machine.
+    /// A Unix socket on this machine.
     Unix(PathBuf),
     /// `HOST:PORT`, without TLS.
     Tcp(String),
@@ -36,13 +36,13 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Lists the addresses to try. One that the user chose is the only one.
+/// Lists the addresses to try. An address that the user chose is the only one.
 pub fn candidates() -> Result<Vec<Address>, EngineError> {
     let chosen = match env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()) {
         Some(host) => Some(host),
         None => context_host()?,
     };
-    // As docker reads them: any text but none, and for this one alone `0` and `false` as well.
+    // Docker takes every non-empty value of these variables as set, even `0` and `false`.
     let wants_tls =
         ["DOCKER_TLS_VERIFY", "DOCKER_TLS"].into_iter().find(|n| env::var_os(n).is_some_and(|v| !v.is_empty()));
     if let Some(host) = chosen {
@@ -64,10 +64,10 @@ pub fn candidates() -> Result<Vec<Address>, EngineError> {
     Ok(found)
 }
 
-/// Returns the host of the current docker context, unless that is the default one.
+/// Returns the host of the current docker context, or `None` for the default context.
 ///
 /// # Errors
-/// The context that the user chose is not there: no other engine is meant. Or it wants TLS.
+/// The context that the user chose does not exist, in which case no other engine is used, or it requires TLS.
 fn context_host() -> Result<Option<String>, EngineError> {
     let config = match (env::var_os("DOCKER_CONFIG"), env::var_os("HOME")) {
         (Some(folder), _) => PathBuf::from(folder),

@@ -1,22 +1,23 @@
-//! Versions of runtimes and kernels with known ways out of a container, as data.
+//! Lists versions of runtimes and kernels with known container escapes.
 //!
-//! Only what an agent of Airlock's could use is here: it has no capability, no network, no user namespace of its own and
-//! chooses no image. Distributions mend without changing the number, so a version that bears their mark may be mended.
+//! Only vulnerabilities that an agent could exploit are listed. An agent has no capabilities, no network and no
+//! separate user namespace, and does not choose the image. Distributions backport fixes without changing the version
+//! number, so a version with a distribution's suffix may be fixed.
 
-/// A known way out.
+/// A known container escape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advisory {
     /// The component as the engine names it, or `kernel`.
     pub component: &'static str,
     pub id: &'static str,
     pub allows: &'static str,
-    /// The first version that has it.
+    /// The first affected version.
     since: Version,
-    /// The first mended version of each branch.
+    /// The first fixed version of each branch.
     mended: &'static [Version],
 }
 
-/// Major, minor, patch, and the candidate's number (the largest for a release).
+/// Major, minor, patch, and the number of the release candidate (the largest number for a release).
 type Version = (u32, u32, u32, u32);
 
 const RELEASE: u32 = u32::MAX;
@@ -63,7 +64,8 @@ const KNOWN: &[Advisory] = &[
     },
 ];
 
-/// Finds what is known of a component in this version; the second value tells that a distribution may have mended it.
+/// Returns the advisories for this version of a component. The second value is whether a distribution may have
+/// backported the fix.
 #[must_use]
 pub fn advisories(component: &str, version: &str) -> Vec<(&'static Advisory, bool)> {
     let Some(number) = parse(version) else { return Vec::new() };
@@ -79,13 +81,13 @@ impl Advisory {
         }
         match self.mended.iter().find(|m| branch(m) == branch(&version)) {
             Some(mended) => version < *mended,
-            // An older branch was given up unmended, a newer one began mended.
+            // An older branch was abandoned without a fix; a newer branch started with the fix.
             None => self.mended.iter().map(branch).max().is_some_and(|newest| branch(&version) < newest),
         }
     }
 }
 
-/// Reads `1.1.5`, `v1.1.5+ds1`, `1.0.0-rc93`, `6.1.0-18-amd64`.
+/// Parses versions such as `1.1.5`, `v1.1.5+ds1`, `1.0.0-rc93` and `6.1.0-18-amd64`.
 fn parse(text: &str) -> Option<Version> {
     let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
     let mut parts = text.trim_start_matches('v').splitn(3, '.');
@@ -96,7 +98,7 @@ fn parse(text: &str) -> Option<Version> {
 
 fn is_of_a_distribution(component: &str, version: &str) -> bool {
     let marks = ["+ds", "+dfsg", "+deb", "ubuntu", "~deb", ".el", ".fc", ".amzn"];
-    // Hardly anybody runs a kernel without a mark of somebody's.
+    // Almost every kernel in use has a distribution's suffix.
     marks.iter().any(|mark| version.contains(mark)) || component == "kernel" && version.contains('-')
 }
 

@@ -1,4 +1,6 @@
-//! The engine API over HTTP: Docker, and what answers like it. The only module that imports `bollard`.
+//! Implements the engine API over HTTP for Docker and compatible engines.
+//!
+//! This is the only module that imports `bollard`.
 
 use std::collections::HashMap;
 
@@ -25,16 +27,16 @@ use super::traits::{
 };
 use super::{ContainerSpec, EngineError, Network};
 
-/// Seconds that a request may take; building and seeding pass long silences.
+/// The timeout of a request in seconds; building and seeding can be silent for a long time.
 const TIMEOUT: u64 = 3600;
-/// The oldest version of the API that will do: Docker 20.10.
+/// The oldest supported version of the API: Docker 20.10.
 const OLDEST: (usize, usize) = (1, 41);
-/// The switch that keeps `::1` off the loopback of a container without a network.
+/// The sysctl that keeps `::1` off the loopback interface of a container without a network.
 const LOOPBACK_IPV6: &str = "net.ipv6.conf.lo.disable_ipv6";
-/// Keys that detach a terminal: a sequence that nobody types, since the default swallows Ctrl-P.
+/// The keys that detach from a terminal. No one types this sequence, while the default sequence swallows Ctrl-P.
 const DETACH_KEYS: &str = "ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_,ctrl-%5E,ctrl-_";
 
-/// A Docker engine that answered.
+/// A connected Docker engine.
 pub struct Docker {
     client: bollard::Docker,
     address: Address,
@@ -42,10 +44,10 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Finds the engine and agrees on an API version.
+    /// Connects to an engine and negotiates the API version.
     ///
     /// # Errors
-    /// Unreachable, forbidden, or too old; each names the addresses that were tried.
+    /// The engine is unreachable, forbidden or too old. Each error names the addresses that were tried.
     pub async fn connect() -> Result<Self, EngineError> {
         let mut tried = Vec::new();
         for address in address::candidates()? {
@@ -61,7 +63,8 @@ impl Docker {
     async fn connect_to(address: &Address) -> Result<Self, EngineError> {
         let refused = |message: String| EngineError::Refused { attempt: "connect".into(), message, status: 0 };
         if let Address::Unix(path) = address {
-            // Asked for first, since the client's own error does not tell a closed socket from a dead one.
+            // Check the socket first, because the client's error does not distinguish a forbidden socket from a dead
+            // one.
             if let Err(error) = tokio::net::UnixStream::connect(path).await {
                 return Err(match error.kind() {
                     std::io::ErrorKind::PermissionDenied => EngineError::Forbidden { address: address.to_string() },
@@ -88,7 +91,8 @@ impl Docker {
         })
     }
 
-    /// Returns whether the engine's kernel is known to have IPv6: a container that asks for what is not there does not start.
+    /// Returns whether the engine's kernel is known to have IPv6. A container that sets a missing sysctl does not
+    /// start.
     fn has_ipv6(&self) -> bool {
         let ours = || std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         matches!(self.address, Address::Unix(_))
@@ -104,7 +108,7 @@ impl Docker {
         let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
             .join(" ");
-        // `/info` speaks the kernel's language, images speak Go's.
+        // `/info` uses the kernel's name of the architecture, images use Go's.
         let arch = match system.architecture.unwrap_or_default().as_str() {
             "x86_64" => "amd64".into(),
             "aarch64" => "arm64".into(),
@@ -136,7 +140,7 @@ impl Docker {
     }
 }
 
-/// Asks for the highest version of the API, which is the cheapest question there is.
+/// Requests the engine's highest API version, using the cheapest request.
 async fn api_version(address: &Address) -> Result<(usize, usize), EngineError> {
     let answer = header(address, "/_ping", "api-version", "connect").await?;
     let parts = answer.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
@@ -165,7 +169,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-/// Turns a failed call into our error.
+/// Returns a function that converts a client error to an [`EngineError`].
 fn refuse(attempt: impl Into<String>) -> impl FnOnce(Bollard) -> EngineError {
     let attempt = attempt.into();
     move |error| {
@@ -177,7 +181,7 @@ fn refuse(attempt: impl Into<String>) -> impl FnOnce(Bollard) -> EngineError {
     }
 }
 
-/// Takes "it is not there" for done.
+/// Treats a missing object as success.
 fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status: 404, .. }) => Ok(()),
@@ -194,8 +198,8 @@ fn map(labels: &Labels) -> HashMap<String, String> {
     labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-/// Open files of a container: 65,536, or our own hard limit where that is lower, since an engine that runs under the
-/// same limit and without `CAP_SYS_RESOURCE` cannot raise it.
+/// Returns the limit on open files of a container: 65,536, or our own hard limit if it is lower. An engine that runs
+/// under the same limit and without `CAP_SYS_RESOURCE` cannot raise it.
 fn open_files() -> i64 {
     let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     ours.and_then(|n| i64::try_from(n).ok()).map_or(65536, |n| n.min(65536))
@@ -223,7 +227,7 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
     let hostname = matches!(spec.network, Network::None).then(|| "airlock".to_owned());
     ContainerCreateBody {
         hostname: hostname.clone(),
-        // A health check would run a program of the image beside the launcher, without its filter.
+        // A health check would run one of the image's programs beside the launcher, without its filter.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         user: Some(spec.user.clone()),
         attach_stdin: Some(true),
@@ -243,7 +247,7 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
             memory_swap: memory,
             pids_limit: Some(i64::from(spec.pids)),
             nano_cpus: i64::try_from(spec.nano_cpus).ok().filter(|n| *n > 0),
-            // The agent's launcher is the first process, and has our filter; the engine's init would not.
+            // The agent's launcher is the first process and has our filter; the engine's init would not.
             init: Some(false),
             ulimits: Some(vec![nofile, core]),
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
@@ -252,10 +256,10 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
                 Network::Join(other) => format!("container:{other}"),
             }),
             mounts: Some(mounts.chain(covered).collect()),
-            // Bounded by the container's memory, as /tmp is.
+            // Bounded by the container's memory, like `/tmp`.
             shm_size: memory,
             extra_hosts: hostname.as_ref().map(|name| vec![format!("{name}:127.0.0.1")]),
-            // The engine's hosts file says that localhost is `::1` too.
+            // The engine's hosts file also maps localhost to `::1`.
             sysctls: (ipv6 && hostname.is_some()).then(|| [(LOOPBACK_IPV6.to_owned(), "0".to_owned())].into()),
             tmpfs: Some(spec.tmpfs.iter().cloned().collect()),
             cap_drop: Some(vec!["ALL".into()]),
@@ -290,7 +294,7 @@ impl Engine for Docker {
         };
         let created = self.client.create_volume(request).await;
         let volume = volume_info(created.map_err(refuse(format!("create the volume {}", spec.name)))?);
-        // Creating a volume that exists succeeds silently and tells of the old one.
+        // Creating a volume that exists silently succeeds and returns the existing volume.
         if spec.is(&volume) {
             Ok(volume)
         } else {
@@ -442,7 +446,7 @@ impl Engine for Docker {
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         let options = KillContainerOptions { signal: signal.into() };
         match self.client.kill_container(container, Some(options)).await.map_err(refuse("signal the container")) {
-            // 409: it is not running.
+            // 409: the container is not running.
             Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
             other => other,
         }
@@ -486,14 +490,14 @@ impl Engine for Docker {
             removed.map_err(refuse("remove the container"))
         };
         let removed = match remove().await {
-            // It has ended of itself while the engine was about to kill it: once more.
+            // The container ended while the engine was about to kill it, so try again.
             Err(EngineError::Refused { status: 500, message, .. }) if message.contains("is not running") => {
                 remove().await
             }
             other => other,
         };
         match removed {
-            // 409: another removal of it is under way.
+            // 409: another removal of the container is in progress.
             Err(EngineError::Refused { status: 409, .. }) => Ok(()),
             other => gone_is_fine(other),
         }

@@ -1,6 +1,6 @@
-//! What can go wrong with an engine, one variant per operation's kind.
+//! Defines the errors of engine operations, one variant for each kind of failure.
 
-/// What is attempted when a container is started.
+/// The attempted action when a container is started.
 pub(crate) const START: &str = "start the container";
 
 /// A failed operation on the engine.
@@ -8,33 +8,33 @@ pub(crate) const START: &str = "start the container";
 pub enum EngineError {
     #[error("no container engine answers; tried {}", tried.join(", "))]
     Unreachable {
-        /// Each address with its reason.
+        /// Each address with the reason for its failure.
         tried: Vec<String>,
     },
-    /// The socket is there and closed to this user.
+    /// The socket exists, but this user may not use it.
     #[error("no permission to use the engine at {address}")]
     Forbidden { address: String },
-    /// The address cannot be used.
+    /// The address is not supported.
     #[error("the engine address {address} is not supported: use unix://PATH or tcp://HOST:PORT")]
     Address { address: String },
-    /// The docker context that the user chose is not there.
+    /// The docker context that the user chose does not exist.
     #[error("there is no docker context {name}")]
     NoContext { name: String },
-    /// The user asks for TLS, which Airlock does not speak: nothing is sent in plain text instead.
+    /// The user asks for TLS, which Airlock does not support. Nothing is sent in plain text instead.
     #[error("the engine at {address} is to be reached by TLS ({asked}), which Airlock does not speak")]
     Tls {
         address: String,
-        /// What asks for it.
+        /// The setting that asks for TLS.
         asked: String,
     },
     /// The engine is older than what Airlock needs.
     #[error("the engine at {address} is too old: it speaks API {api}, Airlock needs 1.41 (Docker 20.10) or later")]
     TooOld {
         address: String,
-        /// Its highest API version.
+        /// The engine's highest API version.
         api: String,
     },
-    /// What the engine has under a name is not what Airlock made.
+    /// The engine has an object with this name that Airlock did not create.
     #[error("the engine already has a {kind} named {name} that Airlock did not make")]
     Foreign {
         /// `volume`, `image` or `container`.
@@ -45,9 +45,9 @@ pub enum EngineError {
     #[error("failed to {attempt}: {message}")]
     Refused {
         attempt: String,
-        /// The engine's words, untrusted.
+        /// The engine's message, untrusted.
         message: String,
-        /// The HTTP status, 0 where there was none.
+        /// The HTTP status, or 0 if there was no response.
         status: u16,
     },
     #[error("the connection to the engine broke: {0}")]
@@ -55,19 +55,19 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Returns whether a container never began to run.
+    /// Returns whether a container failed to start.
     #[must_use]
     pub fn is_start_failure(&self) -> bool {
         matches!(self, Self::Refused { attempt, .. } if attempt == START)
     }
 
-    /// Returns whether something is in use, so that it cannot be removed.
+    /// Returns whether an object cannot be removed because it is in use.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { status: 409, .. })
     }
 
-    /// Suggests what to do, where something can be done.
+    /// Returns a suggested fix, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! A recording engine for tests: it keeps no file and runs nothing, and fails where it is told to.
+//! Provides a recording engine for tests. It keeps no files, runs nothing, and fails at a chosen call.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use super::traits::{
 };
 use super::{ContainerSpec, EngineError};
 
-/// Records each call as one line.
+/// An engine that records each call as one line.
 pub struct Fake {
     info: EngineInfo,
     calls: Mutex<Vec<String>>,
@@ -17,7 +17,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// An engine whose call beginning with `fail_at` fails.
+    /// Creates an engine that fails at calls that start with `fail_at`.
     #[must_use]
     pub fn new(fail_at: Option<&'static str>) -> Self {
         let info = EngineInfo {
@@ -31,7 +31,7 @@ impl Fake {
         Self { info, calls: Mutex::default(), fail_at }
     }
 
-    /// Returns what was called so far.
+    /// Returns the calls so far.
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         self.calls.lock().map(|c| c.clone()).unwrap_or_default()

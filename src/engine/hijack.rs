@@ -1,9 +1,9 @@
-//! Attaches to a container's streams over an upgraded HTTP connection, and asks for a header that the
-//! client does not tell of.
+//! Attaches to a container's streams over an upgraded HTTP connection, and reads a header that the client does not
+//! expose.
 //!
-//! Written here since a client that guesses from the first byte whether output is framed lets an agent on a terminal
-//! stall it with one NUL: here the caller says which it is. Frames of a stream without a terminal begin with eight bytes,
-//! `kind 0 0 0 length(u32, big endian)`; a kind above 2 means that the stream is out of step.
+//! A client that guesses from the first byte whether output is framed lets an agent on a terminal stall it with one
+//! NUL. Here the caller says which of the two it is. A frame of a stream without a terminal begins with eight bytes,
+//! `kind 0 0 0 length(u32, big endian)`. A kind above 2 means that the stream is out of step.
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream;
@@ -20,7 +20,7 @@ use super::{Attached, EngineError, OutputChunk};
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-/// Posts to `path` and takes the connection over.
+/// Posts to `path` and takes over the connection.
 pub async fn hijack(
     address: &Address,
     path: &str,
@@ -39,7 +39,7 @@ pub async fn hijack(
     Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
 }
 
-/// Returns a header of an answer.
+/// Returns a header of the response to a request for `path`, or an empty string if it is missing.
 pub async fn header(address: &Address, path: &str, name: &str, attempt: &str) -> Result<String, EngineError> {
     let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
     let value = response.headers().get(name).and_then(|v| v.to_str().ok());
@@ -90,7 +90,7 @@ fn raw<R: AsyncRead + Unpin + Send>(read: R) -> impl futures_util::Stream<Item =
 struct Framed<R> {
     read: R,
     buffer: BytesMut,
-    /// Kind of the current frame and how much of it is still to come; it is passed on in pieces, never held whole.
+    /// The kind of the current frame and its remaining bytes. A frame is passed on in chunks and never held whole.
     frame: (u8, usize),
 }
 

@@ -1,4 +1,5 @@
-//! The two images: the guest's, imported from the embedded binary, and the agent's, built from the embedded Dockerfile.
+//! Provides the two images: the guest's, imported from the embedded binary, and the agent's, built from the embedded
+//! Dockerfile.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,22 +11,22 @@ use tokio::sync::mpsc;
 use super::EngineError;
 use super::traits::{Build, Engine, Progress, TarStream};
 
-/// The guest, linked statically.
+/// The statically linked guest.
 const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-guest"));
 const DOCKERFILE: &str = include_str!("Dockerfile");
-/// The Claude Code that this version of Airlock was tried with.
+/// The version of Claude Code that this version of Airlock was tested with.
 pub const CLAUDE_VERSION: &str = "2.1.197";
-/// The base of the agent image, unless another is chosen.
+/// The default base of the agent image.
 pub const DEFAULT_BASE: &str = "debian:bookworm-slim";
 /// The name of the agent image.
 pub const AGENT_IMAGE: &str = "airlock-agent:latest";
 /// The label on both images: `guest` or `agent`.
 pub const IMAGE_LABEL: &str = "dev.airlock.image";
 
-/// Creates sure that the engine has the guest image, and returns its id.
+/// Imports the guest image unless the engine has it, and returns its ID.
 ///
 /// # Errors
-/// The engine's architecture is not ours; the import fails; an image of that name is somebody else's.
+/// The engine's architecture is not ours, the import fails, or an image of that name was not created by Airlock.
 pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
     let ours = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -48,7 +49,7 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
         if image.labels.get("dev.airlock.guest").is_none_or(|h| h != hash) {
             return Err(EngineError::Foreign { kind: "image", name });
         }
-        // Anybody can give an image this name and this label (`docker load`); what is in it, nobody.
+        // Anyone can give an image this name and label (`docker load`), but no one can forge the hash of its layer.
         if image.layers == [layer] && image.volumes.is_empty() {
             return Ok(image.id);
         }
@@ -58,14 +59,14 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
     engine.import_image(Box::pin(futures_util::stream::iter([Ok(Bytes::from(tar))])), &name, &changes).await
 }
 
-/// Places where no image may ask for a volume: the kernel's file systems, and what is Airlock's.
+/// Paths at which no image may declare a volume: the kernel's file systems and Airlock's own directory.
 const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/airlock"];
 
-/// Returns the places of an image's own volumes that a temporary file system has to cover. The engine would make a volume
-/// there that nobody counts or removes.
+/// Returns the paths of an image's volumes that a temporary file system must cover. Otherwise the engine would create
+/// volumes there that are neither counted nor removed.
 ///
 /// # Errors
-/// A place that cannot be covered: the root, a file system of the kernel, or a part of the workspace.
+/// A path that cannot be covered: the root, a file system of the kernel, or a part of the workspace.
 pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<String>, EngineError> {
     let mut covered = Vec::new();
     for volume in volumes {
@@ -84,7 +85,7 @@ pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<Strin
     Ok(covered)
 }
 
-/// Names this guest: the hash of its binary, with a number for the image's layout to be raised when `guest_tar` changes.
+/// Returns the guest's identity: the hash of its binary, with a number to raise when the image's layout changes.
 #[must_use]
 pub fn guest_hash() -> &'static str {
     concat!("4-", env!("AIRLOCK_GUEST_HASH"))
@@ -92,7 +93,7 @@ pub fn guest_hash() -> &'static str {
 
 fn guest_tar() -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    // The engine copies owner and mode of these directories to the empty volumes mounted there.
+    // The engine copies the owner and mode of these directories to the empty volumes that are mounted there.
     let directories = [
         ("v", 0),
         ("v/work", 1000),
@@ -124,12 +125,12 @@ fn append_file(tar: &mut tar::Builder<impl io::Write>, path: &str, mode: u32, by
     tar.append_data(&mut header, path, bytes)
 }
 
-/// How to build the agent image.
+/// The options for building the agent image.
 #[derive(Debug, Clone)]
 pub struct AgentImage {
-    /// An image's name, or a file that holds a root file system as tar.
+    /// The name of an image, or a file that contains a root file system as tar.
     pub base: String,
-    /// The version to fetch, unless `claude` is given.
+    /// The version of Claude Code to download unless `claude` is given.
     pub claude_version: String,
     /// A `claude` binary on this machine.
     pub claude: Option<PathBuf>,
@@ -138,7 +139,7 @@ pub struct AgentImage {
 /// Builds the agent image.
 ///
 /// # Errors
-/// A file that cannot be read, or what the builder says.
+/// A file that cannot be read, or an error of the builder.
 pub async fn build_agent(
     engine: &dyn Engine,
     options: &AgentImage,
@@ -169,7 +170,7 @@ pub async fn build_agent(
     let context = context(dockerfile, options.claude.clone());
     let version = if options.claude.is_some() { "of this machine".into() } else { options.claude_version.clone() };
     let args = vec![("BASE".into(), base), ("CLAUDE_VERSION".into(), version)];
-    // Where the engine has no bridge, only the host's network reaches the packages.
+    // If the engine has no bridge, packages can only be downloaded through the host's network.
     let network = (!engine.has_bridge().await).then(|| "host".to_owned());
     engine.build_image(Build { context, name: AGENT_IMAGE.into(), args, network }, progress).await
 }
@@ -215,7 +216,7 @@ fn stream_of(mut file: File) -> TarStream {
     stream
 }
 
-/// A bounded pipe from a thread to a stream.
+/// Creates a bounded pipe from a thread to a stream.
 fn pipe() -> (PipeWriter, TarStream) {
     let (sender, receiver) = mpsc::channel(16);
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {

@@ -1,7 +1,8 @@
-//! The container engine: what Airlock asks of it, and how it is reached.
+//! Defines the operations of the container engine and connects to it.
 //!
-//! *Architecture invariant:* only `docker.rs` and `hijack.rs` speak to an engine, and nothing above this room knows
-//! which one it is. The engine's archive (copy) API, its builder's caches and its networks are never used for an agent's data.
+//! *Architecture invariant:* only `docker.rs` and `hijack.rs` communicate with an engine, and no other module knows
+//! which engine it is. The engine's archive (copy) API, its builder's caches and its networks are never used for an
+//! agent's data.
 
 mod address;
 mod advisory;
@@ -24,7 +25,7 @@ pub use traits::{
     VolumeInfo, VolumeSpec,
 };
 
-/// Returns a SHA-256 in hexadecimal.
+/// Returns the SHA-256 in hexadecimal.
 fn sha256(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()

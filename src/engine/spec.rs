@@ -1,37 +1,37 @@
-//! Container specifications: the hardening of both containers, as data.
+//! Defines container specifications, including the hardening of both containers.
 
 use super::traits::Labels;
 
-/// Everything about a container to create. What is not here stays at the engine's (safe) defaults: seccomp, AppArmor,
-/// masked paths.
+/// The specification of a container to create. All other settings keep the engine's (safe) defaults: seccomp, AppArmor
+/// and masked paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
     pub name: String,
-    /// The image's content id.
+    /// The content ID of the image.
     pub image: String,
     /// The program and its arguments before the command.
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
-    /// `KEY=VALUE`.
+    /// The variables as `KEY=VALUE`.
     pub env: Vec<String>,
-    /// Numeric user and group.
+    /// The numeric user and group.
     pub user: String,
     pub workdir: String,
     pub mounts: Vec<Mount>,
-    /// Temporary file systems with their options.
+    /// The temporary file systems with their options.
     pub tmpfs: Vec<(String, String)>,
-    /// Places of the image's own volumes, where the container has a temporary file system: the engine would make a volume
-    /// without a limit and without a label for each.
+    /// Paths of the image's own volumes, which the container covers with temporary file systems. Otherwise the engine
+    /// would create a volume without a limit and without a label for each.
     pub covered: Vec<String>,
     pub network: Network,
-    /// The only capabilities it keeps.
+    /// The only capabilities that the container keeps.
     pub capabilities: Vec<String>,
-    /// Bytes of memory, swap included.
+    /// The memory limit in bytes, including swap.
     pub memory: u64,
     pub pids: u32,
-    /// Billionths of a CPU, 0 for no limit.
+    /// The CPU limit in billionths of a CPU, or 0 for no limit.
     pub nano_cpus: u64,
-    /// Whether it has a terminal.
+    /// Whether the container has a terminal.
     pub tty: bool,
     pub labels: Labels,
 }
@@ -41,36 +41,36 @@ pub struct ContainerSpec {
 pub struct Mount {
     pub volume: String,
     pub target: String,
-    /// Whether it can be written there.
+    /// Whether the container can only read the volume.
     pub read_only: bool,
-    /// Whether the engine fills the empty volume from the image.
+    /// Whether the engine fills an empty volume from the image.
     pub fill: bool,
 }
 
-/// A container's network.
+/// The network access of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// Loopback of its own, nothing else.
+    /// Only a loopback interface.
     None,
-    /// That of another container.
+    /// The network namespace of another container.
     Join(String),
 }
 
 const MIB: u64 = 1 << 20;
 
-/// Where the sidecar sees its volumes; the guest knows the same places.
+/// The mount points of the sidecar's volumes; the guest uses the same paths.
 pub const SIDECAR: SidecarMounts =
     SidecarMounts { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
-/// The loopback port of the sidecar where the launcher learns that its owner is gone.
+/// The loopback port of the sidecar on which the launcher detects that its owner is gone.
 pub const OWNER_PORT: u16 = 47_820;
-/// Where the agent container sees the launcher, with [`AgentOptions::launcher_nonce`] behind it.
+/// The path of the launcher in the agent container, to which its random digits are appended.
 ///
-/// *Invariant:* no image can know this name beforehand. At a name that it knows it could put a link, which the engine follows
-/// when it mounts the launcher and again when it starts it, and which could lead to another program by then: PID 1 would be the
-/// image's own, without our filter and our limits.
+/// *Invariant:* no image can know this path in advance. At a known path an image could put a symlink, which the engine
+/// follows when it mounts the launcher and again when it starts it, and which could lead to another program by then.
+/// PID 1 would then be the image's program, without our filter and our limits.
 const LAUNCHER: &str = "/.airlock-";
 
-/// See [`SIDECAR`].
+/// The paths at which the sidecar mounts its volumes.
 #[derive(Debug)]
 pub struct SidecarMounts {
     pub work: &'static str,
@@ -81,7 +81,7 @@ pub struct SidecarMounts {
     pub launch: &'static str,
 }
 
-/// Specifies the sidecar over these volumes.
+/// Returns the specification of the sidecar with these mounts.
 #[must_use]
 pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels) -> ContainerSpec {
     ContainerSpec {
@@ -113,34 +113,34 @@ pub struct AgentVolumes<'a> {
     pub launch: &'a str,
 }
 
-/// What varies between agent containers.
+/// The options that vary between agent containers.
 #[derive(Debug, Clone)]
 pub struct AgentOptions {
-    /// The image's content id.
+    /// The content ID of the image.
     pub image: String,
-    /// Places of the image's volumes.
+    /// Paths of the image's volumes to cover.
     pub covered: Vec<String>,
-    /// Random digits for the name of the launcher's mount, made for this one container.
+    /// Random digits for the launcher's mount point, generated for this container only.
     pub launcher_nonce: String,
-    /// How long the agent may run if nobody watches over it any more, in seconds; 0 is without a limit.
+    /// The time limit of the agent in seconds, which the launcher enforces even without supervision; 0 for no limit.
     pub seconds: u64,
-    /// What its home begins with, as the launcher's arguments.
+    /// The initial files of the agent's home, as arguments of the launcher.
     pub home_files: Vec<String>,
     pub command: Vec<String>,
     pub env: Vec<String>,
-    /// Where the workspace appears, and the directory below it to start in.
+    /// The mount point of the workspace.
     pub workspace: String,
-    /// The start directory, absolute.
+    /// The absolute path of the start directory.
     pub workdir: String,
     pub memory: u64,
     pub pids: u32,
-    /// Billionths of a CPU, 0 for no limit.
+    /// The CPU limit in billionths of a CPU, or 0 for no limit.
     pub nano_cpus: u64,
-    /// Whether it has a terminal.
+    /// Whether the container has a terminal.
     pub tty: bool,
 }
 
-/// Specifies the agent container, which joins the sidecar's network namespace.
+/// Returns the specification of the agent container, which joins the sidecar's network namespace.
 #[must_use]
 pub fn agent_spec(
     name: &str,

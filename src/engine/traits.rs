@@ -1,4 +1,4 @@
-//! The verbs that Airlock needs of an engine.
+//! Defines the engine operations that Airlock needs.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -11,108 +11,108 @@ use tokio::io::AsyncWrite;
 use super::advisory::{Advisory, advisories};
 use super::{ContainerSpec, EngineError};
 
-/// Labels of an engine object.
+/// The labels of an engine object.
 pub type Labels = BTreeMap<String, String>;
 
-/// A container engine.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Returns what answers, and where; asked once.
+    /// Returns information about the engine, which is requested once.
     async fn info(&self) -> Result<&EngineInfo, EngineError>;
-    /// Returns whether it has a network named `bridge`, on which a build can reach the internet.
+    /// Returns whether the engine has a network named `bridge`, on which a build can reach the internet.
     async fn has_bridge(&self) -> bool;
 
-    /// Creates a volume of the `local` driver; fails if one of that name and other labels or options was there.
+    /// Creates a volume of the `local` driver. Fails if a volume of that name with other labels or options exists.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError>;
-    /// Looks a volume up by name.
+    /// Returns the volume with this name.
     async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError>;
-    /// Lists the volumes that carry a label, with an exact value if one is given.
+    /// Lists the volumes with a label, and with an exact value of it if one is given.
     async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError>;
-    /// Removes a volume; that it is gone already is no error.
+    /// Removes a volume. A missing volume is not an error.
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
-    /// Looks an image up by name or id.
+    /// Returns the image with this name or ID.
     async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError>;
-    /// Lists the images that carry a label.
+    /// Lists the images with a label.
     async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
-    /// Creates an image of one layer from a root file system in a tar; returns its id.
+    /// Creates an image of one layer from a root file system in a tar archive, and returns its ID.
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
-    /// Builds an image; each line of the builder's output goes to `progress`.
+    /// Builds an image and passes each line of the builder's output to `progress`.
     async fn build_image(&self, build: Build, progress: &Progress<'_>) -> Result<(), EngineError>;
-    /// Removes an image; that it is gone already is no error.
+    /// Removes an image. A missing image is not an error.
     async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
 
-    /// Creates a container and returns its id.
+    /// Creates a container and returns its ID.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
-    /// Connects to a container's standard streams; works before it is started.
+    /// Connects to a container's standard streams. The container need not be started yet.
     async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError>;
-    /// Starts a container.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
-    /// Runs a further process in a running container, as the given user, and connects to its streams.
+    /// Runs another process in a running container as the given user, and connects to its streams.
     async fn exec(&self, container: &str, user: &str, command: &[&str]) -> Result<Attached, EngineError>;
-    /// Waits until a container has ended and returns its exit status.
+    /// Waits until a container ends, and returns its exit status.
     async fn wait(&self, container: &str) -> Result<i64, EngineError>;
-    /// Sends a signal; that it has ended already is no error.
+    /// Sends a signal to a container. A container that has ended is not an error.
     async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
-    /// Sets the size of the container's terminal.
+    /// Sets the size of a container's terminal.
     async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
     /// Counts the processes and threads of a running container.
     async fn processes(&self, container: &str) -> Result<u64, EngineError>;
-    /// Returns whether the kernel has killed something in a container for its memory.
+    /// Returns whether the kernel has killed a process of a container because it ran out of memory.
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError>;
-    /// Lists the containers that carry a label, ended ones too.
+    /// Lists the containers with a label, including ended ones, and with an exact value of it if one is given.
     async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
-    /// Kills and removes a container with the volumes that the engine made for its image; that it is gone already is no error.
+    /// Kills and removes a container with the volumes that the engine created for its image. A missing container is not
+    /// an error.
     async fn remove_container(&self, container: &str) -> Result<(), EngineError>;
 }
 
-/// Takes a line of a builder's output, untrusted.
+/// A callback for each line of a builder's output, which is untrusted.
 pub type Progress<'a> = dyn Fn(&str) + Sync + 'a;
 
-/// A tar archive on its way to the engine.
+/// A tar archive that is streamed to the engine.
 pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
 
-/// An engine that answered.
+/// Information about a connected engine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineInfo {
-    /// Where it was reached.
+    /// The address at which the engine was reached.
     pub address: String,
     pub version: String,
-    /// Its CPU architecture, in Go's spelling (`amd64`).
+    /// The CPU architecture in Go's spelling (`amd64`).
     pub arch: String,
-    /// Bytes of memory of its machine.
+    /// The memory of the engine's machine, in bytes.
     pub memory: u64,
     pub cpus: u64,
-    /// The highest version of the API that it speaks with us.
+    /// The highest API version of the engine.
     pub api: String,
-    /// The system and the kernel of its machine.
+    /// The operating system of the engine's machine.
     pub system: String,
     pub kernel: String,
     pub driver: String,
-    /// `1` or `2`.
+    /// The version of cgroups, `1` or `2`.
     pub cgroup: String,
-    /// What it has switched on for security, such as `seccomp`, with details after a comma.
+    /// The active security options, such as `seccomp`, with details after a comma.
     pub security: Vec<String>,
-    /// Its parts with their versions, `runc` and `containerd` among them.
+    /// The engine's components with their versions, including `runc` and `containerd`.
     pub components: Vec<(String, String)>,
-    /// What it cannot limit: `memory`, `processes`, `CPUs`.
+    /// The resources that the engine cannot limit: `memory`, `processes`, `CPUs`.
     pub unlimited: Vec<&'static str>,
-    /// What it warns of, untrusted.
+    /// The engine's warnings, untrusted.
     pub warnings: Vec<String>,
-    /// What tells this engine, its kernel and its storage from others, for what is remembered about it.
+    /// A string that distinguishes this engine, its kernel and its storage from others, for facts that are remembered
+    /// about it.
     pub identity: String,
 }
 
 impl EngineInfo {
-    /// Returns the detail of a security option; nothing if it is off.
+    /// Returns the details of a security option, or `None` if it is off.
     #[must_use]
     pub fn security(&self, name: &str) -> Option<&str> {
         let option = self.security.iter().find_map(|o| o.strip_prefix("name=").unwrap_or(o).strip_prefix(name))?;
         option.strip_prefix(',').or(option.is_empty().then_some(""))
     }
 
-    /// Lists what is known of the versions of its parts: component, version, advisory, and whether a distribution may have
-    /// mended it.
+    /// Lists the advisories for the engine's components: component, version, advisory, and whether a distribution may
+    /// have backported the fix.
     #[must_use]
     pub fn advisories(&self) -> Vec<(&str, &str, &'static Advisory, bool)> {
         let parts = self.components.iter().map(|(name, version)| (name.as_str(), version.as_str()));
@@ -124,34 +124,34 @@ impl EngineInfo {
     }
 }
 
-/// An image that the engine holds.
+/// An image of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// Its content id (`sha256:…`).
+    /// The content ID (`sha256:…`).
     pub id: String,
     pub names: Vec<String>,
     pub labels: Labels,
     pub size: u64,
-    /// Its environment's `PATH` and others, as `KEY=VALUE`.
+    /// The environment variables, such as `PATH`, as `KEY=VALUE`.
     pub env: Vec<String>,
-    /// Places where its containers get a volume of their own (`VOLUME`).
+    /// The paths at which the image declares volumes (`VOLUME`).
     pub volumes: Vec<String>,
-    /// Its layers: the SHA-256 of each one's tar, which the engine has checked when it took the image in.
+    /// The SHA-256 of each layer's tar, which the engine verified when it imported the image.
     pub layers: Vec<String>,
-    /// Seconds since the epoch.
+    /// The creation time in seconds since the epoch; 0 unless the image comes from a listing.
     pub created: i64,
 }
 
-/// A volume that the engine holds.
+/// A volume of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeInfo {
     pub name: String,
     pub labels: Labels,
-    /// Its driver; `local` is the engine's own.
+    /// The driver; `local` is the engine's own.
     pub driver: String,
-    /// The driver's options; none for a plain directory of the engine's.
+    /// The driver's options; empty for a plain directory of the engine.
     pub options: Labels,
-    /// Where the engine has it.
+    /// The volume's path on the engine's machine.
     pub mountpoint: String,
 }
 
@@ -164,16 +164,18 @@ pub struct VolumeSpec {
 }
 
 impl VolumeSpec {
-    /// A plain directory of the engine's.
+    /// Returns the specification of a plain directory of the engine.
     #[must_use]
     pub fn plain(name: &str, labels: &Labels) -> Self {
         Self { name: name.into(), labels: labels.clone(), options: Labels::new() }
     }
 
-    /// An overlay of the directory `upper` over `lower`, with `work` for the kernel, all of the engine's machine.
+    /// Returns the specification of an overlay of the directory `upper` over `lower`, with `work` for the kernel, all
+    /// on the engine's machine.
     ///
-    /// `redirect_dir=on` lets a directory of the lower one be renamed (without it `rename` fails with `EXDEV`);
-    /// `metacopy=off` keeps the content of every touched file in the upper one. See `overlayfs` in the kernel's documentation.
+    /// `redirect_dir=on` allows renaming a directory of the lower layer (without it `rename` fails with `EXDEV`).
+    /// `metacopy=off` keeps the content of every touched file in the upper layer. See `overlayfs` in the kernel's
+    /// documentation.
     #[must_use]
     pub fn overlay(name: &str, labels: &Labels, lower: &str, upper: &str, work: &str) -> Self {
         let layers = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,metacopy=off");
@@ -182,14 +184,15 @@ impl VolumeSpec {
         Self { options, ..Self::plain(name, labels) }
     }
 
-    /// Returns whether a volume that the engine has is this one. One of the same name may be a bind of a host directory.
+    /// Returns whether an existing volume matches this specification. A volume of the same name may be a bind mount of
+    /// a host directory.
     #[must_use]
     pub fn is(&self, found: &VolumeInfo) -> bool {
         found.driver == "local" && found.options == self.options && found.labels == self.labels
     }
 }
 
-/// A container that the engine holds.
+/// A container of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerInfo {
     pub id: String,
@@ -197,30 +200,30 @@ pub struct ContainerInfo {
     pub running: bool,
 }
 
-/// What to build an image from.
+/// The input of an image build.
 pub struct Build {
-    /// The context, with a file `Dockerfile` at its root.
+    /// The build context, with a file `Dockerfile` at its root.
     pub context: TarStream,
-    /// The name to give it.
+    /// The name of the new image.
     pub name: String,
-    /// Values for the `ARG`s.
+    /// The values of the `ARG` instructions.
     pub args: Vec<(String, String)>,
-    /// The network of `RUN` steps, or the engine's default.
+    /// The network of `RUN` steps, or `None` for the engine's default.
     pub network: Option<String>,
 }
 
 /// A container's standard streams.
 pub struct Attached {
-    /// Its standard input; shut down to end it.
+    /// The standard input; shut it down to signal its end.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
-    /// What it writes, in order.
+    /// The output of both streams, in order.
     pub output: Pin<Box<dyn Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
 }
 
-/// A piece of output.
+/// A chunk of output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputChunk {
-    /// From standard output, or from the terminal.
+    /// Output of standard output or of the terminal.
     Out(Bytes),
     Err(Bytes),
 }

@@ -1,5 +1,5 @@
-//! What passes between the agent and the model's API beside the head of a message: data alone. Trailers are dropped, and
-//! the credential is masked in whatever comes back.
+//! Message bodies between the agent and the model's API. Only data passes: trailers are dropped, and the credential is
+//! masked in responses.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,36 +7,37 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-/// The shortest credential that is looked for: a shorter one would be found in anything.
+/// Length of the shortest credential that is masked. A shorter one would match unrelated text.
 const SHORTEST: usize = 8;
 
-/// Masks a secret in a stream, wherever it is parted: as many asterisks, so that lengths that were announced stay true.
+/// Masks a secret in a stream, wherever the stream is split. The secret is replaced by as many asterisks, so that announced
+/// lengths stay correct.
 pub struct Mask {
     secret: Vec<u8>,
-    /// What may be the beginning of the secret.
+    /// Bytes that may be the beginning of the secret.
     held: BytesMut,
     found: bool,
 }
 
 impl Mask {
-    /// Creates one for a secret.
+    /// Creates a mask for a secret. A secret that is too short is not masked.
     pub fn new(secret: &[u8]) -> Self {
         let secret = if secret.len() < SHORTEST { Vec::new() } else { secret.to_vec() };
         Self { secret, held: BytesMut::new(), found: false }
     }
 
-    /// Returns whether it occurs in `text`.
+    /// Returns whether the secret occurs in `text`.
     pub fn is_in(&self, text: &[u8]) -> bool {
         !self.secret.is_empty() && memchr::memmem::find(text, &self.secret).is_some()
     }
 
-    /// Returns whether it occurs in a text that is in lower case, as names of headers are.
+    /// Returns whether the secret occurs in a text in lower case, such as the name of a header.
     pub fn is_in_lower(&self, text: &str) -> bool {
         let lower = self.secret.to_ascii_lowercase();
         !lower.is_empty() && memchr::memmem::find(text.as_bytes(), &lower).is_some()
     }
 
-    /// Takes a piece, and gives what can be passed on.
+    /// Adds a chunk, and returns the bytes that can be passed on.
     fn pass(&mut self, piece: &[u8]) -> Bytes {
         self.held.extend_from_slice(piece);
         if self.secret.is_empty() {
@@ -52,21 +53,21 @@ impl Mask {
         self.held.split_to(self.held.len() - begun).freeze()
     }
 
-    /// Returns what was held back, at the end.
+    /// Returns the held bytes at the end of the stream.
     fn rest(&mut self) -> Bytes {
         self.held.split().freeze()
     }
 }
 
-/// What a body tells of its end.
+/// An observer of a response body.
 pub trait Watch: Send + 'static {
-    /// It broke off.
+    /// Records that the body ended with an error.
     fn broke(&self);
-    /// The secret was in it.
+    /// Records that the secret was found and masked.
     fn masked(&self);
 }
 
-/// A request's body without trailers.
+/// The body of a request, without trailers.
 pub struct Data(pub Incoming);
 
 impl Body for Data {
@@ -78,7 +79,7 @@ impl Body for Data {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Poll::Ready(match ready!(Pin::new(&mut self.0).poll_frame(context)) {
-            // Trailers are the end.
+            // Trailers end the body.
             Some(Ok(frame)) => frame.into_data().ok().map(|data| Ok(Frame::data(data))),
             other => other,
         })
@@ -93,7 +94,7 @@ impl Body for Data {
     }
 }
 
-/// An answer's body: no trailers, and the credential masked.
+/// The body of a response, without trailers and with the credential masked.
 pub struct Answer<W: Watch> {
     data: Data,
     mask: Mask,
@@ -102,7 +103,7 @@ pub struct Answer<W: Watch> {
 }
 
 impl<W: Watch> Answer<W> {
-    /// Wraps what came from the model's API.
+    /// Wraps a response body of the model's API.
     pub fn new(body: Incoming, mask: Mask, watch: W) -> Self {
         Self { data: Data(body), mask, watch, ended: false }
     }
@@ -150,7 +151,7 @@ impl<W: Watch + Unpin> Body for Answer<W> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What is held back belongs to it. Nothing is held before the first piece, when the length is announced.
+        // The held bytes belong to the body. None are held before the first chunk, when the length is announced.
         let held = self.mask.held.len() as u64;
         let of_data = self.data.size_hint();
         let mut hint = SizeHint::new();

@@ -1,11 +1,11 @@
-//! Finds the user's credential for the model's API, and makes the placeholder of the same kind that the agent sees.
+//! Finds the user's credential for the model's API, and provides the placeholder of the same kind that the agent gets.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
-/// Which header carries it.
+/// The kind of a credential, which determines its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialKind {
     /// `ANTHROPIC_API_KEY`, sent as `x-api-key`.
@@ -17,7 +17,7 @@ pub enum CredentialKind {
 }
 
 impl CredentialKind {
-    /// The environment variable that sets it.
+    /// Returns the environment variable that sets the credential.
     #[must_use]
     pub fn variable(self) -> &'static str {
         match self {
@@ -27,7 +27,8 @@ impl CredentialKind {
         }
     }
 
-    /// What the agent gets in its place: it decides the headers that Claude sends, and opens nothing.
+    /// Returns the placeholder that the agent gets instead. It determines the headers that Claude Code sends, and grants no
+    /// access.
     #[must_use]
     pub fn placeholder(self) -> &'static str {
         match self {
@@ -38,7 +39,7 @@ impl CredentialKind {
     }
 }
 
-/// A credential. It cannot be printed.
+/// A credential. Its value is never printed.
 #[derive(Clone)]
 pub struct Credential {
     pub kind: CredentialKind,
@@ -51,29 +52,30 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// Why there is no credential. No variant holds a part of one.
+/// An error about the credential. No variant contains a part of a credential.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CredentialError {
-    /// Nothing is set anywhere.
+    /// No credential is set.
     #[error("no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and {} is not there", .0.display())]
     None(PathBuf),
-    /// It cannot be sent as a header.
+    /// The credential cannot be sent in a header.
     #[error("the credential in {0} has a line break or another character that no header can carry")]
     Malformed(String),
-    /// Claude Code's login is over.
+    /// Claude Code's login has expired.
     #[error("Claude Code's login in {} has expired", .0.display())]
     Expired(PathBuf),
-    /// The file is not what Claude Code writes.
+    /// The login file cannot be read, or does not have Claude Code's format.
     #[error("failed to read Claude Code's login from {}: {reason}", path.display())]
     Unreadable {
         path: PathBuf,
-        /// What is wrong, without content.
+        /// The problem, without content of the file.
         reason: String,
     },
 }
 
 impl CredentialError {
-    /// Suggests what to do; `claude` is how a shell runs Claude Code itself, outside a sandbox, if it can.
+    /// Returns a suggested fix. `claude` is the shell command that runs Claude Code itself outside a sandbox, if there is
+    /// one.
     #[must_use]
     pub fn hint(&self, claude: Option<&str>) -> String {
         let Some(claude) = claude else {
@@ -98,20 +100,20 @@ impl CredentialError {
     }
 }
 
-/// Where the credential comes from; read again whenever a request leaves or is answered with 401.
+/// The source of the credential. It is read again for each request.
 #[derive(Debug, Clone)]
 pub enum CredentialSource {
-    /// Read from the environment once.
+    /// A credential that was read once from the environment.
     Fixed(Credential),
     /// Claude Code's login file.
     File(PathBuf),
 }
 
 impl CredentialSource {
-    /// Looks in the environment, then for Claude Code's login.
+    /// Finds the credential in the environment, or else in Claude Code's login.
     ///
     /// # Errors
-    /// None found, or what is found cannot be used.
+    /// No credential was found, or it cannot be used.
     pub fn find(env: impl Fn(&str) -> Option<String>) -> Result<Self, CredentialError> {
         for kind in [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken] {
             if let Some(value) = env(kind.variable()).filter(|v| !v.is_empty()) {
@@ -130,7 +132,7 @@ impl CredentialSource {
         Ok(source)
     }
 
-    /// Returns the credential as it is now.
+    /// Returns the current credential.
     ///
     /// # Errors
     /// The login file is gone, damaged or expired.
@@ -160,7 +162,7 @@ fn header(kind: CredentialKind, value: &str, source: &str) -> Result<HeaderValue
     Ok(header)
 }
 
-/// Headers by which a request could carry a credential of somebody else's to the model's API or to what stands before it.
+/// Headers by which a request could carry another credential to the model's API or to a proxy before it.
 const CREDENTIAL_HEADERS: [&str; 13] = [
     "api-key",
     "authorization",
@@ -178,13 +180,13 @@ const CREDENTIAL_HEADERS: [&str; 13] = [
 ];
 
 impl Credential {
-    /// Returns what must not come back: the value alone, without `Bearer`.
+    /// Returns the value that must not be in a response, without `Bearer`.
     pub(crate) fn secret(&self) -> &[u8] {
         let value = self.value.as_bytes();
         value.strip_prefix(b"Bearer ").unwrap_or(value)
     }
 
-    /// Strips every credential of a request and sets this one.
+    /// Removes all credentials from a request, and sets this one.
     pub fn apply(&self, headers: &mut HeaderMap) {
         for name in CREDENTIAL_HEADERS {
             headers.remove(name);

@@ -1,7 +1,7 @@
-//! The host side of the sandbox's network: the tunnel's connections, and the one route behind them, to the model's API.
+//! The host side of the sandbox's network: the connections of the tunnel, and the one route for them, to the model's API.
 //!
-//! *Architecture invariant:* the credential exists in this process alone. It is set on requests that leave, and never
-//! written to the tunnel, a log, an error or a record; where an answer repeats it, it is masked.
+//! *Architecture invariant:* the credential exists only in this process. It is set on outgoing requests, and never written
+//! to the tunnel, a log, an error or a record. If a response repeats it, it is masked.
 
 mod body;
 mod credential;

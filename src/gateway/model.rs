@@ -1,4 +1,4 @@
-//! The model route: four requests of the model's API, forwarded with the user's credential; everything else is 403.
+//! The model route: forwards four kinds of requests to the model's API, with the user's credential. All others get a 403.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use super::{CredentialError, CredentialSource};
 
 type Body = Either<Answer<Noted>, Full<Bytes>>;
 
-/// Serves connections of one sandbox.
+/// The proxy for the connections of one sandbox.
 #[derive(Clone)]
 pub struct ModelProxy {
     client: Client<HttpsConnector<HttpConnector>, Data>,
@@ -32,16 +32,16 @@ pub struct ModelProxy {
     report: Arc<Mutex<ProxyStats>>,
 }
 
-/// What went through a route.
+/// The statistics of a route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyStats {
     /// Requests that were forwarded.
     pub forwarded: u64,
     /// Messages that the model has answered.
     pub answered: u64,
-    /// Requests that were refused: method and path, untrusted, with how often.
+    /// Refused requests by method and path, which are untrusted, with their count.
     pub refused: BTreeMap<String, u64>,
-    /// Failures of the upstream, in our words.
+    /// Failures of the upstream, in Airlock's words, with their count.
     pub failures: BTreeMap<String, u64>,
 }
 
@@ -59,7 +59,7 @@ impl ModelProxy {
         };
         let upstream: Uri = upstream.trim_end_matches('/').parse().map_err(|_| invalid())?;
         let authority = upstream.authority().ok_or_else(invalid)?;
-        // A name and password there would be a credential in an address, and addresses are told.
+        // A name and password would be a credential in the address, and addresses are printed.
         if !matches!(upstream.scheme_str(), Some("http" | "https")) || authority.as_str().contains('@') {
             return Err(invalid());
         }
@@ -73,7 +73,7 @@ impl ModelProxy {
         })
     }
 
-    /// Serves one connection until it ends. Errors of the peer end that connection alone.
+    /// Serves one connection until it ends. An error of the peer ends only that connection.
     pub async fn serve(self, stream: DuplexStream) {
         let service = service_fn(move |request| {
             let route = self.clone();
@@ -82,7 +82,7 @@ impl ModelProxy {
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
-    /// Returns what went through so far.
+    /// Returns the statistics so far.
     #[must_use]
     pub fn report(&self) -> ProxyStats {
         self.report.lock().map(|r| r.clone()).unwrap_or_default()
@@ -112,7 +112,7 @@ impl ModelProxy {
             Ok(credential) => credential,
             Err(error) => {
                 self.note(|r| *r.failures.entry(error.to_string()).or_default() += 1);
-                // Claude Code shows this to its user.
+                // Claude Code shows this message to the user.
                 let what = match error {
                     CredentialError::Expired(_) => {
                         "airlock: the login on the host has expired: renew it there (run Claude Code, then /login), and go on here"
@@ -136,7 +136,7 @@ impl ModelProxy {
             }
             Err(error) => {
                 self.note(|r| *r.failures.entry(error.clone()).or_default() += 1);
-                // What went wrong outside is not the agent's to know.
+                // The agent does not get the details of failures outside the sandbox.
                 refusal(StatusCode::BAD_GATEWAY, "airlock: the model's API cannot be reached; see airlock's own words")
             }
         }
@@ -159,7 +159,7 @@ impl ModelProxy {
         *request.uri_mut() = target.parse().map_err(|_| "the request's path cannot be forwarded".to_owned())?;
         let headers = request.headers_mut();
         strip_hop(headers);
-        // What comes back is looked through for the credential.
+        // The response is not compressed, because it is searched for the credential.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         credential.apply(headers);
         let response = self.client.request(request.map(Data)).await.map_err(|e| unreachable(&e))?;
@@ -184,7 +184,7 @@ fn note(report: &Mutex<ProxyStats>, change: impl FnOnce(&mut ProxyStats)) {
     }
 }
 
-/// Notes how an answer's body ends.
+/// An observer that records failures of response bodies.
 struct Noted(Arc<Mutex<ProxyStats>>);
 
 impl Noted {
@@ -203,7 +203,7 @@ impl Watch for Noted {
     }
 }
 
-/// Removes what is meant for one connection alone (RFC 9110, 7.6.1), and what announces trailers.
+/// Removes the headers that are meant for one connection (RFC 9110, 7.6.1), and those that announce trailers.
 fn strip_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -219,7 +219,7 @@ fn strip_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Headers of an answer that the agent gets; and those that begin with `anthropic-`.
+/// Response headers that are passed to the agent. Headers that begin with `anthropic-` are passed as well.
 const KNOWN: [&str; 8] = [
     "content-type",
     "content-length",
@@ -231,7 +231,7 @@ const KNOWN: [&str; 8] = [
     "x-should-retry",
 ];
 
-/// Removes every header of an answer that is not known, and known ones with the credential in them.
+/// Removes all unknown headers from a response, and known ones that contain the credential.
 fn keep_known(headers: &mut HeaderMap, mask: &Mask) {
     let is_kept = |name: &HeaderName, value: &HeaderValue| {
         let is_known = KNOWN.contains(&name.as_str()) || name.as_str().starts_with("anthropic-");
@@ -241,7 +241,8 @@ fn keep_known(headers: &mut HeaderMap, mask: &Mask) {
     *headers = kept.collect();
 }
 
-/// Exactly `HEAD /`, `POST /v1/messages`, `POST /v1/messages/count_tokens`, `GET /v1/models[/ID]`, on the raw path.
+/// Returns whether a request is exactly `HEAD /`, `POST /v1/messages`, `POST /v1/messages/count_tokens` or `GET
+/// /v1/models[/ID]`, by its raw path.
 fn is_allowed(method: &Method, uri: &Uri) -> bool {
     if uri.authority().is_some() {
         return false;

@@ -1,4 +1,4 @@
-//! Takes the tunnel's frames apart into connections, with flow control for each.
+//! Splits the frames of the tunnel into connections, each with its own flow control.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::protocol::{self, Decoder, Frame, Kind, WINDOW};
 
-/// Where frames for the guest go.
+/// The channel for frames to the guest.
 pub type Outgoing = mpsc::Sender<Bytes>;
 
-/// Connections open at once; one that nobody reads holds up to 2 MB of the host's memory.
+/// Maximum number of open connections. A connection that is not read holds up to 2 MB of the host's memory.
 const MAX_CONNECTIONS: usize = 64;
 
 struct Connection {
     incoming: mpsc::UnboundedSender<Option<Vec<u8>>>,
-    /// Bytes that the guest may still be sent.
+    /// Bytes that may still be sent to the guest.
     credit: Arc<Semaphore>,
     /// Bytes that the guest may still send.
     allowance: Arc<Semaphore>,
@@ -31,13 +31,13 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Creates a tunnel; each new connection goes to `accept`.
+    /// Creates a tunnel that sends each new connection to `accept`.
     #[must_use]
     pub fn new(out: Outgoing, accept: mpsc::UnboundedSender<DuplexStream>) -> Self {
         Self { out, connections: HashMap::new(), accept }
     }
 
-    /// Takes a frame of the guest's. A guest that sends more than it was granted loses that connection.
+    /// Handles a frame from the guest. If the guest sends more than it was granted, the connection is reset.
     pub async fn receive(&mut self, frame: Frame) {
         let id = frame.stream;
         match frame.kind {

@@ -1,4 +1,4 @@
-//! Questions to the tree of one commit, without listing it: what is at a path, which links there are, what a file holds.
+//! Queries the tree of one commit: the entries at paths, the symlinks, and the content of files.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::os_path;
 use super::repo::HostRepo;
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Longest target of a link, in bytes (`PATH_MAX` of Linux).
+/// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
 const MAX_TARGET: usize = 4096;
 const LINK: i32 = 0o120_000;
 
@@ -18,7 +18,7 @@ const LINK: i32 = 0o120_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommittedEntry {
     File,
-    /// A link with this target.
+    /// A symlink with this target.
     Link(Vec<u8>),
     Directory,
     Module,
@@ -31,7 +31,7 @@ pub struct Committed<'a> {
 }
 
 impl HostRepo {
-    /// Opens the tree of a commit, in hexadecimal.
+    /// Opens the tree of a commit that is given in hexadecimal.
     ///
     /// # Errors
     /// A missing object.
@@ -42,11 +42,11 @@ impl HostRepo {
 }
 
 impl HostRepo {
-    /// Returns the bytes that git would store for a file, by the attributes of this commit with the files of `over` in place
-    /// of its own. What the commit's own attributes forbid stays forbidden.
+    /// Returns the bytes that git would store for a file, by the attributes of this commit with these files in place of
+    /// its own. A conversion that the commit's own attributes forbid stays forbidden.
     ///
     /// # Errors
-    /// They cannot be converted back: [`SnapshotError::Convert`].
+    /// The bytes cannot be converted: [`SnapshotError::Convert`].
     pub fn to_git(
         &self,
         commit: &str,
@@ -68,8 +68,8 @@ impl HostRepo {
         Converter::new(git, &form, Attributes::Over(tree, over))?.store_form(path.as_bytes(), bytes)
     }
 
-    /// Returns how git merges each of these paths, by the attributes of a commit with the files of `over` in place of its own;
-    /// paths in submodules are merged as text.
+    /// Returns the merge attribute of each of these paths, by the attributes of a commit with these files in place of
+    /// its own. The attributes files of submodules are not read.
     ///
     /// # Errors
     /// A missing object.
@@ -88,7 +88,7 @@ impl HostRepo {
 }
 
 impl Committed<'_> {
-    /// Returns what is at a path.
+    /// Returns the entry at a path.
     ///
     /// # Errors
     /// A missing object.
@@ -106,7 +106,7 @@ impl Committed<'_> {
         }))
     }
 
-    /// Lists all links with their targets; a target that no system can have is left out.
+    /// Lists all symlinks with their targets, except targets that are too long for any system.
     ///
     /// # Errors
     /// A missing object.
@@ -126,7 +126,7 @@ impl Committed<'_> {
         failed.map_or(Ok(found), |error| Err(error.into()))
     }
 
-    /// Reads a file of at most `limit` bytes; nothing if there is none, or none of that size.
+    /// Reads a file of at most `limit` bytes, or returns `None` if there is no such file.
     ///
     /// # Errors
     /// A missing object.

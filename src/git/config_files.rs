@@ -1,5 +1,5 @@
-//! Files and programs of the working tree that the user's own git configuration and hooks name: git reads or runs them
-//! without being asked.
+//! Finds files and programs of the working tree that the user's own git configuration and hooks name. Git reads or runs
+//! them implicitly.
 //!
 //! The values come from `git config --list`, which runs nothing and follows every include as git does.
 
@@ -18,18 +18,20 @@ use crate::core::path::RepoPath;
 pub struct ConfiguredPath {
     /// The path in the working tree.
     pub path: RepoPath,
-    /// Everything in it is meant.
+    /// Whether the path stands for everything in this directory.
     pub is_directory: bool,
-    /// It is a part of the configuration, or of git's attributes; other paths are run, or handed to a program.
+    /// Whether the path is part of the configuration or of git's attributes. Other paths are run, or passed to a
+    /// program.
     pub is_read: bool,
 }
 
-/// Sections whose values name refs, addresses and people, and but for [`RUN`] no file that git reads or runs by itself.
+/// Sections whose values name refs, addresses and people. Except for the keys in [`RUN`], no value names a file that
+/// git reads or runs implicitly.
 const NO_PATHS: [&[u8]; 9] =
     [b"remote.", b"branch.", b"submodule.", b"url.", b"user.", b"author.", b"committer.", b"color.", b"extensions."];
-/// Keys whose value is one path, relative to the working tree: folders of programs.
+/// Keys whose value is the path of a directory of programs, relative to the working tree.
 const PROGRAMS: [&[u8]; 2] = [b"core.hookspath", b"init.templatedir"];
-/// Keys whose value is one path, relative to the working tree: files that git goes by (git-config(1)).
+/// Keys whose value is the path of a file that git reads, relative to the working tree (git-config(1)).
 const FILES: [&[u8]; 17] = [
     b"core.attributesfile",
     b"core.excludesfile",
@@ -49,13 +51,13 @@ const FILES: [&[u8]; 17] = [
     b"mailmap.file",
     b"receive.fsck.skiplist",
 ];
-/// Bytes of a hook that are looked through.
+/// The maximum size of a hook that is searched, in bytes.
 const MOST_OF_A_HOOK: u64 = 256 * 1024;
-/// Endings of programs that another program runs.
+/// File name extensions of programs that another program runs.
 const SCRIPTS: [&[u8]; 12] =
     [b".sh", b".bash", b".zsh", b".py", b".js", b".mjs", b".cjs", b".ts", b".rb", b".pl", b".php", b".lua"];
 
-/// Keys of these sections whose values are run all the same.
+/// Keys in [`NO_PATHS`] sections whose values are run nevertheless.
 const RUN: [(&[u8], &[u8]); 3] = [(b"remote.", b".uploadpack"), (b"remote.", b".receivepack"), (b"remote.", b".vcs")];
 /// Hooks that git runs (githooks(5)).
 const HOOKS: [&str; 28] = [
@@ -90,8 +92,8 @@ const HOOKS: [&str; 28] = [
 ];
 
 impl HostRepo {
-    /// Lists what the configuration of this worktree, and of these submodules in it, names in the working tree. What
-    /// `.gitmodules` says is not asked: it is the clone's.
+    /// Lists the paths of the working tree that the configuration of this worktree and of these submodules names.
+    /// `.gitmodules` is not read, because it belongs to the clone.
     ///
     /// # Errors
     /// Git cannot be run, or cannot read its configuration.
@@ -112,7 +114,7 @@ impl HostRepo {
     }
 }
 
-/// Lists what the configuration in effect in `folder` names below `root`.
+/// Lists the paths below `root` that the configuration in effect in a directory names.
 fn named_in(root: &Path, folder: &Path) -> Result<Vec<ConfiguredPath>, SnapshotError> {
     let failed = |why: String| SnapshotError::Config(why);
     let args = ["config", "--list", "--show-origin", "--includes", "-z"];
@@ -129,7 +131,7 @@ fn named_in(root: &Path, folder: &Path) -> Result<Vec<ConfiguredPath>, SnapshotE
         if origins.insert(origin) {
             found.extend(place.own_file());
         }
-        // A key without a value stands for "true".
+        // A key without a value means "true".
         let Some(at) = memchr::memchr(b'\n', entry) else { continue };
         let (key, value) = (entry[..at].to_ascii_lowercase(), &entry[at + 1..]);
         found.extend(place.named(&key, &entry[..at], value));
@@ -151,7 +153,7 @@ fn git_dir(folder: &Path) -> Option<PathBuf> {
     Some(git2::Repository::open(folder).ok()?.commondir().to_owned())
 }
 
-/// Lists files that git goes by wherever they lead, though no configuration names them.
+/// Lists the files that git reads although no configuration names them. They may be symlinks to the working tree.
 fn own_files(folder: &Path) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|h| h.join(".config")));
@@ -164,16 +166,16 @@ fn own_files(folder: &Path) -> Vec<PathBuf> {
 struct Place<'a> {
     root: &'a Path,
     folder: &'a Path,
-    /// As `--show-origin` gives it: `file:PATH`, relative to the folder.
+    /// The origin as `--show-origin` prints it: `file:PATH`, relative to the directory.
     origin: &'a [u8],
 }
 
 impl Place<'_> {
-    /// Finds what a value names. `key` is in lower case, `spelled` as it was written.
+    /// Finds the paths that a value names. `key` is in lower case, `spelled` is the key as written.
     fn named(&self, key: &[u8], spelled: &[u8], value: &[u8]) -> Vec<ConfiguredPath> {
         let is_include = key == b"include.path" || key.starts_with(b"includeif.") && key.ends_with(b".path");
         if is_include {
-            // Relative to the file that it is in.
+            // The path is relative to the including file.
             let file = self.origin.strip_prefix(b"file:").map(|p| self.folder.join(OsStr::from_bytes(p)));
             let from = file.as_deref().and_then(Path::parent).unwrap_or(self.folder);
             return self.inside(from, value, true).into_iter().collect();
@@ -181,7 +183,7 @@ impl Place<'_> {
         let is_run = RUN.iter().any(|(section, end)| key.starts_with(section) && key.ends_with(end))
             || key.starts_with(b"submodule.") && key.ends_with(b".update") && value.starts_with(b"!")
             || key.starts_with(b"remote.") && key.ends_with(b"url") && value.starts_with(b"ext::");
-        // The address that stands in for another is in the key.
+        // The key contains the address that replaces another.
         if key.starts_with(b"url.ext::") {
             let end = spelled.iter().rposition(|b| *b == b'.').unwrap_or(spelled.len());
             return self.in_command(&spelled[b"url.ext::".len()..end]);
@@ -193,7 +195,8 @@ impl Place<'_> {
         if is_program || is_read {
             let Some(whole) = self.below(self.folder, value) else { return Vec::new() };
             if whole.as_os_str().is_empty() {
-                // The top of the tree itself: of a folder of hooks, git runs those with these names.
+                // The value is the root of the working tree. In a directory of hooks, git runs only files with these
+                // names.
                 let hooks = HOOKS.iter().filter(|_| key == b"core.hookspath");
                 return hooks.filter_map(|hook| configured(self.root, Path::new(hook), false)).collect();
             }
@@ -202,7 +205,7 @@ impl Place<'_> {
         self.in_command(value)
     }
 
-    /// Finds what a command names: as it could be read by any shell, rather more than less.
+    /// Finds the paths that a command may name, however a shell reads it. It returns too many rather than too few.
     fn in_command(&self, command: &[u8]) -> Vec<ConfiguredPath> {
         let words = words(command);
         let mut folders = vec![self.folder.to_owned()];
@@ -218,7 +221,7 @@ impl Place<'_> {
                 }
                 if word.contains(&b'/') || at > 0 && may_be_file(folder, word) {
                     found.extend(self.inside(folder, word, false));
-                    // Behind `$(git rev-parse --show-toplevel)` or `${dir}` the rest of a path begins with a slash.
+                    // After `$(git rev-parse --show-toplevel)` or `${dir}`, the rest of a path begins with a slash.
                     let rest: Vec<u8> = word.iter().copied().skip_while(|b| *b == b'/').collect();
                     if rest.len() < word.len() && !Path::new(OsStr::from_bytes(word)).exists() {
                         found.extend(self.inside(folder, &rest, false));
@@ -231,17 +234,17 @@ impl Place<'_> {
         found
     }
 
-    /// Finds the files of a module of Python, as `-m a.b` names it.
+    /// Finds the files of a Python module, as `-m a.b` names it.
     fn module(&self, folder: &Path, name: &[u8]) -> Vec<ConfiguredPath> {
         let parts: Vec<&[u8]> = name.split(|b| *b == b'.').collect();
         let top = |n: usize| parts[..n].join(&b'/');
         let packages = (1..parts.len()).map(|n| [&top(n)[..], b"/__init__.py"].concat());
         let own = [[&top(parts.len())[..], b".py"].concat(), top(parts.len())];
-        // A package that is installed has no file here, and could get one.
+        // An installed package has no file here, but one could be created.
         packages.chain(own).filter_map(|path| self.inside(folder, &path, false)).collect()
     }
 
-    /// Finds what a hook leads to or names. Only files that are there count: a hook names many words.
+    /// Finds the paths that hooks link to or name. Only existing files count, because a hook contains many words.
     fn in_hooks(&self, hooks: &Path) -> Vec<ConfiguredPath> {
         let mut found = Vec::new();
         for hook in HOOKS.map(|hook| hooks.join(hook)) {
@@ -263,19 +266,19 @@ impl Place<'_> {
         found
     }
 
-    /// Finds the file of the tree that the configuration itself was read from, by a link or by its name.
+    /// Finds the file of the tree that the configuration was read from, by its own name or through a symlink.
     fn own_file(&self) -> Option<ConfiguredPath> {
         let file = self.origin.strip_prefix(b"file:")?;
         self.led_to(&self.folder.join(OsStr::from_bytes(file))).map(|path| ConfiguredPath { is_read: true, ..path })
     }
 
-    /// Finds the file of the tree that a file is, or that it leads to.
+    /// Finds the file of the tree that a path resolves to.
     fn led_to(&self, file: &Path) -> Option<ConfiguredPath> {
         let whole = file.canonicalize().ok()?;
         configured(self.root, whole.strip_prefix(self.root).ok()?, false)
     }
 
-    /// Puts the home in for `~`.
+    /// Expands `~` to the home directory.
     fn expanded(&self, value: &[u8]) -> PathBuf {
         let path = Path::new(OsStr::from_bytes(value));
         match (path.strip_prefix("~"), std::env::var_os("HOME")) {
@@ -287,8 +290,8 @@ impl Place<'_> {
         configured(self.root, &self.below(from, named)?, is_read)
     }
 
-    /// Resolves a path, and gives it relative to the root; nothing if it is not there: neither as it is written, nor where the
-    /// links on its way lead.
+    /// Resolves a path relative to the root. Returns `None` if neither the path as written nor its target behind
+    /// symlinks is below the root.
     fn below(&self, from: &Path, named: &[u8]) -> Option<PathBuf> {
         let named = self.expanded(named);
         let mut whole = PathBuf::new();
@@ -302,7 +305,7 @@ impl Place<'_> {
         if let Ok(relative) = whole.strip_prefix(self.root) {
             return Some(relative.to_owned());
         }
-        // As much of it as is there: the root has no links in it, the way to it may have some.
+        // Resolve the longest existing ancestor. The root has no symlinks in it, but the path to it may have some.
         let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)))?;
         let rest = whole.strip_prefix(there.0).ok()?;
         Some(there.1.join(rest).strip_prefix(self.root).ok()?.to_owned())
@@ -315,7 +318,7 @@ fn configured(root: &Path, relative: &Path, is_read: bool) -> Option<ConfiguredP
     Some(ConfiguredPath { path, is_directory: whole.is_dir() || !whole.exists(), is_read })
 }
 
-/// Returns whether an argument is a file, or could become one: `clean.py`.
+/// Returns whether an argument is a file or could become one, such as `clean.py`.
 fn may_be_file(folder: &Path, word: &[u8]) -> bool {
     let place = folder.join(OsStr::from_bytes(word));
     let ending = word.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &word[at + 1..]);
@@ -326,8 +329,8 @@ fn may_be_file(folder: &Path, word: &[u8]) -> bool {
     place.is_file() || looks_like_one && place.symlink_metadata().is_err()
 }
 
-/// Splits a command into what may be words of it: at blanks, quotes and the shell's operators; and what is quoted, as a whole
-/// and without quotes, behind them. A variable at the front of a path is left out: nobody knows what it holds.
+/// Splits a command into its possible words: at whitespace, quotes and the shell's operators. Quoted strings follow as
+/// a whole and without quotes. A variable at the start of a path is omitted, because its value is unknown.
 fn words(command: &[u8]) -> Vec<Vec<u8>> {
     let ends = |b: u8| b.is_ascii_whitespace() || b"\"'`;|&<>(){}=,:!$".contains(&b);
     let (mut found, mut from) = (Vec::new(), 0);
@@ -348,7 +351,7 @@ fn words(command: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// Lists what is in quotes and holds a blank, and what holds a blank behind a backslash.
+/// Lists the words that contain a blank in quotes or behind a backslash.
 fn quoted(command: &[u8]) -> Vec<Vec<u8>> {
     let (mut found, mut word, mut open, mut is_odd) = (Vec::new(), Vec::new(), None, false);
     let mut bytes = command.iter().copied();

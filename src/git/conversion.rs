@@ -1,7 +1,7 @@
-//! Worktree form: what git would write for a blob, given the attributes and the settings for line ends.
+//! Converts files between git's form and worktree form, by the attributes and the settings for line endings.
 //!
-//! Only conversions without a program of their own are made: line ends, `ident`, `working-tree-encoding`, and Git LFS
-//! from its local store. No filter driver that a configuration names is ever run.
+//! Only built-in conversions are performed: line endings, `ident`, `working-tree-encoding`, and Git LFS from its local
+//! store. No filter driver that a configuration names is ever run.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,25 +20,25 @@ use sha2::{Digest, Sha256};
 
 use super::error::SnapshotError;
 
-/// The attributes that decide on a file's form: no other changes a byte.
+/// The attributes that determine a file's form. No other attribute changes a byte.
 const FORM_ATTRIBUTES: [&str; 6] = ["text", "crlf", "eol", "ident", "filter", ENCODING];
-/// Bytes above which a blob is no LFS pointer (the LFS specification, "The Pointer").
+/// The size in bytes above which a blob is not an LFS pointer (the LFS specification, "The Pointer").
 const MAX_POINTER: usize = 1024;
 
-/// The settings of one repository that decide on the worktree form of its files, besides the attributes in its tree.
+/// The settings of one repository that determine the worktree form of its files, besides the attributes in its tree.
 #[derive(Debug, Clone)]
 pub(crate) struct ConversionSettings {
     eol: Configuration,
-    /// Attributes of the system and of the user, weakest first.
+    /// The attributes of the system and of the user, weakest first.
     global: Vec<(PathBuf, Vec<u8>)>,
-    /// Attributes of `info/attributes`, which win.
+    /// The attributes of `info/attributes`, which take precedence.
     info: Vec<u8>,
     lfs: PathBuf,
-    /// Filters that the configuration defines, Git LFS apart. Git runs them, Airlock does not.
+    /// Filters that the configuration defines, except Git LFS. Git runs them, Airlock does not.
     filters: BTreeSet<Vec<u8>>,
     /// Merge drivers that the configuration defines.
     merge_drivers: BTreeSet<Vec<u8>>,
-    /// The driver where no attribute names one (`merge.default`).
+    /// The merge driver if no attribute names one (`merge.default`).
     default_merge: Vec<u8>,
 }
 
@@ -51,7 +51,7 @@ pub enum MergeAttribute {
     NotByLine,
     /// By a program that the user's configuration names.
     Driver,
-    /// By line, but a filter that Airlock does not run stands between what git stores and the working tree.
+    /// By line, although a filter that Airlock does not run converts between git's form and the working tree.
     Filtered,
 }
 
@@ -66,7 +66,7 @@ struct WideEncoding {
 }
 
 impl WideEncoding {
-    /// Reads a name as git does: in any case, and with or without the hyphen after `UTF`.
+    /// Parses a name as git does: in any case, and with or without the hyphen after `UTF`.
     fn from_name(name: &[u8]) -> Option<Self> {
         let name = String::from_utf8_lossy(name).to_ascii_uppercase();
         let rest = name.strip_prefix("UTF")?;
@@ -76,7 +76,7 @@ impl WideEncoding {
             _ => return None,
         };
         let (big_endian, mark) = match rest {
-            // iconv writes a mark and the machine's own order.
+            // iconv writes a byte order mark and the machine's byte order.
             "" => (cfg!(target_endian = "big"), true),
             "LE" => (false, false),
             "BE" => (true, false),
@@ -87,7 +87,7 @@ impl WideEncoding {
         Some(Self { bytes, big_endian, mark })
     }
 
-    /// Encodes UTF-8; what is not UTF-8 stays as it is, as in git.
+    /// Encodes UTF-8. Other bytes are returned unchanged, as in git.
     fn encode(self, text: &[u8]) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(text) else { return text.to_vec() };
         let mut out = Vec::with_capacity(text.len() * self.bytes + 4);
@@ -112,17 +112,17 @@ impl WideEncoding {
 /// The outcome of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConversionOutcome {
-    /// It is no pointer.
+    /// Not a pointer, and without a filter.
     Not,
-    /// The content came from the local store.
+    /// A pointer whose content came from the local store.
     Content,
-    /// The local store does not have it: the pointer stays.
+    /// A pointer that is kept, because the local store does not have its content.
     Pointer,
-    /// A filter that Airlock does not run makes something else of it: what git stores stays.
+    /// A file that a filter would convert further, which Airlock does not run.
     Filtered,
 }
 
-/// Lists the names between a section and one of these keys: `filter.NAME.clean`.
+/// Lists the names between a section and one of these keys, as in `filter.NAME.clean`.
 fn config_subsections(config: &git2::Config, section: &str, keys: &str) -> Result<BTreeSet<Vec<u8>>, SnapshotError> {
     let mut found = BTreeSet::new();
     let mut entries = config.entries(Some(&format!("^{section}\\..*\\.({keys})$")))?;
@@ -135,7 +135,7 @@ fn config_subsections(config: &git2::Config, section: &str, keys: &str) -> Resul
 }
 
 impl ConversionSettings {
-    /// Reads the settings.
+    /// Reads the settings of a repository.
     pub(crate) fn of(git: &Repository, common_dir: &Path) -> Result<Self, SnapshotError> {
         let config = git.config()?.snapshot()?;
         let auto_crlf = match config.get_bool("core.autocrlf") {
@@ -168,7 +168,7 @@ impl ConversionSettings {
         Ok(Self { eol: Configuration { auto_crlf, eol }, global, info, lfs, filters, merge_drivers, default_merge })
     }
 
-    /// Adds everything that decides on the worktree form to a key.
+    /// Adds everything that determines the worktree form to a key.
     pub(crate) fn fingerprint(&self, key: &mut Sha256) {
         key.update(format!("{:?} {:?} ", self.eol.auto_crlf, self.eol.eol));
         for text in self.global.iter().map(|(_, text)| text).chain([&self.info]).chain(&self.filters) {
@@ -177,7 +177,7 @@ impl ConversionSettings {
         }
     }
 
-    /// Returns the attributes that are in no tree, for the sandbox's own `info/attributes`.
+    /// Returns the attributes that are in no tree, for the sandbox's `info/attributes`.
     pub(crate) fn outside_attributes(&self) -> Vec<u8> {
         let mut text = Vec::new();
         for part in self.global.iter().map(|(_, text)| text).chain([&self.info]) {
@@ -189,7 +189,7 @@ impl ConversionSettings {
         text
     }
 
-    /// Returns the settings for line ends, as git's configuration spells them.
+    /// Returns the settings for line endings, as git's configuration spells them.
     pub(crate) fn settings(&self) -> Vec<(&'static str, &'static str)> {
         let mut found = Vec::new();
         match self.eol.auto_crlf {
@@ -205,7 +205,7 @@ impl ConversionSettings {
         found
     }
 
-    /// Returns whether the local LFS store has an object of this id and size.
+    /// Returns whether the local LFS store has an object with this ID and size.
     pub(crate) fn has_lfs(&self, id: &str, size: u64) -> bool {
         self.lfs_path(id).metadata().is_ok_and(|m| m.is_file() && m.len() == size)
     }
@@ -217,48 +217,48 @@ impl ConversionSettings {
 
 /// The source of the attributes files.
 pub(crate) enum Attributes<'a> {
-    /// All of them, by the directory they are in (with a `/` at its end, or empty) and their blob.
+    /// All files, by their directory (with a trailing `/`, or empty) and blob.
     Known(&'a [(Vec<u8>, Oid)]),
-    /// In this tree, looked up as files of a directory are converted.
+    /// The files of this tree, read when files of their directory are converted.
     Lazy(Oid),
-    /// The same with these files in place of the tree's.
+    /// The files of this tree, with these files in place of its own.
     Over(Oid, &'a AttributeFiles),
 }
 
-/// Attributes files by the directory they are in (with a `/` at its end, or empty). `None` is a file that is deleted.
+/// Attributes files by directory (with a trailing `/`, or empty). `None` is a deleted file.
 pub type AttributeFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// The directories of a tree that files were converted in so far, by their path with a `/` at its end.
+/// The directories of a tree in which files were converted so far, by path with a trailing `/`.
 struct Directories<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
 
-/// Converts the files of one repository.
+/// A converter for the files of one repository.
 pub(crate) struct Converter<'a> {
     git: &'a Repository,
     form: &'a ConversionSettings,
     pipeline: Pipeline,
     search: Search,
-    /// `info/attributes` beats every tree's, whenever that was read.
+    /// The patterns of `info/attributes`, which take precedence over every tree's, no matter when those are read.
     info: Search,
     collection: MetadataCollection,
     outcome: Outcome,
-    /// For [`Self::attributes`].
+    /// The buffer for [`FORM_ATTRIBUTES`].
     form_outcome: Outcome,
     lazy: Option<Directories<'a>>,
     /// Attributes files in place of the tree's.
     over: AttributeFiles,
-    /// Whether any setting or attribute so far can change a byte.
+    /// Whether any setting or attribute read so far can change a byte.
     active: bool,
-    /// Whether any attribute so far names an encoding.
+    /// Whether any attribute read so far names an encoding.
     encodes: bool,
-    /// For each file of attributes so far: the most `**` in a line, and the lines that have some.
+    /// The maximum number of `**` in a line, and the number of lines with some, for each attributes file read so far.
     double_stars: BTreeSet<(usize, usize)>,
 }
 
-/// Maximum attempts to match the patterns of an attributes file on one path: some milliseconds.
+/// The maximum attempts to match the patterns of an attributes file on one path, which take some milliseconds.
 const MOST_TRIES: u128 = 1_000_000;
 
-/// Returns a bound of how often a pattern with so many `**` is tried on a path: each of them takes no component, or one more.
-/// The matcher of attributes tries all ways, as git's does.
+/// Returns an upper bound of the attempts to match a pattern with this many `**` on a path. Each `**` matches no
+/// component, or one more. The matcher of attributes tries all combinations, as git's does.
 fn count_match_attempts(double_stars: usize, path: &[u8]) -> u128 {
     let depth = path.iter().filter(|b| **b == b'/').count();
     let (all, few) = (depth + double_stars, depth.min(double_stars));
@@ -330,7 +330,7 @@ impl<'a> Converter<'a> {
         Ok(self.search.add_patterns_buffer(text, source, root, &mut self.collection, macros)?)
     }
 
-    /// Adds the attributes file of a directory, if there is one.
+    /// Adds the attributes file of a directory, if it exists.
     fn add_of_directory(&mut self, directory: &[u8], tree: Option<&Tree<'_>>) -> Result<(), SnapshotError> {
         match (self.over.get(directory).cloned(), tree.and_then(attributes_in)) {
             (Some(Some(text)), _) => self.add_text(directory, &text),
@@ -346,11 +346,11 @@ impl<'a> Converter<'a> {
 
     fn add_text(&mut self, directory: &[u8], text: &[u8]) -> Result<(), SnapshotError> {
         let source = PathBuf::from(OsString::from_vec([directory, b".gitattributes"].concat()));
-        // Macros count at the top alone (gitattributes(5)).
+        // Macros are only valid at the root (gitattributes(5)).
         self.add(text, source, Some(Path::new("")), directory.is_empty())
     }
 
-    /// Adds the attributes files above a path that have not been looked for yet, from the root down.
+    /// Adds the attributes files above a path that have not been read yet, from the root down.
     fn load_attributes_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
         let Some(mut known) = self.lazy.take() else { return Ok(()) };
         let mut start = 0;
@@ -369,7 +369,7 @@ impl<'a> Converter<'a> {
         Ok(())
     }
 
-    /// Returns the attributes of a path that decide on its form, as they are set. Nothing where no attribute can.
+    /// Returns the attributes of a path that determine its form, or none if no attribute can.
     pub(crate) fn attributes(&mut self, path: &[u8]) -> Result<Vec<(String, State)>, SnapshotError> {
         self.load_attributes_above(path)?;
         if !self.active {
@@ -392,7 +392,7 @@ impl<'a> Converter<'a> {
         Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason })
     }
 
-    /// Returns the most `**` of a file of attributes that cannot be tried on this path.
+    /// Returns the number of `**` in a line of an attributes file that takes too long to match on this path.
     fn too_many(&self, path: &[u8]) -> Option<usize> {
         let is_long = |(most, lines): &&(usize, usize)| {
             count_match_attempts(*most, path).saturating_mul(*lines as u128) > MOST_TRIES
@@ -400,7 +400,7 @@ impl<'a> Converter<'a> {
         self.double_stars.iter().find(is_long).map(|(most, _)| *most)
     }
 
-    /// Returns a blob's bytes as they are in a working tree. The path is relative to this repository.
+    /// Returns a blob's bytes in worktree form. The path is relative to this repository.
     pub(crate) fn convert_to_worktree<'b>(
         &'b mut self,
         path: &[u8],
@@ -448,7 +448,7 @@ impl<'a> Converter<'a> {
             .map_err(|e| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason: e.to_string() })?;
         let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
         if let Some(encoding) = encoding {
-            // The library knows no encoder for these, and leaves the bytes alone.
+            // The library has no encoder for these, and does not change the bytes.
             return Ok((Cow::Owned(encoding.encode(&with_gits_ident(blob, bytes)?)), kind));
         }
         if !converted.is_changed() {
@@ -459,7 +459,7 @@ impl<'a> Converter<'a> {
 }
 
 impl Converter<'_> {
-    /// Returns how git merges a path, and whether a filter stands between its two forms.
+    /// Returns the merge attribute of a path, including whether a filter converts between its two forms.
     pub(crate) fn merge_attribute(&mut self, path: &[u8]) -> Result<MergeAttribute, SnapshotError> {
         self.load_attributes_above(path)?;
         if self.too_many(path).is_some() {
@@ -491,10 +491,13 @@ impl Converter<'_> {
     }
 
     /// Returns the bytes that git would store for a file of a working tree. The path is relative to this repository.
+    ///
+    /// # Errors
+    /// The bytes cannot be converted, or the conversion cannot be reversed: [`SnapshotError::Convert`].
     pub(crate) fn store_form(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
         let cleaned = self.convert_to_git(path, bytes)?;
-        // What comes out of git must go in as the same again, or the file would be changed for ever.
+        // Stored bytes must convert back to themselves, or the file would always appear changed.
         let out = self.convert_to_worktree(path, &cleaned)?.0.into_owned();
         if self.convert_to_git(path, &out)? != cleaned {
             return Err(wrong("it would come out of git as something else".into()));
@@ -545,8 +548,8 @@ impl Converter<'_> {
     }
 }
 
-/// Spells an expanded `$Id$` as git does, with a space before its end (`ident_to_worktree` in git's `convert.c`); the
-/// library leaves it out. Nothing else can hold a blob's own id.
+/// Writes an expanded `$Id$` as git does, with a space before its end (`ident_to_worktree` in git's `convert.c`). The
+/// library omits the space. Nothing else can contain a blob's own ID.
 fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     if !blob.windows(3).any(|w| w == b"$Id") {
         return Ok(converted.to_vec());
@@ -563,13 +566,13 @@ fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotErr
     Ok(fixed)
 }
 
-/// Finds the attributes file of a directory.
+/// Returns the blob of a directory's attributes file.
 fn attributes_in(tree: &Tree<'_>) -> Option<Oid> {
     let entry = tree.get_name(".gitattributes")?;
     (entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000).then(|| entry.id())
 }
 
-/// Finds the blob of a regular file in a tree.
+/// Returns the blob of a regular file in a tree.
 pub(crate) fn blob_at(git: &Repository, tree: Oid, path: &[u8]) -> Result<Option<Oid>, SnapshotError> {
     let path = PathBuf::from(OsString::from_vec(path.to_vec()));
     match git.find_tree(tree)?.get_path(&path) {
@@ -580,7 +583,8 @@ pub(crate) fn blob_at(git: &Repository, tree: Oid, path: &[u8]) -> Result<Option
     }
 }
 
-/// Reads an LFS pointer (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>): the object's id and size.
+/// Parses an LFS pointer (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>) and returns the object's ID and
+/// size.
 pub(crate) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
     if blob.len() > MAX_POINTER || !blob.starts_with(b"version https://git-lfs.github.com/spec/") {
         return None;

@@ -1,4 +1,4 @@
-//! The delta to write over a base that holds an older commit, or none of the uncommitted work.
+//! Computes the delta to write over a base that has an older commit, or that lacks the uncommitted work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,35 +12,34 @@ use super::submodule::Submodule;
 use super::tree_diff::{Changed, compare};
 use crate::core::path::{EntryKind, RepoPath};
 
-/// New content of a path: a file or symlink, or `None` if it is deleted.
+/// The new content of a path: a file or symlink, or `None` if it is deleted.
 pub type Content = Option<(EntryKind, Vec<u8>)>;
 
-/// Paths that differ from a base.
+/// The paths that differ from a base.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotDelta {
     /// The content in worktree form.
     pub files: BTreeMap<RepoPath, Content>,
-    /// What the index of the user's own repository is to record of paths whose commit differs; nothing for a path that is
-    /// gone.
+    /// The new index entries of the user's own repository for paths whose commit differs; `None` for a deleted path.
     pub(crate) index: BTreeMap<Vec<u8>, Option<(EntryKind, Oid)>>,
     /// Paths that the base does not have.
     new: BTreeSet<RepoPath>,
-    /// Files among these that are as git stores them.
+    /// The files among these that are not in worktree form.
     pub unconverted: Unconverted,
-    /// Paths that hold uncommitted work, so that no index may take them for unchanged.
+    /// Paths with uncommitted work, which no index may record as unchanged.
     pub(crate) uncommitted: BTreeSet<RepoPath>,
 }
 
-/// The maximum size of a delta; beyond it a base is built.
+/// The maximum size of a delta. A larger difference requires a new base.
 #[derive(Debug, Clone, Copy)]
 pub struct DeltaLimit {
     pub paths: usize,
-    /// Most bytes, which are held in memory.
+    /// The maximum number of bytes, which are held in memory.
     pub bytes: u64,
 }
 
 impl DeltaLimit {
-    /// Returns the share for a base of so many files: a twentieth of them, but always 200, and 64 MiB.
+    /// Returns the limit for a base of this many files: a twentieth of them but at least 200 paths, and 64 MiB.
     #[must_use]
     pub fn of(files: usize) -> Self {
         Self { paths: (files / 20).max(200), bytes: 64 << 20 }
@@ -48,8 +47,11 @@ impl DeltaLimit {
 }
 
 impl Snapshot {
-    /// Counts the paths in which the tree of an older commit differs from this snapshot's, at the cost of what differs. `None`
-    /// where a base of its own is needed: too much differs, or the commit is not an ancestor.
+    /// Counts the paths that differ between the tree of an older commit and this snapshot, in time proportional to the
+    /// difference.
+    ///
+    /// Returns `None` if a separate base is required: too many paths differ, or the commit is not an ancestor or does
+    /// not exist.
     ///
     /// # Errors
     /// A missing object.
@@ -57,18 +59,20 @@ impl Snapshot {
         let module = self.root();
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
-        // The cheap question first: it ends at the limit.
+        // The cheap check comes first: it stops at the limit.
         let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
         if paths > share.paths {
             return Ok(None);
         }
-        // Only what HEAD reaches may be in the sandbox: a history that was rewritten is never built on.
+        // The sandbox may only contain what HEAD reaches, so a rewritten history is never used as a base.
         let is_ancestor = old.id() == module.commit || git.graph_descendant_of(module.commit, old.id())?;
         Ok(is_ancestor.then_some(paths))
     }
 
-    /// Reads the files that differ from those of such a commit: the changed ones, and unchanged ones whose attributes
-    /// give them another form. `None` where a base of its own is needed nevertheless, because too many bytes differ.
+    /// Reads the files that differ from an older commit: changed files, and unchanged files whose attributes give them
+    /// another form.
+    ///
+    /// Returns `None` if a separate base is required: too many paths or bytes differ, or a submodule does.
     ///
     /// # Errors
     /// A missing object.
@@ -146,7 +150,7 @@ impl Snapshot {
         Ok(Some(found))
     }
 
-    /// Reads what the snapshot holds at one path.
+    /// Reads the snapshot's content of one path.
     ///
     /// # Errors
     /// A missing object.
@@ -180,14 +184,14 @@ fn kind_of(mode: i32) -> EntryKind {
     }
 }
 
-/// Returns the directories that are below none of the others. Each ends with a `/`, or is empty.
+/// Returns the directories that are not below any of the others. Each ends with a `/` or is empty.
 fn topmost(mut directories: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     directories.sort();
     directories.dedup_by(|below, above| below.starts_with(above));
     directories
 }
 
-/// Lists the regular files below a directory that are in the working tree and not in the difference: path, mode, blob.
+/// Lists the regular files below a directory that are in the working tree and not in the delta: path, mode and blob.
 fn unchanged_below(
     git: &Repository,
     module: &Submodule,
@@ -224,13 +228,13 @@ impl SnapshotDelta {
         self.files.is_empty() && self.index.is_empty()
     }
 
-    /// Returns whether the base does not have a path that the newer commit has.
+    /// Returns whether the newer commit has a path that the base does not have.
     #[must_use]
     pub fn is_new(&self, path: &RepoPath) -> bool {
         self.new.contains(path)
     }
 
-    /// Puts what the working tree holds over it.
+    /// Adds the uncommitted content of the working tree, which replaces the commit's.
     pub fn overlay_uncommitted(&mut self, work: BTreeMap<RepoPath, Content>) {
         self.uncommitted.extend(work.keys().cloned());
         self.files.extend(work);

@@ -1,4 +1,4 @@
-//! Failures of a snapshot.
+//! Defines the errors of snapshots.
 
 use std::path::PathBuf;
 
@@ -6,24 +6,24 @@ use git2::ErrorCode;
 
 use crate::core::path::PathError;
 
-/// Why there is no snapshot.
+/// An error that prevents a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error("{} is not in a git repository", .0.display())]
     NotARepository(PathBuf),
-    /// It has no working tree.
+    /// The repository has no working tree.
     #[error("{} is a bare repository; it has no working tree to bring changes back to", .0.display())]
     Bare(PathBuf),
     /// HEAD names a branch without a commit.
     #[error("the repository has no commit yet, so there is nothing to take a snapshot of")]
     Unborn,
-    /// It is owned by somebody else.
+    /// The repository is owned by another user.
     #[error("git does not trust {}: it belongs to another user", .0.display())]
     Untrusted(PathBuf),
     /// The environment names another repository than the one around the current directory.
     #[error("{variable} names {}, and the repository here is {}", named.display(), here.display())]
     OtherRepository {
-        /// `GIT_DIR` or `GIT_WORK_TREE`.
+        /// The variable, `GIT_DIR` or `GIT_WORK_TREE`.
         variable: &'static str,
         named: PathBuf,
         here: PathBuf,
@@ -32,43 +32,43 @@ pub enum SnapshotError {
     #[error("the commit holds a path that Airlock will not write: {path:?}: {reason}")]
     BadPath {
         path: String,
-        /// The rule that it breaks.
+        /// The rule that the path violates.
         reason: PathError,
     },
-    /// Objects are named by SHA-256, which libgit2 does not read.
+    /// Objects are named by SHA-256, which libgit2 does not support.
     #[error("{} names its objects by SHA-256, which Airlock does not read yet", .0.display())]
     Sha256(PathBuf),
-    /// Refs are kept in a form that libgit2 does not read.
+    /// Refs are stored in a format that libgit2 does not support.
     #[error("{} keeps its refs in a reftable, which Airlock does not read yet", .0.display())]
     Reftable(PathBuf),
-    /// A file of the commit has no content here.
+    /// The content of a committed file is missing in this repository.
     #[error("the content of {0} is not in this repository: it is a partial or damaged clone")]
     MissingObject(String),
-    /// A file's bytes cannot be converted as its attributes say.
+    /// A file cannot be converted as its attributes require.
     #[error("failed to convert {path} to the form of a working tree: {reason}")]
     Convert { path: String, reason: String },
-    /// The index is in a form that libgit2 does not read.
+    /// The index has a format that libgit2 does not support.
     #[error("failed to look for uncommitted work: the index is {0}")]
     Index(&'static str),
     /// An uncommitted file cannot be read.
     #[error("failed to read {path}: {reason}")]
     HostFile { path: String, reason: String },
-    /// It changed each time it was read.
+    /// A file changed each time it was read.
     #[error("{0} keeps changing while it is read")]
     Moving(String),
     #[error("the uncommitted and included files have more than {most} MiB; {path} does not fit any more")]
     TooMuchWork {
-        /// The first that does not fit, escaped.
+        /// The first path that does not fit, escaped.
         path: String,
         most: u64,
     },
-    /// A glob that names nothing.
+    /// A glob that matches nothing.
     #[error("--include {0} matches no file")]
     NoInclude(String),
-    /// A glob that is none.
+    /// An invalid glob.
     #[error("--include: {0}")]
     BadInclude(String),
-    /// A tool that is needed is not there, or failed.
+    /// Git is missing or failed.
     #[error("failed to pack the snapshot's objects with git: {0}")]
     Pack(String),
     /// Git's configuration cannot be read.
@@ -77,13 +77,12 @@ pub enum SnapshotError {
     /// An error of libgit2.
     #[error("failed to read the repository: {}", .0.message())]
     Git(#[from] git2::Error),
-    /// An I/O error.
     #[error("failed to prepare the snapshot: {0}")]
     Io(#[from] std::io::Error),
 }
 
 impl SnapshotError {
-    /// Suggests what to do, where something can be done.
+    /// Returns a suggested fix, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

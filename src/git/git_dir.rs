@@ -1,8 +1,8 @@
-//! The fresh git directories that a workspace gets: what HEAD reaches as far as it goes along, one branch, and an index
-//! that knows the files' stat data.
+//! Creates the git directories of a workspace: the included history of HEAD, one branch, and an index with the files'
+//! stat data.
 //!
-//! Each is made in a temporary repository of ours whose object store borrows from the host's, so nothing of the host's
-//! hooks, remotes, other refs or reflogs can reach it, and `git pack-objects` runs under our own config.
+//! Each one is created in a temporary repository whose object store has the host's as an alternate. The host's hooks,
+//! remotes, other refs and reflogs can therefore not reach it, and `git pack-objects` runs under our own configuration.
 #![expect(clippy::disallowed_methods, reason = "a temporary repository of our own")]
 
 use std::collections::BTreeMap;
@@ -24,25 +24,25 @@ use super::submodule::Submodule;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::protocol::Stat;
 
-/// A git directory, ready to be copied.
+/// A git directory that is ready to be copied.
 pub struct GitDir {
     folder: TempDir,
     module: usize,
 }
 
-/// Files to be put into a workspace's git directory, by their path in it; nothing for one that is to go.
+/// Files to write to a workspace's git directory, by their path in it; `None` for a file to remove.
 pub type GitFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl GitDir {
-    /// Creates the git directory of one module and packs what its commit reaches. Takes as long as that is large: run it
-    /// beside the seeding.
+    /// Creates the git directory of one repository of the snapshot, and packs the objects that its commit reaches. The
+    /// time depends on the number of these objects, so run it in parallel to the seeding.
     ///
     /// # Errors
-    /// A missing object, or no `git` on the PATH.
+    /// A missing object, or no `git` on the `PATH`.
     pub fn create(snapshot: &Snapshot, number: usize) -> Result<Self, SnapshotError> {
         let module = &snapshot.modules[number];
         let git = AlternateObjects::of(module)?;
-        // What a superproject records is the submodule's own commit.
+        // A superproject records the submodule's own commit, so that commit is required.
         let history = match snapshot.history {
             History::None if number > 0 => History::Depth { commits: 1, chosen: true },
             history => history,
@@ -65,8 +65,8 @@ impl GitDir {
         Ok(Self { folder: git.finish()?, module: number })
     }
 
-    /// Writes the index from the files' stat data, in the listing's order. The entries' times are what makes the first
-    /// `git status` open no file.
+    /// Writes the index from the files' stat data, in the order of the listing. The times of the entries allow the
+    /// first `git status` to open no file.
     pub fn write_index(&self, snapshot: &Snapshot, listing: &Listing, seeded: &[Stat]) -> Result<(), SnapshotError> {
         let mut index = Index::open(&self.folder.path().join("index"))?;
         let module = &snapshot.modules[self.module];
@@ -84,13 +84,14 @@ impl GitDir {
         Ok(index.write()?)
     }
 
-    /// Returns where it belongs in the workspace.
+    /// Returns the path of the git directory in the workspace.
     #[must_use]
     pub fn place(&self, snapshot: &Snapshot) -> Vec<u8> {
         snapshot.modules[self.module].whole(b".git")
     }
 
-    /// Lists directories and files, parents first, as paths relative to the git directory.
+    /// Lists directories and files with whether they are directories, parents first, as paths relative to the git
+    /// directory.
     pub fn files(&self) -> Result<Vec<(PathBuf, bool)>, SnapshotError> {
         list(self.folder.path())
     }
@@ -102,20 +103,20 @@ impl GitDir {
     }
 }
 
-/// The base that a workspace's git directory is brought on from.
+/// The commit and branch from which a workspace's git directory is updated.
 pub struct PreviousRefs<'a> {
-    /// Its commit, in hexadecimal.
+    /// The commit, in hexadecimal.
     pub commit: &'a str,
     pub branch: Option<&'a str>,
 }
 
 impl Snapshot {
-    /// Creates what a git directory of an older commit needs to be at this snapshot's: new objects alone, refs, and an index
-    /// with the stat data of the files that were written, as far as they are given. What has not changed is not among it.
-    /// `index` gives the old one.
+    /// Creates the files that bring a git directory of an older commit to this snapshot: only new objects, refs, and an
+    /// index with the stat data of the written files, as far as it is given. Unchanged files are not included. `index`
+    /// reads the old index.
     ///
     /// # Errors
-    /// A missing object, or no `git` on the PATH.
+    /// A missing object, or no `git` on the `PATH`.
     pub fn fast_forward(
         &self,
         old: &PreviousRefs<'_>,
@@ -163,7 +164,7 @@ impl Snapshot {
                 }
             }
         }
-        // Files that were written with their content unchanged: a copy of the whole base, not uncommitted work.
+        // Files that were written with unchanged content come from a copy of the whole base, not from uncommitted work.
         let known = |path: &RepoPath| difference.files.contains_key(path);
         let copied = written.keys().any(|path| !known(path));
         if copied || !difference.index.is_empty() {
@@ -203,20 +204,20 @@ impl Snapshot {
     }
 }
 
-/// Lists objects with their names as `git pack-objects` reads them.
+/// Formats objects with their names as input of `git pack-objects`.
 fn format_object_list(objects: &BTreeMap<Oid, Vec<u8>>) -> Vec<u8> {
     let mut text = Vec::new();
     for (id, name) in objects {
         text.extend_from_slice(id.to_string().as_bytes());
         text.push(b' ');
-        // A line break would end the line, and the next would be taken for an object.
+        // A line break would end the line, and the rest would be read as an object.
         text.extend(name.iter().filter(|b| **b != b'\n'));
         text.push(b'\n');
     }
     text
 }
 
-/// The branch that a module's HEAD names.
+/// Returns the branch that a repository's HEAD names.
 fn branch(snapshot: &Snapshot, number: usize) -> Option<&str> {
     match (&snapshot.branch, snapshot.history) {
         _ if number > 0 => None,
@@ -253,7 +254,7 @@ fn index_entry(path: &[u8], mode: u32, id: Oid, stat: &Stat) -> IndexEntry {
     }
 }
 
-/// A temporary repository that borrows a module's objects.
+/// A temporary repository with a module's object store as an alternate.
 struct AlternateObjects {
     folder: TempDir,
     git: Repository,
@@ -285,7 +286,8 @@ impl AlternateObjects {
         Ok(fs::write(path, content)?)
     }
 
-    /// Creates a commit of the module's tree without parents. Its dates are the real commit's: equal input, equal bytes.
+    /// Creates a commit of the module's tree without parents. Its dates are those of the real commit, so that equal
+    /// input gives equal bytes.
     fn commit_alone(&self, snapshot: &Snapshot, module: &Submodule) -> Result<Oid, SnapshotError> {
         let real = self.git.find_commit(module.commit)?;
         let author = Signature::new(&snapshot.author.0, &snapshot.author.1, &real.time())?;
@@ -317,9 +319,11 @@ impl AlternateObjects {
         Ok(())
     }
 
-    /// Packs the listed objects, or all that they reach. Of a whole history the deltas that the host's packs have already are
-    /// copied. Of a part of it most bases of deltas stay behind: the next object of the same name is tried, which costs less
-    /// than to deflate every object by itself, and nothing is deflated harder than it takes to be stored for a while.
+    /// Packs the listed objects, or all objects that they reach.
+    ///
+    /// For a whole history, the deltas in the host's packs are copied. For a partial history, most bases of deltas are
+    /// excluded. Only the next object of the same name is tried as a base, which costs less than deflating every object
+    /// individually. Compression is fast rather than strong, because the pack is only stored for a while.
     fn pack_objects(&self, listed: &[u8], reached: bool, history: History) -> Result<(), SnapshotError> {
         let folder = self.folder.path();
         let failed = |e: std::io::Error| SnapshotError::Pack(e.to_string());
@@ -331,7 +335,7 @@ impl AlternateObjects {
         git.args(reached.then_some("--revs")).arg(&target);
         git.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         git.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")]);
-        // A partial clone must not fetch behind our back.
+        // A partial clone must not fetch implicitly.
         git.env("GIT_NO_LAZY_FETCH", "1").env("GIT_DIR", folder).env("HOME", folder).current_dir(folder);
         let mut child =
             git.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
@@ -346,7 +350,7 @@ impl AlternateObjects {
         Err(SnapshotError::Pack(text.trim().lines().last().unwrap_or("it failed").to_owned()))
     }
 
-    /// Takes away what is not for the sandbox: the loan, and what is in the pack too.
+    /// Removes what the sandbox must not contain: unused files, the alternate, and objects that are also in the pack.
     fn finish(self) -> Result<TempDir, SnapshotError> {
         for made in ["hooks", "description", "info/exclude"] {
             let path = self.folder.path().join(made);

@@ -1,4 +1,5 @@
-//! The included history: what HEAD reaches, whole or to a depth, and nothing else of the host's `.git`.
+//! Selects the included history: the commits that HEAD reaches, all of them or to a depth, and nothing else of the
+//! host's `.git`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use super::error::SnapshotError;
 use super::repo::HostRepo;
 
-/// Objects up to which the whole history goes along by default: counting them is what takes the time, half a second for
-/// so many. Deltas are copied as they are.
+/// The number of objects up to which the whole history is included by default. Counting the objects takes most of the
+/// time, half a second for this many. Deltas are copied unchanged.
 const WHOLE_OBJECTS: u64 = 250_000;
-/// Bytes of the object store up to which it does.
+/// The size of the object store up to which the whole history is included by default, in bytes.
 const WHOLE_BYTES: u64 = 512 << 20;
-/// Commits that go along by default beyond that. Where many branches were merged, few levels of parents reach many
-/// commits, whose objects are deltas of others that do not go along and have to be made anew.
+/// The number of commits that are included by default of a larger history. Where many branches were merged, a few
+/// levels of parents reach many commits, whose objects are deltas of excluded objects and must be compressed again.
 const COMMITS: usize = 200;
-/// Depths that are chosen from, counted as `git clone --depth` does. Few, so that a newer commit mostly gets the same
-/// one, and is built on the same base.
+/// The possible depths, counted as `git clone --depth` does. They are few, so that a newer commit usually gets the same
+/// depth and can be built on the same base.
 const DEPTHS: [u32; 8] = [50, 30, 20, 13, 8, 5, 3, 2];
 
-/// The user's choice.
+/// The user's choice of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HistoryChoice {
-    /// All of it where the object store has fewer than 250,000 objects and 512 MiB, else as deep as about 200 commits
-    /// are, 50 at the most; none of a partial clone.
+    /// The whole history if the object store has at most 250,000 objects and 512 MiB, otherwise a depth that reaches
+    /// about 200 commits, at most 50. None of a partial clone.
     #[default]
     Auto,
     Given(History),
@@ -37,16 +38,16 @@ pub enum HistoryChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum History {
-    /// All that HEAD reaches.
+    /// All commits that HEAD reaches.
     Full,
-    /// To this depth from HEAD; `chosen` if the user gave the number, so that it is a bound.
+    /// The commits up to a depth from HEAD.
     Depth {
-        /// Commits along each line of parents, HEAD included.
+        /// The number of commits along each line of parents, including HEAD.
         commits: u32,
-        /// Whether the user gave the number.
+        /// Whether the user gave the number, which makes it a bound.
         chosen: bool,
     },
-    /// One commit of Airlock's own without a parent.
+    /// One commit without a parent, created by Airlock.
     #[default]
     None,
 }
@@ -77,7 +78,7 @@ impl fmt::Display for History {
 }
 
 impl History {
-    /// Decides for a repository.
+    /// Resolves the choice for a repository.
     pub(crate) fn choose(host: &HostRepo, choice: HistoryChoice) -> Result<Self, SnapshotError> {
         match choice {
             HistoryChoice::Given(history) => Ok(history),
@@ -90,14 +91,14 @@ impl History {
         }
     }
 
-    /// Returns whether a base may be taken whose commit is an ancestor, so that its history is a little longer or its tip
-    /// further back than asked: not where the user gave a bound.
+    /// Returns whether a base may be used whose commit is an ancestor, so that its history may be a little longer or
+    /// its tip further back than requested. This requires the whole history, or a depth that the user did not choose.
     #[must_use]
     pub fn may_build_on(self) -> bool {
         matches!(self, Self::Full | Self::Depth { chosen: false, .. })
     }
 
-    /// Returns the commits that the tip reaches and whose parents stay behind.
+    /// Returns the commits that the tip reaches and whose parents are excluded.
     pub(crate) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
         let mut cut = host_boundary(git);
         let reached = match self {
@@ -114,7 +115,8 @@ impl History {
         Ok(cut)
     }
 
-    /// Walks to the depth, adds the commits at it to `cut`, and gives all that it came by; nothing where there is no depth.
+    /// Walks to the depth, adds the commits at it to `cut`, and returns all commits on the way. Returns nothing if
+    /// there is no depth.
     fn walk(self, git: &Repository, tip: Oid, cut: &mut BTreeSet<Oid>) -> Result<BTreeSet<Oid>, SnapshotError> {
         let Self::Depth { commits, .. } = self else { return Ok(BTreeSet::new()) };
         let (mut level, mut seen) = (vec![tip], BTreeSet::from([tip]));
@@ -136,7 +138,7 @@ impl History {
         Ok(seen)
     }
 
-    /// Returns the commits that go along with `new` and did not go along with `old`, its ancestor.
+    /// Returns the commits that are included with `new` and not with `old`, its ancestor.
     pub(crate) fn commits_beyond(self, git: &Repository, new: Oid, old: Oid) -> Result<Vec<Oid>, SnapshotError> {
         if let Self::Depth { .. } = self {
             let old_commits = self.walk(git, old, &mut host_boundary(git))?;
@@ -155,18 +157,18 @@ fn host_boundary(git: &Repository) -> BTreeSet<Oid> {
     shallow(git.commondir()).lines().filter_map(|line| Oid::from_str(line).ok()).collect()
 }
 
-/// Reads where a shallow clone ends: it decides on what goes along of the same commit.
+/// Reads the boundary of a shallow clone, which determines the history that is included with a commit.
 pub(crate) fn shallow(common_dir: &Path) -> String {
     std::fs::read_to_string(common_dir.join("shallow")).unwrap_or_default()
 }
 
-/// Returns the largest of [`DEPTHS`] that reaches no more than [`COMMITS`] commits, or the smallest of them.
+/// Returns the largest of [`DEPTHS`] that reaches at most [`COMMITS`] commits, or the smallest of them.
 fn depth_for(git: &Repository, tip: Oid) -> Result<u32, SnapshotError> {
     let (mut level, mut seen, mut deepest) = (vec![tip], BTreeSet::from([tip]), 1);
     for depth in 2..=DEPTHS[0] {
         let mut next = Vec::new();
         for id in level {
-            // A shallow clone ends somewhere.
+            // Parents are missing at the boundary of a shallow clone.
             let Ok(commit) = git.find_commit(id) else { continue };
             next.extend(commit.parent_ids().filter(|parent| seen.insert(*parent)));
         }
@@ -178,7 +180,7 @@ fn depth_for(git: &Repository, tip: Oid) -> Result<u32, SnapshotError> {
     Ok(DEPTHS.into_iter().find(|depth| *depth <= deepest).unwrap_or(DEPTHS[DEPTHS.len() - 1]))
 }
 
-/// What an object store, with those that it borrows from, holds: about what a pack of the whole history does, at the most.
+/// The size of an object store with its alternates, as an estimate of the maximum size of a pack of the whole history.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Store {
     objects: u64,
@@ -202,7 +204,8 @@ impl Store {
                     _ => {}
                 }
             }
-            // Loose objects lie in 256 folders evenly: a few tell of all, as for `git gc --auto`.
+            // Loose objects are spread evenly over 256 directories, so a few of them are a sample of all, as for
+            // `git gc --auto`.
             for (_, size) in ["17", "5c", "a3", "e8"].iter().flat_map(|name| files(&store.join(name))) {
                 found.bytes += size * 64;
                 found.objects += 64;
@@ -212,7 +215,7 @@ impl Store {
     }
 }
 
-/// Reads how many objects the index of a pack lists: the last entry of its fan-out table (gitformat-pack(5)).
+/// Reads the number of objects in the index of a pack: the last entry of its fan-out table (gitformat-pack(5)).
 fn objects_of(index: &Path) -> std::io::Result<u64> {
     use std::io::Read;
     let mut head = [0; 8 + 256 * 4];
@@ -223,7 +226,7 @@ fn objects_of(index: &Path) -> std::io::Result<u64> {
     Ok(u32::from_be_bytes(last).into())
 }
 
-/// Lists an object store and those that it borrows from.
+/// Lists an object store and its alternates.
 fn stores(objects: &Path) -> Vec<PathBuf> {
     let mut stores = vec![objects.to_owned()];
     let mut at = 0;
@@ -240,7 +243,7 @@ fn stores(objects: &Path) -> Vec<PathBuf> {
     stores
 }
 
-/// Lists the files of a folder with their sizes; nothing if it is not there.
+/// Lists the files of a directory with their sizes, or nothing if it does not exist.
 fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| (entry.file_name(), entry.metadata().map_or(0, |m| m.len())))

@@ -1,4 +1,4 @@
-//! Ignore rules: what an agent makes that stays behind.
+//! Evaluates the ignore rules of git, which exclude files that an agent creates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::repo::HostRepo;
 use super::wildmatch::{Budget, matches};
 use crate::core::path::RepoPath;
 
-/// The patterns of one file, in its order.
+/// The patterns of one file, in order.
 #[derive(Debug, Clone, Default)]
 struct Patterns(Vec<Pattern>);
 
@@ -21,7 +21,7 @@ impl Patterns {
         Self(gix_ignore::parse(text, false).map(|(pattern, ..)| pattern).collect())
     }
 
-    /// Returns whether the last pattern that matches ignores the path, which is relative to the file's directory.
+    /// Returns whether the last matching pattern ignores the path, which is relative to the file's directory.
     fn ignores(&self, path: &[u8], is_directory: bool, budgets: [&Budget; 2]) -> Option<bool> {
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         let is_match = |pattern: &&Pattern| {
@@ -38,20 +38,22 @@ impl Patterns {
     }
 }
 
-/// The rules of one tree. Evaluated as git does: the last match of the deepest file wins, and nothing below an ignored
-/// directory comes back. The files with the rules are added as their directories are entered; a lookup asks those above
-/// the path alone. Each submodule has rules of its own.
+/// The ignore rules of one tree.
+///
+/// They are evaluated as git does: the last match in the deepest file wins, and no pattern includes a path below an
+/// ignored directory again. The rules of a directory are added when it is entered, and a lookup only uses those above
+/// the path. Each submodule has separate rules.
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreRules {
-    /// The user's own, which hold in every repository.
+    /// The user's rules, which apply to every repository.
     user: Patterns,
     /// The repository's `info/exclude`.
     exclude: Patterns,
-    /// Where each submodule begins, with a `/` at its end.
+    /// The paths of the submodules, with a trailing `/`.
     modules: BTreeSet<Vec<u8>>,
-    /// The rules of each directory, by its path with a `/` at its end; the root's is empty.
+    /// The rules of each directory, by its path with a trailing `/`; the root is empty.
     directories: BTreeMap<Vec<u8>, Patterns>,
-    /// The budget of all questions; copies share it.
+    /// The budget of all lookups, which copies share.
     budget: Arc<Budget>,
 }
 
@@ -76,14 +78,14 @@ impl IgnoreRules {
         })
     }
 
-    /// Adds the rules of the `.gitignore` in a directory (`None` is the root).
+    /// Adds the rules of a directory's `.gitignore` (`None` is the root).
     pub fn add(&mut self, directory: Option<&RepoPath>, text: &[u8]) {
         let directory = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
         self.directories.insert(directory, Patterns::parse(text));
     }
 
-    /// Returns whether a rule matches this path itself; the caller does not enter ignored directories. The time that this
-    /// takes is bounded, whatever the rules are; a path for which it does not suffice is not ignored.
+    /// Returns whether a rule matches this path itself; the caller does not enter ignored directories. The time is
+    /// bounded for any rules. A path that exceeds the budget is not ignored.
     #[must_use]
     pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {
         let (path, budget) = (path.as_bytes(), Budget::of_a_path());

@@ -1,4 +1,4 @@
-//! `--include`: globs that name ignored or untracked files of the host tree, going in and coming back.
+//! Matches the globs of `--include`, which select ignored or untracked files to copy into the sandbox and to collect.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -13,18 +13,18 @@ use super::error::SnapshotError;
 use super::open_dir::DIRECTORY;
 use crate::core::path::RepoPath;
 
-/// Returns which paths globs of `--include` name: a path, a directory with all below it, or a glob, in which `*` stays within
-/// a directory and `**` does not.
+/// The globs of `--include`: a path, a directory with everything below it, or a glob in which `*` stays within a
+/// directory and `**` does not.
 #[derive(Debug, Clone, Default)]
 pub struct Includes {
     globs: Vec<(Vec<u8>, GlobMatcher)>,
 }
 
 impl Includes {
-    /// Reads the globs.
+    /// Parses the globs.
     ///
     /// # Errors
-    /// One that is none.
+    /// An invalid glob.
     pub fn of(patterns: &[String]) -> Result<Self, SnapshotError> {
         let glob = |pattern: &String| {
             let glob = GlobBuilder::new(pattern).literal_separator(true).build();
@@ -34,7 +34,7 @@ impl Includes {
         Ok(Self { globs: patterns.iter().map(glob).collect::<Result<_, SnapshotError>>()? })
     }
 
-    /// Returns whether one of them names this path, or a directory above it.
+    /// Returns whether a glob matches this path or a directory above it.
     #[must_use]
     pub fn names(&self, path: &RepoPath) -> bool {
         let bytes = path.as_bytes();
@@ -43,8 +43,8 @@ impl Includes {
     }
 }
 
-/// Finds the files of the host tree that a pattern names. Nothing is looked at outside the part without wildcards, and
-/// repositories below that are not entered.
+/// Finds the files of the working tree that a pattern matches. Only the directory before the first wildcard is
+/// searched, and repositories below it are not entered.
 pub(crate) fn matching(root: &OwnedFd, pattern: &String) -> Result<Vec<RepoPath>, SnapshotError> {
     let includes = Includes::of(std::slice::from_ref(pattern))?;
     let plain = pattern.trim_end_matches('/');
@@ -59,7 +59,7 @@ pub(crate) fn matching(root: &OwnedFd, pattern: &String) -> Result<Vec<RepoPath>
         let directory = match open_below(root, at.as_ref()) {
             Ok(directory) => directory,
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                // A file or a link that is named itself.
+                // A file or symlink that the pattern names.
                 found.extend(at.filter(|path| includes.names(path)));
                 continue;
             }
@@ -83,7 +83,7 @@ pub(crate) fn matching(root: &OwnedFd, pattern: &String) -> Result<Vec<RepoPath>
     Ok(found)
 }
 
-/// Not every file system tells the kind in its listings.
+/// Returns whether an entry is a directory. Not every file system includes the kind in its listings.
 fn is_directory(directory: &OwnedFd, name: &[u8], listed: FileType) -> bool {
     let asked = || rustix::fs::statat(directory, Path::new(OsStr::from_bytes(name)), AtFlags::SYMLINK_NOFOLLOW);
     match listed {

@@ -1,4 +1,4 @@
-//! Every file of a snapshot as a sorted list, and their contents in worktree form as a stream.
+//! Lists every file of a snapshot in order, and reads their contents in worktree form.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,17 +12,17 @@ use super::source::Snapshot;
 use super::submodule::Submodule;
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Files of a snapshot that are as git stores them, and not as they are in a working tree.
+/// The files of a snapshot that are not in worktree form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unconverted {
-    /// Pointers of Git LFS whose content is not in the local store.
+    /// Git LFS pointers whose content is not in the local store.
     pub pointers: Vec<RepoPath>,
-    /// Files of which a filter makes something else; Airlock runs no filter.
+    /// Files that a filter would convert; Airlock runs no filters.
     pub filtered: Vec<RepoPath>,
 }
 
 impl Unconverted {
-    /// Records what became of a file.
+    /// Records the outcome of a file's conversion.
     pub(crate) fn note(&mut self, path: &RepoPath, outcome: ConversionOutcome) {
         match outcome {
             ConversionOutcome::Pointer => self.pointers.push(path.clone()),
@@ -38,27 +38,27 @@ pub struct TreeEntry {
     pub path: RepoPath,
     pub kind: EntryKind,
     pub(crate) blob: Oid,
-    /// The number of its submodule.
+    /// The index of its repository in [`Snapshot::modules`].
     pub(crate) module: usize,
 }
 
 /// All files of a snapshot.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// Those that a working tree holds, sorted by path; shared, for there may be a million.
+    /// The files of the working tree, sorted by path. They are shared, because there may be a million.
     pub entries: Arc<[TreeEntry]>,
-    /// Submodules without content: empty directories.
+    /// Submodules without content, which are empty directories.
     pub empty: Vec<RepoPath>,
-    /// Tracked files that a sparse checkout leaves out.
+    /// Tracked files that a sparse checkout excludes.
     pub(crate) sparse: Vec<TreeEntry>,
-    /// Submodules as their parents' trees record them: module, path inside it, commit.
+    /// The submodules that each module's tree records: module, path inside it, and commit.
     pub(crate) gitlinks: Vec<(usize, Vec<u8>, Oid)>,
-    /// The attributes files of each module.
+    /// The attributes files of each module, by directory and blob.
     attributes: Vec<Vec<(Vec<u8>, Oid)>>,
 }
 
 impl Listing {
-    /// Finds a path among the entries.
+    /// Returns the index of a path among the entries.
     #[must_use]
     pub fn position(&self, path: &[u8]) -> Option<usize> {
         self.entries.binary_search_by(|e| e.path.as_bytes().cmp(path)).ok()
@@ -66,10 +66,10 @@ impl Listing {
 }
 
 impl Snapshot {
-    /// Lists the trees. Takes as long as they are large.
+    /// Lists the files of all trees, in time proportional to their size.
     ///
     /// # Errors
-    /// A path that cannot be written, a missing object.
+    /// A path that cannot be written, or a missing object.
     pub fn list(&self) -> Result<Listing, SnapshotError> {
         let (mut entries, mut sparse) = (Vec::new(), Vec::new());
         let mut gitlinks = Vec::new();
@@ -118,8 +118,10 @@ impl Snapshot {
         Ok(Listing { entries: entries.into(), empty, sparse, gitlinks, attributes })
     }
 
-    /// Reads every listed file in worktree form with `threads` threads; each has its own sink, made by `sink` from its
-    /// number. Gives the files that are not as they are in a working tree.
+    /// Reads every listed file in worktree form with `threads` threads.
+    ///
+    /// Each thread has a separate sink, which `sink` creates from the thread's number. A sink gets `None` after its
+    /// last file. Returns the files that are not in worktree form.
     ///
     /// # Errors
     /// The first missing object, or the first error of a sink.
@@ -132,9 +134,10 @@ impl Snapshot {
     where
         S: FnMut(Option<(&TreeEntry, &[u8])>) -> std::io::Result<()>,
     {
-        /// Files a thread takes at once: enough to share directories, few enough to end together.
+        /// The number of files that a thread takes at once: enough to share directories, and few enough that threads
+        /// end together.
         const CHUNK: usize = 128;
-        // Every object is read once; keeping them costs tens of megabytes on a large tree.
+        // Every object is read once, and caching costs tens of megabytes for a large tree.
         git2::opts::enable_caching(false);
         let next = AtomicUsize::new(0);
         let work = &|number: usize| -> Result<Unconverted, SnapshotError> {
@@ -179,7 +182,7 @@ impl Snapshot {
         Ok(all)
     }
 
-    /// Returns whether the local LFS store has got the content of one of these pointers since.
+    /// Returns whether the local LFS store now has the content of one of these pointers.
     #[must_use]
     pub fn has_lfs_now(&self, pointers: &[RepoPath]) -> bool {
         pointers.iter().any(|path| self.lfs_content_of(path).unwrap_or(false))
@@ -193,7 +196,7 @@ impl Snapshot {
         Ok(super::conversion::pointer(blob.content()).is_some_and(|(id, size)| module.form.has_lfs(&id, size)))
     }
 
-    /// Returns the number of the module that a path is in.
+    /// Returns the index of the module that contains a path.
     pub(crate) fn module_of(&self, path: &RepoPath) -> usize {
         let depth = |m: &Submodule| m.path.as_ref().map_or(0, |p| p.as_bytes().len());
         let holds = |m: &Submodule| m.path.as_ref().is_none_or(|p| path.is_below(p));
@@ -204,7 +207,7 @@ impl Snapshot {
     }
 }
 
-/// Names the file whose object is not here.
+/// Returns the error for a file whose object is missing; other errors pass through.
 pub(crate) fn missing(error: git2::Error, path: &RepoPath) -> SnapshotError {
     match error.code() {
         git2::ErrorCode::NotFound => SnapshotError::MissingObject(path.as_bytes().escape_ascii().to_string()),
@@ -212,13 +215,13 @@ pub(crate) fn missing(error: git2::Error, path: &RepoPath) -> SnapshotError {
     }
 }
 
-/// Opens a repository with its converter, for single files.
+/// Creates a converter for single files of a module.
 pub(crate) fn converter_at<'a>(git: &'a Repository, module: &'a Submodule) -> Result<Converter<'a>, SnapshotError> {
     Converter::new(git, &module.form, Attributes::Lazy(module.tree))
 }
 
 impl HostRepo {
-    /// Returns whether objects may be missing because the clone is a partial one.
+    /// Returns whether objects may be missing because this is a partial clone.
     pub(crate) fn is_partial(&self) -> Result<bool, SnapshotError> {
         let config = self.git().config()?.snapshot()?;
         let promised = config.entries(Some(r"^remote\..*\.promisor$"))?.next().is_some();

@@ -1,5 +1,7 @@
-//! Reads the host repository: what a sandbox is seeded with. Read-only: no index, no ref, no stash, no worktree of the
-//! host's is touched, and no hook, filter or monitor that a repository names is run.
+//! Reads the host repository from which a sandbox is seeded.
+//!
+//! The host repository is only read: its index, refs, stash and worktrees do not change, and no hook, filter or monitor
+//! that a repository names is run.
 
 mod commit_view;
 mod config_files;
@@ -44,12 +46,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Creates a path for libgit2 of a repository's bytes.
+/// Converts the bytes of a path in a repository for libgit2.
 fn os_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
 
-/// Spells bytes in lower-case hexadecimal.
+/// Formats bytes in lowercase hexadecimal.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

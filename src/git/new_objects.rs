@@ -1,5 +1,6 @@
-//! The objects that a newer commit has and an older one has not, found at the cost of what differs: `git rev-list` would
-//! mark every object of the older tree first.
+//! Lists the objects that a newer commit has and an older one does not, in time proportional to the difference.
+//!
+//! `git rev-list` would mark every object of the older tree first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +8,11 @@ use git2::{ObjectType, Oid, Repository, Tree};
 
 use super::error::SnapshotError;
 
-/// Lists new commits with the trees and blobs that their parents do not have. A few that `old` has may be among them. The
-/// parents of commits in `cut` are not there: of these it lists what the tree of `old` does not have. Each object comes with
-/// a name that it has, for objects of one name are mostly deltas of each other.
+/// Lists new commits with the trees and blobs that their parents do not have. The list may contain a few objects that
+/// `old` has.
+///
+/// The parents of commits in `cut` do not exist, so these commits are compared with the tree of `old`. Each object has
+/// one of its names, because objects with the same name are usually deltas of each other.
 pub(crate) fn list_new_objects(
     git: &Repository,
     commits: &[Oid],
@@ -30,7 +33,7 @@ pub(crate) fn list_new_objects(
     Ok(found)
 }
 
-/// Adds a tree and what is below it, as far as none of the others has the same object under the same name.
+/// Adds a tree and everything below it, except objects that one of the others has under the same name.
 fn add_tree(
     git: &Repository,
     tree: &Tree<'_>,

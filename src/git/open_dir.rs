@@ -1,7 +1,7 @@
-//! How directories of the working tree are opened.
+//! Defines the flags for opening directories of the working tree.
 
 use rustix::fs::OFlags;
 
-/// Flags for opening a directory of the working tree: never through a symlink.
+/// The flags for opening a directory of the working tree, never through a symlink.
 pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -1,12 +1,14 @@
-//! What only the user's own git can tell: whom it takes the user for, and whether it trusts a repository. Its answers count:
-//! libgit2 knows neither every condition of `includeIf` nor every form of `safe.directory`.
+//! Asks the user's own git for the user's identity and for its trust in a repository.
+//!
+//! Its answers take precedence: libgit2 supports neither every condition of `includeIf` nor every form of
+//! `safe.directory`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::error::SnapshotError;
 
-/// A name and an address, as on a commit.
+/// A name and an email address, as on a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub name: String,
@@ -20,7 +22,7 @@ pub enum Role {
     Committer,
 }
 
-/// Returns the identity that git would put on a commit made in `folder` now; nothing where git does not know one.
+/// Returns the identity that git would put on a commit in this directory, or `None` if git does not know one.
 #[must_use]
 pub fn identity(folder: &Path, role: Role) -> Option<Identity> {
     let variable = match role {
@@ -39,7 +41,7 @@ fn parse(text: &str) -> Option<Identity> {
     is_known.then(|| Identity { name: name.to_owned(), email: email.to_owned() })
 }
 
-/// Checks that git would work with the repository around `from`, whose files belong to somebody else.
+/// Checks that git would use the repository around `from`, whose files belong to another user.
 ///
 /// # Errors
 /// [`SnapshotError::Untrusted`] with the directory that git would have to trust.
@@ -48,7 +50,7 @@ pub(crate) fn check_trust(from: &Path, root: &Path) -> Result<(), SnapshotError>
     if out.is_ok_and(|out| out.status.success()) { Ok(()) } else { Err(SnapshotError::Untrusted(root.to_owned())) }
 }
 
-/// Refuses to work where `GIT_DIR` or `GIT_WORK_TREE` names another repository than the one around the current directory.
+/// Checks that `GIT_DIR` and `GIT_WORK_TREE` do not name another repository than the one around the current directory.
 ///
 /// # Errors
 /// [`SnapshotError::OtherRepository`].

@@ -1,4 +1,4 @@
-//! The user's repository, found from where they stand.
+//! Opens the user's repository around a directory, and reads its state.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::scope::UncommittedScope;
 
 /// A host repository with a working tree and a commit.
 pub struct HostRepo {
-    /// The root of the working tree, canonical.
+    /// The canonical root of the working tree.
     pub root: PathBuf,
     /// The git directory that all worktrees share.
     pub common_dir: PathBuf,
@@ -24,15 +24,15 @@ pub struct HostRepo {
 /// Uncommitted work that a snapshot of HEAD does not include.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WorktreeStatus {
-    /// Files with uncommitted changes, untracked ones included, ignored ones not.
+    /// The number of files with uncommitted changes, including untracked but not ignored files.
     pub files: usize,
-    /// Number of untracked files among them.
+    /// The number of untracked files among them.
     pub untracked: usize,
     /// An operation in progress, such as `merge`.
     pub operation: Option<&'static str>,
 }
 
-/// Returns whether a file belongs to this user, or to the one who became root by sudo(8), as git asks.
+/// Returns whether a file belongs to this user, or to the user who became root with sudo(8), as git checks it.
 fn is_ours(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let us = rustix::process::geteuid();
@@ -41,12 +41,12 @@ fn is_ours(path: &Path) -> bool {
 }
 
 impl HostRepo {
-    /// Finds the repository around `from`.
+    /// Opens the repository around `from`.
     ///
     /// # Errors
-    /// No repository, a bare one, an untrusted one.
+    /// No repository, a bare one, or an untrusted one.
     pub fn discover(from: &Path) -> Result<Self, SnapshotError> {
-        // Blobs were verified when git stored them; checking each again doubles the time of a seed.
+        // Git verified the blobs when it stored them. Verifying each of them again doubles the time of seeding.
         git2::opts::strict_hash_verification(false);
         let from = from.canonicalize()?;
         let none: [&Path; 0] = [];
@@ -69,7 +69,7 @@ impl HostRepo {
         Ok(Self { root, common_dir, subdir, git_dir, git })
     }
 
-    /// Returns the opened repository.
+    /// Returns the libgit2 repository.
     pub(crate) fn git(&self) -> &Repository {
         &self.git
     }
@@ -80,7 +80,7 @@ impl HostRepo {
         &self.git_dir
     }
 
-    /// Opens it once more, for another thread.
+    /// Opens the repository again, for another thread.
     pub fn reopen(&self) -> Result<Self, SnapshotError> {
         Ok(Self {
             root: self.root.clone(),
@@ -91,13 +91,14 @@ impl HostRepo {
         })
     }
 
-    /// Returns the size of the index on disk in bytes, a cheap measure of the tree's size.
+    /// Returns the size of the index file in bytes, a cheap measure of the tree's size.
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.git_dir.join("index").metadata().map_or(0, |m| m.len())
     }
 
-    /// Returns whether git counts on the executable bit and on links in this working tree (`core.fileMode`, `core.symlinks`).
+    /// Returns whether git relies on the executable bit and on symlinks in this working tree (`core.fileMode`,
+    /// `core.symlinks`).
     pub fn habits(&self) -> Result<(bool, bool), SnapshotError> {
         let config = self.git.config()?;
         let flag = |name: &str| match config.get_bool(name) {
@@ -113,7 +114,7 @@ impl HostRepo {
         self.git.config().and_then(|config| config.get_bool("commit.gpgSign")).unwrap_or(false)
     }
 
-    /// Names the operation that is in progress, such as `merge`.
+    /// Returns the operation in progress, such as `merge`.
     #[must_use]
     pub fn operation(&self) -> Option<&'static str> {
         match self.git.state() {
@@ -129,7 +130,7 @@ impl HostRepo {
         }
     }
 
-    /// Returns the branch of HEAD, if there is one, and its commit.
+    /// Returns the branch and the commit of HEAD, as far as they exist, separated by a space.
     pub fn head(&self) -> Result<String, SnapshotError> {
         let head = self.git.find_reference("HEAD")?;
         let branch = head.symbolic_target_bytes().map(|name| name.escape_ascii().to_string());
@@ -137,7 +138,7 @@ impl HostRepo {
         Ok([branch, commit].into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 
-    /// Returns the length of git's index and its checksum; nothing if there is none.
+    /// Returns the length and the checksum of git's index, or `None` if it does not exist.
     pub fn index_mark(&self) -> std::io::Result<Option<(u64, String)>> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = match std::fs::File::open(self.git_dir.join("index")) {
@@ -149,7 +150,7 @@ impl HostRepo {
         file.seek(SeekFrom::Start(length.saturating_sub(20)))?;
         file.read_to_end(&mut sum)?;
         if sum.iter().all(|b| *b == 0) {
-            // Git leaves the checksum out (`index.skipHash`): this one takes its place.
+            // Git omitted the checksum (`index.skipHash`), so compute one.
             let mut whole = Vec::new();
             file.seek(SeekFrom::Start(0))?;
             file.read_to_end(&mut whole)?;
@@ -158,17 +159,17 @@ impl HostRepo {
         Ok(Some((length, super::hex(&sum))))
     }
 
-    /// Returns whether another index stages what git's own does: the same paths with the same content and modes.
+    /// Returns whether another index stages the same paths with the same content and modes as git's own.
     ///
     /// # Errors
-    /// One of them cannot be read.
+    /// One of the indexes cannot be read.
     pub fn has_same_index(&self, other: &Path) -> Result<bool, SnapshotError> {
         let (one, other) = (self.git.index().map_err(index_error)?, git2::Index::open(other).map_err(index_error)?);
         let staged = |e: git2::IndexEntry| (e.path, e.id, e.mode, e.flags & 0x3000);
         Ok(one.len() == other.len() && one.iter().map(staged).eq(other.iter().map(staged)))
     }
 
-    /// Lists the other working trees of this repository, as [`HostRepo::worktree_id`] names them.
+    /// Lists the other working trees of this repository, in the form of [`HostRepo::worktree_id`].
     pub fn other_worktrees(&self) -> Result<Vec<String>, SnapshotError> {
         let escaped = |path: &Path| path.as_os_str().as_bytes().escape_ascii().to_string();
         let mut found = Vec::new();
@@ -177,7 +178,7 @@ impl HostRepo {
             let path = self.git.find_worktree(name)?.path().to_owned();
             found.push(escaped(&path.canonicalize().unwrap_or(path)));
         }
-        // The first one is none of git's list.
+        // Git's list does not include the main working tree.
         if let Some(main) = self.common_dir.parent().filter(|_| self.common_dir.ends_with(".git")) {
             found.push(escaped(main));
         }
@@ -185,26 +186,27 @@ impl HostRepo {
         Ok(found)
     }
 
-    /// Names the working tree for a record: its root, escaped.
+    /// Returns the identifier of the working tree for a record: its root, escaped.
     #[must_use]
     pub fn worktree_id(&self) -> String {
         self.root.as_os_str().as_bytes().escape_ascii().to_string()
     }
 
-    /// Names the working tree by its git directory, relative to the one that all share: that stays when the repository is moved.
+    /// Returns the git directory of the working tree, relative to the one that all worktrees share. It stays the same
+    /// when the repository is moved.
     #[must_use]
     pub fn worktree_place(&self) -> String {
         let inside = self.git_dir.strip_prefix(&self.common_dir).unwrap_or(&self.git_dir);
         inside.as_os_str().as_bytes().escape_ascii().to_string()
     }
 
-    /// Returns the name of the working tree's folder, for a title or a fallback path.
+    /// Returns the name of the working tree's directory, for a title or a fallback path.
     #[must_use]
     pub fn name(&self) -> String {
         self.root.file_name().map_or_else(|| "repository".into(), |n| n.to_string_lossy().into_owned())
     }
 
-    /// Counts what stays behind when this much of the uncommitted work goes along. Reads the index and the tree, and writes
+    /// Counts the uncommitted files that are not included in this scope. Reads the index and the tree, and writes
     /// neither.
     pub fn worktree_status(&self, along: UncommittedScope) -> Result<WorktreeStatus, SnapshotError> {
         let mut options = StatusOptions::new();
@@ -226,7 +228,8 @@ impl HostRepo {
     }
 }
 
-/// Returns whether a tracked file is missing only because a sparse checkout leaves it out, which libgit2 takes for a deletion.
+/// Returns whether a tracked file is missing only because a sparse checkout excludes it, which libgit2 reports as
+/// deleted.
 pub(crate) fn is_left_out(index: &git2::Index, path: &[u8], status: git2::Status) -> bool {
     let skipped = git2::IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
     status == git2::Status::WT_DELETED

@@ -1,12 +1,12 @@
-//! The scope of uncommitted work.
+//! Defines the scope of uncommitted work.
 
-/// The scope of uncommitted work that is included.
+/// The scope of the uncommitted work to include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UncommittedScope {
     #[default]
     None,
     /// Changes of tracked files, staged or not.
     Tracked,
-    /// Untracked files too, as far as they are not ignored.
+    /// Also untracked files that are not ignored.
     All,
 }

@@ -1,4 +1,4 @@
-//! Names the contents of a snapshot without reading them: the cost does not depend on the size of the tree.
+//! Identifies the contents of a snapshot without reading them, at a cost that does not depend on the size of the tree.
 
 use sha2::{Digest, Sha256};
 
@@ -10,17 +10,17 @@ use super::repo::HostRepo;
 use super::submodule::{Modules, SkippedSubmodule, Submodule};
 use crate::core::path::RepoPath;
 
-/// Part of every key: raise it when what a base volume holds for the same input changes.
+/// A part of every key. Raise it when the content of a base volume changes for the same input.
 const FORMAT: &str = "airlock-base-1";
 
-/// Options of a snapshot.
+/// The options of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotOptions {
-    /// All tracked files, in a sparse checkout too.
+    /// Whether to include all tracked files, even in a sparse checkout.
     pub full: bool,
-    /// The part of the history.
+    /// The history to include.
     pub history: HistoryChoice,
-    /// Submodules as they are checked out, instead of as the commit records them.
+    /// Whether to use submodules as they are checked out, instead of as the commit records them.
     pub moved_modules: bool,
 }
 
@@ -29,23 +29,23 @@ pub struct SnapshotOptions {
 pub struct Snapshot {
     /// The commit, in hexadecimal.
     pub commit: String,
-    /// Its branch, or `None` when HEAD is detached.
+    /// The branch, or `None` if HEAD is detached.
     pub branch: Option<String>,
     /// The part of the history that is included.
     pub history: History,
-    /// The user's own repository first, then its initialised submodules.
+    /// The user's own repository, followed by its initialized submodules.
     pub modules: Vec<Submodule>,
-    /// Submodules that stay behind.
+    /// Submodules whose content is not included.
     pub skipped_submodules: Vec<SkippedSubmodule>,
-    /// The name and address for the agent's commits.
+    /// The name and email address for the agent's commits.
     pub author: (String, String),
 }
 
 impl HostRepo {
-    /// Names the snapshot of HEAD.
+    /// Creates the snapshot of HEAD.
     ///
     /// # Errors
-    /// An unborn HEAD, a missing object.
+    /// An unborn HEAD, or a missing object.
     pub fn snapshot(&self, options: &SnapshotOptions) -> Result<Snapshot, SnapshotError> {
         let head = self.git().head().map_err(|e| match e.code() {
             git2::ErrorCode::UnbornBranch | git2::ErrorCode::NotFound => SnapshotError::Unborn,
@@ -76,8 +76,8 @@ impl Snapshot {
         &self.modules[0]
     }
 
-    /// Names everything that a base volume holds: equal keys, equal volumes. The branch's name is not in it, unless the one
-    /// commit there is cannot be named otherwise.
+    /// Returns a key for everything that a base volume contains: equal keys mean equal volumes. The branch's name is
+    /// only part of the key if the single commit cannot be named otherwise.
     #[must_use]
     pub fn key(&self) -> String {
         let mut key = Sha256::new();
@@ -87,13 +87,14 @@ impl Snapshot {
         }
         for module in &self.modules {
             key.update(module.tree.as_bytes());
-            // Without history a commit of its own is made of the tree and its date.
+            // Without history, a separate commit is created from the tree and the date of this one.
             key.update(module.commit.as_bytes());
         }
         hex(&key.finalize())
     }
 
-    /// Names everything that decides how trees become files: bases of one flavour differ by their commits alone.
+    /// Returns a key for everything that determines how trees become files. Bases with the same configuration key
+    /// differ only by their commits.
     #[must_use]
     pub fn config_key(&self) -> String {
         let mut key = Sha256::new();
@@ -109,12 +110,12 @@ impl Snapshot {
         hex(&key.finalize())
     }
 
-    /// Returns the paths of the submodules whose content goes along.
+    /// Returns the paths of the submodules whose content is included.
     pub fn module_paths(&self) -> impl Iterator<Item = &RepoPath> {
         self.modules.iter().filter_map(|m| m.path.as_ref())
     }
 
-    /// Returns whether a directory is in it.
+    /// Returns whether the snapshot contains a directory.
     #[must_use]
     pub fn has_directory(&self, path: &[u8]) -> bool {
         let Ok(path) = RepoPath::from_bytes(path) else { return false };
@@ -127,7 +128,7 @@ impl Snapshot {
         module.open().ok().and_then(kind) == Some(git2::ObjectType::Tree)
     }
 
-    /// Returns whether tracked files may be left out.
+    /// Returns whether tracked files may be excluded by a sparse checkout.
     #[must_use]
     pub fn is_sparse(&self) -> bool {
         self.modules.iter().any(|m| m.sparse.is_some())

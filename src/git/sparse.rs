@@ -1,4 +1,4 @@
-//! Sparse checkouts: which tracked files a working tree leaves out.
+//! Reads the patterns of a sparse checkout, which exclude tracked files from a working tree.
 
 use git2::Repository;
 use gix_glob::pattern::Case;
@@ -7,7 +7,7 @@ use gix_ignore::search::Ignore;
 
 use super::error::SnapshotError;
 
-/// The patterns of `info/sparse-checkout`. Cone patterns mean the same when they are read as plain ones
+/// The patterns of `info/sparse-checkout`. Cone patterns have the same meaning when they are read as plain ones
 /// (git-sparse-checkout(1), "Internals — cone pattern set").
 #[derive(Debug, Clone)]
 pub(crate) struct Sparse {
@@ -16,10 +16,10 @@ pub(crate) struct Sparse {
 }
 
 impl Sparse {
-    /// Reads the patterns; `None` where the checkout is not sparse.
+    /// Reads the patterns, or returns `None` if the checkout is not sparse.
     pub(crate) fn of(git: &Repository) -> Result<Option<Self>, SnapshotError> {
         let config = git.config()?.snapshot()?;
-        // libgit2 does not read `config.worktree`, where git keeps this setting.
+        // libgit2 does not read `config.worktree`, where git stores this setting.
         let own = git.path().join("config.worktree");
         let own = own.is_file().then(|| git2::Config::open(&own)).transpose()?;
         let own = own.and_then(|c| c.get_bool("core.sparseCheckout").ok());
@@ -39,13 +39,13 @@ impl Sparse {
         Ok(Self { text, search })
     }
 
-    /// Returns the patterns as they are written.
+    /// Returns the patterns as written.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Returns whether a tracked path is in the working tree: the deepest of it and its directories that a pattern matches
-    /// decides, and the last such pattern.
+    /// Returns whether a tracked path is in the working tree. The last pattern that matches the path decides, or
+    /// otherwise the last one that matches the deepest of its directories with a match.
     pub(crate) fn includes(&self, path: &[u8]) -> bool {
         let (mut end, mut is_directory) = (path.len(), false);
         loop {

@@ -1,4 +1,4 @@
-//! The repositories that a snapshot is made of: the user's own, and the initialised submodules in it, at any depth.
+//! Finds the repositories of a snapshot: the user's own, and its initialized submodules with theirs.
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +11,9 @@ use super::repo::HostRepo;
 use super::sparse::Sparse;
 use crate::core::path::RepoPath;
 
-/// Submodules inside submodules that are followed.
+/// The maximum depth of submodules inside submodules.
 const MAX_DEPTH: usize = 8;
-/// Bytes of a `.gitmodules` above which it is not read.
+/// The maximum size of a `.gitmodules` file that is read, in bytes.
 const MAX_MODULES_FILE: usize = 1 << 20;
 
 /// One repository of a snapshot.
@@ -29,7 +29,7 @@ pub struct Submodule {
     pub(crate) sparse: Option<Sparse>,
 }
 
-/// A submodule whose content stays behind.
+/// A submodule whose content is not included.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SkippedSubmodule {
     pub path: RepoPath,
@@ -39,29 +39,29 @@ pub struct SkippedSubmodule {
 /// All repositories of a snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
-    /// The user's own first.
+    /// The repositories, starting with the user's own.
     pub found: Vec<Submodule>,
-    /// Submodules that `.gitmodules` names and that have no content here.
+    /// Submodules that `.gitmodules` names and whose content is not included.
     pub left: Vec<SkippedSubmodule>,
 }
 
 impl Submodule {
-    /// Opens its repository.
+    /// Opens the repository.
     pub(crate) fn open(&self) -> Result<Repository, SnapshotError> {
         Ok(Repository::open(&self.git_dir)?)
     }
 
-    /// Returns a path of it as a path of the whole.
+    /// Converts a path in this repository to a path in the working tree.
     pub(crate) fn whole(&self, inside: &[u8]) -> Vec<u8> {
         self.path.as_ref().map_or_else(|| inside.to_vec(), |p| [p.as_bytes(), b"/", inside].concat())
     }
 
-    /// Returns a path of the whole as a path of it. It must be in this module.
+    /// Converts a path in the working tree to a path in this repository, which must contain it.
     pub(crate) fn inside<'a>(&self, whole: &'a RepoPath) -> &'a [u8] {
         &whole.as_bytes()[self.path.as_ref().map_or(0, |p| p.as_bytes().len() + 1)..]
     }
 
-    /// Adds what decides on its files to a key, its commit and tree apart.
+    /// Adds everything that determines the repository's files to a key, except its commit and tree.
     pub(crate) fn fingerprint(&self, key: &mut Sha256) {
         let path = self.path.as_ref().map_or(&b""[..], |p| p.as_bytes());
         key.update((path.len() as u64).to_le_bytes());
@@ -77,8 +77,8 @@ impl Submodule {
 }
 
 impl Modules {
-    /// Finds them. `full` takes the files along that a sparse checkout leaves out; `moved` takes a submodule at the commit
-    /// that is checked out, instead of the one that the tree records.
+    /// Finds the repositories. `full` includes the files that a sparse checkout excludes. `moved` uses the commit that
+    /// is checked out in a submodule, instead of the one that the tree records.
     pub(crate) fn find(host: &HostRepo, commit: Oid, full: bool, moved: bool) -> Result<Self, SnapshotError> {
         let mut all = Self { found: Vec::new(), left: Vec::new() };
         let root = Submodule {
@@ -128,7 +128,7 @@ impl Modules {
                 leave("not initialised");
                 continue;
             };
-            // A link on the way would lead to a repository that is none of this one's.
+            // A symlink on the path would lead to an unrelated repository.
             let own = inner.workdir().and_then(|w| w.canonicalize().ok());
             if own.is_none() || own != folder.canonicalize().ok() || own.as_deref() != Some(folder.as_path()) {
                 leave("its directory is somewhere else");
@@ -162,11 +162,11 @@ impl Modules {
 fn registered(git: &Repository, tree: Oid) -> Result<Vec<Vec<u8>>, SnapshotError> {
     let Some(blob) = blob_at(git, tree, b".gitmodules")? else { return Ok(Vec::new()) };
     let text = git.find_blob(blob)?.content().to_vec();
-    // libgit2 follows includes, to any file of this machine; git follows none here.
+    // libgit2 follows includes to any file of this machine, while git follows none here.
     if text.len() > MAX_MODULES_FILE || text.to_ascii_lowercase().windows(8).any(|w| w == b"[include") {
         return Ok(Vec::new());
     }
-    // It parses configuration from files alone.
+    // libgit2 only parses configuration from files.
     let file = tempfile::NamedTempFile::new()?;
     std::io::Write::write_all(&mut file.as_file(), &text)?;
     let mut found = Vec::new();

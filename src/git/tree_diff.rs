@@ -1,10 +1,10 @@
-//! Two trees compared at the cost of what differs: equal subtrees are never opened.
+//! Compares two trees in time proportional to the difference: equal subtrees are never opened.
 
 use git2::{ObjectType, Oid, Repository, Tree, TreeEntry};
 
 use super::error::SnapshotError;
 
-/// A path that differs, with mode and object on either side; submodules are among them.
+/// A path that differs, with its mode and object on both sides, including submodules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub path: Vec<u8>,
@@ -12,7 +12,7 @@ pub(crate) struct Changed {
     pub new: Option<(i32, Oid)>,
 }
 
-/// Lists what differs, and stops soon after `limit` paths.
+/// Lists the paths that differ, and stops soon after `limit` paths.
 pub(crate) fn compare(git: &Repository, old: Oid, new: Oid, limit: usize) -> Result<Vec<Changed>, SnapshotError> {
     let mut found = Vec::new();
     let (old, new) = (git.find_tree(old)?, git.find_tree(new)?);

@@ -1,4 +1,4 @@
-//! Uncommitted work: what the host tree holds that HEAD does not, read without touching index, stash, refs or times.
+//! Reads uncommitted work from the working tree without changing the index, the stash, refs or times.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,34 +20,34 @@ use super::scope::UncommittedScope;
 use super::source::Snapshot;
 use crate::core::path::{EntryKind, RepoPath};
 
-/// Readings of a file that changes each time before it is given up.
+/// The maximum number of attempts to read a file that keeps changing.
 const READINGS: usize = 5;
 
-/// The uncommitted work that was found.
+/// The uncommitted work of a working tree.
 #[derive(Debug, Default)]
 pub struct UncommittedChanges {
     /// The content of each path.
     pub files: BTreeMap<RepoPath, Content>,
-    /// Number of uncommitted changes among them.
+    /// The number of uncommitted changes among them.
     pub uncommitted: usize,
-    /// Number of files among them that a glob named.
+    /// The number of files among them that a glob matched.
     pub included: usize,
     /// Paths that cannot be included, with the reason.
     pub skipped: Vec<(RepoPath, &'static str)>,
 }
 
-/// Most bytes of all files together.
+/// The remaining bytes for all files together.
 #[derive(Debug, Clone, Copy)]
 struct Budget(u64);
 
-/// Bytes of uncommitted and included files that may go along; they are held in memory.
+/// The maximum size of all uncommitted and included files in bytes; they are held in memory.
 const MAX_BYTES: u64 = 512 << 20;
 
 impl HostRepo {
-    /// Reads the uncommitted work and the files that the globs name.
+    /// Reads the uncommitted work and the files that the globs match.
     ///
     /// # Errors
-    /// A file that keeps changing, a glob that matches nothing, more than fits.
+    /// A file that keeps changing, a glob that matches nothing, or more bytes than the maximum.
     pub fn work(
         &self,
         snapshot: &Snapshot,
@@ -60,7 +60,7 @@ impl HostRepo {
         if uncommitted != UncommittedScope::None {
             for module in &snapshot.modules {
                 for inside in changed(&module.open()?, uncommitted)? {
-                    // A name that no tree can hold is refused here; a repository of its own ends with a slash.
+                    // Skip names that no tree can contain. The path of an embedded repository ends with a slash.
                     let whole = module.whole(&inside);
                     let Ok(path) = RepoPath::from_bytes(whole.strip_suffix(b"/").unwrap_or(&whole)) else { continue };
                     if inside.ends_with(b"/") {
@@ -87,7 +87,7 @@ impl HostRepo {
                     work.skipped.push((path, "is in a submodule that stays behind"));
                     continue;
                 }
-                // A tracked file that is a directory here.
+                // A tracked file that is a directory in the working tree is deleted.
                 let mut above = path.parent();
                 while let Some(directory) = above {
                     if snapshot.read_at(&directory)?.is_some() {
@@ -103,7 +103,7 @@ impl HostRepo {
 }
 
 impl UncommittedChanges {
-    /// Reads one path; `false` if it cannot go along.
+    /// Reads one path, and returns `false` if it cannot be included.
     fn take(&mut self, root: &OwnedFd, path: RepoPath, budget: &mut Budget) -> Result<bool, SnapshotError> {
         match read(root, &path, budget)? {
             Found::Content(content) => {
@@ -136,8 +136,8 @@ enum Found {
     Special,
 }
 
-/// Reads a path of the host tree, component by component and through no link. What is not there is nothing; so is what
-/// lies below a link or is a directory, as in git.
+/// Reads a path of the working tree, component by component and through no symlink. A missing path has no content, and
+/// neither has a directory or a path below a symlink, as in git.
 fn read(root: &OwnedFd, path: &RepoPath, budget: &mut Budget) -> Result<Found, SnapshotError> {
     let nothing = Ok(Found::Content(None));
     let failed = |error: Errno| SnapshotError::HostFile {
@@ -178,7 +178,7 @@ fn read(root: &OwnedFd, path: &RepoPath, budget: &mut Budget) -> Result<Found, S
                 if size > budget.0 {
                     return Err(SnapshotError::TooMuchWork { path: format!("{path:?}"), most: MAX_BYTES >> 20 });
                 }
-                // No access time is set where the file is ours.
+                // Do not update the access time, which is possible if the file is ours.
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let open = rustix::fs::openat(&directory, name, flags | OFlags::NOATIME, Mode::empty());
                 let open = open.or_else(|_| rustix::fs::openat(&directory, name, flags, Mode::empty()));

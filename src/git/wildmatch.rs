@@ -1,37 +1,39 @@
 //! Matches a path against one pattern of an ignore file, in time proportional to the product of their lengths.
 //!
-//! The answers are those of git's `wildmatch` with `WM_PATHNAME` (and of `gix_glob::wildmatch`, which a property test compares).
-//! Git's own algorithm tries again at every place where a `**` can begin: a pattern of 60 `**/` keeps it busy for longer
-//! than anybody lives. An agent writes such patterns on purpose.
+//! The results are those of git's `wildmatch` with `WM_PATHNAME` (and of `gix_glob::wildmatch`, which a property test
+//! compares). Git's algorithm retries at every position where a `**` can begin, so that a pattern of 60 `**/` takes
+//! longer than a lifetime. An agent may write such patterns on purpose.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Steps that may be made: pattern positions times path bytes.
+/// The number of remaining steps: pattern positions times path bytes.
 ///
-/// *Invariant:* once they are used up, no further pattern matches. What no pattern ignores is shown to the user, so running out
-/// hides nothing.
+/// *Invariant:* once the steps are used up, no further pattern matches. Paths that no pattern ignores are shown to the
+/// user, so running out hides nothing.
 #[derive(Debug)]
 pub struct Budget(AtomicU64);
 
-/// For one path: enough for 1,000 patterns of 50 characters and a path of 1,000 bytes; well below a second.
+/// The steps for one path: enough for 1,000 patterns of 50 characters and a path of 1,000 bytes, and well below a
+/// second.
 const OF_A_PATH: u64 = 50_000_000;
-/// For all paths of one look at a workspace: a minute, and enough for 100,000 paths of 100 bytes and 500 patterns.
+/// The steps for all paths of one walk over a workspace: a minute, and enough for 100,000 paths of 100 bytes and 500
+/// patterns.
 const OF_A_WALK: u64 = 60_000_000_000;
 
 impl Default for Budget {
-    /// Returns what all paths may take together.
+    /// Returns the budget for all paths together.
     fn default() -> Self {
         Self(AtomicU64::new(OF_A_WALK))
     }
 }
 
 impl Budget {
-    /// Returns what one path may take.
+    /// Returns the budget for one path.
     pub fn of_a_path() -> Self {
         Self(AtomicU64::new(OF_A_PATH))
     }
 
-    /// Takes steps away, and returns whether there were as many.
+    /// Subtracts steps, and returns whether there were enough.
     fn take(&self, steps: usize) -> bool {
         let left = self.0.load(Ordering::Relaxed).checked_sub(steps as u64);
         self.0.store(left.unwrap_or(0), Ordering::Relaxed);
@@ -39,20 +41,20 @@ impl Budget {
     }
 }
 
-/// One position of a pattern.
+/// One token of a pattern.
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     Byte(u8),
-    /// Any byte but a slash.
+    /// Any byte except a slash.
     Any,
-    /// One of these bytes, never a slash: one bit for each.
+    /// One of these bytes, never a slash; one bit for each byte.
     Class([u64; 4]),
-    /// Bytes without a slash, perhaps none.
+    /// Any number of bytes except slashes.
     Star,
     DoubleStar,
-    /// Any bytes and a slash, or nothing at all (`**/`).
+    /// Any bytes followed by a slash, or nothing at all (`**/`).
     Directories,
-    /// Nothing: what is written here is no pattern.
+    /// No match, because the pattern is invalid.
     Never,
 }
 
@@ -63,7 +65,7 @@ pub fn matches(pattern: &[u8], path: &[u8], budgets: [&Budget; 2]) -> bool {
     if !budgets.into_iter().all(|budget| budget.take(steps)) {
         return false;
     }
-    // From the end: `rest[at]` is whether what comes after a token matches the path from `at` on.
+    // Computed from the end: `rest[at]` is whether the tokens after the current one match the path from `at` on.
     let mut rest = vec![false; path.len() + 1];
     rest[path.len()] = true;
     for token in tokens(pattern).iter().rev() {
@@ -77,7 +79,7 @@ pub fn matches(pattern: &[u8], path: &[u8], budgets: [&Budget; 2]) -> bool {
                 Token::Class(set) => byte.is_some_and(|b| b != b'/' && has(set, b)) && next,
                 Token::Star => rest[at] || byte.is_some_and(|b| b != b'/') && here[at + 1],
                 Token::DoubleStar => rest[at] || byte.is_some() && here[at + 1],
-                // `here` is whether some bytes and a slash lead to the rest; that nothing leads there comes below.
+                // True if some bytes and a slash lead to the rest. The case of no bytes is added below.
                 Token::Directories => byte.is_some() && (byte == Some(b'/') && next || here[at + 1]),
                 Token::Never => false,
             };
@@ -137,7 +139,7 @@ fn tokens(pattern: &[u8]) -> Vec<Token> {
     tokens
 }
 
-/// Reads a class from after its `[` to after its `]`.
+/// Parses a class from after its `[` to after its `]`.
 fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
     let next = |at: &mut usize| {
         let byte = pattern.get(*at).copied();
@@ -178,7 +180,7 @@ fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
                         *at += length + 1;
                         0
                     }
-                    // Not a name: a bracket like any other.
+                    // Not a class name: an ordinary bracket.
                     None => {
                         put(&mut set, b'[');
                         b'['

@@ -1,5 +1,5 @@
-//! The launcher, the entry point of the agent's container: prepares the home, closes interfaces of the kernel that a
-//! network namespace leaves open, and supervises the command.
+//! The launcher, which is the entry point of the agent's container. It prepares the home, closes kernel interfaces that
+//! a network namespace leaves open, and supervises the command.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{filter, home, init};
 
-/// `struct winsize`: rows, columns, and two that nobody fills.
+/// `struct winsize`: rows, columns and two unused fields.
 #[repr(C)]
 #[derive(Default)]
 struct Size {
@@ -18,30 +18,30 @@ struct Size {
 }
 
 unsafe extern "C" {
-    /// See ioctl_tty(2): with [`TIOCGWINSZ`] it fills what it is given.
+    /// See ioctl_tty(2). With [`TIOCGWINSZ`] it fills `size`.
     fn ioctl(descriptor: i32, request: usize, size: *mut Size) -> i32;
 }
 
 const TIOCGWINSZ: usize = 0x5413;
-/// How long a terminal may be without a size: the engine sets it after the start, and a fast program would see none.
+/// Maximum time to wait for a terminal's size. The engine sets it after the start, and a fast program would not see it.
 const SIZELESS: Duration = Duration::from_millis(250);
 
-/// Waits until the terminal, if there is one, has a size.
+/// Waits until the terminal, if any, has a size.
 fn wait_for_size() {
     let end = Instant::now() + SIZELESS;
     loop {
         let mut size = Size::default();
-        // SAFETY: it writes one `winsize` to where `size` is.
+        // SAFETY: the call writes one `winsize`, which has the layout of `size`.
         let failed = unsafe { ioctl(0, TIOCGWINSZ, &raw mut size) } != 0;
         if failed || size.columns > 0 || Instant::now() > end {
             return;
         }
-        // Nothing tells of a size that is set before the program runs: it has to be asked for.
+        // A size that is set before the program runs causes no notification, so it has to be polled.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Reads the terms, the first two arguments: the owner's port, and the seconds that the command may run (0: no limit).
+/// Parses the first two arguments: the owner's port, and the time limit of the command in seconds (0: no limit).
 fn terms(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::Terms> {
     let mut number = || {
         let text = args.next().and_then(|arg| arg.into_string().ok());
@@ -53,7 +53,7 @@ fn terms(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::Terms> {
     Ok(init::Terms { owner, time: (seconds > 0).then(|| Duration::from_secs(seconds)) })
 }
 
-/// Runs `PORT SECONDS [FURNITURE…] -- COMMAND…` and gives the command's exit status, or 125 where the launcher itself
+/// Runs `PORT SECONDS [HOME_FILE…] -- COMMAND…` and returns the command's exit status, or 125 if the launcher itself
 /// fails.
 pub fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let failed = |attempt: &str, error: &dyn std::fmt::Display| {

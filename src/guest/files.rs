@@ -1,4 +1,5 @@
-//! The file server: lists, reads and writes below the two volumes, component by component, never through a link.
+//! The file server. It lists, reads and writes files of the volumes, component by component, and never follows a
+//! symlink.
 #![expect(clippy::disallowed_methods, reason = "it writes inside the sandbox's volumes")]
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -17,7 +18,7 @@ use crate::protocol::{
     Decoder, Encoder, Entry, FileKind, Kind, LARGEST, Listed, MAX_PAYLOAD, Request, Root, Space, Stat, Usage, Written,
 };
 
-// Linux `asm/fcntl.h`: the two flags have other values on ARM.
+// Linux `asm/fcntl.h`: `O_NOFOLLOW` and `O_DIRECTORY` have other values on ARM.
 const O_NONBLOCK: i32 = 0o4_000;
 #[cfg(target_arch = "x86_64")]
 const O_NOFOLLOW: i32 = 0o400_000;
@@ -28,14 +29,14 @@ const O_NOFOLLOW: i32 = 0o100_000;
 #[cfg(target_arch = "aarch64")]
 const O_DIRECTORY: i32 = 0o40_000;
 
-/// Writers that work side by side.
+/// Number of writer threads.
 const LANES: usize = 2;
 
-/// Bytes of a path above which no program gets there by its name (`PATH_MAX`).
+/// Maximum length in bytes of a path that a program can open by its name (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
-/// Directories of a [`Trail`] that are open at once.
+/// Maximum number of open directories in a [`DirStack`].
 const MOST_OPEN: usize = 512;
-/// Bytes that a file takes even if it is empty.
+/// Bytes that are counted for each entry in addition to its blocks.
 const INODE: u64 = 256;
 
 fn root_path(root: Root) -> &'static str {
@@ -58,7 +59,7 @@ struct Report {
     failed: Option<String>,
 }
 
-/// The service's threads.
+/// The file server and its writer threads.
 pub struct Files {
     output: Output,
     lanes: Vec<SyncSender<WriteJob>>,
@@ -66,7 +67,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Starts the writers.
+    /// Starts the writer threads.
     pub fn start(output: &Output) -> Self {
         let report = Arc::new(Mutex::new(Report::default()));
         let lanes = (0..LANES)
@@ -98,12 +99,12 @@ impl Files {
         Self { output: output.clone(), lanes, report }
     }
 
-    /// Queues entries for a lane.
+    /// Queues entries for a writer thread.
     pub fn write(&mut self, lane: u32, payload: Vec<u8>) -> io::Result<()> {
         self.lanes[lane as usize % LANES].send(WriteJob::Entries(payload)).map_err(io::Error::other)
     }
 
-    /// Answers one request.
+    /// Handles one request and sends the answer.
     pub fn request(&mut self, id: u32, payload: &[u8]) -> io::Result<()> {
         let request = Decoder(payload).request()?;
         let answer = match &request {
@@ -132,7 +133,7 @@ impl Files {
         for entry in fs::read_dir(&base)? {
             let name = entry?.file_name();
             let full = base.join(&name);
-            // An agent at work may have removed it since.
+            // A running agent may have removed the entry.
             let metadata = match fs::symlink_metadata(&full) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
@@ -212,7 +213,7 @@ impl Files {
         let mut sums: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         let (mut trail, mut linked) = (DirStack::new(root)?, HashSet::new());
         while let Some(at) = open.pop() {
-            // An agent at work may have removed it, or made one that nobody can read.
+            // A running agent may have removed the directory, or made it unreadable.
             let Ok(directory) = trail.enter(&at) else { continue };
             let mut here = 0;
             let Ok(entries) = fs::read_dir(proc_path(directory)) else { continue };
@@ -228,20 +229,20 @@ impl Files {
                 usage.entries += 1;
                 if metadata.is_dir() {
                     let below = [&at, entry.file_name().as_bytes(), b"/"].concat();
-                    // Deeper than any path can be: nobody gets there in one step, and nor do we.
+                    // The directory is deeper than any path can be. It cannot be opened in one step and is not measured.
                     if below.len() > LONGEST_PATH {
                         usage.more = true;
                     } else {
                         open.push(below);
                     }
                 } else if metadata.nlink() > 1 && !linked.insert((metadata.dev(), metadata.ino())) {
-                    // Another name of what was counted.
+                    // Another hard link of a file that was counted.
                     continue;
                 }
                 here += metadata.blocks() * 512 + INODE;
             }
             usage.bytes += here;
-            // To the directories of the first two levels that it is in.
+            // Adds the size to the directories of the first two levels of the path.
             let ends = at.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end).take(2);
             for end in ends {
                 *sums.entry(at[..end].to_vec()).or_default() += here;
@@ -271,7 +272,7 @@ impl Files {
         self.output.send(Kind::Part, id, &part.0)
     }
 
-    /// Copies the base's tree to the workspace. Both are ours: no agent has run on either yet.
+    /// Copies the base's tree to the workspace. Both are trusted: no agent has written to either yet.
     fn copy(&self, id: u32) -> io::Result<()> {
         let (mut open, mut part) = (vec![Vec::new()], Encoder::default());
         while let Some(at) = open.pop() {
@@ -321,7 +322,7 @@ struct Statvfs {
     spare: [i32; 6],
 }
 
-/// The directories down to the one that was entered last, open, so that the next is a step away.
+/// The open directories down to the one that was entered last, so that the next one is only a step away.
 struct DirStack {
     root: File,
     open: VecDeque<(Vec<u8>, File)>,
@@ -332,7 +333,7 @@ impl DirStack {
         Ok(Self { root: open_directory(root, b"")?, open: VecDeque::new() })
     }
 
-    /// Opens a directory; its path ends with a slash, and the root's is empty.
+    /// Opens a directory. Its path ends with a slash, and the root's path is empty.
     fn enter(&mut self, path: &[u8]) -> io::Result<&File> {
         while self.open.back().is_some_and(|(above, _)| !path.starts_with(above)) {
             self.open.pop_back();
@@ -353,9 +354,9 @@ impl DirStack {
 }
 
 unsafe extern "C" {
-    /// See syncfs(2): it takes any number for a descriptor.
+    /// See syncfs(2). It accepts any number as a descriptor.
     safe fn syncfs(descriptor: i32) -> i32;
-    /// See fstatvfs(3): it takes any number for a descriptor, and fills what it is given.
+    /// See fstatvfs(3). It accepts any number as a descriptor and fills `found`.
     safe fn fstatvfs(descriptor: i32, found: &mut Statvfs) -> i32;
 }
 
@@ -365,7 +366,7 @@ fn sync(root: Root) -> io::Result<()> {
     if syncfs(directory.as_raw_fd()) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Writes entries; remembers the last directory, since they come sorted.
+/// A writer of entries. It keeps the last directory open, because entries arrive sorted.
 #[derive(Default)]
 struct Writer {
     parent: Option<(Root, Vec<u8>, File)>,
@@ -387,7 +388,7 @@ impl Writer {
         if !matches!(&self.parent, Some((r, d, _)) if *r == root && d == directory) {
             match open_directory(root, directory) {
                 Ok(opened) => self.parent = Some((root, directory.to_vec(), opened)),
-                // ENOENT, or ENOTDIR: nothing is there already.
+                // ENOENT or ENOTDIR: the path does not exist.
                 Err(e) if *entry == Entry::Nothing && matches!(e.raw_os_error(), Some(2 | 20)) => return Ok(()),
                 Err(e) => return Err(e),
             }
@@ -403,7 +404,7 @@ impl Writer {
             Entry::Nothing => {
                 match fs::remove_file(&full) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-                    // A submodule without content.
+                    // The directory of a submodule without content.
                     Err(e) if e.kind() == io::ErrorKind::IsADirectory => fs::remove_dir(&full)?,
                     other => other?,
                 }
@@ -435,7 +436,7 @@ impl Writer {
     }
 }
 
-/// Removes a directory that has become empty, and so on above it.
+/// Removes a directory if it is empty, and then its parents in the same way.
 fn prune(root: Root, mut directory: &[u8]) -> io::Result<()> {
     while !directory.is_empty() {
         let (parent, name) = open_parent(root, directory)?;
@@ -463,7 +464,7 @@ fn open_parent(root: Root, path: &[u8]) -> io::Result<(File, &[u8])> {
     Ok((open_directory(root, directory)?, name))
 }
 
-/// Opens a directory below a root, one component at a time, without following a link.
+/// Opens a directory below a root, one component at a time, without following a symlink.
 fn open_directory(root: Root, path: &[u8]) -> io::Result<File> {
     let mut directory = open_no_link(PathBuf::from(root_path(root)))?;
     for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {

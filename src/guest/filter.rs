@@ -1,5 +1,5 @@
-//! The system call filter: it denies interfaces of the kernel that no namespace holds. It is added to the engine's own
-//! filter and must never loosen it: every answer is either "as before" or an error.
+//! The system call filter. It denies kernel interfaces that no namespace isolates. It is added to the engine's own
+//! filter and must never loosen it: every result is either unchanged or an error.
 
 use std::io;
 
@@ -33,7 +33,7 @@ const ENOSYS: u32 = 38;
 const EAFNOSUPPORT: u32 = 97;
 const CLONE_NEWUSER: u32 = 0x1000_0000;
 
-/// Numbers of the system calls that the filter looks at (`asm/unistd.h`).
+/// Numbers of the system calls that the filter checks (`asm/unistd.h`).
 #[cfg(target_arch = "x86_64")]
 mod nr {
     pub const ARCH: u32 = 0xc000_003e;
@@ -41,8 +41,8 @@ mod nr {
     pub const SOCKETPAIR: u32 = 53;
     pub const CLONE: u32 = 56;
     pub const UNSHARE: u32 = 272;
-    /// `add_key`, `request_key`, `keyctl`: no namespace holds the kernel's keyrings. `process_vm_readv`,
-    /// `process_vm_writev`, `kcmp`: newer engines allow them.
+    /// `add_key`, `request_key` and `keyctl`, because no namespace isolates the kernel's keyrings; `process_vm_readv`,
+    /// `process_vm_writev` and `kcmp`, because newer engines allow them.
     pub const DENIED: [u32; 6] = [248, 249, 250, 310, 311, 312];
 }
 #[cfg(target_arch = "aarch64")]
@@ -52,17 +52,18 @@ mod nr {
     pub const SOCKETPAIR: u32 = 199;
     pub const CLONE: u32 = 220;
     pub const UNSHARE: u32 = 97;
-    /// As on `x86_64`.
+    /// The same calls as on `x86_64`.
     pub const DENIED: [u32; 6] = [217, 218, 219, 270, 271, 272];
 }
-// The same on every architecture.
+// These numbers are the same on every architecture.
 const IO_URING_SETUP: u32 = 425;
 const IO_URING_REGISTER: u32 = 427;
 const CLONE3: u32 = 435;
-/// The bit of x86's x32 calls, which would go past a filter by number.
+/// The bit of x32 system calls on x86, which would bypass a filter by number.
 const X32: u32 = 0x4000_0000;
 
-/// The socket families that stay: UNIX, INET, INET6, NETLINK. Not VSOCK, which no network namespace holds.
+/// The allowed socket families: UNIX, INET, INET6 and NETLINK. VSOCK is denied, because no network namespace isolates
+/// it.
 const FAMILIES: [u32; 4] = [1, 2, 10, 16];
 
 fn program() -> Vec<Instruction> {
@@ -97,7 +98,7 @@ fn program() -> Vec<Instruction> {
             program.push(skip_if_equal(family, u8::try_from(FAMILIES.len() - at).unwrap_or(0)));
         }
         program.push(answer(ERRNO | EAFNOSUPPORT));
-        // The jump over the last answer lands here for a family that stays, and for any other call.
+        // An allowed family and any other system call continue after the last answer.
         let last = program.len() - FAMILIES.len() - 3;
         program[last].jump_false = u8::try_from(FAMILIES.len() + 2).unwrap_or(0);
     }
@@ -110,7 +111,7 @@ pub fn install() -> io::Result<()> {
     let program = program();
     let program =
         Program { length: u16::try_from(program.len()).map_err(io::Error::other)?, instructions: program.as_ptr() };
-    // SAFETY: both calls read their arguments only; `program` and what it points to outlive them.
+    // SAFETY: both calls only read their arguments. `program` and the instructions that it points to outlive them.
     let done = unsafe {
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const program as usize, 0, 0) == 0
@@ -118,11 +119,12 @@ pub fn install() -> io::Result<()> {
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Keeps every other process of this user from tracing this process and from writing to its memory: see
-/// `PR_SET_DUMPABLE` in prctl(2) and "Ptrace access mode checking" in ptrace(2). A program that is executed later can be
-/// traced again.
+/// Prevents other processes of this user from tracing this process and from writing to its memory.
+///
+/// See `PR_SET_DUMPABLE` in prctl(2) and "Ptrace access mode checking" in ptrace(2). A program that is executed later
+/// can be traced again.
 pub fn forbid_tracing() -> io::Result<()> {
-    // SAFETY: the call takes numbers only.
+    // SAFETY: the call takes only numbers.
     if unsafe { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -130,7 +132,7 @@ pub fn forbid_tracing() -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// A model of the kernel's interpreter for the few instructions used here.
+    /// Returns the filter's result from a model of the kernel's interpreter, for the few instructions used here.
     fn answer(number: u32, arch: u32, argument: u32) -> u32 {
         let program = program();
         let (mut at, mut a) = (0_usize, 0_u32);

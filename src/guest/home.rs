@@ -1,5 +1,5 @@
-//! Puts into the agent's home what it begins with, as the agent's own user: whatever an agent has planted there before,
-//! this can do no more than the agent could.
+//! Creates the initial files of the agent's home as the agent's own user. Files that an agent planted there earlier
+//! therefore cannot make it do more than the agent could.
 #![expect(clippy::disallowed_methods, reason = "it writes inside the agent's container")]
 
 use std::ffi::{OsStr, OsString};
@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Creates what the arguments up to `--` name and is not there yet: `dir PATH`, `file PATH CONTENT`, `link PATH TARGET`.
+/// Creates the missing files that the arguments up to `--` name: `dir PATH`, `file PATH CONTENT`, `link PATH TARGET`.
 pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()> {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/home/agent".into()));
     let missing = || io::Error::new(ErrorKind::InvalidInput, "an argument is missing");

@@ -1,8 +1,9 @@
-//! The first process of the agent's container: starts the command, reaps, passes signals on, and ends with the command,
-//! with its owner, or at its deadline. When the first process of a container ends, the kernel kills all others.
+//! The first process of the agent's container. It starts the command, reaps processes, forwards signals, and ends with
+//! the command, with its owner, or at its deadline. When the first process of a container ends, the kernel kills all
+//! others.
 //!
-//! *Invariant:* no process of the container is without the system call filter. This process has installed it before it
-//! starts the command, and no process of the agent's user can trace this one.
+//! *Invariant:* every process of the container has the system call filter. This process installs it before it starts
+//! the command, and no process of the agent's user can trace this process.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -37,23 +38,23 @@ const SIGTTOU: i32 = 22;
 const WNOHANG: i32 = 1;
 const WUNTRACED: i32 = 2;
 
-/// What a shell reports for a command that a signal ended: 128 and the signal's number.
+/// The offset of a signal's number in the exit status that a shell reports for a command ended by that signal.
 const SIGNALED: i32 = 128;
 
-/// Until when and for whom the command may run.
+/// The owner and the time limit of the command.
 pub struct Terms {
-    /// The loopback port where the owner's guest holds a connection.
+    /// The loopback port on which the owner's guest holds a connection.
     pub owner: u16,
-    /// How long the command may run; none is without a limit.
+    /// The time limit of the command, if any.
     pub time: Option<Duration>,
 }
 
-/// Signals that wait to be passed on.
+/// The blocked signals, which have to be forwarded.
 pub struct Signals(SignalSet);
 
 impl Signals {
-    /// Holds every signal back from now on: a signal that is blocked stays pending, also one that the kernel would not deliver
-    /// to the first process of a container.
+    /// Blocks every signal from now on. A blocked signal stays pending, even one that the kernel would not deliver to
+    /// the first process of a container.
     pub fn hold() -> Self {
         let mut all = SignalSet([0; 16]);
         // SAFETY: both calls get a set that lives on this stack.
@@ -64,24 +65,24 @@ impl Signals {
         Self(all)
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     fn next(&self) -> i32 {
         let mut came = 0;
-        // SAFETY: the set was filled, and `came` is written to.
+        // SAFETY: the set is initialized, and the number is written to a local variable.
         unsafe { sigwait(&raw const self.0, &raw mut came) };
         came
     }
 }
 
-/// Connects to the owner.
+/// Connects to the owner's guest.
 ///
 /// # Errors
-/// Nobody listens: the owner has ended.
+/// The port is closed, because the owner has ended.
 pub fn connect(terms: &Terms) -> io::Result<TcpStream> {
     TcpStream::connect((Ipv4Addr::LOCALHOST, terms.owner))
 }
 
-/// Starts the command and ends with it, with its exit status: 126 if it cannot be executed, 127 if there is none.
+/// Runs the command and returns its exit status: 126 if it cannot be executed, 127 if it does not exist.
 pub fn run(
     program: &OsString,
     args: impl Iterator<Item = OsString>,
@@ -91,11 +92,11 @@ pub fn run(
 ) -> ExitCode {
     let mut command = Command::new(program);
     command.args(args).process_group(0);
-    // SAFETY: between fork and exec only system calls are made, which are async-signal-safe.
+    // SAFETY: only async-signal-safe system calls are made between fork and exec.
     unsafe {
         command.pre_exec(|| {
-            // The terminal's foreground; standard input may be no terminal. The kernel would stop a background process
-            // for this.
+            // Makes the command the terminal's foreground process group; standard input may not be a terminal. The kernel
+            // would stop a background process for this call.
             signal(SIGTTOU, SIG_IGN);
             tcsetpgrp(0, getpid());
             signal(SIGTTOU, SIG_DFL);
@@ -126,26 +127,26 @@ pub fn run(
                     return ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX));
                 }
             }
-            // SAFETY: the call takes numbers only.
+            // SAFETY: the call takes only numbers.
             other => drop(unsafe { kill(child, other) }),
         }
     }
 }
 
-/// Reaps every process that has ended, and gives the exit status of the command if it is among them. A command that has
-/// stopped is continued: no shell here could do it later.
+/// Reaps all ended processes, and returns the exit status of the command if it is among them. A stopped command is
+/// continued, because no shell in the container could do so later.
 fn reap(child: i32) -> Option<i32> {
     let mut ended = None;
     loop {
         let mut status = 0;
-        // SAFETY: `status` is written to.
+        // SAFETY: `status` is valid for writes.
         let pid = unsafe { waitpid(-1, &raw mut status, WNOHANG | WUNTRACED) };
         if pid <= 0 {
             return ended;
         }
         let (signal, value) = (status & 0x7f, (status >> 8) & 0xff);
         match (pid == child, signal) {
-            // A stopped process: see `WIFSTOPPED`.
+            // A stopped process, see `WIFSTOPPED`.
             (true, 0x7f) => proceed(child),
             (true, 0) => ended = Some(value),
             (true, signal) => ended = Some(SIGNALED + signal),
@@ -156,14 +157,14 @@ fn reap(child: i32) -> Option<i32> {
 
 fn proceed(child: i32) {
     let _ = io::stderr().write_all(b"\r\nairlock: a sandbox has no job control; the command goes on\r\n");
-    // SAFETY: the calls take numbers only. SIGTTOU is blocked here.
+    // SAFETY: the calls take only numbers. SIGTTOU is blocked in this process.
     unsafe {
         tcsetpgrp(0, child);
         kill(-child, SIGCONT);
     }
 }
 
-/// Ends everything when the owner's end of the connection is gone.
+/// Ends all processes when the owner's end of the connection is closed.
 fn end_with(mut owner: TcpStream) {
     let mut ignored = [0; 64];
     while !matches!(owner.read(&mut ignored), Ok(0) | Err(_)) {}
@@ -173,14 +174,14 @@ fn end_with(mut owner: TcpStream) {
 fn end_after(time: Duration) {
     let end_at = Instant::now() + time;
     while let Some(left) = end_at.checked_duration_since(Instant::now()) {
-        // The deadline is this thread's only purpose.
+        // The deadline is the only purpose of this thread.
         std::thread::sleep(left);
     }
     end();
 }
 
 fn end() -> ! {
-    // SAFETY: the call takes numbers only. It reaches every process of this container but this one.
+    // SAFETY: the call takes only numbers. It reaches every process of this container except this one.
     unsafe { kill(-1, SIGKILL) };
     std::process::exit(SIGNALED + SIGKILL);
 }

@@ -1,8 +1,8 @@
 //! The guest: Airlock's own program inside the containers.
 //!
-//! In the trusted sidecar, `serve` is a file server over its standard streams and the mouth of the network tunnel. In
-//! the agent container, `exec` is the launcher. It has no policy: what to list, read and write is the host's decision.
-//! It must never follow a link, hold a secret, or use a crate.
+//! In the trusted sidecar, `serve` is a file server on its standard streams and the listener of the network tunnel. In
+//! the agent's container, `exec` is the launcher. The guest has no policy: the host decides what to list, read and
+//! write. The guest must never follow a symlink, hold a secret, or use a crate.
 #![expect(clippy::disallowed_macros, reason = "its standard error is the engine's, and has a reader")]
 
 // Shared with the host, which uses all of it.
@@ -42,12 +42,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The one writer to standard output, shared by every thread.
+/// The only writer to stdout, shared by every thread.
 #[derive(Clone)]
 pub struct Output(Arc<Mutex<io::Stdout>>);
 
 impl Output {
-    /// Sends one frame whole.
+    /// Sends one complete frame.
     pub fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
         let mut frame = Vec::with_capacity(protocol::HEADER + payload.len());
         frame.extend_from_slice(&protocol::header(kind, stream, payload.len()));
@@ -58,7 +58,7 @@ impl Output {
     }
 }
 
-/// Serves until standard input ends.
+/// Serves requests until stdin ends.
 fn serve() -> io::Result<()> {
     let output = Output(Arc::new(Mutex::new(io::stdout())));
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());

@@ -1,4 +1,5 @@
-//! The tunnel's mouth: a listener on loopback whose connections travel, multiplexed and flow-controlled, to the host.
+//! The guest's end of the tunnel: a loopback listener whose connections are forwarded to the host, multiplexed and with
+//! flow control.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -9,19 +10,19 @@ use std::sync::{Arc, Condvar, Mutex};
 use crate::Output;
 use crate::protocol::{Decoder, Frame, Kind, WINDOW};
 
-/// Connections open at once; one more is closed at once, so that an agent cannot use up our threads.
+/// Maximum number of open connections. Further ones are closed at once, so that an agent cannot exhaust the threads.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Connections that are held at once: the launcher's, which comes before any of the agent's, and a few more.
+/// Maximum number of held connections. The launcher's connection comes before any of the agent's.
 const MAX_HELD: usize = 8;
 
-/// Accepts connections on a loopback port and holds them open until this process ends: that is how a launcher learns that
-/// its owner is gone. Nothing is read or written.
+/// Accepts connections on a loopback port and holds them open until this process ends. This lets a launcher notice that
+/// its owner has ended. Nothing is read or written.
 pub fn hold(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     std::thread::spawn(move || {
         let held: Vec<TcpStream> = listener.incoming().flatten().take(MAX_HELD).collect();
-        // The listener is closed when the last one has come; the connections stay.
+        // The listener is closed after the last connection; the connections remain open.
         drop(listener);
         std::mem::forget(held);
     });
@@ -30,9 +31,9 @@ pub fn hold(port: u16) -> io::Result<()> {
 
 #[derive(Default)]
 struct State {
-    /// Bytes that the host may still be sent.
+    /// Number of bytes that may still be sent to the host.
     credit: u32,
-    /// What the host sent, at most [`WINDOW`] bytes.
+    /// Bytes from the host, at most [`WINDOW`].
     queue: VecDeque<u8>,
     finished: bool,
     gone: bool,
@@ -45,7 +46,7 @@ struct Connection {
 
 type Connections = Arc<Mutex<HashMap<u32, Arc<Connection>>>>;
 
-/// All connections of one sandbox.
+/// The connections of one sandbox.
 pub struct Tunnel {
     output: Output,
     connections: Connections,
@@ -58,21 +59,21 @@ impl Tunnel {
         Self { output: output.clone(), connections: Connections::default(), next: Arc::default() }
     }
 
-    /// Listens on a loopback port and serves it in threads.
+    /// Listens on a loopback port and serves its connections in threads.
     pub fn listen(&self, port: u16) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let (output, connections, next) = (self.output.clone(), Arc::clone(&self.connections), Arc::clone(&self.next));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let id = next.fetch_add(1, Ordering::Relaxed);
-                // A connection that cannot be served is closed by the drop of its stream.
+                // A connection that cannot be served is closed when its stream is dropped.
                 let _ = serve(id, stream, &output, &connections);
             }
         });
         Ok(())
     }
 
-    /// Takes a frame of the host's; never blocks.
+    /// Handles a frame from the host. Never blocks.
     pub fn receive(&self, frame: Frame) -> io::Result<()> {
         let Some(connection) = lock(&self.connections)?.get(&frame.stream).cloned() else { return Ok(()) };
         let mut state = lock(&connection.state)?;
@@ -122,7 +123,7 @@ fn serve(id: u32, stream: TcpStream, output: &Output, connections: &Connections)
     Ok(())
 }
 
-/// Agent to host, as far as the host has granted.
+/// Copies data from the agent to the host, as far as the host has granted credit.
 fn send_up(id: u32, mut stream: TcpStream, connection: &Connection, output: &Output) {
     let mut buffer = vec![0; 32 * 1024];
     loop {
@@ -162,7 +163,7 @@ fn send_up(id: u32, mut stream: TcpStream, connection: &Connection, output: &Out
     }
 }
 
-/// Host to agent; grants what has been delivered.
+/// Copies data from the host to the agent, and grants credit for delivered bytes.
 fn send_down(id: u32, mut stream: &TcpStream, connection: &Connection, output: &Output) -> io::Result<()> {
     loop {
         let bytes: Vec<u8> = {

@@ -1,4 +1,4 @@
-//! A conversation with the guest: file requests, bulk writes and the tunnel over one pair of streams.
+//! The connection to a guest: file requests, bulk writes and the tunnel over one pair of streams.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,26 +16,28 @@ use crate::engine::{Attached, OutputChunk};
 use crate::gateway::Tunnel;
 use crate::protocol::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, Usage, Written};
 
-/// Names the guest by its banner; a nonce of ours proves that it answers us.
+/// Length of the handshake's nonce in bytes. The guest returns it after its banner, which proves that it answers this
+/// host.
 const NONCE: usize = 16;
-/// Maximum time for the handshake, or between two parts of an answer: a machine under load, not a network.
+/// Maximum time for the handshake, or between two parts of an answer. It allows for a machine under load, not for a
+/// network.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Maximum silence during work on a whole volume.
+/// Maximum time between two parts of an answer during work on a whole volume.
 const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 
-/// A failed conversation with the guest.
+/// A failure of the connection to the guest or of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
-    /// It ended, or never spoke.
+    /// The guest ended, or never answered.
     #[error("the guest in the sidecar ended{}", if .0.is_empty() { String::new() } else { format!(": {}", .0) })]
     Ended(String),
-    /// It does not answer.
+    /// The guest does not answer in time.
     #[error("the guest in the sidecar does not answer")]
     Silent,
     /// A file on the host could not be read.
     #[error("failed to read what is sent: {0}")]
     Source(#[from] std::io::Error),
-    /// It does not follow the protocol.
+    /// The guest violates the protocol.
     #[error("the guest broke the protocol: {0}")]
     Protocol(String),
     /// The disk behind the volume is full.
@@ -44,16 +46,16 @@ pub enum GuestError {
     /// The disk of the repository is full.
     #[error("{0}, too little for what the sandbox holds")]
     HostDiskFull(String),
-    /// There is no such file.
+    /// The file does not exist.
     #[error("the file is gone from the sandbox")]
     Gone,
-    /// Something else is in its place.
+    /// The path exists, but is not a directory.
     #[error("it is no directory in the sandbox")]
     NotADirectory,
-    /// A directory holds more than is listed.
+    /// A directory has more entries than the limit.
     #[error("a directory in the sandbox holds too much")]
     TooMany,
-    /// A file request failed there.
+    /// A file request failed.
     #[error("failed to {attempt} in the sandbox: {message}")]
     File { attempt: String, message: String },
 }
@@ -64,22 +66,22 @@ enum Answer {
     Failed(i32, String),
 }
 
-/// The questions that are open; nothing once the guest has ended, and nobody will answer.
+/// The open requests; `None` once the guest has ended and no request can be answered.
 type Pending = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<Answer>>>>>;
 
-/// The host's end.
+/// The host's end of the connection to a guest.
 #[derive(Clone)]
 pub struct GuestClient {
     out: mpsc::Sender<Bytes>,
     pending: Pending,
     next: Arc<AtomicU32>,
     stderr: Arc<Mutex<String>>,
-    /// Greetings and openings of the listener.
+    /// Answers to the handshake and to requests for a port.
     control: Arc<tokio::sync::Mutex<mpsc::Receiver<Frame>>>,
 }
 
 impl GuestClient {
-    /// Greets the guest and checks its answer. New connections of the tunnel go to `accept`.
+    /// Performs the handshake with the guest. New connections of the tunnel go to `accept`.
     pub async fn handshake(
         attached: Attached,
         accept: mpsc::UnboundedSender<DuplexStream>,
@@ -137,12 +139,11 @@ impl GuestClient {
         }
     }
 
-    /// Sends one frame.
     pub async fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), GuestError> {
         self.out.send(encode(kind, stream, payload)).await.map_err(|_| self.ended())
     }
 
-    /// Sends one frame from a thread, waiting while the guest is behind.
+    /// Sends one frame from a thread, and blocks while the guest is behind.
     pub fn blocking_send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
         self.out.blocking_send(encode(kind, stream, payload)).map_err(|_| io::Error::other(self.ended().to_string()))
     }
@@ -151,7 +152,7 @@ impl GuestClient {
         GuestError::Ended(self.stderr.lock().map(|s| s.trim().to_owned()).unwrap_or_default())
     }
 
-    /// Asks, and hands each part of the answer to `part`.
+    /// Sends a request and passes each part of the answer to `part`.
     async fn ask(
         &self,
         request: &Request,
@@ -167,7 +168,7 @@ impl GuestClient {
         let mut encoder = protocol::Encoder::default();
         encoder.request(request);
         self.send(Kind::Request, id, &encoder.0).await?;
-        // Work on a whole volume says nothing until it is done.
+        // Work on a whole volume may send nothing until it is done.
         let patience = match request {
             Request::List(..) | Request::Read(..) | Request::Space(_) => PATIENCE,
             Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => LONG_PATIENCE,
@@ -180,7 +181,7 @@ impl GuestClient {
                 })?,
                 Answer::Done => return Ok(()),
                 Answer::Failed(2, _) => return Err(GuestError::Gone),
-                // ENOTDIR, and ELOOP for a link.
+                // ENOTDIR, or ELOOP for a symlink.
                 Answer::Failed(20 | 40, _) => return Err(GuestError::NotADirectory),
                 Answer::Failed(28, _) => return Err(GuestError::DiskFull),
                 Answer::Failed(_, message) if message.contains("os error 28") => return Err(GuestError::DiskFull),
@@ -210,7 +211,7 @@ impl GuestClient {
         if more { Err(GuestError::TooMany) } else { Ok(found) }
     }
 
-    /// Reads a regular file, at most `limit` bytes.
+    /// Reads at most `limit` bytes of a regular file.
     pub async fn read(&self, root: Root, path: &[u8], limit: u64) -> Result<Vec<u8>, GuestError> {
         let mut content = Vec::new();
         let keep = |piece: &[u8]| {
@@ -221,7 +222,7 @@ impl GuestClient {
         Ok(content)
     }
 
-    /// Reads a regular file, at most `limit` bytes, and hands each piece to `piece` without keeping any.
+    /// Reads at most `limit` bytes of a regular file, and passes each piece to `piece` without keeping it.
     pub async fn read_pieces(
         &self,
         root: Root,
@@ -240,27 +241,27 @@ impl GuestClient {
         .await
     }
 
-    /// Waits until all writes are done, and hands the stat data that were asked for to `each`.
+    /// Waits until all writes are done, and passes the requested stat data to `each`.
     pub async fn flush(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
         self.written(&Request::Flush, "write to a volume", each).await
     }
 
-    /// Copies the base's tree to the empty workspace, and hands the stat data of each regular file to `each`.
+    /// Copies the base's tree to the empty workspace, and passes the stat data of each regular file to `each`.
     pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
         self.written(&Request::Copy, "copy the base to the workspace", each).await
     }
 
-    /// Adds up what a volume takes, looking at `limit` entries at the most.
+    /// Measures the usage of a volume. At most `limit` entries are counted.
     pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, GuestError> {
         self.one(&Request::Usage(root, limit), "measure a volume", |bytes| Decoder(bytes).usage()).await
     }
 
-    /// Returns what the file system of a volume has left.
+    /// Returns the total and free space of a volume's file system.
     pub async fn space(&self, root: Root) -> Result<Space, GuestError> {
         self.one(&Request::Space(root), "look at a volume's file system", |bytes| Decoder(bytes).space()).await
     }
 
-    /// Asks for a single value.
+    /// Sends a request whose answer is a single value.
     async fn one<T>(
         &self,
         request: &Request,
@@ -300,7 +301,7 @@ fn encode(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-/// Takes the guest's output apart until it ends; then every question that is open fails.
+/// Reads frames from the guest's output until it ends. All open requests fail then.
 async fn read_frames(
     mut output: std::pin::Pin<
         Box<dyn futures_util::Stream<Item = Result<OutputChunk, crate::engine::EngineError>> + Send>,
@@ -359,7 +360,7 @@ async fn read_frames(
                 let open = all.as_mut()?;
                 if matches!(answer, Answer::Part(_)) { open.get(&stream).cloned() } else { open.remove(&stream) }
             });
-            // An answer that nobody asked for means that the peer is not our guest.
+            // An answer without a request means that the peer is not our guest.
             let Some(sender) = sender else { break 'read };
             let _ = sender.send(answer).await;
         }
@@ -376,12 +377,12 @@ mod tests {
 
     use super::*;
 
-    /// What a hostile guest does once it has been greeted.
+    /// The behavior of a hostile guest after the handshake.
     #[derive(Clone)]
     enum Then {
-        /// Answers the first request with these bytes, cut into pieces of this size, and ends.
+        /// Answers the first request with these bytes, in pieces of this size, and ends.
         Say(Vec<u8>, usize),
-        /// Says nothing and stays.
+        /// Sends nothing and keeps the connection open.
         Stall,
     }
 
@@ -389,7 +390,7 @@ mod tests {
         encode(kind, stream, payload).to_vec()
     }
 
-    /// Creates a guest that greets with `banner` and then does as it is told.
+    /// Creates a guest that answers the handshake with `banner` and then behaves as specified by `then`.
     fn guest(banner: &[u8], then: Then) -> Attached {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
@@ -467,7 +468,7 @@ mod tests {
     async fn nobody_waits_for_a_guest_that_has_ended() {
         let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 64)).await;
         assert_eq!(link.read(Root::Work, b"f", 8).await.expect("an empty file"), b"");
-        // It has ended since; without patience for an answer that cannot come.
+        // The guest has ended. A new request must fail at once, without a timeout.
         while link.pending.lock().expect("no panic").is_some() {
             tokio::task::yield_now().await;
         }
@@ -478,7 +479,7 @@ mod tests {
     async fn a_guest_that_stalls_is_given_up() {
         assert!(matches!(greeted(Then::Stall).await.read(Root::Work, b"f", 8).await, Err(GuestError::Silent)));
         let part = Then::Say(frame(Kind::Part, 0, b"a"), 64);
-        // It says one thing, and keeps the stream open.
+        // The guest sends one part of an answer, but never its end.
         let link = greeted(part).await;
         assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(GuestError::Ended(_) | GuestError::Silent)));
         assert!(matches!(greeted(Then::Stall).await.listen(1).await, Err(GuestError::Silent)));

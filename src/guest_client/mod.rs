@@ -1,4 +1,4 @@
-//! The host side of the connection to the guest program in a container: it reads and writes the files of volumes.
+//! The host side of the connection to the guest program in a container. It reads and writes the files of volumes.
 
 mod client;
 mod read_file;

@@ -1,13 +1,13 @@
-//! Reads a file through the guest into the quarantine.
+//! Reads files through the guest into the quarantine.
 
 use super::client::{GuestClient, GuestError};
 use crate::changes::{ContentHash, Quarantine};
 use crate::protocol::Root;
 
-/// Bytes above which a file goes straight to the quarantine, piece by piece.
+/// Size in bytes above which a file is written to the quarantine piece by piece.
 pub(crate) const PIECEWISE: u64 = 4 << 20;
 
-/// Takes a file into the quarantine, at most `limit` bytes of it; gives its hash and size.
+/// Reads at most `limit` bytes of a file into the quarantine, and returns its hash and size.
 pub(crate) async fn take(
     link: &GuestClient,
     root: Root,

@@ -1,22 +1,23 @@
-//! Entries on their way to the guest, gathered into frames.
+//! Collects entries for the guest into frames.
 
 use std::io::{self, Read};
 
 use super::client::{GuestClient, GuestError};
 use crate::protocol::{Encoder, Entry, Kind, Root};
 
-/// Bytes of one frame of entries, and of a piece of a large file. Some dozens are under way at once; below the size from
-/// which the allocator asks the system each time.
+/// Target size in bytes of a frame of entries. Dozens of frames can be in flight. The size is below the one from which
+/// the allocator requests memory from the system each time.
 pub(crate) const BATCH: usize = 96 * 1024;
 
-/// Cuts content into pieces that fit a frame beside what is there already; empty content is one empty piece.
+/// Splits content into pieces that fit into a frame beside other entries, each with its offset. Empty content is one
+/// empty piece.
 pub(crate) fn pieces(content: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let size = BATCH - 8192;
     let count = content.len().div_ceil(size).max(1);
     (0..count).map(move |n| (n * size, &content[n * size..((n + 1) * size).min(content.len())]))
 }
 
-/// Gathers entries for one root into frames of the first lane.
+/// A batch of entries for one root, sent as frames of the first lane.
 pub(crate) struct Batch<'a> {
     link: &'a GuestClient,
     root: Root,
@@ -33,7 +34,7 @@ impl<'a> Batch<'a> {
         if self.encoder.0.len() >= BATCH { self.send().await } else { Ok(()) }
     }
 
-    /// Adds a plain file that nobody will ask about.
+    /// Adds a regular, non-executable file without a request for its stat data.
     pub(crate) async fn file(&mut self, path: &[u8], content: &mut (impl Read + io::Seek)) -> Result<(), GuestError> {
         let size = content.seek(io::SeekFrom::End(0))?;
         content.rewind()?;

@@ -1,8 +1,8 @@
-//! A changeset as one page of HTML that needs nothing else: for a pull request, a mail, somebody without a terminal.
+//! Renders a changeset as a self-contained HTML page, for example for a pull request or an email.
 //!
-//! What an agent wrote is in it as text and nothing more: escaped for a person by [`crate::core::escape`], then for HTML, without a
-//! single attribute of its making. A policy in the page forbids every script, connection, frame, form and picture, and every
-//! style but the page's own, so that even a hole in the escaping would come to nothing.
+//! *Invariant:* content that an agent wrote is only ever text. It is escaped for display by [`crate::core::escape`] and then
+//! for HTML, and never becomes an attribute. The page's content security policy also forbids scripts, connections, frames,
+//! forms, images and all styles except its own, so a flaw in the escaping would have no effect.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,16 +21,16 @@ use crate::review::{
 };
 
 const STYLE: &str = include_str!("page.css");
-/// Lines around a hunk.
+/// Lines of context around a hunk.
 const CONTEXT: usize = 3;
-/// Characters of a line that are shown.
+/// Maximum number of characters and escapes shown of a line.
 const LONGEST: usize = 20_000;
-/// Lines of one file.
+/// Maximum number of changed lines of a file, and of lines of an edited hunk.
 const MOST_ROWS: usize = 20_000;
-/// Bytes of all lines: a browser has to open them.
+/// Size of the page in bytes after which no more lines are shown, so that a browser can open it.
 const MOST_BYTES: usize = 64 << 20;
 
-/// Creates the page. `name` is the sandbox's.
+/// Renders the page of the sandbox `name`.
 ///
 /// # Errors
 /// The quarantine is damaged.
@@ -170,7 +170,7 @@ fn section(
     Ok(())
 }
 
-/// Counts what a page has no room for.
+/// Writes the number of lines or hunks that are omitted.
 fn more(rows: &mut String, count: usize, what: &str) {
     if count > 0 {
         let _ =
@@ -178,7 +178,8 @@ fn more(rows: &mut String, count: usize, what: &str) {
     }
 }
 
-/// Writes the lines before a hunk: all since the last one where both are near, else some of them and a gap.
+/// Writes the context before a hunk: all lines since the previous hunk if both are close, otherwise context on both sides of a
+/// gap.
 fn context(rows: &mut String, text: &FileText, block: &HunkRows, end: &mut Option<(usize, usize)>) {
     let (old, new) = (block.old.start, block.new.start);
     let near = old.saturating_sub(CONTEXT);
@@ -203,7 +204,7 @@ fn same(rows: &mut String, text: &FileText, old: std::ops::Range<usize>, new: us
     }
 }
 
-/// Decisions and comments on a unit, by line.
+/// The decisions and comments of a unit, by line.
 struct PageComment<'a> {
     is_edited: bool,
     decisions: Vec<Option<Decision>>,
@@ -271,7 +272,7 @@ fn level(file: &ReviewFile<'_>) -> String {
     format!("<span class=\"{class}\">{}</span>", severity_word(level))
 }
 
-/// The state of a file's review.
+/// Returns the number of decided units, such as `2/3 decided`.
 fn decided(file: &ReviewFile<'_>, decisions: &Decisions) -> String {
     let done = file.units.iter().filter(|unit| decisions.is_decided(unit)).count();
     format!("{done}/{} decided", file.units.len())
@@ -287,7 +288,7 @@ fn ruling(unit: &Unit, decisions: &Decisions) -> &'static str {
     }
 }
 
-/// Escapes a line of a file, with the words marked that differ.
+/// Escapes a line of a file, and marks the words that differ.
 fn shown(bytes: &[u8], words: &[std::ops::Range<usize>]) -> String {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let (mut out, mut is_on, mut count) = (String::new(), false, 0);
@@ -322,12 +323,12 @@ fn text(bytes: &[u8]) -> String {
     html(&Escaped::new(bytes).to_string())
 }
 
-/// Escapes a person's own words, which may have several lines.
+/// Escapes a comment, which may have several lines.
 fn lines(said: &str) -> String {
     said.lines().map(|line| html(&Escaped::line(line).to_string())).collect::<Vec<_>>().join("\n")
 }
 
-/// Escapes for HTML what was escaped for a person.
+/// Escapes for HTML text that is already escaped for display.
 fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|c| put(&mut out, c));

@@ -1,4 +1,4 @@
-//! The changes as text and as a page of HTML.
+//! Renders changes as text and as an HTML page.
 
 mod html;
 mod text;

@@ -1,4 +1,4 @@
-//! Changes as text for a person: escaped, and every content line behind our gutter.
+//! Renders changes as escaped text, with a gutter before every line of content.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -10,20 +10,20 @@ use crate::core::escape;
 use crate::core::escape::{Escaped, EscapedChunk};
 use crate::review::{ReviewFile, describe_unit, differing, finding_line};
 
-/// Colors text, or does not.
+/// A text renderer, with or without colors.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRenderer {
     pub colour: bool,
-    /// Columns of the terminal, if it is one: a line that is longer goes on behind a gutter of ours, for a terminal would go on
-    /// at the margin, where our own words stand.
+    /// The columns of the terminal, if the output is one. Longer lines continue behind a gutter: wrapped by the terminal, they
+    /// would begin at the margin, where only Airlock's own text may be.
     pub width: Option<usize>,
 }
 
-/// The gutter of a row that goes on with the line before it.
+/// The gutter of a row that continues the row before it.
 const CONTINUED: char = '~';
-/// Columns below which nothing is cut: no content of use would be left of a row.
+/// Minimum width for wrapping. A narrower row would have no space for useful content.
 const NARROWEST: usize = 20;
-/// Blank lines in a row that are shown one by one.
+/// Maximum number of consecutive blank lines that are shown one by one.
 const BLANK_LINES: usize = 40;
 
 const BOLD: &str = "1";
@@ -37,7 +37,7 @@ impl TextRenderer {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// Returns the lines above a file's changes: what happened to it, and what is risky about it.
+    /// Returns the heading of a file: the kind of change, the path and the findings.
     #[must_use]
     pub fn head(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
@@ -50,13 +50,13 @@ impl TextRenderer {
         out
     }
 
-    /// Returns the line for a finding.
+    /// Returns the row of a finding.
     #[must_use]
     pub fn finding(self, finding: &Finding) -> String {
         self.note(&finding_line(finding))
     }
 
-    /// Returns a file's content, at most `limit` lines of it.
+    /// Returns a file's content, at most `limit` lines.
     #[must_use]
     pub fn content(self, content: &[u8], limit: usize) -> String {
         let lines = split_lines(content);
@@ -68,8 +68,8 @@ impl TextRenderer {
         out
     }
 
-    /// Returns a line in one row with the words in reverse that its partner does not have. `plain` is the same without that: where
-    /// tabs became spaces, it is given as it is.
+    /// Returns a line as one row, with the words that its partner lacks in reverse. `plain` is the same row without emphasis.
+    /// It is used unchanged if the text differs, for example because tabs were expanded.
     fn emphasised(self, code: &str, sign: char, bytes: &[u8], words: &[Range<usize>], plain: &str) -> String {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let (mut text, mut is_on) = (format!("\x1b[{code}m{sign}"), false);
@@ -91,19 +91,19 @@ impl TextRenderer {
         if all == plain { text + "\x1b[0m" } else { self.paint(code, &format!("{sign}{plain}")) }
     }
 
-    /// Returns a line that asks for attention. The text has been escaped.
+    /// Returns a highlighted note. The text must be escaped.
     #[must_use]
     pub fn note(self, text: &str) -> String {
         self.paint(YELLOW, text) + "\n"
     }
 
-    /// Returns the line for a unit that has no lines of its own.
+    /// Returns the row of a unit without lines.
     #[must_use]
     pub fn unit(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
         self.paint(CYAN, &describe_unit(kind, file)) + "\n"
     }
 
-    /// Returns a hunk, at most `limit` of its lines; a cut one says how to see all of it.
+    /// Returns a hunk, at most `limit` lines of it. A truncated hunk names the command that shows all of it.
     #[must_use]
     pub fn hunk(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
         let mut out = self.paint(CYAN, &hunk.head()) + "\n";
@@ -119,7 +119,8 @@ impl TextRenderer {
             let content = Escaped::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
             let words = if self.colour { words_of(&hunk.lines, at) } else { Vec::new() };
             let text = if blank > BLANK_LINES {
-                // What follows them stays in sight; no content looks like this, see `display.rs`.
+                // This keeps the following lines visible. No content looks like this, because `Escaped` escapes a `<` that
+                // looks like the start of an escape.
                 format!("{content}<U+000A x{blank}>")
             } else {
                 content.to_string()
@@ -140,7 +141,7 @@ impl TextRenderer {
                 continue;
             }
             if !bytes.ends_with(b"\n") {
-                // It begins where only gutters are, so no content can imitate it.
+                // This starts in the gutter column, so content cannot imitate it.
                 out += "\\ No newline at end of file\n";
             }
             at += 1;
@@ -153,7 +154,7 @@ impl TextRenderer {
     }
 }
 
-/// Finds the words of a line that the one does not have which it came of, or which came of it: they stand next to each other.
+/// Returns the words of a removed line that its replacement lacks, or the reverse. The two lines must be adjacent.
 fn words_of(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
     let is_removed = |at: usize| matches!(lines.get(at), Some(ContextLine::Removed(_)));
     let is_added = |at: usize| matches!(lines.get(at), Some(ContextLine::Added(_)));
@@ -176,7 +177,7 @@ fn is_blank(line: &ContextLine<'_>) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.chars().all(|c| c == '\n' || c == '\r' || escape::is_blank(c)))
 }
 
-/// Cuts escaped text into rows of a terminal, one column less than it has for the gutter; tabs become spaces there.
+/// Wraps escaped text into rows that leave one column for the gutter. Tabs become spaces.
 fn rows(text: &str, width: Option<usize>) -> Vec<String> {
     let Some(width) = width.filter(|w| *w >= NARROWEST) else { return vec![text.to_owned()] };
     let (mut rows, mut row, mut column) = (Vec::new(), String::new(), 1);
@@ -222,7 +223,7 @@ mod tests {
         assert!(
             TextRenderer { width: None, ..painter }.hunk(&hunk, 9).contains("xairlock: 1 of 1 file applied\n+a\tb\n")
         );
-        // A wide character does not hang over the edge; one that has no width takes none.
+        // A wide character does not cross the edge, and a character without width needs no column.
         assert_eq!(
             rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
             ["x".repeat(18), "\u{65e5}\u{301}".into()]

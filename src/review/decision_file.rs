@@ -1,4 +1,4 @@
-//! Decisions as a file that a person or a program can read and edit: every hunk with its id, what was decided and said.
+//! Decisions as a file that people and programs can read and edit: every hunk with its id, decision and comments.
 
 use std::collections::HashMap;
 
@@ -12,97 +12,93 @@ use crate::core::escape::{Escaped, escape_lossy};
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
-/// All of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionFile {
-    /// Version of this format.
     pub schema_version: u32,
-    /// The sandbox, for a person.
+    /// The name of the sandbox, for information only.
     pub sandbox: String,
-    /// The changeset that it was written for, for a person: what counts are the ids of the hunks.
+    /// The id of the changeset, for information only. Hunks are identified by their ids.
     pub changeset: String,
-    /// In the changeset's order.
+    /// The files, in the order of the changeset.
     pub files: Vec<FileDecisions>,
 }
 
-/// One file.
+/// The decisions on one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileDecisions {
-    /// Its path. A hunk of another file in its place is an error.
+    /// The path of the file. A hunk that is listed under another path is an error.
     pub path: String,
     /// The units that can be decided.
     pub hunks: Vec<HunkDecision>,
 }
 
-/// One hunk, or another unit.
+/// The decision on one hunk or other unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HunkDecision {
     pub id: String,
-    /// The lines of the base and of the result, for a person, as in `@@`.
+    /// The lines of the base and of the result as in `@@`, for information only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// `undecided`, `accepted`, `rejected`, `edited`, or `lines` and a letter for each line, the removed ones first: `y`, `n`
+    /// `undecided`, `accepted`, `rejected`, `edited`, or `lines` and a letter for each line, removed lines first: `y`, `n`
     /// or `.` (`12y` is twelve of them).
     pub decision: String,
-    /// Of an edited hunk the text that takes its place.
+    /// The replacement text of an edited hunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The comments on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comments: Vec<HunkComment>,
 }
 
-/// One comment.
+/// A comment on a hunk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HunkComment {
-    /// The line of the hunk that it is on, the removed ones first, from 0; nothing is all of it.
+    /// The line of the hunk, from 0, with removed lines first. `None` is the whole hunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     pub text: String,
 }
 
-/// Why a decision file is not taken. Nothing of it is, then.
+/// The reason why a decision file is refused as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionFileError {
-    /// It is no decision file.
+    /// The file is not a decision file.
     #[error("this is no decision file: {0}")]
     Malformed(String),
-    /// It is of another version.
+    /// The file has another version.
     #[error("it is of version {0} of the format, and this Airlock reads version {VERSION}")]
     Version(u32),
-    /// It names hunks that this changeset does not have.
+    /// The file names hunks that this changeset does not have.
     #[error("there is no hunk {} in this changeset", ids.join(", "))]
     Stale {
         ids: Vec<String>,
-        /// Those that it has.
+        /// The hunks of the changeset, with their paths.
         current: Vec<String>,
     },
-    /// A hunk comes twice.
+    /// The file lists a hunk twice.
     #[error("the hunk {0} is in it twice")]
     Twice(String),
-    /// A decision that the hunk cannot have.
+    /// The hunk cannot have this decision or comment.
     #[error("hunk {id} of {path}: {reason}")]
     Wrong { id: String, path: String, reason: String },
-    /// It accepts what needs a closer look.
+    /// The file accepts a high-risk change.
     #[error("{0} needs a closer look")]
     Risky(String),
-    /// It accepts what cannot be accepted.
+    /// The file accepts a change that cannot be accepted.
     #[error("{0} cannot be accepted")]
     Refused(String),
-    /// An I/O error.
     #[error("failed to keep an edited text: {0}")]
     Io(#[from] std::io::Error),
 }
 
 impl DecisionFile {
-    /// Writes down what was decided.
+    /// Creates a decision file from the decisions of a review.
     ///
     /// # Errors
-    /// The quarantine is damaged.
+    /// The quarantine is damaged, or an edited text is not UTF-8.
     pub fn of(sheet: &ReviewModel<'_>, decisions: &Decisions, sandbox: &str, changeset: &str) -> std::io::Result<Self> {
         let mut files = Vec::new();
         for file in &sheet.files {
@@ -136,7 +132,7 @@ impl DecisionFile {
         Ok(Self { schema_version: VERSION, sandbox: sandbox.into(), changeset: changeset.into(), files })
     }
 
-    /// Reads one.
+    /// Parses a decision file.
     ///
     /// # Errors
     /// [`DecisionFileError::Malformed`], [`DecisionFileError::Version`].
@@ -146,10 +142,11 @@ impl DecisionFile {
         if file.schema_version == VERSION { Ok(file) } else { Err(DecisionFileError::Version(file.schema_version)) }
     }
 
-    /// Returns what brings a review to what the file says of the hunks that it names. Others stay as they are.
+    /// Returns the events that bring a review to the decisions of the file. Hunks that the file does not list are not
+    /// changed.
     ///
     /// # Errors
-    /// It does not fit these changes; or it accepts high findings, and `allow_risky` is not set.
+    /// The file does not fit these changes, or it accepts high findings and `allow_risky` is not set.
     pub fn events(
         &self,
         sheet: &ReviewModel<'_>,

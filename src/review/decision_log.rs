@@ -1,5 +1,5 @@
-//! The draft of a review on disk: one line of JSON for each event, appended as it happens. Whoever is killed at any moment
-//! finds everything but the line that was being written.
+//! The draft of a review on disk: one line of JSON for each event, appended as it happens. After a crash at any moment,
+//! only the line that was being written is lost.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
 use std::fs::{self, File, OpenOptions};
@@ -11,17 +11,17 @@ use std::thread::JoinHandle;
 
 use super::state::{Event, ReviewState};
 
-/// The first line: what this is, and the version of its format.
+/// The first line: the format and its version.
 const HEADER: &str = "{\"airlock\":\"draft\",\"schema_version\":1}\n";
-/// Events above which a draft is written anew when it is opened.
+/// Number of events above which a draft is compacted when it is opened.
 const MANY: usize = 4096;
 
-/// A draft that is open.
+/// An open draft.
 #[derive(Debug)]
 pub struct DecisionLog {
     path: PathBuf,
     file: File,
-    /// Asks the worker to bring the file to disk.
+    /// The channel that asks the worker to sync the file.
     sync: Option<Sender<()>>,
     worker: Option<JoinHandle<io::Result<()>>>,
 }
@@ -29,28 +29,27 @@ pub struct DecisionLog {
 /// An error in a decision log.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionLogError {
-    /// An I/O error.
     #[error("failed to keep the decisions: {0}")]
     Io(#[from] io::Error),
-    /// A line in the middle is none.
+    /// A line that is complete is not valid.
     #[error("the decisions in {path} are damaged: line {line}: {reason}")]
     Damaged {
         path: PathBuf,
-        /// From 1.
+        /// The line number, from 1.
         line: usize,
         reason: String,
     },
 }
 
-/// Reads a draft; one that is not there is empty.
+/// Reads a draft. A missing draft is empty.
 ///
 /// # Errors
-/// It is damaged.
+/// The draft is damaged.
 pub fn read_draft(path: &Path) -> Result<ReviewState, DecisionLogError> {
     Ok(ReviewState::of(events(path)?.0))
 }
 
-/// Returns the events of a draft and how many bytes they take.
+/// Returns the events of a draft, and the length of its complete lines in bytes.
 fn events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
@@ -59,7 +58,7 @@ fn events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
     let damaged = |line, reason: String| DecisionLogError::Damaged { path: path.to_owned(), line, reason };
     let (mut found, mut good) = (Vec::new(), 0);
     for (at, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
-        // The last line was being written when its process ended.
+        // The last line is incomplete if its process ended while writing it.
         if !line.ends_with(b"\n") {
             break;
         }
@@ -76,10 +75,10 @@ fn events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
 }
 
 impl DecisionLog {
-    /// Opens a draft, or begins one, and gives the state that it holds.
+    /// Opens or creates a draft, and returns its state.
     ///
     /// # Errors
-    /// It is damaged; what the system says.
+    /// The draft is damaged, or an I/O error.
     pub fn open(path: &Path) -> Result<(Self, ReviewState), DecisionLogError> {
         let (found, good) = events(path)?;
         let many = found.len() > MANY;
@@ -94,7 +93,7 @@ impl DecisionLog {
         let on_disk = file.try_clone()?;
         let worker = std::thread::Builder::new().name("draft".into()).spawn(move || {
             while asked.recv().is_ok() {
-                // What has come meanwhile is brought to disk by the same call.
+                // Requests that arrived in the meantime are covered by the same sync.
                 while asked.try_recv().is_ok() {}
                 on_disk.sync_data()?;
             }
@@ -104,7 +103,7 @@ impl DecisionLog {
         Ok((draft, state))
     }
 
-    /// Appends events. They are the kernel's when this returns; a worker brings them to disk.
+    /// Appends events. They have been passed to the kernel when this returns, and a worker syncs them to disk.
     pub fn keep(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
         if events.is_empty() {
             return Ok(());
@@ -116,18 +115,18 @@ impl DecisionLog {
         }
         self.file.write_all(&lines)?;
         if let Some(sync) = &self.sync {
-            // The worker only ends on an error, which `close` gives.
+            // The worker ends early only with an error, which `close` returns.
             let _ = sync.send(());
         }
         Ok(())
     }
 
-    /// Waits until all of it is on disk.
+    /// Waits until all events are on disk.
     pub fn close(mut self) -> Result<(), DecisionLogError> {
         self.end()
     }
 
-    /// Throws it away.
+    /// Deletes the draft.
     pub fn discard(self) -> Result<(), DecisionLogError> {
         Ok(fs::remove_file(&self.path)?)
     }

@@ -8,27 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes::{ContentHash, LineSet, Selection, Unit, UnitSelection};
 
-/// A decision; a line without one is undecided.
+/// A decision. A line without one is undecided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Decision {
-    /// It goes to the host tree with the next apply.
+    /// The next apply writes the line to the working tree.
     Accepted,
     Rejected,
 }
 
 /// The decision on a unit.
 ///
-/// As a string it is `accepted`, `rejected`, `lines` and one letter for each line of the hunk, the removed ones first (`y`,
-/// `n`, or `.` where nothing was decided; `12y` is twelve of them), or `edited` and the hash of the text that takes the
-/// hunk's place.
+/// As a string it is `accepted`, `rejected`, `lines` and one letter for each line of the hunk, removed lines first (`y`,
+/// `n`, or `.` for undecided; `12y` is twelve of them), or `edited` and the hash of the replacement text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum UnitDecision {
-    /// The same for all of it.
+    /// The same decision for the whole unit.
     All(Decision),
-    /// Line by line, not the same for all: how many follow each other, and how.
+    /// Different decisions for its lines, as runs: the number of lines, and their decision.
     Lines(Vec<(usize, Option<Decision>)>),
-    /// Another text is accepted in its place.
+    /// An accepted replacement text.
     Edited(ContentHash),
 }
 
@@ -52,7 +51,7 @@ impl DecisionCounts {
         })
     }
 
-    /// Adds two.
+    /// Returns the sum of two counts.
     #[must_use]
     pub fn sum_with(self, other: Self) -> Self {
         Self {
@@ -76,7 +75,7 @@ impl DecisionCounts {
 /// The anchor of a comment: a unit, or one of its lines.
 pub type CommentAnchor = (String, Option<usize>);
 
-/// Everything that was decided and said about a changeset.
+/// All decisions and comments on a changeset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decisions {
     units: BTreeMap<String, UnitDecision>,
@@ -84,13 +83,13 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Returns the ruling on a unit.
+    /// Returns the decision on a unit.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UnitDecision> {
         self.units.get(id)
     }
 
-    /// Returns the decision on one line of a unit, or on all of one that has no lines.
+    /// Returns the decision on one line of a unit, or on a whole unit that has no lines.
     #[must_use]
     pub fn line(&self, id: &str, line: usize) -> Option<Decision> {
         match self.get(id)? {
@@ -108,7 +107,7 @@ impl Decisions {
         }
     }
 
-    /// Counts the lines of a unit.
+    /// Counts the lines of a unit by decision.
     #[must_use]
     pub fn count_lines(&self, unit: &Unit) -> DecisionCounts {
         let size = unit.line_count();
@@ -124,7 +123,7 @@ impl Decisions {
         }
     }
 
-    /// Returns whether nothing of a unit is open.
+    /// Returns whether a unit has no undecided part.
     #[must_use]
     pub fn is_decided(&self, unit: &Unit) -> bool {
         match self.get(&unit.id) {
@@ -134,13 +133,13 @@ impl Decisions {
         }
     }
 
-    /// Returns whether anything of a unit is accepted.
+    /// Returns whether a part of a unit is accepted.
     #[must_use]
     pub fn is_accepted(&self, unit: &Unit) -> bool {
         self.selection_of(unit).is_some()
     }
 
-    /// Returns what of a unit is accepted.
+    /// Returns the accepted part of a unit.
     #[must_use]
     pub fn selection_of(&self, unit: &Unit) -> Option<UnitSelection> {
         match self.get(&unit.id)? {
@@ -154,12 +153,12 @@ impl Decisions {
         }
     }
 
-    /// Returns what of units is accepted.
+    /// Returns the accepted parts of units.
     pub fn selection<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Selection {
         units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.selection_of(unit)?))).collect()
     }
 
-    /// Returns the ruling on a unit once these lines of it are decided so.
+    /// Returns the decision on a unit after these lines are set to `decision`.
     #[must_use]
     pub fn with_lines(
         &self,
@@ -178,7 +177,7 @@ impl Decisions {
         UnitDecision::from_lines(&all)
     }
 
-    /// Sets the ruling on a unit, or takes it away, and gives the one before.
+    /// Sets or removes the decision on a unit, and returns the previous one.
     pub fn set(&mut self, id: &str, ruling: Option<UnitDecision>) -> Option<UnitDecision> {
         match ruling {
             Some(ruling) => self.units.insert(id.to_owned(), ruling),
@@ -186,7 +185,7 @@ impl Decisions {
         }
     }
 
-    /// Sets or takes away a comment, and gives the one before.
+    /// Sets or removes a comment, and returns the previous one.
     pub fn comment(&mut self, anchor: CommentAnchor, text: Option<String>) -> Option<String> {
         match text {
             Some(text) => self.comments.insert(anchor, text),
@@ -194,17 +193,17 @@ impl Decisions {
         }
     }
 
-    /// Returns all rulings.
+    /// Returns all decisions with their unit ids.
     pub fn unit_decisions(&self) -> impl Iterator<Item = (&str, &UnitDecision)> {
         self.units.iter().map(|(id, ruling)| (id.as_str(), ruling))
     }
 
-    /// Returns all comments.
+    /// Returns all comments with their anchors.
     pub fn comments(&self) -> impl Iterator<Item = (&CommentAnchor, &str)> {
         self.comments.iter().map(|(anchor, text)| (anchor, text.as_str()))
     }
 
-    /// Returns the comments on a unit, those on all of it first.
+    /// Returns the comments on a unit. Those on the whole unit come first.
     pub fn comments_on<'a>(&'a self, id: &str) -> impl Iterator<Item = (Option<usize>, &'a str)> + use<'a> {
         let from = (id.to_owned(), None);
         let id = id.to_owned();
@@ -214,7 +213,7 @@ impl Decisions {
 }
 
 impl UnitDecision {
-    /// Creates one of a decision for each line; none if nothing is decided.
+    /// Creates a decision from one for each line. Returns `None` if all lines are undecided.
     #[must_use]
     pub fn from_lines(lines: &[Option<Decision>]) -> Option<Self> {
         let runs = lines.chunk_by(|a, b| a == b).map(|run| (run.len(), run[0])).collect::<Vec<_>>();
@@ -227,7 +226,7 @@ impl UnitDecision {
         })
     }
 
-    /// Returns the lines of which a decision is asked for; of anything but [`UnitDecision::Lines`] none.
+    /// Returns the lines with a matching decision. Only [`UnitDecision::Lines`] has any.
     pub fn lines(&self, is_meant: impl Fn(Option<Decision>) -> bool) -> LineSet {
         let runs = if let Self::Lines(runs) = self { runs.as_slice() } else { &[] };
         let mut from = 0;
@@ -237,7 +236,8 @@ impl UnitDecision {
         }))
     }
 
-    /// Returns whether it can be about a unit: one letter for each line, another text in place of lines alone.
+    /// Returns whether a unit can have this decision. Only hunks can be decided by line or edited, and decisions by line
+    /// must cover every line.
     #[must_use]
     pub fn fits(&self, unit: &Unit) -> bool {
         let is_block = matches!(unit.kind, crate::changes::UnitKind::Hunk { .. });
@@ -272,10 +272,10 @@ impl fmt::Display for UnitDecision {
     }
 }
 
-/// No hunk has so many lines.
+/// Maximum length of a run. No hunk has so many lines.
 const MOST_LINES: usize = 1 << 32;
 
-/// A string that is no ruling.
+/// The error for a string that is not a decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no decision: it is accepted, rejected, or lines and one of y, n and . for each line")]
 pub struct ParseDecisionError(String);

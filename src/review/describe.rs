@@ -1,4 +1,4 @@
-//! Units and findings in a few words.
+//! Short descriptions of units and findings.
 
 use super::model::ReviewFile;
 use crate::changes::{FileVersion, Finding, LineEnding, Severity, UnitKind};
@@ -11,7 +11,7 @@ pub fn finding_line(finding: &Finding) -> String {
     format!("! {}: {}{line}", severity_word(finding.severity), Escaped::new(&finding.reason))
 }
 
-/// Names a level for a person.
+/// Returns the word for a severity.
 #[must_use]
 pub fn severity_word(level: Severity) -> &'static str {
     match level {
@@ -22,7 +22,7 @@ pub fn severity_word(level: Severity) -> &'static str {
     }
 }
 
-/// Describes a unit that has no lines.
+/// Describes a unit in a few words.
 #[must_use]
 pub fn describe_unit(kind: &UnitKind, file: &ReviewFile<'_>) -> String {
     let size = |side: &Option<FileVersion>| format!("{} bytes", side.as_ref().map_or(0, |s| s.size));

@@ -1,4 +1,4 @@
-//! Editing what an agent proposes: the text that a person leaves takes the hunk's place.
+//! Edits an agent's proposal: the user's text replaces the hunk.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -11,16 +11,16 @@ use crate::core::path::EntryKind;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Edited {
     Unchanged {
-        /// The editor came back at once: it may still be open.
+        /// Whether the editor returned at once, so that the file may still be open in it.
         at_once: bool,
     },
-    /// The action to take, and what is risky about the file then.
+    /// The action to perform, and the findings for the resulting file.
     Done(Action, Vec<Finding>),
-    /// It cannot be taken, for this reason.
+    /// The reason why the text cannot be used.
     Wrong(&'static str),
 }
 
-/// Returns the text of a hunk as it would come: the agent's, or the person's own.
+/// Returns the proposed text of a hunk: the agent's, or the user's own edit. Returns `None` for other units.
 ///
 /// # Errors
 /// The quarantine is damaged.
@@ -38,15 +38,15 @@ pub fn proposal(
     }
 }
 
-/// Nobody looks at a text, and leaves it, in less.
+/// Minimum time in which a person reads a text and leaves the editor.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// The question about an editor that returned at once.
+/// The message about an editor that returned at once.
 pub const DOES_IT_WAIT: &str = "nothing was changed; does your editor wait? (code --wait)";
 
-/// Has a person edit a hunk. A text that is empty, or what the base has there, is a rejection.
+/// Lets the user edit a hunk. A text that is empty, or the same as in the base, rejects the hunk.
 ///
 /// # Errors
-/// The editor, the quarantine.
+/// The editor failed, or the quarantine is damaged.
 pub fn edit(
     sheet: &ReviewModel<'_>,
     state: &ReviewState,
@@ -84,7 +84,7 @@ pub fn edit(
     Ok(Edited::Done(Action::Edit(whole, Some(hash)), findings))
 }
 
-/// Returns a file as it would be with what is accepted: nothing if nothing is, or it would be gone or is no text.
+/// Returns a file with the accepted units. Returns `None` if nothing is accepted, or if the result is deleted or not text.
 ///
 /// # Errors
 /// The quarantine is damaged.

@@ -1,4 +1,4 @@
-//! The message to the agent after a review: rejections and comments with path, lines and code.
+//! Composes the message to the agent after a review: rejections and comments with path, lines and code.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,17 +12,18 @@ use crate::changes::{HunkLine, Unit};
 use crate::core::escape::Escaped;
 use crate::review::describe_unit;
 
-/// Bytes of a message; what is above that is named by its place alone. One argument of a program may have 128 KiB.
+/// Size of a message, in bytes, above which further items are listed only by location. A single program argument can have 128
+/// KiB.
 const MOST: usize = 96 << 10;
-/// Bytes of all of it, with the places.
+/// Maximum size of a message, in bytes, including the listed locations.
 const MOST_WITH_PLACES: usize = 112 << 10;
-/// Rows of one quotation.
+/// Maximum number of rows in a quotation.
 const MOST_ROWS: usize = 60;
-/// Characters of one of its lines.
+/// Maximum number of characters in a quoted line.
 const MOST_CHARS: usize = 400;
-/// Characters of one comment.
+/// Maximum number of characters in a comment.
 const LONGEST_COMMENT: usize = 8000;
-/// Fewest backticks of a fence.
+/// Minimum number of backticks in a fence.
 const FENCE: usize = 3;
 
 const OPENING: &str = "I have reviewed your changes. What I rejected does not go into my\n\
@@ -30,28 +31,28 @@ const OPENING: &str = "I have reviewed your changes. What I rejected does not go
                        rest as it is.\n";
 const AGAIN: &str = "\n## Said before, and still as it was\n\n";
 
-/// A message for the agent.
+/// A message to the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feedback {
     /// The message, as Markdown.
     pub text: String,
-    /// The items in full.
+    /// The items that the message contains in full.
     remarks: Vec<FeedbackItem>,
 }
 
-/// One thing that is said.
+/// One rejection or comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FeedbackItem {
-    /// Names it, see [`super::Event::Sent`].
+    /// The id of the item, see [`super::Event::Sent`].
     item: String,
     is_comment: bool,
-    /// The place, for the list of items that are not quoted.
+    /// The location, for the list of items that are not quoted.
     place: String,
     text: String,
 }
 
 impl Feedback {
-    /// Puts it together; nothing where there is nothing that was not sent before.
+    /// Composes the message. Returns `None` if there is nothing that was not sent before.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -83,23 +84,24 @@ impl Feedback {
         Ok((!message.remarks.is_empty()).then_some(message))
     }
 
-    /// Names what it says in full, to be remembered once it was sent: the rest comes with the next one.
+    /// Returns the ids of the items in full, to be recorded once the message was sent. Other items follow in the next
+    /// message.
     #[must_use]
     pub fn items(&self) -> Vec<String> {
         self.remarks.iter().map(|remark| remark.item.clone()).collect()
     }
 
-    /// Counts the rejections and the comments that it says in full.
+    /// Returns the numbers of rejections and comments in full.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let comments = self.remarks.iter().filter(|remark| remark.is_comment).count();
         (self.remarks.len() - comments, comments)
     }
 
-    /// Takes a text that a person has written instead, if it can be sent. What is no more in it was not said.
+    /// Replaces the message with the user's text. Items that the text no longer contains do not count as sent.
     ///
     /// # Errors
-    /// In words, for a person; then it is as it was.
+    /// The reason why the text cannot be sent, for a person. The message is then unchanged.
     pub fn rewrite(&mut self, text: String) -> Result<(), String> {
         if text.len() > MOST_WITH_PLACES {
             return Err(format!("the message has more than {} KiB: it stays as it was", MOST_WITH_PLACES >> 10));
@@ -107,7 +109,7 @@ impl Feedback {
         if text.contains('\0') {
             return Err("the message has a zero byte, which no argument can have: it stays as it was".into());
         }
-        // A command line would take it for an option, a prompt for a command of its own.
+        // A command line would take the text for an option, and a prompt would take it for a command.
         let is_taken_amiss = text.trim_start().starts_with(['-', '/', '!', '#', '@']);
         self.text = if is_taken_amiss { format!("{OPENING}\n{text}") } else { text };
         self.remarks.retain(|remark| self.text.contains(&remark.text));
@@ -144,7 +146,7 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         remarks.push(FeedbackItem { item: item(unit, of, said), is_comment, place: format!("{path}: {place}"), text });
     };
     let all: Vec<usize> = (0..block.as_ref().map_or(0, HunkRows::len)).collect();
-    // By the line that is decided on with it.
+    // The row of each line that can be decided.
     let rows_of: BTreeMap<usize, usize> =
         block.iter().flat_map(|block| all.iter().map(|row| (block.line(*row), *row))).collect();
     let mut rejected: Vec<usize> = match decisions.get(&unit.id) {
@@ -168,7 +170,7 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
     }
     for said in whole {
         let at = where_of(&all);
-        // After the quotation of the rejection it needs none of its own.
+        // After the quotation of its rejection, the hunk is not quoted again.
         let is_rejected = decisions.get(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
         let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())));
         let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
@@ -184,7 +186,7 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
     remarks
 }
 
-/// Returns whether something is to be said of a unit.
+/// Returns whether a unit has a rejection or a comment.
 fn is_spoken_of(unit: &Unit, state: &ReviewState) -> bool {
     let decisions = &state.decisions;
     decisions.get(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
@@ -198,7 +200,7 @@ fn has_rejection(ruling: &UnitDecision) -> bool {
     }
 }
 
-/// Returns whether a comment has not been sent yet: it was made for the agent.
+/// Returns whether a comment, which is meant for the agent, has not been sent yet.
 pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         state.decisions.comments_on(&unit.id).any(|(line, said)| !is_comment_sent(unit, line, said, state))
@@ -206,7 +208,7 @@ pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: 
     units.into_iter().any(is_unsent)
 }
 
-/// Returns whether there is something to send, without reading a file.
+/// Returns whether there is anything to send, without reading a file.
 pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         let ruling = state.decisions.get(&unit.id).filter(|ruling| has_rejection(ruling));
@@ -215,19 +217,19 @@ pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: 
     units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }
 
-/// Returns whether a comment was sent as it is.
+/// Returns whether a comment was sent with this text.
 pub fn is_comment_sent(unit: &Unit, line: Option<usize>, said: &str, state: &ReviewState) -> bool {
     state.is_sent(&item(unit, line, said))
 }
 
-/// Names what is said of a place.
+/// Returns the id of a rejection or comment: a hash of its location and text.
 fn item(unit: &Unit, line: Option<usize>, said: &str) -> String {
     let place = line.map_or_else(String::new, |line| line.to_string());
     let hash = Sha256::new().chain_update(format!("{}\0{place}\0", unit.id)).chain_update(said).finalize();
     hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Returns the lines of a hunk's rows in the agent's file, or the line before them if they were removed.
+/// Describes the lines of rows in the agent's file, or in the base if the rows were all removed.
 fn place(block: &HunkRows, rows: &[usize]) -> String {
     let added = |row: &&usize| matches!(block.row(**row), HunkLine::Added(_));
     let number = |row: &usize| match block.row(*row) {
@@ -248,7 +250,7 @@ fn place(block: &HunkRows, rows: &[usize]) -> String {
     span(of(&block.new, new))
 }
 
-/// Quotes rows as a diff, in a fence that nothing in them can close.
+/// Quotes rows as a diff, in a fence that no row can close.
 fn quotation(block: &HunkRows, text: &FileText, rows: &[usize]) -> String {
     let mut quoted = String::new();
     for row in rows.iter().take(MOST_ROWS) {
@@ -271,7 +273,7 @@ fn longest_run(text: &str) -> usize {
     text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
 }
 
-/// Cites a person's own words.
+/// Quotes a person's text.
 fn citation(said: &str) -> String {
     let cut: String = said.chars().take(LONGEST_COMMENT).collect();
     cut.lines().map(|line| format!("> {}\n", Escaped::line(line))).collect()

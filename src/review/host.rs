@@ -1,4 +1,4 @@
-//! The services that a front end asks of the program around it: save events, edit a text, assess risk, plan.
+//! The services that a review needs from the program: save events, edit a text, find risks and plan an apply.
 
 use std::io;
 
@@ -6,21 +6,21 @@ use super::{Decisions, Event};
 use crate::changes::{FileChange, Finding};
 use crate::core::path::RepoPath;
 
-/// The program around a review.
+/// The program that hosts a review.
 pub trait ReviewHost {
-    /// Keeps what has happened.
+    /// Saves events.
     ///
     /// # Errors
-    /// An I/O error; then nothing more must be decided.
+    /// An I/O error. No further decisions must be recorded then.
     fn save_events(&mut self, events: &[Event]) -> io::Result<()>;
 
-    /// Has a person edit a text in their editor, and gives what they left. The screen is theirs meanwhile.
+    /// Lets the user edit a text in an editor, and returns the result. The editor has the screen while it runs.
     ///
     /// # Errors
-    /// It did not start, or failed.
+    /// The editor did not start, or failed.
     fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>>;
 
-    /// Has a person look at a text in their editor; what they write there is not taken.
+    /// Shows a text in the user's editor. Changes to it are ignored.
     ///
     /// # Errors
     /// As [`ReviewHost::edit_text`].
@@ -32,7 +32,7 @@ pub trait ReviewHost {
     /// Returns the outcome of an apply for every accepted path, without writing.
     ///
     /// # Errors
-    /// In words, for a person.
+    /// The reason for a failure, for a person.
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String>;
 }
 
@@ -41,33 +41,33 @@ pub trait ReviewHost {
 pub enum ReviewOutcome {
     /// Every unit was visited.
     Through,
-    /// The person left; what was decided is saved.
+    /// The user quit. The decisions are saved.
     Left,
-    /// They want it applied; and with how conflicts are dealt with, where they have confirmed it already.
+    /// The user wants to apply. The handling of conflicts is set if the user has already confirmed.
     Apply(Option<ConflictHandling>),
-    /// They want comments and rejections sent to the agent.
+    /// The user wants to send comments and rejections to the agent.
     Send,
-    /// They threw the draft away.
+    /// The user discarded the draft.
     Discarded,
-    /// A signal ended it; what was decided is saved.
+    /// A signal ended the review. The decisions are saved.
     Signalled,
 }
 
 /// The handling of conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConflictHandling {
-    /// There is none, and if one comes up nothing is written.
+    /// If there is a conflict, nothing is written.
     Abort,
-    /// They are passed over.
+    /// Conflicts are skipped.
     Skip,
-    /// Both sides go between markers.
+    /// Both sides are written between conflict markers.
     Markers,
 }
 
 /// The preview of an apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preview {
-    /// One for each path.
+    /// One line for each path.
     pub lines: Vec<PreviewLine>,
 }
 
@@ -77,14 +77,13 @@ pub struct PreviewLine {
     pub path: RepoPath,
     pub outcome: &'static str,
     pub reason: String,
-    /// It is in conflict: nothing at all is written.
+    /// Whether the path is in conflict. Nothing is written then.
     pub is_conflict: bool,
-    /// Of a conflict the three sides, line by line, escaped.
+    /// The three sides of a conflict as escaped lines.
     pub sides: Vec<String>,
 }
 
 impl Preview {
-    /// Counts the conflicts.
     #[must_use]
     pub fn conflicts(&self) -> usize {
         self.lines.iter().filter(|line| line.is_conflict).count()

@@ -1,4 +1,4 @@
-//! A file's lines, and the order in which those of a hunk stand.
+//! The lines of a file, and the order of the lines in a hunk.
 
 use std::io;
 use std::ops::Range;
@@ -14,7 +14,7 @@ pub struct FileText {
 }
 
 impl FileText {
-    /// Reads a file; one without hunks has no lines.
+    /// Reads both sides of a file. A file without hunks has no lines, unless it is a deleted text.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -28,33 +28,33 @@ impl FileText {
     }
 }
 
-/// Returns whether what a deleted file held can be shown by line.
+/// Returns whether the content of a deleted file can be shown by line.
 fn is_small_text(file: &ReviewFile<'_>) -> bool {
     let old = file.change.old.as_ref();
-    // Of one that is no text no lines are counted.
+    // Lines are only counted for text.
     file.line_counts.1 > 0 && old.is_some_and(|old| old.size <= MAX_TEXT)
 }
 
 /// The rows of a hunk in the order of [`interleave_lines`].
 #[derive(Debug, Clone)]
 pub struct HunkRows {
-    /// Its lines of the base.
+    /// The hunk's lines in the base.
     pub old: Range<usize>,
-    /// Its lines of the result.
+    /// The hunk's lines in the result.
     pub new: Range<usize>,
-    /// Nothing where all removed lines come first.
+    /// The interleaved lines. `None` if all removed lines come first.
     interleaved_lines: Option<Vec<HunkLine>>,
 }
 
 impl HunkRows {
-    /// Orders a unit's lines; nothing for one that has none.
+    /// Creates the rows of a unit. Returns `None` if the unit is not a hunk.
     #[must_use]
     pub fn from_unit(unit: &Unit, text: &FileText) -> Option<Self> {
         let UnitKind::Hunk { old, new } = &unit.kind else { return None };
         Some(Self::interleaved(old.clone(), new.clone(), text))
     }
 
-    /// Orders the lines of a hunk.
+    /// Creates the rows of a hunk.
     #[must_use]
     pub fn interleaved(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
         let interleaved_lines = is_interleaved(old.len(), new.len())
@@ -62,7 +62,6 @@ impl HunkRows {
         Self { old, new, interleaved_lines }
     }
 
-    /// Returns a row.
     #[must_use]
     pub fn row(&self, at: usize) -> HunkLine {
         match &self.interleaved_lines {
@@ -72,7 +71,7 @@ impl HunkRows {
         }
     }
 
-    /// Returns the line that is decided on with a row: the removed ones are counted first, then the added ones.
+    /// Returns the line that is decided with a row. Removed lines are counted first, then added ones.
     #[must_use]
     pub fn line(&self, at: usize) -> usize {
         match self.row(at) {
@@ -81,7 +80,7 @@ impl HunkRows {
         }
     }
 
-    /// Returns the lines that are decided on with rows.
+    /// Returns the lines that are decided with rows.
     #[must_use]
     pub fn lines(&self, rows: Range<usize>) -> LineSet {
         let mut lines: Vec<usize> = rows.map(|row| self.line(row)).collect();
@@ -89,7 +88,6 @@ impl HunkRows {
         LineSet::from_lines(lines)
     }
 
-    /// Returns a row's content.
     #[must_use]
     pub fn content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
         match self.row(at) {
@@ -98,19 +96,18 @@ impl HunkRows {
         }
     }
 
-    /// Counts its rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.old.len() + self.new.len()
     }
 
-    /// Returns whether it has none, which no hunk of a changeset is.
+    /// Returns whether there are no rows. A hunk of a changeset always has some.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the row of a removed line that a row's added one came of, or the reverse, if they stand next to each other.
+    /// Returns the row paired with a row: a single removed line and the single added line that directly follows it.
     #[must_use]
     pub fn paired_row(&self, at: usize) -> Option<usize> {
         let is_removed = |row: usize| matches!(self.row(row), HunkLine::Removed(_));

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-/// Bytes of a line above which it is not compared by word.
+/// Maximum length of a line that is compared by word, in bytes.
 const LONGEST: usize = 2000;
 
-/// Byte ranges of words that only one of two lines has, for each of them. Lines that have little in common give none: all of
-/// it differs then.
+/// Returns the byte ranges of the words that only one of two lines has, for each line. If the lines have little in common,
+/// there are no ranges, because the whole lines differ.
 #[must_use]
 pub fn differing(old: &[u8], new: &[u8]) -> (Vec<Range<usize>>, Vec<Range<usize>>) {
     if old.len() > LONGEST || new.len() > LONGEST {
@@ -38,7 +38,7 @@ fn words(line: &[u8]) -> Vec<&[u8]> {
         b'_' | 0x80.. => 0,
         _ if b.is_ascii_alphanumeric() => 0,
         b' ' | b'\t' => 1,
-        // Each sign is a word.
+        // Each symbol is a separate word.
         _ => 2,
     };
     line.chunk_by(|a, b| kind(*a) == kind(*b) && kind(*a) < 2).collect()

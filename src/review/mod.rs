@@ -1,4 +1,4 @@
-//! Decisions on a changeset: what they are, how they are saved, how a selection becomes them, and the plain front end.
+//! Decisions on a changeset: their types, how they are saved, and how a selection is turned into them.
 
 mod collapsed;
 mod decision_file;

@@ -1,4 +1,5 @@
-//! A changeset opened for review: every file with its units. Contents are read when they are shown, one file at a time.
+//! A changeset opened for review: every file with its units. Contents are read again, one file at a time, when they are
+//! shown.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -12,7 +13,7 @@ use crate::core::path::EntryKind;
 #[derive(Debug)]
 pub struct ReviewModel<'a> {
     pub changeset: &'a str,
-    /// In the changeset's order.
+    /// The files, in the order of the changeset.
     pub files: Vec<ReviewFile<'a>>,
     store: Quarantine,
 }
@@ -21,20 +22,19 @@ pub struct ReviewModel<'a> {
 #[derive(Debug)]
 pub struct ReviewFile<'a> {
     pub change: &'a FileChange,
-    /// The units of the file.
     pub units: Vec<Unit>,
     /// The target if the file becomes a symlink.
     pub target: Option<Vec<u8>>,
-    /// Lines that are added and removed, those of a deleted text among them.
+    /// Numbers of added and removed lines, including those of a deleted text.
     pub line_counts: (usize, usize),
-    /// Nobody wrote it by hand: a lock file, a generated one.
+    /// Whether the file starts collapsed because it was not written by hand, such as a lock file or a generated file.
     pub begins_folded: bool,
-    /// One of its units has the id of another unit, so that a decision on one would be a decision on both.
+    /// Whether a unit has the same id as another unit, so that a decision on one would be a decision on both.
     pub is_ambiguous: bool,
 }
 
 impl<'a> ReviewModel<'a> {
-    /// Finds the units of every file.
+    /// Opens a changeset and finds the units of every file.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -65,10 +65,10 @@ fn mark_ambiguous(files: &mut [ReviewFile<'_>]) {
     }
 }
 
-/// Files below which no further thread is worth its start.
+/// Number of files below which starting threads is not worth it.
 const FEW: usize = 16;
 
-/// Does the same with many things at once, and gives what came of it in their order.
+/// Maps items in parallel, and returns the results in order.
 fn try_parallel_map<'a, T: Sync, R: Send>(
     all: &'a [T],
     work: impl Fn(&'a T) -> io::Result<R> + Sync,
@@ -103,7 +103,7 @@ fn try_parallel_map<'a, T: Sync, R: Send>(
 }
 
 impl ReviewModel<'_> {
-    /// Reads what a file was and is; see [`FileChange::contents`].
+    /// Reads the old and new content of a file; see [`FileChange::contents`].
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -111,7 +111,7 @@ impl ReviewModel<'_> {
         file.change.contents(&self.store)
     }
 
-    /// Reads a text that a person put in place of a hunk.
+    /// Reads the replacement text of a hunk.
     ///
     /// # Errors
     /// The quarantine is damaged.
@@ -119,18 +119,19 @@ impl ReviewModel<'_> {
         self.store.get(hash)
     }
 
-    /// Keeps such a text.
+    /// Stores the replacement text of a hunk.
     pub fn keep_text(&self, text: &[u8]) -> io::Result<ContentHash> {
         self.store.put(text)
     }
 
-    /// Finds the units whose id begins with `prefix`; a whole id, and a prefix of good length, has one at the most.
+    /// Finds the units whose id begins with `prefix`. Unless ids are ambiguous, a whole id or a prefix of sufficient length
+    /// matches at most one.
     pub fn units_by_prefix<'s>(&'s self, prefix: &'s str) -> impl Iterator<Item = (&'s ReviewFile<'s>, &'s Unit)> {
         let in_file = move |file: &'s ReviewFile<'s>| file.units.iter().map(move |unit| (file, unit));
         self.files.iter().flat_map(in_file).filter(move |(_, unit)| unit.id.starts_with(prefix))
     }
 
-    /// Counts the lines that are added and removed in all files.
+    /// Returns the numbers of added and removed lines in all files.
     #[must_use]
     pub fn line_counts(&self) -> (usize, usize) {
         self.files.iter().map(|f| f.line_counts).fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
@@ -138,19 +139,19 @@ impl ReviewModel<'_> {
 }
 
 impl ReviewFile<'_> {
-    /// Returns whether it needs a yes of its own.
+    /// Returns whether the file requires explicit confirmation.
     #[must_use]
     pub fn is_risky(&self) -> bool {
         self.change.severity() >= Some(Severity::High)
     }
 
-    /// Returns whether it cannot be accepted at all.
+    /// Returns whether the file cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.is_ambiguous || self.change.severity() == Some(Severity::Refused)
     }
 
-    /// Returns the reasons of its highest severity, or why it cannot be accepted.
+    /// Returns the reasons of the highest severity, or why the file cannot be accepted.
     #[must_use]
     pub fn reasons(&self) -> String {
         if self.is_ambiguous {
@@ -163,7 +164,7 @@ impl ReviewFile<'_> {
     }
 }
 
-/// Counts lines; the last one may have no line feed.
+/// Counts lines. The last one may lack a line feed.
 fn count(bytes: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', bytes).count() + usize::from(bytes.last().is_some_and(|b| *b != b'\n'))
 }

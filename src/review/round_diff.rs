@@ -1,4 +1,4 @@
-//! The difference between two rounds: hunks that were not there at the last review.
+//! The difference between two rounds: hunks that did not exist at the last review.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,27 +10,27 @@ use crate::core::path::RepoPath;
 /// The difference between two rounds, by unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoundDiff {
-    /// Units that are new, by id.
+    /// The ids of new units.
     pub new: BTreeSet<String>,
     /// Number of hunks that are gone.
     pub gone: usize,
-    /// Files of which some are new or gone.
+    /// Files with new or gone units.
     pub touched: BTreeSet<RepoPath>,
 }
 
-/// Names the files that need a yes of their own now, and did not in an earlier round: what another file has become can do that
-/// to one that is as it was.
+/// Returns the files that require explicit confirmation now, and did not in an earlier round. A change of another file can
+/// cause this for an unchanged file.
 #[must_use]
 pub fn newly_risky(sheet: &ReviewModel<'_>, before: &Changeset) -> BTreeSet<RepoPath> {
     let level = |f: &FileChange| f.severity() >= Some(Severity::High);
     let was: BTreeMap<&RepoPath, bool> = before.files.iter().map(|f| (&f.path, level(f))).collect();
-    // One that was not there then had its yes in another time still.
+    // A file that was not in that round may have been accepted in an even earlier round.
     let is_risen = |f: &&FileChange| level(f) && was.get(&f.path) != Some(&true);
     sheet.files.iter().map(|f| f.change).filter(is_risen).map(|f| f.path.clone()).collect()
 }
 
 impl RoundDiff {
-    /// Compares a sheet with the changeset of an earlier round.
+    /// Compares a model with the changeset of an earlier round.
     #[must_use]
     pub fn of(sheet: &ReviewModel<'_>, before: &Changeset, store: &Quarantine) -> Self {
         let earlier: BTreeMap<&RepoPath, &FileChange> = before.files.iter().map(|f| (&f.path, f)).collect();
@@ -44,11 +44,11 @@ impl RoundDiff {
                 since.new.extend(file.units.iter().map(|unit| unit.id.clone()));
                 continue;
             }
-            // Most files are as they were, and need not be compared line by line.
+            // Most files are unchanged, and need not be compared line by line.
             if other.is_some_and(|other| sides(other) == sides(file.change)) {
                 continue;
             }
-            // What cannot be read any more is new.
+            // Units that can no longer be read count as new.
             let known = other.and_then(|other| unit_ids(other, store).ok()).unwrap_or_default();
             let now: BTreeSet<String> = file.units.iter().map(|unit| unit.id.clone()).collect();
             let gone = known.difference(&now).count();

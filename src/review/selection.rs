@@ -9,12 +9,12 @@ use crate::changes::{Selection, Unit, UnitSelection};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
-/// The user's selectors.
+/// The user's selection options.
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
     /// Paths or globs to accept.
     pub accept: Vec<String>,
-    /// Paths or globs that stay out; beats `accept`.
+    /// Paths or globs to exclude. Takes precedence over `accept`.
     pub reject: Vec<String>,
     /// Ids of units to accept.
     pub ids: Vec<String>,
@@ -22,21 +22,21 @@ pub struct Selector {
     pub allow_risky: bool,
 }
 
-/// The selected parts of a changeset, and those that were skipped.
+/// The selected parts of a changeset, and the skipped files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReviewSelection {
     /// The selection of each file.
     pub picks: BTreeMap<RepoPath, Selection>,
     /// Files with a high finding that only a glob or "all" covered.
     pub skipped_high_risk: Vec<RepoPath>,
-    /// Files of which a review has rejected something that only a glob or "all" covered.
+    /// Files with a rejected part that only a glob or "all" covered.
     pub rejected: Vec<RepoPath>,
     /// Files that cannot be accepted and that only a glob or "all" covered.
     pub refused: Vec<RepoPath>,
 }
 
 impl ReviewSelection {
-    /// Returns whether it covers no file at all.
+    /// Returns whether the selection covers no file.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.picks.values().all(Selection::is_empty)
@@ -46,13 +46,13 @@ impl ReviewSelection {
     }
 }
 
-/// Why a selection is not carried out.
+/// The reason why a selection fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
-    /// A pattern that covers no changed file.
+    /// A pattern that matches no changed file.
     #[error("{option} {} matches no changed file", Escaped::new(pattern))]
     NoMatch { option: &'static str, pattern: String },
-    /// A pattern that is no glob.
+    /// A pattern that is not a glob.
     #[error("{option} {} is not a glob: {reason}", Escaped::new(pattern))]
     BadGlob { option: &'static str, pattern: String, reason: String },
     /// A prefix of several ids.
@@ -61,22 +61,22 @@ pub enum SelectionError {
     /// An id that is not in this changeset.
     #[error("there is no hunk {} in this changeset", Escaped::new(id))]
     StaleId { id: String },
-    /// A risky file named exactly.
+    /// A high-risk file that was named exactly.
     #[error("{} needs a closer look: {}", Escaped::new(path), Escaped::new(reason))]
     Risky { path: String, reason: String },
-    /// A file that cannot be accepted, named exactly.
+    /// A file that cannot be accepted and was named exactly.
     #[error("{} cannot be accepted: {}", Escaped::new(path), Escaped::new(reason))]
     Refused { path: String, reason: String },
 }
 
 impl Selector {
-    /// Returns whether anything was asked for.
+    /// Returns whether there are no selection options.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.accept.is_empty() && self.ids.is_empty() && !self.all && self.reject.is_empty()
     }
 
-    /// Returns whether nothing but rejections was asked for: they are taken from what a review has accepted.
+    /// Returns whether there are only rejections, which are removed from the changes that a review has accepted.
     #[must_use]
     pub fn is_only_rejects(&self) -> bool {
         !self.reject.is_empty() && self.accept.is_empty() && self.ids.is_empty() && !self.all
@@ -85,18 +85,18 @@ impl Selector {
     /// Returns the rejected files.
     ///
     /// # Errors
-    /// A pattern that matches nothing.
+    /// A pattern matches nothing.
     pub fn rejected(&self, sheet: &ReviewModel<'_>) -> Result<BTreeSet<RepoPath>, SelectionError> {
         let reject = parse_patterns("--reject", &self.reject, sheet, &[])?;
         let files = sheet.files.iter().map(|f| &f.change.path);
         Ok(files.filter(|path| reject.iter().any(|p| p.matches(path))).cloned().collect())
     }
 
-    /// Finds the units. What a review has rejected is only taken where it is named: by its path or its id. `refused` are
-    /// paths of the changeset that never became files, for the message alone.
+    /// Selects units. A unit that a review rejected is selected only if it is named by path or id. `refused` has paths of
+    /// the changeset that never became files, and the reasons, for messages.
     ///
     /// # Errors
-    /// A pattern or id that matches nothing, or one that names exactly what must not be taken.
+    /// A pattern or id matches nothing, or names exactly what must not be accepted.
     pub fn select(
         &self,
         sheet: &ReviewModel<'_>,
@@ -150,10 +150,10 @@ impl Selector {
     }
 }
 
-/// The shortest prefix of an id that names a hunk.
+/// Minimum length of an id prefix.
 const SHORTEST_ID: usize = 8;
 
-/// Finds the one unit with this id, or with an id that begins so.
+/// Finds the one unit whose id begins with `id`.
 fn unit_by_prefix<'a>(
     sheet: &'a ReviewModel<'_>,
     id: &'a str,
@@ -170,7 +170,7 @@ fn unit_by_prefix<'a>(
     }
 }
 
-/// Returns what of a unit is meant: an edit stands, and what a review has rejected counts only where it is not named.
+/// Returns the selected part of a unit. An edit is kept. A part that a review rejected is selected only if it is named.
 fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Option<UnitSelection> {
     match decisions.get(&unit.id) {
         Some(UnitDecision::Edited(hash)) => Some(UnitSelection::Text(hash.clone())),
@@ -215,16 +215,16 @@ impl Pattern {
     }
 }
 
-/// Keeps the files of a sheet that are named: by a path, a directory or a glob.
+/// Restricts a model to the files that match paths, directories or globs.
 ///
 /// # Errors
-/// A pattern that matches nothing, or is none.
+/// A pattern matches nothing, or is not a glob.
 pub fn restrict_to_paths(sheet: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
     let mut kept = Vec::new();
     for path in paths {
         let one = |path: String| parse_patterns("the path", &[path], sheet, &[]);
         kept.extend(match one(path.clone()) {
-            // As with git, a directory may be named without a slash.
+            // As in git, a directory may be named without a slash.
             Err(none @ SelectionError::NoMatch { .. }) if !path.ends_with('/') => {
                 one(format!("{path}/")).map_err(|_| none)?
             }
@@ -235,7 +235,7 @@ pub fn restrict_to_paths(sheet: &mut ReviewModel<'_>, paths: &[String]) -> Resul
     Ok(())
 }
 
-/// An exact path first, then a directory, then a glob in which `*` stays within a component.
+/// Parses patterns: an exact path first, then a directory, then a glob in which `*` matches within one component.
 fn parse_patterns(
     option: &'static str,
     given: &[String],

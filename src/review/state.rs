@@ -1,7 +1,7 @@
-//! The review as a pure state machine: what a person does goes in, the next state comes out.
+//! The review as a pure state machine: it takes the user's actions and returns the next state.
 //!
-//! Nothing here reads a key, draws or touches a disk. Every change of a decision, a comment or a split can be taken back,
-//! without limit. What must be kept is in [`ReviewState::take_events`].
+//! This module does not read keys, draw or access files. Every change of a decision, a comment or a split can be undone,
+//! without limit. [`ReviewState::take_events`] returns the events to save.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use super::{ReviewFile, ReviewModel};
 use crate::changes::{ContentHash, LineSet, Unit, UnitSelection};
 use crate::core::escape::Escaped;
 
-/// Some lines of a unit, by the places of file and unit on the sheet.
+/// Lines of a unit, by the indexes of the file and the unit in the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecisionTarget {
     pub file: usize,
     pub unit: usize,
-    /// The lines; nothing is all of it.
+    /// The lines. `None` is the whole unit.
     pub lines: Option<LineSet>,
 }
 
 impl DecisionTarget {
-    /// Returns whether it is all of its unit.
+    /// Returns whether the target is the whole unit.
     fn covers(&self, unit: &Unit) -> bool {
         self.lines.as_ref().is_none_or(|lines| lines.len() >= unit.line_count())
     }
@@ -31,27 +31,27 @@ impl DecisionTarget {
 /// An action of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Decides on what they look at; that is a yes of its own for what is risky.
+    /// Decides on the visible target, which also confirms high-risk changes explicitly.
     Decide(Vec<DecisionTarget>, Option<Decision>),
-    /// Decides on many at once. What is risky, or not to be seen, is not accepted by that.
+    /// Decides on many units at once. This does not accept high-risk or hidden units.
     BulkDecide {
         items: Vec<DecisionTarget>,
         decision: Decision,
-        /// Further units that are meant and not visible.
+        /// Number of further units that are covered but not visible.
         hidden: usize,
     },
-    /// Puts another text in the place of a hunk; nothing is a rejection.
+    /// Replaces a hunk with another text. `None` rejects the hunk.
     Edit(DecisionTarget, Option<ContentHash>),
     /// Adds or removes a comment.
     Comment(CommentAnchor, Option<String>),
-    /// Parts a hunk above a row, as [`crate::changes::interleave_lines`] orders them; or joins it there again.
+    /// Splits a hunk above a row, in the order of [`crate::changes::interleave_lines`], or joins it there again.
     Split(String, usize),
-    /// Takes the last change back.
+    /// Undoes the last change.
     Undo,
     Redo,
 }
 
-/// A change that can be taken back.
+/// A change that can be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Change {
     Ruling { unit: String, before: Option<UnitDecision>, after: Option<UnitDecision> },
@@ -63,58 +63,58 @@ enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Event {
-    /// The ruling on a unit, or that there is none.
+    /// The decision on a unit, or its removal.
     Ruling {
         unit: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         is: Option<UnitDecision>,
     },
-    /// A comment, or that there is none.
+    /// A comment, or its removal.
     Comment {
         unit: String,
-        /// A line of it.
+        /// The line. `None` is the whole unit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<usize>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
     },
-    /// A hunk is parted above a row, or no more.
+    /// A split of a hunk above a row, or its removal.
     Split { unit: String, row: usize, is: bool },
-    /// Lines of a unit that were on the screen.
+    /// Lines of a unit that were visible on the screen.
     Seen { unit: String, lines: String },
-    /// From here on these changes are reviewed.
+    /// The changeset that is reviewed from this event on.
     Round { changeset: String },
     /// Rejections and comments that were sent to the agent.
     Sent {
-        /// Each by a hash of its place and words.
+        /// The items, each as a hash of its location and text.
         items: Vec<String>,
     },
 }
 
-/// A review at one moment.
+/// The state of a review.
 #[derive(Debug, Clone, Default)]
 pub struct ReviewState {
-    /// Decisions and comments.
+    /// The decisions and comments.
     pub decisions: Decisions,
-    /// Rows above which a hunk is parted, by unit id.
+    /// Rows above which a hunk is split, by unit id.
     splits: BTreeMap<String, BTreeSet<usize>>,
-    /// Lines that were on the screen, by unit id.
+    /// Lines that were visible on the screen, by unit id.
     seen: BTreeMap<String, LineSet>,
     /// Items that were sent to the agent.
     sent: BTreeSet<String>,
-    /// The changesets that were reviewed, by id, one after the other.
+    /// Ids of the changesets that were reviewed, in order.
     rounds: Vec<String>,
     past: Vec<Vec<Change>>,
     future: Vec<Vec<Change>>,
     events: Vec<Event>,
     /// The message about the last action, if its result is not visible.
     pub said: Option<String>,
-    /// The units that the last undo or redo was about.
+    /// The units that the last undo or redo changed.
     pub touched: Vec<String>,
 }
 
 impl ReviewState {
-    /// Begins with what was kept.
+    /// Creates the state from saved events.
     #[must_use]
     pub fn of(events: impl IntoIterator<Item = Event>) -> Self {
         let mut state = Self::default();
@@ -144,7 +144,7 @@ impl ReviewState {
         }
     }
 
-    /// Returns what brings an empty state to this one.
+    /// Returns the events that turn an empty state into this one.
     #[must_use]
     pub fn to_events(&self) -> Vec<Event> {
         let rulings = self.decisions.unit_decisions();
@@ -163,21 +163,21 @@ impl ReviewState {
         rounds.chain(rulings).chain(comments).chain(splits).chain(seen).chain(sent).collect()
     }
 
-    /// Returns what has changed since it was asked the last time.
+    /// Returns the events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// Returns whether a hunk is parted.
+    /// Returns whether a hunk is split.
     #[must_use]
     pub fn is_parted(&self, unit: &Unit) -> bool {
         self.splits.contains_key(&unit.id) && !matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_)))
     }
 
-    /// Returns the parts of a hunk as ranges of rows; a hunk that is not parted is one.
+    /// Returns the parts of a hunk as ranges of rows. A hunk that is not split has one part.
     #[must_use]
     pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
-        // A text of its own takes the place of all of it.
+        // A replacement text stands for the whole hunk.
         if matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
             return std::iter::once(0..unit.line_count()).collect();
         }
@@ -189,21 +189,21 @@ impl ReviewState {
         parts
     }
 
-    /// Returns the changesets that were reviewed, by id, one after the other.
+    /// Returns the ids of the changesets that were reviewed, in order.
     #[must_use]
     pub fn rounds(&self) -> &[String] {
         &self.rounds
     }
 
-    /// Goes over to the changes of another round.
+    /// Starts the round of another changeset.
     pub fn begin_round(&mut self, changeset: &str) {
         let event = Event::Round { changeset: changeset.to_owned() };
         self.apply_event(event.clone());
         self.events.push(event);
     }
 
-    /// Takes yeses back that were given before there was a reason to think twice; that is no action of a person, and no undo
-    /// brings them back. What a person rejected stays so, and so does what they wrote themselves.
+    /// Revokes acceptances of changes that have since become risky. This is not an action of the user, so it cannot be
+    /// undone. Rejections and the user's own texts are kept.
     pub fn forget_accepted<'a>(&mut self, units: impl IntoIterator<Item = &'a Unit>) {
         let mut open = 0;
         for unit in units {
@@ -226,13 +226,13 @@ impl ReviewState {
         }
     }
 
-    /// Returns whether a rejection or a comment was sent to the agent already, as it is.
+    /// Returns whether a rejection or comment was already sent in this form.
     #[must_use]
     pub fn is_sent(&self, item: &str) -> bool {
         self.sent.contains(item)
     }
 
-    /// Remembers that lines of a unit were on the screen.
+    /// Records that lines of a unit were visible on the screen.
     pub fn mark_viewed(&mut self, unit: &str, lines: &LineSet) {
         let seen = self.seen.get(unit);
         if lines.iter().all(|line| seen.is_some_and(|seen| seen.contains(line))) {
@@ -243,7 +243,7 @@ impl ReviewState {
         self.events.push(Event::Seen { unit: unit.to_owned(), lines: lines.to_string() });
     }
 
-    /// Counts lines that are accepted and were never on the screen.
+    /// Counts the accepted lines that were never visible on the screen.
     #[must_use]
     pub fn unseen(&self, unit: &Unit) -> usize {
         let accepted = match self.decisions.selection_of(unit) {
@@ -254,7 +254,7 @@ impl ReviewState {
         self.seen.get(&unit.id).map_or(accepted.len(), |seen| accepted.difference(seen).len())
     }
 
-    /// Counts lines of a unit that were never on the screen: of these, or of all.
+    /// Counts the lines of a unit that were never visible on the screen, among the given lines or all lines.
     #[must_use]
     pub fn not_shown(&self, unit: &Unit, lines: Option<&LineSet>) -> usize {
         let all = lines.cloned().unwrap_or_else(|| LineSet::up_to(unit.line_count()));
@@ -273,7 +273,7 @@ impl ReviewState {
         }
     }
 
-    /// Carries changes out, with what is to be kept of them.
+    /// Applies changes, and records their events.
     fn put(&mut self, changes: &[Change]) {
         for change in changes {
             let event = match change.clone() {
@@ -300,13 +300,13 @@ impl ReviewState {
     }
 
     fn decide(&self, sheet: &ReviewModel<'_>, items: &[DecisionTarget], decision: Option<Decision>) -> Vec<Change> {
-        // Several items may be of one unit.
+        // Several targets may belong to one unit.
         let mut rulings: BTreeMap<&str, Option<UnitDecision>> = BTreeMap::new();
         let mut scratch = Decisions::default();
         for item in items {
             let Some(unit) = unit_of(sheet, item) else { continue };
             let after = match &item.lines {
-                // A person's own text is not decided on by the lines that it replaced.
+                // The user's own text is not decided by the lines that it replaced.
                 Some(_)
                     if !item.covers(unit) && matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) =>
                 {
@@ -318,7 +318,7 @@ impl ReviewState {
                     scratch.with_lines(unit, lines.iter(), decision)
                 }
                 _ => decision.map(|decision| match (decision, self.decisions.get(&unit.id)) {
-                    // An edit is accepted already.
+                    // An edit is already accepted.
                     (Decision::Accepted, Some(edited @ UnitDecision::Edited(_))) => edited.clone(),
                     _ => UnitDecision::All(decision),
                 }),
@@ -362,7 +362,7 @@ fn unit_of<'a>(sheet: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<&'a 
     sheet.files.get(item.file)?.units.get(item.unit)
 }
 
-/// Returns why a file cannot be accepted.
+/// Returns the message that a file cannot be accepted, with the reason.
 #[must_use]
 pub fn refusal(file: &ReviewFile<'_>) -> String {
     let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
@@ -390,7 +390,7 @@ pub fn update(mut state: ReviewState, sheet: &ReviewModel<'_>, action: Action) -
                 let is_edited = |u: &&Unit| matches!(state.decisions.get(&u.id), Some(UnitDecision::Edited(_)));
                 item.lines.is_some() && unit.filter(is_edited).is_some_and(|u| !item.covers(u))
             };
-            // The lines of an edited hunk are not what would come.
+            // The lines of an edited hunk are not the lines of its result.
             if items.iter().any(is_part) {
                 state.said = Some("this hunk is edited: decide on all of it, or undo the edit (u)".into());
                 return state;

@@ -1,11 +1,11 @@
-//! The mount points inside the agent container.
+//! Chooses the mount points inside the agent's container.
 
 use std::path::Path;
 
 use crate::git::{HostRepo, Snapshot};
 
-/// Directories that a mount must neither hide nor lie directly in the way of: those of the image, the agent's home and
-/// Airlock's own. A repository at, above or (for these) below one of them goes to `/work/NAME`.
+/// Directories of the image, of the agent's home and of Airlock. A repository at, above or below one of them is mounted
+/// at `/work/NAME`.
 const CLOSED: [&str; 18] = [
     "/bin",
     "/boot",
@@ -26,25 +26,26 @@ const CLOSED: [&str; 18] = [
     "/usr/local/bin",
     "/usr/sbin",
 ];
-/// Directories that a mount must not hide, though it may lie below them.
+/// Directories that a mount must not hide. A repository at or above one of them is mounted at `/work/NAME`; one below
+/// it keeps its path.
 const OPEN: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/usr", "/var", "/work"];
 
 /// The workspace's mount point and the directory to start in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentPaths {
-    /// The mount point: the host's own path where the image allows it.
+    /// The mount point. It is the path on the host if the image allows it.
     pub workspace: String,
-    /// The directory where the user stood, if the snapshot has it.
+    /// The user's current directory if the snapshot has it; otherwise the mount point.
     pub workdir: String,
 }
 
 impl AgentPaths {
-    /// Chooses the place for a snapshot.
+    /// Chooses the paths for a snapshot.
     #[must_use]
     pub fn of(host: &HostRepo, snapshot: &Snapshot) -> Self {
         let workspace = mount_point(&host.root, &host.name());
         let subdir = host.subdir.to_str().filter(|s| !s.is_empty());
-        // A directory that HEAD does not know would be made by the engine, and belong to root.
+        // The engine would create a directory that HEAD does not have, and root would own it.
         let known = subdir.filter(|s| snapshot.has_directory(s.as_bytes()));
         let workdir = known.map_or_else(|| workspace.clone(), |s| format!("{workspace}/{s}"));
         Self { workspace, workdir }

@@ -1,6 +1,6 @@
 //! Connects an agent to the user's terminal or pipes until it ends.
 //!
-//! Standard input is read by a thread that polls, so that not one key is swallowed after the agent has ended.
+//! Standard input is read by a thread that polls, so that no key is swallowed after the agent has ended.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -23,47 +23,47 @@ use crate::terminal::{Answers, Modes, OutputFilter, Questions, RawModeGuard, Sig
 
 /// Grace period of an agent that was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
-/// Maximum time for the engine to answer about an agent that is to end, and for the rest of its output.
+/// Maximum time for the engine to answer about an agent that has to end, and for the rest of the agent's output.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// How often Ctrl-C has to be pressed within [`PRESSED`] to end an agent that does not listen.
+/// Number of presses of Ctrl-C, and the time within which they must occur, to end an agent that does not react.
 const INSISTING: usize = 3;
 const PRESSED: Duration = Duration::from_secs(1);
-/// Grace period after that.
+/// Grace period of an agent that is ended by Ctrl-C.
 const INSISTED: Duration = Duration::from_secs(2);
 
-/// What an agent on a terminal may do to the lines above its screen.
+/// Whether an agent on a terminal may erase the scrollback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Scrollback {
     #[default]
     Kept,
-    /// Erase them, as Claude Code does.
+    /// The agent may erase it, as Claude Code does.
     Erasable,
 }
 
-/// Control sequences that were kept from the user's terminal, by kind.
+/// Number of control sequences that were withheld from the user's terminal, by kind.
 pub type Dropped = BTreeMap<&'static str, u64>;
 
 /// The effect of an agent's output on the terminal.
 #[derive(Debug, Default)]
 struct Shown {
     dropped: Dropped,
-    /// Nothing as long as output is still being written.
+    /// The queries to the terminal; `None` while output is still being written.
     asked: Option<Questions>,
 }
 
 /// The end of an agent's run.
 pub(crate) struct Ended {
     pub exit: i64,
-    /// Control sequences that were not shown.
+    /// Control sequences that were withheld from the terminal.
     pub dropped: Dropped,
 }
 
-/// Starts the agent, connects it, and gives its exit status once it has ended.
+/// Starts the agent, connects it, and returns its exit status once it has ended.
 ///
-/// `watch` returns when it has stopped the agent and waited for the rest of its output. Signals go to the agent; one that has not
-/// ended [`GRACE`] later, or at the second signal, is killed. So is one that has not ended soon after Ctrl-C was pressed three
-/// times within a second.
+/// `watch` returns after it has stopped the agent and waited for the rest of its output. Signals are forwarded to the
+/// agent. An agent that has not ended [`GRACE`] later, or at the second signal, is killed. An agent is also killed if
+/// it has not ended soon after Ctrl-C was pressed three times within a second.
 pub(crate) async fn attach(
     engine: &dyn Engine,
     agent: &str,
@@ -84,7 +84,7 @@ pub(crate) async fn attach(
             }
         }
         let _ = input.shutdown().await;
-        // The connection stays open for the output; dropping it here would end that too on some engines.
+        // The connection stays open for the output. On some engines, dropping the input would end the output as well.
         std::future::pending::<()>().await;
     });
     engine.start(agent).await?;
@@ -92,10 +92,10 @@ pub(crate) async fn attach(
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
         result = pump(attached.output, terminal.unwrap_or_default(), Arc::clone(&shown)) => result,
-        // Whoever reads our output takes nothing more.
+        // The agent was killed, but its output does not end, because the reader of our stdout has stopped.
         () = end_on_signal(engine, agent, signals) => Ok(false),
         () = end_on_keys(engine, agent, &insisted) => Ok(false),
-        // It was stopped, and its output does not end.
+        // The agent was stopped, but its output does not end.
         () = watch => Ok(false),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
@@ -111,7 +111,7 @@ pub(crate) async fn attach(
     }
     let end = |exit| Ended { exit, dropped };
     if !output? {
-        // Nobody reads any more (`| head`): the agent ends as a program in a pipe does.
+        // The reader of our stdout is gone (`| head`). The agent ends as a program in a pipe does.
         engine.kill(agent, "SIGPIPE").await?;
         tokio::select! {
             ended = engine.wait(agent) => return Ok(end(ended?)),
@@ -121,11 +121,13 @@ pub(crate) async fn attach(
     Ok(end(engine.wait(agent).await?))
 }
 
-/// Passes signals on, kills an agent that does not listen, and returns when even its output does not end after that.
-/// Every signal since the start counts: one that came while the agent was being started is for it as well.
+/// Forwards signals, kills an agent that does not react, and returns if its output still does not end.
 ///
-/// No answer of the engine is waited for without a bound: Docker answers nothing about a container that has ended while
-/// its output is stuck, as when whoever reads ours has stopped. Closing the connection, which the caller does then, frees it.
+/// Every signal since the start counts, including one that arrived while the agent was being started.
+///
+/// Every call of the engine has a timeout. Docker does not answer about an ended container while its output is stuck,
+/// for example because the reader of our stdout has stopped. The caller then closes the connection, which unblocks the
+/// engine.
 async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) {
     let asked = signals.next(0).await;
     let _ = tokio::time::timeout(ANSWER, engine.kill(agent, asked.last)).await;
@@ -137,7 +139,7 @@ async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) 
     tokio::time::sleep(ANSWER).await;
 }
 
-/// Ends an agent whose user has insisted on it, and returns when even its output does not end after that.
+/// Ends an agent after repeated Ctrl-C, and returns if its output still does not end.
 async fn end_on_keys(engine: &dyn Engine, agent: &str, insisted: &tokio::sync::Notify) {
     insisted.notified().await;
     let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGTERM")).await;
@@ -159,16 +161,16 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
     }
 }
 
-/// Copies output until it ends; `false` if our own reader has gone before that.
+/// Copies output until it ends; returns `false` if the reader of our stdout is gone first.
 async fn pump(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
     scrollback: Scrollback,
     shown: Arc<Mutex<Shown>>,
 ) -> Result<bool, SandboxError> {
-    // Bounded: a flood waits here for a slow terminal instead of filling memory.
+    // The channel is bounded: output waits here for a slow terminal instead of filling memory.
     let (sender, queue) = mpsc::channel::<OutputChunk>(8);
     let (done, written) = oneshot::channel();
-    // A thread that nobody has to wait for: it may be stuck in a write for ever.
+    // The thread is not joined, because it may be stuck in a write forever.
     std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue, scrollback, &shown)))?;
     let mut failed = None;
     while let Some(chunk) = output.next().await {
@@ -193,7 +195,8 @@ async fn pump(
     }
 }
 
-/// Writes everything out, a terminal's share through a [`OutputFilter`], then switches off what was left on there.
+/// Writes all output, through an [`OutputFilter`] if it goes to a terminal, and then resets the modes that are still
+/// on.
 fn write_all(mut queue: mpsc::Receiver<OutputChunk>, scrollback: Scrollback, shown: &Mutex<Shown>) -> io::Result<()> {
     let screen = |is_terminal| Screen::new(is_terminal, scrollback);
     let (mut out, mut err) = (screen(io::stdout().is_terminal()), screen(io::stderr().is_terminal()));
@@ -221,9 +224,9 @@ fn write_all(mut queue: mpsc::Receiver<OutputChunk>, scrollback: Scrollback, sho
     written
 }
 
-/// One of the two streams of output.
+/// One of the two output streams.
 struct Screen {
-    /// Nothing where no terminal shows it: then it is data, and goes out as it is.
+    /// The filter; `None` if the output does not go to a terminal. It is data then, and is written unchanged.
     filter: Option<OutputFilter>,
     modes: Modes,
 }
@@ -237,7 +240,7 @@ impl Screen {
         Self { filter: is_terminal.then(filter), modes: Modes::default() }
     }
 
-    /// Returns what switches everything off that was left on.
+    /// Returns the sequences that reset everything that is still on.
     fn reset(&self) -> Vec<u8> {
         let title = self.filter.as_ref().map(OutputFilter::title_reset).unwrap_or_default();
         [self.modes.reset(), title].concat()
@@ -255,17 +258,17 @@ impl Screen {
     }
 }
 
-/// Notices that the user presses Ctrl-C again and again.
+/// A detector for repeated Ctrl-C.
 #[derive(Debug, Default)]
 struct Insistence {
-    /// When the last ones came.
+    /// The times of the last presses.
     pressed: VecDeque<Instant>,
 }
 
 impl Insistence {
-    /// Takes in what was typed at `now`, and returns whether Ctrl-C has come [`INSISTING`] times within [`PRESSED`].
+    /// Processes input that was typed at `now`, and returns whether Ctrl-C was pressed often enough to end the agent.
     fn takes(&mut self, typed: &[u8], now: Instant) -> bool {
-        // As a byte, or as a sequence where the agent has switched a keyboard protocol on.
+        // A byte, or a sequence if the agent has enabled a keyboard protocol.
         let bytes = memchr::memchr_iter(0x03, typed).count();
         let sequences = memchr::memmem::find_iter(typed, b"\x1b[").filter(|at| is_ctrl_c(&typed[at + 2..])).count();
         let n = bytes + sequences;
@@ -275,8 +278,10 @@ impl Insistence {
     }
 }
 
-/// Returns whether Ctrl-C was pressed, from what follows the beginning of a sequence: `99;5u` (kitty's protocol, with other
-/// modifiers, an event and the key of another layout perhaps) or `27;5;99~` (xterm's).
+/// Returns whether Ctrl-C was pressed, given the text after the start of a sequence.
+///
+/// The text is `99;5u` (kitty's protocol, possibly with other modifiers, an event and the key of another layout) or
+/// `27;5;99~` (xterm's).
 fn is_ctrl_c(text: &[u8]) -> bool {
     const C: [u32; 2] = [99, 1089];
     const CTRL: u32 = 4;
@@ -301,17 +306,19 @@ fn is_ctrl_c(text: &[u8]) -> bool {
     held & CTRL != 0 && modifiers.get(1) != Some(&RELEASE) && keys.iter().any(|key| C.contains(key))
 }
 
-/// A thread that reads what is typed or piped.
+/// A thread that reads typed or piped input.
 struct KeyReader {
     wake: OwnedFd,
     thread: std::thread::JoinHandle<u64>,
-    /// The user insists that the agent ends.
+    /// Notified when the user insists that the agent ends.
     insisted: Arc<tokio::sync::Notify>,
 }
 
 impl KeyReader {
-    /// Starts it. Without a terminal for the agent, what is typed into ours stays there for the next program that reads it:
-    /// the agent finds the end of its input at once.
+    /// Starts the thread.
+    ///
+    /// If the agent has no terminal, input that is typed into ours remains there for the next program that reads it.
+    /// The agent's input ends at once then.
     fn start(tty: bool) -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
         let (sender, keys) = mpsc::channel(8);
         let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -328,7 +335,7 @@ impl KeyReader {
                 let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&wait, PollFlags::IN)];
                 match poll(&mut watched, None) {
                     Err(rustix::io::Errno::INTR) => continue,
-                    // The other end of the pipe was dropped: nobody wants keys any more.
+                    // The other end of the pipe still exists, so keys are still needed.
                     Ok(_) if watched[1].revents().is_empty() => {}
                     Ok(_) | Err(_) => return answers.attributes(),
                 }
@@ -354,8 +361,7 @@ impl KeyReader {
         Ok((keys, Self { wake, thread, insisted }))
     }
 
-    /// Ends the thread, and returns how many answers to DA1 have come; after this, the next reader of the terminal gets every
-    /// key.
+    /// Ends the thread, and returns the number of answers to DA1. The next reader of the terminal then gets every key.
     async fn stop(self) -> u64 {
         drop(self.wake);
         let thread = self.thread;
@@ -380,7 +386,7 @@ mod tests {
         assert!(pressed(&[(0, b"\x1b[99;5u"), (1, b"\x1b[27;5;99~"), (2, b"\x03")]));
         assert!(!pressed(&[(0, b"\x03"), (600, b"\x03"), (1200, b"\x03"), (1800, b"\x03")]));
         assert!(!pressed(&[(0, b"\x03\x03"), (10, b"c\x1b[99u")]));
-        // With a lock held, as an event, on another layout; a release is none.
+        // With a lock key on, as an event, and in another layout. A release does not count.
         assert!(pressed(&[(0, b"\x1b[99;133u"), (1, b"\x1b[99;5:1u"), (2, b"\x1b[1089::99;5u")]));
         assert!(!pressed(&[(0, b"\x1b[99;5:3u\x1b[99;5:3u\x1b[99;5:3u")]));
         assert!(!pressed(&[(0, b"\x1b[99;2u\x1b[98;5u\x1b[5;5~\x1b[")]));

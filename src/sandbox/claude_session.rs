@@ -1,20 +1,21 @@
-//! Which of Claude Code's conversations in an agent's home is the last one. By its id it can be gone on with in any mode;
-//! `--continue` does not find, on a terminal, what was said in print mode.
+//! Finds the last Claude Code conversation in an agent's home. It can be resumed by its id in any mode. On a terminal,
+//! `--continue` does not find a conversation from print mode.
 //!
-//! The home is the agent's, so this may be any of its conversations, or none. It is used for nothing but to name one to
-//! Claude Code in the same sandbox.
+//! The agent controls its home, so the result may be any of its conversations or none. It is only used to name a
+//! conversation to Claude Code in the same sandbox.
 
 use crate::guest_client::GuestClient;
 use crate::protocol::{FileKind, Root};
 
-/// The folder in which Claude Code keeps them: for each directory that it was started in a folder, in that `ID.jsonl`.
+/// The directory of Claude Code's conversations. It has one directory per working directory, with an `ID.jsonl` for
+/// each conversation.
 const PROJECTS: &[u8] = b".claude/projects";
-/// Entries of a folder that are looked at; more is not Claude Code's doing.
+/// Maximum number of entries of a directory. Claude Code does not create more, so a larger directory is ignored.
 const MOST: usize = 2000;
-/// Folders that are looked into.
+/// Maximum number of directories that are searched.
 const MOST_FOLDERS: usize = 50;
 
-/// Finds the last one; nothing where there is none, or where it cannot be told.
+/// Returns the id of the last conversation; `None` if none exists or it cannot be determined.
 pub(crate) async fn last(link: &GuestClient) -> Option<String> {
     let folders = link.list(Root::Home, PROJECTS, MOST).await.ok()?;
     let mut found = None;
@@ -30,7 +31,8 @@ pub(crate) async fn last(link: &GuestClient) -> Option<String> {
     found.map(|(_, id)| id)
 }
 
-/// Returns the id of a conversation by its file's name: a UUID in hexadecimal, as it must look to be an argument.
+/// Returns a conversation's id from the name of its file. The id must be a UUID in lower-case hexadecimal, because it
+/// is used as an argument.
 fn id(name: &[u8]) -> Option<String> {
     let id = name.strip_suffix(b".jsonl")?;
     let fits = |(at, b): (usize, &u8)| match at {

@@ -1,5 +1,5 @@
-//! Compares a workspace with its base through the guest, at the cost of what changed. What comes back is hostile until it
-//! is a [`RepoPath`] and a quarantined blob. The workspace's `.git` is never opened.
+//! Compares a workspace with its base through the guest, at a cost proportional to the changes. Data from the guest is
+//! hostile until it is a [`RepoPath`] and a quarantined blob. The workspace's `.git` is never opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::git::{CommittedEntry, HostRepo};
 use crate::guest_client::{GuestClient, GuestError, PIECEWISE, take};
 use crate::protocol::Root;
 
-/// Bytes of files in memory at once.
+/// Maximum number of bytes of files in memory at once.
 const IN_FLIGHT: usize = 32 << 20;
 
 /// The limits and rules for collecting.
@@ -33,10 +33,10 @@ pub struct CollectPolicy {
     pub rules: RuleSet,
 }
 
-/// Collects the changeset. The agent must have ended, or the result may be torn.
+/// Collects the changeset of a sandbox. If the agent is still running, the result may be inconsistent.
 ///
 /// # Errors
-/// The guest ends, a cap on the whole is passed, the quarantine cannot be written.
+/// The guest ends, a limit on the total is exceeded, or the quarantine cannot be written.
 pub async fn collect(
     host: &HostRepo,
     sandbox: &Sandbox,
@@ -54,11 +54,9 @@ pub async fn collect(
     })
 }
 
-/// Collects what an agent has left into the sandbox's quarantine. What a failure, or a round that is no longer kept, has left
-/// there goes.
+/// Collects the changeset of an ended agent into the sandbox's quarantine.
 ///
-/// # Errors
-/// As [`collect`].
+/// If that fails, contents of this attempt and of dropped rounds are removed.
 pub async fn collect_final(
     host: &HostRepo,
     sandbox: &Sandbox,
@@ -69,7 +67,7 @@ pub async fn collect_final(
     let store = sandbox.quarantine()?;
     let collected = collect(host, sandbox, link, policy, CollectMode::Final, &store, meter).await;
     if collected.is_err() {
-        // The failure is what counts, and the next collecting sweeps too.
+        // The first failure is reported. The next collection also removes unreferenced contents.
         let _ = sandbox.sweep_quarantine();
     }
     collected
@@ -92,7 +90,7 @@ async fn within_time(
     within_caps(&mut changed, policy.caps, &mut refused);
     let committed = host.committed(&sandbox.record.base)?;
 
-    // So many bytes are in memory at once, whatever the number of questions.
+    // Limits the bytes in memory, independent of the number of requests.
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
     let (memory, stored) = (&memory, store);
     let reads = stream::iter(changed).map(|(file, old)| async move {
@@ -100,7 +98,7 @@ async fn within_time(
         let new = match file.kind {
             EntryKind::Link => (stored.put(&file.target)?, file.target.len() as u64),
             _ => match take(link, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
-                // The agent is at work, and has just removed it.
+                // The running agent has just removed the file.
                 Err(GuestError::Gone) if view == CollectMode::Live => return Ok(None),
                 other => other?,
             },
@@ -119,7 +117,7 @@ async fn within_time(
         if old.as_ref().is_some_and(|s| s.hash == hash && s.kind == file.kind) {
             continue;
         }
-        // What a sparse checkout leaves out is neither here nor in the host tree, and yet the user's.
+        // A file that a sparse checkout excludes is in neither the base nor the working tree, but belongs to the user.
         if old.is_none()
             && sandbox.record.manifest.sparse
             && matches!(committed.at(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Link(_)))
@@ -145,7 +143,8 @@ async fn within_time(
     }
     drop(sides);
     let draft = ChangesetBuilder { base: sandbox.record.base.clone(), files, refused, hidden, ignored };
-    // On a thread of its own, so that a signal and the cap on time are heeded meanwhile; it ends when nobody waits any more.
+    // Runs on its own thread, so that a signal and the time limit take effect. The thread ends when its result is no
+    // longer needed.
     let until = CancelToken { deadline: Some(Instant::now() + policy.caps.time), is_cancelled: Arc::default() };
     let _leaving = CancelOnDrop(Arc::clone(&until.is_cancelled));
     let (host, rules) = (host.reopen()?, policy.rules.clone());
@@ -161,7 +160,7 @@ async fn within_time(
     sealed.await.map_err(std::io::Error::other)?
 }
 
-/// Cancels the sealing thread when dropped.
+/// A guard that cancels the sealing thread when dropped.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -170,7 +169,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// The finding on a path, or on a directory above it.
+/// Returns the finding on a path or on a directory above it.
 fn twin_of<'a>(twins: &'a BTreeMap<RepoPath, Finding>, path: &RepoPath) -> Option<&'a Finding> {
     if twins.is_empty() {
         return None;
@@ -178,7 +177,7 @@ fn twin_of<'a>(twins: &'a BTreeMap<RepoPath, Finding>, path: &RepoPath) -> Optio
     std::iter::successors(Some(path.clone()), RepoPath::parent).find_map(|p| twins.get(&p))
 }
 
-/// Returns the findings for permission bits that are dropped. Only what git knows exists for us: whether it can be executed.
+/// Returns the finding for dropped permission bits. Like git, Airlock keeps only the executable bit.
 fn bits(file: &Found) -> Option<Finding> {
     const SET_UID_OR_GID_OR_STICKY: u32 = 0o7000;
     const WRITABLE_FOR_ALL: u32 = 0o002;
@@ -193,7 +192,7 @@ fn bits(file: &Found) -> Option<Finding> {
     })
 }
 
-/// Permits of the memory budget that a file of this size takes.
+/// Returns the permits of the memory budget that a file of this size needs.
 fn permits(bytes: u64) -> u32 {
     u32::try_from(bytes.min(PIECEWISE)).unwrap_or(u32::MAX)
 }
@@ -202,7 +201,8 @@ fn change(path: RepoPath, old: Option<FileVersion>, new: Option<FileVersion>) ->
     FileChange { path, old, new, renamed_from: None, findings: Vec::new() }
 }
 
-/// Refuses what is too large, and the largest where all together is too much: the rest still comes back.
+/// Refuses files beyond `max_files` in the order of paths, files that are too large, and the largest files beyond the
+/// total limit. The other files are collected.
 fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: CollectLimits, refused: &mut Vec<Refused>) {
     changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
     if changed.len() > caps.changed {

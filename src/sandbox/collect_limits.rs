@@ -4,35 +4,35 @@ use std::time::Duration;
 
 use crate::core::path::MAX_DEPTH;
 
-/// Questions under way at once.
+/// Maximum number of concurrent requests.
 pub(crate) const PARALLEL: usize = 32;
 
-/// Characters of a refused path that are kept.
+/// Maximum number of characters of a refused path.
 pub(crate) const SHOWN: usize = 300;
 
-/// Bounds on what is taken back; each is a setting.
+/// The limits of a collection. Each one is a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CollectLimits {
-    /// New entries of the workspace that are listed, of any kind (`max_entries`).
+    /// Maximum number of new entries of the workspace, of any kind (`max_entries`).
     pub entries: usize,
-    /// Files that differ (`max_files`); those after it in the order of paths are refused.
+    /// Maximum number of changed files (`max_files`). Files after it in the order of paths are refused.
     pub changed: usize,
-    /// Bytes of one file (`max_file`).
+    /// Maximum size of one file in bytes (`max_file`).
     pub file: u64,
-    /// Bytes of all files that differ (`max_total`); the largest are refused until the rest fits.
+    /// Maximum size of all changed files in bytes (`max_total`). The largest are refused until the rest fits.
     pub total: u64,
-    /// Directories above one another (`max_depth`).
+    /// Maximum depth of directories (`max_depth`).
     pub depth: usize,
-    /// Time limit of collecting (`max_time`).
+    /// The time limit (`max_time`).
     pub time: Duration,
 }
 
-/// Whether the agent is gone.
+/// The state of the agent during a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CollectMode {
-    /// It is; what is found is the result.
+    /// The agent has ended, so the result is final.
     Final,
-    /// It is at work: files come and go, and what is found may be torn.
+    /// The agent is running: files come and go, and the result may be inconsistent.
     Live,
 }
 

@@ -1,4 +1,4 @@
-//! Garbage: bases beyond those to keep, and leftovers of interrupted runs in the engine.
+//! Finds and removes garbage: bases beyond those to keep, and leftovers of interrupted runs in the engine.
 
 use std::collections::BTreeSet;
 
@@ -10,36 +10,35 @@ use crate::base::{BASE, Base, BaseStore, REPOSITORY, repository_id};
 use crate::engine::Engine;
 use crate::git::HostRepo;
 
-/// Bases of each repository that are kept, unless the user says otherwise.
+/// Default number of bases that are kept for each repository.
 pub const KEPT_BASES: usize = 3;
 
-/// One thing that can go.
+/// An object that can be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Garbage {
-    /// A base that nobody uses, older than those to keep.
+    /// An unused base that is older than those to keep.
     Base(Base),
-    /// The record of a base whose volume is gone.
+    /// The record of a base whose volume no longer exists.
     Record(Base),
     /// A volume without a record.
     Volume(String),
-    /// A container without a record, that has ended.
+    /// An ended container without a record.
     Container(String),
-    /// One that runs: it may belong to somebody whose records are not here, so it is only told of.
+    /// A running container without a record. Its record may be elsewhere, so it is only reported.
     Running(String),
 }
 
-/// Finds what is spent in a repository, containers before the volumes that they hold. Nothing of a sandbox that has a
-/// record is, nor its base, nor what another process is making now.
+/// Finds the garbage of a repository, containers before the volumes that they hold.
 ///
-/// # Errors
-/// The engine, the file system.
+/// Excludes everything of a recorded sandbox, its base volume, and anything that another process is creating.
 pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<Vec<Garbage>, SandboxError> {
     let bases = BaseStore::of(&host.common_dir);
-    // Records may be of the time before the repository was moved, and so may be what is left.
+    // Records may predate a move of the repository, and so may leftovers.
     let mut repositories = BTreeSet::from([repository_id(&host.common_dir)?]);
     repositories.extend(bases.list_bases()?.into_iter().map(|b| b.repository));
     repositories.extend(Store::of(&host.common_dir).all()?.into_iter().map(|s| s.record.repository));
-    // The engine is asked before the records that count: whatever is recorded after that is not among its answers.
+    // The engine is queried before the records that decide are read. Objects that are recorded after that are not in
+    // its answers.
     let (mut volumes, mut containers) = (Vec::new(), Vec::new());
     for repository in &repositories {
         volumes.extend(engine.volumes(REPOSITORY, Some(repository)).await?);
@@ -61,7 +60,7 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<V
     spent.extend(
         orphans.map(|c| if c.running { Garbage::Running(c.id.clone()) } else { Garbage::Container(c.id.clone()) }),
     );
-    // The volumes of one that runs stay with it.
+    // The volumes of a running container are kept.
     let running: BTreeSet<&String> =
         containers.iter().filter(|c| c.running).filter_map(|c| c.labels.get(LABEL).or(c.labels.get(BASE))).collect();
     let stays =
@@ -81,10 +80,7 @@ pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<V
     Ok(spent)
 }
 
-/// Removes one thing; `false` if somebody has begun to use it.
-///
-/// # Errors
-/// The engine, the file system.
+/// Removes a piece of garbage; returns `false` if it is in use now.
 pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Garbage) -> Result<bool, SandboxError> {
     let bases = BaseStore::of(&host.common_dir);
     let in_use = |error: &SandboxError| matches!(error, SandboxError::Engine(e) if e.is_conflict());
@@ -96,7 +92,7 @@ pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Garbage) -> Re
             if sandboxes.iter().any(|s| s.record.base_volume.id == base.id) {
                 return Ok(false);
             }
-            // Forgotten first: whoever looks now makes another.
+            // The record is removed first, so that a process that needs the base now builds another one.
             bases.remove_record(&base.id)?;
             base::discard_base(engine, base).await.map_err(SandboxError::from)
         }

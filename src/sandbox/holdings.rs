@@ -1,8 +1,8 @@
-//! What a sandbox holds that is in none of its changes and that a person could miss: commits, stashes, worktrees, plans, files
-//! in the home.
+//! Lists work in a sandbox that is in none of its changes and that the user could miss: commits, stashes, worktrees,
+//! plans, files in the home.
 //!
-//! *Invariant:* the workspace's `.git` is never read. Names and kinds of its entries are listed, and nothing else: they come
-//! from the agent, and are shown as such.
+//! *Invariant:* the workspace's `.git` is never read. Only names and kinds of its entries are listed. They come from
+//! the agent, and are shown as such.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,14 +12,14 @@ use crate::core::escape::escape_lossy;
 use crate::guest_client::{GuestClient, GuestError};
 use crate::protocol::{FileKind, Listed, Root};
 
-/// Entries of one directory that are looked at.
+/// Maximum number of entries of one directory.
 const MOST: usize = 2000;
-/// Refs that are looked for, and that are named.
+/// Maximum number of refs that are searched, and of names that are listed.
 const MOST_REFS: usize = 200;
 const NAMED: usize = 3;
-/// Characters of a name that are kept.
+/// Maximum number of characters of a name.
 const SHOWN: usize = 80;
-/// Entries of a home that programs make by themselves.
+/// Entries of a home that programs create by themselves.
 const USUAL: [&[u8]; 18] = [
     b".claude",
     b".claude.json",
@@ -40,20 +40,21 @@ const USUAL: [&[u8]; 18] = [
     b".pki",
     b".ssh",
 ];
-/// Folders in which a person or an agent keeps instructions for agents.
+/// Directories for the instructions that a user or an agent writes for agents.
 const AGENT_FOLDERS: [&[u8]; 5] =
     [b".claude/agents", b".claude/commands", b".claude/skills", b".claude/output-styles", b".claude/rules"];
-/// The folders that Claude Code keeps per directory.
+/// The directory in which Claude Code keeps one directory per working directory.
 const PROJECTS: &[u8] = b".claude/projects";
-/// Entries of `~/.config` that programs make by themselves.
+/// Entries of `~/.config` that programs create by themselves.
 const USUAL_CONFIG: [&[u8]; 9] =
     [b"git", b"configstore", b"pip", b"yarn", b"go", b"matplotlib", b"uv", b"pnpm", b"htop"];
-/// Entries of `~/.local/share` that programs make by themselves.
+/// Entries of `~/.local/share` that programs create by themselves.
 const USUAL_DATA: [&[u8]; 8] =
     [b"claude", b"uv", b"pnpm", b"virtualenv", b"jupyter", b"man", b"applications", b"icons"];
 
-/// Names what a sandbox holds, for a sentence that begins "it holds". Names in it are not escaped.
-/// `changed_nothing` says that no file differs: what was staged is nowhere else then.
+/// Returns what a sandbox holds, for a sentence that begins "it holds". Names are not escaped.
+///
+/// `changed_nothing` means that no file differs. Staged content exists nowhere else in that case.
 pub(crate) async fn find(link: &GuestClient, record: &Record, changed_nothing: bool) -> Vec<String> {
     let look = Look { link, unknown: RefCell::default() };
     let mut found = look.repository(record, changed_nothing).await;
@@ -68,7 +69,7 @@ pub(crate) async fn find(link: &GuestClient, record: &Record, changed_nothing: b
     found
 }
 
-/// Puts names together: `branch a`, or `4 branches (a, b, c, …)`.
+/// Formats a list of names: `branch a`, or `4 branches (a, b, c, …)`.
 fn several(one: &str, many: &str, names: &[String]) -> Option<String> {
     match names {
         [] => None,
@@ -84,10 +85,10 @@ fn shown(name: &[u8]) -> String {
     escape_lossy(name).chars().take(SHOWN).collect()
 }
 
-/// A look through the guest.
+/// A search through the guest.
 struct Look<'a> {
     link: &'a GuestClient,
-    /// Places that could not be listed, and may hold anything.
+    /// Notes on directories that could not be listed and may hold anything.
     unknown: RefCell<BTreeSet<String>>,
 }
 
@@ -108,7 +109,7 @@ impl Look<'_> {
                 files.push(format!("~/{}", shown(&memory)));
             }
         }
-        // What Airlock put there has the size that it was given.
+        // The file that Airlock wrote has the size of that content.
         let given = record.manifest.memory().len() as u64;
         let is_memory = |entry: &&Listed| entry.name == b"CLAUDE.md" && entry.stat.size != given;
         if self.list(Root::Home, b".claude").await.iter().any(|entry| is_memory(&entry)) {
@@ -124,7 +125,7 @@ impl Look<'_> {
         found
     }
 
-    /// Lists refs of the workspace that are neither branches nor the stash, and that its base does not have.
+    /// Lists refs of the workspace that are neither branches nor the stash, and that the base does not have.
     async fn other_refs(&self) -> Vec<String> {
         let mut found = Vec::new();
         for top in self.entries(Root::Work, b".git/refs").await {
@@ -149,7 +150,7 @@ impl Look<'_> {
         let own = record.branch.as_deref().unwrap_or_default().as_bytes();
         let mut others = Vec::new();
         for name in &branches {
-            // A sandbox without a history has a branch even where HEAD is on none.
+            // A sandbox without history has a branch even if HEAD is detached.
             let is_given = own.is_empty() && !self.is_new(&[b".git/refs/heads/", name.as_slice()].concat()).await;
             if name.as_slice() != own && !is_given {
                 others.push(shown(name));
@@ -179,7 +180,7 @@ impl Look<'_> {
         found
     }
 
-    /// Lists a directory. One that is not there is empty; of one that cannot be listed, nobody knows what it holds.
+    /// Lists a directory. A missing directory is empty; one that cannot be listed is noted as unknown.
     async fn list(&self, root: Root, path: &[u8]) -> Vec<Listed> {
         let place = if root == Root::Home { format!("~/{}", shown(path)) } else { shown(path) };
         let unknown = match self.link.list(root, path, MOST).await {
@@ -201,7 +202,7 @@ impl Look<'_> {
         listed.filter(|entry| entry.kind == FileKind::Directory).map(|entry| entry.name).collect()
     }
 
-    /// Lists the refs below a directory, by their names below it.
+    /// Lists the refs below a directory, with names relative to it.
     async fn refs(&self, top: &[u8]) -> BTreeSet<Vec<u8>> {
         let (mut found, mut open) = (BTreeSet::new(), vec![Vec::new()]);
         while let Some(below) = open.pop() {
@@ -228,7 +229,7 @@ impl Look<'_> {
         has(Root::Work, parent).await && !has(Root::Base, &[crate::base::TREE, parent].concat()).await
     }
 
-    /// Returns whether git has written objects here: what a sandbox begins with is packed.
+    /// Returns whether git has written loose objects here. A new sandbox has only packed objects.
     async fn has_loose_objects(&self, path: &[u8]) -> bool {
         let is_fan = |name: &Vec<u8>| name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit);
         for directory in self.directories(path).await.into_iter().filter(is_fan) {

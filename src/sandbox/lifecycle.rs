@@ -1,7 +1,7 @@
-//! The life of a sandbox: base, workspace, run, collect; and the same from the middle, for one that was interrupted.
+//! The lifecycle of a sandbox: create, run, resume, collect, and recover after an interruption.
 //!
-//! Whatever fails before the agent starts leaves nothing behind. From then on its work is kept until a person has
-//! decided or removed it.
+//! A failure before the agent starts removes everything. From then on, the agent's work is kept until the user has
+//! decided on it or removed it.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,18 +25,18 @@ use crate::engine::{Engine, image};
 use crate::git::HostRepo;
 use crate::terminal::Signals;
 
-/// Most processes and threads of the agent, unless the user says otherwise.
+/// Default limit on the processes and threads of the agent.
 pub const DEFAULT_PIDS: u32 = 2048;
-/// Most bytes of memory of the agent, unless the user says otherwise; less on a small machine, see [`default_memory`].
+/// Maximum of the default memory limit in bytes; it is lower on a small machine, see [`default_memory`].
 const MAX_MEMORY: u64 = 8 << 30;
 
-/// The smaller of 8 GiB and three quarters of the engine's machine.
+/// Returns the default memory limit in bytes: 8 GiB, or three quarters of the engine's machine if that is less.
 #[must_use]
 pub fn default_memory(machine: u64) -> u64 {
     MAX_MEMORY.min(machine / 4 * 3)
 }
 
-/// Creates the record of a new sandbox: from here on it has a name.
+/// Creates the record of a new sandbox, which reserves its name.
 ///
 /// # Errors
 /// The name is taken.
@@ -74,7 +74,7 @@ pub fn create(host: &HostRepo, ground: &PreparedBase, request: &RunRequest) -> R
     if let Some(name) = &request.name {
         return store.create(record(name.clone()));
     }
-    // Of 1,024 names one is free, unless somebody keeps hundreds of sandboxes: then a number follows.
+    // One of 1,024 names is free unless hundreds of sandboxes exist. In that case a number is appended.
     for attempt in 0..64_u32 {
         let mut name = SandboxName::random(random::<2>()?);
         if attempt > 16 {
@@ -88,10 +88,10 @@ pub fn create(host: &HostRepo, ground: &PreparedBase, request: &RunRequest) -> R
     Err(SandboxError::State(std::io::Error::other("no free name was found; remove some sandboxes: airlock rm NAME")))
 }
 
-/// Starts the sandbox, runs the agent to its end and collects what it changed. `started` is called when the agent begins.
+/// Starts the sandbox, runs the agent to its end and collects its changes. `started` is called when the agent begins.
 ///
 /// # Errors
-/// Before the agent starts: nothing is left. After that: the sandbox is kept, and [`recover`] goes on from there.
+/// Before the agent starts, everything is removed. After that, the sandbox is kept and can be recovered.
 #[expect(clippy::too_many_arguments, reason = "each is another thing")]
 pub async fn run(
     engine: &dyn Engine,
@@ -111,7 +111,7 @@ pub async fn run(
     sandbox.record.state = State::Running;
     sandbox.save()?;
     started();
-    // A fresh base is written to disk and sealed while the agent works.
+    // A new base is written to disk and sealed while the agent works.
     let fresh = ground.fresh.take();
     let sealing = async {
         match fresh {
@@ -130,11 +130,11 @@ pub async fn run(
     }
 }
 
-/// Goes on in a sandbox whose agent has ended, or was interrupted: the same volumes, another agent. `started` is called when
-/// it begins.
+/// Runs an agent again in a sandbox whose agent has ended or was interrupted, over the same volumes. `started` is
+/// called when the agent begins.
 ///
 /// # Errors
-/// Before the agent starts: nothing of the sandbox has changed. After that it is kept, and [`recover`] goes on from there.
+/// Before the agent starts, the sandbox is unchanged. After that, it is kept and can be recovered.
 pub async fn resume(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -151,7 +151,7 @@ pub async fn resume(
         Err(error) => return Err(stop_again(engine, &sandbox, error).await),
     };
     sandbox.record.state = State::Running;
-    // What comes now nobody has decided on.
+    // New changes are undecided.
     sandbox.record.settled = None;
     sandbox.record.agent_config = Some(request.given.clone());
     sandbox.record.image.clone_from(&request.image);
@@ -173,7 +173,7 @@ pub async fn resume(
     }
 }
 
-/// Removes the containers of an agent that did not come to start again.
+/// Removes the containers of an agent that failed to start again, and returns the error to report.
 async fn stop_again(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError) -> SandboxError {
     match EngineResources::of(engine, &sandbox.record).remove_containers().await {
         Ok(()) => error,
@@ -184,8 +184,8 @@ async fn stop_again(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError)
     }
 }
 
-/// Leaves nothing of a sandbox whose agent has not run, nor of a base that was made for it; what prevents even that is told
-/// with the first error.
+/// Removes a sandbox whose agent never started, and the base if it was built for it. A failure of this cleanup is
+/// attached to the original error.
 async fn undo(engine: &dyn Engine, ground: PreparedBase, sandbox: Sandbox, error: SandboxError) -> SandboxError {
     let name = sandbox.record.name.clone();
     let removed = async {
@@ -199,10 +199,10 @@ async fn undo(engine: &dyn Engine, ground: PreparedBase, sandbox: Sandbox, error
     }
 }
 
-/// Collects from a sandbox that was interrupted; takes its ownership.
+/// Collects from an interrupted sandbox, and takes ownership of it.
 ///
 /// # Errors
-/// Another process owns it; or as [`run`].
+/// Another process owns the sandbox, or collecting fails.
 pub async fn recover(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -231,10 +231,11 @@ pub async fn recover(
     Ok(changes)
 }
 
-/// Looks into a sandbox whose agent works, owned by another process. The result may be torn; contents go to `store`.
+/// Collects from a sandbox whose agent is running, owned by another process. The result may be inconsistent; contents
+/// go to `store`.
 ///
 /// # Errors
-/// Its sidecar has just gone; or as [`run`].
+/// The sidecar has just ended, or collecting fails.
 pub async fn peek(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -248,10 +249,10 @@ pub async fn peek(
     collect(host, sandbox, &link, policy, CollectMode::Live, store, &ProgressCounter::default()).await
 }
 
-/// Removes a sandbox with everything of it; `wait` until the engine has deleted its volumes too.
+/// Removes a sandbox with all of its resources. With `wait`, also waits until the engine has deleted its volumes.
 ///
 /// # Errors
-/// Another process owns it; the engine. Then its record stays, so that it can be tried again.
+/// Another process owns the sandbox, or the engine fails. The record is kept then, so that the removal can be repeated.
 pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Result<(), SandboxError> {
     sandbox.lock()?;
     let parts = EngineResources::of(engine, &sandbox.record);
@@ -264,14 +265,14 @@ pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Re
     Ok(sandbox.remove()?)
 }
 
-/// Notes that nothing of a sandbox is open any more. It stays as it is, until a person removes it or `gc` does by its age.
+/// Records that nothing in a sandbox is undecided. The sandbox is kept until the user removes it, or `gc` by its age.
 pub fn settle(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
     sandbox.lock()?;
     sandbox.record.settled = Some(now());
     Ok(sandbox.save()?)
 }
 
-/// Returns seconds since the epoch.
+/// Returns the current time in seconds since the epoch.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

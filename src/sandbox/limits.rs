@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 /// Resource limits of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of workspace and home together.
+    /// Maximum size of workspace and home together, in bytes.
     pub disk: u64,
-    /// Files and directories in them.
+    /// Maximum number of files and directories in them.
     pub inodes: u64,
     pub time: Option<Duration>,
-    /// Bytes of memory, for the message: the kernel sees to it.
+    /// Maximum memory in bytes, which the kernel enforces.
     pub memory: u64,
-    /// Processes and threads, likewise.
+    /// Maximum number of processes and threads, which the kernel enforces.
     pub pids: u32,
 }

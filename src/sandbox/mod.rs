@@ -1,4 +1,4 @@
-//! The sandbox: its record, its volumes and containers, and the way of the data through them — seed, run, collect.
+//! Sandboxes: their records, volumes and containers, and the flow of data through them (seed, run, collect).
 
 mod agent_paths;
 mod attach;
@@ -37,7 +37,7 @@ use crate::engine::EngineError;
 use crate::git::SnapshotError;
 use crate::guest_client::GuestError;
 
-/// A failure of a sandbox; the agent's own exit status is none.
+/// A failure of a sandbox. The agent's own exit status is not a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     #[error(transparent)]
@@ -48,48 +48,44 @@ pub enum SandboxError {
     Link(#[from] GuestError),
     #[error("failed to keep the sandbox's record: {0}")]
     State(#[from] std::io::Error),
-    /// The agent's output cannot be written.
     #[error("failed to write the agent's output: {0}")]
     Output(std::io::Error),
-    /// A sandbox of that name is there.
     #[error("a sandbox named {0} exists already")]
     NameTaken(SandboxName),
-    /// Another process owns it.
     #[error("the sandbox {0} is in use by another airlock")]
     Busy(SandboxName),
-    /// The agent ran, and then something failed.
+    /// A failure after the agent ran.
     #[error("{error}; {name} is kept with the agent's work")]
     Kept { name: SandboxName, error: Box<SandboxError> },
-    /// Something failed, and so did cleaning up after it.
+    /// A failure, and another one of the cleanup after it.
     #[error("{error}; and cleaning up failed: {left}")]
     LeftBehind {
-        /// The sandbox that is left.
+        /// The sandbox that was not removed.
         name: SandboxName,
         error: Box<SandboxError>,
         left: String,
     },
-    /// Something failed before the agent could go on, and its containers could not be removed.
+    /// A failure before the agent could resume, and another one to remove its containers.
     #[error("{0}; and its containers could not be removed: {1}")]
     NotStopped(Box<SandboxError>, String),
-    /// A volume of it is not there.
     #[error("the engine has no volume {0} any more")]
     VolumeGone(String),
-    /// The base below it is not the one that was sealed.
+    /// The base does not have the seal of its record.
     #[error("the base {0} is not what was sealed")]
     Unsealed(String),
-    /// The engine does not mount the sidecar's volumes.
+    /// The engine cannot mount the sidecar's volumes.
     #[error("failed to mount the workspace: {0}")]
     Unmountable(EngineError),
-    /// A base cannot be used any more, and is forgotten.
+    /// The base is unusable, and its record was removed.
     #[error("the base {id} cannot be used any more: {error}")]
     Spoilt { id: String, error: Box<SandboxError> },
-    /// The engine's overlays hide what collecting relies on.
+    /// The engine's overlays change the inode numbers that collecting relies on.
     #[error("files of an overlay have other inode numbers than those below it")]
     Inodes,
-    /// More came back than is allowed.
+    /// A limit of collecting was exceeded.
     #[error("the sandbox exceeds a limit of what is collected: {0}")]
     Cap(String),
-    /// Stopped by a signal before the agent began.
+    /// A signal arrived while the sandbox was being started or collected.
     #[error("interrupted")]
     Interrupted,
 }

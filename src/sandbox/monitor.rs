@@ -1,8 +1,9 @@
-//! Watches an agent at work, and stops it where it takes more than it was given. Memory, processors and processes are
-//! bounded by the kernel; disk and time by whoever looks: this.
+//! Monitors a running agent, and stops it if it exceeds its limits. The kernel enforces the limits on memory, CPU and
+//! processes. This module enforces those on disk and time.
 //!
-//! A volume has no quota, so its size is measured. Adding it up takes long for many files, and asking the file system what
-//! it has left takes no time: so the former is done when the latter says that much was written, and now and then.
+//! A volume has no quota, so its size is measured. Counting many files takes long, but querying the free space of the
+//! file system takes no time. Files are therefore counted if the free space shows that much was written, and
+//! occasionally in any case.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -19,61 +20,61 @@ use crate::engine::Engine;
 use crate::guest_client::GuestClient;
 use crate::protocol::{Root, Space, Usage};
 
-/// Most bytes of workspace and home together, unless the user says otherwise.
+/// Default limit on the size of workspace and home together, in bytes.
 pub const DEFAULT_DISK: u64 = 10 << 30;
-/// Most files and directories in them, unless the user says otherwise.
+/// Default limit on the number of files and directories in them.
 pub const DEFAULT_INODES: u64 = 2_000_000;
-/// Between two looks.
+/// The interval between two checks.
 const TICK: Duration = Duration::from_millis(500);
-/// An agent that ends before this is not watched: asking costs an exec.
+/// The delay before the first disk check. A shorter run is not checked, because a check costs an exec.
 const AT_FIRST: Duration = Duration::from_millis(1500);
-/// How many times longer than adding up the pause after it is, whatever the file system says: others may have freed what this
-/// one wrote. So a small tree is added up at nearly each look.
+/// Ratio of the pause between two measurements to the duration of one. The pause ends regardless of the free space,
+/// because other processes may have freed what this agent wrote. A small tree is therefore measured at nearly every
+/// check.
 const PAUSES: u32 = 100;
-/// The longest pause of that kind, where adding up takes less than a twentieth of it.
+/// The longest such pause, unless a measurement takes more than a twentieth of it.
 const SELDOM: Duration = Duration::from_secs(30);
-/// Bytes that the engine's disk must keep, at the most; on a small one a fiftieth of it.
+/// Free bytes that the engine's disk must keep, at most a fiftieth of the disk.
 const RESERVE: u64 = 1 << 30;
-/// Bytes that a sandbox must take before it is blamed for a full disk.
+/// Minimum usage in bytes of a sandbox that is stopped because of a full disk.
 const BLAMED: u64 = 16 << 20;
-/// Grace period of an agent whose time is over.
+/// Grace period of an agent whose time limit has expired.
 const GRACE: Duration = Duration::from_secs(10);
-/// Maximum time for the rest of its output after it was killed.
+/// Maximum time for the rest of the output of an agent that was killed.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// A limit that an agent has exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LimitExceeded {
-    /// Workspace and home took too much; the largest directories.
+    /// Workspace and home are too large.
     Disk {
         bytes: u64,
         /// The limit in bytes.
         most: u64,
-        /// The largest directory.
+        /// The largest directories, with their sizes in bytes.
         largest: Vec<(Vec<u8>, u64)>,
     },
-    /// They had too many files.
+    /// Workspace and home have too many files.
     Inodes {
         entries: u64,
-        /// The limit.
         most: u64,
-        /// The directory with most bytes.
+        /// The largest directories, with their sizes in bytes.
         largest: Vec<(Vec<u8>, u64)>,
     },
-    /// The usage is unknown: directories are deeper than any path can be.
+    /// The usage is unknown, because directories are deeper than any path can be.
     Unmeasurable,
     /// The engine's disk is nearly full.
     EngineDisk {
-        /// Bytes that are left.
+        /// Free space in bytes.
         free: u64,
-        /// The largest directory of this sandbox.
+        /// The largest directories of this sandbox, with their sizes in bytes.
         largest: Vec<(Vec<u8>, u64)>,
     },
-    /// The time is over.
+    /// The time limit expired.
     Time(Duration),
-    /// The kernel has killed something in it for its memory.
+    /// The kernel killed a process of the agent because of its memory limit in bytes.
     Memory(u64),
-    /// It had as many processes as it may have.
+    /// The agent had as many processes as it may have.
     Pids(u32),
 }
 
@@ -116,20 +117,20 @@ impl fmt::Display for LimitExceeded {
     }
 }
 
-/// The watch over one agent.
+/// A monitor of one agent.
 pub(crate) struct Watch<'a> {
     pub engine: &'a dyn Engine,
     pub parts: &'a EngineResources<'a>,
     pub sidecar: &'a str,
     pub agent: &'a str,
     pub limits: Limits,
-    /// Bytes and files that a workspace began with, where it is a copy.
+    /// The bytes and files that a copied workspace began with.
     pub began_with: (u64, u64),
     pub met: Mutex<Vec<LimitExceeded>>,
 }
 
 impl Watch<'_> {
-    /// Looks on until a limit is passed and the agent has been stopped for it. What it meets is noted.
+    /// Monitors the agent until it exceeds a limit and has been stopped. Exceeded limits are recorded.
     pub async fn over(&self) {
         let time = async {
             match self.limits.time {
@@ -153,12 +154,12 @@ impl Watch<'_> {
         sleep(DRAIN).await;
     }
 
-    /// Returns what was met, each thing once.
+    /// Returns the exceeded limits, each one once.
     pub fn end(self) -> Vec<LimitExceeded> {
         self.met.into_inner().unwrap_or_default()
     }
 
-    /// Asks the engine whether the kernel has killed for memory; for an agent that has ended and did not succeed.
+    /// Asks the engine whether the kernel killed a process because of its memory. Called after the agent has failed.
     pub async fn ask_for_memory(&self) {
         if self.engine.ran_out_of_memory(self.agent).await.unwrap_or(false) {
             self.note(LimitExceeded::Memory(self.limits.memory));
@@ -173,7 +174,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Returns once the disk is passed. Without a guest to ask there is nothing to look at: the agent's end is near.
+    /// Returns once a disk limit is exceeded. If the guest does not answer, the agent is about to end, and this never
+    /// returns.
     async fn disk(&self) -> LimitExceeded {
         sleep(AT_FIRST).await;
         let Ok(link) = self.parts.converse(self.sidecar, "0:0").await else { return std::future::pending().await };
@@ -198,7 +200,7 @@ impl Watch<'_> {
     }
 }
 
-/// Adds up workspace and home; names in them say where they are.
+/// Measures workspace and home. Paths in the home begin with `~/`.
 async fn measure(link: &GuestClient, work: Root) -> Result<Usage, crate::guest_client::GuestError> {
     let (mut work, home) = (link.usage(work, u32::MAX).await?, link.usage(Root::Home, u32::MAX).await?);
     work.bytes += home.bytes;
@@ -206,7 +208,7 @@ async fn measure(link: &GuestClient, work: Root) -> Result<Usage, crate::guest_c
     work.more |= home.more;
     work.largest.extend(home.largest.into_iter().map(|(path, bytes)| ([b"~/", &path[..]].concat(), bytes)));
     work.largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    // A directory that is nearly all of one below it says no more than that one.
+    // Omits a directory if one below it accounts for nearly all of its size.
     let all = work.largest.clone();
     work.largest.retain(|(path, bytes)| {
         let prefix = [&path[..], b"/"].concat();
@@ -215,12 +217,12 @@ async fn measure(link: &GuestClient, work: Root) -> Result<Usage, crate::guest_c
     Ok(work)
 }
 
-/// Decides when to add up, and what the sum means.
+/// Decides when to measure, and whether a measurement exceeds a limit.
 struct DiskEstimator {
     limits: Limits,
-    /// Free space at the last sum, its time, its duration, and the sum.
+    /// The last measurement: free space, time, duration, bytes and entries.
     last: Option<(Space, Instant, Duration, u64, u64)>,
-    /// Free space at the first look.
+    /// Free space at the first measurement.
     first_free: Option<u64>,
 }
 
@@ -232,7 +234,7 @@ impl DiskEstimator {
     fn is_due(&self, space: Space, now: Instant) -> bool {
         let Some((then, at, took, bytes, entries)) = self.last else { return true };
         let since = now.saturating_duration_since(at);
-        // A quarter of what may still be written was written, by whomever.
+        // A quarter of what may still be written was written, by any process.
         let written = then.free.saturating_sub(space.free) > self.limits.disk.saturating_sub(bytes) / 4;
         let made =
             then.free_entries.saturating_sub(space.free_entries) > self.limits.inodes.saturating_sub(entries) / 4;
@@ -253,7 +255,7 @@ impl DiskEstimator {
         if more {
             return Some(LimitExceeded::Unmeasurable);
         }
-        // Files that are open and have no name any more are in no sum.
+        // Deleted files that are still open are in no measurement.
         let blamed = bytes > BLAMED || first_free.saturating_sub(space.free) > BLAMED;
         (space.free < reserve(space) && blamed).then_some(LimitExceeded::EngineDisk { free: space.free, largest })
     }

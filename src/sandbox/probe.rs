@@ -1,5 +1,5 @@
-//! Tries an engine out with a workspace of one file: can it mount an overlay whose inode numbers are the base's, and what has
-//! its disk left? For `airlock doctor`; a start finds out by itself.
+//! Probes an engine with a workspace of one file: whether it can mount an overlay with the inode numbers of the base,
+//! and how much disk space is free. Used by `airlock doctor`; a start determines this by itself.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,26 +14,26 @@ use crate::engine::{ContainerSpec, Engine, Labels, Mount, SIDECAR, image, sideca
 use crate::guest_client::{Batch, GuestClient};
 use crate::protocol::{Entry, Root, Space};
 
-/// The repository that probes are of: none has this name, so what an interrupted one has left is found.
+/// The repository of probes. No real repository has this id, so leftovers of an interrupted probe can be found.
 const OWNER: &str = "probe";
-/// Seconds after which a probe is none any more but what an interrupted one has left.
+/// Age in seconds after which a probe counts as interrupted.
 const STALE: u64 = 600;
 
 /// The result of a probe.
 #[derive(Debug)]
 pub struct ProbeReport {
-    /// How it makes workspaces.
+    /// The supported kind of workspace.
     pub capability: OverlaySupport,
     /// Free disk space, if known.
     pub space: Option<Space>,
 }
 
-/// Tries it out, and leaves nothing.
+/// Probes an engine, and removes everything afterwards.
 ///
 /// # Errors
-/// The engine; that it cannot mount an overlay is none.
+/// The engine fails. A missing support for overlays is not an error.
 pub async fn probe(engine: &dyn Engine) -> Result<ProbeReport, SandboxError> {
-    // The id begins with the time, by which what is left of others is told.
+    // The id begins with the time, by which leftovers of other probes are recognized.
     let random: String = random::<4>()?.iter().map(|b| format!("{b:02x}")).collect();
     let id = format!("{:08x}{random}", now() & 0xffff_ffff);
     sweep(engine).await?;
@@ -44,7 +44,7 @@ pub async fn probe(engine: &dyn Engine) -> Result<ProbeReport, SandboxError> {
     Ok(probed)
 }
 
-/// Removes what interrupted probes have left.
+/// Removes leftovers of interrupted probes.
 pub async fn sweep(engine: &dyn Engine) -> Result<(), SandboxError> {
     clean(engine, is_stale).await
 }
@@ -53,7 +53,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// Identifies a finished probe by its id.
+/// Returns whether the probe with this id was interrupted, judging by its age.
 fn is_stale(id: &str) -> bool {
     let then = id.get(..8).and_then(|t| u64::from_str_radix(t, 16).ok()).unwrap_or(0);
     now().saturating_sub(then) > STALE
@@ -106,13 +106,13 @@ async fn attempt(engine: &dyn Engine, id: &str) -> Result<ProbeReport, SandboxEr
     Ok(ProbeReport { capability, space })
 }
 
-/// Removes every trace of the probes whose ids fit.
+/// Removes everything of the probes whose ids match.
 async fn clean(engine: &dyn Engine, fits: impl Fn(&str) -> bool) -> Result<(), SandboxError> {
     let is_of = |labels: &Labels| labels.get(LABEL).or(labels.get(BASE)).is_some_and(|id| fits(id));
     for container in engine.containers(REPOSITORY, Some(OWNER)).await?.into_iter().filter(|c| is_of(&c.labels)) {
         engine.remove_container(&container.id).await?;
     }
-    // An overlay before what it lies over.
+    // An overlay is removed before the volumes below it.
     let mut volumes = engine.volumes(REPOSITORY, Some(OWNER)).await?;
     volumes.sort_by_key(|v| (v.options.is_empty(), !v.labels.contains_key(LABEL)));
     for volume in volumes.into_iter().filter(|v| is_of(&v.labels)) {

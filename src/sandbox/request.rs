@@ -1,4 +1,4 @@
-//! What is asked of a sandbox, and what it gives.
+//! The request to run an agent, and its result.
 
 use super::attach::Dropped;
 use super::monitor::LimitExceeded;
@@ -9,47 +9,47 @@ use crate::changes::Changeset;
 use crate::core::name::SandboxName;
 use crate::gateway::{CredentialKind, ModelProxy};
 
-/// The loopback port of the model route inside the sandbox, which has a network of its own.
+/// The loopback port of the model route inside the sandbox, which has its own network.
 pub const MODEL_PORT: u16 = 47_821;
 
 /// A request to run an agent.
 #[derive(Clone)]
 pub struct RunRequest {
-    /// The user's name for it; else a random one.
+    /// The name that the user chose; otherwise it is random.
     pub name: Option<SandboxName>,
     /// `claude`, `run` or `shell`.
     pub verb: &'static str,
     pub command: Vec<String>,
-    /// More of its environment, as `KEY=VALUE`.
+    /// Additional environment variables, as `KEY=VALUE`.
     pub env: Vec<String>,
     /// The agent image's content id.
     pub image: String,
-    /// Places of the image's own volumes.
+    /// Mount points of the image's own volumes.
     pub image_volumes: Vec<String>,
-    /// The agent's configuration; the same is used by `resume`.
+    /// The agent's configuration, which `resume` uses again.
     pub given: AgentConfig,
-    /// Whether it has a terminal.
+    /// Whether the agent has a terminal.
     pub tty: bool,
-    /// The way to the model, and the kind of the credential behind it; nothing for a sandbox without a network.
+    /// The proxy to the model, and the kind of the credential behind it; `None` for a sandbox without a network.
     pub model: Option<(ModelProxy, CredentialKind)>,
     /// The limits and rules for collecting.
     pub policy: CollectPolicy,
-    /// The kind of workspace; `None` for an overlay where the engine can mount one.
+    /// The kind of workspace; `None` for an overlay if the engine can mount one.
     pub workspace: Option<Workspace>,
 }
 
 /// A sandbox whose agent has ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// The sandbox, still owned.
+    /// The sandbox, still owned by this process.
     pub sandbox: Sandbox,
     /// The agent's exit status.
     pub exit: i64,
     pub changes: Changeset,
-    /// The limits that it met.
+    /// The limits that the agent reached.
     pub limits_hit: Vec<LimitExceeded>,
-    /// Control sequences that were kept from the terminal.
+    /// Control sequences that were withheld from the terminal.
     pub dropped: Dropped,
-    /// Why the base that was made could not be kept for others.
+    /// The failure to seal a new base for other sandboxes, if any.
     pub unsealed: Option<SandboxError>,
 }

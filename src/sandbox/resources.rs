@@ -1,4 +1,4 @@
-//! The engine's resources of one sandbox: its volumes and up to two containers, found by its label.
+//! The engine's resources of one sandbox: its volumes and up to two containers, identified by its label.
 
 use std::time::Duration;
 
@@ -15,33 +15,32 @@ use crate::protocol::Root;
 
 /// The label whose value is the sandbox's id.
 pub const LABEL: &str = "dev.airlock.sandbox";
-/// The label that tells the containers apart.
+/// The label that distinguishes the containers.
 const ROLE: &str = "dev.airlock.role";
 const ROLE_SIDECAR: &str = "sidecar";
-/// Maximum time that removing volumes may hold up a command; the engine continues by itself.
+/// Maximum time that a command waits for the removal of volumes. The engine then continues by itself.
 const PATIENCE: Duration = Duration::from_millis(150);
 
-/// Retries of a removal while the engine is still busy, and the pause between them.
+/// Number of retries of a removal while the engine is still busy, and the pause between them.
 const REMOVALS: u32 = 50;
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// In what state a sidecar must find its volumes.
+/// The expected state of the volumes when a sidecar starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeState {
     /// The base was just seeded by this process, and is not sealed yet.
     Unsealed,
-    /// The base is sealed, the workspace untouched.
+    /// The base is sealed, and the workspace is unused.
     Fresh,
     /// The base is sealed; an agent has worked in the workspace.
     Used,
-    /// An agent has worked in the workspace, and whoever made the base was killed before it could be sealed.
+    /// An agent has worked in the workspace, and the process that built the base was killed before it could seal it.
     UsedUnsealed,
 }
 
-/// The engine objects of one sandbox.
+/// The engine's resources of one sandbox.
 #[derive(Clone)]
 pub struct EngineResources<'a> {
-    /// The engine that has them.
     pub engine: &'a dyn Engine,
     /// The kind of workspace.
     pub workspace: Workspace,
@@ -50,15 +49,15 @@ pub struct EngineResources<'a> {
     base: Base,
 }
 
-/// A sidecar that answers.
+/// A sidecar whose guest has answered.
 pub struct Sidecar {
     pub container: String,
-    /// The conversation with its guest.
+    /// The connection to its guest.
     pub link: GuestClient,
 }
 
 impl<'a> EngineResources<'a> {
-    /// Names the parts of a sandbox over this base.
+    /// Creates the resources of a recorded sandbox.
     #[must_use]
     pub fn of(engine: &'a dyn Engine, record: &Record) -> Self {
         Self {
@@ -70,14 +69,14 @@ impl<'a> EngineResources<'a> {
         }
     }
 
-    /// Names parts that no record has.
+    /// Creates resources without a record.
     #[must_use]
     pub fn new(engine: &'a dyn Engine, workspace: Workspace, id: String, repository: String, base: Base) -> Self {
         Self { engine, workspace, id, repository, base }
     }
 
-    /// Returns a volume's name. The id is random, so nobody can have taken it beforehand; what is there nevertheless is
-    /// refused by its labels, driver and options.
+    /// Returns the name of a volume. The id is random, so the name cannot have been taken in advance. A volume that has
+    /// it nevertheless is rejected by its labels, driver and options.
     #[must_use]
     pub fn volume(&self, kind: &str) -> String {
         format!("airlock-{}-{kind}", self.id)
@@ -106,7 +105,7 @@ impl<'a> EngineResources<'a> {
         VolumeSpec::overlay(&self.volume("work"), &self.labels("volume"), &lower, &up, &work)
     }
 
-    /// Creates the volumes over a base that is there.
+    /// Creates the volumes over an existing base.
     pub async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
         let home = self.plain("home");
         let work = async {
@@ -122,7 +121,7 @@ impl<'a> EngineResources<'a> {
         Ok(())
     }
 
-    /// Looks at every volume before it is mounted again.
+    /// Checks every volume before it is mounted again.
     pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
         let [base, launcher] = base_volumes(&self.base);
         let base = self.there(&base).await?;
@@ -146,15 +145,15 @@ impl<'a> EngineResources<'a> {
         }
     }
 
-    /// Specifies the sidecar's mounts. The base is read-only: nothing that is written here can reach another sandbox.
+    /// Returns the sidecar's mounts. The base is read-only, so that nothing written here can reach another sandbox.
     fn mounts(&self) -> Vec<Mount> {
         let mount =
             |volume: String, target: &str, read_only, fill| Mount { volume, target: target.into(), read_only, fill };
         let overlay = self.workspace == Workspace::Overlay;
         let mut mounts = vec![
             mount(self.base.volume.clone(), SIDECAR.base, true, false),
-            // An overlay has its owner from the upper directory, which comes from the guest image when the container is
-            // made, before the overlay is mounted.
+            // An overlay has the owner of its upper directory. That directory is initialized from the guest image when
+            // the container is created, before the overlay is mounted.
             mount(self.volume("work"), SIDECAR.work, false, !overlay),
             mount(self.volume("home"), SIDECAR.home, false, true),
         ];
@@ -164,14 +163,14 @@ impl<'a> EngineResources<'a> {
         mounts
     }
 
-    /// Creates the sidecar; it is not started yet.
+    /// Creates the sidecar without starting it.
     pub async fn create_sidecar(&self, guest: &str) -> Result<String, SandboxError> {
         let labels = self.labels(ROLE_SIDECAR);
         let spec = sidecar_spec(&self.container(ROLE_SIDECAR), guest, self.mounts(), &labels);
         Ok(self.engine.create_container(&spec).await?)
     }
 
-    /// Starts the sidecar and looks for the base's seal; connections of the tunnel go to `accept`.
+    /// Starts the sidecar and checks the base's seal. New connections of the tunnel go to `accept`.
     pub async fn start_sidecar(
         &self,
         container: String,
@@ -194,21 +193,21 @@ impl<'a> EngineResources<'a> {
         Ok(Sidecar { container, link })
     }
 
-    /// Talks to a guest of its own in a sidecar that runs: as root it may read everything, as the agent's user it may write.
+    /// Starts another guest in a running sidecar. As root it may read everything; as the agent's user it may write.
     pub async fn converse(&self, sidecar: &str, user: &str) -> Result<GuestClient, SandboxError> {
         let attached = self.engine.exec(sidecar, user, &["/airlock/guest", "serve"]).await?;
         let (accept, _none) = mpsc::unbounded_channel();
         Ok(GuestClient::handshake(attached, accept).await?)
     }
 
-    /// Finds the sidecar that runs.
+    /// Returns the container of the running sidecar.
     pub async fn running_sidecar(&self) -> Result<Option<String>, SandboxError> {
         let all = self.engine.containers(LABEL, Some(&self.id)).await?;
         let is_sidecar = |labels: &Labels| labels.get(ROLE).is_some_and(|role| role == ROLE_SIDECAR);
         Ok(all.into_iter().find(|c| c.running && is_sidecar(&c.labels)).map(|c| c.id))
     }
 
-    /// Removes the containers, the agent's before the sidecar whose network it uses.
+    /// Removes the containers. The agent's comes before the sidecar's, whose network it uses.
     pub async fn remove_containers(&self) -> Result<(), SandboxError> {
         let mut all = self.engine.containers(LABEL, Some(&self.id)).await?;
         all.sort_by_key(|c| c.labels.get(ROLE).is_some_and(|role| role == ROLE_SIDECAR));
@@ -220,8 +219,8 @@ impl<'a> EngineResources<'a> {
 
     /// Removes everything, and waits until it is gone.
     ///
-    /// Of an Airlock that was killed, the engine may still be making a container: it appears after the others were removed,
-    /// and holds the volumes. So once more, for a while.
+    /// If an Airlock process was killed, the engine may still be creating a container. It appears after the others were
+    /// removed and holds the volumes, so the removal is repeated for a while.
     pub async fn remove(&self) -> Result<(), SandboxError> {
         let mut left = REMOVALS;
         loop {
@@ -240,14 +239,14 @@ impl<'a> EngineResources<'a> {
         Ok(())
     }
 
-    /// Asks the engine to remove the volumes of a sandbox without containers, and waits for a moment at the most: the engine
-    /// goes on by itself. What is left nevertheless is found by its label.
+    /// Asks the engine to remove the volumes of a sandbox without containers. Waits only briefly, because the engine
+    /// continues by itself. Leftovers can be found by their label.
     pub async fn let_go(&self) -> Result<(), SandboxError> {
         tokio::time::timeout(PATIENCE, self.remove_volumes()).await.unwrap_or(Ok(()))
     }
 }
 
-/// Returns whether a file that nobody touched has the base's inode number in the overlay: collecting relies on it.
+/// Returns whether an unchanged file has the base's inode number in the overlay, which collecting relies on.
 async fn inodes_agree(link: &GuestClient) -> Result<bool, SandboxError> {
     let inode = async |root, path: &[u8]| {
         let listed = link.list(root, path, 10_000).await?;

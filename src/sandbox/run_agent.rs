@@ -1,4 +1,4 @@
-//! An agent at work in a sandbox that is ready: until it ends, and what it changed is collected.
+//! Runs an agent in a prepared sandbox until it ends, and collects its changes.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +19,7 @@ use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 use crate::terminal::Signals;
 
-/// Most entries of a volume that are looked at to tell what it takes.
+/// Maximum number of entries of a volume that are counted to measure it.
 const MEASURED: u32 = 2000;
 
 /// The result of an agent's run.
@@ -31,7 +31,7 @@ pub(crate) struct AgentRun {
 }
 
 impl AgentRun {
-    /// Puts it together with its sandbox.
+    /// Combines the run with its sandbox.
     pub fn of(self, sandbox: Sandbox) -> Finished {
         let Self { exit, changes, met, dropped } = self;
         Finished { sandbox, exit, changes, limits_hit: met, dropped, unsealed: None }
@@ -40,13 +40,13 @@ impl AgentRun {
 
 /// The failure of an agent's run.
 pub(crate) enum RunEnd {
-    /// It did not begin.
+    /// The agent did not start.
     NeverStarted(SandboxError),
-    /// It did, so its work stays.
+    /// The agent started, so its work is kept.
     Kept(SandboxError),
 }
 
-/// Starts the agent, runs it to its end, removes the containers and collects what it changed.
+/// Runs the agent to its end, collects its changes and removes the containers.
 pub(crate) async fn run_agent(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -79,7 +79,7 @@ pub(crate) async fn run_agent(
     sandbox.record.met = met.iter().map(LimitExceeded::to_string).collect();
     let asked = signals.asked().count;
     let ended = match ran {
-        // The engine refused to start it: the workspace is as it was.
+        // The engine refused to start the agent, so the workspace is unchanged.
         Err(SandboxError::Engine(error)) if error.is_start_failure() => {
             return Err(RunEnd::NeverStarted(error.into()));
         }
@@ -91,14 +91,14 @@ pub(crate) async fn run_agent(
         let Ended { exit, dropped } = ended?;
         tokio::select! {
             changes = collect_final(host, sandbox, &sidecar.link, &request.policy, meter) => Ok((exit, changes?, dropped)),
-            // The signals so far were the agent's; one more is for the collecting.
+            // The signals so far were for the agent. A further one is for the collection.
             _ = signals.next(asked) => Err(SandboxError::Interrupted),
         }
     };
     let collected = collected.await;
     let changed_nothing = collected.as_ref().is_ok_and(|(_, changes, _)| changes.is_empty());
     record_post_run(&sidecar.link, &mut sandbox.record, changed_nothing).await;
-    // The guest ends with its link, and an ended container goes faster.
+    // The guest ends with its connection, and an ended container is removed faster.
     let Sidecar { container, link } = sidecar;
     drop(link);
     let cleaning = async {
@@ -124,14 +124,14 @@ pub(crate) async fn run_agent(
     Ok(AgentRun { exit, changes, met, dropped })
 }
 
-/// Notes what is of interest once an agent has ended: what its volumes take and hold, and which conversation was its last.
+/// Records data about a sandbox whose agent has ended: its size, the work it holds, and its last conversation.
 pub(crate) async fn record_post_run(link: &GuestClient, record: &mut Record, changed_nothing: bool) {
     record.size = measure(link, record.workspace_kind).await.ok();
     record.holds = holdings::find(link, record, changed_nothing).await;
     record.conversation = claude_session::last(link).await;
 }
 
-/// Adds up what a sandbox takes: nobody waits for a full count of a million files.
+/// Measures a sandbox partially. A full count of a million files would take too long.
 async fn measure(link: &GuestClient, workspace: Workspace) -> Result<(u64, bool), SandboxError> {
     let work = if workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
     let (work, home) = (link.usage(work, MEASURED).await?, link.usage(Root::Home, MEASURED).await?);

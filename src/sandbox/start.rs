@@ -1,4 +1,4 @@
-//! From a ground to an agent that only needs to be started: volumes, sidecar, workspace, home, agent container.
+//! Prepares a sandbox so that its agent only has to be started: volumes, sidecar, workspace, home, agent container.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::guest_client::GuestClient;
 use crate::protocol::{Stat, Written};
 use crate::terminal::Signals;
 
-/// Delay after the time limit at which the launcher ends the agent by itself: first this process asks it to end.
+/// Delay after the time limit at which the launcher ends the agent by itself. This process asks the agent to end first.
 const AFTER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A sandbox whose agent can be started.
@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     pub attached: Attached,
 }
 
-/// Creates the parts of a sandbox: an overlay workspace, or a copy where the engine cannot mount one.
+/// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
 pub(crate) async fn start(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -54,7 +54,7 @@ pub(crate) async fn start(
     let result = with(engine, host, ground, sandbox, request, signals, meter, first).await;
     let cannot = |error: &SandboxError| matches!(error, SandboxError::Inodes | SandboxError::Unmountable(_));
     match result {
-        // The first overlay on an engine is a probe.
+        // The first overlay on an engine serves as a probe.
         Err(error) if request.workspace.is_none() && known.is_none() && cannot(&error) => {
             EngineResources::of(engine, &sandbox.record).remove().await?;
             let prepared = with(engine, host, ground, sandbox, request, signals, meter, Workspace::Copy).await?;
@@ -67,7 +67,7 @@ pub(crate) async fn start(
             }
             Ok(prepared)
         }
-        // A base that others have sealed and that is not what it was: it is made anew next time.
+        // A base that was sealed earlier has changed. It is built again next time.
         Err(error)
             if ground.fresh.is_none()
                 && (matches!(error, SandboxError::Unsealed(_))
@@ -99,13 +99,13 @@ async fn with(
         sandbox.save()?;
     }
     let parts = EngineResources::of(engine, &sandbox.record);
-    // What the git directory needs is made while the containers are, and so is what collecting will compare with.
+    // The files of the git directory and the delta for collecting are prepared while the containers are created.
     let (difference, store) = (Arc::clone(&ground.difference), sandbox.quarantine()?);
     let on_top = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&difference, &store));
     let git = (workspace == Workspace::Overlay && !ground.is_bare())
         .then(|| tokio::task::spawn_blocking(bringing_on(host, ground, BTreeMap::new())));
     parts.create_volumes(&ground.volume).await?;
-    // The agent's container is made while the sidecar starts; only the two starts follow each other.
+    // The agent's container is created while the sidecar starts. Only the two starts are sequential.
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
         let expect = if ground.fresh.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
@@ -113,8 +113,8 @@ async fn with(
         open_ports(&sidecar, request, connections).await?;
         if workspace == Workspace::Copy || !ground.is_bare() {
             let writer = parts.converse(&sidecar.container, "1000:1000").await?;
-            // A signal ends the writing alone: an engine's answer is always waited for, lest it makes something after we
-            // have cleaned up.
+            // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
+            // nothing after the cleanup.
             tokio::select! {
                 filled = fill(host, ground, sandbox, &writer, git, on_top, meter) => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
@@ -128,8 +128,8 @@ async fn with(
     Ok(Prepared { sidecar, agent, attached })
 }
 
-/// Opens what the agent's container finds on its loopback: the port by which its launcher learns that this process is
-/// gone, and the way to the model.
+/// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, and
+/// one for the model.
 async fn open_ports(
     sidecar: &Sidecar,
     request: &RunRequest,
@@ -151,7 +151,7 @@ async fn agent(
 ) -> Result<(String, Attached), SandboxError> {
     let credential = request.model.as_ref().map(|(_, kind)| *kind);
     let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
-    // Where the user stood is not in records of older versions.
+    // Records of older versions do not have the user's current directory.
     let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
     let options = AgentOptions {
         image: request.image.clone(),
@@ -177,7 +177,7 @@ async fn agent(
     Ok((agent, attached))
 }
 
-/// Creates the containers once more over the volumes of a sandbox whose agent has ended.
+/// Creates the containers again over the volumes of a sandbox whose agent has ended.
 pub(crate) async fn again(
     engine: &dyn Engine,
     host: &HostRepo,
@@ -186,7 +186,7 @@ pub(crate) async fn again(
     signals: &mut Signals,
 ) -> Result<Prepared, SandboxError> {
     let parts = EngineResources::of(engine, &sandbox.record);
-    // Of one that was interrupted.
+    // Leftovers of an interrupted run.
     parts.remove_containers().await?;
     parts.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
@@ -205,16 +205,16 @@ pub(crate) async fn again(
     Ok(Prepared { sidecar, agent, attached })
 }
 
-/// Returns the state that the volumes must be in once an agent has worked in the sandbox.
+/// Returns the expected state of the volumes after an agent has worked in the sandbox.
 ///
-/// Its base may not have been sealed when it was interrupted. It was whole nevertheless, for the agent had started; only a
-/// machine that went down may have lost a part of it.
+/// If the sandbox was interrupted, its base may not be sealed. The base was complete nevertheless, because the agent
+/// had started. Only a crash of the machine may have lost a part of it.
 pub(crate) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<VolumeState, SandboxError> {
     let sealed = BaseStore::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
     Ok(if sealed { VolumeState::Used } else { VolumeState::UsedUnsealed })
 }
 
-/// Brings a workspace from its base to what the sandbox begins with; `git` is nothing for a workspace that is a copy.
+/// Brings a workspace from its base to its initial state. `git` is `None` for a copied workspace.
 async fn fill(
     host: &HostRepo,
     ground: &PreparedBase,
@@ -229,7 +229,7 @@ async fn fill(
         meter.begin(Step::Copying, ground.base.files);
         let keep = |w: Written| {
             meter.add(usize::try_from(w.stat.size).unwrap_or(0));
-            // The names in its git directories are none that a repository can have.
+            // Paths in git directories are not valid repository paths.
             if let Ok(path) = RepoPath::from_bytes(&w.path) {
                 copied.insert(path, w.stat);
             }
@@ -237,7 +237,7 @@ async fn fill(
         writer.copy(keep).await?;
     }
     sandbox.set_on_top(&on_top.await.map_err(std::io::Error::other)??)?;
-    // Two seconds old, as everything that an index lists: see "racy git".
+    // Two seconds old, like every file that an index lists, see "racy git".
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
     let written = base::write_delta(writer, &ground.difference, mtime).await?;
     let git = match git {
@@ -252,8 +252,9 @@ async fn fill(
     Ok(base::write_git_files(writer, &git).await?)
 }
 
-/// Prepares to make what the workspace's git directory needs over its base's. Files whose stat data are not given are looked
-/// into by the first `git status`: a difference has few.
+/// Returns a closure that creates the files of the workspace's git directory that differ from the base's.
+///
+/// The first `git status` reads files without stat data in `written`. A delta has few of them.
 fn bringing_on(
     host: &HostRepo,
     ground: &PreparedBase,

@@ -1,4 +1,4 @@
-//! Records on disk: one folder per sandbox below `<git common dir>/airlock/sandboxes/`, readable by the user alone.
+//! The records of sandboxes: one directory each in `<git common dir>/airlock/sandboxes/`, readable only by the user.
 #![expect(clippy::disallowed_methods, reason = "our own state, outside every working tree")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,24 +23,24 @@ use crate::protocol::{Decoder, Encoder, Stat, Written};
 /// The record of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// Version of this format.
+    /// The version of this format.
     pub schema_version: u32,
     pub name: SandboxName,
-    /// A random number in hexadecimal: the value of the label on everything of it in the engine.
+    /// A random number in hexadecimal: the value of the label on all of its objects in the engine.
     pub id: String,
-    /// Seconds since the epoch.
+    /// Creation time in seconds since the epoch.
     pub created: u64,
     /// `claude`, `run` or `shell`.
     pub verb: String,
-    /// The commit it was seeded with.
+    /// The commit that it was seeded with.
     pub base: String,
-    /// The branch, or nothing for a detached HEAD.
+    /// The branch; `None` for a detached HEAD.
     pub branch: Option<String>,
-    /// The repository, as on the labels.
+    /// The repository's id, as in the labels.
     pub repository: String,
-    /// The working tree it was made from, escaped; its changes go nowhere else.
+    /// The working tree that it was created from, escaped. Its changes are applied only there.
     pub worktree: String,
-    /// The same by its git directory, see [`crate::git::HostRepo::worktree_place`].
+    /// The same working tree by its git directory, see [`crate::git::HostRepo::worktree_place`].
     #[serde(default)]
     pub worktree_place: Option<String>,
     /// The workspace's mount point.
@@ -48,16 +48,17 @@ pub struct Record {
     /// The directory in which the agent starts.
     #[serde(default)]
     pub workdir: String,
-    /// The kind of workspace. (This and what follows is not in records of version 1: such a sandbox can be reviewed and removed.)
+    /// The kind of workspace. (Records of version 1 lack this field and those below that have a default. Such a sandbox
+    /// can only be reviewed and removed.)
     #[serde(default)]
     pub workspace_kind: Workspace,
-    /// The base below it.
+    /// The base of the workspace.
     #[serde(default)]
     pub base_volume: Base,
     /// The contents that it started with.
     #[serde(default)]
     pub manifest: Manifest,
-    /// Globs of files that come back although they are ignored.
+    /// Globs of ignored files that are collected.
     #[serde(default)]
     pub includes: Vec<String>,
     /// The agent image's content id.
@@ -65,50 +66,49 @@ pub struct Record {
     /// The agent's configuration.
     #[serde(default)]
     pub agent_config: Option<AgentConfig>,
-    /// Claude Code's own id of the last conversation in it.
+    /// Claude Code's own id of the last conversation.
     #[serde(default)]
     pub conversation: Option<String>,
-    /// The limits that the agent met, in words.
+    /// The limits that the agent reached, as text.
     #[serde(default)]
     pub met: Vec<String>,
-    /// When all of it was decided, or it ended without a change, in seconds since the epoch: from then on `gc` removes it by
-    /// its age.
+    /// Time in seconds since the epoch when all changes were decided, or when it ended without a change. From then on,
+    /// `gc` removes it by its age.
     #[serde(default)]
     pub settled: Option<u64>,
     /// Work that is in none of its changes, as text.
     #[serde(default)]
     pub holds: Vec<String>,
-    /// Disk usage when it was collected: bytes, and whether that is only a part.
+    /// Disk usage at the time of collection: bytes, and whether that is only a part.
     #[serde(default)]
     pub size: Option<(u64, bool)>,
-    /// The state of its life.
+    /// The stage of its lifecycle.
     pub state: State,
 }
 
-/// An agent's configuration besides its files; kept for `resume`.
+/// The configuration of an agent, excluding its files. It is kept for `resume`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentConfig {
-    /// Variables as the user gave them: `KEY=VALUE`, or `KEY` for one of theirs, whose value is not kept.
+    /// Variables as the user gave them: `KEY=VALUE`, or `KEY` for one of the user's own, whose value is not kept.
     pub env: Vec<String>,
-    /// Resource limits.
     pub limits: Limits,
-    /// Billionths of a CPU, 0 for no limit.
+    /// CPU limit in billionths of a CPU; 0 for no limit.
     pub nano_cpus: u64,
-    /// Whether it reaches the model.
+    /// Whether the agent can reach the model.
     pub model: bool,
 }
 
-/// The state of a sandbox's life.
+/// The stage of a sandbox's lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum State {
-    /// Being filled; if nobody holds the lock, it was interrupted and is worth nothing.
+    /// The sandbox is being filled. If the lock is free, it was interrupted and is worthless.
     Seeding,
-    /// The agent works; if nobody holds the lock, it was interrupted.
+    /// The agent is running. If the lock is free, it was interrupted.
     Running,
-    /// The agent ended and its changes have been collected.
+    /// The agent has ended, and its changes have been collected.
     Collected {
-        /// The agent's exit status; nothing if Airlock was killed first.
+        /// The agent's exit status; `None` if Airlock was killed first.
         exit: Option<i64>,
     },
 }
@@ -116,7 +116,7 @@ pub enum State {
 /// The applied state of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppliedState {
-    /// The number of the last apply that is accounted for; the journals have what came after it.
+    /// The number of the last apply that is accounted for. The journals have later ones.
     pub through: u64,
     pub paths: BTreeMap<RepoPath, AppliedPath>,
 }
@@ -127,12 +127,12 @@ pub struct AppliedPath {
     /// The applied selection.
     #[serde(rename = "units")]
     pub picks: Selection,
-    /// The content after the last apply, if known: `Some(None)` is absent.
+    /// The content after the last apply, if known; `Some(None)` is absent.
     #[serde(default, with = "known")]
     pub left: Option<Option<(EntryKind, ContentHash)>>,
 }
 
-/// Distinguishes "absent" from "unknown" in JSON: a list of none, one `null` or one value.
+/// Distinguishes "absent" from "unknown" in JSON: an empty list is unknown, a list of one `null` is absent.
 mod known {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -145,45 +145,46 @@ mod known {
     }
 }
 
-/// The version of records that this Airlock writes, and the newest that it reads.
+/// The record version that this Airlock writes, and the newest one that it reads.
 pub const VERSION: u32 = 2;
-/// Earlier rounds that are kept.
+/// Maximum number of earlier rounds that are kept.
 const MOST_ROUNDS: usize = 8;
-/// Begins the name of a folder that is being made; no sandbox's name begins with a dot.
+/// The prefix of a directory that is being created. No sandbox's name begins with a dot.
 const NEW: &str = ".new-";
-/// Begins the name of a folder that is being removed.
+/// The prefix of a directory that is being removed.
 const GONE: &str = ".gone-";
 
-/// All sandboxes of one repository.
+/// The sandboxes of one repository.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
 }
 
-/// One sandbox's folder, perhaps owned.
+/// A sandbox's directory and record, with its lock if this process owns it.
 #[derive(Debug)]
 pub struct Sandbox {
     folder: PathBuf,
-    /// Its record as last read or written.
+    /// The record as last read or written.
     pub record: Record,
     lock: Option<File>,
 }
 
 impl Store {
-    /// Names the store of a repository; nothing is made yet.
+    /// Creates the store of a repository. Nothing is written yet.
     #[must_use]
     pub fn of(common_dir: &Path) -> Self {
         Self { folder: common_dir.join("airlock/sandboxes") }
     }
 
-    /// Creates a sandbox's folder and takes its lock.
+    /// Creates a sandbox's directory and takes its lock.
     ///
     /// # Errors
     /// The name is taken.
     pub fn create(&self, record: Record) -> Result<Sandbox, SandboxError> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         self.sweep();
-        // Made aside and renamed: a folder under a name always has a record. The lock goes along.
+        // The directory is created under another name and renamed, so that a sandbox's directory always has a record. The
+        // lock remains held.
         let aside = self.folder.join(format!("{NEW}{}", record.id));
         let folder = self.folder.join(record.name.as_str());
         DirBuilder::new().mode(0o700).create(&aside)?;
@@ -207,7 +208,7 @@ impl Store {
         }
     }
 
-    /// Removes what a removal that was cut short has left. It is of no use to anybody, so a failure is no error.
+    /// Removes leftovers of interrupted removals. They have no use, so a failure is ignored.
     fn sweep(&self) {
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(GONE) {
@@ -216,10 +217,10 @@ impl Store {
         }
     }
 
-    /// Opens a sandbox by name; `None` if there is none.
+    /// Opens a sandbox by name; returns `None` if it does not exist.
     ///
     /// # Errors
-    /// Its record is damaged.
+    /// The record is damaged, or was written by a newer Airlock.
     pub fn open(&self, name: &SandboxName) -> io::Result<Option<Sandbox>> {
         let folder = self.folder.join(name.as_str());
         let bytes = match fs::read(folder.join("record.json")) {
@@ -237,7 +238,7 @@ impl Store {
         Ok(Some(Sandbox { folder, record, lock: None }))
     }
 
-    /// Opens all of them, newest first.
+    /// Opens all sandboxes, newest first.
     ///
     /// # Errors
     /// A record is damaged.
@@ -245,10 +246,10 @@ impl Store {
         self.each()?.into_iter().map(|(_, opened)| opened).collect()
     }
 
-    /// Opens each, newest first; those whose records are damaged come with what is wrong.
+    /// Opens each sandbox, newest first, with the error for each damaged record.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     pub fn each(&self) -> io::Result<Vec<(SandboxName, io::Result<Sandbox>)>> {
         let mut found = Vec::new();
         let entries = match fs::read_dir(&self.folder) {
@@ -269,10 +270,10 @@ impl Store {
 }
 
 impl Sandbox {
-    /// Becomes its owner until dropped.
+    /// Takes ownership of the sandbox until it is dropped.
     ///
     /// # Errors
-    /// [`SandboxError::Busy`] if another process is.
+    /// [`SandboxError::Busy`] if another process owns it.
     pub fn lock(&mut self) -> Result<(), SandboxError> {
         if self.lock.is_none() {
             let file = File::create(self.folder.join("lock"))?;
@@ -285,7 +286,7 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Returns whether another process owns it.
+    /// Returns whether another process owns the sandbox.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.lock.is_none()
@@ -293,7 +294,7 @@ impl Sandbox {
                 .is_ok_and(|f| matches!(f.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Returns a path in its folder.
+    /// Returns a path in the sandbox's directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -309,7 +310,8 @@ impl Sandbox {
         Quarantine::open(self.folder.join("quarantine"))
     }
 
-    /// Creates a place for what is only looked at: it goes with its guard, and with the next collecting if that is never dropped.
+    /// Creates a temporary quarantine for a live view. It is removed with its guard, or by the next collection if the
+    /// guard is never dropped.
     pub fn passing_quarantine(&self) -> io::Result<(LiveView, Quarantine)> {
         self.sweep_passing()?;
         let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
@@ -319,7 +321,7 @@ impl Sandbox {
         Ok((LiveView { _folder: folder, _lock: lock }, store))
     }
 
-    /// Removes what processes that were killed have only looked at.
+    /// Removes temporary quarantines of processes that were killed.
     fn sweep_passing(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.folder)?.flatten() {
             if !entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
@@ -327,7 +329,7 @@ impl Sandbox {
             }
             let is_over = match File::open(entry.path().join("lock")) {
                 Ok(lock) => lock.try_lock().is_ok(),
-                // It is being made, or was interrupted then.
+                // The lock does not exist while the directory is being created, or if that was interrupted.
                 Err(_) => !is_young(&entry),
             };
             if is_over {
@@ -337,8 +339,10 @@ impl Sandbox {
         Ok(())
     }
 
-    /// Removes what nothing names any more: no changeset, round, record of an apply, decision or edit, neither of this sandbox
-    /// nor of an apply of it. The caller owns the sandbox. Returns how many bytes were removed.
+    /// Removes contents that are no longer referenced, and returns the number of bytes removed.
+    ///
+    /// References are in changesets, rounds, records of applies, decisions and edits of this sandbox, and in the
+    /// journals of applies. The caller must own the sandbox.
     pub fn sweep_quarantine(&self) -> io::Result<u64> {
         let mut named = HashSet::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -354,7 +358,7 @@ impl Sandbox {
                 if file.file_type().is_ok_and(|kind| kind.is_file()) {
                     match fs::read(file.path()) {
                         Ok(text) => hashes(&text, &mut named),
-                        // Another process writes there, and has renamed it.
+                        // Another process is writing there and has renamed the file.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return Err(error),
                     }
@@ -364,22 +368,22 @@ impl Sandbox {
         self.quarantine()?.remove_unreferenced(|name| named.contains(name))
     }
 
-    /// Reads the collected changeset; `None` before that.
+    /// Reads the collected changeset; returns `None` before the first collection.
     ///
     /// # Errors
-    /// It is damaged.
+    /// The changeset is damaged.
     pub fn changeset(&self) -> io::Result<Option<Changeset>> {
         self.read_json("changeset.json")
     }
 
-    /// Seals a changeset, and removes the contents that nothing names. One of an earlier round, if there is another, is kept
-    /// beside it.
+    /// Writes a changeset, and removes contents that are no longer referenced. The changeset of an earlier round is
+    /// kept beside it.
     pub fn set_changeset(&self, changeset: &Changeset) -> io::Result<()> {
-        // A damaged one has nothing to be kept.
+        // A damaged changeset cannot be kept.
         if let Some(before) = self.changeset().ok().flatten().filter(|before| before.id != changeset.id) {
             let numbers = self.round_numbers()?;
             let last = numbers.first().copied().unwrap_or(0);
-            // It is there already if this was interrupted below.
+            // It exists already if this function was interrupted below.
             if self.round(last).is_none_or(|round| round.id != before.id) {
                 self.write_json(&round_file(last + 1), &before)?;
             }
@@ -388,17 +392,17 @@ impl Sandbox {
             }
         }
         self.write_json("changeset.json", changeset)?;
-        // Contents of a round that is gone, and what was read for the way to write alone: ignore rules, attributes. What is
-        // left by a sweep that fails, the next one finds.
+        // Removes contents of dropped rounds, and those that were only read for collecting, such as ignore rules and
+        // attributes. If this fails, the next sweep removes them.
         let _ = self.sweep_quarantine();
         Ok(())
     }
 
-    /// Reads the changesets of earlier rounds, the last one first, as far as they are kept and can be read: with less, more is
-    /// new, and more is a conflict.
+    /// Reads the changesets of earlier rounds, last one first, as far as they are kept and readable. If one is missing,
+    /// more changes are new, and more are conflicts.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     pub fn rounds(&self) -> io::Result<Vec<Changeset>> {
         Ok(self.round_numbers()?.into_iter().filter_map(|number| self.round(number)).collect())
     }
@@ -407,7 +411,7 @@ impl Sandbox {
         self.read_json(&round_file(number)).ok().flatten()
     }
 
-    /// Returns the numbers of the rounds that are kept, the last one first.
+    /// Returns the numbers of the kept rounds, last one first.
     fn round_numbers(&self) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -419,32 +423,33 @@ impl Sandbox {
         Ok(found)
     }
 
-    /// Reads which units earlier applies brought, by path.
+    /// Reads the units that earlier applies wrote, by path.
     ///
     /// # Errors
-    /// It is damaged.
+    /// The file is damaged.
     pub fn applied(&self) -> io::Result<AppliedState> {
         let (through, rows): (u64, Vec<(RepoPath, AppliedPath)>) = self.read_json("brought.json")?.unwrap_or_default();
         Ok(AppliedState { through, paths: rows.into_iter().collect() })
     }
 
-    /// Remembers which units applies brought.
+    /// Writes the record of the units that applies wrote.
     pub fn set_applied(&self, applied: &AppliedState) -> io::Result<()> {
         self.write_json("brought.json", &(applied.through, applied.paths.iter().collect::<Vec<_>>()))
     }
 
-    /// Keeps a further file of JSON in the sandbox's folder.
+    /// Writes a JSON file to the sandbox's directory.
     pub fn keep(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         self.write_json(name, value)
     }
 
-    /// Keeps a text in the sandbox's folder, beside others of that name, and gives its path.
+    /// Writes a text file to the sandbox's directory and returns its path. A file with other content keeps its name,
+    /// and the new one gets a number.
     pub fn keep_text(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let (stem, ending) = name.rsplit_once('.').unwrap_or((name, "txt"));
         let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{stem}-{n}.{ending}")));
         for name in names {
             match fs::read(self.path(&name)) {
-                // Another one, that somebody may want yet.
+                // A different text, which may still be needed.
                 Ok(there) if there != text.as_bytes() => {}
                 _ => {
                     write_atomic(&self.folder, &name, text.as_bytes())?;
@@ -455,22 +460,22 @@ impl Sandbox {
         unreachable!("there is always another number")
     }
 
-    /// Removes such a text, which nobody needs any more.
+    /// Removes a text file that is no longer needed.
     pub fn drop_text(&self, path: &Path) {
         let _ = fs::remove_file(path);
     }
 
-    /// Remembers what was written on top of the base.
+    /// Writes the delta over the base.
     pub fn set_on_top(&self, on_top: &BaseDelta) -> io::Result<()> {
         if on_top.is_empty() { Ok(()) } else { self.write_json("on-top.json", &on_top.to_store()) }
     }
 
-    /// Reads it back.
+    /// Reads the delta over the base.
     pub(crate) fn on_top(&self) -> io::Result<BaseDelta> {
         Ok(BaseDelta::from_stored(self.read_json::<Vec<DeltaEntry>>("on-top.json")?.unwrap_or_default()))
     }
 
-    /// Remembers the stat data of the files of a copied workspace.
+    /// Writes the stat data of the files of a copied workspace.
     pub fn set_seeded(&self, seeded: &BTreeMap<RepoPath, Stat>) -> io::Result<()> {
         let mut encoder = Encoder::default();
         for (path, stat) in seeded {
@@ -479,7 +484,7 @@ impl Sandbox {
         write_atomic(&self.folder, "seeded", &encoder.0)
     }
 
-    /// Reads them back.
+    /// Reads the stat data of the files of a copied workspace.
     pub(crate) fn seeded(&self) -> io::Result<BTreeMap<Vec<u8>, Stat>> {
         let bytes = fs::read(self.folder.join("seeded"))?;
         let (mut decoder, mut found) = (Decoder(&bytes), BTreeMap::new());
@@ -490,7 +495,7 @@ impl Sandbox {
         Ok(found)
     }
 
-    /// Removes the folder with all that is in it.
+    /// Removes the sandbox's directory.
     pub fn remove(self) -> io::Result<()> {
         let aside = self.folder.with_file_name(format!("{GONE}{}", self.record.id));
         fs::rename(&self.folder, &aside)?;
@@ -514,12 +519,13 @@ impl Sandbox {
     }
 }
 
-/// The beginning of the names of folders for what is only looked at.
+/// The prefix of directories for live views.
 const PASSING: &str = "looked-at-";
-/// Maximum age of such a folder while its process may still run.
+/// Maximum age of such a directory without a lock whose process may still be running.
 const PASSES_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A place for what is only looked at: it goes with this guard, and its lock tells others that it is in use.
+/// The guard of a temporary quarantine. It removes the directory when dropped, and its lock shows that the directory is
+/// in use.
 pub struct LiveView {
     _folder: tempfile::TempDir,
     _lock: File,
@@ -530,7 +536,7 @@ fn is_young(entry: &fs::DirEntry) -> bool {
     modified.is_ok_and(|then| then.elapsed().is_ok_and(|age| age < PASSES_WITHIN))
 }
 
-/// Finds everything that looks like a content's hash.
+/// Finds everything that looks like the hash of a content.
 fn hashes(text: &[u8], found: &mut HashSet<String>) {
     let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
     for word in text.split(|b| !is_digit(b)).filter(|word| word.len() == 64) {

@@ -1,11 +1,13 @@
-//! Finds what differs in a workspace by looking only where it was touched.
+//! Finds the differences in a workspace by checking only where it was touched.
 //!
-//! In an overlay, the upper directory has every directory in which something was touched. There the names of the merged
-//! view and of the base are compared: a name that is gone was deleted; an entry that is in the upper directory, or whose
-//! inode is not the base's at this path, may be another. A directory that is not in the upper one and has the base's inode
-//! is the base's own, with all below it. (A directory of the base that was renamed has an empty upper directory: only the
-//! inodes tell that its files are others.) In a copied workspace every directory is entered, and files whose stat data are
-//! those that they were copied with are the base's.
+//! In an overlay, the upper directory has every directory in which something was touched. For such a directory, the
+//! names of the merged view and of the base are compared. A missing name was deleted. An entry may be different if it
+//! is in the upper directory, or if its inode is not the base's at this path. A directory that is not in the upper
+//! directory and has the base's inode is unchanged, with everything below it. (A renamed directory of the base has an
+//! empty upper directory, so only the inodes show that its files are different.)
+//!
+//! In a copied workspace, every directory is entered. Files with the same stat data as when they were copied are
+//! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -25,22 +27,22 @@ use crate::git::{HostRepo, IgnoreRules, Includes};
 use crate::guest_client::GuestError;
 use crate::protocol::{FileKind, Listed, Root, Stat};
 
-/// Bytes of a `.gitignore` of the agent's that are read.
+/// Maximum number of bytes that are read of a `.gitignore` of the agent.
 const MAX_RULES: u64 = 256 * 1024;
-/// Rules of the agent's own that are followed: each is held against each new name.
+/// Maximum number of the agent's own rules, because each one is matched against each new name.
 const MAX_OWN_RULES: usize = 2000;
-/// Names of a directory that is looked at beside others.
+/// Maximum number of names of a directory that is read concurrently with others.
 const AT_ONCE: usize = 5000;
-/// Maximum time that names are compared before other tasks run.
+/// Maximum time for comparing names before other tasks run.
 const TURN: Duration = Duration::from_millis(5);
-/// Ignored paths that are named.
+/// Maximum number of ignored paths that are named.
 const FIRST_IGNORED: usize = 3;
-/// Paths that are refused one by one; the others are counted.
+/// Maximum number of refused paths that are listed; the others are only counted.
 const MOST_REFUSED: usize = 10_000;
-/// Names whose presence in the base a rule on planted repositories asks about.
+/// Names that the rule on embedded repositories looks up in the base.
 const TELLING: [&[u8]; 5] = [b"HEAD", b"objects", b"refs", b"commondir", b"config.worktree"];
 
-/// A file or link of the workspace.
+/// A file or symlink of the workspace.
 pub(crate) struct Found {
     pub path: RepoPath,
     pub kind: EntryKind,
@@ -51,19 +53,19 @@ pub(crate) struct Found {
 /// The result of a walk.
 #[derive(Default)]
 pub(crate) struct WalkResult {
-    /// Files that may differ, with what the base has there.
+    /// Files that may differ, with their base entries.
     pub changed: Vec<(Found, Option<BaseEntry>)>,
-    /// Files of the base that are gone.
+    /// Files of the base that no longer exist.
     pub gone: Vec<(RepoPath, BaseEntry)>,
     /// Entries that cannot be collected.
     pub refused: Vec<Refused>,
-    /// New files and directories that only rules of the agent's own ignore.
+    /// New files and directories that only the agent's own rules ignore.
     pub hidden: Vec<RepoPath>,
     /// New files and directories that other rules ignore.
     pub ignored: Ignored,
-    /// Paths of the base that could make a part of a repository.
+    /// Paths of the base that could be part of a repository.
     pub planted: BTreeSet<RepoPath>,
-    /// Names that have a twin beside them, and what that means for what is there and below.
+    /// Findings of name collisions. Each one applies to its path and everything below it.
     pub twins: BTreeMap<RepoPath, Finding>,
     /// Number of refused entries beyond those listed.
     more_refused: usize,
@@ -80,49 +82,49 @@ impl WalkResult {
     }
 }
 
-/// A directory to look at.
+/// A directory to visit.
 struct DirVisit {
     directory: Option<RepoPath>,
-    /// A rule ignores it, so that only the base's files in it count.
+    /// Whether a rule ignores the directory, so that only the base's files in it count.
     ignored: bool,
-    /// The base has a directory there.
+    /// Whether the base has the directory.
     in_base: bool,
-    /// The upper directory has it too.
+    /// Whether the upper directory has it.
     in_upper: bool,
 }
 
-/// A directory's entries, from three sides.
+/// The entries of a directory in the merged view, the base and the upper directory.
 struct DirSnapshot {
     visit: DirVisit,
     merged: Vec<Listed>,
     base: BTreeMap<Vec<u8>, BaseEntry>,
     upper: BTreeSet<Vec<u8>>,
     rules: Option<Vec<u8>>,
-    /// It holds more names than are listed.
+    /// Whether it has more names than the limit.
     too_many: bool,
 }
 
-/// The way in which untouched files are recognized.
+/// The method of recognizing unchanged files.
 enum ChangeDetector {
     Overlay,
     Copy(BTreeMap<Vec<u8>, Stat>),
 }
 
-/// The walk through one workspace.
+/// A walk through one workspace.
 pub(crate) struct Walk<'a> {
     base: BaseView<'a>,
     touch: ChangeDetector,
     rules: IgnoreRules,
-    /// The workspace's, as far as they are others.
+    /// The workspace's rules, if they differ from the base's.
     own_rules: Option<IgnoreRules>,
     includes: Includes,
     left: BTreeSet<RepoPath>,
     caps: CollectLimits,
     view: CollectMode,
     found: WalkResult,
-    /// Names that the base does not have.
+    /// Number of names that the base does not have.
     new_names: usize,
-    /// Rules that the agent made.
+    /// Number of rules that the agent wrote.
     own_count: usize,
 }
 
@@ -153,7 +155,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Walks level by level.
+    /// Walks the workspace level by level.
     pub(crate) async fn run(mut self) -> Result<WalkResult, SandboxError> {
         let mut level = vec![DirVisit { directory: None, ignored: false, in_base: true, in_upper: true }];
         while !level.is_empty() {
@@ -164,10 +166,10 @@ impl<'a> Walk<'a> {
             let mut looks = looks.buffered(PARALLEL);
             while let Some(mut looked) = looks.try_next().await? {
                 if looked.too_many && many < caps.entries {
-                    // A large one comes alone: of so many names only one list is in memory.
+                    // A large directory is read alone, so that only one such list is in memory.
                     looked = look(base, overlay, caps.entries, view, looked.visit).await?;
                 }
-                // Its rules come before its names: a directory's are in the directory itself.
+                // A directory's rules are in the directory itself, so they are added before its names are compared.
                 let new = looked.merged.iter().filter(|e| !looked.base.contains_key(&e.name)).count();
                 if looked.too_many || self.new_names + new > self.caps.entries {
                     let most = self.caps.entries;
@@ -190,7 +192,7 @@ impl<'a> Walk<'a> {
         Ok(self.found)
     }
 
-    /// Adds the directory's `.gitignore`: the base's, and the workspace's where it is another.
+    /// Adds the rules of the directory's `.gitignore`: the base's, and the workspace's if it is different.
     async fn add_rules(&mut self, looked: &DirSnapshot) -> Result<(), SandboxError> {
         let directory = looked.visit.directory.as_ref();
         let base = looked.rules.as_deref();
@@ -220,14 +222,14 @@ impl<'a> Walk<'a> {
         };
         self.own_count += text.iter().filter(|b| **b == b'\n').count() + 1;
         if self.own_count > MAX_OWN_RULES {
-            // Without its rules, nothing of it is hidden.
+            // Rules that are not added hide nothing.
             return Ok(());
         }
         rules.add(directory, &text);
         Ok(())
     }
 
-    /// Returns whether an entry is the base's own, untouched. A link is never taken for that: its target is at hand anyway.
+    /// Returns whether an entry is unchanged since the base. In a copied workspace, only regular files are recognized.
     fn is_untouched(&self, directory: Option<&RepoPath>, entry: &Listed, looked: &DirSnapshot) -> bool {
         let in_upper = looked.upper.contains(&entry.name);
         match (looked.base.get(&entry.name), &self.touch) {
@@ -248,7 +250,7 @@ impl<'a> Walk<'a> {
     async fn compare(&mut self, looked: DirSnapshot, next: &mut Vec<DirVisit>) -> Result<(), SandboxError> {
         let directory = looked.visit.directory.clone();
         let ignored = looked.visit.ignored;
-        // As git shows it: one thing, not each of its files.
+        // Reported as one entry, like git does, not as its files.
         if let Some(path) = directory.as_ref().filter(|_| !looked.visit.in_base)
             && looked.merged.iter().any(|entry| entry.name == b".git")
         {
@@ -262,7 +264,7 @@ impl<'a> Walk<'a> {
         let mut seen = BTreeSet::new();
         let mut turn = Instant::now();
         for entry in &looked.merged {
-            // So that a deadline and signals are heeded, however long the rules take.
+            // Lets a deadline and signals take effect, however long the rules take.
             if turn.elapsed() > TURN {
                 tokio::task::yield_now().await;
                 turn = Instant::now();
@@ -291,7 +293,7 @@ impl<'a> Walk<'a> {
                     let has_files = match self.base.link.list(Root::Work, path.as_bytes(), 1).await {
                         Ok(listed) => !listed.is_empty(),
                         Err(GuestError::TooMany) => true,
-                        // The agent is at work, and has just removed it.
+                        // The running agent has just removed it.
                         Err(GuestError::Gone | GuestError::NotADirectory) if self.view == CollectMode::Live => false,
                         Err(error) => return Err(error.into()),
                     };
@@ -316,7 +318,7 @@ impl<'a> Walk<'a> {
                     }
                     continue;
                 }
-                // Rules never hide themselves.
+                // A `.gitignore` is never hidden.
                 let hides = |rules: &IgnoreRules| entry.name != b".gitignore" && rules.ignores(&path, is_directory);
                 if !ignored && self.own_rules.as_ref().is_some_and(hides) {
                     if self.found.hidden.len() < self.caps.changed {
@@ -345,7 +347,7 @@ impl<'a> Walk<'a> {
                     let file = Found { path, kind, stat: entry.stat, target: entry.target.clone() };
                     self.found.changed.push((file, base.filter(|_| !base_is_directory).cloned()));
                 }
-                // What the base has there is not deleted by that.
+                // The base's entry at this path does not count as deleted.
                 None => self.refuse(&path, "is a device, a socket or a pipe"),
             }
         }
@@ -359,7 +361,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Notes every file that the base has below a directory as gone.
+    /// Records every file of the base below a directory as gone.
     async fn all_gone(&mut self, directory: RepoPath) -> Result<(), SandboxError> {
         let mut open = vec![directory];
         while let Some(directory) = open.pop() {
@@ -378,7 +380,7 @@ impl<'a> Walk<'a> {
         self.found.refuse(path.as_bytes(), reason.into());
     }
 
-    /// Notes the names that have a twin beside them which the base does not have.
+    /// Records names that collide with another name, unless the base has both.
     fn note_twins(&mut self, looked: &DirSnapshot) {
         let is_new = |e: &Listed| !looked.base.get(&e.name).is_some_and(|b| twin_kind_of_base(b) == twin_kind(e));
         if !looked.merged.iter().any(is_new) {
@@ -402,7 +404,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Looks at a directory of at most `most` names beside the base's.
+/// Reads a directory that has at most `most` names more than the base.
 async fn look(
     base: BaseView<'_>,
     overlay: bool,

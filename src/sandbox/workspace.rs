@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The way in which a workspace gets its base's files.
+/// The method by which a workspace gets the files of its base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Workspace {
-    /// An overlay over the base volume: nothing is copied.
+    /// An overlay over the base volume, without copying.
     #[default]
     Overlay,
     /// A copy of the base volume, for engines that cannot mount an overlay.

@@ -1,4 +1,4 @@
-//! The user's terminal: raw while an agent has it, what may reach it, and the signals that end a run.
+//! The user's terminal: raw mode while an agent runs, the filter for its output, and the signals that end a run.
 
 mod output_filter;
 mod raw_mode;

@@ -1,39 +1,43 @@
-//! What an agent prints goes to the user's terminal, which obeys: it can be told to write the clipboard, to answer with text
-//! that counts as typed, to print. So output is taken apart and put together again, by an allow-list: text, what draws,
-//! the modes that programs on a full screen need, and the questions that Claude Code asks. All else is dropped and counted.
+//! Filters an agent's output before it reaches the user's terminal.
 //!
-//! Sequences: ECMA-48, and `ctlseqs` of xterm for the private ones.
+//! A terminal obeys control sequences: they can write to the clipboard, print, or make the terminal send text that counts as
+//! typed input. The filter therefore parses the output and writes it again from an allow-list: text, drawing, the modes that
+//! full-screen programs need, and the queries that Claude Code sends. Everything else is dropped and counted.
+//!
+//! Sequences: ECMA-48, and xterm's `ctlseqs` for the private ones.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::core::escape::is_hidden;
 
-/// Private modes (DECSET) that an agent may set. Each is off by default, or in [`ON_BY_DEFAULT`], and put back at the end.
+/// Private modes (DECSET) that an agent may set. Each is off by default, or listed in [`ON_BY_DEFAULT`], and is reset at the
+/// end.
 pub(crate) const PRIVATE_MODES: [u16; 22] =
     [1, 5, 6, 7, 25, 47, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 1047, 1048, 1049, 2004, 2026, 2027, 2031];
-/// Those of them that are on by default: wrapping, the cursor.
+/// The private modes that are on by default: wrapping and the cursor.
 pub(crate) const ON_BY_DEFAULT: [u16; 2] = [7, 25];
-/// ANSI modes (SM): insert, line feed. Not the keyboard lock.
+/// ANSI modes (SM): insert and line feed, but not the keyboard lock.
 const ANSI_MODES: [u16; 2] = [4, 20];
-/// Maximum repetitions of a character (REP).
+/// Maximum number of repetitions of a character (REP).
 const MOST_REPEATS: u16 = 1000;
-/// Characters of a title that are kept.
+/// Maximum number of characters of a title.
 const LONGEST_TITLE: usize = 200;
-/// Bytes of an address that are taken for whole: the parser cuts a string at 1,024.
+/// Limit in bytes of a hyperlink address. A longer address may be incomplete, because the parser truncates strings at 1,024
+/// bytes.
 const LONGEST_LINK: usize = 900;
 
-/// Maximum titles that an agent may push at once.
+/// Maximum number of titles that an agent may push at once.
 const MOST_TITLES: u32 = 8;
 
-/// Takes an agent's output apart and gives what may be shown.
+/// Filters an agent's output.
 #[derive(Default)]
 pub struct OutputFilter {
     parser: vte::Parser,
     sieve: EscapeSequenceFilter,
-    /// The last byte was an escape: the next one may open a string that the parser skips without a word.
+    /// Whether the last byte was an escape. The next byte may start a string that the parser skips without reporting it.
     escape: bool,
-    /// The beginning of a character whose end has not come: the parser loses bytes around one that is cut.
+    /// An incomplete character at the end of the input. The parser loses bytes next to a split character.
     held: Vec<u8>,
 }
 
@@ -41,24 +45,24 @@ pub struct OutputFilter {
 struct EscapeSequenceFilter {
     out: String,
     dropped: BTreeMap<&'static str, u64>,
-    /// The user's title is put aside: from the first title on that the agent sets.
+    /// Whether the user's title is saved, which happens before the agent sets its first title.
     is_title_saved: bool,
-    /// Titles that the agent has put aside and not put back.
+    /// Titles that the agent has pushed and not popped.
     titles: u32,
-    /// The user's scrollback may be erased, as Claude Code does when it draws its screen again.
+    /// Whether the scrollback may be erased, as Claude Code does when it redraws its screen.
     may_erase_scrollback: bool,
 }
 
 impl OutputFilter {
-    /// Lets the scrollback be erased.
+    /// Allows the agent to erase the scrollback.
     #[must_use]
     pub fn erasing_scrollback(mut self) -> Self {
         self.sieve.may_erase_scrollback = true;
         self
     }
 
-    /// Returns what puts the user's title back, if the agent has set one: an empty title for terminals that keep no titles,
-    /// then everything that was put aside.
+    /// Returns the sequence that restores the user's title, or nothing if the agent has not set one. It sets an empty title,
+    /// for terminals without a title stack, and then pops every saved title.
     #[must_use]
     pub fn title_reset(&self) -> Vec<u8> {
         if !self.sieve.is_title_saved {
@@ -68,7 +72,7 @@ impl OutputFilter {
         format!("\x1b]0;\x1b\\{}", "\x1b[23;0t".repeat(pops)).into_bytes()
     }
 
-    /// Takes output in, cut anywhere, and gives what of it may be shown.
+    /// Returns the allowed part of a chunk of output. Chunks may be split anywhere.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut bytes = [&std::mem::take(&mut self.held), bytes].concat();
         self.held = bytes.split_off(bytes.len() - incomplete(&bytes));
@@ -89,14 +93,14 @@ impl OutputFilter {
         std::mem::take(&mut self.sieve.out).into_bytes()
     }
 
-    /// Returns what was dropped, by kind.
+    /// Returns the number of dropped sequences of each kind.
     #[must_use]
     pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
         &self.sieve.dropped
     }
 }
 
-/// Counts the bytes at the end that are the beginning of a character.
+/// Returns the number of bytes at the end that are the start of an incomplete character.
 fn incomplete(bytes: &[u8]) -> usize {
     let is_beginning = |n: &usize| {
         let tail = &bytes[bytes.len() - n..];
@@ -111,7 +115,7 @@ impl EscapeSequenceFilter {
         *count = count.saturating_add(1);
     }
 
-    /// Puts a title aside or back; never the user's own, which is below all of the agent's.
+    /// Pushes or pops a title of the agent. The user's title is at the bottom of the stack and is never popped.
     fn title_aside(&mut self, is_push: bool, params: &[&[u16]]) {
         if is_push && self.titles < MOST_TITLES {
             self.save_title();
@@ -130,11 +134,11 @@ impl EscapeSequenceFilter {
         }
     }
 
-    /// Writes a control sequence in its plainest form.
+    /// Writes a control sequence in its canonical form.
     fn csi(&mut self, params: &[&[u16]], prefix: &str, intermediates: &str, action: char) {
         self.out += "\x1b[";
         self.out += prefix;
-        // A single 0 is what no parameter means.
+        // A single parameter 0 is the same as no parameter.
         if !(params.len() == 1 && params[0] == [0]) {
             for (at, param) in params.iter().enumerate() {
                 if at > 0 {
@@ -151,30 +155,30 @@ impl EscapeSequenceFilter {
     }
 }
 
-/// Returns whether a control sequence may pass as it is. `first` is its first parameter.
+/// Returns whether a control sequence is allowed as it is. `first` is its first parameter, and `count` the number of
+/// parameters.
 fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count: usize) -> bool {
     match (prefix, intermediates, action) {
-        // Moving, erasing, inserting, deleting, scrolling, colors, the region, the cursor kept and put back.
+        // Moving, erasing, inserting, deleting, scrolling, colors, the scrolling region, and restoring the cursor.
         ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'd'..='f' | 'm' | 'r' | 'u') => true,
-        // A character repeated; not by the ten thousand.
+        // A repeated character, up to a limit.
         ("", "", 'b') => first <= MOST_REPEATS,
         ("", "", 's') => count == 1 && first == 0,
         ("?", "", 'K') => true,
         ("?", "", 'J') => first != 3,
-        // The cursor's shape; a soft reset; keyboard protocols.
+        // The cursor shape, a soft reset, and keyboard protocols.
         ("", " ", 'q') | ("", "!", 'p') | ("<" | ">" | "=", "", 'u') => true,
         (">", "", 'm') => first == 4,
-        // Questions whose answers are one control sequence of numbers, which no reader of keys takes for letters: where the
-        // cursor is, what kind of terminal, which colors. Not the terminal's name (XTVERSION) and its unit id (DA3), whose
-        // answers are text.
+        // Queries whose answer is a single control sequence of numbers, which no input reader takes for letters: cursor
+        // position, terminal type, colors. Not the terminal's name (XTVERSION) or unit ID (DA3), whose answers are text.
         ("" | ">", "", 'c') => first == 0,
         ("", "", 'n') => matches!(first, 5 | 6),
         ("?", "", 'n') => matches!(first, 6 | 996),
         ("?", "", 'u' | 'm') => true,
-        // Which modes: those that an agent may set. The question that ends a run asks for another one.
+        // Queries for the modes that an agent may set. The query that ends a run is for another mode.
         ("?", "$", 'p') => count == 1 && PRIVATE_MODES.contains(&first),
         ("", "$", 'p') => count == 1 && ANSI_MODES.contains(&first),
-        // The size. Not the title told, which would be typed.
+        // The size. Not a report of the title, which the terminal would send as input.
         ("", "", 't') => matches!(first, 14 | 16 | 18),
         _ => false,
     }
@@ -191,16 +195,16 @@ impl vte::Perform for EscapeSequenceFilter {
 
     fn execute(&mut self, byte: u8) {
         match byte {
-            // The last two go to line drawing and back, as ncurses does under tmux; it is undone at the end.
+            // SO and SI switch to line drawing and back, as ncurses does under tmux. This is reset at the end.
             b'\x07'..=b'\r' | 0x0e | 0x0f => self.out.push(char::from(byte)),
             0x80..=0x9f => self.drop("control characters (C1)"),
-            // Questions (ENQ), flow control.
+            // These include queries (ENQ) and flow control.
             _ => self.drop("control characters (C0)"),
         }
     }
 
     fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], ignore: bool, action: char) {
-        // The parser has the private prefix and the intermediates in one list.
+        // The parser returns the private prefix and the intermediates in one list.
         let text = String::from_utf8_lossy(intermediates);
         let cut = text.find(|c| !('<'..='?').contains(&c)).unwrap_or(text.len());
         let (prefix, rest) = text.split_at(cut);
@@ -221,14 +225,14 @@ impl vte::Perform for EscapeSequenceFilter {
         } else if let ("", "", 't', 22 | 23) = (prefix, rest, action, first) {
             self.title_aside(first == 22, &params);
         } else if let ("" | "?", "", 'J', 3) = (prefix, rest, action, first) {
-            // Programs send it together with what clears the screen; what the user sees is the same without it.
+            // Programs send this together with the sequence that clears the screen. The visible result is the same without it.
             if self.may_erase_scrollback {
                 self.csi(&params, prefix, rest, action);
             }
         } else if let (">" | "=", "", 'q' | 'c', 0) = (prefix, rest, action, first)
             && (prefix, action) != (">", 'c')
         {
-            // Claude Code asks for the terminal's name and does well without an answer: nobody has to be told.
+            // Claude Code queries the terminal's name but does not need an answer, so this is not counted as dropped.
         } else if is_allowed(prefix, rest, action, first, params.len()) {
             self.csi(&params, prefix, rest, action);
         } else {
@@ -258,7 +262,7 @@ impl vte::Perform for EscapeSequenceFilter {
                 if address.is_empty() || is_web && plain(&address) && address.len() < LONGEST_LINK {
                     let _ = write!(self.out, "\x1b]8;{id};{address}\x1b\\");
                 } else {
-                    // What is inside it stays; a link that is open ends here.
+                    // The text of the link is kept, and an open link ends here.
                     self.out += "\x1b]8;;\x1b\\";
                     self.drop("a link that is not for the web (OSC 8)");
                 }
@@ -279,7 +283,7 @@ impl vte::Perform for EscapeSequenceFilter {
             // The end of a string.
             (b"", b'\\') => return,
             (b"", b'7' | b'8' | b'=' | b'>' | b'D' | b'E' | b'M') => format!("\x1b{}", char::from(byte)),
-            // A full reset would erase the scrollback and the user's settings: a soft reset and a clear screen look the same.
+            // A full reset would erase the scrollback and the user's settings. A soft reset and a cleared screen look the same.
             (b"", b'c') => "\x1b[!p\x1b[H\x1b[2J".to_owned(),
             (b"(" | b")", b'B' | b'0') => format!("\x1b{}{}", char::from(intermediates[0]), char::from(byte)),
             _ => return self.drop("escape sequences (ESC)"),
@@ -339,7 +343,7 @@ mod tests {
             "\x1b[!p",
         ] {
             let (out, dropped) = pass(sequence.as_bytes());
-            // The user's title is put aside first.
+            // The user's title is saved first.
             let aside = if sequence.starts_with("\x1b]0;") { "\x1b[22;0t" } else { "" };
             assert_eq!(out, format!("{aside}{sequence}"), "{sequence:?}");
             assert_eq!(dropped, 0, "{sequence:?}");
@@ -352,7 +356,7 @@ mod tests {
         for question in ["\x1b[>0q", "\x1b[>q", "\x1b[=c", "\x1b[=0c"] {
             assert_eq!(pass(question.as_bytes()), (String::new(), 0), "{question:?}");
         }
-        // Nor one for a mode that no agent may set: such a question ends the run.
+        // A query for a mode that no agent may set is also dropped: such a query ends the run.
         for question in ["\x1b[?31337$p", "\x1b[?1001$p", "\x1b[99$p", "\x1b[?2026;31337$p"] {
             let (out, dropped) = pass(question.as_bytes());
             assert_eq!((out.as_str(), dropped), ("", 1), "{question:?}");
@@ -369,7 +373,7 @@ mod tests {
         assert_eq!(reset(b"text"), ("text".into(), String::new()));
         let back = "\x1b]0;\x1b\\\x1b[23;0t";
         assert_eq!(reset(b"\x1b]2;a\x07").1, back);
-        // What was not put aside is not put back: the user's title would be gone.
+        // A title that was not pushed is not popped, or the user's title would be lost.
         assert_eq!(reset(b"\x1b[23;0t\x1b]2;a\x07\x1b[23t").0, "\x1b[22;0t\x1b]2;a\x1b\\");
         assert_eq!(reset(b"\x1b[22;0t\x1b[22t\x1b[23t").1, format!("{back}\x1b[23;0t"));
         let (out, _) = reset("\x1b[22t".repeat(1000).as_bytes());
@@ -495,7 +499,7 @@ mod tests {
             let mut out = filter.pass(&bytes[..at]);
             out.extend(filter.pass(&bytes[at..]));
             prop_assert_eq!(String::from_utf8(out).expect("UTF-8"), whole.0.clone());
-            // Once more changes nothing, except that a title is put aside again: what comes out is allowed.
+            // Filtering the output again changes nothing, except that a title is saved again.
             let plain = |text: &str| text.replace("\x1b[22;0t", "");
             let again = pass(whole.0.as_bytes());
             prop_assert_eq!((plain(&again.0), again.1), (plain(&whole.0), 0));

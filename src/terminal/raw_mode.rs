@@ -1,4 +1,4 @@
-//! The user's terminal while an agent has it: raw, and put back whatever happens.
+//! Raw mode of the user's terminal while an agent runs, the terminal's answers to the agent, and the modes to reset at the end.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,37 +12,37 @@ use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 
 use super::output_filter::{ON_BY_DEFAULT, PRIVATE_MODES};
 
-/// Settings to restore, kept where a panic or a signal finds them too.
+/// The terminal settings to restore.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Returns whether a person sits at both ends: standard input and standard output are terminals, and this process is in the
-/// foreground. A background job that touched the terminal would be stopped.
+/// Returns whether standard input and output are terminals and this process is in the foreground. A background job that touches
+/// the terminal would be stopped.
 #[must_use]
 pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal() && is_foreground()
 }
 
-/// Returns whether the terminal at standard input takes keys for this process.
+/// Returns whether this process is in the terminal's foreground process group.
 fn is_foreground() -> bool {
     termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
-/// Returns columns and rows of the terminal.
+/// Returns the columns and rows of the terminal.
 #[must_use]
 pub fn size() -> Option<(u16, u16)> {
     let size = termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
 }
 
-/// Keeps the terminal raw until dropped.
+/// Keeps the terminal in raw mode until dropped.
 #[derive(Debug)]
 pub struct RawModeGuard(());
 
 impl RawModeGuard {
-    /// Creates standard input raw.
+    /// Switches standard input to raw mode.
     ///
     /// # Errors
-    /// It is no terminal.
+    /// Standard input is not a terminal.
     pub fn enter() -> io::Result<Self> {
         let before = termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
@@ -61,41 +61,41 @@ impl Drop for RawModeGuard {
     }
 }
 
-/// Puts the settings back, if they were changed. What was typed meanwhile is thrown away: keys and terminal answers
-/// that were meant for the agent must not answer a prompt of ours.
+/// Restores the settings if they were changed. Pending input is discarded: keys and terminal answers that were meant for the
+/// agent must not answer a prompt of Airlock.
 pub fn restore() {
     let before = SAVED.lock().ok().and_then(|mut saved| saved.take());
     if let Some(before) = before {
-        // Flush: unread input goes.
+        // Discards unread input.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Flush, &before);
     }
 }
 
-/// Maximum time for a terminal to answer: at the end of a slow line there may be megabytes before the question.
+/// Maximum time for the terminal to answer. On a slow connection, megabytes of output may precede the query.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Time after which the user gets an explanation.
 const QUIET: Duration = Duration::from_secs(1);
-/// Pause that ends the answers of a terminal that knows only one of the two questions.
+/// Pause after which a terminal that supports only one of the two queries has finished its answers.
 const SILENCE: Duration = Duration::from_millis(40);
-/// Mode numbers (DECRQM) that no terminal has and no agent may ask for.
+/// Mode numbers (DECRQM) that no terminal has and no agent may query.
 const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
 
-/// Modes that show the alternate screen.
+/// Modes that switch to the alternate screen.
 const ALTERNATE: [u16; 3] = [47, 1047, 1049];
 
-/// The terminal has not answered [`drain_answers`]: what it still sends may be the answer to a question of the agent.
+/// Whether the terminal has not answered [`drain_answers`]. Further input may then be the answer to a query of the agent.
 static UNANSWERED: AtomicBool = AtomicBool::new(false);
 
-/// The questions that an agent has asked the terminal.
+/// Counts of an agent's queries to the terminal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Questions {
-    /// Questions of any kind.
+    /// Queries of any kind.
     pub all: u64,
-    /// Those for the device attributes (DA1).
+    /// Queries for the device attributes (DA1).
     pub attributes: u64,
 }
 
-/// The answers in what comes from the terminal; sequences may be cut anywhere.
+/// The terminal's answers in its input. Sequences may be split anywhere.
 #[derive(Default)]
 pub struct Answers {
     parser: vte::Parser,
@@ -108,17 +108,17 @@ struct Found {
     attributes: u64,
     /// The mode of the last answer to DECRQM.
     mode: Option<u16>,
-    /// Answers to DA1 since [`Found::mode`].
+    /// Answers to DA1 since the last answer to DECRQM.
     since: u64,
 }
 
 impl Answers {
-    /// Takes in what came from the terminal.
+    /// Parses input from the terminal.
     pub fn follow(&mut self, bytes: &[u8]) {
         self.parser.advance(&mut self.found, bytes);
     }
 
-    /// Counts the answers to DA1.
+    /// Returns the number of answers to DA1.
     #[must_use]
     pub fn attributes(&self) -> u64 {
         self.found.attributes
@@ -141,14 +141,15 @@ impl vte::Perform for Found {
     }
 }
 
-/// Reads away the terminal's answers to what the agent asked. The terminal must be raw. What was typed meanwhile goes too: on
-/// a slow link the user may still answer a question of the agent's, and the terminal's answer shows that they see ours.
+/// Reads and discards the terminal's answers to the agent's queries. The terminal must be in raw mode. Keys typed in that time
+/// are discarded as well: on a slow connection they may still be meant for a prompt of the agent. Once the terminal has
+/// answered, the user sees Airlock's own output.
 ///
-/// A terminal answers in order, so after the answer to one more question there is none to an earlier one. That question must
-/// be one that the agent cannot have asked: it is for a mode (DECRQM) that [`crate::terminal::OutputFilter`] lets no agent ask for,
-/// drawn at random. Some terminals do not know this question. Every terminal knows DA1, which the agent may ask as well: so the
-/// agent's are counted, and their answers. `open` is what the agent has asked and was not answered; nothing where that is
-/// not known.
+/// A terminal answers in order, so no answer to an earlier query follows the answer to one final query. The final query must be
+/// one that the agent cannot have sent: a query (DECRQM) for a random mode that [`crate::terminal::OutputFilter`] allows no
+/// agent to query. Some terminals do not support DECRQM. Every terminal answers DA1, which the agent may also send, so the
+/// agent's DA1 queries and their answers are counted. `open` is the number of the agent's DA1 queries without an answer, or
+/// `None` if that is unknown.
 pub fn drain_answers(asked: Questions, open: Option<u64>) {
     let dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
     if dumb || !is_interactive() {
@@ -158,15 +159,15 @@ pub fn drain_answers(asked: Questions, open: Option<u64>) {
     UNANSWERED.store(ask_and_wait(unused_mode(), open, patience, false).is_none(), Ordering::SeqCst);
 }
 
-/// Draws the number of a mode that no agent can have asked for.
+/// Returns the number of a random mode that no agent can have queried.
 fn unused_mode() -> u16 {
     crate::core::name::random::<2>().map_or(UNUSED_MODES.start, |bytes| {
         UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
     })
 }
 
-/// Asks both questions and reads until the last of the answers; nothing if it does not come, or the user does not wait.
-/// `explained` says that the user knows about Enter already.
+/// Sends both queries and reads until the last answer. Returns `None` if the answer does not come or the user stops waiting.
+/// `explained` means that the user already knows about Enter.
 fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained: bool) -> Option<()> {
     let mut stdin = stdin_unbuffered().ok()?;
     {
@@ -194,7 +195,7 @@ fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained:
         }
         let n = stdin.read(&mut buffer).ok().filter(|n| *n > 0)?;
         answers.follow(&buffer[..n]);
-        // No answer of a terminal has one.
+        // No answer of a terminal contains a carriage return.
         if explained && buffer[..n].contains(&b'\r') {
             return None;
         }
@@ -205,15 +206,15 @@ fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained:
             return Some(());
         }
         if is_counted {
-            // A terminal that does not know the other question; one more answer would be on its heels.
+            // The terminal does not support DECRQM, or one more answer follows immediately.
             end = end.min(Instant::now() + SILENCE);
         }
     }
 }
 
-/// Waits for the terminal where it has not answered [`drain_answers`]: what it still sends must not count as keys. Returns whether keys
-/// can be trusted now. Enter alone is no proof: the answers to an agent's questions may still be on their way, and some look
-/// like keys. So whoever does not wait gets no review here, and starts it when they like.
+/// Waits for the terminal if it has not answered [`drain_answers`], and returns whether input can be trusted now. Until then,
+/// the terminal's answers must not count as keys. Enter alone is no proof: answers to the agent's queries may still arrive, and
+/// some look like keys. A user who stops waiting gets no review now, and can start it later.
 pub fn wait_until_settled() -> io::Result<bool> {
     if !UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
         return Ok(true);
@@ -225,19 +226,19 @@ pub fn wait_until_settled() -> io::Result<bool> {
     Ok(answered)
 }
 
-/// Throws away what was typed ahead.
+/// Discards pending input.
 pub fn discard_input() {
     if io::stdin().is_terminal() {
         let _ = termios::tcflush(io::stdin(), QueueSelector::IFlush);
     }
 }
 
-/// Follows an agent's output and knows which modes it has left on.
+/// Tracks the modes that an agent's output has left on.
 #[derive(Default)]
 pub struct Modes {
     parser: vte::Parser,
     state: ModeState,
-    /// Anything came at all.
+    /// Whether there was any output.
     used: bool,
 }
 
@@ -245,48 +246,49 @@ pub struct Modes {
 struct ModeState {
     /// Modes that are not at their default.
     changed: BTreeSet<u16>,
-    /// The keyboard protocol was used; each screen has a stack of its own.
+    /// Whether the keyboard protocol was used. Each screen has its own stack.
     keyboard: bool,
-    /// The alternate screen was used.
+    /// Whether the alternate screen was used.
     alternate: bool,
-    /// `modifyOtherKeys` was set.
+    /// Whether `modifyOtherKeys` was set.
     other_keys: bool,
     keypad: bool,
     cursor_shape: bool,
-    /// Colors or character sets may have been left.
+    /// Whether colors or character sets may have changed.
     drawn: bool,
-    /// ANSI modes (SM) that are on: keyboard lock, insert, line feed.
+    /// ANSI modes (SM) that are on: keyboard lock, insert and line feed.
     ansi: BTreeSet<u16>,
-    /// A scrolling region was set.
+    /// Whether a scrolling region was set.
     region: bool,
-    /// A hyperlink was opened, and may be open.
+    /// Whether a hyperlink was opened, and may still be open.
     link: bool,
     questions: Questions,
 }
 
 impl Modes {
-    /// Takes output in; sequences may be cut anywhere.
+    /// Parses output. Sequences may be split anywhere.
     pub fn follow(&mut self, bytes: &[u8]) {
         self.used |= !bytes.is_empty();
         self.parser.advance(&mut self.state, bytes);
     }
 
-    /// Counts what was asked.
+    /// Returns the counts of queries.
     #[must_use]
     pub fn questions(&self) -> Questions {
         self.state.questions
     }
 
-    /// Returns what switches everything off that is still on.
+    /// Returns the sequences that reset every changed mode.
     #[must_use]
     pub fn reset(&self) -> Vec<u8> {
         let state = &self.state;
         let mut out = Vec::new();
         if self.used {
-            // Ends a string that was left open, which would swallow everything that follows.
+            // Ends an unterminated string, which would swallow the following output.
             out.extend_from_slice(b"\x1b\\");
         }
-        // What is too much to pop is no error; once on the screen that it is left on, and once on the main one.
+        // Popping more than the stack holds is not an error. The reset is written before and after the modes, once for each
+        // screen.
         let keyboard: &[u8] = if state.keyboard { b"\x1b[<99u\x1b[=0u" } else { b"" };
         out.extend_from_slice(keyboard);
         for mode in &state.ansi {
@@ -298,18 +300,18 @@ impl Modes {
         }
         out.extend_from_slice(keyboard);
         if state.keyboard && state.alternate && !state.changed.iter().any(|mode| ALTERNATE.contains(mode)) {
-            // It has left the alternate screen, whose stack is still full.
+            // The agent has left the alternate screen, whose stack is still full.
             out.extend_from_slice(b"\x1b[?1049h\x1b[<99u\x1b[=0u\x1b[?1049l");
         }
         let flags: [(bool, &[u8]); 6] = [
-            // No reset of colors ends a hyperlink.
+            // Resetting colors does not end a hyperlink.
             (state.link, b"\x1b]8;;\x1b\\"),
-            // Setting the region moves the cursor: it is kept.
+            // Setting the region moves the cursor, so the cursor is saved.
             (state.region, b"\x1b7\x1b[r\x1b8"),
             (state.other_keys, b"\x1b[>4;0m"),
             (state.keypad, b"\x1b>"),
             (state.cursor_shape, b"\x1b[0 q"),
-            // Colors; then the character sets, as a lone SO or `ESC ( 0` turns all our words into line drawing.
+            // Colors and character sets: a single SO or `ESC ( 0` would turn Airlock's own text into line drawing.
             (state.drawn, b"\x1b[0m\x1b(B\x1b)B\x0f"),
         ];
         for (on, sequence) in flags {
@@ -327,7 +329,7 @@ impl vte::Perform for ModeState {
     }
 
     fn execute(&mut self, byte: u8) {
-        // Another character set.
+        // SO selects another character set.
         self.drawn |= byte == 0x0e;
     }
 
@@ -379,10 +381,11 @@ impl vte::Perform for ModeState {
     }
 }
 
-/// Duplicates standard input for a thread that polls it: buffering readers would swallow what comes after the agent.
+/// Duplicates standard input for a thread that polls it. A buffered reader would consume input that comes after the agent has
+/// ended.
 ///
 /// # Errors
-/// No more descriptors.
+/// No file descriptor is available.
 pub fn stdin_unbuffered() -> io::Result<File> {
     use std::os::fd::AsFd;
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
@@ -404,7 +407,7 @@ mod tests {
             |pieces: &[&[u8]]| reset_after(pieces).strip_prefix("\x1b\\").expect("a string is ended").to_owned();
         assert_eq!(reset_after(&[b""]), "");
         assert_eq!(after(&[b"\x1b[?1049h\x1b[?25l\x1b[?1049l\x1b[?25h"]), "");
-        // Cut in the middle; two modes in one sequence; the cursor is on by default.
+        // A split sequence, two modes in one sequence, and the cursor, which is on by default.
         assert_eq!(after(&[b"\x1b[?10", b"00;2004h", b"\x1b[?25l"]), "\x1b[?25h\x1b[?1000l\x1b[?2004l");
         assert_eq!(
             after(&[b"\x1b[>1u\x1b[>1u\x1b[<u\x1b=\x1b[5 q"]),

@@ -1,4 +1,4 @@
-//! Signals that ask Airlock to end: passed on to an agent while there is one.
+//! Signals that end Airlock; while an agent runs, they are passed on to it.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Who has been given the signals last: whoever had them before does not end the process any more.
+/// The number of the current owner of the signals. Earlier owners no longer end the process.
 static TURN: AtomicU32 = AtomicU32::new(0);
 
 /// The signals received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StopRequest {
-    /// Number of signals received.
+    /// The number of signals received.
     pub count: u32,
-    /// The last one, as the engine names it.
+    /// The last signal, by the name that the engine uses.
     pub last: &'static str,
 }
 
@@ -27,7 +27,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over. From now on they end nothing by themselves, save after [`Signals::end_at_once`].
+    /// Takes over the signals. They no longer end the process, except after [`Signals::end_at_once`].
     pub fn take_over() -> io::Result<Self> {
         let turn = TURN.fetch_add(1, Ordering::SeqCst) + 1;
         let (sender, asked) = watch::channel(StopRequest::default());
@@ -56,23 +56,23 @@ impl Signals {
         Ok(Self { asked, alone })
     }
 
-    /// Leaves the signals to somebody else, who has registered for them: none that was taken over before ends the process now.
+    /// Leaves the signals to another handler, which has registered for them. No earlier owner ends the process from now on.
     pub fn yield_turn() {
         TURN.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// From now on a signal ends the process with status 130: no agent runs, and whatever matters has been saved.
+    /// Lets the next signal end the process with status 130. Used when no agent runs and everything is saved.
     pub fn end_at_once(&self) {
         self.alone.store(true, Ordering::Relaxed);
     }
 
-    /// Returns what has been asked.
+    /// Returns the signals received so far.
     #[must_use]
     pub fn asked(&self) -> StopRequest {
         *self.asked.borrow()
     }
 
-    /// Waits for the next signal after `seen`.
+    /// Waits until more than `seen` signals have been received.
     pub async fn next(&mut self, seen: u32) -> StopRequest {
         match self.asked.wait_for(|asked| asked.count > seen).await {
             Ok(asked) => *asked,

@@ -1,4 +1,4 @@
-//! What a person decides and says: accept, reject, split, edit, comment, take back.
+//! Review actions of the full screen: accept, reject, split, edit, comment and undo.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -64,7 +64,7 @@ impl App<'_> {
         Ok(Effect::On)
     }
 
-    /// Returns a message if a decision on many units reverses earlier ones.
+    /// Returns a message if a decision on many units reverses earlier decisions.
     fn turned(&self, items: &[DecisionTarget], decision: Option<Decision>) -> Option<String> {
         let of = |item: &DecisionTarget| self.counts.unit(item.file, item.unit);
         let (lines, before, now): (usize, _, _) = match decision? {
@@ -75,7 +75,7 @@ impl App<'_> {
         (lines > 0).then(|| format!("{lines} {before} {are} {now} now, with the rest of the file (u undoes it)"))
     }
 
-    /// An edit that was decided anew has no text of its own any more.
+    /// Ends the range of lines, and lays the file out again if it showed edited text: a new decision replaces an edit.
     pub(crate) fn after_decision(&mut self) {
         self.anchor = None;
         if self.opened.as_ref().is_some_and(|o| !o.edited.is_empty()) {
@@ -133,7 +133,7 @@ impl App<'_> {
         let hunks = if units == 1 { "hunk" } else { "hunks" };
         let in_files = if files == 1 { "file" } else { "files" };
         let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
-        // Folded lines among them, too.
+        // The number includes folded lines.
         let unseen = match not_shown {
             0 => String::new(),
             1 => ", 1 line unseen".into(),
@@ -177,7 +177,7 @@ impl App<'_> {
 
     pub(crate) fn travel(&mut self, action: Action, around: &mut dyn ReviewHost) -> io::Result<Effect> {
         self.act(action, around)?;
-        // Of many the first.
+        // If the action changed several units, go to the first of them.
         let first = self.state.touched.iter().filter_map(|id| self.counts.place(id)).min();
         if let Some((file, unit)) = first {
             if !self.files.contains(&file) {
@@ -263,7 +263,7 @@ impl App<'_> {
         Ok(Effect::Clear)
     }
 
-    /// Names what the cursor is on: `a.rs:12`.
+    /// Returns the position of the cursor, such as `a.rs:12`.
     fn place(&self) -> String {
         let path = self.path(self.at.file);
         let row = self.opened.as_ref().and_then(|opened| {
@@ -287,7 +287,7 @@ impl App<'_> {
         };
         let anchor = (unit.id.clone(), line);
         let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
-        // What the agent has heard is not said once more with what is added.
+        // A comment that was already sent is not offered for editing: the agent would get it a second time.
         let before = before.filter(|(_, said)| !is_comment_sent(unit, line, said, &self.state));
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
         let place = self.place();

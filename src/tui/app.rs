@@ -1,4 +1,4 @@
-//! The state of the full screen: what is shown, and where the cursor is. It reads no key and draws nothing.
+//! State of the full-screen review: the content on the screen and the cursor. It neither reads keys nor draws.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -17,39 +17,38 @@ use crate::review::{
     ReviewState, RoundDiff, update,
 };
 
-/// What a key moves and decides on.
+/// The extent of a move or a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Granularity {
     File,
-    /// Hunks, or the parts of one that was split.
+    /// A hunk, or one part of a split hunk.
     Block,
     Line,
 }
 
-/// The order of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// What needs a closer look first.
+    /// The highest severity first.
     Risk,
     Path,
     Size,
 }
 
-/// Which files are shown.
+/// The selection of files that are shown.
 #[derive(Debug, Clone)]
 pub enum Filter {
     All,
     Undecided,
     Risky,
-    /// That cannot be brought to the working tree as it is.
+    /// Files that conflict with the working tree.
     Conflict,
     Commented,
-    /// With what the last round changed.
+    /// Files with changes of the last round.
     New,
     Glob(String, GlobMatcher),
 }
 
-/// Where the cursor is: a row is one of the screen, within the unit.
+/// The position of the cursor. `row` is a display row within the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     pub file: usize,
@@ -57,85 +56,82 @@ pub struct Cursor {
     pub row: usize,
 }
 
-/// What a line of input is for.
+/// The purpose of a line of input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PromptKind {
-    /// What to look for.
     Search,
     Filter,
-    /// What to say, where, and how that is called.
+    /// A comment: its anchor, and its position as shown in the prompt.
     Comment(crate::review::CommentAnchor, String),
 }
 
-/// What happens after a yes.
+/// The action that requires confirmation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfirmAction {
-    /// Decides on everything that is undecided.
+    /// Decides all undecided units.
     All(Decision),
-    /// Accepts a risky file.
     File(Vec<DecisionTarget>),
-    /// Throws the draft away.
+    /// Discards the draft.
     Discard,
 }
 
-/// What the keys mean at the moment.
+/// The current input mode, which determines the effect of a key.
 #[derive(Debug)]
 pub enum Mode {
     Browse,
-    /// A line of input.
     Input(PromptKind, String),
     Confirm(String, ConfirmAction),
-    /// The keys, those that match what is typed.
+    /// The keys that match a search text, and the scroll position.
     Help(String, usize),
-    /// A file as it would be.
+    /// The resulting file.
     Preview {
         title: String,
         content: Vec<u8>,
         scroll: usize,
     },
-    /// What an apply would do; and what was typed, where a word is asked for, with what becomes of conflicts then.
+    /// The apply preview. `typed` is set while the word `apply` must be typed, and also holds the handling of conflicts.
     Apply {
         preview: Preview,
         scroll: usize,
         typed: Option<(String, ConflictHandling)>,
     },
-    /// What would be sent to the agent.
+    /// The message to the agent.
     Send {
         feedback: Feedback,
         scroll: usize,
     },
 }
 
-/// Parts of the screen that a mouse can hit, as they were drawn last.
+/// Mouse targets, as they were last drawn.
 #[derive(Debug, Default)]
 pub struct HitAreas {
-    /// The list of files: column and row where it begins, its columns and rows, the first file shown.
+    /// The file list: its area, and the index of the first file shown.
     pub files: (ratatui::layout::Rect, usize),
-    /// The rows of the file.
+    /// The area of the diff rows.
     pub rows: ratatui::layout::Rect,
-    /// The row of the file that each of them shows, all of it or a part.
+    /// For each display row, the row of the file that it shows, in whole or in part.
     pub lines: Vec<usize>,
 }
 
-/// A row of a file: the file, the unit, and the row of the unit.
+/// A row of a unit: file index, unit index, and row within the unit.
 pub(crate) type Place = (usize, usize, usize);
 
-/// Everything about the screen.
+/// The state of the full-screen review.
 pub struct App<'a> {
     pub(crate) sheet: &'a ReviewModel<'a>,
     pub state: ReviewState,
     pub(crate) name: String,
     pub(crate) look: StyleSheet,
     pub(crate) counts: Counts,
-    /// What the last round changed; nothing in the first.
+    /// The changes of the last round; `None` in the first round.
     pub(crate) since: Option<RoundDiff>,
-    /// Why comments and rejections cannot be sent to the agent.
+    /// The reason why feedback cannot be sent to the agent, if any.
     pub(crate) cannot_send: Option<String>,
-    /// What is to be sent, once that is how the review has ended.
+    /// The message to the agent, once the user has confirmed that it is sent.
     pub outbox: Option<Feedback>,
     pub(crate) order: Order,
     pub(crate) filter: Filter,
-    /// The files that are shown, in order.
+    /// The files that are shown, in display order.
     pub(crate) files: Vec<usize>,
     pub(crate) display: DisplayOptions,
     pub(crate) folds: BTreeSet<usize>,
@@ -147,30 +143,30 @@ pub struct App<'a> {
     pub(crate) opened: Option<FileLayout>,
     pub(crate) scroll: usize,
     pub(crate) sideways: usize,
-    /// Of lines that go on to the right: up to which column all of them was on the screen.
+    /// For each line that is wider than its area, the column up to which it has been shown without a gap.
     pub(crate) shown_to: BTreeMap<Place, usize>,
-    /// The scroll position follows the cursor; a wheel lets go of it.
+    /// Whether the scroll position follows the cursor. The mouse wheel turns this off.
     pub(crate) follows: bool,
     pub(crate) search: String,
-    /// Files in which something that was searched for is not: contents never change.
+    /// A search text, and the files known not to contain it. File contents do not change during a review.
     pub(crate) without: (Vec<u8>, BTreeSet<usize>),
     pub(crate) mode: Mode,
     pub(crate) message: Option<String>,
     pub(crate) highlighted: BTreeMap<usize, [Highlighted; 2]>,
     asked: BTreeSet<usize>,
     attention: Attention,
-    /// All line endings of the open file change.
+    /// Whether the open file has a unit that changes all line endings.
     has_endings: bool,
     request: Option<Request>,
     pub(crate) hits: HitAreas,
-    /// A line in sight, as it was drawn last, goes on to the right.
+    /// Whether a visible line continues to the right, as of the last draw.
     pub(crate) goes_on: Cell<bool>,
-    /// How far what lies over the review can be scrolled, as it was drawn last.
+    /// The maximum scroll position of the overlay, as of the last draw.
     pub(crate) last_row: Cell<usize>,
     pub(crate) files_scroll: usize,
 }
 
-/// What must be seen before keys count.
+/// The element on the screen that discards pending input when it appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attention {
     None,
@@ -178,17 +174,17 @@ pub(crate) enum Attention {
     File(usize),
 }
 
-/// How a screen begins.
+/// Options of a review on the full screen.
 pub struct ReviewOptions {
     pub name: String,
     pub look: StyleSheet,
-    /// What the last round changed; nothing in the first.
+    /// The changes of the last round; `None` in the first round.
     pub since: Option<RoundDiff>,
-    /// Why comments and rejections cannot be sent to the agent, if so.
+    /// The reason why feedback cannot be sent to the agent, if any.
     pub cannot_send: Option<String>,
 }
 
-/// Returns the message about a new round: its changes, and what is still undecided.
+/// Returns the message about a new round: the number of its changes, and of older undecided units.
 fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> String {
     let blocks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
     let mut said = vec![format!("{} new since you decided", blocks(since.new.len()))];
@@ -206,10 +202,10 @@ fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> Str
     if since.new.is_empty() { said.join(", ") } else { format!("{} · f, Enter shows all", said.join(", ")) }
 }
 
-/// Said where nothing is undecided any more.
+/// The message when nothing is undecided.
 pub(crate) const ALL_DECIDED: &str = "all is decided · w shows what an apply would do";
 
-/// Files whose colors are kept.
+/// Maximum number of files whose highlighting is cached.
 const MOST_HIGHLIGHTED: usize = 12;
 
 impl<'a> App<'a> {
@@ -283,17 +279,17 @@ impl<'a> App<'a> {
         app
     }
 
-    /// Returns the file that is shown.
+    /// Returns the file at the cursor.
     pub(crate) fn file(&self) -> Option<&'a ReviewFile<'a>> {
         self.sheet.files.get(self.at.file)
     }
 
-    /// Returns the unit that the cursor is on.
+    /// Returns the unit at the cursor.
     pub(crate) fn unit(&self) -> Option<&'a Unit> {
         self.file()?.units.get(self.at.unit)
     }
 
-    /// Chooses and orders the files that are shown; `conflicts` are those of an apply of everything.
+    /// Selects and sorts the files to show. `conflicts` are the files that would conflict if everything were applied.
     pub(crate) fn choose(&mut self, conflicts: &BTreeSet<usize>) {
         let commented: BTreeSet<&str> = self.state.decisions.comments().map(|((unit, _), _)| unit.as_str()).collect();
         let is_shown = |at: &usize| {
@@ -333,7 +329,7 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Opens the file of the cursor, if another was open, and lays it out.
+    /// Opens the file at the cursor if another file is open, and lays it out.
     pub(crate) fn open(&mut self) {
         if self.file().is_none() {
             return;
@@ -349,10 +345,10 @@ impl<'a> App<'a> {
         self.lay_out();
     }
 
-    /// Lays the open file out anew.
+    /// Recomputes the layout of the open file.
     pub(crate) fn lay_out(&mut self) {
         self.display.folded = self.folds.contains(&self.at.file);
-        // Rows are counted anew.
+        // Row numbers may change.
         self.shown_to.clear();
         if let Some(opened) = &mut self.opened {
             opened.lay_out(self.sheet, &self.state, self.display);
@@ -370,12 +366,12 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Returns the file whose colors are wanted, once.
+    /// Takes the pending highlight request.
     pub fn take_request(&mut self) -> Option<Request> {
         self.request.take()
     }
 
-    /// Takes colors in; tells whether they are of what is shown.
+    /// Stores highlighted contents, and returns whether they belong to the open file.
     pub fn highlight(&mut self, answer: Answer) -> bool {
         while self.highlighted.len() >= MOST_HIGHLIGHTED {
             let furthest = self.highlighted.keys().copied().max_by_key(|file| file.abs_diff(self.at.file));
@@ -388,17 +384,14 @@ impl<'a> App<'a> {
         is_shown
     }
 
-    /// Does something, and keeps it.
+    /// Runs an action and saves its events.
     pub(crate) fn act(&mut self, action: Action, around: &mut dyn ReviewHost) -> io::Result<()> {
         self.state = update(std::mem::take(&mut self.state), self.sheet, action);
         self.message = self.state.said.take();
         self.flush(around)
     }
 
-    /// Keeps what has happened.
-    ///
-    /// # Errors
-    /// What `around` says.
+    /// Saves pending events, and updates the counts.
     pub fn flush(&mut self, around: &mut dyn ReviewHost) -> io::Result<()> {
         let events = self.state.take_events();
         around.save_events(&events)?;
@@ -406,18 +399,18 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// Returns whether all line endings of the open file change: they are not shown line by line then.
+    /// Returns whether the open file has a unit that changes all line endings. Lines are then shown without their endings.
     pub(crate) fn has_ending_unit(&self) -> bool {
         self.has_endings
     }
 
-    /// Returns whether the last round changed what the cursor is on.
+    /// Returns whether the last round changed the unit at the cursor.
     pub(crate) fn is_new(&self) -> bool {
         let Some(unit) = self.unit() else { return false };
         self.since.as_ref().is_some_and(|since| since.new.contains(&unit.id))
     }
 
-    /// Returns a note on a file that the last round changed, if decisions on other parts of it were kept.
+    /// Returns a note if the last round changed a file and accepted units elsewhere in it were kept.
     pub(crate) fn kept_in(&self, file: usize) -> Option<String> {
         let since = self.since.as_ref()?;
         let ReviewFile { change, units, .. } = &self.sheet.files[file];
@@ -427,8 +420,7 @@ impl<'a> App<'a> {
             .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.path(file)))
     }
 
-    /// Tells, once, whether something has come up that must be seen before the next key counts: a question, the apply screen, a
-    /// risky file.
+    /// Returns whether a dialog or a risky file has appeared since the last call. Pending input must then be discarded.
     pub(crate) fn consume_input_guard(&mut self) -> bool {
         let now = match &self.mode {
             Mode::Confirm(..) | Mode::Apply { .. } | Mode::Send { .. } => Attention::Question,
@@ -439,12 +431,11 @@ impl<'a> App<'a> {
         now != before && now != Attention::None
     }
 
-    /// Shows a message in the last line.
     pub(crate) fn say(&mut self, text: &str) {
         self.message = Some(text.to_owned());
     }
 
-    /// Returns a file's path for a person.
+    /// Returns a file's path, escaped for display.
     pub(crate) fn path(&self, file: usize) -> String {
         Escaped::new(self.sheet.files[file].change.path.as_bytes()).to_string()
     }

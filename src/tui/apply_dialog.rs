@@ -1,4 +1,4 @@
-//! The way to an apply: the file as it would be, what would be written, and the last question.
+//! The apply dialog: the preview of a file, the preview of an apply, and its confirmation.
 
 use std::io;
 
@@ -95,7 +95,7 @@ impl App<'_> {
         Ok(Effect::On)
     }
 
-    /// Returns whether something of high risk would be written.
+    /// Returns whether an apply would write a risky file.
     fn writes_risk(&self, preview: &Preview, with: ConflictHandling) -> bool {
         let is_written = |line: &PreviewLine| match line.is_conflict {
             true => with == ConflictHandling::Markers,

@@ -1,21 +1,20 @@
-//! How many parts of each file are decided, kept up to date one by one: a file may have fifty thousand.
+//! Counts of decided units per file, updated incrementally because a file may have fifty thousand units.
 
 use std::collections::HashMap;
 
 use crate::review::{DecisionCounts, Decisions, Event, ReviewModel};
 
-/// Decided parts of something.
+/// Counts of units and lines by decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Parts of which nothing is open.
+    /// Units with no undecided line.
     pub decided: usize,
-    /// Parts of which something is accepted.
+    /// Units with at least one accepted line.
     pub accepted: usize,
     pub all: usize,
     pub lines: DecisionCounts,
 }
 
-/// The counts of all files.
 #[derive(Debug, Default)]
 pub struct Counts {
     units: Vec<Vec<DecisionCounts>>,
@@ -25,7 +24,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts everything.
+    /// Counts the units of all files.
     #[must_use]
     pub fn of(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let mut counts = Self::default();
@@ -47,7 +46,7 @@ impl Counts {
         counts
     }
 
-    /// Takes in what has happened.
+    /// Updates the counts of the units that events changed.
     pub fn follow(&mut self, sheet: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
         for event in events {
             let Event::Ruling { unit, .. } = event else { continue };
@@ -62,25 +61,25 @@ impl Counts {
         }
     }
 
-    /// Finds a unit by its id.
+    /// Returns the file index and unit index of a unit ID.
     #[must_use]
     pub fn place(&self, unit: &str) -> Option<(usize, usize)> {
         self.places.get(unit).copied()
     }
 
-    /// Returns the lines of a unit.
+    /// Returns the line counts of a unit.
     #[must_use]
     pub fn unit(&self, file: usize, unit: usize) -> DecisionCounts {
         self.units[file][unit]
     }
 
-    /// Counts the parts of a file.
+    /// Returns the counts of a file.
     #[must_use]
     pub fn file(&self, file: usize) -> Count {
         self.files[file]
     }
 
-    /// Counts the parts of all files that can be accepted.
+    /// Returns the counts of all files that are not refused.
     #[must_use]
     pub fn total(&self) -> Count {
         self.total

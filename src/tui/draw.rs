@@ -1,4 +1,4 @@
-//! Draws the screen: only the rows that are in sight, everything untrusted through [`layout_line`].
+//! Draws the screen: only visible rows, with all untrusted text through [`layout_line`] or escaped.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -14,14 +14,14 @@ use super::style::{StyleKind, Symbol};
 use super::text_layout::truncate;
 use crate::review::{Decision, UnitDecision};
 
-/// Columns from which the list of files stands beside the changes.
+/// Minimum width in columns for the file list beside the diff.
 const WIDE: u16 = 72;
-/// The same where old and new stand beside each other.
+/// Minimum width in columns for the file list beside a side-by-side diff.
 const BESIDE: u16 = 132;
-/// The smallest screen that is drawn on.
+/// Minimum screen size: columns and rows.
 const SMALLEST: (u16, u16) = (20, 6);
 
-/// Draws everything, and notes where it stands.
+/// Draws the screen, and updates the mouse targets.
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
@@ -57,7 +57,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     }
 }
 
-/// Parts the screen: on a narrow one it is the list or the changes, as the cursor is on files or in one.
+/// Splits the screen into file list and diff. A narrow screen shows only the list at file level, and otherwise only the diff.
 fn panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
     let wide = if app.display.side_by_side { BESIDE } else { WIDE };
     if area.width < wide {
@@ -67,11 +67,11 @@ fn panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
     let wanted = u16::try_from(longest + 12).unwrap_or(u16::MAX);
     let width = wanted.clamp(24, (area.width * 2 / 5).max(24));
     let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
-    // Both have the line between them.
+    // The panes share a border column.
     (Some(Rect { width: list.width + 1, ..list }), Some(changes))
 }
 
-/// Has the corners of the changes join those of the list.
+/// Joins the border of the diff with the border of the file list.
 fn join(frame: &mut Frame<'_>, changes: Rect) {
     for (y, corner) in [(changes.y, "┬"), (changes.y + changes.height.saturating_sub(1), "┴")] {
         if let Some(cell) = frame.buffer_mut().cell_mut((changes.x, y)) {
@@ -126,12 +126,12 @@ fn filter_text(app: &App<'_>) -> Option<String> {
     })
 }
 
-/// Returns the title with the cursor's position.
+/// Returns the title of the diff pane: path, cursor position, state and risk.
 fn head(app: &App<'_>, width: usize) -> String {
     let Some(file) = app.file() else { return " nothing ".into() };
     let mut after = String::new();
     if !file.units.is_empty() {
-        // Of a folded file all is meant.
+        // A folded file is decided as a whole.
         if app.display.folded {
             return format!(
                 " {} {} all of it [{}] ",
@@ -170,7 +170,7 @@ fn head(app: &App<'_>, width: usize) -> String {
     format!(" {path} {}{after} ", file.change.change_word())
 }
 
-/// Counts the parts of a unit of the open file without looking at its lines.
+/// Counts the parts of a unit of the open file without reading its lines.
 fn parts_of(app: &App<'_>, unit: usize) -> usize {
     let Some(of) = app.file().and_then(|f| f.units.get(unit)) else { return 0 };
     if unit == app.at.unit { app.parts(unit).len() } else { app.state.parts(of).len() }
@@ -223,13 +223,13 @@ fn asking_text(asking: &PromptKind) -> String {
     }
 }
 
-/// The last line: a question, what was said, or the keys that one needs.
+/// Returns the last row: a prompt, a message or the most useful keys.
 fn footer(app: &App<'_>, width: usize) -> Line<'static> {
     let ellipsis = app.look.sign(Symbol::Ellipsis);
     match &app.mode {
         Mode::Input(asking, text) => {
             let asked = asking_text(asking);
-            // Of a long text its end is what is being typed.
+            // Show the end of a long input.
             let room = width.saturating_sub(columns(&asked) + 2);
             let typed =
                 super::text_layout::clip_start(&crate::core::escape::Escaped::new(text).to_string(), room, ellipsis);
@@ -290,7 +290,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             ("?", "help"),
         ],
     };
-    // Whatever else there is no room for.
+    // Keys that are shown even if other keys do not fit.
     let mut always = Vec::new();
     if matches!(app.mode, Mode::Browse) {
         let has_said = app.counts.total().lines.rejected > 0 || app.state.decisions.comments().next().is_some();
@@ -307,7 +307,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
     };
     always.extend(help);
     let taken = |keys: &[(&str, &str)]| keys.iter().map(|(key, word)| columns(key) + columns(word) + 3).sum::<usize>();
-    // On the narrowest the first of them go.
+    // On a very narrow screen, drop the first of them.
     while always.len() > 1 && taken(&always) + 20 > left {
         always.remove(0);
     }

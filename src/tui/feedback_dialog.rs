@@ -1,4 +1,4 @@
-//! Another round: the message to the agent, looked at before it goes.
+//! The feedback dialog: shows the message to the agent before it is sent.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::core::path::RepoPath;
 use crate::review::{Feedback, ReviewHost, ReviewOutcome};
 
 impl App<'_> {
-    /// Shows what would be sent.
+    /// Opens the feedback dialog, or shows a message if there is nothing to send.
     pub(crate) fn ask_to_send(&mut self) {
         if let Some(why) = &self.cannot_send {
             self.message = Some(why.clone());

@@ -1,4 +1,4 @@
-//! The list of files.
+//! Draws the file list.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -13,7 +13,7 @@ use super::text_layout::clip_start;
 use crate::changes::Severity as Risk;
 use crate::core::escape::Escaped;
 
-/// Draws the files that are in sight.
+/// Draws the visible part of the file list.
 pub fn files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let height = usize::from(area.height).max(1);
     let here = app.files.iter().position(|f| *f == app.at.file).unwrap_or(0);
@@ -30,7 +30,7 @@ pub fn files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// One file: how it is decided, whether it is risky, its path, and how many of its parts are decided.
+/// Returns the row of a file: decision, risk, path, and the number of decided units.
 fn row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
     let look = app.look;
     let file = &app.sheet.files[at];

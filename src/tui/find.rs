@@ -1,4 +1,4 @@
-//! The search: in changed lines and in paths.
+//! Search in changed lines and paths.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::changes::UnitKind;
 use crate::core::escape::Escaped;
 
 impl App<'_> {
-    /// Goes to the next, or the last, place where what was searched for stands: in a changed line, or in a path.
+    /// Moves the cursor to the next or previous match in a changed line or a path.
     pub(crate) fn find(&mut self, forward: bool) {
         if self.search.is_empty() {
             self.message = Some("type / and what to look for".into());
@@ -25,7 +25,7 @@ impl App<'_> {
             return;
         }
         let is_at_line = self.level == Granularity::Line;
-        // The open file twice: behind the cursor first, before it at last.
+        // The open file is searched twice: first from the cursor, and last from its other end.
         for step in 0..=count {
             let at = if forward { (here + step) % count } else { (here + count * 2 - step) % count };
             let file = self.files[at];
@@ -38,7 +38,7 @@ impl App<'_> {
             }
             let cursor = (self.at.unit, self.at.row);
             let place = match (forward, step) {
-                // Of a hunk its first line has not been gone to.
+                // Above line level, the row at the cursor has not been visited as a match.
                 (true, 0) if !is_at_line => found.iter().find(|place| **place >= cursor),
                 (true, 0) => found.iter().find(|place| **place > cursor),
                 (false, 0) => found.iter().rev().find(|place| **place < cursor),
@@ -58,7 +58,7 @@ impl App<'_> {
         self.message = Some(format!("\"{}\" is in no changed line", Escaped::new(&self.search)));
     }
 
-    /// Goes to the side as far as it takes for what was found in the line of the cursor to be seen.
+    /// Scrolls sideways until the match in the current line is visible.
     fn bring_in_sight(&mut self, what: &[u8]) {
         let column = self.opened.as_ref().and_then(|opened| {
             let block = opened.hunk(self.at.unit)?;
@@ -75,7 +75,7 @@ impl App<'_> {
             column.filter(|column| !self.display.wraps && *column > room).map_or(0, |column| column - room / 2);
     }
 
-    /// Units and rows of a file where something stands; a path that holds it counts for its first unit.
+    /// Returns the matches in a file as units and rows. A match in the path counts as the first unit.
     pub(crate) fn places(&self, file: usize, what: &[u8]) -> Vec<(usize, usize)> {
         let of = &self.sheet.files[file];
         let another;
@@ -94,7 +94,7 @@ impl App<'_> {
         }
         for (at, unit) in of.units.iter().enumerate() {
             let UnitKind::Hunk { old, new } = &unit.kind else { continue };
-            // Without a match in either side no row needs to be looked at.
+            // If neither side has a match, its rows need not be searched.
             let is_there =
                 contains(opened.text.old.span(old.clone()), what) || contains(opened.text.new.span(new.clone()), what);
             let Some(block) = opened.hunk(at).filter(|_| is_there) else { continue };

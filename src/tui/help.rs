@@ -1,6 +1,6 @@
-//! All keys, as the help and the documentation list them.
+//! The key bindings.
 
-/// Groups of keys with what they do.
+/// Groups of keys with their descriptions, as the help and the documentation list them.
 pub const KEYS: [(&str, &[(&str, &str)]); 6] = [
     (
         "Decide",

@@ -1,4 +1,4 @@
-//! Lines of input: a search, a filter, a comment; and what is pasted into them.
+//! Input lines for a search, a filter or a comment, and pasted text.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,7 +11,7 @@ use super::keys::Effect;
 use crate::core::escape::Escaped;
 use crate::review::{Action, Decision, Decisions, ReviewHost, UnitDecision};
 
-/// Characters of a line of input.
+/// Maximum length of an input line: in bytes while typing, and in characters for each paste.
 const LONGEST_INPUT: usize = 2000;
 
 impl App<'_> {
@@ -40,7 +40,7 @@ impl App<'_> {
         Ok(Effect::On)
     }
 
-    /// Takes in what was pasted, as long as there is a line to paste it to: pasted keys decide nothing.
+    /// Inserts pasted text into the open input line. Elsewhere a paste is ignored, so pasted keys never decide anything.
     pub fn paste(&mut self, pasted: &str) {
         match &mut self.mode {
             Mode::Input(_, text) => {
@@ -104,7 +104,7 @@ impl App<'_> {
                 }
             },
             glob => {
-                // A word without a sign of a glob is a part of a path.
+                // A word without glob characters matches any part of a path.
                 let pattern = if glob.contains(['*', '?', '[', '{']) { glob.to_owned() } else { format!("*{glob}*") };
                 match Glob::new(&pattern) {
                     Ok(matcher) => Filter::Glob(glob.to_owned(), matcher.compile_matcher()),
@@ -128,7 +128,7 @@ impl App<'_> {
         self.open();
     }
 
-    /// Everything that can be accepted, as if it were.
+    /// Returns the decisions with every unit accepted, except in refused files. Edits are kept.
     pub(crate) fn with_everything(&self) -> Decisions {
         let mut all = self.state.decisions.clone();
         for file in self.sheet.files.iter().filter(|f| !f.is_refused()) {

@@ -1,26 +1,26 @@
-//! A key that is held down repeats. A question that it has called up is not answered by that.
+//! Guards a dialog against the key repeat of the key that opened it.
 
 use std::time::{Duration, Instant};
 
 use crossterm::event::KeyCode;
 
-/// Longer than a keyboard waits before the first repeat, as most people have it.
+/// The longest time to the first repeat. Keyboards usually wait less.
 const AT_FIRST: Duration = Duration::from_millis(1000);
-/// Longer than it waits between two of them.
+/// The longest time between later repeats.
 const BETWEEN: Duration = Duration::from_millis(300);
 
-/// The key that has called up what must be seen, when it came last, and for how long another of it is but its repeat.
+/// The key that opened a dialog, when it was last pressed, and how long further presses count as key repeat.
 #[derive(Debug, Default)]
 pub struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
 
 impl KeyRepeatGuard {
-    /// Remembers the key after which something had to be seen, if it is one that decides: whoever only moves may go on.
+    /// Records the key that opened a dialog or a risky file. A key that only moves is not recorded, so it may keep repeating.
     pub fn called(&mut self, key: Option<KeyCode>, now: Instant) {
         let decides = |key: &KeyCode| matches!(key, KeyCode::Char('y' | 'Y' | 'a' | 'A' | ' ') | KeyCode::Enter);
         self.0 = key.filter(decides).map(|key| (key, now, AT_FIRST));
     }
 
-    /// Returns whether a key is but the repeat of that one.
+    /// Returns whether a key press is a repeat of the recorded key. Any other press clears the record.
     pub fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
         let is = self.0.is_some_and(|(held, last, pause)| held == key && now.saturating_duration_since(last) < pause);
         self.0 = is.then_some((key, now, BETWEEN));

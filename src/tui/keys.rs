@@ -1,4 +1,4 @@
-//! What each key does.
+//! The keys of the full screen and their actions.
 
 use std::io;
 
@@ -7,32 +7,32 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::app::{App, ConfirmAction, Cursor, Granularity, Mode, PromptKind};
 use crate::review::{Action, Decision, ReviewHost, ReviewOutcome};
 
-/// What happens after a key.
+/// The effect of a key or mouse event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The screen is drawn anew.
+    /// A redraw.
     On,
     End(ReviewOutcome),
-    /// The shell gets the terminal for a while.
+    /// A return to the shell until the review is resumed.
     Suspend,
-    /// Whatever is on the terminal, all of it is drawn.
+    /// A redraw of every cell: another program may have drawn on the terminal.
     Clear,
 }
 
-/// Columns that one step goes to the side.
+/// Columns per step of sideways scrolling.
 pub(crate) const SIDESTEP: usize = 8;
 
 impl App<'_> {
-    /// Does what a key says.
+    /// Handles a key.
     ///
     /// # Errors
-    /// The draft could not be kept.
+    /// The events could not be saved.
     pub fn key(&mut self, key: KeyEvent, around: &mut dyn ReviewHost) -> io::Result<Effect> {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('z') if control => return Ok(Effect::Suspend),
             KeyCode::Char('l') if control => return Ok(Effect::Clear),
-            // What was decided is kept.
+            // Decisions are already saved.
             KeyCode::Char('c') if control => return Ok(Effect::End(ReviewOutcome::Left)),
             _ => {}
         }

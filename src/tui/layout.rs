@@ -1,4 +1,4 @@
-//! The rows of one file as the screen shows them: a flat list with sums, so that any row is found without walking the others.
+//! The row layout of a file: a flat list of row groups with prefix sums, so that any row is found by binary search.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -10,75 +10,75 @@ use crate::review::{
     FileText, HunkRows, ReviewFile, ReviewModel, ReviewState, UnitDecision, describe_unit, finding_line,
 };
 
-/// How a file is shown.
+/// Display options of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DisplayOptions {
     /// Lines of context around a hunk.
     pub context: usize,
-    /// Hunks that change nothing but blanks are left out.
+    /// Whether hunks that change only blanks are hidden.
     pub hides_blanks: bool,
-    /// Old and new stand beside each other.
+    /// Whether old and new are shown side by side.
     pub side_by_side: bool,
-    /// Only what was found out about it, and its counts.
+    /// Whether only findings and counts are shown.
     pub folded: bool,
-    /// Long lines go on in the rows below.
+    /// Whether long lines are wrapped.
     pub wraps: bool,
 }
 
-/// Some rows that belong together.
+/// A group of consecutive rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowGroup {
-    /// A row of ours: a finding, what happened to the file.
+    /// A generated row, such as a finding.
     Note(String, NoteKind),
-    /// A unit that has no lines.
+    /// A unit without lines.
     Unit(usize),
-    /// What a file held that is deleted.
+    /// The content of a deleted file.
     Gone,
-    /// A hunk that the display leaves out.
+    /// A hunk that is hidden because it changes only blanks.
     Hidden(usize),
-    /// Lines of the base that are not shown.
+    /// Omitted lines of the base.
     Gap(Range<usize>),
-    /// Lines that both sides have: those of the base, and the first of the result.
+    /// Unchanged lines: their range in the base, and the first line in the result.
     Context(Range<usize>, usize),
     Block(usize),
-    /// The text that takes its place.
+    /// The edited text that replaces a hunk.
     Edited(usize),
-    /// A comment on a unit.
+    /// A comment on a unit or on one of its lines.
     Comment(usize, Option<usize>, String),
 }
 
-/// How a row of ours sounds.
+/// Style of a generated row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoteKind {
-    /// It needs a closer look.
+    /// A warning.
     Risk,
-    /// It says what is there.
+    /// Plain information.
     Plain,
 }
 
-/// A file that is open on the screen.
+/// The layout of an open file.
 #[derive(Debug)]
 pub struct FileLayout {
     pub file: usize,
     pub text: FileText,
-    /// For each unit that has lines, those of both sides; and its hunk once somebody looked at it.
+    /// For each unit with lines, its ranges in the base and in the result. Its hunk is computed on first use.
     blocks: Vec<Option<(Range<usize>, Range<usize>)>>,
     ordered: Vec<OnceCell<HunkRows>>,
-    /// For each hunk, where old and new stand beside each other, the rows of it: a removed and an added one.
+    /// In side-by-side view, the rows of each hunk: the removed row and the added row.
     beside: Vec<Vec<(Option<usize>, Option<usize>)>>,
-    /// For each hunk then, the row of the screen that holds each of its own.
+    /// In side-by-side view, the display row of each row of a hunk.
     screen_rows: Vec<Vec<usize>>,
-    /// Texts that a person put in place of hunks.
+    /// The edited text of each unit that has one.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
     pieces: Vec<RowGroup>,
-    /// The first row behind each piece.
+    /// The end of each row group, as a row number.
     ends: Vec<usize>,
-    /// The piece of each unit.
+    /// The row group of each unit; `usize::MAX` if the unit is not shown.
     places: Vec<usize>,
 }
 
 impl FileLayout {
-    /// Opens a file; what cannot be read is a note.
+    /// Reads a file. A file that cannot be read is shown as a note.
     #[must_use]
     pub fn of(sheet: &ReviewModel<'_>, file: usize) -> Self {
         let (text, note) = match FileText::read(sheet, &sheet.files[file]) {
@@ -106,7 +106,7 @@ impl FileLayout {
         }
     }
 
-    /// Lays the rows out.
+    /// Computes the rows.
     pub fn lay_out(&mut self, sheet: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
         let file = &sheet.files[self.file];
         self.pieces.clear();
@@ -195,7 +195,7 @@ impl FileLayout {
         }
     }
 
-    /// Shows what both sides have between two hunks, or before the first.
+    /// Adds the unchanged lines between two hunks, or before the first.
     fn between(&mut self, lines: Range<usize>, new: usize, context: usize, is_first: bool) {
         let before = if is_first { 0 } else { context };
         if lines.len() <= before + context + 1 {
@@ -242,20 +242,20 @@ impl FileLayout {
         }
     }
 
-    /// Returns a unit's hunk, if it has lines.
+    /// Returns the hunk of a unit, if the unit has lines.
     #[must_use]
     pub fn hunk(&self, unit: usize) -> Option<&HunkRows> {
         let (old, new) = self.blocks.get(unit)?.clone()?;
         Some(self.ordered[unit].get_or_init(|| HunkRows::interleaved(old, new, &self.text)))
     }
 
-    /// Counts the rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Returns the piece that a row belongs to, and the row's place in it.
+    /// Returns the row group of a row, and the row's index in that group.
     #[must_use]
     pub fn at(&self, row: usize) -> Option<(&RowGroup, usize)> {
         let piece = self.ends.partition_point(|end| *end <= row);
@@ -263,7 +263,7 @@ impl FileLayout {
         self.pieces.get(piece).map(|piece| (piece, row - begins))
     }
 
-    /// Returns the rows where a unit stands; nothing if it is not shown.
+    /// Returns the rows of a unit, or `None` if it is not shown.
     #[must_use]
     pub fn rows_of_unit(&self, unit: usize) -> Option<Range<usize>> {
         let at = *self.places.get(unit)?;
@@ -272,13 +272,13 @@ impl FileLayout {
         Some(begins..end)
     }
 
-    /// Returns whether the display leaves a unit out.
+    /// Returns whether a unit is hidden because it changes only blanks.
     #[must_use]
     pub fn is_hidden(&self, unit: usize) -> bool {
         self.places.get(unit).is_some_and(|at| self.pieces.get(*at) == Some(&RowGroup::Hidden(unit)))
     }
 
-    /// Counts the rows of a unit that can be decided on one by one.
+    /// Returns the number of rows of a unit that can be decided one by one.
     #[must_use]
     pub fn size(&self, unit: usize) -> usize {
         match self.beside.get(unit) {
@@ -290,8 +290,7 @@ impl FileLayout {
         }
     }
 
-    /// Returns the rows of a hunk, as [`ContextHunk`] counts them, that stand in a row of the screen: the removed one and the added
-    /// one.
+    /// Returns the rows of a hunk, as [`HunkRows`] orders them, in a display row: the removed row and the added row.
     #[must_use]
     pub fn pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
         if let Some(rows) = self.beside.get(unit) {
@@ -304,7 +303,7 @@ impl FileLayout {
         }
     }
 
-    /// Returns the row of the screen, within the unit, that holds a row of a hunk.
+    /// Returns the display row, within the unit, that shows a row of a hunk.
     #[must_use]
     pub fn screen_row(&self, unit: usize, row: usize) -> usize {
         match self.screen_rows.get(unit) {
@@ -313,7 +312,7 @@ impl FileLayout {
         }
     }
 
-    /// Returns the number of digits of the longest line number.
+    /// Returns the number of digits of the largest line number.
     #[must_use]
     pub fn digits(&self) -> usize {
         self.text.old.len().max(self.text.new.len()).max(1).to_string().len()
@@ -327,7 +326,7 @@ fn lines_of(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
     }
 }
 
-/// Returns the counts of changed lines or units.
+/// Returns the number of changed lines as text, or of units if no lines changed.
 #[must_use]
 pub fn counts(added: usize, removed: usize, units: usize) -> String {
     if (added, removed) == (0, 0) {
@@ -336,7 +335,7 @@ pub fn counts(added: usize, removed: usize, units: usize) -> String {
     format!("+{added} -{removed} lines")
 }
 
-/// Returns the text for a unit without lines.
+/// Returns the text of a unit that is shown without lines.
 #[must_use]
 pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
     match &file.units[unit].kind {
@@ -345,7 +344,7 @@ pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
     }
 }
 
-/// Puts runs of removed lines beside the added ones that follow them.
+/// Pairs each run of removed lines with the run of added lines that follows it.
 fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
     let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
     let (mut rows, mut at) = (Vec::new(), 0);
@@ -360,7 +359,7 @@ fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
     rows
 }
 
-/// Returns for each row of a hunk the row of the screen that it is in.
+/// Returns the display row of each row of a hunk.
 fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
     let mut found: Vec<(usize, usize)> = Vec::new();
     for (at, (removed, added)) in rows.iter().enumerate() {
@@ -370,13 +369,13 @@ fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
     found.into_iter().map(|(_, at)| at).collect()
 }
 
-/// Returns whether a unit is left out where hunks that change nothing but blanks are.
+/// Returns whether a unit is hidden when hunks that change only blanks are hidden.
 #[must_use]
 pub fn hides(unit: &Unit, text: &FileText) -> bool {
     lines_of(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
 }
 
-/// Returns whether a hunk changes nothing but blanks.
+/// Returns whether a hunk changes only blanks.
 fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> bool {
     let solid = |bytes: &[u8]| -> Vec<u8> {
         let text = String::from_utf8_lossy(bytes);
@@ -386,8 +385,8 @@ fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> b
     solid(old) == solid(new)
 }
 
-/// Returns the line above a row that begins at the margin with a letter: the function or section that it is in, as git finds
-/// it.
+/// Returns the nearest line above a row, within 2,000 lines, that starts with a letter, `_` or `$`: usually the heading of its
+/// function or section, as git finds it.
 #[must_use]
 pub fn heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
     const FURTHEST: usize = 2000;

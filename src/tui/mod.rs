@@ -1,4 +1,4 @@
-//! The full screen: a state that keys change, drawn with `ratatui`, on a terminal that is put back whatever happens.
+//! The full-screen review with `ratatui`. The terminal is always restored at the end, even after a panic.
 
 mod actions;
 mod app;

@@ -1,4 +1,4 @@
-//! What the mouse does.
+//! Handles mouse events.
 
 use std::io;
 
@@ -9,14 +9,14 @@ use super::keys::{Effect, SIDESTEP};
 use super::layout::RowGroup;
 use crate::review::ReviewHost;
 
-/// Rows that a turn of the wheel moves.
+/// Rows per step of the mouse wheel.
 const WHEEL: usize = 3;
 
 impl App<'_> {
-    /// Does what the mouse says.
+    /// Handles a mouse event.
     ///
     /// # Errors
-    /// The draft could not be kept.
+    /// The events could not be saved.
     pub fn mouse(&mut self, mouse: MouseEvent, around: &mut dyn ReviewHost) -> io::Result<Effect> {
         let place = ratatui::layout::Position { x: mouse.column, y: mouse.row };
         let (files, first) = self.hits.files;

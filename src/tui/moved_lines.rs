@@ -1,4 +1,4 @@
-//! Lines that were taken away in one place and stand in another.
+//! Finds lines that were removed in one place and added in another.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,15 +6,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::changes::UnitKind;
 use crate::review::{FileText, ReviewModel};
 
-/// Letters and digits below which a line is found everywhere: a brace, an `else`.
+/// Minimum number of letters and digits of a moved line. Shorter lines, such as a brace or `else`, occur everywhere.
 const FEWEST: usize = 10;
 
-/// Returns the hashes of lines that are removed as well as added, blanks at both ends aside, anywhere in a changeset.
+/// Returns the hashes of lines that are both removed and added somewhere in a changeset, ignoring blanks at both ends.
 #[must_use]
 pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
     let (mut removed, mut added) = (HashSet::new(), HashSet::new());
     for file in &sheet.files {
-        // What cannot be read is shown as such when it is opened.
+        // A file that cannot be read shows its error when it is opened.
         let Ok(text) = FileText::read(sheet, file) else { continue };
         for unit in &file.units {
             let UnitKind::Hunk { old, new } = &unit.kind else { continue };
@@ -25,7 +25,7 @@ pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
     removed.intersection(&added).copied().collect()
 }
 
-/// Returns what two lines have in common that are the same for [`moved_lines`]; nothing for one that says little.
+/// Returns the hash of a line for [`moved_lines`], or `None` if the line is too short.
 #[must_use]
 pub fn key(line: &[u8]) -> Option<u64> {
     let line = line.trim_ascii();

@@ -1,4 +1,4 @@
-//! How the cursor moves: by files, hunks and lines, by a page, and on to what is undecided.
+//! Cursor movement by file, hunk, line and page, and to the next undecided unit.
 
 use crossterm::event::KeyCode;
 
@@ -7,13 +7,13 @@ use super::keys::SIDESTEP;
 use super::layout::RowGroup;
 
 impl App<'_> {
-    /// Returns whether a unit has something undecided from a row of the screen on.
+    /// Returns whether a unit has undecided lines and its file is not refused.
     pub(crate) fn has_open(&self, file: usize, unit: usize) -> bool {
         let Some(of) = self.sheet.files.get(file) else { return false };
         !of.is_refused() && of.units.get(unit).is_some() && self.counts.unit(file, unit).undecided > 0
     }
 
-    /// Finds what is undecided next, behind the cursor or else from the beginning, at the level of the cursor.
+    /// Returns the next undecided position after the cursor at the current granularity, wrapping around to the first file.
     pub(crate) fn next_open(&self) -> Option<Cursor> {
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
         if self.level != Granularity::File
@@ -33,7 +33,7 @@ impl App<'_> {
         None
     }
 
-    /// Finds the first undecided part or line of the open file that begins at a row of a unit or behind it.
+    /// Returns the first undecided part or line of the open file that starts at or after a row of a unit.
     pub(crate) fn open_from(&self, first: usize, row: usize) -> Option<Cursor> {
         let opened = self.opened.as_ref()?;
         let of = self.file()?;
@@ -63,14 +63,14 @@ impl App<'_> {
         None
     }
 
-    /// Goes to a place.
+    /// Moves the cursor.
     pub(crate) fn go(&mut self, at: Cursor) {
         self.at = at;
         self.open();
         self.hold_cursor();
     }
 
-    /// Keeps the cursor on something that is there.
+    /// Moves the cursor to the nearest valid position.
     pub(crate) fn hold_cursor(&mut self) {
         let Some(opened) = &self.opened else { return };
         let units = self.sheet.files[self.at.file].units.len();
@@ -82,13 +82,13 @@ impl App<'_> {
         self.follows = true;
     }
 
-    /// Goes on to what is undecided next, or says that nothing is.
+    /// Moves to the next undecided position, or shows a message if nothing is undecided.
     pub(crate) fn advance(&mut self) {
         self.anchor = None;
         match self.next_open() {
             Some(at) => {
                 self.go(at);
-                // Of a unit that is decided in part the first open row is meant.
+                // In a partly decided unit, move to the first undecided row.
                 if self.level != Granularity::File
                     && let Some(at) = self.open_from(at.unit, at.row)
                 {
@@ -102,7 +102,7 @@ impl App<'_> {
         }
     }
 
-    /// Moves by files, in the order shown; stays at the ends.
+    /// Moves by files in display order, and stops at both ends.
     pub(crate) fn move_file(&mut self, by: isize) {
         let here = self.files.iter().position(|f| *f == self.at.file).unwrap_or(0);
         let to = here.saturating_add_signed(by).min(self.files.len().saturating_sub(1));
@@ -111,7 +111,7 @@ impl App<'_> {
         }
     }
 
-    /// Moves by hunks, or parts of them; from the last on to the next file.
+    /// Moves by hunks or parts of hunks, and past the last one to the next file.
     pub(crate) fn move_hunk(&mut self, forward: bool) {
         let parts = self.parts(self.at.unit);
         let here = parts.iter().position(|part| part.contains(&self.at.row)).unwrap_or(0);
@@ -143,7 +143,7 @@ impl App<'_> {
         self.hold_cursor();
     }
 
-    /// Moves by lines that can be decided on; from the last on to the next file.
+    /// Moves by lines that can be decided, and past the last one to the next file.
     pub(crate) fn move_line(&mut self, forward: bool) {
         let Some(opened) = &self.opened else { return };
         let units = self.file().map_or(0, |f| f.units.len());
@@ -174,7 +174,7 @@ impl App<'_> {
         self.follows = true;
     }
 
-    /// Goes to the last thing of the file.
+    /// Moves to the last line of the file.
     pub(crate) fn go_last(&mut self) {
         let Some(opened) = &self.opened else { return };
         self.at.unit = self.file().map_or(0, |f| f.units.len().saturating_sub(1));
@@ -182,7 +182,7 @@ impl App<'_> {
         self.hold_cursor();
     }
 
-    /// Goes to the side, as long as something in sight goes on there.
+    /// Scrolls right if a visible line continues there.
     pub(crate) fn step_aside(&mut self) {
         if self.goes_on.get() {
             self.sideways += SIDESTEP;
@@ -203,15 +203,15 @@ impl App<'_> {
         }
     }
 
-    /// Scrolls by a page, and takes the cursor along to the first thing in sight.
+    /// Scrolls by a page, and moves the cursor to the first visible line.
     pub(crate) fn page(&mut self, rows: usize, forward: bool) {
         let Some(opened) = &self.opened else { return };
-        // Where lines are wrapped, fewer rows are in sight than the screen has.
+        // With wrapped lines, fewer rows fit on the screen.
         let shown = self.hits.lines.last().map_or(rows, |last| (last + 1).saturating_sub(self.scroll));
         let last = opened.rows().saturating_sub(shown);
         let step = if forward { shown } else { rows }.saturating_sub(2).max(1);
         if forward && self.scroll >= last {
-            // There is nothing below; of a long hunk that is where it is, and not where it begins.
+            // Nothing is below: of a long hunk, show the end and not the start.
             self.go_last();
             if self.level == Granularity::Block {
                 (self.scroll, self.follows) = (last, false);
@@ -222,7 +222,7 @@ impl App<'_> {
         self.take_along(rows);
     }
 
-    /// Takes the cursor to the first thing in sight: what is decided on has to be seen.
+    /// Moves the cursor to the first visible line or unit, so that the target of a decision has been seen.
     pub(crate) fn take_along(&mut self, rows: usize) {
         let Some(opened) = &self.opened else { return };
         self.follows = false;
@@ -239,7 +239,7 @@ impl App<'_> {
         }
     }
 
-    /// Returns the first row in sight of a text after a key, and goes to the side.
+    /// Returns the new scroll position of a text for a key. The keys `<` and `>` scroll sideways.
     pub(crate) fn scrolled(&mut self, from: usize, text: &[u8], key: KeyCode) -> usize {
         let page = usize::from(self.hits.rows.height).max(1);
         let last = memchr::memchr_iter(b'\n', text).count();

@@ -1,4 +1,4 @@
-//! Boxes around the parts of the screen, and the width of texts.
+//! Boxes around parts of the screen, and the display width of text.
 
 use super::app::App;
 use super::style::{StyleKind, Symbol};
@@ -20,7 +20,7 @@ const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::
     horizontal_bottom: "-",
 };
 
-/// Draws a frame with a title; gives what is inside.
+/// Draws a box with a title, and returns its inner area.
 pub(crate) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
     let style = if is_active { Style::new() } else { app.look.style(StyleKind::Faint) };
     let mut outline = Outline::new().borders(Borders::ALL).border_style(style);
@@ -37,7 +37,7 @@ pub(crate) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &st
     inner
 }
 
-/// Counts the columns of text of ours or that has been escaped.
+/// Returns the display width of escaped or generated text.
 pub(crate) fn columns(text: &str) -> usize {
     use unicode_width::UnicodeWidthChar;
     text.chars().map(|c| c.width().unwrap_or(0)).sum()

@@ -1,4 +1,4 @@
-//! What lies over the review: help, the file as it would be, the apply screen.
+//! Overlays of the review: help, file preview, apply preview and feedback.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -15,7 +15,7 @@ use crate::changes::{Lines, UnitKind};
 use crate::core::escape::Escaped;
 use crate::review::{Preview, ReviewFile};
 
-/// Draws it, if there is any.
+/// Draws the overlay of the current mode, if it has one.
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let mode = std::mem::replace(&mut app.mode, Mode::Browse);
     match &mode {
@@ -62,7 +62,7 @@ fn help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scroll: u
         frame.render_widget(Paragraph::new(" no key does that"), inner);
         return;
     }
-    // In two columns where there is room.
+    // Minimum column width. A help that is too long for one column uses two if they fit.
     const COLUMN: u16 = 66;
     let all: usize = groups.iter().map(Vec::len).sum();
     if inner.width >= COLUMN * 2 && all > usize::from(inner.height) {
@@ -142,7 +142,8 @@ fn apply(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect, plan: &Preview, s
     }
 }
 
-/// What will be written, merged, in conflict; what is left; what nobody has looked at.
+/// Returns the rows of the apply preview: outcomes, notes on unseen lines and kept decisions, files that are left as they are,
+/// and the next command.
 fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>> {
     let look = app.look;
     let ellipsis = look.sign(Symbol::Ellipsis);
@@ -162,7 +163,7 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
             wrap_text(text, width, indent).into_iter().map(|row| Line::styled(row, look.style(role))).collect()
         };
         lines.extend(rows(text.trim_end(), 12, role));
-        // Sides that are told apart by their ends are shown to their ends.
+        // Conflict sides may differ only at their ends, so they are wrapped and not truncated.
         for side in &line.sides {
             lines.extend(rows(&format!("     {side}"), 9, StyleKind::Faint));
         }
@@ -201,7 +202,7 @@ fn apply_lines(app: &App<'_>, plan: &Preview, width: usize) -> Vec<Line<'static>
     lines
 }
 
-/// Counts lines, where there are any.
+/// Returns a number of lines as text; empty for a file without lines.
 fn lines_of(file: &ReviewFile<'_>, count: usize) -> String {
     let has_lines = file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }));
     match (has_lines, count) {
@@ -211,7 +212,7 @@ fn lines_of(file: &ReviewFile<'_>, count: usize) -> String {
     }
 }
 
-/// Files of which something stays out, and why.
+/// Returns the files that are not applied completely, with the reason.
 fn left(app: &App<'_>) -> Vec<String> {
     let mut left = Vec::new();
     for (at, file) in app.sheet.files.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Review by question and answer, as `git add -p` asks: one hunk at a time, with the keys of the full screen.
+//! Line-based review, as in `git add -p`: one hunk at a time, with the keys of the full screen.
 
 use std::io::{self, BufRead, Write};
 use std::ops::Range;
@@ -11,22 +11,21 @@ use crate::review::{
     ReviewOutcome, ReviewState, edit, refusal, resulting, update,
 };
 
-/// Lines of a hunk that are shown before it is cut; a cut hunk says so and how to see all of it.
+/// Maximum number of lines of a hunk that are shown. A truncated hunk names the command that shows all of it.
 const LONGEST: usize = 400;
 /// Lines of context around a hunk.
 const CONTEXT: usize = 3;
 
-/// A review over lines of input.
+/// A line-based review.
 pub struct PlainReview<'a, I, O> {
     pub sheet: &'a ReviewModel<'a>,
-    /// Answers, one line each.
+    /// The answers, one per line.
     pub input: I,
     pub output: O,
-    /// The renderer.
     pub painter: TextRenderer,
 }
 
-/// A unit, or a part of one that was split, in the order of the questions.
+/// A unit or a part of a split unit, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Question {
     file: usize,
@@ -34,20 +33,20 @@ struct Question {
     rows: Range<usize>,
 }
 
-/// The effect of an answer.
 enum Next {
-    /// The same question again.
+    /// Repeat the prompt.
     Again,
-    /// Its text again, too.
+    /// Repeat the text and the prompt.
     Show,
-    /// The next one without a decision.
+    /// Go to the next undecided question.
     Undecided,
     Go(usize),
     End(ReviewOutcome),
 }
 
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
-    /// Asks about every unit without a decision. Each answer is kept before the next question; the end of input leaves.
+    /// Asks about every undecided unit. Each answer is saved before the next question. At the end of the input, the review
+    /// ends.
     ///
     /// # Errors
     /// An error of the terminal or of the host.
@@ -59,7 +58,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         if questions.is_empty() {
             return Ok(ReviewOutcome::Through);
         }
-        // Where everything is decided, all of it is gone through once more.
+        // If everything is decided, visit all questions again.
         let mut read = None;
         let first = questions.iter().position(|q| self.is_open(q, state, &mut read));
         let (again, mut at) = (first.is_none(), first.unwrap_or(0));
@@ -99,7 +98,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     Next::Again => continue,
                     Next::Show => at.min(questions.len() - 1),
                     Next::Go(at) => at,
-                    // Onwards to what is undecided; `j` and `k` also visit what is decided.
+                    // Continue with the next undecided question; `j` and `k` also visit decided ones.
                     Next::Undecided if again => at + 1,
                     Next::Undecided => {
                         let mut read = None;
@@ -133,14 +132,14 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         DecisionTarget { file: question.file, unit: question.unit, lines }
     }
 
-    /// Returns whether a question is still to be asked. A file that must be read for that is kept in `read` until another is.
+    /// Returns whether a question is undecided. The text of the file that was read last is cached.
     fn is_open(&self, question: &Question, state: &ReviewState, read: &mut Option<(usize, FileText)>) -> bool {
         let unit = self.unit(question);
         if question.rows.len() == unit.line_count() || state.decisions.is_decided(unit) {
             return !state.decisions.is_decided(unit);
         }
         if read.as_ref().is_none_or(|(file, _)| *file != question.file) {
-            // One that cannot be read is asked about: then the error comes to light.
+            // A file that cannot be read is asked about, so that its error is shown.
             let text = FileText::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
             *read = Some((question.file, text));
         }
@@ -210,7 +209,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
             "a" | "d" => {
                 let decision = if key == "a" { Decision::Accepted } else { Decision::Rejected };
                 let rest = questions[at..].iter().take_while(|q| q.file == question.file);
-                // This one, and what is still open.
+                // The current question, and the undecided ones after it.
                 let mut read = None;
                 let rest = rest.filter(|q| *q == question || self.is_open(q, state, &mut read));
                 let items = rest.map(|q| self.item(q, text)).collect();
@@ -281,7 +280,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    /// Parts a hunk: at each line that is not of a pair with the one before.
+    /// Splits a hunk at each row that is not paired with the row before it.
     fn split(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<Next> {
         let unit = self.unit(question).clone();
         let Some(block) = HunkRows::from_unit(&unit, text).filter(|_| question.rows.len() > 1) else {
@@ -375,7 +374,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     }
 }
 
-/// Creates a hunk of some rows of a hunk, with context where the hunk itself ends.
+/// Returns some rows of a hunk as a hunk, with context at the ends of the original hunk.
 fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> ContextHunk<'a> {
     let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
     let before = (0..rows.start).filter(is_removed).count();
@@ -401,7 +400,7 @@ fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> Contex
     ContextHunk { old, new, lines }
 }
 
-/// Returns whether bytes hold others; letters in any case, as long as what is looked for has no capital.
+/// Returns whether bytes contain others. ASCII case is ignored unless the search text has an uppercase letter.
 pub fn contains(bytes: &[u8], what: &[u8]) -> bool {
     if what.iter().any(u8::is_ascii_uppercase) {
         return memchr::memmem::find(bytes, what).is_some();
@@ -420,7 +419,7 @@ p  show the resulting file       w  apply what is accepted
 q  save and leave                ?  this help
 ";
 
-/// Begins a sentence.
+/// Capitalizes the first letter.
 fn capital(words: &str) -> String {
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())

@@ -1,4 +1,4 @@
-//! The rows of a file: context, hunks with a mark for each line, findings, comments.
+//! Draws the rows of a file: context, hunks with a decision mark for each line, findings and comments.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,17 +19,17 @@ use crate::changes::{HunkLine, LineSet, Unit, trim_line_ending};
 use crate::core::escape::Escaped;
 use crate::review::{Decision, ReviewState, UnitDecision, differing};
 
-/// Columns of a mark, with the blank before it.
+/// Columns of a decision mark with the blank before it.
 const MARK: usize = 4;
-/// The sign of a row of the screen that goes on with the line above it.
+/// The sign of a display row that continues the line above.
 const CONTINUED: char = '~';
-/// Rows that stay in sight around the cursor, where there is room.
+/// Rows kept visible around the cursor if they fit.
 const MARGIN: usize = 3;
 
-/// What a line of content looks like, besides what its bytes are.
+/// A line of content and its styles.
 struct Content<'a> {
     bytes: &'a [u8],
-    /// Which side it is of, and which line: for the colors of the language.
+    /// The side of the diff and the line on that side, which select the syntax colors.
     side: usize,
     line: usize,
     base: Style,
@@ -37,7 +37,7 @@ struct Content<'a> {
     words: &'a [Range<usize>],
 }
 
-/// Draws the rows in sight, and remembers which lines those were.
+/// Draws the visible rows, and marks their lines as viewed.
 pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     app.hits.rows = area;
     let (height, width) = (usize::from(area.height), usize::from(area.width));
@@ -50,7 +50,7 @@ pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     {
         app.goes_on.set(false);
         let drawn = draw_row(app, opened, piece, at, (width, height));
-        // All of it is in sight.
+        // A row that is only partly visible does not count as viewed.
         let is_whole = lines.len() + drawn.len() <= height;
         if is_whole {
             seen.push((row, app.goes_on.get(), drawn.len()));
@@ -80,14 +80,14 @@ pub fn rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// Returns the columns of one row of content.
+/// Returns the width of a row of content.
 fn content_room(app: &App<'_>, opened: &FileLayout, width: usize) -> usize {
     let room = width.saturating_sub(MARK + 1);
     let half = if app.display.side_by_side { room / 2 } else { room };
     half.saturating_sub(opened.digits() + 3)
 }
 
-/// Moves the scroll position so that the cursor is in sight.
+/// Adjusts the scroll position so that the cursor is visible.
 fn scroll(app: &mut App<'_>, height: usize, width: usize) {
     let Some(opened) = &app.opened else { return };
     let mut to = app.scroll;
@@ -97,7 +97,7 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
         let part = if app.level == Granularity::Line { app.at.row..app.at.row + 1 } else { app.part() };
         let size = unit.len();
         let rows = unit.start + part.start.min(size)..unit.start + part.end.min(size);
-        // At the beginning also what stands above is of interest: findings.
+        // At the top of the file, also show the findings.
         let is_first = app.at.unit == 0 && part.start == 0;
         let top = if is_first && rows.start < height / 2 { 0 } else { rows.start.saturating_sub(MARGIN) };
         let bottom = rows.end + MARGIN;
@@ -107,7 +107,7 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
             to = bottom.saturating_sub(height).min(top);
         }
         if app.display.wraps {
-            // Of rows that are higher than one fewer are in sight: as many go as are in the way, up to the cursor's own.
+            // Wrapped rows need more space: scroll further until the rows up to the cursor fit.
             let heights =
                 heights(app, opened, to..rows.end.min(to + height + MARGIN).min(opened.rows()), width, height);
             let mut all: usize = heights.iter().sum();
@@ -123,13 +123,13 @@ fn scroll(app: &mut App<'_>, height: usize, width: usize) {
     app.scroll = to.min(last_scroll(app, opened, height, width));
 }
 
-/// Returns the rows of the screen that each of these takes.
+/// Returns the number of display rows of each row.
 fn heights(app: &App<'_>, opened: &FileLayout, rows: Range<usize>, width: usize, height: usize) -> Vec<usize> {
     let high = |row| opened.at(row).map_or(1, |(piece, at)| draw_row(app, opened, piece, at, (width, height)).len());
     rows.map(high).collect()
 }
 
-/// Returns the scroll position from which all that is left is in sight.
+/// Returns the scroll position at which the rest of the file fits on the screen.
 fn last_scroll(app: &App<'_>, opened: &FileLayout, height: usize, width: usize) -> usize {
     let rows = opened.rows();
     let last = rows.saturating_sub(height);
@@ -148,7 +148,7 @@ fn last_scroll(app: &App<'_>, opened: &FileLayout, height: usize, width: usize) 
     from.min(rows.saturating_sub(1))
 }
 
-/// Remembers the lines of a row that was drawn: once all of each was on the screen, from its beginning to its end.
+/// Marks the lines of a drawn row as viewed once every column of the row has been on the screen.
 fn see(
     state: &mut ReviewState,
     shown_to: &mut BTreeMap<Place, usize>,
@@ -182,7 +182,7 @@ fn see(
     }
 }
 
-/// Draws one row of a file: one row of the screen, or several where lines are wrapped.
+/// Returns the display rows of a row of a file: more than one if a line is wrapped.
 fn draw_row(
     app: &App<'_>,
     opened: &FileLayout,
@@ -279,15 +279,15 @@ fn draw_row(
     }
 }
 
-/// Spans of one row of the screen.
+/// The spans of a display row.
 type Spans = Vec<Span<'static>>;
 
-/// Leaves the column of the cursor free.
+/// Inserts an empty cursor column.
 fn shifted(rows: Vec<Spans>) -> Vec<Line<'static>> {
     rows.into_iter().map(|spans| Line::from([vec![Span::raw(" ")], spans].concat())).collect()
 }
 
-/// Puts two halves beside each other; the shorter one is filled up.
+/// Joins two halves into rows; the shorter half is padded.
 fn beside(app: &App<'_>, left: Vec<Spans>, right: Vec<Spans>, half: usize) -> Vec<Spans> {
     let rows = left.len().max(right.len());
     let nth = |rows: &[Spans], at: usize| rows.get(at).cloned().unwrap_or_else(|| vec![Span::raw(" ".repeat(half))]);
@@ -299,8 +299,8 @@ fn divider(app: &App<'_>) -> &'static str {
     if app.look.unicode { "│" } else { "|" }
 }
 
-/// One half of a row, or all of it: number, sign, content. What goes on in further rows of the screen stands behind a sign of its
-/// own, where no content can stand.
+/// Returns one half of a row, or a whole row: line number, sign and content. Continuation rows begin with a sign in the gutter,
+/// which content cannot reach.
 fn half_row(
     app: &App<'_>,
     opened: &FileLayout,
@@ -331,7 +331,7 @@ fn sign_style(app: &App<'_>, sign: char) -> Style {
     }
 }
 
-/// Content in rows of exactly so many columns.
+/// Returns content in rows of exactly `room` columns.
 fn text(app: &App<'_>, opened: &FileLayout, content: &Content<'_>, (room, height): (usize, usize)) -> Vec<Spans> {
     let look = app.look;
     let has_feed = content.bytes.ends_with(b"\n");
@@ -370,12 +370,12 @@ fn text(app: &App<'_>, opened: &FileLayout, content: &Content<'_>, (room, height
     rows.map(|(at, row)| fill(app, content, row, room, at == last && !has_feed)).collect()
 }
 
-/// Fills a row up with blanks, and says at its end what there is to say.
+/// Pads a row, and adds the sign of a continued line or the note about a missing newline.
 fn fill(app: &App<'_>, content: &Content<'_>, fitted: LineLayout, room: usize, lacks_feed: bool) -> Spans {
     const NO_FEED: &str = " no newline";
     let look = app.look;
     let (mut spans, mut left) = (fitted.spans, room.saturating_sub(fitted.columns));
-    // A sign of ours at the edge, where no content can stand.
+    // The sign is in the last column, which content cannot reach.
     if fitted.more && room > 0 {
         app.goes_on.set(true);
         spans = shorten(spans, room - 1);
@@ -392,7 +392,7 @@ fn fill(app: &App<'_>, content: &Content<'_>, fitted: LineLayout, room: usize, l
     spans
 }
 
-/// Drops columns from the end.
+/// Truncates spans to a width.
 fn shorten(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
     let mut left = width;
     let mut kept = Vec::new();
@@ -410,7 +410,7 @@ fn shorten(spans: Vec<Span<'static>>, width: usize) -> Vec<Span<'static>> {
 
 fn found_in(bytes: &[u8], what: &str) -> Vec<Range<usize>> {
     let what = what.as_bytes();
-    // What lies behind the last column is not shown.
+    // Columns after the last are not shown.
     let bytes = &bytes[..bytes.len().min(4 * LAST_COLUMN)];
     if what.is_empty() || what.len() > bytes.len() {
         return Vec::new();
@@ -437,7 +437,7 @@ fn hunk_row(
     let Some(block) = opened.hunk(unit) else { return vec![Line::default()] };
     let (removed, added) = opened.pair(unit, at);
     let is_replaced = opened.edited.contains_key(&unit);
-    // What came of what: beside each other, or one below the other.
+    // The lines that replace each other, side by side or one below the other.
     let other = |row: usize| block.paired_row(row);
     let (old_row, new_row) = match (removed, added) {
         (Some(old), Some(new)) => (Some(old), Some(new)),
@@ -485,7 +485,7 @@ fn hunk_row(
     decidable(app, opened, unit, at, spans, width)
 }
 
-/// A row with the cursor at its left and its mark at its right.
+/// Adds the cursor on the left and the decision mark on the right.
 fn decidable(
     app: &App<'_>,
     opened: &FileLayout,
@@ -537,7 +537,7 @@ fn decidable(
     let cursor = match (is_first && app.level != Granularity::File, is_meant) {
         (true, _) => look.sign(Symbol::Cursor),
         (false, true) => look.sign(Symbol::Bar),
-        // Where a hunk is parted.
+        // The start of a part of a split hunk.
         _ if at > 0 && app.begins_part(unit, at) => look.sign(Symbol::Cut),
         _ => " ",
     };
@@ -551,7 +551,7 @@ fn decidable(
     let one = |(nth, content): (usize, Spans)| {
         let content = if taken(&content) > room { shorten(content, room) } else { content };
         let pad = " ".repeat(room.saturating_sub(taken(&content)));
-        // The bar goes on beside what goes on.
+        // The bar continues beside wrapped rows.
         let sign = match (nth, is_meant) {
             (0, _) => cursor,
             (_, true) => look.sign(Symbol::Bar),

@@ -1,72 +1,71 @@
-//! Colors and signs: what a terminal can show, and what a person can tell apart without any.
+//! Colors and symbols for the capabilities of a terminal. Without colors, text attributes make the same distinctions.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use super::syntax::TokenClass;
 
-/// How many colors a terminal has.
+/// The color depth of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorDepth {
-    /// None, or none are wanted.
+    /// No colors, or colors are turned off.
     None,
-    /// The sixteen that a person has chosen.
+    /// The 16 colors of the user's palette.
     Basic,
-    /// 256.
+    /// 256 colors.
     Indexed,
     True,
 }
 
-/// What is behind the text.
+/// The background of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Theme {
-    /// Nobody has said: colors that can be read on both.
+    /// Unknown. The colors are readable on dark and light backgrounds.
     Either,
     Dark,
     Light,
 }
 
-/// How the screen looks.
+/// The style options of the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StyleSheet {
     pub depth: ColorDepth,
-    /// What is behind the text.
     pub theme: Theme,
-    /// The terminal shows Unicode.
+    /// Whether the terminal shows Unicode.
     pub unicode: bool,
 }
 
-/// What a piece of the screen is.
+/// The role of an element on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StyleKind {
-    /// A line that both sides have.
+    /// An unchanged line.
     Context,
-    /// An added line, and the words of it that differ.
+    /// An added line.
     Added,
-    /// See [`StyleKind::Added`].
+    /// A changed word in an added line.
     AddedWord,
     Removed,
-    /// See [`StyleKind::Added`].
+    /// A changed word in a removed line.
     RemovedWord,
-    /// A line that stands elsewhere too.
+    /// A line that was moved.
     Moved,
-    /// What stands for a character that hides.
+    /// An escape that replaces a hidden character.
     Escape,
-    /// Line numbers, borders, hints.
+    /// Line numbers, borders and hints.
     Faint,
     Strong,
-    /// What needs a closer look.
+    /// A warning.
     Risk,
     Accepted,
     Rejected,
-    /// Where the cursor is.
     Cursor,
     Comment,
-    /// What was searched for.
+    /// A search match.
     Found,
 }
 
 impl StyleSheet {
-    /// Finds out from the environment: `NO_COLOR`, `COLORTERM`, `TERM`, `COLORFGBG` unless the theme is said, and the locale.
+    /// Detects the options from `COLORTERM`, `TERM`, `COLORFGBG` (unless `theme` is set) and the locale. The caller checks
+    /// `NO_COLOR`.
     #[must_use]
     pub fn of(colours: bool, theme: Option<Theme>, variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let holds = |name: &str, parts: &[&str]| {
@@ -81,7 +80,7 @@ impl StyleSheet {
         } else {
             ColorDepth::Basic
         };
-        // `COLORFGBG` is "foreground;background" by number; 7 and 15 are light.
+        // The format of `COLORFGBG` is "foreground;background" in color numbers; 7 and 15 are light.
         let background = variable("COLORFGBG").and_then(|v| v.rsplit(';').next().map(str::to_owned));
         let locale =
             ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| variable(name).filter(|v| !v.is_empty()));
@@ -94,7 +93,8 @@ impl StyleSheet {
         Self { depth, theme: theme.unwrap_or(seen), unicode: locale.contains("utf-8") || locale.contains("utf8") }
     }
 
-    /// Picks a color: of the sixteen, or for a dark, a light and an unknown background.
+    /// Returns the color for the color depth and the theme. The three RGB values are for a dark, a light and an unknown
+    /// background.
     fn pick(self, basic: Color, [dark, light, either]: [u32; 3]) -> Color {
         let rgb = match self.theme {
             Theme::Dark => dark,
@@ -110,13 +110,13 @@ impl StyleSheet {
         }
     }
 
-    /// Returns the style of a role. Without colors the same is told by weight, line and reverse.
+    /// Returns the style of a role. Without colors, text attributes such as bold, underline and reverse take their place.
     #[must_use]
     pub fn style(self, role: StyleKind) -> Style {
         let plain = Style::new();
         let none = self.depth == ColorDepth::None;
         let rich = matches!(self.depth, ColorDepth::Indexed | ColorDepth::True);
-        // With a background of ours comes a foreground of ours: what the terminal's own is nobody knows.
+        // A custom background needs a custom foreground, because the terminal's default foreground is unknown.
         let on = |style: Style, dark, light| {
             let text = self.pick(Color::Reset, [0xd8_dee6, 0x1f_2328, 0xe6_ebf1]);
             style.fg(text).bg(self.pick(Color::Reset, [dark, light, dark]))
@@ -165,11 +165,11 @@ impl StyleSheet {
         }
     }
 
-    /// Returns the color of a class of words, over that of its line.
+    /// Returns the color of a token class, to be combined with the style of the line.
     #[must_use]
     pub fn class(self, class: TokenClass) -> Style {
         let plain = Style::new();
-        // Of sixteen colors those of the diff are told apart, and no more.
+        // With 16 colors, only diff colors are used.
         if !matches!(self.depth, ColorDepth::Indexed | ColorDepth::True) {
             return plain;
         }
@@ -185,7 +185,7 @@ impl StyleSheet {
         }
     }
 
-    /// Returns the sign for something.
+    /// Returns the text of a symbol.
     #[must_use]
     pub fn sign(self, sign: Symbol) -> &'static str {
         let (unicode, ascii) = match sign {
@@ -212,40 +212,40 @@ impl StyleSheet {
     }
 }
 
-/// A sign of the screen.
+/// A symbol on the screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Symbol {
-    /// All of it is accepted.
+    /// Everything is accepted.
     Accepted,
-    /// All of it is rejected.
+    /// Everything is rejected.
     Rejected,
     Mixed,
     Undecided,
-    /// It needs a closer look.
+    /// High risk.
     Risk,
-    /// It cannot be accepted.
+    /// Cannot be accepted.
     Refused,
     Cursor,
-    /// The rest of what the cursor is on.
+    /// The rest of the selection at the cursor.
     Bar,
-    /// Where a hunk is parted.
+    /// The start of a part of a split hunk.
     Cut,
     Folded,
     Moved,
     Comment,
-    /// Lines that are not shown.
+    /// Omitted lines.
     Gap,
-    /// The line goes on to the right.
+    /// The line continues to the right.
     More,
-    /// And to the left.
+    /// The line continues to the left.
     Less,
     Dot,
-    /// Before a number of lines that go.
+    /// The sign before a number of removed lines.
     Minus,
     Ellipsis,
 }
 
-/// Returns the nearest of the 240 fixed colors of 256 (the cube of 6 and the greys of xterm).
+/// Returns the nearest of the 240 fixed colors in xterm's 256-color palette (6×6×6 cube and grays).
 fn nearest(r: u8, g: u8, b: u8) -> u8 {
     let level = |v: u8| match v {
         0..=47 => 0,
@@ -295,7 +295,7 @@ mod tests {
         assert_ne!(look.style(StyleKind::Added), light.style(StyleKind::Added));
     }
 
-    /// How well two colors can be told apart, from 1 to 21, as WCAG defines it.
+    /// Returns the contrast ratio of two colors, from 1 to 21, as WCAG defines it.
     fn contrast(a: [u8; 3], b: [u8; 3]) -> f64 {
         let luminance = |colour: [u8; 3]| {
             let linear = |v: u8| {

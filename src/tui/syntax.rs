@@ -1,6 +1,6 @@
-//! Syntax highlighting on a thread of its own: a screen is drawn without it and once more when it is there.
+//! Syntax highlighting on a background thread. The screen is drawn first without colors, and again when they are available.
 //!
-//! What is looked at is hostile: files and lines above a size are left alone, and whatever goes wrong costs the colors.
+//! Highlighted content is untrusted. Files and lines over a size limit are skipped, and an error only costs the colors.
 
 use std::io;
 use std::sync::mpsc::{self, Sender};
@@ -12,12 +12,12 @@ use syntect::highlighting::{
 };
 use syntect::parsing::{ParseState, ScopeStack, SyntaxSet};
 
-/// Bytes of a file above which it is not highlighted.
+/// Maximum size in bytes of a highlighted file.
 const LARGEST: usize = 1 << 20;
-/// Bytes of a line above which the rest of its file is not.
+/// Maximum length in bytes of a highlighted line. Highlighting of a file stops at the first longer line.
 const LONGEST_LINE: usize = 2000;
 
-/// What a word is.
+/// The class of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenClass {
     Plain,
@@ -25,14 +25,13 @@ pub enum TokenClass {
     Text,
     /// A number or another constant.
     Number,
-    /// A word of the language.
     Keyword,
     Type,
     /// The name of a function or macro.
     Function,
 }
 
-/// Each class with the scopes it stands for, in Sublime's naming.
+/// Each class with its scopes, in Sublime Text's naming.
 const CLASSES: [(TokenClass, &str); 7] = [
     (TokenClass::Plain, ""),
     (TokenClass::Comment, "comment"),
@@ -49,44 +48,44 @@ const CLASSES: [(TokenClass, &str); 7] = [
     ),
 ];
 
-/// The classes of a line's bytes: each up to where.
+/// The classes of a line's bytes, each with the offset of its end.
 pub type Classes = Vec<(u32, TokenClass)>;
 
-/// A file's content by line, as far as it was looked at.
+/// The classes of a file's lines, up to the first line that was not highlighted.
 pub type Highlighted = Vec<Classes>;
 
-/// What is asked for.
+/// A request to highlight a file.
 #[derive(Debug)]
 pub struct Request {
     pub file: usize,
-    /// Its name: the part behind the last `/`.
+    /// The file name without directories.
     pub name: String,
     pub contents: [Vec<u8>; 2],
 }
 
-/// What comes back.
+/// A highlighted file.
 #[derive(Debug)]
 pub struct Answer {
     pub file: usize,
     pub sides: [Highlighted; 2],
 }
 
-/// The worker. It ends with the process: nobody waits for it.
+/// The highlighting worker. It runs until the process ends, and is not joined.
 #[derive(Debug)]
 pub struct Worker {
     requests: Sender<Request>,
 }
 
 impl Worker {
-    /// Starts it; `done` is called with each answer, on its thread.
+    /// Starts the worker, which calls `done` with each answer on its thread.
     ///
     /// # Errors
-    /// No more threads.
+    /// The thread could not be created.
     pub fn start(mut done: impl FnMut(Answer) + Send + 'static) -> io::Result<Self> {
         let (requests, asked) = mpsc::channel::<Request>();
         std::thread::Builder::new().name("syntax".into()).spawn(move || {
             while let Ok(mut request) = asked.recv() {
-                // What was asked for last is what is on the screen.
+                // Only the most recent request is for the file on the screen.
                 while let Ok(newer) = asked.try_recv() {
                     request = newer;
                 }
@@ -97,14 +96,14 @@ impl Worker {
         Ok(Self { requests })
     }
 
-    /// Asks for a file.
+    /// Sends a request to the worker.
     pub fn ask(&self, request: Request) {
-        // Without a worker the screen has no colors, and that is all.
+        // If the worker has ended, the screen has no colors.
         let _ = self.requests.send(request);
     }
 }
 
-/// Returns whether content is worth asking for.
+/// Returns whether content is small enough to be highlighted.
 #[must_use]
 pub fn is_small(content: &[u8]) -> bool {
     content.len() <= LARGEST
@@ -115,7 +114,7 @@ fn syntaxes() -> &'static SyntaxSet {
     SYNTAXES.get_or_init(two_face::syntax::extra_newlines)
 }
 
-/// A theme whose colors are numbers of classes.
+/// Returns a theme whose colors encode token classes.
 fn theme() -> &'static Arc<Theme> {
     static THEME: OnceLock<Arc<Theme>> = OnceLock::new();
     THEME.get_or_init(|| {
@@ -130,7 +129,7 @@ fn theme() -> &'static Arc<Theme> {
     })
 }
 
-/// Highlights content by the name of its file and its first line.
+/// Highlights content with the syntax for its file name or its first line.
 #[must_use]
 pub fn highlight(name: &str, content: &[u8]) -> Highlighted {
     let Ok(text) = std::str::from_utf8(content) else { return Vec::new() };
@@ -164,7 +163,7 @@ pub fn highlight(name: &str, content: &[u8]) -> Highlighted {
     lines
 }
 
-/// Returns the class of a byte of a line.
+/// Returns the class of a byte in a line.
 #[must_use]
 pub fn class_at(lines: &Highlighted, line: usize, byte: usize) -> TokenClass {
     let Some(classes) = lines.get(line) else { return TokenClass::Plain };

@@ -1,4 +1,4 @@
-//! What a decision would be about: the parts of a hunk, lines, a range, a file, and what is still undecided.
+//! Targets of a decision: parts of a hunk, lines, a range, a file, and undecided units.
 
 use super::app::{App, Granularity};
 use super::layout::hides;
@@ -6,14 +6,14 @@ use crate::changes::{LineSet, UnitKind};
 use crate::review::{DecisionTarget, FileText};
 
 impl App<'_> {
-    /// Returns the rows of the screen, within the unit, of the part that the cursor is in.
+    /// Returns the display rows, within the unit, of the part at the cursor.
     pub(crate) fn part(&self) -> std::ops::Range<usize> {
         let all = self.parts(self.at.unit);
         let within = all.iter().find(|part| part.contains(&self.at.row));
         within.or(all.first()).cloned().unwrap_or(0..1)
     }
 
-    /// Returns the parts of a unit of the open file, as rows of the screen.
+    /// Returns the parts of a unit of the open file as display rows.
     pub(crate) fn parts(&self, unit: usize) -> Vec<std::ops::Range<usize>> {
         let (Some(file), Some(opened)) = (self.file(), &self.opened) else { return Vec::new() };
         let Some(of) = file.units.get(unit) else { return Vec::new() };
@@ -30,13 +30,13 @@ impl App<'_> {
         ends.map(|end| std::mem::replace(&mut from, end)..end).collect()
     }
 
-    /// Returns whether a part of a unit of the open file begins at a row of the screen.
+    /// Returns whether a part of a split unit of the open file starts at a display row.
     pub(crate) fn begins_part(&self, unit: usize, row: usize) -> bool {
         let Some(of) = self.file().and_then(|f| f.units.get(unit)) else { return false };
         self.state.is_parted(of) && self.parts(unit).iter().any(|part| part.start == row)
     }
 
-    /// Returns the lines that stand in rows of the screen of a unit of the open file; nothing is all of it.
+    /// Returns the lines in display rows of a unit of the open file, or `None` for the whole unit.
     pub(crate) fn lines(&self, unit: usize, rows: std::ops::Range<usize>) -> Option<LineSet> {
         let opened = self.opened.as_ref()?;
         let block = opened.hunk(unit)?;
@@ -54,11 +54,11 @@ impl App<'_> {
         Some(LineSet::from_lines(lines))
     }
 
-    /// Returns what a decision would be about.
+    /// Returns the targets of a decision at the cursor.
     pub(crate) fn items(&self) -> Vec<DecisionTarget> {
         let (file, Some(of)) = (self.at.file, self.file()) else { return Vec::new() };
         let shown = |unit: &usize| self.opened.as_ref().is_none_or(|o| !o.is_hidden(*unit));
-        // Of a folded file nobody sees the parts.
+        // The parts of a folded file are not visible.
         let level = if self.display.folded { Granularity::File } else { self.level };
         match level {
             Granularity::File => {
@@ -85,14 +85,14 @@ impl App<'_> {
         }
     }
 
-    /// Returns both ends of the range of lines, in order; without one it is the line of the cursor.
+    /// Returns both ends of the selected range of lines, in order, or the line at the cursor.
     pub(crate) fn range(&self) -> ((usize, usize), (usize, usize)) {
         let here = (self.at.unit, self.at.row);
         let there = self.anchor.unwrap_or(here);
         (here.min(there), here.max(there))
     }
 
-    /// Returns what is undecided of a file, and how much of that the display hides.
+    /// Returns the undecided targets of a file, and the number of undecided units that are hidden.
     pub(crate) fn open_items(&self, file: usize) -> (Vec<DecisionTarget>, usize) {
         let of = &self.sheet.files[file];
         let (mut items, mut hidden) = (Vec::new(), 0);
@@ -100,7 +100,7 @@ impl App<'_> {
             return (items, hidden);
         }
         let is_here = self.opened.as_ref().filter(|o| o.file == file);
-        // What cannot be read is shown as such when it is opened, and none of it is hidden.
+        // A file that cannot be read shows its error when it is opened, and none of its units is hidden.
         let text =
             (self.display.hides_blanks && is_here.is_none()).then(|| FileText::read(self.sheet, of).ok()).flatten();
         for (unit, of) in of.units.iter().enumerate() {

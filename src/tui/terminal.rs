@@ -1,5 +1,5 @@
-//! The terminal while the review has it: taken over, and put back at the end, at a panic, at a signal, for an editor, and for
-//! the shell after Ctrl-Z.
+//! Takes over the terminal for the full-screen review, and restores it at the end, after a panic or a signal, for an editor,
+//! and for Ctrl-Z.
 
 use std::io::{self, BufWriter, Read, Stdout, Write};
 use std::os::unix::net::UnixStream;
@@ -32,13 +32,13 @@ use crate::changes::{FileChange, Finding};
 use crate::core::path::RepoPath;
 use crate::review::{Decisions, Event, Preview, ReviewHost, ReviewOutcome};
 
-/// Whether the terminal is ours at the moment.
+/// Whether the review has taken over the terminal.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Reviews on the full screen until a person ends it, or a signal does.
+/// Runs the full-screen review until the user or a signal ends it.
 ///
 /// # Errors
-/// The terminal or `around`. The terminal is put back first.
+/// An error of the terminal or of the host. The terminal is restored first.
 pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
     restore_at_panic();
     let mut wake = EventWaker::listen()?;
@@ -47,7 +47,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
     let (colours, answers) = mpsc::channel();
     let bell = wake.bell()?;
     let worker = Worker::start(move |answer| {
-        // Whoever does not hear it has ended.
+        // An error means that the review has ended.
         if colours.send(answer).is_ok() {
             let _ = (&bell).write_all(&[0]);
         }
@@ -80,7 +80,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
         for answer in answers.try_iter() {
             is_stale |= app.highlight(answer);
         }
-        // All that has been typed, before anything is drawn.
+        // Handle all pending input before drawing.
         while event::poll(Duration::ZERO)? {
             let input = event::read()?;
             let key = match &input {
@@ -101,7 +101,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
             };
             is_stale = true;
             match flow {
-                // Whoever is asked, or shown a risky file, has to see that first: what was typed ahead is no answer to it.
+                // Input typed before a dialog or a risky file was drawn must not answer it, so it is discarded.
                 Effect::On if app.consume_input_guard() => {
                     held.called(key, Instant::now());
                     while event::poll(Duration::ZERO)? {
@@ -112,7 +112,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
                 Effect::On => {}
                 Effect::End(ended) => return Ok(ended),
                 Effect::Clear => {
-                    // An editor had it: what was meant for that is not for us.
+                    // An editor had the terminal, so signals of that time were meant for the editor.
                     wake.interrupted.store(false, Ordering::SeqCst);
                     wake.stop.store(false, Ordering::SeqCst);
                     terminal = fresh()?;
@@ -127,7 +127,7 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
     }
 }
 
-/// The terminal as ours, until dropped.
+/// Holds the alternate screen and raw mode until dropped.
 struct AlternateScreenGuard(());
 
 impl AlternateScreenGuard {
@@ -150,18 +150,18 @@ fn enter() -> io::Result<()> {
     execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)
 }
 
-/// Puts the terminal back, if it is ours. Nothing that fails here could be helped.
+/// Restores the terminal if it was taken over. Errors are ignored because nothing could be done about them.
 fn leave() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(io::stdout(), DisableBracketedPaste, DisableMouseCapture, style::ResetColor);
-        // What is left on it can come up in the history of a multiplexer whose window has changed its size.
+        // Remaining content can show up in the history of a multiplexer whose window was resized.
         let _ = clear_lines(&mut io::stdout());
         let _ = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
         let _ = disable_raw_mode();
     }
 }
 
-/// Has a panic tell its message on the screen that stays.
+/// Installs a panic hook that leaves the alternate screen, so that the message stays visible.
 fn restore_at_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -173,15 +173,15 @@ fn restore_at_panic() {
     });
 }
 
-/// Returns the terminal to the shell until it says to go on.
+/// Suspends the process until the shell resumes it.
 fn stop() -> io::Result<()> {
     leave();
     low_level::emulate_default_handler(SIGTSTP)?;
     enter()
 }
 
-/// Begins with an empty screen of the size that the terminal has now. The library's own way to do that asks the terminal where
-/// its cursor is, and not every one answers.
+/// Creates a terminal with an empty screen of the current size. Ratatui's own method queries the cursor position, which not
+/// every terminal answers.
 fn fresh() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
     let (columns, rows) = clear_lines(&mut out)?;
@@ -189,7 +189,8 @@ fn fresh() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
     Terminal::with_options(CrosstermBackend::new(out), TerminalOptions { viewport })
 }
 
-/// Clears the screen line by line, and gives its columns and rows: some multiplexers keep in their history what is cleared at once.
+/// Clears the screen line by line, and returns its columns and rows. Some multiplexers save a screen that is cleared at once in
+/// their history.
 fn clear_lines(out: &mut impl Write) -> io::Result<(u16, u16)> {
     let (columns, rows) = crossterm::terminal::size()?;
     for row in 0..rows {
@@ -199,14 +200,14 @@ fn clear_lines(out: &mut impl Write) -> io::Result<(u16, u16)> {
     Ok((columns, rows))
 }
 
-/// Returns whether nobody would wake us again: the parent is of another session, or of our own group.
+/// Returns whether no shell can resume this process: its parent is in another session or in its own process group.
 fn is_orphan() -> bool {
     let Some(parent) = getppid() else { return true };
     let same_session = matches!((getsid(Some(parent)), getsid(None)), (Ok(theirs), Ok(ours)) if theirs == ours);
     !same_session || getpgid(Some(parent)).is_ok_and(|group| group == getpgrp())
 }
 
-/// What wakes the screen: keys, signals, and a bell for workers.
+/// Wakes the event loop on keys, signals and messages from workers.
 struct EventWaker {
     receiver: UnixStream,
     sender: UnixStream,
@@ -214,7 +215,7 @@ struct EventWaker {
     terminated: Arc<AtomicBool>,
     interrupted: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
-    /// An editor has the terminal: then we stop with it.
+    /// Whether an editor has the terminal. SIGTSTP then stops this process with the editor.
     is_aside: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
 }
@@ -243,7 +244,7 @@ impl EventWaker {
             (SIGCONT, &wake.resized),
         ];
         wake.registered.push(flag::register_conditional_default(SIGTSTP, Arc::clone(&wake.is_aside))?);
-        // The flag first: whoever is woken finds it.
+        // The flag is registered before the pipe, so it is set when the loop wakes up.
         for (signal, is) in flags {
             wake.registered.push(flag::register(signal, Arc::clone(is))?);
             wake.registered.push(low_level::pipe::register(signal, wake.sender.try_clone()?)?);
@@ -251,12 +252,12 @@ impl EventWaker {
         Ok(wake)
     }
 
-    /// Returns an end to write a byte to.
+    /// Returns a stream that wakes the event loop when a byte is written to it.
     fn bell(&self) -> io::Result<UnixStream> {
         self.sender.try_clone()
     }
 
-    /// Waits until there is something to do; `true` if the terminal has gone.
+    /// Waits for an event, and returns whether the terminal was closed.
     fn wait(&mut self) -> io::Result<bool> {
         let stdin = io::stdin();
         let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&self.receiver, PollFlags::IN)];
@@ -283,7 +284,7 @@ impl Drop for EventWaker {
     }
 }
 
-/// The program around, with the terminal handed over where an editor needs it.
+/// The review's host, with the terminal released while an editor runs.
 struct SuspendedHost<'a> {
     around: &'a mut dyn ReviewHost,
     is_aside: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Fits a line of untrusted bytes into columns: escaped, tabs as spaces, wide characters whole, from any column on.
+//! Lays out lines of untrusted bytes in columns: escaped, with tabs as spaces, whole wide characters, and from any column.
 
 use std::ops::ControlFlow;
 
@@ -8,25 +8,25 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::core::escape::{Escaped, EscapedChunk};
 
-/// Columns of a line behind which nothing is shown: whoever wants to read on opens the file.
+/// Maximum number of columns shown of a line. The rest of a longer line is only visible in an editor.
 pub const LAST_COLUMN: usize = 20_000;
-/// Columns from one tab stop to the next.
+/// Columns between tab stops.
 const TAB: usize = 8;
-/// Marks in a row that are drawn over one character; more of them are shown as escapes.
+/// Maximum number of combining marks drawn on one character. Further marks are shown as escapes.
 const MOST_MARKS: usize = 4;
 
-/// Part of a line, ready to be drawn.
+/// A part of a line, ready to be drawn.
 #[derive(Debug, Default)]
 pub struct LineLayout {
-    /// What to draw, not more than the width.
+    /// The spans, at most as wide as requested.
     pub spans: Vec<Span<'static>>,
     pub columns: usize,
-    /// There is more to the right.
+    /// Whether the line continues to the right.
     pub more: bool,
 }
 
-/// Draws the columns from `from` on, `width` of them. `style` gives that of the byte that is shown, `escape` that of what
-/// stands for a character that hides.
+/// Lays out `width` columns of a line, starting at column `from`. `style` returns the style of the byte at an offset, and
+/// `escape` is the style of escapes.
 pub fn layout_line(
     bytes: &[u8],
     from: usize,
@@ -46,7 +46,7 @@ pub fn layout_line(
                 marks = 0;
             }
             EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
-                // A mark needs a character to stand on, and few of them are enough for any language.
+                // A combining mark needs a base character, and a few marks suffice for any language.
                 0 if marks < MOST_MARKS => {
                     marks += 1;
                     cells.add_mark(c);
@@ -68,8 +68,8 @@ pub fn layout_line(
     cells.fitted
 }
 
-/// Draws the columns from `from` on, in as many rows of `width` columns as they take, `most` of them. A wide character is never
-/// parted. Of the last row [`LineLayout::more`] tells whether something is left.
+/// Lays out a line from column `from` in rows of a maximum width and number. A wide character is never split. The last row is
+/// marked as continued if some of the line did not fit.
 pub fn wrap(
     bytes: &[u8],
     from: usize,
@@ -99,7 +99,7 @@ pub fn wrap(
     rows
 }
 
-/// Rows that a line is wrapped to.
+/// The rows of a wrapped line.
 struct Rows {
     from: usize,
     width: usize,
@@ -148,7 +148,7 @@ impl LineLayout {
     }
 }
 
-/// Wraps our own text, or escaped text, at blanks where it has some; what goes on is indented as far as `indent`.
+/// Wraps escaped or generated text at blanks if possible. Continuation rows are indented by `indent` columns.
 #[must_use]
 pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
@@ -194,7 +194,7 @@ impl Cells {
         if self.column <= self.from {
             return ControlFlow::Continue(());
         }
-        // Half of a wide character is drawn as a blank.
+        // The visible half of a wide character is drawn as a blank.
         if begins < self.from || self.column > end {
             let visible = self.column.min(end) - begins.max(self.from);
             (0..visible).for_each(|_| self.push(' ', 1, style));
@@ -217,7 +217,7 @@ impl Cells {
     }
 }
 
-/// Cuts our own text, or escaped text, to columns; what is cut ends in `sign`.
+/// Truncates escaped or generated text to a width. Truncated text ends with `sign`.
 #[must_use]
 pub fn truncate(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
@@ -239,7 +239,7 @@ pub fn truncate(text: &str, width: usize, sign: &str) -> String {
     clipped
 }
 
-/// Cuts text at its beginning: of a path the end tells more.
+/// Truncates the start of text, because the end of a path says more.
 #[must_use]
 pub fn clip_start(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();

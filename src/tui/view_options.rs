@@ -1,4 +1,4 @@
-//! How the changes are shown: order, folds, blanks, sides, context, moved lines.
+//! View options: order, folding, blanks, side-by-side view, wrapping, context and moved lines.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::app::{App, Order};
 use super::moved_lines::moved_lines;
 
 impl App<'_> {
-    /// Dims lines that stand elsewhere too, or no more.
+    /// Toggles the dimming of moved lines.
     pub(crate) fn toggle_moved(&mut self) {
         self.moved = match self.moved {
             Some(_) => None,
@@ -49,7 +49,7 @@ impl App<'_> {
         });
     }
 
-    /// Wraps long lines, or cuts them at the edge.
+    /// Toggles the wrapping of long lines.
     pub(crate) fn wrap_lines(&mut self) {
         self.display.wraps = !self.display.wraps;
         self.sideways = 0;

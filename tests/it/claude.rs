@@ -10,7 +10,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use serde_json::json;
 
 use crate::support::model::{ScriptedModel, Step};
-use crate::support::{AIRLOCK, Place, Ran};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 
 /// The credential that must be nowhere inside.
 const KEY: &str = "sk-ant-api03-the-real-key-that-never-enters";
@@ -20,8 +20,8 @@ fn tool(name: &str, input: serde_json::Value) -> Step {
 }
 
 /// A script that edits with three tools, for this host tree.
-pub fn greeting(place: &Place) -> Vec<Step> {
-    let at = |path: &str| place.repo.join(path).to_str().expect("UTF-8").to_owned();
+pub fn greeting(repo: &TestRepo) -> Vec<Step> {
+    let at = |path: &str| repo.path.join(path).to_str().expect("UTF-8").to_owned();
     vec![
         tool("Read", json!({"file_path": at("a.txt")})),
         tool("Edit", json!({"file_path": at("a.txt"), "old_string": "two", "new_string": "hello"})),
@@ -32,11 +32,11 @@ pub fn greeting(place: &Place) -> Vec<Step> {
 }
 
 /// A runtime with a model server in it, and the place told of both.
-pub fn model(place: &mut Place, script: Vec<Step>) -> (tokio::runtime::Runtime, ScriptedModel) {
+pub fn model(repo: &mut TestRepo, script: Vec<Step>) -> (tokio::runtime::Runtime, ScriptedModel) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let model = runtime.block_on(ScriptedModel::start(script));
-    place.set("ANTHROPIC_BASE_URL", format!("http://{}", model.address));
-    place.set("ANTHROPIC_API_KEY", KEY);
+    repo.set("ANTHROPIC_BASE_URL", format!("http://{}", model.address));
+    repo.set("ANTHROPIC_API_KEY", KEY);
     (runtime, model)
 }
 
@@ -48,15 +48,15 @@ fn edits() -> Vec<(String, String)> {
 
 #[test]
 fn claude_edits_in_the_sandbox_and_the_server_sees_the_real_key() {
-    let mut place = Place::new();
-    let script = greeting(&place);
-    let (_runtime, model) = model(&mut place, script);
-    let before = place.picture();
+    let mut repo = TestRepo::new();
+    let script = greeting(&repo);
+    let (_runtime, model) = model(&mut repo, script);
+    let before = repo.read_tree();
     let args = ["--name", "c1", "claude", "-p", "add a greeting", "--permission-mode", "acceptEdits"];
-    let ran = place.airlock(&args).ok();
-    assert_eq!(ran.out, "A greeting is in.\n", "nothing of ours on standard output");
-    assert_eq!(place.picture(), before);
-    assert_eq!(place.changes("c1"), edits());
+    let ran = repo.airlock(&args).ok();
+    assert_eq!(ran.stdout, "A greeting is in.\n", "nothing of ours on standard output");
+    assert_eq!(repo.read_tree(), before);
+    assert_eq!(repo.changes("c1"), edits());
     let seen = model.seen();
     let told = |words: &str| seen.iter().any(|s| s.what == "POST /v1/messages" && s.body.contains(words));
     assert!(told("# About this workspace") && told("no uncommitted changes"), "Claude knows what is missing");
@@ -69,25 +69,27 @@ fn claude_edits_in_the_sandbox_and_the_server_sees_the_real_key() {
 
 #[test]
 fn a_link_named_claude_is_claude() {
-    let mut place = Place::new();
-    let script = greeting(&place);
-    let (_runtime, _model) = model(&mut place, script);
+    let mut repo = TestRepo::new();
+    let script = greeting(&repo);
+    let (_runtime, _model) = model(&mut repo, script);
     let bin = tempfile::tempdir().expect("a folder");
     let link = bin.path().join("claude");
     symlink(AIRLOCK, &link).expect("made");
-    let ran = Ran::of(place.command(&link, &["-p", "add a greeting", "--permission-mode", "acceptEdits"])).ok();
-    assert_eq!(ran.out, "A greeting is in.\n");
-    let list: serde_json::Value = serde_json::from_str(&place.airlock(&["ls", "--json"]).ok().out).expect("JSON");
+    let ran =
+        CommandOutput::from_command(repo.command(&link, &["-p", "add a greeting", "--permission-mode", "acceptEdits"]))
+            .ok();
+    assert_eq!(ran.stdout, "A greeting is in.\n");
+    let list: serde_json::Value = serde_json::from_str(&repo.airlock(&["ls", "--json"]).ok().stdout).expect("JSON");
     let name = list["sandboxes"][0]["name"].as_str().expect("a name");
-    assert_eq!(place.changes(name), edits());
-    assert!(Ran::of(place.command(&link, &["--version"])).ok().out.contains("Claude Code"));
+    assert_eq!(repo.changes(name), edits());
+    assert!(CommandOutput::from_command(repo.command(&link, &["--version"])).ok().stdout.contains("Claude Code"));
 }
 
 #[test]
 fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
-    let mut place = Place::new();
-    let (_runtime, model) = model(&mut place, vec![Step::Text("hi".into())]);
-    place.unset("ANTHROPIC_API_KEY");
+    let mut repo = TestRepo::new();
+    let (_runtime, model) = model(&mut repo, vec![Step::Text("hi".into())]);
+    repo.unset("ANTHROPIC_API_KEY");
     let login = |expires: u64| {
         json!({"claudeAiOauth": {"accessToken": "sk-ant-oat01-from-the-file", "expiresAt": expires}}).to_string()
     };
@@ -99,16 +101,17 @@ fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
         ("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"), "Bearer sk-ant-oat01-from-the-file"),
     ];
     for (variable, value, header) in kinds {
-        place.set(variable, value);
+        repo.set(variable, value);
         let before = model.seen().len();
-        assert_eq!(place.airlock(&["claude", "-p", "hello"]).ok().out, "hi\n", "{variable}");
+        assert_eq!(repo.airlock(&["claude", "-p", "hello"]).ok().stdout, "hi\n", "{variable}");
         let sent: Vec<String> = model.seen()[before..].iter().flat_map(|s| s.credentials.clone()).collect();
         assert!(!sent.is_empty() && sent.iter().all(|c| c == header), "{variable}: {sent:?}");
-        place.unset(variable);
+        repo.unset(variable);
     }
-    place.set("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"));
+    repo.set("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"));
     std::fs::write(folder.path().join(".credentials.json"), login(1)).expect("written");
-    place.airlock(&["claude", "-p", "hello"]).fails(125, &["has expired", "hint: renew it outside the sandbox: run"]);
+    repo.airlock(&["claude", "-p", "hello"])
+        .expect_failure(125, &["has expired", "hint: renew it outside the sandbox: run"]);
     // Where the first claude on the PATH is Airlock, the other one is meant.
     let programs = tempfile::tempdir().expect("a folder");
     let (link, real) = (programs.path().join("link"), programs.path().join("real"));
@@ -117,21 +120,21 @@ fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
     symlink(AIRLOCK, link.join("claude")).expect("made");
     std::fs::write(real.join("claude"), "#!/bin/sh\n").expect("written");
     let path = std::env::var("PATH").expect("a PATH");
-    place.set("PATH", format!("{}:{}:{path}", link.display(), real.display()));
+    repo.set("PATH", format!("{}:{}:{path}", link.display(), real.display()));
     let hint = format!("run {}/claude, then /login", real.display());
-    place.airlock(&["claude", "-p", "hello"]).fails(125, &["has expired", &hint]);
+    repo.airlock(&["claude", "-p", "hello"]).expect_failure(125, &["has expired", &hint]);
 }
 
 /// Looks everywhere an agent can look: environments, arguments and files of every process, and all of the file system.
 #[test]
 fn the_key_is_nowhere_in_the_containers() {
-    let mut place = Place::new();
-    let (_runtime, model) = model(&mut place, vec![Step::Text("hi".into())]);
+    let mut repo = TestRepo::new();
+    let (_runtime, model) = model(&mut repo, vec![Step::Text("hi".into())]);
     let script = "curl -s -o /dev/null -w '%{http_code}\\n' -X POST -H 'x-api-key: foreign' -d '{}' $ANTHROPIC_BASE_URL/v1/messages; \
                   curl -s -o /dev/null -w '%{http_code}\\n' $ANTHROPIC_BASE_URL/v1/files; \
                   echo $ANTHROPIC_API_KEY; cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n'; \
                   grep -rIl 'the-re''al-key' / --exclude-dir=proc --exclude-dir=sys 2>/dev/null; echo ready; cat";
-    let mut command = place.command(AIRLOCK, &["run", "--net", "model", "--", "sh", "-c", script]);
+    let mut command = repo.command(AIRLOCK, &["run", "--net", "model", "--", "sh", "-c", script]);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it runs");
     let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
@@ -143,7 +146,7 @@ fn the_key_is_nowhere_in_the_containers() {
     assert!(!text.contains("the-real-key"), "{text}");
 
     // What the engine knows of both containers, while they run.
-    let id = repository_id(&place.repo.join(".git")).expect("an identity");
+    let id = repository_id(&repo.path.join(".git")).expect("an identity");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let inspected = runtime.block_on(async {
         let docker = bollard::Docker::connect_with_defaults().expect("an address");
@@ -175,6 +178,6 @@ fn the_key_is_nowhere_in_the_containers() {
     let seen = model.seen();
     assert_eq!(seen.len(), 1, "the refused request never left");
     assert_eq!(seen[0].credentials, [KEY], "a foreign key is replaced");
-    let state = std::process::Command::new("grep").args(["-r", "the-real-key"]).arg(place.repo.join(".git")).output();
+    let state = std::process::Command::new("grep").args(["-r", "the-real-key"]).arg(repo.path.join(".git")).output();
     assert!(state.expect("grep runs").stdout.is_empty(), "nor is it in the record");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::Place;
+use crate::support::TestRepo;
 
 /// A tree, by path: the kind (`f`, `x` or `l`), and the content or target.
 type Tree = BTreeMap<String, (char, Vec<u8>)>;
@@ -36,21 +36,21 @@ fn parse(out: &str) -> Tree {
 }
 
 /// A repository with something of everything.
-fn place() -> Place {
-    let place = Place::new();
+fn sample_repo() -> TestRepo {
+    let repo = TestRepo::new();
     for n in 0..6 {
-        place.write(&format!("d/one/f{n}"), format!("one {n}\n"));
-        place.write(&format!("d/two/f{n}"), format!("two {n}\n"));
-        place.write(&format!("k/sub/f{n}"), format!("kay {n}\n"));
+        repo.write(&format!("d/one/f{n}"), format!("one {n}\n"));
+        repo.write(&format!("d/two/f{n}"), format!("two {n}\n"));
+        repo.write(&format!("k/sub/f{n}"), format!("kay {n}\n"));
     }
     // The same bytes as in another directory, under the same names.
-    place.write("same/f0", "one 0\n");
-    place.write("same/f1", "one 1\n");
-    std::os::unix::fs::symlink("../a.txt", place.repo.join("d/link")).expect("made");
-    place.write(".gitignore", "/target\n*.o\n/cache/*\n!/cache/keep\n");
-    place.write("cache/keep", "kept\n");
-    place.commit();
-    place
+    repo.write("same/f0", "one 0\n");
+    repo.write("same/f1", "one 1\n");
+    std::os::unix::fs::symlink("../a.txt", repo.path.join("d/link")).expect("made");
+    repo.write(".gitignore", "/target\n*.o\n/cache/*\n!/cache/keep\n");
+    repo.write("cache/keep", "kept\n");
+    repo.commit();
+    repo
 }
 
 /// What differs between two trees, as `airlock diff` names it.
@@ -67,30 +67,30 @@ fn expected(base: &Tree, result: &Tree) -> BTreeSet<(String, String)> {
     paths.into_iter().filter_map(|path| Some((path.clone(), verb(path)?.to_owned()))).collect()
 }
 
-fn base_tree(place: &Place) -> Tree {
-    parse(&place.airlock(&["run", "--", "python3", "-c", PRINT]).ok().out)
+fn base_tree(repo: &TestRepo) -> Tree {
+    parse(&repo.airlock(&["run", "--", "python3", "-c", PRINT]).ok().stdout)
 }
 
 /// Runs a script and holds what was collected, and what it makes of the host tree, against the workspace itself.
 #[track_caller]
-fn check(place: &Place, name: &str, script: &str, base: &Tree, ignored: &[&str]) {
+fn check(repo: &TestRepo, name: &str, script: &str, base: &Tree, ignored: &[&str]) {
     let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
-    let ran = place.airlock(&["run", "--name", name, "--keep", "--", "bash", "-euc", &whole]).ok();
-    let mut result = parse(&ran.out);
+    let ran = repo.airlock(&["run", "--name", name, "--keep", "--", "bash", "-euc", &whole]).ok();
+    let mut result = parse(&ran.stdout);
     for path in ignored {
         assert!(result.remove(*path).is_some(), "{name}: {path} is there");
     }
-    let found: BTreeSet<_> = place.changes(name).into_iter().collect();
-    assert_eq!(found, expected(base, &result), "{name}: {script}\n{}", ran.err);
+    let found: BTreeSet<_> = repo.changes(name).into_iter().collect();
+    assert_eq!(found, expected(base, &result), "{name}: {script}\n{}", ran.stderr);
     if !found.is_empty() {
-        place.airlock(&["apply", name, "--accept-all", "--allow-risky"]).ok();
+        repo.airlock(&["apply", name, "--accept-all", "--allow-risky"]).ok();
         let script = format!("git -c core.quotePath=off status --short >&2; python3 -c '{PRINT}'");
-        let applied = crate::support::Ran::of(place.command("bash", &["-euc", &script])).ok();
-        assert!(parse(&applied.out) == result, "{name}: what was applied is what was there");
-        place.git(&["checkout", "-q", "--force", "HEAD"]);
-        place.git(&["clean", "-qfdx"]);
+        let applied = crate::support::CommandOutput::from_command(repo.command("bash", &["-euc", &script])).ok();
+        assert!(parse(&applied.stdout) == result, "{name}: what was applied is what was there");
+        repo.git(&["checkout", "-q", "--force", "HEAD"]);
+        repo.git(&["clean", "-qfdx"]);
     }
-    place.airlock(&["rm", name]).ok();
+    repo.airlock(&["rm", name]).ok();
 }
 
 /// Name, script, and what rules ignore in the end.
@@ -142,12 +142,12 @@ const CASES: &[(&str, &str, &[&str])] = &[
 ];
 
 fn scripted(mode: &str) {
-    let mut place = place();
-    place.set("AIRLOCK_WORKSPACE", mode);
-    let base = base_tree(&place);
+    let mut repo = sample_repo();
+    repo.set("AIRLOCK_WORKSPACE", mode);
+    let base = base_tree(&repo);
     assert!(base.len() > 20, "{}", base.len());
     for (name, script, ignored) in CASES {
-        check(&place, name, script, &base, ignored);
+        check(&repo, name, script, &base, ignored);
     }
 }
 
@@ -231,28 +231,28 @@ for _ in range(60): r.choice(ops)()
 "#;
 
 fn random(mode: &str, seeds: std::ops::Range<u32>) {
-    let mut place = place();
-    place.set("AIRLOCK_WORKSPACE", mode);
-    compare_at_random(&place, &[], seeds);
+    let mut repo = sample_repo();
+    repo.set("AIRLOCK_WORKSPACE", mode);
+    compare_at_random(&repo, &[], seeds);
 }
 
-fn compare_at_random(place: &Place, options: &[&str], seeds: std::ops::Range<u32>) {
+fn compare_at_random(repo: &TestRepo, options: &[&str], seeds: std::ops::Range<u32>) {
     let print = [&["run"], options, &["--", "python3", "-c", PRINT]].concat();
-    let base = parse(&place.airlock(&print).ok().out);
+    let base = parse(&repo.airlock(&print).ok().stdout);
     for seed in seeds {
         let script = format!("cat > /tmp/r.py <<'END'\n{RANDOM}\nEND\npython3 /tmp/r.py {seed}");
         let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
         let args = [&["run", "--name", "r", "--keep"], options, &["--", "bash", "-euc", &whole]].concat();
-        let ran = place.airlock(&args).ok();
-        let found: BTreeSet<_> = place.changes("r").into_iter().collect();
-        let mut result = parse(&ran.out);
+        let ran = repo.airlock(&args).ok();
+        let found: BTreeSet<_> = repo.changes("r").into_iter().collect();
+        let mut result = parse(&ran.stdout);
         // What a rule ignores, and the base does not have.
         let ignored = |path: &str| path.starts_with("cache/") && !path.starts_with("cache/keep/");
         result.retain(|path, _| !ignored(path) || base.contains_key(path));
         let wanted = expected(&base, &result);
         assert!(!wanted.is_empty(), "seed {seed} does something");
         assert_eq!(found, wanted, "seed {seed}");
-        place.airlock(&["rm", "r"]).ok();
+        repo.airlock(&["rm", "r"]).ok();
     }
 }
 
@@ -263,16 +263,16 @@ fn random_operations_in_an_overlay() {
 
 /// The base volume has an older commit; a newer one and uncommitted work are on top.
 fn random_on_top(mode: &str, seeds: std::ops::Range<u32>) {
-    let mut place = place();
-    place.set("AIRLOCK_WORKSPACE", mode);
-    place.airlock(&["run", "--", "true"]).ok();
+    let mut repo = sample_repo();
+    repo.set("AIRLOCK_WORKSPACE", mode);
+    repo.airlock(&["run", "--", "true"]).ok();
     let script = "rm -rf d/two k/sub/f1; mkdir d/two.d; echo x > d/two.d/new; mv same other; echo more >> a.txt; \
                   rm c.txt; mkdir c.txt; echo in > c.txt/in; rm d/link; echo file > d/link; git add -A; \
                   git -c user.name=A -c user.email=a@example.org commit -qm next; \
                   echo work >> d/one/f0; rm d/one/f1; echo u > d/one/untracked; rm -rf dir; echo f > dir";
-    crate::support::Ran::of(place.command("bash", &["-euc", script])).ok();
-    compare_at_random(&place, &["--uncommitted=all"], seeds);
-    assert_eq!(place.base_volumes(), 1);
+    crate::support::CommandOutput::from_command(repo.command("bash", &["-euc", script])).ok();
+    compare_at_random(&repo, &["--uncommitted=all"], seeds);
+    assert_eq!(repo.base_volumes(), 1);
 }
 
 #[test]
@@ -288,38 +288,38 @@ fn random_operations_in_a_copy() {
 
 #[test]
 fn rules_that_the_agent_makes_hide_nothing_silently() {
-    let place = place();
+    let repo = sample_repo();
     let script = "echo '/hidden/' >> .gitignore; echo '*.py' > d/.gitignore; mkdir hidden; echo x > hidden/evil.sh; \
                   echo y > d/evil.py; echo z > evil.py; echo w >> d/one/f0";
-    let ran = place.sandbox("h", script).ok();
-    assert!(ran.err.contains("ignore rules that the agent made match: d/evil.py, hidden"), "{}", ran.err);
-    let names: Vec<String> = place.changes("h").into_iter().map(|(path, _)| path).collect();
+    let ran = repo.sandbox("h", script).ok();
+    assert!(ran.stderr.contains("ignore rules that the agent made match: d/evil.py, hidden"), "{}", ran.stderr);
+    let names: Vec<String> = repo.changes("h").into_iter().map(|(path, _)| path).collect();
     assert_eq!(names, [".gitignore", "d/.gitignore", "d/one/f0", "evil.py"]);
-    let diff = place.diff("h");
+    let diff = repo.diff("h");
     let findings = |n: usize| diff["files"][n]["findings"].to_string();
     assert!(findings(0).contains("ignores what is new: d/evil.py and 1 more"), "{}", findings(0));
     assert!(findings(1).contains("ignores what is new: d/evil.py"), "{}", findings(1));
     assert_eq!(diff["ignored_by_agent_rules"].as_array().expect("a list").len(), 2);
 
     // A rule that the agent takes away brings nothing in that the base ignores.
-    place.sandbox("u", ": > .gitignore; mkdir target; echo x > target/x; echo x > x.o").ok();
-    assert_eq!(place.changes("u"), [(".gitignore".to_owned(), "modified".to_owned())]);
+    repo.sandbox("u", ": > .gitignore; mkdir target; echo x > target/x; echo x > x.o").ok();
+    assert_eq!(repo.changes("u"), [(".gitignore".to_owned(), "modified".to_owned())]);
 }
 
 #[test]
 fn an_agent_that_hides_everything_leaves_a_sandbox() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "mkdir feature; echo '*' > feature/.gitignore; echo 'print(1)' > feature/code.py";
-    let ran = place.sandbox("h", script).ok();
-    assert!(ran.err.contains("kept. Next") && ran.err.contains("feature/code.py"), "{}", ran.err);
-    assert_eq!(place.changes("h"), [("feature/.gitignore".to_owned(), "added".to_owned())]);
+    let ran = repo.sandbox("h", script).ok();
+    assert!(ran.stderr.contains("kept. Next") && ran.stderr.contains("feature/code.py"), "{}", ran.stderr);
+    assert_eq!(repo.changes("h"), [("feature/.gitignore".to_owned(), "added".to_owned())]);
 }
 
 #[test]
 fn a_quarter_of_a_million_rules_hold_nobody_up() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "open('.gitignore', 'w').write('*b?\\n' * 250000); import os; os.mkdir('zz')\n\
                   for n in range(3000): open('zz/' + 'a' * 200 + str(n), 'w')";
-    place.airlock(&["run", "--name", "q", "--", "python3", "-c", script]).ok();
-    assert_eq!(place.changes("q").len(), 3001, "nothing is hidden by more rules than are followed");
+    repo.airlock(&["run", "--name", "q", "--", "python3", "-c", script]).ok();
+    assert_eq!(repo.changes("q").len(), 3001, "nothing is hidden by more rules than are followed");
 }

@@ -7,48 +7,48 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{AIRLOCK, Place, Ran, pid};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
 use crate::terminal::Terminal;
 
 /// An image made from the agent image for one test, and removed at its end.
 struct Image<'a> {
-    place: &'a Place,
+    repo: &'a TestRepo,
     name: String,
 }
 
 impl<'a> Image<'a> {
-    fn build(place: &'a Place, name: &str, dockerfile: &str) -> Self {
+    fn build(repo: &'a TestRepo, name: &str, dockerfile: &str) -> Self {
         let context = tempfile::tempdir().expect("a folder");
         fs::write(context.path().join("Dockerfile"), dockerfile).expect("written");
         let name = format!("airlock-test-{name}-{}", std::process::id());
         let folder = context.path().to_str().expect("UTF-8");
         // Docker's classic builder is on every engine, and needs no network for this.
-        let mut build = place.command("docker", &["build", "-q", "--network", "none", "-t", &name, folder]);
+        let mut build = repo.command("docker", &["build", "-q", "--network", "none", "-t", &name, folder]);
         build.env("DOCKER_BUILDKIT", "0");
-        Ran::of(build).ok();
-        Self { place, name }
+        CommandOutput::from_command(build).ok();
+        Self { repo, name }
     }
 }
 
 impl Drop for Image<'_> {
     fn drop(&mut self) {
-        Ran::of(self.place.command("docker", &["image", "rm", "-f", &self.name]));
+        CommandOutput::from_command(self.repo.command("docker", &["image", "rm", "-f", &self.name]));
     }
 }
 
 /// Names of volumes that no label claims: those that an engine makes for an image.
-fn unnamed_volumes(place: &Place) -> Vec<String> {
-    let listed = Ran::of(place.command("docker", &["volume", "ls", "-q"])).ok().out;
+fn unnamed_volumes(repo: &TestRepo) -> Vec<String> {
+    let listed = CommandOutput::from_command(repo.command("docker", &["volume", "ls", "-q"])).ok().stdout;
     listed.lines().filter(|name| name.len() == 64).map(str::to_owned).collect()
 }
 
 #[test]
 fn every_process_of_the_container_has_the_filter() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "sleep 5 & setsid sleep 5 & \
                   grep -h ^Seccomp_filters /proc/[0-9]*/status | sort | uniq -c | tr -s ' '; \
                   grep -h ^NoNewPrivs /proc/[0-9]*/status | sort -u; cat /proc/1/comm";
-    let out = place.airlock(&["run", "--", "sh", "-c", script]).ok().out;
+    let out = repo.airlock(&["run", "--", "sh", "-c", script]).ok().stdout;
     let lines: Vec<&str> = out.lines().collect();
     // The engine's filter and ours, in the launcher, the shell, both sleepers and grep.
     assert_eq!(lines.len(), 3, "{out}");
@@ -58,7 +58,7 @@ fn every_process_of_the_container_has_the_filter() {
 
 #[test]
 fn the_first_process_cannot_be_traced_or_written_to() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "import ctypes, os\n\
                   libc = ctypes.CDLL(None, use_errno=True)\n\
                   ATTACH, SEIZE = 16, 0x4206\n\
@@ -73,14 +73,14 @@ fn the_first_process_cannot_be_traced_or_written_to() {
                   \x20   while True: pass\n\
                   print(libc.ptrace(ATTACH, child, 0, 0), 'its own children can be traced')\n\
                   os.kill(child, 9)\n";
-    let out = place.airlock(&["run", "--", "python3", "-c", script]).ok().out;
+    let out = repo.airlock(&["run", "--", "python3", "-c", script]).ok().stdout;
     let refused = "Operation not permitted\n".repeat(2) + &"Permission denied\n".repeat(3);
     assert_eq!(out, refused + "0 its own children can be traced\n");
 }
 
 #[test]
 fn calls_that_reach_other_processes_or_keyrings_are_denied() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "import ctypes, os, platform\n\
                   libc = ctypes.CDLL(None, use_errno=True)\n\
                   first = 310 if platform.machine() == 'x86_64' else 270\n\
@@ -88,27 +88,27 @@ fn calls_that_reach_other_processes_or_keyrings_are_denied() {
                   for call in [first, first + 1, first + 2, keys, keys + 1, keys + 2]:\n\
                   \x20   assert libc.syscall(call, 0, 0, 0, 0, 0) == -1\n\
                   \x20   print(os.strerror(ctypes.get_errno()))\n";
-    let out = place.airlock(&["run", "--", "python3", "-c", script]).ok().out;
+    let out = repo.airlock(&["run", "--", "python3", "-c", script]).ok().stdout;
     assert_eq!(out, "Operation not permitted\n".repeat(6));
 }
 
 #[test]
 fn health_checks_of_an_image_do_not_run() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let image =
-        Image::build(&place, "health", "FROM airlock-agent:latest\nHEALTHCHECK --interval=1s CMD touch /tmp/checked\n");
+        Image::build(&repo, "health", "FROM airlock-agent:latest\nHEALTHCHECK --interval=1s CMD touch /tmp/checked\n");
     let script = "sleep 3; ls /tmp";
-    assert_eq!(place.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok().out, "");
+    assert_eq!(repo.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok().stdout, "");
 }
 
 /// An image that puts a link where the launcher was once mounted: the engine followed it to another place when it started the
 /// first process than when it mounted.
 #[test]
 fn no_image_puts_its_own_program_in_place_of_the_launcher() {
-    let place = Place::new();
-    place.write("x/guest", "#!/bin/sh\necho the image has PID 1\n");
-    fs::set_permissions(place.repo.join("x/guest"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
-    place.commit();
+    let repo = TestRepo::new();
+    repo.write("x/guest", "#!/bin/sh\necho the image has PID 1\n");
+    fs::set_permissions(repo.path.join("x/guest"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    repo.commit();
     let up = "../".repeat(12);
     for (n, target) in ["/proc/self/cwd/x", "/proc/1/cwd/x", &format!("/proc/self/cwd/{up}evil")].iter().enumerate() {
         let dockerfile = format!(
@@ -116,61 +116,59 @@ fn no_image_puts_its_own_program_in_place_of_the_launcher() {
              RUN mkdir /evil && printf '#!/bin/sh\\necho the image has PID 1\\n' > /evil/guest && chmod 755 /evil/guest && \
              rm -rf /.airlock && ln -s {target} /.airlock\nUSER 1000:1000\n"
         );
-        let image = Image::build(&place, &format!("link-{n}"), &dockerfile);
+        let image = Image::build(&repo, &format!("link-{n}"), &dockerfile);
         let script = "cat /proc/1/comm; grep -h ^Seccomp_filters /proc/1/status";
-        let ran = place.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok();
-        assert_eq!(ran.out, "guest\nSeccomp_filters:\t2\n", "{target}");
+        let ran = repo.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok();
+        assert_eq!(ran.stdout, "guest\nSeccomp_filters:\t2\n", "{target}");
     }
     // The name is another one each time.
-    let name = |place: &Place| {
-        place.airlock(&["run", "--", "grep", "-o", "/.airlock-[0-9a-f]*", "/proc/self/mountinfo"]).ok().out
+    let name = |repo: &TestRepo| {
+        repo.airlock(&["run", "--", "grep", "-o", "/.airlock-[0-9a-f]*", "/proc/self/mountinfo"]).ok().stdout
     };
-    let (one, other) = (name(&place), name(&place));
+    let (one, other) = (name(&repo), name(&repo));
     assert!(one.trim().len() == "/.airlock-".len() + 32 && one != other, "{one} {other}");
 }
 
 #[test]
 fn volumes_of_an_image_are_covered_counted_and_gone() {
-    let place = Place::new();
-    let before = unnamed_volumes(&place);
+    let repo = TestRepo::new();
+    let before = unnamed_volumes(&repo);
     let image = Image::build(
-        &place,
+        &repo,
         "volume",
         "FROM airlock-agent:latest\nUSER root\nRUN mkdir -p /data /srv/deep && chmod 1777 /data /srv/deep\n\
          VOLUME /data /srv/deep/ /tmp /home/agent\nUSER 1000:1000\n",
     );
     let run = |options: &[&str], script: &str| {
         let args = [&["run", "--name", "v", "--review", "never", "--image", &image.name], options];
-        place.airlock(&[&args.concat(), &["--", "sh", "-c", script][..]].concat())
+        repo.airlock(&[&args.concat(), &["--", "sh", "-c", script][..]].concat())
     };
     let script = "for d in /data /srv/deep; do stat -f -c %T $d; echo x > $d/x && cat $d/x; done";
-    assert_eq!(run(&[], script).ok().out, "tmpfs\nx\ntmpfs\nx\n");
+    assert_eq!(run(&[], script).ok().stdout, "tmpfs\nx\ntmpfs\nx\n");
     // What is written there counts as memory.
     let filled = run(&["--memory", "100m"], "head -c 500000000 /dev/zero > /data/x; exit 3");
-    assert!(filled.status != 0 && filled.err.contains("(--memory)"), "{filled:?}");
-    assert_eq!(unnamed_volumes(&place), before, "the engine has made no volume by itself");
-    let bad = format!("FROM airlock-agent:latest\nVOLUME {}\n", place.repo.join("below").display());
-    let bad = Image::build(&place, "bad-volume", &bad);
-    let ran = place.airlock(&["run", "--image", &bad.name, "--", "true"]);
-    ran.fails(125, &["the image asks for a volume at", "/below, where a sandbox can have none"]);
-    assert_eq!(place.engine_objects(), 0);
+    assert!(filled.status != 0 && filled.stderr.contains("(--memory)"), "{filled:?}");
+    assert_eq!(unnamed_volumes(&repo), before, "the engine has made no volume by itself");
+    let bad = format!("FROM airlock-agent:latest\nVOLUME {}\n", repo.path.join("below").display());
+    let bad = Image::build(&repo, "bad-volume", &bad);
+    let ran = repo.airlock(&["run", "--image", &bad.name, "--", "true"]);
+    ran.expect_failure(125, &["the image asks for a volume at", "/below, where a sandbox can have none"]);
+    assert_eq!(repo.engine_objects(), 0);
 }
 
 #[test]
 fn an_agent_ends_with_its_owner() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "trap '' HUP INT TERM; echo work >> a.txt; echo ready; while :; do sleep 0.1; done";
-    let mut command = place.command(AIRLOCK, &["run", "--name", "o", "--", "sh", "-c", script]);
+    let mut command = repo.command(AIRLOCK, &["run", "--name", "o", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     let mut out = child.stdout.take().expect("a pipe");
     std::io::Read::read_exact(&mut out, &mut [0; 6]).expect("it is ready");
     let running = || {
-        let filter = format!(
-            "label=dev.airlock.repo={}",
-            airlock::base::repository_id(&place.repo.join(".git")).expect("an id")
-        );
-        let names = place.command("docker", &["ps", "--format", "{{.Names}}", "--filter", &filter]);
-        Ran::of(names).ok().out
+        let filter =
+            format!("label=dev.airlock.repo={}", airlock::base::repository_id(&repo.path.join(".git")).expect("an id"));
+        let names = repo.command("docker", &["ps", "--format", "{{.Names}}", "--filter", &filter]);
+        CommandOutput::from_command(names).ok().stdout
     };
     // A container that filled the workspace may still be on its way out.
     let there = running();
@@ -183,15 +181,15 @@ fn an_agent_ends_with_its_owner() {
         std::thread::yield_now();
     }
     // Its work is there, and it can be continued.
-    assert_eq!(place.changes("o"), [("a.txt".into(), "modified".into())]);
-    assert_eq!(place.airlock(&["resume", "o", "--", "tail", "-n", "1", "a.txt"]).ok().out, "work\n");
+    assert_eq!(repo.changes("o"), [("a.txt".into(), "modified".into())]);
+    assert_eq!(repo.airlock(&["resume", "o", "--", "tail", "-n", "1", "a.txt"]).ok().stdout, "work\n");
 }
 
 #[test]
 fn an_agent_ends_at_its_deadline_when_nobody_watches() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "echo ready; trap '' TERM; while :; do sleep 0.1; done";
-    let mut command = place.command(AIRLOCK, &["run", "--name", "d", "--timeout", "1s", "--", "sh", "-c", script]);
+    let mut command = repo.command(AIRLOCK, &["run", "--name", "d", "--timeout", "1s", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     let mut out = child.stdout.take().expect("a pipe");
     std::io::Read::read_exact(&mut out, &mut [0; 6]).expect("it is ready");
@@ -199,8 +197,10 @@ fn an_agent_ends_at_its_deadline_when_nobody_watches() {
     kill_process(pid(&child), Signal::STOP).expect("it is there");
     let inspect = ["ps", "-q", "--filter", "name=-agent", "--filter"];
     let filter =
-        format!("label=dev.airlock.repo={}", airlock::base::repository_id(&place.repo.join(".git")).expect("an id"));
-    let running = || Ran::of(place.command("docker", &[&inspect[..], &[filter.as_str()]].concat())).ok().out;
+        format!("label=dev.airlock.repo={}", airlock::base::repository_id(&repo.path.join(".git")).expect("an id"));
+    let running = || {
+        CommandOutput::from_command(repo.command("docker", &[&inspect[..], &[filter.as_str()]].concat())).ok().stdout
+    };
     assert_eq!(running().lines().count(), 1);
     let end = Instant::now() + Duration::from_secs(60);
     while !running().is_empty() {
@@ -213,14 +213,14 @@ fn an_agent_ends_at_its_deadline_when_nobody_watches() {
 
 #[test]
 fn a_command_that_stops_itself_goes_on() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "kill -STOP $$; echo back; sh -c 'kill -TSTP $PPID'; echo again";
-    let ran = place.airlock(&["run", "--", "sh", "-c", script]).ok();
-    assert_eq!(ran.out, "back\nagain\n");
-    assert!(ran.err.contains("airlock: a sandbox has no job control; the command goes on"), "{}", ran.err);
+    let ran = repo.airlock(&["run", "--", "sh", "-c", script]).ok();
+    assert_eq!(ran.stdout, "back\nagain\n");
+    assert!(ran.stderr.contains("airlock: a sandbox has no job control; the command goes on"), "{}", ran.stderr);
     // The same on a terminal, where the command is in the foreground again afterwards.
     let script = "kill -STOP $$; read line; echo got $line";
-    let mut terminal = Terminal::start(&place, &["run", "--", "sh", "-c", script]);
+    let mut terminal = Terminal::start(&repo, &["run", "--", "sh", "-c", script]);
     terminal.shows("the command goes on");
     terminal.types("word\r");
     terminal.shows("got word");
@@ -229,42 +229,43 @@ fn a_command_that_stops_itself_goes_on() {
 
 #[test]
 fn signals_and_exit_statuses_are_those_of_the_command() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     for (script, status) in
         [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("(sleep 0.1; exit 3) & wait $!", 3)]
     {
-        assert_eq!(place.airlock(&["run", "--", "sh", "-c", script]).status, status, "{script}");
+        assert_eq!(repo.airlock(&["run", "--", "sh", "-c", script]).status, status, "{script}");
     }
-    place.airlock(&["run", "--", "no-such-program"]).fails(127, &["failed to run \"no-such-program\" in the sandbox"]);
-    place.airlock(&["run", "--", "/etc/passwd"]).fails(126, &["failed to run \"/etc/passwd\" in the sandbox"]);
+    repo.airlock(&["run", "--", "no-such-program"])
+        .expect_failure(127, &["failed to run \"no-such-program\" in the sandbox"]);
+    repo.airlock(&["run", "--", "/etc/passwd"]).expect_failure(126, &["failed to run \"/etc/passwd\" in the sandbox"]);
     // Orphans are reaped.
     let script = "for i in 1 2 3 4 5; do sh -c 'sleep 0.05 & exit'; done; sleep 0.5; ps -o stat= | grep -c Z";
-    assert_eq!(place.airlock(&["run", "--", "sh", "-c", script]).out, "0\n");
+    assert_eq!(repo.airlock(&["run", "--", "sh", "-c", script]).stdout, "0\n");
 }
 
 #[test]
 fn three_times_ctrl_c_ends_an_agent_that_ignores_signals() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "trap '' INT TERM HUP QUIT TSTP; stty -isig; echo work >> a.txt; echo 'does not listen'; while :; do sleep 0.1; done";
     let mut terminal =
-        Terminal::start(&place, &["run", "--name", "deaf", "--review", "never", "--", "sh", "-c", script]);
+        Terminal::start(&repo, &["run", "--name", "deaf", "--review", "never", "--", "sh", "-c", script]);
     terminal.shows("does not listen");
     terminal.types("\u{3}\u{3}\u{3}");
     terminal.shows("kept. Next: airlock review deaf");
     assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 137);
     assert!(terminal.is_sane());
-    assert_eq!(place.changes("deaf"), [("a.txt".into(), "modified".into())]);
+    assert_eq!(repo.changes("deaf"), [("a.txt".into(), "modified".into())]);
 }
 
 #[test]
 fn names_of_the_loopback_and_shared_memory_are_there() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "import socket, os\n\
                   print(socket.gethostbyname(socket.gethostname()), socket.gethostbyname('localhost'))\n\
                   from multiprocessing import shared_memory\n\
                   m = shared_memory.SharedMemory(create=True, size=150 << 20)\n\
                   m.buf[:] = bytes(150 << 20); m.close(); m.unlink(); print('shared')\n";
-    let out = place.airlock(&["run", "--", "python3", "-c", script]).ok().out;
+    let out = repo.airlock(&["run", "--", "python3", "-c", script]).ok().stdout;
     assert_eq!(out, "127.0.0.1 127.0.0.1\nshared\n");
     // Each address that the hosts file gives for localhost can be listened at.
     let script = "import socket\n\
@@ -275,14 +276,14 @@ fn names_of_the_loopback_and_shared_memory_are_there() {
                   s = socket.socket(family); s.bind((words[0], 0)); s.listen()\n        \
                   socket.create_connection(s.getsockname()[:2], 5).close()\n        \
                   print('listens')\n";
-    let out = place.airlock(&["run", "--", "python3", "-c", script]).ok().out;
+    let out = repo.airlock(&["run", "--", "python3", "-c", script]).ok().stdout;
     assert!(out.lines().count() >= 1 && out.lines().all(|line| line == "listens"), "{out}");
 }
 
 /// What another image's tar can bring into the engine under the name and label of the guest's is not run.
 #[test]
 fn a_planted_guest_image_is_not_used() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let hash = airlock::engine::image::guest_hash();
     let name = format!("airlock-guest:{}", &hash[..16]);
     let label = format!("LABEL dev.airlock.image=guest dev.airlock.guest={hash}");
@@ -292,9 +293,11 @@ fn a_planted_guest_image_is_not_used() {
     // An empty archive: nothing that could answer.
     file.write_all(&[0; 10240]).expect("written");
     let tar = tar.to_str().expect("UTF-8");
-    let planted = Ran::of(place.command("docker", &["import", "-c", &label, tar, &name])).ok().out;
-    assert_eq!(place.airlock(&["run", "--", "echo", "works"]).ok().out, "works\n");
-    let named = Ran::of(place.command("docker", &["image", "inspect", "-f", "{{.Id}}", &name])).ok().out;
+    let planted =
+        CommandOutput::from_command(repo.command("docker", &["import", "-c", &label, tar, &name])).ok().stdout;
+    assert_eq!(repo.airlock(&["run", "--", "echo", "works"]).ok().stdout, "works\n");
+    let named =
+        CommandOutput::from_command(repo.command("docker", &["image", "inspect", "-f", "{{.Id}}", &name])).ok().stdout;
     assert_ne!(named, planted);
-    Ran::of(place.command("docker", &["image", "rm", planted.trim()])).ok();
+    CommandOutput::from_command(repo.command("docker", &["image", "rm", planted.trim()])).ok();
 }

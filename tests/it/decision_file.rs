@@ -2,29 +2,29 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Place;
+use crate::support::TestRepo;
 
-fn place() -> Place {
-    let place = Place::empty();
-    place.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
-    place.commit();
-    place.sandbox("s", "sed -i 's/two/2/; s/three/3/; s/ten/10/' a.txt; echo 'layout x' > .envrc").ok();
-    place
+fn sample_repo() -> TestRepo {
+    let repo = TestRepo::empty();
+    repo.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
+    repo.commit();
+    repo.changeset("s", "sed -i 's/two/2/; s/three/3/; s/ten/10/' a.txt; echo 'layout x' > .envrc");
+    repo
 }
 
-fn exported(place: &Place) -> Value {
-    serde_json::from_str(&place.airlock(&["review", "s", "--export", "-"]).ok().out).expect("JSON")
+fn exported(repo: &TestRepo) -> Value {
+    serde_json::from_str(&repo.airlock(&["review", "s", "--export", "-"]).ok().stdout).expect("JSON")
 }
 
-fn import(place: &Place, file: &Value, more: &[&str]) -> crate::support::Ran {
-    std::fs::write(place.repo.join("../decisions.json"), file.to_string()).expect("written");
-    place.airlock(&[&["review", "s", "--import", "../decisions.json"], more].concat())
+fn import(repo: &TestRepo, file: &Value, more: &[&str]) -> crate::support::CommandOutput {
+    std::fs::write(repo.path.join("../decisions.json"), file.to_string()).expect("written");
+    repo.airlock(&[&["review", "s", "--import", "../decisions.json"], more].concat())
 }
 
 #[test]
 fn what_was_written_is_taken_back_and_applied() {
-    let place = place();
-    let mut file = exported(&place);
+    let repo = sample_repo();
+    let mut file = exported(&repo);
     let paths: Vec<&str> =
         file["files"].as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")).collect();
     assert_eq!(paths, [".envrc", "a.txt"]);
@@ -33,21 +33,21 @@ fn what_was_written_is_taken_back_and_applied() {
     file["files"][1]["hunks"][0]["comments"] = json!([{"text": "why?"}, {"line": 2, "text": "not this"}]);
     file["files"][1]["hunks"][1]["decision"] = "edited".into();
     file["files"][1]["hunks"][1]["text"] = "TEN\n".into();
-    import(&place, &file, &[]).ok();
-    let again = exported(&place);
+    import(&repo, &file, &[]).ok();
+    let again = exported(&repo);
     assert_eq!(again, file, "the round trip is exact");
     // The same file as a selection of an apply, without the review knowing.
-    let ran = place.airlock(&["apply", "s", "--decisions", "../decisions.json"]).ok();
-    assert!(ran.out.contains("a.txt") && ran.err.contains("1 of 2 files applied"), "{ran:?}");
-    assert_eq!(place.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
-    place.airlock(&["review", "s", "--export", "d.json"]).ok();
-    place.airlock(&["review", "s", "--export", "d.json"]).fails(1, &["is there already"]);
+    let ran = repo.airlock(&["apply", "s", "--decisions", "../decisions.json"]).ok();
+    assert!(ran.stdout.contains("a.txt") && ran.stderr.contains("1 of 2 files applied"), "{ran:?}");
+    assert_eq!(repo.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
+    repo.airlock(&["review", "s", "--export", "d.json"]).ok();
+    repo.airlock(&["review", "s", "--export", "d.json"]).expect_failure(1, &["is there already"]);
 }
 
 #[test]
 fn what_does_not_fit_is_refused_whole() {
-    let place = place();
-    let before = exported(&place);
+    let repo = sample_repo();
+    let before = exported(&repo);
     let with = |at: (usize, usize), key: &str, value: Value| {
         let mut file = before.clone();
         file["files"][at.0]["hunks"][at.1][key] = value;
@@ -55,7 +55,8 @@ fn what_does_not_fit_is_refused_whole() {
     };
     let id = before["files"][1]["hunks"][0]["id"].as_str().expect("an id").to_owned();
     let stale = with((1, 0), "id", "0123456789abcdef".into());
-    import(&place, &stale, &[]).fails(5, &["there is no hunk 0123456789abcdef", &id, "nothing of it was taken"]);
+    import(&repo, &stale, &[])
+        .expect_failure(5, &["there is no hunk 0123456789abcdef", &id, "nothing of it was taken"]);
     for (key, value, words) in [
         ("decision", json!("lines yn"), "it has 4 lines"),
         ("decision", json!("perhaps"), "is no decision"),
@@ -64,36 +65,37 @@ fn what_does_not_fit_is_refused_whole() {
         ("comments", json!([{"line": 9, "text": "x"}]), "a line that it does not have"),
         ("colour", json!("red"), "unknown field"),
     ] {
-        import(&place, &with((1, 0), key, value), &[]).fails(1, &[words]);
+        import(&repo, &with((1, 0), key, value), &[]).expect_failure(1, &[words]);
     }
     let mut twice = before.clone();
     twice["files"][1]["hunks"][1] = twice["files"][1]["hunks"][0].clone();
-    import(&place, &twice, &[]).fails(1, &["is in it twice"]);
+    import(&repo, &twice, &[]).expect_failure(1, &["is in it twice"]);
     let mut newer = before.clone();
     newer["schema_version"] = 9.into();
-    import(&place, &newer, &[]).fails(1, &["version 9"]);
+    import(&repo, &newer, &[]).expect_failure(1, &["version 9"]);
     // High risk needs a word of its own, here as everywhere.
     let risky = with((0, 0), "decision", "accepted".into());
-    import(&place, &risky, &[]).fails(1, &[".envrc needs a closer look", "--allow-risky"]);
-    assert_eq!(exported(&place), before, "nothing of any was taken");
-    import(&place, &risky, &["--allow-risky"]).ok();
-    assert_eq!(exported(&place), risky);
-    place.airlock(&["review", "s", "--import", "nowhere.json"]).fails(1, &["failed to read nowhere.json"]);
-    assert_eq!(place.git(&["status", "--short"]), "");
+    import(&repo, &risky, &[]).expect_failure(1, &[".envrc needs a closer look", "--allow-risky"]);
+    assert_eq!(exported(&repo), before, "nothing of any was taken");
+    import(&repo, &risky, &["--allow-risky"]).ok();
+    assert_eq!(exported(&repo), risky);
+    repo.airlock(&["review", "s", "--import", "nowhere.json"]).expect_failure(1, &["failed to read nowhere.json"]);
+    assert_eq!(repo.git(&["status", "--short"]), "");
 }
 
 #[test]
 fn a_text_of_ones_own_is_judged_wherever_it_goes() {
-    let place = place();
-    let mut file = exported(&place);
+    let repo = sample_repo();
+    let mut file = exported(&repo);
     file["files"][1]["hunks"][1]["decision"] = "edited".into();
     file["files"][1]["hunks"][1]["text"] = "ten \u{202e}\n".into();
-    std::fs::write(place.repo.join("../decisions.json"), file.to_string()).expect("written");
+    std::fs::write(repo.path.join("../decisions.json"), file.to_string()).expect("written");
     for to in ["worktree", "branch:new", "patch:-"] {
         let args = ["apply", "s", "--decisions", "../decisions.json", "--to", to];
-        place.airlock(&args).fails(1, &["riskier than all of it: it has invisible characters", "--allow-risky"]);
+        repo.airlock(&args)
+            .expect_failure(1, &["riskier than all of it: it has invisible characters", "--allow-risky"]);
     }
-    assert_eq!(place.git(&["status", "--short"]) + &place.git(&["branch", "--list", "new"]), "");
+    assert_eq!(repo.git(&["status", "--short"]) + &repo.git(&["branch", "--list", "new"]), "");
     let args = ["apply", "s", "--decisions", "../decisions.json", "--to", "patch:-", "--allow-risky"];
-    assert!(place.airlock(&args).ok().out.contains("+ten \u{202e}"));
+    assert!(repo.airlock(&args).ok().stdout.contains("+ten \u{202e}"));
 }

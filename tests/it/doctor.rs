@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::support::{Place, Ran, engine_in_between};
+use crate::support::{CommandOutput, TestRepo, engine_in_between};
 
-fn checks(ran: &Ran) -> Vec<(String, String, String)> {
-    let json: Value = serde_json::from_str(&ran.out).expect("JSON");
+fn checks(ran: &CommandOutput) -> Vec<(String, String, String)> {
+    let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(json["schema_version"], 1);
     let text = |v: &Value| v.as_str().expect("a string").to_owned();
     let all = json["checks"].as_array().expect("a list").iter();
@@ -14,9 +14,9 @@ fn checks(ran: &Ran) -> Vec<(String, String, String)> {
 
 #[test]
 fn every_part_is_looked_at_and_nothing_is_left() {
-    let mut place = Place::new();
-    place.set("ANTHROPIC_API_KEY", "sk-ant-api03-the-real-one");
-    let ran = place.airlock(&["doctor", "--json"]).ok();
+    let mut repo = TestRepo::new();
+    repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-the-real-one");
+    let ran = repo.airlock(&["doctor", "--json"]).ok();
     let checks = checks(&ran);
     for id in [
         "engine",
@@ -39,9 +39,9 @@ fn every_part_is_looked_at_and_nothing_is_left() {
     assert!(checks.iter().all(|(_, state, _)| state != "broken"), "{checks:?}");
     let found = |id: &str| checks.iter().find(|(i, ..)| i == id).map(|(.., found)| found.clone()).expect("it is there");
     assert_eq!(found("credential"), "an API key was found; it stays outside of every sandbox");
-    let plain = place.airlock(&["doctor"]).ok();
-    assert!(plain.out.contains("good    engine"), "{}", plain.out);
-    for text in [&ran.out, &plain.out, &plain.err] {
+    let plain = repo.airlock(&["doctor"]).ok();
+    assert!(plain.stdout.contains("good    engine"), "{}", plain.stdout);
+    for text in [&ran.stdout, &plain.stdout, &plain.stderr] {
         assert!(!text.contains("the-real-one"), "the kind alone: {text}");
     }
     // Another test may be at it at the same time; in the end there is nothing.
@@ -58,38 +58,42 @@ fn every_part_is_looked_at_and_nothing_is_left() {
 
 #[test]
 fn a_runtime_with_a_known_way_out_is_named_at_each_start() {
-    let mut place = Place::new();
+    let mut repo = TestRepo::new();
     // Its init, which is at 0.19, takes the runtime's name.
     let nothing: (&[u8], &[u8]) = (b"a word that is never sent", b"a word that is never sent");
     let (address, _) = engine_in_between(nothing, (b"\"docker-init\"", b"\"runc\"       "));
-    place.set("DOCKER_HOST", &address);
-    let ran = place.airlock(&["run", "--", "true"]).ok();
-    assert!(ran.err.contains("runc 0.19.0 has CVE-2019-5736, CVE-2025-31133; airlock doctor has more"), "{}", ran.err);
-    let doctor = place.airlock(&["doctor", "--json"]).ok();
+    repo.set("DOCKER_HOST", &address);
+    let ran = repo.airlock(&["run", "--", "true"]).ok();
+    assert!(
+        ran.stderr.contains("runc 0.19.0 has CVE-2019-5736, CVE-2025-31133; airlock doctor has more"),
+        "{}",
+        ran.stderr
+    );
+    let doctor = repo.airlock(&["doctor", "--json"]).ok();
     let weak = |(id, state, found): &(String, String, String)| {
         id == "runtime" && state == "weak" && found.contains("it allows a container to overwrite the runtime")
     };
-    assert!(checks(&doctor).iter().any(weak), "{}", doctor.out);
+    assert!(checks(&doctor).iter().any(weak), "{}", doctor.stdout);
 }
 
 #[test]
 fn without_an_engine_the_rest_is_looked_at_all_the_same() {
-    let mut place = Place::new();
-    place.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
-    let ran = place.airlock(&["doctor", "--json"]);
+    let mut repo = TestRepo::new();
+    repo.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    let ran = repo.airlock(&["doctor", "--json"]);
     assert_eq!(ran.status, 1, "{ran:?}");
     let checks = checks(&ran);
     assert!(checks.iter().any(|(id, state, _)| id == "engine" && state == "broken"), "{checks:?}");
     assert!(checks.iter().any(|(id, ..)| id == "git") && checks.iter().any(|(id, ..)| id == "credential"));
-    assert!(place.airlock(&["doctor"]).out.contains("→ "), "the mend is told");
-    place.unset("DOCKER_HOST");
+    assert!(repo.airlock(&["doctor"]).stdout.contains("→ "), "the mend is told");
+    repo.unset("DOCKER_HOST");
     // What is set is looked at too.
-    place.set("AIRLOCK_MEMORY", "banana");
-    place.set("AIRLOCK_IMAGE", "nosuch:1");
-    let ran = place.airlock(&["doctor"]);
+    repo.set("AIRLOCK_MEMORY", "banana");
+    repo.set("AIRLOCK_IMAGE", "nosuch:1");
+    let ran = repo.airlock(&["doctor"]);
     assert_eq!(ran.status, 1, "{ran:?}");
-    assert!(ran.out.contains("broken  settings    --memory: banana is not a size"), "{}", ran.out);
-    assert!(ran.out.contains("broken  image       nosuch:1, which is set, is not there"), "{}", ran.out);
-    place.unset("AIRLOCK_MEMORY");
-    place.unset("AIRLOCK_IMAGE");
+    assert!(ran.stdout.contains("broken  settings    --memory: banana is not a size"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("broken  image       nosuch:1, which is set, is not there"), "{}", ran.stdout);
+    repo.unset("AIRLOCK_MEMORY");
+    repo.unset("AIRLOCK_IMAGE");
 }

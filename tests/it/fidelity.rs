@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::support::{AIRLOCK, Place, Ran};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 
 /// What a path holds: `d`, `f` and its bytes, `x` and its bytes, `l` and its target.
 type Tree = BTreeMap<Vec<u8>, (char, Vec<u8>)>;
@@ -30,9 +30,9 @@ for top, dirs, files in os.walk(b"."):
 print("\n".join(out))
 "#;
 
-fn workspace(place: &Place, options: &[&str]) -> Tree {
+fn workspace(repo: &TestRepo, options: &[&str]) -> Tree {
     let args = [&["run"], options, &["--", "python3", "-c", PRINT]].concat();
-    let out = place.airlock(&args).ok().out;
+    let out = repo.airlock(&args).ok().stdout;
     let bytes = |hex: &str| {
         let digits: Vec<u8> = hex.bytes().collect();
         digits
@@ -73,89 +73,89 @@ fn on_disk(root: &Path) -> Tree {
 
 /// Checks a workspace against a real worktree of the same commit, and that git in it sees no difference.
 #[track_caller]
-fn same_as_worktree(place: &Place, options: &[&str]) -> Tree {
+fn same_as_worktree(repo: &TestRepo, options: &[&str]) -> Tree {
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("w");
-    place.git(&["worktree", "add", "-q", "--detach", target.to_str().expect("UTF-8"), "HEAD"]);
-    let (expected, found) = (on_disk(&target), workspace(place, options));
+    repo.git(&["worktree", "add", "-q", "--detach", target.to_str().expect("UTF-8"), "HEAD"]);
+    let (expected, found) = (on_disk(&target), workspace(repo, options));
     for (path, content) in &expected {
         assert_eq!(found.get(path), Some(content), "{}", path.escape_ascii());
     }
     for path in found.keys() {
         assert!(expected.contains_key(path), "{} is too much", path.escape_ascii());
     }
-    place.git(&["worktree", "remove", "--force", target.to_str().expect("UTF-8")]);
+    repo.git(&["worktree", "remove", "--force", target.to_str().expect("UTF-8")]);
     let args = [&["run"], options, &["--", "git", "status", "--porcelain"]].concat();
-    assert_eq!(place.airlock(&args).ok().out, "", "git in the workspace sees no difference");
+    assert_eq!(repo.airlock(&args).ok().stdout, "", "git in the workspace sees no difference");
     found
 }
 
 #[test]
 fn names_kinds_and_odd_content() {
-    let place = Place::new();
-    place.write("empty", "");
-    place.write("large", vec![7_u8; 700_000]);
-    fs::set_permissions(place.repo.join("run.sh"), PermissionsExt::from_mode(0o755)).expect("set");
-    symlink("nowhere", place.repo.join("dangling")).expect("made");
-    symlink("dir", place.repo.join("to-a-directory")).expect("made");
+    let repo = TestRepo::new();
+    repo.write("empty", "");
+    repo.write("large", vec![7_u8; 700_000]);
+    fs::set_permissions(repo.path.join("run.sh"), PermissionsExt::from_mode(0o755)).expect("set");
+    symlink("nowhere", repo.path.join("dangling")).expect("made");
+    symlink("dir", repo.path.join("to-a-directory")).expect("made");
     for name in
         [&b"\xff\xfe"[..], b"a\nb", b"-rf", b":(glob)*", b"\"q\"", b" trailing ", b"caf\xc3\xa9", b"cafe\xcc\x81"]
     {
-        fs::write(place.repo.join(OsStr::from_bytes(name)), name).expect("written");
+        fs::write(repo.path.join(OsStr::from_bytes(name)), name).expect("written");
     }
-    place.write(&"n".repeat(255), "long name");
-    place.write(&format!("{}/f", ["deep"; 60].join("/")), "deep");
-    place.write("Twin", "upper");
-    place.write("twin", "lower");
-    place.write("left-out", "is there");
-    place.write(".gitattributes", "left-out export-ignore\n");
-    place.commit();
-    let found = same_as_worktree(&place, &[]);
+    repo.write(&"n".repeat(255), "long name");
+    repo.write(&format!("{}/f", ["deep"; 60].join("/")), "deep");
+    repo.write("Twin", "upper");
+    repo.write("twin", "lower");
+    repo.write("left-out", "is there");
+    repo.write(".gitattributes", "left-out export-ignore\n");
+    repo.commit();
+    let found = same_as_worktree(&repo, &[]);
     assert!(found.len() > 80, "{}", found.len());
 }
 
 #[test]
 fn line_ends_ident_and_encodings() {
-    let place = Place::new();
-    place.write("crlf.txt", "one\ntwo\n");
-    place.write("lf.txt", "one\ntwo\n");
-    place.write("auto.txt", "one\ntwo\n");
-    place.write("binary.txt", "one\n\0two\n");
-    place.write("id.c", "/* $Id$ */\nint x;\n");
-    place.write("sub/deeper.txt", "a\nb\n");
-    place.write("utf16.txt", "smörgås\nbord\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
-    place.write(
+    let repo = TestRepo::new();
+    repo.write("crlf.txt", "one\ntwo\n");
+    repo.write("lf.txt", "one\ntwo\n");
+    repo.write("auto.txt", "one\ntwo\n");
+    repo.write("binary.txt", "one\n\0two\n");
+    repo.write("id.c", "/* $Id$ */\nint x;\n");
+    repo.write("sub/deeper.txt", "a\nb\n");
+    repo.write("utf16.txt", "smörgås\nbord\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+    repo.write(
         "marked.txt",
         [&[0xff, 0xfe][..], &"été\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()].concat(),
     );
-    place.write("utf32.txt", "a🙂\n".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<u8>>());
-    place.write("latin.txt", b"caf\xe9\n");
-    place.write(
+    repo.write("utf32.txt", "a🙂\n".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect::<Vec<u8>>());
+    repo.write("latin.txt", b"caf\xe9\n");
+    repo.write(
         ".gitattributes",
         "*.txt text=auto\ncrlf.txt text eol=crlf\nlf.txt text eol=lf\n*.c ident\n\
          utf16.txt text working-tree-encoding=UTF-16LE\nmarked.txt text working-tree-encoding=utf-16le-bom\n\
          utf32.txt text working-tree-encoding=UTF-32BE\nlatin.txt text working-tree-encoding=ISO-8859-1\n",
     );
-    place.write("sub/.gitattributes", "[attr]ignored text eol=lf\ndeeper.txt eol=crlf\n");
-    place.commit();
-    let found = same_as_worktree(&place, &[]);
+    repo.write("sub/.gitattributes", "[attr]ignored text eol=lf\ndeeper.txt eol=crlf\n");
+    repo.commit();
+    let found = same_as_worktree(&repo, &[]);
     assert_eq!(found[&b"crlf.txt"[..]].1, b"one\r\ntwo\r\n");
     assert_eq!(found[&b"sub/deeper.txt"[..]].1, b"a\r\nb\r\n");
     assert!(found[&b"id.c"[..]].1.starts_with(b"/* $Id: "));
 
     // The settings of the repository count as well, and so does `info/attributes`.
-    place.git(&["config", "core.autocrlf", "true"]);
-    let found = same_as_worktree(&place, &[]);
+    repo.git(&["config", "core.autocrlf", "true"]);
+    let found = same_as_worktree(&repo, &[]);
     assert_eq!(found[&b"auto.txt"[..]].1, b"one\r\ntwo\r\n");
     assert_eq!(found[&b"lf.txt"[..]].1, b"one\ntwo\n");
     assert_eq!(found[&b"binary.txt"[..]].1, b"one\n\0two\n");
-    fs::write(place.repo.join(".git/info/attributes"), "auto.txt -text\n").expect("written");
-    assert_eq!(same_as_worktree(&place, &[])[&b"auto.txt"[..]].1, b"one\ntwo\n");
+    fs::write(repo.path.join(".git/info/attributes"), "auto.txt -text\n").expect("written");
+    assert_eq!(same_as_worktree(&repo, &[])[&b"auto.txt"[..]].1, b"one\ntwo\n");
 }
 
 #[test]
 fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", "0".repeat(64));
     for (path, content) in [
         ("sub/deep/x.txt", "x\n"),
@@ -165,12 +165,12 @@ fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
         ("secret/s", "s\n"),
         ("sub/l.bin", &pointer),
     ] {
-        place.write(path, content);
+        repo.write(path, content);
     }
-    place.write(".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n");
-    place.git(&["config", "filter.rot.clean", "cat"]);
-    place.commit();
-    same_as_worktree(&place, &[]);
+    repo.write(".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n");
+    repo.git(&["config", "filter.rot.clean", "cat"]);
+    repo.commit();
+    same_as_worktree(&repo, &[]);
     for (path, content) in [
         (".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n*.txt eol=crlf\n"),
         (".gitattributes", "*.u text working-tree-encoding=UTF-16BE\n*.txt eol=crlf\n*.c ident\n"),
@@ -181,120 +181,121 @@ fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
         ("sub/deep/.gitattributes", ""),
         (".gitattributes", "* text=auto eol=crlf\n"),
     ] {
-        place.write(path, content);
+        repo.write(path, content);
         // Not `add -A`: what is stored stays as it is, so that the attributes alone differ.
-        place.git(&["add", path]);
-        place.git(&["commit", "-qm", path]);
-        same_as_worktree(&place, &[]);
-        assert_eq!(place.base_volumes(), 1, "{path} {content:?}");
-        let status = place.airlock(&["run", "--", "git", "status", "--short"]).ok().out;
+        repo.git(&["add", path]);
+        repo.git(&["commit", "-qm", path]);
+        same_as_worktree(&repo, &[]);
+        assert_eq!(repo.base_volumes(), 1, "{path} {content:?}");
+        let status = repo.airlock(&["run", "--", "git", "status", "--short"]).ok().stdout;
         assert_eq!(status, "", "{path} {content:?}");
     }
 }
 
 #[test]
 fn a_sparse_checkout_gives_its_view_or_all() {
-    let place = Place::new();
-    place.write("docs/a", "a");
-    place.write("docs/sub/b", "b");
-    place.write("src/x/y", "y");
-    place.commit();
-    place.git(&["sparse-checkout", "set", "docs/sub"]);
-    let found = same_as_worktree(&place, &[]);
+    let repo = TestRepo::new();
+    repo.write("docs/a", "a");
+    repo.write("docs/sub/b", "b");
+    repo.write("src/x/y", "y");
+    repo.commit();
+    repo.git(&["sparse-checkout", "set", "docs/sub"]);
+    let found = same_as_worktree(&repo, &[]);
     assert!(found.contains_key(&b"docs/sub/b"[..]) && found.contains_key(&b"docs/a"[..]));
     assert!(!found.contains_key(&b"src/x/y"[..]) && !found.contains_key(&b"dir/keep.txt"[..]));
-    let all = workspace(&place, &["--full"]);
+    let all = workspace(&repo, &["--full"]);
     assert_eq!(all[&b"src/x/y"[..]].1, b"y");
     // What is not there was not deleted, neither by the user nor by an agent.
-    let ran = place.airlock(&["run", "--full", "--uncommitted=all", "--", "cat", "src/x/y"]).ok();
-    assert!(ran.out == "y" && !ran.err.contains("uncommitted"), "{ran:?}");
-    let ran = place.sandbox("out", "mkdir -p src/x; echo mine > src/x/y; echo new > src/x/new").ok();
-    assert!(!ran.err.contains("stays behind"), "{}", ran.err);
-    assert_eq!(place.changes("out"), [("src/x/new".to_owned(), "added".to_owned())]);
+    let ran = repo.airlock(&["run", "--full", "--uncommitted=all", "--", "cat", "src/x/y"]).ok();
+    assert!(ran.stdout == "y" && !ran.stderr.contains("uncommitted"), "{ran:?}");
+    let ran = repo.sandbox("out", "mkdir -p src/x; echo mine > src/x/y; echo new > src/x/new").ok();
+    assert!(!ran.stderr.contains("stays behind"), "{}", ran.stderr);
+    assert_eq!(repo.changes("out"), [("src/x/new".to_owned(), "added".to_owned())]);
     assert!(
-        place.diff("out")["refused"][0]["reason"].as_str().is_some_and(|r| r.contains("outside the sparse checkout"))
+        repo.diff("out")["refused"][0]["reason"].as_str().is_some_and(|r| r.contains("outside the sparse checkout"))
     );
-    place.sandbox("s", "echo new > docs/a");
-    assert_eq!(place.changes("s"), [("docs/a".to_owned(), "modified".to_owned())]);
+    repo.sandbox("s", "echo new > docs/a");
+    assert_eq!(repo.changes("s"), [("docs/a".to_owned(), "modified".to_owned())]);
 
-    place.git(&["sparse-checkout", "set", "--no-cone", "/*", "!dir"]);
-    let found = same_as_worktree(&place, &[]);
+    repo.git(&["sparse-checkout", "set", "--no-cone", "/*", "!dir"]);
+    let found = same_as_worktree(&repo, &[]);
     assert!(!found.contains_key(&b"dir/keep.txt"[..]) && found.contains_key(&b"src/x/y"[..]));
 }
 
 #[test]
 fn linked_worktrees_and_git_directories_elsewhere() {
-    let place = Place::new();
-    let other = place.repo.with_file_name("linked");
-    place.git(&["worktree", "add", "-q", "-b", "side", other.to_str().expect("UTF-8")]);
+    let repo = TestRepo::new();
+    let other = repo.path.with_file_name("linked");
+    repo.git(&["worktree", "add", "-q", "-b", "side", other.to_str().expect("UTF-8")]);
     fs::write(other.join("only-here"), "x").expect("written");
     let git = |args: &[&str]| {
-        let mut command = place.command("git", args);
+        let mut command = repo.command("git", args);
         command.current_dir(&other);
-        Ran::of(command).ok();
+        CommandOutput::from_command(command).ok();
     };
     git(&["add", "-A"]);
     git(&["-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-qm", "side"]);
-    let mut run = place.command(AIRLOCK, &["run", "--", "sh", "-c", "cat only-here; git branch --show-current"]);
+    let mut run = repo.command(AIRLOCK, &["run", "--", "sh", "-c", "cat only-here; git branch --show-current"]);
     run.current_dir(&other);
-    assert_eq!(Ran::of(run).ok().out, "xside\n");
-    place.git(&["worktree", "remove", "--force", other.to_str().expect("UTF-8")]);
+    assert_eq!(CommandOutput::from_command(run).ok().stdout, "xside\n");
+    repo.git(&["worktree", "remove", "--force", other.to_str().expect("UTF-8")]);
 
-    let moved = place.repo.with_file_name("elsewhere.git");
-    fs::rename(place.repo.join(".git"), &moved).expect("moved");
-    fs::write(place.repo.join(".git"), format!("gitdir: {}\n", moved.display())).expect("written");
-    same_as_worktree(&place, &[]);
-    place.sandbox("e", "echo x >> a.txt");
-    place.airlock(&["apply", "e", "--accept-all"]).ok();
-    assert_eq!(place.read("a.txt"), "one\ntwo\nx\n");
+    let moved = repo.path.with_file_name("elsewhere.git");
+    fs::rename(repo.path.join(".git"), &moved).expect("moved");
+    fs::write(repo.path.join(".git"), format!("gitdir: {}\n", moved.display())).expect("written");
+    same_as_worktree(&repo, &[]);
+    repo.sandbox("e", "echo x >> a.txt");
+    repo.airlock(&["apply", "e", "--accept-all"]).ok();
+    assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n");
 }
 
 #[test]
 fn shallow_partial_and_sha256_repositories() {
-    let place = Place::new();
-    place.write("a.txt", "second\n");
-    place.commit();
-    let folder = place.repo.parent().expect("a folder");
-    let url = format!("file://{}", place.repo.display());
+    let repo = TestRepo::new();
+    repo.write("a.txt", "second\n");
+    repo.commit();
+    let folder = repo.path.parent().expect("a folder");
+    let url = format!("file://{}", repo.path.display());
     let clone = |name: &str, options: &[&str]| {
         let target = folder.join(name);
-        place.git(&[&["clone", "-q"], options, &[&url, target.to_str().expect("UTF-8")]].concat());
+        repo.git(&[&["clone", "-q"], options, &[&url, target.to_str().expect("UTF-8")]].concat());
         target
     };
     let run = |at: &Path, args: &[&str]| {
-        let mut command = place.command(AIRLOCK, args);
+        let mut command = repo.command(AIRLOCK, args);
         command.current_dir(at);
-        Ran::of(command)
+        CommandOutput::from_command(command)
     };
     let shallow = clone("shallow", &["--depth", "1"]);
     let ran =
         run(&shallow, &["run", "--", "sh", "-c", "git log --format=%s; git fsck --no-dangling; git status --short"]);
-    assert_eq!(ran.ok().out, "start\n");
+    assert_eq!(ran.ok().stdout, "start\n");
 
-    place.git(&["config", "uploadpack.allowFilter", "true"]);
+    repo.git(&["config", "uploadpack.allowFilter", "true"]);
     let partial = clone("partial", &["--filter=blob:none"]);
     // HEAD's own files are there; its history is not, and nothing is fetched.
     let ran = run(&partial, &["run", "--", "sh", "-c", "cat a.txt; git log --format=%s"]).ok();
-    assert!(ran.out.starts_with("second\nairlock: snapshot of "), "{}", ran.out);
-    assert!(ran.err.contains("this is a partial clone: its history does not go along"), "{}", ran.err);
-    run(&partial, &["run", "--history", "full", "--", "true"]).fails(125, &["--refetch --no-filter", "--history none"]);
+    assert!(ran.stdout.starts_with("second\nairlock: snapshot of "), "{}", ran.stdout);
+    assert!(ran.stderr.contains("this is a partial clone: its history does not go along"), "{}", ran.stderr);
+    run(&partial, &["run", "--history", "full", "--", "true"])
+        .expect_failure(125, &["--refetch --no-filter", "--history none"]);
     let bare = clone("without", &["--filter=blob:none", "--no-checkout"]);
     run(&bare, &["run", "--", "true"])
-        .fails(125, &["partial or damaged clone", "hint: git fetch --refetch --no-filter"]);
+        .expect_failure(125, &["partial or damaged clone", "hint: git fetch --refetch --no-filter"]);
 
     let target = folder.join("sha256");
-    place.git(&["init", "-q", "--object-format=sha256", target.to_str().expect("UTF-8")]);
-    run(&target, &["run", "--", "true"]).fails(125, &["SHA-256", "hint:"]);
+    repo.git(&["init", "-q", "--object-format=sha256", target.to_str().expect("UTF-8")]);
+    run(&target, &["run", "--", "true"]).expect_failure(125, &["SHA-256", "hint:"]);
     for at in [&shallow, &partial] {
-        let mut swept = place.command(AIRLOCK, &["gc"]);
+        let mut swept = repo.command(AIRLOCK, &["gc"]);
         swept.env("AIRLOCK_BASES", "0").current_dir(at);
-        Ran::of(swept).ok();
+        CommandOutput::from_command(swept).ok();
     }
 }
 
 #[test]
 fn lfs_files_come_from_the_local_store_or_stay_pointers() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let content = b"large media\n";
     let id = "4ff1d9d8a8c2cbb8ad1d0d5e8f0e1b9dd23a8cce1ce0ca4e3d1ba4a2f0e1b4f0";
     let real = {
@@ -303,19 +304,19 @@ fn lfs_files_come_from_the_local_store_or_stay_pointers() {
     };
     let pointer =
         |id: &str, size: usize| format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize {size}\n");
-    place.write("here.bin", pointer(&real, content.len()));
-    place.write("gone.bin", pointer(id, 99));
-    place.write("no-lfs.txt", pointer(&real, content.len()));
-    place.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
-    place.commit();
-    let store = place.repo.join(".git/lfs/objects").join(&real[..2]).join(&real[2..4]);
+    repo.write("here.bin", pointer(&real, content.len()));
+    repo.write("gone.bin", pointer(id, 99));
+    repo.write("no-lfs.txt", pointer(&real, content.len()));
+    repo.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
+    repo.commit();
+    let store = repo.path.join(".git/lfs/objects").join(&real[..2]).join(&real[2..4]);
     fs::create_dir_all(&store).expect("made");
     fs::write(store.join(&real), content).expect("written");
-    let ran = place.airlock(&["run", "--name", "l", "--keep", "--", "cat", "here.bin", "gone.bin", "no-lfs.txt"]).ok();
+    let ran = repo.airlock(&["run", "--name", "l", "--keep", "--", "cat", "here.bin", "gone.bin", "no-lfs.txt"]).ok();
     let expected = format!("large media\n{}{}", pointer(id, 99), pointer(&real, content.len()));
-    assert_eq!(ran.out, expected);
-    assert!(ran.err.contains("1 submodule or file not here: airlock status l"), "{}", ran.err);
-    assert!(place.airlock(&["status", "l"]).ok().out.contains("such as gone.bin: their content is not here"));
+    assert_eq!(ran.stdout, expected);
+    assert!(ran.stderr.contains("1 submodule or file not here: airlock status l"), "{}", ran.stderr);
+    assert!(repo.airlock(&["status", "l"]).ok().stdout.contains("such as gone.bin: their content is not here"));
 
     // What has been fetched meanwhile is taken: the base with the pointer is not used again.
     let late = b"fetched later\n";
@@ -323,26 +324,26 @@ fn lfs_files_come_from_the_local_store_or_stay_pointers() {
         use sha2::Digest as _;
         sha2::Sha256::digest(late).iter().map(|b| format!("{b:02x}")).collect::<String>()
     };
-    place.write("gone.bin", pointer(&late_id, late.len()));
-    place.commit();
-    assert!(place.airlock(&["run", "--", "cat", "gone.bin"]).ok().out.starts_with("version https://git-lfs"));
-    let store = place.repo.join(".git/lfs/objects").join(&late_id[..2]).join(&late_id[2..4]);
+    repo.write("gone.bin", pointer(&late_id, late.len()));
+    repo.commit();
+    assert!(repo.airlock(&["run", "--", "cat", "gone.bin"]).ok().stdout.starts_with("version https://git-lfs"));
+    let store = repo.path.join(".git/lfs/objects").join(&late_id[..2]).join(&late_id[2..4]);
     fs::create_dir_all(&store).expect("made");
     fs::write(store.join(&late_id), late).expect("written");
-    assert_eq!(place.airlock(&["run", "--", "cat", "gone.bin"]).ok().out, "fetched later\n");
+    assert_eq!(repo.airlock(&["run", "--", "cat", "gone.bin"]).ok().stdout, "fetched later\n");
 }
 
 #[test]
 fn submodules_come_with_their_content_and_changes_go_back_to_them() {
-    let place = Place::new();
-    let folder = place.repo.parent().expect("a folder").to_owned();
+    let repo = TestRepo::new();
+    let folder = repo.path.parent().expect("a folder").to_owned();
     for name in ["inner", "middle", "absent"] {
         let at = folder.join(name);
-        place.git(&["init", "-q", "-b", "main", at.to_str().expect("UTF-8")]);
+        repo.git(&["init", "-q", "-b", "main", at.to_str().expect("UTF-8")]);
         fs::write(at.join("f.txt"), format!("of {name}\n")).expect("written");
         fs::write(at.join(".gitignore"), "*.tmp\n").expect("written");
         let git = |args: &[&str]| {
-            place.git(&[&["-C", at.to_str().expect("UTF-8"), "-c", "protocol.file.allow=always"], args].concat())
+            repo.git(&[&["-C", at.to_str().expect("UTF-8"), "-c", "protocol.file.allow=always"], args].concat())
         };
         if name == "middle" {
             git(&["submodule", "add", "-q", folder.join("inner").to_str().expect("UTF-8"), "inner"]);
@@ -352,70 +353,70 @@ fn submodules_come_with_their_content_and_changes_go_back_to_them() {
     }
     let allow = ["-c", "protocol.file.allow=always", "submodule"];
     let path = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
-    place.git(&[&allow[..], &["add", "-q", &path("middle"), "lib/middle"]].concat());
-    place.git(&[&allow[..], &["add", "-q", &path("absent"), "absent"]].concat());
-    place.git(&[&allow[..], &["update", "-q", "--init", "--recursive", "lib"]].concat());
-    place.git(&["submodule", "deinit", "-q", "-f", "absent"]);
-    place.commit();
+    repo.git(&[&allow[..], &["add", "-q", &path("middle"), "lib/middle"]].concat());
+    repo.git(&[&allow[..], &["add", "-q", &path("absent"), "absent"]].concat());
+    repo.git(&[&allow[..], &["update", "-q", "--init", "--recursive", "lib"]].concat());
+    repo.git(&["submodule", "deinit", "-q", "-f", "absent"]);
+    repo.commit();
 
     let script = "cat lib/middle/f.txt lib/middle/inner/f.txt; ls absent; git status --short; \
                   git -C lib/middle log --format=%s; git -C lib/middle/inner status --short; \
                   echo more >> lib/middle/f.txt; echo new > lib/middle/inner/n.txt; echo x > lib/middle/y.tmp";
-    let ran = place.airlock(&["run", "--name", "m", "--", "sh", "-euc", script]).ok();
-    assert_eq!(ran.out, "of middle\nof inner\nmiddle\n");
+    let ran = repo.airlock(&["run", "--name", "m", "--", "sh", "-euc", script]).ok();
+    assert_eq!(ran.stdout, "of middle\nof inner\nmiddle\n");
     let pairs =
         |list: &[(&str, &str)]| list.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect::<Vec<(String, String)>>();
-    assert_eq!(place.changes("m"), pairs(&[("lib/middle/f.txt", "modified"), ("lib/middle/inner/n.txt", "added")]));
-    let status = place.airlock(&["status", "m"]).ok().out;
+    assert_eq!(repo.changes("m"), pairs(&[("lib/middle/f.txt", "modified"), ("lib/middle/inner/n.txt", "added")]));
+    let status = repo.airlock(&["status", "m"]).ok().stdout;
     assert!(status.contains("submodule lib/middle/inner with its files"), "{status}");
     assert!(status.contains("submodule absent stayed behind: not initialised"), "{status}");
-    place.airlock(&["apply", "m", "--accept-all"]).ok();
-    assert_eq!(place.read("lib/middle/f.txt"), "of middle\nmore\n");
-    assert_eq!(place.read("lib/middle/inner/n.txt"), "new\n");
+    repo.airlock(&["apply", "m", "--accept-all"]).ok();
+    assert_eq!(repo.read("lib/middle/f.txt"), "of middle\nmore\n");
+    assert_eq!(repo.read("lib/middle/inner/n.txt"), "new\n");
 
     // What is put into one that stayed behind is told, and so is a file in its place.
-    let ran = place.sandbox("i", "echo x > absent/file; echo y > absent/other").ok();
-    assert!(ran.err.contains("1 cannot be accepted") && ran.err.contains("kept"), "{}", ran.err);
-    assert_eq!(place.diff("i")["refused"][0]["reason"], "has files, and is a submodule that stayed behind");
-    let ran = place.sandbox("p", "rmdir absent; echo x > absent; echo y >> a.txt").ok();
-    assert!(ran.err.contains("1 cannot be accepted"), "{}", ran.err);
-    assert_eq!(place.changes("p"), pairs(&[("a.txt", "modified")]));
+    let ran = repo.sandbox("i", "echo x > absent/file; echo y > absent/other").ok();
+    assert!(ran.stderr.contains("1 cannot be accepted") && ran.stderr.contains("kept"), "{}", ran.stderr);
+    assert_eq!(repo.diff("i")["refused"][0]["reason"], "has files, and is a submodule that stayed behind");
+    let ran = repo.sandbox("p", "rmdir absent; echo x > absent; echo y >> a.txt").ok();
+    assert!(ran.stderr.contains("1 cannot be accepted"), "{}", ran.stderr);
+    assert_eq!(repo.changes("p"), pairs(&[("a.txt", "modified")]));
 }
 
 #[test]
 fn hostile_gitmodules_register_nothing_and_open_nothing() {
-    let place = Place::new();
-    let fifo = place.repo.with_file_name("fifo");
-    assert!(Ran::of(place.command("mkfifo", &[fifo.to_str().expect("UTF-8")])).status == 0);
+    let repo = TestRepo::new();
+    let fifo = repo.path.with_file_name("fifo");
+    assert!(CommandOutput::from_command(repo.command("mkfifo", &[fifo.to_str().expect("UTF-8")])).status == 0);
     let includes = format!("[InClude]\n\tpath = {}\n[submodule \"x\"]\n\tpath = dir\n", fifo.display());
     for text in [includes.as_str(), "[submodule \"x\"\n", "[submodule \"x\"]\n\tpath = ../up\n\tpath = /etc\n\tpath\n"]
     {
-        place.write(".gitmodules", text);
-        place.commit();
-        let ran = place.airlock(&["run", "--", "cat", "dir/keep.txt"]).ok();
-        assert_eq!(ran.out, "k\n");
+        repo.write(".gitmodules", text);
+        repo.commit();
+        let ran = repo.airlock(&["run", "--", "cat", "dir/keep.txt"]).ok();
+        assert_eq!(ran.stdout, "k\n");
     }
 }
 
 #[test]
 fn a_clone_that_is_unshallowed_gets_a_base_of_its_own() {
-    let place = Place::new();
-    place.git(&["branch", "topic"]);
+    let repo = TestRepo::new();
+    repo.git(&["branch", "topic"]);
     for n in 0..3 {
-        place.write(&format!("new/{n}"), "x");
-        place.commit();
+        repo.write(&format!("new/{n}"), "x");
+        repo.commit();
     }
-    place.git(&["checkout", "-q", "topic"]);
-    place.write("topic/file", "t");
-    place.commit();
-    place.git(&["checkout", "-q", "main"]);
-    let target = place.repo.with_file_name("clone");
-    let url = format!("file://{}", place.repo.display());
-    place.git(&["clone", "-q", "--depth", "1", "--no-single-branch", &url, target.to_str().expect("UTF-8")]);
+    repo.git(&["checkout", "-q", "topic"]);
+    repo.write("topic/file", "t");
+    repo.commit();
+    repo.git(&["checkout", "-q", "main"]);
+    let target = repo.path.with_file_name("clone");
+    let url = format!("file://{}", repo.path.display());
+    repo.git(&["clone", "-q", "--depth", "1", "--no-single-branch", &url, target.to_str().expect("UTF-8")]);
     let at = |program: &str, args: &[&str]| {
-        let mut command = place.command(program, args);
+        let mut command = repo.command(program, args);
         command.current_dir(&target);
-        Ran::of(command).ok().out
+        CommandOutput::from_command(command).ok().stdout
     };
     let topic = at("git", &["rev-parse", "origin/topic"]);
     let shallow = at(AIRLOCK, &["run", "--", "cat", ".git/shallow"]);
@@ -424,7 +425,7 @@ fn a_clone_that_is_unshallowed_gets_a_base_of_its_own() {
     at("git", &["-c", "user.name=A", "-c", "user.email=a@example.org", "merge", "-q", "-m", "merge", "origin/topic"]);
     let script = "git fsck --no-dangling && git log --format=%s | wc -l && git log -p -1 HEAD^2 | tail -n 1";
     assert_eq!(at(AIRLOCK, &["run", "--", "sh", "-c", script]), "6\n\\ No newline at end of file\n");
-    let mut swept = place.command(AIRLOCK, &["gc"]);
+    let mut swept = repo.command(AIRLOCK, &["gc"]);
     swept.env("AIRLOCK_BASES", "0").current_dir(&target);
-    Ran::of(swept).ok();
+    CommandOutput::from_command(swept).ok();
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::Place;
+use crate::support::TestRepo;
 
 /// A FAT file system, unmounted at the end.
 struct Fat {
@@ -38,72 +38,72 @@ impl Drop for Fat {
 }
 
 /// Creates a repository whose working tree is on FAT; git keeps its own directory elsewhere, for it wants permissions there.
-fn place(fat: &Fat) -> Place {
-    let mut place = Place::empty();
-    let git = place.repo.with_file_name("git");
-    fs::rename(place.repo.join(".git"), &git).expect("moved");
-    place.repo = fat.mounted.join("work");
-    fs::create_dir(&place.repo).expect("made");
-    fs::write(place.repo.join(".git"), format!("gitdir: {}\n", git.display())).expect("written");
-    let work = place.repo.to_str().expect("UTF-8").to_owned();
+fn sample_repo(fat: &Fat) -> TestRepo {
+    let mut repo = TestRepo::empty();
+    let git = repo.path.with_file_name("git");
+    fs::rename(repo.path.join(".git"), &git).expect("moved");
+    repo.path = fat.mounted.join("work");
+    fs::create_dir(&repo.path).expect("made");
+    fs::write(repo.path.join(".git"), format!("gitdir: {}\n", git.display())).expect("written");
+    let work = repo.path.to_str().expect("UTF-8").to_owned();
     for (key, value) in [
         ("core.worktree", work.as_str()),
         ("core.fileMode", "false"),
         ("core.symlinks", "false"),
         ("core.ignoreCase", "true"),
     ] {
-        place.git(&["config", key, value]);
+        repo.git(&["config", key, value]);
     }
-    place.write("Readme", "one\n");
-    place.write("run.sh", "#!/bin/sh\n");
-    place.write("link", "target");
-    place.git(&["add", "-A"]);
-    place.git(&["update-index", "--chmod=+x", "run.sh"]);
-    let target = place.git(&["hash-object", "-w", "link"]);
-    place.git(&["update-index", "--cacheinfo", &format!("120000,{},link", target.trim())]);
-    place.git(&["commit", "-qm", "start"]);
-    assert_eq!(place.git(&["status", "--short"]), "");
-    place
+    repo.write("Readme", "one\n");
+    repo.write("run.sh", "#!/bin/sh\n");
+    repo.write("link", "target");
+    repo.git(&["add", "-A"]);
+    repo.git(&["update-index", "--chmod=+x", "run.sh"]);
+    let target = repo.git(&["hash-object", "-w", "link"]);
+    repo.git(&["update-index", "--cacheinfo", &format!("120000,{},link", target.trim())]);
+    repo.git(&["commit", "-qm", "start"]);
+    assert_eq!(repo.git(&["status", "--short"]), "");
+    repo
 }
 
 #[test]
 fn case_modes_and_links_are_as_the_file_system_has_them() {
     let fat = Fat::mount();
-    let place = place(&fat);
+    let repo = sample_repo(&fat);
     // Inside, all of it is what the commit says.
     let script = "test -x run.sh; test \"$(readlink link)\" = target; git mv Readme README; echo two >> README; echo echo >> run.sh; \
                   ln -sf other link; echo new > New";
-    place.sandbox("c", script).ok();
-    place.airlock(&["apply", "c", "--accept-all", "--allow-risky"]).ok();
-    let names: Vec<_> = fs::read_dir(&place.repo).expect("listed").map(|e| e.expect("listed").file_name()).collect();
+    repo.changeset("c", script);
+    repo.airlock(&["apply", "c", "--accept-all", "--allow-risky"]).ok();
+    let names: Vec<_> = fs::read_dir(&repo.path).expect("listed").map(|e| e.expect("listed").file_name()).collect();
     assert!(names.iter().any(|n| n == "README") && !names.iter().any(|n| n == "Readme"), "{names:?}");
-    assert_eq!(place.read("README"), "one\ntwo\n");
-    assert_eq!(place.read("run.sh"), "#!/bin/sh\necho\n");
-    assert_eq!(place.read("link"), "other", "a file stands for a link");
-    assert_eq!(place.read("New"), "new\n");
-    place.airlock(&["apply", "c", "--accept-all", "--allow-risky"]).ok();
+    assert_eq!(repo.read("README"), "one\ntwo\n");
+    assert_eq!(repo.read("run.sh"), "#!/bin/sh\necho\n");
+    assert_eq!(repo.read("link"), "other", "a file stands for a link");
+    assert_eq!(repo.read("New"), "new\n");
+    repo.airlock(&["apply", "c", "--accept-all", "--allow-risky"]).ok();
 }
 
 #[test]
 fn twins_are_refused_where_they_would_be_one_file() {
     let fat = Fat::mount();
-    let place = place(&fat);
+    let repo = sample_repo(&fat);
     let script =
         "echo a > Twin; echo b > twin; echo c > RUN.SH; mkdir Sub sub; echo e > Sub/x; echo f > sub/x; echo g > fine";
-    place.sandbox("t", script).ok();
+    repo.changeset("t", script);
     let conflict = |path: &str, twin: &str| {
-        let ran = place.airlock(&["apply", "t", "--accept", path]).fails(4, &["nothing was written"]);
-        assert!(ran.out.contains(&format!("your file system takes it for {twin:?}")), "{}", ran.out);
+        let ran = repo.airlock(&["apply", "t", "--accept", path]).expect_failure(4, &["nothing was written"]);
+        assert!(ran.stdout.contains(&format!("your file system takes it for {twin:?}")), "{}", ran.stdout);
     };
     conflict("RUN.SH", "run.sh");
-    place.airlock(&["apply", "t", "--accept", "Twin", "--accept", "fine"]).ok();
+    repo.airlock(&["apply", "t", "--accept", "Twin", "--accept", "fine"]).ok();
     conflict("twin", "Twin");
-    place.airlock(&["apply", "t", "--accept", "Sub/x"]).ok();
+    repo.airlock(&["apply", "t", "--accept", "Sub/x"]).ok();
     conflict("sub/x", "Sub");
-    assert_eq!((place.read("run.sh").as_str(), place.read("Twin").as_str()), ("#!/bin/sh\n", "a\n"));
+    assert_eq!((repo.read("run.sh").as_str(), repo.read("Twin").as_str()), ("#!/bin/sh\n", "a\n"));
     // Both at once, of which neither is there yet.
-    fs::remove_file(place.repo.join("Twin")).expect("removed");
-    let ran = place.airlock(&["apply", "t", "--accept", "Twin", "--accept", "twin"]);
+    fs::remove_file(repo.path.join("Twin")).expect("removed");
+    let ran = repo.airlock(&["apply", "t", "--accept", "Twin", "--accept", "twin"]);
     assert_ne!(ran.status, 0, "one of them would take the other's place: {ran:?}");
-    assert!(!place.repo.join("Twin").exists() || place.read("Twin") != "b\n", "{ran:?}");
+    assert!(!repo.path.join("Twin").exists() || repo.read("Twin") != "b\n", "{ran:?}");
 }

@@ -12,20 +12,20 @@ use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::show::{Desk, PLAIN, Show, decided, sheet};
-use crate::support::{AIRLOCK, Place};
+use crate::support::{AIRLOCK, TestRepo};
 use crate::terminal::Terminal;
 
 /// A sandbox that changed three lines of one file and made another.
-fn place() -> Place {
-    let place = Place::empty();
-    place.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
-    place.commit();
-    place.sandbox("s", "sed -i 's/two/2/; s/three/3/; s/ten/10/' a.txt; echo new > b.txt").ok();
-    place
+fn sample_repo() -> TestRepo {
+    let repo = TestRepo::empty();
+    repo.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
+    repo.commit();
+    repo.changeset("s", "sed -i 's/two/2/; s/three/3/; s/ten/10/' a.txt; echo new > b.txt");
+    repo
 }
 
-fn decisions(place: &Place) -> Vec<String> {
-    let diff = place.diff("s");
+fn decisions(repo: &TestRepo) -> Vec<String> {
+    let diff = repo.diff("s");
     let files = diff["files"].as_array().expect("files").clone();
     let blocks = files.iter().flat_map(|f| f["hunks"].as_array().expect("hunks").clone());
     blocks.map(|b| b["decision"].as_str().expect("a decision").to_owned()).collect()
@@ -53,8 +53,8 @@ fn has_main_screen(terminal: &Terminal) {
 
 #[test]
 fn some_lines_are_accepted_left_taken_up_again_and_applied() {
-    let place = place();
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    let repo = sample_repo();
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     // Of the first hunk the second line alone; the second hunk whole.
     terminal.types("ljjvjyh[");
@@ -63,8 +63,8 @@ fn some_lines_are_accepted_left_taken_up_again_and_applied() {
     terminal.shows("the decisions are saved");
     assert!(terminal.child.wait().expect("it ends").success());
     is_put_back(&terminal);
-    assert_eq!(decisions(&place), ["lines .y.y", "undecided", "undecided"]);
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    assert_eq!(decisions(&repo), ["lines .y.y", "undecided", "undecided"]);
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("]y");
     terminal.shows("1/3 decided");
@@ -75,20 +75,20 @@ fn some_lines_are_accepted_left_taken_up_again_and_applied() {
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
     is_put_back(&terminal);
-    assert_eq!(place.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\n10\neleven\n");
-    assert_eq!(place.git(&["status", "--short"]), " M a.txt\n");
-    place.airlock(&["undo"]).ok();
-    assert_eq!(place.git(&["status", "--short"]), "");
+    assert_eq!(repo.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\n10\neleven\n");
+    assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.git(&["status", "--short"]), "");
 }
 
 #[test]
 fn a_signal_puts_the_terminal_back_and_loses_nothing() {
-    let place = place();
+    let repo = sample_repo();
     for (n, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
-        let mut terminal = Terminal::start(&place, &["review", "s"]);
+        let mut terminal = Terminal::start(&repo, &["review", "s"]);
         terminal.shows("2 files +4");
         terminal.types("{g ");
-        terminal.wait("the draft", |_| decisions(&place)[0] == ["accepted", "rejected", "undecided"][n]);
+        terminal.wait("the draft", |_| decisions(&repo)[0] == ["accepted", "rejected", "undecided"][n]);
         kill_process(process(&terminal), signal).expect("it runs");
         let status = terminal.child.wait().expect("it ends");
         assert_eq!(status.exit_code(), 130, "{signal:?}");
@@ -96,20 +96,20 @@ fn a_signal_puts_the_terminal_back_and_loses_nothing() {
         terminal.shows("what was decided is saved");
     }
     // Killed at any moment: what was decided is in the draft.
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("2 files +4");
     terminal.types("]y");
     terminal.shows("1/3 decided");
     kill_process(process(&terminal), Signal::KILL).expect("it runs");
     terminal.child.wait().expect("it ends");
-    assert_eq!(decisions(&place), ["undecided", "accepted", "undecided"]);
+    assert_eq!(decisions(&repo), ["undecided", "accepted", "undecided"]);
 }
 
 #[test]
 fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
-    let place = place();
+    let repo = sample_repo();
     let name = "s".parse().expect("a name");
-    let sandbox = Store::of(&place.repo.join(".git")).open(&name).expect("opened").expect("it is there");
+    let sandbox = Store::of(&repo.path.join(".git")).open(&name).expect("opened").expect("it is there");
     let changes = Box::leak(Box::new(sandbox.changeset().expect("read").expect("collected")));
     let sheet =
         Box::leak(Box::new(ReviewModel::open(changes, &sandbox.quarantine().expect("opened")).expect("opened")));
@@ -130,7 +130,7 @@ fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
             show.press(&if key == '\u{12}' { "<C-r>".to_owned() } else { key.to_string() });
             states.push(show.decided());
         }
-        let mut terminal = Terminal::start(&place, &["review", "s"]);
+        let mut terminal = Terminal::start(&repo, &["review", "s"]);
         terminal.shows("2 files +4");
         terminal.types(&keys);
         let wanted = 1 + random(30);
@@ -149,10 +149,10 @@ fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
 
 #[test]
 fn the_shell_gets_the_terminal_and_gives_it_back() {
-    let place = place();
+    let repo = sample_repo();
     let mut command = CommandBuilder::new("bash");
     command.args(["--norc", "--noprofile", "-i"]);
-    let mut terminal = Terminal::run(&place, command);
+    let mut terminal = Terminal::run(&repo, command);
     terminal.types(&format!("PS1='shell> '; {AIRLOCK} review s\n"));
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("y\u{1a}");
@@ -169,20 +169,20 @@ fn the_shell_gets_the_terminal_and_gives_it_back() {
     terminal.shows("the decisions are saved");
     terminal.types("exit\n");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert_eq!(decisions(&place), ["accepted", "accepted", "undecided"]);
+    assert_eq!(decisions(&repo), ["accepted", "accepted", "undecided"]);
 }
 
 #[test]
 fn the_editor_gets_the_terminal() {
-    let mut place = place();
+    let mut repo = sample_repo();
     // It asks on the terminal, as an editor does, and the repository's own configuration has no say.
-    let editor = place.repo.parent().expect("a folder").join("editor");
+    let editor = repo.path.parent().expect("a folder").join("editor");
     std::fs::write(&editor, "#!/bin/sh\nprintf 'edit %s? ' \"${1##*/}\"; read answer; echo \"$answer\" > \"$1\"\n")
         .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
         .expect("written");
-    place.set("EDITOR", editor.to_str().expect("UTF-8"));
-    place.git(&["config", "core.editor", "false"]);
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    repo.set("EDITOR", editor.to_str().expect("UTF-8"));
+    repo.git(&["config", "core.editor", "false"]);
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("]e");
     terminal.shows("edit proposal.txt?");
@@ -196,19 +196,19 @@ fn the_editor_gets_the_terminal() {
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
     is_put_back(&terminal);
-    assert_eq!(place.read("a.txt"), "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
+    assert_eq!(repo.read("a.txt"), "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
 }
 
 #[test]
 fn an_editor_that_does_not_wait_loses_nothing() {
-    let mut place = place();
-    let folder = place.repo.parent().expect("a folder");
+    let mut repo = sample_repo();
+    let folder = repo.path.parent().expect("a folder");
     let (editor, name) = (folder.join("editor"), folder.join("name"));
     std::fs::write(&editor, format!("#!/bin/sh\nprintf '%s' \"$1\" > {}\n", name.display()))
         .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
         .expect("written");
-    place.set("EDITOR", editor.to_str().expect("UTF-8"));
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    repo.set("EDITOR", editor.to_str().expect("UTF-8"));
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("e");
     terminal.shows("does your editor wait? (code --wait)");
@@ -222,15 +222,15 @@ fn an_editor_that_does_not_wait_loses_nothing() {
 
 #[test]
 fn the_editor_can_be_stopped_and_gone_on_with() {
-    let mut place = place();
-    let editor = place.repo.parent().expect("a folder").join("editor");
+    let mut repo = sample_repo();
+    let editor = repo.path.parent().expect("a folder").join("editor");
     std::fs::write(&editor, "#!/bin/sh\necho $$ > pid; printf 'editing? '; read answer; echo \"$answer\" > \"$1\"\n")
         .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
         .expect("written");
-    place.set("EDITOR", editor.to_str().expect("UTF-8"));
+    repo.set("EDITOR", editor.to_str().expect("UTF-8"));
     let mut command = CommandBuilder::new("bash");
     command.args(["--norc", "--noprofile", "-i"]);
-    let mut terminal = Terminal::run(&place, command);
+    let mut terminal = Terminal::run(&repo, command);
     terminal.types(&format!("PS1='shell> '; {AIRLOCK} review s\n"));
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("]e");
@@ -238,7 +238,7 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
     terminal.types("\u{1a}");
     terminal.shows("Stopped");
     // What still reads would get what is for the shell.
-    let editor = std::fs::read_to_string(place.repo.join("pid")).expect("it says so");
+    let editor = std::fs::read_to_string(repo.path.join("pid")).expect("it says so");
     let stat = || std::fs::read_to_string(format!("/proc/{}/stat", editor.trim())).expect("it is there");
     let end = Instant::now() + Duration::from_secs(60);
     while !stat().contains(") T ") {
@@ -256,17 +256,17 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
     terminal.shows("the decisions are saved");
     terminal.types("exit\n");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert!(decisions(&place)[1].starts_with("edited "), "{:?}", decisions(&place));
+    assert!(decisions(&repo)[1].starts_with("edited "), "{:?}", decisions(&repo));
 }
 
 #[test]
 fn what_is_typed_ahead_answers_no_question() {
-    let place = place();
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    let repo = sample_repo();
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("Dyyyy");
     terminal.shows("Reject 3 undecided hunks in 2 files? [y/n]");
-    assert_eq!(decisions(&place), ["undecided"; 3]);
+    assert_eq!(decisions(&repo), ["undecided"; 3]);
     terminal.types("n");
     terminal.shows("y accept");
     terminal.types("q");
@@ -275,8 +275,8 @@ fn what_is_typed_ahead_answers_no_question() {
 
 #[test]
 fn the_window_is_resized() {
-    let place = place();
-    let mut terminal = Terminal::start(&place, &["review", "s"]);
+    let repo = sample_repo();
+    let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     let size = portable_pty::PtySize { rows: 10, cols: 40, pixel_width: 0, pixel_height: 0 };
     terminal.screen.0.lock().expect("no panic").screen_mut().set_size(10, 40);
@@ -289,48 +289,48 @@ fn the_window_is_resized() {
 
 #[test]
 fn without_a_terminal_or_on_a_dumb_one_it_asks_line_by_line() {
-    let mut place = place();
-    let ran = place.airlock(&["review", "s"]).ok();
-    assert!(ran.out.contains("(1/3) a.txt Apply?"), "{ran:?}");
-    place.set("TERM", "dumb");
-    let mut terminal = Terminal::start(&place, &["review", "--plain", "s"]);
+    let mut repo = sample_repo();
+    let ran = repo.airlock(&["review", "s"]).ok();
+    assert!(ran.stdout.contains("(1/3) a.txt Apply?"), "{ran:?}");
+    repo.set("TERM", "dumb");
+    let mut terminal = Terminal::start(&repo, &["review", "--plain", "s"]);
     terminal.shows("(1/3) a.txt Apply?");
     terminal.types("s\n");
     terminal.shows("(1/4) a.txt Apply?");
     terminal.types("y\nq\n");
     terminal.shows("the decisions are saved");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert_eq!(decisions(&place), ["lines y.y.", "undecided", "undecided"]);
+    assert_eq!(decisions(&repo), ["lines y.y.", "undecided", "undecided"]);
 }
 
 #[test]
 fn a_diff_goes_to_the_users_pager() {
-    let mut place = place();
-    place.git(&["config", "core.pager", "echo of the repository"]);
-    place.set("PAGER", "sed s/^/paged:/");
-    let mut terminal = Terminal::start(&place, &["diff", "s"]);
+    let mut repo = sample_repo();
+    repo.git(&["config", "core.pager", "echo of the repository"]);
+    repo.set("PAGER", "sed s/^/paged:/");
+    let mut terminal = Terminal::start(&repo, &["diff", "s"]);
     terminal.shows("paged:modified  a.txt");
     assert!(terminal.child.wait().expect("it ends").success());
-    let mut terminal = Terminal::start(&place, &["diff", "s", "--no-pager"]);
+    let mut terminal = Terminal::start(&repo, &["diff", "s", "--no-pager"]);
     let shown = terminal.shows("next: airlock review s");
     assert!(!shown.contains("paged:") && shown.contains("modified  a.txt"), "{shown}");
     assert!(terminal.child.wait().expect("it ends").success());
     // Whoever leaves the pager early has seen enough.
-    place.set("PAGER", "true");
-    let mut terminal = Terminal::start(&place, &["diff", "s"]);
+    repo.set("PAGER", "true");
+    let mut terminal = Terminal::start(&repo, &["diff", "s"]);
     terminal.shows("next: airlock review s");
     assert!(terminal.child.wait().expect("it ends").success());
     // Off a terminal there is none.
-    place.set("PAGER", "false");
-    assert!(place.airlock(&["diff", "s"]).ok().out.starts_with("modified  a.txt"));
+    repo.set("PAGER", "false");
+    assert!(repo.airlock(&["diff", "s"]).ok().stdout.starts_with("modified  a.txt"));
 }
 
 #[test]
 fn a_panic_puts_the_terminal_back() {
-    let place = Place::empty();
+    let repo = TestRepo::empty();
     let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "full_screen::panics_on_a_terminal", "--ignored", "--nocapture"]);
-    let mut terminal = Terminal::run(&place, command);
+    let mut terminal = Terminal::run(&repo, command);
     terminal.shows("a.txt added hunk 1/1");
     terminal.types("yw");
     terminal.shows("a plan that panics");

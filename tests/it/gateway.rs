@@ -4,15 +4,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::support::Place;
+use crate::support::TestRepo;
 
 const KEY: &str = "sk-ant-api03-never-to-come-back";
 
 /// An upstream that writes down what comes, answers with the bytes that `answer` makes of the path, and closes.
-fn upstream(place: &mut Place, answer: fn(&str) -> Vec<u8>) -> Arc<Mutex<String>> {
+fn upstream(repo: &mut TestRepo, answer: fn(&str) -> Vec<u8>) -> Arc<Mutex<String>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-    place.set("ANTHROPIC_BASE_URL", format!("http://{}", listener.local_addr().expect("it is bound")));
-    place.set("ANTHROPIC_API_KEY", KEY);
+    repo.set("ANTHROPIC_BASE_URL", format!("http://{}", listener.local_addr().expect("it is bound")));
+    repo.set("ANTHROPIC_API_KEY", KEY);
     let came = Arc::<Mutex<String>>::default();
     let log = Arc::clone(&came);
     std::thread::spawn(move || {
@@ -52,8 +52,8 @@ const POST: &str = r#"post() { curl -sS -i -X POST -H 'content-type: application
 
 #[test]
 fn the_credential_never_comes_back() {
-    let mut place = Place::new();
-    upstream(&mut place, |path| {
+    let mut repo = TestRepo::new();
+    upstream(&mut repo, |path| {
         match path.split('?').nth(1) {
         Some("heads") => format!(
             "HTTP/1.1 200 OK\r\nx-reflect: {KEY}\r\nanthropic-echo: {KEY}\r\nanthropic-ratelimit: 7\r\nset-cookie: k={KEY}\r\n\
@@ -74,27 +74,27 @@ fn the_credential_never_comes_back() {
     }
     });
     let script = format!("{POST} post heads; post body; post chunks; post packed");
-    let ran = place.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
-    assert!(!ran.out.contains("never-to-come") && !ran.out.to_lowercase().contains("reflect"), "{}", ran.out);
-    assert!(ran.out.contains("request-id: r1") && ran.out.contains("anthropic-ratelimit: 7"), "{}", ran.out);
-    assert!(!ran.out.contains("set-cookie") && !ran.out.contains("location"), "{}", ran.out);
+    let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
+    assert!(!ran.stdout.contains("never-to-come") && !ran.stdout.to_lowercase().contains("reflect"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("request-id: r1") && ran.stdout.contains("anthropic-ratelimit: 7"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("set-cookie") && !ran.stdout.contains("location"), "{}", ran.stdout);
     let masked = "*".repeat(KEY.len());
-    assert!(ran.out.contains(&format!("you sent x-api-key: {masked}\"}}")), "{}", ran.out);
-    assert!(ran.out.contains(&format!("{masked}.")) && ran.out.contains("502"), "{}", ran.out);
-    assert!(ran.err.contains("sent the credential back") && ran.err.contains("an encoding"), "{}", ran.err);
-    assert!(!ran.err.contains("never-to-come"), "{}", ran.err);
+    assert!(ran.stdout.contains(&format!("you sent x-api-key: {masked}\"}}")), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("{masked}.")) && ran.stdout.contains("502"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("sent the credential back") && ran.stderr.contains("an encoding"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("never-to-come"), "{}", ran.stderr);
 }
 
 #[test]
 fn what_an_agent_appends_to_a_request_stays_inside() {
-    let mut place = Place::new();
-    let came = upstream(&mut place, |_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let mut repo = TestRepo::new();
+    let came = upstream(&mut repo, |_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
     let script = r#"exec 3<>"/dev/tcp/127.0.0.1/${ANTHROPIC_BASE_URL##*:}"
         printf 'POST /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close, x-mine\r\nx-mine: 1\r\nte: trailers\r\ntrailer: x-api-key\r\ntransfer-encoding: chunked\r\nauthorization: Bearer foreign\r\ncookie: foreign\r\n\r\n2\r\n{}\r\n0\r\nx-api-key: foreign\r\n\r\n' >&3
         cat <&3
         for path in . .. ... ''; do curl -s -o /dev/null -w '%{http_code} ' --path-as-is "$ANTHROPIC_BASE_URL/v1/models/$path"; done"#;
-    let ran = place.airlock(&["run", "--net", "model", "--", "bash", "-c", script]).ok();
-    assert!(ran.out.contains("200 OK") && ran.out.ends_with("403 403 403 403 "), "{}", ran.out);
+    let ran = repo.airlock(&["run", "--net", "model", "--", "bash", "-c", script]).ok();
+    assert!(ran.stdout.contains("200 OK") && ran.stdout.ends_with("403 403 403 403 "), "{}", ran.stdout);
     let came = came.lock().expect("no panic").to_lowercase();
     assert!(came.contains("post /v1/messages") && came.contains(&format!("x-api-key: {KEY}")), "{came}");
     for word in ["foreign", "x-mine", "trailer", "\nte:"] {
@@ -104,26 +104,26 @@ fn what_an_agent_appends_to_a_request_stays_inside() {
 
 #[test]
 fn an_answer_that_breaks_off_is_no_whole_answer() {
-    let mut place = Place::new();
-    upstream(&mut place, |path| match path.split('?').nth(1) {
+    let mut repo = TestRepo::new();
+    upstream(&mut repo, |path| match path.split('?').nth(1) {
         Some("length") => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec(),
         _ => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_vec(),
     });
     let script = format!("{POST} post length; post chunks");
-    let ran = place.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
-    let ends: Vec<&str> = ran.out.lines().filter_map(|line| line.split(" curl: ").nth(1)).collect();
-    assert!(ends.len() == 2 && ends.iter().all(|end| matches!(*end, "18" | "56")), "{}", ran.out);
-    assert!(ran.err.contains("broke off an answer (2 times)"), "{}", ran.err);
+    let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
+    let ends: Vec<&str> = ran.stdout.lines().filter_map(|line| line.split(" curl: ").nth(1)).collect();
+    assert!(ends.len() == 2 && ends.iter().all(|end| matches!(*end, "18" | "56")), "{}", ran.stdout);
+    assert!(ran.stderr.contains("broke off an answer (2 times)"), "{}", ran.stderr);
 }
 
 #[test]
 fn connections_are_bounded() {
-    let mut place = Place::new();
-    upstream(&mut place, |_| Vec::new());
+    let mut repo = TestRepo::new();
+    upstream(&mut repo, |_| Vec::new());
     let script = r#"port=${ANTHROPIC_BASE_URL##*:}
         for n in $(seq 64); do exec {fd}<>"/dev/tcp/127.0.0.1/$port" || exit 1; done
         echo 64
         exec {one}<>"/dev/tcp/127.0.0.1/$port" && cat <&"$one"; echo "the next one is closed""#;
-    let ran = place.airlock(&["run", "--net", "model", "--timeout", "60", "--", "bash", "-c", script]).ok();
-    assert_eq!(ran.out, "64\nthe next one is closed\n", "{}", ran.err);
+    let ran = repo.airlock(&["run", "--net", "model", "--timeout", "60", "--", "bash", "-c", script]).ok();
+    assert_eq!(ran.stdout, "64\nthe next one is closed\n", "{}", ran.stderr);
 }

@@ -3,15 +3,15 @@
 use portable_pty::PtySize;
 
 use crate::claude::{greeting, model};
-use crate::support::Place;
+use crate::support::TestRepo;
 use crate::terminal::Terminal;
 
 #[test]
 fn the_prompt_a_request_the_review_and_a_sane_terminal() {
-    let mut place = Place::new();
-    let script = greeting(&place);
-    let (_runtime, _model) = model(&mut place, script);
-    let mut terminal = Terminal::start(&place, &["--name", "i", "claude", "--permission-mode", "acceptEdits"]);
+    let mut repo = TestRepo::new();
+    let script = greeting(&repo);
+    let (_runtime, _model) = model(&mut repo, script);
+    let mut terminal = Terminal::start(&repo, &["--name", "i", "claude", "--permission-mode", "acceptEdits"]);
     let first = terminal.shows("❯");
     assert!(first.contains("Claude Code v"), "no first-run question comes before the prompt:\n{first}");
     assert!(!first.contains("missing or broken"), "{first}");
@@ -49,17 +49,17 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     assert!(!screen.hide_cursor() && !screen.bracketed_paste() && !screen.alternate_screen());
     assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
     drop(parser);
-    assert_eq!(place.git(&["status", "--short"]), " M a.txt\n");
-    assert_eq!(place.read("a.txt"), "one\nhello\n");
+    assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
+    assert_eq!(repo.read("a.txt"), "one\nhello\n");
 }
 
 #[test]
 fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_nothing() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     // (A shell would swallow a Ctrl-C that comes while it starts a program.)
     let script =
         "echo x >> a.txt; printf '\\033[?1049h\\033[?1003h\\033[?2004h\\033[?25l'; echo ready; exec sleep 1000";
-    let mut terminal = Terminal::start(&place, &["run", "--name", "m", "--", "sh", "-c", script]);
+    let mut terminal = Terminal::start(&repo, &["run", "--name", "m", "--", "sh", "-c", script]);
     terminal.shows("ready");
     assert!(terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
     // Ctrl-P is a key like others; Ctrl-C ends the agent, and what follows it is meant for the agent too.
@@ -73,7 +73,7 @@ fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_no
     terminal.shows("kept. Next: airlock review m");
     assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 130);
     assert!(terminal.is_sane());
-    assert_eq!(place.git(&["status", "--short"]), "");
+    assert_eq!(repo.git(&["status", "--short"]), "");
 }
 
 /// A session of Claude Code 2.1.197, as it came from its container: prompt, request, tools, modes, `/exit`.
@@ -96,11 +96,11 @@ fn claudes_screens_are_the_same_with_and_without_the_filter() {
 
 #[test]
 fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     // The first process of a container hears only the signals that it has asked for.
     let script = "trap 'exit 0' INT; echo x >> a.txt; printf '\\033]52;c;ZXZpbA==\\a\\033]1337;x\\a\\033_Gx\\033\\\\\\033Pq\\033\\\\\\033[5i\\033[21t'; \
                   printf '\\033]0;fine\\a\\033[31mred\\033[0m \\033[6n\\033[c'; echo asked; sleep 1000 & wait";
-    let mut terminal = Terminal::mute(&place, &["run", "--name", "t", "--", "sh", "-c", script]);
+    let mut terminal = Terminal::mute(&repo, &["run", "--name", "t", "--", "sh", "-c", script]);
     terminal.shows("asked");
     terminal.receives(b"\x1b[6n\x1b[c");
     // The agent is ended while answers to its questions are on their way, with a yes in them.
@@ -120,14 +120,14 @@ fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
     terminal.types("n\r");
     terminal.shows("kept. Next: airlock review t");
     assert!(terminal.is_sane());
-    assert_eq!(place.git(&["status", "--short"]), "");
+    assert_eq!(repo.git(&["status", "--short"]), "");
 }
 
 #[test]
 fn a_fast_program_sees_the_terminals_size() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     for _ in 0..3 {
-        let mut terminal = Terminal::start(&place, &["run", "--", "stty", "size"]);
+        let mut terminal = Terminal::start(&repo, &["run", "--", "stty", "size"]);
         terminal.shows("40 100");
         assert!(terminal.child.wait().expect("it ends").success());
     }

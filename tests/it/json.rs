@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::TestRepo;
 
 /// The fields of a table in the documentation: `files[].path`; of several in one cell, those after the first are beside it.
 fn documented(title: &str) -> BTreeSet<String> {
@@ -43,16 +43,16 @@ fn fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_fields_of_a_diff_are_those_that_are_documented() {
-    let place = Place::new();
-    place.write("old-name.txt", (0..50).map(|n| format!("line {n}\n")).collect::<String>());
-    std::fs::write(place.repo.join(OsStr::from_bytes(b"odd-\xff")), "x\n").expect("written");
-    place.commit();
+    let repo = TestRepo::new();
+    repo.write("old-name.txt", (0..50).map(|n| format!("line {n}\n")).collect::<String>());
+    std::fs::write(repo.path.join(OsStr::from_bytes(b"odd-\xff")), "x\n").expect("written");
+    repo.commit();
     let script = "echo x >> a.txt; git mv old-name.txt new-name.txt; for f in odd-*; do echo y >> $f; done; \
                   echo 'export A=1' > .envrc; printf '/bad\\n' > .gitignore; echo z > bad; mkfifo pipe; chmod +x c.txt; \
                   printf 'a\\0b' > run.sh; ln -s a.txt link";
-    place.sandbox("j", script).ok();
+    repo.changeset("j", script);
     let mut written = BTreeSet::new();
-    let diff = place.diff("j");
+    let diff = repo.diff("j");
     assert!(diff["refused"].as_array().is_some_and(|list| !list.is_empty()), "{diff:#}");
     fields(&diff, "", &mut written);
     // One side is as the other.

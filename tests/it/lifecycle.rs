@@ -12,11 +12,11 @@ use airlock::sandbox::SandboxError;
 use airlock::terminal::Signals;
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{AIRLOCK, Place, is_bare, pid};
+use crate::support::{AIRLOCK, TestRepo, is_bare, pid};
 
-async fn fails(place: &Place, fail_at: &'static str) -> (SandboxError, Vec<String>) {
+async fn fails(repo: &TestRepo, fail_at: &'static str) -> (SandboxError, Vec<String>) {
     let engine = Fake::new(Some(fail_at));
-    let host = HostRepo::discover(&place.repo).expect("a repository");
+    let host = HostRepo::discover(&repo.path).expect("a repository");
     let snapshot = Arc::new(host.snapshot(&SnapshotOptions::default()).expect("a snapshot"));
     let mut signals = Signals::take_over().expect("signals");
     let meter = Arc::new(ProgressCounter::default());
@@ -35,69 +35,69 @@ async fn fails(place: &Place, fail_at: &'static str) -> (SandboxError, Vec<Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_cannot_be_made_leaves_nothing() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     for fail_at in ["create volume", "create container", "attach", "start"] {
-        let (error, calls) = fails(&place, fail_at).await;
+        let (error, calls) = fails(&repo, fail_at).await;
         assert!(error.to_string().contains("told to fail"), "{fail_at}: {error}");
         let failed = calls.iter().position(|c| c.starts_with(fail_at)).expect("it was called");
         let after = &calls[failed + 1..];
         assert!(after.iter().any(|c| c.starts_with("list containers")), "{fail_at}: {after:?}");
         assert!(after.iter().any(|c| c.starts_with("remove volume airlock-base-")), "{fail_at}: {after:?}");
-        assert!(BaseStore::of(&place.repo.join(".git")).list_bases().expect("listed").is_empty(), "{fail_at}");
+        assert!(BaseStore::of(&repo.path.join(".git")).list_bases().expect("listed").is_empty(), "{fail_at}");
     }
     // A guest that ends at once is a failure of its own.
-    let (error, _) = fails(&place, "nothing").await;
+    let (error, _) = fails(&repo, "nothing").await;
     assert!(error.to_string().contains("the guest in the sidecar ended"), "{error}");
 }
 
 #[test]
 fn a_signal_while_it_starts_leaves_nothing() {
-    let place = Place::new();
-    let mut command = place.command(AIRLOCK, &["run", "--", "sleep", "1000"]);
+    let repo = TestRepo::new();
+    let mut command = repo.command(AIRLOCK, &["run", "--", "sleep", "1000"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut line = String::new();
     BufReader::new(child.stderr.take().expect("a pipe")).read_line(&mut line).expect("a line");
     assert!(line.contains("main at"), "{line}");
     kill_process(pid(&child), Signal::INT).expect("it is there");
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
-    assert_eq!(place.engine_objects(), 0);
-    assert!(is_bare(&place.repo.join(".git/airlock/sandboxes")));
+    assert_eq!(repo.engine_objects(), 0);
+    assert!(is_bare(&repo.path.join(".git/airlock/sandboxes")));
 }
 
 #[test]
 fn killed_at_any_moment_it_leaves_nothing_that_cannot_be_removed() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     // Wherever the kill hits: before the record, in the seed, between containers, while the agent works, in the collecting.
     for delay in (0..700).step_by(35) {
-        let mut command = place.command(AIRLOCK, &["run", "--", "sh", "-c", "echo x >> a.txt; sleep 0.1"]);
+        let mut command = repo.command(AIRLOCK, &["run", "--", "sh", "-c", "echo x >> a.txt; sleep 0.1"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
         std::thread::sleep(std::time::Duration::from_millis(delay));
         child.kill().expect("it is there");
         child.wait().expect("it ends");
-        let listed = place.airlock(&["ls", "--json"]).ok().out;
+        let listed = repo.airlock(&["ls", "--json"]).ok().stdout;
         let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
         for sandbox in listed["sandboxes"].as_array().expect("a list") {
             let name = sandbox["name"].as_str().expect("a name");
             // Work that was begun can be seen, all else is told.
-            let seen = place.airlock(&["diff", name, "--name-only"]);
-            assert!(seen.status == 0 || seen.err.contains("before its agent started"), "{delay}: {seen:?}");
-            place.airlock(&["rm", name]).ok();
+            let seen = repo.airlock(&["diff", name, "--name-only"]);
+            assert!(seen.status == 0 || seen.stderr.contains("before its agent started"), "{delay}: {seen:?}");
+            repo.airlock(&["rm", name]).ok();
         }
         // What the engine was still making comes to light later, and is found by its label.
         let swept = (0..50).any(|_| {
-            place.airlock(&["gc"]).ok();
-            place.engine_objects() == 0
+            repo.airlock(&["gc"]).ok();
+            repo.engine_objects() == 0
         });
         assert!(swept, "after {delay} ms");
     }
-    assert_eq!(place.airlock(&["run", "--", "echo", "well"]).ok().out, "well\n");
+    assert_eq!(repo.airlock(&["run", "--", "echo", "well"]).ok().stdout, "well\n");
 }
 
 #[test]
 fn volumes_that_somebody_put_in_the_place_of_ours_are_refused() {
-    let place = Place::new();
-    place.sandbox("v", "echo x >> a.txt").ok();
-    let folder = place.repo.join(".git/airlock/sandboxes/v/record.json");
+    let repo = TestRepo::new();
+    repo.sandbox("v", "echo x >> a.txt").ok();
+    let folder = repo.path.join(".git/airlock/sandboxes/v/record.json");
     let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&folder).expect("read")).expect("JSON");
     let name = |kind: &str| format!("airlock-{}-{kind}", record["id"].as_str().expect("an id"));
     let docker = |args: &[&str]| {
@@ -120,9 +120,9 @@ fn volumes_that_somebody_put_in_the_place_of_ours_are_refused() {
         let kept: &[&str] = if options.is_empty() { &[] } else { &labels };
         docker(&["volume", "rm", volume]);
         docker(&[&["volume", "create"], options, kept, &[volume]].concat());
-        place.airlock(&["diff", "v"]).fails(1, &["that Airlock did not make"]);
+        repo.airlock(&["diff", "v"]).expect_failure(1, &["that Airlock did not make"]);
         assert_eq!(std::fs::read_dir(secret.path()).expect("listed").count(), 1, "it was never mounted");
     }
-    place.airlock(&["rm", "v"]).ok();
+    repo.airlock(&["rm", "v"]).ok();
     docker(&["volume", "rm", "--force", &home]);
 }

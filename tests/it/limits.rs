@@ -4,113 +4,113 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::support::{AIRLOCK, Place, Ran, pid};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
 
 /// Work that must come back whatever happens after it.
 const WORK: &str = "echo work >> a.txt; ";
 
-fn run(place: &Place, options: &[&str], script: &str) -> Ran {
+fn run(repo: &TestRepo, options: &[&str], script: &str) -> CommandOutput {
     let script = format!("{WORK}{script}");
-    place.airlock(&[&["run", "--name", "l", "--review", "never"], options, &["--", "sh", "-c", &script]].concat())
+    repo.airlock(&[&["run", "--name", "l", "--review", "never"], options, &["--", "sh", "-c", &script]].concat())
 }
 
 /// Holds it to what every limit promises.
 #[track_caller]
-fn work_is_back(place: &Place) {
-    assert_eq!(place.changes("l").first(), Some(&("a.txt".into(), "modified".into())));
-    place.airlock(&["apply", "l", "--accept", "a.txt"]).ok();
-    assert_eq!(place.read("a.txt"), "one\ntwo\nwork\n");
-    place.airlock(&["rm", "l"]).ok();
-    assert_eq!(place.airlock(&["run", "--", "echo", "well"]).ok().out, "well\n", "the engine is well");
+fn work_is_back(repo: &TestRepo) {
+    assert_eq!(repo.changes("l").first(), Some(&("a.txt".into(), "modified".into())));
+    repo.airlock(&["apply", "l", "--accept", "a.txt"]).ok();
+    assert_eq!(repo.read("a.txt"), "one\ntwo\nwork\n");
+    repo.airlock(&["rm", "l"]).ok();
+    assert_eq!(repo.airlock(&["run", "--", "echo", "well"]).ok().stdout, "well\n", "the engine is well");
 }
 
 #[test]
 fn time() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     // One that listens ends by itself, one that does not is killed.
-    let ran =
-        run(&place, &["--timeout", "1s"], "trap 'echo caught >> a.txt; exit 9' TERM; while :; do sleep 0.1; done");
+    let ran = run(&repo, &["--timeout", "1s"], "trap 'echo caught >> a.txt; exit 9' TERM; while :; do sleep 0.1; done");
     assert_eq!(ran.status, 9, "{ran:?}");
-    assert!(ran.err.contains("its time of 1 s was over (--timeout)"), "{}", ran.err);
-    place.airlock(&["rm", "l"]).ok();
-    let ran = run(&place, &["--timeout", "1s"], "sleep 1000");
+    assert!(ran.stderr.contains("its time of 1 s was over (--timeout)"), "{}", ran.stderr);
+    repo.airlock(&["rm", "l"]).ok();
+    let ran = run(&repo, &["--timeout", "1s"], "sleep 1000");
     assert_eq!(ran.status, 143, "{ran:?}");
-    work_is_back(&place);
-    place.airlock(&["run", "--timeout", "soon", "--", "true"]).fails(125, &["--timeout: soon is not a duration"]);
+    work_is_back(&repo);
+    repo.airlock(&["run", "--timeout", "soon", "--", "true"])
+        .expect_failure(125, &["--timeout: soon is not a duration"]);
 }
 
 #[test]
 fn disk() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let filler = "mkdir -p big/inner; for n in $(seq 100); do head -c 50000000 /dev/zero > big/inner/$n; sleep 0.05; done; sleep 1000";
-    let ran = run(&place, &["--disk", "200m"], filler);
+    let ran = run(&repo, &["--disk", "200m"], filler);
     assert_eq!(ran.status, 137, "{ran:?}");
-    assert!(ran.err.contains("may take 200.00 MiB (--disk); most is in big/inner"), "{}", ran.err);
-    assert!(place.changes("l").iter().any(|(path, _)| path.starts_with("big/inner/")));
-    assert!(place.airlock(&["status", "l"]).ok().out.contains("  limit      the agent was stopped"));
-    work_is_back(&place);
+    assert!(ran.stderr.contains("may take 200.00 MiB (--disk); most is in big/inner"), "{}", ran.stderr);
+    assert!(repo.changes("l").iter().any(|(path, _)| path.starts_with("big/inner/")));
+    assert!(repo.airlock(&["status", "l"]).ok().stdout.contains("  limit      the agent was stopped"));
+    work_is_back(&repo);
 }
 
 #[test]
 fn disk_is_not_dodged_and_does_not_misfire() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     // After its time is over an agent that does not listen may not fill the disk either.
     let script = "trap '' TERM; sleep 2; head -c 400000000 /dev/zero > big; sleep 1000";
-    let ran = run(&place, &["--disk", "100m", "--timeout", "1s"], script);
-    assert!(ran.status == 137 && ran.err.contains("(--timeout)") && ran.err.contains("(--disk)"), "{ran:?}");
-    place.airlock(&["rm", "l"]).ok();
+    let ran = run(&repo, &["--disk", "100m", "--timeout", "1s"], script);
+    assert!(ran.status == 137 && ran.stderr.contains("(--timeout)") && ran.stderr.contains("(--disk)"), "{ran:?}");
+    repo.airlock(&["rm", "l"]).ok();
     // A chain of directories that no path reaches.
     let script = "import os, time\nfor _ in range(2100): os.mkdir('dd'); os.chdir('dd')\nopen('f', 'w').write('x' * 10000)\ntime.sleep(1000)";
     let args = ["run", "--name", "l", "--review", "never", "--timeout", "60s", "--", "python3", "-c", script];
-    let ran = place.airlock(&args);
-    assert!(ran.status == 137 && ran.err.contains("too deep to tell what they take (--disk)"), "{ran:?}");
-    place.airlock(&["rm", "l"]).ok();
+    let ran = repo.airlock(&args);
+    assert!(ran.status == 137 && ran.stderr.contains("too deep to tell what they take (--disk)"), "{ran:?}");
+    repo.airlock(&["rm", "l"]).ok();
     // Names of one file count once.
     let script = "head -c 60000000 /dev/zero > h; for n in 1 2 3 4 5; do ln h h$n; done; sleep 4; rm h*; echo alive";
-    let ran = run(&place, &["--disk", "100m"], script).ok();
-    assert_eq!(ran.out, "alive\n", "{}", ran.err);
+    let ran = run(&repo, &["--disk", "100m"], script).ok();
+    assert_eq!(ran.stdout, "alive\n", "{}", ran.stderr);
 }
 
 #[test]
 fn files_and_directories() {
-    let mut place = Place::new();
-    place.set("AIRLOCK_INODES", "5000");
-    let ran = run(&place, &[], "mkdir ~/many; cd ~/many; seq 20000 | xargs touch; sleep 1000");
+    let mut repo = TestRepo::new();
+    repo.set("AIRLOCK_INODES", "5000");
+    let ran = run(&repo, &[], "mkdir ~/many; cd ~/many; seq 20000 | xargs touch; sleep 1000");
     assert_eq!(ran.status, 137, "{ran:?}");
-    assert!(ran.err.contains("and may have 5000 (inodes); most is in ~/many"), "{}", ran.err);
-    work_is_back(&place);
+    assert!(ran.stderr.contains("and may have 5000 (inodes); most is in ~/many"), "{}", ran.stderr);
+    work_is_back(&repo);
 }
 
 #[test]
 fn memory() {
-    let place = Place::new();
-    let ran = run(&place, &["--memory", "100m"], "exec python3 -c 'x = bytearray(10**9)'");
+    let repo = TestRepo::new();
+    let ran = run(&repo, &["--memory", "100m"], "exec python3 -c 'x = bytearray(10**9)'");
     assert_ne!(ran.status, 0, "{ran:?}");
-    assert!(ran.err.contains("its limit of 100.00 MiB of memory (--memory)"), "{}", ran.err);
-    work_is_back(&place);
+    assert!(ran.stderr.contains("its limit of 100.00 MiB of memory (--memory)"), "{}", ran.stderr);
+    work_is_back(&repo);
     // A file system in memory counts as well.
-    let ran = run(&place, &["--memory", "100m"], "head -c 500000000 /dev/zero > /tmp/fill; exit 3");
-    assert!(ran.err.contains("(--memory)"), "{ran:?}");
+    let ran = run(&repo, &["--memory", "100m"], "head -c 500000000 /dev/zero > /tmp/fill; exit 3");
+    assert!(ran.stderr.contains("(--memory)"), "{ran:?}");
 }
 
 #[test]
 fn processes() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     // The classic: each process starts two, and tries again where it cannot.
     // (What waits is started first: afterwards nothing can be.)
     let bomb = "sleep 1000 & bash -c ':(){ :|:& };:' 2>/dev/null; wait";
     // With half a processor, so that the tests beside it get theirs.
-    let ran = run(&place, &["--pids", "60", "--cpus", "0.5", "--timeout", "6s"], bomb);
-    assert!(ran.err.contains("its limit of 60 processes and threads (--pids)"), "{ran:?}");
-    assert!(ran.err.contains("(--timeout)"), "{ran:?}");
-    work_is_back(&place);
+    let ran = run(&repo, &["--pids", "60", "--cpus", "0.5", "--timeout", "6s"], bomb);
+    assert!(ran.stderr.contains("its limit of 60 processes and threads (--pids)"), "{ran:?}");
+    assert!(ran.stderr.contains("(--timeout)"), "{ran:?}");
+    work_is_back(&repo);
 }
 
 #[test]
 fn a_flood_of_output_takes_no_memory_and_ends_with_its_reader() {
-    let place = Place::new();
+    let repo = TestRepo::new();
     let script = "yes 'a line of the flood' & yes 'another one' >&2 & wait";
-    let mut command = place.command(AIRLOCK, &["run", "--", "sh", "-c", script]);
+    let mut command = repo.command(AIRLOCK, &["run", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     let mut errors = child.stderr.take().expect("a pipe");
     let drain = std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
@@ -127,5 +127,5 @@ fn a_flood_of_output_takes_no_memory_and_ends_with_its_reader() {
     drop(out);
     child.wait().expect("it ends");
     drain.join().expect("no panic").expect("read");
-    assert_eq!(place.engine_objects(), 0);
+    assert_eq!(repo.engine_objects(), 0);
 }

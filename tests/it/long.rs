@@ -11,29 +11,29 @@ use airlock::apply::{ApplyError, HostFs, OnConflict, RecoveryMode};
 
 use crate::faults::{difference, story};
 use crate::field::{Field, Scene, scene};
-use crate::support::{AIRLOCK, Place, Ran, pid};
+use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
 
 fn say(text: &str) {
     std::io::stdout().write_all(format!("{text}\n").as_bytes()).expect("written");
 }
 
 /// A place with a sandbox that changes 40 paths of many kinds; one stays undecided, so that nothing is removed.
-fn place() -> (Place, [&'static str; 6]) {
-    let place = Place::new();
+fn sample_repo() -> (TestRepo, [&'static str; 6]) {
+    let repo = TestRepo::new();
     for n in 0..12 {
-        place.write(&format!("edit/{n}"), format!("{n}\n"));
-        place.write(&format!("lost/{n}"), format!("{n}\n"));
+        repo.write(&format!("edit/{n}"), format!("{n}\n"));
+        repo.write(&format!("lost/{n}"), format!("{n}\n"));
     }
-    std::os::unix::fs::symlink("a.txt", place.repo.join("link")).expect("made");
-    place.write("swap/file", "f\n");
-    place.write("flat", "f\n");
-    place.commit();
+    std::os::unix::fs::symlink("a.txt", repo.path.join("link")).expect("made");
+    repo.write("swap/file", "f\n");
+    repo.write("flat", "f\n");
+    repo.commit();
     let script = "for n in $(seq 0 11); do echo more >> edit/$n; rm lost/$n; mkdir -p new/$n; echo n > new/$n/f; done; \
                   ln -sf c.txt link; ln -s a.txt new-link; chmod +x a.txt; rm -r swap; echo s > swap; rm flat; mkdir flat; \
                   echo f > flat/f; echo undecided > undecided";
-    place.sandbox("l", script).ok();
-    place.write("edit/3", "mine\n3\n");
-    (place, ["apply", "l", "--accept-all", "--allow-risky", "--reject", "undecided"])
+    repo.changeset("l", script);
+    repo.write("edit/3", "mine\n3\n");
+    (repo, ["apply", "l", "--accept-all", "--allow-risky", "--reject", "undecided"])
 }
 
 struct Ends {
@@ -42,36 +42,36 @@ struct Ends {
 }
 
 impl Ends {
-    fn of(place: &Place, apply: &[&str]) -> Self {
-        let before = scene(&place.repo);
-        place.airlock(apply).ok();
-        let after = scene(&place.repo);
-        place.airlock(&["undo"]).ok();
+    fn of(repo: &TestRepo, apply: &[&str]) -> Self {
+        let before = scene(&repo.path);
+        repo.airlock(apply).ok();
+        let after = scene(&repo.path);
+        repo.airlock(&["undo"]).ok();
         let ends = Self { before, after };
-        assert!(!ends.settle(place, "the undo"));
+        assert!(!ends.settle(repo, "the undo"));
         ends
     }
 
     /// Recovers, holds the tree to all or nothing, and takes all back; tells whether all was there.
     #[track_caller]
-    fn settle(&self, place: &Place, what: &str) -> bool {
-        let recovered = place.airlock(&["recover"]).ok();
-        assert!(!recovered.err.contains("left as it is"), "{what}: {}", recovered.err);
-        let now = scene(&place.repo);
+    fn settle(&self, repo: &TestRepo, what: &str) -> bool {
+        let recovered = repo.airlock(&["recover"]).ok();
+        assert!(!recovered.stderr.contains("left as it is"), "{what}: {}", recovered.stderr);
+        let now = scene(&repo.path);
         let (to_before, to_after) = (difference(&now, &self.before), difference(&now, &self.after));
         let nearer = if to_before.len() < to_after.len() { &to_before } else { &to_after };
         assert!(nearer.is_empty(), "{what}: {nearer:#?}");
         if to_after.is_empty() {
-            place.airlock(&["undo"]).ok();
-            assert_eq!(difference(&scene(&place.repo), &self.before), [""; 0], "{what}: the undo");
+            repo.airlock(&["undo"]).ok();
+            assert_eq!(difference(&scene(&repo.path), &self.before), [""; 0], "{what}: the undo");
         }
         to_after.is_empty()
     }
 }
 
 /// Old applies make each command slower: they are not needed any more.
-fn forget(place: &Place) {
-    let folder = place.repo.join(".git/airlock/applies");
+fn forget(repo: &TestRepo) {
+    let folder = repo.path.join(".git/airlock/applies");
     for entry in fs::read_dir(folder).expect("listed").flatten().filter(|e| e.path().is_dir()) {
         fs::remove_dir_all(entry.path()).expect("removed");
     }
@@ -80,33 +80,33 @@ fn forget(place: &Place) {
 #[test]
 #[ignore = "minutes: scripts/test --long"]
 fn killed_at_random_moments() {
-    let (place, apply) = place();
-    let ends = Ends::of(&place, &apply);
+    let (repo, apply) = sample_repo();
+    let ends = Ends::of(&repo, &apply);
     let start = Instant::now();
-    place.airlock(&apply).ok();
+    repo.airlock(&apply).ok();
     let whole = start.elapsed();
-    place.airlock(&["undo"]).ok();
+    repo.airlock(&["undo"]).ok();
     let (mut done, mut before, mut unfinished) = (0, 0, 0);
     let runs: u64 = 600;
     for run in 0..runs {
-        let mut child = place.command(AIRLOCK, &apply);
+        let mut child = repo.command(AIRLOCK, &apply);
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
         // Spread over its whole time, by the fractional parts of a golden ratio.
         let part = u32::try_from((run * 618_033_989) % 1_000_000_000).expect("it is below");
         std::thread::sleep(whole.mul_f64(0.3 + 1.2 * f64::from(part) / 1e9));
         let _ = rustix::process::kill_process(pid(&child), rustix::process::Signal::KILL);
         child.wait().expect("it ends");
-        let folder = place.repo.join(".git/airlock/applies");
+        let folder = repo.path.join(".git/airlock/applies");
         let is_cut = |f: PathBuf| f.join("journal").exists() && !f.join("end").exists();
         let cut = fs::read_dir(&folder).expect("listed").flatten().any(|e| is_cut(e.path()));
         unfinished += usize::from(cut);
-        if ends.settle(&place, &format!("run {run}")) {
+        if ends.settle(&repo, &format!("run {run}")) {
             done += 1;
         } else {
             before += 1;
         }
         if run % 20 == 19 {
-            forget(&place);
+            forget(&repo);
         }
     }
     say(&format!(
@@ -118,18 +118,18 @@ fn killed_at_random_moments() {
 #[test]
 #[ignore = "minutes, and strace: scripts/test --long"]
 fn every_system_call_can_kill_it_or_fail() {
-    let (place, apply) = place();
-    let ends = Ends::of(&place, &apply);
-    let trace = place.repo.with_file_name("trace");
+    let (repo, apply) = sample_repo();
+    let ends = Ends::of(&repo, &apply);
+    let trace = repo.path.with_file_name("trace");
     let strace = |call: &str, fault: &str| {
         let trace = trace.to_str().expect("UTF-8");
         let (only, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
         // The fast way leaves signals out.
         let fast: &[&str] = if fault.starts_with("error") { &["--seccomp-bpf"] } else { &[] };
         let args = [&["-f", "-qq", "-o", trace, "-e", &only, "-e", &inject], fast, &[AIRLOCK]].concat();
-        let mut command = place.command("strace", &[&args[..], &apply].concat());
+        let mut command = repo.command("strace", &[&args[..], &apply].concat());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        Ran::of(command)
+        CommandOutput::from_command(command)
     };
     // Whatever can change a file system, and what opens and reads.
     let calls = [
@@ -166,13 +166,13 @@ fn every_system_call_can_kill_it_or_fail() {
                 let ran = strace(call, &format!("{fault}:when={n}"));
                 let text = fs::read_to_string(&trace).expect("traced");
                 let reached = text.contains("(INJECTED)") || text.contains("+++ killed by SIGKILL +++");
-                ends.settle(&place, &format!("{call} {n} {fault}: {ran:?}"));
+                ends.settle(&repo, &format!("{call} {n} {fault}: {ran:?}"));
                 if !reached {
                     break;
                 }
                 points += 1;
                 if n % 20 == 0 {
-                    forget(&place);
+                    forget(&repo);
                 }
             }
             summary.push(format!("{call} {fault}: {points}"));
@@ -287,18 +287,18 @@ fn a_small_disk_runs_full() {
 #[test]
 #[ignore = "root: scripts/test --long"]
 fn a_full_disk_of_the_repository_does_not_block_collecting() {
-    let mut place = Place::new();
-    let (git, state) = (place.repo.join(".git"), place.repo.join(".git/airlock"));
+    let mut repo = TestRepo::new();
+    let (git, state) = (repo.path.join(".git"), repo.path.join(".git/airlock"));
     let mounted = Mounted::new(&git, &["-t", "tmpfs", "-o", "size=60m", "tmpfs"]);
     std::os::unix::fs::symlink(&mounted.0, &state).expect("linked");
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do head -c 8M /dev/urandom > big$i; done; echo x > small";
-    let ran = place.airlock(&["run", "--name", "full", "--review", "never", "--", "sh", "-c", script]);
-    ran.fails(125, &["MiB left, too little for what the sandbox holds", "full is kept with the agent's work"]);
+    let ran = repo.airlock(&["run", "--name", "full", "--review", "never", "--", "sh", "-c", script]);
+    ran.expect_failure(125, &["MiB left, too little for what the sandbox holds", "full is kept with the agent's work"]);
     let left = fs::read_dir(state.join("sandboxes/full/quarantine")).expect("listed").count();
     assert_eq!(left, 0, "what was stored is gone again");
-    place.set("AIRLOCK_MAX_TOTAL", "10m");
-    let diff = place.diff("full");
+    repo.set("AIRLOCK_MAX_TOTAL", "10m");
+    let diff = repo.diff("full");
     assert_eq!(diff["refused"].as_array().expect("a list").len(), 11, "{:#}", diff["refused"]);
-    place.unset("AIRLOCK_MAX_TOTAL");
-    place.airlock(&["rm", "full"]).ok();
+    repo.unset("AIRLOCK_MAX_TOTAL");
+    repo.airlock(&["rm", "full"]).ok();
 }

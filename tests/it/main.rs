@@ -4,6 +4,7 @@
 mod apply;
 mod bad_input;
 mod bases;
+mod changeset;
 mod claude;
 mod collect;
 mod consent;

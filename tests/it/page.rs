@@ -8,7 +8,7 @@ use airlock::render::render_page;
 use airlock::review::{Action, DecisionTarget, ReviewState, update};
 
 use crate::show::sheet;
-use crate::support::Place;
+use crate::support::TestRepo;
 
 /// What a page would do that is obeyed.
 const DEEDS: [&str; 6] = [
@@ -109,16 +109,15 @@ fn even_a_hole_in_the_escaping_would_come_to_nothing() {
 
 #[test]
 fn a_page_has_all_that_a_review_has() {
-    let place = Place::new();
-    place
-        .sandbox("p", "sed -i 's/two/two more/' a.txt; echo 'export X=1' > .envrc; rm c.txt; chmod +x dir/keep.txt")
+    let repo = TestRepo::new();
+    repo.sandbox("p", "sed -i 's/two/two more/' a.txt; echo 'export X=1' > .envrc; rm c.txt; chmod +x dir/keep.txt")
         .ok();
-    place.airlock_told(&["review", "p", "--plain"], "c\nwhat for?\nn\nc\nbetter so\ny\n").ok();
-    let file = place.repo.join("../page.html");
+    repo.airlock_with_input(&["review", "p", "--plain"], "c\nwhat for?\nn\nc\nbetter so\ny\n").ok();
+    let file = repo.path.join("../page.html");
     let file = file.to_str().expect("UTF-8");
-    let ran = place.airlock(&["diff", "p", "--html", file]).ok();
-    assert!(ran.err.contains("the page is in"), "{}", ran.err);
-    place.airlock(&["diff", "p", "--html", file]).fails(1, &["is there already; nothing was written"]);
+    let ran = repo.airlock(&["diff", "p", "--html", file]).ok();
+    assert!(ran.stderr.contains("the page is in"), "{}", ran.stderr);
+    repo.airlock(&["diff", "p", "--html", file]).expect_failure(1, &["is there already; nothing was written"]);
     let html = std::fs::read_to_string(Path::new(file)).expect("written");
     let document = opened(&html);
     for part in [
@@ -137,9 +136,9 @@ fn a_page_has_all_that_a_review_has() {
     }
     assert!(!html.contains("http:") && !html.contains("https:"), "it needs nothing else");
     // Only some of it, and the same page twice.
-    let some = place.airlock(&["diff", "p", "--html", "-", "--", "dir", "a.txt"]).ok().out;
+    let some = repo.airlock(&["diff", "p", "--html", "-", "--", "dir", "a.txt"]).ok().stdout;
     assert!(some.contains("a.txt") && some.contains("dir/keep.txt") && !some.contains(".envrc"), "{some}");
-    assert_eq!(place.airlock(&["diff", "p", "--html", "-"]).ok().out, html);
+    assert_eq!(repo.airlock(&["diff", "p", "--html", "-"]).ok().stdout, html);
 }
 
 #[test]
@@ -156,14 +155,15 @@ fn what_a_page_has_no_room_for_is_counted() {
 
 #[test]
 fn a_diff_of_some_paths() {
-    let place = Place::new();
-    place.sandbox("d", "echo x >> a.txt; echo y >> dir/keep.txt; echo z > new.txt").ok();
-    let names = |paths: &[&str]| place.airlock(&[&["diff", "d", "--name-only", "--"], paths].concat()).ok().out;
+    let repo = TestRepo::new();
+    repo.changeset("d", "echo x >> a.txt; echo y >> dir/keep.txt; echo z > new.txt");
+    let names = |paths: &[&str]| repo.airlock(&[&["diff", "d", "--name-only", "--"], paths].concat()).ok().stdout;
     assert_eq!(names(&["a.txt", "dir"]), "a.txt\ndir/keep.txt\n");
     assert_eq!(names(&["*.txt"]), "a.txt\nnew.txt\n");
-    let patch = place.airlock(&["diff", "d", "--patch", "--", "new.txt"]).ok().out;
+    let patch = repo.airlock(&["diff", "d", "--patch", "--", "new.txt"]).ok().stdout;
     assert!(patch.starts_with("diff --git a/new.txt b/new.txt\nnew file mode 100644\n"), "{patch}");
-    assert_eq!(place.airlock(&["diff", "d", "--json", "--", "dir/"]).ok().out.matches("\"path\"").count(), 1);
-    place.airlock(&["diff", "d", "--", "run.sh"]).fails(1, &["the path run.sh matches no changed file", "hint:"]);
-    assert_eq!(place.airlock(&["diff", "d", "--exit-code", "--stat", "--", "a.txt"]).status, 3);
+    assert_eq!(repo.airlock(&["diff", "d", "--json", "--", "dir/"]).ok().stdout.matches("\"path\"").count(), 1);
+    repo.airlock(&["diff", "d", "--", "run.sh"])
+        .expect_failure(1, &["the path run.sh matches no changed file", "hint:"]);
+    assert_eq!(repo.airlock(&["diff", "d", "--exit-code", "--stat", "--", "a.txt"]).status, 3);
 }

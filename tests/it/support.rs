@@ -8,11 +8,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use airlock::base::{BASE, REPOSITORY, repository_id};
 use airlock::engine::{Docker, Engine, Labels};
+use regex::Regex;
 use serde_json::Value;
 
 #[path = "../support/model.rs"]
@@ -22,37 +23,42 @@ pub mod model;
 pub const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
 
 /// A repository in a folder of its own.
-pub struct Place {
+pub struct TestRepo {
     folder: tempfile::TempDir,
     /// The working tree.
-    pub repo: PathBuf,
+    pub path: PathBuf,
     variables: BTreeMap<String, String>,
 }
 
 /// Every path of a tree with its mode and content.
-pub type Picture = BTreeMap<PathBuf, (u32, Vec<u8>)>;
+pub type TreeContents = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
-impl Place {
+impl TestRepo {
     /// Creates a repository with a few files on one commit.
     pub fn new() -> Self {
-        let place = Self::empty();
-        place.write("a.txt", "one\ntwo\n");
-        place.write("c.txt", "gone\n");
-        place.write("dir/keep.txt", "k\n");
-        place.write("run.sh", "#!/bin/sh\n");
-        place.write(".gitignore", "/target\n");
-        place.commit();
-        place
+        let repo = Self::empty();
+        repo.write("a.txt", "one\ntwo\n");
+        repo.write("c.txt", "gone\n");
+        repo.write("dir/keep.txt", "k\n");
+        repo.write("run.sh", "#!/bin/sh\n");
+        repo.write(".gitignore", "/target\n");
+        repo.commit();
+        repo
     }
 
     /// Creates a repository without a commit.
     pub fn empty() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let repo = folder.path().canonicalize().expect("it is there").join("repo");
-        fs::create_dir_all(&repo).expect("made");
-        let place = Self { folder, repo, variables: BTreeMap::new() };
-        place.git(&["init", "-q", "-b", "main"]);
-        place
+        let path = folder.path().canonicalize().expect("it is there").join("repo");
+        fs::create_dir_all(&path).expect("made");
+        let repo = Self { folder, path, variables: BTreeMap::new() };
+        repo.git(&["init", "-q", "-b", "main"]);
+        repo
+    }
+
+    /// Returns the directory of the test, which holds the repository, without symlinks on the way.
+    pub fn directory(&self) -> PathBuf {
+        self.path.parent().expect("it has one").to_owned()
     }
 
     /// Sets a variable for every command that follows.
@@ -67,14 +73,14 @@ impl Place {
 
     /// Writes a file of the host tree.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
-        let path = self.repo.join(path);
+        let path = self.path.join(path);
         fs::create_dir_all(path.parent().expect("it has one")).expect("made");
         fs::write(path, content).expect("written");
     }
 
     /// Reads a file of the host tree.
     pub fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.repo.join(path)).expect("it is there")
+        fs::read_to_string(self.path.join(path)).expect("it is there")
     }
 
     /// Commits everything.
@@ -86,7 +92,7 @@ impl Place {
     /// Runs git in the host tree, and gives its output.
     pub fn git(&self, args: &[&str]) -> String {
         let mut git = Command::new("git");
-        git.args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]).args(args).current_dir(&self.repo);
+        git.args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]).args(args).current_dir(&self.path);
         git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
         let out = git.output().expect("git runs");
         assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
@@ -111,33 +117,34 @@ impl Place {
     /// Prepares a command of any program in the host tree.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(args).current_dir(&self.repo).env_clear().envs(self.environment()).stdin(Stdio::null());
+        command.args(args).current_dir(&self.path).env_clear().envs(self.environment()).stdin(Stdio::null());
         command
     }
 
     /// Runs airlock without a terminal.
-    pub fn airlock(&self, args: &[&str]) -> Ran {
-        Ran::of(self.command(AIRLOCK, args))
+    pub fn airlock(&self, args: &[&str]) -> CommandOutput {
+        CommandOutput::from_command(self.command(AIRLOCK, args))
     }
 
     /// The same with something on its standard input.
-    pub fn airlock_told(&self, args: &[&str], input: &str) -> Ran {
+    pub fn airlock_with_input(&self, args: &[&str], input: &str) -> CommandOutput {
         let mut command = self.command(AIRLOCK, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it runs");
         // It may have ended before it has read all.
         let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-        child.wait_with_output().expect("it ends").into()
+        let output: CommandOutput = child.wait_with_output().expect("it ends").into();
+        CommandOutput { directory: Some(self.directory()), ..output }
     }
 
     /// Runs a script in a sandbox that is kept.
-    pub fn sandbox(&self, name: &str, script: &str) -> Ran {
+    pub fn sandbox(&self, name: &str, script: &str) -> CommandOutput {
         self.airlock(&["run", "--name", name, "--", "sh", "-euc", script])
     }
 
     /// Reads the changes of a sandbox.
     pub fn diff(&self, name: &str) -> Value {
-        serde_json::from_str(&self.airlock(&["diff", name, "--json"]).ok().out).expect("JSON")
+        serde_json::from_str(&self.airlock(&["diff", name, "--json"]).ok().stdout).expect("JSON")
     }
 
     /// Returns path and kind of every change of a sandbox.
@@ -148,8 +155,8 @@ impl Place {
     }
 
     /// Takes a picture of the host tree and of its git directory, without Airlock's own folder in it.
-    pub fn picture(&self) -> Picture {
-        let (mut found, mut open) = (Picture::new(), vec![self.repo.clone()]);
+    pub fn read_tree(&self) -> TreeContents {
+        let (mut found, mut open) = (TreeContents::new(), vec![self.path.clone()]);
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(folder).expect("it can be listed") {
                 let path = entry.expect("it can be listed").path();
@@ -157,7 +164,7 @@ impl Place {
                 let content = if metadata.is_symlink() {
                     fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
                 } else if metadata.is_dir() {
-                    if path != self.repo.join(".git/airlock") {
+                    if path != self.path.join(".git/airlock") {
                         open.push(path);
                     }
                     continue;
@@ -182,7 +189,7 @@ impl Place {
     }
 
     fn engine_lists(&self) -> (Vec<Labels>, Vec<Labels>) {
-        let id = repository_id(&self.repo.join(".git")).expect("an identity");
+        let id = repository_id(&self.path.join(".git")).expect("an identity");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
@@ -197,75 +204,124 @@ impl Place {
         self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE)).count().div_ceil(2)
     }
 
+    /// Returns whether a sandbox or a base was made with the engine, other than by [`TestRepo::changeset`].
+    fn has_used_engine(&self) -> bool {
+        let names = |folder: &str| {
+            let entries = fs::read_dir(self.path.join(".git/airlock").join(folder)).into_iter().flatten().flatten();
+            entries.map(|entry| entry.file_name()).collect::<Vec<_>>()
+        };
+        !names("bases").is_empty()
+            || names("sandboxes").iter().any(|name| !self.directory().join("work").join(name).exists())
+    }
+
     /// Returns the inode of a file.
     pub fn inode(&self, path: &str) -> u64 {
-        self.repo.join(path).symlink_metadata().expect("it is there").ino()
+        self.path.join(path).symlink_metadata().expect("it is there").ino()
     }
 }
 
-impl Drop for Place {
+impl Drop for TestRepo {
     fn drop(&mut self) {
         self.variables.clear();
+        if !self.has_used_engine() {
+            return;
+        }
         let listed = self.airlock(&["ls", "--json"]);
-        let Ok(list) = serde_json::from_str::<Value>(&listed.out) else { return };
+        let Ok(list) = serde_json::from_str::<Value>(&listed.stdout) else { return };
         for sandbox in list["sandboxes"].as_array().into_iter().flatten() {
             let removed = self.airlock(&["rm", sandbox["name"].as_str().unwrap_or_default()]);
             if removed.status != 0 && !std::thread::panicking() {
-                panic!("{}", removed.err);
+                panic!("{}", removed.stderr);
             }
         }
         // No base is kept.
         self.set("AIRLOCK_BASES", "0");
         let swept = self.airlock(&["gc"]);
         if swept.status != 0 && !std::thread::panicking() {
-            panic!("{}", swept.err);
+            panic!("{}", swept.stderr);
         }
     }
 }
 
-/// What a command did.
+/// The output of a command. As text, it is whole, with ids, times and paths of the test's directory replaced: for snapshots.
 #[derive(Debug)]
-pub struct Ran {
-    /// Its exit status; 128 and more for a signal.
+pub struct CommandOutput {
+    /// The exit status; 128 and more for a signal.
     pub status: i32,
-    /// Its standard output.
-    pub out: String,
-    /// Its standard error.
-    pub err: String,
+    pub stdout: String,
+    pub stderr: String,
+    /// The directory that is `[TMP]` in the text.
+    directory: Option<PathBuf>,
 }
 
-impl Ran {
+/// Patterns that differ from run to run, with what stands for them.
+static FILTERS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+    let filters = [
+        (r"\b[0-9a-f]{64}\b", "[SHA256]"),
+        (r"\b[0-9a-f]{40}\b", "[COMMIT]"),
+        (r"\bat [0-9a-f]{7}\b", "at [COMMIT]"),
+        (r"\b[0-9]+ (second|minute)s? ago\b", "[AGE]"),
+        (r"\b(just now|moments ago)\b", "[AGE]"),
+        (r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}Z?)?\b", "[TIME]"),
+        (r"\b127\.0\.0\.1:[0-9]{2,5}\b", "127.0.0.1:[PORT]"),
+    ];
+    filters.into_iter().map(|(pattern, name)| (Regex::new(pattern).expect("a pattern"), name)).collect()
+});
+
+impl std::fmt::Display for CommandOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut text = format!("status: {}\n", self.status);
+        for (name, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
+            if !output.is_empty() {
+                text += &format!("----- {name} -----\n{output}");
+            }
+        }
+        if let Some(directory) = self.directory.as_ref().and_then(|d| d.to_str()) {
+            text = text.replace(directory, "[TMP]");
+        }
+        for (pattern, name) in FILTERS.iter() {
+            text = pattern.replace_all(&text, *name).into_owned();
+        }
+        // Snapshots have no blanks at the ends of lines.
+        text.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
+    }
+}
+
+impl CommandOutput {
     /// Runs a command to its end.
-    pub fn of(mut command: Command) -> Self {
-        command.output().expect("it runs").into()
+    pub fn from_command(mut command: Command) -> Self {
+        let directory = command.get_current_dir().and_then(Path::parent).map(Path::to_owned);
+        let output: Self = command.output().expect("it runs").into();
+        Self { directory, ..output }
     }
 
-    /// Holds it to success.
+    /// Requires success.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.status, 0, "{self:#?}");
         self
     }
 
-    /// Holds it to a failure with this status, and words in its message.
+    /// Requires a failure with this status, and words in its message.
     #[track_caller]
-    pub fn fails(self, status: i32, words: &[&str]) -> Self {
+    pub fn expect_failure(self, status: i32, words: &[&str]) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
         for word in words {
-            assert!(self.err.contains(word), "{word:?} is missing: {}", self.err);
+            assert!(self.stderr.contains(word), "{word:?} is missing: {}", self.stderr);
         }
         self
     }
 }
 
-impl From<Output> for Ran {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
         let status = output.status;
         Self {
             status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            directory: None,
         }
     }
 }

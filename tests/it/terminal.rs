@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use crate::support::{AIRLOCK, Place};
+use crate::support::{AIRLOCK, TestRepo};
 
 /// How long a screen may take to show what is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,30 +42,30 @@ pub struct Terminal {
 
 impl Terminal {
     /// Starts Airlock.
-    pub fn start(place: &Place, args: &[&str]) -> Self {
+    pub fn start(repo: &TestRepo, args: &[&str]) -> Self {
         let mut command = CommandBuilder::new(AIRLOCK);
         command.args(args);
-        Self::run(place, command)
+        Self::run(repo, command)
     }
 
     /// Starts Airlock on a terminal that answers no question by itself.
-    pub fn mute(place: &Place, args: &[&str]) -> Self {
+    pub fn mute(repo: &TestRepo, args: &[&str]) -> Self {
         let mut command = CommandBuilder::new(AIRLOCK);
         command.args(args);
-        Self::open(place, command, false)
+        Self::open(repo, command, false)
     }
 
     /// Starts a program in a place's environment.
-    pub fn run(place: &Place, command: CommandBuilder) -> Self {
-        Self::open(place, command, true)
+    pub fn run(repo: &TestRepo, command: CommandBuilder) -> Self {
+        Self::open(repo, command, true)
     }
 
-    fn open(place: &Place, mut command: CommandBuilder, answers: bool) -> Self {
+    fn open(repo: &TestRepo, mut command: CommandBuilder, answers: bool) -> Self {
         let size = PtySize { rows: 40, cols: 100, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("a terminal");
-        command.cwd(&place.repo);
+        command.cwd(&repo.path);
         command.env_clear();
-        place.environment().iter().for_each(|(name, value)| command.env(name, value));
+        repo.environment().iter().for_each(|(name, value)| command.env(name, value));
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
         let child = pair.slave.spawn_command(command).expect("it runs");

@@ -1,4 +1,4 @@
-//! `airlock apply`: a selection, and where it goes.
+//! `airlock apply`: applies selected changes to the working tree, a branch or a patch.
 
 use crate::apply::OnConflict;
 use crate::cli::args::{ApplyArgs, ConflictMode};
@@ -37,7 +37,7 @@ pub fn apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
     } else if !selected {
         ApplyOptions::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions)
     } else if selector.is_only_rejects() {
-        // What the review accepted, without these.
+        // The changes that the review accepted, except the rejected paths.
         let mut decided = ApplyOptions::decided(&sheet, &draft::load(&sandbox, &sheet)?.decisions);
         let rejected = selector.rejected(&sheet).map_err(wrong)?;
         decided.selection.picks.retain(|path, _| !rejected.contains(path));

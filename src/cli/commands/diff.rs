@@ -1,4 +1,4 @@
-//! `airlock diff`.
+//! `airlock diff`: shows what a sandbox changed.
 
 use std::io::IsTerminal;
 
@@ -21,7 +21,7 @@ use crate::render::{TextRenderer, render_page};
 use crate::review::{ReviewFile, ReviewModel, restrict_to_paths};
 use crate::sandbox::{State, lifecycle};
 
-/// Changes await review (`--exit-code`).
+/// Exit status of `airlock diff --exit-code` if there are changes.
 const CHANGES: u8 = 3;
 
 pub fn diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {

@@ -1,4 +1,4 @@
-//! `airlock doctor`: what is here, what of it is weak, and how to mend it.
+//! `airlock doctor`: checks the settings, engine, git, credential and terminal, and suggests fixes.
 
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::gateway::{CredentialKind, CredentialSource};
 use crate::sandbox::probe;
 use crate::terminal;
 
-/// How a check ended; ordered.
+/// The status of a check, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum CheckStatus {
@@ -28,20 +28,20 @@ enum CheckStatus {
     Broken,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
-    /// Its name, for scripts.
+    /// The name of the check, for scripts.
     id: &'static str,
     state: CheckStatus,
-    /// What was found, for a person; escaped.
+    /// The finding, for a person. Escaped.
     found: String,
-    /// What to do, where something can be done.
+    /// The suggested fix, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<String>,
 }
 
-/// The checks so far.
+/// The results so far.
 #[derive(Default)]
 struct Checks(Vec<Check>);
 
@@ -175,7 +175,7 @@ async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks
     }
 }
 
-/// What keeps a container from its machine.
+/// Checks how the engine isolates containers from its machine.
 fn hardening(info: &EngineInfo, checks: &mut Checks) {
     let advisories = info.advisories();
     for (component, version, advisory, perhaps_mended) in &advisories {
@@ -248,7 +248,7 @@ fn git(checks: &mut Checks) {
     }
 }
 
-/// Reports the kind of the credential, never a part of it.
+/// Checks the credential. Reports its kind, never a part of its value.
 fn credential(checks: &mut Checks) {
     let found = CredentialSource::find(|name| std::env::var(name).ok()).and_then(|source| source.read());
     match found {

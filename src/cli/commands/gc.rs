@@ -1,4 +1,4 @@
-//! `airlock gc`.
+//! `airlock gc`: removes unused bases, leftovers, expired backups and decided sandboxes.
 
 use serde_json::json;
 
@@ -56,7 +56,7 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
         }
         for (_, opened) in repo.store.each()? {
             let Ok(mut sandbox) = opened else { continue };
-            // One that is in use may be writing.
+            // A sandbox in use may be writing to its quarantine.
             if dry_run || sandbox.lock().is_err() {
                 continue;
             }

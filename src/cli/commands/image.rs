@@ -1,4 +1,4 @@
-//! `airlock image`, and the image's first build.
+//! `airlock image`, and the first build of the agent image.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -33,11 +33,11 @@ pub fn image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
     })
 }
 
-/// Finds the image to run, and builds ours if it is not there yet.
+/// Returns the image to run. Builds Airlock's agent image if it does not exist yet.
 pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
     let name = wanted.unwrap_or(AGENT_IMAGE);
     if let Some(image) = engine.image(name).await? {
-        // Ours by name must be ours by label too; what the user names is the user's choice.
+        // An image with the name of Airlock's image must also have its label. Any other image is the user's choice.
         if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
             return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
                 .hint("airlock image build replaces it"));

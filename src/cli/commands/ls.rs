@@ -1,4 +1,4 @@
-//! `airlock ls`.
+//! `airlock ls`: lists the sandboxes of a repository.
 
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -61,7 +61,7 @@ pub fn ls(json: bool, output: Output) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Returns what a sandbox takes, in words.
+/// Formats the size of a sandbox. A `>` marks a lower bound.
 fn size(record: &Record) -> String {
     match record.size {
         None => "–".into(),

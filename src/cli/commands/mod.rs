@@ -1,4 +1,4 @@
-//! The verbs, one file each; none of them imports another.
+//! The subcommands, one module each. `run` uses `image` to build the agent image; no other module imports another.
 
 pub mod apply;
 pub mod diff;

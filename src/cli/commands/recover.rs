@@ -1,4 +1,4 @@
-//! `airlock recover`: brings an apply that was interrupted to its end.
+//! `airlock recover`: rolls back or completes interrupted applies.
 
 use crate::apply::RecoveryMode;
 use crate::cli::args::RecoverArgs;
@@ -19,7 +19,7 @@ pub fn recover(args: &RecoverArgs, output: Output) -> Result<u8, CliError> {
         return Ok(0);
     }
     let way = if args.complete { RecoveryMode::RollForward } else { RecoveryMode::RollBack };
-    // The last one first: what it wrote may lie over what the one before wrote.
+    // The last apply comes first, because it may have written over an earlier one.
     for (folder, journal) in cut_off.iter().rev() {
         if !args.rollback && !args.complete && !host.is_unchanged(folder, journal) {
             let question = "HEAD or the index has changed since the apply was interrupted. Roll it back anyway?";

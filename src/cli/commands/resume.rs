@@ -1,4 +1,4 @@
-//! `airlock resume`.
+//! `airlock resume`: runs another agent in a sandbox.
 
 use crate::cli::args::{AgentOptions, ResumeArgs};
 use crate::cli::error::{CliError, FAILED};
@@ -25,7 +25,7 @@ pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<
     run_rounds(&repo.host, Round::Resume { sandbox, options: round }, output)
 }
 
-/// Puts the message to the agent together.
+/// Composes the message to the agent.
 fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
     let name = sandbox.record.name.clone();
     if let Some(why) = cannot_send(&sandbox.record) {

@@ -1,4 +1,4 @@
-//! `airlock review`.
+//! `airlock review`: runs a review, or exports or imports its decisions.
 
 use crate::cli::args::ReviewArgs;
 use crate::cli::error::CliError;

@@ -1,4 +1,4 @@
-//! `airlock rm`.
+//! `airlock rm`: removes sandboxes.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,8 @@ use crate::review::{Decision, UnitDecision, read_draft};
 use crate::sandbox::{Sandbox, State, lifecycle};
 use crate::terminal;
 
-/// Returns whether a review has come to something that is in no working tree.
+/// Returns whether a review has comments, or accepted changes that were not applied. A draft that cannot be read counts as
+/// one with such decisions.
 fn has_decisions(sandbox: &Sandbox) -> bool {
     let draft = read_draft(&sandbox.path(DRAFT));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
@@ -34,11 +35,11 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
     decisions.comments().next().is_some() || decisions.unit_decisions().any(is_open)
 }
 
-/// Returns what would be lost with a sandbox and is in no change.
+/// Returns a warning about content that would be lost with a sandbox and is in none of its changes.
 fn held(sandbox: &Sandbox) -> Option<String> {
     let name = &sandbox.record.name;
     if sandbox.is_busy() {
-        // It is refused.
+        // The removal of a sandbox in use fails.
         return None;
     }
     if sandbox.record.state == State::Running {
@@ -50,7 +51,7 @@ fn held(sandbox: &Sandbox) -> Option<String> {
 
 pub fn rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
-    // All names are looked up before the first is removed.
+    // All names are looked up before the first sandbox is removed.
     let distinct: BTreeSet<&String> = names.iter().collect();
     let sandboxes = distinct.into_iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
     let sandboxes = sandboxes.map_err(|failure| match names.len() {

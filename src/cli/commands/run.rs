@@ -1,4 +1,4 @@
-//! `airlock claude`, `run` and `shell`: a sandbox from start to end.
+//! `airlock claude`, `run` and `shell`: create a sandbox, run an agent in it and collect its changes.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub fn shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
     sandbox("shell", Net::None, options, ["sh", "-c", SHELL].map(str::to_owned).into(), output)
 }
 
-/// The command of `airlock run` goes after `--`.
+/// Returns the error for `airlock run` without `--` before its command.
 pub fn no_dashes() -> CliError {
     CliError::new(USAGE, "failed to tell the command from the options: it goes after --")
         .hint("airlock run [OPTIONS] -- COMMAND…")
@@ -88,7 +88,7 @@ fn sandbox(
     let (finished, engine, route) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
-        // An image that takes long to build can be interrupted as well.
+        // A long image build can be interrupted as well.
         let image = tokio::select! {
             image = both(&engine, settings.image.as_deref(), output) => image?,
             _ = signals.next(0) => return Err(SandboxError::Interrupted.into()),
@@ -139,7 +139,7 @@ fn sandbox(
             lifecycle::run(&engine, &repo.host, ground, sandbox, &request, &mut signals, &progress.meter, started);
         let finished = run.await;
         progress.end();
-        // Whoever was not ready before the agent speaks after it, not into its screen.
+        // A scan that was not finished before the agent started is printed after it, not into the agent's screen.
         if let Some(dirt) = counting.take() {
             say_dirt(&dirt, output);
         }
@@ -163,7 +163,7 @@ fn sandbox(
         };
         let mut sandbox = finished.sandbox;
         lifecycle::settle(&mut sandbox)?;
-        // Said however quiet: without the name nobody finds it.
+        // Printed even with `--quiet`, because the user needs the name to find the sandbox.
         eprint(&format!("airlock: {name} changed no file, and is kept: it holds {holds}\n"));
         let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
         eprint(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
@@ -174,7 +174,7 @@ fn sandbox(
     }
     summary(&finished, output)?;
     if is_review_wanted(&finished.sandbox, settings.review.unwrap_or_default())? {
-        // The exit status stays the agent's.
+        // The exit status is still the agent's.
         let round = Round::Review { sandbox: finished.sandbox, changes: finished.changes, plain: false };
         run_rounds(&repo.host, round, output)?;
     }
@@ -189,7 +189,7 @@ fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {
     Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }
 
-/// Prints how much space bases take, if there are more than are kept.
+/// Prints the disk usage of the bases if there are more than `keep`.
 fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), CliError> {
     let all = BaseStore::of(&host.common_dir).list_bases()?;
     if all.len() > keep {
@@ -200,7 +200,7 @@ fn say_bases(host: &HostRepo, keep: usize, output: Output) -> Result<(), CliErro
     Ok(())
 }
 
-/// Finds the image, and asks the engine what it is meanwhile.
+/// Finds or builds the image, while querying the engine's properties.
 async fn both(engine: &dyn Engine, image: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
     let (image, info) = tokio::join!(image::find(engine, image, output), engine.info());
     info?;

@@ -1,4 +1,4 @@
-//! `airlock status`: what a sandbox began with, and how it is.
+//! `airlock status`: shows the base and state of a sandbox.
 
 use serde_json::json;
 
@@ -58,7 +58,7 @@ pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliE
     Ok(0)
 }
 
-/// Returns why this engine copies workspaces, if known.
+/// Returns the reason why this engine copies workspaces, if it is known.
 fn why_copied() -> String {
     let known = runtime().ok().and_then(|runtime| {
         runtime.block_on(async { OverlaySupport::recall(Docker::connect().await.ok()?.info().await.ok()?) })

@@ -1,4 +1,4 @@
-//! `airlock undo`: takes the last apply back.
+//! `airlock undo`: reverses the last apply.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
         }
         return Ok(0);
     }
-    // What the apply brought is no longer there, as far as its sandbox knows.
+    // The two sides are swapped: once undone, these changes no longer count as applied.
     let picks: Vec<_> =
         past.journal.selection.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
     let job = ApplyRequest {
@@ -114,7 +114,7 @@ pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Names what an apply replaced, and where that is now.
+/// Returns the paths that an apply replaced or deleted, with the locations of their backups.
 fn backups(past: &AppliedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
     let at = |slot: StagedFile, name: &str| staged_file_path(tree, &past.journal, &past.folder, slot, name);
     let find = |act: &Op| match act {

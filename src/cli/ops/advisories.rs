@@ -1,4 +1,4 @@
-//! Warnings about the engine, and the shell of a sandbox.
+//! Warnings about the engine, and the command of `airlock shell`.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,11 @@ use crate::cli::output::Output;
 use crate::core::escape::Escaped;
 use crate::engine::EngineInfo;
 
-/// An image may come without bash.
+/// The command of `airlock shell`. An image may lack bash.
 pub const SHELL: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
 
-/// Warns of a runtime with a known way out. What a distribution may have mended is for `doctor` alone.
+/// Warns about a runtime with known vulnerabilities. Only `airlock doctor` reports those that a distribution may have
+/// fixed.
 pub fn say_advisories(info: &EngineInfo, output: Output) {
     let mut known: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for (component, version, advisory, _) in info.advisories().into_iter().filter(|(.., mended)| !mended) {

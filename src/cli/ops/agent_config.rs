@@ -1,4 +1,4 @@
-//! What an agent is given: limits, variables, the way to the model.
+//! The configuration that an agent is started with: limits, variables and the route to the model.
 
 use crate::cli::error::{CliError, FAILED, USAGE};
 use crate::config::{Net, Settings, parse_bytes, parse_duration};
@@ -6,10 +6,10 @@ use crate::gateway::{CredentialKind, CredentialSource, ModelProxy};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
 use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
 
-/// The model's API, unless the user's `ANTHROPIC_BASE_URL` names another.
+/// The address of the model's API, unless the user's `ANTHROPIC_BASE_URL` has another one.
 const UPSTREAM: &str = "https://api.anthropic.com";
 
-/// What an agent is given that begins, on an engine with so much memory.
+/// Returns the configuration of a new agent on an engine with this much memory, in bytes.
 pub fn given(settings: &Settings, env: &[String], default_net: Net, machine: u64) -> Result<AgentConfig, CliError> {
     let limits = Limits {
         disk: DEFAULT_DISK,
@@ -21,7 +21,7 @@ pub fn given(settings: &Settings, env: &[String], default_net: Net, machine: u64
     changed(AgentConfig { env: Vec::new(), limits, nano_cpus: 0, model: default_net == Net::Model }, settings, env)
 }
 
-/// The same with what is set.
+/// Returns a configuration changed by the given settings and variables.
 pub fn changed(mut given: AgentConfig, settings: &Settings, env: &[String]) -> Result<AgentConfig, CliError> {
     let wrong = |option: &'static str| move |problem| CliError::new(USAGE, format!("{option}: {problem}"));
     let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
@@ -38,7 +38,7 @@ pub fn changed(mut given: AgentConfig, settings: &Settings, env: &[String]) -> R
     if let Some(net) = settings.net {
         given.model = net == Net::Model;
     }
-    // The last one of a name counts.
+    // The last value of a variable takes effect.
     let name = |variable: &String| variable.split('=').next().map(str::to_owned);
     given.env.retain(|old| env.iter().all(|new| name(new) != name(old)));
     given.env.extend(env.iter().cloned());
@@ -53,7 +53,7 @@ fn nano_cpus(cpus: f64) -> Result<u64, CliError> {
     Ok((cpus * 1e9) as u64)
 }
 
-/// Creates `KEY=VALUE` of what `--env` was given. Variables that would bring the credential in are refused.
+/// Returns the variables of `--env` as `KEY=VALUE`. Refuses variables that would bring the credential into the sandbox.
 pub fn variables(given: &[String]) -> Result<Vec<String>, CliError> {
     let secret =
         [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken].map(CredentialKind::variable);

@@ -1,4 +1,5 @@
-//! The host tree that an apply writes to: locked, without a half-done apply, and without git at work in it.
+//! The working tree that an apply writes to. It is locked, free of interrupted applies, and no git operation is in progress
+//! in it.
 
 use std::path::Path;
 
@@ -18,10 +19,10 @@ use crate::git::HostRepo;
 use crate::sandbox::{AppliedPath, AppliedState, Sandbox, Store};
 use crate::terminal;
 
-/// The kernel's number for the time since the machine was started.
+/// The file with the kernel's boot ID.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A host tree to write to.
+/// A working tree to write to.
 pub struct ApplyContext<'a> {
     repo: &'a HostRepo,
     pub site: ApplyTarget,
@@ -30,7 +31,7 @@ pub struct ApplyContext<'a> {
 }
 
 impl<'a> ApplyContext<'a> {
-    /// Finds everything; takes no lock and writes nothing.
+    /// Looks up everything that an apply needs. Takes no lock and writes nothing.
     pub fn of(repo: &'a HostRepo) -> Result<Self, CliError> {
         let state = repo.common_dir.join("airlock");
         let root = WorkingTree::open(&repo.root, [].into(), FsCapabilities::default())?.identity()?;
@@ -46,7 +47,7 @@ impl<'a> ApplyContext<'a> {
         Ok(Self { repo, site, disk: HostFs::default(), applies: TransactionLog::of(&state) })
     }
 
-    /// Opens the tree; of the repositories in it, these are entered.
+    /// Opens the working tree. Of the repositories inside it, only `modules` are entered.
     pub fn tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, CliError> {
         let (file_mode, symlinks) = self.repo.habits()?;
         Ok(WorkingTree::open(
@@ -56,7 +57,7 @@ impl<'a> ApplyContext<'a> {
         )?)
     }
 
-    /// Becomes the only one that writes, takes back what was interrupted, and refuses while git is at work.
+    /// Takes the lock, rolls back interrupted applies, and fails if a git operation is in progress.
     pub fn prepare(&mut self, output: Output) -> Result<(), CliError> {
         self.lock()?;
         if let Some(operation) = self.repo.operation().filter(|o| *o != "bisect") {
@@ -79,7 +80,7 @@ impl<'a> ApplyContext<'a> {
             }
             self.finish(&folder, &journal, RecoveryMode::RollBack, output)?;
         }
-        // Whatever was interrupted may have changed what git says.
+        // The interrupted apply may have changed what git reports.
         self.site.fingerprint.index = self.repo.index_mark()?;
         let lock = self.site.git_dir.join("index.lock");
         if lock.symlink_metadata().is_ok() {
@@ -88,7 +89,7 @@ impl<'a> ApplyContext<'a> {
         Ok(())
     }
 
-    /// Becomes the only one that writes to working trees of this repository.
+    /// Takes the exclusive lock on the working trees of this repository.
     pub fn lock(&mut self) -> Result<(), CliError> {
         let boot = self.site.fingerprint.boot_id.clone();
         self.applies.lock_exclusive(&boot).map_err(|error| {
@@ -96,15 +97,15 @@ impl<'a> ApplyContext<'a> {
         })
     }
 
-    /// Finds the applies of this working tree that were cut off, removes what others left that were not even prepared, and
-    /// git's lock of one that has ended. The lock is held.
+    /// Returns the interrupted applies of this working tree. Also removes the leftovers of applies that were not even
+    /// prepared, and git's index lock if it belongs to an apply that has ended. The lock must be held.
     pub fn cut_off(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, CliError> {
         let mut found = Vec::new();
         let others = self.repo.other_worktrees()?;
         let all = self.applies.list_dirs()?;
         for folder in self.applies.list_unfinished()? {
             if let TransactionStatus::Prepared(journal) = folder.read_status()? {
-                // One of another working tree is for whoever goes there.
+                // An apply of another working tree is recovered in that working tree.
                 let here = journal.target.is_same_worktree(&self.site.fingerprint);
                 let gone = !Path::new(&journal.target.worktree).exists();
                 if !here && gone {
@@ -120,10 +121,10 @@ impl<'a> ApplyContext<'a> {
             }
         }
         for folder in all.iter().filter(|f| !f.is_prepared()) {
-            // What cannot be removed is tried again by the next one.
+            // Leftovers that cannot be removed are tried again next time.
             let _ = remove_leftovers(&self.disk, folder, &self.tree(&[])?);
         }
-        // Of an apply that has ended, and could not remove it any more.
+        // The index lock may belong to an apply that has ended but could not remove it.
         if let Some(id) = lock_owner(&self.site) {
             for folder in all.iter().rev() {
                 if let Ok(TransactionStatus::Finished(journal, _)) = folder.read_status()
@@ -136,15 +137,15 @@ impl<'a> ApplyContext<'a> {
         Ok(found)
     }
 
-    /// Returns whether HEAD and the index are what they were when an apply began.
+    /// Returns whether HEAD and the index are the same as when an apply began.
     pub fn is_unchanged(&self, folder: &TransactionDir, journal: &Journal) -> bool {
         let (now, then) = (&self.site.fingerprint, &journal.target);
         let same_index = now.index == then.index || self.repo.has_same_index(&folder.index()).unwrap_or(false);
         now.head == then.head && same_index
     }
 
-    /// Reads what applies brought of a sandbox: as it remembers, and what the journals have since. So nothing is forgotten when
-    /// an apply, or an undo, is cut off after its end.
+    /// Reads the applied changes of a sandbox: its record, and what newer journals add. Nothing is lost if an apply or an
+    /// undo is interrupted between its commit and the update of the record.
     pub fn applied_state(&self, sandbox: &Sandbox) -> Result<AppliedState, CliError> {
         let mut applied = sandbox.applied()?;
         let known = applied.through;
@@ -165,8 +166,8 @@ impl<'a> ApplyContext<'a> {
         Ok(applied)
     }
 
-    /// Has a sandbox know, if it is still there, what of it is in the working tree now. Where somebody has it in use, it will
-    /// find out by itself.
+    /// Updates the record of a sandbox, if it still exists, with its changes that are now in the working tree. A sandbox in
+    /// use is skipped, because it reads the journals itself.
     pub fn record_applied(&self, sandbox: &str) -> Result<(), CliError> {
         let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
         let Some(mut sandbox) = Store::of(&self.repo.common_dir).open(&name)? else { return Ok(()) };
@@ -180,13 +181,13 @@ impl<'a> ApplyContext<'a> {
         Ok(())
     }
 
-    /// Returns whether a sandbox is still there.
+    /// Returns whether a sandbox still exists.
     pub fn has(&self, sandbox: &str) -> bool {
         let name = sandbox.parse::<SandboxName>().ok();
         name.is_some_and(|name| Store::of(&self.repo.common_dir).open(&name).is_ok_and(|found| found.is_some()))
     }
 
-    /// Brings an apply that was interrupted to an end, and says so.
+    /// Recovers an interrupted apply, and prints the result.
     pub fn finish(
         &self,
         folder: &TransactionDir,
@@ -209,7 +210,7 @@ impl<'a> ApplyContext<'a> {
     }
 }
 
-/// Prints what became of the user's own edits.
+/// Prints what happened to the user's own edits, and other notes of a report.
 pub fn tell(report: &Report, output: Output) {
     for left in &report.skipped {
         output.say(&format!("{} is left as it is: {}", Escaped::new(left.path.as_bytes()), left.reason));
@@ -229,7 +230,7 @@ pub fn tell(report: &Report, output: Output) {
     }
 }
 
-/// Prints the result of a rollback, and returns the error.
+/// Prints the report of a rollback, and returns the error.
 pub fn told(problem: ApplyError, output: Output) -> CliError {
     if let ApplyError::RolledBack { report, .. } | ApplyError::Interrupted(report) = &problem {
         tell(report, output);
@@ -237,11 +238,11 @@ pub fn told(problem: ApplyError, output: Output) -> CliError {
     problem.into()
 }
 
-/// Warns of an apply that was interrupted. Nothing is written: a shell prompt may be what runs this.
+/// Warns about interrupted applies. Nothing is written, because a shell prompt may run the command.
 pub fn warn(repo: &HostRepo, output: Output) {
     let applies = TransactionLog::of(&repo.common_dir.join("airlock"));
     let unfinished = applies.list_unfinished().unwrap_or_default();
-    // While somebody holds the lock, it is under way.
+    // While the lock is held, the apply is still in progress.
     if unfinished.is_empty() || applies.is_locked() {
         return;
     }
@@ -261,7 +262,7 @@ pub fn warn(repo: &HostRepo, output: Output) {
     }
 }
 
-/// Reads all applies.
+/// Reads all applies. A damaged journal is an error.
 pub fn history(applies: &TransactionLog) -> Result<ApplyHistory, CliError> {
     let history = ApplyHistory::of(applies)?;
     match history.damaged.into_iter().next() {

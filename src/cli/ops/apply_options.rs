@@ -1,9 +1,9 @@
-//! What is to be applied, and how.
+//! The options of an apply.
 
 use crate::apply::OnConflict;
 use crate::review::{Decisions, ReviewModel, ReviewSelection};
 
-/// What to apply, and how to tell of it.
+/// The selection to apply, and how to apply and report it.
 #[derive(Default)]
 pub struct ApplyOptions {
     pub selection: ReviewSelection,
@@ -11,7 +11,7 @@ pub struct ApplyOptions {
     pub json: bool,
     pub allow_risky: bool,
     pub on_conflict: OnConflict,
-    /// It was named just now, by options; else a review has accepted it.
+    /// Whether options named the selection. Otherwise, a review accepted it.
     pub is_named: bool,
 }
 
@@ -20,7 +20,7 @@ impl ApplyOptions {
         Self { selection, ..Self::default() }
     }
 
-    /// What a review has accepted: each risky part got a yes of its own there.
+    /// Creates options from the decisions of a review, in which each high-risk part was confirmed explicitly.
     pub fn decided(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let files = sheet.files.iter().filter(|f| !f.is_refused());
         let picks = files.map(|f| (f.change.path.clone(), decisions.selection(&f.units))).collect();

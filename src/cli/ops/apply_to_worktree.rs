@@ -1,4 +1,4 @@
-//! Brings a selection to the working tree: the plan, what it is worth, the plan done, and what comes next.
+//! Applies a selection to the working tree: builds the plan, checks its risks, executes it and prints the next steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
 use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
 use crate::sandbox::{AppliedPath, AppliedState, Record, Sandbox, lifecycle};
 
-/// Plans and does it; gives the exit status.
+/// Plans and executes an apply. Returns the exit status.
 pub fn apply_to_worktree(
     repo: &HostRepo,
     sandbox: &mut Sandbox,
@@ -36,7 +36,7 @@ pub fn apply_to_worktree(
     output: Output,
 ) -> Result<u8, CliError> {
     let name = sandbox.record.name.clone();
-    // A name that is gone, or leads here, is that of a working tree that was moved.
+    // If the recorded path no longer exists, or resolves to this tree, then the working tree was moved.
     let is_moved = sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place())
         && Path::new(&sandbox.record.worktree).canonicalize().map_or(true, |path| path == repo.root);
     if sandbox.record.worktree != repo.worktree_id() && !is_moved {
@@ -49,7 +49,7 @@ pub fn apply_to_worktree(
     }
     let interrupt = Interrupt::watch();
     let mut host = ApplyContext::of(repo)?;
-    // Whoever only looks locks nothing, and writes nothing.
+    // A dry run takes no lock and writes nothing.
     if wanted.dry_run {
         warn(repo, output);
     } else {
@@ -131,7 +131,7 @@ pub fn apply_to_worktree(
         after.paths.insert(step.path.clone(), AppliedPath { picks, left: Some(left) });
     }
     after.through = report.as_ref().map_or(after.through, |r| r.number);
-    // The journal has it, too.
+    // A failure is only a warning, because the journal has the state as well.
     if let Err(error) = sandbox.set_applied(&after) {
         output.say(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
     }
@@ -193,8 +193,8 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Reads what git's attributes say about merging these paths: those of the working tree, or where it has no such file,
-/// those of the commit.
+/// Reads the merge modes of paths from git's attributes: those of the working tree, or of the commit if the working tree
+/// lacks the attributes file.
 pub fn merge_modes<'a>(
     repo: &HostRepo,
     tree: &WorkingTree,
@@ -232,7 +232,7 @@ pub fn merge_modes<'a>(
         .collect())
 }
 
-/// What is accepted of each file, with what earlier applies brought.
+/// Returns the selected units of each file, with those that earlier applies wrote.
 pub fn selected_changes<'a>(
     sheet: &'a ReviewModel<'_>,
     wanted: &ApplyOptions,
@@ -258,13 +258,13 @@ pub fn selected_changes<'a>(
     sheet.files.iter().filter(|file| !file.is_refused()).filter_map(choice).collect()
 }
 
-/// What of picks is about none of these units: it is of another round.
+/// Returns the part of a selection that is about none of these units, and therefore belongs to another round.
 fn retired_selection(picks: &Selection, units: &[Unit]) -> Selection {
     let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
     picks.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
 }
 
-/// Reads the changesets of earlier rounds, where something was brought that is no more of this one.
+/// Reads the changesets of earlier rounds, if something was applied that is no longer part of this round.
 pub fn rounds_of(
     sandbox: &Sandbox,
     sheet: &ReviewModel<'_>,
@@ -276,7 +276,7 @@ pub fn rounds_of(
     Ok(if is_needed { sandbox.rounds()? } else { Vec::new() })
 }
 
-/// Finds the changes of the last rounds that parts are of; those of which nothing can be read any more are left out.
+/// Finds the changes of earlier rounds that a selection belongs to. Changes that can no longer be read are skipped.
 fn prior_round_changes<'a>(
     rounds: &'a [Changeset],
     store: &Quarantine,
@@ -302,8 +302,8 @@ fn prior_round_changes<'a>(
     found
 }
 
-/// What each path holds of the changes before and after a plan, for the journal. What was brought in earlier rounds and is
-/// neither superseded nor in the way of anything stays known.
+/// Returns the applied units of each path before and after a plan, for the journal. Units of earlier rounds are kept unless
+/// the plan supersedes them.
 fn picks(plan: &Plan, before: &AppliedState, sheet: &ReviewModel<'_>) -> Vec<(RepoPath, Selection, Selection)> {
     let files: BTreeMap<&RepoPath, &[Unit]> =
         sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
@@ -317,10 +317,11 @@ fn picks(plan: &Plan, before: &AppliedState, sheet: &ReviewModel<'_>) -> Vec<(Re
     plan.steps.iter().map(row).collect()
 }
 
-/// Checks each file that would be written, whatever selected it: nothing that is refused, and nothing of high risk unless
-/// a review accepted it by itself or `--allow-risky` was given.
+/// Checks each file that would be written. Refused files are an error, and so are high-risk files unless a review accepted
+/// them individually or `--allow-risky` was given.
 ///
-/// *Invariant:* this looks at the plan and not at the selection, so that no mistake in selecting can bring such a file.
+/// *Invariant:* this checks the paths to be written and not the selection, so that no mistake in the selection can apply
+/// such a file.
 pub fn check_refused_and_risky<'a>(
     sheet: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
@@ -346,10 +347,10 @@ pub fn check_refused_and_risky<'a>(
     Ok(())
 }
 
-/// Checks that the user's git configuration has not come to name a file since its finding was made.
+/// Checks that the user's git configuration has not started to name a file since its findings were computed.
 ///
 /// # Errors
-/// It has, and `--allow-risky` was not given.
+/// The configuration names a file, and `--allow-risky` was not given.
 pub fn check_configured<'a>(
     repo: &HostRepo,
     modules: &[RepoPath],
@@ -373,8 +374,8 @@ pub fn check_configured<'a>(
     Ok(())
 }
 
-/// Classifies what files will hold, where that is not what the review has shown: parts of a change, and merges. What
-/// counts is what the host has not yet.
+/// Checks the risks of contents that the review did not show: parts of a change, and merges. Only content that the working
+/// tree does not have yet counts.
 fn judge(
     repo: &HostRepo,
     sandbox: &Sandbox,
@@ -419,8 +420,7 @@ fn say_directories(plan: &Plan, output: Output) {
     }
 }
 
-/// Returns whether nothing of a sandbox is open any more: each part is in the working tree, or rejected, and no comment waits
-/// to be sent.
+/// Returns whether nothing of a sandbox is open: each part is applied or rejected, and no comment waits to be sent.
 fn is_decided(sheet: &ReviewModel<'_>, record: &Record, state: &ReviewState, applied: &AppliedState) -> bool {
     let decisions = &state.decisions;
     if cannot_send(record).is_none() && has_unsent_comment(sheet.files.iter().flat_map(|f| &f.units), state) {

@@ -1,4 +1,4 @@
-//! What `airlock gc` does with what applies have replaced, and with sandboxes of which all was decided long ago.
+//! Expires the backups of applies and sandboxes that were decided long ago, for `airlock gc`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,10 +11,10 @@ use crate::config::{Settings, parse_duration};
 use crate::core::escape::Escaped;
 use crate::sandbox::Sandbox;
 
-/// How long backups are kept, unless the user says otherwise.
+/// Default retention of backups.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Backups that are old enough to go.
+/// The backups of one apply that are old enough to be removed.
 pub struct ExpiredBackup {
     pub name: String,
     pub bytes: u64,
@@ -22,7 +22,7 @@ pub struct ExpiredBackup {
     pub removed: bool,
 }
 
-/// Returns how long backups are kept.
+/// Returns the retention of backups.
 pub fn retention(settings: &Settings) -> Result<Duration, CliError> {
     let given = settings.backups.as_deref().map(parse_duration).transpose();
     Ok(given.map_err(|problem| CliError::new(USAGE, format!("backups: {problem}")))?.unwrap_or(KEPT))
@@ -33,8 +33,8 @@ fn is_old(then: u64, keep: Duration) -> bool {
     now.saturating_sub(then) >= keep.as_secs()
 }
 
-/// Finds old backups, and removes them unless only a look was asked for. Never those of an apply that did not end, nor one
-/// with an edit of the user's in it that is nowhere else.
+/// Finds expired backups, and removes them unless this is a dry run. Keeps the backups of applies that did not end, and
+/// backups with an edit of the user that exists nowhere else.
 pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Result<Vec<ExpiredBackup>, CliError> {
     let mut host = ApplyContext::of(&repo.host)?;
     if !dry_run {
@@ -42,11 +42,11 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
     }
     let mut found = Vec::new();
     let all = history(&host.applies)?.past;
-    // Where an undo is forgotten before what it took back, that would stand again.
+    // If an undo were removed before the apply that it reversed, that apply would count as applied again.
     let mut kept_ids: Vec<String> = Vec::new();
     for past in &all {
         let AppliedTransaction { folder, journal, end, .. } = past;
-        // Of a working tree that is gone nobody can take anything back.
+        // If a working tree no longer exists, nothing can be undone in it.
         let here =
             past.is_in_worktree(&host.site.fingerprint) || !std::path::Path::new(&journal.target.worktree).exists();
         let undoes = matches!(&journal.kind, Kind::Undo(id) if kept_ids.contains(id));
@@ -93,15 +93,15 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
     Ok(found)
 }
 
-/// Returns what the files of a folder take.
+/// Returns the disk usage of the files in a directory, in bytes.
 fn size(folder: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|e| e.path().symlink_metadata().ok()).map(|m| m.blocks() * 512).sum()
 }
 
-/// Finds sandboxes of which all was decided long ago, and that hold nothing which is nowhere else. Ignored files and a
-/// conversation go with age.
+/// Finds sandboxes that were decided long ago and do not hold the only copy of anything. Ignored files and conversations
+/// expire with them.
 pub fn decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
     let all = repo.store.each()?.into_iter().filter_map(|(_, opened)| opened.ok());
     let is_over = |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.holds.is_empty();

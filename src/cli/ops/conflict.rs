@@ -1,4 +1,4 @@
-//! Shows a conflict to a person: its three sides, behind our own gutter, and how to go on.
+//! Formats conflicts for a person: the three sides, with a gutter, and ways to resolve them.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -9,20 +9,20 @@ use crate::cli::output::shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::EntryKind;
 
-/// Lines of a side that are shown, and places of a file.
+/// Maximum numbers of lines shown of a side, and of hunks shown of a file.
 const MOST_LINES: usize = 12;
 const MOST_PLACES: usize = 4;
 
-/// Names of the three sides: what both come from, the host's, what is to come.
+/// Labels of the three sides: base, ours and theirs.
 pub type MarkerLabels = [&'static str; 3];
 
-/// Those of an apply.
+/// The labels for an apply.
 pub const APPLY: MarkerLabels = ["base", "yours", "accepted"];
 
-/// Those of an undo.
+/// The labels for an undo.
 pub const UNDO: MarkerLabels = ["applied", "yours", "before it"];
 
-/// Returns the sides of each conflict that has any.
+/// Formats the sides of each conflict that has sides.
 pub fn show(conflicts: &[Conflict], names: MarkerLabels, contents: &dyn BlobStore) -> String {
     let mut text = String::new();
     for conflict in conflicts {
@@ -87,8 +87,8 @@ fn describe(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
     }
 }
 
-/// Returns the ways to go on, as options to add to the command. `others` says whether something else could be written; `top`
-/// leads from where the user is to the top of the working tree, with a `/` at its end, or is empty.
+/// Returns ways to resolve conflicts, as options to add to the command. `others` says whether anything else could be
+/// written. `top` is the path from the current directory to the top of the working tree, empty or with a `/` at its end.
 pub fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut ways = Vec::new();
     if others {

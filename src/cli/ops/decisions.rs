@@ -29,7 +29,7 @@ pub fn export(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Outpu
     Ok(0)
 }
 
-/// Reads a decision file, and what it makes of the decisions so far.
+/// Reads a decision file, and returns the events that change the current decisions accordingly.
 pub fn decisions_from(
     sheet: &ReviewModel<'_>,
     so_far: &Decisions,
@@ -66,12 +66,12 @@ pub fn decisions_from(
     })
 }
 
-/// Bytes of a decision file that are read.
+/// Maximum size of a decision file, in bytes.
 const MOST_IMPORTED: u64 = 256 << 20;
-/// Ids that are listed where one is stale.
+/// Maximum number of ids listed after a stale one.
 const MOST_LISTED: usize = 40;
 
-/// Takes decisions from a file.
+/// Reads decisions from a file, and saves them.
 pub fn import(
     sandbox: &Sandbox,
     changes: &Changeset,

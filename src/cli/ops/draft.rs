@@ -1,10 +1,10 @@
-//! The draft of a review in a sandbox's folder, and what becomes of it when another round has come.
+//! The draft of a review in a sandbox's directory, and its migration to another round.
 
 use crate::cli::error::{CliError, FAILED};
 use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, newly_risky, read_draft};
 use crate::sandbox::Sandbox;
 
-/// Where it is kept.
+/// The name of the draft's file.
 pub const DRAFT: &str = "draft.jsonl";
 
 /// Reads the draft of a review of a sandbox's changes.
@@ -14,7 +14,7 @@ pub fn load(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<ReviewState, C
     Ok(state)
 }
 
-/// Opens it to be written to.
+/// Opens the draft for writing.
 pub fn open(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), CliError> {
     let (mut draft, mut state) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
     go_over(&mut state, sandbox, sheet)?;
@@ -22,7 +22,7 @@ pub fn open(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(DecisionLog, 
     Ok((draft, state))
 }
 
-/// Goes over to the changes of another round, if these are: a yes from before a file became one of high risk counts no more.
+/// Migrates a draft to the changes of another round, if these are. A file that became high-risk has to be accepted again.
 fn go_over(state: &mut ReviewState, sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(), CliError> {
     let Some(last) = state.rounds().last().filter(|last| **last != *sheet.changeset) else {
         if state.rounds().is_empty() {
@@ -30,7 +30,7 @@ fn go_over(state: &mut ReviewState, sandbox: &Sandbox, sheet: &ReviewModel<'_>) 
         }
         return Ok(());
     };
-    // Where that round cannot be read any more, every one of high risk may be such a file.
+    // If the last round can no longer be read, any high-risk file may have become one since.
     let before = sandbox.rounds()?.into_iter().find(|round| round.id == *last);
     let risen = before.map(|before| newly_risky(sheet, &before));
     let is_risen = |path| risen.as_ref().is_none_or(|risen| risen.contains(path));

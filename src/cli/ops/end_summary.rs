@@ -1,4 +1,4 @@
-//! What is said once an agent has ended, and what happens then.
+//! Messages after an agent has ended.
 
 use super::holdings::{hidden, holdings, way_to_get};
 use crate::changes::Severity;
@@ -9,12 +9,12 @@ use crate::gateway::ModelProxy;
 use crate::review::ReviewModel;
 use crate::sandbox::Finished;
 
-/// Prints the limits that were hit, the dropped control sequences, and the refused requests.
+/// Prints the limits that were hit, the dropped control sequences and the refused requests.
 pub fn say_ended(finished: &Finished, route: Option<&ModelProxy>, output: Output) {
     if let Some(error) = &finished.unsealed {
         output.say(&format!("the base could not be kept for later starts: {}", Escaped::new(&error.to_string())));
     }
-    // However quiet: without this the exit status is a riddle.
+    // Printed even with `--quiet`, because the exit status is not clear without it.
     for met in &finished.limits_hit {
         eprint(&format!("airlock: {met}\n"));
     }

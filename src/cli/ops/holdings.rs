@@ -1,4 +1,4 @@
-//! Words for what a sandbox holds beside its changes.
+//! Describes the contents of a sandbox besides its changes.
 
 use crate::changes::{Changeset, Ignored};
 use crate::cli::output::shell_word;
@@ -13,18 +13,19 @@ pub fn hidden(changes: &Changeset) -> String {
     format!("left out, because ignore rules that the agent made match: {}{more}", names.join(", "))
 }
 
-/// Ignored paths that are named.
+/// Maximum number of ignored paths that are named.
 const NAMED: usize = 3;
 
-/// Returns the command that gets ignored files out of a sandbox, for a person to look at before they unpack it.
+/// Returns the command that writes ignored files of a sandbox to an archive, which the user can inspect before unpacking
+/// it.
 pub fn way_to_get(name: &str, ignored: &Ignored) -> Option<String> {
     let first = ignored.first.first()?;
     let word = shell_word(first.path.as_bytes());
     Some(format!("to get them: airlock resume {name} --review never -- tar c -- {word} > {name}.tar"))
 }
 
-/// Lists what a sandbox holds that is in none of its changes; nothing where there is nothing that a person could miss. A
-/// conversation counts where the model has answered in it.
+/// Lists what a sandbox holds that is in none of its changes. Returns `None` if nothing would be missed. A conversation
+/// counts if the model has answered in it.
 pub fn holdings(record: &Record, ignored: &Ignored, has_talked: bool) -> Option<String> {
     let mut all: Vec<String> = record.holds.iter().map(|text| Escaped::new(text).to_string()).collect();
     let names: Vec<String> = (ignored.first.iter().take(NAMED))

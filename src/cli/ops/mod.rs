@@ -1,4 +1,4 @@
-//! The operations that verbs share.
+//! The operations that subcommands share.
 
 pub mod advisories;
 pub mod agent_config;

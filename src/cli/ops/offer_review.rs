@@ -1,4 +1,4 @@
-//! The review that is offered when an agent has ended.
+//! Offers a review after an agent has ended.
 
 use crate::cli::confirm::confirm;
 use crate::cli::error::CliError;
@@ -7,7 +7,7 @@ use crate::config::ReviewMode;
 use crate::sandbox::Sandbox;
 use crate::terminal;
 
-/// Returns whether to review now, after asking where that is configured; else says which command reviews.
+/// Returns whether to review now, asking the user if that is configured. Otherwise prints the command to review.
 pub fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, CliError> {
     let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
     let is_wanted = is_asked
@@ -18,7 +18,7 @@ pub fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, Cli
             ReviewMode::Ask => confirm("Review now?", true)?,
         };
     if !is_wanted {
-        // Said however quiet: without the name nobody finds it.
+        // Printed even with `--quiet`, because the user needs the name to find the sandbox.
         eprint(&format!("airlock: kept. Next: airlock review {}\n", sandbox.record.name));
     }
     Ok(is_wanted)

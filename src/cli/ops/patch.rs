@@ -1,4 +1,4 @@
-//! Changes as text: for a person, escaped and with our gutter; and as a patch that `git apply` takes, byte for byte.
+//! Formats changes as text: escaped and in a gutter for a person, or as an exact patch for `git apply`.
 
 use crate::changes::{ContextHunk, ContextLine, UnitKind, context_hunks};
 use crate::cli::error::{CliError, FAILED};
@@ -6,7 +6,7 @@ use crate::core::path::{EntryKind, RepoPath};
 use crate::render::TextRenderer;
 use crate::review::{FileText, ReviewFile, ReviewModel};
 
-/// Shows one file to a person.
+/// Formats the changes of one file for a person.
 pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRenderer) -> Result<String, CliError> {
     let is_deleted = file.units.iter().any(|u| u.kind == UnitKind::Delete);
     let FileText { old, new } = FileText::read(sheet, file)?;
@@ -22,15 +22,15 @@ pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRendere
     Ok(std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect())
 }
 
-/// One side of a file.
+/// One side of a changed file.
 pub struct Part {
     pub kind: EntryKind,
     pub content: Vec<u8>,
 }
 
-/// Writes one file as git writes it with `--binary --full-index --no-renames`.
+/// Formats the change of one file as `git diff --binary --full-index --no-renames` does.
 pub fn git_patch(path: &RepoPath, old: Option<Part>, new: Option<Part>) -> Result<Vec<u8>, CliError> {
-    // A link that became a file, or the reverse, is a deletion and a creation for git too.
+    // As in git, a symlink that became a file, or the reverse, is a deletion and a creation.
     match (old, new) {
         (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => {
             let gone = part(path, Some(&old), None)?;
@@ -68,7 +68,7 @@ fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u
     options.show_binary(true);
     let mut patch = git2::Patch::from_buffers(&before, None, &after, None, Some(&mut options)).map_err(failed)?;
     let text = patch.to_buf().map_err(failed)?.to_vec();
-    // The header of buffers names no path: ours goes in its place, the body stays.
+    // The header of a patch between buffers has no path. It is replaced, and the body is kept.
     let find = |mark: &[u8]| text.windows(mark.len()).position(|w| w == mark);
     let body = match (find(b"GIT binary patch\n"), find(b"\n@@ ")) {
         (_, Some(at)) => {
@@ -88,7 +88,7 @@ fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u
     Ok([out.as_bytes(), body].concat())
 }
 
-/// Quotes a path as git does (`core.quotePath`), so that no two paths look alike and none has a line feed.
+/// Quotes a path as git does (`core.quotePath`), so that no two paths look alike and none contains a line feed.
 pub fn quoted(side: &str, path: &RepoPath) -> String {
     let plain = path.as_bytes().iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\".contains(b));
     if plain {

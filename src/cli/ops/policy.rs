@@ -1,4 +1,4 @@
-//! What is taken back, and how it is judged, from the settings and what the repository has committed.
+//! The limits and risk rules for collecting, from the settings, the repository's committed rules and git's configuration.
 
 use crate::changes::{Rule, RuleSet, Severity};
 use crate::cli::error::{CliError, USAGE};
@@ -9,16 +9,17 @@ use crate::core::path::{MAX_DEPTH, RepoPath};
 use crate::git::{ConfiguredPath, HostRepo};
 use crate::sandbox::{CollectLimits, CollectPolicy};
 
-/// Where a repository adds rules of its own.
+/// The file with a repository's own risk rules.
 const FILE: &str = ".airlock.toml";
-/// The name of the rule for what the user's git configuration names.
+/// The name of the rule for paths that the user's git configuration names.
 pub const CONFIGURED: &str = "git-config";
-/// Characters of a reason that it gives.
+/// Maximum length of a reason from that file, in characters.
 const MOST_WORDS: usize = 200;
-/// Bytes of it that are read.
+/// Maximum size of that file, in bytes.
 const MOST: usize = 256 * 1024;
 
-/// Puts the policy together. The repository's file counts as it is in this commit: the agent can edit the one it sees.
+/// Returns the collect policy. The repository's file is read from this commit, because the agent can edit the file in its
+/// workspace.
 pub fn policy<'a>(
     settings: &Settings,
     host: &HostRepo,
@@ -40,7 +41,7 @@ pub fn policy<'a>(
     Ok(CollectPolicy { caps: caps(settings)?, rules })
 }
 
-/// Returns the rules for what the user's git configuration names now; those of the name [`CONFIGURED`] are of it.
+/// Returns rules that include the paths named by the user's git configuration now, under the name [`CONFIGURED`].
 ///
 /// # Errors
 /// Git cannot read its configuration.
@@ -52,7 +53,7 @@ pub fn configured_rules<'a>(
     RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))
 }
 
-/// Marks a rule as the repository's: its author may be a stranger, and its words must not be mistaken for ours.
+/// Marks a rule as the repository's. Its author may be a stranger, and its text must not be mistaken for Airlock's.
 fn named_as_the_repositorys(rule: Rule) -> Rule {
     let mut reason = format!("matches the repository's rule {}", rule.name);
     if let Some(given) = &rule.reason {
@@ -61,7 +62,7 @@ fn named_as_the_repositorys(rule: Rule) -> Rule {
     Rule { reason: Some(reason.chars().take(MOST_WORDS).collect()), ..rule }
 }
 
-/// Creates a rule of a path that the user's own git configuration names.
+/// Creates the rule for a path that the user's git configuration names.
 fn rule(configured: &ConfiguredPath) -> Rule {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::OsStr::from_bytes(configured.path.as_bytes()).to_string_lossy();

@@ -1,4 +1,4 @@
-//! The repository that a verb is about, and the sandbox in it that is meant.
+//! The repository that a subcommand works on, and the choice of a sandbox in it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,27 +19,27 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// Finds the one around the current directory, and warns of an apply that was interrupted in it.
+    /// Opens the repository around the current directory, and warns about interrupted applies in it.
     pub fn open(output: Output) -> Result<Self, CliError> {
         let repo = Self::open_for_write()?;
         super::apply_context::warn(&repo.host, output);
         Ok(repo)
     }
 
-    /// The same for the verbs that bring such an apply to its end.
+    /// Opens the repository without the warning, for subcommands that recover interrupted applies.
     pub fn open_for_write() -> Result<Self, CliError> {
         let host = HostRepo::discover(&std::env::current_dir()?)?;
         let store = Store::of(&host.common_dir);
         Ok(Self { host, store })
     }
 
-    /// Opens a sandbox by name; without one, the only one there is.
+    /// Opens a sandbox by name. Without a name, opens the only sandbox.
     pub fn sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
         if let Some(name) = name {
             return self.named(name, verb);
         }
         let mut all = self.store.all()?;
-        // What is decided is only meant where nothing else can be.
+        // A decided sandbox is chosen only if there is no undecided one.
         if all.iter().any(|s| s.record.settled.is_none()) {
             all.retain(|s| s.record.settled.is_none());
         }
@@ -73,7 +73,7 @@ impl Repo {
         Ok(found)
     }
 
-    /// Returns the changes of a sandbox: as collected, or collected now if it was interrupted.
+    /// Returns the changes of a sandbox. If it was interrupted, its changes are collected now.
     pub fn changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let name = sandbox.record.name.clone();
         match sandbox.record.state {
@@ -125,7 +125,7 @@ pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
     }
 }
 
-/// Returns how long ago something was, in words.
+/// Formats the time since `then`, which is in seconds since the Unix epoch.
 pub fn age(then: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_secs(then);
     let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
@@ -138,7 +138,7 @@ pub fn age(then: u64) -> String {
     }
 }
 
-/// Creates the runtime for what is asynchronous: the engine.
+/// Creates the runtime for asynchronous calls to the engine.
 pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(tokio::runtime::Runtime::new()?)
 }

@@ -1,4 +1,4 @@
-//! Another agent in the same sandbox; for Claude Code the same conversation, and what the review has said.
+//! Runs another agent in an existing sandbox. Claude Code continues its conversation and receives the feedback of a review.
 
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED, USAGE};
@@ -20,21 +20,21 @@ use crate::sandbox::{Finished, Record, RunRequest, Sandbox, State, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
-/// Where a message is kept in the sandbox's folder until it has reached the model.
+/// The name of the file in the sandbox's directory that keeps a message until it has reached the model.
 const MESSAGE: &str = "message.md";
 
-/// Another round of a sandbox.
+/// The options of another round.
 #[derive(Default)]
 pub struct ResumeOptions {
-    /// What its agent is given, where that is not what it had.
+    /// Changes to the configuration of the agent.
     pub agent: AgentOptions,
-    /// What Claude Code gets, or the command.
+    /// Arguments for Claude Code, or the command.
     pub args: Vec<String>,
-    /// What the review has said.
+    /// The feedback of the review.
     pub feedback: Option<Feedback>,
 }
 
-/// The command that goes on.
+/// Returns the command to run in a resumed sandbox.
 fn command(record: &Record, round: &ResumeOptions, tty: bool) -> Result<Vec<String>, CliError> {
     let name = &record.name;
     let args = round.args.iter().cloned();
@@ -45,12 +45,12 @@ fn command(record: &Record, round: &ResumeOptions, tty: bool) -> Result<Vec<Stri
             if !is(&["-c", "--continue", "-r", "--resume", "--session-id"]) {
                 match &record.conversation {
                     Some(id) => command.extend(["--resume".into(), id.clone()]),
-                    // It was interrupted before anybody could look.
+                    // The sandbox was interrupted before its conversation was recorded.
                     None => command.push("--continue".into()),
                 }
             }
             if let Some(feedback) = &round.feedback {
-                // Before the options: some of those take all that follows.
+                // The message comes before the options, because some of them take all arguments that follow.
                 command.push(feedback.text.clone());
                 if !tty && !is(&["-p", "--print"]) {
                     command.push("-p".into());
@@ -68,16 +68,16 @@ fn command(record: &Record, round: &ResumeOptions, tty: bool) -> Result<Vec<Stri
     })
 }
 
-/// The end of another agent.
+/// The result of another agent.
 pub struct ResumeEnd {
     /// The agent's exit status.
     pub status: u8,
-    /// The sandbox with changes to review, and whether a review is offered; nothing if nothing has changed.
+    /// The sandbox with changes to review, and whether to offer a review. `None` if nothing has changed.
     pub review: Option<(Finished, ReviewMode)>,
 }
 
-/// Runs another agent in a sandbox that this process owns. A message is kept in a file until the model has it: what a
-/// person wrote is not lost with whatever fails.
+/// Runs another agent in a sandbox that this process has locked. The message is kept in a file until the model has received
+/// it, so that the user's text is not lost in a failure.
 pub fn resume_sandbox(
     host: &HostRepo,
     sandbox: Sandbox,
@@ -92,7 +92,7 @@ pub fn resume_sandbox(
     let name = finished.sandbox.record.name.clone();
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     if let (Some(feedback), Some(path)) = (&round.feedback, &kept) {
-        // What the agent did counts more than a note about what it was told.
+        // A failure to record the message is only a warning, because the agent's changes matter more.
         let noted = if is_heard { remember(&finished.sandbox, feedback) } else { Ok(()) };
         match noted {
             Ok(()) if is_heard => finished.sandbox.drop_text(path),
@@ -105,14 +105,14 @@ pub fn resume_sandbox(
         return Ok(ResumeEnd { status, review: None });
     }
     summary(&finished, output)?;
-    // Whoever has sent something wants to see what came of it.
+    // After feedback was sent, the review starts without a question.
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let mode = round.agent.review.or(settings.review).unwrap_or_default();
     let mode = if round.feedback.is_some() && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
     Ok(ResumeEnd { status, review: Some((finished, mode)) })
 }
 
-/// Runs another agent to its end; tells whether the model was reached.
+/// Runs another agent to its end. Also returns whether the model has answered.
 fn run(host: &HostRepo, sandbox: Sandbox, round: &ResumeOptions, output: Output) -> Result<(Finished, bool), CliError> {
     let name = sandbox.record.name.clone();
     let record = sandbox.record.clone();
@@ -178,7 +178,7 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &ResumeOptions, output: Output)
     Ok((finished, is_heard))
 }
 
-/// Returns the line that a resumed sandbox begins with.
+/// Returns the first line that is printed for a resumed sandbox.
 fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> String {
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
@@ -192,7 +192,7 @@ fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> 
     line + if has_route { " · network: model only" } else { " · network: none" }
 }
 
-/// Remembers in the draft what was sent.
+/// Records in the draft that the feedback was sent.
 fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), CliError> {
     let (mut draft, _) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| draft::failure(&error, sandbox))?;
     let kept = draft.keep(&[Event::Sent { items: feedback.items() }]);

@@ -1,4 +1,4 @@
-//! A review: the decisions on a changeset, and an apply of what is accepted.
+//! Runs a review of a changeset, and applies the accepted changes.
 
 use std::io;
 
@@ -28,19 +28,20 @@ use crate::terminal::Signals;
 use crate::tui::{App, PlainReview, ReviewOptions, StyleSheet, Theme};
 use crate::{terminal, tui};
 
-/// Returns whether a person sits at a terminal that can show the full screen.
+/// Returns whether a person is at a terminal that can show the full-screen review.
 fn is_full_screen() -> bool {
     terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
 }
 
-/// The program around a review.
+/// The host of a review on the command line.
 struct CliReviewHost<'a> {
     repo: &'a HostRepo,
     sandbox: &'a Sandbox,
     sheet: &'a ReviewModel<'a>,
     judge: Judge,
     draft: DecisionLog,
-    /// Texts that were given to an editor: they stay as long as the review does, for an editor may not have waited.
+    /// Directories of texts that an editor was started on. They are kept for the whole review, because an editor may return
+    /// before it is closed.
     texts: Vec<tempfile::TempDir>,
 }
 
@@ -110,15 +111,15 @@ impl CliReviewHost<'_> {
     }
 }
 
-/// The end of a review.
+/// The result of a review.
 pub enum ReviewEnd {
-    /// The exit status: nothing is left to do.
+    /// The exit status. Nothing is left to do.
     Done(u8),
-    /// The agent is to go on with this message.
+    /// The message that the agent is resumed with.
     Send(Box<Sandbox>, Feedback),
 }
 
-/// Reviews, then asks whether to apply.
+/// Runs a review, and then asks whether to apply.
 pub fn review_sandbox(
     host: &HostRepo,
     mut sandbox: Sandbox,
@@ -153,13 +154,13 @@ pub fn review_sandbox(
                 break ended;
             }
             let accepted = accepted(&sheet, &state.decisions);
-            // Whoever does not want to after all goes on.
+            // If the user declines, the review continues.
             if accepted == 0 || confirm_apply(&sheet, &state.decisions, accepted)? {
                 break ReviewOutcome::Apply(Some(ConflictHandling::Abort));
             }
         }
     } else {
-        // The screen has to be put back before a signal ends us.
+        // The screen must be restored before a signal ends the process.
         Signals::yield_turn();
         let theme = match settings.theme.unwrap_or_default() {
             ThemeMode::Auto => None,
@@ -197,7 +198,7 @@ pub fn review_sandbox(
     }
     let on_conflict = match ended {
         ReviewOutcome::Apply(Some(conflicts)) => Some(conflicts),
-        // In the full screen whoever wants to apply says so there.
+        // In the full-screen review, the user chooses to apply there.
         ReviewOutcome::Through if terminal::is_interactive() => {
             confirm_apply(&sheet, decisions, accepted)?.then_some(ConflictHandling::Abort)
         }
@@ -220,12 +221,12 @@ pub fn review_sandbox(
     Ok(ReviewEnd::Done(0))
 }
 
-/// Counts the hunks of which something is accepted.
+/// Counts the hunks with an accepted part.
 fn accepted(sheet: &ReviewModel<'_>, decisions: &Decisions) -> usize {
     sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
 }
 
-/// Accepts all that nobody has decided on, as `A` does: high risk stays.
+/// Accepts all undecided units, as `A` does. High-risk units are skipped.
 fn preselected(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Action {
     let files = sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
     let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, of)| (file, unit, of)));
@@ -234,7 +235,7 @@ fn preselected(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Action {
     Action::BulkDecide { items, decision: Decision::Accepted, hidden: 0 }
 }
 
-/// Finds what has changed since somebody reviewed an earlier round; nothing if nobody has.
+/// Compares with the last earlier round that was reviewed. Returns `None` if no earlier round was.
 fn since(sandbox: &Sandbox, sheet: &ReviewModel<'_>, state: &ReviewState) -> Result<Option<RoundDiff>, CliError> {
     let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
     let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };

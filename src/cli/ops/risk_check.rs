@@ -1,4 +1,4 @@
-//! Judges what files would hold where that is not what the changeset was judged by: parts of a change, merges, edits.
+//! Checks the risks of contents that differ from those of the changeset: parts of a change, merges and edits.
 
 use super::policy::policy;
 use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
@@ -11,7 +11,7 @@ use crate::git::HostRepo;
 use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::Sandbox;
 
-/// The rules that hold for a sandbox's changes.
+/// The risk rules for a sandbox's changes.
 pub struct Judge {
     rules: RuleSet,
     manifests: PackageManifests,
@@ -27,13 +27,14 @@ impl Judge {
         Ok(Self { rules, manifests, aliases: LinkAliases::default() })
     }
 
-    /// Returns what is risky about a part of a file's change, or a merge with it, that all of it is not.
+    /// Returns the worst finding of a part of a file's change, or of a merge with it, if it is at least medium and more
+    /// severe than the findings of the whole change.
     pub fn worse(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
         let found = self.findings(&file.change.with_result(kind, new), old, new);
         found.into_iter().next().filter(|f| Some(f.severity) > file.change.severity() && f.severity >= Severity::Medium)
     }
 
-    /// Reports a finding, or returns an error: high needs `--allow-risky`, refused is never accepted.
+    /// Prints a finding, or returns an error: high requires `--allow-risky`, and refused is never accepted.
     pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
@@ -45,7 +46,7 @@ impl Judge {
         Err(CliError::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
     }
 
-    /// Returns the findings of a change with these contents; none for one that is too large.
+    /// Returns the findings of a change with these contents. A change that is too large has none.
     pub fn findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
         if change.is_large() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! Rounds: a review may send the agent on, and what the agent then changes is reviewed again.
+//! Runs rounds: a review may resume the agent, and the agent's new changes are reviewed.
 
 use super::offer_review::is_review_wanted;
 use super::resume_session::{ResumeOptions, resume_sandbox};
@@ -9,15 +9,15 @@ use crate::cli::output::Output;
 use crate::git::HostRepo;
 use crate::sandbox::Sandbox;
 
-/// One step of a sandbox's life after its first agent.
+/// One step of a sandbox after its first agent.
 pub enum Round {
-    /// Decide on changes.
+    /// A review of changes.
     Review { sandbox: Sandbox, changes: Changeset, plain: bool },
-    /// Run another agent.
+    /// A run of another agent.
     Resume { sandbox: Sandbox, options: ResumeOptions },
 }
 
-/// Runs rounds until none follows. Returns the exit status of the first: what comes later is no part of the command.
+/// Runs rounds until none follows. Returns the first exit status, because later rounds are not part of the command.
 pub fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, CliError> {
     let mut first_status = None;
     let mut next = Some(first);

@@ -1,4 +1,4 @@
-//! What is said of a sandbox before its agent starts: what it has, and what stays behind.
+//! Messages before an agent starts: what its sandbox includes, and what it does not include.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -9,22 +9,22 @@ use crate::core::escape::Escaped;
 use crate::git::{HostRepo, UncommittedScope, WorktreeStatus};
 use crate::sandbox::Sandbox;
 
-/// A count of uncommitted work on a thread of its own, waited for by nobody.
+/// A scan for uncommitted work on a separate thread. No one waits for its result.
 pub struct DirtyScan {
     found: Receiver<WorktreeStatus>,
     started: Sender<()>,
 }
 
 impl DirtyScan {
-    /// Begins. Looking reads the whole tree, which takes the processors from the engine: where that is large, the agent comes
-    /// up first.
+    /// Starts the scan. It reads the whole tree and competes with the engine for the CPU, so the agent starts first in a
+    /// large tree.
     pub fn begin(host: HostRepo, along: UncommittedScope) -> Self {
         let (sender, found) = channel();
         let (started, start) = channel::<()>();
         let large = host.index_bytes() > LARGE_INDEX;
         std::thread::spawn(move || {
             if large {
-                // Until the agent starts; then for a moment, in which an agent that only looks in is gone again.
+                // Waits until the agent starts, and then for a moment. An agent that ends within that time needs no scan.
                 let _ = start.recv();
                 if start.recv_timeout(HEAD_START) != Err(RecvTimeoutError::Timeout) {
                     return;
@@ -42,18 +42,18 @@ impl DirtyScan {
         let _ = self.started.send(());
     }
 
-    /// Returns what was found, once, if it is there already.
+    /// Returns the result if it is available. Later calls return `None`.
     pub fn take(&self) -> Option<WorktreeStatus> {
         self.found.try_recv().ok()
     }
 }
 
-/// Bytes of an index from which a tree is large: some 20,000 files.
+/// Size of the index, in bytes, above which a tree is large: about 20,000 files.
 const LARGE_INDEX: u64 = 2 << 20;
-/// How long an agent has the processors for itself before a large tree is looked through.
+/// Time that an agent runs before the scan of a large tree starts.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Returns the first line about a sandbox: what it starts with.
+/// Returns the first line that is printed for a sandbox: what it starts with.
 pub fn first_line(
     sandbox: &Sandbox,
     dirt: Option<&WorktreeStatus>,
@@ -73,7 +73,7 @@ pub fn first_line(
     }
     match dirt {
         Some(dirt) => line.extend(dirt_text(dirt).map(|text| format!(" · {text}"))),
-        // Not counted yet.
+        // The scan has not ended yet.
         None if along == UncommittedScope::None => line += " · without uncommitted work (--uncommitted takes it along)",
         None => {}
     }
@@ -102,7 +102,7 @@ pub fn say_beginning(line: &str, dirt: Option<&WorktreeStatus>, manifest: &Manif
 
 fn dirt_text(dirt: &WorktreeStatus) -> Option<String> {
     let (verb, them) = if dirt.files == 1 { ("stays", "it") } else { ("stay", "them") };
-    // Untracked files go along with the stronger option alone.
+    // Untracked files are included only by the stronger option.
     let (what, ways) = match (dirt.files - dirt.untracked, dirt.untracked) {
         (0, _) => ("untracked file", format!("--uncommitted=all takes {them} along")),
         (_, 0) => ("uncommitted file", format!("--uncommitted takes {them} along")),

@@ -1,4 +1,4 @@
-//! Where a selection can go besides the working tree: a branch of its own, or a patch.
+//! Exports a selection to a new branch or a patch, instead of the working tree.
 
 use std::path::PathBuf;
 
@@ -19,12 +19,12 @@ use crate::git::{AttributeFiles, CommittedEntry, HostRepo, Role, identity};
 use crate::review::ReviewModel;
 use crate::sandbox::Sandbox;
 
-/// Where to.
+/// The target of an apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Worktree,
     Branch(String),
-    /// A file with a patch; nothing is standard output.
+    /// A patch file. `None` is stdout.
     Patch(Option<PathBuf>),
 }
 
@@ -42,14 +42,14 @@ impl std::str::FromStr for Target {
     }
 }
 
-/// One path of what was accepted.
+/// An accepted path, with its content in the base and in the result.
 struct AcceptedFile<'a> {
     path: &'a RepoPath,
     old: Option<EntryContent>,
     new: Option<EntryContent>,
 }
 
-/// Sends a selection there; the working tree is neither read nor written.
+/// Exports a selection. The working tree is neither read nor written.
 pub fn export(
     repo: &HostRepo,
     sandbox: &Sandbox,
@@ -78,7 +78,7 @@ pub fn export(
         let wish = choice.wish(&store)?.map_err(|reason| {
             CliError::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
         })?;
-        // Parts of a change, and edits, are judged by what they come to.
+        // For parts of a change and for edits, the risks of the result are checked.
         let file = sheet.files.iter().find(|f| f.change.path == *path);
         if let (Some(file), Some(new)) = (file.filter(|f| !wish.picks.covers(&f.units)), &wish.theirs) {
             let old = wish.base.as_ref().map_or(Ok(Vec::new()), |old| store.get(&old.hash))?;
@@ -154,7 +154,7 @@ pub fn export(
                         print(&shape(json!({"patch": file.to_string_lossy(), "bytes": patch.len()})))?;
                     } else {
                         let word = shell_word(file.as_os_str().as_encoded_bytes());
-                        // From a subdirectory git leaves out what is not below it.
+                        // In a subdirectory, `git apply` skips all paths outside of it.
                         let root = shell_word(repo.root.as_os_str().as_encoded_bytes());
                         let next = if repo.subdir.as_os_str().is_empty() {
                             format!("git apply {word}")
@@ -170,7 +170,7 @@ pub fn export(
     Ok(0)
 }
 
-/// Returns the attributes files among what was accepted: git goes by them as soon as they are there.
+/// Returns the `.gitattributes` files among the accepted files, because git uses them as soon as they exist.
 pub fn attributes_among(
     accepted: impl Iterator<Item = (RepoPath, Option<EntryContent>)>,
     store: &Quarantine,
@@ -186,10 +186,11 @@ pub fn attributes_among(
     Ok(found)
 }
 
-/// Returns one side of a file as git stores it: `git apply` compares with that, and checks out what comes of it.
+/// Returns one side of a file as git stores it. `git apply` compares this form with the index, and converts the result when
+/// it checks it out.
 ///
 /// # Errors
-/// It cannot be stored, or its content is gone.
+/// The file cannot be converted, or its content is gone.
 pub fn stored_part(
     repo: &HostRepo,
     (commit, over): (&str, &AttributeFiles),
@@ -204,7 +205,7 @@ pub fn stored_part(
     version.map(stored).transpose()
 }
 
-/// Creates the commit; nothing of the working tree, the index or HEAD is touched.
+/// Creates the commit and its branch. The working tree, the index and HEAD are not changed.
 fn branch(
     repo: &HostRepo,
     sandbox: &Sandbox,
@@ -235,7 +236,7 @@ fn branch(
             None => None,
             Some(new) => match repo.to_git(base, over, one.path, new.kind, &store.get(&new.hash)?) {
                 Ok(bytes) => Some((new.kind, Some(bytes))),
-                // The bytes are the commit's own: only the executable bit is another.
+                // The content is the same as in the commit, and only the executable bit changes.
                 Err(_) if one.old.as_ref().is_some_and(|old| old.hash == new.hash) => Some((new.kind, None)),
                 Err(error) => return Err(error.into()),
             },
@@ -247,7 +248,7 @@ fn branch(
     }
     let changeset = sandbox.changeset()?.map(|c| c.id).unwrap_or_default();
     let title = match accepted {
-        // A name may hold anything, and a commit's message is read in a terminal.
+        // A path may contain any bytes, and the commit message is shown in a terminal.
         [one] => format!("Change {}", Escaped::new(one.path.as_bytes())),
         all => format!("Change {}", count(all.len(), "file")),
     };
