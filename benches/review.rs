@@ -79,7 +79,7 @@ fn changes(store: &Quarantine, files: usize, lines: usize, every: usize) -> (Cha
         let new: String = (0..lines).map(|at| line(at, if is_changed(at) { "invoke" } else { "call" })).collect();
         let mut side = |text: &str| {
             bytes += text.len();
-            let hash = store.put(text.as_bytes()).expect("stored");
+            let hash = store.store_blob(text.as_bytes()).expect("stored");
             Some(FileVersion { kind: EntryKind::Regular, hash, size: text.len() as u64 })
         };
         let (old, new) = if every == 0 { (None, side(&old)) } else { (side(&old), side(&new)) };
@@ -87,7 +87,7 @@ fn changes(store: &Quarantine, files: usize, lines: usize, every: usize) -> (Cha
         all.push(FileChange { path, old, new, renamed_from: None, findings: Vec::new() });
     }
     let draft = ChangesetBuilder { base: "base".into(), files: all, ..ChangesetBuilder::default() };
-    (draft.build(store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed"), bytes)
+    (draft.build_changeset(store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed"), bytes)
 }
 
 fn run(case: usize) {
@@ -101,7 +101,7 @@ fn run(case: usize) {
     let start = Instant::now();
     let sheet = ReviewModel::open(&changes, &store).expect("opened");
     let look = StyleSheet { depth: ColorDepth::True, theme: Theme::Dark, unicode: true };
-    let opening = ReviewOptions { name: "bench".into(), look, since: None, cannot_send: None };
+    let opening = ReviewOptions { name: "bench".into(), styles: look, round_diff: None, cannot_send: None };
     let mut app = App::new(&sheet, ReviewState::default(), opening);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");
     terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");
@@ -109,9 +109,9 @@ fn run(case: usize) {
     let mut times: Vec<Duration> = Vec::new();
     for key in KEYS.chars().cycle().take(PRESSED) {
         let start = Instant::now();
-        app.key(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE), &mut Desk).expect("kept");
+        app.handle_key(KeyEvent::new(KeyCode::Char(key), KeyModifiers::NONE), &mut Desk).expect("kept");
         terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");
-        app.flush(&mut Desk).expect("kept");
+        app.save_pending_events(&mut Desk).expect("kept");
         times.push(start.elapsed());
     }
     times.sort_unstable();

@@ -49,7 +49,7 @@ fn host() -> HostRepo {
 }
 
 fn snapshot() -> Snapshot {
-    host().snapshot(&SnapshotOptions::default()).expect("a snapshot")
+    host().take_snapshot(&SnapshotOptions::default()).expect("a snapshot")
 }
 
 fn main() {
@@ -60,28 +60,30 @@ fn main() {
 #[divan::bench]
 fn name_a_snapshot(bencher: divan::Bencher<'_, '_>) {
     host();
-    bencher.bench(|| snapshot().key());
+    bencher.bench(|| snapshot().base_key());
 }
 
 /// What a start does when HEAD has moved by 100 files.
 #[divan::bench]
 fn difference_of_100_files(bencher: divan::Bencher<'_, '_>) {
     let snapshot = snapshot();
-    bencher.bench(|| snapshot.difference_from(&FIXTURE.first, DeltaLimit::of(FILES)).expect("compared").expect("near"));
+    bencher.bench(|| {
+        snapshot.read_delta_from(&FIXTURE.first, DeltaLimit::for_base(FILES)).expect("compared").expect("near")
+    });
 }
 
 /// What a first seed does before it reads: the listing.
 #[divan::bench]
 fn list_5000_files(bencher: divan::Bencher<'_, '_>) {
     let snapshot = snapshot();
-    bencher.bench(|| snapshot.list().expect("listed"));
+    bencher.bench(|| snapshot.list_files().expect("listed"));
 }
 
 /// What a first seed does: reading and converting, without a place to write to.
 #[divan::bench(args = [1, 2])]
 fn read_and_convert_5000_files(bencher: divan::Bencher<'_, '_>, threads: usize) {
     let snapshot = snapshot();
-    let listing = snapshot.list().expect("listed");
+    let listing = snapshot.list_files().expect("listed");
     bencher.bench(|| snapshot.read_all(&listing, threads, |_| |_| Ok(())).expect("read"));
 }
 
@@ -89,5 +91,5 @@ fn read_and_convert_5000_files(bencher: divan::Bencher<'_, '_>, threads: usize) 
 #[divan::bench]
 fn look_for_uncommitted_work(bencher: divan::Bencher<'_, '_>) {
     let (host, snapshot) = (host(), snapshot());
-    bencher.bench_local(|| host.work(&snapshot, UncommittedScope::All, &[]).expect("looked"));
+    bencher.bench_local(|| host.read_uncommitted(&snapshot, UncommittedScope::All, &[]).expect("looked"));
 }

@@ -57,7 +57,7 @@ settings! {
     /// The time limit of the agent, such as `30m`.
     timeout: String, false;
     /// The agent's network access.
-    net: Net, false;
+    net: NetworkAccess, false;
     /// The review behavior when the agent ends.
     review: ReviewMode, false;
     /// The background of the terminal.
@@ -111,7 +111,7 @@ impl RepositorySettings {
 /// The agent's network access beyond its own loopback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Net {
+pub enum NetworkAccess {
     None,
     /// The model's API, with your credential added outside the sandbox.
     Model,
@@ -179,13 +179,13 @@ impl Settings {
     /// # Errors
     /// An unreadable file, an unknown key, or a value of the wrong type.
     pub fn load(env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut settings = match path() {
+        let mut settings = match config_path() {
             Some(path) => match std::fs::read_to_string(&path) {
                 Ok(text) => Self::parse(&text, &path.display().to_string())?,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::default(),
                 Err(error) => {
-                    let place = path.display().to_string();
-                    return Err(ConfigError { place, problem: error.to_string(), suggestion: None });
+                    let source = path.display().to_string();
+                    return Err(ConfigError { place: source, problem: error.to_string(), suggestion: None });
                 }
             },
             None => Self::default(),
@@ -200,12 +200,15 @@ impl Settings {
         Ok(settings)
     }
 
-    fn parse(text: &str, place: &str) -> Result<Self, ConfigError> {
-        let wrong = |problem: String, suggestion| ConfigError { place: place.to_owned(), problem, suggestion };
+    fn parse(text: &str, source: &str) -> Result<Self, ConfigError> {
+        let wrong = |problem: String, suggestion| ConfigError { place: source.to_owned(), problem, suggestion };
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))?;
         let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk"]);
         if let Some(unknown) = table.keys().find(|key| known().all(|k| k != key.as_str())) {
-            return Err(wrong(format!("there is no setting {unknown}"), closest(unknown, known()).map(str::to_owned)));
+            return Err(wrong(
+                format!("there is no setting {unknown}"),
+                closest_name(unknown, known()).map(str::to_owned),
+            ));
         }
         table.try_into().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))
     }
@@ -213,13 +216,13 @@ impl Settings {
 
 /// Returns the path of the configuration file.
 #[must_use]
-pub fn path() -> Option<PathBuf> {
+pub fn config_path() -> Option<PathBuf> {
     Some(choose_base_strategy().ok()?.config_dir().join("airlock/config.toml"))
 }
 
 /// Returns the known name that is most similar to the one given, if any is similar enough.
-pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.into_iter().map(|name| (strsim::jaro_winkler(given, name), name));
+pub fn closest_name<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.into_iter().map(|name| (strsim::jaro_winkler(typed, name), name));
     scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 

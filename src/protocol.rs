@@ -10,7 +10,7 @@ use std::io::{self, Read};
 /// The maximum payload of one frame, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 /// The number of bytes before the payload.
-pub const HEADER: usize = 9;
+pub const HEADER_LEN: usize = 9;
 /// The number of bytes that one side of a tunnel stream may send before it is granted more.
 pub const WINDOW: u32 = 256 * 1024;
 /// The maximum length of a name in a directory, in bytes (`NAME_MAX` of Linux).
@@ -74,8 +74,8 @@ pub struct Frame {
 
 /// Encodes a frame's header.
 #[must_use]
-pub fn header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER] {
-    let mut bytes = [0; HEADER];
+pub fn encode_header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
     bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     bytes[4] = kind as u8;
     bytes[5..].copy_from_slice(&stream.to_le_bytes());
@@ -86,12 +86,12 @@ pub fn header(kind: Kind, stream: u32, length: usize) -> [u8; HEADER] {
 ///
 /// # Errors
 /// `InvalidData` for an unknown kind or a length above [`MAX_PAYLOAD`].
-pub fn parse_header(bytes: [u8; HEADER]) -> io::Result<(Kind, u32, usize)> {
+pub fn parse_header(bytes: [u8; HEADER_LEN]) -> io::Result<(Kind, u32, usize)> {
     let [l0, l1, l2, l3, kind, s0, s1, s2, s3] = bytes;
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-    let kind = Kind::from_byte(kind).ok_or_else(|| invalid("a frame of an unknown kind"))?;
+    let kind = Kind::from_byte(kind).ok_or_else(|| invalid_data("a frame of an unknown kind"))?;
     if length > MAX_PAYLOAD {
-        return Err(invalid("a frame longer than the protocol allows"));
+        return Err(invalid_data("a frame longer than the protocol allows"));
     }
     Ok((kind, u32::from_le_bytes([s0, s1, s2, s3]), length))
 }
@@ -101,9 +101,9 @@ pub fn parse_header(bytes: [u8; HEADER]) -> io::Result<(Kind, u32, usize)> {
 /// # Errors
 /// The errors of [`parse_header`] and of the reader, and `UnexpectedEof` within a frame.
 pub fn read_frame(reader: &mut impl Read) -> io::Result<Option<Frame>> {
-    let mut head = [0; HEADER];
+    let mut head = [0; HEADER_LEN];
     let mut got = 0;
-    while got < HEADER {
+    while got < HEADER_LEN {
         match reader.read(&mut head[got..]) {
             Ok(0) if got == 0 => return Ok(None),
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -134,15 +134,15 @@ pub enum Root {
 /// itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Lists a directory; the reply is a sequence of [`Listed`].
+    /// Lists a directory; the reply is a sequence of [`ListedEntry`].
     List(Root, Vec<u8>),
     /// Reads a regular file, at most this many bytes.
     Read(Root, Vec<u8>, u64),
-    /// Waits until all entries of [`Kind::Write`] frames are written; the reply is a sequence of [`Written`].
+    /// Waits until all entries of [`Kind::Write`] frames are written; the reply is a sequence of [`WrittenFile`].
     Flush,
     /// Writes the file system of a volume to disk.
     Sync(Root),
-    /// Copies the base volume's tree to the empty workspace; the reply is a sequence of [`Written`], one for each
+    /// Copies the base volume's tree to the empty workspace; the reply is a sequence of [`WrittenFile`], one for each
     /// regular file.
     Copy,
     /// Sums up the disk usage of a volume's files, over at most this many entries; the reply is one [`Usage`].
@@ -228,7 +228,7 @@ pub struct Stat {
 
 /// One entry of a directory listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedEntry {
     /// The name, without a slash.
     pub name: Vec<u8>,
     pub kind: FileKind,
@@ -239,7 +239,7 @@ pub struct Listed {
 
 /// One written file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenFile {
     pub path: Vec<u8>,
     /// The stat data after the last write.
     pub stat: Stat,
@@ -250,116 +250,116 @@ pub struct Written {
 pub struct Encoder(pub Vec<u8>);
 
 impl Encoder {
-    fn u8(&mut self, v: u8) {
+    fn put_u8(&mut self, v: u8) {
         self.0.push(v);
     }
-    fn u32(&mut self, v: u32) {
+    fn put_u32(&mut self, v: u32) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
-    fn u64(&mut self, v: u64) {
+    fn put_u64(&mut self, v: u64) {
         self.0.extend_from_slice(&v.to_le_bytes());
     }
-    fn bytes(&mut self, v: &[u8]) {
-        self.u32(u32::try_from(v.len()).unwrap_or(u32::MAX));
+    fn put_bytes(&mut self, v: &[u8]) {
+        self.put_u32(u32::try_from(v.len()).unwrap_or(u32::MAX));
         self.0.extend_from_slice(v);
     }
-    fn time(&mut self, (seconds, nanos): (i64, u32)) {
+    fn put_time(&mut self, (seconds, nanos): (i64, u32)) {
         self.0.extend_from_slice(&seconds.to_le_bytes());
-        self.u32(nanos);
+        self.put_u32(nanos);
     }
 
-    pub fn request(&mut self, request: &Request) {
+    pub fn encode_request(&mut self, request: &Request) {
         match request {
             Request::List(root, path) => {
-                self.u8(0);
-                self.u8(*root as u8);
-                self.bytes(path);
+                self.put_u8(0);
+                self.put_u8(*root as u8);
+                self.put_bytes(path);
             }
             Request::Read(root, path, limit) => {
-                self.u8(1);
-                self.u8(*root as u8);
-                self.bytes(path);
-                self.u64(*limit);
+                self.put_u8(1);
+                self.put_u8(*root as u8);
+                self.put_bytes(path);
+                self.put_u64(*limit);
             }
-            Request::Flush => self.u8(2),
+            Request::Flush => self.put_u8(2),
             Request::Sync(root) => {
-                self.u8(3);
-                self.u8(*root as u8);
+                self.put_u8(3);
+                self.put_u8(*root as u8);
             }
-            Request::Copy => self.u8(4),
+            Request::Copy => self.put_u8(4),
             Request::Usage(root, limit) => {
-                self.u8(5);
-                self.u8(*root as u8);
-                self.u32(*limit);
+                self.put_u8(5);
+                self.put_u8(*root as u8);
+                self.put_u32(*limit);
             }
             Request::Space(root) => {
-                self.u8(6);
-                self.u8(*root as u8);
+                self.put_u8(6);
+                self.put_u8(*root as u8);
             }
         }
     }
 
     /// Appends an entry to write.
-    pub fn entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) {
-        self.u8(root as u8);
-        self.bytes(path);
+    pub fn encode_entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) {
+        self.put_u8(root as u8);
+        self.put_bytes(path);
         match entry {
-            Entry::Directory => self.u8(0),
+            Entry::Directory => self.put_u8(0),
             Entry::File { executable, report, mtime, size, offset, bytes } => {
-                self.u8(1);
-                self.u8(u8::from(*executable) | u8::from(*report) << 1);
-                self.u64(*mtime);
-                self.u64(*size);
-                self.u64(*offset);
-                self.bytes(bytes);
+                self.put_u8(1);
+                self.put_u8(u8::from(*executable) | u8::from(*report) << 1);
+                self.put_u64(*mtime);
+                self.put_u64(*size);
+                self.put_u64(*offset);
+                self.put_bytes(bytes);
             }
             Entry::Link(target) => {
-                self.u8(2);
-                self.bytes(target);
+                self.put_u8(2);
+                self.put_bytes(target);
             }
-            Entry::Nothing => self.u8(3),
+            Entry::Nothing => self.put_u8(3),
         }
     }
 
-    pub fn stat(&mut self, stat: &Stat) {
-        self.u32(stat.mode);
-        self.u64(stat.size);
-        self.u64(stat.ino);
-        self.time(stat.mtime);
-        self.time(stat.ctime);
+    pub fn encode_stat(&mut self, stat: &Stat) {
+        self.put_u32(stat.mode);
+        self.put_u64(stat.size);
+        self.put_u64(stat.ino);
+        self.put_time(stat.mtime);
+        self.put_time(stat.ctime);
     }
 
     /// Appends a listed entry.
-    pub fn listed(&mut self, listed: &Listed) {
-        self.bytes(&listed.name);
-        self.u8(listed.kind as u8);
-        self.stat(&listed.stat);
-        self.bytes(&listed.target);
+    pub fn encode_listed(&mut self, listed: &ListedEntry) {
+        self.put_bytes(&listed.name);
+        self.put_u8(listed.kind as u8);
+        self.encode_stat(&listed.stat);
+        self.put_bytes(&listed.target);
     }
 
     /// Appends the disk usage of a volume.
-    pub fn usage(&mut self, usage: &Usage) {
-        self.u64(usage.bytes);
-        self.u64(usage.entries);
-        self.u8(usage.more.into());
-        self.u8(u8::try_from(usage.largest.len().min(LARGEST)).unwrap_or(0));
+    pub fn encode_usage(&mut self, usage: &Usage) {
+        self.put_u64(usage.bytes);
+        self.put_u64(usage.entries);
+        self.put_u8(usage.more.into());
+        self.put_u8(u8::try_from(usage.largest.len().min(LARGEST)).unwrap_or(0));
         for (path, bytes) in usage.largest.iter().take(LARGEST) {
-            self.bytes(path);
-            self.u64(*bytes);
+            self.put_bytes(path);
+            self.put_u64(*bytes);
         }
     }
 
     /// Appends the free space of a file system.
-    pub fn space(&mut self, space: Space) {
-        self.u64(space.free);
-        self.u64(space.total);
-        self.u64(space.free_entries);
+    pub fn encode_space(&mut self, space: Space) {
+        self.put_u64(space.free);
+        self.put_u64(space.total);
+        self.put_u64(space.free_entries);
     }
 
     /// Appends a written file.
-    pub fn written(&mut self, written: &Written) {
-        self.bytes(&written.path);
-        self.stat(&written.stat);
+    pub fn encode_written(&mut self, written: &WrittenFile) {
+        self.put_bytes(&written.path);
+        self.encode_stat(&written.stat);
     }
 }
 
@@ -374,125 +374,132 @@ impl<'a> Decoder<'a> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-    fn take(&mut self, n: usize) -> io::Result<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid("a message that ends early"))?;
+    fn take_bytes(&mut self, n: usize) -> io::Result<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(n).ok_or_else(|| invalid_data("a message that ends early"))?;
         self.0 = rest;
         Ok(head)
     }
-    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        self.take(N)?.try_into().map_err(|_| invalid("a message that ends early"))
+    fn take_array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        self.take_bytes(N)?.try_into().map_err(|_| invalid_data("a message that ends early"))
     }
-    fn u8(&mut self) -> io::Result<u8> {
-        Ok(self.array::<1>()?[0])
+    fn read_u8(&mut self) -> io::Result<u8> {
+        Ok(self.take_array::<1>()?[0])
     }
     /// Reads a number of four bytes.
-    pub fn u32(&mut self) -> io::Result<u32> {
-        Ok(u32::from_le_bytes(self.array()?))
+    pub fn read_u32(&mut self) -> io::Result<u32> {
+        Ok(u32::from_le_bytes(self.take_array()?))
     }
-    fn u64(&mut self) -> io::Result<u64> {
-        Ok(u64::from_le_bytes(self.array()?))
+    fn read_u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_le_bytes(self.take_array()?))
     }
-    fn bytes(&mut self) -> io::Result<&'a [u8]> {
-        let n = self.u32()? as usize;
-        self.take(n)
+    fn read_bytes(&mut self) -> io::Result<&'a [u8]> {
+        let n = self.read_u32()? as usize;
+        self.take_bytes(n)
     }
-    fn time(&mut self) -> io::Result<(i64, u32)> {
-        Ok((i64::from_le_bytes(self.array()?), self.u32()?))
+    fn read_time(&mut self) -> io::Result<(i64, u32)> {
+        Ok((i64::from_le_bytes(self.take_array()?), self.read_u32()?))
     }
-    fn root(&mut self) -> io::Result<Root> {
-        match self.u8()? {
+    fn read_root(&mut self) -> io::Result<Root> {
+        match self.read_u8()? {
             0 => Ok(Root::Work),
             1 => Ok(Root::Home),
             2 => Ok(Root::Base),
             3 => Ok(Root::Upper),
-            _ => Err(invalid("an unknown volume")),
+            _ => Err(invalid_data("an unknown volume")),
         }
     }
 
-    pub fn request(&mut self) -> io::Result<Request> {
-        Ok(match self.u8()? {
-            0 => Request::List(self.root()?, self.bytes()?.to_vec()),
-            1 => Request::Read(self.root()?, self.bytes()?.to_vec(), self.u64()?),
+    pub fn decode_request(&mut self) -> io::Result<Request> {
+        Ok(match self.read_u8()? {
+            0 => Request::List(self.read_root()?, self.read_bytes()?.to_vec()),
+            1 => Request::Read(self.read_root()?, self.read_bytes()?.to_vec(), self.read_u64()?),
             2 => Request::Flush,
-            3 => Request::Sync(self.root()?),
+            3 => Request::Sync(self.read_root()?),
             4 => Request::Copy,
-            5 => Request::Usage(self.root()?, self.u32()?),
-            6 => Request::Space(self.root()?),
-            _ => return Err(invalid("an unknown request")),
+            5 => Request::Usage(self.read_root()?, self.read_u32()?),
+            6 => Request::Space(self.read_root()?),
+            _ => return Err(invalid_data("an unknown request")),
         })
     }
 
     /// Reads an entry to write, with its volume and path.
-    pub fn entry(&mut self) -> io::Result<(Root, &'a [u8], Entry<'a>)> {
-        let root = self.root()?;
-        let path = self.bytes()?;
-        let entry = match self.u8()? {
+    pub fn decode_entry(&mut self) -> io::Result<(Root, &'a [u8], Entry<'a>)> {
+        let root = self.read_root()?;
+        let path = self.read_bytes()?;
+        let entry = match self.read_u8()? {
             0 => Entry::Directory,
             1 => {
-                let flags = self.u8()?;
+                let flags = self.read_u8()?;
                 Entry::File {
                     executable: flags & 1 != 0,
                     report: flags & 2 != 0,
-                    mtime: self.u64()?,
-                    size: self.u64()?,
-                    offset: self.u64()?,
-                    bytes: self.bytes()?,
+                    mtime: self.read_u64()?,
+                    size: self.read_u64()?,
+                    offset: self.read_u64()?,
+                    bytes: self.read_bytes()?,
                 }
             }
-            2 => Entry::Link(self.bytes()?),
+            2 => Entry::Link(self.read_bytes()?),
             3 => Entry::Nothing,
-            _ => return Err(invalid("an unknown entry")),
+            _ => return Err(invalid_data("an unknown entry")),
         };
         Ok((root, path, entry))
     }
 
-    pub fn stat(&mut self) -> io::Result<Stat> {
-        Ok(Stat { mode: self.u32()?, size: self.u64()?, ino: self.u64()?, mtime: self.time()?, ctime: self.time()? })
+    pub fn decode_stat(&mut self) -> io::Result<Stat> {
+        Ok(Stat {
+            mode: self.read_u32()?,
+            size: self.read_u64()?,
+            ino: self.read_u64()?,
+            mtime: self.read_time()?,
+            ctime: self.read_time()?,
+        })
     }
 
     /// Reads a listed entry.
-    pub fn listed(&mut self) -> io::Result<Listed> {
-        let name = self.bytes()?.to_vec();
+    pub fn decode_listed(&mut self) -> io::Result<ListedEntry> {
+        let name = self.read_bytes()?.to_vec();
         if name.is_empty() || name.len() > MAX_NAME || name.contains(&b'/') || name.contains(&0) {
-            return Err(invalid("a name that no directory has"));
+            return Err(invalid_data("a name that no directory has"));
         }
-        let kind = match self.u8()? {
+        let kind = match self.read_u8()? {
             0 => FileKind::Regular,
             1 => FileKind::Directory,
             2 => FileKind::Link,
             3 => FileKind::Special,
-            _ => return Err(invalid("an unknown kind of file")),
+            _ => return Err(invalid_data("an unknown kind of file")),
         };
-        let (stat, target) = (self.stat()?, self.bytes()?.to_vec());
+        let (stat, target) = (self.decode_stat()?, self.read_bytes()?.to_vec());
         if target.len() > MAX_TARGET {
-            return Err(invalid("a target that no link has"));
+            return Err(invalid_data("a target that no link has"));
         }
-        Ok(Listed { name, kind, stat, target })
+        Ok(ListedEntry { name, kind, stat, target })
     }
 
     /// Reads the disk usage of a volume.
-    pub fn usage(&mut self) -> io::Result<Usage> {
-        let (bytes, entries, more) = (self.u64()?, self.u64()?, self.u8()? != 0);
-        let count = usize::from(self.u8()?);
+    pub fn decode_usage(&mut self) -> io::Result<Usage> {
+        let (bytes, entries, more) = (self.read_u64()?, self.read_u64()?, self.read_u8()? != 0);
+        let count = usize::from(self.read_u8()?);
         if count > LARGEST {
-            return Err(invalid("more directories than are named"));
+            return Err(invalid_data("more directories than are named"));
         }
-        let largest = (0..count).map(|_| Ok((self.bytes()?.to_vec(), self.u64()?))).collect::<io::Result<_>>()?;
+        let largest =
+            (0..count).map(|_| Ok((self.read_bytes()?.to_vec(), self.read_u64()?))).collect::<io::Result<_>>()?;
         Ok(Usage { bytes, entries, more, largest })
     }
 
     /// Reads the free space of a file system.
-    pub fn space(&mut self) -> io::Result<Space> {
-        Ok(Space { free: self.u64()?, total: self.u64()?, free_entries: self.u64()? })
+    pub fn decode_space(&mut self) -> io::Result<Space> {
+        Ok(Space { free: self.read_u64()?, total: self.read_u64()?, free_entries: self.read_u64()? })
     }
 
     /// Reads a written file.
-    pub fn written(&mut self) -> io::Result<Written> {
-        Ok(Written { path: self.bytes()?.to_vec(), stat: self.stat()? })
+    pub fn decode_written(&mut self) -> io::Result<WrittenFile> {
+        Ok(WrittenFile { path: self.read_bytes()?.to_vec(), stat: self.decode_stat()? })
     }
 }
 
-fn invalid(what: &str) -> io::Error {
+fn invalid_data(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the peer sent {what}"))
 }
 
@@ -504,31 +511,31 @@ mod tests {
     fn messages_come_back_as_sent() {
         let entry = Entry::File { executable: true, report: false, mtime: 7, size: 9, offset: 4, bytes: b"\0\xffab" };
         let mut encoder = Encoder::default();
-        encoder.entry(Root::Home, b"a/b", &entry);
-        encoder.request(&Request::Read(Root::Work, b"x".to_vec(), 3));
+        encoder.encode_entry(Root::Home, b"a/b", &entry);
+        encoder.encode_request(&Request::Read(Root::Work, b"x".to_vec(), 3));
         let mut decoder = Decoder(&encoder.0);
-        assert_eq!(decoder.entry().expect("an entry"), (Root::Home, &b"a/b"[..], entry));
-        assert_eq!(decoder.request().expect("a request"), Request::Read(Root::Work, b"x".to_vec(), 3));
+        assert_eq!(decoder.decode_entry().expect("an entry"), (Root::Home, &b"a/b"[..], entry));
+        assert_eq!(decoder.decode_request().expect("a request"), Request::Read(Root::Work, b"x".to_vec(), 3));
         assert!(decoder.is_empty());
     }
 
     #[test]
     fn a_hostile_peer_gets_an_error_and_no_memory() {
-        let mut huge = header(Kind::Part, 1, 0).to_vec();
+        let mut huge = encode_header(Kind::Part, 1, 0).to_vec();
         huge[..4].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(read_frame(&mut &huge[..]).is_err());
-        let mut unknown = header(Kind::Part, 1, 0).to_vec();
+        let mut unknown = encode_header(Kind::Part, 1, 0).to_vec();
         unknown[4] = 99;
         assert!(read_frame(&mut &unknown[..]).is_err());
-        let whole = [&header(Kind::Part, 1, 3)[..], b"abc"].concat();
+        let whole = [&encode_header(Kind::Part, 1, 3)[..], b"abc"].concat();
         for cut in 1..whole.len() {
             assert!(read_frame(&mut &whole[..cut]).is_err(), "{cut}");
         }
         assert!(read_frame(&mut &b""[..]).expect("a clean end").is_none());
         for bytes in [&b""[..], &[9], &[0, 9], &[1, 0, 255, 255, 255, 255]] {
-            assert!(Decoder(bytes).request().is_err());
-            assert!(Decoder(bytes).entry().is_err());
-            assert!(Decoder(bytes).listed().is_err());
+            assert!(Decoder(bytes).decode_request().is_err());
+            assert!(Decoder(bytes).decode_entry().is_err());
+            assert!(Decoder(bytes).decode_listed().is_err());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The frame codec, as either end reads it: nothing panics, and what is understood means the same when it is written again.
 #![no_main]
 
-use airlock::protocol::{Decoder, Encoder, HEADER, MAX_PAYLOAD, parse_header, read_frame};
+use airlock::protocol::{Decoder, Encoder, HEADER_LEN, MAX_PAYLOAD, parse_header, read_frame};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     while let Ok(Some(frame)) = read_frame(&mut reader) {
         assert!(frame.payload.len() <= MAX_PAYLOAD);
     }
-    if let Some(head) = bytes.first_chunk::<HEADER>() {
+    if let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
         let _ = parse_header(*head);
     }
 
@@ -26,11 +26,11 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }};
     }
-    round_trip!(request, |encoder, value| encoder.request(&value));
-    round_trip!(entry, |encoder, value| encoder.entry(value.0, value.1, &value.2));
-    round_trip!(listed, |encoder, value| encoder.listed(&value));
-    round_trip!(written, |encoder, value| encoder.written(&value));
-    round_trip!(usage, |encoder, value| encoder.usage(&value));
-    round_trip!(space, |encoder, value| encoder.space(value));
-    round_trip!(stat, |encoder, value| encoder.stat(&value));
+    round_trip!(decode_request, |encoder, value| encoder.encode_request(&value));
+    round_trip!(decode_entry, |encoder, value| encoder.encode_entry(value.0, value.1, &value.2));
+    round_trip!(decode_listed, |encoder, value| encoder.encode_listed(&value));
+    round_trip!(decode_written, |encoder, value| encoder.encode_written(&value));
+    round_trip!(decode_usage, |encoder, value| encoder.encode_usage(&value));
+    round_trip!(decode_space, |encoder, value| encoder.encode_space(value));
+    round_trip!(decode_stat, |encoder, value| encoder.encode_stat(&value));
 });

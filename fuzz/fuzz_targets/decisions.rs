@@ -20,13 +20,13 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let added = |path: &str, content: &[u8]| FileChange {
         path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
         old: None,
-        new: Some(FileVersion { kind: EntryKind::Regular, hash: store.put(content).expect("stored"), size: content.len() as u64 }),
+        new: Some(FileVersion { kind: EntryKind::Regular, hash: store.store_blob(content).expect("stored"), size: content.len() as u64 }),
         renamed_from: None,
         findings: Vec::new(),
     };
     let files = vec![added("a.txt", b"x\n"), added(".envrc", b"y\n"), added("src/b.rs", b"z\n")];
     let draft = ChangesetBuilder { base: "b".into(), files, ..ChangesetBuilder::default() };
-    let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
+    let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
     Ground { _folder: folder, store, changes }
 });
 
@@ -38,11 +38,11 @@ fuzz_target!(|input: (&[u8], Vec<String>, Vec<String>, Vec<String>, bool)| {
     let ground = &*GROUND;
     let sheet = ReviewModel::open(&ground.changes, &ground.store).expect("opened");
     let selector = Selector { accept, reject, ids, all: false, allow_risky };
-    if let Ok(selection) = selector.select(&sheet, &decisions, &[]) {
+    if let Ok(selection) = selector.select_units(&sheet, &decisions, &[]) {
         // What needs a yes of its own has none by a glob.
         let risky = sheet.files.iter().find(|f| f.is_risky()).expect("one is");
         if !allow_risky && selector.ids.is_empty() {
-            assert!(!selection.picks.contains_key(&risky.change.path));
+            assert!(!selection.selections.contains_key(&risky.change.path));
         }
     }
 });

@@ -9,13 +9,13 @@ fuzz_target!(|input: (&[u8], &[u8], &[u8], bool)| {
     let (root, nested, name, is_directory) = input;
     let mut rules = IgnoreRules::default();
     let directory = RepoPath::from_bytes(b"d").expect("a path");
-    let _ = rules.add(None, root);
-    let _ = rules.add(Some(&directory), nested);
+    rules.add_rules(None, root);
+    rules.add_rules(Some(&directory), nested);
     if let Ok(path) = RepoPath::from_bytes(name) {
-        let first = rules.ignores(&path, is_directory);
-        assert_eq!(first, rules.ignores(&path, is_directory));
+        let first = rules.is_ignored(&path, is_directory);
+        assert_eq!(first, rules.is_ignored(&path, is_directory));
         if let Ok(below) = RepoPath::from_bytes(&[b"d/", name].concat()) {
-            let _ = rules.ignores(&below, is_directory);
+            let _ = rules.is_ignored(&below, is_directory);
         }
     }
 });

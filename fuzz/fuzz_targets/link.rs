@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use airlock::engine::{Attached, OutputChunk};
+use airlock::engine::{AttachedStreams, OutputChunk};
 use airlock::guest_client::GuestClient;
 use airlock::protocol::{Kind, Root, self};
 use bytes::Bytes;
@@ -23,12 +23,12 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
         tokio::spawn(async move {
-            let mut hello = [0; protocol::HEADER + NONCE];
+            let mut hello = [0; protocol::HEADER_LEN + NONCE];
             if theirs.read_exact(&mut hello).await.is_err() {
                 return;
             }
-            let answer = [protocol::BANNER, &hello[protocol::HEADER..]].concat();
-            let greeting = [&protocol::header(Kind::Hello, 0, answer.len())[..], &answer].concat();
+            let answer = [protocol::BANNER, &hello[protocol::HEADER_LEN..]].concat();
+            let greeting = [&protocol::encode_header(Kind::Hello, 0, answer.len())[..], &answer].concat();
             let _ = sender.send(greeting.into()).await;
             let mut request = [0; 256];
             let _ = theirs.read(&mut request).await;
@@ -38,20 +38,20 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
                 }
             }
         });
-        let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Out(b)), r)) });
-        let attached = Attached { input: Box::pin(ours), output: Box::pin(output) };
+        let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Stdout(b)), r)) });
+        let attached = AttachedStreams { input: Box::pin(ours), output: Box::pin(output) };
         let (accept, _connections) = mpsc::unbounded_channel();
-        let link = GuestClient::handshake(attached, accept).await.expect("the greeting is right");
+        let link = GuestClient::perform_handshake(attached, accept).await.expect("the greeting is right");
         match question % 5 {
-            0 => drop(link.list(Root::Work, b"d", 100).await),
+            0 => drop(link.list_dir(Root::Work, b"d", 100).await),
             1 => {
                 if let Ok(content) = link.read(Root::Work, b"f", 64).await {
                     assert!(content.len() <= 64);
                 }
             }
-            2 => drop(link.usage(Root::Upper, 9).await),
-            3 => drop(link.flush(drop).await),
-            _ => drop(link.space(Root::Home).await),
+            2 => drop(link.measure_usage(Root::Upper, 9).await),
+            3 => drop(link.flush_writes(drop).await),
+            _ => drop(link.query_space(Root::Home).await),
         }
     });
 });

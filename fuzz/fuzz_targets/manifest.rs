@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use airlock::changes::links::EntryAt;
+use airlock::changes::links::PathEntry;
 use airlock::changes::{BaseEntries, CancelToken, ChangesetBuilder, FileChange, FileVersion, Quarantine, RuleSet, Severity};
 use airlock::core::path::{EntryKind, RepoPath};
 use arbitrary::Arbitrary;
@@ -25,16 +25,16 @@ struct Entry {
 struct Tree;
 
 impl BaseEntries for Tree {
-    fn at(&self, path: &RepoPath) -> EntryAt {
+    fn entry_at(&self, path: &RepoPath) -> PathEntry {
         match path.as_bytes() {
-            b"a" | b"d" => EntryAt::Directory,
-            b"l" => EntryAt::Link(b"/etc".to_vec()),
-            b"d/m" => EntryAt::Link(b"../a".to_vec()),
-            b"a/f" | b"HEAD" => EntryAt::File,
-            _ => EntryAt::Absent,
+            b"a" | b"d" => PathEntry::Directory,
+            b"l" => PathEntry::Link(b"/etc".to_vec()),
+            b"d/m" => PathEntry::Link(b"../a".to_vec()),
+            b"a/f" | b"HEAD" => PathEntry::File,
+            _ => PathEntry::Absent,
         }
     }
-    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+    fn list_symlinks(&self) -> Vec<(RepoPath, Vec<u8>)> {
         let path = |p: &[u8]| RepoPath::from_bytes(p).expect("a path");
         vec![(path(b"l"), b"/etc".to_vec()), (path(b"d/m"), b"../a".to_vec())]
     }
@@ -46,7 +46,7 @@ fuzz_target!(|entries: Vec<Entry>| {
     for entry in entries.iter().take(16) {
         let Ok(path) = RepoPath::from_bytes(&entry.path) else { continue };
         let kind = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link][usize::from(entry.kind % 3)];
-        let hash = store.put(&entry.content).expect("stored");
+        let hash = store.store_blob(&entry.content).expect("stored");
         let side = FileVersion { kind, hash, size: entry.content.len() as u64 };
         let (old, new) = if entry.is_deleted { (Some(side), None) } else { (None, Some(side)) };
         files.push(FileChange { path, old, new, renamed_from: None, findings: Vec::new() });
@@ -54,12 +54,12 @@ fuzz_target!(|entries: Vec<Entry>| {
     let unique: BTreeSet<RepoPath> = files.iter().map(|f| f.path.clone()).collect();
     let twice = unique.len() < files.len();
     let draft = ChangesetBuilder { base: "b".into(), files, ..ChangesetBuilder::default() };
-    let sealed = draft.build(&store, &RuleSet::default(), &Tree, &CancelToken::default());
+    let sealed = draft.build_changeset(&store, &RuleSet::default(), &Tree, &CancelToken::default());
     assert_eq!(sealed.is_err(), twice);
     let Ok(sealed) = sealed else { return };
     assert!(sealed.files.windows(2).all(|w| w[0].path < w[1].path));
     let accepted: Vec<&FileChange> =
-        sealed.files.iter().filter(|f| f.new.is_some() && f.severity() != Some(Severity::Refused)).collect();
+        sealed.files.iter().filter(|f| f.new.is_some() && f.max_severity() != Some(Severity::Refused)).collect();
     let paths: BTreeSet<&RepoPath> = accepted.iter().map(|f| &f.path).collect();
     for file in accepted {
         let mut above = file.path.parent();
@@ -71,7 +71,7 @@ fuzz_target!(|entries: Vec<Entry>| {
         if side.kind == EntryKind::Link {
             let target = store.get(&side.hash).expect("stored");
             assert!(!target.is_empty() && target[0] != b'/');
-            assert!(file.severity() >= Some(Severity::High));
+            assert!(file.max_severity() >= Some(Severity::High));
         }
     }
 });

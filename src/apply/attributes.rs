@@ -14,67 +14,69 @@ use super::host_fs::{DirEntryRef, HostFs};
 use crate::core::path::EntryKind;
 
 /// The ACL that a directory passes on to new entries.
-const PASSED_ON: &str = "system.posix_acl_default";
+const DEFAULT_ACL: &str = "system.posix_acl_default";
 /// Attributes that the system derives from the content, so that a copy would be wrong.
-const OF_CONTENT: [&[u8]; 2] = [b"security.ima", b"security.evm"];
+const CONTENT_DERIVED: [&[u8]; 2] = [b"security.ima", b"security.evm"];
 
 /// Copies the owner, group, permissions and extended attributes of one open file or directory to another. For a file, `kind`
 /// is its kind after the copy, which determines the executable bits.
 pub(crate) fn copy_metadata(
-    disk: &HostFs,
+    fs: &HostFs,
     old: BorrowedFd<'_>,
     new: BorrowedFd<'_>,
     at: DirEntryRef<'_>,
     kind: Option<EntryKind>,
-    habits: FsCapabilities,
+    capabilities: FsCapabilities,
 ) -> Result<(), HostError> {
-    let look = system_error("failed to look at it");
-    let (was, is) = (rustix::fs::fstat(old).map_err(look)?, rustix::fs::fstat(new).map_err(look)?);
-    if (was.st_uid, was.st_gid) != (is.st_uid, is.st_gid) {
-        disk.set_owner(at, was.st_uid, was.st_gid).map_err(system_error("failed to keep its owner and group"))?;
+    let stat_error = system_error("failed to look at it");
+    let (old_stat, new_stat) =
+        (rustix::fs::fstat(old).map_err(stat_error)?, rustix::fs::fstat(new).map_err(stat_error)?);
+    if (old_stat.st_uid, old_stat.st_gid) != (new_stat.st_uid, new_stat.st_gid) {
+        fs.set_owner(at, old_stat.st_uid, old_stat.st_gid)
+            .map_err(system_error("failed to keep its owner and group"))?;
     }
-    copy_attributes(disk, old, new)?;
-    let mode = was.st_mode & 0o7777;
+    copy_attributes(fs, old, new)?;
+    let mode = old_stat.st_mode & 0o7777;
     let mode = match (kind, mode & 0o100 != 0) {
         // The mode is copied as it is if git does not track the executable bit.
-        _ if !habits.file_mode => mode,
+        _ if !capabilities.file_mode => mode,
         // Everyone who may read the file may execute it, as with `chmod +x` and a umask.
         (Some(EntryKind::Executable), false) => mode | (mode & 0o444) >> 2,
         (Some(EntryKind::Regular), true) => mode & !0o111,
         _ => mode,
     };
     // The mode is set last, because setting the owner and the ACL changes it.
-    if rustix::fs::fstat(new).map_err(look)?.st_mode & 0o7777 == mode {
+    if rustix::fs::fstat(new).map_err(stat_error)?.st_mode & 0o7777 == mode {
         return Ok(());
     }
-    match disk.set_mode(new, mode) {
+    match fs.set_mode(new, mode) {
         // A file system without permissions, such as FAT.
-        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP) if !habits.file_mode => Ok(()),
+        Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP) if !capabilities.file_mode => Ok(()),
         other => other.map_err(system_error("failed to keep its permissions")),
     }
 }
 
-fn copy_attributes(disk: &HostFs, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
-    let keep = system_error("failed to keep its extended attributes");
-    let wanted = list_xattrs(old).map_err(keep)?;
+fn copy_attributes(fs: &HostFs, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
+    let copy_error = system_error("failed to keep its extended attributes");
+    let old_names = list_xattrs(old).map_err(copy_error)?;
     // An ACL that the old file did not have would grant access to others.
-    for name in list_xattrs(new).map_err(keep)? {
-        if !wanted.contains(&name) && !name.starts_with(b"security.") {
-            disk.remove_attribute(new, OsStr::from_bytes(&name)).map_err(keep)?;
+    for name in list_xattrs(new).map_err(copy_error)? {
+        if !old_names.contains(&name) && !name.starts_with(b"security.") {
+            fs.remove_attribute(new, OsStr::from_bytes(&name)).map_err(copy_error)?;
         }
     }
     // ACLs are copied last: they may remove the access that setting the other attributes requires.
-    let (lists, others): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|name| name.starts_with(b"system."));
+    let (lists, others): (Vec<_>, Vec<_>) = old_names.into_iter().partition(|name| name.starts_with(b"system."));
     for name in others.into_iter().chain(lists) {
-        if OF_CONTENT.contains(&name.as_slice()) {
+        if CONTENT_DERIVED.contains(&name.as_slice()) {
             continue;
         }
-        let value = read_xattr(old, &name).map_err(keep)?;
+        let value = read_xattr(old, &name).map_err(copy_error)?;
         // Security modules label every new file, usually with the same label already.
         if self::read_xattr(new, &name).is_ok_and(|there| there == value) {
             continue;
         }
-        disk.set_attribute(new, OsStr::from_bytes(&name), &value).map_err(keep)?;
+        fs.set_attribute(new, OsStr::from_bytes(&name), &value).map_err(copy_error)?;
     }
     Ok(())
 }
@@ -110,15 +112,15 @@ pub(crate) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option
 pub(crate) fn has_default_acl(directory: impl AsFd) -> bool {
     let directory = directory.as_fd();
     let group = rustix::fs::fstat(directory).is_ok_and(|stat| stat.st_mode & 0o2000 != 0);
-    group || rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok()
+    group || rustix::fs::fgetxattr_query(directory, DEFAULT_ACL).is_ok()
 }
 
 /// Removes the default ACL and the set-group-ID bit of a directory that Airlock created.
-pub(crate) fn remove_default_acl(disk: &HostFs, directory: &OwnedFd) -> Result<(), Errno> {
-    if rustix::fs::fgetxattr_query(directory, PASSED_ON).is_ok() {
-        disk.remove_attribute(directory, OsStr::new(PASSED_ON))?;
+pub(crate) fn remove_default_acl(fs: &HostFs, directory: &OwnedFd) -> Result<(), Errno> {
+    if rustix::fs::fgetxattr_query(directory, DEFAULT_ACL).is_ok() {
+        fs.remove_attribute(directory, OsStr::new(DEFAULT_ACL))?;
     }
-    if rustix::fs::fstat(directory)?.st_mode & 0o7777 == 0o700 { Ok(()) } else { disk.set_mode(directory, 0o700) }
+    if rustix::fs::fstat(directory)?.st_mode & 0o7777 == 0o700 { Ok(()) } else { fs.set_mode(directory, 0o700) }
 }
 
 /// Returns the group that new entries of a directory inherit, if any.

@@ -45,7 +45,7 @@ pub fn commit_on_branch(
     (author, committer): (&Signature<'_>, &Signature<'_>),
 ) -> Result<String, BranchError> {
     let git = Repository::open(root)?;
-    is_free(&git, name)?;
+    check_branch_free(&git, name)?;
     let parent = git.find_commit(Oid::from_str(base)?)?;
     let tree = parent.tree()?;
     let path = |change: &BranchChange| PathBuf::from(OsStr::from_bytes(change.path.as_bytes()));
@@ -88,10 +88,10 @@ pub fn commit_on_branch(
 /// # Errors
 /// [`BranchError::Exists`], [`BranchError::BadName`].
 pub fn check_branch(root: &Path, name: &str) -> Result<(), BranchError> {
-    is_free(&Repository::open(root)?, name)
+    check_branch_free(&Repository::open(root)?, name)
 }
 
-fn is_free(git: &Repository, name: &str) -> Result<(), BranchError> {
+fn check_branch_free(git: &Repository, name: &str) -> Result<(), BranchError> {
     if !Branch::name_is_valid(name)? {
         return Err(BranchError::BadName(name.to_owned()));
     }

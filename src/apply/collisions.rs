@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::host_error::HostError;
 use super::working_tree::{PathState, WorkingTree};
 use crate::changes::name_collisions::EntryClass;
-use crate::core::path::{EntryKind, RepoPath, fold};
+use crate::core::path::{EntryKind, RepoPath, fold_component};
 
 /// A cache of directory listings: each directory of the working tree is listed once.
 pub(crate) struct DirCache<'a> {
     tree: &'a WorkingTree,
-    listed: BTreeMap<Option<RepoPath>, DirListing>,
+    listings: BTreeMap<Option<RepoPath>, DirListing>,
 }
 
 /// The names of one directory, as they are and case-folded.
@@ -23,13 +23,13 @@ struct DirListing {
 }
 
 impl DirListing {
-    fn of(names: Vec<(Vec<u8>, EntryClass)>) -> Self {
-        let mut listed = Self::default();
+    fn from_names(names: Vec<(Vec<u8>, EntryClass)>) -> Self {
+        let mut listing = Self::default();
         for (name, kind) in names {
-            listed.folded.insert(fold(&name), (name.clone(), kind));
-            listed.names.insert(name);
+            listing.folded.insert(fold_component(&name), (name.clone(), kind));
+            listing.names.insert(name);
         }
-        listed
+        listing
     }
 }
 
@@ -44,14 +44,14 @@ pub(crate) enum NameCollision {
 }
 
 impl<'a> DirCache<'a> {
-    pub(crate) fn of(tree: &'a WorkingTree) -> Self {
-        Self { tree, listed: BTreeMap::new() }
+    pub(crate) fn new(tree: &'a WorkingTree) -> Self {
+        Self { tree, listings: BTreeMap::new() }
     }
 
     fn list_dir(&mut self, directory: Option<&RepoPath>) -> Result<&DirListing, HostError> {
-        Ok(match self.listed.entry(directory.cloned()) {
+        Ok(match self.listings.entry(directory.cloned()) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(DirListing::of(self.tree.read_dir_names(directory)?)),
+            Entry::Vacant(new) => new.insert(DirListing::from_names(self.tree.read_dir_names(directory)?)),
         })
     }
 
@@ -64,27 +64,27 @@ impl<'a> DirCache<'a> {
     pub(crate) fn find_collision(&mut self, path: &RepoPath, kind: EntryKind) -> Result<NameCollision, HostError> {
         let mut directory: Option<RepoPath> = None;
         for name in path.components() {
-            let Ok(here) = RepoPath::child(directory.as_ref(), name) else { return Ok(NameCollision::None) };
+            let Ok(current) = RepoPath::from_parent(directory.as_ref(), name) else { return Ok(NameCollision::None) };
             let listed = self.list_dir(directory.as_ref())?;
             if listed.names.contains(name) {
-                directory = Some(here);
+                directory = Some(current);
                 continue;
             }
-            let Some((other, other_kind)) = listed.folded.get(&fold(name)).cloned() else { break };
-            let Ok(twin) = RepoPath::child(directory.as_ref(), &other) else { break };
+            let Some((other, other_kind)) = listed.folded.get(&fold_component(name)).cloned() else { break };
+            let Ok(existing) = RepoPath::from_parent(directory.as_ref(), &other) else { break };
             // The name was not listed. If the path exists nevertheless, the file system folds names.
-            if self.tree.observe(&here)? != PathState::Absent {
-                return Ok(NameCollision::Same(twin));
+            if self.tree.observe_path(&current)? != PathState::Absent {
+                return Ok(NameCollision::Same(existing));
             }
-            let own = match kind {
-                _ if here != *path => EntryClass::Directory,
+            let class = match kind {
+                _ if current != *path => EntryClass::Directory,
                 EntryKind::Link => EntryClass::Other,
                 EntryKind::Regular | EntryKind::Executable => EntryClass::File,
             };
-            return Ok(if own.can_coexist(other_kind) {
+            return Ok(if class.can_coexist(other_kind) {
                 NameCollision::None
             } else {
-                NameCollision::Incompatible(twin)
+                NameCollision::Incompatible(existing)
             });
         }
         Ok(NameCollision::None)

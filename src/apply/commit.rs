@@ -8,7 +8,7 @@ use super::host_error::{HostError, system_error};
 use super::host_fs::HostFs;
 use super::index_lock;
 use super::journal::{InTreeDir, Journal, StagedFile, TransactionOutcome, TransactionStatus};
-use super::names::IN_TREE;
+use super::names::IN_TREE_DIR;
 use super::report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 use super::staging::{Staging, try_parallel_for_each};
 use super::transaction_log::{TransactionDir, seconds_since_epoch};
@@ -33,38 +33,38 @@ impl Aborted {
 
 /// A transaction whose journal is written and that can be committed or rolled back.
 pub(crate) struct PreparedTransaction<'a> {
-    pub(crate) site: &'a ApplyTarget,
-    pub(crate) disk: &'a HostFs,
+    pub(crate) target: &'a ApplyTarget,
+    pub(crate) fs: &'a HostFs,
     pub(crate) tree: &'a WorkingTree,
-    pub(crate) folder: &'a TransactionDir,
+    pub(crate) dir: &'a TransactionDir,
     pub(crate) journal: &'a Journal,
-    pub(crate) slots: &'a Staging,
+    pub(crate) staging: &'a Staging,
     pub(crate) same_boot: bool,
 }
 
 impl PreparedTransaction<'_> {
-    fn executor(&self) -> OpExecutor<'_> {
-        OpExecutor { disk: self.disk, tree: self.tree, slots: self.slots, same_boot: self.same_boot }
+    fn op_executor(&self) -> OpExecutor<'_> {
+        OpExecutor { fs: self.fs, tree: self.tree, staging: self.staging, same_boot: self.same_boot }
     }
 
     /// Locks git's index. Succeeds if the transaction already holds the lock.
     pub(crate) fn lock_index(&self) -> Result<(), HostError> {
-        index_lock::take_lock(self.site, self.disk, self.folder, self.journal)
+        index_lock::take_lock(self.target, self.fs, self.dir, self.journal)
     }
 
     /// Executes all operations and commits.
     pub(crate) fn commit(&self, interrupted: &dyn Fn() -> bool) -> Result<(), Aborted> {
         self.lock_index().map_err(Aborted::without_path)?;
-        let hands = self.executor();
-        for act in &self.journal.ops {
+        let executor = self.op_executor();
+        for op in &self.journal.ops {
             if interrupted() {
                 return Err(Aborted { path: None, error: None });
             }
-            hands.execute_op(act).map_err(Aborted::with_path(act.path()))?;
+            executor.execute_op(op).map_err(Aborted::with_path(op.path()))?;
         }
         self.sync_directories().map_err(Aborted::without_path)?;
-        let end = TransactionOutcome { committed: true, at: seconds_since_epoch() };
-        match self.folder.write_outcome(self.disk, &end) {
+        let outcome = TransactionOutcome { committed: true, at: seconds_since_epoch() };
+        match self.dir.write_outcome(self.fs, &outcome) {
             Ok(()) => Ok(()),
             // The outcome is on disk, so the transaction is committed regardless of the error.
             Err(_) if self.is_committed() => Ok(()),
@@ -73,36 +73,36 @@ impl PreparedTransaction<'_> {
     }
 
     fn is_committed(&self) -> bool {
-        matches!(self.folder.read_status(), Ok(TransactionStatus::Finished(_, end)) if end.committed)
+        matches!(self.dir.read_status(), Ok(TransactionStatus::Finished(_, end)) if end.committed)
     }
 
     /// Unlocks git's index and reports edits that are preserved in backups, after the commit.
-    pub(crate) fn report_late_edits(&self, report: &mut Report) {
-        if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
+    pub(crate) fn finish_commit(&self, report: &mut Report) {
+        if let Err(error) = index_lock::unlock_index(self.target, self.fs, self.dir, self.journal) {
             report.note = Some(format!("{error}; airlock recover removes it"));
         }
         report.late_edits = self.find_late_edits(true);
     }
 
     fn find_late_edits(&self, committed: bool) -> Vec<PreservedEdit> {
-        find_preserved_edits(&self.executor(), self.folder, self.journal, committed)
+        find_preserved_edits(&self.op_executor(), self.dir, self.journal, committed)
     }
 
     /// Reverts all operations in reverse order.
     pub(crate) fn roll_back(&self, report: &mut Report) -> Result<(), Aborted> {
-        let hands = self.executor();
-        for act in self.journal.ops.iter().rev() {
-            if let RevertOutcome::Skipped(reason) = hands.revert_op(act).map_err(Aborted::with_path(act.path()))? {
-                report.skipped.push(SkippedRevert { path: act.path().clone(), reason });
+        let executor = self.op_executor();
+        for op in self.journal.ops.iter().rev() {
+            if let RevertOutcome::Skipped(reason) = executor.revert_op(op).map_err(Aborted::with_path(op.path()))? {
+                report.skipped.push(SkippedRevert { path: op.path().clone(), reason });
             }
         }
         self.sync_directories().map_err(Aborted::without_path)?;
         report.late_edits = self.find_late_edits(false);
-        let end = TransactionOutcome { committed: false, at: seconds_since_epoch() };
-        let ended =
-            self.folder.write_outcome(self.disk, &end).map_err(system_error("failed to write the end of the journal"));
-        ended.map_err(Aborted::without_path)?;
-        if let Err(error) = index_lock::unlock_index(self.site, self.disk, self.folder, self.journal) {
+        let outcome = TransactionOutcome { committed: false, at: seconds_since_epoch() };
+        let result =
+            self.dir.write_outcome(self.fs, &outcome).map_err(system_error("failed to write the end of the journal"));
+        result.map_err(Aborted::without_path)?;
+        if let Err(error) = index_lock::unlock_index(self.target, self.fs, self.dir, self.journal) {
             report.note = Some(format!("{error}; airlock recover removes it"));
         }
         Ok(())
@@ -111,20 +111,20 @@ impl PreparedTransaction<'_> {
     /// Syncs every directory that was changed to disk.
     fn sync_directories(&self) -> Result<(), HostError> {
         let sync = system_error("failed to write a directory to disk");
-        let parents: BTreeSet<Option<RepoPath>> = self.journal.ops.iter().map(|act| act.path().parent()).collect();
+        let parents: BTreeSet<Option<RepoPath>> = self.journal.ops.iter().map(|op| op.path().parent()).collect();
         let parents: Vec<Option<RepoPath>> = parents.into_iter().collect();
         try_parallel_for_each(&parents, |parent| {
             let opened = match parent {
                 None => Some(self.tree.open_root()?),
                 // `open_parent` takes a path inside the directory; the name is arbitrary.
-                Some(directory) => match RepoPath::child(Some(directory), b"x") {
+                Some(directory) => match RepoPath::from_parent(Some(directory), b"x") {
                     Ok(path) => self.tree.open_parent(&path)?.into_dir(),
                     Err(_) => None,
                 },
             };
-            opened.map_or(Ok(()), |opened| self.disk.sync_fd(&opened).map_err(sync))
+            opened.map_or(Ok(()), |opened| self.fs.sync_fd(&opened).map_err(sync))
         })?;
-        self.slots.sync_areas(self.disk).map_err(sync)
+        self.staging.sync_areas(self.fs).map_err(sync)
     }
 }
 
@@ -133,33 +133,33 @@ impl PreparedTransaction<'_> {
 ///
 /// # Errors
 /// A staging directory cannot be opened.
-pub fn late_edits(
-    folder: &TransactionDir,
+pub fn read_late_edits(
+    dir: &TransactionDir,
     journal: &Journal,
     committed: bool,
     tree: &WorkingTree,
 ) -> Result<Vec<PreservedEdit>, HostError> {
-    let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)?;
-    let disk = HostFs::default();
+    let staging = Staging::open(&journal.staging_areas, dir, &journal.id, tree)?;
+    let fs = HostFs::default();
     // Device numbers may have changed since the journal was written.
-    let hands = OpExecutor { disk: &disk, tree, slots: &slots, same_boot: false };
-    Ok(find_preserved_edits(&hands, folder, journal, committed))
+    let executor = OpExecutor { fs: &fs, tree, staging: &staging, same_boot: false };
+    Ok(find_preserved_edits(&executor, dir, journal, committed))
 }
 
 fn find_preserved_edits(
-    hands: &OpExecutor<'_>,
-    folder: &TransactionDir,
+    executor: &OpExecutor<'_>,
+    dir: &TransactionDir,
     journal: &Journal,
     committed: bool,
 ) -> Vec<PreservedEdit> {
-    let kept = journal.ops.iter().filter_map(|act| {
-        let (slot, name) = hands.unexpected_backup(act, committed)?;
+    let edits = journal.ops.iter().filter_map(|op| {
+        let (staged, name) = executor.unexpected_backup(op, committed)?;
         Some(PreservedEdit {
-            path: act.path().clone(),
-            file: staged_file_path(hands.tree, journal, folder, slot, &name),
+            path: op.path().clone(),
+            file: staged_file_path(executor.tree, journal, dir, staged, &name),
         })
     });
-    kept.collect()
+    edits.collect()
 }
 
 /// Returns the path of a staged file or backup, for messages.
@@ -167,17 +167,17 @@ fn find_preserved_edits(
 pub fn staged_file_path(
     tree: &WorkingTree,
     journal: &Journal,
-    folder: &TransactionDir,
-    slot: StagedFile,
+    dir: &TransactionDir,
+    staged: StagedFile,
     name: &str,
 ) -> PathBuf {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    match journal.staging_areas.get(slot.area).and_then(|place| place.in_tree.as_ref()) {
-        None => folder.staging_path().join(name),
-        Some(InTreeDir::Root) => tree.path().join(IN_TREE).join(&journal.id).join(name),
+    match journal.staging_areas.get(staged.area).and_then(|area| area.in_tree.as_ref()) {
+        None => dir.staging_path().join(name),
+        Some(InTreeDir::Root) => tree.root_path().join(IN_TREE_DIR).join(&journal.id).join(name),
         Some(InTreeDir::Directory(path)) => {
-            tree.path().join(OsStr::from_bytes(path.as_bytes())).join(IN_TREE).join(&journal.id).join(name)
+            tree.root_path().join(OsStr::from_bytes(path.as_bytes())).join(IN_TREE_DIR).join(&journal.id).join(name)
         }
     }
 }

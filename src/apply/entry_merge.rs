@@ -79,50 +79,50 @@ pub enum ConflictKind {
 #[must_use]
 pub fn merge_entry(
     base: Option<&EntryContent>,
-    host: Option<&EntryContent>,
-    accepted: Option<&EntryContent>,
-    habits: FsCapabilities,
+    ours: Option<&EntryContent>,
+    theirs: Option<&EntryContent>,
+    capabilities: FsCapabilities,
 ) -> Resolution {
     // Kinds are compared as the file system supports them.
-    let seen = |v: Option<&EntryContent>| {
-        v.map(|v| EntryContent { kind: habits.normalize_kind(v.kind), hash: v.hash.clone() })
+    let normalize = |v: Option<&EntryContent>| {
+        v.map(|v| EntryContent { kind: capabilities.normalize_kind(v.kind), hash: v.hash.clone() })
     };
-    let (base_here, host_here, accepted_here) = (seen(base), seen(host), seen(accepted));
-    if host_here == accepted_here || accepted_here == base_here {
+    let (normalized_base, normalized_ours, normalized_theirs) = (normalize(base), normalize(ours), normalize(theirs));
+    if normalized_ours == normalized_theirs || normalized_theirs == normalized_base {
         return Resolution::Unchanged;
     }
-    if host_here == base_here {
-        return accepted.map_or(Resolution::Delete, |v| Resolution::Write(v.clone()));
+    if normalized_ours == normalized_base {
+        return theirs.map_or(Resolution::Delete, |v| Resolution::Write(v.clone()));
     }
     let is_link = |v: &Option<EntryContent>| v.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
-    match (&base_here, &host_here, &accepted_here) {
+    match (&normalized_base, &normalized_ours, &normalized_theirs) {
         (None, Some(host), Some(accepted))
-            if host.hash == accepted.hash && !is_link(&host_here) && !is_link(&accepted_here) =>
+            if host.hash == accepted.hash && !is_link(&normalized_ours) && !is_link(&normalized_theirs) =>
         {
             Resolution::Conflict(ConflictKind::AddAddMode)
         }
         (None, _, _) => Resolution::Conflict(ConflictKind::AddAdd),
         (Some(_), None, _) => Resolution::Conflict(ConflictKind::DeleteModify),
-        (Some(base), Some(host), None) => {
-            let other_kind = (base.kind == EntryKind::Link) != (host.kind == EntryKind::Link);
+        (Some(base), Some(ours), None) => {
+            let other_kind = (base.kind == EntryKind::Link) != (ours.kind == EntryKind::Link);
             Resolution::Conflict(if other_kind { ConflictKind::Kinds } else { ConflictKind::ModifyDelete })
         }
-        (Some(base), Some(host), Some(accepted)) => {
-            if is_link(&base_here) != is_link(&host_here) {
+        (Some(base), Some(ours), Some(theirs)) => {
+            if is_link(&normalized_base) != is_link(&normalized_ours) {
                 return Resolution::Conflict(ConflictKind::Kinds);
             }
-            if is_link(&base_here) || is_link(&accepted_here) {
+            if is_link(&normalized_base) || is_link(&normalized_theirs) {
                 return Resolution::Conflict(ConflictKind::Links);
             }
-            let kind = if host.kind == base.kind { accepted.kind } else { host.kind };
-            let put = |hash: &ContentHash| match (kind, hash) == (host.kind, &host.hash) {
+            let kind = if ours.kind == base.kind { theirs.kind } else { ours.kind };
+            let write_if_changed = |hash: &ContentHash| match (kind, hash) == (ours.kind, &ours.hash) {
                 true => Resolution::Unchanged,
                 false => Resolution::Write(EntryContent { kind, hash: hash.clone() }),
             };
-            if host.hash == base.hash || host.hash == accepted.hash {
-                put(&accepted.hash)
-            } else if accepted.hash == base.hash {
-                put(&host.hash)
+            if ours.hash == base.hash || ours.hash == theirs.hash {
+                write_if_changed(&theirs.hash)
+            } else if theirs.hash == base.hash {
+                write_if_changed(&ours.hash)
             } else {
                 Resolution::Merge(kind)
             }
@@ -142,7 +142,7 @@ mod tests {
             (_, _, Some(content)) => (EntryKind::Executable, content),
             (content, ..) => (EntryKind::Regular, content),
         };
-        Some(EntryContent { kind, hash: ContentHash::of(content.as_bytes()) })
+        Some(EntryContent { kind, hash: ContentHash::from_content(content.as_bytes()) })
     }
 
     fn word(base: &str, host: &str, accepted: &str) -> String {

@@ -9,19 +9,19 @@ use super::plan::Plan;
 use super::request::BlobStore;
 use super::step::{Conflict, Step};
 use super::working_tree::{PathState, WorkingTree};
-use crate::changes::links::{EntryAt, LinkTarget, resolve_link};
+use crate::changes::links::{LinkTarget, PathEntry, resolve_symlink};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Maximum number of paths that are examined to follow all symlinks of a plan.
-const STEPS: usize = 1_000_000;
+const MAX_EXAMINED_PATHS: usize = 1_000_000;
 
 impl Plan {
     /// Turns steps into conflicts if their symlinks would lead out of the working tree after the apply.
-    pub(crate) fn refuse_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
-        if !tree.capabilities().symlinks {
+    pub(crate) fn reject_escapes(&mut self, tree: &WorkingTree, store: &dyn BlobStore) {
+        if !tree.fs_capabilities().symlinks {
             return;
         }
-        let made: BTreeMap<&RepoPath, &Step> = self.steps.iter().map(|s| (&s.path, s)).collect();
+        let steps_by_path: BTreeMap<&RepoPath, &Step> = self.steps.iter().map(|s| (&s.path, s)).collect();
         let written: BTreeSet<RepoPath> =
             self.steps.iter().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
         let target = |step: &Step| match &step.result {
@@ -35,32 +35,32 @@ impl Plan {
         };
         // A path that cannot be examined counts as absent; the error then makes the step a conflict.
         let failed: RefCell<Option<HostError>> = RefCell::default();
-        let at = |path: &RepoPath| match made.get(path) {
-            Some(step) if step.result.is_some() => target(step).map_or(EntryAt::File, EntryAt::Link),
-            _ if is_above(path) => EntryAt::Directory,
-            Some(_) => EntryAt::Absent,
-            None => match tree.observe(path) {
-                Ok(PathState::Directory) => EntryAt::Directory,
-                Ok(PathState::File(seen)) if seen.version.kind == EntryKind::Link => {
-                    tree.read_symlink(path).ok().flatten().map_or(EntryAt::File, EntryAt::Link)
+        let entry_at = |path: &RepoPath| match steps_by_path.get(path) {
+            Some(step) if step.result.is_some() => target(step).map_or(PathEntry::File, PathEntry::Link),
+            _ if is_above(path) => PathEntry::Directory,
+            Some(_) => PathEntry::Absent,
+            None => match tree.observe_path(path) {
+                Ok(PathState::Directory) => PathEntry::Directory,
+                Ok(PathState::File(observed)) if observed.version.kind == EntryKind::Link => {
+                    tree.read_symlink(path).ok().flatten().map_or(PathEntry::File, PathEntry::Link)
                 }
-                Ok(PathState::File(_) | PathState::Special) => EntryAt::File,
-                Ok(PathState::BelowRepository(_)) => EntryAt::Repository,
-                Ok(PathState::Absent | PathState::BelowFile(_) | PathState::BelowLink(_)) => EntryAt::Absent,
+                Ok(PathState::File(_) | PathState::Special) => PathEntry::File,
+                Ok(PathState::BelowRepository(_)) => PathEntry::Repository,
+                Ok(PathState::Absent | PathState::BelowFile(_) | PathState::BelowSymlink(_)) => PathEntry::Absent,
                 Err(error) => {
                     failed.replace(Some(error));
-                    EntryAt::Absent
+                    PathEntry::Absent
                 }
             },
         };
-        let mut budget = STEPS;
+        let mut budget = MAX_EXAMINED_PATHS;
         let mut conflicts = Vec::new();
         for step in &self.steps {
             let Some(target) = target(step) else { continue };
-            let leads = resolve_link(&step.path, &target, &mut budget, at);
+            let link_target = resolve_symlink(&step.path, &target, &mut budget, entry_at);
             if let Some(error) = failed.take() {
                 conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), sides: None });
-            } else if let LinkTarget::Outside(reason) = leads {
+            } else if let LinkTarget::Outside(reason) = link_target {
                 let reason = format!("as a link in your tree it {reason}");
                 conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
             }

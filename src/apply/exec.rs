@@ -22,9 +22,9 @@ const MAX_RETRIES: usize = 1000;
 
 /// State that executing operations needs.
 pub(crate) struct OpExecutor<'a> {
-    pub(crate) disk: &'a HostFs,
+    pub(crate) fs: &'a HostFs,
     pub(crate) tree: &'a WorkingTree,
-    pub(crate) slots: &'a Staging,
+    pub(crate) staging: &'a Staging,
     /// Whether the journal was written since the last boot, so that device numbers are comparable.
     pub(crate) same_boot: bool,
 }
@@ -46,44 +46,50 @@ impl OpExecutor<'_> {
     }
 
     /// Returns whether an observed state is the given file, unmodified.
-    fn slot_holds(&self, slot: StagedFile, look: &PathState, held: &FileIdentity) -> bool {
-        let PathState::File(seen) = look else { return false };
-        let same_file = !self.slots.has_stable_inodes(slot) || self.is_same_inode(seen.inode, held.inode);
-        (&seen.version, seen.mode) == (&held.version, held.mode) && same_file
+    fn is_unmodified_file(&self, staged: StagedFile, state: &PathState, identity: &FileIdentity) -> bool {
+        let PathState::File(observed) = state else { return false };
+        let same_file = !self.staging.has_stable_inodes(staged) || self.is_same_inode(observed.inode, identity.inode);
+        (&observed.version, observed.mode) == (&identity.version, identity.mode) && same_file
     }
 
     /// Returns whether a staging entry is the given file, regardless of its current content.
-    fn has_file(&self, slot: StagedFile, name: &str, held: &FileIdentity) -> Result<bool, HostError> {
+    fn has_staged_file(&self, staged: StagedFile, name: &str, identity: &FileIdentity) -> Result<bool, HostError> {
         // Without stable inode numbers, files are not exchanged either, so an existing entry is always the staged file.
-        let is = |inode| !self.slots.has_stable_inodes(slot) || self.is_same_inode(inode, held.inode);
-        Ok(inode_at(self.slots.entry_ref(slot, name))?.is_some_and(is))
+        let is_expected = |inode| !self.staging.has_stable_inodes(staged) || self.is_same_inode(inode, identity.inode);
+        Ok(inode_at(self.staging.entry_ref(staged, name))?.is_some_and(is_expected))
     }
 
-    fn is_slot_empty(&self, slot: StagedFile, name: &str) -> Result<bool, HostError> {
-        Ok(inode_at(self.slots.entry_ref(slot, name))?.is_none())
+    fn is_entry_absent(&self, staged: StagedFile, name: &str) -> Result<bool, HostError> {
+        Ok(inode_at(self.staging.entry_ref(staged, name))?.is_none())
     }
 
     /// Returns whether a path still has the given file, unmodified. Reads the content only if everything else matches.
-    fn still_has_file(&self, at: DirEntryRef<'_>, slot: StagedFile, held: &FileIdentity) -> Result<bool, HostError> {
+    fn still_has_file(
+        &self,
+        at: DirEntryRef<'_>,
+        staged: StagedFile,
+        identity: &FileIdentity,
+    ) -> Result<bool, HostError> {
         let stat = match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(false),
             Err(error) => return Err(system_error("failed to look at it")(error)),
         };
-        let same = !self.slots.has_stable_inodes(slot) || self.is_same_inode(Inode::of(&stat), held.inode);
-        if !same || stat.st_mode & 0o7777 != held.mode {
+        let same =
+            !self.staging.has_stable_inodes(staged) || self.is_same_inode(Inode::from_stat(&stat), identity.inode);
+        if !same || stat.st_mode & 0o7777 != identity.mode {
             return Ok(false);
         }
         match observe_in(at.directory, at.name) {
-            Ok(look) => Ok(self.slot_holds(slot, &look, held)),
+            Ok(state) => Ok(self.is_unmodified_file(staged, &state, identity)),
             Err(HostError::Stale) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Observes a staging entry. Another process may be writing to it.
-    fn look_in_slot(&self, slot: StagedFile, name: &str) -> Result<PathState, HostError> {
-        let at = self.slots.entry_ref(slot, name);
+    fn observe_staged(&self, staged: StagedFile, name: &str) -> Result<PathState, HostError> {
+        let at = self.staging.entry_ref(staged, name);
         observe_in(at.directory, at.name)
     }
 
@@ -99,9 +105,9 @@ impl OpExecutor<'_> {
     /// # Errors
     /// [`HostError::Stale`] if the path has been changed by someone else; the changed file is then at the path. After any
     /// error, the operation may be partly done and must be reverted.
-    pub(crate) fn execute_op(&self, act: &Op) -> Result<(), HostError> {
-        match act {
-            Op::MakeDirectory { path, slot } => self.make_directory(path, *slot),
+    pub(crate) fn execute_op(&self, op: &Op) -> Result<(), HostError> {
+        match op {
+            Op::MakeDirectory { path, slot } => self.create_directory(path, *slot),
             Op::RemoveDirectory { path, slot } => {
                 self.stage_directory(path, *slot)?;
                 self.remove_directory(path)
@@ -112,9 +118,9 @@ impl OpExecutor<'_> {
                 let parent = self.open_parent_dir(path)?;
                 let at = DirEntryRef::new(&parent, path.file_name());
                 match before {
-                    Some(before) if self.slots.can_exchange(*slot) => self.exchange_files(at, *slot, before, after),
+                    Some(before) if self.staging.can_exchange(*slot) => self.exchange_files(at, *slot, before, after),
                     Some(before) => {
-                        self.move_to_backup_beside(at, *slot, before)?;
+                        self.move_to_backup_name(at, *slot, before)?;
                         self.write_new_file(at, *slot, after)
                     }
                     None => self.write_new_file(at, *slot, after),
@@ -123,40 +129,40 @@ impl OpExecutor<'_> {
         }
     }
 
-    fn make_directory(&self, path: &RepoPath, slot: Option<StagedFile>) -> Result<(), HostError> {
-        let made = system_error("failed to make a directory");
+    fn create_directory(&self, path: &RepoPath, staged: Option<StagedFile>) -> Result<(), HostError> {
+        let create_error = system_error("failed to make a directory");
         let parent = self.open_parent_dir(path)?;
         let at = DirEntryRef::new(&parent, path.file_name());
-        let done = match slot {
-            None => self.disk.create_dir(at, 0o777),
-            Some(slot) => match self.move_to_free_name(self.slots.entry_ref(slot, &slot.name()), at) {
+        let result = match staged {
+            None => self.fs.create_dir(at, 0o777),
+            Some(slot) => match self.move_to_free_name(self.staging.entry_ref(slot, &slot.file_name()), at) {
                 Err(Errno::NOENT) => Err(Errno::EXIST),
                 other => other,
             },
         };
-        match done {
+        match result {
             Err(Errno::EXIST) if observe_in(&parent, at.name)? == PathState::Directory => Ok(()),
             Err(Errno::EXIST) => Err(HostError::Stale),
-            other => other.map_err(made),
+            other => other.map_err(create_error),
         }
     }
 
     /// Stages a copy of a directory that is to be removed, if the staged one was already used to restore the directory.
-    fn stage_directory(&self, path: &RepoPath, slot: StagedFile) -> Result<(), HostError> {
-        if !self.is_slot_empty(slot, &slot.name())? {
+    fn stage_directory(&self, path: &RepoPath, staged: StagedFile) -> Result<(), HostError> {
+        if !self.is_entry_absent(staged, &staged.file_name())? {
             return Ok(());
         }
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(()) };
         let at = DirEntryRef::new(&parent, path.file_name());
         match inode_at(at)? {
-            Some(_) => self.slots.stage_directory(slot, at, self.disk, self.tree),
+            Some(_) => self.staging.stage_directory(staged, at, self.fs, self.tree),
             None => Ok(()),
         }
     }
 
     fn remove_directory(&self, path: &RepoPath) -> Result<(), HostError> {
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(()) };
-        match self.disk.remove_dir(DirEntryRef::new(&parent, path.file_name())) {
+        match self.fs.remove_dir(DirEntryRef::new(&parent, path.file_name())) {
             // The directory is kept if someone has added an entry to it or mounted something on it.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::BUSY) => Ok(()),
             other => other.map_err(system_error("failed to remove the empty directory")),
@@ -175,54 +181,54 @@ impl OpExecutor<'_> {
         }
         let parent = self.open_parent_dir(from)?;
         let (old, new) = (DirEntryRef::new(&parent, from.file_name()), DirEntryRef::new(&parent, to.file_name()));
-        self.disk.rename_entry(old, new, Rename::Plain).map_err(system_error("failed to rename it"))
+        self.fs.rename_entry(old, new, Rename::Plain).map_err(system_error("failed to rename it"))
     }
 
     fn exchange_files(
         &self,
         at: DirEntryRef<'_>,
-        slot: StagedFile,
+        staged: StagedFile,
         before: &FileIdentity,
         after: &FileIdentity,
     ) -> Result<(), HostError> {
-        let name = slot.name();
-        let in_slot = self.slots.entry_ref(slot, &name);
+        let name = staged.file_name();
+        let staged_entry = self.staging.entry_ref(staged, &name);
         // Otherwise the exchange was done before an interruption. The displaced file is inspected in both cases.
-        if self.has_file(slot, &name, after)? {
+        if self.has_staged_file(staged, &name, after)? {
             // Checked before the exchange, so that a path that has changed is not touched.
-            if !self.still_has_file(at, slot, before)? {
+            if !self.still_has_file(at, staged, before)? {
                 return Err(HostError::Stale);
             }
-            match self.disk.rename_entry(in_slot, at, Rename::Exchange) {
+            match self.fs.rename_entry(staged_entry, at, Rename::Exchange) {
                 Err(Errno::NOENT) => return Err(HostError::Stale),
                 other => other.map_err(system_error("failed to put it in place"))?,
             }
         }
-        match self.look_in_slot(slot, &name) {
-            Ok(displaced) if self.slot_holds(slot, &displaced, before) => {
-                self.disk.touch_entry(at).map_err(system_error("failed to set its time"))
+        match self.observe_staged(staged, &name) {
+            Ok(displaced) if self.is_unmodified_file(staged, &displaced, before) => {
+                self.fs.touch_entry(at).map_err(system_error("failed to set its time"))
             }
             // Another process replaced the file, or is writing to it.
             _ => {
-                self.resolve_race(at, slot, after)?;
+                self.resolve_race(at, staged, after)?;
                 Err(HostError::Stale)
             }
         }
     }
 
     /// Restores the newest file to a path, after a staged file displaced one that was not expected.
-    fn resolve_race(&self, at: DirEntryRef<'_>, slot: StagedFile, ours: &FileIdentity) -> Result<(), HostError> {
-        let name = slot.name();
-        let in_slot = self.slots.entry_ref(slot, &name);
+    fn resolve_race(&self, at: DirEntryRef<'_>, staged: StagedFile, ours: &FileIdentity) -> Result<(), HostError> {
+        let name = staged.file_name();
+        let staged_entry = self.staging.entry_ref(staged, &name);
         // The file that the last exchange put at the path. If the next exchange displaces that same file, no other process
         // has changed the path in between.
         let mut placed: Option<Inode> = None;
         for _ in 0..MAX_RETRIES {
-            let coming = inode_at(in_slot)?;
-            match self.disk.rename_entry(in_slot, at, Rename::Exchange) {
+            let incoming = inode_at(staged_entry)?;
+            match self.fs.rename_entry(staged_entry, at, Rename::Exchange) {
                 Ok(()) => {}
                 // The path was deleted in between. The displaced file is still restored.
-                Err(Errno::NOENT) => match self.move_to_free_name(in_slot, at) {
+                Err(Errno::NOENT) => match self.move_to_free_name(staged_entry, at) {
                     Ok(()) => return Ok(()),
                     Err(Errno::EXIST) => continue,
                     Err(error) => return Err(system_error("failed to bring back what was there")(error)),
@@ -231,41 +237,43 @@ impl OpExecutor<'_> {
             }
             let intact = match placed {
                 // The staged file may have been opened and written to.
-                None => matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, ours)),
-                Some(placed) => inode_at(in_slot)? == Some(placed),
+                None => {
+                    matches!(self.observe_staged(staged, &name), Ok(look) if self.is_unmodified_file(staged, &look, ours))
+                }
+                Some(placed) => inode_at(staged_entry)? == Some(placed),
             };
             if intact {
                 self.touch_entry(at);
                 return Ok(());
             }
             // The file in the staging entry is newer than the file at the path.
-            placed = coming.or(placed);
+            placed = incoming.or(placed);
         }
         Err(HostError::Stale)
     }
 
     /// Moves the file at a path to its backup name, if files cannot be exchanged.
-    fn move_to_backup_beside(
+    fn move_to_backup_name(
         &self,
         at: DirEntryRef<'_>,
-        slot: StagedFile,
+        staged: StagedFile,
         before: &FileIdentity,
     ) -> Result<(), HostError> {
-        self.move_to_backup(at, slot, &slot.backup_name(), before)
+        self.move_to_backup(at, staged, &staged.backup_name(), before)
     }
 
     /// Moves a file out of the tree, and back if it is not the expected file.
     fn move_to_backup(
         &self,
         at: DirEntryRef<'_>,
-        slot: StagedFile,
+        staged: StagedFile,
         name: &str,
         expected: &FileIdentity,
     ) -> Result<(), HostError> {
-        let to = self.slots.entry_ref(slot, name);
+        let to = self.staging.entry_ref(staged, name);
         // Otherwise the file was moved before an interruption. The moved file is inspected in both cases.
-        if self.is_slot_empty(slot, name)? {
-            if !self.still_has_file(at, slot, expected)? {
+        if self.is_entry_absent(staged, name)? {
+            if !self.still_has_file(at, staged, expected)? {
                 return Err(HostError::Stale);
             }
             match self.move_to_free_name(at, to) {
@@ -273,9 +281,9 @@ impl OpExecutor<'_> {
                 other => other.map_err(system_error("failed to move it away"))?,
             }
         } else if are_same_file(at, to)? {
-            self.disk.remove_file(at).map_err(system_error("failed to move it away"))?;
+            self.fs.remove_file(at).map_err(system_error("failed to move it away"))?;
         }
-        if matches!(self.look_in_slot(slot, name), Ok(moved) if self.slot_holds(slot, &moved, expected)) {
+        if matches!(self.observe_staged(staged, name), Ok(moved) if self.is_unmodified_file(staged, &moved, expected)) {
             return Ok(());
         }
         match self.move_to_free_name(to, at) {
@@ -285,47 +293,49 @@ impl OpExecutor<'_> {
         }
     }
 
-    fn write_new_file(&self, at: DirEntryRef<'_>, slot: StagedFile, after: &FileIdentity) -> Result<(), HostError> {
-        let name = slot.name();
-        if !self.has_file(slot, &name, after)? {
+    fn write_new_file(&self, at: DirEntryRef<'_>, staged: StagedFile, after: &FileIdentity) -> Result<(), HostError> {
+        let name = staged.file_name();
+        if !self.has_staged_file(staged, &name, after)? {
             return Ok(());
         }
-        match self.move_to_free_name(self.slots.entry_ref(slot, &name), at) {
+        match self.move_to_free_name(self.staging.entry_ref(staged, &name), at) {
             Err(Errno::EXIST | Errno::NOENT) => return Err(HostError::Stale),
             other => other.map_err(system_error("failed to put it in place"))?,
         }
-        self.disk.touch_entry(at).map_err(system_error("failed to set its time"))
+        self.fs.touch_entry(at).map_err(system_error("failed to set its time"))
     }
 
-    fn delete_file(&self, path: &RepoPath, slot: StagedFile, before: &FileIdentity) -> Result<(), HostError> {
-        let name = slot.name();
+    fn delete_file(&self, path: &RepoPath, staged: StagedFile, before: &FileIdentity) -> Result<(), HostError> {
+        let name = staged.file_name();
         match self.tree.open_parent(path)? {
             Parent::Open(parent) => {
-                self.move_to_backup(DirEntryRef::new(&parent, path.file_name()), slot, &name, before)
+                self.move_to_backup(DirEntryRef::new(&parent, path.file_name()), staged, &name, before)
             }
             // The file was deleted, and its directory removed, before an interruption.
-            _ if matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, before)) => Ok(()),
+            _ if matches!(self.observe_staged(staged, &name), Ok(look) if self.is_unmodified_file(staged, &look, before)) => {
+                Ok(())
+            }
             _ => Err(HostError::Stale),
         }
     }
 
     /// Moves a file or directory to a name that does not exist.
     fn move_to_free_name(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
-        match self.disk.rename_entry(from, to, Rename::NoReplace) {
+        match self.fs.rename_entry(from, to, Rename::NoReplace) {
             Err(Errno::INVAL | Errno::NOSYS) => {}
             other => return other,
         }
         // The file system does not support `RENAME_NOREPLACE`. A hard link also fails if the target exists.
-        match self.disk.hard_link(from, to) {
-            Ok(()) => return self.disk.remove_file(from),
+        match self.fs.hard_link(from, to) {
+            Ok(()) => return self.fs.remove_file(from),
             // The file system does not support hard links, such as FAT, or the entry is a directory.
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => {}
             // Interrupted between the two calls: the file already has both names.
-            Err(Errno::EXIST) if are_same_file(from, to).unwrap_or(false) => return self.disk.remove_file(from),
+            Err(Errno::EXIST) if are_same_file(from, to).unwrap_or(false) => return self.fs.remove_file(from),
             Err(error) => return Err(error),
         }
         match observe_in(to.directory, to.name) {
-            Ok(PathState::Absent) => self.disk.rename_entry(from, to, Rename::Plain),
+            Ok(PathState::Absent) => self.fs.rename_entry(from, to, Rename::Plain),
             _ => Err(Errno::EXIST),
         }
     }
@@ -334,8 +344,8 @@ impl OpExecutor<'_> {
     ///
     /// # Errors
     /// The system's error; the operation can be reverted again.
-    pub(crate) fn revert_op(&self, act: &Op) -> Result<RevertOutcome, HostError> {
-        match act {
+    pub(crate) fn revert_op(&self, op: &Op) -> Result<RevertOutcome, HostError> {
+        match op {
             Op::MakeDirectory { path, .. } => {
                 self.remove_directory(path)?;
                 Ok(RevertOutcome::Restored)
@@ -350,31 +360,31 @@ impl OpExecutor<'_> {
                 }
             }
             Op::Delete { path, slot, .. } => {
-                let name = slot.name();
-                if self.is_slot_empty(*slot, &name)? {
+                let name = slot.file_name();
+                if self.is_entry_absent(*slot, &name)? {
                     return Ok(RevertOutcome::NotApplied);
                 }
-                self.restore_backup(path, self.slots.entry_ref(*slot, &name))
+                self.restore_backup(path, self.staging.entry_ref(*slot, &name))
             }
             Op::Write { path, slot, before: None, after } => self.revert_write(path, *slot, after),
-            Op::Write { path, slot, before: Some(_), after } if self.slots.can_exchange(*slot) => {
+            Op::Write { path, slot, before: Some(_), after } if self.staging.can_exchange(*slot) => {
                 self.revert_exchange(path, *slot, after)
             }
             Op::Write { path, slot, before: Some(_), after } => {
                 let name = slot.backup_name();
-                if self.is_slot_empty(*slot, &name)? {
+                if self.is_entry_absent(*slot, &name)? {
                     return Ok(RevertOutcome::NotApplied);
                 }
                 if let RevertOutcome::Skipped(why) = self.revert_write(path, *slot, after)? {
                     return Ok(RevertOutcome::Skipped(why));
                 }
-                self.restore_backup(path, self.slots.entry_ref(*slot, &name))
+                self.restore_backup(path, self.staging.entry_ref(*slot, &name))
             }
         }
     }
 
-    fn restore_directory(&self, path: &RepoPath, slot: StagedFile) -> Result<RevertOutcome, HostError> {
-        let made = system_error("failed to bring the directory back");
+    fn restore_directory(&self, path: &RepoPath, staged: StagedFile) -> Result<RevertOutcome, HostError> {
+        let restore_error = system_error("failed to bring the directory back");
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
         let at = DirEntryRef::new(&parent, path.file_name());
         match observe_in(&parent, at.name)? {
@@ -382,11 +392,11 @@ impl OpExecutor<'_> {
             PathState::Absent => {}
             _ => return Ok(RevertOutcome::Skipped(OCCUPIED)),
         }
-        match self.move_to_free_name(self.slots.entry_ref(slot, &slot.name()), at) {
+        match self.move_to_free_name(self.staging.entry_ref(staged, &staged.file_name()), at) {
             Ok(()) => Ok(RevertOutcome::Restored),
             // The directory was restored before and has been removed by someone.
-            Err(Errno::NOENT) => self.disk.create_dir(at, 0o777).map(|()| RevertOutcome::Restored).map_err(made),
-            Err(error) => Err(made(error)),
+            Err(Errno::NOENT) => self.fs.create_dir(at, 0o777).map(|()| RevertOutcome::Restored).map_err(restore_error),
+            Err(error) => Err(restore_error(error)),
         }
     }
 
@@ -406,26 +416,26 @@ impl OpExecutor<'_> {
     /// Sets the modification time to now, so that `make` notices the file. A failure is ignored: a file of another user may
     /// not permit it, and must be restored nevertheless.
     fn touch_entry(&self, at: DirEntryRef<'_>) {
-        let _ = self.disk.touch_entry(at);
+        let _ = self.fs.touch_entry(at);
     }
 
     /// Moves a file that an operation wrote back to its staging entry.
     fn revert_write(
         &self,
         path: &RepoPath,
-        slot: StagedFile,
+        staged: StagedFile,
         after: &FileIdentity,
     ) -> Result<RevertOutcome, HostError> {
-        let name = slot.name();
+        let name = staged.file_name();
         let Parent::Open(parent) = self.tree.open_parent(path)? else {
-            let untouched = self.has_file(slot, &name, after)?;
+            let untouched = self.has_staged_file(staged, &name, after)?;
             return Ok(if untouched { RevertOutcome::NotApplied } else { RevertOutcome::Skipped(GONE) });
         };
         let at = DirEntryRef::new(&parent, path.file_name());
-        if self.has_file(slot, &name, after)? {
+        if self.has_staged_file(staged, &name, after)? {
             // Interrupted while the file had both names.
-            if self.slots.has_stable_inodes(slot) && are_same_file(at, self.slots.entry_ref(slot, &name))? {
-                self.disk.remove_file(at).map_err(system_error("failed to revert it"))?;
+            if self.staging.has_stable_inodes(staged) && are_same_file(at, self.staging.entry_ref(staged, &name))? {
+                self.fs.remove_file(at).map_err(system_error("failed to revert it"))?;
                 return Ok(RevertOutcome::Restored);
             }
             return Ok(RevertOutcome::NotApplied);
@@ -433,7 +443,7 @@ impl OpExecutor<'_> {
         if inode_at(at)?.is_none() {
             return Ok(RevertOutcome::Restored);
         }
-        match self.move_to_backup(at, slot, &name, after) {
+        match self.move_to_backup(at, staged, &name, after) {
             Ok(()) => Ok(RevertOutcome::Restored),
             Err(HostError::Stale) => Ok(RevertOutcome::Skipped(EDITED)),
             Err(error) => Err(error),
@@ -443,43 +453,43 @@ impl OpExecutor<'_> {
     fn revert_exchange(
         &self,
         path: &RepoPath,
-        slot: StagedFile,
+        staged: StagedFile,
         after: &FileIdentity,
     ) -> Result<RevertOutcome, HostError> {
-        let name = slot.name();
-        if self.has_file(slot, &name, after)? {
+        let name = staged.file_name();
+        if self.has_staged_file(staged, &name, after)? {
             return Ok(RevertOutcome::NotApplied);
         }
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
         let at = DirEntryRef::new(&parent, path.file_name());
-        if !self.still_has_file(at, slot, after)? {
-            let gone = inode_at(at)?.is_none();
-            return Ok(RevertOutcome::Skipped(if gone { DELETED } else { EDITED }));
+        if !self.still_has_file(at, staged, after)? {
+            let is_gone = inode_at(at)?.is_none();
+            return Ok(RevertOutcome::Skipped(if is_gone { DELETED } else { EDITED }));
         }
-        match self.disk.rename_entry(self.slots.entry_ref(slot, &name), at, Rename::Exchange) {
+        match self.fs.rename_entry(self.staging.entry_ref(staged, &name), at, Rename::Exchange) {
             Err(Errno::NOENT) => return Ok(RevertOutcome::Skipped(DELETED)),
             other => other.map_err(system_error("failed to bring back what was there"))?,
         }
-        if matches!(self.look_in_slot(slot, &name), Ok(look) if self.slot_holds(slot, &look, after)) {
+        if matches!(self.observe_staged(staged, &name), Ok(look) if self.is_unmodified_file(staged, &look, after)) {
             self.touch_entry(at);
             return Ok(RevertOutcome::Restored);
         }
         // The file was saved during the exchange. The saved file is the newest; the file that it would have replaced is kept
         // as the backup.
-        self.restore_newest(at, slot)?;
+        self.restore_newest(at, staged)?;
         Ok(RevertOutcome::Skipped(EDITED))
     }
 
     /// Exchanges the path and the staging entry until the displaced file is the one that was last put at the path.
-    fn restore_newest(&self, at: DirEntryRef<'_>, slot: StagedFile) -> Result<(), HostError> {
-        let name = slot.name();
+    fn restore_newest(&self, at: DirEntryRef<'_>, staged: StagedFile) -> Result<(), HostError> {
+        let name = staged.file_name();
         for _ in 0..MAX_RETRIES {
             let placed = inode_at(at)?;
-            match self.disk.rename_entry(self.slots.entry_ref(slot, &name), at, Rename::Exchange) {
+            match self.fs.rename_entry(self.staging.entry_ref(staged, &name), at, Rename::Exchange) {
                 Err(Errno::NOENT) => return Ok(()),
                 other => other.map_err(system_error("failed to bring back the newest"))?,
             }
-            if placed.is_some() && inode_at(self.slots.entry_ref(slot, &name))? == placed {
+            if placed.is_some() && inode_at(self.staging.entry_ref(staged, &name))? == placed {
                 return Ok(());
             }
         }
@@ -488,18 +498,18 @@ impl OpExecutor<'_> {
 
     /// Finds a file of the user that exists only in an operation's staging entry: a late edit, or a file that a reverted
     /// operation had to move away. `committed` determines which file is expected there.
-    pub(crate) fn unexpected_backup(&self, act: &Op, committed: bool) -> Option<(StagedFile, String)> {
-        let (slot, before, after) = match act {
+    pub(crate) fn unexpected_backup(&self, op: &Op, committed: bool) -> Option<(StagedFile, String)> {
+        let (slot, before, after) = match op {
             Op::Write { slot, before, after, .. } => (*slot, before.as_ref(), Some(after)),
             Op::Delete { slot, before, .. } => (*slot, Some(before), None),
             _ => return None,
         };
-        for name in [slot.name(), slot.backup_name()] {
-            let look = self.look_in_slot(slot, &name);
-            let belongs = match &look {
+        for name in [slot.file_name(), slot.backup_name()] {
+            let state = self.observe_staged(slot, &name);
+            let belongs = match &state {
                 Ok(PathState::Absent) => true,
-                Ok(look) if committed => before.is_some_and(|b| self.slot_holds(slot, look, b)),
-                Ok(look) => after.is_some_and(|a| self.slot_holds(slot, look, a)),
+                Ok(state) if committed => before.is_some_and(|b| self.is_unmodified_file(slot, state, b)),
+                Ok(state) => after.is_some_and(|a| self.is_unmodified_file(slot, state, a)),
                 Err(_) => false,
             };
             if !belongs {
@@ -513,7 +523,7 @@ impl OpExecutor<'_> {
 /// Returns the inode of a directory entry, if it exists.
 fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
     match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(Inode::of(&stat))),
+        Ok(stat) => Ok(Some(Inode::from_stat(&stat))),
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(system_error("failed to look at it")(error)),
     }

@@ -27,7 +27,7 @@ pub enum HostError {
 impl HostError {
     /// Returns whether the error is about a single path, rather than the disk or the process.
     #[must_use]
-    pub fn is_about_the_path(&self) -> bool {
+    pub fn is_path_error(&self) -> bool {
         match self {
             Self::Io { error, .. } => {
                 matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)

@@ -19,15 +19,15 @@ use rustix::io::Errno;
 /// A disk operation, for fault injection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsOp {
-    MakeDirectory,
-    Create,
+    CreateDirectory,
+    CreateFile,
     /// The write of a file's content. If a fault is injected, the first half of the bytes is written.
-    Fill,
-    MakeLink,
-    Link,
+    WriteContent,
+    CreateSymlink,
+    HardLink,
     /// A rename of one entry, or an exchange of two.
     Rename(Rename),
-    Remove,
+    RemoveFile,
     RemoveDirectory,
     SetOwner,
     SetMode,
@@ -79,7 +79,7 @@ pub enum Rename {
     Plain,
 }
 
-const NOTHING: AtFlags = AtFlags::empty();
+const NO_FLAGS: AtFlags = AtFlags::empty();
 
 impl HostFs {
     /// Creates a layer that calls `fault` before each operation.
@@ -88,8 +88,8 @@ impl HostFs {
         Self { fault: Some(fault) }
     }
 
-    fn check_fault(&self, call: FsOp) -> Result<(), Errno> {
-        self.fault.as_ref().map_or(Ok(()), |fault| fault(call))
+    fn check_fault(&self, op: FsOp) -> Result<(), Errno> {
+        self.fault.as_ref().map_or(Ok(()), |fault| fault(op))
     }
 
     /// Creates a directory.
@@ -97,13 +97,13 @@ impl HostFs {
     /// # Errors
     /// The system's error, as for all functions of this type.
     pub fn create_dir(&self, at: DirEntryRef<'_>, mode: u32) -> Result<(), Errno> {
-        self.check_fault(FsOp::MakeDirectory)?;
+        self.check_fault(FsOp::CreateDirectory)?;
         rustix::fs::mkdirat(at.directory, at.name, Mode::from_raw_mode(mode))
     }
 
     /// Creates an empty file that must not exist. The umask applies.
     pub fn create_file(&self, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
-        self.check_fault(FsOp::Create)?;
+        self.check_fault(FsOp::CreateFile)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(at.directory, at.name, flags, Mode::from_raw_mode(mode)).map(File::from)
     }
@@ -113,20 +113,20 @@ impl HostFs {
     ///
     /// # Errors
     /// As above; `OPNOTSUPP` if the file system does not support unnamed files (`O_TMPFILE`).
-    pub fn create_file_in(&self, heir: BorrowedFd<'_>, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
-        self.check_fault(FsOp::Create)?;
+    pub fn create_file_in(&self, parent: BorrowedFd<'_>, at: DirEntryRef<'_>, mode: u32) -> Result<File, Errno> {
+        self.check_fault(FsOp::CreateFile)?;
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(heir, ".", flags, Mode::from_raw_mode(mode))?);
-        self.check_fault(FsOp::Link)?;
-        let open = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        rustix::fs::linkat(CWD, open.as_str(), at.directory, at.name, AtFlags::SYMLINK_FOLLOW)?;
+        let file = File::from(rustix::fs::openat(parent, ".", flags, Mode::from_raw_mode(mode))?);
+        self.check_fault(FsOp::HardLink)?;
+        let fd_path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        rustix::fs::linkat(CWD, fd_path.as_str(), at.directory, at.name, AtFlags::SYMLINK_FOLLOW)?;
         Ok(file)
     }
 
     /// Writes the content of a file.
     pub fn write_all(&self, mut file: &File, bytes: &[u8]) -> Result<(), Errno> {
         let written = |r: std::io::Result<()>| r.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
-        if let Err(error) = self.check_fault(FsOp::Fill) {
+        if let Err(error) = self.check_fault(FsOp::WriteContent) {
             written(file.write_all(&bytes[..bytes.len() / 2]))?;
             return Err(error);
         }
@@ -134,14 +134,14 @@ impl HostFs {
     }
 
     pub fn create_symlink(&self, target: &[u8], at: DirEntryRef<'_>) -> Result<(), Errno> {
-        self.check_fault(FsOp::MakeLink)?;
+        self.check_fault(FsOp::CreateSymlink)?;
         rustix::fs::symlinkat(OsStr::from_bytes(target), at.directory, at.name)
     }
 
     /// Creates a hard link to a file at a name that must not exist.
     pub fn hard_link(&self, from: DirEntryRef<'_>, to: DirEntryRef<'_>) -> Result<(), Errno> {
-        self.check_fault(FsOp::Link)?;
-        rustix::fs::linkat(from.directory, from.name, to.directory, to.name, NOTHING)
+        self.check_fault(FsOp::HardLink)?;
+        rustix::fs::linkat(from.directory, from.name, to.directory, to.name, NO_FLAGS)
     }
 
     /// Renames a directory entry.
@@ -160,8 +160,8 @@ impl HostFs {
 
     /// Removes a file or a symlink.
     pub fn remove_file(&self, at: DirEntryRef<'_>) -> Result<(), Errno> {
-        self.check_fault(FsOp::Remove)?;
-        rustix::fs::unlinkat(at.directory, at.name, NOTHING)
+        self.check_fault(FsOp::RemoveFile)?;
+        rustix::fs::unlinkat(at.directory, at.name, NO_FLAGS)
     }
 
     /// Removes an empty directory.

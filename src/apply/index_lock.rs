@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::names::INDEX_LOCK;
 use super::report::ApplyTarget;
 use super::transaction_log::TransactionDir;
-use super::working_tree::{DIRECTORY, Inode};
+use super::working_tree::{DIR_FLAGS, Inode};
 
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
@@ -24,12 +24,12 @@ fn lock_text(id: &str) -> String {
 }
 
 /// Creates the file that is later linked as git's lock, and a hard link to the current index.
-pub(crate) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &TransactionDir, id: &str) -> Result<(), Errno> {
-    let own = folder.open_dir()?;
-    let file = disk.create_file(DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), 0o600)?;
-    disk.write_all(&file, lock_text(id).as_bytes())?;
-    let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty())?;
-    match disk.hard_link(DirEntryRef::new(&git, INDEX.as_bytes()), DirEntryRef::new(&own, INDEX.as_bytes())) {
+pub(crate) fn stage_lock(target: &ApplyTarget, fs: &HostFs, dir: &TransactionDir, id: &str) -> Result<(), Errno> {
+    let dir_fd = dir.open_dir()?;
+    let file = fs.create_file(DirEntryRef::new(&dir_fd, INDEX_LOCK.as_bytes()), 0o600)?;
+    fs.write_all(&file, lock_text(id).as_bytes())?;
+    let git = rustix::fs::openat(CWD, &target.git_dir, DIR_FLAGS, Mode::empty())?;
+    match fs.hard_link(DirEntryRef::new(&git, INDEX.as_bytes()), DirEntryRef::new(&dir_fd, INDEX.as_bytes())) {
         // Without the hard link, recovery requires confirmation more often after the index has changed. That is the only
         // effect.
         Ok(()) | Err(Errno::NOENT | Errno::PERM | Errno::NOTSUP | Errno::XDEV | Errno::MLINK) => Ok(()),
@@ -39,70 +39,72 @@ pub(crate) fn stage_lock(site: &ApplyTarget, disk: &HostFs, folder: &Transaction
 
 /// Takes git's lock on the index. Succeeds if the transaction already holds it.
 pub(crate) fn take_lock(
-    site: &ApplyTarget,
-    disk: &HostFs,
-    folder: &TransactionDir,
+    target: &ApplyTarget,
+    fs: &HostFs,
+    dir: &TransactionDir,
     journal: &Journal,
 ) -> Result<(), HostError> {
     let lock = system_error("failed to lock git's index");
-    let own = folder.open_dir().map_err(lock)?;
-    let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(lock)?;
-    let (from, to) = (DirEntryRef::new(&own, INDEX_LOCK.as_bytes()), DirEntryRef::new(&git, INDEX_LOCK.as_bytes()));
-    let taken = match disk.hard_link(from, to) {
+    let dir_fd = dir.open_dir().map_err(lock)?;
+    let git = rustix::fs::openat(CWD, &target.git_dir, DIR_FLAGS, Mode::empty()).map_err(lock)?;
+    let (from, to) = (DirEntryRef::new(&dir_fd, INDEX_LOCK.as_bytes()), DirEntryRef::new(&git, INDEX_LOCK.as_bytes()));
+    let taken = match fs.hard_link(from, to) {
         // The file system does not support hard links. The content is unique to this transaction.
         Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::MLINK | Errno::INVAL | Errno::NOENT) => {
-            disk.create_file(to, 0o600).and_then(|file| disk.write_all(&file, lock_text(&journal.id).as_bytes()))
+            fs.create_file(to, 0o600).and_then(|file| fs.write_all(&file, lock_text(&journal.id).as_bytes()))
         }
         other => other,
     };
     match taken {
         Ok(()) => {}
-        Err(Errno::EXIST) if is_ours(site, folder, journal) => return Ok(()),
-        Err(Errno::EXIST) => return Err(HostError::Git(site.git_dir.join(INDEX_LOCK))),
+        Err(Errno::EXIST) if is_own_lock(target, dir, journal) => return Ok(()),
+        Err(Errno::EXIST) => return Err(HostError::Git(target.git_dir.join(INDEX_LOCK))),
         Err(error) => return Err(lock(error)),
     }
-    disk.sync_fd(&git).map_err(lock)
+    fs.sync_fd(&git).map_err(lock)
 }
 
 /// Returns whether git's lock belongs to a transaction.
-fn is_ours(site: &ApplyTarget, folder: &TransactionDir, journal: &Journal) -> bool {
-    if read_lock_text(site).is_none_or(|text| text != lock_text(&journal.id)) {
+fn is_own_lock(target: &ApplyTarget, dir: &TransactionDir, journal: &Journal) -> bool {
+    if read_lock_text(target).is_none_or(|text| text != lock_text(&journal.id)) {
         return false;
     }
     let inode = |path: &Path| {
-        rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (Inode::of(&stat), stat.st_nlink))
+        rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
+            .ok()
+            .map(|stat| (Inode::from_stat(&stat), stat.st_nlink))
     };
-    match (inode(&site.git_dir.join(INDEX_LOCK)), inode(&folder.path.join(INDEX_LOCK))) {
-        (Some((there, _)), Some((here, names))) => there == here || names == 1,
-        (there, None) => there.is_some(),
+    match (inode(&target.git_dir.join(INDEX_LOCK)), inode(&dir.path.join(INDEX_LOCK))) {
+        (Some((git_lock, _)), Some((own_lock, link_count))) => git_lock == own_lock || link_count == 1,
+        (git_lock, None) => git_lock.is_some(),
         (None, _) => false,
     }
 }
 
 /// Reads the content of git's lock, if it is a small file.
-fn read_lock_text(site: &ApplyTarget) -> Option<String> {
-    let path = site.git_dir.join(INDEX_LOCK);
+fn read_lock_text(target: &ApplyTarget) -> Option<String> {
+    let path = target.git_dir.join(INDEX_LOCK);
     let small = path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() < 100);
     small.then(|| std::fs::read_to_string(path).ok()).flatten()
 }
 
 /// Returns the ID of the transaction that holds git's lock, if it is one of Airlock's.
 #[must_use]
-pub fn lock_owner(site: &ApplyTarget) -> Option<String> {
-    Some(read_lock_text(site)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
+pub fn lock_owner(target: &ApplyTarget) -> Option<String> {
+    Some(read_lock_text(target)?.strip_prefix("airlock apply ")?.trim_end().to_owned())
 }
 
 /// Removes git's lock if it belongs to the transaction.
 pub fn unlock_index(
-    site: &ApplyTarget,
-    disk: &HostFs,
-    folder: &TransactionDir,
+    target: &ApplyTarget,
+    fs: &HostFs,
+    dir: &TransactionDir,
     journal: &Journal,
 ) -> Result<(), HostError> {
-    if !is_ours(site, folder, journal) {
+    if !is_own_lock(target, dir, journal) {
         return Ok(());
     }
     let failed = system_error("failed to remove the lock on git's index");
-    let git = rustix::fs::openat(CWD, &site.git_dir, DIRECTORY, Mode::empty()).map_err(failed)?;
-    disk.remove_file(DirEntryRef::new(&git, INDEX_LOCK.as_bytes())).map_err(failed)
+    let git = rustix::fs::openat(CWD, &target.git_dir, DIR_FLAGS, Mode::empty()).map_err(failed)?;
+    fs.remove_file(DirEntryRef::new(&git, INDEX_LOCK.as_bytes())).map_err(failed)
 }

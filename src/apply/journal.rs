@@ -28,7 +28,7 @@ use crate::core::path::RepoPath;
 pub struct Journal {
     /// A random number in hexadecimal.
     pub id: String,
-    pub kind: Kind,
+    pub kind: TransactionKind,
     /// The sandbox whose changes are applied.
     pub sandbox: String,
     /// The sandbox's unique ID.
@@ -47,7 +47,7 @@ pub struct Journal {
 /// The kind of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum TransactionKind {
     Apply,
     /// The undo of the apply with this ID.
     Undo(String),
@@ -73,13 +73,13 @@ impl WorktreeFingerprint {
     /// Returns whether both are the same working tree: by path, or by the root's inode if the recorded path no longer exists
     /// or leads to the other path.
     #[must_use]
-    pub fn is_same_worktree(&self, here: &Self) -> bool {
-        let leads_here = || match std::path::Path::new(&self.worktree).canonicalize() {
-            Ok(path) => path.as_os_str().as_encoded_bytes().escape_ascii().to_string() == here.worktree,
+    pub fn is_same_worktree(&self, other: &Self) -> bool {
+        let leads_to_other = || match std::path::Path::new(&self.worktree).canonicalize() {
+            Ok(path) => path.as_os_str().as_encoded_bytes().escape_ascii().to_string() == other.worktree,
             Err(_) => true,
         };
-        let moved = || self.root.number == here.root.number && leads_here();
-        self.worktree == here.worktree || moved()
+        let moved = || self.root.number == other.root.number && leads_to_other();
+        self.worktree == other.worktree || moved()
     }
 }
 
@@ -114,7 +114,7 @@ pub struct StagedFile {
 impl StagedFile {
     /// Returns the file's name.
     #[must_use]
-    pub fn name(self) -> String {
+    pub fn file_name(self) -> String {
         self.number.to_string()
     }
 
@@ -134,8 +134,8 @@ pub struct FileIdentity {
 }
 
 impl From<&ObservedFile> for FileIdentity {
-    fn from(seen: &ObservedFile) -> Self {
-        Self { version: seen.version.clone(), mode: seen.mode, inode: seen.inode }
+    fn from(observed: &ObservedFile) -> Self {
+        Self { version: observed.version.clone(), mode: observed.mode, inode: observed.inode }
     }
 }
 

@@ -7,7 +7,7 @@ use git2::{FileFavor, MergeFileInput, MergeFileOptions, Oid};
 use similar::{Algorithm, DiffTag, MergeResolution, TextMergeConfig};
 
 use super::entry_merge::ConflictKind;
-use crate::changes::{is_by_line, is_comparable, split_lines};
+use crate::changes::{is_comparable, is_line_based, split_lines};
 
 /// The three sides of a merge.
 #[derive(Debug, Clone, Copy)]
@@ -42,25 +42,25 @@ pub struct ConflictHunk {
 ///
 /// # Errors
 /// [`ConflictKind::Binary`], [`ConflictKind::Large`], [`ConflictKind::Lines`], [`ConflictKind::EnginesDisagree`].
-pub fn merge(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<ConflictHunk>)> {
-    check_mergeable(sides).map_err(|clash| (clash, Vec::new()))?;
+pub fn merge_content(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<ConflictHunk>)> {
+    check_mergeable(sides).map_err(|conflict_kind| (conflict_kind, Vec::new()))?;
     let git = merge_with_libgit2(sides, false).map_err(|_| (ConflictKind::EnginesDisagree, Vec::new()))?;
-    let (content, own, regions) = merge_with_similar(sides, Algorithm::Histogram);
+    let (content, own_lines, regions) = merge_with_similar(sides, Algorithm::Histogram);
     match git {
         // A merge that only libgit2 can do, or that the other engine does differently, is not certain.
-        Some(git) if regions.is_empty() && content == git => Ok(Merged { content, own_lines: own }),
+        Some(git) if regions.is_empty() && content == git => Ok(Merged { content, own_lines }),
         Some(git) => {
             // Another algorithm for matching lines often yields the same result as libgit2.
-            let (content, own, others) = merge_with_similar(sides, Algorithm::Myers);
+            let (content, own_lines, others) = merge_with_similar(sides, Algorithm::Myers);
             if others.is_empty() && content == git {
-                return Ok(Merged { content, own_lines: own });
+                return Ok(Merged { content, own_lines });
             }
-            let clash = if regions.is_empty() || others.is_empty() {
+            let conflict_kind = if regions.is_empty() || others.is_empty() {
                 ConflictKind::EnginesDisagree
             } else {
                 ConflictKind::Lines
             };
-            Err((clash, regions))
+            Err((conflict_kind, regions))
         }
         None if regions.is_empty() => Err((ConflictKind::EnginesDisagree, Vec::new())),
         None => Err((ConflictKind::Lines, regions)),
@@ -80,8 +80,8 @@ pub fn merge_with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Conflict
     // No line of any side has a marker of this length. The marker is matched without its label, because a side without lines
     // has no label.
     let marker = "<".repeat(marker_size(sides).into());
-    let places = split_lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
-    Ok((content, places))
+    let conflict_count = split_lines(&content).iter().filter(|line| line.starts_with(marker.as_bytes())).count();
+    Ok((content, conflict_count))
 }
 
 /// Merges with the lines of both sides where both changed the same lines, as git's `union` driver does.
@@ -94,12 +94,12 @@ pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
     if !is_clean {
         return Err(ConflictKind::EnginesDisagree);
     }
-    let (host, accepted): (HashSet<&[u8]>, HashSet<&[u8]>) =
+    let (ours, theirs): (HashSet<&[u8]>, HashSet<&[u8]>) =
         (split_lines(sides.ours).into_iter().collect(), split_lines(sides.theirs).into_iter().collect());
-    let is_own = |line: &[u8]| host.contains(line) && !accepted.contains(line);
-    let own =
+    let is_own = |line: &[u8]| ours.contains(line) && !theirs.contains(line);
+    let own_lines =
         split_lines(&content).iter().enumerate().filter(|(_, line)| is_own(line)).map(|(at, _)| at..at + 1).collect();
-    Ok(Merged { content, own_lines: own })
+    Ok(Merged { content, own_lines })
 }
 
 /// Merges into a working-tree file that only adds whole lines to the base, if their positions are unambiguous. Where the
@@ -108,63 +108,63 @@ pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
 #[must_use]
 pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
     check_mergeable(sides).ok()?;
-    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(split_lines);
-    let places = find_unique_placement(&base, &host)?;
+    let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(split_lines);
+    let positions = find_unique_placement(&base, &ours)?;
     // Returns the lines that the working tree adds before a line of the base, or at the end.
     let added = |at: usize| {
-        let from = at.checked_sub(1).map_or(0, |before| places[before] + 1);
-        &host[from..places.get(at).copied().unwrap_or(host.len())]
+        let from = at.checked_sub(1).map_or(0, |before| positions[before] + 1);
+        &ours[from..positions.get(at).copied().unwrap_or(ours.len())]
     };
-    let (mut content, mut own, mut at) = (Vec::new(), Vec::new(), 0);
-    let mut put = |lines: &[&[u8]], is_own: bool| {
+    let (mut content, mut own_lines, mut at) = (Vec::new(), Vec::new(), 0);
+    let mut append_lines = |lines: &[&[u8]], is_own: bool| {
         if is_own && !lines.is_empty() {
-            own.push(at..at + lines.len());
+            own_lines.push(at..at + lines.len());
         }
         at += lines.len();
         content.extend(lines.concat());
     };
-    for op in similar::capture_diff_slices(Algorithm::Histogram, &base, &accepted) {
+    for op in similar::capture_diff_slices(Algorithm::Histogram, &base, &theirs) {
         let (tag, old, new) = op.as_tag_tuple();
         let is_inside = |at: usize| at > old.start && !added(at).is_empty();
         match tag {
             DiffTag::Equal => {
                 for line in old {
-                    put(added(line), true);
-                    put(&base[line..=line], false);
+                    append_lines(added(line), true);
+                    append_lines(&base[line..=line], false);
                 }
             }
             DiffTag::Replace if old.len() == new.len() => {
                 for (line, new) in old.zip(new) {
-                    put(added(line), true);
-                    put(&accepted[new..=new], false);
+                    append_lines(added(line), true);
+                    append_lines(&theirs[new..=new], false);
                 }
             }
             DiffTag::Replace if !old.clone().any(is_inside) => {
-                put(added(old.start), true);
-                put(&accepted[new], false);
+                append_lines(added(old.start), true);
+                append_lines(&theirs[new], false);
             }
-            DiffTag::Insert if added(old.start).is_empty() => put(&accepted[new], false),
+            DiffTag::Insert if added(old.start).is_empty() => append_lines(&theirs[new], false),
             // It is unknown whether lines that were added next to deleted lines belong to them.
             DiffTag::Delete if (old.start..=old.end).all(|line| added(line).is_empty()) => {}
             _ => return None,
         }
     }
-    put(added(base.len()), true);
-    Some(Merged { content, own_lines: own })
+    append_lines(added(base.len()), true);
+    Some(Merged { content, own_lines })
 }
 
 /// Finds the position in `ours` of each line of `base`, if all lines exist in order and in exactly one way.
-fn find_unique_placement(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
+fn find_unique_placement(base: &[&[u8]], ours: &[&[u8]]) -> Option<Vec<usize>> {
     let mut next = 0;
     let mut first = Vec::with_capacity(base.len());
     for line in base {
-        let at = next + host[next..].iter().position(|other| other == line)?;
+        let at = next + ours[next..].iter().position(|other| other == line)?;
         first.push(at);
         next = at + 1;
     }
-    let mut end = host.len();
+    let mut end = ours.len();
     for (line, at) in base.iter().zip(&first).rev() {
-        end = host[..end].iter().rposition(|other| other == line)?;
+        end = ours[..end].iter().rposition(|other| other == line)?;
         if end != *at {
             return None;
         }
@@ -173,26 +173,26 @@ fn find_unique_placement(base: &[&[u8]], host: &[&[u8]]) -> Option<Vec<usize>> {
 }
 
 /// The label of the working tree's side in conflict markers.
-const HOST: &str = "yours";
+const OURS_LABEL: &str = "yours";
 
 /// Returns a marker length that no line of any side has, so that the conflict markers are distinguishable from the content.
 fn marker_size(sides: Sides<'_>) -> u16 {
-    let run = |line: &[u8]| {
+    let run_length = |line: &[u8]| {
         let first = line.first().copied().filter(|b| b"<|=>".contains(b));
         first.map_or(0, |first| line.iter().take_while(|b| **b == first).count())
     };
     let all = [sides.base, sides.ours, sides.theirs];
-    let longest = all.iter().flat_map(|side| split_lines(side)).map(run).max().unwrap_or(0);
+    let longest = all.iter().flat_map(|side| split_lines(side)).map(run_length).max().unwrap_or(0);
     u16::try_from(longest + 1).unwrap_or(u16::MAX).max(7)
 }
 
 fn check_mergeable(sides: Sides<'_>) -> Result<(), ConflictKind> {
     let all = [sides.base, sides.ours, sides.theirs];
-    if !all.iter().all(|side| is_by_line(side)) {
+    if !all.iter().all(|side| is_line_based(side)) {
         return Err(ConflictKind::Binary);
     }
-    let [base, host, accepted] = all.map(split_lines);
-    if !is_comparable(&base, &host) || !is_comparable(&base, &accepted) {
+    let [base, ours, theirs] = all.map(split_lines);
+    if !is_comparable(&base, &ours) || !is_comparable(&base, &theirs) {
         return Err(ConflictKind::Large);
     }
     Ok(())
@@ -208,7 +208,7 @@ fn merge_with_libgit2(sides: Sides<'_>, marked: bool) -> Result<Option<Vec<u8>>,
 fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), git2::Error> {
     // libgit2 is initialized by only some calls, and merging is not among them.
     Oid::hash_object(git2::ObjectType::Blob, b"")?;
-    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(|content| {
+    let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(|content| {
         let mut input = MergeFileInput::new();
         input.content(content);
         input
@@ -218,45 +218,45 @@ fn run_libgit2(sides: Sides<'_>, favor: FileFavor) -> Result<(Vec<u8>, bool), gi
     options
         .style_zdiff3(true)
         .ancestor_label("base")
-        .our_label(HOST)
+        .our_label(OURS_LABEL)
         .their_label("accepted")
         .marker_size(marker_size(sides));
-    let merged = git2::merge_file(&base, &host, &accepted, Some(&mut options))?;
+    let merged = git2::merge_file(&base, &ours, &theirs, Some(&mut options))?;
     Ok((merged.content().to_vec(), merged.is_automergeable()))
 }
 
 fn merge_with_similar(sides: Sides<'_>, algorithm: Algorithm) -> (Vec<u8>, Vec<Range<usize>>, Vec<ConflictHunk>) {
     let mut config = TextMergeConfig::new();
     config.algorithm(algorithm);
-    let [base, host, accepted] = [sides.base, sides.ours, sides.theirs].map(split_lines);
+    let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(split_lines);
     let merged = config.merge_lines(sides.base, sides.ours, sides.theirs);
-    let (mut content, mut own, mut contested) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut content, mut own_lines, mut hunks) = (Vec::new(), Vec::new(), Vec::new());
     let mut at = 0;
     // `similar` also splits lines at lone carriage returns, so its line numbers would differ.
-    if (merged.base_len(), merged.ours_len(), merged.theirs_len()) != (base.len(), host.len(), accepted.len()) {
-        contested.push(ConflictHunk { base: 0..base.len(), ours: 0..host.len(), theirs: 0..accepted.len() });
-        return (content, own, contested);
+    if (merged.base_len(), merged.ours_len(), merged.theirs_len()) != (base.len(), ours.len(), theirs.len()) {
+        hunks.push(ConflictHunk { base: 0..base.len(), ours: 0..ours.len(), theirs: 0..theirs.len() });
+        return (content, own_lines, hunks);
     }
     for region in merged.regions() {
         let from: &[&[u8]] = match region.resolution() {
-            MergeResolution::Theirs => &accepted[region.theirs_range()],
+            MergeResolution::Theirs => &theirs[region.theirs_range()],
             MergeResolution::Conflict => {
-                contested.push(ConflictHunk {
+                hunks.push(ConflictHunk {
                     base: region.base_range(),
                     ours: region.ours_range(),
                     theirs: region.theirs_range(),
                 });
                 continue;
             }
-            _ => &host[region.ours_range()],
+            _ => &ours[region.ours_range()],
         };
         if region.resolution() == MergeResolution::Ours {
-            own.push(at..at + from.len());
+            own_lines.push(at..at + from.len());
         }
         at += from.len();
         content.extend(from.concat());
     }
-    (content, own, contested)
+    (content, own_lines, hunks)
 }
 
 #[cfg(test)]

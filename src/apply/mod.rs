@@ -35,22 +35,22 @@ mod working_tree;
 
 pub use branch::{BranchChange, BranchError, check_branch, commit_on_branch};
 pub use capabilities::FsCapabilities;
-pub use commit::{late_edits, staged_file_path};
+pub use commit::{read_late_edits, staged_file_path};
 pub use entry_content::EntryContent;
 pub use entry_merge::{ConflictKind, Resolution, merge_entry};
 pub use host_error::HostError;
 pub use host_fs::{FaultInjector, FsOp, HostFs, Rename};
 pub use index_lock::{lock_owner, unlock_index};
 pub use journal::{
-    FileIdentity, Journal, JournalError, Kind, Op, StagedFile, TransactionOutcome, TransactionStatus,
+    FileIdentity, Journal, JournalError, Op, StagedFile, TransactionKind, TransactionOutcome, TransactionStatus,
     WorktreeFingerprint,
 };
 pub use leftovers::remove_leftovers;
-pub use merge::{ConflictHunk, Merged, Sides, merge, merge_with_markers};
+pub use merge::{ConflictHunk, Merged, Sides, merge_content, merge_with_markers};
 pub use plan::{Plan, PlanOptions, PlannedOp};
 pub use report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 pub use request::{AttrSource, BlobStore, PathRequest, PriorRoundChange, SelectedChange};
-pub use resolve::HARD_LINKS;
+pub use resolve::HARD_LINK_REASON;
 pub use step::{Conflict, ConflictSides, MergeMode, OnConflict, Step, StepAction};
 pub use transaction::{ApplyError, ApplyRequest, RecoveryMode, recover_transaction, run_transaction};
 pub use transaction_log::{LockError, TransactionDir, TransactionLog};

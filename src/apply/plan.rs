@@ -5,13 +5,13 @@ use std::io;
 
 use super::collisions::{DirCache, NameCollision};
 use super::host_error::HostError;
-use super::names::IN_TREE;
+use super::names::IN_TREE_DIR;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::resolve::Resolver;
 use super::step::{Conflict, MergeMode, OnConflict, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
 
-use crate::changes::{EmbeddedRepoRule, has_folded};
+use crate::changes::{EmbeddedRepoRule, has_folded_path};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Options for building a plan.
@@ -41,20 +41,20 @@ pub struct Plan {
     pub dirs_to_create: Vec<RepoPath>,
     /// Directories to remove because they become empty, children before parents.
     pub dirs_to_remove: Vec<RepoPath>,
-    directories: BTreeMap<RepoPath, AttrSource>,
+    dir_attrs: BTreeMap<RepoPath, AttrSource>,
 }
 
 /// A planned disk operation.
 #[derive(Debug, Clone, Copy)]
 pub enum PlannedOp<'a> {
     /// The creation of a directory, optionally with the permissions of another.
-    MakeDirectory(&'a RepoPath, Option<&'a AttrSource>),
+    CreateDirectory(&'a RepoPath, Option<&'a AttrSource>),
     /// The removal of an empty directory.
     RemoveDirectory(&'a RepoPath),
     /// A case-only rename of a file.
-    Respell(&'a RepoPath, &'a RepoPath),
+    CaseRename(&'a RepoPath, &'a RepoPath),
     /// The creation or replacement of a file or symlink.
-    Put(&'a Step),
+    Write(&'a Step),
     /// The deletion of a file or symlink.
     Delete(&'a Step),
 }
@@ -64,15 +64,15 @@ impl<'a> PlannedOp<'a> {
     #[must_use]
     pub fn path(self) -> &'a RepoPath {
         match self {
-            Self::MakeDirectory(path, _) | Self::RemoveDirectory(path) | Self::Respell(_, path) => path,
-            Self::Put(step) | Self::Delete(step) => &step.path,
+            Self::CreateDirectory(path, _) | Self::RemoveDirectory(path) | Self::CaseRename(_, path) => path,
+            Self::Write(step) | Self::Delete(step) => &step.path,
         }
     }
 }
 
 /// Whether a path can be written.
 enum PathAvailability {
-    Free { seen: Option<ObservedFile>, respells: Option<RepoPath>, twin: Option<RepoPath> },
+    Free { observed: Option<ObservedFile>, case_renamed_from: Option<RepoPath>, colliding_path: Option<RepoPath> },
     Blocked(String),
 }
 
@@ -83,76 +83,80 @@ impl Plan {
     /// Accepted content is damaged.
     pub fn build(
         tree: &WorkingTree,
-        wishes: Vec<PathRequest>,
-        contents: &dyn BlobStore,
-        terms: PlanOptions,
+        requests: Vec<PathRequest>,
+        blobs: &dyn BlobStore,
+        options: PlanOptions,
     ) -> io::Result<Self> {
-        let mut plan = Self { directories: terms.dir_attrs, ..Self::default() };
-        let goes = |w: &&PathRequest| w.theirs.is_none();
-        let gone: BTreeSet<RepoPath> = wishes.iter().filter(goes).map(|w| w.path.clone()).collect();
-        let mut neighbours = DirCache::of(tree);
-        let judge = Resolver { tree, contents, on_conflict: terms.on_conflict, modes: &terms.merge_modes };
-        for wish in wishes {
-            let way = match way(tree, &mut neighbours, &wish, &|path| gone.contains(path)) {
-                Ok(way) => way,
-                Err(error) if error.is_about_the_path() => PathAvailability::Blocked(error.to_string()),
-                Err(error) => return Err(io::Error::other(format!("{:?}: {error}", wish.path))),
-            };
-            let conflict = |reason: String, contest| Conflict { path: wish.path.clone(), reason, sides: contest };
-            let (seen, respells, twin) = match way {
-                PathAvailability::Free { seen, respells, twin } => (seen, respells, twin),
+        let mut plan = Self { dir_attrs: options.dir_attrs, ..Self::default() };
+        let is_deletion = |w: &&PathRequest| w.theirs.is_none();
+        let deleted_paths: BTreeSet<RepoPath> = requests.iter().filter(is_deletion).map(|w| w.path.clone()).collect();
+        let mut dir_cache = DirCache::new(tree);
+        let resolver = Resolver { tree, blobs, on_conflict: options.on_conflict, merge_modes: &options.merge_modes };
+        for request in requests {
+            let availability =
+                match check_availability(tree, &mut dir_cache, &request, &|path| deleted_paths.contains(path)) {
+                    Ok(way) => way,
+                    Err(error) if error.is_path_error() => PathAvailability::Blocked(error.to_string()),
+                    Err(error) => return Err(io::Error::other(format!("{:?}: {error}", request.path))),
+                };
+            let conflict =
+                |reason: String, conflict_sides| Conflict { path: request.path.clone(), reason, sides: conflict_sides };
+            let (observed, case_renamed_from, colliding_path) = match availability {
+                PathAvailability::Free { observed: seen, case_renamed_from: respells, colliding_path: twin } => {
+                    (seen, respells, twin)
+                }
                 PathAvailability::Blocked(reason) => {
                     plan.conflicts.push(conflict(reason, None));
                     continue;
                 }
             };
-            match judge.resolve_request(&wish, seen.as_ref(), respells.is_some())? {
-                Ok((verb, left)) => plan.steps.push(Step {
-                    path: wish.path,
-                    action: verb,
-                    picks: wish.picks,
-                    superseded: wish.superseded,
-                    base: wish.base,
-                    expected: seen,
-                    result: left,
-                    attrs_from: wish.attrs_from,
-                    attrs_from_if_mode: wish.attrs_from_if_mode,
-                    case_renamed_from: respells,
-                    colliding_path: twin,
+            match resolver.resolve_request(&request, observed.as_ref(), case_renamed_from.is_some())? {
+                Ok((action, result)) => plan.steps.push(Step {
+                    path: request.path,
+                    action,
+                    selection: request.selection,
+                    superseded: request.superseded,
+                    base: request.base,
+                    expected: observed,
+                    result,
+                    attrs_from: request.attrs_from,
+                    attrs_from_if_mode: request.attrs_from_if_mode,
+                    case_renamed_from,
+                    colliding_path,
                 }),
-                Err((reason, contest)) => plan.conflicts.push(conflict(reason, contest)),
+                Err((reason, conflict_sides)) => plan.conflicts.push(conflict(reason, conflict_sides)),
             }
         }
         // A path that is the source of a case-only rename is not deleted.
-        let respelled: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.case_renamed_from.clone()).collect();
-        for step in plan.steps.iter_mut().filter(|s| s.result.is_none() && respelled.contains(&s.path)) {
+        let case_renamed: BTreeSet<RepoPath> = plan.steps.iter().filter_map(|s| s.case_renamed_from.clone()).collect();
+        for step in plan.steps.iter_mut().filter(|s| s.result.is_none() && case_renamed.contains(&s.path)) {
             step.action = StepAction::Unchanged;
         }
         // Repeated because dropping a step can invalidate steps that depend on it.
         loop {
-            let known = plan.conflicts.len();
-            if !terms.is_trusted {
-                plan.refuse_planted(tree);
-                plan.drop_conflicts();
-                plan.refuse_escapes(tree, contents);
-                plan.drop_conflicts();
+            let conflict_count = plan.conflicts.len();
+            if !options.is_trusted {
+                plan.reject_embedded_repos(tree);
+                plan.drop_conflicting_steps();
+                plan.reject_escapes(tree, blobs);
+                plan.drop_conflicting_steps();
             }
-            plan.refuse_orphans(tree);
-            plan.drop_conflicts();
-            if plan.conflicts.len() == known {
+            plan.reject_dependents(tree);
+            plan.drop_conflicting_steps();
+            if plan.conflicts.len() == conflict_count {
                 break;
             }
         }
-        if terms.on_conflict == OnConflict::Skip {
+        if options.on_conflict == OnConflict::Skip {
             plan.skipped = std::mem::take(&mut plan.conflicts);
         }
         plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
         plan.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-        plan.directories(tree, &mut neighbours, terms.removable_dirs.as_ref()).map_err(io::Error::other)?;
+        plan.plan_directories(tree, &mut dir_cache, options.removable_dirs.as_ref()).map_err(io::Error::other)?;
         Ok(plan)
     }
 
-    fn drop_conflicts(&mut self) {
+    fn drop_conflicting_steps(&mut self) {
         let conflicts: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
         self.steps.retain(|s| !conflicts.contains(&s.path));
     }
@@ -166,112 +170,113 @@ impl Plan {
     /// Returns the disk operations in order: deletions that make room for new paths, new directories, files, symlinks, other
     /// deletions, and the removal of directories that become empty.
     #[must_use]
-    pub fn acts(&self) -> Vec<PlannedOp<'_>> {
-        let done = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
-        let put: BTreeSet<&RepoPath> = done().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
-        let made: BTreeSet<&RepoPath> = self.dirs_to_create.iter().collect();
+    pub fn planned_ops(&self) -> Vec<PlannedOp<'_>> {
+        let changes = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
+        let written: BTreeSet<&RepoPath> = changes().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
+        let created: BTreeSet<&RepoPath> = self.dirs_to_create.iter().collect();
         let has_above = |path: &RepoPath| {
-            let mut above = path.parent();
-            while let Some(directory) = above {
-                if put.contains(&directory) {
+            let mut parent = path.parent();
+            while let Some(directory) = parent {
+                if written.contains(&directory) {
                     return true;
                 }
-                above = directory.parent();
+                parent = directory.parent();
             }
             false
         };
-        let makes_way = |path: &RepoPath| made.contains(path) || put.contains(path) || has_above(path);
+        let makes_room = |path: &RepoPath| created.contains(path) || written.contains(path) || has_above(path);
         let (early, late): (Vec<&Step>, Vec<&Step>) =
-            done().filter(|s| s.result.is_none()).partition(|s| makes_way(&s.path));
+            changes().filter(|s| s.result.is_none()).partition(|s| makes_room(&s.path));
         let (early_directories, late_directories): (Vec<_>, Vec<_>) =
-            self.dirs_to_remove.iter().partition(|path| makes_way(path));
+            self.dirs_to_remove.iter().partition(|path| makes_room(path));
         let is_link = |s: &&Step| s.result.as_ref().is_some_and(|v| v.kind == EntryKind::Link);
-        let files = done().filter(|s| s.result.is_some() && !is_link(s));
-        let links = done().filter(is_link);
-        let mut acts = Vec::new();
-        acts.extend(early.into_iter().map(PlannedOp::Delete));
-        acts.extend(early_directories.into_iter().map(PlannedOp::RemoveDirectory));
-        acts.extend(self.dirs_to_create.iter().map(|path| PlannedOp::MakeDirectory(path, self.directories.get(path))));
+        let files = changes().filter(|s| s.result.is_some() && !is_link(s));
+        let links = changes().filter(is_link);
+        let mut ops = Vec::new();
+        ops.extend(early.into_iter().map(PlannedOp::Delete));
+        ops.extend(early_directories.into_iter().map(PlannedOp::RemoveDirectory));
+        ops.extend(self.dirs_to_create.iter().map(|path| PlannedOp::CreateDirectory(path, self.dir_attrs.get(path))));
         for step in files.chain(links) {
-            acts.extend(step.case_renamed_from.iter().map(|from| PlannedOp::Respell(from, &step.path)));
-            acts.push(PlannedOp::Put(step));
+            ops.extend(step.case_renamed_from.iter().map(|from| PlannedOp::CaseRename(from, &step.path)));
+            ops.push(PlannedOp::Write(step));
         }
-        acts.extend(late.into_iter().map(PlannedOp::Delete));
-        acts.extend(late_directories.into_iter().map(PlannedOp::RemoveDirectory));
-        acts
+        ops.extend(late.into_iter().map(PlannedOp::Delete));
+        ops.extend(late_directories.into_iter().map(PlannedOp::RemoveDirectory));
+        ops
     }
 
     /// Computes the missing directories to create and the directories to remove because they become empty.
-    fn directories(
+    fn plan_directories(
         &mut self,
         tree: &WorkingTree,
-        neighbours: &mut DirCache<'_>,
+        dir_cache: &mut DirCache<'_>,
         removable: Option<&BTreeSet<RepoPath>>,
     ) -> Result<(), HostError> {
-        let done = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
-        let mut gone: BTreeSet<RepoPath> = done().filter(|s| s.result.is_none()).map(|s| s.path.clone()).collect();
-        let put: BTreeSet<RepoPath> = done().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
+        let changes = || self.steps.iter().filter(|s| s.action != StepAction::Unchanged);
+        let mut deleted: BTreeSet<RepoPath> =
+            changes().filter(|s| s.result.is_none()).map(|s| s.path.clone()).collect();
+        let written: BTreeSet<RepoPath> = changes().filter(|s| s.result.is_some()).map(|s| s.path.clone()).collect();
         let mut needed = BTreeSet::new();
-        for path in &put {
-            let mut above = path.parent();
-            while let Some(directory) = above {
-                above = directory.parent();
+        for path in &written {
+            let mut parent = path.parent();
+            while let Some(directory) = parent {
+                parent = directory.parent();
                 if !needed.insert(directory) {
                     break;
                 }
             }
         }
         // The set is sorted, so parents come first.
-        let mut made = Vec::new();
+        let mut created = Vec::new();
         for path in &needed {
-            if gone.contains(path) || tree.observe(path)? != PathState::Directory {
-                made.push(path.clone());
+            if deleted.contains(path) || tree.observe_path(path)? != PathState::Directory {
+                created.push(path.clone());
             }
         }
         // The deepest directories come first: a directory may become empty when its subdirectories are removed.
         let mut candidates: BTreeSet<(std::cmp::Reverse<usize>, RepoPath)> = BTreeSet::new();
         let depth = |path: &RepoPath| std::cmp::Reverse(path.components().count());
-        candidates.extend(gone.iter().filter_map(RepoPath::parent).map(|path| (depth(&path), path)));
+        candidates.extend(deleted.iter().filter_map(RepoPath::parent).map(|path| (depth(&path), path)));
         let mut removed = Vec::new();
         while let Some((_, directory)) = candidates.pop_first() {
             if needed.contains(&directory) || removable.is_some_and(|only| !only.contains(&directory)) {
                 continue;
             }
             let mut names =
-                neighbours.dir_names(Some(&directory))?.iter().map(|name| RepoPath::child(Some(&directory), name));
-            let is_empty = names.all(|path| path.is_ok_and(|path| gone.contains(&path)));
-            if !is_empty || tree.observe(&directory)? != PathState::Directory {
+                dir_cache.dir_names(Some(&directory))?.iter().map(|name| RepoPath::from_parent(Some(&directory), name));
+            let is_empty = names.all(|path| path.is_ok_and(|path| deleted.contains(&path)));
+            if !is_empty || tree.observe_path(&directory)? != PathState::Directory {
                 continue;
             }
-            candidates.extend(directory.parent().map(|above| (depth(&above), above)));
-            gone.insert(directory.clone());
+            candidates.extend(directory.parent().map(|parent| (depth(&parent), parent)));
+            deleted.insert(directory.clone());
             removed.push(directory);
         }
-        (self.dirs_to_create, self.dirs_to_remove) = (made, removed);
+        (self.dirs_to_create, self.dirs_to_remove) = (created, removed);
         Ok(())
     }
 
     /// Turns steps into conflicts if they would complete an embedded repository in the working tree, from changes of several
     /// rounds or with the user's own files.
-    fn refuse_planted(&mut self, tree: &WorkingTree) {
+    fn reject_embedded_repos(&mut self, tree: &WorkingTree) {
         let written: Vec<&RepoPath> = self.steps.iter().filter(|s| s.result.is_some()).map(|s| &s.path).collect();
-        let folded: BTreeSet<Vec<u8>> = written.iter().map(|p| p.folded()).collect();
-        let gone: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.result.is_none()).map(|s| &s.path).collect();
-        let mut known = BTreeMap::new();
+        let folded: BTreeSet<Vec<u8>> = written.iter().map(|p| p.folded_key()).collect();
+        let deleted: BTreeSet<&RepoPath> = self.steps.iter().filter(|s| s.result.is_none()).map(|s| &s.path).collect();
+        let mut cache = BTreeMap::new();
         let mut has = |path: &RepoPath| {
-            *known.entry(path.clone()).or_insert_with(|| {
-                has_folded(&folded, path)
-                    || match tree.observe(path) {
+            *cache.entry(path.clone()).or_insert_with(|| {
+                has_folded_path(&folded, path)
+                    || match tree.observe_path(path) {
                         Ok(PathState::Absent | PathState::BelowFile(_)) => false,
                         // A symlink that the plan deletes does not count.
-                        Ok(PathState::BelowLink(above)) => !gone.contains(&above),
+                        Ok(PathState::BelowSymlink(above)) => !deleted.contains(&above),
                         _ => true,
                     }
             })
         };
-        let mut judged = EmbeddedRepoRule::default();
+        let mut rule = EmbeddedRepoRule::default();
         for path in &written {
-            if let Some(directory) = judged.find_above(path, &mut has) {
+            if let Some(directory) = rule.find_enclosing_repo(path, &mut has) {
                 let reason = format!("git would open {directory:?} as a repository");
                 self.conflicts.push(Conflict { path: (*path).clone(), reason, sides: None });
             }
@@ -279,22 +284,22 @@ impl Plan {
     }
 
     /// Turns steps into conflicts if they depend on the deletion of a path that is a conflict itself, or is skipped.
-    fn refuse_orphans(&mut self, tree: &WorkingTree) {
-        let stays: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
-        if stays.is_empty() {
+    fn reject_dependents(&mut self, tree: &WorkingTree) {
+        let conflict_paths: BTreeSet<RepoPath> = self.conflicts.iter().map(|c| c.path.clone()).collect();
+        if conflict_paths.is_empty() {
             return;
         }
         let mut conflicts = Vec::new();
         for step in self.steps.iter().filter(|s| s.result.is_some()) {
-            let blocked = match tree.observe(&step.path) {
-                Ok(PathState::BelowFile(above) | PathState::BelowLink(above)) => {
-                    stays.contains(&above).then_some(above)
+            let blocked = match tree.observe_path(&step.path) {
+                Ok(PathState::BelowFile(above) | PathState::BelowSymlink(above)) => {
+                    conflict_paths.contains(&above).then_some(above)
                 }
-                Ok(PathState::Directory) => stays.iter().find(|path| path.is_below(&step.path)).cloned(),
+                Ok(PathState::Directory) => conflict_paths.iter().find(|path| path.is_below(&step.path)).cloned(),
                 _ => None,
             };
             let mut relies_on = step.case_renamed_from.iter().chain(&step.colliding_path);
-            let blocked = blocked.or_else(|| relies_on.find(|path| stays.contains(*path)).cloned());
+            let blocked = blocked.or_else(|| relies_on.find(|path| conflict_paths.contains(*path)).cloned());
             if let Some(above) = blocked {
                 let reason = format!("{above:?} stays, and is in its place");
                 conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
@@ -305,42 +310,42 @@ impl Plan {
 }
 
 /// Checks whether a path can be written, given the paths that the plan deletes.
-fn way(
+fn check_availability(
     tree: &WorkingTree,
-    neighbours: &mut DirCache<'_>,
-    wish: &PathRequest,
-    deleted: &dyn Fn(&RepoPath) -> bool,
+    dir_cache: &mut DirCache<'_>,
+    request: &PathRequest,
+    is_deleted: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<PathAvailability, HostError> {
-    let path = &wish.path;
-    if wish.theirs.is_some() && path.components().any(|name| name == IN_TREE.as_bytes()) {
-        return Ok(PathAvailability::Blocked(format!("Airlock keeps backups under the name {IN_TREE}")));
+    let path = &request.path;
+    if request.theirs.is_some() && path.components().any(|name| name == IN_TREE_DIR.as_bytes()) {
+        return Ok(PathAvailability::Blocked(format!("Airlock keeps backups under the name {IN_TREE_DIR}")));
     }
-    let mut look = tree.observe(path)?;
-    let (mut respells, mut gone_twin) = (None, None);
-    match &wish.theirs {
+    let mut state = tree.observe_path(path)?;
+    let (mut case_renamed_from, mut colliding_path) = (None, None);
+    match &request.theirs {
         // The path is deleted under this spelling already.
         None => {
-            if let Ok(NameCollision::Same(_)) = neighbours.find_collision(path, EntryKind::Regular) {
-                look = PathState::Absent;
+            if let Ok(NameCollision::Same(_)) = dir_cache.find_collision(path, EntryKind::Regular) {
+                state = PathState::Absent;
             }
         }
-        Some(version) => match neighbours.find_collision(path, version.kind)? {
+        Some(version) => match dir_cache.find_collision(path, version.kind)? {
             NameCollision::None => {}
             // The colliding entry is deleted by the plan.
-            NameCollision::Incompatible(twin) if deleted(&twin) => gone_twin = Some(twin),
+            NameCollision::Incompatible(existing) if is_deleted(&existing) => colliding_path = Some(existing),
             // A case-only rename.
-            NameCollision::Same(twin) if deleted(&twin) && twin.parent() == path.parent() => {
+            NameCollision::Same(existing) if is_deleted(&existing) && existing.parent() == path.parent() => {
                 // Observed under its current name: a file system may report a different inode number for the other spelling.
-                if let PathState::File(_) = look {
-                    look = tree.observe(&twin)?;
-                    respells = Some(twin);
+                if let PathState::File(_) = state {
+                    state = tree.observe_path(&existing)?;
+                    case_renamed_from = Some(existing);
                 }
             }
-            NameCollision::Same(twin) => {
-                return Ok(PathAvailability::Blocked(format!("your file system takes it for {twin:?}")));
+            NameCollision::Same(existing) => {
+                return Ok(PathAvailability::Blocked(format!("your file system takes it for {existing:?}")));
             }
-            NameCollision::Incompatible(twin) => {
-                let reason = format!("other file systems would take it for {twin:?}, which is of another kind");
+            NameCollision::Incompatible(existing) => {
+                let reason = format!("other file systems would take it for {existing:?}, which is of another kind");
                 return Ok(PathAvailability::Blocked(reason));
             }
         },
@@ -349,12 +354,12 @@ fn way(
     if let Some(reason) = tree.unwritable_reason(path)? {
         return blocked(reason.into());
     }
-    let seen = match look {
+    let observed = match state {
         PathState::Absent => None,
         // The path is deleted already: something else is at the path or at a parent.
-        PathState::BelowFile(_) | PathState::BelowLink(_) | PathState::Directory if wish.theirs.is_none() => None,
-        PathState::File(seen) => Some(seen),
-        PathState::BelowFile(above) | PathState::BelowLink(above) if deleted(&above) => None,
+        PathState::BelowFile(_) | PathState::BelowSymlink(_) | PathState::Directory if request.theirs.is_none() => None,
+        PathState::File(observed) => Some(observed),
+        PathState::BelowFile(above) | PathState::BelowSymlink(above) if is_deleted(&above) => None,
         PathState::BelowFile(above) => {
             return blocked(format!("{above:?} is a file; accept its deletion too, or move it away"));
         }
@@ -362,7 +367,7 @@ fn way(
             // Every directory in it becomes empty when the plan deletes its files, and is removed.
             Some(below)
                 if !below.files.is_empty()
-                    && below.files.iter().all(deleted)
+                    && below.files.iter().all(is_deleted)
                     && below.directories.iter().all(|d| below.files.iter().any(|f| f.is_below(d))) =>
             {
                 None
@@ -373,8 +378,10 @@ fn way(
             _ => return blocked("a directory with files or directories of your own is in its place".into()),
         },
         PathState::Special => return blocked("a device, a socket or a pipe is in its place".into()),
-        PathState::BelowLink(above) => return blocked(format!("{above:?} is a link, and Airlock writes through none")),
+        PathState::BelowSymlink(above) => {
+            return blocked(format!("{above:?} is a link, and Airlock writes through none"));
+        }
         PathState::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
     };
-    Ok(PathAvailability::Free { seen, respells, twin: gone_twin })
+    Ok(PathAvailability::Free { observed, case_renamed_from, colliding_path })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::entry_content::EntryContent;
 use super::host_fs::DirEntryRef;
-use super::merge::{Sides, merge};
+use super::merge::{Sides, merge_content};
 use crate::changes::{
     ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitSelection, apply_selection, split_units,
 };
@@ -18,7 +18,7 @@ use crate::core::path::{EntryKind, RepoPath};
 pub struct SelectedChange<'a> {
     pub change: &'a FileChange,
     /// The accepted units; not empty.
-    pub picks: Selection,
+    pub selection: Selection,
     /// The units that earlier applies wrote.
     pub applied: Selection,
     /// The path's content after the last apply, if known.
@@ -35,24 +35,31 @@ pub struct PriorRoundChange<'a> {
     /// The change in that round.
     pub change: &'a FileChange,
     /// The units that were applied.
-    pub picks: Selection,
+    pub selection: Selection,
 }
 
 impl PriorRoundChange<'_> {
     /// Returns the applied units that the present selection supersedes. A unit is superseded if a requested unit overlaps
     /// its base and every unit that overlaps its base is selected completely. With a partial selection, the user has not
     /// agreed to remove it. Text that the user wrote is never superseded.
-    fn superseded(&self, then: &[Unit], now: &[Unit], asked: &Selection, granted: &Selection) -> Selection {
-        let is_whole = |unit: &Unit| matches!(granted.get(&unit.id), Some(UnitSelection::All | UnitSelection::Text(_)));
+    fn superseded_units(
+        &self,
+        prior_units: &[Unit],
+        current_units: &[Unit],
+        requested: &Selection,
+        selected: &Selection,
+    ) -> Selection {
+        let is_whole =
+            |unit: &Unit| matches!(selected.get(&unit.id), Some(UnitSelection::All | UnitSelection::Text(_)));
         let mut found = Selection::default();
-        for unit in then {
-            let Some(pick @ (UnitSelection::All | UnitSelection::Lines(_))) = self.picks.get(&unit.id) else {
+        for unit in prior_units {
+            let Some(pick @ (UnitSelection::All | UnitSelection::Lines(_))) = self.selection.get(&unit.id) else {
                 continue;
             };
-            let mut instead = now.iter().filter(|new| new.overlaps_base_of(unit)).peekable();
-            let is_asked = instead.clone().any(|new| asked.get(&new.id).is_some());
-            if instead.peek().is_some() && is_asked && instead.all(is_whole) {
-                found.set(unit.id.clone(), pick.clone());
+            let mut replacements = current_units.iter().filter(|new| new.overlaps_base_of(unit)).peekable();
+            let is_requested = replacements.clone().any(|new| requested.get(&new.id).is_some());
+            if replacements.peek().is_some() && is_requested && replacements.all(is_whole) {
+                found.select_unit(unit.id.clone(), pick.clone());
             }
         }
         found
@@ -80,7 +87,7 @@ pub struct PathRequest {
     /// it is left unchanged.
     pub if_fully_applied: Option<Option<EntryContent>>,
     /// The units that are applied after this request, including those of earlier applies.
-    pub picks: Selection,
+    pub selection: Selection,
     /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
     /// File to copy the permissions from if the path is created.
@@ -94,15 +101,15 @@ pub struct PathRequest {
 #[derive(Debug)]
 pub struct AttrSource {
     /// The directory that contains it.
-    pub folder: Arc<OwnedFd>,
+    pub dir: Arc<OwnedFd>,
     pub name: String,
 }
 
 impl AttrSource {
     /// Returns a reference to the directory entry.
     #[must_use]
-    pub fn at(&self) -> DirEntryRef<'_> {
-        DirEntryRef::new(self.folder.as_ref(), self.name.as_bytes())
+    pub fn entry_ref(&self) -> DirEntryRef<'_> {
+        DirEntryRef::new(self.dir.as_ref(), self.name.as_bytes())
     }
 }
 
@@ -118,7 +125,7 @@ pub trait BlobStore: Sync {
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash>;
 
     /// Returns the directory in which each blob is an immutable file named by its hash, if the store has one.
-    fn folder(&self) -> Option<Arc<OwnedFd>> {
+    fn blob_dir(&self) -> Option<Arc<OwnedFd>> {
         None
     }
 }
@@ -129,11 +136,11 @@ impl BlobStore for Quarantine {
     }
 
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
-        Self::put(self, bytes)
+        Self::store_blob(self, bytes)
     }
 
-    fn folder(&self) -> Option<Arc<OwnedFd>> {
-        std::fs::File::open(self.path()).ok().map(|folder| Arc::new(folder.into()))
+    fn blob_dir(&self) -> Option<Arc<OwnedFd>> {
+        std::fs::File::open(self.as_path()).ok().map(|dir| Arc::new(dir.into()))
     }
 }
 
@@ -142,51 +149,53 @@ impl SelectedChange<'_> {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn wish(&self, store: &Quarantine) -> io::Result<Result<PathRequest, &'static str>> {
+    pub fn build_request(&self, store: &Quarantine) -> io::Result<Result<PathRequest, &'static str>> {
         let change = self.change;
-        let (old, new) = change.contents(store)?;
-        let version = |picks: &Selection| content(store, change, (&old, &new), picks);
+        let (old, new) = change.read_contents(store)?;
+        let version = |picks: &Selection| selected_content(store, change, (&old, &new), picks);
         let all = split_units(change, &old, &new);
-        let picks = self.applied.union(&self.picks).restricted_to(&all);
-        let Some(accepted) = version(&picks)? else {
+        let picks = self.applied.union(&self.selection).restricted_to(&all);
+        let Some(theirs) = version(&picks)? else {
             return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
         };
         // Units that are requested again are not part of the base, so they are applied again if the user has reverted them.
-        let others = self.applied.difference(&self.picks, &all);
-        let original = version(&Selection::default())?.flatten();
-        let base = version(&others)?.unwrap_or_else(|| original.clone());
-        let last = version(&self.applied)?.unwrap_or_else(|| original.clone());
-        let (mut instead, mut superseded) = (Vec::new(), Selection::default());
-        let mut brought = Vec::new();
-        for earlier in &self.prior_rounds {
-            let (old, new) = earlier.change.contents(store)?;
-            let then = split_units(earlier.change, &old, &new);
-            let picks = earlier.superseded(&then, &all, &self.picks, &picks);
+        let others = self.applied.difference(&self.selection, &all);
+        let pristine = version(&Selection::default())?.flatten();
+        let base = version(&others)?.unwrap_or_else(|| pristine.clone());
+        let last_applied = version(&self.applied)?.unwrap_or_else(|| pristine.clone());
+        let (mut alternate_bases, mut superseded) = (Vec::new(), Selection::default());
+        let mut applied_contents = Vec::new();
+        for prior in &self.prior_rounds {
+            let (old, new) = prior.change.read_contents(store)?;
+            let prior_units = split_units(prior.change, &old, &new);
+            let picks = prior.superseded_units(&prior_units, &all, &self.selection, &picks);
             if !picks.is_empty() {
                 superseded = superseded.union(&picks);
-                brought.push(content(store, earlier.change, (&old, &new), &picks)?);
+                applied_contents.push(selected_content(store, prior.change, (&old, &new), &picks)?);
             }
         }
-        if let Some(brought) = brought.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
+        if let Some(applied_contents) =
+            applied_contents.into_iter().collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
+        {
             // As for the other two bases: units of a named path are applied again, unless the user has built on them.
             let kept = if self.is_named { vec![&others, &self.applied] } else { vec![&self.applied] };
             for kept in kept {
                 if let Some(kept) = version(kept)? {
-                    instead.extend(together(store, original.as_ref(), kept, &brought)?);
+                    alternate_bases.extend(combine_contents(store, pristine.as_ref(), kept, &applied_contents)?);
                 }
             }
         }
-        let done = self.last_result.clone().filter(|_| self.picks.is_subset_of(&self.applied));
+        let if_fully_applied = self.last_result.clone().filter(|_| self.selection.is_subset_of(&self.applied));
         Ok(Ok(PathRequest {
             path: change.path.clone(),
             base,
-            theirs: accepted,
-            last_applied: last,
-            pristine: original,
-            alternate_bases: instead,
+            theirs,
+            last_applied,
+            pristine,
+            alternate_bases,
             reapply: self.is_named,
-            if_fully_applied: done,
-            picks,
+            if_fully_applied,
+            selection: picks,
             superseded,
             attrs_from: None,
             attrs_from_if_mode: None,
@@ -196,7 +205,7 @@ impl SelectedChange<'_> {
 
 /// Returns a path's content with some units of a change applied. `Some(None)` is an absent path; the result is `None` if the
 /// units do not form a complete file.
-fn content(
+fn selected_content(
     store: &Quarantine,
     change: &FileChange,
     (old, new): (&[u8], &[u8]),
@@ -208,37 +217,41 @@ fn content(
     Ok(match apply_selection(change, old, new, picks, &|hash| store.get(hash))? {
         None => None,
         Some(SelectedContent::Deleted) => Some(None),
-        Some(SelectedContent::Content(kind, content)) => Some(Some(EntryContent { kind, hash: store.put(&content)? })),
+        Some(SelectedContent::Content(kind, content)) => {
+            Some(Some(EntryContent { kind, hash: store.store_blob(&content)? }))
+        }
         Some(SelectedContent::Stored(kind, hash)) => Some(Some(EntryContent { kind, hash })),
     })
 }
 
 /// Combines the contents that rounds applied, each over the same base. Returns `None` if they cannot be combined.
-fn together(
+fn combine_contents(
     store: &Quarantine,
     base: Option<&EntryContent>,
-    kept: Option<EntryContent>,
-    brought: &[Option<EntryContent>],
+    initial: Option<EntryContent>,
+    applied: &[Option<EntryContent>],
 ) -> io::Result<Option<Option<EntryContent>>> {
-    let mut all = kept;
-    for one in brought {
-        if all.as_ref() == base || all == *one {
-            all.clone_from(one);
+    let mut combined = initial;
+    for next in applied {
+        if combined.as_ref() == base || combined == *next {
+            combined.clone_from(next);
             continue;
         }
-        let (Some(base), Some(there), Some(more)) = (base, &all, one) else { return Ok(None) };
-        let kind = if there.kind == base.kind { more.kind } else { there.kind };
+        let (Some(base), Some(current), Some(addition)) = (base, &combined, next) else { return Ok(None) };
+        let kind = if current.kind == base.kind { addition.kind } else { current.kind };
         let read = |v: &EntryContent| if v.kind == EntryKind::Link { Ok(None) } else { store.get(&v.hash).map(Some) };
-        let (Some(old), Some(host), Some(new)) = (read(base)?, read(there)?, read(more)?) else { return Ok(None) };
-        let content = match (host == old, new == old) {
+        let (Some(old), Some(ours), Some(new)) = (read(base)?, read(current)?, read(addition)?) else {
+            return Ok(None);
+        };
+        let content = match (ours == old, new == old) {
             (true, _) => new,
-            (_, true) => host,
-            _ => match merge(Sides { base: &old, ours: &host, theirs: &new }) {
+            (_, true) => ours,
+            _ => match merge_content(Sides { base: &old, ours: &ours, theirs: &new }) {
                 Ok(merged) => merged.content,
                 Err(_) => return Ok(None),
             },
         };
-        all = Some(EntryContent { kind, hash: store.put(&content)? });
+        combined = Some(EntryContent { kind, hash: store.store_blob(&content)? });
     }
-    Ok(Some(all))
+    Ok(Some(combined))
 }

@@ -31,7 +31,7 @@ pub struct Step {
     pub path: RepoPath,
     pub action: StepAction,
     /// The units that are applied after this step, including those of earlier applies.
-    pub picks: Selection,
+    pub selection: Selection,
     /// Units of earlier rounds that this selection supersedes.
     pub superseded: Selection,
     /// The merge base.

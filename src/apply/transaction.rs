@@ -15,16 +15,16 @@ use super::entry_content::EntryContent;
 use super::host_error::{HostError, system_error};
 use super::host_fs::{DirEntryRef, HostFs};
 use super::index_lock;
-use super::journal::{FileIdentity, Journal, Kind, Op, StagedFile, TransactionStatus};
+use super::journal::{FileIdentity, Journal, Op, StagedFile, TransactionKind, TransactionStatus};
 use super::leftovers::remove_leftovers;
-use super::names::{CONTENTS, INDEX_LOCK};
+use super::names::{CONTENTS_DIR, INDEX_LOCK};
 use super::plan::{Plan, PlannedOp};
 use super::report::{ApplyTarget, Report};
 use super::request::{AttrSource, BlobStore};
 use super::staging::{FileToStage, Staging};
 use super::step::Step;
 use super::transaction_log::{TransactionDir, TransactionLog};
-use super::working_tree::{DIRECTORY, WorkingTree};
+use super::working_tree::{DIR_FLAGS, WorkingTree};
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -37,7 +37,7 @@ pub struct ApplyRequest<'a> {
     pub target: &'a ApplyTarget,
     pub fs: &'a HostFs,
     pub tree: &'a WorkingTree,
-    pub kind: Kind,
+    pub kind: TransactionKind,
     /// The sandbox whose changes are applied.
     pub sandbox: &'a str,
     pub sandbox_id: &'a str,
@@ -106,77 +106,82 @@ pub enum RecoveryMode {
 /// # Errors
 /// After any error except [`ApplyError::RollbackFailed`], the working tree is in its previous state, apart from concurrent
 /// changes by the user.
-pub fn run_transaction(job: &ApplyRequest<'_>, plan: &Plan, applies: &TransactionLog) -> Result<Report, ApplyError> {
-    if job.target.git_dir.join(INDEX_LOCK).symlink_metadata().is_ok() {
-        return Err(ApplyError::Locked(job.target.git_dir.join(INDEX_LOCK)));
+pub fn run_transaction(request: &ApplyRequest<'_>, plan: &Plan, log: &TransactionLog) -> Result<Report, ApplyError> {
+    if request.target.git_dir.join(INDEX_LOCK).symlink_metadata().is_ok() {
+        return Err(ApplyError::Locked(request.target.git_dir.join(INDEX_LOCK)));
     }
-    let folder = applies.create_dir(job.fs).map_err(|(_, error)| {
+    let dir = log.create_dir(request.fs).map_err(|(_, error)| {
         let error = system_error("failed to make a folder for the journal")(error);
         ApplyError::NotStarted { path: None, error }
     })?;
-    let (journal, slots) = match stage_files(job, plan, &folder) {
+    let (journal, staging) = match stage_files(request, plan, &dir) {
         Ok(staged) => staged,
         Err((path, error)) => {
-            discard_staging(job, &folder);
+            discard_staging(request, &dir);
             return Err(ApplyError::NotStarted { path, error });
         }
     };
-    let mut report = Report { number: folder.number(), ..Report::default() };
-    report.is_non_atomic = journal.staging_areas.iter().any(|place| !place.can_exchange);
-    if let Err(error) = folder.write_journal(job.fs, &journal) {
+    let mut report = Report { number: dir.sequence_number(), ..Report::default() };
+    report.is_non_atomic = journal.staging_areas.iter().any(|area| !area.can_exchange);
+    if let Err(error) = dir.write_journal(request.fs, &journal) {
         let error = system_error("failed to write the journal")(error);
         // The journal may have been written completely. No operation has been executed in either case.
-        if !matches!(folder.read_status(), Ok(TransactionStatus::Staging)) {
-            return finish_rollback(&job.prepared(&folder, &journal, &slots), Aborted::without_path(error), report)
-                .map(|()| Report::default());
+        if !matches!(dir.read_status(), Ok(TransactionStatus::Staging)) {
+            return finish_rollback(
+                &request.prepared_transaction(&dir, &journal, &staging),
+                Aborted::without_path(error),
+                report,
+            )
+            .map(|()| Report::default());
         }
-        discard_staging(job, &folder);
+        discard_staging(request, &dir);
         return Err(ApplyError::NotStarted { path: None, error });
     }
-    let end = job.prepared(&folder, &journal, &slots);
-    match end.commit(job.interrupted) {
+    let prepared = request.prepared_transaction(&dir, &journal, &staging);
+    match prepared.commit(request.interrupted) {
         Ok(()) => {
-            end.report_late_edits(&mut report);
+            prepared.finish_commit(&mut report);
             Ok(report)
         }
-        Err(stop) => finish_rollback(&end, stop, report).map(|()| Report::default()),
+        Err(aborted) => finish_rollback(&prepared, aborted, report).map(|()| Report::default()),
     }
 }
 
 /// Recovers an unfinished transaction.
 pub fn recover_transaction(
-    site: &ApplyTarget,
-    disk: &HostFs,
+    target: &ApplyTarget,
+    fs: &HostFs,
     tree: &WorkingTree,
-    folder: &TransactionDir,
+    dir: &TransactionDir,
     journal: &Journal,
-    way: RecoveryMode,
+    mode: RecoveryMode,
 ) -> Result<Report, ApplyError> {
-    let mark = &journal.target;
-    let same_boot = mark.boot_id == site.fingerprint.boot_id;
-    let root = mark.root.number == site.fingerprint.root.number && (!same_boot || mark.root == site.fingerprint.root);
-    if mark.repository != site.fingerprint.repository || !root {
-        return Err(ApplyError::WrongWorktree(folder.path.clone(), mark.worktree.clone()));
+    let recorded = &journal.target;
+    let same_boot = recorded.boot_id == target.fingerprint.boot_id;
+    let root = recorded.root.number == target.fingerprint.root.number
+        && (!same_boot || recorded.root == target.fingerprint.root);
+    if recorded.repository != target.fingerprint.repository || !root {
+        return Err(ApplyError::WrongWorktree(dir.path.clone(), recorded.worktree.clone()));
     }
-    let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)
+    let staging = Staging::open(&journal.staging_areas, dir, &journal.id, tree)
         .map_err(|error| ApplyError::NotStarted { path: None, error })?;
-    let end = PreparedTransaction { site, disk, tree, folder, journal, slots: &slots, same_boot };
-    let mut report = Report { number: folder.number(), ..Report::default() };
-    end.lock_index().map_err(|error| match error {
+    let prepared = PreparedTransaction { target, fs, tree, dir, journal, staging: &staging, same_boot };
+    let mut report = Report { number: dir.sequence_number(), ..Report::default() };
+    prepared.lock_index().map_err(|error| match error {
         HostError::Git(lock) => ApplyError::Locked(lock),
         error => ApplyError::NotStarted { path: None, error },
     })?;
-    if way == RecoveryMode::RollForward {
-        match end.commit(&|| false) {
+    if mode == RecoveryMode::RollForward {
+        match prepared.commit(&|| false) {
             Ok(()) => {
-                end.report_late_edits(&mut report);
+                prepared.finish_commit(&mut report);
                 return Ok(report);
             }
-            Err(stop) => finish_rollback(&end, stop, report)?,
+            Err(aborted) => finish_rollback(&prepared, aborted, report)?,
         }
         return Ok(Report::default());
     }
-    match end.roll_back(&mut report) {
+    match prepared.roll_back(&mut report) {
         Ok(()) => Ok(report),
         Err(Aborted { path, error }) => {
             let then = error.unwrap_or(HostError::Interrupted);
@@ -191,132 +196,136 @@ pub fn recover_transaction(
 }
 
 /// Rolls back, and returns the original error with the result of the rollback.
-fn finish_rollback(end: &PreparedTransaction<'_>, stop: Aborted, mut report: Report) -> Result<(), ApplyError> {
-    let Aborted { path, error } = stop;
-    match (end.roll_back(&mut report), error) {
+fn finish_rollback(prepared: &PreparedTransaction<'_>, aborted: Aborted, mut report: Report) -> Result<(), ApplyError> {
+    let Aborted { path, error } = aborted;
+    match (prepared.roll_back(&mut report), error) {
         (Ok(()), None) => Err(ApplyError::Interrupted(Box::new(report))),
         (Ok(()), Some(error)) => Err(ApplyError::RolledBack { path, error, report: Box::new(report) }),
-        (Err(stop), error) => {
+        (Err(aborted), error) => {
             let error = error.unwrap_or(HostError::Interrupted);
-            let then = stop.error.unwrap_or(HostError::Interrupted);
-            Err(ApplyError::RollbackFailed { path, error, then, there: stop.path })
+            let then = aborted.error.unwrap_or(HostError::Interrupted);
+            Err(ApplyError::RollbackFailed { path, error, then, there: aborted.path })
         }
     }
 }
 
-type Staged<'a> = (Journal, Staging);
+type StagedTransaction<'a> = (Journal, Staging);
 
 /// Stages all files and creates the journal, without changing the working tree.
 fn stage_files<'a>(
-    job: &ApplyRequest<'a>,
+    request: &ApplyRequest<'a>,
     plan: &Plan,
-    folder: &TransactionDir,
-) -> Result<Staged<'a>, (Option<RepoPath>, HostError)> {
+    dir: &TransactionDir,
+) -> Result<StagedTransaction<'a>, (Option<RepoPath>, HostError)> {
     let id = random_id().map_err(|error| (None, HostError::Io { attempt: "failed to draw a number", error }))?;
     let none = |error| (None, error);
-    let mut slots = Staging::empty();
-    let mut acts = Vec::new();
+    let mut staging = Staging::new();
+    let mut ops = Vec::new();
     let mut files: Vec<(FileToStage<'_>, StagedFile)> = Vec::new();
-    let mut waiting: Vec<(usize, &Step)> = Vec::new();
-    for planned in plan.acts() {
+    let mut pending_writes: Vec<(usize, &Step)> = Vec::new();
+    for planned in plan.planned_ops() {
         let path = planned.path();
         let named = |error| (Some(path.clone()), error);
-        let mut take = |of: &RepoPath| {
-            let directory = job.tree.open_nearest_existing_dir(of)?;
-            slots.allocate(&directory, of, job.fs, job.tree, folder, &id)
+        let mut reserve = |target: &RepoPath| {
+            let directory = request.tree.open_nearest_existing_dir(target)?;
+            staging.allocate_file(&directory, target, request.fs, request.tree, dir, &id)
         };
-        acts.push(match planned {
-            PlannedOp::MakeDirectory(path, None) => Op::MakeDirectory { path: path.clone(), slot: None },
-            PlannedOp::MakeDirectory(path, Some(like)) => {
-                let slot = take(path).map_err(named)?;
-                slots.stage_directory(slot, like.at(), job.fs, job.tree).map_err(named)?;
+        ops.push(match planned {
+            PlannedOp::CreateDirectory(path, None) => Op::MakeDirectory { path: path.clone(), slot: None },
+            PlannedOp::CreateDirectory(path, Some(attrs_from)) => {
+                let slot = reserve(path).map_err(named)?;
+                staging.stage_directory(slot, attrs_from.entry_ref(), request.fs, request.tree).map_err(named)?;
                 Op::MakeDirectory { path: path.clone(), slot: Some(slot) }
             }
             PlannedOp::RemoveDirectory(path) => {
-                let slot = take(path).map_err(named)?;
-                let Some(parent) = job.tree.open_parent(path).map_err(named)?.into_dir() else {
+                let slot = reserve(path).map_err(named)?;
+                let Some(parent) = request.tree.open_parent(path).map_err(named)?.into_dir() else {
                     return Err(named(HostError::Stale));
                 };
-                let like = DirEntryRef::new(&parent, path.file_name());
-                slots.stage_directory(slot, like, job.fs, job.tree).map_err(named)?;
+                let attrs_from = DirEntryRef::new(&parent, path.file_name());
+                staging.stage_directory(slot, attrs_from, request.fs, request.tree).map_err(named)?;
                 Op::RemoveDirectory { path: path.clone(), slot }
             }
-            PlannedOp::Respell(from, to) => Op::CaseRename { from: from.clone(), to: to.clone() },
+            PlannedOp::CaseRename(from, to) => Op::CaseRename { from: from.clone(), to: to.clone() },
             PlannedOp::Delete(step) => {
-                let slot = take(&step.path).map_err(named)?;
-                let Some(seen) = &step.expected else { continue };
-                Op::Delete { path: step.path.clone(), slot, before: FileIdentity::from(seen) }
+                let slot = reserve(&step.path).map_err(named)?;
+                let Some(observed) = &step.expected else { continue };
+                Op::Delete { path: step.path.clone(), slot, before: FileIdentity::from(observed) }
             }
-            PlannedOp::Put(step) => {
-                let Some(left) = &step.result else { continue };
-                let slot = take(&step.path).map_err(named)?;
+            PlannedOp::Write(step) => {
+                let Some(result) = &step.result else { continue };
+                let slot = reserve(&step.path).map_err(named)?;
                 let expected = step.expected.as_ref();
-                let like = step.attrs_from.as_ref().map(AttrSource::at);
+                let attrs_from = step.attrs_from.as_ref().map(AttrSource::entry_ref);
                 let replaced = step.case_renamed_from.as_ref().unwrap_or(&step.path);
-                let like_over = step.attrs_from_if_mode;
-                files.push((FileToStage { path: &step.path, replaced, left, expected, like, like_over }, slot));
-                waiting.push((acts.len(), step));
+                let attrs_from_if_mode = step.attrs_from_if_mode;
+                files.push((
+                    FileToStage { path: &step.path, replaced, result, expected, attrs_from, attrs_from_if_mode },
+                    slot,
+                ));
+                pending_writes.push((ops.len(), step));
                 // A placeholder; replaced below by the write of the staged file.
                 Op::CaseRename { from: step.path.clone(), to: step.path.clone() }
             }
         });
     }
-    let own = folder.open_dir().and_then(|own| {
-        job.fs.create_dir(DirEntryRef::new(&own, CONTENTS.as_bytes()), 0o700)?;
-        rustix::fs::openat(&own, CONTENTS, DIRECTORY, Mode::empty())
+    let contents_dir = dir.open_dir().and_then(|contents_dir| {
+        request.fs.create_dir(DirEntryRef::new(&contents_dir, CONTENTS_DIR.as_bytes()), 0o700)?;
+        rustix::fs::openat(&contents_dir, CONTENTS_DIR, DIR_FLAGS, Mode::empty())
     });
-    let own = own.map_err(system_error("failed to make a folder for contents")).map_err(none)?;
-    let source = job.blobs.folder();
+    let contents_dir = contents_dir.map_err(system_error("failed to make a folder for contents")).map_err(none)?;
+    let source = request.blobs.blob_dir();
     let content = |version: &EntryContent| {
-        let bytes = job.blobs.read_blob(&version.hash)?;
+        let bytes = request.blobs.read_blob(&version.hash)?;
         // Stored for the merge of an undo. Larger contents are not merged.
         if bytes.len() as u64 <= MAX_TEXT {
-            store_content(job, source.as_deref(), &own, version, &bytes)?;
+            store_content(request, source.as_deref(), &contents_dir, version, &bytes)?;
         }
         Ok(bytes)
     };
-    let staged = slots.stage_file(&files, job.fs, job.tree, &content).map_err(|(path, error)| (Some(path), error))?;
-    for (((at, step), after), (_, slot)) in waiting.into_iter().zip(staged).zip(&files) {
+    let staged =
+        staging.stage_files(&files, request.fs, request.tree, &content).map_err(|(path, error)| (Some(path), error))?;
+    for (((at, step), after), (_, slot)) in pending_writes.into_iter().zip(staged).zip(&files) {
         let before = step.expected.as_ref().map(FileIdentity::from);
-        acts[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after };
+        ops[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after };
     }
-    index_lock::stage_lock(job.target, job.fs, folder, &id)
+    index_lock::stage_lock(request.target, request.fs, dir, &id)
         .map_err(system_error("failed to make the lock for git's index"))
         .map_err(none)?;
-    slots.sync_areas(job.fs).map_err(system_error("failed to write what was staged to disk")).map_err(none)?;
+    staging.sync_areas(request.fs).map_err(system_error("failed to write what was staged to disk")).map_err(none)?;
     let journal = Journal {
         id,
-        kind: job.kind.clone(),
-        sandbox: job.sandbox.to_owned(),
-        sandbox_id: job.sandbox_id.to_owned(),
-        target: job.target.fingerprint.clone(),
-        modules: job.modules.clone(),
-        staging_areas: slots.places.clone(),
-        ops: acts,
-        selection: job.selection.clone(),
+        kind: request.kind.clone(),
+        sandbox: request.sandbox.to_owned(),
+        sandbox_id: request.sandbox_id.to_owned(),
+        target: request.target.fingerprint.clone(),
+        modules: request.modules.clone(),
+        staging_areas: staging.areas.clone(),
+        ops,
+        selection: request.selection.clone(),
     };
-    Ok((journal, slots))
+    Ok((journal, staging))
 }
 
 /// Stores content under its hash: as a hard link if the source file is immutable, otherwise as a copy.
 fn store_content(
-    job: &ApplyRequest<'_>,
+    request: &ApplyRequest<'_>,
     source: Option<&OwnedFd>,
-    folder: &OwnedFd,
+    dir: &OwnedFd,
     version: &EntryContent,
     bytes: &[u8],
 ) -> Result<(), Errno> {
     let name = version.hash.to_string();
-    let to = DirEntryRef::new(folder, name.as_bytes());
+    let to = DirEntryRef::new(dir, name.as_bytes());
     if let Some(source) = source {
-        match job.fs.hard_link(DirEntryRef::new(source, name.as_bytes()), to) {
+        match request.fs.hard_link(DirEntryRef::new(source, name.as_bytes()), to) {
             Ok(()) | Err(Errno::EXIST) => return Ok(()),
             Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS | Errno::XDEV | Errno::MLINK | Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
     }
-    match job.fs.create_file(to, 0o600) {
-        Ok(file) => job.fs.write_all(&file, bytes),
+    match request.fs.create_file(to, 0o600) {
+        Ok(file) => request.fs.write_all(&file, bytes),
         Err(Errno::EXIST) => Ok(()),
         Err(error) => Err(error),
     }
@@ -324,19 +333,19 @@ fn store_content(
 
 /// Removes a transaction that was not prepared. It contains no unique data. Files that cannot be removed are left for a
 /// later cleanup.
-fn discard_staging(job: &ApplyRequest<'_>, folder: &TransactionDir) {
-    let _ = remove_leftovers(job.fs, folder, job.tree);
+fn discard_staging(request: &ApplyRequest<'_>, dir: &TransactionDir) {
+    let _ = remove_leftovers(request.fs, dir, request.tree);
 }
 
 impl ApplyRequest<'_> {
-    fn prepared<'b>(
+    fn prepared_transaction<'b>(
         &'b self,
-        folder: &'b TransactionDir,
+        dir: &'b TransactionDir,
         journal: &'b Journal,
-        slots: &'b Staging,
+        staging: &'b Staging,
     ) -> PreparedTransaction<'b> {
-        let Self { target: site, fs: disk, tree, .. } = self;
-        PreparedTransaction { site, disk, tree, folder, journal, slots, same_boot: true }
+        let Self { target, fs, tree, .. } = self;
+        PreparedTransaction { target, fs, tree, dir, journal, staging, same_boot: true }
     }
 }
 

@@ -15,16 +15,16 @@ use serde::{Deserialize, Serialize};
 use super::attributes;
 use super::host_fs::{DirEntryRef, HostFs, Rename};
 use super::journal::{Journal, JournalError, TransactionOutcome, TransactionStatus};
-use super::working_tree::DIRECTORY;
+use super::working_tree::DIR_FLAGS;
 use crate::changes::ContentHash;
 
 const JOURNAL: &str = "journal";
-const END: &str = "end";
-const SLOTS: &str = "slots";
+const OUTCOME: &str = "end";
+const STAGING: &str = "slots";
 /// The start of each journal file; the number is the format version.
 const MAGIC: &str = "airlock-journal 1";
 /// Maximum size of a journal file in bytes, enough for a million paths.
-const MOST: u64 = 1 << 30;
+const MAX_RECORD_BYTES: u64 = 1 << 30;
 
 /// The directory of one transaction.
 #[derive(Debug, Clone)]
@@ -35,13 +35,13 @@ pub struct TransactionDir {
 /// All transactions of a repository.
 #[derive(Debug)]
 pub struct TransactionLog {
-    folder: PathBuf,
+    dir: PathBuf,
     lock: Option<File>,
 }
 
 /// The process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub struct LockOwner {
     pub pid: u32,
     /// Boot ID; the process ID is only meaningful within this boot.
     pub boot: String,
@@ -54,21 +54,21 @@ pub struct Owner {
 pub enum LockError {
     /// Another process holds the lock.
     #[error("another airlock writes to this repository's working tree now{}", describe_owner(.0.as_ref()))]
-    Busy(Option<Owner>),
+    Busy(Option<LockOwner>),
     /// An I/O error.
     #[error("failed to take the lock of applies: {0}")]
     Io(#[from] io::Error),
 }
 
-fn describe_owner(owner: Option<&Owner>) -> String {
+fn describe_owner(owner: Option<&LockOwner>) -> String {
     owner.map_or_else(String::new, |o| format!(" (process {})", o.pid))
 }
 
 impl TransactionLog {
     /// Creates a handle to the log below Airlock's state directory, without creating the directory.
     #[must_use]
-    pub fn of(state: &Path) -> Self {
-        Self { folder: state.join("applies"), lock: None }
+    pub fn new(state: &Path) -> Self {
+        Self { dir: state.join("applies"), lock: None }
     }
 
     /// Takes the exclusive right to write to working trees of this repository, until the log is dropped.
@@ -76,8 +76,8 @@ impl TransactionLog {
         if self.lock.is_some() {
             return Ok(());
         }
-        create_folder(&self.folder)?;
-        let path = self.folder.join("lock");
+        create_private_dir(&self.dir)?;
+        let path = self.dir.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
             File::from(rustix::fs::openat(CWD, &path, flags, Mode::from_raw_mode(0o600)).map_err(io::Error::from)?);
@@ -95,7 +95,7 @@ impl TransactionLog {
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let owner = Owner { pid: std::process::id(), boot: boot.to_owned(), since: seconds_since_epoch() };
+        let owner = LockOwner { pid: std::process::id(), boot: boot.to_owned(), since: seconds_since_epoch() };
         file.set_len(0)?;
         io::Write::write_all(&mut &file, &serde_json::to_vec(&owner).map_err(io::Error::from)?)?;
         self.lock = Some(file);
@@ -105,8 +105,8 @@ impl TransactionLog {
     /// Returns whether any process, including this one, holds the lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        self.lock.is_some() || File::open(self.folder.join("lock")).is_ok_and(held)
+        let is_held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        self.lock.is_some() || File::open(self.dir.join("lock")).is_ok_and(is_held)
     }
 
     /// Returns all transactions, oldest first.
@@ -114,7 +114,7 @@ impl TransactionLog {
     /// # Errors
     /// The log directory cannot be read.
     pub fn list_dirs(&self) -> io::Result<Vec<TransactionDir>> {
-        let entries = match fs::read_dir(&self.folder) {
+        let entries = match fs::read_dir(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
@@ -135,33 +135,33 @@ impl TransactionLog {
     /// The log directory cannot be read.
     pub fn list_unfinished(&self) -> io::Result<Vec<TransactionDir>> {
         let mut all = self.list_dirs()?;
-        all.retain(|f| f.is_prepared() && !f.has_record(END));
+        all.retain(|f| f.is_prepared() && !f.has_record(OUTCOME));
         Ok(all)
     }
 
     /// Creates the directory of a new transaction, with the next number.
-    pub fn create_dir(&self, disk: &HostFs) -> Result<TransactionDir, (PathBuf, Errno)> {
+    pub fn create_dir(&self, fs: &HostFs) -> Result<TransactionDir, (PathBuf, Errno)> {
         let last = self.list_dirs().unwrap_or_default().pop().and_then(|f| f.path.file_name().and_then(parse_number));
         let name = format!("{:06}", last.unwrap_or(0) + 1);
-        let path = self.folder.join(&name);
+        let path = self.dir.join(&name);
         let failed = |error| (path.clone(), error);
-        let above = rustix::fs::openat(CWD, &self.folder, DIRECTORY, Mode::empty()).map_err(failed)?;
-        disk.create_dir(DirEntryRef::new(&above, name.as_bytes()), 0o700).map_err(failed)?;
-        let folder = TransactionDir { path: path.clone() };
-        let open = folder.open_dir().map_err(failed)?;
-        disk.create_dir(DirEntryRef::new(&open, SLOTS.as_bytes()), 0o700).map_err(failed)?;
+        let parent = rustix::fs::openat(CWD, &self.dir, DIR_FLAGS, Mode::empty()).map_err(failed)?;
+        fs.create_dir(DirEntryRef::new(&parent, name.as_bytes()), 0o700).map_err(failed)?;
+        let dir = TransactionDir { path: path.clone() };
+        let dir_fd = dir.open_dir().map_err(failed)?;
+        fs.create_dir(DirEntryRef::new(&dir_fd, STAGING.as_bytes()), 0o700).map_err(failed)?;
         // Entries of the staging directory must not inherit a group or an ACL from the repository's directory.
-        let slots = folder.open_staging_dir().map_err(failed)?;
-        attributes::remove_default_acl(disk, &slots).map_err(failed)?;
-        disk.sync_fd(&above).map_err(failed)?;
-        Ok(folder)
+        let staging_dir = dir.open_staging_dir().map_err(failed)?;
+        attributes::remove_default_acl(fs, &staging_dir).map_err(failed)?;
+        fs.sync_fd(&parent).map_err(failed)?;
+        Ok(dir)
     }
 }
 
 impl TransactionDir {
     /// Returns the number of the transaction, for messages.
     #[must_use]
-    pub fn number(&self) -> u64 {
+    pub fn sequence_number(&self) -> u64 {
         self.path.file_name().and_then(parse_number).unwrap_or(0)
     }
 
@@ -181,24 +181,24 @@ impl TransactionDir {
 
     /// Returns the path of the hard link to git's index from the start of the transaction.
     #[must_use]
-    pub fn index(&self) -> PathBuf {
+    pub fn index_path(&self) -> PathBuf {
         self.path.join("index")
     }
 
     /// Opens the directory.
     pub(crate) fn open_dir(&self) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat(CWD, &self.path, DIRECTORY, Mode::empty())
+        rustix::fs::openat(CWD, &self.path, DIR_FLAGS, Mode::empty())
     }
 
     /// Opens the staging directory.
     pub(crate) fn open_staging_dir(&self) -> Result<OwnedFd, Errno> {
-        rustix::fs::openat(CWD, self.path.join(SLOTS), DIRECTORY, Mode::empty())
+        rustix::fs::openat(CWD, self.path.join(STAGING), DIR_FLAGS, Mode::empty())
     }
 
     /// Returns the path of the staging directory, for messages.
     #[must_use]
     pub fn staging_path(&self) -> PathBuf {
-        self.path.join(SLOTS)
+        self.path.join(STAGING)
     }
 
     /// Reads the progress of the transaction.
@@ -207,20 +207,20 @@ impl TransactionDir {
     /// A journal file is damaged or cannot be read.
     pub fn read_status(&self) -> Result<TransactionStatus, JournalError> {
         let Some(journal) = self.read_record::<Journal>(JOURNAL)? else { return Ok(TransactionStatus::Staging) };
-        Ok(match self.read_record::<TransactionOutcome>(END)? {
+        Ok(match self.read_record::<TransactionOutcome>(OUTCOME)? {
             None => TransactionStatus::Prepared(Box::new(journal)),
-            Some(end) => TransactionStatus::Finished(Box::new(journal), end),
+            Some(outcome) => TransactionStatus::Finished(Box::new(journal), outcome),
         })
     }
 
     /// Writes the journal; from then on the transaction is prepared.
-    pub(crate) fn write_journal(&self, disk: &HostFs, journal: &Journal) -> Result<(), Errno> {
-        self.write_record(disk, JOURNAL, journal)
+    pub(crate) fn write_journal(&self, fs: &HostFs, journal: &Journal) -> Result<(), Errno> {
+        self.write_record(fs, JOURNAL, journal)
     }
 
     /// Writes the outcome; from then on the transaction is finished.
-    pub(crate) fn write_outcome(&self, disk: &HostFs, end: &TransactionOutcome) -> Result<(), Errno> {
-        self.write_record(disk, END, end)
+    pub(crate) fn write_outcome(&self, fs: &HostFs, outcome: &TransactionOutcome) -> Result<(), Errno> {
+        self.write_record(fs, OUTCOME, outcome)
     }
 
     fn read_record<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
@@ -232,45 +232,45 @@ impl TransactionDir {
             Err(Errno::NOENT) => return Ok(None),
             other => File::from(other.map_err(|e| io(e.into()))?),
         };
-        let found = file.metadata().map_err(io)?;
-        if !found.is_file() || found.len() > MOST {
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() || metadata.len() > MAX_RECORD_BYTES {
             return Err(damaged("it is no file of ours"));
         }
         let mut text = Vec::new();
         io::Read::read_to_end(&mut &file, &mut text).map_err(io)?;
-        let cut = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("its first line is cut"))?;
-        let (head, body) = (&text[..cut], &text[cut + 1..]);
+        let line_end = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("its first line is cut"))?;
+        let (head, body) = (&text[..line_end], &text[line_end + 1..]);
         let head = std::str::from_utf8(head).map_err(|_| damaged("its first line is not ours"))?;
-        let Some(sum) = head.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) else {
+        let Some(checksum) = head.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) else {
             return Err(damaged("it is in a format that this version does not know"));
         };
-        if ContentHash::of(body).to_string() != sum {
+        if ContentHash::from_content(body).to_string() != checksum {
             return Err(damaged("its checksum is another"));
         }
         serde_json::from_slice(body).map(Some).map_err(|e| damaged(&e.to_string()))
     }
 
-    fn write_record(&self, disk: &HostFs, name: &str, value: &impl Serialize) -> Result<(), Errno> {
+    fn write_record(&self, fs: &HostFs, name: &str, value: &impl Serialize) -> Result<(), Errno> {
         let body = serde_json::to_vec(value).map_err(|_| Errno::INVAL)?;
-        let text = [format!("{MAGIC} {}\n", ContentHash::of(&body)).as_bytes(), &body].concat();
-        let folder = self.open_dir()?;
-        let aside = format!("{name}.new");
-        let file = match disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600) {
+        let text = [format!("{MAGIC} {}\n", ContentHash::from_content(&body)).as_bytes(), &body].concat();
+        let dir_fd = self.open_dir()?;
+        let temp_name = format!("{name}.new");
+        let file = match fs.create_file(DirEntryRef::new(&dir_fd, temp_name.as_bytes()), 0o600) {
             // Left by an interrupted write.
             Err(Errno::EXIST) => {
-                disk.remove_file(DirEntryRef::new(&folder, aside.as_bytes()))?;
-                disk.create_file(DirEntryRef::new(&folder, aside.as_bytes()), 0o600)?
+                fs.remove_file(DirEntryRef::new(&dir_fd, temp_name.as_bytes()))?;
+                fs.create_file(DirEntryRef::new(&dir_fd, temp_name.as_bytes()), 0o600)?
             }
             other => other?,
         };
-        disk.write_all(&file, &text)?;
-        disk.sync_fd(&file)?;
-        disk.rename_entry(
-            DirEntryRef::new(&folder, aside.as_bytes()),
-            DirEntryRef::new(&folder, name.as_bytes()),
+        fs.write_all(&file, &text)?;
+        fs.sync_fd(&file)?;
+        fs.rename_entry(
+            DirEntryRef::new(&dir_fd, temp_name.as_bytes()),
+            DirEntryRef::new(&dir_fd, name.as_bytes()),
             Rename::Plain,
         )?;
-        disk.sync_fd(&folder)
+        fs.sync_fd(&dir_fd)
     }
 }
 
@@ -278,7 +278,7 @@ fn parse_number(name: &OsStr) -> Option<u64> {
     name.to_str().filter(|n| n.len() >= 6 && n.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
 }
 
-fn create_folder(path: &Path) -> io::Result<()> {
+fn create_private_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -291,7 +291,7 @@ pub(crate) fn seconds_since_epoch() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::entry_content::EntryContent;
-    use super::super::journal::{FileIdentity, Kind, Op, StagedFile, StagingArea, WorktreeFingerprint};
+    use super::super::journal::{FileIdentity, Op, StagedFile, StagingArea, TransactionKind, WorktreeFingerprint};
     use super::super::working_tree::Inode;
     use super::*;
     use crate::core::path::{EntryKind, RepoPath};
@@ -299,14 +299,14 @@ mod tests {
     fn journal() -> Journal {
         let path = RepoPath::from_bytes(b"a\xff").expect("a path");
         let held = FileIdentity {
-            version: EntryContent { kind: EntryKind::Regular, hash: ContentHash::of(b"x") },
+            version: EntryContent { kind: EntryKind::Regular, hash: ContentHash::from_content(b"x") },
             mode: 0o644,
             inode: Inode { device: 1, number: 2 },
         };
         let slot = StagedFile { area: 0, number: 1 };
         Journal {
             id: "1".into(),
-            kind: Kind::Apply,
+            kind: TransactionKind::Apply,
             sandbox: "s".into(),
             sandbox_id: "i".into(),
             target: WorktreeFingerprint {
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_journal_that_was_cut_or_changed_anywhere_is_refused() {
         let state = tempfile::tempdir().expect("a folder");
-        let mut applies = TransactionLog::of(state.path());
+        let mut applies = TransactionLog::new(state.path());
         applies.lock_exclusive("b").expect("locked");
         let (disk, written) = (HostFs::default(), journal());
         let folder = applies.create_dir(&disk).expect("begun");
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn only_one_writes_and_says_who_it_is() {
         let state = tempfile::tempdir().expect("a folder");
-        let (mut one, mut other) = (TransactionLog::of(state.path()), TransactionLog::of(state.path()));
+        let (mut one, mut other) = (TransactionLog::new(state.path()), TransactionLog::new(state.path()));
         one.lock_exclusive("b").expect("locked");
         one.lock_exclusive("b").expect("twice is once");
         let error = other.lock_exclusive("b").expect_err("busy");
@@ -370,10 +370,14 @@ mod tests {
     #[test]
     fn numbers_go_up() {
         let state = tempfile::tempdir().expect("a folder");
-        let mut applies = TransactionLog::of(state.path());
+        let mut applies = TransactionLog::new(state.path());
         applies.lock_exclusive("b").expect("locked");
-        let begun: Vec<u64> = (0..3).map(|_| applies.create_dir(&HostFs::default()).expect("begun").number()).collect();
+        let begun: Vec<u64> =
+            (0..3).map(|_| applies.create_dir(&HostFs::default()).expect("begun").sequence_number()).collect();
         assert_eq!(begun, [1, 2, 3]);
-        assert_eq!(applies.list_dirs().expect("listed").iter().map(TransactionDir::number).collect::<Vec<_>>(), begun);
+        assert_eq!(
+            applies.list_dirs().expect("listed").iter().map(TransactionDir::sequence_number).collect::<Vec<_>>(),
+            begun
+        );
     }
 }

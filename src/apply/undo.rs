@@ -13,24 +13,24 @@ use rustix::fs::{Mode, OFlags};
 use super::entry_content::EntryContent;
 use super::host_error::HostError;
 use super::journal::{
-    Journal, JournalError, Kind, Op, StagedFile, TransactionOutcome, TransactionStatus, WorktreeFingerprint,
+    Journal, JournalError, Op, StagedFile, TransactionKind, TransactionOutcome, TransactionStatus, WorktreeFingerprint,
 };
-use super::names::CONTENTS;
+use super::names::CONTENTS_DIR;
 use super::plan::PlanOptions;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::staging::Staging;
 use super::step::OnConflict;
 use super::transaction_log::{TransactionDir, TransactionLog};
-use super::working_tree::{DIRECTORY, PathState, WorkingTree, observe_in};
+use super::working_tree::{DIR_FLAGS, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Selection};
 use crate::core::path::RepoPath;
 
 /// A finished transaction.
 #[derive(Debug, Clone)]
 pub struct AppliedTransaction {
-    pub folder: TransactionDir,
+    pub dir: TransactionDir,
     pub journal: Journal,
-    pub end: TransactionOutcome,
+    pub outcome: TransactionOutcome,
     /// Whether the transaction has been undone.
     pub undone: bool,
 }
@@ -39,7 +39,7 @@ pub struct AppliedTransaction {
 #[derive(Debug, Default)]
 pub struct ApplyHistory {
     /// Finished transactions, oldest first.
-    pub past: Vec<AppliedTransaction>,
+    pub finished: Vec<AppliedTransaction>,
     /// Unfinished transactions.
     pub unfinished: Vec<(TransactionDir, Journal)>,
     /// The errors of transactions whose files are damaged.
@@ -51,52 +51,56 @@ impl ApplyHistory {
     ///
     /// # Errors
     /// The log directory cannot be read.
-    pub fn of(applies: &TransactionLog) -> io::Result<Self> {
-        let mut found = Self::default();
-        for folder in applies.list_dirs()? {
-            match folder.read_status() {
+    pub fn read_from(log: &TransactionLog) -> io::Result<Self> {
+        let mut history = Self::default();
+        for dir in log.list_dirs()? {
+            match dir.read_status() {
                 // The working tree is unchanged.
                 Ok(TransactionStatus::Staging) => {}
-                Ok(TransactionStatus::Prepared(journal)) => found.unfinished.push((folder, *journal)),
-                Ok(TransactionStatus::Finished(journal, end)) => {
-                    found.past.push(AppliedTransaction { folder, journal: *journal, end, undone: false });
+                Ok(TransactionStatus::Prepared(journal)) => history.unfinished.push((dir, *journal)),
+                Ok(TransactionStatus::Finished(journal, outcome)) => {
+                    history.finished.push(AppliedTransaction { dir, journal: *journal, outcome, undone: false });
                 }
-                Err(error) => found.damaged.push(error),
+                Err(error) => history.damaged.push(error),
             }
         }
-        let undone: BTreeSet<String> = (found.past.iter().filter(|p| p.end.committed))
+        let undone: BTreeSet<String> = (history.finished.iter().filter(|p| p.outcome.committed))
             .filter_map(|p| match &p.journal.kind {
-                Kind::Undo(id) => Some(id.clone()),
-                Kind::Apply => None,
+                TransactionKind::Undo(id) => Some(id.clone()),
+                TransactionKind::Apply => None,
             })
             .collect();
-        for past in &mut found.past {
-            past.undone = undone.contains(&past.journal.id);
+        for transaction in &mut history.finished {
+            transaction.undone = undone.contains(&transaction.journal.id);
         }
-        Ok(found)
+        Ok(history)
     }
 
     /// Returns the last apply in this working tree that can be undone, optionally of one sandbox.
     #[must_use]
-    pub fn find_last(&self, here: &WorktreeFingerprint, sandbox: Option<&str>) -> Option<&AppliedTransaction> {
-        let fits = |p: &&AppliedTransaction| {
-            p.is_undoable() && p.is_in_worktree(here) && sandbox.is_none_or(|s| s == p.journal.sandbox)
+    pub fn find_last_undoable(
+        &self,
+        worktree: &WorktreeFingerprint,
+        sandbox: Option<&str>,
+    ) -> Option<&AppliedTransaction> {
+        let matches = |p: &&AppliedTransaction| {
+            p.is_undoable() && p.is_in_worktree(worktree) && sandbox.is_none_or(|s| s == p.journal.sandbox)
         };
-        self.past.iter().rev().find(fits)
+        self.finished.iter().rev().find(matches)
     }
 }
 
 impl AppliedTransaction {
     /// Returns whether the transaction was in this working tree, which may have been moved since.
     #[must_use]
-    pub fn is_in_worktree(&self, here: &WorktreeFingerprint) -> bool {
-        self.journal.target.is_same_worktree(here)
+    pub fn is_in_worktree(&self, worktree: &WorktreeFingerprint) -> bool {
+        self.journal.target.is_same_worktree(worktree)
     }
 
     /// Returns whether this is a committed apply that has not been undone.
     #[must_use]
     pub fn is_undoable(&self) -> bool {
-        self.journal.kind == Kind::Apply && self.end.committed && !self.undone
+        self.journal.kind == TransactionKind::Apply && self.outcome.committed && !self.undone
     }
 }
 
@@ -127,9 +131,9 @@ pub enum UndoError {
 
 impl Undo {
     /// Prepares the undo of an apply.
-    pub fn of(past: &AppliedTransaction, tree: &WorkingTree) -> Result<Self, UndoError> {
-        let AppliedTransaction { folder, journal, .. } = past;
-        let slots = Staging::open(&journal.staging_areas, folder, &journal.id, tree)?;
+    pub fn from_transaction(transaction: &AppliedTransaction, tree: &WorkingTree) -> Result<Self, UndoError> {
+        let AppliedTransaction { dir, journal, .. } = transaction;
+        let staging = Staging::open(&journal.staging_areas, dir, &journal.id, tree)?;
         let mut undo = Self {
             requests: Vec::new(),
             options: PlanOptions {
@@ -138,18 +142,18 @@ impl Undo {
                 is_trusted: true,
                 ..PlanOptions::default()
             },
-            blobs: Backups::of(folder)?,
+            blobs: Backups::open(dir)?,
             late_edits: Vec::new(),
         };
         let before: BTreeMap<&RepoPath, &Selection> = journal.selection.iter().map(|(p, old, _)| (p, old)).collect();
         let picks = |path: &RepoPath| before.get(path).copied().cloned().unwrap_or_default();
-        let wish = |path: &RepoPath,
-                    base: Option<&EntryContent>,
-                    accepted: Option<EntryContent>,
-                    like: Option<AttrSource>| PathRequest {
+        let make_request = |path: &RepoPath,
+                            base: Option<&EntryContent>,
+                            theirs: Option<EntryContent>,
+                            attrs_from: Option<AttrSource>| PathRequest {
             path: path.clone(),
             base: base.cloned(),
-            theirs: accepted,
+            theirs,
             last_applied: base.cloned(),
             pristine: base.cloned(),
             alternate_bases: Vec::new(),
@@ -157,45 +161,55 @@ impl Undo {
             reapply: false,
             if_fully_applied: None,
             attrs_from_if_mode: None,
-            picks: picks(path),
-            attrs_from: like,
+            selection: picks(path),
+            attrs_from,
         };
-        let respelled: BTreeMap<&RepoPath, &RepoPath> = (journal.ops.iter())
-            .filter_map(|act| match act {
+        let case_renames: BTreeMap<&RepoPath, &RepoPath> = (journal.ops.iter())
+            .filter_map(|op| match op {
                 Op::CaseRename { from, to } => Some((to, from)),
                 _ => None,
             })
             .collect();
-        for act in &journal.ops {
-            match act {
+        for op in &journal.ops {
+            match op {
                 Op::MakeDirectory { path, .. } => {
                     undo.options.removable_dirs.get_or_insert_default().insert(path.clone());
                 }
                 Op::RemoveDirectory { path, slot } => {
-                    undo.options.dir_attrs.insert(path.clone(), attr_source(&slots, *slot, slot.name()));
+                    undo.options.dir_attrs.insert(path.clone(), attr_source(&staging, *slot, slot.file_name()));
                 }
                 Op::CaseRename { .. } => {}
                 Op::Write { path, before: None, after, .. } => {
-                    undo.requests.push(wish(path, Some(&after.version), None, None));
+                    undo.requests.push(make_request(path, Some(&after.version), None, None));
                 }
                 Op::Write { path, slot, before: Some(before), after } => {
-                    let name = if slots.can_exchange(*slot) { slot.name() } else { slot.backup_name() };
-                    let old = undo.find_backup(&slots, *slot, &name, path, &before.version)?;
-                    match respelled.get(path) {
+                    let name = if staging.can_exchange(*slot) { slot.file_name() } else { slot.backup_name() };
+                    let old = undo.find_backup(&staging, *slot, &name, path, &before.version)?;
+                    match case_renames.get(path) {
                         None => {
-                            let like = attr_source(&slots, *slot, name);
-                            let wish = wish(path, Some(&after.version), Some(old), Some(like));
-                            undo.requests.push(PathRequest { attrs_from_if_mode: Some(after.mode), ..wish });
+                            let attrs_from = attr_source(&staging, *slot, name);
+                            let request = make_request(path, Some(&after.version), Some(old), Some(attrs_from));
+                            undo.requests.push(PathRequest { attrs_from_if_mode: Some(after.mode), ..request });
                         }
                         Some(from) => {
-                            undo.requests.push(wish(path, Some(&after.version), None, None));
-                            undo.requests.push(wish(from, None, Some(old), Some(attr_source(&slots, *slot, name))));
+                            undo.requests.push(make_request(path, Some(&after.version), None, None));
+                            undo.requests.push(make_request(
+                                from,
+                                None,
+                                Some(old),
+                                Some(attr_source(&staging, *slot, name)),
+                            ));
                         }
                     }
                 }
                 Op::Delete { path, slot, before } => {
-                    let old = undo.find_backup(&slots, *slot, &slot.name(), path, &before.version)?;
-                    undo.requests.push(wish(path, None, Some(old), Some(attr_source(&slots, *slot, slot.name()))));
+                    let old = undo.find_backup(&staging, *slot, &slot.file_name(), path, &before.version)?;
+                    undo.requests.push(make_request(
+                        path,
+                        None,
+                        Some(old),
+                        Some(attr_source(&staging, *slot, slot.file_name())),
+                    ));
                 }
             }
         }
@@ -205,40 +219,40 @@ impl Undo {
     /// Observes a backup and registers its content.
     fn find_backup(
         &mut self,
-        slots: &Staging,
-        slot: StagedFile,
+        staging: &Staging,
+        staged: StagedFile,
         name: &str,
         path: &RepoPath,
         before: &EntryContent,
     ) -> Result<EntryContent, UndoError> {
-        let at = slots.entry_ref(slot, name);
-        let PathState::File(seen) = observe_in(at.directory, at.name)? else {
+        let at = staging.entry_ref(staged, name);
+        let PathState::File(observed) = observe_in(at.directory, at.name)? else {
             return Err(UndoError::Gone(path.clone()));
         };
-        if seen.version != *before {
+        if observed.version != *before {
             self.late_edits.push(path.clone());
         }
-        self.blobs.insert(&seen.version.hash, attr_source(slots, slot, name.to_owned()));
-        Ok(seen.version)
+        self.blobs.insert(&observed.version.hash, attr_source(staging, staged, name.to_owned()));
+        Ok(observed.version)
     }
 }
 
-fn attr_source(slots: &Staging, slot: StagedFile, name: String) -> AttrSource {
-    AttrSource { folder: slots.area_dir(slot), name }
+fn attr_source(staging: &Staging, staged: StagedFile, name: String) -> AttrSource {
+    AttrSource { dir: staging.area_dir(staged), name }
 }
 
 /// The content of an apply's backups.
 #[derive(Debug)]
 pub struct Backups {
     files: BTreeMap<ContentHash, AttrSource>,
-    written: Option<OwnedFd>,
-    made: Mutex<BTreeMap<ContentHash, Vec<u8>>>,
+    contents_dir: Option<OwnedFd>,
+    created: Mutex<BTreeMap<ContentHash, Vec<u8>>>,
 }
 
 impl Backups {
-    fn of(folder: &TransactionDir) -> io::Result<Self> {
-        let written = rustix::fs::openat(folder.open_dir()?, CONTENTS, DIRECTORY, Mode::empty()).ok();
-        Ok(Self { files: BTreeMap::new(), written, made: Mutex::default() })
+    fn open(dir: &TransactionDir) -> io::Result<Self> {
+        let written = rustix::fs::openat(dir.open_dir()?, CONTENTS_DIR, DIR_FLAGS, Mode::empty()).ok();
+        Ok(Self { files: BTreeMap::new(), contents_dir: written, created: Mutex::default() })
     }
 
     fn insert(&mut self, hash: &ContentHash, file: AttrSource) {
@@ -248,15 +262,15 @@ impl Backups {
 
 impl BlobStore for Backups {
     fn read_blob(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        if let Some(made) = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(hash) {
-            return Ok(made.clone());
+        if let Some(created) = self.created.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(hash) {
+            return Ok(created.clone());
         }
-        let content = match (self.files.get(hash), &self.written) {
-            (Some(file), _) => read_backup(&file.folder, &file.name)?,
+        let content = match (self.files.get(hash), &self.contents_dir) {
+            (Some(file), _) => read_backup(&file.dir, &file.name)?,
             (None, Some(written)) => read_backup(written, &hash.to_string())?,
             (None, None) => return Err(io::ErrorKind::NotFound.into()),
         };
-        if ContentHash::of(&content) == *hash {
+        if ContentHash::from_content(&content) == *hash {
             Ok(content)
         } else {
             Err(io::Error::new(io::ErrorKind::InvalidData, format!("the backup {hash} is damaged")))
@@ -264,18 +278,18 @@ impl BlobStore for Backups {
     }
 
     fn write_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
-        let hash = ContentHash::of(bytes);
-        let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        made.insert(hash.clone(), bytes.to_vec());
+        let hash = ContentHash::from_content(bytes);
+        let mut created = self.created.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        created.insert(hash.clone(), bytes.to_vec());
         Ok(hash)
     }
 }
 
 /// Reads a file, or a symlink's target.
-fn read_backup(folder: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+fn read_backup(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, OsStr::new(name), flags, Mode::empty()) {
-        Err(rustix::io::Errno::LOOP) => Ok(rustix::fs::readlinkat(folder, OsStr::new(name), Vec::new())?.into_bytes()),
+    match rustix::fs::openat(dir, OsStr::new(name), flags, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => Ok(rustix::fs::readlinkat(dir, OsStr::new(name), Vec::new())?.into_bytes()),
         opened => {
             let mut content = Vec::new();
             File::from(opened?).read_to_end(&mut content)?;

@@ -32,7 +32,7 @@ pub struct WorkingTree {
     path: PathBuf,
     /// Submodules that are treated as part of this tree.
     modules: BTreeSet<RepoPath>,
-    habits: FsCapabilities,
+    capabilities: FsCapabilities,
     /// Directories that were entered and are not other repositories. They are opened in one call from then on, still without
     /// following symlinks.
     entered: Mutex<HashSet<RepoPath>>,
@@ -50,7 +50,7 @@ pub enum PathState {
     /// Absent, because this parent is a file.
     BelowFile(RepoPath),
     /// Not observed, because this parent is a symlink.
-    BelowLink(RepoPath),
+    BelowSymlink(RepoPath),
     /// Not observed, because this parent is another repository.
     BelowRepository(RepoPath),
 }
@@ -63,7 +63,7 @@ pub struct ObservedFile {
     pub mode: u32,
     pub inode: Inode,
     pub uid: u32,
-    times: StatFingerprint,
+    fingerprint: StatFingerprint,
 }
 
 /// The identity of a file on disk, under any name.
@@ -79,35 +79,35 @@ impl ObservedFile {
     /// Returns the number of hard links.
     #[must_use]
     pub fn link_count(&self) -> u64 {
-        self.times.names
+        self.fingerprint.link_count
     }
 
     /// Returns the size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        u64::try_from(self.times.size).unwrap_or(0)
+        u64::try_from(self.fingerprint.size).unwrap_or(0)
     }
 
     /// Returns whether both are the same file with the same content and permissions, regardless of its name.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same_file(&self, other: &Self) -> bool {
         (&self.version, self.mode, self.inode) == (&other.version, other.mode, other.inode)
     }
 
-    fn of(version: EntryContent, stat: &Stat) -> Self {
+    fn from_stat(version: EntryContent, stat: &Stat) -> Self {
         Self {
             version,
             mode: stat.st_mode & 0o7777,
-            inode: Inode::of(stat),
+            inode: Inode::from_stat(stat),
             uid: stat.st_uid,
-            times: StatFingerprint::of(stat),
+            fingerprint: StatFingerprint::from_stat(stat),
         }
     }
 }
 
 impl Inode {
     #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-    pub(crate) fn of(stat: &Stat) -> Self {
+    pub(crate) fn from_stat(stat: &Stat) -> Self {
         Self { device: stat.st_dev as u64, number: stat.st_ino as u64 }
     }
 }
@@ -116,17 +116,17 @@ impl Inode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct StatFingerprint {
     size: i64,
-    names: u64,
+    link_count: u64,
     changed: (i64, u64),
     modified: (i64, u64),
 }
 
 impl StatFingerprint {
     #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-    fn of(stat: &Stat) -> Self {
+    fn from_stat(stat: &Stat) -> Self {
         Self {
             size: stat.st_size as i64,
-            names: stat.st_nlink as u64,
+            link_count: stat.st_nlink as u64,
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
         }
@@ -141,7 +141,7 @@ pub struct DirContents {
     pub directories: Vec<RepoPath>,
 }
 
-pub(crate) const DIRECTORY: OFlags =
+pub(crate) const DIR_FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The directory that contains a path.
@@ -167,10 +167,10 @@ pub struct Mount(u64, u64);
 
 impl Mount {
     /// Returns the mount of an open directory.
-    pub fn of(directory: impl AsFd) -> Result<Self, Errno> {
-        let wanted = StatxFlags::MNT_ID | StatxFlags::INO;
-        let found = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, wanted)?;
-        Ok(Self::from(&found))
+    pub fn from_fd(directory: impl AsFd) -> Result<Self, Errno> {
+        let mask = StatxFlags::MNT_ID | StatxFlags::INO;
+        let statx = rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, mask)?;
+        Ok(Self::from(&statx))
     }
 }
 
@@ -184,20 +184,20 @@ impl From<&Statx> for Mount {
 }
 
 /// Flags of `chattr` that prevent replacing a file.
-const FIXED: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
+const REPLACE_BLOCKING_FLAGS: StatxAttributes = StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND);
 
 impl WorkingTree {
     /// Opens a working tree. Nested repositories are only entered if they are in `modules`: the submodules that the snapshot
     /// includes.
-    pub fn open(root: &Path, modules: BTreeSet<RepoPath>, habits: FsCapabilities) -> io::Result<Self> {
-        let opened = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
-        Ok(Self { root: opened, path: root.to_owned(), modules, habits, entered: Mutex::default() })
+    pub fn open(root: &Path, modules: BTreeSet<RepoPath>, capabilities: FsCapabilities) -> io::Result<Self> {
+        let opened = rustix::fs::openat(CWD, root, DIR_FLAGS, Mode::empty())?;
+        Ok(Self { root: opened, path: root.to_owned(), modules, capabilities, entered: Mutex::default() })
     }
 
     /// Returns the inode of the root directory.
-    pub fn identity(&self) -> Result<Inode, HostError> {
+    pub fn root_inode(&self) -> Result<Inode, HostError> {
         rustix::fs::fstat(&self.root)
-            .map(|stat| Inode::of(&stat))
+            .map(|stat| Inode::from_stat(&stat))
             .map_err(system_error("failed to look at the working tree"))
     }
 
@@ -205,8 +205,8 @@ impl WorkingTree {
     ///
     /// # Errors
     /// The file has changed, or an I/O error.
-    pub fn read_file(&self, path: &RepoPath, seen: &ObservedFile) -> Result<Vec<u8>, HostError> {
-        if seen.version.kind == EntryKind::Link {
+    pub fn read_file(&self, path: &RepoPath, observed: &ObservedFile) -> Result<Vec<u8>, HostError> {
+        if observed.version.kind == EntryKind::Link {
             return self.read_symlink(path)?.ok_or(HostError::Stale);
         }
         let Parent::Open(directory) = self.open_parent(path)? else { return Err(HostError::Stale) };
@@ -215,12 +215,12 @@ impl WorkingTree {
         let mut content = Vec::new();
         let read = |error| HostError::Io { attempt: "failed to read it", error };
         io::Read::read_to_end(&mut File::from(opened.ok_or(HostError::Stale)?), &mut content).map_err(read)?;
-        if ContentHash::of(&content) == seen.version.hash { Ok(content) } else { Err(HostError::Stale) }
+        if ContentHash::from_content(&content) == observed.version.hash { Ok(content) } else { Err(HostError::Stale) }
     }
 
     /// Opens the root directory again.
     pub(crate) fn open_root(&self) -> Result<OwnedFd, HostError> {
-        rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty())
+        rustix::fs::openat(&self.root, ".", DIR_FLAGS, Mode::empty())
             .map_err(system_error("failed to open the working tree"))
     }
 
@@ -243,72 +243,72 @@ impl WorkingTree {
     pub fn untransferable_reason(
         &self,
         path: &RepoPath,
-        seen: &ObservedFile,
+        observed: &ObservedFile,
     ) -> Result<Option<&'static str>, HostError> {
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
-        let file = match seen.version.kind {
+        let file = match observed.version.kind {
             EntryKind::Link => return Ok(None),
             _ => attributes::open_entry(DirEntryRef::new(&directory, path.file_name()))
                 .map_err(system_error("failed to open it"))?,
         };
-        Ok(attributes::untransferable_reason(seen.mode, file.as_ref()))
+        Ok(attributes::untransferable_reason(observed.mode, file.as_ref()))
     }
 
     /// Returns the reason why the system does not permit replacing a path, if any (`chattr +i`, `chattr +a`, a mount).
     pub fn immutability_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
-        let look = system_error("failed to look at it");
+        let stat_error = system_error("failed to look at it");
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
-        let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
+        let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
         let name = OsStr::from_bytes(path.file_name());
-        match rustix::fs::statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
-            Ok(found) if found.stx_attributes.intersects(FIXED) => {
+        match rustix::fs::statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, mask) {
+            Ok(found) if found.stx_attributes.intersects(REPLACE_BLOCKING_FLAGS) => {
                 Ok(Some("the system lets nobody replace it (see: lsattr)"))
             }
-            Ok(found) if Mount::from(&found) != Mount::of(&directory).map_err(look)? => {
+            Ok(found) if Mount::from(&found) != Mount::from_fd(&directory).map_err(stat_error)? => {
                 Ok(Some("something is mounted on it"))
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOSYS) => Ok(None),
-            Err(error) => Err(look(error)),
+            Err(error) => Err(stat_error(error)),
         }
     }
 
     /// Returns the reason why entries of a path's directory cannot be created, replaced or deleted, if any.
     pub fn unwritable_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
-        let look = system_error("failed to look at its directory");
+        let stat_error = system_error("failed to look at its directory");
         let directory = self.open_nearest_existing_dir(path)?;
         match rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE) {
-            Ok(found) if found.stx_attributes.intersects(FIXED) => {
+            Ok(found) if found.stx_attributes.intersects(REPLACE_BLOCKING_FLAGS) => {
                 return Ok(Some("the system lets nobody change its directory (see: lsattr)"));
             }
             Ok(_) | Err(Errno::NOSYS) => {}
-            Err(error) => return Err(look(error)),
+            Err(error) => return Err(stat_error(error)),
         }
         match rustix::fs::accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
             Ok(()) => Ok(None),
             Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(Some("you may not write to its directory")),
-            Err(error) => Err(look(error)),
+            Err(error) => Err(stat_error(error)),
         }
     }
 
     /// Returns the path by which the working tree was opened, for messages.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub fn root_path(&self) -> &Path {
         &self.path
     }
 
     /// Returns the capabilities of the file system.
     #[must_use]
-    pub fn capabilities(&self) -> FsCapabilities {
-        self.habits
+    pub fn fs_capabilities(&self) -> FsCapabilities {
+        self.capabilities
     }
 
     /// Returns the names in a directory (`None` is the root). Returns an empty list if the directory cannot be entered.
     pub fn read_dir_names(&self, directory: Option<&RepoPath>) -> Result<Vec<(Vec<u8>, EntryClass)>, HostError> {
         let opened = match directory {
-            None => rustix::fs::openat(&self.root, ".", DIRECTORY, Mode::empty()),
+            None => rustix::fs::openat(&self.root, ".", DIR_FLAGS, Mode::empty()),
             Some(directory) => match self.open_parent(directory)? {
                 Parent::Open(parent) => {
-                    rustix::fs::openat(&parent, OsStr::from_bytes(directory.file_name()), DIRECTORY, Mode::empty())
+                    rustix::fs::openat(&parent, OsStr::from_bytes(directory.file_name()), DIR_FLAGS, Mode::empty())
                 }
                 Parent::Missing | Parent::Blocked(_) => return Ok(Vec::new()),
             },
@@ -345,11 +345,11 @@ impl WorkingTree {
     }
 
     /// Observes the state of a path without following symlinks.
-    pub fn observe(&self, path: &RepoPath) -> Result<PathState, HostError> {
+    pub fn observe_path(&self, path: &RepoPath) -> Result<PathState, HostError> {
         match self.open_parent(path)? {
             Parent::Open(directory) => observe_in(&directory, OsStr::from_bytes(path.file_name())),
             Parent::Missing => Ok(PathState::Absent),
-            Parent::Blocked(look) => Ok(look),
+            Parent::Blocked(state) => Ok(state),
         }
     }
 
@@ -359,7 +359,7 @@ impl WorkingTree {
         let (mut found, mut open) = (DirContents::default(), vec![directory.clone()]);
         while let Some(at) = open.pop() {
             let Parent::Open(parent) = self.open_parent(&at)? else { continue };
-            let list = rustix::fs::openat(&parent, OsStr::from_bytes(at.file_name()), DIRECTORY, Mode::empty())
+            let list = rustix::fs::openat(&parent, OsStr::from_bytes(at.file_name()), DIR_FLAGS, Mode::empty())
                 .and_then(rustix::fs::Dir::new)
                 .map_err(system_error("failed to list a directory"))?;
             for entry in list {
@@ -368,7 +368,7 @@ impl WorkingTree {
                 if name == b"." || name == b".." {
                     continue;
                 }
-                let Ok(path) = RepoPath::child(Some(&at), name) else { return Ok(None) };
+                let Ok(path) = RepoPath::from_parent(Some(&at), name) else { return Ok(None) };
                 if entry.file_type() == FileType::Directory {
                     open.push(path.clone());
                     found.directories.push(path);
@@ -391,14 +391,14 @@ impl WorkingTree {
             && let Ok(directory) = rustix::fs::openat2(
                 &self.root,
                 OsStr::from_bytes(above.as_bytes()),
-                DIRECTORY,
+                DIR_FLAGS,
                 Mode::empty(),
                 ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
             )
         {
             return Ok(Parent::Open(directory));
         }
-        let parent = self.walk_to(&above)?;
+        let parent = self.open_by_component(&above)?;
         if let Parent::Open(_) = parent {
             entered().insert(above);
         }
@@ -406,32 +406,32 @@ impl WorkingTree {
     }
 
     /// Opens a directory component by component.
-    fn walk_to(&self, above: &RepoPath) -> Result<Parent, HostError> {
+    fn open_by_component(&self, above: &RepoPath) -> Result<Parent, HostError> {
         let mut directory =
             self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
         let mut walked: Option<RepoPath> = None;
         for component in above.components() {
-            let Ok(here) = RepoPath::child(walked.as_ref(), component) else { return Err(HostError::Stale) };
+            let Ok(current) = RepoPath::from_parent(walked.as_ref(), component) else { return Err(HostError::Stale) };
             let name = OsStr::from_bytes(component);
-            directory = match rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty()) {
+            directory = match rustix::fs::openat(&directory, name, DIR_FLAGS, Mode::empty()) {
                 Ok(next) => next,
                 Err(Errno::NOENT) => return Ok(Parent::Missing),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let link = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
                         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
                     return Ok(Parent::Blocked(if link {
-                        PathState::BelowLink(here)
+                        PathState::BelowSymlink(current)
                     } else {
-                        PathState::BelowFile(here)
+                        PathState::BelowFile(current)
                     }));
                 }
                 Err(error) => return Err(system_error("failed to open the directory")(error)),
             };
             let is_repository = rustix::fs::statat(&directory, ".git", AtFlags::SYMLINK_NOFOLLOW).is_ok();
-            if is_repository && !self.modules.contains(&here) {
-                return Ok(Parent::Blocked(PathState::BelowRepository(here)));
+            if is_repository && !self.modules.contains(&current) {
+                return Ok(Parent::Blocked(PathState::BelowRepository(current)));
             }
-            walked = Some(here);
+            walked = Some(current);
         }
         Ok(Parent::Open(directory))
     }
@@ -450,7 +450,7 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
         FileType::Symlink => {
             let target =
                 rustix::fs::readlinkat(directory, name, Vec::new()).map_err(system_error("failed to read the link"))?;
-            (EntryKind::Link, ContentHash::of(target.as_bytes()), stat)
+            (EntryKind::Link, ContentHash::from_content(target.as_bytes()), stat)
         }
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -464,11 +464,11 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
                 return Err(HostError::Stale);
             }
             let mut file = File::from(file);
-            let hash = ContentHash::of_reader(&mut file)
+            let hash = ContentHash::from_reader(&mut file)
                 .map_err(|error| HostError::Io { attempt: "failed to read it", error })?;
             // Detects writes to the file while it was read.
-            if StatFingerprint::of(&rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?)
-                != StatFingerprint::of(&stat)
+            if StatFingerprint::from_stat(&rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?)
+                != StatFingerprint::from_stat(&stat)
             {
                 return Err(HostError::Stale);
             }
@@ -477,5 +477,5 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
         }
         _ => return Ok(PathState::Special),
     };
-    Ok(PathState::File(ObservedFile::of(EntryContent { kind, hash }, &stat)))
+    Ok(PathState::File(ObservedFile::from_stat(EntryContent { kind, hash }, &stat)))
 }

@@ -7,16 +7,16 @@ use tokio::sync::mpsc;
 use super::error::BaseError;
 use super::labels::{base_volumes, repository_id};
 use super::seed;
-use super::store::{Base, BaseLease, BaseStore, BuildLock, now};
-use crate::core::name::random;
-use crate::core::progress::{ProgressCounter, Step};
-use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR, VolumeInfo, image, sidecar_spec};
+use super::store::{Base, BaseLease, BaseStore, BuildLock, now_millis};
+use crate::core::name::read_random_bytes;
+use crate::core::progress::{ProgressCounter, ProgressStep};
+use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR_MOUNTS, VolumeInfo, image, sidecar_spec};
 use crate::git::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
 use crate::guest_client::GuestClient;
 use crate::terminal::Signals;
 
 /// Maximum number of nearby bases that are compared with a snapshot before a new one is built.
-const COMPARED: usize = 4;
+const MAX_COMPARED: usize = 4;
 
 /// The base for a snapshot.
 pub struct ResolvedBase {
@@ -24,29 +24,29 @@ pub struct ResolvedBase {
     /// The base volume as the engine reports it.
     pub volume: VolumeInfo,
     /// The snapshot's delta over the base.
-    pub difference: SnapshotDelta,
+    pub delta: SnapshotDelta,
     /// The unsealed base if it was just built. The caller has to seal it.
-    pub fresh: Option<UnsealedBase>,
+    pub unsealed: Option<UnsealedBase>,
     /// The lease that prevents the removal of the base.
-    pub held: Option<BaseLease>,
+    pub lease: Option<BaseLease>,
 }
 
 /// A base that is not sealed yet.
 pub struct UnsealedBase {
-    link: GuestClient,
+    guest: GuestClient,
     container: String,
     /// The index of the main repository in it.
     pub(crate) index: Vec<u8>,
     /// The build lock. Other processes that need the same base wait until it is sealed.
-    _making: BuildLock,
+    _build_lock: BuildLock,
 }
 
 /// Returns the key of everything that a base contains: the snapshot and the launcher.
-fn key(snapshot: &Snapshot) -> String {
-    format!("{}-{}", snapshot.key(), &image::guest_hash()[..16])
+fn compute_key(snapshot: &Snapshot) -> String {
+    format!("{}-{}", snapshot.base_key(), &image::guest_hash()[..16])
 }
 
-fn flavour(snapshot: &Snapshot) -> String {
+fn compute_config_key(snapshot: &Snapshot) -> String {
     format!("{}-{}", snapshot.config_key(), &image::guest_hash()[..16])
 }
 
@@ -59,40 +59,40 @@ pub async fn find_base(
     host: &HostRepo,
     snapshot: &Snapshot,
 ) -> Result<Option<ResolvedBase>, BaseError> {
-    let bases = BaseStore::of(&host.common_dir);
-    let (key, flavour) = (key(snapshot), flavour(snapshot));
+    let bases = BaseStore::new(&host.common_dir);
+    let (key, config_key) = (compute_key(snapshot), compute_config_key(snapshot));
     // An exact match, or the nearest bases.
     let mut candidates: Vec<(usize, Base)> = Vec::new();
     let may_build_on = snapshot.history.may_build_on() && snapshot.modules.len() == 1;
     for base in bases
         .list_bases()?
         .into_iter()
-        .filter(|b| b.config_key == flavour && !snapshot.has_lfs_now(&b.missing_lfs_objects))
+        .filter(|b| b.config_key == config_key && !snapshot.has_new_lfs_content(&b.missing_lfs_objects))
     {
         if base.key == key {
             candidates.insert(0, (0, base));
             break;
         }
         if may_build_on
-            && candidates.len() < COMPARED
-            && let Some(paths) = snapshot.distance_from(&base.commit, DeltaLimit::of(base.files))?
+            && candidates.len() < MAX_COMPARED
+            && let Some(paths) = snapshot.count_changed_paths(&base.commit, DeltaLimit::for_base(base.files))?
         {
             candidates.push((paths + 1, base));
         }
     }
     candidates.sort_by_key(|(distance, _)| *distance);
     for (distance, base) in candidates {
-        let difference = match distance {
+        let maybe_delta = match distance {
             0 => Some(SnapshotDelta::default()),
-            _ => snapshot.difference_from(&base.commit, DeltaLimit::of(base.files))?,
+            _ => snapshot.read_delta_from(&base.commit, DeltaLimit::for_base(base.files))?,
         };
-        let Some(difference) = difference else { continue };
-        let Some(held) = bases.lease_shared(&base.id)? else { continue };
+        let Some(delta) = maybe_delta else { continue };
+        let Some(lease) = bases.lease_shared(&base.id)? else { continue };
         let [spec, launcher] = base_volumes(&base);
-        match tokio::try_join!(engine.volume(&spec.name), engine.volume(&launcher.name))? {
-            (Some(volume), Some(found)) if spec.is(&volume) && launcher.is(&found) => {
+        match tokio::try_join!(engine.find_volume(&spec.name), engine.find_volume(&launcher.name))? {
+            (Some(volume), Some(found)) if spec.is_same_volume(&volume) && launcher.is_same_volume(&found) => {
                 bases.record_use(&base)?;
-                return Ok(Some(ResolvedBase { base, volume, difference, fresh: None, held: Some(held) }));
+                return Ok(Some(ResolvedBase { base, volume, delta, unsealed: None, lease: Some(lease) }));
             }
             // The volume was pruned, or something else has its name. In both cases the record is stale.
             _ => bases.remove_record(&base.id)?,
@@ -110,16 +110,16 @@ pub async fn build_base(
     host: &HostRepo,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
-    guest: &str,
+    guest_image: &str,
     signals: &mut Signals,
-    meter: &Arc<ProgressCounter>,
+    progress: &Arc<ProgressCounter>,
 ) -> Result<ResolvedBase, BaseError> {
-    let bases = BaseStore::of(&host.common_dir);
-    let key = key(snapshot);
-    let making = match bases.try_lock_build(&key)? {
-        Some(making) => making,
+    let bases = BaseStore::new(&host.common_dir);
+    let key = compute_key(snapshot);
+    let build_lock = match bases.try_lock_build(&key)? {
+        Some(build_lock) => build_lock,
         None => {
-            meter.begin(Step::Waiting, 0);
+            progress.begin_step(ProgressStep::Waiting, 0);
             let (bases, key) = (bases.clone(), key.clone());
             // The thread is not joined, because it may wait for the lock for a long time. If it gets the lock too late,
             // it releases the lock at once.
@@ -136,30 +136,30 @@ pub async fn build_base(
         return Ok(found);
     }
     let hex = |bytes: [u8; 8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let id = hex(random::<8>()?);
+    let id = hex(read_random_bytes::<8>()?);
     let mut base = Base {
         schema_version: 1,
         repository: repository_id(&host.common_dir)?,
         volume: format!("airlock-base-{id}"),
         launcher: format!("airlock-launch-{id}"),
-        nonce: hex(random::<8>()?),
+        nonce: hex(read_random_bytes::<8>()?),
         key,
-        config_key: flavour(snapshot),
+        config_key: compute_config_key(snapshot),
         commit: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
         files: listing.entries.len(),
         bytes: 0,
         missing_lfs_objects: Vec::new(),
         filtered: Vec::new(),
-        created: now(),
-        used: now(),
+        created: now_millis(),
+        used: now_millis(),
         id,
     };
-    let made = seed_base(engine, snapshot, listing, &mut base, guest, signals, meter).await;
-    match made {
-        Ok((volume, link, container, index)) => {
-            let fresh = UnsealedBase { link, container, index, _making: making };
-            Ok(ResolvedBase { base, volume, difference: SnapshotDelta::default(), fresh: Some(fresh), held: None })
+    let seeded = seed_base(engine, snapshot, listing, &mut base, guest_image, signals, progress).await;
+    match seeded {
+        Ok((volume, guest, container, index)) => {
+            let unsealed = UnsealedBase { guest, container, index, _build_lock: build_lock };
+            Ok(ResolvedBase { base, volume, delta: SnapshotDelta::default(), unsealed: Some(unsealed), lease: None })
         }
         Err(error) => {
             discard_base(engine, &base).await?;
@@ -173,9 +173,9 @@ async fn seed_base(
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     base: &mut Base,
-    guest: &str,
+    guest_image: &str,
     signals: &mut Signals,
-    meter: &Arc<ProgressCounter>,
+    progress: &Arc<ProgressCounter>,
 ) -> Result<(VolumeInfo, GuestClient, String, Vec<u8>), BaseError> {
     let [spec, launcher] = base_volumes(base);
     let volume = engine.create_volume(&spec).await?;
@@ -183,30 +183,30 @@ async fn seed_base(
     let mount = |volume: &str, target: &str| Mount {
         volume: volume.into(),
         target: target.into(),
-        read_only: target == SIDECAR.launch,
-        fill: true,
+        read_only: target == SIDECAR_MOUNTS.launch,
+        fill_from_image: true,
     };
-    let mounts = vec![mount(&base.volume, SIDECAR.base), mount(&base.launcher, SIDECAR.launch)];
+    let mounts = vec![mount(&base.volume, SIDECAR_MOUNTS.base), mount(&base.launcher, SIDECAR_MOUNTS.launch)];
     // The seeder runs as the agent's user, so that the files belong to the agent and no capability is required.
     let container = ContainerSpec {
         user: "1000:1000".into(),
         capabilities: Vec::new(),
-        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), guest, mounts, &spec.labels)
+        ..sidecar_spec(&format!("airlock-{}-seeder", base.id), guest_image, mounts, &spec.labels)
     };
     let container = engine.create_container(&container).await?;
-    let attached = engine.attach(&container, false).await?;
-    engine.start(&container).await?;
+    let attached = engine.attach_container(&container, false).await?;
+    engine.start_container(&container).await?;
     let (accept, _none) = mpsc::unbounded_channel();
-    let link = GuestClient::handshake(attached, accept).await?;
+    let guest = GuestClient::perform_handshake(attached, accept).await?;
     // A signal interrupts only the seeding. Calls of the engine are always awaited, so that the engine creates nothing
     // after the cleanup.
     let seeded = tokio::select! {
-        seeded = seed::seed(snapshot, listing, &link, meter) => seeded?,
+        seeded = seed::seed_volume(snapshot, listing, &guest, progress) => seeded?,
         _ = signals.next(0) => return Err(BaseError::Interrupted),
     };
     base.bytes = seeded.bytes;
     (base.missing_lfs_objects, base.filtered) = (seeded.unconverted.pointers, seeded.unconverted.filtered);
-    Ok((volume, link, container, seeded.index))
+    Ok((volume, guest, container, seeded.index))
 }
 
 /// Seals a new base and records it, so that other sandboxes can use it.
@@ -217,19 +217,19 @@ pub async fn seal_base(
     engine: &dyn Engine,
     host: &HostRepo,
     base: &Base,
-    fresh: UnsealedBase,
+    unsealed: UnsealedBase,
 ) -> Result<(), BaseError> {
-    let sealed = seed::seal(&fresh.link, &base.nonce).await;
-    engine.remove_container(&fresh.container).await?;
+    let sealed = seed::seal_volume(&unsealed.guest, &base.nonce).await;
+    engine.remove_container(&unsealed.container).await?;
     sealed?;
-    Ok(BaseStore::of(&host.common_dir).save(base, &fresh.index)?)
+    Ok(BaseStore::new(&host.common_dir).save_record(base, &unsealed.index)?)
 }
 
 /// Removes the empty volumes without labels that an engine creates if a container refers to a missing volume. Nothing
 /// else would ever find them.
 pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
     for name in [&base.volume, &base.launcher] {
-        if engine.volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
+        if engine.find_volume(name).await?.is_some_and(|v| v.labels.is_empty() && v.options.is_empty()) {
             engine.remove_volume(name).await?;
         }
     }
@@ -238,7 +238,7 @@ pub async fn remove_stray_volumes(engine: &dyn Engine, base: &Base) -> Result<()
 
 /// Removes the containers and the volumes of a base.
 pub async fn discard_base(engine: &dyn Engine, base: &Base) -> Result<(), BaseError> {
-    for container in engine.containers(super::labels::BASE, Some(&base.id)).await? {
+    for container in engine.list_containers(super::labels::BASE_LABEL, Some(&base.id)).await? {
         engine.remove_container(&container.id).await?;
     }
     engine.remove_volume(&base.launcher).await?;

@@ -9,7 +9,7 @@ use super::error::BaseError;
 use crate::changes::{FileVersion, Quarantine};
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{GitFiles, SnapshotDelta};
-use crate::guest_client::{Batch, GuestClient, pieces};
+use crate::guest_client::{EntryBatch, GuestClient, split_content};
 use crate::protocol::{Entry, Root, Stat};
 
 /// A path that differs from the base volume.
@@ -26,13 +26,13 @@ pub struct BaseDelta(BTreeMap<RepoPath, DeltaEntry>);
 
 impl BaseDelta {
     /// Stores the contents of a snapshot's delta in the quarantine and returns their entries.
-    pub fn from_snapshot_delta(difference: &SnapshotDelta, store: &Quarantine) -> Result<Self, BaseError> {
+    pub fn from_snapshot_delta(delta: &SnapshotDelta, store: &Quarantine) -> Result<Self, BaseError> {
         let mut all = BTreeMap::new();
-        for (path, content) in &difference.files {
+        for (path, content) in &delta.files {
             let side = match content {
                 None => None,
                 Some((kind, bytes)) => {
-                    Some(FileVersion { kind: *kind, hash: store.put(bytes)?, size: bytes.len() as u64 })
+                    Some(FileVersion { kind: *kind, hash: store.store_blob(bytes)?, size: bytes.len() as u64 })
                 }
             };
             all.insert(path.clone(), DeltaEntry { path: path.clone(), side });
@@ -48,7 +48,7 @@ impl BaseDelta {
 
     /// Returns all entries, to be stored.
     #[must_use]
-    pub fn to_store(&self) -> Vec<&DeltaEntry> {
+    pub fn to_entries(&self) -> Vec<&DeltaEntry> {
         self.0.values().collect()
     }
 
@@ -59,12 +59,12 @@ impl BaseDelta {
     }
 
     /// Returns the entries below a directory (`None` is the root).
-    pub fn below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a DeltaEntry> {
+    pub fn entries_below<'a>(&'a self, directory: Option<&'a RepoPath>) -> impl Iterator<Item = &'a DeltaEntry> {
         let prefix = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
         let range = (std::ops::Bound::Included(prefix.clone()), std::ops::Bound::Unbounded);
         self.0
             .range::<[u8], _>((range.0.as_ref().map(Vec::as_slice), range.1))
-            .map(|(_, topped)| topped)
+            .map(|(_, entry)| entry)
             .take_while(move |t| t.path.as_bytes().starts_with(&prefix))
             .collect::<Vec<_>>()
             .into_iter()
@@ -76,7 +76,7 @@ impl BaseDelta {
         let prefix = [directory.as_bytes(), b"/"].concat();
         let from = (std::ops::Bound::Included(prefix.as_slice()), std::ops::Bound::Unbounded);
         let below = self.0.range::<[u8], _>(from).take_while(|(path, _)| path.as_bytes().starts_with(&prefix));
-        below.map(|(_, topped)| &topped.side).any(Option::is_some)
+        below.map(|(_, entry)| &entry.side).any(Option::is_some)
     }
 
     #[must_use]
@@ -89,59 +89,62 @@ impl BaseDelta {
 ///
 /// The guest must run as the agent's user.
 pub async fn write_delta(
-    link: &GuestClient,
-    difference: &SnapshotDelta,
+    guest: &GuestClient,
+    delta: &SnapshotDelta,
     mtime: u64,
 ) -> Result<BTreeMap<RepoPath, Stat>, BaseError> {
-    let mut batch = Batch::new(link, Root::Work);
+    let mut batch = EntryBatch::new(guest, Root::Work);
     // Replaced paths are removed first, deepest first: a directory can become a file, and a file a directory.
-    for path in difference.files.keys().rev() {
-        batch.add(path.as_bytes(), &Entry::Nothing).await?;
+    for path in delta.files.keys().rev() {
+        batch.add_entry(path.as_bytes(), &Entry::Nothing).await?;
     }
-    let kept = difference.files.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
-    for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_bytes())) {
-        batch.add(directory, &Entry::Directory).await?;
+    let present = delta.files.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
+    for directory in parent_dirs(present.clone().map(|(path, _)| path.as_bytes())) {
+        batch.add_entry(directory, &Entry::Directory).await?;
     }
-    for (path, (kind, content)) in kept {
+    for (path, (kind, content)) in present {
         if *kind == EntryKind::Link {
-            batch.add(path.as_bytes(), &Entry::Link(content)).await?;
+            batch.add_entry(path.as_bytes(), &Entry::Link(content)).await?;
             continue;
         }
         let executable = *kind == EntryKind::Executable;
-        for (at, bytes) in pieces(content) {
+        for (at, bytes) in split_content(content) {
             let (size, offset) = (content.len() as u64, at as u64);
-            batch.add(path.as_bytes(), &Entry::File { executable, report: true, mtime, size, offset, bytes }).await?;
+            batch
+                .add_entry(path.as_bytes(), &Entry::File { executable, report: true, mtime, size, offset, bytes })
+                .await?;
         }
     }
-    batch.send().await?;
+    batch.send_entries().await?;
     let mut written = BTreeMap::new();
-    link.flush(|w| {
-        if let Ok(path) = RepoPath::from_bytes(&w.path) {
-            written.insert(path, w.stat);
-        }
-    })
-    .await?;
+    guest
+        .flush_writes(|w| {
+            if let Ok(path) = RepoPath::from_bytes(&w.path) {
+                written.insert(path, w.stat);
+            }
+        })
+        .await?;
     Ok(written)
 }
 
 /// Writes files into the workspace's git directory.
-pub async fn write_git_files(link: &GuestClient, files: &GitFiles) -> Result<(), BaseError> {
-    let whole: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
-    let mut batch = Batch::new(link, Root::Work);
-    for path in whole.keys().rev() {
-        batch.add(path, &Entry::Nothing).await?;
+pub async fn write_git_files(guest: &GuestClient, files: &GitFiles) -> Result<(), BaseError> {
+    let contents: BTreeMap<Vec<u8>, _> = files.iter().map(|(path, c)| ([b".git/", &path[..]].concat(), c)).collect();
+    let mut batch = EntryBatch::new(guest, Root::Work);
+    for path in contents.keys().rev() {
+        batch.add_entry(path, &Entry::Nothing).await?;
     }
-    let kept = whole.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
+    let present = contents.iter().filter_map(|(path, content)| Some((path, content.as_ref()?)));
     // Git does not recognize a git directory without `refs`.
-    let always = &b".git/refs/heads/x"[..];
-    for directory in parent_dirs(kept.clone().map(|(path, _)| path.as_slice()).chain([always])) {
-        batch.add(directory, &Entry::Directory).await?;
+    let required = &b".git/refs/heads/x"[..];
+    for directory in parent_dirs(present.clone().map(|(path, _)| path.as_slice()).chain([required])) {
+        batch.add_entry(directory, &Entry::Directory).await?;
     }
-    for (path, content) in kept {
-        batch.file(path, &mut std::io::Cursor::new(content)).await?;
+    for (path, content) in present {
+        batch.add_file(path, &mut std::io::Cursor::new(content)).await?;
     }
-    batch.send().await?;
-    Ok(link.flush(drop).await?)
+    batch.send_entries().await?;
+    Ok(guest.flush_writes(drop).await?)
 }
 
 /// Returns the directories above the paths, parents first.

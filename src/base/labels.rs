@@ -9,31 +9,33 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::store::Base;
-use crate::core::name::random;
+use crate::core::name::read_random_bytes;
 use crate::engine::VolumeSpec;
 
 /// The label whose value is a base's id.
-pub const BASE: &str = "dev.airlock.base";
+pub const BASE_LABEL: &str = "dev.airlock.base";
 /// The label whose value is the repository's id, see [`repository_id`].
-pub const REPOSITORY: &str = "dev.airlock.repo";
+pub const REPOSITORY_LABEL: &str = "dev.airlock.repo";
 
 /// Computes the id of a repository for labels and records.
 ///
 /// It is a hash of the path of the git directory and of a random number stored in it. Another repository at the same
 /// path therefore has another id, and so does a copy.
 pub fn repository_id(common_dir: &Path) -> io::Result<String> {
-    let hash = Sha256::new().chain_update(common_dir.as_os_str().as_bytes()).chain_update(identity(common_dir)?);
+    let hash = Sha256::new()
+        .chain_update(common_dir.as_os_str().as_bytes())
+        .chain_update(read_or_create_identity(common_dir)?);
     Ok(hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect())
 }
 
 /// Reads the random number that identifies a repository, and creates it first if it does not exist.
-pub fn identity(common_dir: &Path) -> io::Result<String> {
-    let folder = common_dir.join("airlock");
-    let path = folder.join("id");
+pub fn read_or_create_identity(common_dir: &Path) -> io::Result<String> {
+    let dir = common_dir.join("airlock");
+    let path = dir.join("id");
     if !path.is_file() {
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let id: String = random::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let id: String = read_random_bytes::<16>()?.iter().map(|b| format!("{b:02x}")).collect();
+        let mut file = tempfile::NamedTempFile::new_in(&dir)?;
         file.write_all(id.as_bytes())?;
         file.as_file().sync_all()?;
         // Another process may have been first. Its number is used then.
@@ -48,7 +50,7 @@ pub fn identity(common_dir: &Path) -> io::Result<String> {
 /// Returns the specifications of a base's volume and of its launcher volume.
 #[must_use]
 pub fn base_volumes(base: &Base) -> [VolumeSpec; 2] {
-    let labels = [(BASE, base.id.as_str()), (REPOSITORY, base.repository.as_str())];
+    let labels = [(BASE_LABEL, base.id.as_str()), (REPOSITORY_LABEL, base.repository.as_str())];
     let labels = labels.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    [&base.volume, &base.launcher].map(|name| VolumeSpec::plain(name, &labels))
+    [&base.volume, &base.launcher].map(|name| VolumeSpec::new_plain(name, &labels))
 }

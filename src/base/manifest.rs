@@ -11,7 +11,7 @@ use crate::core::path::RepoPath;
 use crate::git::{History, SkippedSubmodule, Snapshot, SnapshotDelta, UncommittedChanges};
 
 /// Maximum number of files in git's stored form that are named.
-const NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// The contents that a sandbox started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,16 +45,16 @@ pub struct Manifest {
 impl Manifest {
     /// Creates the manifest of a snapshot that starts from a base.
     #[must_use]
-    pub fn of(snapshot: &Snapshot, base: &Base, difference: &SnapshotDelta, work: &UncommittedChanges) -> Self {
+    pub fn new(snapshot: &Snapshot, base: &Base, delta: &SnapshotDelta, uncommitted: &UncommittedChanges) -> Self {
         let mut files = base.files;
-        let merged = |of_base: &[RepoPath], on_top: &[RepoPath]| {
-            let still = of_base.iter().filter(|path| !difference.files.contains_key(*path)).chain(on_top);
-            let all: BTreeSet<&RepoPath> = still.filter(|path| !work.files.contains_key(*path)).collect();
+        let merged = |base_paths: &[RepoPath], delta_paths: &[RepoPath]| {
+            let unchanged = base_paths.iter().filter(|path| !delta.files.contains_key(*path)).chain(delta_paths);
+            let all: BTreeSet<&RepoPath> = unchanged.filter(|path| !uncommitted.files.contains_key(*path)).collect();
             all.into_iter().cloned().collect()
         };
-        for (path, content) in difference.files.iter().filter(|(path, _)| !work.files.contains_key(*path)) {
+        for (path, content) in delta.files.iter().filter(|(path, _)| !uncommitted.files.contains_key(*path)) {
             // The delta knows from the tree of its base whether the base has the path.
-            match (content.is_some(), difference.is_new(path)) {
+            match (content.is_some(), delta.is_new(path)) {
                 (true, true) => files += 1,
                 (false, _) => files = files.saturating_sub(1),
                 (true, false) => {}
@@ -63,21 +63,21 @@ impl Manifest {
         Self {
             files,
             history: snapshot.history,
-            uncommitted: work.uncommitted,
-            included: work.included,
-            skipped: work.skipped.iter().map(|(path, why)| (path.clone(), (*why).to_owned())).collect(),
+            uncommitted: uncommitted.uncommitted,
+            included: uncommitted.included,
+            skipped: uncommitted.skipped.iter().map(|(path, why)| (path.clone(), (*why).to_owned())).collect(),
             modules: snapshot.module_paths().cloned().collect(),
             left: snapshot.skipped_submodules.clone(),
-            pointers: merged(&base.missing_lfs_objects, &difference.unconverted.pointers),
-            filtered: merged(&base.filtered, &difference.unconverted.filtered),
+            pointers: merged(&base.missing_lfs_objects, &delta.unconverted.pointers),
+            filtered: merged(&base.filtered, &delta.unconverted.filtered),
             sparse: snapshot.is_sparse(),
-            on_top: difference.files.len() + work.files.len(),
+            on_top: delta.files.len() + uncommitted.files.len(),
         }
     }
 
     /// Returns notes on included and missing content, one per line. Names are not escaped.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
+    pub fn format_notes(&self) -> Vec<String> {
         let mut notes = vec![
             format!("{} {} of the commit", self.files, if self.files == 1 { "file" } else { "files" }),
             format!("history: {}", self.history),
@@ -107,8 +107,8 @@ impl Manifest {
             ));
         }
         if !self.filtered.is_empty() {
-            let named: Vec<String> = self.filtered.iter().take(NAMED).map(name).collect();
-            let more = if self.filtered.len() > NAMED { ", …" } else { "" };
+            let named: Vec<String> = self.filtered.iter().take(MAX_NAMED).map(name).collect();
+            let more = if self.filtered.len() > MAX_NAMED { ", …" } else { "" };
             let are = if self.filtered.len() == 1 {
                 "1 file is".into()
             } else {
@@ -124,7 +124,7 @@ impl Manifest {
 
     /// Returns the text for the agent's user memory. It explains which parts of the repository the workspace lacks.
     #[must_use]
-    pub fn memory(&self) -> String {
+    pub fn format_memory(&self) -> String {
         let mut text = String::from(
             "# About this workspace\n\n\
              You work in a sandbox made by Airlock, on a copy of the user's repository. The user reviews your changes to \
@@ -132,7 +132,7 @@ impl Manifest {
              here. There is no network but the way to the model.\n\n\
              What the copy holds, so that you draw no conclusions from what is missing:\n\n",
         );
-        for note in self.notes() {
+        for note in self.format_notes() {
             // A name with a line break must not begin a line that reads as an instruction.
             let _ = writeln!(text, "- {}", note.escape_debug());
         }

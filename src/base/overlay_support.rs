@@ -23,30 +23,30 @@ pub enum OverlaySupport {
 impl OverlaySupport {
     /// Returns the remembered result for an engine, if any.
     #[must_use]
-    pub fn recall(engine: &EngineInfo) -> Option<Self> {
-        load().remove(&engine.identity)
+    pub fn load_support(engine: &EngineInfo) -> Option<Self> {
+        load_all().remove(&engine.identity)
     }
 
     /// Remembers the result for an engine. A failure is ignored, because the result can be determined again.
-    pub fn remember(&self, engine: &EngineInfo) {
-        let Some(folder) = folder() else { return };
-        let mut all = load();
+    pub fn save_support(&self, engine: &EngineInfo) {
+        let Some(dir) = state_dir() else { return };
+        let mut all = load_all();
         all.insert(engine.identity.clone(), self.clone());
-        if std::fs::create_dir_all(&folder).is_ok()
+        if std::fs::create_dir_all(&dir).is_ok()
             && let Ok(bytes) = serde_json::to_vec_pretty(&all)
         {
-            let _ = write_atomic(&folder, FILE, &bytes);
+            let _ = write_atomic(&dir, FILE_NAME, &bytes);
         }
     }
 }
 
-const FILE: &str = "engines.json";
+const FILE_NAME: &str = "engines.json";
 
-fn folder() -> Option<PathBuf> {
+fn state_dir() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.state_dir()?.join("airlock"))
 }
 
-fn load() -> BTreeMap<String, OverlaySupport> {
-    let bytes = folder().and_then(|f| std::fs::read(f.join(FILE)).ok()).unwrap_or_default();
+fn load_all() -> BTreeMap<String, OverlaySupport> {
+    let bytes = state_dir().and_then(|f| std::fs::read(f.join(FILE_NAME)).ok()).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }

@@ -15,17 +15,17 @@ use crate::terminal::Signals;
 /// A base and its delta, ready for a sandbox.
 pub struct PreparedBase {
     /// The guest image's id.
-    pub(crate) guest: String,
+    pub(crate) guest_image: String,
     pub snapshot: Arc<Snapshot>,
     pub base: Base,
     pub(crate) volume: VolumeInfo,
-    pub(crate) difference: Arc<SnapshotDelta>,
-    pub(crate) fresh: Option<UnsealedBase>,
+    pub(crate) delta: Arc<SnapshotDelta>,
+    pub(crate) unsealed: Option<UnsealedBase>,
     /// The manifest of included and excluded content.
     pub manifest: Manifest,
     pub(crate) includes: Vec<String>,
     /// The lease, which alone protects the base until the sandbox is recorded.
-    _held: Option<BaseLease>,
+    _lease: Option<BaseLease>,
 }
 
 impl PreparedBase {
@@ -33,31 +33,31 @@ impl PreparedBase {
     ///
     /// # Errors
     /// An object is missing, the engine fails, the disk is full, or a signal arrives. A new base is removed then.
-    pub async fn prepare(
+    pub async fn find_or_build(
         engine: &dyn Engine,
         host: &HostRepo,
         snapshot: Arc<Snapshot>,
-        work: UncommittedChanges,
+        uncommitted: UncommittedChanges,
         includes: Vec<String>,
         signals: &mut Signals,
-        meter: &Arc<ProgressCounter>,
+        progress: &Arc<ProgressCounter>,
     ) -> Result<Self, BaseError> {
-        let (guest, found) = tokio::join!(image::ensure_guest(engine), build::find_base(engine, host, &snapshot));
-        let guest = guest?;
+        let (guest_image, found) = tokio::join!(image::ensure_guest(engine), build::find_base(engine, host, &snapshot));
+        let guest_image = guest_image?;
         let mut found = match found? {
             Some(found) => found,
             None => {
-                let for_list = Arc::clone(&snapshot);
-                let listing = tokio::task::spawn_blocking(move || for_list.list()).await;
+                let listed = Arc::clone(&snapshot);
+                let listing = tokio::task::spawn_blocking(move || listed.list_files()).await;
                 let listing = listing.map_err(std::io::Error::other)??;
-                build::build_base(engine, host, &snapshot, &listing, &guest, signals, meter).await?
+                build::build_base(engine, host, &snapshot, &listing, &guest_image, signals, progress).await?
             }
         };
-        let manifest = Manifest::of(&snapshot, &found.base, &found.difference, &work);
-        found.difference.overlay_uncommitted(work.files);
-        let build::ResolvedBase { base, volume, difference, fresh, held } = found;
-        let difference = Arc::new(difference);
-        Ok(Self { guest, snapshot, base, volume, difference, fresh, manifest, includes, _held: held })
+        let manifest = Manifest::new(&snapshot, &found.base, &found.delta, &uncommitted);
+        found.delta.overlay_uncommitted(uncommitted.files);
+        let build::ResolvedBase { base, volume, delta, unsealed, lease } = found;
+        let delta = Arc::new(delta);
+        Ok(Self { guest_image, snapshot, base, volume, delta, unsealed, manifest, includes, _lease: lease })
     }
 }
 
@@ -65,17 +65,17 @@ impl PreparedBase {
     /// Returns whether the base was just built for this sandbox.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
-        self.fresh.is_some()
+        self.unsealed.is_some()
     }
 
     /// Removes the base if it was built for this sandbox, which did not start.
-    pub async fn discard(self, engine: &dyn Engine) -> Result<(), BaseError> {
-        if self.fresh.is_some() { build::discard_base(engine, &self.base).await } else { Ok(()) }
+    pub async fn discard_if_fresh(self, engine: &dyn Engine) -> Result<(), BaseError> {
+        if self.unsealed.is_some() { build::discard_base(engine, &self.base).await } else { Ok(()) }
     }
 
     /// Returns whether nothing has to be written over the base.
-    pub(crate) fn is_bare(&self) -> bool {
+    pub(crate) fn is_unchanged(&self) -> bool {
         let same_branch = self.base.branch == self.snapshot.branch;
-        self.difference.is_empty() && same_branch && self.base.commit == self.snapshot.commit
+        self.delta.is_empty() && same_branch && self.base.commit == self.snapshot.commit
     }
 }

@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::BaseError;
 use crate::core::path::EntryKind;
-use crate::core::progress::{ProgressCounter, Step};
+use crate::core::progress::{ProgressCounter, ProgressStep};
 use crate::git::{GitDir, Listing, Snapshot, SnapshotError, Unconverted};
-use crate::guest_client::{BATCH, Batch, GuestClient, pieces};
+use crate::guest_client::{EntryBatch, FRAME_SIZE, GuestClient, split_content};
 use crate::protocol::{Encoder, Entry, Kind, Root, Stat};
 
 /// Number of threads that read the object store. The guest has as many writers.
-const THREADS: usize = 2;
+const READER_THREADS: usize = 2;
 /// The directory of a base volume that holds its files.
 pub(crate) const TREE: &[u8] = b"tree/";
 /// The file beside [`TREE`] that is written last.
@@ -22,7 +22,7 @@ pub(crate) const SEAL: &[u8] = b"seal";
 
 /// The result of seeding.
 #[derive(Debug)]
-pub struct Seeded {
+pub struct SeedResult {
     /// Files that are in git's stored form.
     pub unconverted: Unconverted,
     /// Total size of all files in bytes.
@@ -35,82 +35,86 @@ pub struct Seeded {
 ///
 /// # Errors
 /// An object is missing, the disk is full, or the guest ends.
-pub async fn seed(
+pub async fn seed_volume(
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
-    link: &GuestClient,
-    meter: &Arc<ProgressCounter>,
-) -> Result<Seeded, BaseError> {
-    meter.begin(Step::Seeding, listing.entries.len());
-    let mut batch = Batch::new(link, Root::Base);
-    batch.add(b"tree", &Entry::Directory).await?;
-    for directory in &directories(listing) {
-        batch.add(&[TREE, directory].concat(), &Entry::Directory).await?;
+    guest: &GuestClient,
+    progress: &Arc<ProgressCounter>,
+) -> Result<SeedResult, BaseError> {
+    progress.begin_step(ProgressStep::Seeding, listing.entries.len());
+    let mut batch = EntryBatch::new(guest, Root::Base);
+    batch.add_entry(b"tree", &Entry::Directory).await?;
+    for directory in &list_directories(listing) {
+        batch.add_entry(&[TREE, directory].concat(), &Entry::Directory).await?;
     }
-    batch.send().await?;
-    link.flush(drop).await?;
+    batch.send_entries().await?;
+    guest.flush_writes(drop).await?;
 
     // The index must be at least a second newer than the files that it lists, see "racy git". The files are therefore
     // two seconds old.
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
-    let for_git = Arc::clone(snapshot);
+    let git_snapshot = Arc::clone(snapshot);
     let git = tokio::task::spawn_blocking(move || {
-        (0..for_git.modules.len()).map(|n| GitDir::create(&for_git, n)).collect::<Result<Vec<_>, _>>()
+        (0..git_snapshot.modules.len())
+            .map(|n| GitDir::create_for_module(&git_snapshot, n))
+            .collect::<Result<Vec<_>, _>>()
     });
-    let (for_files, sender, files_listing, counter) =
-        (Arc::clone(snapshot), link.clone(), listing.clone(), Arc::clone(meter));
-    let files = tokio::task::spawn_blocking(move || write_files(&for_files, &files_listing, &sender, mtime, &counter));
+    let (files_snapshot, sender, files_listing, counter) =
+        (Arc::clone(snapshot), guest.clone(), listing.clone(), Arc::clone(progress));
+    let files =
+        tokio::task::spawn_blocking(move || write_files(&files_snapshot, &files_listing, &sender, mtime, &counter));
     let files = files.await.map_err(io::Error::other)?;
     // Symlinks keep the default. Git reads them again regardless of their times.
-    let mut seeded = vec![Stat::default(); listing.entries.len()];
-    link.flush(|written| {
-        if let Some(at) = written.path.strip_prefix(TREE).and_then(|path| listing.position(path)) {
-            seeded[at] = written.stat;
-        }
-    })
-    .await?;
+    let mut stats = vec![Stat::default(); listing.entries.len()];
+    guest
+        .flush_writes(|written| {
+            if let Some(at) = written.path.strip_prefix(TREE).and_then(|path| listing.find_position(path)) {
+                stats[at] = written.stat;
+            }
+        })
+        .await?;
     let unconverted = files?;
     let git = git.await.map_err(io::Error::other)??;
 
-    let mut batch = Batch::new(link, Root::Base);
+    let mut batch = EntryBatch::new(guest, Root::Base);
     let mut index = Vec::new();
     for directory in &git {
-        directory.write_index(snapshot, listing, &seeded)?;
-        let place = [TREE, &directory.place(snapshot)].concat();
-        batch.add(&place, &Entry::Directory).await?;
-        for (path, is_directory) in directory.files()? {
-            let target = [&place, &b"/"[..], path.as_os_str().as_bytes()].concat();
+        directory.write_index(snapshot, listing, &stats)?;
+        let git_dir = [TREE, &directory.path_in_workspace(snapshot)].concat();
+        batch.add_entry(&git_dir, &Entry::Directory).await?;
+        for (path, is_directory) in directory.list_files()? {
+            let target = [&git_dir, &b"/"[..], path.as_os_str().as_bytes()].concat();
             if is_directory {
-                batch.add(&target, &Entry::Directory).await?;
+                batch.add_entry(&target, &Entry::Directory).await?;
             } else {
-                batch.file(&target, &mut std::fs::File::open(directory.full(&path))?).await?;
+                batch.add_file(&target, &mut std::fs::File::open(directory.file_path(&path))?).await?;
             }
         }
     }
-    batch.send().await?;
-    link.flush(drop).await?;
+    batch.send_entries().await?;
+    guest.flush_writes(drop).await?;
     if let Some(root) = git.first() {
-        index = std::fs::read(root.full("index".as_ref()))?;
+        index = std::fs::read(root.file_path("index".as_ref()))?;
     }
-    Ok(Seeded { unconverted, bytes: meter.read().bytes, index })
+    Ok(SeedResult { unconverted, bytes: progress.read().bytes, index })
 }
 
 /// Writes everything to disk, and then the seal. A sealed base is therefore complete, even after a crash of the
 /// machine.
-pub async fn seal(link: &GuestClient, nonce: &str) -> Result<(), BaseError> {
-    link.sync(Root::Base).await?;
-    let mut batch = Batch::new(link, Root::Base);
-    batch.file(SEAL, &mut io::Cursor::new(nonce.as_bytes())).await?;
-    batch.send().await?;
-    link.flush(drop).await?;
-    link.sync(Root::Base).await?;
+pub async fn seal_volume(guest: &GuestClient, nonce: &str) -> Result<(), BaseError> {
+    guest.sync_volume(Root::Base).await?;
+    let mut batch = EntryBatch::new(guest, Root::Base);
+    batch.add_file(SEAL, &mut io::Cursor::new(nonce.as_bytes())).await?;
+    batch.send_entries().await?;
+    guest.flush_writes(drop).await?;
+    guest.sync_volume(Root::Base).await?;
     Ok(())
 }
 
 /// Returns every directory of a listing, parents first. Submodules without content are empty directories.
-fn directories(listing: &Listing) -> BTreeSet<Vec<u8>> {
+fn list_directories(listing: &Listing) -> BTreeSet<Vec<u8>> {
     let mut found = BTreeSet::new();
-    for path in listing.entries.iter().map(|e| &e.path).chain(&listing.empty) {
+    for path in listing.entries.iter().map(|e| &e.path).chain(&listing.empty_dirs) {
         let mut parent = path.parent();
         while let Some(directory) = parent {
             if !found.insert(directory.as_bytes().to_vec()) {
@@ -119,44 +123,44 @@ fn directories(listing: &Listing) -> BTreeSet<Vec<u8>> {
             parent = directory.parent();
         }
     }
-    found.extend(listing.empty.iter().map(|s| s.as_bytes().to_vec()));
+    found.extend(listing.empty_dirs.iter().map(|s| s.as_bytes().to_vec()));
     found
 }
 
 fn write_files(
     snapshot: &Snapshot,
     listing: &Listing,
-    link: &GuestClient,
+    guest: &GuestClient,
     mtime: u64,
-    meter: &ProgressCounter,
+    progress: &ProgressCounter,
 ) -> Result<Unconverted, SnapshotError> {
-    snapshot.read_all(listing, THREADS, |lane| {
+    snapshot.read_all(listing, READER_THREADS, |lane| {
         let mut encoder = Encoder::default();
         let lane = u32::try_from(lane).unwrap_or(0);
         let mut path = Vec::new();
         move |file| {
             let Some((entry, content)) = file else {
-                return link.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0));
+                return guest.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0));
             };
             path.clear();
             path.extend_from_slice(TREE);
             path.extend_from_slice(entry.path.as_bytes());
             if entry.kind == EntryKind::Link {
-                encoder.entry(Root::Base, &path, &Entry::Link(content));
+                encoder.encode_entry(Root::Base, &path, &Entry::Link(content));
             } else {
                 let executable = entry.kind == EntryKind::Executable;
-                for (at, bytes) in pieces(content) {
+                for (at, bytes) in split_content(content) {
                     let (size, offset) = (content.len() as u64, at as u64);
                     let piece = Entry::File { executable, report: true, mtime, size, offset, bytes };
-                    encoder.entry(Root::Base, &path, &piece);
-                    if encoder.0.len() >= BATCH {
-                        link.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0))?;
+                    encoder.encode_entry(Root::Base, &path, &piece);
+                    if encoder.0.len() >= FRAME_SIZE {
+                        guest.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0))?;
                     }
                 }
             }
-            meter.add(content.len());
-            if encoder.0.len() >= BATCH {
-                link.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0))?;
+            progress.add_file(content.len());
+            if encoder.0.len() >= FRAME_SIZE {
+                guest.blocking_send(Kind::Write, lane, &std::mem::take(&mut encoder.0))?;
             }
             Ok(())
         }

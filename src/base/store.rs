@@ -30,7 +30,7 @@ pub struct Base {
     pub launcher: String,
     /// The content of the seal in the volume.
     pub nonce: String,
-    /// The key of all content, see [`crate::git::Snapshot::key`].
+    /// The key of all content, see [`crate::git::Snapshot::base_key`].
     pub key: String,
     /// The key of the rules by which the content was written.
     pub config_key: String,
@@ -56,7 +56,7 @@ pub struct Base {
 /// The bases of one repository.
 #[derive(Debug, Clone)]
 pub struct BaseStore {
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
 /// The lock on a base. It is shared while a process uses the base for a sandbox that is not recorded yet, and exclusive
@@ -71,13 +71,13 @@ pub struct BuildLock(#[expect(dead_code, reason = "the lock is what it is for")]
 impl BaseStore {
     /// Creates the store of a repository. Nothing is written yet.
     #[must_use]
-    pub fn of(common_dir: &Path) -> Self {
-        Self { folder: common_dir.join("airlock/bases") }
+    pub fn new(common_dir: &Path) -> Self {
+        Self { dir: common_dir.join("airlock/bases") }
     }
 
     /// Returns all bases, last used first. A damaged record is skipped, and its volume is an orphan then.
     pub fn list_bases(&self) -> io::Result<Vec<Base>> {
-        let entries = match fs::read_dir(&self.folder) {
+        let entries = match fs::read_dir(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
@@ -91,7 +91,7 @@ impl BaseStore {
     }
 
     /// Returns the base with this id.
-    pub fn find(&self, id: &str) -> io::Result<Option<Base>> {
+    pub fn find_by_id(&self, id: &str) -> io::Result<Option<Base>> {
         Ok(self.list_bases()?.into_iter().find(|b| b.id == id))
     }
 
@@ -115,7 +115,7 @@ impl BaseStore {
     /// Returns whether any process is building a base.
     pub fn is_building(&self) -> io::Result<bool> {
         for digit in "0123456789abcdef".chars() {
-            let path = self.folder.join("making").join(digit.to_string());
+            let path = self.dir.join("making").join(digit.to_string());
             match File::open(path).map(|file| file.try_lock_shared()) {
                 Ok(Err(fs::TryLockError::WouldBlock)) => return Ok(true),
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -126,7 +126,7 @@ impl BaseStore {
     }
 
     fn lock_file(&self, key: &str) -> io::Result<File> {
-        let locks = self.folder.join("making");
+        let locks = self.dir.join("making");
         DirBuilder::new().recursive(true).mode(0o700).create(&locks)?;
         // A few locks are shared by all keys. They are never removed, because another process may wait for a lock.
         let name = key.get(..1).unwrap_or("0");
@@ -137,7 +137,7 @@ impl BaseStore {
     pub fn lease_shared(&self, id: &str) -> io::Result<Option<BaseLease>> {
         let Some(file) = self.open_lock_file(id)? else { return Ok(None) };
         file.lock_shared()?;
-        Ok(self.find(id)?.map(|_| BaseLease(file)))
+        Ok(self.find_by_id(id)?.map(|_| BaseLease(file)))
     }
 
     /// Protects a base from use, so that it can be removed; returns `None` if it is in use or has no record.
@@ -151,31 +151,31 @@ impl BaseStore {
     }
 
     fn open_lock_file(&self, id: &str) -> io::Result<Option<File>> {
-        match File::create(self.folder.join(id).join("lock")) {
+        match File::create(self.dir.join(id).join("lock")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
     }
 
     /// Records a sealed base, with a copy of its index.
-    pub fn save(&self, base: &Base, index: &[u8]) -> io::Result<()> {
-        let folder = self.folder.join(&base.id);
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        write_atomic(&folder, "index", index)?;
-        write_atomic(&folder, "record.json", &serde_json::to_vec_pretty(base)?)
+    pub fn save_record(&self, base: &Base, index: &[u8]) -> io::Result<()> {
+        let record_dir = self.dir.join(&base.id);
+        DirBuilder::new().recursive(true).mode(0o700).create(&record_dir)?;
+        write_atomic(&record_dir, "index", index)?;
+        write_atomic(&record_dir, "record.json", &serde_json::to_vec_pretty(base)?)
     }
 
     /// Returns the path of a base's index.
     #[must_use]
-    pub fn index(&self, base: &Base) -> PathBuf {
-        self.folder.join(&base.id).join("index")
+    pub fn index_path(&self, base: &Base) -> PathBuf {
+        self.dir.join(&base.id).join("index")
     }
 
     /// Records that a base is used now.
     pub fn record_use(&self, base: &Base) -> io::Result<()> {
-        let now = Base { used: now(), ..base.clone() };
+        let updated = Base { used: now_millis(), ..base.clone() };
         // Another process may have removed the record. It is not created again then.
-        match write_atomic(&self.folder.join(&base.id), "record.json", &serde_json::to_vec_pretty(&now)?) {
+        match write_atomic(&self.dir.join(&base.id), "record.json", &serde_json::to_vec_pretty(&updated)?) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -183,7 +183,7 @@ impl BaseStore {
 
     /// Removes the record of a base. A missing record is not an error.
     pub fn remove_record(&self, id: &str) -> io::Result<()> {
-        match fs::remove_dir_all(self.folder.join(id)) {
+        match fs::remove_dir_all(self.dir.join(id)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -192,6 +192,6 @@ impl BaseStore {
 
 /// Returns the current time in milliseconds since the epoch.
 #[must_use]
-pub fn now() -> u64 {
+pub fn now_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

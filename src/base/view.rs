@@ -7,7 +7,7 @@ use super::error::BaseError;
 use super::seed::TREE;
 use crate::changes::{FileVersion, Quarantine};
 use crate::core::path::{EntryKind, RepoPath};
-use crate::guest_client::{GuestClient, GuestError, take};
+use crate::guest_client::{GuestClient, GuestError, read_to_quarantine};
 use crate::protocol::{FileKind, Root, Stat};
 
 /// Maximum number of names in one directory of a base.
@@ -21,15 +21,15 @@ pub(crate) enum BaseEntry {
     /// A file or symlink of the base volume.
     File(EntryKind, Stat, Vec<u8>),
     /// A file or symlink of the delta.
-    OnTop(FileVersion),
+    Delta(FileVersion),
 }
 
 impl BaseEntry {
     /// Returns the number of bytes that have to be read for the content.
-    pub(crate) fn size(&self) -> u64 {
+    pub(crate) fn content_size(&self) -> u64 {
         match self {
             Self::File(_, stat, _) => stat.size,
-            Self::Directory(_) | Self::OnTop(_) => 0,
+            Self::Directory(_) | Self::Delta(_) => 0,
         }
     }
 }
@@ -37,22 +37,25 @@ impl BaseEntry {
 /// The base of one sandbox.
 #[derive(Clone, Copy)]
 pub(crate) struct BaseView<'a> {
-    pub link: &'a GuestClient,
-    pub on_top: &'a BaseDelta,
+    pub guest: &'a GuestClient,
+    pub delta: &'a BaseDelta,
     pub modules: &'a BTreeSet<RepoPath>,
     pub store: &'a Quarantine,
 }
 
 impl BaseView<'_> {
     /// Returns whether an entry is the git directory of the repository or of an included submodule.
-    pub(crate) fn is_git(&self, directory: Option<&RepoPath>, name: &[u8]) -> bool {
+    pub(crate) fn is_git_dir(&self, directory: Option<&RepoPath>, name: &[u8]) -> bool {
         name == b".git" && directory.is_none_or(|d| self.modules.contains(d))
     }
 
     /// Lists a directory (`None` is the root).
-    pub(crate) async fn list(&self, directory: Option<&RepoPath>) -> Result<BTreeMap<Vec<u8>, BaseEntry>, BaseError> {
-        let inside = directory.map_or(&b""[..], |d| d.as_bytes());
-        let listed = match self.link.list(Root::Base, &[TREE, inside].concat(), MAX_NAMES).await {
+    pub(crate) async fn list_dir(
+        &self,
+        directory: Option<&RepoPath>,
+    ) -> Result<BTreeMap<Vec<u8>, BaseEntry>, BaseError> {
+        let dir_path = directory.map_or(&b""[..], |d| d.as_bytes());
+        let listed = match self.guest.list_dir(Root::Base, &[TREE, dir_path].concat(), MAX_NAMES).await {
             // Only the delta has the directory.
             Err(GuestError::Gone) => Vec::new(),
             Err(GuestError::NotADirectory) => Vec::new(),
@@ -60,7 +63,7 @@ impl BaseView<'_> {
         };
         let mut found = BTreeMap::new();
         for entry in listed {
-            if self.is_git(directory, &entry.name) {
+            if self.is_git_dir(directory, &entry.name) {
                 continue;
             }
             let entry_kind = match entry.kind {
@@ -75,9 +78,9 @@ impl BaseView<'_> {
             found.insert(entry.name, entry_kind);
         }
         let start = directory.map_or(0, |d| d.as_bytes().len() + 1);
-        for topped in self.on_top.below(directory) {
-            let rest = &topped.path.as_bytes()[start..];
-            match (rest.iter().position(|b| *b == b'/'), &topped.side) {
+        for delta_entry in self.delta.entries_below(directory) {
+            let rest = &delta_entry.path.as_bytes()[start..];
+            match (rest.iter().position(|b| *b == b'/'), &delta_entry.side) {
                 (Some(cut), Some(_)) => {
                     let entry = found.entry(rest[..cut].to_vec()).or_insert(BaseEntry::Directory(None));
                     // The delta replaces a file of the base volume with a directory.
@@ -87,7 +90,7 @@ impl BaseView<'_> {
                 }
                 (Some(_), None) => {}
                 (None, Some(side)) => {
-                    found.insert(rest.to_vec(), BaseEntry::OnTop(side.clone()));
+                    found.insert(rest.to_vec(), BaseEntry::Delta(side.clone()));
                 }
                 // The delta deletes a file. A directory of the same name may replace it, and its entries sort after the
                 // file.
@@ -102,16 +105,20 @@ impl BaseView<'_> {
     }
 
     /// Returns the version of a file, after storing its content in the quarantine.
-    pub(crate) async fn side(&self, path: &RepoPath, entry: &BaseEntry) -> Result<Option<FileVersion>, BaseError> {
+    pub(crate) async fn read_version(
+        &self,
+        path: &RepoPath,
+        entry: &BaseEntry,
+    ) -> Result<Option<FileVersion>, BaseError> {
         let (kind, (hash, size)) = match entry {
             BaseEntry::Directory(_) => return Ok(None),
-            BaseEntry::OnTop(side) => return Ok(Some(side.clone())),
+            BaseEntry::Delta(side) => return Ok(Some(side.clone())),
             BaseEntry::File(EntryKind::Link, _, target) => {
-                (EntryKind::Link, (self.store.put(target)?, target.len() as u64))
+                (EntryKind::Link, (self.store.store_blob(target)?, target.len() as u64))
             }
             BaseEntry::File(kind, stat, _) => {
-                let inside = [TREE, path.as_bytes()].concat();
-                (*kind, take(self.link, Root::Base, &inside, stat.size, self.store).await?)
+                let volume_path = [TREE, path.as_bytes()].concat();
+                (*kind, read_to_quarantine(self.guest, Root::Base, &volume_path, stat.size, self.store).await?)
             }
         };
         Ok(Some(FileVersion { kind, hash, size }))

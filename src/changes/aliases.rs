@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::core::path::RepoPath;
 
 /// Maximum number of symlinks in a chain that is followed backward.
-const ROUNDS: usize = 4;
+const MAX_CHAIN_LENGTH: usize = 4;
 /// Maximum number of aliases that are returned for one path.
-const MOST: usize = 16;
+const MAX_ALIASES: usize = 16;
 
 /// The symlinks of a tree, by the path inside the tree that they point to.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +18,7 @@ pub struct LinkAliases(BTreeMap<RepoPath, Vec<RepoPath>>);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PathAliases {
     /// The aliases, up to the maximum number.
-    pub names: Vec<RepoPath>,
+    pub paths: Vec<RepoPath>,
     pub is_truncated: bool,
 }
 
@@ -28,10 +28,10 @@ impl LinkAliases {
         let mut by_target: BTreeMap<RepoPath, Vec<RepoPath>> = BTreeMap::new();
         for (link, target) in links {
             if let Some(to) = resolve_lexically(&link, &target) {
-                let links = by_target.entry(to).or_default();
+                let sources = by_target.entry(to).or_default();
                 // One more than the maximum is kept, so that truncation can be detected.
-                if links.len() <= MOST {
-                    links.push(link);
+                if sources.len() <= MAX_ALIASES {
+                    sources.push(link);
                 }
             }
         }
@@ -40,39 +40,39 @@ impl LinkAliases {
 
     /// Returns the aliases of a path.
     #[must_use]
-    pub fn aliases_of(&self, path: &RepoPath) -> PathAliases {
-        let mut found = PathAliases::default();
+    pub fn find_aliases(&self, path: &RepoPath) -> PathAliases {
+        let mut aliases = PathAliases::default();
         if self.0.is_empty() {
-            return found;
+            return aliases;
         }
         let mut seen = BTreeSet::from([path.clone()]);
-        let mut from = vec![path.clone()];
-        for _ in 0..ROUNDS {
+        let mut frontier = vec![path.clone()];
+        for _ in 0..MAX_CHAIN_LENGTH {
             let mut next = Vec::new();
-            for name in &from {
-                let mut above = Some(name.clone());
-                while let Some(part) = above {
-                    let rest = &name.as_bytes()[part.as_bytes().len()..];
-                    for link in self.0.get(&part).into_iter().flatten() {
+            for name in &frontier {
+                let mut next_ancestor = Some(name.clone());
+                while let Some(ancestor) = next_ancestor {
+                    let rest = &name.as_bytes()[ancestor.as_bytes().len()..];
+                    for link in self.0.get(&ancestor).into_iter().flatten() {
                         let Ok(alias) = RepoPath::from_bytes(&[link.as_bytes(), rest].concat()) else { continue };
                         if !seen.insert(alias.clone()) {
                             continue;
                         }
-                        if found.names.len() == MOST {
-                            found.is_truncated = true;
-                            return found;
+                        if aliases.paths.len() == MAX_ALIASES {
+                            aliases.is_truncated = true;
+                            return aliases;
                         }
-                        found.names.push(alias.clone());
+                        aliases.paths.push(alias.clone());
                         next.push(alias);
                     }
-                    above = part.parent();
+                    next_ancestor = ancestor.parent();
                 }
             }
-            from = next;
+            frontier = next;
         }
         // The aliases of the last round may have aliases themselves.
-        found.is_truncated = !from.is_empty();
-        found
+        aliases.is_truncated = !frontier.is_empty();
+        aliases
     }
 }
 
@@ -81,15 +81,15 @@ fn resolve_lexically(link: &RepoPath, target: &[u8]) -> Option<RepoPath> {
     if target.first() == Some(&b'/') {
         return None;
     }
-    let mut here = link.parent();
+    let mut current = link.parent();
     for component in target.split(|b| *b == b'/') {
         match component {
             b"" | b"." => {}
-            b".." => here = here?.parent(),
-            name => here = Some(RepoPath::child(here.as_ref(), name).ok()?),
+            b".." => current = current?.parent(),
+            name => current = Some(RepoPath::from_parent(current.as_ref(), name).ok()?),
         }
     }
-    here
+    current
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
 
     fn aliases(links: &[(&str, &str)], of: &str) -> Vec<String> {
         let all = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        all.aliases_of(&path(of)).names.iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
+        all.find_aliases(&path(of)).paths.iter().map(|p| String::from_utf8_lossy(p.as_bytes()).into_owned()).collect()
     }
 
     #[test]
@@ -112,13 +112,13 @@ mod tests {
         assert_eq!(aliases(&[("l", "x/./"), ("m", "l")], "x/y"), ["l/y", "m/y"]);
         assert_eq!(aliases(&[("l", "/x"), ("m", "../x"), ("n", "xy"), ("o", ".")], "x"), [""; 0]);
         // Cycles terminate.
-        assert!(aliases(&[("x/l", "../x")], "x/y").len() <= MOST);
+        assert!(aliases(&[("x/l", "../x")], "x/y").len() <= MAX_ALIASES);
         let many: Vec<(String, String)> = (0..200).map(|n| (format!("l{n}"), "x".to_owned())).collect();
         let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(aliases(&many, "x").len(), MOST);
+        assert_eq!(aliases(&many, "x").len(), MAX_ALIASES);
         let all = LinkAliases::from_links(many.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        assert!(all.aliases_of(&path("x/y")).is_truncated && !all.aliases_of(&path("y")).is_truncated);
-        let few = LinkAliases::from_links(many[..MOST].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        assert!(!few.aliases_of(&path("x")).is_truncated);
+        assert!(all.find_aliases(&path("x/y")).is_truncated && !all.find_aliases(&path("y")).is_truncated);
+        let few = LinkAliases::from_links(many[..MAX_ALIASES].iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
+        assert!(!few.find_aliases(&path("x")).is_truncated);
     }
 }

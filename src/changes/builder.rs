@@ -11,17 +11,17 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 
 use super::aliases::LinkAliases;
-use super::links::{EntryAt, LinkTarget, resolve_link};
-use super::quarantine::hex;
+use super::links::{LinkTarget, PathEntry, resolve_symlink};
+use super::quarantine::to_hex;
 use super::{
-    Changeset, ContentHash, EmbeddedRepoRule, FileChange, Finding, Ignored, PackageManifests, Quarantine, Refused,
-    RiskContext, RuleSet, Severity, find_risks, has_folded,
+    Changeset, ContentHash, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine,
+    RefusedEntry, RiskContext, RuleSet, Severity, find_risks, has_folded_path,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Maximum number of path components that are visited to resolve all symlinks of a changeset.
-const STEPS: usize = 3_000_000;
+const MAX_LINK_STEPS: usize = 3_000_000;
 
 /// An unfinished changeset, with its entries in any order.
 #[derive(Debug, Default)]
@@ -31,31 +31,31 @@ pub struct ChangesetBuilder {
     /// The changes, with the findings that only their collector can produce.
     pub files: Vec<FileChange>,
     /// Entries that cannot be accepted.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedEntry>,
     /// New files that are ignored by rules which the agent added.
-    pub hidden: Vec<RepoPath>,
+    pub ignored_by_agent_rules: Vec<RepoPath>,
     /// New files that are ignored by other rules.
-    pub ignored: Ignored,
+    pub ignored: IgnoredPaths,
 }
 
 /// The tree that a sandbox started with.
 pub trait BaseEntries {
     /// Returns the entry at a path.
-    fn at(&self, path: &RepoPath) -> EntryAt;
+    fn entry_at(&self, path: &RepoPath) -> PathEntry;
     /// Returns the symlinks of the tree with their targets.
-    fn links(&self) -> Vec<(RepoPath, Vec<u8>)>;
+    fn list_symlinks(&self) -> Vec<(RepoPath, Vec<u8>)>;
     /// Returns whether the tree has an entry at a path, or below it, that can make a directory a repository.
-    fn has(&self, path: &RepoPath) -> bool {
-        self.at(path) != EntryAt::Absent
+    fn has_repo_marker(&self, path: &RepoPath) -> bool {
+        self.entry_at(path) != PathEntry::Absent
     }
 }
 
 /// The empty tree.
 impl BaseEntries for () {
-    fn at(&self, _: &RepoPath) -> EntryAt {
-        EntryAt::Absent
+    fn entry_at(&self, _: &RepoPath) -> PathEntry {
+        PathEntry::Absent
     }
-    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+    fn list_symlinks(&self) -> Vec<(RepoPath, Vec<u8>)> {
         Vec::new()
     }
 }
@@ -67,12 +67,12 @@ impl BaseEntries for () {
 pub struct CancelToken {
     pub deadline: Option<Instant>,
     /// Set when the caller has stopped waiting.
-    pub is_cancelled: Arc<AtomicBool>,
+    pub is_canceled: Arc<AtomicBool>,
 }
 
 impl CancelToken {
-    fn check(&self) -> io::Result<()> {
-        if self.is_cancelled.load(Ordering::Relaxed) {
+    fn check_canceled(&self) -> io::Result<()> {
+        if self.is_canceled.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         match self.deadline {
@@ -88,30 +88,30 @@ impl ChangesetBuilder {
     /// # Errors
     /// Fails if the quarantine is damaged, or if a path occurs twice, which is impossible in a tree. Fails with
     /// `TimedOut` or `Interrupted` if the token has expired or was canceled.
-    pub fn build(
+    pub fn build_changeset(
         mut self,
         store: &Quarantine,
         rules: &RuleSet,
         base: &impl BaseEntries,
-        until: &CancelToken,
+        cancel_token: &CancelToken,
     ) -> io::Result<Changeset> {
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
-        if let Some(twice) = self.files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            let message = format!("{:?} came back twice", twice[0].path);
+        if let Some(duplicate) = self.files.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            let message = format!("{:?} came back twice", duplicate[0].path);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         self.refused.sort_by(|a, b| a.path.cmp(&b.path));
-        self.hidden.sort();
-        self.hidden.dedup();
+        self.ignored_by_agent_rules.sort();
+        self.ignored_by_agent_rules.dedup();
         if self.files.is_empty() {
             return Ok(self.assign_id());
         }
         pair_renames(&mut self.files);
         let targets = read_link_targets(&self.files, store)?;
-        self.classify(store, rules, base, &targets, until)?;
-        refuse_planted(&mut self.files, |path| base.has(path));
+        self.add_findings(store, rules, base, &targets, cancel_token)?;
+        refuse_embedded_repos(&mut self.files, |path| base.has_repo_marker(path));
         refuse_prefixes(&mut self.files);
-        self.judge_links(base, &targets, until)?;
+        self.check_symlinks(base, &targets, cancel_token)?;
         for file in &mut self.files {
             file.findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
         }
@@ -119,68 +119,69 @@ impl ChangesetBuilder {
     }
 
     fn assign_id(self) -> Changeset {
-        let Self { base, files, refused, hidden, ignored } = self;
+        let Self { base, files, refused, ignored_by_agent_rules: hidden, ignored } = self;
         let mut hash = HashWriter(Sha256::new());
         // Serialization cannot fail: the writer accepts all bytes, and all maps have string keys.
         let _ = serde_json::to_writer(&mut hash, &(&base, &files, &refused, &hidden));
-        let id = hex(&hash.0.finalize());
+        let id = to_hex(&hash.0.finalize());
         Changeset { schema_version: 1, id, base, files, refused, ignored_by_agent_rules: hidden, ignored }
     }
 
-    fn classify(
+    fn add_findings(
         &mut self,
         store: &Quarantine,
         rules: &RuleSet,
         base: &impl BaseEntries,
         targets: &BTreeMap<RepoPath, Vec<u8>>,
-        until: &CancelToken,
+        cancel_token: &CancelToken,
     ) -> io::Result<()> {
         let changed: BTreeSet<RepoPath> = self.files.iter().map(|f| f.path.clone()).collect();
-        let kept = base.links().into_iter().filter(|(link, _)| !changed.contains(link));
-        let aliases =
-            LinkAliases::from_links(kept.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))));
-        let manifests = PackageManifests::of(&changed);
+        let unchanged_links = base.list_symlinks().into_iter().filter(|(link, _)| !changed.contains(link));
+        let aliases = LinkAliases::from_links(
+            unchanged_links.chain(targets.iter().map(|(link, target)| (link.clone(), target.clone()))),
+        );
+        let manifests = PackageManifests::from_paths(&changed);
         let context = RiskContext { rules, manifests: &manifests, aliases: &aliases };
         for file in &mut self.files {
-            until.check()?;
-            let (old, new) = file.contents(store)?;
+            cancel_token.check_canceled()?;
+            let (old, new) = file.read_contents(store)?;
             let found = find_risks(file, &old, &new, context);
             file.findings.extend(found);
             if file.is_large() {
                 file.findings.push(Finding::for_file("large", Severity::Medium, "is too large to be looked into"));
             }
-            file.findings.extend(find_hidden_files(file, &self.hidden));
+            file.findings.extend(find_hidden_files(file, &self.ignored_by_agent_rules));
         }
         Ok(())
     }
 
     /// Resolves every new symlink in the resulting tree.
-    fn judge_links(
+    fn check_symlinks(
         &mut self,
         base: &impl BaseEntries,
         targets: &BTreeMap<RepoPath, Vec<u8>>,
-        until: &CancelToken,
+        cancel_token: &CancelToken,
     ) -> io::Result<()> {
-        let made: BTreeSet<&RepoPath> = self.files.iter().filter(|f| f.new.is_some()).map(|f| &f.path).collect();
-        let at = |path: &RepoPath| {
+        let created: BTreeSet<&RepoPath> = self.files.iter().filter(|f| f.new.is_some()).map(|f| &f.path).collect();
+        let entry_at = |path: &RepoPath| {
             if let Some(target) = targets.get(path) {
-                return EntryAt::Link(target.clone());
+                return PathEntry::Link(target.clone());
             }
             match self.files.binary_search_by(|f| f.path.cmp(path)).map(|at| &self.files[at].new) {
-                Ok(Some(_)) => EntryAt::File,
-                _ if has_below(&made, path) => EntryAt::Directory,
-                Ok(None) => EntryAt::Absent,
-                Err(_) => base.at(path),
+                Ok(Some(_)) => PathEntry::File,
+                _ if has_path_below(&created, path) => PathEntry::Directory,
+                Ok(None) => PathEntry::Absent,
+                Err(_) => base.entry_at(path),
             }
         };
-        let mut budget = STEPS;
-        let mut judged = Vec::new();
+        let mut budget = MAX_LINK_STEPS;
+        let mut link_findings = Vec::new();
         for (index, file) in self.files.iter().enumerate() {
             let Some(target) = targets.get(&file.path) else { continue };
-            until.check()?;
-            judged.push(match resolve_link(&file.path, target, &mut budget, at) {
+            cancel_token.check_canceled()?;
+            link_findings.push(match resolve_symlink(&file.path, target, &mut budget, entry_at) {
                 LinkTarget::Inside => continue,
-                LinkTarget::Nowhere => {
+                LinkTarget::Missing => {
                     (index, Finding::for_file("link-dangling", Severity::Note, "points to nothing that is there"))
                 }
                 LinkTarget::Loop => {
@@ -189,7 +190,7 @@ impl ChangesetBuilder {
                 LinkTarget::Outside(reason) => (index, Finding::for_file("link-escape", Severity::Refused, reason)),
             });
         }
-        for (index, finding) in judged {
+        for (index, finding) in link_findings {
             let findings = &mut self.files[index].findings;
             // The target may have caused the same finding without the tree.
             if findings.iter().all(|f| f.rule != finding.rule) {
@@ -220,26 +221,26 @@ fn read_link_targets(files: &[FileChange], store: &Quarantine) -> io::Result<BTr
 }
 
 /// Returns whether any of these paths is below a directory.
-fn has_below(paths: &BTreeSet<&RepoPath>, directory: &RepoPath) -> bool {
+fn has_path_below(paths: &BTreeSet<&RepoPath>, directory: &RepoPath) -> bool {
     // A path with the smallest possible component: no path below the directory sorts before it.
-    RepoPath::child(Some(directory), b"\x01")
+    RepoPath::from_parent(Some(directory), b"\x01")
         .is_ok_and(|first| paths.range::<&RepoPath, _>(&first..).next().is_some_and(|p| p.is_below(directory)))
 }
 
 /// Refuses paths that would be both a file and a directory.
 fn refuse_prefixes(files: &mut [FileChange]) {
-    let made: BTreeSet<RepoPath> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.clone()).collect();
-    let mut both: BTreeSet<RepoPath> = BTreeSet::new();
-    for path in &made {
-        let mut above = path.parent();
-        while let Some(directory) = above {
-            if made.contains(&directory) {
-                both.extend([directory.clone(), path.clone()]);
+    let created: BTreeSet<RepoPath> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.clone()).collect();
+    let mut conflicting: BTreeSet<RepoPath> = BTreeSet::new();
+    for path in &created {
+        let mut ancestor = path.parent();
+        while let Some(directory) = ancestor {
+            if created.contains(&directory) {
+                conflicting.extend([directory.clone(), path.clone()]);
             }
-            above = directory.parent();
+            ancestor = directory.parent();
         }
     }
-    for file in files.iter_mut().filter(|f| both.contains(&f.path)) {
+    for file in files.iter_mut().filter(|f| conflicting.contains(&f.path)) {
         file.findings.push(Finding::for_file("prefix", Severity::Refused, "is a file and a directory at once"));
     }
 }
@@ -259,16 +260,16 @@ fn find_hidden_files(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> 
 }
 
 /// Refuses files that would complete or change a repository inside the tree.
-fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool) {
+fn refuse_embedded_repos(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool) {
     // A name exists in the result if it was created at or below that path, or if the base has it. Deletions by the
     // agent are ignored.
-    let made: BTreeSet<Vec<u8>> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.folded()).collect();
-    let at = |path: &RepoPath| has_folded(&made, path) || in_base(path);
-    let mut judged = EmbeddedRepoRule::default();
-    let planted: Vec<Option<RepoPath>> =
-        files.iter().map(|f| f.new.as_ref().and_then(|_| judged.find_above(&f.path, at))).collect();
-    for (file, planted) in files.iter_mut().zip(planted) {
-        if planted.is_some() {
+    let created: BTreeSet<Vec<u8>> = files.iter().filter(|f| f.new.is_some()).map(|f| f.path.folded_key()).collect();
+    let exists = |path: &RepoPath| has_folded_path(&created, path) || in_base(path);
+    let mut rule = EmbeddedRepoRule::default();
+    let enclosing_repos: Vec<Option<RepoPath>> =
+        files.iter().map(|f| f.new.as_ref().and_then(|_| rule.find_enclosing_repo(&f.path, exists))).collect();
+    for (file, repo) in files.iter_mut().zip(enclosing_repos) {
+        if repo.is_some() {
             let reason = "is in a directory that git would open as a repository";
             file.findings.push(Finding::for_file("planted-repository", Severity::Refused, reason));
         }
@@ -279,15 +280,15 @@ fn refuse_planted(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -> bool)
 ///
 /// This is only for display: both files remain separate changes.
 fn pair_renames(files: &mut [FileChange]) {
-    let mut gone: HashMap<(ContentHash, &'static str), VecDeque<RepoPath>> = HashMap::new();
+    let mut deleted: HashMap<(ContentHash, &'static str), VecDeque<RepoPath>> = HashMap::new();
     for file in files.iter().filter(|f| f.new.is_none()) {
         if let Some(old) = file.old.as_ref().filter(|s| s.size > 0) {
-            gone.entry((old.hash.clone(), old.kind.mode())).or_default().push_back(file.path.clone());
+            deleted.entry((old.hash.clone(), old.kind.git_mode())).or_default().push_back(file.path.clone());
         }
     }
     for file in files.iter_mut().filter(|f| f.old.is_none()) {
         let Some(new) = &file.new else { continue };
-        if let Some(paths) = gone.get_mut(&(new.hash.clone(), new.kind.mode())) {
+        if let Some(paths) = deleted.get_mut(&(new.hash.clone(), new.kind.git_mode())) {
             file.renamed_from = paths.pop_front();
         }
     }
@@ -302,16 +303,16 @@ mod tests {
     struct Tree(Vec<(&'static str, Option<&'static str>)>);
 
     impl BaseEntries for Tree {
-        fn at(&self, path: &RepoPath) -> EntryAt {
+        fn entry_at(&self, path: &RepoPath) -> PathEntry {
             let below = |p: &str| p.as_bytes().starts_with(&[path.as_bytes(), b"/"].concat());
             match self.0.iter().find(|(p, _)| p.as_bytes() == path.as_bytes()) {
-                Some((_, Some(target))) => EntryAt::Link(target.as_bytes().to_vec()),
-                Some((_, None)) => EntryAt::File,
-                None if self.0.iter().any(|(p, _)| below(p)) => EntryAt::Directory,
-                None => EntryAt::Absent,
+                Some((_, Some(target))) => PathEntry::Link(target.as_bytes().to_vec()),
+                Some((_, None)) => PathEntry::File,
+                None if self.0.iter().any(|(p, _)| below(p)) => PathEntry::Directory,
+                None => PathEntry::Absent,
             }
         }
-        fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        fn list_symlinks(&self) -> Vec<(RepoPath, Vec<u8>)> {
             let link = |(p, t): &(&str, Option<&str>)| Some((path(p), t.as_ref()?.as_bytes().to_vec()));
             self.0.iter().filter_map(link).collect()
         }
@@ -330,7 +331,7 @@ mod tests {
                 Some(target) => (EntryKind::Link, target),
                 None => (EntryKind::Regular, content),
             };
-            let hash = store.put(bytes.as_bytes()).expect("stored");
+            let hash = store.store_blob(bytes.as_bytes()).expect("stored");
             FileVersion { kind, hash, size: bytes.len() as u64 }
         };
         let files = changes.iter().map(|(p, content)| FileChange {
@@ -340,7 +341,7 @@ mod tests {
             renamed_from: None,
             findings: Vec::new(),
         });
-        ChangesetBuilder { base: "b".into(), files: files.collect(), ..ChangesetBuilder::default() }.build(
+        ChangesetBuilder { base: "b".into(), files: files.collect(), ..ChangesetBuilder::default() }.build_changeset(
             &store,
             &RuleSet::default(),
             &base,
@@ -350,7 +351,7 @@ mod tests {
 
     fn refused(base: Tree, changes: &[(&str, Option<&str>)]) -> Vec<String> {
         let sealed = seal(base, changes).expect("sealed");
-        let files = sealed.files.iter().filter(|f| f.severity() == Some(Severity::Refused));
+        let files = sealed.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused));
         files.map(|f| String::from_utf8_lossy(f.path.as_bytes()).into_owned()).collect()
     }
 
@@ -408,14 +409,14 @@ mod tests {
     fn nobody_waits_for_ever() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().into()).expect("opened");
-        let gone = CancelToken { is_cancelled: Arc::new(AtomicBool::new(true)), ..CancelToken::default() };
+        let gone = CancelToken { is_canceled: Arc::new(AtomicBool::new(true)), ..CancelToken::default() };
         let past = CancelToken { deadline: Some(Instant::now()), ..CancelToken::default() };
         for (until, kind) in [(gone, io::ErrorKind::Interrupted), (past, io::ErrorKind::TimedOut)] {
-            let side = FileVersion { kind: EntryKind::Regular, hash: store.put(b"x").expect("stored"), size: 1 };
+            let side = FileVersion { kind: EntryKind::Regular, hash: store.store_blob(b"x").expect("stored"), size: 1 };
             let file =
                 FileChange { path: path("a"), old: None, new: Some(side), renamed_from: None, findings: Vec::new() };
             let draft = ChangesetBuilder { files: vec![file], ..ChangesetBuilder::default() };
-            let sealed = draft.build(&store, &RuleSet::default(), &none(), &until);
+            let sealed = draft.build_changeset(&store, &RuleSet::default(), &none(), &until);
             assert_eq!(sealed.expect_err("it has ended").kind(), kind);
         }
     }
@@ -434,7 +435,7 @@ mod tests {
         let file = |p: &str| FileChange {
             path: path(p),
             old: None,
-            new: Some(FileVersion { kind: EntryKind::Regular, hash: ContentHash::of(b""), size: 0 }),
+            new: Some(FileVersion { kind: EntryKind::Regular, hash: ContentHash::from_content(b""), size: 0 }),
             renamed_from: None,
             findings: Vec::new(),
         };

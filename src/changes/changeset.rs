@@ -23,18 +23,18 @@ pub struct Changeset {
     /// The changes, sorted by path.
     pub files: Vec<FileChange>,
     /// Entries that cannot be accepted.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedEntry>,
     /// New files and directories that were excluded because rules which the agent added ignore them.
     #[serde(default)]
     pub ignored_by_agent_rules: Vec<RepoPath>,
     /// New files that are ignored by rules of the base or the user.
     #[serde(default)]
-    pub ignored: Ignored,
+    pub ignored: IgnoredPaths,
 }
 
 /// The number of new files and directories that rules ignore, and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ignored {
+pub struct IgnoredPaths {
     pub count: usize,
     pub first: Vec<IgnoredPath>,
 }
@@ -71,7 +71,7 @@ pub struct FileVersion {
 
 /// An entry of the workspace that is excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct RefusedEntry {
     /// The path, which is untrusted and may be truncated.
     pub path: String,
     pub reason: String,
@@ -80,13 +80,13 @@ pub struct Refused {
 impl FileChange {
     /// Returns the highest severity of the findings.
     #[must_use]
-    pub fn severity(&self) -> Option<Severity> {
+    pub fn max_severity(&self) -> Option<Severity> {
         self.findings.iter().map(|f| f.severity).max()
     }
 
     /// Returns the kind of change as one word.
     #[must_use]
-    pub fn change_word(&self) -> &'static str {
+    pub fn kind_label(&self) -> &'static str {
         match (&self.old, &self.new) {
             (None, _) => "added",
             (_, None) => "deleted",
@@ -99,7 +99,7 @@ impl FileChange {
     /// Returns the same change with a different result.
     #[must_use]
     pub fn with_result(&self, kind: EntryKind, content: &[u8]) -> Self {
-        let new = FileVersion { kind, hash: ContentHash::of(content), size: content.len() as u64 };
+        let new = FileVersion { kind, hash: ContentHash::from_content(content), size: content.len() as u64 };
         Self { new: Some(new), ..self.clone() }
     }
 
@@ -116,7 +116,7 @@ impl FileChange {
     ///
     /// # Errors
     /// Fails if the quarantine is damaged.
-    pub fn contents(&self, store: &Quarantine) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    pub fn read_contents(&self, store: &Quarantine) -> io::Result<(Vec<u8>, Vec<u8>)> {
         if self.is_large() {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -134,7 +134,7 @@ impl Changeset {
 
     /// Returns the paths of all changes.
     #[must_use]
-    pub fn paths(&self) -> BTreeSet<RepoPath> {
+    pub fn changed_paths(&self) -> BTreeSet<RepoPath> {
         self.files.iter().map(|f| f.path.clone()).collect()
     }
 }

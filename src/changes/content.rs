@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use super::{Finding, Severity};
-use crate::core::escape::{LONGEST_RUN, first_hidden, is_blank};
+use crate::core::escape::{LONGEST_RUN, find_first_hidden, is_blank};
 
 /// Maximum length in bytes of a line that a reviewer can be expected to read.
-const LONGEST_LINE: usize = 5_000;
+const MAX_LINE_BYTES: usize = 5_000;
 /// Maximum number of consecutive blank lines before the text after them counts as out of sight.
-const MOST_BLANK_LINES: usize = 200;
+const MAX_BLANK_LINES: usize = 200;
 
 /// Returns the findings for a file's content, compared with the base.
 pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
@@ -36,7 +36,7 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
         add("binary", level, what.into(), None);
         return found;
     }
-    if let Some((line, bytes)) = find_longest_line(new).filter(|(_, n)| *n > LONGEST_LINE)
+    if let Some((line, bytes)) = find_longest_line(new).filter(|(_, n)| *n > MAX_LINE_BYTES)
         && find_longest_line(old).is_none_or(|(_, was)| was < bytes)
     {
         add("minified", Severity::Medium, format!("has a line of {bytes} bytes"), Some(line));
@@ -68,18 +68,18 @@ pub fn is_legacy_text(bytes: &[u8]) -> bool {
 fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
     let bad = |bytes: &[u8]| bytes.utf8_chunks().map(|chunk| chunk.invalid().len()).sum::<usize>();
     let marks = |bytes: &[u8]| memchr::memmem::find_iter(bytes, "\u{fffd}".as_bytes()).count();
-    let (gone, come) = (bad(old).saturating_sub(bad(new)), marks(new).saturating_sub(marks(old)));
-    if memchr::memchr(0, old).is_some() { 0 } else { gone.min(come) }
+    let (lost_bytes, come) = (bad(old).saturating_sub(bad(new)), marks(new).saturating_sub(marks(old)));
+    if memchr::memchr(0, old).is_some() { 0 } else { lost_bytes.min(come) }
 }
 
 /// Returns the 1-based number of the line that contains a byte.
-pub fn line_of(bytes: &[u8], at: usize) -> usize {
+pub fn line_number_at(bytes: &[u8], at: usize) -> usize {
     memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
 
 /// Returns the first line with an unexpected hidden character, except lines that the base also has.
 fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
-    let hides = |line: &[u8]| {
+    let has_hidden_char = |line: &[u8]| {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         // Invalid sequences are skipped; the valid parts are checked.
@@ -89,17 +89,19 @@ fn find_invisible_line(old: &[u8], new: &[u8]) -> Option<usize> {
                 return text.bytes().any(|b| b.is_ascii_control() && !matches!(b, b'\t' | b'\x0c' | 0));
             }
             let plain: String = text.chars().map(|c| if matches!(c, '\t' | '\x0c' | '\0') { ' ' } else { c }).collect();
-            first_hidden(&plain).is_some()
+            find_first_hidden(&plain).is_some()
         })
     };
     // In binary content, control characters are common, and no one reads them.
     if !is_text(new) && !is_nearly_text(new) {
         return None;
     }
-    let mark = "\u{feff}".as_bytes();
-    let (old, new) = (old.strip_prefix(mark).unwrap_or(old), new.strip_prefix(mark).unwrap_or(new));
-    let known: HashSet<&[u8]> = old.split_inclusive(|b| *b == b'\n').filter(|line| hides(line)).collect();
-    new.split_inclusive(|b| *b == b'\n').position(|line| hides(line) && !known.contains(line)).map(|at| at + 1)
+    let bom = "\u{feff}".as_bytes();
+    let (old, new) = (old.strip_prefix(bom).unwrap_or(old), new.strip_prefix(bom).unwrap_or(new));
+    let known: HashSet<&[u8]> = old.split_inclusive(|b| *b == b'\n').filter(|line| has_hidden_char(line)).collect();
+    new.split_inclusive(|b| *b == b'\n')
+        .position(|line| has_hidden_char(line) && !known.contains(line))
+        .map(|at| at + 1)
 }
 
 /// Returns whether a reader or a program would treat content as text despite a few bad bytes.
@@ -137,7 +139,7 @@ fn find_hidden_tail(bytes: &[u8]) -> Option<usize> {
                 run = 0;
             }
         }
-        if blank_lines > MOST_BLANK_LINES {
+        if blank_lines > MAX_BLANK_LINES {
             return Some(at + 1);
         }
         blank_lines = 0;

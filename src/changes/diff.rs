@@ -31,7 +31,7 @@ pub enum ContextLine<'a> {
 impl ContextHunk<'_> {
     /// Returns the `@@` line in the format of `diff -u`.
     #[must_use]
-    pub fn head(&self) -> String {
+    pub fn header_line(&self) -> String {
         // An empty range is given by the line before it.
         let side = |range: &Range<usize>| match range.len() {
             0 => format!("{},0", range.start),
@@ -44,17 +44,17 @@ impl ContextHunk<'_> {
 
 /// Returns the hunks of a change with their context.
 #[must_use]
-pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
-    let mut found: Vec<ContextHunk<'a>> = Vec::new();
+pub fn build_context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> Vec<ContextHunk<'a>> {
+    let mut hunks: Vec<ContextHunk<'a>> = Vec::new();
     for unit in units {
         let UnitKind::Hunk { old: o, new: n } = &unit.kind else { continue };
         let from = o.start.saturating_sub(CONTEXT);
-        let joins = found.last().is_some_and(|h| from <= h.old.end);
+        let joins = hunks.last().is_some_and(|h| from <= h.old.end);
         if !joins {
             let before = o.start - from;
-            found.push(ContextHunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
+            hunks.push(ContextHunk { old: from..from, new: n.start - before..n.start - before, lines: Vec::new() });
         }
-        let Some(hunk) = found.last_mut() else { continue };
+        let Some(hunk) = hunks.last_mut() else { continue };
         // The trailing context of a continued hunk may overlap this hunk; trim it.
         while hunk.old.end > o.start {
             hunk.lines.pop();
@@ -71,5 +71,5 @@ pub fn context_hunks<'a>(units: &[Unit], old: &[&'a [u8]], new: &[&'a [u8]]) -> 
         hunk.old.end = after;
         hunk.new.end = n.end + (after - o.end);
     }
-    found
+    hunks
 }

@@ -8,7 +8,7 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::FileChange;
 use super::content::{is_legacy_text, is_text};
-use super::quarantine::hex;
+use super::quarantine::to_hex;
 use crate::core::path::EntryKind;
 
 /// A part of a change that can be decided: as a whole, or line by line for a hunk.
@@ -52,7 +52,7 @@ pub enum LineEnding {
 impl LineEnding {
     /// Returns the line ending of content, or `None` if it is mixed or no line has one.
     #[must_use]
-    pub fn detect(bytes: &[u8]) -> Option<Self> {
+    pub fn detect_uniform(bytes: &[u8]) -> Option<Self> {
         let (mut lf, mut crlf) = (false, false);
         for at in memchr::memchr_iter(b'\n', bytes) {
             let is_crlf = at > 0 && bytes[at - 1] == b'\r';
@@ -81,8 +81,8 @@ impl LineEnding {
 
 /// Returns the new line ending if each content has a uniform line ending and they differ.
 #[must_use]
-pub fn changed_line_ending(old: &[u8], new: &[u8]) -> Option<LineEnding> {
-    let (before, after) = (LineEnding::detect(old)?, LineEnding::detect(new)?);
+pub fn detect_line_ending_change(old: &[u8], new: &[u8]) -> Option<LineEnding> {
+    let (before, after) = (LineEnding::detect_uniform(old)?, LineEnding::detect_uniform(new)?);
     (before != after).then_some(after)
 }
 
@@ -139,17 +139,17 @@ const MAX_LINES: usize = 1_000_000;
 /// This is text without NUL and with fewer than a million line feeds. Text in a single-byte encoding, such as Latin-1,
 /// is included; its bytes are kept unchanged.
 #[must_use]
-pub fn is_by_line(bytes: &[u8]) -> bool {
+pub fn is_line_based(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', bytes).count() < MAX_LINES && (is_text(bytes) || is_legacy_text(bytes))
 }
 
 /// Maximum product of base lines and result lines that are compared.
 ///
 /// A larger region becomes a single hunk, because hostile or generated content must not keep the user waiting.
-const MOST_COMPARED: usize = 400_000_000;
+const MAX_LINE_COMPARISONS: usize = 400_000_000;
 
 /// Returns the number of lines that two contents have in common at the start and at the end.
-fn common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
+fn count_common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
     let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(|(a, b)| a == b).count();
     (head, tail)
@@ -160,74 +160,76 @@ fn common_affixes<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
 /// The region between the common start and end must be small enough to compare without a noticeable delay.
 #[must_use]
 pub fn is_comparable<T: Eq>(old: &[T], new: &[T]) -> bool {
-    let (head, tail) = common_affixes(old, new);
-    (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MOST_COMPARED
+    let (head, tail) = count_common_affixes(old, new);
+    (old.len() - head - tail).saturating_mul(new.len() - head - tail) <= MAX_LINE_COMPARISONS
 }
 
-/// Returns the units of a change. `old` and `new` are its contents, as returned by [`FileChange::contents`].
+/// Returns the units of a change. `old` and `new` are its contents, as returned by [`FileChange::read_contents`].
 #[must_use]
 pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
-    let by_line = !change.is_large() && is_by_line(old) && is_by_line(new);
+    let by_line = !change.is_large() && is_line_based(old) && is_line_based(new);
     let (old_lines, new_lines) = if by_line { (split_lines(old), split_lines(new)) } else { (Vec::new(), Vec::new()) };
-    let unit = |kind: UnitKind| Unit { id: unit_id(change, &kind, &old_lines, &new_lines), kind };
+    let unit = |kind: UnitKind| Unit { id: compute_unit_id(change, &kind, &old_lines, &new_lines), kind };
     let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
     if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
         return vec![unit(UnitKind::Whole)];
     }
-    let mut found = Vec::new();
+    let mut units = Vec::new();
     if after.kind != before_kind {
-        found.push(unit(UnitKind::Mode(after.kind == EntryKind::Executable)));
+        units.push(unit(UnitKind::Mode(after.kind == EntryKind::Executable)));
     }
     if change.old.as_ref().is_some_and(|s| s.hash == after.hash) {
-        return found;
+        return units;
     }
     if !by_line {
-        found.push(unit(UnitKind::Whole));
+        units.push(unit(UnitKind::Whole));
     } else if new.is_empty() && change.old.is_none() {
-        found.push(unit(UnitKind::CreateEmpty));
+        units.push(unit(UnitKind::CreateEmpty));
     } else {
-        let ending = changed_line_ending(old, new);
-        found.extend(ending.map(|ending| unit(UnitKind::LineEndings(ending))));
-        let blocks = if ending.is_some() {
+        let ending = detect_line_ending_change(old, new);
+        units.extend(ending.map(|ending| unit(UnitKind::LineEndings(ending))));
+        let line_changes = if ending.is_some() {
             let body = |line: &&'_ [u8]| (trim_line_ending(line).to_vec(), line.ends_with(b"\n"));
             let bodies = |lines: &[&[u8]]| lines.iter().map(body).collect::<Vec<_>>();
             find_line_changes(&bodies(&old_lines), &bodies(&new_lines))
         } else {
             find_line_changes(&old_lines, &new_lines)
         };
-        found.extend(blocks.into_iter().map(|(old, new)| unit(UnitKind::Hunk { old, new })));
+        units.extend(line_changes.into_iter().map(|(old, new)| unit(UnitKind::Hunk { old, new })));
     }
-    found
+    units
 }
 
 /// Computes the ID of a unit.
-fn unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
+fn compute_unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
-    let mut part = |bytes: &[u8]| {
+    let mut hash_part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    part(change.path.as_bytes());
-    part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
+    hash_part(change.path.as_bytes());
+    hash_part(change.old.as_ref().map_or(String::new(), |s| s.hash.to_string()).as_bytes());
     match kind {
         UnitKind::Hunk { old: o, new: n } => {
-            part(b"hunk");
-            part(&(o.start as u64).to_le_bytes());
-            part(&old[o.clone()].concat());
-            part(&new[n.clone()].concat());
+            hash_part(b"hunk");
+            hash_part(&(o.start as u64).to_le_bytes());
+            hash_part(&old[o.clone()].concat());
+            hash_part(&new[n.clone()].concat());
         }
-        UnitKind::LineEndings(ending) => part(if *ending == LineEnding::Lf { b"endings lf" } else { b"endings crlf" }),
-        UnitKind::Mode(set) => part(if *set { b"mode +x" } else { b"mode -x" }),
-        UnitKind::CreateEmpty => part(b"create"),
-        UnitKind::Delete => part(b"delete"),
+        UnitKind::LineEndings(ending) => {
+            hash_part(if *ending == LineEnding::Lf { b"endings lf" } else { b"endings crlf" })
+        }
+        UnitKind::Mode(set) => hash_part(if *set { b"mode +x" } else { b"mode -x" }),
+        UnitKind::CreateEmpty => hash_part(b"create"),
+        UnitKind::Delete => hash_part(b"delete"),
         UnitKind::Whole => {
-            part(b"whole");
-            part(change.new.as_ref().map_or("", |s| s.kind.mode()).as_bytes());
-            part(change.new.as_ref().map_or_else(String::new, |s| s.hash.to_string()).as_bytes());
+            hash_part(b"whole");
+            hash_part(change.new.as_ref().map_or("", |s| s.kind.git_mode()).as_bytes());
+            hash_part(change.new.as_ref().map_or_else(String::new, |s| s.hash.to_string()).as_bytes());
         }
     }
-    hex(&hash.finalize())
+    to_hex(&hash.finalize())
 }
 
 /// A range of base lines and the range of result lines that replaces it.
@@ -236,24 +238,24 @@ type LineRanges = (Range<usize>, Range<usize>);
 /// Returns the runs of changed lines.
 fn find_line_changes<T: Hash + Eq + Ord>(old: &[T], new: &[T]) -> Vec<LineRanges> {
     if !is_comparable(old, new) {
-        let (head, tail) = common_affixes(old, new);
+        let (head, tail) = count_common_affixes(old, new);
         return vec![(head..old.len() - tail, head..new.len() - tail)];
     }
-    let mut blocks: Vec<LineRanges> = Vec::new();
+    let mut hunks: Vec<LineRanges> = Vec::new();
     for op in capture_diff_slices(Algorithm::Histogram, old, new) {
         if matches!(op, DiffOp::Equal { .. }) {
             continue;
         }
         // Merge adjacent operations into one hunk.
-        match blocks.last_mut() {
+        match hunks.last_mut() {
             Some((o, n)) if o.end == op.old_range().start && n.end == op.new_range().start => {
                 o.end = op.old_range().end;
                 n.end = op.new_range().end;
             }
-            _ => blocks.push((op.old_range(), op.new_range())),
+            _ => hunks.push((op.old_range(), op.new_range())),
         }
     }
-    blocks
+    hunks
 }
 
 #[cfg(test)]

@@ -19,18 +19,18 @@ pub enum HunkLine {
 }
 
 /// Maximum product of removed and added lines for which pairs are searched.
-const MOST_PAIRS: usize = 2500;
+const MAX_PAIRS: usize = 2500;
 /// Maximum length in bytes of a line that can be similar to another one.
-const LONGEST: usize = 400;
+const MAX_LINE_BYTES: usize = 400;
 /// Minimum similarity, in thousandths, at which an added line counts as the replacement of a removed line.
-const ALIKE: u32 = 550;
+const MIN_SIMILARITY: u32 = 550;
 
 /// Returns the lines of a hunk in order.
 #[must_use]
 pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
     let mut rows = Vec::with_capacity(removed.len() + added.len());
     let (mut i, mut j) = (0, 0);
-    let mut up_to = |to_i: usize, to_j: usize, rows: &mut Vec<HunkLine>| {
+    let mut push_until = |to_i: usize, to_j: usize, rows: &mut Vec<HunkLine>| {
         rows.extend((i..to_i).map(HunkLine::Removed));
         rows.extend((j..to_j).map(HunkLine::Added));
         (i, j) = (to_i, to_j);
@@ -41,17 +41,17 @@ pub fn interleave_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<HunkLine> {
         pairs = (0..removed.len()).map(|at| (at, at)).collect();
     }
     for (a, b) in pairs {
-        up_to(a, b, &mut rows);
-        up_to(a + 1, b + 1, &mut rows);
+        push_until(a, b, &mut rows);
+        push_until(a + 1, b + 1, &mut rows);
     }
-    up_to(removed.len(), added.len(), &mut rows);
+    push_until(removed.len(), added.len(), &mut rows);
     rows
 }
 
 /// Returns whether the order of a hunk depends on its content. Otherwise, all removed lines come first.
 #[must_use]
 pub fn is_interleaved(removed: usize, added: usize) -> bool {
-    removed > 0 && added > 0 && removed * added <= MOST_PAIRS && removed + added > 2
+    removed > 0 && added > 0 && removed * added <= MAX_PAIRS && removed + added > 2
 }
 
 /// Returns the pairs of lines, ascending on both sides, with the highest total similarity.
@@ -63,25 +63,25 @@ fn pair_lines(removed: &[&[u8]], added: &[&[u8]]) -> Vec<(usize, usize)> {
     let old: Vec<TokenSet<'_>> = removed.iter().map(|line| TokenSet::from_line(line)).collect();
     let new: Vec<TokenSet<'_>> = added.iter().map(|line| TokenSet::from_line(line)).collect();
     // `best[i][j]`: the highest total similarity of removed lines from `i` on and added lines from `j` on.
-    let (width, mut alike) = (m + 1, vec![0_u32; n * m]);
+    let (width, mut similarities) = (m + 1, vec![0_u32; n * m]);
     let mut best = vec![0_u32; (n + 1) * width];
     for i in (0..n).rev() {
         for j in (0..m).rev() {
-            let common = old[i].similarity(&new[j]);
-            alike[i * m + j] = common;
+            let common = old[i].compute_similarity(&new[j]);
+            similarities[i * m + j] = common;
             let skip = best[(i + 1) * width + j].max(best[i * width + j + 1]);
-            let take = if common >= ALIKE { common + best[(i + 1) * width + j + 1] } else { 0 };
+            let take = if common >= MIN_SIMILARITY { common + best[(i + 1) * width + j + 1] } else { 0 };
             best[i * width + j] = skip.max(take);
         }
     }
     let (mut found, mut i, mut j) = (Vec::new(), 0, 0);
     while i < n && j < m {
-        let here = best[i * width + j];
-        let common = alike[i * m + j];
-        if common >= ALIKE && here == common + best[(i + 1) * width + j + 1] {
+        let remaining = best[i * width + j];
+        let common = similarities[i * m + j];
+        if common >= MIN_SIMILARITY && remaining == common + best[(i + 1) * width + j + 1] {
             found.push((i, j));
             (i, j) = (i + 1, j + 1);
-        } else if here == best[(i + 1) * width + j] {
+        } else if remaining == best[(i + 1) * width + j] {
             i += 1;
         } else {
             j += 1;
@@ -98,26 +98,26 @@ struct TokenSet<'a> {
 
 impl<'a> TokenSet<'a> {
     fn from_line(line: &'a [u8]) -> Self {
-        let mut words = Self { counts: HashMap::new(), bytes: 0 };
-        if line.len() > LONGEST {
-            return words;
+        let mut tokens = Self { counts: HashMap::new(), bytes: 0 };
+        if line.len() > MAX_LINE_BYTES {
+            return tokens;
         }
         let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80;
         for word in line.chunk_by(|a, b| is_word(a) && is_word(b)).filter(|w| !w[0].is_ascii_whitespace()) {
-            *words.counts.entry(word).or_default() += 1;
-            words.bytes += u32::try_from(word.len()).unwrap_or(u32::MAX);
+            *tokens.counts.entry(word).or_default() += 1;
+            tokens.bytes += u32::try_from(word.len()).unwrap_or(u32::MAX);
         }
-        words
+        tokens
     }
 
     /// Returns the common share of two lines, in thousandths.
-    fn similarity(&self, other: &Self) -> u32 {
+    fn compute_similarity(&self, other: &Self) -> u32 {
         let same = self.counts.iter().map(|(word, n)| {
-            let both = other.counts.get(word).map_or(0, |m| *n.min(m));
-            both * u32::try_from(word.len()).unwrap_or(u32::MAX)
+            let shared = other.counts.get(word).map_or(0, |m| *n.min(m));
+            shared * u32::try_from(word.len()).unwrap_or(u32::MAX)
         });
-        let (same, all) = (same.sum::<u32>(), self.bytes + other.bytes);
-        (same * 2000).checked_div(all).unwrap_or(0)
+        let (same, total) = (same.sum::<u32>(), self.bytes + other.bytes);
+        (same * 2000).checked_div(total).unwrap_or(0)
     }
 }
 

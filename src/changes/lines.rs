@@ -37,12 +37,12 @@ impl<B: AsRef<[u8]>> Lines<B> {
     /// Returns a line including its line feed, or an empty slice if the line does not exist.
     #[must_use]
     pub fn get(&self, line: usize) -> &[u8] {
-        self.span(line..line + 1)
+        self.slice_lines(line..line + 1)
     }
 
     /// Returns consecutive lines as one slice.
     #[must_use]
-    pub fn span(&self, lines: Range<usize>) -> &[u8] {
+    pub fn slice_lines(&self, lines: Range<usize>) -> &[u8] {
         let at = |line: usize| match line.checked_sub(1) {
             None => 0,
             Some(before) => self.ends.get(before).or(self.ends.last()).map_or(0, |end| *end as usize),
@@ -52,13 +52,13 @@ impl<B: AsRef<[u8]>> Lines<B> {
 
     /// Returns consecutive lines separately.
     #[must_use]
-    pub fn list(&self, lines: Range<usize>) -> Vec<&[u8]> {
+    pub fn collect_lines(&self, lines: Range<usize>) -> Vec<&[u8]> {
         lines.map(|line| self.get(line)).collect()
     }
 
     /// Returns the whole content.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 }
@@ -71,10 +71,10 @@ mod tests {
     fn lines_are_those_that_a_split_gives() {
         for text in ["", "\n", "a", "a\n", "a\nb", "\n\nx\r\n", "é\n"] {
             let (lines, expected) = (Lines::new(text.as_bytes()), super::super::split_lines(text.as_bytes()));
-            assert_eq!(lines.list(0..lines.len()), expected, "{text:?}");
-            assert_eq!(lines.span(0..lines.len()), text.as_bytes());
-            assert_eq!((lines.get(9), lines.span(7..9)), (&b""[..], &b""[..]));
+            assert_eq!(lines.collect_lines(0..lines.len()), expected, "{text:?}");
+            assert_eq!(lines.slice_lines(0..lines.len()), text.as_bytes());
+            assert_eq!((lines.get(9), lines.slice_lines(7..9)), (&b""[..], &b""[..]));
         }
-        assert_eq!(Lines::new("a\nb\nc").span(1..3), b"b\nc");
+        assert_eq!(Lines::new("a\nb\nc").slice_lines(1..3), b"b\nc");
     }
 }

@@ -7,11 +7,11 @@ use crate::core::path::RepoPath;
 
 /// Maximum number of symlinks that are followed to resolve a path, as in the kernel (`MAXSYMLINKS`,
 /// path_resolution(7)).
-const MOST_HOPS: usize = 40;
+const MAX_LINK_HOPS: usize = 40;
 
 /// The entry at a path of the resulting tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryAt {
+pub enum PathEntry {
     Absent,
     File,
     Directory,
@@ -26,7 +26,7 @@ pub enum LinkTarget {
     /// An existing entry inside the tree.
     Inside,
     /// A missing entry inside the tree.
-    Nowhere,
+    Missing,
     Loop,
     /// Outside the tree, or a location that symlinks may not point to, with a reason that follows "it".
     Outside(&'static str),
@@ -35,20 +35,20 @@ pub enum LinkTarget {
 /// Resolves a symlink.
 ///
 /// Every component takes one from `budget`; a symlink that exceeds it is [`LinkTarget::Outside`].
-pub fn resolve_link(
+pub fn resolve_symlink(
     link: &RepoPath,
     target: &[u8],
     budget: &mut usize,
-    mut at: impl FnMut(&RepoPath) -> EntryAt,
+    mut entry_at: impl FnMut(&RepoPath) -> PathEntry,
 ) -> LinkTarget {
-    let mut here = link.parent();
+    let mut current = link.parent();
     // The remaining components, in reverse order.
-    let mut open: Vec<Vec<u8>> = components(target);
+    let mut remaining: Vec<Vec<u8>> = reversed_components(target);
     if is_absolute(target) {
         return LinkTarget::Outside("points to an absolute path");
     }
     let (mut hops, mut is_missing) = (0, false);
-    while let Some(component) = open.pop() {
+    while let Some(component) = remaining.pop() {
         if *budget == 0 {
             return LinkTarget::Outside("is one of too many links to follow");
         }
@@ -56,35 +56,35 @@ pub fn resolve_link(
         match component.as_slice() {
             b"" | b"." => continue,
             b".." => {
-                let Some(directory) = here else { return LinkTarget::Outside("points out of the working tree") };
-                here = directory.parent();
+                let Some(directory) = current else { return LinkTarget::Outside("points out of the working tree") };
+                current = directory.parent();
                 continue;
             }
             _ => {}
         }
-        let Ok(path) = RepoPath::child(here.as_ref(), &component) else {
+        let Ok(path) = RepoPath::from_parent(current.as_ref(), &component) else {
             return LinkTarget::Outside("points into a repository's own directory, or to a name that cannot be");
         };
-        match if is_missing { EntryAt::Absent } else { at(&path) } {
-            EntryAt::Link(next) => {
+        match if is_missing { PathEntry::Absent } else { entry_at(&path) } {
+            PathEntry::Link(next) => {
                 hops += 1;
-                if hops > MOST_HOPS {
+                if hops > MAX_LINK_HOPS {
                     return LinkTarget::Loop;
                 }
                 if is_absolute(&next) {
                     return LinkTarget::Outside("leads through a link to an absolute path");
                 }
-                open.extend(components(&next));
+                remaining.extend(reversed_components(&next));
                 continue;
             }
-            EntryAt::Repository => return LinkTarget::Outside("points into another repository"),
-            EntryAt::File if open.iter().any(|c| !c.is_empty() && c != b".") => is_missing = true,
-            EntryAt::Absent => is_missing = true,
-            EntryAt::File | EntryAt::Directory => {}
+            PathEntry::Repository => return LinkTarget::Outside("points into another repository"),
+            PathEntry::File if remaining.iter().any(|c| !c.is_empty() && c != b".") => is_missing = true,
+            PathEntry::Absent => is_missing = true,
+            PathEntry::File | PathEntry::Directory => {}
         }
-        here = Some(path);
+        current = Some(path);
     }
-    if is_missing { LinkTarget::Nowhere } else { LinkTarget::Inside }
+    if is_missing { LinkTarget::Missing } else { LinkTarget::Inside }
 }
 
 /// Returns the reason why a target may never be written, regardless of the tree.
@@ -92,7 +92,7 @@ pub fn resolve_link(
 /// `..` is only allowed at the start. After a name, it would mean the parent of the directory that this name resolves
 /// to, which another symlink determines, now or later.
 #[must_use]
-pub fn forbidden_reason(link: &RepoPath, target: &[u8]) -> Option<&'static str> {
+pub fn find_forbidden_reason(link: &RepoPath, target: &[u8]) -> Option<&'static str> {
     if is_absolute(target) || target.is_empty() {
         return Some("points to an absolute path");
     }
@@ -120,7 +120,7 @@ fn is_absolute(target: &[u8]) -> bool {
 }
 
 /// Returns the components of a target in reverse order.
-fn components(target: &[u8]) -> Vec<Vec<u8>> {
+fn reversed_components(target: &[u8]) -> Vec<Vec<u8>> {
     target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec).collect()
 }
 
@@ -138,15 +138,15 @@ mod tests {
         let links: BTreeMap<RepoPath, Vec<u8>> = links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())).collect();
         let files: Vec<RepoPath> = rest.iter().map(|f| path(f)).collect();
         let mut budget = 1000;
-        resolve_link(&path(link), &links[&path(link)].clone(), &mut budget, |p| {
+        resolve_symlink(&path(link), &links[&path(link)].clone(), &mut budget, |p| {
             if let Some(target) = links.get(p) {
-                return EntryAt::Link(target.clone());
+                return PathEntry::Link(target.clone());
             }
             match (files.contains(p), files.iter().chain(links.keys()).any(|f| f.is_below(p))) {
-                (true, _) if p.file_name() == b"module" => EntryAt::Repository,
-                (true, _) => EntryAt::File,
-                (_, true) => EntryAt::Directory,
-                _ => EntryAt::Absent,
+                (true, _) if p.file_name() == b"module" => PathEntry::Repository,
+                (true, _) => PathEntry::File,
+                (_, true) => PathEntry::Directory,
+                _ => PathEntry::Absent,
             }
         })
     }
@@ -157,8 +157,8 @@ mod tests {
             (&[("l", "dir/file")], LinkTarget::Inside),
             (&[("l", ".")], LinkTarget::Inside),
             (&[("dir/l", "../dir/file")], LinkTarget::Inside),
-            (&[("l", "gone")], LinkTarget::Nowhere),
-            (&[("l", "dir/file/x")], LinkTarget::Nowhere),
+            (&[("l", "gone")], LinkTarget::Missing),
+            (&[("l", "dir/file/x")], LinkTarget::Missing),
             (&[("l", "dir/file/.")], LinkTarget::Inside),
             (&[("l", "l")], LinkTarget::Loop),
             (&[("l", "m"), ("m", "l")], LinkTarget::Loop),
@@ -187,17 +187,17 @@ mod tests {
         assert_eq!(leads("l0", &chain, &[]), LinkTarget::Loop, "sixty are too many");
         assert_eq!(leads("l25", &chain, &["l60"]), LinkTarget::Inside);
         let mut budget = 3;
-        let out = resolve_link(&path("l"), b"a/b/c/d", &mut budget, |_| EntryAt::Directory);
+        let out = resolve_symlink(&path("l"), b"a/b/c/d", &mut budget, |_| PathEntry::Directory);
         assert_eq!(out, LinkTarget::Outside("is one of too many links to follow"));
     }
 
     #[test]
     fn targets_that_are_never_written() {
         for target in ["/etc/passwd", "../../x", "a/../x", "../.git/config", "", "../.GIT", ".git", "../git~1/x"] {
-            assert!(forbidden_reason(&path("d/l"), target.as_bytes()).is_some(), "{target}");
+            assert!(find_forbidden_reason(&path("d/l"), target.as_bytes()).is_some(), "{target}");
         }
         for target in ["../x", ".", "x/y", "./x", "..", "../d//x"] {
-            assert_eq!(forbidden_reason(&path("d/l"), target.as_bytes()), None, "{target}");
+            assert_eq!(find_forbidden_reason(&path("d/l"), target.as_bytes()), None, "{target}");
         }
     }
 }

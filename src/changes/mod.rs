@@ -25,11 +25,11 @@ mod selection_set;
 
 pub use aliases::LinkAliases;
 pub use builder::{BaseEntries, CancelToken, ChangesetBuilder};
-pub use changeset::{Changeset, FileChange, FileVersion, Ignored, IgnoredPath, MAX_TEXT, Refused};
-pub use diff::{ContextHunk, ContextLine, context_hunks};
-pub use embedded_repos::{EmbeddedRepoRule, has_folded};
+pub use changeset::{Changeset, FileChange, FileVersion, IgnoredPath, IgnoredPaths, MAX_TEXT, RefusedEntry};
+pub use diff::{ContextHunk, ContextLine, build_context_hunks};
+pub use embedded_repos::{EmbeddedRepoRule, has_folded_path};
 pub use hunks::{
-    LineEnding, Unit, UnitKind, changed_line_ending, is_by_line, is_comparable, split_lines, split_units,
+    LineEnding, Unit, UnitKind, detect_line_ending_change, is_comparable, is_line_based, split_lines, split_units,
     trim_line_ending,
 };
 pub use interleave::{HunkLine, interleave_lines, is_interleaved};

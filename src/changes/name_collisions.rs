@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::core::path::fold;
+use crate::core::path::fold_component;
 
 /// The class of an entry for the purpose of name collisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn find_collisions<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<(us
     let mut first: HashMap<Vec<u8>, usize> = HashMap::new();
     let mut found = Vec::new();
     for (at, name) in names.into_iter().enumerate() {
-        let other = *first.entry(fold(name)).or_insert(at);
+        let other = *first.entry(fold_component(name)).or_insert(at);
         if other != at {
             found.push((other, at));
         }

@@ -5,7 +5,7 @@ use unicode_script::{Script, UnicodeScript};
 use unicode_security::{RestrictionLevel, RestrictionLevelDetection, confusable_detection::skeleton};
 
 use super::{Finding, Severity};
-use crate::core::escape::{first_hidden, is_hidden};
+use crate::core::escape::{find_first_hidden, is_hidden};
 use crate::core::path::RepoPath;
 
 /// Returns the findings for the name of a path.
@@ -16,10 +16,10 @@ pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
     };
     let text = String::from_utf8_lossy(path.as_bytes());
     let visible: String = text.chars().filter(|c| !c.is_ascii_control()).collect();
-    if first_hidden(&visible).is_some() {
+    if find_first_hidden(&visible).is_some() {
         add("hidden-name", Severity::High, "has invisible characters in its name");
     }
-    if path.components().any(looks_like_another) {
+    if path.components().any(has_lookalike_word) {
         add("look-alike", Severity::High, "has letters in its name that look like others");
     }
     if text.chars().any(|c| c.is_ascii_control()) {
@@ -35,7 +35,7 @@ pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
 /// like ASCII ones (UTS 39).
 ///
 /// A word is a run of letters and their marks: `файл.txt` has two.
-fn looks_like_another(component: &[u8]) -> bool {
+fn has_lookalike_word(component: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(component) else { return false };
     if text.is_ascii() {
         return false;
@@ -45,22 +45,23 @@ fn looks_like_another(component: &[u8]) -> bool {
         |c: char| !c.is_ascii() && !matches!(c.script(), Script::Latin | Script::Common | Script::Inherited);
     let words: Vec<&str> =
         text.split(|c: char| !c.is_alphabetic() && c.script() != Script::Inherited).filter(|w| !w.is_empty()).collect();
-    let in_ascii = |word: &str| skeleton(word).all(|c| c.is_ascii());
+    let looks_ascii = |word: &str| skeleton(word).all(|c| c.is_ascii());
     // Short words that could pass for ASCII are harmless beside a word that is clearly of the same script, as in
     // `о проекте`.
-    let foreign = |word: &str| word.chars().find(|c| is_foreign(*c)).map(|c| c.script());
-    let plain: Vec<Script> = words.iter().filter(|w| !in_ascii(w)).filter_map(|w| foreign(w)).collect();
+    let foreign_script = |word: &str| word.chars().find(|c| is_foreign(*c)).map(|c| c.script());
+    let plain_scripts: Vec<Script> =
+        words.iter().filter(|w| !looks_ascii(w)).filter_map(|w| foreign_script(w)).collect();
     words.into_iter().any(|word| {
         let level = word.detect_restriction_level();
         if level == RestrictionLevel::MinimallyRestrictive {
             return true;
         }
         // Greek or Cyrillic letters alone can spell an ASCII word, and so can mathematical letters.
-        let disguised = match foreign(word) {
-            Some(script) => !plain.contains(&script),
+        let is_disguised = match foreign_script(word) {
+            Some(script) => !plain_scripts.contains(&script),
             None => level == RestrictionLevel::Unrestricted,
         };
-        disguised && in_ascii(word)
+        is_disguised && looks_ascii(word)
     })
 }
 

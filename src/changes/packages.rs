@@ -7,12 +7,12 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 use serde_json::Value;
 
-use super::content::line_of;
+use super::content::line_number_at;
 use super::{Finding, Severity};
 use crate::core::path::RepoPath;
 
 /// Lock files, each with the manifests of which at least one should have changed as well.
-const LOCKS: &[(&str, &[&str])] = &[
+const LOCK_FILES: &[(&str, &[&str])] = &[
     ("package-lock.json", &["package.json"]),
     ("npm-shrinkwrap.json", &["package.json"]),
     ("yarn.lock", &["package.json"]),
@@ -40,7 +40,7 @@ const LOCKS: &[(&str, &[&str])] = &[
 #[must_use]
 pub fn is_lock_file(name: &[u8]) -> bool {
     let name = String::from_utf8_lossy(name).to_lowercase();
-    LOCKS.iter().any(|(lock, _)| *lock == name)
+    LOCK_FILES.iter().any(|(lock, _)| *lock == name)
 }
 
 /// The manifests in a changeset, by name, with their paths in order.
@@ -49,8 +49,8 @@ pub struct PackageManifests(BTreeMap<String, BTreeSet<RepoPath>>);
 
 impl PackageManifests {
     /// Collects the manifests among the paths of a changeset.
-    pub fn of<'a>(changed: impl IntoIterator<Item = &'a RepoPath>) -> Self {
-        let manifests = LOCKS.iter().flat_map(|(_, manifests)| *manifests);
+    pub fn from_paths<'a>(changed: impl IntoIterator<Item = &'a RepoPath>) -> Self {
+        let manifests = LOCK_FILES.iter().flat_map(|(_, manifests)| *manifests);
         let known: BTreeSet<String> = manifests.map(|name| name.to_lowercase()).collect();
         let mut found: BTreeMap<String, BTreeSet<RepoPath>> = BTreeMap::new();
         for path in changed {
@@ -63,7 +63,7 @@ impl PackageManifests {
     }
 
     /// Returns whether a changed manifest with this name is in a directory (`None` is the root) or below it.
-    fn has(&self, name: &str, directory: Option<&RepoPath>) -> bool {
+    fn has_manifest(&self, name: &str, directory: Option<&RepoPath>) -> bool {
         let Some(paths) = self.0.get(name) else { return false };
         let Some(directory) = directory else { return true };
         let prefix = [directory.as_bytes(), b"/"].concat();
@@ -79,25 +79,25 @@ pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &P
     let medium = |rule: &str, found| finding(rule, Severity::Medium, found);
     match name.as_str() {
         "package.json" => {
-            changed_npm_scripts(old, new).map(|found| medium("package-scripts", found)).into_iter().collect()
+            find_changed_npm_script(old, new).map(|found| medium("package-scripts", found)).into_iter().collect()
         }
         "pyproject.toml" => {
-            changed_build_hooks(old, new).map(|reason| medium("build-hooks", (reason, None))).into_iter().collect()
+            find_changed_build_hook(old, new).map(|reason| medium("build-hooks", (reason, None))).into_iter().collect()
         }
         "cargo.toml" => {
-            let found = changed_cargo_config(old, new);
+            let found = find_changed_cargo_config(old, new);
             found.map(|(level, reason)| finding("build-script", level, (reason, None))).into_iter().collect()
         }
         _ => {
-            let Some((_, expected)) = LOCKS.iter().find(|(lock, _)| *lock == name) else { return Vec::new() };
+            let Some((_, expected)) = LOCK_FILES.iter().find(|(lock, _)| *lock == name) else { return Vec::new() };
             let mut found = Vec::new();
-            let inside = path.parent();
-            if !expected.iter().any(|manifest| manifests.has(&manifest.to_lowercase(), inside.as_ref())) {
+            let directory = path.parent();
+            if !expected.iter().any(|manifest| manifests.has_manifest(&manifest.to_lowercase(), directory.as_ref())) {
                 found.push(medium("lock-alone", (format!("changes without its {}", expected[0]), None)));
             }
             let known: BTreeSet<String> = find_registry_hosts(old).into_iter().map(|(host, _)| host).collect();
             if let Some((host, at)) = find_registry_hosts(new).into_iter().find(|(host, _)| !known.contains(host)) {
-                found.push(medium("lock-host", (format!("takes packages from {host}"), Some(line_of(new, at)))));
+                found.push(medium("lock-host", (format!("takes packages from {host}"), Some(line_number_at(new, at)))));
             }
             found
         }
@@ -106,7 +106,7 @@ pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &P
 
 /// Keys of a `package.json` that are descriptive, or whose packages the lock file lists. Any other key may make a tool
 /// run something.
-const INERT: [&str; 32] = [
+const INERT_PACKAGE_KEYS: [&str; 32] = [
     "name",
     "version",
     "private",
@@ -143,14 +143,14 @@ const INERT: [&str; 32] = [
 
 /// Returns the reason and line of a changed script, or of another changed key that may run something, in a
 /// `package.json`.
-fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
+fn find_changed_npm_script(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
     let read = |bytes: &[u8]| if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice::<Value>(bytes) };
     let (Ok(before), Ok(after)) = (read(old), read(new)) else {
         return Some(("is not the JSON that it should be, so that its scripts are unknown".into(), None));
     };
     let line = |name: &str| {
         let quoted = serde_json::to_string(name).unwrap_or_default();
-        memchr::memmem::find(new, quoted.as_bytes()).map(|at| line_of(new, at))
+        memchr::memmem::find(new, quoted.as_bytes()).map(|at| line_number_at(new, at))
     };
     let (old_scripts, new_scripts) = (&before["scripts"], &after["scripts"]);
     if old_scripts != new_scripts {
@@ -163,22 +163,24 @@ fn changed_npm_scripts(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)
     let keys = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<BTreeSet<_>>();
     let other = keys(&after)
         .union(&keys(&before))
-        .find(|key| !INERT.contains(&key.as_str()) && before.get(key.as_str()) != after.get(key.as_str()))?
+        .find(|key| !INERT_PACKAGE_KEYS.contains(&key.as_str()) && before.get(key.as_str()) != after.get(key.as_str()))?
         .clone();
     Some((format!("has another {other:?}, by which a tool may run something"), line(&other)))
 }
 
 /// Keys of `[project]` that define code to run.
-const RUNS: [&str; 4] = ["entry-points", "scripts", "gui-scripts", "dynamic"];
+const EXECUTABLE_PROJECT_KEYS: [&str; 4] = ["entry-points", "scripts", "gui-scripts", "dynamic"];
 
 /// Returns the reason if the build or configuration of a Python project changed. Descriptions and dependencies are
 /// excluded.
-fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
+fn find_changed_build_hook(old: &[u8], new: &[u8]) -> Option<String> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
         return Some("is not the TOML that it should be, so that its build hooks are unknown".into());
     };
-    let inside = |table: &toml::Table, key: &str| table.get("project").and_then(|p| p.get(key)).cloned();
-    if let Some(key) = RUNS.into_iter().find(|key| inside(&old, key) != inside(&new, key)) {
+    let project_value = |table: &toml::Table, key: &str| table.get("project").and_then(|p| p.get(key)).cloned();
+    if let Some(key) =
+        EXECUTABLE_PROJECT_KEYS.into_iter().find(|key| project_value(&old, key) != project_value(&new, key))
+    {
         return Some(format!("has another [project] {key}, which says what runs"));
     }
     let keys: BTreeSet<&String> =
@@ -191,14 +193,14 @@ fn changed_build_hooks(old: &[u8], new: &[u8]) -> Option<String> {
 /// elsewhere.
 ///
 /// Editors build packages without being asked.
-fn changed_cargo_config(old: &[u8], new: &[u8]) -> Option<(Severity, String)> {
+fn find_changed_cargo_config(old: &[u8], new: &[u8]) -> Option<(Severity, String)> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
         return Some((Severity::High, "is not the TOML that it should be, so that its build script is unknown".into()));
     };
-    let inside = |table: &toml::Table, part: &str, key: &str| table.get(part).and_then(|p| p.get(key)).cloned();
+    let table_value = |table: &toml::Table, part: &str, key: &str| table.get(part).and_then(|p| p.get(key)).cloned();
     for (part, key) in [("package", "build"), ("package", "links"), ("lib", "proc-macro"), ("lib", "path")] {
-        if inside(&old, part, key) != inside(&new, part, key)
-            && (key != "path" || inside(&new, part, "proc-macro").is_some())
+        if table_value(&old, part, key) != table_value(&new, part, key)
+            && (key != "path" || table_value(&new, part, "proc-macro").is_some())
         {
             return Some((Severity::High, format!("has another [{part}] {key}: editors build it without being asked")));
         }
@@ -211,7 +213,7 @@ fn parse_toml(bytes: &[u8]) -> Option<toml::Table> {
     std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
-static HOST: LazyLock<Regex> = LazyLock::new(|| {
+static HOST_REGEX: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i-u)\b(?:https?|git|ssh|git\+[a-z]+|registry\+https?|sparse\+https?)://(?:[^\s/@]*@)?([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]+)?")
         .expect("it is valid; a test uses it")
 });
@@ -220,7 +222,7 @@ static HOST: LazyLock<Regex> = LazyLock::new(|| {
 fn find_registry_hosts(bytes: &[u8]) -> Vec<(String, usize)> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    for captures in HOST.captures_iter(bytes) {
+    for captures in HOST_REGEX.captures_iter(bytes) {
         let Some(host) = captures.get(1) else { continue };
         let name = String::from_utf8_lossy(host.as_bytes()).to_lowercase();
         if seen.insert(name.clone()) {
@@ -237,7 +239,8 @@ mod tests {
     fn found(path: &str, old: &str, new: &str, changed: &[&str]) -> Vec<(String, Option<usize>)> {
         let as_path = |p: &str| RepoPath::from_bytes(p.as_bytes()).expect("a path");
         let changed: Vec<RepoPath> = changed.iter().map(|p| as_path(p)).collect();
-        let found = find_package_risks(&as_path(path), old.as_bytes(), new.as_bytes(), &PackageManifests::of(&changed));
+        let found =
+            find_package_risks(&as_path(path), old.as_bytes(), new.as_bytes(), &PackageManifests::from_paths(&changed));
         found.into_iter().map(|f| (f.reason, f.line)).collect()
     }
 
@@ -326,7 +329,7 @@ mod tests {
         {
             assert_eq!(found("yarn.lock", "", source, &["package.json"]).len(), 1, "{source}");
         }
-        for (lock, manifests) in LOCKS {
+        for (lock, manifests) in LOCK_FILES {
             assert_eq!(found(lock, "", "", &[manifests[0]]), [], "{lock}");
             assert_eq!(found(lock, "", "", &["x"]).len(), 1, "{lock}");
         }

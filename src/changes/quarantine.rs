@@ -18,26 +18,26 @@ pub struct ContentHash(String);
 impl ContentHash {
     /// Computes the hash of content.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(hex(&Sha256::digest(bytes)))
+    pub fn from_content(bytes: &[u8]) -> Self {
+        Self(to_hex(&Sha256::digest(bytes)))
     }
 
     /// Computes the hash of a reader's content without loading all of it into memory.
     ///
     /// # Errors
     /// Returns errors of the reader.
-    pub fn of_reader(reader: &mut impl io::Read) -> io::Result<Self> {
+    pub fn from_reader(reader: &mut impl io::Read) -> io::Result<Self> {
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
         loop {
             match reader.read(&mut buffer)? {
-                0 => return Ok(Self(hex(&hash.finalize()))),
+                0 => return Ok(Self(to_hex(&hash.finalize()))),
                 n => hash.update(&buffer[..n]),
             }
         }
     }
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
@@ -45,8 +45,8 @@ impl TryFrom<String> for ContentHash {
     type Error = &'static str;
     /// Validates the text: a record on disk may have been edited, and the hash becomes a file name.
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let fits = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if fits { Ok(Self(text)) } else { Err("not a content hash") }
+        let is_valid = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_valid { Ok(Self(text)) } else { Err("not a content hash") }
     }
 }
 
@@ -65,28 +65,28 @@ impl fmt::Debug for ContentHash {
 /// Content that is being written to the store. It is discarded if this is dropped before [`BlobWriter::finish`].
 #[derive(Debug)]
 pub struct BlobWriter {
-    folder: PathBuf,
+    dir: PathBuf,
     file: tempfile::NamedTempFile,
     hash: Sha256,
     size: u64,
 }
 
 /// Maximum number of bytes that must remain free on the disk. For small disks, it is a fiftieth of their size.
-const RESERVE: u64 = 256 << 20;
+const MAX_RESERVED_BYTES: u64 = 256 << 20;
 
 /// Checks that a disk has room for more bytes and the reserve. An agent's output must not fill the user's disk.
-fn check_free_space(folder: &Path, bytes: usize) -> io::Result<()> {
-    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
+fn check_free_space(dir: &Path, bytes: usize) -> io::Result<()> {
+    let Ok(stats) = rustix::fs::statvfs(dir) else { return Ok(()) };
     // Some file systems do not report their size.
-    if disk.f_blocks == 0 {
+    if stats.f_blocks == 0 {
         return Ok(());
     }
-    let (free, total) = (disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize));
-    if free >= (bytes as u64).saturating_add(RESERVE.min(total / 50)) {
+    let (free, total) = (stats.f_bavail.saturating_mul(stats.f_frsize), stats.f_blocks.saturating_mul(stats.f_frsize));
+    if free >= (bytes as u64).saturating_add(MAX_RESERVED_BYTES.min(total / 50)) {
         return Ok(());
     }
-    let what = format!("the disk of {} has {} MiB left", folder.display(), free >> 20);
-    Err(io::Error::new(io::ErrorKind::StorageFull, what))
+    let message = format!("the disk of {} has {} MiB left", dir.display(), free >> 20);
+    Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 
 impl BlobWriter {
@@ -94,8 +94,8 @@ impl BlobWriter {
     ///
     /// # Errors
     /// Fails with `StorageFull` if the disk is nearly full.
-    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        check_free_space(&self.folder, bytes.len())?;
+    pub fn append_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        check_free_space(&self.dir, bytes.len())?;
         self.hash.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes)
@@ -103,8 +103,8 @@ impl BlobWriter {
 
     /// Completes the content and returns its hash and size.
     pub fn finish(self) -> io::Result<(ContentHash, u64)> {
-        let hash = ContentHash(hex(&self.hash.finalize()));
-        self.file.persist(self.folder.join(&hash.0)).map_err(|e| e.error)?;
+        let hash = ContentHash(to_hex(&self.hash.finalize()));
+        self.file.persist(self.dir.join(&hash.0)).map_err(|e| e.error)?;
         Ok((hash, self.size))
     }
 }
@@ -112,21 +112,21 @@ impl BlobWriter {
 /// A directory that stores content by its hash.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
-    folder: PathBuf,
+    dir: PathBuf,
     /// A second store that is only read from.
-    below: Option<PathBuf>,
+    fallback_dir: Option<PathBuf>,
 }
 
 impl Quarantine {
     /// Opens the store, and creates it if necessary.
-    pub fn open(folder: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&folder)?;
-        Ok(Self { folder, below: None })
+    pub fn open(dir: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&dir)?;
+        Ok(Self { dir, fallback_dir: None })
     }
 
     /// Creates a store in another directory that also reads from this one.
-    pub fn layered_over(&self, folder: PathBuf) -> io::Result<Self> {
-        Ok(Self { below: Some(self.folder.clone()), ..Self::open(folder)? })
+    pub fn layered_over(&self, dir: PathBuf) -> io::Result<Self> {
+        Ok(Self { fallback_dir: Some(self.dir.clone()), ..Self::open(dir)? })
     }
 
     /// Removes all content for which `is_needed` returns false, and the partial files of interrupted writes. Returns
@@ -135,7 +135,7 @@ impl Quarantine {
     /// No other process may write to the store during the call.
     pub fn remove_unreferenced(&self, is_needed: impl Fn(&str) -> bool) -> io::Result<u64> {
         let mut removed = 0;
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if !entry.file_name().to_str().is_some_and(&is_needed) {
                 removed += entry.metadata().map_or(0, |m| m.len());
@@ -147,17 +147,17 @@ impl Quarantine {
 
     /// Returns the directory. Each content is a file named by its hash, which is never written to again.
     #[must_use]
-    pub fn path(&self) -> &std::path::Path {
-        &self.folder
+    pub fn as_path(&self) -> &std::path::Path {
+        &self.dir
     }
 
     /// Stores content atomically.
-    pub fn put(&self, bytes: &[u8]) -> io::Result<ContentHash> {
-        let hash = ContentHash::of(bytes);
-        let path = self.folder.join(&hash.0);
+    pub fn store_blob(&self, bytes: &[u8]) -> io::Result<ContentHash> {
+        let hash = ContentHash::from_content(bytes);
+        let path = self.dir.join(&hash.0);
         if !path.exists() {
-            check_free_space(&self.folder, bytes.len())?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            check_free_space(&self.dir, bytes.len())?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
             file.write_all(bytes)?;
             file.persist(path).map_err(|e| e.error)?;
         }
@@ -166,8 +166,8 @@ impl Quarantine {
 
     /// Starts storing content that arrives in chunks.
     pub fn start_blob(&self) -> io::Result<BlobWriter> {
-        let file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        Ok(BlobWriter { folder: self.folder.clone(), file, hash: Sha256::new(), size: 0 })
+        let file = tempfile::NamedTempFile::new_in(&self.dir)?;
+        Ok(BlobWriter { dir: self.dir.clone(), file, hash: Sha256::new(), size: 0 })
     }
 
     /// Reads content and verifies it.
@@ -175,11 +175,11 @@ impl Quarantine {
     /// # Errors
     /// Fails if the content is missing or differs from the one that was stored.
     pub fn get(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
-        let bytes = match (fs::read(self.folder.join(&hash.0)), &self.below) {
+        let bytes = match (fs::read(self.dir.join(&hash.0)), &self.fallback_dir) {
             (Err(error), Some(below)) if error.kind() == io::ErrorKind::NotFound => fs::read(below.join(&hash.0))?,
             (read, _) => read?,
         };
-        if ContentHash::of(&bytes) != *hash {
+        if ContentHash::from_content(&bytes) != *hash {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("the quarantined content {hash} is damaged"),
@@ -197,9 +197,9 @@ mod tests {
     fn a_store_over_another_reads_both_and_writes_one() {
         let folder = tempfile::tempdir().expect("a folder");
         let below = Quarantine::open(folder.path().join("below")).expect("opened");
-        let old = below.put(b"old").expect("stored");
+        let old = below.store_blob(b"old").expect("stored");
         let over = below.layered_over(folder.path().join("over")).expect("opened");
-        let new = over.put(b"new").expect("stored");
+        let new = over.store_blob(b"new").expect("stored");
         assert_eq!((over.get(&old).expect("read"), over.get(&new).expect("read")), (b"old".to_vec(), b"new".to_vec()));
         assert!(below.get(&new).is_err());
     }
@@ -208,7 +208,7 @@ mod tests {
     fn a_sweep_keeps_what_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = Quarantine::open(folder.path().to_owned()).expect("opened");
-        let (kept, gone) = (store.put(b"kept").expect("stored"), store.put(b"gone").expect("stored"));
+        let (kept, gone) = (store.store_blob(b"kept").expect("stored"), store.store_blob(b"gone").expect("stored"));
         fs::write(folder.path().join(".tmpABC"), "cut off").expect("written");
         assert_eq!(store.remove_unreferenced(|name| name == kept.to_string()).expect("swept"), 11);
         assert!(store.get(&kept).is_ok() && store.get(&gone).is_err());

@@ -54,55 +54,55 @@ pub struct RiskContext<'a> {
 }
 
 /// Files that git itself reads, even through a symlink that leads out of the tree (CVE-2018-11235 and related ones).
-const FILES_OF_GIT: [&[u8]; 4] = [b".gitmodules", b".gitattributes", b".gitignore", b".mailmap"];
+const GIT_FILES: [&[u8]; 4] = [b".gitmodules", b".gitattributes", b".gitignore", b".mailmap"];
 
 /// Returns the findings of a change, most severe first. `old` and `new` are its contents, as returned by
-/// [`FileChange::contents`].
+/// [`FileChange::read_contents`].
 #[must_use]
 pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskContext<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = Vec::new();
-    for named in context.rules.matches(&change.path) {
-        found.push(Finding { rule: named.name, severity: named.severity, reason: named.reason, line: None });
+    let mut findings: Vec<Finding> = Vec::new();
+    for rule in context.rules.find_matches(&change.path) {
+        findings.push(Finding { rule: rule.name, severity: rule.severity, reason: rule.reason, line: None });
     }
-    let aliases = context.aliases.aliases_of(&change.path);
+    let aliases = context.aliases.find_aliases(&change.path);
     if aliases.is_truncated {
-        found.push(Finding::for_file("aliases", High, "has more other names, by links, than are looked at"));
+        findings.push(Finding::for_file("aliases", High, "has more other names, by links, than are looked at"));
     }
-    for alias in aliases.names {
-        for named in context.rules.matches(&alias) {
-            if found.iter().all(|f| f.rule != named.name || f.severity < named.severity) {
-                let reason = format!("{}, as {}, through a link", named.reason, escape_lossy(alias.as_bytes()));
-                found.push(Finding { rule: named.name, severity: named.severity, reason, line: None });
+    for alias in aliases.paths {
+        for rule in context.rules.find_matches(&alias) {
+            if findings.iter().all(|f| f.rule != rule.name || f.severity < rule.severity) {
+                let reason = format!("{}, as {}, through a link", rule.reason, escape_lossy(alias.as_bytes()));
+                findings.push(Finding { rule: rule.name, severity: rule.severity, reason, line: None });
             }
         }
     }
-    found.extend(names::find_name_risks(&change.path));
-    let was = change.old.as_ref().map(|s| s.kind);
+    findings.extend(names::find_name_risks(&change.path));
+    let old_kind = change.old.as_ref().map(|s| s.kind);
     match change.new.as_ref().map(|s| s.kind) {
         None => {}
         Some(EntryKind::Link) => {
-            if let Some(reason) = links::forbidden_reason(&change.path, new) {
-                found.push(Finding::for_file("link-escape", Severity::Refused, reason));
+            if let Some(reason) = links::find_forbidden_reason(&change.path, new) {
+                findings.push(Finding::for_file("link-escape", Severity::Refused, reason));
             }
-            if FILES_OF_GIT.contains(&crate::core::path::fold(change.path.file_name()).as_slice()) {
-                found.push(Finding::for_file("link-of-git", Severity::Refused, "is a file of git's as a link"));
+            if GIT_FILES.contains(&crate::core::path::fold_component(change.path.file_name()).as_slice()) {
+                findings.push(Finding::for_file("link-of-git", Severity::Refused, "is a file of git's as a link"));
             }
-            found.push(Finding::for_file("link", High, "is a new link"));
+            findings.push(Finding::for_file("link", High, "is a new link"));
         }
         Some(kind) => {
-            if kind == EntryKind::Executable && was != Some(EntryKind::Executable) {
-                found.push(Finding::for_file("executable", High, "gains the executable bit"));
+            if kind == EntryKind::Executable && old_kind != Some(EntryKind::Executable) {
+                findings.push(Finding::for_file("executable", High, "gains the executable bit"));
             }
-            let old = if was == Some(EntryKind::Link) { b"" } else { old };
-            found.extend(content::find_content_risks(old, new));
-            found.extend(secrets::find_secrets(old, new));
+            let old = if old_kind == Some(EntryKind::Link) { b"" } else { old };
+            findings.extend(content::find_content_risks(old, new));
+            findings.extend(secrets::find_secrets(old, new));
         }
     }
     if change.new.as_ref().is_none_or(|s| s.kind != EntryKind::Link) {
-        found.extend(packages::find_package_risks(&change.path, old, new, context.manifests));
+        findings.extend(packages::find_package_risks(&change.path, old, new, context.manifests));
     }
-    found.sort_by_key(|f| std::cmp::Reverse(f.severity));
-    found
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    findings
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn side(kind: EntryKind, content: &[u8]) -> FileVersion {
-        FileVersion { kind, hash: ContentHash::of(content), size: content.len() as u64 }
+        FileVersion { kind, hash: ContentHash::from_content(content), size: content.len() as u64 }
     }
 
     type Half<'a> = Option<(EntryKind, &'a [u8])>;
@@ -131,7 +131,7 @@ mod tests {
             findings: Vec::new(),
         };
         let aliases = LinkAliases::from_links(links.iter().map(|(l, t)| (path(l), t.as_bytes().to_vec())));
-        let (rules, manifests) = (RuleSet::default(), PackageManifests::of([&path(at)]));
+        let (rules, manifests) = (RuleSet::default(), PackageManifests::from_paths([&path(at)]));
         let context = RiskContext { rules: &rules, manifests: &manifests, aliases: &aliases };
         let content = |half: Half<'_>| half.map_or(Vec::new(), |(_, c)| c.to_vec());
         find_risks(&change, &content(old), &content(new), context).into_iter().map(|f| (f.severity, f.rule)).collect()

@@ -15,7 +15,7 @@ use super::rule_table::TABLE;
 use crate::core::path::RepoPath;
 
 /// Suffixes of example files, which the rule `environment` only reports as notes.
-const EXAMPLES: [&[u8]; 3] = [b".example", b".sample", b".template"];
+const EXAMPLE_SUFFIXES: [&[u8]; 3] = [b".example", b".sample", b".template"];
 
 /// A custom rule of a user or a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +43,9 @@ pub struct RuleError {
 #[derive(Debug, Clone)]
 pub struct RuleSet {
     rows: Vec<RuleMatch>,
-    set: GlobSet,
+    glob_set: GlobSet,
     /// The row that each glob of the set belongs to.
-    owners: Vec<usize>,
+    glob_rows: Vec<usize>,
 }
 
 /// A rule that matches a path.
@@ -57,31 +57,31 @@ pub struct RuleMatch {
 }
 
 /// Maximum length of a glob in bytes, which is more than any path has.
-const MOST_GLOB: usize = 8192;
+const MAX_GLOB_BYTES: usize = 8192;
 /// Maximum nesting depth of braces in a glob: the parser of the glob library is recursive and needs stack for each
 /// level.
-const MOST_NESTING: usize = 16;
+const MAX_BRACE_DEPTH: usize = 16;
 
 /// Returns the nesting depth of braces in a glob.
-fn brace_depth(glob: &str) -> usize {
-    let (mut depth, mut most) = (0_usize, 0);
+fn compute_brace_depth(glob: &str) -> usize {
+    let (mut depth, mut max_depth) = (0_usize, 0);
     for byte in glob.bytes() {
         match byte {
             b'{' => depth += 1,
             b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        most = most.max(depth);
+        max_depth = max_depth.max(depth);
     }
-    most
+    max_depth
 }
 
-static BUILT_IN: LazyLock<RuleSet> =
-    LazyLock::new(|| RuleSet::compile(&[]).expect("the table's globs are valid; a test compiles them all"));
+static BUILT_IN_RULES: LazyLock<RuleSet> =
+    LazyLock::new(|| RuleSet::compile_rules(&[]).expect("the table's globs are valid; a test compiles them all"));
 
 impl Default for RuleSet {
     fn default() -> Self {
-        BUILT_IN.clone()
+        BUILT_IN_RULES.clone()
     }
 }
 
@@ -90,69 +90,70 @@ impl RuleSet {
     ///
     /// # Errors
     /// Fails if a glob is invalid.
-    pub fn with_custom(own: &[Rule]) -> Result<Self, RuleError> {
-        if own.is_empty() { Ok(Self::default()) } else { Self::compile(own) }
+    pub fn with_custom(custom: &[Rule]) -> Result<Self, RuleError> {
+        if custom.is_empty() { Ok(Self::default()) } else { Self::compile_rules(custom) }
     }
 
-    fn compile(own: &[Rule]) -> Result<Self, RuleError> {
-        let (mut rows, mut owners, mut set) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
-        let mut add = |named: RuleMatch, globs: &[&str]| {
+    fn compile_rules(custom: &[Rule]) -> Result<Self, RuleError> {
+        let (mut rows, mut glob_rows, mut builder) = (Vec::new(), Vec::new(), GlobSetBuilder::new());
+        let mut add = |rule_match: RuleMatch, globs: &[&str]| {
             for glob in globs {
-                if glob.len() > MOST_GLOB || brace_depth(glob) > MOST_NESTING {
-                    let problem = format!("a glob has more than {MOST_GLOB} bytes or {MOST_NESTING} levels of braces");
-                    return Err(RuleError { name: named.name.clone(), problem });
+                if glob.len() > MAX_GLOB_BYTES || compute_brace_depth(glob) > MAX_BRACE_DEPTH {
+                    let problem =
+                        format!("a glob has more than {MAX_GLOB_BYTES} bytes or {MAX_BRACE_DEPTH} levels of braces");
+                    return Err(RuleError { name: rule_match.name.clone(), problem });
                 }
-                let problem = |e: globset::Error| RuleError { name: named.name.clone(), problem: e.to_string() };
-                for glob in spellings(glob) {
+                let problem = |e: globset::Error| RuleError { name: rule_match.name.clone(), problem: e.to_string() };
+                for glob in expand_spellings(glob) {
                     // Paths are matched in lower case, so that most globs can be looked up instead of evaluated.
                     let built = GlobBuilder::new(&glob.to_lowercase()).literal_separator(true).build();
-                    set.add(built.map_err(problem)?);
-                    owners.push(rows.len());
+                    builder.add(built.map_err(problem)?);
+                    glob_rows.push(rows.len());
                 }
             }
-            rows.push(named);
+            rows.push(rule_match);
             Ok(())
         };
         for rule in TABLE {
-            let named = RuleMatch { severity: rule.severity, name: rule.name.into(), reason: rule.reason.into() };
+            let rule_match = RuleMatch { severity: rule.severity, name: rule.name.into(), reason: rule.reason.into() };
             let globs: Vec<String> = rule.paths.iter().flat_map(|glob| expand_braces(glob)).collect();
-            add(named, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
+            add(rule_match, &globs.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
-        for rule in own {
+        for rule in custom {
             let reason = rule.reason.clone().unwrap_or_else(|| format!("matches the rule {}", rule.name));
             let globs: Vec<&str> = rule.paths.iter().map(String::as_str).collect();
             add(RuleMatch { severity: rule.severity, name: rule.name.clone(), reason }, &globs)?;
         }
-        let set = set.build().map_err(|e| RuleError { name: "all".into(), problem: e.to_string() })?;
-        Ok(Self { rows, set, owners })
+        let glob_set = builder.build().map_err(|e| RuleError { name: "all".into(), problem: e.to_string() })?;
+        Ok(Self { rows, glob_set, glob_rows })
     }
 
     /// Returns the rules that match a path, either literally or as a file system that folds names would treat it.
     #[must_use]
-    pub fn matches(&self, path: &RepoPath) -> Vec<RuleMatch> {
-        let folded = path.folded();
+    pub fn find_matches(&self, path: &RepoPath) -> Vec<RuleMatch> {
+        let folded = path.folded_key();
         // Only ASCII letters are folded here. `folded` is also normalized and lacks ignorable code points.
         let lower = path.as_bytes().to_ascii_lowercase();
         let mut rows: Vec<usize> = [&lower, &folded]
             .into_iter()
-            .flat_map(|bytes| self.set.matches(OsStr::from_bytes(bytes)))
-            .map(|glob| self.owners[glob])
+            .flat_map(|bytes| self.glob_set.matches(OsStr::from_bytes(bytes)))
+            .map(|glob| self.glob_rows[glob])
             .collect();
         rows.sort_unstable();
         rows.dedup();
-        let example = EXAMPLES.iter().any(|end| folded.ends_with(end));
-        let judged = |row: usize| {
-            let named = self.rows[row].clone();
-            let lower = example && row < TABLE.len() && named.name == "environment";
-            if lower { RuleMatch { severity: Note, ..named } } else { named }
+        let has_example_suffix = EXAMPLE_SUFFIXES.iter().any(|end| folded.ends_with(end));
+        let to_match = |row: usize| {
+            let rule_match = self.rows[row].clone();
+            let is_example = has_example_suffix && row < TABLE.len() && rule_match.name == "environment";
+            if is_example { RuleMatch { severity: Note, ..rule_match } } else { rule_match }
         };
         // Of several matching rules with the same name, keep the most severe one, or the first of those.
         let mut found: Vec<RuleMatch> = Vec::new();
-        for named in rows.into_iter().map(judged) {
-            match found.iter_mut().find(|other| other.name == named.name) {
-                Some(other) if other.severity < named.severity => *other = named,
+        for rule_match in rows.into_iter().map(to_match) {
+            match found.iter_mut().find(|other| other.name == rule_match.name) {
+                Some(other) if other.severity < rule_match.severity => *other = rule_match,
                 Some(_) => {}
-                None => found.push(named),
+                None => found.push(rule_match),
             }
         }
         found
@@ -167,14 +168,14 @@ fn expand_braces(glob: &str) -> Vec<String> {
 }
 
 /// Returns the globs for a rule's glob: at any depth, and for `X/**` also a file or symlink named `X`.
-fn spellings(glob: &str) -> Vec<String> {
+fn expand_spellings(glob: &str) -> Vec<String> {
     let anchored = glob.strip_prefix('/');
-    let place = |g: &str| if anchored.is_some() { g.to_owned() } else { format!("**/{g}") };
+    let anchor_glob = |g: &str| if anchored.is_some() { g.to_owned() } else { format!("**/{g}") };
     let glob = anchored.unwrap_or(glob);
-    let whole = glob.strip_suffix("/**").map(place);
+    let itself = glob.strip_suffix("/**").map(anchor_glob);
     // `.mise*` also matches the contents of a directory `.mise`.
-    let inside = (glob.ends_with('*') && whole.is_none()).then(|| place(&format!("{glob}/**")));
-    [Some(place(glob)), whole, inside].into_iter().flatten().collect()
+    let contents = (glob.ends_with('*') && itself.is_none()).then(|| anchor_glob(&format!("{glob}/**")));
+    [Some(anchor_glob(glob)), itself, contents].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -184,7 +185,7 @@ mod tests {
 
     fn levels(rules: &RuleSet, path: &[u8]) -> Vec<(Severity, String)> {
         let path = RepoPath::from_bytes(path).expect("a path");
-        rules.matches(&path).into_iter().map(|n| (n.severity, n.name)).collect()
+        rules.find_matches(&path).into_iter().map(|n| (n.severity, n.name)).collect()
     }
 
     #[test]
@@ -387,7 +388,7 @@ mod tests {
             [(High, "environment".into())],
             "examples are the table's alone"
         );
-        let named = rules.matches(&RepoPath::from_bytes(b"top.txt").expect("a path")).remove(0);
+        let named = rules.find_matches(&RepoPath::from_bytes(b"top.txt").expect("a path")).remove(0);
         assert_eq!(named.reason, "matches the rule deploy");
         assert_eq!(RuleSet::with_custom(&[rule(&["["], High)]).expect_err("no glob").name, "deploy");
     }

@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::content::line_of;
+use super::content::line_number_at;
 use super::{Finding, Severity};
 
 /// The patterns of secrets, with their descriptions.
-const SHAPES: &[(&str, &str)] = &[
+const SECRET_PATTERNS: &[(&str, &str)] = &[
     ("an AWS access key", r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b"),
     ("an Anthropic key", r"\bsk-ant-[a-z]+[0-9]{2}-[A-Za-z0-9_-]{20,}"),
     ("an OpenAI key", r"\bsk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|\bsk-[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}\b"),
@@ -38,28 +38,29 @@ const SHAPES: &[(&str, &str)] = &[
 ];
 
 /// A value that is assigned to a name for a secret.
-const ASSIGNED: &str = r#"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential)[a-z0-9_-]{0,20}["'\]]{0,2}[ \t]{0,4}(?::=|=>|=|:)[ \t]{0,4}["'`]?([A-Za-z0-9+/=_.~-]{20,200})"#;
+const ASSIGNMENT_PATTERN: &str = r#"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credential)[a-z0-9_-]{0,20}["'\]]{0,2}[ \t]{0,4}(?::=|=>|=|:)[ \t]{0,4}["'`]?([A-Za-z0-9+/=_.~-]{20,200})"#;
 /// Entropy in bits per character above which a value counts as random, as in gitleaks' rule for such names.
-const ENTROPY: f64 = 3.5;
+const MIN_ENTROPY: f64 = 3.5;
 
 /// Compiles a byte pattern in which character classes are limited to ASCII.
-fn ascii(pattern: &str) -> Result<Regex, regex::Error> {
+fn compile_ascii_regex(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern).unicode(false).build()
 }
 
-static KNOWN: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
+static SECRET_REGEXES: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
     let compile = |(name, shape): &(&'static str, &str)| {
-        (*name, ascii(shape).expect("the table's shapes are valid; a test uses them all"))
+        (*name, compile_ascii_regex(shape).expect("the table's shapes are valid; a test uses them all"))
     };
-    SHAPES.iter().map(compile).collect()
+    SECRET_PATTERNS.iter().map(compile).collect()
 });
-static NAMED: LazyLock<Regex> = LazyLock::new(|| ascii(ASSIGNED).expect("it is valid; a test uses it"));
+static ASSIGNMENT_REGEX: LazyLock<Regex> =
+    LazyLock::new(|| compile_ascii_regex(ASSIGNMENT_PATTERN).expect("it is valid; a test uses it"));
 
 /// Returns findings for values that look like secrets and are not in the base.
 pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |what: &str, at: usize| {
-        let line = Some(line_of(new, at));
+        let line = Some(line_number_at(new, at));
         found.push(Finding {
             rule: "secret".into(),
             severity: Severity::High,
@@ -68,7 +69,7 @@ pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
         });
     };
     // The values of the base are collected once, with the same pattern.
-    let first_new = |shape: &Regex, fits: fn(&[u8]) -> bool| {
+    let find_first_new = |shape: &Regex, fits: fn(&[u8]) -> bool| {
         let value = |c: &regex::bytes::Captures<'_>| c.get(1).or(c.get(0)).map(|m| m.range());
         let all = |bytes: &'_ [u8]| shape.captures_iter(bytes).filter_map(|c| value(&c)).collect::<Vec<_>>();
         let found = all(new);
@@ -81,14 +82,14 @@ pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
             .find(|range| fits(&new[range.clone()]) && !known.contains(&new[range.clone()]))
             .map(|r| r.start)
     };
-    for (what, shape) in KNOWN.iter() {
-        if let Some(at) = first_new(shape, |_| true) {
+    for (what, shape) in SECRET_REGEXES.iter() {
+        if let Some(at) = find_first_new(shape, |_| true) {
             add(what, at);
         }
     }
-    let named = first_new(&NAMED, is_random);
-    if let Some(at) = named.filter(|_| found.is_empty()) {
-        let line = Some(line_of(new, at));
+    let assigned = find_first_new(&ASSIGNMENT_REGEX, is_random);
+    if let Some(at) = assigned.filter(|_| found.is_empty()) {
+        let line = Some(line_number_at(new, at));
         let reason = "adds what looks like a secret".into();
         found.push(Finding { rule: "secret".into(), severity: Severity::High, reason, line });
     }
@@ -103,7 +104,7 @@ fn is_random(value: &[u8]) -> bool {
     }
     let length = f64::from(u32::try_from(value.len()).unwrap_or(u32::MAX));
     let bits = counts.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / length).map(|p| -p * p.log2()).sum::<f64>();
-    bits > ENTROPY && value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
+    bits > MIN_ENTROPY && value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
 }
 
 #[cfg(test)]
@@ -150,8 +151,8 @@ mod tests {
     #[test]
     fn each_shape_is_found_on_its_line_unless_the_base_has_it() {
         let samples = samples();
-        assert_eq!(samples.len(), SHAPES.len());
-        for (sample, (what, _)) in samples.iter().zip(SHAPES) {
+        assert_eq!(samples.len(), SECRET_PATTERNS.len());
+        for (sample, (what, _)) in samples.iter().zip(SECRET_PATTERNS) {
             let new = format!("first\nx = \"{sample}\"\nlast\n");
             let found = find_secrets(b"", new.as_bytes());
             let reason = format!("adds what looks like {what}");

@@ -6,7 +6,7 @@ use std::io;
 
 use super::interleave::{HunkLine, interleave_lines};
 use super::{
-    ContentHash, FileChange, LineEnding, Selection, UnitKind, UnitSelection, changed_line_ending, split_lines,
+    ContentHash, FileChange, LineEnding, Selection, UnitKind, UnitSelection, detect_line_ending_change, split_lines,
     split_units, trim_line_ending,
 };
 use crate::core::path::EntryKind;
@@ -23,7 +23,7 @@ pub enum SelectedContent {
 
 /// Returns the selected result, or `None` if no part of the change is selected.
 ///
-/// `old` and `new` are the contents, as returned by [`FileChange::contents`]. `text` reads the user's replacement for a
+/// `old` and `new` are the contents, as returned by [`FileChange::read_contents`]. `text` reads the user's replacement for a
 /// hunk.
 ///
 /// If only some lines of a hunk are selected, the remaining lines are in the order of [`interleave_lines`]. A last line
@@ -35,18 +35,18 @@ pub fn apply_selection(
     change: &FileChange,
     old: &[u8],
     new: &[u8],
-    picks: &Selection,
+    selection: &Selection,
     text: &dyn Fn(&ContentHash) -> io::Result<Vec<u8>>,
 ) -> io::Result<Option<SelectedContent>> {
-    let all = split_units(change, old, new);
-    let picks = picks.restricted_to(&all);
-    if picks.is_empty() {
+    let units = split_units(change, old, new);
+    let selection = selection.restricted_to(&units);
+    if selection.is_empty() {
         return Ok(None);
     }
     let mut kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
-    let (mut blocks, mut ending) = (Vec::new(), None);
-    for unit in &all {
-        let Some(pick) = picks.get(&unit.id) else { continue };
+    let (mut hunks, mut ending) = (Vec::new(), None);
+    for unit in &units {
+        let Some(selected) = selection.get(&unit.id) else { continue };
         match &unit.kind {
             UnitKind::Delete => return Ok(Some(SelectedContent::Deleted)),
             UnitKind::Whole => {
@@ -61,29 +61,29 @@ pub fn apply_selection(
             UnitKind::Mode(set) => kind = if *set { EntryKind::Executable } else { EntryKind::Regular },
             UnitKind::CreateEmpty => return Ok(Some(SelectedContent::Content(kind, Vec::new()))),
             UnitKind::LineEndings(to) => ending = Some(*to),
-            UnitKind::Hunk { old, new } => blocks.push((old, new, pick)),
+            UnitKind::Hunk { old, new } => hunks.push((old, new, selected)),
         }
     }
-    if blocks.is_empty() && ending.is_none() {
+    if hunks.is_empty() && ending.is_none() {
         // Only the executable bit is selected. If the base does not have the file, there is no content to apply it to.
         return Ok(change.old.as_ref().map(|side| SelectedContent::Stored(kind, side.hash.clone())));
     }
     let (old_lines, new_lines) = (split_lines(old), split_lines(new));
     // If the line endings of the two sides differ, all lines get the selected one (the base's by default).
-    let ending = changed_line_ending(old, new).and_then(|_| ending.or_else(|| LineEnding::detect(old)));
+    let ending = detect_line_ending_change(old, new).and_then(|_| ending.or_else(|| LineEnding::detect_uniform(old)));
     let mut content = LineBuffer { bytes: Vec::with_capacity(old.len().max(new.len())), ending };
     let mut at = 0;
-    for (o, n, pick) in blocks {
+    for (o, n, selected) in hunks {
         old_lines[at..o.start].iter().for_each(|line| content.push(line));
         at = o.end;
-        match pick {
+        match selected {
             UnitSelection::All => new_lines[n.clone()].iter().for_each(|line| content.push(line)),
             UnitSelection::Text(hash) => split_lines(&text(hash)?).iter().for_each(|line| content.push(line)),
             UnitSelection::Lines(picked) => {
                 for row in interleave_lines(&old_lines[o.clone()], &new_lines[n.clone()]) {
                     match row {
-                        HunkLine::Removed(i) if !picked.contains(i) => content.push(old_lines[o.start + i]),
-                        HunkLine::Added(j) if picked.contains(o.len() + j) => content.push(new_lines[n.start + j]),
+                        HunkLine::Removed(i) if !picked.contains_line(i) => content.push(old_lines[o.start + i]),
+                        HunkLine::Added(j) if picked.contains_line(o.len() + j) => content.push(new_lines[n.start + j]),
                         HunkLine::Removed(_) | HunkLine::Added(_) => {}
                     }
                 }
@@ -104,7 +104,10 @@ struct LineBuffer {
 impl LineBuffer {
     fn push(&mut self, line: &[u8]) {
         if self.bytes.last().is_some_and(|b| *b != b'\n') {
-            let ending = self.ending.or_else(|| LineEnding::detect(&self.bytes)).or_else(|| LineEnding::detect(line));
+            let ending = self
+                .ending
+                .or_else(|| LineEnding::detect_uniform(&self.bytes))
+                .or_else(|| LineEnding::detect_uniform(line));
             self.bytes.extend(ending.unwrap_or(LineEnding::Lf).as_bytes());
         }
         let line = match self.ending {
@@ -124,7 +127,7 @@ mod tests {
     fn change(old: Option<&[u8]>, new: Option<&[u8]>) -> FileChange {
         let side = |bytes: &[u8]| FileVersion {
             kind: EntryKind::Regular,
-            hash: ContentHash::of(bytes),
+            hash: ContentHash::from_content(bytes),
             size: bytes.len() as u64,
         };
         FileChange {
@@ -287,7 +290,7 @@ mod tests {
     fn a_text_takes_the_place_of_a_block() {
         let (old, new) = (b"a\nb\nc", b"a\nx\nc");
         let change = change(Some(old), Some(new));
-        let hash = ContentHash::of(b"mine");
+        let hash = ContentHash::from_content(b"mine");
         let picks =
             Selection::from_iter([(split_units(&change, old, new)[0].id.clone(), UnitSelection::Text(hash.clone()))]);
         let text = |asked: &ContentHash| if *asked == hash { Ok(b"mine".to_vec()) } else { Err(io::Error::other("?")) };
@@ -314,7 +317,7 @@ mod tests {
         // The contents of a large file are empty.
         let all = split_units(&large, b"", b"");
         assert_eq!((all.len(), &all[0].kind, &all[1].kind), (2, &UnitKind::Mode(true), &UnitKind::Whole));
-        let kept = |kind, bytes: &[u8]| Some(SelectedContent::Stored(kind, ContentHash::of(bytes)));
+        let kept = |kind, bytes: &[u8]| Some(SelectedContent::Stored(kind, ContentHash::from_content(bytes)));
         let mode = only(&all, |k| matches!(k, UnitKind::Mode(_)));
         let whole = only(&all, |k| matches!(k, UnitKind::Whole));
         assert_eq!(stored(&large, b"", &mode), kept(EntryKind::Executable, b"old"));

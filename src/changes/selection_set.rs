@@ -30,13 +30,13 @@ impl LineSet {
 
     /// Creates a set of all lines below `end`.
     #[must_use]
-    pub fn up_to(end: usize) -> Self {
+    pub fn from_prefix(end: usize) -> Self {
         Self { ranges: (end > 0).then_some(0..end).into_iter().collect() }
     }
 
     /// Returns whether the set contains a line.
     #[must_use]
-    pub fn contains(&self, line: usize) -> bool {
+    pub fn contains_line(&self, line: usize) -> bool {
         let at = self.ranges.partition_point(|r| r.end <= line);
         self.ranges.get(at).is_some_and(|r| r.contains(&line))
     }
@@ -58,7 +58,7 @@ impl LineSet {
         self.ranges.is_empty()
     }
 
-    fn end(&self) -> usize {
+    fn end_line(&self) -> usize {
         self.ranges.last().map_or(0, |r| r.end)
     }
 
@@ -80,7 +80,7 @@ impl LineSet {
     /// Returns the lines that are not in the other set.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
-        Self::from_lines(self.iter().filter(|n| !other.contains(*n)))
+        Self::from_lines(self.iter().filter(|n| !other.contains_line(*n)))
     }
 }
 
@@ -101,7 +101,7 @@ pub enum UnitSelection {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Selection {
-    picks: BTreeMap<String, UnitSelection>,
+    units: BTreeMap<String, UnitSelection>,
 }
 
 impl Selection {
@@ -113,39 +113,39 @@ impl Selection {
     /// Returns the selected part of a unit.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&UnitSelection> {
-        self.picks.get(id)
+        self.units.get(id)
     }
 
     /// Selects a part of a unit, and replaces the earlier selection of this unit, if any.
-    pub fn set(&mut self, id: String, pick: UnitSelection) {
-        self.picks.insert(id, pick);
+    pub fn select_unit(&mut self, id: String, selected: UnitSelection) {
+        self.units.insert(id, selected);
     }
 
     /// Deselects a unit and returns its selected part.
     pub fn remove(&mut self, id: &str) -> Option<UnitSelection> {
-        self.picks.remove(id)
+        self.units.remove(id)
     }
 
     /// Returns the selected parts in order of unit ID.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &UnitSelection)> {
-        self.picks.iter().map(|(id, pick)| (id.as_str(), pick))
+        self.units.iter().map(|(id, pick)| (id.as_str(), pick))
     }
 
     /// Returns whether nothing is selected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.picks.is_empty()
+        self.units.is_empty()
     }
 
     /// Returns the number of units.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.picks.len()
+        self.units.len()
     }
 
     /// Returns whether all of these units are selected completely and unmodified.
     #[must_use]
-    pub fn covers(&self, units: &[Unit]) -> bool {
+    pub fn covers_all(&self, units: &[Unit]) -> bool {
         units.iter().all(|unit| self.get(&unit.id) == Some(&UnitSelection::All))
     }
 
@@ -155,22 +155,22 @@ impl Selection {
     /// does not exist, is dropped.
     #[must_use]
     pub fn restricted_to(&self, units: &[Unit]) -> Self {
-        let normal = |unit: &Unit| {
+        let normalize = |unit: &Unit| {
             let pick = match self.get(&unit.id)? {
-                UnitSelection::Lines(lines) if lines.is_empty() || lines.end() > unit.line_count() => return None,
+                UnitSelection::Lines(lines) if lines.is_empty() || lines.end_line() > unit.line_count() => return None,
                 UnitSelection::Lines(lines) if lines.len() == unit.line_count() => UnitSelection::All,
                 pick => pick.clone(),
             };
             Some((unit.id.clone(), pick))
         };
-        units.iter().filter_map(normal).collect()
+        units.iter().filter_map(normalize).collect()
     }
 
     /// Returns the union of two selections. If either has a replacement text for a unit, `other` takes precedence.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut both = self.clone();
-        for (id, theirs) in &other.picks {
+        let mut merged = self.clone();
+        for (id, theirs) in &other.units {
             let pick = match (self.get(id), theirs) {
                 (Some(UnitSelection::All), UnitSelection::Lines(_)) => UnitSelection::All,
                 (Some(UnitSelection::Lines(ours)), UnitSelection::Lines(theirs)) => {
@@ -178,15 +178,15 @@ impl Selection {
                 }
                 _ => theirs.clone(),
             };
-            both.set(id.clone(), pick);
+            merged.select_unit(id.clone(), pick);
         }
-        both
+        merged
     }
 
     /// Returns the selected parts of these units that are not in `other`.
     #[must_use]
     pub fn difference(&self, other: &Self, units: &[Unit]) -> Self {
-        let left = |unit: &Unit| {
+        let subtract = |unit: &Unit| {
             let all = || LineSet::from_lines(0..unit.line_count());
             let pick = match (self.get(&unit.id)?, other.get(&unit.id)) {
                 (ours, None) => ours.clone(),
@@ -200,15 +200,17 @@ impl Selection {
             };
             Some((unit.id.clone(), pick))
         };
-        units.iter().filter_map(left).collect::<Self>().restricted_to(units)
+        units.iter().filter_map(subtract).collect::<Self>().restricted_to(units)
     }
 
     /// Returns whether `other` includes the whole selection.
     #[must_use]
     pub fn is_subset_of(&self, other: &Self) -> bool {
-        self.picks.iter().all(|(id, ours)| match (ours, other.get(id)) {
+        self.units.iter().all(|(id, ours)| match (ours, other.get(id)) {
             (UnitSelection::Lines(_), Some(UnitSelection::All)) => true,
-            (UnitSelection::Lines(ours), Some(UnitSelection::Lines(theirs))) => ours.iter().all(|n| theirs.contains(n)),
+            (UnitSelection::Lines(ours), Some(UnitSelection::Lines(theirs))) => {
+                ours.iter().all(|n| theirs.contains_line(n))
+            }
             (ours, theirs) => Some(ours) == theirs,
         })
     }
@@ -216,13 +218,13 @@ impl Selection {
     /// Returns the string of each part.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
-        self.picks.iter().map(|(id, pick)| format!("{id}{pick}")).collect()
+        self.units.iter().map(|(id, pick)| format!("{id}{pick}")).collect()
     }
 }
 
 impl FromIterator<(String, UnitSelection)> for Selection {
     fn from_iter<I: IntoIterator<Item = (String, UnitSelection)>>(picks: I) -> Self {
-        Self { picks: picks.into_iter().collect() }
+        Self { units: picks.into_iter().collect() }
     }
 }
 
@@ -243,14 +245,14 @@ impl std::str::FromStr for LineSet {
     type Err = ParseSelectionError;
 
     fn from_str(text: &str) -> Result<Self, ParseSelectionError> {
-        let wrong = || ParseSelectionError(text.to_owned());
-        let number = |digits: &str| digits.parse::<usize>().ok().filter(|n| *n < MAX_LINE).ok_or_else(wrong);
+        let invalid = || ParseSelectionError(text.to_owned());
+        let number = |digits: &str| digits.parse::<usize>().ok().filter(|n| *n < MAX_LINE).ok_or_else(invalid);
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let range = number(first)?..number(last)? + 1;
             if range.is_empty() || ranges.last().is_some_and(|before| before.end >= range.start) {
-                return Err(wrong());
+                return Err(invalid());
             }
             ranges.push(range);
         }
@@ -312,7 +314,7 @@ mod tests {
 
     #[test]
     fn strings_are_read_as_they_are_written() {
-        let hash = ContentHash::of(b"x");
+        let hash = ContentHash::from_content(b"x");
         let strings = ["a".to_owned(), "b:0-2,5".into(), format!("c={hash}")];
         let read = Selection::try_from(strings.to_vec()).expect("picks");
         assert_eq!(read.to_strings(), strings);
@@ -324,7 +326,7 @@ mod tests {
 
     #[test]
     fn another_text_takes_the_place_of_what_was_meant_before() {
-        let text = format!("a={}", ContentHash::of(b"x"));
+        let text = format!("a={}", ContentHash::from_content(b"x"));
         let one = std::slice::from_ref;
         let unit = Unit { id: "a".into(), kind: UnitKind::Hunk { old: 0..1, new: 0..1 } };
         assert_eq!(picks(&["a:0"]).union(&picks(&[&text])), picks(&[&text]));
@@ -343,7 +345,7 @@ mod tests {
         ) {
             let (x, y) = (LineSet::from_lines(a.iter().copied()), LineSet::from_lines(b.iter().copied()));
             prop_assert_eq!(x.len(), a.len());
-            prop_assert!((0..20).all(|n| x.contains(n) == a.contains(&n)));
+            prop_assert!((0..20).all(|n| x.contains_line(n) == a.contains(&n)));
             prop_assert_eq!(x.union(&y), LineSet::from_lines(a.union(&b).copied()));
             prop_assert_eq!(x.difference(&y), LineSet::from_lines(a.difference(&b).copied()));
             if !x.is_empty() {

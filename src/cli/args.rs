@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Net, ReviewMode, Settings};
+use crate::config::{NetworkAccess, ReviewMode, Settings};
 
 /// Run Claude Code in a hardened container against a copy of your repository; apply only what you accept.
 #[derive(Debug, Parser)]
@@ -74,7 +74,7 @@ pub struct RunOptions {
 pub struct AgentOptions {
     /// What it reaches beyond its own loopback [default: model for claude, none otherwise].
     #[arg(long, value_enum, value_name = "NET")]
-    pub net: Option<Net>,
+    pub net: Option<NetworkAccess>,
     /// The agent image.
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,

@@ -4,19 +4,19 @@
 ///
 /// This is `claude`, or a path if an earlier `claude` on the `PATH` is Airlock. Returns `None` if every `claude` on the
 /// `PATH` is Airlock.
-pub fn real_claude() -> Option<String> {
+pub fn find_real_claude() -> Option<String> {
     let ours = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let programs = std::env::split_paths(&path).map(|folder| folder.join("claude")).filter(|file| file.is_file());
+    let programs = std::env::split_paths(&path).map(|dir| dir.join("claude")).filter(|file| file.is_file());
     let mut is_hidden = false;
-    for (place, program) in programs.enumerate() {
+    for (index, program) in programs.enumerate() {
         if program.canonicalize().ok() == ours {
             is_hidden = true;
             continue;
         }
         let text = program.display().to_string();
         let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c));
-        return Some(match place {
+        return Some(match index {
             0 => "claude".to_owned(),
             _ if is_plain => text,
             _ => format!("'{}'", text.replace('\'', r"'\''")),

@@ -1,22 +1,22 @@
 //! Interactive questions on the terminal.
 
 use super::error::CliError;
-use super::output::count;
+use super::output::format_count;
 use crate::core::escape::Escaped;
 use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::terminal;
 
 /// Asks whether to apply. If the accepted changes include high-risk files, the user has to type `apply`.
-pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
+pub fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
     let is_accepted = |f: &&ReviewFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
-    let risky: Vec<String> = (sheet.files.iter())
+    let risky: Vec<String> = (model.files.iter())
         .filter(|f| f.is_risky() && !f.is_refused())
         .filter(is_accepted)
         .map(|f| Escaped::new(f.change.path.as_bytes()).to_string())
         .collect();
-    let question = format!("Apply {} to your working tree?", count(accepted, "hunk"));
+    let question = format!("Apply {} to your working tree?", format_count(accepted, "hunk"));
     if risky.is_empty() {
-        return confirm(&question, false);
+        return ask_yes_no(&question, false);
     }
     let more = if risky.len() > 3 { ", …" } else { "" };
     let names = risky.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
@@ -29,7 +29,7 @@ pub fn confirm_apply(sheet: &ReviewModel<'_>, decisions: &Decisions, accepted: u
 }
 
 /// Asks a question until it is answered with yes or no. Input that was typed before the question is discarded.
-pub fn confirm(question: &str, default: bool) -> Result<bool, CliError> {
+pub fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError> {
     terminal::discard_input();
     let answer = |text: &str| match text.trim().to_lowercase().as_str() {
         "" => Some(default),

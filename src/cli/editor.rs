@@ -8,55 +8,58 @@ use std::process::Command;
 use crate::core::path::RepoPath;
 
 /// Maximum size of an edited text, in bytes. A larger one is refused.
-const MOST: u64 = 64 << 20;
+const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// Lets the user edit a text, and returns the result with the directory of the file. The caller keeps the directory,
 /// because an editor may still have the file open.
-pub fn edit(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
-    let (folder, file) = put(path, text)?;
-    run(&file)?;
-    let mut left = Vec::new();
-    File::open(&file)?.take(MOST + 1).read_to_end(&mut left)?;
-    if left.len() as u64 > MOST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the text has more than {MOST} bytes")));
+pub fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
+    let (dir, file) = write_temp_file(path, text)?;
+    run_editor(&file)?;
+    let mut edited = Vec::new();
+    File::open(&file)?.take(MAX_TEXT_BYTES + 1).read_to_end(&mut edited)?;
+    if edited.len() as u64 > MAX_TEXT_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("the text has more than {MAX_TEXT_BYTES} bytes"),
+        ));
     }
-    Ok((folder, left))
+    Ok((dir, edited))
 }
 
 /// Shows a text in the user's editor, and returns the directory of the file.
-pub fn view(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
-    let (folder, file) = put(path, text)?;
-    run(&file)?;
-    Ok(folder)
+pub fn view_text(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
+    let (dir, file) = write_temp_file(path, text)?;
+    run_editor(&file)?;
+    Ok(dir)
 }
 
 /// Writes a text to a directory that no other user can enter. The file name has an extension from which an editor can tell
 /// the language.
-fn put(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, PathBuf)> {
-    let folder = tempfile::Builder::new().prefix("airlock-").tempdir()?;
+fn write_temp_file(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, PathBuf)> {
+    let dir = tempfile::Builder::new().prefix("airlock-").tempdir()?;
     let name = path.file_name();
-    let ending = name.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &name[at + 1..]);
-    let plain = (1..=12).contains(&ending.len()) && ending.iter().all(u8::is_ascii_alphanumeric);
-    let file = folder.path().join(if plain {
-        format!("proposal.{}", String::from_utf8_lossy(ending))
+    let extension = name.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &name[at + 1..]);
+    let is_plain = (1..=12).contains(&extension.len()) && extension.iter().all(u8::is_ascii_alphanumeric);
+    let file = dir.path().join(if is_plain {
+        format!("proposal.{}", String::from_utf8_lossy(extension))
     } else {
         "proposal".into()
     });
     File::create_new(&file)?.write_all(text)?;
-    Ok((folder, file))
+    Ok((dir, file))
 }
 
-fn run(file: &Path) -> io::Result<()> {
-    let editor = editor();
+fn run_editor(file: &Path) -> io::Result<()> {
+    let editor = find_editor();
     // As in git, the editor may be a command with options.
     let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$@\"")).arg(&editor).arg(file).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("{editor} ended with {status}"))) }
 }
 
 /// Returns the user's editor, in git's order: `GIT_EDITOR`, the user's `core.editor`, `VISUAL`, `EDITOR`, `vi`.
-fn editor() -> String {
+fn find_editor() -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
-    let own = || git2::Config::open_default().and_then(|config| config.get_string("core.editor")).ok();
+    let configured = || git2::Config::open_default().and_then(|config| config.get_string("core.editor")).ok();
     let fallback = || variable("VISUAL").or_else(|| variable("EDITOR")).unwrap_or_else(|| "vi".into());
-    variable("GIT_EDITOR").or_else(own).unwrap_or_else(fallback)
+    variable("GIT_EDITOR").or_else(configured).unwrap_or_else(fallback)
 }

@@ -100,19 +100,19 @@ impl From<SandboxError> for CliError {
             SandboxError::Busy(name) => {
                 Self::new(FAILED, message).hint(format!("end the agent first, or look on: airlock diff {name}"))
             }
-            SandboxError::Link(GuestError::DiskFull) => Self::new(FAILED, message)
+            SandboxError::Guest(GuestError::DiskFull) => Self::new(FAILED, message)
                 .hint("see what fills it: docker system df; airlock ls lists sandboxes to remove"),
-            SandboxError::Spoilt { .. } => {
+            SandboxError::CorruptBase { .. } => {
                 Self::new(FAILED, message).hint("try again: it is built again; airlock gc removes what is left of it")
             }
-            SandboxError::VolumeGone(_) => Self::new(FAILED, message)
+            SandboxError::MissingVolume(_) => Self::new(FAILED, message)
                 .hint("what was collected before is still there: airlock diff; airlock ls lists what can go"),
             SandboxError::Unmountable(_) => Self::new(FAILED, message)
                 .hint("set workspace = \"auto\" in the configuration, so that the files are copied instead"),
-            SandboxError::Kept { name, error } => {
+            SandboxError::FailedAfterRun { name, error } => {
                 Self::new(interrupted(&error), message).hint(format!("airlock diff {name}"))
             }
-            SandboxError::LeftBehind { name, error, .. } => {
+            SandboxError::CleanupFailed { name, error, .. } => {
                 Self::new(interrupted(&error), message).hint(format!("airlock rm {name}"))
             }
             _ => Self::new(FAILED, message),
@@ -134,7 +134,7 @@ impl From<EngineError> for CliError {
 
 impl From<CredentialError> for CliError {
     fn from(error: CredentialError) -> Self {
-        Self::new(FAILED, error.to_string()).hint(error.hint(super::claude_path::real_claude().as_deref()))
+        Self::new(FAILED, error.to_string()).hint(error.suggest_fix(super::claude_path::find_real_claude().as_deref()))
     }
 }
 

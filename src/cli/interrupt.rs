@@ -11,9 +11,9 @@ pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Starts to handle signals, for the rest of the process. If this fails, a signal ends the process.
-    pub fn watch() -> Self {
-        let came = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&came);
+    pub fn watch_signals() -> Self {
+        let arrived = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&arrived);
         std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async {
@@ -24,7 +24,7 @@ impl Interrupt {
                 std::future::pending::<()>().await;
             });
         });
-        Self(came)
+        Self(arrived)
     }
 
     /// Returns whether a signal has arrived.

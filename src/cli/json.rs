@@ -9,10 +9,10 @@ use crate::core::path::RepoPath;
 use crate::review::{Decisions, ReviewFile, ReviewModel, UnitDecision};
 
 /// Writes the output of `airlock diff --json` to `out` file by file, because a file with its findings can be large.
-pub fn diff(
+pub fn write_diff(
     name: &str,
     changes: &Changeset,
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     decisions: &Decisions,
     live: bool,
     mut out: impl FnMut(&str) -> io::Result<()>,
@@ -24,30 +24,30 @@ pub fn diff(
         "base": changes.base,
         "live": live,
         "refused": changes.refused,
-        "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(text).collect::<Vec<_>>(),
+        "ignored_by_agent_rules": changes.ignored_by_agent_rules.iter().map(path_text).collect::<Vec<_>>(),
     });
-    let frame = render(&frame);
+    let frame = render_json(&frame);
     out(frame.trim_end().trim_end_matches('}').trim_end())?;
     out(",\n  \"files\": [")?;
-    for (at, changed) in sheet.files.iter().enumerate() {
-        let text = render(&file(changed, decisions));
+    for (at, changed) in model.files.iter().enumerate() {
+        let text = render_json(&file_to_json(changed, decisions));
         let comma = if at > 0 { "," } else { "" };
         out(&format!("{comma}\n{}", text.trim_end()))?;
     }
     out("\n  ]\n}\n")
 }
 
-fn file(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
+fn file_to_json(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
     let change = file.change;
     let side = |side: &Option<crate::changes::FileVersion>| {
-        side.as_ref().map(|s| json!({"mode": s.kind.mode(), "size": s.size, "sha256": s.hash}))
+        side.as_ref().map(|s| json!({"mode": s.kind.git_mode(), "size": s.size, "sha256": s.hash}))
     };
     let mut value = json!({
-        "path": text(&change.path),
-        "change": change.change_word(),
+        "path": path_text(&change.path),
+        "change": change.kind_label(),
         "old": side(&change.old),
         "new": side(&change.new),
-        "severity": change.severity(),
+        "severity": change.max_severity(),
         "findings": change.findings,
         "hunks": file.units.iter().map(|u| {
             let decision = decisions.get(&u.id).map_or_else(|| "undecided".into(), UnitDecision::to_string);
@@ -57,12 +57,12 @@ fn file(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
                     "old_start": old.start + 1, "old_lines": old.len(),
                     "new_start": new.start + 1, "new_lines": new.len(),
                 }),
-                other => json!({"id": u.id, "kind": kind(other), "decision": decision}),
+                other => json!({"id": u.id, "kind": unit_kind_word(other), "decision": decision}),
             }
         }).collect::<Vec<_>>(),
     });
     if let Some(from) = &change.renamed_from {
-        value["renamed_from"] = text(from).into();
+        value["renamed_from"] = path_text(from).into();
     }
     if std::str::from_utf8(change.path.as_bytes()).is_err() {
         value["path_bytes"] = json!(change.path.as_bytes());
@@ -70,7 +70,7 @@ fn file(file: &ReviewFile<'_>, decisions: &Decisions) -> Value {
     value
 }
 
-fn kind(kind: &UnitKind) -> &'static str {
+fn unit_kind_word(kind: &UnitKind) -> &'static str {
     match kind {
         UnitKind::Hunk { .. } => "lines",
         UnitKind::LineEndings(_) => "line-endings",
@@ -82,12 +82,12 @@ fn kind(kind: &UnitKind) -> &'static str {
 }
 
 /// Returns a path for JSON. A path that is not UTF-8 is converted lossily, and `path_bytes` has its exact bytes.
-pub fn text(path: &RepoPath) -> String {
+pub fn path_text(path: &RepoPath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
 }
 
 /// Formats JSON that is safe to print on a terminal: all characters that are not plain are written as JSON escapes.
-pub fn render(value: &Value) -> String {
+pub fn render_json(value: &Value) -> String {
     let mut out = String::new();
     for c in format!("{value:#}\n").chars() {
         if c != '\n' && crate::core::escape::is_hidden(c) {

@@ -29,14 +29,14 @@ use output::Output;
 /// Runs the program and returns its exit status.
 #[must_use]
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    let (ours, theirs) = split(argv);
-    let verb = verb_at(&ours[1..]).and_then(|at| ours[at + 1].to_str());
+    let (ours, theirs) = split_args(argv);
+    let verb = subcommand_index(&ours[1..]).and_then(|at| ours[at + 1].to_str());
     let runs_agent = matches!(verb, None | Some("claude" | "run" | "shell" | "resume"));
     let cli = match Cli::try_parse_from(&ours) {
         Ok(cli) => cli,
         Err(error) => {
             if verb == Some("run") && !ours.iter().any(|a| a == "--") && error.use_stderr() {
-                return end(&run::no_dashes(), true);
+                return print_failure(&run::missing_dashes_error(), true);
             }
             let _ = error.print();
             return if error.use_stderr() {
@@ -50,61 +50,61 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         cli.verb,
         None | Some(Command::Claude | Command::Run { .. } | Command::Shell { .. } | Command::Resume(_))
     );
-    match dispatch(cli, theirs.unwrap_or_default()) {
+    match run_subcommand(cli, theirs.unwrap_or_default()) {
         Ok(status) => ExitCode::from(status),
-        Err(failure) => end(&failure, runs_agent),
+        Err(failure) => print_failure(&failure, runs_agent),
     }
 }
 
-fn end(failure: &CliError, runs_agent: bool) -> ExitCode {
-    output::eprint(&failure.text());
+fn print_failure(failure: &CliError, runs_agent: bool) -> ExitCode {
+    output::print_stderr(&failure.text());
     let ours = runs_agent && failure.exit != error::INTERRUPTED;
     ExitCode::from(if ours { EXIT_INTERNAL } else { failure.exit })
 }
 
-fn dispatch(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {
+fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {
     let output = Output::new(cli.color, cli.quiet);
     match cli.verb {
-        None | Some(Command::Claude) => run::claude(cli.run, claude_args, output),
+        None | Some(Command::Claude) => run::run_claude(cli.run, claude_args, output),
         Some(Command::Run { options, stray, command }) => {
             if !stray.is_empty() || command.is_empty() {
-                return Err(run::no_dashes());
+                return Err(run::missing_dashes_error());
             }
-            run::command(options.over(cli.run), command, output)
+            run::run_command(options.over(cli.run), command, output)
         }
-        Some(Command::Shell { options }) => run::shell(options.over(cli.run), output),
-        Some(Command::Resume(args)) => resume::resume(args, cli.run.agent, output),
-        Some(Command::Diff(args)) => diff::diff(&args, output),
-        Some(Command::Review(args)) => review::review(&args, output),
-        Some(Command::Apply(args)) => apply::apply(args, output),
-        Some(Command::Undo(args)) => undo::undo(&args, output),
-        Some(Command::Recover(args)) => recover::recover(&args, output),
-        Some(Command::Ls { json }) => ls::ls(json, output),
-        Some(Command::Status { name, json }) => status::status(name.as_deref(), json, output),
-        Some(Command::Gc { dry_run, json }) => gc::gc(dry_run, json, output),
-        Some(Command::Rm { names, force }) => rm::rm(&names, force, output),
-        Some(Command::Image(verb)) => image::image(verb, output),
-        Some(Command::Doctor { json }) => doctor::doctor(json, output),
+        Some(Command::Shell { options }) => run::run_shell(options.over(cli.run), output),
+        Some(Command::Resume(args)) => resume::run_resume(args, cli.run.agent, output),
+        Some(Command::Diff(args)) => diff::run_diff(&args, output),
+        Some(Command::Review(args)) => review::run_review(&args, output),
+        Some(Command::Apply(args)) => apply::run_apply(args, output),
+        Some(Command::Undo(args)) => undo::run_undo(&args, output),
+        Some(Command::Recover(args)) => recover::run_recover(&args, output),
+        Some(Command::Ls { json }) => ls::run_ls(json, output),
+        Some(Command::Status { name, json }) => status::run_status(name.as_deref(), json, output),
+        Some(Command::Gc { dry_run, json }) => gc::run_gc(dry_run, json, output),
+        Some(Command::Rm { names, force }) => rm::run_rm(&names, force, output),
+        Some(Command::Image(verb)) => image::run_image(verb, output),
+        Some(Command::Doctor { json }) => doctor::run_doctor(json, output),
     }
 }
 
 /// Splits the command line at the word `claude`. Everything after it, including `--` and `--help`, belongs to Claude Code.
 /// If the program was started as `claude`, all arguments do.
-fn split(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
+fn split_args(argv: Vec<OsString>) -> (Vec<OsString>, Option<Vec<OsString>>) {
     let mut argv = argv.into_iter();
     let program = argv.next().unwrap_or_else(|| "airlock".into());
     let rest: Vec<OsString> = argv.collect();
     if Path::new(&program).file_name().is_some_and(|name| name == "claude") {
         return (vec!["airlock".into(), "claude".into()], Some(rest));
     }
-    let at = verb_at(&rest).filter(|at| rest[*at] == "claude");
+    let at = subcommand_index(&rest).filter(|at| rest[*at] == "claude");
     let theirs = at.map(|at| rest[at + 1..].to_vec());
     let ours = rest.into_iter().take(at.map_or(usize::MAX, |at| at + 1));
     (std::iter::once("airlock".into()).chain(ours).collect(), theirs)
 }
 
 /// Returns the index of the first word that is neither an option nor the value of an option.
-fn verb_at(args: &[OsString]) -> Option<usize> {
+fn subcommand_index(args: &[OsString]) -> Option<usize> {
     let command = Cli::command();
     let takes_value = |arg: &str| {
         let name = arg.trim_start_matches('-');
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn what_follows_the_word_claude_is_claudes() {
         let split = |line: &str| {
-            let (ours, theirs) = split(line.split(' ').map(OsString::from).collect());
+            let (ours, theirs) = split_args(line.split(' ').map(OsString::from).collect());
             let join = |v: Vec<OsString>| v.join(" ".as_ref()).into_string().expect("UTF-8");
             (join(ours), theirs.map(join))
         };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::CliError;
 use super::json as shapes;
-use super::output::{count, print};
+use super::output::{format_count, print_stdout};
 use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
 use crate::changes::{Unit, UnitSelection};
 use crate::core::escape::Escaped;
@@ -15,11 +15,11 @@ use crate::core::path::RepoPath;
 
 /// The outcomes of all paths, and the plan as JSON.
 pub struct Outcome {
-    lines: Vec<Line>,
+    lines: Vec<OutcomeLine>,
     plan: Value,
 }
 
-struct Line {
+struct OutcomeLine {
     path: RepoPath,
     outcome: &'static str,
     reason: String,
@@ -32,7 +32,7 @@ pub type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeMode {
     /// A plan that is not executed.
-    Future,
+    Planned,
     /// An executed apply.
     Applied,
     /// An executed undo.
@@ -41,37 +41,37 @@ pub enum OutcomeMode {
 
 impl Outcome {
     /// Creates the outcomes of a plan.
-    pub fn of(plan: &Plan, parts: &UnitsByPath<'_>, tense: OutcomeMode) -> Self {
-        let mut lines: Vec<Line> = (plan.steps.iter())
-            .map(|s| Line {
+    pub fn from_plan(plan: &Plan, units_by_path: &UnitsByPath<'_>, mode: OutcomeMode) -> Self {
+        let mut lines: Vec<OutcomeLine> = (plan.steps.iter())
+            .map(|s| OutcomeLine {
                 path: s.path.clone(),
-                outcome: action_label(&s.action, tense),
-                reason: step_note(s, parts),
+                outcome: action_label(&s.action, mode),
+                reason: step_note(s, units_by_path),
             })
             .collect();
-        let line = |c: &Conflict, outcome| Line { path: c.path.clone(), outcome, reason: c.reason.clone() };
+        let line = |c: &Conflict, outcome| OutcomeLine { path: c.path.clone(), outcome, reason: c.reason.clone() };
         lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
         lines.extend(plan.skipped.iter().map(|c| line(c, "skipped")));
         Self { lines, plan: plan_to_json(plan) }
     }
 
     /// Adds a path that is not in the plan.
-    pub fn add(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+    pub fn add_path(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         if self.lines.iter().all(|line| line.path != *path) {
-            self.lines.push(Line { path: path.clone(), outcome, reason: reason.to_owned() });
+            self.lines.push(OutcomeLine { path: path.clone(), outcome, reason: reason.to_owned() });
         }
     }
 
     /// Replaces the outcome of a path.
-    pub fn set(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+    pub fn set_outcome(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         for line in self.lines.iter_mut().filter(|line| line.path == *path) {
             (line.outcome, line.reason) = (outcome, reason.to_owned());
         }
     }
 
     /// Sets the outcomes of a plan whose execution failed.
-    pub fn fail(&mut self, plan: &Plan, problem: &ApplyError) {
-        self.leave(
+    pub fn mark_failed(&mut self, plan: &Plan, problem: &ApplyError) {
+        self.mark_skipped(
             plan,
             match problem {
                 ApplyError::RollbackFailed { .. } => "perhaps half written: see the error",
@@ -81,28 +81,27 @@ impl Outcome {
         if let ApplyError::RolledBack { path: Some(path), error, .. }
         | ApplyError::NotStarted { path: Some(path), error } = problem
         {
-            self.set(path, "failed", &error.to_string());
+            self.set_outcome(path, "failed", &error.to_string());
         }
     }
 
     /// Marks all steps that write as skipped.
-    pub fn leave(&mut self, plan: &Plan, reason: &str) {
+    pub fn mark_skipped(&mut self, plan: &Plan, reason: &str) {
         for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
-            self.set(&step.path, "skipped", reason);
+            self.set_outcome(&step.path, "skipped", reason);
         }
     }
 
     /// Prints the outcomes as lines, or as JSON with the fields of `more`.
-    pub fn print(&mut self, json: bool, more: Value) -> Result<(), CliError> {
+    pub fn print_outcome(&mut self, json: bool, more: Value) -> Result<(), CliError> {
         self.lines.sort_by(|a, b| a.path.cmp(&b.path));
         if json {
-            let mut all =
-                json!({ "schema_version": 1, "files": self.lines.iter().map(Line::shape).collect::<Vec<_>>() });
+            let mut all = json!({ "schema_version": 1, "files": self.lines.iter().map(OutcomeLine::to_json).collect::<Vec<_>>() });
             if let Value::Object(fields) = more {
                 fields.into_iter().for_each(|(key, value)| all[key] = value);
             }
             all["plan"] = self.plan.clone();
-            return Ok(print(&shapes::render(&all))?);
+            return Ok(print_stdout(&shapes::render_json(&all))?);
         }
         let width = self.lines.iter().map(|l| Escaped::new(l.path.as_bytes()).to_string().chars().count()).max();
         let width = width.unwrap_or(0).min(40);
@@ -113,13 +112,13 @@ impl Outcome {
             text += line.trim_end();
             text.push('\n');
         }
-        Ok(print(&text)?)
+        Ok(print_stdout(&text)?)
     }
 }
 
-impl Line {
-    fn shape(&self) -> Value {
-        let mut line = json!({"path": shapes::text(&self.path), "outcome": self.outcome});
+impl OutcomeLine {
+    fn to_json(&self) -> Value {
+        let mut line = json!({"path": shapes::path_text(&self.path), "outcome": self.outcome});
         if !self.reason.is_empty() {
             line["reason"] = self.reason.as_str().into();
         }
@@ -130,8 +129,8 @@ impl Line {
     }
 }
 
-pub fn action_label(verb: &StepAction, tense: OutcomeMode) -> &'static str {
-    match (verb, tense) {
+pub fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
+    match (action, mode) {
         (StepAction::Unchanged, _) => "unchanged",
         (StepAction::Create, OutcomeMode::Applied) => "created",
         (StepAction::Replace, OutcomeMode::Applied) => "applied",
@@ -140,30 +139,30 @@ pub fn action_label(verb: &StepAction, tense: OutcomeMode) -> &'static str {
         (StepAction::Delete, OutcomeMode::Undone) => "removed",
         (StepAction::Merge(_), OutcomeMode::Applied | OutcomeMode::Undone) => "merged",
         (StepAction::WriteConflictMarkers(_), OutcomeMode::Applied | OutcomeMode::Undone) => "marked",
-        (StepAction::Create, OutcomeMode::Future) => "create",
-        (StepAction::Replace, OutcomeMode::Future) => "apply",
-        (StepAction::Merge(_), OutcomeMode::Future) => "merge",
-        (StepAction::WriteConflictMarkers(_), OutcomeMode::Future) => "mark",
-        (StepAction::Delete, OutcomeMode::Future) => "delete",
+        (StepAction::Create, OutcomeMode::Planned) => "create",
+        (StepAction::Replace, OutcomeMode::Planned) => "apply",
+        (StepAction::Merge(_), OutcomeMode::Planned) => "merge",
+        (StepAction::WriteConflictMarkers(_), OutcomeMode::Planned) => "mark",
+        (StepAction::Delete, OutcomeMode::Planned) => "delete",
     }
 }
 
-pub fn step_note(step: &Step, parts: &UnitsByPath<'_>) -> String {
-    let all = parts.get(&step.path).copied().unwrap_or_default();
-    let some = step.picks.iter().filter(|(_, pick)| !matches!(pick, UnitSelection::All)).count();
-    let part = (!step.picks.covers(all)).then(|| {
-        let whole = step.picks.len() - some;
+pub fn step_note(step: &Step, units_by_path: &UnitsByPath<'_>) -> String {
+    let all = units_by_path.get(&step.path).copied().unwrap_or_default();
+    let some = step.selection.iter().filter(|(_, pick)| !matches!(pick, UnitSelection::All)).count();
+    let part = (!step.selection.covers_all(all)).then(|| {
+        let whole = step.selection.len() - some;
         match (whole, some) {
-            (_, 0) => format!("{whole} of {}", count(all.len(), "hunk")),
-            (0, _) => format!("{some} in part or edited, of {}", count(all.len(), "hunk")),
-            _ => format!("{whole} whole, {some} in part or edited, of {}", count(all.len(), "hunk")),
+            (_, 0) => format!("{whole} of {}", format_count(all.len(), "hunk")),
+            (0, _) => format!("{some} in part or edited, of {}", format_count(all.len(), "hunk")),
+            _ => format!("{whole} whole, {some} in part or edited, of {}", format_count(all.len(), "hunk")),
         }
     });
     let more = match &step.action {
         StepAction::Merge(own) if own.is_empty() => Some("with your own edits".into()),
         StepAction::Merge(own) => Some(format!("with your edits of {}", format_line_ranges(own))),
         StepAction::WriteConflictMarkers(places) => {
-            Some(format!("{} to decide, between markers", count(*places, "place")))
+            Some(format!("{} to decide, between markers", format_count(*places, "place")))
         }
         _ => None,
     };
@@ -190,20 +189,20 @@ fn format_line_ranges(ranges: &[Range<usize>]) -> String {
 
 /// Returns a plan as JSON.
 fn plan_to_json(plan: &Plan) -> Value {
-    let side = |v: &Option<EntryContent>| v.as_ref().map(|v| json!({"mode": v.kind.mode(), "sha256": v.hash}));
+    let side = |v: &Option<EntryContent>| v.as_ref().map(|v| json!({"mode": v.kind.git_mode(), "sha256": v.hash}));
     let steps = plan.steps.iter().map(|s| {
         let expected = s.expected.as_ref().map(|seen| {
             json!({
-                "mode": seen.version.kind.mode(), "permissions": format!("{:04o}", seen.mode),
+                "mode": seen.version.kind.git_mode(), "permissions": format!("{:04o}", seen.mode),
                 "sha256": seen.version.hash,
             })
         });
         json!({
-            "path": shapes::text(&s.path), "operation": action_label(&s.action, OutcomeMode::Future),
+            "path": shapes::path_text(&s.path), "operation": action_label(&s.action, OutcomeMode::Planned),
             "base": side(&s.base), "expected": expected, "final": side(&s.result),
         })
     });
-    let paths = |paths: &[RepoPath]| paths.iter().map(shapes::text).collect::<Vec<_>>();
+    let paths = |paths: &[RepoPath]| paths.iter().map(shapes::path_text).collect::<Vec<_>>();
     json!({"steps": steps.collect::<Vec<_>>(), "makes": paths(&plan.dirs_to_create), "removes": paths(&plan.dirs_to_remove)})
 }
 

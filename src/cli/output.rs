@@ -9,29 +9,29 @@ use crate::terminal;
 /// The options of output.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
-    colour: Colour,
+    color: Colour,
     quiet: bool,
 }
 
 impl Output {
-    pub fn new(colour: Colour, quiet: bool) -> Self {
-        Self { colour, quiet }
+    pub fn new(color: Colour, quiet: bool) -> Self {
+        Self { color, quiet }
     }
 
     /// Returns a copy that prints no status messages, for an operation that repeats messages.
-    pub fn silent(self) -> Self {
+    pub fn without_status(self) -> Self {
         Self { quiet: true, ..self }
     }
 
     /// Prints a status message. Its untrusted parts must already be escaped.
-    pub fn say(self, text: &str) {
+    pub fn print_status(self, text: &str) {
         if !self.quiet {
-            eprint(&format!("airlock: {text}\n"));
+            print_stderr(&format!("airlock: {text}\n"));
         }
     }
 
     /// Returns whether to show progress on stderr.
-    pub fn shows_progress(self) -> bool {
+    pub fn is_progress_shown(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
@@ -41,15 +41,15 @@ impl Output {
     }
 
     /// Returns the columns of stdout, if it is a terminal.
-    pub fn width(self) -> Option<usize> {
-        let (columns, _) = terminal::size().filter(|_| io::stdout().is_terminal())?;
+    pub fn stdout_width(self) -> Option<usize> {
+        let (columns, _) = terminal::terminal_size().filter(|_| io::stdout().is_terminal())?;
         Some(columns.into())
     }
 
     /// Returns whether to color stdout.
-    pub fn colours(self) -> bool {
+    pub fn is_colored(self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-        match self.colour {
+        match self.color {
             Colour::Always => true,
             Colour::Never => false,
             Colour::Auto if set("NO_COLOR") => false,
@@ -62,12 +62,12 @@ impl Output {
 }
 
 /// Writes to stderr. Errors are ignored: without a reader, there is no reason to stop, or to panic half-way.
-pub fn eprint(text: &str) {
+pub fn print_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes text to stdout: Airlock's own text, or text escaped by [`crate::core::escape`]. A closed pipe is not an error.
-pub fn print(text: &str) -> io::Result<()> {
+pub fn print_stdout(text: &str) -> io::Result<()> {
     write(text.as_bytes())
 }
 
@@ -106,7 +106,7 @@ fn write(bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Quotes bytes as one word for bash, because names chosen by an agent are printed in commands that a person pastes.
-pub fn shell_word(bytes: &[u8]) -> String {
+pub fn quote_shell_word(bytes: &[u8]) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./,+@%".contains(b);
     if !bytes.is_empty() && bytes.iter().all(plain) {
         return String::from_utf8_lossy(bytes).into_owned();
@@ -123,7 +123,7 @@ pub fn shell_word(bytes: &[u8]) -> String {
 }
 
 /// Returns a count with its noun: `1 file`, `3 files`.
-pub fn count(n: usize, noun: &str) -> String {
+pub fn format_count(n: usize, noun: &str) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn words_are_quoted_for_a_shell() {
         for bytes in [&b"a/b.txt"[..], b"$(touch x)", b"it's", b"a\nb\\", b"\xff", b""] {
-            let script = format!("printf %s {}", super::shell_word(bytes));
+            let script = format!("printf %s {}", super::quote_shell_word(bytes));
             let out = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
             assert_eq!(out.stdout, bytes, "{script}");
         }
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn counts_read_well() {
-        assert_eq!(super::count(1, "file"), "1 file");
-        assert_eq!(super::count(78_635, "file"), "78,635 files");
-        assert_eq!(super::count(0, "file"), "0 files");
+        assert_eq!(super::format_count(1, "file"), "1 file");
+        assert_eq!(super::format_count(78_635, "file"), "78,635 files");
+        assert_eq!(super::format_count(0, "file"), "0 files");
     }
 }

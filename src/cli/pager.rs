@@ -4,30 +4,30 @@
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-use super::output::{Output, eprint, print};
+use super::output::{Output, print_stderr, print_stdout};
 
 /// Bytes that may be in the pipe while the pager has read nothing. After more than this is written, the pager has read
 /// something.
-const UNREAD: usize = 128 * 1024;
+const MAX_UNREAD_BYTES: usize = 128 * 1024;
 
 /// The destination of a listing: a pager on a terminal, or stdout.
 pub struct Pager {
     child: Option<Child>,
     /// The text written so far, while the pager may have read nothing.
-    kept: Option<String>,
+    unread_text: Option<String>,
     /// Bytes written to the pager's pipe.
     written: usize,
 }
 
 impl Pager {
     /// Creates a pager that writes to stdout.
-    pub fn none() -> Self {
-        Self { child: None, kept: None, written: 0 }
+    pub fn to_stdout() -> Self {
+        Self { child: None, unread_text: None, written: 0 }
     }
 
     /// Starts the user's pager if the output is a terminal.
-    pub fn start(output: Output) -> Self {
-        let pager = if output.is_paged() { pager() } else { None };
+    pub fn start_pager(output: Output) -> Self {
+        let pager = if output.is_paged() { find_pager() } else { None };
         let child = pager.and_then(|pager| {
             let mut command = Command::new("sh");
             command.arg("-c").arg(pager).stdin(Stdio::piped());
@@ -41,60 +41,61 @@ impl Pager {
             // Without a pager, the text is printed.
             command.spawn().ok()
         });
-        Self { child, kept: Some(String::new()), written: 0 }
+        Self { child, unread_text: Some(String::new()), written: 0 }
     }
 
     /// Writes text to the pager. Returns `false` if the user has quit it.
-    pub fn print(&mut self, text: &str) -> io::Result<bool> {
+    pub fn write_text(&mut self, text: &str) -> io::Result<bool> {
         let Some(stdin) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else {
-            return print(text).map(|()| true);
+            return print_stdout(text).map(|()| true);
         };
-        self.kept = self.kept.take().map(|kept| kept + text);
+        self.unread_text = self.unread_text.take().map(|kept| kept + text);
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
             match stdin.write(rest) {
                 Ok(n) => (self.written, rest) = (self.written + n, &rest[n..]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The pager has ended: the user quit it, or it failed.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return self.close(),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return self.close_pager(),
                 Err(error) => return Err(error),
             }
-            if self.written > UNREAD {
-                self.kept = None;
+            if self.written > MAX_UNREAD_BYTES {
+                self.unread_text = None;
             }
         }
         Ok(true)
     }
 
     /// Waits until the user quits the pager.
-    pub fn end(mut self) -> io::Result<()> {
-        self.close().map(drop)
+    pub fn wait_until_quit(mut self) -> io::Result<()> {
+        self.close_pager().map(drop)
     }
 
     /// Waits for the pager to end. If the pager failed, its text is printed to stdout, and more can be printed: only then
     /// is the result `true`.
-    fn close(&mut self) -> io::Result<bool> {
+    fn close_pager(&mut self) -> io::Result<bool> {
         let Some(mut child) = self.child.take() else { return Ok(true) };
         drop(child.stdin.take());
         let status = child.wait()?;
         // A pager that was ended by a key or a signal has no such status.
-        let (Some(code @ 1..), Some(kept)) = (status.code(), self.kept.take()) else { return Ok(false) };
-        eprint(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
-        print(&kept)?;
+        let (Some(code @ 1..), Some(kept)) = (status.code(), self.unread_text.take()) else { return Ok(false) };
+        print_stderr(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
+        print_stdout(&kept)?;
         Ok(true)
     }
 }
 
 /// Returns the user's pager, in git's order: `GIT_PAGER`, the user's `core.pager`, `PAGER`, `less`. Returns `None` if it is
 /// empty, `cat`, or a `less` that is not installed.
-fn pager() -> Option<String> {
+fn find_pager() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok();
-    let own = || git2::Config::open_default().and_then(|config| config.get_string("core.pager")).ok();
-    let found = variable("GIT_PAGER").or_else(own).or_else(|| variable("PAGER")).unwrap_or_else(|| "less".into());
+    let configured = || git2::Config::open_default().and_then(|config| config.get_string("core.pager")).ok();
+    let found =
+        variable("GIT_PAGER").or_else(configured).or_else(|| variable("PAGER")).unwrap_or_else(|| "less".into());
     let found = found.trim();
     let has_less = || {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join("less").is_file())
+        std::env::split_paths(&path).any(|dir| dir.join("less").is_file())
     };
     (!found.is_empty() && found != "cat" && (found != "less" || has_less())).then(|| found.to_owned())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
-use crate::core::progress::{ProgressCounter, Step};
+use crate::core::progress::{ProgressCounter, ProgressStep};
 
 const SHOWN: u8 = 0;
 const PAUSED: u8 = 1;
@@ -16,53 +16,53 @@ const TICK: Duration = Duration::from_millis(80);
 
 /// A bar that follows a progress counter.
 pub struct Progress {
-    pub meter: Arc<ProgressCounter>,
+    pub counter: Arc<ProgressCounter>,
     bar: ProgressBar,
     /// The state of the bar. The lock is held while the bar is drawn, so that a removed bar is not drawn again.
     state: Arc<Mutex<u8>>,
 }
 
 impl Progress {
-    pub fn start(output: Output) -> Self {
-        let meter = Arc::new(ProgressCounter::default());
+    pub fn start_bar(output: Output) -> Self {
+        let counter = Arc::new(ProgressCounter::default());
         let state = Arc::new(Mutex::new(SHOWN));
-        let bar = if output.shows_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        if output.shows_progress() {
-            let (meter, bar, state) = (Arc::clone(&meter), bar.clone(), Arc::clone(&state));
-            std::thread::spawn(move || follow(&meter, &bar, &state));
+        let bar = if output.is_progress_shown() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if output.is_progress_shown() {
+            let (counter, bar, state) = (Arc::clone(&counter), bar.clone(), Arc::clone(&state));
+            std::thread::spawn(move || follow_counter(&counter, &bar, &state));
         }
-        Self { meter, bar, state }
+        Self { counter, bar, state }
     }
 
     /// Hides the bar while `print` runs.
-    pub fn aside(&self, print: impl FnOnce()) {
+    pub fn suspend_bar(&self, print: impl FnOnce()) {
         self.bar.suspend(print);
     }
 
     /// Hides the bar while the agent has the terminal. It is shown again when changes are collected.
-    pub fn pause(&self) {
-        self.take_away(PAUSED);
+    pub fn pause_bar(&self) {
+        self.hide_bar(PAUSED);
     }
 
     /// Removes the bar for good.
-    pub fn end(&self) {
-        self.take_away(ENDED);
+    pub fn remove_bar(&self) {
+        self.hide_bar(ENDED);
     }
 
-    fn take_away(&self, state: u8) {
-        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = state;
+    fn hide_bar(&self, state: u8) {
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = state;
         self.bar.finish_and_clear();
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.end();
+        self.remove_bar();
     }
 }
 
-fn follow(meter: &ProgressCounter, bar: &ProgressBar, state: &Mutex<u8>) {
+fn follow_counter(counter: &ProgressCounter, bar: &ProgressBar, state: &Mutex<u8>) {
     let counted =
         ProgressStyle::with_template("{spinner} {msg} {bar:24} {human_pos}/{human_len} files, {prefix}, {eta} left");
     let counted = counted.unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -70,11 +70,11 @@ fn follow(meter: &ProgressCounter, bar: &ProgressBar, state: &Mutex<u8>) {
     let mut step = None;
     loop {
         std::thread::sleep(TICK);
-        let now = meter.read();
-        let held = state.lock().unwrap_or_else(PoisonError::into_inner);
-        match *held {
+        let now = counter.read();
+        let current = state.lock().unwrap_or_else(PoisonError::into_inner);
+        match *current {
             ENDED => return,
-            PAUSED if now.step != Step::Collecting => continue,
+            PAUSED if now.step != ProgressStep::Collecting => continue,
             _ => {}
         }
         if step != Some(now.step) {
@@ -82,11 +82,11 @@ fn follow(meter: &ProgressCounter, bar: &ProgressBar, state: &Mutex<u8>) {
             bar.set_style(if now.total > 0 { counted.clone() } else { plain.clone() });
             bar.set_length(now.total);
             bar.set_message(match now.step {
-                Step::Starting => "starting",
-                Step::Waiting => "waiting for another airlock that copies the same commit",
-                Step::Seeding => "copying, once for this commit",
-                Step::Copying => "copying",
-                Step::Collecting => "collecting the changes",
+                ProgressStep::Starting => "starting",
+                ProgressStep::Waiting => "waiting for another airlock that copies the same commit",
+                ProgressStep::Seeding => "copying, once for this commit",
+                ProgressStep::Copying => "copying",
+                ProgressStep::Collecting => "collecting the changes",
             });
             step = Some(now.step);
         }

@@ -22,11 +22,11 @@ use unicode_width::UnicodeWidthChar;
 #[derive(Clone, Copy)]
 pub struct Escaped<'a> {
     bytes: &'a [u8],
-    tabs: bool,
+    keeps_tabs: bool,
 }
 
 /// Maximum number of combining marks on one character, which is enough for any language.
-const MOST_MARKS: usize = 4;
+const MAX_MARKS: usize = 4;
 
 /// Maximum number of consecutive spaces or tabs that are shown unescaped.
 pub const LONGEST_RUN: usize = 64;
@@ -34,12 +34,12 @@ pub const LONGEST_RUN: usize = 64;
 impl<'a> Escaped<'a> {
     /// Wraps a name or a message: all invisible characters are escaped, including tabs and newlines.
     pub fn new<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
-        Self { bytes: bytes.as_ref(), tabs: false }
+        Self { bytes: bytes.as_ref(), keeps_tabs: false }
     }
 
     /// Wraps one line of a file's content, like [`Escaped::new`] except that tabs are kept.
-    pub fn line<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
-        Self { bytes: bytes.as_ref(), tabs: true }
+    pub fn from_line<T: AsRef<[u8]> + ?Sized>(bytes: &'a T) -> Self {
+        Self { bytes: bytes.as_ref(), keeps_tabs: true }
     }
 }
 
@@ -73,7 +73,7 @@ impl Escaped<'_> {
                     blank_ends = if count > LONGEST_RUN { at + bytes } else { 0 };
                 }
                 let is_odd_blank = is_blank(c) && !matches!(c, ' ' | '\t');
-                let piece = if at < blank_ends || is_odd_blank && text[at + c.len_utf8()..].starts_with(c) {
+                let escaped = if at < blank_ends || is_odd_blank && text[at + c.len_utf8()..].starts_with(c) {
                     let run = text[at..].chars().take_while(|d| *d == c).count();
                     run_ends = at + run * c.len_utf8();
                     EscapedChunk::Escape(format!("<U+{:04X} x{run}>", u32::from(c)))
@@ -82,12 +82,12 @@ impl Escaped<'_> {
                 } else {
                     EscapedChunk::Plain(c)
                 };
-                marks = match &piece {
+                marks = match &escaped {
                     EscapedChunk::Plain(c) if is_mark(*c) => marks - 1,
-                    EscapedChunk::Plain(c) if !is_blank(*c) => MOST_MARKS,
+                    EscapedChunk::Plain(c) if !is_blank(*c) => MAX_MARKS,
                     _ => 0,
                 };
-                put(base + at, piece)?;
+                put(base + at, escaped)?;
             }
             base += text.len();
             for (at, byte) in chunk.invalid().iter().enumerate() {
@@ -104,7 +104,7 @@ impl Escaped<'_> {
     fn is_escaped(self, c: char, at: usize, text: &str) -> bool {
         match c {
             ' ' => false,
-            '\t' => !self.tabs,
+            '\t' => !self.keeps_tabs,
             '<' => looks_like_escape(&text[at..]),
             _ if is_composed_jamo(c, &text[..at]) => false,
             _ if is_stacker(c) => {
@@ -119,8 +119,8 @@ impl Escaped<'_> {
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write as _;
-        let written = self.for_each_chunk(|_, piece| {
-            let written = match piece {
+        let written = self.for_each_chunk(|_, chunk| {
+            let written = match chunk {
                 EscapedChunk::Plain(c) => f.write_char(c),
                 EscapedChunk::Escape(text) => f.write_str(&text),
             };
@@ -264,7 +264,7 @@ fn is_composed_jamo(c: char, head: &str) -> bool {
 /// script that is written with them. Every other character for which [`is_hidden`] holds is reported, including line
 /// endings and tabs.
 #[must_use]
-pub fn first_hidden(text: &str) -> Option<usize> {
+pub fn find_first_hidden(text: &str) -> Option<usize> {
     if text.is_ascii() {
         return text.bytes().position(|b| b.is_ascii_control());
     }
@@ -279,7 +279,7 @@ pub fn first_hidden(text: &str) -> Option<usize> {
 }
 
 /// The tag sequences that fonts support after a black flag: England, Scotland, Wales (UTS 51, RGI).
-const FLAGS: [&str; 3] = ["gbeng", "gbsct", "gbwls"];
+const FLAG_TAGS: [&str; 3] = ["gbeng", "gbsct", "gbwls"];
 const BLACK_FLAG: char = '\u{1f3f4}';
 
 fn is_legitimate(c: char, before: Option<char>, head: &str, tail: &str) -> bool {
@@ -313,7 +313,7 @@ fn is_legitimate(c: char, before: Option<char>, head: &str, tail: &str) -> bool 
             let tags: String =
                 head[from.len()..].chars().chain([c]).chain(tail.chars().take_while(|c| is_tag(*c))).collect();
             let name: String = tags.chars().map(plain).collect();
-            from.ends_with(BLACK_FLAG) && FLAGS.iter().any(|flag| name.strip_suffix('\u{7f}') == Some(flag))
+            from.ends_with(BLACK_FLAG) && FLAG_TAGS.iter().any(|flag| name.strip_suffix('\u{7f}') == Some(flag))
         }
         _ => false,
     }
@@ -356,7 +356,7 @@ mod tests {
         for (bytes, shown) in cases {
             assert_eq!(Escaped::new(bytes).to_string(), *shown);
         }
-        assert_eq!(Escaped::line("\ta\u{b}").to_string(), "\ta<U+000B>");
+        assert_eq!(Escaped::from_line("\ta\u{b}").to_string(), "\ta<U+000B>");
         assert_eq!(format!("{:?}", Escaped::new("\x1b")), "<U+001B>", "a debug print is no way around");
     }
 
@@ -381,7 +381,7 @@ mod tests {
             "good\revil",
         ];
         for sequence in sequences {
-            for shown in [Escaped::new(sequence).to_string(), Escaped::line(sequence).to_string()] {
+            for shown in [Escaped::new(sequence).to_string(), Escaped::from_line(sequence).to_string()] {
                 assert!(!shown.chars().any(char::is_control) && shown.contains("<U+"), "{shown:?}");
             }
         }
@@ -419,8 +419,8 @@ mod tests {
         for c in ranges.into_iter().flatten().filter_map(char::from_u32) {
             assert!(is_hidden(c), "U+{:04X}", u32::from(c));
             let text = format!("a{c}b");
-            assert_eq!(first_hidden(&text), Some(1), "U+{:04X}", u32::from(c));
-            assert_eq!(Escaped::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(find_first_hidden(&text), Some(1), "U+{:04X}", u32::from(c));
+            assert_eq!(Escaped::from_line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         for c in "aé日\u{301}🦀 \u{a0}".chars() {
             assert!(!is_hidden(c), "{c}");
@@ -431,34 +431,34 @@ mod tests {
     fn blanks_that_look_like_a_space_or_like_nothing_are_escapes() {
         for c in ['\u{a0}', '\u{1680}', '\u{2003}', '\u{200a}', '\u{202f}', '\u{205f}', '\u{3000}'] {
             let text = format!("a{c}b");
-            assert_eq!(Escaped::line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(Escaped::from_line(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
             assert_eq!(Escaped::new(&text).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         for c in ['\u{13441}', '\u{13442}', '\u{16fe4}', '\u{1d159}', '\u{1161}', '\u{11a8}', '\u{d7b0}', '\u{1bca0}'] {
             assert!(is_hidden(c), "U+{:04X}", u32::from(c));
-            assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
-            assert_eq!(Escaped::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(find_first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
+            assert_eq!(Escaped::from_line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         // Characters that look like `;`, a backtick and K, and signs that place one letter below another.
         for c in ['\u{37e}', '\u{1fef}', '\u{212a}', '\u{1039}', '\u{17d2}', '\u{2d7f}', '\u{11f42}', '\u{1107f}'] {
-            assert_eq!(first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
-            assert_eq!(Escaped::line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
+            assert_eq!(find_first_hidden(&format!("a{c}b")), Some(1), "U+{:04X}", u32::from(c));
+            assert_eq!(Escaped::from_line(&format!("a{c}b")).to_string(), format!("a<U+{:04X}>b", u32::from(c)));
         }
         let khmer = "\u{1797}\u{17d2}\u{1789}";
-        assert_eq!((first_hidden(khmer), Escaped::line(khmer).to_string()), (None, khmer.to_owned()));
-        assert_eq!(first_hidden("\u{1797}\u{17d2}"), Some(3), "nothing is below it");
-        assert_eq!(first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel behind a whole syllable");
-        assert_eq!(first_hidden("\u{ac01}\u{11a8}"), Some(3));
-        assert_eq!(first_hidden("\u{ac00}\u{11a8}"), None);
+        assert_eq!((find_first_hidden(khmer), Escaped::from_line(khmer).to_string()), (None, khmer.to_owned()));
+        assert_eq!(find_first_hidden("\u{1797}\u{17d2}"), Some(3), "nothing is below it");
+        assert_eq!(find_first_hidden("\u{ac00}\u{1161}"), Some(3), "a vowel behind a whole syllable");
+        assert_eq!(find_first_hidden("\u{ac01}\u{11a8}"), Some(3));
+        assert_eq!(find_first_hidden("\u{ac00}\u{11a8}"), None);
         // Decomposed Hangul is ordinary text.
         let korean = "\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}";
-        assert_eq!(Escaped::line(korean).to_string(), korean);
-        assert_eq!(first_hidden(korean), None);
+        assert_eq!(Escaped::from_line(korean).to_string(), korean);
+        assert_eq!(find_first_hidden(korean), None);
     }
 
     #[test]
     fn marks_stand_on_a_character_of_the_text_and_do_not_stack() {
-        let shown = |text: &str| Escaped::line(text).to_string();
+        let shown = |text: &str| Escaped::from_line(text).to_string();
         assert_eq!(shown("\u{338}a"), "<U+0338>a", "our gutter is none");
         assert_eq!(shown(" \u{338}\t\u{301}"), " <U+0338>\t<U+0301>", "nor is a blank");
         assert_eq!(shown("\u{20de}"), "<U+20DE>");
@@ -487,7 +487,7 @@ mod tests {
             "plain é 日本",
         ];
         for text in fine {
-            assert_eq!(first_hidden(text), None, "{}", text.escape_unicode());
+            assert_eq!(find_first_hidden(text), None, "{}", text.escape_unicode());
         }
         let findings = [
             ("a\u{fe0f}", 1),
@@ -506,21 +506,21 @@ mod tests {
             ("\u{645}\u{200c}\u{200c}\u{645}", 2),
         ];
         for (text, at) in findings {
-            assert_eq!(first_hidden(text), Some(at), "{}", text.escape_unicode());
+            assert_eq!(find_first_hidden(text), Some(at), "{}", text.escape_unicode());
         }
     }
 
     #[test]
     fn long_runs_of_blanks_are_counted() {
         let far = format!("a{}evil", " ".repeat(5000));
-        assert_eq!(Escaped::line(&far).to_string(), "a<U+0020 x5000>evil");
-        assert_eq!(Escaped::line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
-        assert_eq!(Escaped::line(&" ".repeat(64)).to_string(), " ".repeat(64));
-        assert_eq!(Escaped::line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
-        assert_eq!(Escaped::line(&"\u{3000}".repeat(70)).to_string(), "<U+3000 x70>");
-        assert_eq!(Escaped::line(&"\u{a0}".repeat(2)).to_string(), "<U+00A0 x2>");
+        assert_eq!(Escaped::from_line(&far).to_string(), "a<U+0020 x5000>evil");
+        assert_eq!(Escaped::from_line(&"\t".repeat(65)).to_string(), "<U+0009 x65>");
+        assert_eq!(Escaped::from_line(&" ".repeat(64)).to_string(), " ".repeat(64));
+        assert_eq!(Escaped::from_line("<U+0020 x5000>").to_string(), "<U+003C>U+0020 x5000>");
+        assert_eq!(Escaped::from_line(&"\u{3000}".repeat(70)).to_string(), "<U+3000 x70>");
+        assert_eq!(Escaped::from_line(&"\u{a0}".repeat(2)).to_string(), "<U+00A0 x2>");
         let mixed = format!("{}x", " \t".repeat(40));
-        assert_eq!(Escaped::line(&mixed).to_string(), format!("{}x", "<U+0020 x1><U+0009 x1>".repeat(40)));
+        assert_eq!(Escaped::from_line(&mixed).to_string(), format!("{}x", "<U+0020 x1><U+0009 x1>".repeat(40)));
     }
 
     proptest! {
@@ -532,7 +532,7 @@ mod tests {
 
         #[test]
         fn a_finding_is_where_a_hidden_character_is(text in "[a\u{645}\u{200c}\u{200d}\u{2764}\u{fe0f}\u{1f3f4}\u{e0067}\u{202e}]{0,8}") {
-            match first_hidden(&text) {
+            match find_first_hidden(&text) {
                 Some(at) => prop_assert!(text[at..].chars().next().is_some_and(is_hidden)),
                 None => prop_assert_eq!(text.find('\u{202e}'), None),
             }

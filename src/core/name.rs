@@ -26,7 +26,7 @@ const ANIMALS: [&str; 32] = [
 ];
 
 /// Reads random bytes from the operating system.
-pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
+pub fn read_random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
     use std::io::Read as _;
     let mut bytes = [0; N];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -36,7 +36,7 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 impl SandboxName {
     /// Picks a name from random bytes.
     #[must_use]
-    pub fn random(bytes: [u8; 2]) -> Self {
+    pub fn from_random_bytes(bytes: [u8; 2]) -> Self {
         let pick = |words: &[&'static str; 32], b: u8| words[usize::from(b) % 32];
         Self(format!("{}-{}", pick(&ADJECTIVES, bytes[0]), pick(&ANIMALS, bytes[1])))
     }
@@ -50,10 +50,10 @@ impl SandboxName {
 impl TryFrom<String> for SandboxName {
     type Error = NameError;
     fn try_from(text: String) -> Result<Self, NameError> {
-        let fits = (1..=40).contains(&text.len())
+        let is_valid = (1..=40).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-');
-        if fits { Ok(Self(text)) } else { Err(NameError) }
+        if is_valid { Ok(Self(text)) } else { Err(NameError) }
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
             assert!(bad.parse::<SandboxName>().is_err(), "{bad}");
         }
         for seed in 0..=255 {
-            let name = SandboxName::random([seed, seed.wrapping_mul(7)]);
+            let name = SandboxName::from_random_bytes([seed, seed.wrapping_mul(7)]);
             assert_eq!(name.as_str().parse::<SandboxName>().expect("random names are names"), name);
         }
     }

@@ -31,7 +31,7 @@ pub enum EntryKind {
 impl EntryKind {
     /// Returns git's mode in octal digits.
     #[must_use]
-    pub fn mode(self) -> &'static str {
+    pub fn git_mode(self) -> &'static str {
         match self {
             Self::Regular => "100644",
             Self::Executable => "100755",
@@ -107,7 +107,7 @@ impl RepoPath {
     ///
     /// # Errors
     /// Fails like [`RepoPath::from_bytes`], and if `name` contains a `/`.
-    pub fn child(parent: Option<&Self>, name: &[u8]) -> Result<Self, PathError> {
+    pub fn from_parent(parent: Option<&Self>, name: &[u8]) -> Result<Self, PathError> {
         if name.contains(&b'/') {
             return Err(PathError::EmptyComponent);
         }
@@ -121,11 +121,11 @@ impl RepoPath {
         if parent.components().count() >= MAX_DEPTH {
             return Err(PathError::TooDeep);
         }
-        let mut whole = Vec::with_capacity(length);
-        whole.extend_from_slice(&parent.0);
-        whole.push(b'/');
-        whole.extend_from_slice(name);
-        Ok(Self(whole.into()))
+        let mut joined = Vec::with_capacity(length);
+        joined.extend_from_slice(&parent.0);
+        joined.push(b'/');
+        joined.extend_from_slice(name);
+        Ok(Self(joined.into()))
     }
 
     /// Returns the path's bytes, as git stores them.
@@ -148,8 +148,8 @@ impl RepoPath {
     /// Returns the parent directory, or `None` if it is the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
-        let cut = self.0.iter().rposition(|b| *b == b'/')?;
-        Some(Self(self.0[..cut].into()))
+        let slash = self.0.iter().rposition(|b| *b == b'/')?;
+        Some(Self(self.0[..slash].into()))
     }
 
     /// Returns a key that is equal for all paths that some file system treats as the same.
@@ -158,8 +158,8 @@ impl RepoPath {
     /// 16, `CaseFolding.txt`). If a component is not UTF-8, only its ASCII letters are folded. The key is only for
     /// comparison; it is not a path.
     #[must_use]
-    pub fn folded(&self) -> Vec<u8> {
-        self.components().map(fold).collect::<Vec<_>>().join(&b'/')
+    pub fn folded_key(&self) -> Vec<u8> {
+        self.components().map(fold_component).collect::<Vec<_>>().join(&b'/')
     }
 
     /// Returns whether Windows supports the path: no reserved name (`aux.c`), no stream (`a:b`), no separator in a
@@ -178,9 +178,9 @@ impl RepoPath {
     }
 }
 
-/// Folds one component (see [`RepoPath::folded`]).
+/// Folds one component (see [`RepoPath::folded_key`]).
 #[must_use]
-pub fn fold(component: &[u8]) -> Vec<u8> {
+pub fn fold_component(component: &[u8]) -> Vec<u8> {
     if component.is_ascii() {
         return component.to_ascii_lowercase();
     }
@@ -228,24 +228,24 @@ fn is_repository_directory(component: &[u8]) -> bool {
                 gix_validate::path::component(name.into(), None, options),
                 Err(gix_validate::path::component::Error::DotGitDir)
             )
-        }) || stands_for(stem)
+        }) || is_repository_name(stem)
     })
 }
 
 /// Returns whether a name is `.git` or `.jj`, or a short name of `.git`.
 ///
 /// Ignorable code points and trailing dots and spaces do not count.
-fn stands_for(name: &[u8]) -> bool {
+fn is_repository_name(name: &[u8]) -> bool {
     let text = String::from_utf8_lossy(name);
     let folded: String = text.chars().filter(|c| !is_ignorable(*c)).flat_map(char::to_lowercase).collect::<String>();
     let folded = folded.trim_end_matches(['.', ' ']);
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    let short = folded.strip_prefix("git~").is_some_and(digits)
+    let is_short_name = folded.strip_prefix("git~").is_some_and(digits)
         || folded
             .strip_prefix("gi")
             .and_then(|rest| rest.split_once('~'))
             .is_some_and(|(hash, n)| hash.len() == 4 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && digits(n));
-    folded == ".git" || folded == ".jj" || short
+    folded == ".git" || folded == ".jj" || is_short_name
 }
 
 /// Returns whether HFS+ ignores a code point in names, according to git's `next_hfs_char`.
@@ -360,9 +360,9 @@ mod tests {
         for (bytes, error) in cases {
             assert_eq!(RepoPath::from_bytes(bytes), Err(*error), "{}", bytes.escape_ascii());
         }
-        assert!(RepoPath::child(None, b"a/b").is_err());
+        assert!(RepoPath::from_parent(None, b"a/b").is_err());
         let parent = |bytes: &[u8]| RepoPath::from_bytes(bytes).expect("a path");
-        let child = |of: &[u8], name: &[u8]| RepoPath::child(Some(&parent(of)), name);
+        let child = |of: &[u8], name: &[u8]| RepoPath::from_parent(Some(&parent(of)), name);
         assert_eq!(child(b"a", b"b/c"), Err(PathError::EmptyComponent));
         assert_eq!(child(b"a", b".."), Err(PathError::Relative));
         assert_eq!(child(b"a", b".git"), Err(PathError::RepositoryDirectory));
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn kinds_are_gits_and_prints_are_escaped() {
-        let modes = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link].map(EntryKind::mode);
+        let modes = [EntryKind::Regular, EntryKind::Executable, EntryKind::Link].map(EntryKind::git_mode);
         assert_eq!(modes, ["100644", "100755", "120000"]);
         let path = RepoPath::from_bytes(b"a\x1b\xff").expect("a path");
         assert_eq!(format!("{path:?}"), "\"a\\x1b\\xff\"");
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn spellings_that_some_file_system_takes_for_one_have_one_key() {
-        let key = |path: &str| RepoPath::from_bytes(path.as_bytes()).expect("a path").folded();
+        let key = |path: &str| RepoPath::from_bytes(path.as_bytes()).expect("a path").folded_key();
         for (one, other) in [
             ("A/x", "a/X"),
             ("caf\u{e9}", "cafe\u{301}"),
@@ -446,9 +446,9 @@ mod tests {
         for (one, other) in [("a", "b"), ("a/b", "a\\b"), ("e", "\u{e9}"), ("stra\u{df}e", "strasse"), ("a ", "a")] {
             assert_ne!(key(one), key(other), "{one} and {other}");
         }
-        assert_eq!(fold(b"\xffA\xc3"), b"\xffa\xc3");
+        assert_eq!(fold_component(b"\xffA\xc3"), b"\xffa\xc3");
         let broken = b"\xc3\xc6\xe2\x80\xac\x86\x86";
-        assert_eq!(fold(broken), broken, "nothing is taken out that would join bytes to another character");
+        assert_eq!(fold_component(broken), broken, "nothing is taken out that would join bytes to another character");
     }
 
     #[test]
@@ -464,9 +464,9 @@ mod tests {
     proptest! {
         #[test]
         fn folding_is_stable_and_ignores_case(text in "\\PC{0,12}") {
-            let key = fold(text.as_bytes());
-            prop_assert_eq!(&fold(&key), &key);
-            prop_assert_eq!(fold(text.to_ascii_uppercase().as_bytes()), fold(text.to_ascii_lowercase().as_bytes()));
+            let key = fold_component(text.as_bytes());
+            prop_assert_eq!(&fold_component(&key), &key);
+            prop_assert_eq!(fold_component(text.to_ascii_uppercase().as_bytes()), fold_component(text.to_ascii_lowercase().as_bytes()));
         }
 
         #[test]
@@ -476,7 +476,7 @@ mod tests {
                 prop_assert!(path.components().all(|c| !c.is_empty() && c != b"." && c != b".." && !c.contains(&0)));
                 let mut rebuilt: Option<RepoPath> = None;
                 for component in path.components() {
-                    rebuilt = Some(RepoPath::child(rebuilt.as_ref(), component).expect("each part is valid alone"));
+                    rebuilt = Some(RepoPath::from_parent(rebuilt.as_ref(), component).expect("each part is valid alone"));
                 }
                 prop_assert_eq!(rebuilt, Some(path));
             }

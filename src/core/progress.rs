@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 /// A step that may take a long time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Step {
+pub enum ProgressStep {
     /// Containers and volumes are being created.
     Starting = 0,
     /// Another process is creating the base.
@@ -31,7 +31,7 @@ pub struct ProgressCounter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProgressSnapshot {
     /// The current step.
-    pub step: Step,
+    pub step: ProgressStep,
     /// The total number of files, or 0 if unknown.
     pub total: u64,
     pub files: u64,
@@ -40,7 +40,7 @@ pub struct ProgressSnapshot {
 
 impl ProgressCounter {
     /// Starts a step with this number of files.
-    pub fn begin(&self, step: Step, total: usize) {
+    pub fn begin_step(&self, step: ProgressStep, total: usize) {
         self.files.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
         self.total.store(total as u64, Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl ProgressCounter {
     }
 
     /// Counts one file of this size.
-    pub fn add(&self, bytes: usize) {
+    pub fn add_file(&self, bytes: usize) {
         self.files.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -56,10 +56,16 @@ impl ProgressCounter {
     /// Returns the current progress.
     #[must_use]
     pub fn read(&self) -> ProgressSnapshot {
-        let steps = [Step::Starting, Step::Waiting, Step::Seeding, Step::Copying, Step::Collecting];
+        let steps = [
+            ProgressStep::Starting,
+            ProgressStep::Waiting,
+            ProgressStep::Seeding,
+            ProgressStep::Copying,
+            ProgressStep::Collecting,
+        ];
         let now = self.step.load(Ordering::Relaxed);
         ProgressSnapshot {
-            step: steps.into_iter().find(|s| *s as u8 == now).unwrap_or(Step::Starting),
+            step: steps.into_iter().find(|s| *s as u8 == now).unwrap_or(ProgressStep::Starting),
             total: self.total.load(Ordering::Relaxed),
             files: self.files.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),

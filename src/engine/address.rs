@@ -37,17 +37,17 @@ impl std::fmt::Display for Address {
 }
 
 /// Lists the addresses to try. An address that the user chose is the only one.
-pub fn candidates() -> Result<Vec<Address>, EngineError> {
+pub fn candidate_addresses() -> Result<Vec<Address>, EngineError> {
     let chosen = match env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()) {
         Some(host) => Some(host),
         None => context_host()?,
     };
     // Docker takes every non-empty value of these variables as set, even `0` and `false`.
-    let wants_tls =
+    let tls_variable =
         ["DOCKER_TLS_VERIFY", "DOCKER_TLS"].into_iter().find(|n| env::var_os(n).is_some_and(|v| !v.is_empty()));
     if let Some(host) = chosen {
         let address = Address::parse(&host)?;
-        return match (&address, wants_tls) {
+        return match (&address, tls_variable) {
             (Address::Tcp(_), Some(asked)) => {
                 Err(EngineError::Tls { address: address.to_string(), asked: asked.into() })
             }
@@ -85,12 +85,12 @@ fn context_host() -> Result<Option<String>, EngineError> {
     if matches!(name.as_str(), "" | "default") {
         return Ok(None);
     }
-    let folder = super::sha256(name.as_bytes());
-    let meta = json(config.join("contexts/meta").join(&folder).join("meta.json")).unwrap_or_default();
+    let context_dir = super::sha256_hex(name.as_bytes());
+    let meta = json(config.join("contexts/meta").join(&context_dir).join("meta.json")).unwrap_or_default();
     let Some(host) = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str()) else {
         return Err(EngineError::NoContext { name });
     };
-    if config.join("contexts/tls").join(folder).join("docker").is_dir() {
+    if config.join("contexts/tls").join(context_dir).join("docker").is_dir() {
         return Err(EngineError::Tls { address: host.to_owned(), asked: format!("the docker context {name}") });
     }
     Ok(Some(host.to_owned()))

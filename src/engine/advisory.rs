@@ -14,7 +14,7 @@ pub struct Advisory {
     /// The first affected version.
     since: Version,
     /// The first fixed version of each branch.
-    mended: &'static [Version],
+    fixed: &'static [Version],
 }
 
 /// Major, minor, patch, and the number of the release candidate (the largest number for a release).
@@ -22,73 +22,73 @@ type Version = (u32, u32, u32, u32);
 
 const RELEASE: u32 = u32::MAX;
 
-const fn v(major: u32, minor: u32, patch: u32) -> Version {
+const fn release_version(major: u32, minor: u32, patch: u32) -> Version {
     (major, minor, patch, RELEASE)
 }
 
-const KNOWN: &[Advisory] = &[
+const ADVISORIES: &[Advisory] = &[
     Advisory {
         component: "runc",
         id: "CVE-2019-5736",
         allows: "a container to overwrite the runtime",
         since: (0, 0, 0, 0),
-        mended: &[(1, 0, 0, 7)],
+        fixed: &[(1, 0, 0, 7)],
     },
     Advisory {
         component: "runc",
         id: "CVE-2024-21626",
         allows: "a process to begin in a directory of the host",
         since: (1, 0, 0, 93),
-        mended: &[v(1, 1, 12)],
+        fixed: &[release_version(1, 1, 12)],
     },
     Advisory {
         component: "runc",
         id: "CVE-2025-31133",
         allows: "an image to write files of the host through masked paths",
         since: (0, 0, 0, 0),
-        mended: &[v(1, 2, 8), v(1, 3, 3), (1, 4, 0, 3)],
+        fixed: &[release_version(1, 2, 8), release_version(1, 3, 3), (1, 4, 0, 3)],
     },
     Advisory {
         component: "containerd",
         id: "CVE-2022-23648",
         allows: "an image to read files of the host",
         since: (0, 0, 0, 0),
-        mended: &[v(1, 4, 13), v(1, 5, 10), v(1, 6, 1)],
+        fixed: &[release_version(1, 4, 13), release_version(1, 5, 10), release_version(1, 6, 1)],
     },
     Advisory {
         component: "kernel",
         id: "CVE-2022-0847",
         allows: "a process to write to read-only files",
-        since: v(5, 8, 0),
-        mended: &[v(5, 10, 102), v(5, 15, 25), v(5, 16, 11)],
+        since: release_version(5, 8, 0),
+        fixed: &[release_version(5, 10, 102), release_version(5, 15, 25), release_version(5, 16, 11)],
     },
 ];
 
 /// Returns the advisories for this version of a component. The second value is whether a distribution may have
 /// backported the fix.
 #[must_use]
-pub fn advisories(component: &str, version: &str) -> Vec<(&'static Advisory, bool)> {
-    let Some(number) = parse(version) else { return Vec::new() };
-    let known = KNOWN.iter().filter(|a| a.component == component && a.holds(number));
-    known.map(|a| (a, is_of_a_distribution(component, version))).collect()
+pub fn find_advisories(component: &str, version: &str) -> Vec<(&'static Advisory, bool)> {
+    let Some(number) = parse_version(version) else { return Vec::new() };
+    let known = ADVISORIES.iter().filter(|a| a.component == component && a.affects_version(number));
+    known.map(|a| (a, has_distribution_suffix(component, version))).collect()
 }
 
 impl Advisory {
-    fn holds(&self, version: Version) -> bool {
+    fn affects_version(&self, version: Version) -> bool {
         let branch = |v: &Version| (v.0, v.1);
         if version < self.since {
             return false;
         }
-        match self.mended.iter().find(|m| branch(m) == branch(&version)) {
-            Some(mended) => version < *mended,
+        match self.fixed.iter().find(|m| branch(m) == branch(&version)) {
+            Some(fixed) => version < *fixed,
             // An older branch was abandoned without a fix; a newer branch started with the fix.
-            None => self.mended.iter().map(branch).max().is_some_and(|newest| branch(&version) < newest),
+            None => self.fixed.iter().map(branch).max().is_some_and(|newest| branch(&version) < newest),
         }
     }
 }
 
 /// Parses versions such as `1.1.5`, `v1.1.5+ds1`, `1.0.0-rc93` and `6.1.0-18-amd64`.
-fn parse(text: &str) -> Option<Version> {
+fn parse_version(text: &str) -> Option<Version> {
     let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
     let mut parts = text.trim_start_matches('v').splitn(3, '.');
     let (major, minor, rest) = (number(parts.next()?)?, number(parts.next()?)?, parts.next().unwrap_or("0"));
@@ -96,10 +96,10 @@ fn parse(text: &str) -> Option<Version> {
     Some((major, minor, number(rest)?, candidate.unwrap_or(RELEASE)))
 }
 
-fn is_of_a_distribution(component: &str, version: &str) -> bool {
-    let marks = ["+ds", "+dfsg", "+deb", "ubuntu", "~deb", ".el", ".fc", ".amzn"];
+fn has_distribution_suffix(component: &str, version: &str) -> bool {
+    let suffixes = ["+ds", "+dfsg", "+deb", "ubuntu", "~deb", ".el", ".fc", ".amzn"];
     // Almost every kernel in use has a distribution's suffix.
-    marks.iter().any(|mark| version.contains(mark)) || component == "kernel" && version.contains('-')
+    suffixes.iter().any(|mark| version.contains(mark)) || component == "kernel" && version.contains('-')
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     fn ids(component: &str, version: &str) -> Vec<&'static str> {
-        advisories(component, version).into_iter().map(|(a, _)| a.id).collect()
+        find_advisories(component, version).into_iter().map(|(a, _)| a.id).collect()
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_distributions_mark_is_seen() {
-        let marked = |component, version| advisories(component, version).first().map(|(_, marked)| *marked);
+        let marked = |component, version| find_advisories(component, version).first().map(|(_, marked)| *marked);
         assert_eq!(marked("runc", "1.1.5+ds1"), Some(true));
         assert_eq!(marked("runc", "1.1.5"), Some(false));
         assert_eq!(marked("kernel", "5.15.0-25-generic"), Some(true));

@@ -20,17 +20,18 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use super::address::{self, Address};
-use super::error::START;
-use super::hijack::{header, hijack};
+use super::error::START_ATTEMPT;
+use super::hijack::{hijack_connection, read_header};
 use super::traits::{
-    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, Progress, TarStream, VolumeInfo, VolumeSpec,
+    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, TarStream,
+    VolumeInfo, VolumeSpec,
 };
 use super::{ContainerSpec, EngineError, Network};
 
 /// The timeout of a request in seconds; building and seeding can be silent for a long time.
-const TIMEOUT: u64 = 3600;
+const TIMEOUT_SECS: u64 = 3600;
 /// The oldest supported version of the API: Docker 20.10.
-const OLDEST: (usize, usize) = (1, 41);
+const OLDEST_API: (usize, usize) = (1, 41);
 /// The sysctl that keeps `::1` off the loopback interface of a container without a network.
 const LOOPBACK_IPV6: &str = "net.ipv6.conf.lo.disable_ipv6";
 /// The keys that detach from a terminal. No one types this sequence, while the default sequence swallows Ctrl-P.
@@ -50,7 +51,7 @@ impl Docker {
     /// The engine is unreachable, forbidden or too old. Each error names the addresses that were tried.
     pub async fn connect() -> Result<Self, EngineError> {
         let mut tried = Vec::new();
-        for address in address::candidates()? {
+        for address in address::candidate_addresses()? {
             match Self::connect_to(&address).await {
                 Ok(engine) => return Ok(engine),
                 Err(EngineError::Refused { message, .. }) => tried.push(format!("{address} ({message})")),
@@ -73,7 +74,7 @@ impl Docker {
             }
         }
         let api = api_version(address).await?;
-        if api < OLDEST {
+        if api < OLDEST_API {
             let api = format!("{}.{}", api.0, api.1);
             return Err(EngineError::TooOld { address: address.to_string(), api });
         }
@@ -81,8 +82,8 @@ impl Docker {
         let (major_version, minor_version) = api.min(newest);
         let version = ClientVersion { major_version, minor_version };
         let client = match address {
-            Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT, &version),
-            Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT, &version),
+            Address::Unix(path) => bollard::Docker::connect_with_unix(&path.to_string_lossy(), TIMEOUT_SECS, &version),
+            Address::Tcp(host) => bollard::Docker::connect_with_http(host, TIMEOUT_SECS, &version),
         };
         Ok(Self {
             client: client.map_err(|e| refused(e.to_string()))?,
@@ -100,10 +101,10 @@ impl Docker {
             && self.info.get().is_none_or(|info| info.kernel == ours().trim_end())
     }
 
-    async fn ask_info(&self) -> Result<EngineInfo, EngineError> {
-        let asked = tokio::try_join!(self.client.info(), self.client.version());
-        let (system, parts) = asked.map_err(refuse("ask the engine what it is"))?;
-        let components = parts.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
+    async fn request_info(&self) -> Result<EngineInfo, EngineError> {
+        let responses = tokio::try_join!(self.client.info(), self.client.version());
+        let (system, version_info) = responses.map_err(refused_attempt("ask the engine what it is"))?;
+        let components = version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
         let version = system.server_version.clone().unwrap_or_default();
         let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
             .map(|part| part.clone().unwrap_or_default())
@@ -115,10 +116,10 @@ impl Docker {
             other => other.to_owned(),
         };
         let no_cgroups = system.cgroup_driver.as_ref().is_some_and(|d| d.to_string() == "none");
-        let off = |flag: Option<bool>| no_cgroups || flag == Some(false);
+        let is_unlimited = |flag: Option<bool>| no_cgroups || flag == Some(false);
         let limits =
             [("memory", system.memory_limit), ("processes", system.pids_limit), ("CPUs", system.cpu_cfs_quota)];
-        let unlimited = limits.into_iter().filter(|(_, flag)| off(*flag)).map(|(name, _)| name).collect();
+        let unlimited = limits.into_iter().filter(|(_, flag)| is_unlimited(*flag)).map(|(name, _)| name).collect();
         let memory = system.mem_total.and_then(|m| u64::try_from(m).ok()).unwrap_or(0);
         Ok(EngineInfo {
             address: self.address.to_string(),
@@ -126,14 +127,14 @@ impl Docker {
             arch,
             memory,
             cpus: system.ncpu.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-            api: parts.api_version.unwrap_or_default(),
+            api: version_info.api_version.unwrap_or_default(),
             system: system.operating_system.unwrap_or_default(),
             kernel: system.kernel_version.unwrap_or_default(),
             driver: system.driver.unwrap_or_default(),
             cgroup: system.cgroup_version.map(|v| v.to_string()).unwrap_or_default(),
             security: system.security_options.unwrap_or_default(),
             components,
-            unlimited,
+            unlimited_resources: unlimited,
             warnings: system.warnings.unwrap_or_default(),
             identity,
         })
@@ -142,7 +143,7 @@ impl Docker {
 
 /// Requests the engine's highest API version, using the cheapest request.
 async fn api_version(address: &Address) -> Result<(usize, usize), EngineError> {
-    let answer = header(address, "/_ping", "api-version", "connect").await?;
+    let answer = read_header(address, "/_ping", "api-version", "connect").await?;
     let parts = answer.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     parts.ok_or_else(|| EngineError::Refused {
         attempt: "connect".into(),
@@ -161,7 +162,7 @@ fn volume_info(volume: bollard::models::Volume) -> VolumeInfo {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+fn innermost_message(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -170,19 +171,19 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns a function that converts a client error to an [`EngineError`].
-fn refuse(attempt: impl Into<String>) -> impl FnOnce(Bollard) -> EngineError {
+fn refused_attempt(attempt: impl Into<String>) -> impl FnOnce(Bollard) -> EngineError {
     let attempt = attempt.into();
     move |error| {
         let (message, status) = match error {
             Bollard::DockerResponseServerError { status_code, message } => (message, status_code),
-            other => (innermost(&other), 0),
+            other => (innermost_message(&other), 0),
         };
         EngineError::Refused { attempt, message, status }
     }
 }
 
 /// Treats a missing object as success.
-fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
+fn ignore_missing(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status: 404, .. }) => Ok(()),
         other => other,
@@ -194,20 +195,20 @@ fn label_filter(label: &str, value: Option<&str>) -> Option<HashMap<String, Vec<
     Some(HashMap::from([("label".to_owned(), vec![filter])]))
 }
 
-fn map(labels: &Labels) -> HashMap<String, String> {
+fn to_hash_map(labels: &Labels) -> HashMap<String, String> {
     labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// Returns the limit on open files of a container: 65,536, or our own hard limit if it is lower. An engine that runs
 /// under the same limit and without `CAP_SYS_RESOURCE` cannot raise it.
-fn open_files() -> i64 {
+fn open_file_limit() -> i64 {
     let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     ours.and_then(|n| i64::try_from(n).ok()).map_or(65536, |n| n.min(65536))
 }
 
 fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
     let memory = i64::try_from(spec.memory).ok();
-    let files = open_files();
+    let files = open_file_limit();
     let nofile = ResourcesUlimits { name: Some("nofile".into()), soft: Some(files), hard: Some(files) };
     let core = ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) };
     let mounts = spec.mounts.iter().map(|mount| bollard::models::Mount {
@@ -215,10 +216,10 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
         source: Some(mount.volume.clone()),
         typ: Some(MountType::VOLUME),
         read_only: Some(mount.read_only),
-        volume_options: Some(MountVolumeOptions { no_copy: Some(!mount.fill), ..Default::default() }),
+        volume_options: Some(MountVolumeOptions { no_copy: Some(!mount.fill_from_image), ..Default::default() }),
         ..Default::default()
     });
-    let covered = spec.covered.iter().map(|target| bollard::models::Mount {
+    let covered = spec.covered_paths.iter().map(|target| bollard::models::Mount {
         target: Some(target.clone()),
         typ: Some(MountType::TMPFS),
         tmpfs_options: Some(MountTmpfsOptions { mode: Some(0o1777), ..Default::default() }),
@@ -241,7 +242,7 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
         image: Some(spec.image.clone()),
         working_dir: Some(spec.workdir.clone()),
         entrypoint: Some(spec.entrypoint.clone()),
-        labels: Some(map(&spec.labels)),
+        labels: Some(to_hash_map(&spec.labels)),
         host_config: Some(HostConfig {
             memory,
             memory_swap: memory,
@@ -276,8 +277,8 @@ fn create_body(spec: &ContainerSpec, ipv6: bool) -> ContainerCreateBody {
 
 #[async_trait]
 impl Engine for Docker {
-    async fn info(&self) -> Result<&EngineInfo, EngineError> {
-        self.info.get_or_try_init(|| self.ask_info()).await
+    async fn engine_info(&self) -> Result<&EngineInfo, EngineError> {
+        self.info.get_or_try_init(|| self.request_info()).await
     }
 
     async fn has_bridge(&self) -> bool {
@@ -288,41 +289,41 @@ impl Engine for Docker {
         let request = VolumeCreateRequest {
             name: Some(spec.name.clone()),
             driver: Some("local".into()),
-            driver_opts: Some(map(&spec.options)),
-            labels: Some(map(&spec.labels)),
+            driver_opts: Some(to_hash_map(&spec.options)),
+            labels: Some(to_hash_map(&spec.labels)),
             ..Default::default()
         };
         let created = self.client.create_volume(request).await;
-        let volume = volume_info(created.map_err(refuse(format!("create the volume {}", spec.name)))?);
+        let volume = volume_info(created.map_err(refused_attempt(format!("create the volume {}", spec.name)))?);
         // Creating a volume that exists silently succeeds and returns the existing volume.
-        if spec.is(&volume) {
+        if spec.is_same_volume(&volume) {
             Ok(volume)
         } else {
             Err(EngineError::Foreign { kind: "volume", name: spec.name.clone() })
         }
     }
 
-    async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
-        match self.client.inspect_volume(name).await.map_err(refuse(format!("inspect the volume {name}"))) {
+    async fn find_volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
+        match self.client.inspect_volume(name).await.map_err(refused_attempt(format!("inspect the volume {name}"))) {
             Ok(volume) => Ok(Some(volume_info(volume))),
             Err(EngineError::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
+    async fn list_volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
         let options = ListVolumesOptions { filters: label_filter(label, value) };
-        let found = self.client.list_volumes(Some(options)).await.map_err(refuse("list volumes"))?;
+        let found = self.client.list_volumes(Some(options)).await.map_err(refused_attempt("list volumes"))?;
         Ok(found.volumes.unwrap_or_default().into_iter().map(volume_info).collect())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         let result = self.client.remove_volume(name, None::<RemoveVolumeOptions>).await;
-        gone_is_fine(result.map_err(refuse(format!("remove the volume {name}"))))
+        ignore_missing(result.map_err(refused_attempt(format!("remove the volume {name}"))))
     }
 
-    async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError> {
-        match self.client.inspect_image(name).await.map_err(refuse(format!("inspect the image {name}"))) {
+    async fn find_image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError> {
+        match self.client.inspect_image(name).await.map_err(refused_attempt(format!("inspect the image {name}"))) {
             Ok(image) => {
                 let config = image.config.unwrap_or_default();
                 Ok(Some(ImageInfo {
@@ -341,9 +342,9 @@ impl Engine for Docker {
         }
     }
 
-    async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
+    async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
         let options = ListImagesOptions { filters: label_filter(label, None), ..Default::default() };
-        let found = self.client.list_images(Some(options)).await.map_err(refuse("list images"))?;
+        let found = self.client.list_images(Some(options)).await.map_err(refused_attempt("list images"))?;
         let image = |i: bollard::models::ImageSummary| ImageInfo {
             id: i.id,
             names: i.repo_tags,
@@ -372,13 +373,13 @@ impl Engine for Docker {
             .create_image(Some(options), Some(body_try_stream(tar)), None)
             .try_collect()
             .await
-            .map_err(refuse(attempt.clone()))?;
+            .map_err(refused_attempt(attempt.clone()))?;
         answers.into_iter().rev().find_map(|a| a.status.filter(|s| s.starts_with("sha256:"))).ok_or(
             EngineError::Refused { attempt, message: "the engine did not name the image's id".into(), status: 0 },
         )
     }
 
-    async fn build_image(&self, build: Build, progress: &Progress<'_>) -> Result<(), EngineError> {
+    async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError> {
         let options = BuildImageOptions {
             t: Some(build.name.clone()),
             rm: true,
@@ -389,7 +390,7 @@ impl Engine for Docker {
         };
         let mut lines = self.client.build_image(options, None, Some(body_try_stream(build.context)));
         while let Some(line) = lines.next().await {
-            let line = line.map_err(refuse(format!("build the image {}", build.name)))?;
+            let line = line.map_err(refused_attempt(format!("build the image {}", build.name)))?;
             if let Some(text) = line.stream.or(line.status) {
                 progress(text.trim_end());
             }
@@ -399,26 +400,31 @@ impl Engine for Docker {
 
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
         let result = self.client.remove_image(name, None::<RemoveImageOptions>, None).await;
-        gone_is_fine(result.map(drop).map_err(refuse(format!("remove the image {name}"))))
+        ignore_missing(result.map(drop).map_err(refused_attempt(format!("remove the image {name}"))))
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let created = self.client.create_container(Some(options), create_body(spec, self.has_ipv6())).await;
-        Ok(created.map_err(refuse(format!("create the container {}", spec.name)))?.id)
+        Ok(created.map_err(refused_attempt(format!("create the container {}", spec.name)))?.id)
     }
 
-    async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError> {
+    async fn attach_container(&self, container: &str, tty: bool) -> Result<AttachedStreams, EngineError> {
         let path =
             format!("/containers/{container}/attach?stream=1&stdin=1&stdout=1&stderr=1&detachKeys={DETACH_KEYS}");
-        hijack(&self.address, &path, Vec::new(), tty, "attach to the container").await
+        hijack_connection(&self.address, &path, Vec::new(), tty, "attach to the container").await
     }
 
-    async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.client.start_container(container, None).await.map_err(refuse(START))
+    async fn start_container(&self, container: &str) -> Result<(), EngineError> {
+        self.client.start_container(container, None).await.map_err(refused_attempt(START_ATTEMPT))
     }
 
-    async fn exec(&self, container: &str, user: &str, command: &[&str]) -> Result<Attached, EngineError> {
+    async fn exec_process(
+        &self,
+        container: &str,
+        user: &str,
+        command: &[&str],
+    ) -> Result<AttachedStreams, EngineError> {
         let config = ExecConfig {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
@@ -428,51 +434,57 @@ impl Engine for Docker {
             ..Default::default()
         };
         let attempt = "run a process in the sidecar";
-        let id = self.client.create_exec(container, config).await.map_err(refuse(attempt))?.id;
+        let id = self.client.create_exec(container, config).await.map_err(refused_attempt(attempt))?.id;
         let body = br#"{"Detach":false,"Tty":false}"#.to_vec();
-        hijack(&self.address, &format!("/exec/{id}/start"), body, false, attempt).await
+        hijack_connection(&self.address, &format!("/exec/{id}/start"), body, false, attempt).await
     }
 
-    async fn wait(&self, container: &str) -> Result<i64, EngineError> {
+    async fn wait_for_container(&self, container: &str) -> Result<i64, EngineError> {
         let options = WaitContainerOptions { condition: "not-running".into() };
         match self.client.wait_container(container, Some(options)).next().await {
             Some(Ok(answer)) => Ok(answer.status_code),
             Some(Err(Bollard::DockerContainerWaitError { code, .. })) => Ok(code),
-            Some(Err(error)) => Err(refuse("wait for the container")(error)),
+            Some(Err(error)) => Err(refused_attempt("wait for the container")(error)),
             None => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
         }
     }
 
-    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+    async fn signal_container(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         let options = KillContainerOptions { signal: signal.into() };
-        match self.client.kill_container(container, Some(options)).await.map_err(refuse("signal the container")) {
+        match self
+            .client
+            .kill_container(container, Some(options))
+            .await
+            .map_err(refused_attempt("signal the container"))
+        {
             // 409: the container is not running.
             Err(EngineError::Refused { status: 404 | 409, .. }) => Ok(()),
             other => other,
         }
     }
 
-    async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError> {
+    async fn resize_terminal(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError> {
         let options = ResizeContainerTTYOptions { h: rows.into(), w: columns.into() };
-        self.client.resize_container_tty(container, options).await.map_err(refuse("resize the terminal"))
+        self.client.resize_container_tty(container, options).await.map_err(refused_attempt("resize the terminal"))
     }
 
-    async fn processes(&self, container: &str) -> Result<u64, EngineError> {
+    async fn count_processes(&self, container: &str) -> Result<u64, EngineError> {
         let options = StatsOptions { stream: false, one_shot: true };
         let mut answers = self.client.stats(container, Some(options));
-        let answer = answers.next().await.transpose().map_err(refuse("count the processes of the container"))?;
+        let answer =
+            answers.next().await.transpose().map_err(refused_attempt("count the processes of the container"))?;
         Ok(answer.and_then(|a| a.pids_stats).and_then(|pids| pids.current).unwrap_or(0))
     }
 
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError> {
         let found = self.client.inspect_container(container, None::<InspectContainerOptions>).await;
-        let found = found.map_err(refuse("inspect the container"))?;
+        let found = found.map_err(refused_attempt("inspect the container"))?;
         Ok(found.state.and_then(|s| s.oom_killed).unwrap_or(false))
     }
 
-    async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
+    async fn list_containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
         let options = ListContainersOptions { all: true, filters: label_filter(label, value), ..Default::default() };
-        let found = self.client.list_containers(Some(options)).await.map_err(refuse("list containers"))?;
+        let found = self.client.list_containers(Some(options)).await.map_err(refused_attempt("list containers"))?;
         Ok(found
             .into_iter()
             .map(|c| ContainerInfo {
@@ -487,7 +499,7 @@ impl Engine for Docker {
         let options = RemoveContainerOptions { v: true, force: true, link: false };
         let remove = async || {
             let removed = self.client.remove_container(container, Some(options.clone())).await;
-            removed.map_err(refuse("remove the container"))
+            removed.map_err(refused_attempt("remove the container"))
         };
         let removed = match remove().await {
             // The container ended while the engine was about to kill it, so try again.
@@ -499,7 +511,7 @@ impl Engine for Docker {
         match removed {
             // 409: another removal of the container is in progress.
             Err(EngineError::Refused { status: 409, .. }) => Ok(()),
-            other => gone_is_fine(other),
+            other => ignore_missing(other),
         }
     }
 }

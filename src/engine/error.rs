@@ -1,7 +1,7 @@
 //! Defines the errors of engine operations, one variant for each kind of failure.
 
 /// The attempted action when a container is started.
-pub(crate) const START: &str = "start the container";
+pub(crate) const START_ATTEMPT: &str = "start the container";
 
 /// A failed operation on the engine.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl EngineError {
     /// Returns whether a container failed to start.
     #[must_use]
     pub fn is_start_failure(&self) -> bool {
-        matches!(self, Self::Refused { attempt, .. } if attempt == START)
+        matches!(self, Self::Refused { attempt, .. } if attempt == START_ATTEMPT)
     }
 
     /// Returns whether an object cannot be removed because it is in use.

@@ -5,18 +5,19 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use super::traits::{
-    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Progress, TarStream, VolumeInfo, VolumeSpec,
+    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, TarStream, VolumeInfo,
+    VolumeSpec,
 };
 use super::{ContainerSpec, EngineError};
 
 /// An engine that records each call as one line.
-pub struct Fake {
+pub struct FakeEngine {
     info: EngineInfo,
     calls: Mutex<Vec<String>>,
     fail_at: Option<&'static str>,
 }
 
-impl Fake {
+impl FakeEngine {
     /// Creates an engine that fails at calls that start with `fail_at`.
     #[must_use]
     pub fn new(fail_at: Option<&'static str>) -> Self {
@@ -33,11 +34,11 @@ impl Fake {
 
     /// Returns the calls so far.
     #[must_use]
-    pub fn calls(&self) -> Vec<String> {
+    pub fn recorded_calls(&self) -> Vec<String> {
         self.calls.lock().map(|c| c.clone()).unwrap_or_default()
     }
 
-    fn record(&self, call: String) -> Result<(), EngineError> {
+    fn record_call(&self, call: String) -> Result<(), EngineError> {
         let fails = self.fail_at.is_some_and(|prefix| call.starts_with(prefix));
         if let Ok(mut calls) = self.calls.lock() {
             calls.push(call.clone());
@@ -50,15 +51,15 @@ impl Fake {
 }
 
 #[async_trait]
-impl Engine for Fake {
-    async fn info(&self) -> Result<&EngineInfo, EngineError> {
+impl Engine for FakeEngine {
+    async fn engine_info(&self) -> Result<&EngineInfo, EngineError> {
         Ok(&self.info)
     }
     async fn has_bridge(&self) -> bool {
         true
     }
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError> {
-        self.record(format!("create volume {}", spec.name))?;
+        self.record_call(format!("create volume {}", spec.name))?;
         Ok(VolumeInfo {
             name: spec.name.clone(),
             labels: spec.labels.clone(),
@@ -67,63 +68,63 @@ impl Engine for Fake {
             mountpoint: format!("/volumes/{}", spec.name),
         })
     }
-    async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
-        self.record(format!("inspect volume {name}")).map(|()| None)
+    async fn find_volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError> {
+        self.record_call(format!("inspect volume {name}")).map(|()| None)
     }
-    async fn volumes(&self, label: &str, _: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
-        self.record(format!("list volumes {label}")).map(|()| Vec::new())
+    async fn list_volumes(&self, label: &str, _: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError> {
+        self.record_call(format!("list volumes {label}")).map(|()| Vec::new())
     }
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
-        self.record(format!("remove volume {name}"))
+        self.record_call(format!("remove volume {name}"))
     }
-    async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError> {
-        self.record(format!("inspect image {name}")).map(|()| None)
+    async fn find_image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError> {
+        self.record_call(format!("inspect image {name}")).map(|()| None)
     }
-    async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
-        self.record(format!("list images {label}")).map(|()| Vec::new())
+    async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError> {
+        self.record_call(format!("list images {label}")).map(|()| Vec::new())
     }
     async fn import_image(&self, _: TarStream, name: &str, _: &[String]) -> Result<String, EngineError> {
-        self.record(format!("import image {name}")).map(|()| "sha256:0".into())
+        self.record_call(format!("import image {name}")).map(|()| "sha256:0".into())
     }
-    async fn build_image(&self, build: Build, _: &Progress<'_>) -> Result<(), EngineError> {
-        self.record(format!("build image {}", build.name))
+    async fn build_image(&self, build: ImageBuild, _: &BuildProgress<'_>) -> Result<(), EngineError> {
+        self.record_call(format!("build image {}", build.name))
     }
     async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
-        self.record(format!("remove image {name}"))
+        self.record_call(format!("remove image {name}"))
     }
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
-        self.record(format!("create container {}", spec.name)).map(|()| spec.name.clone())
+        self.record_call(format!("create container {}", spec.name)).map(|()| spec.name.clone())
     }
-    async fn attach(&self, container: &str, _: bool) -> Result<Attached, EngineError> {
-        self.record(format!("attach {container}"))?;
-        Ok(Attached { input: Box::pin(tokio::io::sink()), output: Box::pin(futures_util::stream::empty()) })
+    async fn attach_container(&self, container: &str, _: bool) -> Result<AttachedStreams, EngineError> {
+        self.record_call(format!("attach {container}"))?;
+        Ok(AttachedStreams { input: Box::pin(tokio::io::sink()), output: Box::pin(futures_util::stream::empty()) })
     }
-    async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.record(format!("start {container}"))
+    async fn start_container(&self, container: &str) -> Result<(), EngineError> {
+        self.record_call(format!("start {container}"))
     }
-    async fn exec(&self, container: &str, user: &str, _: &[&str]) -> Result<Attached, EngineError> {
-        self.record(format!("exec {container} as {user}"))?;
-        Ok(Attached { input: Box::pin(tokio::io::sink()), output: Box::pin(futures_util::stream::empty()) })
+    async fn exec_process(&self, container: &str, user: &str, _: &[&str]) -> Result<AttachedStreams, EngineError> {
+        self.record_call(format!("exec {container} as {user}"))?;
+        Ok(AttachedStreams { input: Box::pin(tokio::io::sink()), output: Box::pin(futures_util::stream::empty()) })
     }
-    async fn wait(&self, container: &str) -> Result<i64, EngineError> {
-        self.record(format!("wait {container}")).map(|()| 0)
+    async fn wait_for_container(&self, container: &str) -> Result<i64, EngineError> {
+        self.record_call(format!("wait {container}")).map(|()| 0)
     }
-    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
-        self.record(format!("kill {container} {signal}"))
+    async fn signal_container(&self, container: &str, signal: &str) -> Result<(), EngineError> {
+        self.record_call(format!("kill {container} {signal}"))
     }
-    async fn resize(&self, container: &str, _: u16, _: u16) -> Result<(), EngineError> {
-        self.record(format!("resize {container}"))
+    async fn resize_terminal(&self, container: &str, _: u16, _: u16) -> Result<(), EngineError> {
+        self.record_call(format!("resize {container}"))
     }
-    async fn processes(&self, container: &str) -> Result<u64, EngineError> {
-        self.record(format!("count processes {container}")).map(|()| 1)
+    async fn count_processes(&self, container: &str) -> Result<u64, EngineError> {
+        self.record_call(format!("count processes {container}")).map(|()| 1)
     }
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError> {
-        self.record(format!("inspect container {container}")).map(|()| false)
+        self.record_call(format!("inspect container {container}")).map(|()| false)
     }
-    async fn containers(&self, label: &str, _: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
-        self.record(format!("list containers {label}")).map(|()| Vec::new())
+    async fn list_containers(&self, label: &str, _: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError> {
+        self.record_call(format!("list containers {label}")).map(|()| Vec::new())
     }
     async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
-        self.record(format!("remove container {container}"))
+        self.record_call(format!("remove container {container}"))
     }
 }

@@ -15,42 +15,45 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::address::Address;
-use super::{Attached, EngineError, OutputChunk};
+use super::{AttachedStreams, EngineError, OutputChunk};
 
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Posts to `path` and takes over the connection.
-pub async fn hijack(
+pub async fn hijack_connection(
     address: &Address,
     path: &str,
     body: Vec<u8>,
     tty: bool,
     attempt: &str,
-) -> Result<Attached, EngineError> {
+) -> Result<AttachedStreams, EngineError> {
     let request = Request::builder()
         .method(Method::POST)
         .header("content-type", "application/json")
         .header("connection", "Upgrade")
         .header("upgrade", "tcp");
-    let response = send(address, request.uri(path), body, attempt).await?;
-    let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused(attempt, &e))?;
+    let response = send_request(address, request.uri(path), body, attempt).await?;
+    let upgraded = hyper::upgrade::on(response).await.map_err(|e| refused_error(attempt, &e))?;
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-    Ok(Attached { input: Box::pin(write), output: if tty { Box::pin(raw(read)) } else { Box::pin(framed(read)) } })
+    Ok(AttachedStreams {
+        input: Box::pin(write),
+        output: if tty { Box::pin(read_raw(read)) } else { Box::pin(read_framed(read)) },
+    })
 }
 
 /// Returns a header of the response to a request for `path`, or an empty string if it is missing.
-pub async fn header(address: &Address, path: &str, name: &str, attempt: &str) -> Result<String, EngineError> {
-    let response = send(address, Request::builder().uri(path), Vec::new(), attempt).await?;
+pub async fn read_header(address: &Address, path: &str, name: &str, attempt: &str) -> Result<String, EngineError> {
+    let response = send_request(address, Request::builder().uri(path), Vec::new(), attempt).await?;
     let value = response.headers().get(name).and_then(|v| v.to_str().ok());
     Ok(value.unwrap_or_default().to_owned())
 }
 
-fn refused(attempt: &str, error: &dyn std::error::Error) -> EngineError {
+fn refused_error(attempt: &str, error: &dyn std::error::Error) -> EngineError {
     EngineError::Refused { attempt: attempt.into(), message: error.to_string(), status: 0 }
 }
 
-async fn send(
+async fn send_request(
     address: &Address,
     request: hyper::http::request::Builder,
     body: Vec<u8>,
@@ -60,11 +63,11 @@ async fn send(
         Address::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
         Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
     };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| refused(attempt, &e))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|e| refused_error(attempt, &e))?;
     tokio::spawn(connection.with_upgrades());
     let request = request.header("host", "engine").body(Full::new(Bytes::from(body)));
-    let request = request.map_err(|e| refused(attempt, &e))?;
-    let response = sender.send_request(request).await.map_err(|e| refused(attempt, &e))?;
+    let request = request.map_err(|e| refused_error(attempt, &e))?;
+    let response = sender.send_request(request).await.map_err(|e| refused_error(attempt, &e))?;
     let status = response.status();
     if status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::OK {
         return Ok(response);
@@ -77,25 +80,29 @@ async fn send(
     Err(EngineError::Refused { attempt: attempt.into(), message, status: status.as_u16() })
 }
 
-type Chunks<R> = (R, BytesMut);
+type RawState<R> = (R, BytesMut);
 
-fn raw<R: AsyncRead + Unpin + Send>(read: R) -> impl futures_util::Stream<Item = Result<OutputChunk, EngineError>> {
-    stream::try_unfold((read, BytesMut::new()), |(mut read, mut buffer): Chunks<R>| async move {
+fn read_raw<R: AsyncRead + Unpin + Send>(
+    read: R,
+) -> impl futures_util::Stream<Item = Result<OutputChunk, EngineError>> {
+    stream::try_unfold((read, BytesMut::new()), |(mut read, mut buffer): RawState<R>| async move {
         buffer.reserve(1 << 16);
         let n = read.read_buf(&mut buffer).await?;
-        Ok((n > 0).then(|| (OutputChunk::Out(buffer.split().freeze()), (read, buffer))))
+        Ok((n > 0).then(|| (OutputChunk::Stdout(buffer.split().freeze()), (read, buffer))))
     })
 }
 
-struct Framed<R> {
+struct FramedState<R> {
     read: R,
     buffer: BytesMut,
     /// The kind of the current frame and its remaining bytes. A frame is passed on in chunks and never held whole.
     frame: (u8, usize),
 }
 
-fn framed<R: AsyncRead + Unpin + Send>(read: R) -> impl futures_util::Stream<Item = Result<OutputChunk, EngineError>> {
-    let start = Framed { read, buffer: BytesMut::with_capacity(1 << 18), frame: (0, 0) };
+fn read_framed<R: AsyncRead + Unpin + Send>(
+    read: R,
+) -> impl futures_util::Stream<Item = Result<OutputChunk, EngineError>> {
+    let start = FramedState { read, buffer: BytesMut::with_capacity(1 << 18), frame: (0, 0) };
     stream::try_unfold(start, |mut s| async move {
         loop {
             if s.frame.1 == 0 && s.buffer.len() >= 8 {
@@ -110,7 +117,7 @@ fn framed<R: AsyncRead + Unpin + Send>(read: R) -> impl futures_util::Stream<Ite
             if s.frame.1 > 0 && !s.buffer.is_empty() {
                 let piece = s.buffer.split_to(s.frame.1.min(s.buffer.len())).freeze();
                 s.frame.1 -= piece.len();
-                let chunk = if s.frame.0 == 2 { OutputChunk::Err(piece) } else { OutputChunk::Out(piece) };
+                let chunk = if s.frame.0 == 2 { OutputChunk::Stderr(piece) } else { OutputChunk::Stdout(piece) };
                 return Ok(Some((chunk, s)));
             }
             if s.frame.1 == 0 && s.buffer.len() >= 8 {
@@ -134,18 +141,18 @@ mod tests {
         let bytes = b"\x01\0\0\0\0\0\0\x03abc\x02\0\0\0\0\0\0\x01e\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x02de";
         for cut in 1..bytes.len() {
             let read = AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
-            let chunks: Vec<_> = framed(read).try_collect().await.expect("well formed");
+            let chunks: Vec<_> = read_framed(read).try_collect().await.expect("well formed");
             let (mut out, mut err) = (Vec::new(), Vec::new());
             for chunk in chunks {
                 match chunk {
-                    OutputChunk::Out(b) => out.extend_from_slice(&b),
-                    OutputChunk::Err(b) => err.extend_from_slice(&b),
+                    OutputChunk::Stdout(b) => out.extend_from_slice(&b),
+                    OutputChunk::Stderr(b) => err.extend_from_slice(&b),
                 }
             }
             assert_eq!((out, err), (b"abcde".to_vec(), b"e".to_vec()));
         }
-        assert!(framed(&b"\x03\0\0\0\0\0\0\0"[..]).try_collect::<Vec<_>>().await.is_err());
-        let tty: Vec<_> = raw(&b"\0\0\0\0\xff\xff\xff\xffx"[..]).try_collect().await.expect("raw");
-        assert_eq!(tty, [OutputChunk::Out(Bytes::from_static(b"\0\0\0\0\xff\xff\xff\xffx"))]);
+        assert!(read_framed(&b"\x03\0\0\0\0\0\0\0"[..]).try_collect::<Vec<_>>().await.is_err());
+        let tty: Vec<_> = read_raw(&b"\0\0\0\0\xff\xff\xff\xffx"[..]).try_collect().await.expect("raw");
+        assert_eq!(tty, [OutputChunk::Stdout(Bytes::from_static(b"\0\0\0\0\xff\xff\xff\xffx"))]);
     }
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::EngineError;
-use super::traits::{Build, Engine, Progress, TarStream};
+use super::traits::{BuildProgress, Engine, ImageBuild, TarStream};
 
 /// The statically linked guest.
-const GUEST: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-guest"));
+const GUEST_BINARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/airlock-guest"));
 const DOCKERFILE: &str = include_str!("Dockerfile");
 /// The version of Claude Code that this version of Airlock was tested with.
 pub const CLAUDE_VERSION: &str = "2.1.197";
@@ -33,7 +33,7 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
         "aarch64" => "arm64",
         other => other,
     };
-    let theirs = &engine.info().await?.arch;
+    let theirs = &engine.engine_info().await?.arch;
     if theirs != ours {
         return Err(EngineError::Refused {
             attempt: "prepare the guest".into(),
@@ -43,9 +43,9 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
     }
     let hash = guest_hash();
     let name = format!("airlock-guest:{}", &hash[..16]);
-    let tar = guest_tar()?;
-    let layer = format!("sha256:{}", super::sha256(&tar));
-    if let Some(image) = engine.image(&name).await? {
+    let tar = build_guest_tar()?;
+    let layer = format!("sha256:{}", super::sha256_hex(&tar));
+    if let Some(image) = engine.find_image(&name).await? {
         if image.labels.get("dev.airlock.guest").is_none_or(|h| h != hash) {
             return Err(EngineError::Foreign { kind: "image", name });
         }
@@ -60,7 +60,7 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
 }
 
 /// Paths at which no image may declare a volume: the kernel's file systems and Airlock's own directory.
-const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/airlock"];
+const RESERVED_PATHS: [&str; 4] = ["/proc", "/sys", "/dev", "/airlock"];
 
 /// Returns the paths of an image's volumes that a temporary file system must cover. Otherwise the engine would create
 /// volumes there that are neither counted nor removed.
@@ -70,17 +70,17 @@ const RESERVED: [&str; 4] = ["/proc", "/sys", "/dev", "/airlock"];
 pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<String>, EngineError> {
     let mut covered = Vec::new();
     for volume in volumes {
-        let place = format!("/{}", volume.split('/').filter(|c| !matches!(*c, "" | ".")).collect::<Vec<_>>().join("/"));
-        let is_at_or_below = |parent: &str| place == parent || place.starts_with(&format!("{parent}/"));
-        let is_relative = !volume.starts_with('/') || place.split('/').any(|c| c == "..");
-        if place == workspace || matches!(place.as_str(), "/home/agent" | "/tmp") {
+        let path = format!("/{}", volume.split('/').filter(|c| !matches!(*c, "" | ".")).collect::<Vec<_>>().join("/"));
+        let is_at_or_below = |parent: &str| path == parent || path.starts_with(&format!("{parent}/"));
+        let is_relative = !volume.starts_with('/') || path.split('/').any(|c| c == "..");
+        if path == workspace || matches!(path.as_str(), "/home/agent" | "/tmp") {
             continue;
         }
-        if is_relative || place == "/" || is_at_or_below(workspace) || RESERVED.iter().any(|r| is_at_or_below(r)) {
+        if is_relative || path == "/" || is_at_or_below(workspace) || RESERVED_PATHS.iter().any(|r| is_at_or_below(r)) {
             let message = format!("the image asks for a volume at {volume}, where a sandbox can have none");
             return Err(EngineError::Refused { attempt: "use the image".into(), message, status: 0 });
         }
-        covered.push(place);
+        covered.push(path);
     }
     Ok(covered)
 }
@@ -91,7 +91,7 @@ pub fn guest_hash() -> &'static str {
     concat!("4-", env!("AIRLOCK_GUEST_HASH"))
 }
 
-fn guest_tar() -> io::Result<Vec<u8>> {
+fn build_guest_tar() -> io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     // The engine copies the owner and mode of these directories to the empty volumes that are mounted there.
     let directories = [
@@ -114,7 +114,7 @@ fn guest_tar() -> io::Result<Vec<u8>> {
         header.set_size(0);
         tar.append_data(&mut header, path, io::empty())?;
     }
-    append_file(&mut tar, "airlock/guest", 0o755, GUEST)?;
+    append_file(&mut tar, "airlock/guest", 0o755, GUEST_BINARY)?;
     tar.into_inner()
 }
 
@@ -127,7 +127,7 @@ fn append_file(tar: &mut tar::Builder<impl io::Write>, path: &str, mode: u32, by
 
 /// The options for building the agent image.
 #[derive(Debug, Clone)]
-pub struct AgentImage {
+pub struct AgentImageOptions {
     /// The name of an image, or a file that contains a root file system as tar.
     pub base: String,
     /// The version of Claude Code to download unless `claude` is given.
@@ -142,8 +142,8 @@ pub struct AgentImage {
 /// A file that cannot be read, or an error of the builder.
 pub async fn build_agent(
     engine: &dyn Engine,
-    options: &AgentImage,
-    progress: &Progress<'_>,
+    options: &AgentImageOptions,
+    progress: &BuildProgress<'_>,
 ) -> Result<(), EngineError> {
     let mut base = options.base.clone();
     if Path::new(&base).is_file() {
@@ -154,7 +154,7 @@ pub async fn build_agent(
             message: e.to_string(),
             status: 0,
         })?;
-        engine.import_image(stream_of(file), &base, &[format!("LABEL {IMAGE_LABEL}=base")]).await?;
+        engine.import_image(stream_file(file), &base, &[format!("LABEL {IMAGE_LABEL}=base")]).await?;
     }
     let fetch = match &options.claude {
         Some(_) => "FROM scratch AS claude\nCOPY claude /claude\n".to_owned(),
@@ -167,16 +167,16 @@ pub async fn build_agent(
         .to_owned(),
     };
     let dockerfile = DOCKERFILE.replace("# @claude@\n", &fetch);
-    let context = context(dockerfile, options.claude.clone());
+    let context = build_context(dockerfile, options.claude.clone());
     let version = if options.claude.is_some() { "of this machine".into() } else { options.claude_version.clone() };
     let args = vec![("BASE".into(), base), ("CLAUDE_VERSION".into(), version)];
     // If the engine has no bridge, packages can only be downloaded through the host's network.
     let network = (!engine.has_bridge().await).then(|| "host".to_owned());
-    engine.build_image(Build { context, name: AGENT_IMAGE.into(), args, network }, progress).await
+    engine.build_image(ImageBuild { context, name: AGENT_IMAGE.into(), args, network }, progress).await
 }
 
-fn context(dockerfile: String, claude: Option<PathBuf>) -> TarStream {
-    let (writer, stream) = pipe();
+fn build_context(dockerfile: String, claude: Option<PathBuf>) -> TarStream {
+    let (writer, stream) = open_pipe();
     std::thread::spawn(move || {
         let errors = writer.0.clone();
         let result = (|| {
@@ -198,8 +198,8 @@ fn context(dockerfile: String, claude: Option<PathBuf>) -> TarStream {
     stream
 }
 
-fn stream_of(mut file: File) -> TarStream {
-    let (writer, stream) = pipe();
+fn stream_file(mut file: File) -> TarStream {
+    let (writer, stream) = open_pipe();
     std::thread::spawn(move || {
         let mut buffer = vec![0; 1 << 18];
         loop {
@@ -217,7 +217,7 @@ fn stream_of(mut file: File) -> TarStream {
 }
 
 /// Creates a bounded pipe from a thread to a stream.
-fn pipe() -> (PipeWriter, TarStream) {
+fn open_pipe() -> (PipeWriter, TarStream) {
     let (sender, receiver) = mpsc::channel(16);
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let item = receiver.recv().await?;

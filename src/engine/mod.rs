@@ -14,19 +14,20 @@ pub mod image;
 mod spec;
 mod traits;
 
-pub use advisory::{Advisory, advisories};
+pub use advisory::{Advisory, find_advisories};
 pub use docker::Docker;
 pub use error::EngineError;
 pub use spec::{
-    AgentOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR, agent_spec, sidecar_spec,
+    AgentContainerOptions, AgentVolumes, ContainerSpec, Mount, Network, OWNER_PORT, SIDECAR_MOUNTS, agent_spec,
+    sidecar_spec,
 };
 pub use traits::{
-    Attached, Build, ContainerInfo, Engine, EngineInfo, ImageInfo, Labels, OutputChunk, Progress, TarStream,
-    VolumeInfo, VolumeSpec,
+    AttachedStreams, BuildProgress, ContainerInfo, Engine, EngineInfo, ImageBuild, ImageInfo, Labels, OutputChunk,
+    TarStream, VolumeInfo, VolumeSpec,
 };
 
 /// Returns the SHA-256 in hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
+fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

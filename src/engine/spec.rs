@@ -22,7 +22,7 @@ pub struct ContainerSpec {
     pub tmpfs: Vec<(String, String)>,
     /// Paths of the image's own volumes, which the container covers with temporary file systems. Otherwise the engine
     /// would create a volume without a limit and without a label for each.
-    pub covered: Vec<String>,
+    pub covered_paths: Vec<String>,
     pub network: Network,
     /// The only capabilities that the container keeps.
     pub capabilities: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Mount {
     /// Whether the container can only read the volume.
     pub read_only: bool,
     /// Whether the engine fills an empty volume from the image.
-    pub fill: bool,
+    pub fill_from_image: bool,
 }
 
 /// The network access of a container.
@@ -59,7 +59,7 @@ pub enum Network {
 const MIB: u64 = 1 << 20;
 
 /// The mount points of the sidecar's volumes; the guest uses the same paths.
-pub const SIDECAR: SidecarMounts =
+pub const SIDECAR_MOUNTS: SidecarMounts =
     SidecarMounts { work: "/v/work", home: "/v/home", base: "/v/base", upper: "/v/upper", launch: "/airlock" };
 /// The loopback port of the sidecar on which the launcher detects that its owner is gone.
 pub const OWNER_PORT: u16 = 47_820;
@@ -94,7 +94,7 @@ pub fn sidecar_spec(name: &str, image: &str, mounts: Vec<Mount>, labels: &Labels
         workdir: "/".into(),
         mounts,
         tmpfs: Vec::new(),
-        covered: Vec::new(),
+        covered_paths: Vec::new(),
         network: Network::None,
         capabilities: vec!["DAC_READ_SEARCH".into()],
         memory: 256 * MIB,
@@ -115,15 +115,15 @@ pub struct AgentVolumes<'a> {
 
 /// The options that vary between agent containers.
 #[derive(Debug, Clone)]
-pub struct AgentOptions {
+pub struct AgentContainerOptions {
     /// The content ID of the image.
     pub image: String,
     /// Paths of the image's volumes to cover.
-    pub covered: Vec<String>,
+    pub covered_paths: Vec<String>,
     /// Random digits for the launcher's mount point, generated for this container only.
     pub launcher_nonce: String,
     /// The time limit of the agent in seconds, which the launcher enforces even without supervision; 0 for no limit.
-    pub seconds: u64,
+    pub timeout_secs: u64,
     /// The initial files of the agent's home, as arguments of the launcher.
     pub home_files: Vec<String>,
     pub command: Vec<String>,
@@ -146,7 +146,7 @@ pub fn agent_spec(
     name: &str,
     sidecar: &str,
     volumes: AgentVolumes<'_>,
-    options: AgentOptions,
+    options: AgentContainerOptions,
     labels: &Labels,
 ) -> ContainerSpec {
     let launcher = format!("{LAUNCHER}{}", options.launcher_nonce);
@@ -154,16 +154,21 @@ pub fn agent_spec(
         volume: volume.into(),
         target: target.into(),
         read_only: target == launcher,
-        fill: false,
+        fill_from_image: false,
     };
     ContainerSpec {
         name: name.into(),
         image: options.image,
-        entrypoint: [format!("{launcher}/guest"), "exec".into(), OWNER_PORT.to_string(), options.seconds.to_string()]
-            .into_iter()
-            .chain(options.home_files)
-            .chain(["--".into()])
-            .collect(),
+        entrypoint: [
+            format!("{launcher}/guest"),
+            "exec".into(),
+            OWNER_PORT.to_string(),
+            options.timeout_secs.to_string(),
+        ]
+        .into_iter()
+        .chain(options.home_files)
+        .chain(["--".into()])
+        .collect(),
         command: options.command,
         env: options.env,
         user: "1000:1000".into(),
@@ -174,7 +179,7 @@ pub fn agent_spec(
             mount(volumes.launch, &launcher),
         ],
         tmpfs: vec![("/tmp".into(), "rw,exec,nosuid,nodev,mode=1777".into())],
-        covered: options.covered,
+        covered_paths: options.covered_paths,
         network: Network::Join(sidecar.into()),
         capabilities: Vec::new(),
         memory: options.memory,

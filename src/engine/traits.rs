@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::io::AsyncWrite;
 
-use super::advisory::{Advisory, advisories};
+use super::advisory::{Advisory, find_advisories};
 use super::{ContainerSpec, EngineError};
 
 /// The labels of an engine object.
@@ -17,56 +17,57 @@ pub type Labels = BTreeMap<String, String>;
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Returns information about the engine, which is requested once.
-    async fn info(&self) -> Result<&EngineInfo, EngineError>;
+    async fn engine_info(&self) -> Result<&EngineInfo, EngineError>;
     /// Returns whether the engine has a network named `bridge`, on which a build can reach the internet.
     async fn has_bridge(&self) -> bool;
 
     /// Creates a volume of the `local` driver. Fails if a volume of that name with other labels or options exists.
     async fn create_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, EngineError>;
     /// Returns the volume with this name.
-    async fn volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError>;
+    async fn find_volume(&self, name: &str) -> Result<Option<VolumeInfo>, EngineError>;
     /// Lists the volumes with a label, and with an exact value of it if one is given.
-    async fn volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError>;
+    async fn list_volumes(&self, label: &str, value: Option<&str>) -> Result<Vec<VolumeInfo>, EngineError>;
     /// Removes a volume. A missing volume is not an error.
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
 
     /// Returns the image with this name or ID.
-    async fn image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError>;
+    async fn find_image(&self, name: &str) -> Result<Option<ImageInfo>, EngineError>;
     /// Lists the images with a label.
-    async fn images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
+    async fn list_images(&self, label: &str) -> Result<Vec<ImageInfo>, EngineError>;
     /// Creates an image of one layer from a root file system in a tar archive, and returns its ID.
     async fn import_image(&self, tar: TarStream, name: &str, changes: &[String]) -> Result<String, EngineError>;
     /// Builds an image and passes each line of the builder's output to `progress`.
-    async fn build_image(&self, build: Build, progress: &Progress<'_>) -> Result<(), EngineError>;
+    async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError>;
     /// Removes an image. A missing image is not an error.
     async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
 
     /// Creates a container and returns its ID.
     async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError>;
     /// Connects to a container's standard streams. The container need not be started yet.
-    async fn attach(&self, container: &str, tty: bool) -> Result<Attached, EngineError>;
-    async fn start(&self, container: &str) -> Result<(), EngineError>;
+    async fn attach_container(&self, container: &str, tty: bool) -> Result<AttachedStreams, EngineError>;
+    async fn start_container(&self, container: &str) -> Result<(), EngineError>;
     /// Runs another process in a running container as the given user, and connects to its streams.
-    async fn exec(&self, container: &str, user: &str, command: &[&str]) -> Result<Attached, EngineError>;
+    async fn exec_process(&self, container: &str, user: &str, command: &[&str])
+    -> Result<AttachedStreams, EngineError>;
     /// Waits until a container ends, and returns its exit status.
-    async fn wait(&self, container: &str) -> Result<i64, EngineError>;
+    async fn wait_for_container(&self, container: &str) -> Result<i64, EngineError>;
     /// Sends a signal to a container. A container that has ended is not an error.
-    async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError>;
+    async fn signal_container(&self, container: &str, signal: &str) -> Result<(), EngineError>;
     /// Sets the size of a container's terminal.
-    async fn resize(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
+    async fn resize_terminal(&self, container: &str, columns: u16, rows: u16) -> Result<(), EngineError>;
     /// Counts the processes and threads of a running container.
-    async fn processes(&self, container: &str) -> Result<u64, EngineError>;
+    async fn count_processes(&self, container: &str) -> Result<u64, EngineError>;
     /// Returns whether the kernel has killed a process of a container because it ran out of memory.
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, EngineError>;
     /// Lists the containers with a label, including ended ones, and with an exact value of it if one is given.
-    async fn containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
+    async fn list_containers(&self, label: &str, value: Option<&str>) -> Result<Vec<ContainerInfo>, EngineError>;
     /// Kills and removes a container with the volumes that the engine created for its image. A missing container is not
     /// an error.
     async fn remove_container(&self, container: &str) -> Result<(), EngineError>;
 }
 
 /// A callback for each line of a builder's output, which is untrusted.
-pub type Progress<'a> = dyn Fn(&str) + Sync + 'a;
+pub type BuildProgress<'a> = dyn Fn(&str) + Sync + 'a;
 
 /// A tar archive that is streamed to the engine.
 pub type TarStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
@@ -95,7 +96,7 @@ pub struct EngineInfo {
     /// The engine's components with their versions, including `runc` and `containerd`.
     pub components: Vec<(String, String)>,
     /// The resources that the engine cannot limit: `memory`, `processes`, `CPUs`.
-    pub unlimited: Vec<&'static str>,
+    pub unlimited_resources: Vec<&'static str>,
     /// The engine's warnings, untrusted.
     pub warnings: Vec<String>,
     /// A string that distinguishes this engine, its kernel and its storage from others, for facts that are remembered
@@ -106,7 +107,7 @@ pub struct EngineInfo {
 impl EngineInfo {
     /// Returns the details of a security option, or `None` if it is off.
     #[must_use]
-    pub fn security(&self, name: &str) -> Option<&str> {
+    pub fn security_option(&self, name: &str) -> Option<&str> {
         let option = self.security.iter().find_map(|o| o.strip_prefix("name=").unwrap_or(o).strip_prefix(name))?;
         option.strip_prefix(',').or(option.is_empty().then_some(""))
     }
@@ -114,11 +115,11 @@ impl EngineInfo {
     /// Lists the advisories for the engine's components: component, version, advisory, and whether a distribution may
     /// have backported the fix.
     #[must_use]
-    pub fn advisories(&self) -> Vec<(&str, &str, &'static Advisory, bool)> {
-        let parts = self.components.iter().map(|(name, version)| (name.as_str(), version.as_str()));
-        let all = parts.chain([("kernel", self.kernel.as_str())]);
+    pub fn list_advisories(&self) -> Vec<(&str, &str, &'static Advisory, bool)> {
+        let components = self.components.iter().map(|(name, version)| (name.as_str(), version.as_str()));
+        let all = components.chain([("kernel", self.kernel.as_str())]);
         all.flat_map(|(name, version)| {
-            advisories(name, version).into_iter().map(move |(advisory, mended)| (name, version, advisory, mended))
+            find_advisories(name, version).into_iter().map(move |(advisory, mended)| (name, version, advisory, mended))
         })
         .collect()
     }
@@ -166,7 +167,7 @@ pub struct VolumeSpec {
 impl VolumeSpec {
     /// Returns the specification of a plain directory of the engine.
     #[must_use]
-    pub fn plain(name: &str, labels: &Labels) -> Self {
+    pub fn new_plain(name: &str, labels: &Labels) -> Self {
         Self { name: name.into(), labels: labels.clone(), options: Labels::new() }
     }
 
@@ -177,17 +178,17 @@ impl VolumeSpec {
     /// `metacopy=off` keeps the content of every touched file in the upper layer. See `overlayfs` in the kernel's
     /// documentation.
     #[must_use]
-    pub fn overlay(name: &str, labels: &Labels, lower: &str, upper: &str, work: &str) -> Self {
+    pub fn new_overlay(name: &str, labels: &Labels, lower: &str, upper: &str, work: &str) -> Self {
         let layers = format!("lowerdir={lower},upperdir={upper},workdir={work},redirect_dir=on,metacopy=off");
         let options = [("type", "overlay"), ("device", "overlay"), ("o", &layers)];
         let options = options.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        Self { options, ..Self::plain(name, labels) }
+        Self { options, ..Self::new_plain(name, labels) }
     }
 
     /// Returns whether an existing volume matches this specification. A volume of the same name may be a bind mount of
     /// a host directory.
     #[must_use]
-    pub fn is(&self, found: &VolumeInfo) -> bool {
+    pub fn is_same_volume(&self, found: &VolumeInfo) -> bool {
         found.driver == "local" && found.options == self.options && found.labels == self.labels
     }
 }
@@ -201,7 +202,7 @@ pub struct ContainerInfo {
 }
 
 /// The input of an image build.
-pub struct Build {
+pub struct ImageBuild {
     /// The build context, with a file `Dockerfile` at its root.
     pub context: TarStream,
     /// The name of the new image.
@@ -213,7 +214,7 @@ pub struct Build {
 }
 
 /// A container's standard streams.
-pub struct Attached {
+pub struct AttachedStreams {
     /// The standard input; shut it down to signal its end.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
     /// The output of both streams, in order.
@@ -224,6 +225,6 @@ pub struct Attached {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputChunk {
     /// Output of standard output or of the terminal.
-    Out(Bytes),
-    Err(Bytes),
+    Stdout(Bytes),
+    Stderr(Bytes),
 }

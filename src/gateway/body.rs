@@ -8,26 +8,26 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 /// Length of the shortest credential that is masked. A shorter one would match unrelated text.
-const SHORTEST: usize = 8;
+const MIN_SECRET_LEN: usize = 8;
 
 /// Masks a secret in a stream, wherever the stream is split. The secret is replaced by as many asterisks, so that announced
 /// lengths stay correct.
 pub struct Mask {
     secret: Vec<u8>,
     /// Bytes that may be the beginning of the secret.
-    held: BytesMut,
+    pending: BytesMut,
     found: bool,
 }
 
 impl Mask {
     /// Creates a mask for a secret. A secret that is too short is not masked.
     pub fn new(secret: &[u8]) -> Self {
-        let secret = if secret.len() < SHORTEST { Vec::new() } else { secret.to_vec() };
-        Self { secret, held: BytesMut::new(), found: false }
+        let secret = if secret.len() < MIN_SECRET_LEN { Vec::new() } else { secret.to_vec() };
+        Self { secret, pending: BytesMut::new(), found: false }
     }
 
     /// Returns whether the secret occurs in `text`.
-    pub fn is_in(&self, text: &[u8]) -> bool {
+    pub fn is_contained(&self, text: &[u8]) -> bool {
         !self.secret.is_empty() && memchr::memmem::find(text, &self.secret).is_some()
     }
 
@@ -38,39 +38,39 @@ impl Mask {
     }
 
     /// Adds a chunk, and returns the bytes that can be passed on.
-    fn pass(&mut self, piece: &[u8]) -> Bytes {
-        self.held.extend_from_slice(piece);
+    fn mask_chunk(&mut self, piece: &[u8]) -> Bytes {
+        self.pending.extend_from_slice(piece);
         if self.secret.is_empty() {
-            return self.rest();
+            return self.take_pending();
         }
-        let found: Vec<usize> = memchr::memmem::find_iter(&self.held, &self.secret).collect();
+        let found: Vec<usize> = memchr::memmem::find_iter(&self.pending, &self.secret).collect();
         for at in found {
-            self.held[at..at + self.secret.len()].fill(b'*');
+            self.pending[at..at + self.secret.len()].fill(b'*');
             self.found = true;
         }
-        let longest = self.held.len().min(self.secret.len() - 1);
-        let begun = (1..=longest).rev().find(|n| self.held.ends_with(&self.secret[..*n])).unwrap_or(0);
-        self.held.split_to(self.held.len() - begun).freeze()
+        let longest = self.pending.len().min(self.secret.len() - 1);
+        let partial = (1..=longest).rev().find(|n| self.pending.ends_with(&self.secret[..*n])).unwrap_or(0);
+        self.pending.split_to(self.pending.len() - partial).freeze()
     }
 
     /// Returns the held bytes at the end of the stream.
-    fn rest(&mut self) -> Bytes {
-        self.held.split().freeze()
+    fn take_pending(&mut self) -> Bytes {
+        self.pending.split().freeze()
     }
 }
 
 /// An observer of a response body.
-pub trait Watch: Send + 'static {
+pub trait BodyObserver: Send + 'static {
     /// Records that the body ended with an error.
-    fn broke(&self);
+    fn on_break(&self);
     /// Records that the secret was found and masked.
-    fn masked(&self);
+    fn on_mask(&self);
 }
 
 /// The body of a request, without trailers.
-pub struct Data(pub Incoming);
+pub struct DataBody(pub Incoming);
 
-impl Body for Data {
+impl Body for DataBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -95,21 +95,21 @@ impl Body for Data {
 }
 
 /// The body of a response, without trailers and with the credential masked.
-pub struct Answer<W: Watch> {
-    data: Data,
+pub struct ResponseBody<W: BodyObserver> {
+    data: DataBody,
     mask: Mask,
-    watch: W,
+    observer: W,
     ended: bool,
 }
 
-impl<W: Watch> Answer<W> {
+impl<W: BodyObserver> ResponseBody<W> {
     /// Wraps a response body of the model's API.
-    pub fn new(body: Incoming, mask: Mask, watch: W) -> Self {
-        Self { data: Data(body), mask, watch, ended: false }
+    pub fn new(body: Incoming, mask: Mask, observer: W) -> Self {
+        Self { data: DataBody(body), mask, observer, ended: false }
     }
 }
 
-impl<W: Watch + Unpin> Body for Answer<W> {
+impl<W: BodyObserver + Unpin> Body for ResponseBody<W> {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -124,21 +124,21 @@ impl<W: Watch + Unpin> Body for Answer<W> {
             let before = self.mask.found;
             let bytes = match ready!(Pin::new(&mut self.data).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => self.mask.pass(&piece),
+                    Ok(piece) => self.mask.mask_chunk(&piece),
                     Err(_) => continue,
                 },
                 Some(Err(error)) => {
                     self.ended = true;
-                    self.watch.broke();
+                    self.observer.on_break();
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
                     self.ended = true;
-                    self.mask.rest()
+                    self.mask.take_pending()
                 }
             };
             if self.mask.found && !before {
-                self.watch.masked();
+                self.observer.on_mask();
             }
             if !bytes.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -147,18 +147,18 @@ impl<W: Watch + Unpin> Body for Answer<W> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.mask.held.is_empty() && (self.ended || self.data.is_end_stream())
+        self.mask.pending.is_empty() && (self.ended || self.data.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         // The held bytes belong to the body. None are held before the first chunk, when the length is announced.
-        let held = self.mask.held.len() as u64;
-        let of_data = self.data.size_hint();
+        let held = self.mask.pending.len() as u64;
+        let data_hint = self.data.size_hint();
         let mut hint = SizeHint::new();
-        if let Some(upper) = of_data.upper() {
+        if let Some(upper) = data_hint.upper() {
             hint.set_upper(upper.saturating_add(held));
         }
-        hint.set_lower(of_data.lower().saturating_add(held));
+        hint.set_lower(data_hint.lower().saturating_add(held));
         hint
     }
 }
@@ -175,13 +175,13 @@ mod tests {
             let mut mask = Mask::new(b"sk-ant-secret-1");
             let mut out = Vec::new();
             for piece in text.chunks(size) {
-                out.extend_from_slice(&mask.pass(piece));
+                out.extend_from_slice(&mask.mask_chunk(piece));
             }
-            out.extend_from_slice(&mask.rest());
+            out.extend_from_slice(&mask.take_pending());
             assert_eq!(out, right, "{size}");
             assert!(mask.found);
         }
         let mut short = Mask::new(b"a");
-        assert_eq!((&*short.pass(b"banana"), short.found), (&b"banana"[..], false));
+        assert_eq!((&*short.mask_chunk(b"banana"), short.found), (&b"banana"[..], false));
     }
 }

@@ -19,7 +19,7 @@ pub enum CredentialKind {
 impl CredentialKind {
     /// Returns the environment variable that sets the credential.
     #[must_use]
-    pub fn variable(self) -> &'static str {
+    pub fn env_variable(self) -> &'static str {
         match self {
             Self::ApiKey => "ANTHROPIC_API_KEY",
             Self::AuthToken => "ANTHROPIC_AUTH_TOKEN",
@@ -30,7 +30,7 @@ impl CredentialKind {
     /// Returns the placeholder that the agent gets instead. It determines the headers that Claude Code sends, and grants no
     /// access.
     #[must_use]
-    pub fn placeholder(self) -> &'static str {
+    pub fn placeholder_value(self) -> &'static str {
         match self {
             Self::ApiKey => "sk-ant-api03-airlock-placeholder-not-a-credential",
             Self::AuthToken => "airlock-placeholder-not-a-credential",
@@ -57,7 +57,7 @@ impl std::fmt::Debug for Credential {
 pub enum CredentialError {
     /// No credential is set.
     #[error("no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and {} is not there", .0.display())]
-    None(PathBuf),
+    Missing(PathBuf),
     /// The credential cannot be sent in a header.
     #[error("the credential in {0} has a line break or another character that no header can carry")]
     Malformed(String),
@@ -77,14 +77,14 @@ impl CredentialError {
     /// Returns a suggested fix. `claude` is the shell command that runs Claude Code itself outside a sandbox, if there is
     /// one.
     #[must_use]
-    pub fn hint(&self, claude: Option<&str>) -> String {
+    pub fn suggest_fix(&self, claude: Option<&str>) -> String {
         let Some(claude) = claude else {
             return "claude on the PATH is Airlock, and Claude Code itself is not there: install it, and set \
                     CLAUDE_CODE_OAUTH_TOKEN from its setup-token, or ANTHROPIC_API_KEY"
                 .into();
         };
         match self {
-            Self::None(_) => {
+            Self::Missing(_) => {
                 format!("export CLAUDE_CODE_OAUTH_TOKEN=\"$({claude} setup-token)\", or: export ANTHROPIC_API_KEY=…")
             }
             Self::Malformed(_) => {
@@ -114,18 +114,18 @@ impl CredentialSource {
     ///
     /// # Errors
     /// No credential was found, or it cannot be used.
-    pub fn find(env: impl Fn(&str) -> Option<String>) -> Result<Self, CredentialError> {
+    pub fn find_credential(env: impl Fn(&str) -> Option<String>) -> Result<Self, CredentialError> {
         for kind in [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken] {
-            if let Some(value) = env(kind.variable()).filter(|v| !v.is_empty()) {
-                return Ok(Self::Fixed(Credential { kind, value: header(kind, &value, kind.variable())? }));
+            if let Some(value) = env(kind.env_variable()).filter(|v| !v.is_empty()) {
+                return Ok(Self::Fixed(Credential { kind, value: header_value(kind, &value, kind.env_variable())? }));
             }
         }
-        let folder = env("CLAUDE_CONFIG_DIR")
+        let dir = env("CLAUDE_CONFIG_DIR")
             .map(PathBuf::from)
             .unwrap_or_else(|| PathBuf::from(env("HOME").unwrap_or_default()).join(".claude"));
-        let path = folder.join(".credentials.json");
+        let path = dir.join(".credentials.json");
         if !path.exists() {
-            return Err(CredentialError::None(path));
+            return Err(CredentialError::Missing(path));
         }
         let source = Self::File(path);
         source.read()?;
@@ -151,11 +151,11 @@ impl CredentialSource {
             return Err(CredentialError::Expired(path.clone()));
         }
         let kind = CredentialKind::OauthToken;
-        Ok(Credential { kind, value: header(kind, token, &path.display().to_string())? })
+        Ok(Credential { kind, value: header_value(kind, token, &path.display().to_string())? })
     }
 }
 
-fn header(kind: CredentialKind, value: &str, source: &str) -> Result<HeaderValue, CredentialError> {
+fn header_value(kind: CredentialKind, value: &str, source: &str) -> Result<HeaderValue, CredentialError> {
     let text = if kind == CredentialKind::ApiKey { value.to_owned() } else { format!("Bearer {value}") };
     let mut header = HeaderValue::from_str(&text).map_err(|_| CredentialError::Malformed(source.into()))?;
     header.set_sensitive(true);
@@ -181,13 +181,13 @@ const CREDENTIAL_HEADERS: [&str; 13] = [
 
 impl Credential {
     /// Returns the value that must not be in a response, without `Bearer`.
-    pub(crate) fn secret(&self) -> &[u8] {
+    pub(crate) fn secret_bytes(&self) -> &[u8] {
         let value = self.value.as_bytes();
         value.strip_prefix(b"Bearer ").unwrap_or(value)
     }
 
     /// Removes all credentials from a request, and sets this one.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub fn apply_to_headers(&self, headers: &mut HeaderMap) {
         for name in CREDENTIAL_HEADERS {
             headers.remove(name);
         }
@@ -207,14 +207,14 @@ mod tests {
     #[test]
     fn a_credential_is_found_checked_and_never_printed() {
         let key = |v: &'static str| move |name: &str| (name == "ANTHROPIC_API_KEY").then(|| v.to_owned());
-        let source = CredentialSource::find(key("sk-secret")).expect("it is set");
+        let source = CredentialSource::find_credential(key("sk-secret")).expect("it is set");
         assert!(!format!("{source:?}").contains("secret"));
-        let error = CredentialSource::find(key("sk-sec\nret")).expect_err("a newline");
+        let error = CredentialSource::find_credential(key("sk-sec\nret")).expect_err("a newline");
         assert!(matches!(error, CredentialError::Malformed(_)) && !error.to_string().contains("sec"));
         let mut headers = HeaderMap::new();
         headers.insert("authorization", HeaderValue::from_static("Bearer foreign"));
         headers.insert("x-api-key", HeaderValue::from_static("foreign"));
-        source.read().expect("fixed").apply(&mut headers);
+        source.read().expect("fixed").apply_to_headers(&mut headers);
         assert_eq!(headers.len(), 1);
         assert_eq!(headers["x-api-key"], "sk-secret");
     }
@@ -225,13 +225,13 @@ mod tests {
         let file = home.path().join(".credentials.json");
         let dir = home.path().to_str().expect("UTF-8").to_owned();
         let env = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| dir.clone());
-        assert!(matches!(CredentialSource::find(env), Err(CredentialError::None(_))));
+        assert!(matches!(CredentialSource::find_credential(env), Err(CredentialError::Missing(_))));
         let write = |expires: u64| {
             let json = serde_json::json!({"claudeAiOauth": {"accessToken": "t", "expiresAt": expires}});
             std::fs::write(&file, json.to_string()).expect("it can be written");
         };
         write(4_102_444_800_000);
-        let source = CredentialSource::find(env).expect("it is there");
+        let source = CredentialSource::find_credential(env).expect("it is there");
         write(1);
         assert!(matches!(source.read(), Err(CredentialError::Expired(_))));
         std::fs::write(&file, "{").expect("it can be written");

@@ -18,18 +18,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::DuplexStream;
 
-use super::body::{Answer, Data, Mask, Watch};
+use super::body::{BodyObserver, DataBody, Mask, ResponseBody};
 use super::{CredentialError, CredentialSource};
 
-type Body = Either<Answer<Noted>, Full<Bytes>>;
+type Body = Either<ResponseBody<FailureRecorder>, Full<Bytes>>;
 
 /// The proxy for the connections of one sandbox.
 #[derive(Clone)]
 pub struct ModelProxy {
-    client: Client<HttpsConnector<HttpConnector>, Data>,
+    client: Client<HttpsConnector<HttpConnector>, DataBody>,
     upstream: Uri,
     credential: Option<CredentialSource>,
-    report: Arc<Mutex<ProxyStats>>,
+    stats: Arc<Mutex<ProxyStats>>,
 }
 
 /// The statistics of a route.
@@ -69,41 +69,41 @@ impl ModelProxy {
             client: Client::builder(TokioExecutor::new()).build(https),
             upstream,
             credential,
-            report: Arc::default(),
+            stats: Arc::default(),
         })
     }
 
     /// Serves one connection until it ends. An error of the peer ends only that connection.
-    pub async fn serve(self, stream: DuplexStream) {
+    pub async fn serve_connection(self, stream: DuplexStream) {
         let service = service_fn(move |request| {
             let route = self.clone();
-            async move { Ok::<_, std::convert::Infallible>(route.answer(request).await) }
+            async move { Ok::<_, std::convert::Infallible>(route.handle_request(request).await) }
         });
         let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
     /// Returns the statistics so far.
     #[must_use]
-    pub fn report(&self) -> ProxyStats {
-        self.report.lock().map(|r| r.clone()).unwrap_or_default()
+    pub fn current_stats(&self) -> ProxyStats {
+        self.stats.lock().map(|r| r.clone()).unwrap_or_default()
     }
 
-    fn note(&self, change: impl FnOnce(&mut ProxyStats)) {
-        note(&self.report, change);
+    fn update_stats(&self, change: impl FnOnce(&mut ProxyStats)) {
+        update_shared_stats(&self.stats, change);
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn handle_request(&self, request: Request<Incoming>) -> Response<Body> {
         if !is_allowed(request.method(), request.uri()) {
             let what: String = format!("{} {}", request.method(), request.uri().path()).chars().take(120).collect();
-            self.note(|r| {
+            self.update_stats(|r| {
                 if r.refused.len() < 100 || r.refused.contains_key(&what) {
                     *r.refused.entry(what).or_default() += 1;
                 }
             });
-            return refusal(StatusCode::FORBIDDEN, "airlock: this sandbox reaches the model's API alone");
+            return refusal_response(StatusCode::FORBIDDEN, "airlock: this sandbox reaches the model's API alone");
         }
         let Some(source) = &self.credential else {
-            return refusal(
+            return refusal_response(
                 StatusCode::FORBIDDEN,
                 "airlock: no credential for the model was found when the sandbox started",
             );
@@ -111,7 +111,7 @@ impl ModelProxy {
         let credential = match source.read() {
             Ok(credential) => credential,
             Err(error) => {
-                self.note(|r| *r.failures.entry(error.to_string()).or_default() += 1);
+                self.update_stats(|r| *r.failures.entry(error.to_string()).or_default() += 1);
                 // Claude Code shows this message to the user.
                 let what = match error {
                     CredentialError::Expired(_) => {
@@ -119,13 +119,13 @@ impl ModelProxy {
                     }
                     _ => "airlock: the credential on the host cannot be used: airlock doctor says why",
                 };
-                return refusal(StatusCode::UNAUTHORIZED, what);
+                return refusal_response(StatusCode::UNAUTHORIZED, what);
             }
         };
         let is_message = request.method() == Method::POST && request.uri().path() == "/v1/messages";
-        match self.forward(request, &credential).await {
+        match self.forward_request(request, &credential).await {
             Ok(response) => {
-                self.note(|r| {
+                self.update_stats(|r| {
                     r.forwarded += 1;
                     r.answered += u64::from(is_message && response.status().is_success());
                     if response.status() == StatusCode::UNAUTHORIZED {
@@ -135,14 +135,17 @@ impl ModelProxy {
                 response
             }
             Err(error) => {
-                self.note(|r| *r.failures.entry(error.clone()).or_default() += 1);
+                self.update_stats(|r| *r.failures.entry(error.clone()).or_default() += 1);
                 // The agent does not get the details of failures outside the sandbox.
-                refusal(StatusCode::BAD_GATEWAY, "airlock: the model's API cannot be reached; see airlock's own words")
+                refusal_response(
+                    StatusCode::BAD_GATEWAY,
+                    "airlock: the model's API cannot be reached; see airlock's own words",
+                )
             }
         }
     }
 
-    async fn forward(
+    async fn forward_request(
         &self,
         mut request: Request<Incoming>,
         credential: &super::Credential,
@@ -158,11 +161,11 @@ impl ModelProxy {
         let target = format!("{}{path}", self.upstream.to_string().trim_end_matches('/'));
         *request.uri_mut() = target.parse().map_err(|_| "the request's path cannot be forwarded".to_owned())?;
         let headers = request.headers_mut();
-        strip_hop(headers);
+        strip_hop_headers(headers);
         // The response is not compressed, because it is searched for the credential.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        credential.apply(headers);
-        let response = self.client.request(request.map(Data)).await.map_err(|e| unreachable(&e))?;
+        credential.apply_to_headers(headers);
+        let response = self.client.request(request.map(DataBody)).await.map_err(|e| unreachable(&e))?;
         let is_plain = |name, plain| response.headers().get_all(name).iter().all(|value| value == plain);
         if !is_plain(CONTENT_ENCODING, "identity") || !is_plain(TRANSFER_ENCODING, "chunked") {
             return Err(format!(
@@ -171,40 +174,43 @@ impl ModelProxy {
             ));
         }
         let (mut head, body) = response.into_parts();
-        let mask = Mask::new(credential.secret());
-        keep_known(&mut head.headers, &mask);
+        let mask = Mask::new(credential.secret_bytes());
+        retain_known_headers(&mut head.headers, &mask);
         head.extensions.clear();
-        Ok(Response::from_parts(head, Either::Left(Answer::new(body, mask, Noted(Arc::clone(&self.report))))))
+        Ok(Response::from_parts(
+            head,
+            Either::Left(ResponseBody::new(body, mask, FailureRecorder(Arc::clone(&self.stats)))),
+        ))
     }
 }
 
-fn note(report: &Mutex<ProxyStats>, change: impl FnOnce(&mut ProxyStats)) {
+fn update_shared_stats(report: &Mutex<ProxyStats>, change: impl FnOnce(&mut ProxyStats)) {
     if let Ok(mut report) = report.lock() {
         change(&mut report);
     }
 }
 
 /// An observer that records failures of response bodies.
-struct Noted(Arc<Mutex<ProxyStats>>);
+struct FailureRecorder(Arc<Mutex<ProxyStats>>);
 
-impl Noted {
-    fn failure(&self, what: &str) {
-        note(&self.0, |r| *r.failures.entry(what.to_owned()).or_default() += 1);
+impl FailureRecorder {
+    fn record_failure(&self, what: &str) {
+        update_shared_stats(&self.0, |r| *r.failures.entry(what.to_owned()).or_default() += 1);
     }
 }
 
-impl Watch for Noted {
-    fn broke(&self) {
-        self.failure("the model's API broke off an answer");
+impl BodyObserver for FailureRecorder {
+    fn on_break(&self) {
+        self.record_failure("the model's API broke off an answer");
     }
 
-    fn masked(&self) {
-        self.failure("the model's API sent the credential back; it was masked, and the agent did not get it");
+    fn on_mask(&self) {
+        self.record_failure("the model's API sent the credential back; it was masked, and the agent did not get it");
     }
 }
 
 /// Removes the headers that are meant for one connection (RFC 9110, 7.6.1), and those that announce trailers.
-fn strip_hop(headers: &mut HeaderMap) {
+fn strip_hop_headers(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -220,7 +226,7 @@ fn strip_hop(headers: &mut HeaderMap) {
 }
 
 /// Response headers that are passed to the agent. Headers that begin with `anthropic-` are passed as well.
-const KNOWN: [&str; 8] = [
+const KNOWN_HEADERS: [&str; 8] = [
     "content-type",
     "content-length",
     "date",
@@ -232,10 +238,10 @@ const KNOWN: [&str; 8] = [
 ];
 
 /// Removes all unknown headers from a response, and known ones that contain the credential.
-fn keep_known(headers: &mut HeaderMap, mask: &Mask) {
+fn retain_known_headers(headers: &mut HeaderMap, mask: &Mask) {
     let is_kept = |name: &HeaderName, value: &HeaderValue| {
-        let is_known = KNOWN.contains(&name.as_str()) || name.as_str().starts_with("anthropic-");
-        is_known && !mask.is_in(value.as_bytes()) && !mask.is_in_lower(name.as_str())
+        let is_known = KNOWN_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("anthropic-");
+        is_known && !mask.is_contained(value.as_bytes()) && !mask.is_in_lower(name.as_str())
     };
     let kept = headers.iter().filter(|(name, value)| is_kept(name, value)).map(|(n, v)| (n.clone(), v.clone()));
     *headers = kept.collect();
@@ -256,7 +262,7 @@ fn is_allowed(method: &Method, uri: &Uri) -> bool {
     }
 }
 
-fn refusal(status: StatusCode, message: &str) -> Response<Body> {
+fn refusal_response(status: StatusCode, message: &str) -> Response<Body> {
     let body = serde_json::json!({"type": "error", "error": {"type": "permission_error", "message": message}});
     let mut response = Response::new(Either::Right(Full::new(Bytes::from(body.to_string()))));
     *response.status_mut() = status;
@@ -280,7 +286,7 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_bytes(name.as_bytes()).expect("a name"), HeaderValue::from_static(value));
         }
-        keep_known(&mut headers, &Mask::new(b"sk-ant-SECRET-1"));
+        retain_known_headers(&mut headers, &Mask::new(b"sk-ant-SECRET-1"));
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["anthropic-ratelimit-requests-limit", "content-type"]);

@@ -38,10 +38,10 @@ impl Tunnel {
     }
 
     /// Handles a frame from the guest. If the guest sends more than it was granted, the connection is reset.
-    pub async fn receive(&mut self, frame: Frame) {
+    pub async fn handle_frame(&mut self, frame: Frame) {
         let id = frame.stream;
         match frame.kind {
-            Kind::Open => self.open(id).await,
+            Kind::Open => self.open_connection(id).await,
             Kind::Data => {
                 let Some(connection) = self.connections.get(&id) else { return };
                 let length = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
@@ -49,7 +49,7 @@ impl Tunnel {
                 if within {
                     let _ = connection.incoming.send(Some(frame.payload));
                 } else {
-                    self.reset(id).await;
+                    self.reset_connection(id).await;
                 }
             }
             Kind::Finish => {
@@ -58,9 +58,9 @@ impl Tunnel {
                 }
             }
             Kind::Grant => {
-                if let (Some(connection), Ok(n)) = (self.connections.get(&id), Decoder(&frame.payload).u32()) {
-                    let room = (WINDOW as usize).saturating_sub(connection.credit.available_permits());
-                    connection.credit.add_permits(room.min(n as usize));
+                if let (Some(connection), Ok(n)) = (self.connections.get(&id), Decoder(&frame.payload).read_u32()) {
+                    let capacity = (WINDOW as usize).saturating_sub(connection.credit.available_permits());
+                    connection.credit.add_permits(capacity.min(n as usize));
                 }
             }
             _ => {
@@ -71,10 +71,10 @@ impl Tunnel {
         }
     }
 
-    async fn open(&mut self, id: u32) {
+    async fn open_connection(&mut self, id: u32) {
         self.connections.retain(|_, c| !c.incoming.is_closed() || !c.credit.is_closed());
         if self.connections.len() >= MAX_CONNECTIONS || self.connections.contains_key(&id) {
-            return self.reset(id).await;
+            return self.reset_connection(id).await;
         }
         let (ours, theirs) = tokio::io::duplex(WINDOW as usize);
         let (mut read, mut write) = tokio::io::split(ours);
@@ -92,7 +92,7 @@ impl Tunnel {
                 }
                 allowance.add_permits(bytes.len());
                 let n = u32::try_from(bytes.len()).unwrap_or(0).to_le_bytes();
-                if out.send(frame(Kind::Grant, id, &n)).await.is_err() {
+                if out.send(encode_frame(Kind::Grant, id, &n)).await.is_err() {
                     break;
                 }
             }
@@ -104,27 +104,27 @@ impl Tunnel {
             while let Ok(n @ 1..) = read.read(&mut buffer).await {
                 let Ok(permit) = credit.acquire_many(u32::try_from(n).unwrap_or(1)).await else { break };
                 permit.forget();
-                if out.send(frame(Kind::Data, id, &buffer[..n])).await.is_err() {
+                if out.send(encode_frame(Kind::Data, id, &buffer[..n])).await.is_err() {
                     break;
                 }
             }
             credit.close();
-            let _ = out.send(frame(Kind::Finish, id, &[])).await;
+            let _ = out.send(encode_frame(Kind::Finish, id, &[])).await;
         });
         let _ = self.accept.send(theirs);
     }
 
-    async fn reset(&mut self, id: u32) {
+    async fn reset_connection(&mut self, id: u32) {
         if let Some(connection) = self.connections.remove(&id) {
             connection.credit.close();
         }
-        let _ = self.out.send(frame(Kind::Reset, id, &[])).await;
+        let _ = self.out.send(encode_frame(Kind::Reset, id, &[])).await;
     }
 }
 
-fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(protocol::HEADER + payload.len());
-    bytes.extend_from_slice(&protocol::header(kind, stream, payload.len()));
+fn encode_frame(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(protocol::HEADER_LEN + payload.len());
+    bytes.extend_from_slice(&protocol::encode_header(kind, stream, payload.len()));
     bytes.extend_from_slice(payload);
     bytes.into()
 }

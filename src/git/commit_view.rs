@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, Tree, TreeWalkMode, TreeWalkResult};
 
-use super::conversion::{AttributeFiles, Attributes, ConversionSettings, Converter, MergeAttribute};
+use super::conversion::{AttributeFiles, AttributeSource, ConversionSettings, Converter, MergeAttribute};
 use super::error::SnapshotError;
 use super::os_path;
 use super::repo::HostRepo;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// The maximum length of a symlink's target, in bytes (`PATH_MAX` of Linux).
-const MAX_TARGET: usize = 4096;
-const LINK: i32 = 0o120_000;
+const MAX_TARGET_LEN: usize = 4096;
+const SYMLINK_MODE: i32 = 0o120_000;
 
 /// The entry at a path of a commit's tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommittedEntry {
     File,
     /// A symlink with this target.
-    Link(Vec<u8>),
+    Symlink(Vec<u8>),
     Directory,
-    Module,
+    Submodule,
 }
 
 /// The tree of a commit.
-pub struct Committed<'a> {
+pub struct CommittedTree<'a> {
     git: &'a Repository,
     tree: Tree<'a>,
 }
@@ -35,9 +35,9 @@ impl HostRepo {
     ///
     /// # Errors
     /// A missing object.
-    pub fn committed(&self, commit: &str) -> Result<Committed<'_>, SnapshotError> {
-        let git = self.git();
-        Ok(Committed { git, tree: git.find_commit(Oid::from_str(commit)?)?.tree()? })
+    pub fn open_commit(&self, commit: &str) -> Result<CommittedTree<'_>, SnapshotError> {
+        let git = self.repository();
+        Ok(CommittedTree { git, tree: git.find_commit(Oid::from_str(commit)?)?.tree()? })
     }
 }
 
@@ -50,7 +50,7 @@ impl HostRepo {
     pub fn to_git(
         &self,
         commit: &str,
-        over: &AttributeFiles,
+        overrides: &AttributeFiles,
         path: &RepoPath,
         kind: EntryKind,
         bytes: &[u8],
@@ -58,14 +58,16 @@ impl HostRepo {
         if kind == EntryKind::Link {
             return Ok(bytes.to_vec());
         }
-        let git = self.git();
-        let form = ConversionSettings::of(git, &self.common_dir)?;
+        let git = self.repository();
+        let settings = ConversionSettings::from_repository(git, &self.common_dir)?;
         let tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
-        let stored = Converter::new(git, &form, Attributes::Lazy(tree))?.store_form(path.as_bytes(), bytes)?;
-        if over.is_empty() {
+        let stored =
+            Converter::new(git, &settings, AttributeSource::Lazy(tree))?.convert_to_stored(path.as_bytes(), bytes)?;
+        if overrides.is_empty() {
             return Ok(stored);
         }
-        Converter::new(git, &form, Attributes::Over(tree, over))?.store_form(path.as_bytes(), bytes)
+        Converter::new(git, &settings, AttributeSource::Overridden(tree, overrides))?
+            .convert_to_stored(path.as_bytes(), bytes)
     }
 
     /// Returns the merge attribute of each of these paths, by the attributes of a commit with these files in place of
@@ -76,23 +78,23 @@ impl HostRepo {
     pub fn merge_attributes<'a>(
         &self,
         commit: &str,
-        over: &AttributeFiles,
+        overrides: &AttributeFiles,
         paths: impl Iterator<Item = &'a RepoPath>,
     ) -> Result<BTreeMap<RepoPath, MergeAttribute>, SnapshotError> {
-        let git = self.git();
-        let form = ConversionSettings::of(git, &self.common_dir)?;
+        let git = self.repository();
+        let settings = ConversionSettings::from_repository(git, &self.common_dir)?;
         let tree = git.revparse_single(commit)?.peel_to_tree()?.id();
-        let mut converter = Converter::new(git, &form, Attributes::Over(tree, over))?;
+        let mut converter = Converter::new(git, &settings, AttributeSource::Overridden(tree, overrides))?;
         paths.map(|path| Ok((path.clone(), converter.merge_attribute(path.as_bytes())?))).collect()
     }
 }
 
-impl Committed<'_> {
+impl CommittedTree<'_> {
     /// Returns the entry at a path.
     ///
     /// # Errors
     /// A missing object.
-    pub fn at(&self, path: &RepoPath) -> Result<Option<CommittedEntry>, SnapshotError> {
+    pub fn find_entry(&self, path: &RepoPath) -> Result<Option<CommittedEntry>, SnapshotError> {
         let entry = match self.tree.get_path(&os_path(path.as_bytes())) {
             Ok(entry) => entry,
             Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
@@ -100,8 +102,10 @@ impl Committed<'_> {
         };
         Ok(Some(match entry.kind() {
             Some(ObjectType::Tree) => CommittedEntry::Directory,
-            Some(ObjectType::Commit) => CommittedEntry::Module,
-            _ if entry.filemode() == LINK => CommittedEntry::Link(self.git.find_blob(entry.id())?.content().to_vec()),
+            Some(ObjectType::Commit) => CommittedEntry::Submodule,
+            _ if entry.filemode() == SYMLINK_MODE => {
+                CommittedEntry::Symlink(self.git.find_blob(entry.id())?.content().to_vec())
+            }
             _ => CommittedEntry::File,
         }))
     }
@@ -110,13 +114,15 @@ impl Committed<'_> {
     ///
     /// # Errors
     /// A missing object.
-    pub fn links(&self) -> Result<Vec<(RepoPath, Vec<u8>)>, SnapshotError> {
+    pub fn list_symlinks(&self) -> Result<Vec<(RepoPath, Vec<u8>)>, SnapshotError> {
         let (mut found, mut failed) = (Vec::new(), None);
         self.tree.walk(TreeWalkMode::PreOrder, |directory, entry| {
-            if entry.filemode() == LINK {
+            if entry.filemode() == SYMLINK_MODE {
                 let path = RepoPath::from_bytes(&[directory.as_bytes(), entry.name_bytes()].concat());
                 match (path, self.git.find_blob(entry.id())) {
-                    (Ok(path), Ok(blob)) if blob.size() <= MAX_TARGET => found.push((path, blob.content().to_vec())),
+                    (Ok(path), Ok(blob)) if blob.size() <= MAX_TARGET_LEN => {
+                        found.push((path, blob.content().to_vec()))
+                    }
                     (_, Err(error)) => failed = Some(error),
                     _ => {}
                 }
@@ -130,13 +136,13 @@ impl Committed<'_> {
     ///
     /// # Errors
     /// A missing object.
-    pub fn file(&self, path: &RepoPath, limit: usize) -> Result<Option<Vec<u8>>, SnapshotError> {
+    pub fn read_file(&self, path: &RepoPath, limit: usize) -> Result<Option<Vec<u8>>, SnapshotError> {
         let entry = match self.tree.get_path(&os_path(path.as_bytes())) {
             Ok(entry) => entry,
             Err(e) if e.code() == ErrorCode::NotFound => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        if entry.kind() != Some(ObjectType::Blob) || entry.filemode() == LINK {
+        if entry.kind() != Some(ObjectType::Blob) || entry.filemode() == SYMLINK_MODE {
             return Ok(None);
         }
         let blob = self.git.find_blob(entry.id())?;

@@ -30,9 +30,9 @@ pub struct ConfiguredPath {
 const NO_PATHS: [&[u8]; 9] =
     [b"remote.", b"branch.", b"submodule.", b"url.", b"user.", b"author.", b"committer.", b"color.", b"extensions."];
 /// Keys whose value is the path of a directory of programs, relative to the working tree.
-const PROGRAMS: [&[u8]; 2] = [b"core.hookspath", b"init.templatedir"];
+const PROGRAM_DIR_KEYS: [&[u8]; 2] = [b"core.hookspath", b"init.templatedir"];
 /// Keys whose value is the path of a file that git reads, relative to the working tree (git-config(1)).
-const FILES: [&[u8]; 17] = [
+const FILE_KEYS: [&[u8]; 17] = [
     b"core.attributesfile",
     b"core.excludesfile",
     b"blame.ignorerevsfile",
@@ -52,9 +52,9 @@ const FILES: [&[u8]; 17] = [
     b"receive.fsck.skiplist",
 ];
 /// The maximum size of a hook that is searched, in bytes.
-const MOST_OF_A_HOOK: u64 = 256 * 1024;
+const MAX_HOOK_BYTES: u64 = 256 * 1024;
 /// File name extensions of programs that another program runs.
-const SCRIPTS: [&[u8]; 12] =
+const SCRIPT_EXTENSIONS: [&[u8]; 12] =
     [b".sh", b".bash", b".zsh", b".py", b".js", b".mjs", b".cjs", b".ts", b".rb", b".pl", b".php", b".lua"];
 
 /// Keys in [`NO_PATHS`] sections whose values are run nevertheless.
@@ -101,11 +101,11 @@ impl HostRepo {
         &self,
         modules: impl IntoIterator<Item = &'a RepoPath>,
     ) -> Result<Vec<ConfiguredPath>, SnapshotError> {
-        let mut found = named_in(&self.root, &self.root)?;
+        let mut found = list_configured_paths(&self.root, &self.root)?;
         for module in modules {
-            let folder = self.root.join(OsStr::from_bytes(module.as_bytes()));
-            if folder.join(".git").exists() {
-                found.extend(named_in(&self.root, &folder)?);
+            let dir = self.root.join(OsStr::from_bytes(module.as_bytes()));
+            if dir.join(".git").exists() {
+                found.extend(list_configured_paths(&self.root, &dir)?);
             }
         }
         found.sort();
@@ -115,10 +115,10 @@ impl HostRepo {
 }
 
 /// Lists the paths below `root` that the configuration in effect in a directory names.
-fn named_in(root: &Path, folder: &Path) -> Result<Vec<ConfiguredPath>, SnapshotError> {
+fn list_configured_paths(root: &Path, dir: &Path) -> Result<Vec<ConfiguredPath>, SnapshotError> {
     let failed = |why: String| SnapshotError::Config(why);
     let args = ["config", "--list", "--show-origin", "--includes", "-z"];
-    let out = Command::new("git").args(args).current_dir(folder).output().map_err(|e| failed(e.to_string()))?;
+    let out = Command::new("git").args(args).current_dir(dir).output().map_err(|e| failed(e.to_string()))?;
     if !out.status.success() {
         return Err(failed(String::from_utf8_lossy(&out.stderr).trim().to_owned()));
     }
@@ -127,58 +127,58 @@ fn named_in(root: &Path, folder: &Path) -> Result<Vec<ConfiguredPath>, SnapshotE
     let mut origins = BTreeSet::new();
     let mut fields = out.stdout.split(|b| *b == 0);
     while let (Some(origin), Some(entry)) = (fields.next(), fields.next()) {
-        let place = Place { root, folder, origin };
+        let value_origin = ValueOrigin { root, dir, origin };
         if origins.insert(origin) {
-            found.extend(place.own_file());
+            found.extend(value_origin.find_source_file());
         }
         // A key without a value means "true".
         let Some(at) = memchr::memchr(b'\n', entry) else { continue };
         let (key, value) = (entry[..at].to_ascii_lowercase(), &entry[at + 1..]);
-        found.extend(place.named(&key, &entry[..at], value));
+        found.extend(value_origin.find_in_value(&key, &entry[..at], value));
         if key == b"core.hookspath" {
-            hooks = Some(place.expanded(value));
+            hooks = Some(value_origin.expand_home(value));
         }
     }
-    let place = Place { root, folder, origin: b"" };
-    for file in own_files(folder) {
-        found.extend(place.led_to(&file));
+    let value_origin = ValueOrigin { root, dir, origin: b"" };
+    for file in default_config_files(dir) {
+        found.extend(value_origin.resolve_file(&file));
     }
-    let hooks = hooks.map_or_else(|| git_dir(folder).map(|dir| dir.join("hooks")), |path| Some(folder.join(path)));
-    found.extend(hooks.into_iter().flat_map(|hooks| place.in_hooks(&hooks)));
+    let hooks = hooks.map_or_else(|| common_git_dir(dir).map(|dir| dir.join("hooks")), |path| Some(dir.join(path)));
+    found.extend(hooks.into_iter().flat_map(|hooks| value_origin.find_in_hooks(&hooks)));
     Ok(found)
 }
 
 /// Returns the git directory that all worktrees of a repository share.
-fn git_dir(folder: &Path) -> Option<PathBuf> {
-    Some(git2::Repository::open(folder).ok()?.commondir().to_owned())
+fn common_git_dir(dir: &Path) -> Option<PathBuf> {
+    Some(git2::Repository::open(dir).ok()?.commondir().to_owned())
 }
 
 /// Lists the files that git reads although no configuration names them. They may be symlinks to the working tree.
-fn own_files(folder: &Path) -> Vec<PathBuf> {
+fn default_config_files(dir: &Path) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| home.map(|h| h.join(".config")));
     let users = config.into_iter().flat_map(|c| ["git/config", "git/attributes", "git/ignore"].map(|f| c.join(f)));
-    let own = git_dir(folder).into_iter().flat_map(|d| ["info/attributes", "info/exclude"].map(|f| d.join(f)));
+    let own = common_git_dir(dir).into_iter().flat_map(|d| ["info/attributes", "info/exclude"].map(|f| d.join(f)));
     users.chain(own).collect()
 }
 
 /// The origin of a configuration value.
-struct Place<'a> {
+struct ValueOrigin<'a> {
     root: &'a Path,
-    folder: &'a Path,
+    dir: &'a Path,
     /// The origin as `--show-origin` prints it: `file:PATH`, relative to the directory.
     origin: &'a [u8],
 }
 
-impl Place<'_> {
+impl ValueOrigin<'_> {
     /// Finds the paths that a value names. `key` is in lower case, `spelled` is the key as written.
-    fn named(&self, key: &[u8], spelled: &[u8], value: &[u8]) -> Vec<ConfiguredPath> {
+    fn find_in_value(&self, key: &[u8], spelled: &[u8], value: &[u8]) -> Vec<ConfiguredPath> {
         let is_include = key == b"include.path" || key.starts_with(b"includeif.") && key.ends_with(b".path");
         if is_include {
             // The path is relative to the including file.
-            let file = self.origin.strip_prefix(b"file:").map(|p| self.folder.join(OsStr::from_bytes(p)));
-            let from = file.as_deref().and_then(Path::parent).unwrap_or(self.folder);
-            return self.inside(from, value, true).into_iter().collect();
+            let file = self.origin.strip_prefix(b"file:").map(|p| self.dir.join(OsStr::from_bytes(p)));
+            let from = file.as_deref().and_then(Path::parent).unwrap_or(self.dir);
+            return self.find_path(from, value, true).into_iter().collect();
         }
         let is_run = RUN.iter().any(|(section, end)| key.starts_with(section) && key.ends_with(end))
             || key.starts_with(b"submodule.") && key.ends_with(b".update") && value.starts_with(b"!")
@@ -186,45 +186,45 @@ impl Place<'_> {
         // The key contains the address that replaces another.
         if key.starts_with(b"url.ext::") {
             let end = spelled.iter().rposition(|b| *b == b'.').unwrap_or(spelled.len());
-            return self.in_command(&spelled[b"url.ext::".len()..end]);
+            return self.find_in_command(&spelled[b"url.ext::".len()..end]);
         }
         if !is_run && NO_PATHS.iter().any(|section| key.starts_with(section)) {
             return Vec::new();
         }
-        let (is_program, is_read) = (PROGRAMS.contains(&key), FILES.contains(&key));
+        let (is_program, is_read) = (PROGRAM_DIR_KEYS.contains(&key), FILE_KEYS.contains(&key));
         if is_program || is_read {
-            let Some(whole) = self.below(self.folder, value) else { return Vec::new() };
+            let Some(whole) = self.relative_to_root(self.dir, value) else { return Vec::new() };
             if whole.as_os_str().is_empty() {
                 // The value is the root of the working tree. In a directory of hooks, git runs only files with these
                 // names.
                 let hooks = HOOKS.iter().filter(|_| key == b"core.hookspath");
-                return hooks.filter_map(|hook| configured(self.root, Path::new(hook), false)).collect();
+                return hooks.filter_map(|hook| new_configured_path(self.root, Path::new(hook), false)).collect();
             }
-            return configured(self.root, &whole, is_read).into_iter().collect();
+            return new_configured_path(self.root, &whole, is_read).into_iter().collect();
         }
-        self.in_command(value)
+        self.find_in_command(value)
     }
 
     /// Finds the paths that a command may name, however a shell reads it. It returns too many rather than too few.
-    fn in_command(&self, command: &[u8]) -> Vec<ConfiguredPath> {
-        let words = words(command);
-        let mut folders = vec![self.folder.to_owned()];
+    fn find_in_command(&self, command: &[u8]) -> Vec<ConfiguredPath> {
+        let words = split_words(command);
+        let mut dirs = vec![self.dir.to_owned()];
         let mut found = Vec::new();
         for (at, word) in words.iter().enumerate() {
             let before = at.checked_sub(1).map(|before| words[before].as_slice());
             if matches!(before, Some(b"cd" | b"-C" | b"pushd")) {
-                folders.push(self.folder.join(OsStr::from_bytes(word)));
+                dirs.push(self.dir.join(OsStr::from_bytes(word)));
             }
-            for folder in &folders {
+            for dir in &dirs {
                 if before == Some(b"-m") && words[..at].iter().any(|w| memchr::memmem::find(w, b"python").is_some()) {
-                    found.extend(self.module(folder, word));
+                    found.extend(self.find_python_module(dir, word));
                 }
-                if word.contains(&b'/') || at > 0 && may_be_file(folder, word) {
-                    found.extend(self.inside(folder, word, false));
+                if word.contains(&b'/') || at > 0 && may_be_file(dir, word) {
+                    found.extend(self.find_path(dir, word, false));
                     // After `$(git rev-parse --show-toplevel)` or `${dir}`, the rest of a path begins with a slash.
                     let rest: Vec<u8> = word.iter().copied().skip_while(|b| *b == b'/').collect();
                     if rest.len() < word.len() && !Path::new(OsStr::from_bytes(word)).exists() {
-                        found.extend(self.inside(folder, &rest, false));
+                        found.extend(self.find_path(dir, &rest, false));
                     }
                 }
             }
@@ -235,21 +235,21 @@ impl Place<'_> {
     }
 
     /// Finds the files of a Python module, as `-m a.b` names it.
-    fn module(&self, folder: &Path, name: &[u8]) -> Vec<ConfiguredPath> {
+    fn find_python_module(&self, dir: &Path, name: &[u8]) -> Vec<ConfiguredPath> {
         let parts: Vec<&[u8]> = name.split(|b| *b == b'.').collect();
         let top = |n: usize| parts[..n].join(&b'/');
         let packages = (1..parts.len()).map(|n| [&top(n)[..], b"/__init__.py"].concat());
-        let own = [[&top(parts.len())[..], b".py"].concat(), top(parts.len())];
+        let candidates = [[&top(parts.len())[..], b".py"].concat(), top(parts.len())];
         // An installed package has no file here, but one could be created.
-        packages.chain(own).filter_map(|path| self.inside(folder, &path, false)).collect()
+        packages.chain(candidates).filter_map(|path| self.find_path(dir, &path, false)).collect()
     }
 
     /// Finds the paths that hooks link to or name. Only existing files count, because a hook contains many words.
-    fn in_hooks(&self, hooks: &Path) -> Vec<ConfiguredPath> {
+    fn find_in_hooks(&self, hooks: &Path) -> Vec<ConfiguredPath> {
         let mut found = Vec::new();
         for hook in HOOKS.map(|hook| hooks.join(hook)) {
-            found.extend(self.led_to(&hook));
-            let is_small = hook.metadata().is_ok_and(|m| m.is_file() && m.len() <= MOST_OF_A_HOOK);
+            found.extend(self.resolve_file(&hook));
+            let is_small = hook.metadata().is_ok_and(|m| m.is_file() && m.len() <= MAX_HOOK_BYTES);
             let Some(text) = is_small.then(|| std::fs::read(&hook).ok()).flatten() else { continue };
             if text.contains(&0) {
                 continue;
@@ -257,43 +257,43 @@ impl Place<'_> {
             for line in text.split(|b| *b == b'\n').filter(|line| !line.trim_ascii_start().starts_with(b"#")) {
                 let is_file = |named: &ConfiguredPath| {
                     let path = named.path.as_bytes();
-                    let is_program = path.contains(&b'/') || SCRIPTS.iter().any(|end| path.ends_with(end));
+                    let is_program = path.contains(&b'/') || SCRIPT_EXTENSIONS.iter().any(|end| path.ends_with(end));
                     is_program && self.root.join(OsStr::from_bytes(path)).is_file()
                 };
-                found.extend(self.in_command(line).into_iter().filter(is_file));
+                found.extend(self.find_in_command(line).into_iter().filter(is_file));
             }
         }
         found
     }
 
     /// Finds the file of the tree that the configuration was read from, by its own name or through a symlink.
-    fn own_file(&self) -> Option<ConfiguredPath> {
+    fn find_source_file(&self) -> Option<ConfiguredPath> {
         let file = self.origin.strip_prefix(b"file:")?;
-        self.led_to(&self.folder.join(OsStr::from_bytes(file))).map(|path| ConfiguredPath { is_read: true, ..path })
+        self.resolve_file(&self.dir.join(OsStr::from_bytes(file))).map(|path| ConfiguredPath { is_read: true, ..path })
     }
 
     /// Finds the file of the tree that a path resolves to.
-    fn led_to(&self, file: &Path) -> Option<ConfiguredPath> {
+    fn resolve_file(&self, file: &Path) -> Option<ConfiguredPath> {
         let whole = file.canonicalize().ok()?;
-        configured(self.root, whole.strip_prefix(self.root).ok()?, false)
+        new_configured_path(self.root, whole.strip_prefix(self.root).ok()?, false)
     }
 
     /// Expands `~` to the home directory.
-    fn expanded(&self, value: &[u8]) -> PathBuf {
+    fn expand_home(&self, value: &[u8]) -> PathBuf {
         let path = Path::new(OsStr::from_bytes(value));
         match (path.strip_prefix("~"), std::env::var_os("HOME")) {
             (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
             _ => path.to_owned(),
         }
     }
-    fn inside(&self, from: &Path, named: &[u8], is_read: bool) -> Option<ConfiguredPath> {
-        configured(self.root, &self.below(from, named)?, is_read)
+    fn find_path(&self, from: &Path, named: &[u8], is_read: bool) -> Option<ConfiguredPath> {
+        new_configured_path(self.root, &self.relative_to_root(from, named)?, is_read)
     }
 
     /// Resolves a path relative to the root. Returns `None` if neither the path as written nor its target behind
     /// symlinks is below the root.
-    fn below(&self, from: &Path, named: &[u8]) -> Option<PathBuf> {
-        let named = self.expanded(named);
+    fn relative_to_root(&self, from: &Path, named: &[u8]) -> Option<PathBuf> {
+        let named = self.expand_home(named);
         let mut whole = PathBuf::new();
         for component in from.join(named).components() {
             match component {
@@ -306,32 +306,32 @@ impl Place<'_> {
             return Some(relative.to_owned());
         }
         // Resolve the longest existing ancestor. The root has no symlinks in it, but the path to it may have some.
-        let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)))?;
-        let rest = whole.strip_prefix(there.0).ok()?;
-        Some(there.1.join(rest).strip_prefix(self.root).ok()?.to_owned())
+        let existing = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+        let rest = whole.strip_prefix(existing.0).ok()?;
+        Some(existing.1.join(rest).strip_prefix(self.root).ok()?.to_owned())
     }
 }
 
-fn configured(root: &Path, relative: &Path, is_read: bool) -> Option<ConfiguredPath> {
+fn new_configured_path(root: &Path, relative: &Path, is_read: bool) -> Option<ConfiguredPath> {
     let path = RepoPath::from_bytes(relative.as_os_str().as_bytes()).ok()?;
     let whole = root.join(relative);
     Some(ConfiguredPath { path, is_directory: whole.is_dir() || !whole.exists(), is_read })
 }
 
 /// Returns whether an argument is a file or could become one, such as `clean.py`.
-fn may_be_file(folder: &Path, word: &[u8]) -> bool {
-    let place = folder.join(OsStr::from_bytes(word));
+fn may_be_file(dir: &Path, word: &[u8]) -> bool {
+    let path = dir.join(OsStr::from_bytes(word));
     let ending = word.iter().rposition(|b| *b == b'.').map_or(&[][..], |at| &word[at + 1..]);
     let looks_like_one = word[0] != b'-'
         && (1..=5).contains(&ending.len())
         && ending.iter().all(u8::is_ascii_alphanumeric)
         && ending.iter().any(u8::is_ascii_alphabetic);
-    place.is_file() || looks_like_one && place.symlink_metadata().is_err()
+    path.is_file() || looks_like_one && path.symlink_metadata().is_err()
 }
 
 /// Splits a command into its possible words: at whitespace, quotes and the shell's operators. Quoted strings follow as
 /// a whole and without quotes. A variable at the start of a path is omitted, because its value is unknown.
-fn words(command: &[u8]) -> Vec<Vec<u8>> {
+fn split_words(command: &[u8]) -> Vec<Vec<u8>> {
     let ends = |b: u8| b.is_ascii_whitespace() || b"\"'`;|&<>(){}=,:!$".contains(&b);
     let (mut found, mut from) = (Vec::new(), 0);
     for at in 0..=command.len() {
@@ -340,41 +340,41 @@ fn words(command: &[u8]) -> Vec<Vec<u8>> {
         }
         let word = &command[from..at];
         let is_variable = from > 0 && command[from - 1] == b'$';
-        let kept =
+        let path_part =
             if is_variable { word.iter().position(|b| *b == b'/').map_or(&[][..], |cut| &word[cut..]) } else { word };
-        if !kept.is_empty() {
-            found.push(kept.to_vec());
+        if !path_part.is_empty() {
+            found.push(path_part.to_vec());
         }
         from = at + 1;
     }
-    found.extend(quoted(command));
+    found.extend(quoted_words(command));
     found
 }
 
 /// Lists the words that contain a blank in quotes or behind a backslash.
-fn quoted(command: &[u8]) -> Vec<Vec<u8>> {
-    let (mut found, mut word, mut open, mut is_odd) = (Vec::new(), Vec::new(), None, false);
+fn quoted_words(command: &[u8]) -> Vec<Vec<u8>> {
+    let (mut found, mut word, mut open, mut has_blank) = (Vec::new(), Vec::new(), None, false);
     let mut bytes = command.iter().copied();
     while let Some(byte) = bytes.next() {
         match (byte, open) {
             (b'\\', None | Some(b'"')) => {
                 let next = bytes.next();
-                is_odd |= next.is_some_and(|b| b == b' ' || b == b'\t');
+                has_blank |= next.is_some_and(|b| b == b' ' || b == b'\t');
                 word.extend(next);
             }
             (quote, Some(end)) if quote == end => open = None,
             (b'"' | b'\'', None) => open = Some(byte),
             (b, None) if b.is_ascii_whitespace() || b";|&<>()".contains(&b) => {
-                found.extend(std::mem::take(&mut is_odd).then(|| std::mem::take(&mut word)));
+                found.extend(std::mem::take(&mut has_blank).then(|| std::mem::take(&mut word)));
                 word.clear();
             }
             (b, open) => {
-                is_odd |= open.is_some() && (b == b' ' || b == b'\t');
+                has_blank |= open.is_some() && (b == b' ' || b == b'\t');
                 word.push(b);
             }
         }
     }
-    found.extend(is_odd.then_some(word));
+    found.extend(has_blank.then_some(word));
     found
 }
 
@@ -385,8 +385,8 @@ mod tests {
 
     fn named(key: &str, value: &str) -> Vec<(String, bool)> {
         let root = Path::new("/nowhere/repo");
-        let place = Place { root, folder: root, origin: b"file:.git/config" };
-        let found = place.named(key.to_lowercase().as_bytes(), key.as_bytes(), value.as_bytes()).into_iter();
+        let place = ValueOrigin { root, dir: root, origin: b"file:.git/config" };
+        let found = place.find_in_value(key.to_lowercase().as_bytes(), key.as_bytes(), value.as_bytes()).into_iter();
         found.map(|p| (String::from_utf8_lossy(p.path.as_bytes()).into_owned(), p.is_read)).collect()
     }
 
@@ -435,8 +435,8 @@ mod tests {
         std::fs::create_dir_all(&root).expect("made");
         std::os::unix::fs::symlink(folder.path().join("data"), folder.path().join("home")).expect("made");
         let value = folder.path().join("home/repo/hooks");
-        let place = Place { root: &root, folder: &root, origin: b"file:.git/config" };
-        let found = place.named(b"core.hookspath", b"core.hooksPath", value.as_os_str().as_bytes());
+        let place = ValueOrigin { root: &root, dir: &root, origin: b"file:.git/config" };
+        let found = place.find_in_value(b"core.hookspath", b"core.hooksPath", value.as_os_str().as_bytes());
         assert_eq!(found.iter().map(|p| p.path.as_bytes()).collect::<Vec<_>>(), [b"hooks"]);
     }
 

@@ -23,7 +23,7 @@ use super::error::SnapshotError;
 /// The attributes that determine a file's form. No other attribute changes a byte.
 const FORM_ATTRIBUTES: [&str; 6] = ["text", "crlf", "eol", "ident", "filter", ENCODING];
 /// The size in bytes above which a blob is not an LFS pointer (the LFS specification, "The Pointer").
-const MAX_POINTER: usize = 1024;
+const MAX_POINTER_BYTES: usize = 1024;
 
 /// The settings of one repository that determine the worktree form of its files, besides the attributes in its tree.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ const ENCODING: &str = "working-tree-encoding";
 struct WideEncoding {
     bytes: usize,
     big_endian: bool,
-    mark: bool,
+    has_bom: bool,
 }
 
 impl WideEncoding {
@@ -75,7 +75,7 @@ impl WideEncoding {
             ("32", rest) => (4, rest),
             _ => return None,
         };
-        let (big_endian, mark) = match rest {
+        let (big_endian, has_bom) = match rest {
             // iconv writes a byte order mark and the machine's byte order.
             "" => (cfg!(target_endian = "big"), true),
             "LE" => (false, false),
@@ -84,11 +84,11 @@ impl WideEncoding {
             "BE-BOM" if bytes == 2 => (true, true),
             _ => return None,
         };
-        Some(Self { bytes, big_endian, mark })
+        Some(Self { bytes, big_endian, has_bom })
     }
 
     /// Encodes UTF-8. Other bytes are returned unchanged, as in git.
-    fn encode(self, text: &[u8]) -> Vec<u8> {
+    fn encode_text(self, text: &[u8]) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(text) else { return text.to_vec() };
         let mut out = Vec::with_capacity(text.len() * self.bytes + 4);
         let mut put = |unit: u32| match (self.bytes, self.big_endian) {
@@ -97,7 +97,7 @@ impl WideEncoding {
             (_, false) => out.extend_from_slice(&unit.to_le_bytes()),
             (_, true) => out.extend_from_slice(&unit.to_be_bytes()),
         };
-        if self.mark {
+        if self.has_bom {
             put(0xfeff);
         }
         if self.bytes == 2 {
@@ -113,11 +113,11 @@ impl WideEncoding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConversionOutcome {
     /// Not a pointer, and without a filter.
-    Not,
+    Converted,
     /// A pointer whose content came from the local store.
-    Content,
+    LfsContent,
     /// A pointer that is kept, because the local store does not have its content.
-    Pointer,
+    LfsPointer,
     /// A file that a filter would convert further, which Airlock does not run.
     Filtered,
 }
@@ -136,7 +136,7 @@ fn config_subsections(config: &git2::Config, section: &str, keys: &str) -> Resul
 
 impl ConversionSettings {
     /// Reads the settings of a repository.
-    pub(crate) fn of(git: &Repository, common_dir: &Path) -> Result<Self, SnapshotError> {
+    pub(crate) fn from_repository(git: &Repository, common_dir: &Path) -> Result<Self, SnapshotError> {
         let config = git.config()?.snapshot()?;
         let auto_crlf = match config.get_bool("core.autocrlf") {
             Ok(true) => AutoCrlf::Enabled,
@@ -149,12 +149,13 @@ impl ConversionSettings {
             "lf" => Some(Mode::Lf),
             _ => None,
         };
-        let user = config.get_path("core.attributesFile").ok().or_else(|| {
+        let user_file = config.get_path("core.attributesFile").ok().or_else(|| {
             use etcetera::BaseStrategy as _;
             Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/attributes"))
         });
         let read = |path: PathBuf| std::fs::read(&path).ok().map(|bytes| (path, bytes));
-        let global = [Some(PathBuf::from("/etc/gitattributes")), user].into_iter().flatten().filter_map(read).collect();
+        let global =
+            [Some(PathBuf::from("/etc/gitattributes")), user_file].into_iter().flatten().filter_map(read).collect();
         let info = std::fs::read(common_dir.join("info/attributes")).unwrap_or_default();
         let lfs = match config.get_path("lfs.storage") {
             Ok(path) if path.is_absolute() => path,
@@ -169,7 +170,7 @@ impl ConversionSettings {
     }
 
     /// Adds everything that determines the worktree form to a key.
-    pub(crate) fn fingerprint(&self, key: &mut Sha256) {
+    pub(crate) fn add_to_key(&self, key: &mut Sha256) {
         key.update(format!("{:?} {:?} ", self.eol.auto_crlf, self.eol.eol));
         for text in self.global.iter().map(|(_, text)| text).chain([&self.info]).chain(&self.filters) {
             key.update((text.len() as u64).to_le_bytes());
@@ -190,7 +191,7 @@ impl ConversionSettings {
     }
 
     /// Returns the settings for line endings, as git's configuration spells them.
-    pub(crate) fn settings(&self) -> Vec<(&'static str, &'static str)> {
+    pub(crate) fn eol_settings(&self) -> Vec<(&'static str, &'static str)> {
         let mut found = Vec::new();
         match self.eol.auto_crlf {
             AutoCrlf::Enabled => found.push(("core.autocrlf", "true")),
@@ -206,7 +207,7 @@ impl ConversionSettings {
     }
 
     /// Returns whether the local LFS store has an object with this ID and size.
-    pub(crate) fn has_lfs(&self, id: &str, size: u64) -> bool {
+    pub(crate) fn has_lfs_object(&self, id: &str, size: u64) -> bool {
         self.lfs_path(id).metadata().is_ok_and(|m| m.is_file() && m.len() == size)
     }
 
@@ -216,25 +217,25 @@ impl ConversionSettings {
 }
 
 /// The source of the attributes files.
-pub(crate) enum Attributes<'a> {
+pub(crate) enum AttributeSource<'a> {
     /// All files, by their directory (with a trailing `/`, or empty) and blob.
     Known(&'a [(Vec<u8>, Oid)]),
     /// The files of this tree, read when files of their directory are converted.
     Lazy(Oid),
     /// The files of this tree, with these files in place of its own.
-    Over(Oid, &'a AttributeFiles),
+    Overridden(Oid, &'a AttributeFiles),
 }
 
 /// Attributes files by directory (with a trailing `/`, or empty). `None` is a deleted file.
 pub type AttributeFiles = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The directories of a tree in which files were converted so far, by path with a trailing `/`.
-struct Directories<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
+struct LoadedDirs<'a>(BTreeMap<Vec<u8>, Option<Tree<'a>>>);
 
 /// A converter for the files of one repository.
 pub(crate) struct Converter<'a> {
     git: &'a Repository,
-    form: &'a ConversionSettings,
+    settings: &'a ConversionSettings,
     pipeline: Pipeline,
     search: Search,
     /// The patterns of `info/attributes`, which take precedence over every tree's, no matter when those are read.
@@ -243,9 +244,9 @@ pub(crate) struct Converter<'a> {
     outcome: Outcome,
     /// The buffer for [`FORM_ATTRIBUTES`].
     form_outcome: Outcome,
-    lazy: Option<Directories<'a>>,
+    loaded_dirs: Option<LoadedDirs<'a>>,
     /// Attributes files in place of the tree's.
-    over: AttributeFiles,
+    overrides: AttributeFiles,
     /// Whether any setting or attribute read so far can change a byte.
     active: bool,
     /// Whether any attribute read so far names an encoding.
@@ -255,7 +256,7 @@ pub(crate) struct Converter<'a> {
 }
 
 /// The maximum attempts to match the patterns of an attributes file on one path, which take some milliseconds.
-const MOST_TRIES: u128 = 1_000_000;
+const MAX_MATCH_ATTEMPTS: u128 = 1_000_000;
 
 /// Returns an upper bound of the attempts to match a pattern with this many `**` on a path. Each `**` matches no
 /// component, or one more. The matcher of attributes tries all combinations, as git's does.
@@ -268,59 +269,65 @@ fn count_match_attempts(double_stars: usize, path: &[u8]) -> u128 {
 impl<'a> Converter<'a> {
     pub(crate) fn new(
         git: &'a Repository,
-        form: &'a ConversionSettings,
-        attributes: Attributes<'_>,
+        settings: &'a ConversionSettings,
+        attributes: AttributeSource<'_>,
     ) -> Result<Self, SnapshotError> {
         let mut pipeline = Pipeline::new(Default::default(), Default::default(), Default::default());
-        pipeline.options_mut().eol_config = form.eol;
+        pipeline.options_mut().eol_config = settings.eol;
         let mut collection = MetadataCollection::default();
         let none: [PathBuf; 0] = [];
         let search = Search::new_globals(none, &mut Vec::new(), &mut collection)?;
         let mut info = Search::default();
-        info.add_patterns_buffer(&form.info, "info/attributes".into(), None, &mut collection, true)?;
-        let active = form.eol.auto_crlf == AutoCrlf::Enabled || !form.info.is_empty();
+        info.add_patterns_buffer(&settings.info, "info/attributes".into(), None, &mut collection, true)?;
+        let active = settings.eol.auto_crlf == AutoCrlf::Enabled || !settings.info.is_empty();
         let (outcome, form_outcome) = (Outcome::default(), Outcome::default());
-        let mut new = Self {
+        let mut converter = Self {
             git,
-            form,
+            settings,
             pipeline,
             search,
             info,
             collection,
             outcome,
             form_outcome,
-            lazy: None,
-            over: AttributeFiles::new(),
+            loaded_dirs: None,
+            overrides: AttributeFiles::new(),
             active,
             encodes: false,
             double_stars: BTreeSet::new(),
         };
-        for (path, text) in &form.global {
-            new.add(text, path.clone(), None, true)?;
+        for (path, text) in &settings.global {
+            converter.add_attributes(text, path.clone(), None, true)?;
         }
         match attributes {
-            Attributes::Known(files) => {
+            AttributeSource::Known(files) => {
                 let mut files: Vec<_> = files.iter().collect();
                 files.sort_by_key(|(directory, _)| directory.iter().filter(|b| **b == b'/').count());
                 for (directory, blob) in files {
-                    new.add_of_tree(directory, *blob)?;
+                    converter.add_attributes_blob(directory, *blob)?;
                 }
             }
-            Attributes::Lazy(tree) | Attributes::Over(tree, _) => {
-                if let Attributes::Over(_, files) = attributes {
-                    new.over.clone_from(files);
+            AttributeSource::Lazy(tree) | AttributeSource::Overridden(tree, _) => {
+                if let AttributeSource::Overridden(_, files) = attributes {
+                    converter.overrides.clone_from(files);
                 }
                 let root = git.find_tree(tree)?;
-                new.add_of_directory(b"", Some(&root))?;
-                new.lazy = Some(Directories(BTreeMap::from([(Vec::new(), Some(root))])));
+                converter.add_attributes_of_dir(b"", Some(&root))?;
+                converter.loaded_dirs = Some(LoadedDirs(BTreeMap::from([(Vec::new(), Some(root))])));
             }
         }
-        new.outcome.initialize_with_selection(&new.collection, ["filter", ENCODING, "merge"]);
-        new.form_outcome.initialize_with_selection(&new.collection, FORM_ATTRIBUTES);
-        Ok(new)
+        converter.outcome.initialize_with_selection(&converter.collection, ["filter", ENCODING, "merge"]);
+        converter.form_outcome.initialize_with_selection(&converter.collection, FORM_ATTRIBUTES);
+        Ok(converter)
     }
 
-    fn add(&mut self, text: &[u8], source: PathBuf, root: Option<&Path>, macros: bool) -> Result<(), SnapshotError> {
+    fn add_attributes(
+        &mut self,
+        text: &[u8],
+        source: PathBuf,
+        root: Option<&Path>,
+        macros: bool,
+    ) -> Result<(), SnapshotError> {
         let names = |word: &[u8]| text.windows(word.len()).any(|w| w == word);
         self.active |= FORM_ATTRIBUTES.iter().any(|word| names(word.as_bytes()));
         self.encodes |= names(ENCODING.as_bytes());
@@ -331,28 +338,28 @@ impl<'a> Converter<'a> {
     }
 
     /// Adds the attributes file of a directory, if it exists.
-    fn add_of_directory(&mut self, directory: &[u8], tree: Option<&Tree<'_>>) -> Result<(), SnapshotError> {
-        match (self.over.get(directory).cloned(), tree.and_then(attributes_in)) {
-            (Some(Some(text)), _) => self.add_text(directory, &text),
-            (None, Some(blob)) => self.add_of_tree(directory, blob),
+    fn add_attributes_of_dir(&mut self, directory: &[u8], tree: Option<&Tree<'_>>) -> Result<(), SnapshotError> {
+        match (self.overrides.get(directory).cloned(), tree.and_then(attributes_blob)) {
+            (Some(Some(text)), _) => self.add_attributes_text(directory, &text),
+            (None, Some(blob)) => self.add_attributes_blob(directory, blob),
             _ => Ok(()),
         }
     }
 
-    fn add_of_tree(&mut self, directory: &[u8], blob: Oid) -> Result<(), SnapshotError> {
+    fn add_attributes_blob(&mut self, directory: &[u8], blob: Oid) -> Result<(), SnapshotError> {
         let text = self.git.find_blob(blob)?.content().to_vec();
-        self.add_text(directory, &text)
+        self.add_attributes_text(directory, &text)
     }
 
-    fn add_text(&mut self, directory: &[u8], text: &[u8]) -> Result<(), SnapshotError> {
+    fn add_attributes_text(&mut self, directory: &[u8], text: &[u8]) -> Result<(), SnapshotError> {
         let source = PathBuf::from(OsString::from_vec([directory, b".gitattributes"].concat()));
         // Macros are only valid at the root (gitattributes(5)).
-        self.add(text, source, Some(Path::new("")), directory.is_empty())
+        self.add_attributes(text, source, Some(Path::new("")), directory.is_empty())
     }
 
     /// Adds the attributes files above a path that have not been read yet, from the root down.
     fn load_attributes_above(&mut self, path: &[u8]) -> Result<(), SnapshotError> {
-        let Some(mut known) = self.lazy.take() else { return Ok(()) };
+        let Some(mut known) = self.loaded_dirs.take() else { return Ok(()) };
         let mut start = 0;
         for cut in path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1) {
             if !known.0.contains_key(&path[..cut]) {
@@ -360,22 +367,22 @@ impl<'a> Converter<'a> {
                 let entry = above.and_then(|tree| tree.get_name_bytes(&path[start..cut - 1]));
                 let tree = entry.filter(|e| e.kind() == Some(ObjectType::Tree)).map(|e| self.git.find_tree(e.id()));
                 let tree = tree.transpose()?;
-                self.add_of_directory(&path[..cut], tree.as_ref())?;
+                self.add_attributes_of_dir(&path[..cut], tree.as_ref())?;
                 known.0.insert(path[..cut].to_vec(), tree);
             }
             start = cut;
         }
-        self.lazy = Some(known);
+        self.loaded_dirs = Some(known);
         Ok(())
     }
 
     /// Returns the attributes of a path that determine its form, or none if no attribute can.
-    pub(crate) fn attributes(&mut self, path: &[u8]) -> Result<Vec<(String, State)>, SnapshotError> {
+    pub(crate) fn form_attributes(&mut self, path: &[u8]) -> Result<Vec<(String, State)>, SnapshotError> {
         self.load_attributes_above(path)?;
         if !self.active {
             return Ok(Vec::new());
         }
-        self.refuse_too_many(path)?;
+        self.check_match_cost(path)?;
         let Self { search, info, collection, form_outcome: outcome, .. } = self;
         outcome.initialize(collection);
         info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
@@ -386,16 +393,16 @@ impl<'a> Converter<'a> {
         Ok(outcome.iter_selected().map(named).collect())
     }
 
-    fn refuse_too_many(&self, path: &[u8]) -> Result<(), SnapshotError> {
-        let Some(n) = self.too_many(path) else { return Ok(()) };
+    fn check_match_cost(&self, path: &[u8]) -> Result<(), SnapshotError> {
+        let Some(n) = self.find_costly_pattern(path) else { return Ok(()) };
         let reason = format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
         Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason })
     }
 
     /// Returns the number of `**` in a line of an attributes file that takes too long to match on this path.
-    fn too_many(&self, path: &[u8]) -> Option<usize> {
+    fn find_costly_pattern(&self, path: &[u8]) -> Option<usize> {
         let is_long = |(most, lines): &&(usize, usize)| {
-            count_match_attempts(*most, path).saturating_mul(*lines as u128) > MOST_TRIES
+            count_match_attempts(*most, path).saturating_mul(*lines as u128) > MAX_MATCH_ATTEMPTS
         };
         self.double_stars.iter().find(is_long).map(|(most, _)| *most)
     }
@@ -408,17 +415,17 @@ impl<'a> Converter<'a> {
     ) -> Result<(Cow<'b, [u8]>, ConversionOutcome), SnapshotError> {
         self.load_attributes_above(path)?;
         if !self.active {
-            return Ok((Cow::Borrowed(blob), ConversionOutcome::Not));
+            return Ok((Cow::Borrowed(blob), ConversionOutcome::Converted));
         }
-        self.refuse_too_many(path)?;
-        let Self { form, pipeline, search, info, collection, outcome, encodes, .. } = self;
+        self.check_match_cost(path)?;
+        let Self { settings, pipeline, search, info, collection, outcome, encodes, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {
             outcome.initialize(collection);
             info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
             search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
         };
-        let pointer = pointer(blob);
-        if pointer.is_some() || *encodes || !form.filters.is_empty() {
+        let pointer = parse_lfs_pointer(blob);
+        if pointer.is_some() || *encodes || !settings.filters.is_empty() {
             lookup(path, outcome);
         }
         let value = |name: &str| {
@@ -430,18 +437,18 @@ impl<'a> Converter<'a> {
         };
         if let Some((id, size)) = pointer {
             let is_lfs = value("filter").is_some_and(|v| v == b"lfs");
-            if is_lfs && form.has_lfs(&id, size) {
-                let content = std::fs::read(form.lfs_path(&id))?;
-                if super::hex(&Sha256::digest(&content)) == id {
-                    return Ok((Cow::Owned(content), ConversionOutcome::Content));
+            if is_lfs && settings.has_lfs_object(&id, size) {
+                let content = std::fs::read(settings.lfs_path(&id))?;
+                if super::to_hex(&Sha256::digest(&content)) == id {
+                    return Ok((Cow::Owned(content), ConversionOutcome::LfsContent));
                 }
             }
             if is_lfs {
-                return Ok((Cow::Borrowed(blob), ConversionOutcome::Pointer));
+                return Ok((Cow::Borrowed(blob), ConversionOutcome::LfsPointer));
             }
         }
-        let is_filtered = value("filter").is_some_and(|name| form.filters.contains(&name));
-        let kind = if is_filtered { ConversionOutcome::Filtered } else { ConversionOutcome::Not };
+        let is_filtered = value("filter").is_some_and(|name| settings.filters.contains(&name));
+        let outcome_kind = if is_filtered { ConversionOutcome::Filtered } else { ConversionOutcome::Converted };
         let encoding = if *encodes { value(ENCODING).and_then(|name| WideEncoding::from_name(&name)) } else { None };
         let converted = pipeline
             .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
@@ -449,12 +456,12 @@ impl<'a> Converter<'a> {
         let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
         if let Some(encoding) = encoding {
             // The library has no encoder for these, and does not change the bytes.
-            return Ok((Cow::Owned(encoding.encode(&with_gits_ident(blob, bytes)?)), kind));
+            return Ok((Cow::Owned(encoding.encode_text(&fix_ident_expansion(blob, bytes)?)), outcome_kind));
         }
         if !converted.is_changed() {
-            return Ok((Cow::Borrowed(blob), kind));
+            return Ok((Cow::Borrowed(blob), outcome_kind));
         }
-        Ok((Cow::Owned(with_gits_ident(blob, bytes)?), kind))
+        Ok((Cow::Owned(fix_ident_expansion(blob, bytes)?), outcome_kind))
     }
 }
 
@@ -462,10 +469,10 @@ impl Converter<'_> {
     /// Returns the merge attribute of a path, including whether a filter converts between its two forms.
     pub(crate) fn merge_attribute(&mut self, path: &[u8]) -> Result<MergeAttribute, SnapshotError> {
         self.load_attributes_above(path)?;
-        if self.too_many(path).is_some() {
+        if self.find_costly_pattern(path).is_some() {
             return Ok(MergeAttribute::NotByLine);
         }
-        let Self { form, search, info, collection, outcome, .. } = self;
+        let Self { settings, search, info, collection, outcome, .. } = self;
         outcome.initialize(collection);
         info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
         search.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
@@ -473,12 +480,11 @@ impl Converter<'_> {
             let found = outcome.iter_selected().find(|m| m.assignment.name.as_str() == name);
             found.map(|m| m.assignment.state).unwrap_or(StateRef::Unspecified)
         };
-        let is_filtered =
-            matches!(state("filter"), StateRef::Value(name) if form.filters.contains::<[u8]>(name.as_bstr().as_ref()));
+        let is_filtered = matches!(state("filter"), StateRef::Value(name) if settings.filters.contains::<[u8]>(name.as_bstr().as_ref()));
         let named = |name: &[u8]| match name {
             b"binary" => MergeAttribute::NotByLine,
             b"union" => MergeAttribute::Union,
-            name if name != b"text" && form.merge_drivers.contains(name) => MergeAttribute::Driver,
+            name if name != b"text" && settings.merge_drivers.contains(name) => MergeAttribute::Driver,
             _ if is_filtered => MergeAttribute::Filtered,
             _ => MergeAttribute::Text,
         };
@@ -486,7 +492,7 @@ impl Converter<'_> {
             StateRef::Unset => MergeAttribute::NotByLine,
             StateRef::Value(name) => named(name.as_bstr().as_ref()),
             StateRef::Set => named(b"text"),
-            StateRef::Unspecified => named(&form.default_merge),
+            StateRef::Unspecified => named(&settings.default_merge),
         })
     }
 
@@ -494,7 +500,7 @@ impl Converter<'_> {
     ///
     /// # Errors
     /// The bytes cannot be converted, or the conversion cannot be reversed: [`SnapshotError::Convert`].
-    pub(crate) fn store_form(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    pub(crate) fn convert_to_stored(&mut self, path: &[u8], bytes: &[u8]) -> Result<Vec<u8>, SnapshotError> {
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
         let cleaned = self.convert_to_git(path, bytes)?;
         // Stored bytes must convert back to themselves, or the file would always appear changed.
@@ -510,9 +516,9 @@ impl Converter<'_> {
         if !self.active {
             return Ok(bytes.to_vec());
         }
-        self.refuse_too_many(path)?;
+        self.check_match_cost(path)?;
         let wrong = |reason: String| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason };
-        let Self { form, pipeline, search, info, collection, outcome, .. } = self;
+        let Self { settings, pipeline, search, info, collection, outcome, .. } = self;
         let lookup = |path: &[u8], outcome: &mut Outcome| {
             outcome.initialize(collection);
             info.pattern_matching_relative_path(path.into(), Case::Sensitive, Some(false), outcome);
@@ -525,10 +531,10 @@ impl Converter<'_> {
             _ => None,
         });
         match filter {
-            Some(name) if name == b"lfs" && pointer(bytes).is_none() => {
+            Some(name) if name == b"lfs" && parse_lfs_pointer(bytes).is_none() => {
                 return Err(wrong("Git LFS keeps it, and what it stores is not made here".into()));
             }
-            Some(name) if form.filters.contains(&name) => {
+            Some(name) if settings.filters.contains(&name) => {
                 let name = name.escape_ascii();
                 return Err(wrong(format!(
                     "git stores what the filter {name} makes of it, and Airlock runs no filter"
@@ -537,10 +543,10 @@ impl Converter<'_> {
             _ => {}
         }
         let os_path = super::os_path(path);
-        let done = pipeline
+        let converted = pipeline
             .convert_to_git(bytes, &os_path, &mut |path, outcome| lookup(path, outcome), &mut |_| Ok(None))
             .map_err(|e| wrong(e.to_string()))?;
-        match done {
+        match converted {
             ToGitOutcome::Unchanged(same) => Ok(same.to_vec()),
             ToGitOutcome::Buffer(cleaned) => Ok(cleaned.to_vec()),
             ToGitOutcome::Process(_) => Err(wrong("a filter ran".into())),
@@ -550,7 +556,7 @@ impl Converter<'_> {
 
 /// Writes an expanded `$Id$` as git does, with a space before its end (`ident_to_worktree` in git's `convert.c`). The
 /// library omits the space. Nothing else can contain a blob's own ID.
-fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+fn fix_ident_expansion(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     if !blob.windows(3).any(|w| w == b"$Id") {
         return Ok(converted.to_vec());
     }
@@ -567,7 +573,7 @@ fn with_gits_ident(blob: &[u8], converted: &[u8]) -> Result<Vec<u8>, SnapshotErr
 }
 
 /// Returns the blob of a directory's attributes file.
-fn attributes_in(tree: &Tree<'_>) -> Option<Oid> {
+fn attributes_blob(tree: &Tree<'_>) -> Option<Oid> {
     let entry = tree.get_name(".gitattributes")?;
     (entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000).then(|| entry.id())
 }
@@ -585,8 +591,8 @@ pub(crate) fn blob_at(git: &Repository, tree: Oid, path: &[u8]) -> Result<Option
 
 /// Parses an LFS pointer (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>) and returns the object's ID and
 /// size.
-pub(crate) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
-    if blob.len() > MAX_POINTER || !blob.starts_with(b"version https://git-lfs.github.com/spec/") {
+pub(crate) fn parse_lfs_pointer(blob: &[u8]) -> Option<(String, u64)> {
+    if blob.len() > MAX_POINTER_BYTES || !blob.starts_with(b"version https://git-lfs.github.com/spec/") {
         return None;
     }
     let text = std::str::from_utf8(blob).ok()?;
@@ -598,7 +604,7 @@ pub(crate) fn pointer(blob: &[u8]) -> Option<(String, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MOST_TRIES, count_match_attempts, pointer};
+    use super::{MAX_MATCH_ATTEMPTS, count_match_attempts, parse_lfs_pointer};
 
     #[test]
     fn tries_grow_with_depth_and_double_stars() {
@@ -607,11 +613,11 @@ mod tests {
             assert_eq!(count_match_attempts(stars, &path(depth)), ways, "{stars} {depth}");
         }
         assert!(
-            count_match_attempts(3, &path(64)) < MOST_TRIES
-                && count_match_attempts(60, &path(100)) > MOST_TRIES
-                && count_match_attempts(60, &path(9)) > MOST_TRIES
-                && count_match_attempts(20, &path(10)) > MOST_TRIES
-                && count_match_attempts(3, &path(2000)) > MOST_TRIES
+            count_match_attempts(3, &path(64)) < MAX_MATCH_ATTEMPTS
+                && count_match_attempts(60, &path(100)) > MAX_MATCH_ATTEMPTS
+                && count_match_attempts(60, &path(9)) > MAX_MATCH_ATTEMPTS
+                && count_match_attempts(20, &path(10)) > MAX_MATCH_ATTEMPTS
+                && count_match_attempts(3, &path(2000)) > MAX_MATCH_ATTEMPTS
         );
     }
 
@@ -619,11 +625,11 @@ mod tests {
     fn pointers_are_told_from_files() {
         let id = "a".repeat(64);
         let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{id}\nsize 12\n");
-        assert_eq!(pointer(text.as_bytes()), Some((id.clone(), 12)));
+        assert_eq!(parse_lfs_pointer(text.as_bytes()), Some((id.clone(), 12)));
         for bad in
             [text.replace("sha256", "md5"), text.replace(&id, "../x"), text.replace("12", "-1"), text[8..].into()]
         {
-            assert_eq!(pointer(bad.as_bytes()), None, "{bad}");
+            assert_eq!(parse_lfs_pointer(bad.as_bytes()), None, "{bad}");
         }
     }
 }

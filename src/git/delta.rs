@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
-use super::conversion::{Attributes, Converter};
+use super::conversion::{AttributeSource, Converter};
 use super::error::SnapshotError;
-use super::listing::{Unconverted, converter_at, missing};
+use super::listing::{Unconverted, converter_at, missing_object_error};
 use super::source::Snapshot;
 use super::submodule::Submodule;
-use super::tree_diff::{Changed, compare};
+use super::tree_diff::{ChangedPath, compare_trees};
 use crate::core::path::{EntryKind, RepoPath};
 
 /// The new content of a path: a file or symlink, or `None` if it is deleted.
-pub type Content = Option<(EntryKind, Vec<u8>)>;
+pub type WorktreeContent = Option<(EntryKind, Vec<u8>)>;
 
 /// The paths that differ from a base.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotDelta {
     /// The content in worktree form.
-    pub files: BTreeMap<RepoPath, Content>,
+    pub files: BTreeMap<RepoPath, WorktreeContent>,
     /// The new index entries of the user's own repository for paths whose commit differs; `None` for a deleted path.
     pub(crate) index: BTreeMap<Vec<u8>, Option<(EntryKind, Oid)>>,
     /// Paths that the base does not have.
@@ -41,7 +41,7 @@ pub struct DeltaLimit {
 impl DeltaLimit {
     /// Returns the limit for a base of this many files: a twentieth of them but at least 200 paths, and 64 MiB.
     #[must_use]
-    pub fn of(files: usize) -> Self {
+    pub fn for_base(files: usize) -> Self {
         Self { paths: (files / 20).max(200), bytes: 64 << 20 }
     }
 }
@@ -55,13 +55,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// A missing object.
-    pub fn distance_from(&self, commit: &str, share: DeltaLimit) -> Result<Option<usize>, SnapshotError> {
-        let module = self.root();
+    pub fn count_changed_paths(&self, commit: &str, limit: DeltaLimit) -> Result<Option<usize>, SnapshotError> {
+        let module = self.root_module();
         let git = module.open()?;
         let Ok(old) = git.find_commit(Oid::from_str(commit)?) else { return Ok(None) };
         // The cheap check comes first: it stops at the limit.
-        let paths = compare(&git, old.tree_id(), module.tree, share.paths)?.len();
-        if paths > share.paths {
+        let paths = compare_trees(&git, old.tree_id(), module.tree, limit.paths)?.len();
+        if paths > limit.paths {
             return Ok(None);
         }
         // The sandbox may only contain what HEAD reaches, so a rewritten history is never used as a base.
@@ -76,15 +76,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// A missing object.
-    pub fn difference_from(&self, commit: &str, share: DeltaLimit) -> Result<Option<SnapshotDelta>, SnapshotError> {
-        let module = self.root();
+    pub fn read_delta_from(&self, commit: &str, limit: DeltaLimit) -> Result<Option<SnapshotDelta>, SnapshotError> {
+        let module = self.root_module();
         let git = module.open()?;
         let old_tree = git.find_commit(Oid::from_str(commit)?)?.tree_id();
         let mut converter = converter_at(&git, module)?;
         let mut found = SnapshotDelta::default();
         let mut bytes = 0;
         let mut attribute_dirs: Vec<Vec<u8>> = Vec::new();
-        for Changed { path, old, new } in compare(&git, old_tree, module.tree, share.paths)? {
+        for ChangedPath { path, old, new } in compare_trees(&git, old_tree, module.tree, limit.paths)? {
             let is_gitlink = [old, new].into_iter().flatten().any(|(mode, _)| mode == 0o160_000);
             let (directory, name) = path.split_at(path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
             if is_gitlink || name == b".gitmodules" {
@@ -94,8 +94,8 @@ impl Snapshot {
                 attribute_dirs.push(directory.to_vec());
             }
             let whole = RepoPath::from_bytes(&path)
-                .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
-            let present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
+                .map_err(|reason| SnapshotError::InvalidPath { path: String::from_utf8_lossy(&path).into(), reason })?;
+            let present = module.sparse.as_ref().is_none_or(|s| s.is_included(&path));
             let new = new.map(|(mode, blob)| (kind_of(mode), blob));
             found.index.insert(path.clone(), new);
             if !present {
@@ -105,16 +105,16 @@ impl Snapshot {
                 found.files.insert(whole, None);
                 continue;
             };
-            let blob = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
+            let blob = git.find_blob(blob).map_err(|e| missing_object_error(e, &whole))?;
             bytes += blob.content().len() as u64;
-            if bytes > share.bytes {
+            if bytes > limit.bytes {
                 return Ok(None);
             }
             let content = match kind {
                 EntryKind::Link => blob.content().to_vec(),
                 _ => {
                     let (content, stored) = converter.convert_to_worktree(&path, blob.content())?;
-                    found.unconverted.note(&whole, stored);
+                    found.unconverted.record_outcome(&whole, stored);
                     content.into_owned()
                 }
             };
@@ -123,26 +123,28 @@ impl Snapshot {
             }
             found.files.insert(whole, Some((kind, content)));
         }
-        let mut old_rules = Converter::new(&git, &module.form, Attributes::Lazy(old_tree))?;
-        for directory in topmost(attribute_dirs) {
+        let mut old_converter = Converter::new(&git, &module.form, AttributeSource::Lazy(old_tree))?;
+        for directory in topmost_dirs(attribute_dirs) {
             for (path, mode, blob) in unchanged_below(&git, module, &directory, &found)? {
-                if converter.attributes(&path)? == old_rules.attributes(&path)? {
+                if converter.form_attributes(&path)? == old_converter.form_attributes(&path)? {
                     continue;
                 }
-                let whole = RepoPath::from_bytes(&path)
-                    .map_err(|reason| SnapshotError::BadPath { path: String::from_utf8_lossy(&path).into(), reason })?;
-                let content = git.find_blob(blob).map_err(|e| missing(e, &whole))?;
+                let whole = RepoPath::from_bytes(&path).map_err(|reason| SnapshotError::InvalidPath {
+                    path: String::from_utf8_lossy(&path).into(),
+                    reason,
+                })?;
+                let content = git.find_blob(blob).map_err(|e| missing_object_error(e, &whole))?;
                 bytes += content.content().len() as u64;
-                let (before, was_stored) = old_rules.convert_to_worktree(&path, content.content())?;
+                let (before, was_stored) = old_converter.convert_to_worktree(&path, content.content())?;
                 let (after, stored) = converter.convert_to_worktree(&path, content.content())?;
                 if before == after && was_stored == stored {
                     continue;
                 }
                 let kind = kind_of(mode);
                 found.index.insert(path.clone(), Some((kind, blob)));
-                found.unconverted.note(&whole, stored);
+                found.unconverted.record_outcome(&whole, stored);
                 found.files.insert(whole, Some((kind, after.into_owned())));
-                if bytes > share.bytes || found.files.len() > share.paths {
+                if bytes > limit.bytes || found.files.len() > limit.paths {
                     return Ok(None);
                 }
             }
@@ -154,11 +156,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// A missing object.
-    pub fn read_at(&self, path: &RepoPath) -> Result<Content, SnapshotError> {
+    pub fn read_at(&self, path: &RepoPath) -> Result<WorktreeContent, SnapshotError> {
         let module = &self.modules[self.module_of(path)];
         let git = module.open()?;
-        let inside = module.inside(path);
-        if module.sparse.as_ref().is_some_and(|s| !s.includes(inside)) {
+        let inside = module.path_in_module(path);
+        if module.sparse.as_ref().is_some_and(|s| !s.is_included(inside)) {
             return Ok(None);
         }
         let entry = match git.find_tree(module.tree)?.get_path(&super::os_path(inside)) {
@@ -167,7 +169,7 @@ impl Snapshot {
             Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        let blob = git.find_blob(entry.id()).map_err(|e| missing(e, path))?;
+        let blob = git.find_blob(entry.id()).map_err(|e| missing_object_error(e, path))?;
         Ok(Some(match kind_of(entry.filemode()) {
             EntryKind::Link => (EntryKind::Link, blob.content().to_vec()),
             kind => (kind, converter_at(&git, module)?.convert_to_worktree(inside, blob.content())?.0.into_owned()),
@@ -185,7 +187,7 @@ fn kind_of(mode: i32) -> EntryKind {
 }
 
 /// Returns the directories that are not below any of the others. Each ends with a `/` or is empty.
-fn topmost(mut directories: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+fn topmost_dirs(mut directories: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     directories.sort();
     directories.dedup_by(|below, above| below.starts_with(above));
     directories
@@ -196,7 +198,7 @@ fn unchanged_below(
     git: &Repository,
     module: &Submodule,
     directory: &[u8],
-    difference: &SnapshotDelta,
+    delta: &SnapshotDelta,
 ) -> Result<Vec<(Vec<u8>, i32, Oid)>, SnapshotError> {
     let root = git.find_tree(module.tree)?;
     let tree = match directory.split_last() {
@@ -212,8 +214,8 @@ fn unchanged_below(
     tree.walk(TreeWalkMode::PreOrder, |below, entry| {
         let path = [directory, below.as_bytes(), entry.name_bytes()].concat();
         let is_file = entry.kind() == Some(ObjectType::Blob) && entry.filemode() != 0o120_000;
-        let is_present = module.sparse.as_ref().is_none_or(|s| s.includes(&path));
-        if is_file && is_present && !difference.index.contains_key(&path) {
+        let is_present = module.sparse.as_ref().is_none_or(|s| s.is_included(&path));
+        if is_file && is_present && !delta.index.contains_key(&path) {
             found.push((path, entry.filemode(), entry.id()));
         }
         TreeWalkResult::Ok
@@ -235,8 +237,8 @@ impl SnapshotDelta {
     }
 
     /// Adds the uncommitted content of the working tree, which replaces the commit's.
-    pub fn overlay_uncommitted(&mut self, work: BTreeMap<RepoPath, Content>) {
-        self.uncommitted.extend(work.keys().cloned());
-        self.files.extend(work);
+    pub fn overlay_uncommitted(&mut self, uncommitted: BTreeMap<RepoPath, WorktreeContent>) {
+        self.uncommitted.extend(uncommitted.keys().cloned());
+        self.files.extend(uncommitted);
     }
 }

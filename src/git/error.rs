@@ -30,7 +30,7 @@ pub enum SnapshotError {
     },
     /// A tracked path that cannot be written safely.
     #[error("the commit holds a path that Airlock will not write: {path:?}: {reason}")]
-    BadPath {
+    InvalidPath {
         path: String,
         /// The rule that the path violates.
         reason: PathError,
@@ -55,19 +55,19 @@ pub enum SnapshotError {
     HostFile { path: String, reason: String },
     /// A file changed each time it was read.
     #[error("{0} keeps changing while it is read")]
-    Moving(String),
+    ChangingFile(String),
     #[error("the uncommitted and included files have more than {most} MiB; {path} does not fit any more")]
-    TooMuchWork {
+    TooManyBytes {
         /// The first path that does not fit, escaped.
         path: String,
         most: u64,
     },
     /// A glob that matches nothing.
     #[error("--include {0} matches no file")]
-    NoInclude(String),
+    UnmatchedInclude(String),
     /// An invalid glob.
     #[error("--include: {0}")]
-    BadInclude(String),
+    InvalidInclude(String),
     /// Git is missing or failed.
     #[error("failed to pack the snapshot's objects with git: {0}")]
     Pack(String),
@@ -101,9 +101,11 @@ impl SnapshotError {
             }
             Self::Index("split") => Some("git update-index --no-split-index".into()),
             Self::Index(_) => Some("git sparse-checkout reapply --no-sparse-index".into()),
-            Self::Moving(_) => Some("end what writes it, or leave the uncommitted work behind".into()),
-            Self::TooMuchWork { .. } => Some("name less with --include, or commit large files first".into()),
-            Self::NoInclude(_) => Some("globs start at the root of the repository: --include 'config/*.env'".into()),
+            Self::ChangingFile(_) => Some("end what writes it, or leave the uncommitted work behind".into()),
+            Self::TooManyBytes { .. } => Some("name less with --include, or commit large files first".into()),
+            Self::UnmatchedInclude(_) => {
+                Some("globs start at the root of the repository: --include 'config/*.env'".into())
+            }
             Self::Pack(_) => Some(
                 "the history may be incomplete here: git fetch --refetch --no-filter, or start with --history none"
                     .into(),

@@ -26,7 +26,7 @@ use crate::protocol::Stat;
 
 /// A git directory that is ready to be copied.
 pub struct GitDir {
-    folder: TempDir,
+    dir: TempDir,
     module: usize,
 }
 
@@ -39,42 +39,43 @@ impl GitDir {
     ///
     /// # Errors
     /// A missing object, or no `git` on the `PATH`.
-    pub fn create(snapshot: &Snapshot, number: usize) -> Result<Self, SnapshotError> {
+    pub fn create_for_module(snapshot: &Snapshot, number: usize) -> Result<Self, SnapshotError> {
         let module = &snapshot.modules[number];
-        let git = AlternateObjects::of(module)?;
+        let git = AlternateObjects::new(module)?;
         // A superproject records the submodule's own commit, so that commit is required.
         let history = match snapshot.history {
             History::None if number > 0 => History::Depth { commits: 1, chosen: true },
             history => history,
         };
-        let tip = if history == History::None { git.commit_alone(snapshot, module)? } else { module.commit };
-        git.write_shallow(history.boundary(&module.open()?, module.commit)?, history)?;
-        match branch(snapshot, number) {
+        let tip = if history == History::None { git.create_root_commit(snapshot, module)? } else { module.commit };
+        git.write_shallow(history.shallow_boundary(&module.open()?, module.commit)?, history)?;
+        match head_branch(snapshot, number) {
             Some(branch) => {
-                git.write("HEAD", format!("ref: refs/heads/{branch}\n"))?;
-                git.write(&format!("refs/heads/{branch}"), format!("{tip}\n"))?;
+                git.write_file("HEAD", format!("ref: refs/heads/{branch}\n"))?;
+                git.write_file(&format!("refs/heads/{branch}"), format!("{tip}\n"))?;
             }
-            None => git.write("HEAD", format!("{tip}\n"))?,
+            None => git.write_file("HEAD", format!("{tip}\n"))?,
         }
-        git.write("info/attributes", module.form.outside_attributes())?;
+        git.write_file("info/attributes", module.form.outside_attributes())?;
         if let Some(sparse) = &module.sparse {
-            git.write("info/sparse-checkout", sparse.text())?;
+            git.write_file("info/sparse-checkout", sparse.pattern_text())?;
         }
         git.pack_objects(format!("{tip}\n").as_bytes(), true, history)?;
-        git.configure(snapshot, module)?;
-        Ok(Self { folder: git.finish()?, module: number })
+        git.write_config(snapshot, module)?;
+        Ok(Self { dir: git.finish_packing()?, module: number })
     }
 
     /// Writes the index from the files' stat data, in the order of the listing. The times of the entries allow the
     /// first `git status` to open no file.
     pub fn write_index(&self, snapshot: &Snapshot, listing: &Listing, seeded: &[Stat]) -> Result<(), SnapshotError> {
-        let mut index = Index::open(&self.folder.path().join("index"))?;
+        let mut index = Index::open(&self.dir.path().join("index"))?;
         let module = &snapshot.modules[self.module];
         for (file, stat) in listing.entries.iter().zip(seeded).filter(|(file, _)| file.module == self.module) {
-            index.add(&index_entry(module.inside(&file.path), git_mode(file.kind), file.blob, stat))?;
+            index.add(&index_entry(module.path_in_module(&file.path), git_mode(file.kind), file.blob, stat))?;
         }
         for file in listing.sparse.iter().filter(|file| file.module == self.module) {
-            let mut absent = index_entry(module.inside(&file.path), git_mode(file.kind), file.blob, &Stat::default());
+            let mut absent =
+                index_entry(module.path_in_module(&file.path), git_mode(file.kind), file.blob, &Stat::default());
             absent.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
             index.add(&absent)?;
         }
@@ -86,20 +87,20 @@ impl GitDir {
 
     /// Returns the path of the git directory in the workspace.
     #[must_use]
-    pub fn place(&self, snapshot: &Snapshot) -> Vec<u8> {
-        snapshot.modules[self.module].whole(b".git")
+    pub fn path_in_workspace(&self, snapshot: &Snapshot) -> Vec<u8> {
+        snapshot.modules[self.module].path_in_worktree(b".git")
     }
 
     /// Lists directories and files with whether they are directories, parents first, as paths relative to the git
     /// directory.
-    pub fn files(&self) -> Result<Vec<(PathBuf, bool)>, SnapshotError> {
-        list(self.folder.path())
+    pub fn list_files(&self) -> Result<Vec<(PathBuf, bool)>, SnapshotError> {
+        list_dir(self.dir.path())
     }
 
     /// Returns the full path of a listed file.
     #[must_use]
-    pub fn full(&self, path: &Path) -> PathBuf {
-        self.folder.path().join(path)
+    pub fn file_path(&self, path: &Path) -> PathBuf {
+        self.dir.path().join(path)
     }
 }
 
@@ -121,10 +122,10 @@ impl Snapshot {
         &self,
         old: &PreviousRefs<'_>,
         index: impl FnOnce() -> std::io::Result<Vec<u8>>,
-        difference: &SnapshotDelta,
+        delta: &SnapshotDelta,
         written: &BTreeMap<RepoPath, Stat>,
     ) -> Result<GitFiles, SnapshotError> {
-        let module = self.root();
+        let module = self.root_module();
         let mut found = GitFiles::new();
         let moved = old.commit != self.commit;
         if moved || old.branch != self.branch.as_deref() {
@@ -143,9 +144,9 @@ impl Snapshot {
             found.insert(b"HEAD".to_vec(), Some(head.into_bytes()));
         }
         if moved {
-            let git = AlternateObjects::of(module)?;
+            let git = AlternateObjects::new(module)?;
             let (host, old) = (module.open()?, Oid::from_str(old.commit)?);
-            let cut = self.history.boundary(&host, module.commit)?;
+            let cut = self.history.shallow_boundary(&host, module.commit)?;
             if !cut.is_empty() {
                 let text: String = cut.iter().map(|id| format!("{id}\n")).collect();
                 found.insert(b"shallow".to_vec(), Some(text.into_bytes()));
@@ -156,18 +157,18 @@ impl Snapshot {
                 false,
                 self.history,
             )?;
-            let folder = git.finish()?;
-            for (path, is_directory) in list(&folder.path().join("objects/pack"))? {
+            let dir = git.finish_packing()?;
+            for (path, is_directory) in list_dir(&dir.path().join("objects/pack"))? {
                 if !is_directory {
                     let name = [b"objects/pack/", path.as_os_str().as_bytes()].concat();
-                    found.insert(name, Some(fs::read(folder.path().join("objects/pack").join(path))?));
+                    found.insert(name, Some(fs::read(dir.path().join("objects/pack").join(path))?));
                 }
             }
         }
         // Files that were written with unchanged content come from a copy of the whole base, not from uncommitted work.
-        let known = |path: &RepoPath| difference.files.contains_key(path);
+        let known = |path: &RepoPath| delta.files.contains_key(path);
         let copied = written.keys().any(|path| !known(path));
-        if copied || !difference.index.is_empty() {
+        if copied || !delta.index.is_empty() {
             let copy = tempfile::NamedTempFile::new()?;
             fs::write(copy.path(), index()?)?;
             let mut index = Index::open(copy.path())?;
@@ -182,15 +183,15 @@ impl Snapshot {
                     }
                 }
             }
-            for (path, new) in &difference.index {
+            for (path, new) in &delta.index {
                 match new {
                     None => index.remove(&super::os_path(path), 0)?,
                     Some((kind, blob)) => {
                         let whole = RepoPath::from_bytes(path).ok();
-                        let clean = whole.filter(|p| !difference.uncommitted.contains(p));
+                        let clean = whole.filter(|p| !delta.uncommitted.contains(p));
                         let stat = clean.and_then(|p| written.get(&p).copied());
                         let mut new = index_entry(path, git_mode(*kind), *blob, &stat.unwrap_or_default());
-                        if module.sparse.as_ref().is_some_and(|s| !s.includes(path)) {
+                        if module.sparse.as_ref().is_some_and(|s| !s.is_included(path)) {
                             new.flags_extended |= IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
                         }
                         index.add(&new)?;
@@ -218,7 +219,7 @@ fn format_object_list(objects: &BTreeMap<Oid, Vec<u8>>) -> Vec<u8> {
 }
 
 /// Returns the branch that a repository's HEAD names.
-fn branch(snapshot: &Snapshot, number: usize) -> Option<&str> {
+fn head_branch(snapshot: &Snapshot, number: usize) -> Option<&str> {
     match (&snapshot.branch, snapshot.history) {
         _ if number > 0 => None,
         (Some(branch), _) => Some(branch),
@@ -256,30 +257,30 @@ fn index_entry(path: &[u8], mode: u32, id: Oid, stat: &Stat) -> IndexEntry {
 
 /// A temporary repository with a module's object store as an alternate.
 struct AlternateObjects {
-    folder: TempDir,
+    dir: TempDir,
     git: Repository,
 }
 
 impl AlternateObjects {
-    fn of(module: &Submodule) -> Result<Self, SnapshotError> {
-        let folder = tempfile::Builder::new().prefix("airlock-git-").tempdir()?;
+    fn new(module: &Submodule) -> Result<Self, SnapshotError> {
+        let dir = tempfile::Builder::new().prefix("airlock-git-").tempdir()?;
         let mut options = RepositoryInitOptions::new();
         options.bare(true).external_template(false).mkdir(true).initial_head("airlock");
-        drop(Repository::init_opts(folder.path(), &options)?);
+        drop(Repository::init_opts(dir.path(), &options)?);
         // Git follows the host's own alternates from there.
         let objects = module.common_dir.join("objects");
         let alternates = [objects.as_os_str().as_bytes(), b"\n"].concat();
-        fs::create_dir_all(folder.path().join("objects/info"))?;
-        fs::write(folder.path().join("objects/info/alternates"), alternates)?;
-        fs::write(folder.path().join("config"), "")?;
-        Ok(Self { git: Repository::open_bare(folder.path())?, folder })
+        fs::create_dir_all(dir.path().join("objects/info"))?;
+        fs::write(dir.path().join("objects/info/alternates"), alternates)?;
+        fs::write(dir.path().join("config"), "")?;
+        Ok(Self { git: Repository::open_bare(dir.path())?, dir })
     }
 
-    fn write(&self, path: &str, content: impl AsRef<[u8]>) -> Result<(), SnapshotError> {
+    fn write_file(&self, path: &str, content: impl AsRef<[u8]>) -> Result<(), SnapshotError> {
         if content.as_ref().is_empty() {
             return Ok(());
         }
-        let path = self.folder.path().join(path);
+        let path = self.dir.path().join(path);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -288,7 +289,7 @@ impl AlternateObjects {
 
     /// Creates a commit of the module's tree without parents. Its dates are those of the real commit, so that equal
     /// input gives equal bytes.
-    fn commit_alone(&self, snapshot: &Snapshot, module: &Submodule) -> Result<Oid, SnapshotError> {
+    fn create_root_commit(&self, snapshot: &Snapshot, module: &Submodule) -> Result<Oid, SnapshotError> {
         let real = self.git.find_commit(module.commit)?;
         let author = Signature::new(&snapshot.author.0, &snapshot.author.1, &real.time())?;
         let message = format!("airlock: snapshot of {}\n", &snapshot.commit[..snapshot.commit.len().min(12)]);
@@ -299,16 +300,16 @@ impl AlternateObjects {
 
     fn write_shallow(&self, commits: std::collections::BTreeSet<Oid>, history: History) -> Result<(), SnapshotError> {
         let text: String = commits.iter().map(|id| format!("{id}\n")).collect();
-        self.write("shallow", if history == History::None { "" } else { &text })
+        self.write_file("shallow", if history == History::None { "" } else { &text })
     }
 
-    fn configure(&self, snapshot: &Snapshot, module: &Submodule) -> Result<(), SnapshotError> {
-        let mut config = git2::Config::open(&self.folder.path().join("config"))?;
+    fn write_config(&self, snapshot: &Snapshot, module: &Submodule) -> Result<(), SnapshotError> {
+        let mut config = git2::Config::open(&self.dir.path().join("config"))?;
         config.set_i32("core.repositoryformatversion", 0)?;
         config.set_bool("core.filemode", true)?;
         config.set_bool("core.bare", false)?;
         config.set_bool("core.logallrefupdates", true)?;
-        for (key, value) in module.form.settings() {
+        for (key, value) in module.form.eol_settings() {
             config.set_str(key, value)?;
         }
         if module.sparse.is_some() {
@@ -324,23 +325,23 @@ impl AlternateObjects {
     /// For a whole history, the deltas in the host's packs are copied. For a partial history, most bases of deltas are
     /// excluded. Only the next object of the same name is tried as a base, which costs less than deflating every object
     /// individually. Compression is fast rather than strong, because the pack is only stored for a while.
-    fn pack_objects(&self, listed: &[u8], reached: bool, history: History) -> Result<(), SnapshotError> {
-        let folder = self.folder.path();
+    fn pack_objects(&self, object_list: &[u8], include_reachable: bool, history: History) -> Result<(), SnapshotError> {
+        let dir = self.dir.path();
         let failed = |e: std::io::Error| SnapshotError::Pack(e.to_string());
-        let target = folder.join("objects/pack/pack");
-        fs::create_dir_all(folder.join("objects/pack"))?;
+        let target = dir.join("objects/pack/pack");
+        fs::create_dir_all(dir.join("objects/pack"))?;
         let mut git = Command::new("git");
         let window = if matches!(history, History::Depth { .. }) { "--window=1" } else { "--window=0" };
         git.args(["-c", "pack.compression=1", "pack-objects", window, "--delta-base-offset", "--quiet"]);
-        git.args(reached.then_some("--revs")).arg(&target);
+        git.args(include_reachable.then_some("--revs")).arg(&target);
         git.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         git.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", "/dev/null"), ("LC_ALL", "C")]);
         // A partial clone must not fetch implicitly.
-        git.env("GIT_NO_LAZY_FETCH", "1").env("GIT_DIR", folder).env("HOME", folder).current_dir(folder);
+        git.env("GIT_NO_LAZY_FETCH", "1").env("GIT_DIR", dir).env("HOME", dir).current_dir(dir);
         let mut child =
             git.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(failed)?;
         if let Some(mut input) = child.stdin.take() {
-            input.write_all(listed).map_err(failed)?;
+            input.write_all(object_list).map_err(failed)?;
         }
         let output = child.wait_with_output().map_err(failed)?;
         if output.status.success() {
@@ -351,12 +352,12 @@ impl AlternateObjects {
     }
 
     /// Removes what the sandbox must not contain: unused files, the alternate, and objects that are also in the pack.
-    fn finish(self) -> Result<TempDir, SnapshotError> {
-        for made in ["hooks", "description", "info/exclude"] {
-            let path = self.folder.path().join(made);
+    fn finish_packing(self) -> Result<TempDir, SnapshotError> {
+        for unused in ["hooks", "description", "info/exclude"] {
+            let path = self.dir.path().join(unused);
             let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
-        let objects = self.folder.path().join("objects");
+        let objects = self.dir.path().join("objects");
         fs::remove_file(objects.join("info/alternates"))?;
         for entry in fs::read_dir(&objects)? {
             let entry = entry?;
@@ -364,15 +365,15 @@ impl AlternateObjects {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(self.folder)
+        Ok(self.dir)
     }
 }
 
-fn list(folder: &Path) -> Result<Vec<(PathBuf, bool)>, SnapshotError> {
+fn list_dir(dir: &Path) -> Result<Vec<(PathBuf, bool)>, SnapshotError> {
     let mut found = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(folder.join(&directory))? {
+        for entry in fs::read_dir(dir.join(&directory))? {
             let entry = entry?;
             let path = directory.join(entry.file_name());
             let is_directory = entry.file_type()?.is_dir();

@@ -14,9 +14,9 @@ use super::repo::HostRepo;
 
 /// The number of objects up to which the whole history is included by default. Counting the objects takes most of the
 /// time, half a second for this many. Deltas are copied unchanged.
-const WHOLE_OBJECTS: u64 = 250_000;
+const MAX_WHOLE_OBJECTS: u64 = 250_000;
 /// The size of the object store up to which the whole history is included by default, in bytes.
-const WHOLE_BYTES: u64 = 512 << 20;
+const MAX_WHOLE_BYTES: u64 = 512 << 20;
 /// The number of commits that are included by default of a larger history. Where many branches were merged, a few
 /// levels of parents reach many commits, whose objects are deltas of excluded objects and must be compressed again.
 const COMMITS: usize = 200;
@@ -31,7 +31,7 @@ pub enum HistoryChoice {
     /// about 200 commits, at most 50. None of a partial clone.
     #[default]
     Auto,
-    Given(History),
+    Explicit(History),
 }
 
 /// The part of the history that is included.
@@ -79,14 +79,16 @@ impl fmt::Display for History {
 
 impl History {
     /// Resolves the choice for a repository.
-    pub(crate) fn choose(host: &HostRepo, choice: HistoryChoice) -> Result<Self, SnapshotError> {
+    pub(crate) fn resolve_choice(host: &HostRepo, choice: HistoryChoice) -> Result<Self, SnapshotError> {
         match choice {
-            HistoryChoice::Given(history) => Ok(history),
+            HistoryChoice::Explicit(history) => Ok(history),
             HistoryChoice::Auto if host.is_partial()? => Ok(Self::None),
-            HistoryChoice::Auto if Store::measure(&host.common_dir.join("objects")).is_small() => Ok(Self::Full),
+            HistoryChoice::Auto if StoreSize::measure_objects(&host.common_dir.join("objects")).is_small() => {
+                Ok(Self::Full)
+            }
             HistoryChoice::Auto => {
-                let tip = host.git().head()?.peel_to_commit()?.id();
-                Ok(Self::Depth { commits: depth_for(host.git(), tip)?, chosen: false })
+                let tip = host.repository().head()?.peel_to_commit()?.id();
+                Ok(Self::Depth { commits: depth_for(host.repository(), tip)?, chosen: false })
             }
         }
     }
@@ -99,11 +101,11 @@ impl History {
     }
 
     /// Returns the commits that the tip reaches and whose parents are excluded.
-    pub(crate) fn boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
+    pub(crate) fn shallow_boundary(self, git: &Repository, tip: Oid) -> Result<BTreeSet<Oid>, SnapshotError> {
         let mut cut = host_boundary(git);
         let reached = match self {
             Self::None => return Ok(BTreeSet::new()),
-            Self::Depth { .. } => self.walk(git, tip, &mut cut)?,
+            Self::Depth { .. } => self.walk_to_depth(git, tip, &mut cut)?,
             Self::Full if cut.is_empty() => return Ok(cut),
             Self::Full => {
                 let mut walk = git.revwalk()?;
@@ -117,7 +119,12 @@ impl History {
 
     /// Walks to the depth, adds the commits at it to `cut`, and returns all commits on the way. Returns nothing if
     /// there is no depth.
-    fn walk(self, git: &Repository, tip: Oid, cut: &mut BTreeSet<Oid>) -> Result<BTreeSet<Oid>, SnapshotError> {
+    fn walk_to_depth(
+        self,
+        git: &Repository,
+        tip: Oid,
+        cut: &mut BTreeSet<Oid>,
+    ) -> Result<BTreeSet<Oid>, SnapshotError> {
         let Self::Depth { commits, .. } = self else { return Ok(BTreeSet::new()) };
         let (mut level, mut seen) = (vec![tip], BTreeSet::from([tip]));
         for depth in 1..=commits {
@@ -141,8 +148,8 @@ impl History {
     /// Returns the commits that are included with `new` and not with `old`, its ancestor.
     pub(crate) fn commits_beyond(self, git: &Repository, new: Oid, old: Oid) -> Result<Vec<Oid>, SnapshotError> {
         if let Self::Depth { .. } = self {
-            let old_commits = self.walk(git, old, &mut host_boundary(git))?;
-            let new_commits = self.walk(git, new, &mut host_boundary(git))?;
+            let old_commits = self.walk_to_depth(git, old, &mut host_boundary(git))?;
+            let new_commits = self.walk_to_depth(git, new, &mut host_boundary(git))?;
             return Ok(new_commits.difference(&old_commits).copied().collect());
         }
         let mut walk = git.revwalk()?;
@@ -154,11 +161,11 @@ impl History {
 
 /// Returns the commits at which the host's repository ends, if it is a shallow clone.
 fn host_boundary(git: &Repository) -> BTreeSet<Oid> {
-    shallow(git.commondir()).lines().filter_map(|line| Oid::from_str(line).ok()).collect()
+    read_shallow_file(git.commondir()).lines().filter_map(|line| Oid::from_str(line).ok()).collect()
 }
 
 /// Reads the boundary of a shallow clone, which determines the history that is included with a commit.
-pub(crate) fn shallow(common_dir: &Path) -> String {
+pub(crate) fn read_shallow_file(common_dir: &Path) -> String {
     std::fs::read_to_string(common_dir.join("shallow")).unwrap_or_default()
 }
 
@@ -182,31 +189,31 @@ fn depth_for(git: &Repository, tip: Oid) -> Result<u32, SnapshotError> {
 
 /// The size of an object store with its alternates, as an estimate of the maximum size of a pack of the whole history.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Store {
+struct StoreSize {
     objects: u64,
     bytes: u64,
 }
 
-impl Store {
+impl StoreSize {
     fn is_small(&self) -> bool {
-        self.objects <= WHOLE_OBJECTS && self.bytes <= WHOLE_BYTES
+        self.objects <= MAX_WHOLE_OBJECTS && self.bytes <= MAX_WHOLE_BYTES
     }
 
-    fn measure(objects: &Path) -> Self {
+    fn measure_objects(objects: &Path) -> Self {
         let mut found = Self::default();
-        for store in stores(objects) {
-            for (name, size) in files(&store.join("pack")) {
+        for store in list_stores(objects) {
+            for (name, size) in list_files(&store.join("pack")) {
                 match name.as_encoded_bytes() {
                     name if name.ends_with(b".pack") => found.bytes += size,
                     bytes if bytes.ends_with(b".idx") => {
-                        found.objects += objects_of(&store.join("pack").join(&name)).unwrap_or(0);
+                        found.objects += count_pack_objects(&store.join("pack").join(&name)).unwrap_or(0);
                     }
                     _ => {}
                 }
             }
             // Loose objects are spread evenly over 256 directories, so a few of them are a sample of all, as for
             // `git gc --auto`.
-            for (_, size) in ["17", "5c", "a3", "e8"].iter().flat_map(|name| files(&store.join(name))) {
+            for (_, size) in ["17", "5c", "a3", "e8"].iter().flat_map(|name| list_files(&store.join(name))) {
                 found.bytes += size * 64;
                 found.objects += 64;
             }
@@ -216,7 +223,7 @@ impl Store {
 }
 
 /// Reads the number of objects in the index of a pack: the last entry of its fan-out table (gitformat-pack(5)).
-fn objects_of(index: &Path) -> std::io::Result<u64> {
+fn count_pack_objects(index: &Path) -> std::io::Result<u64> {
     use std::io::Read;
     let mut head = [0; 8 + 256 * 4];
     std::fs::File::open(index)?.read_exact(&mut head)?;
@@ -227,13 +234,13 @@ fn objects_of(index: &Path) -> std::io::Result<u64> {
 }
 
 /// Lists an object store and its alternates.
-fn stores(objects: &Path) -> Vec<PathBuf> {
+fn list_stores(objects: &Path) -> Vec<PathBuf> {
     let mut stores = vec![objects.to_owned()];
     let mut at = 0;
     while let Some(store) = stores.get(at).cloned() {
         at += 1;
-        let borrowed = std::fs::read_to_string(store.join("info/alternates")).unwrap_or_default();
-        for line in borrowed.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let alternates = std::fs::read_to_string(store.join("info/alternates")).unwrap_or_default();
+        for line in alternates.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
             let path = store.join(PathBuf::from(line));
             if stores.len() < 16 && !stores.contains(&path) {
                 stores.push(path);
@@ -244,15 +251,15 @@ fn stores(objects: &Path) -> Vec<PathBuf> {
 }
 
 /// Lists the files of a directory with their sizes, or nothing if it does not exist.
-fn files(folder: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use<> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+fn list_files(dir: &Path) -> impl Iterator<Item = (std::ffi::OsString, u64)> + use<> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| (entry.file_name(), entry.metadata().map_or(0, |m| m.len())))
 }
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "tests make files")]
 mod tests {
-    use super::{History, Store, depth_for};
+    use super::{History, StoreSize, depth_for};
     use git2::{Commit, Oid, Repository, Signature};
 
     #[test]
@@ -271,8 +278,8 @@ mod tests {
             line.push(commit(n, &line[line.len() - 1..]));
         }
         let depth = History::Depth { commits: 3, chosen: false };
-        assert_eq!(depth.boundary(&git, line[5]).expect("cut"), [line[3]].into());
-        assert_eq!(depth.boundary(&git, line[1]).expect("cut"), [].into(), "all of it");
+        assert_eq!(depth.shallow_boundary(&git, line[5]).expect("cut"), [line[3]].into());
+        assert_eq!(depth.shallow_boundary(&git, line[1]).expect("cut"), [].into(), "all of it");
         assert_eq!(depth.commits_beyond(&git, line[5], line[4]).expect("listed"), [line[5]]);
         let topic = commit(8, &[line[0]]);
         let merge = commit(9, &[line[4], topic]);
@@ -281,7 +288,7 @@ mod tests {
         };
         assert_eq!(beyond(depth), [merge, topic, line[0]].into(), "a branch from further back than what went along");
         assert_eq!(beyond(History::Full), [merge, topic].into());
-        assert_eq!(depth.boundary(&git, merge).expect("cut"), [line[3]].into());
+        assert_eq!(depth.shallow_boundary(&git, merge).expect("cut"), [line[3]].into());
     }
 
     #[test]
@@ -322,8 +329,8 @@ mod tests {
         std::fs::write(objects.join("pack/p.idx"), &index).expect("written");
         std::fs::write(objects.join("pack/p.pack"), "four").expect("written");
         std::fs::write(objects.join("17/x"), "ab").expect("written");
-        let store = Store::measure(&objects);
-        assert_eq!(store, Store { objects: 512_000 + 64, bytes: 4 + 128 });
+        let store = StoreSize::measure_objects(&objects);
+        assert_eq!(store, StoreSize { objects: 512_000 + 64, bytes: 4 + 128 });
         assert!(!store.is_small());
     }
 

@@ -9,7 +9,7 @@ use gix_glob::pattern::Mode;
 
 use super::error::SnapshotError;
 use super::repo::HostRepo;
-use super::wildmatch::{Budget, matches};
+use super::wildmatch::{StepBudget, matches_pattern};
 use crate::core::path::RepoPath;
 
 /// The patterns of one file, in order.
@@ -22,7 +22,7 @@ impl Patterns {
     }
 
     /// Returns whether the last matching pattern ignores the path, which is relative to the file's directory.
-    fn ignores(&self, path: &[u8], is_directory: bool, budgets: [&Budget; 2]) -> Option<bool> {
+    fn match_last(&self, path: &[u8], is_directory: bool, budgets: [&StepBudget; 2]) -> Option<bool> {
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
         let is_match = |pattern: &&Pattern| {
             let is_name = pattern.mode.contains(Mode::NO_SUB_DIR) && !pattern.mode.contains(Mode::ABSOLUTE);
@@ -31,7 +31,7 @@ impl Patterns {
             (is_directory || !is_for_directories)
                 && match wild {
                     None => text == pattern.text.as_slice(),
-                    Some(at) => text.starts_with(&pattern.text[..at]) && matches(&pattern.text, text, budgets),
+                    Some(at) => text.starts_with(&pattern.text[..at]) && matches_pattern(&pattern.text, text, budgets),
                 }
         };
         Some(!self.0.iter().rev().find(is_match)?.is_negative())
@@ -54,13 +54,13 @@ pub struct IgnoreRules {
     /// The rules of each directory, by its path with a trailing `/`; the root is empty.
     directories: BTreeMap<Vec<u8>, Patterns>,
     /// The budget of all lookups, which copies share.
-    budget: Arc<Budget>,
+    budget: Arc<StepBudget>,
 }
 
 impl IgnoreRules {
     /// Reads the user's global excludes and the repository's `info/exclude`.
-    pub fn of(host: &HostRepo, modules: &BTreeSet<RepoPath>) -> Result<Self, SnapshotError> {
-        let config = host.git().config()?;
+    pub fn from_host(host: &HostRepo, modules: &BTreeSet<RepoPath>) -> Result<Self, SnapshotError> {
+        let config = host.repository().config()?;
         let global = config.get_path("core.excludesFile").ok().or_else(|| {
             use etcetera::BaseStrategy as _;
             Some(etcetera::choose_base_strategy().ok()?.config_dir().join("git/ignore"))
@@ -79,7 +79,7 @@ impl IgnoreRules {
     }
 
     /// Adds the rules of a directory's `.gitignore` (`None` is the root).
-    pub fn add(&mut self, directory: Option<&RepoPath>, text: &[u8]) {
+    pub fn add_rules(&mut self, directory: Option<&RepoPath>, text: &[u8]) {
         let directory = directory.map_or_else(Vec::new, |d| [d.as_bytes(), b"/"].concat());
         self.directories.insert(directory, Patterns::parse(text));
     }
@@ -87,19 +87,20 @@ impl IgnoreRules {
     /// Returns whether a rule matches this path itself; the caller does not enter ignored directories. The time is
     /// bounded for any rules. A path that exceeds the budget is not ignored.
     #[must_use]
-    pub fn ignores(&self, path: &RepoPath, is_directory: bool) -> bool {
-        let (path, budget) = (path.as_bytes(), Budget::of_a_path());
-        let asked =
-            |patterns: &Patterns, from: usize| patterns.ignores(&path[from..], is_directory, [&budget, &self.budget]);
+    pub fn is_ignored(&self, path: &RepoPath, is_directory: bool) -> bool {
+        let (path, budget) = (path.as_bytes(), StepBudget::for_path());
+        let look_up = |patterns: &Patterns, from: usize| {
+            patterns.match_last(&path[from..], is_directory, [&budget, &self.budget])
+        };
         let slashes = path.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
         for from in slashes.chain([0]) {
-            if let Some(answer) = self.directories.get(&path[..from]).and_then(|search| asked(search, from)) {
+            if let Some(answer) = self.directories.get(&path[..from]).and_then(|search| look_up(search, from)) {
                 return answer;
             }
             if from > 0 && self.modules.contains(&path[..from]) {
-                return asked(&self.user, from).unwrap_or(false);
+                return look_up(&self.user, from).unwrap_or(false);
             }
         }
-        asked(&self.exclude, 0).or_else(|| asked(&self.user, 0)).unwrap_or(false)
+        look_up(&self.exclude, 0).or_else(|| look_up(&self.user, 0)).unwrap_or(false)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use git2::{ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
 
-use super::conversion::{Attributes, ConversionOutcome, Converter};
+use super::conversion::{AttributeSource, ConversionOutcome, Converter};
 use super::error::SnapshotError;
 use super::repo::HostRepo;
 use super::source::Snapshot;
@@ -23,11 +23,11 @@ pub struct Unconverted {
 
 impl Unconverted {
     /// Records the outcome of a file's conversion.
-    pub(crate) fn note(&mut self, path: &RepoPath, outcome: ConversionOutcome) {
+    pub(crate) fn record_outcome(&mut self, path: &RepoPath, outcome: ConversionOutcome) {
         match outcome {
-            ConversionOutcome::Pointer => self.pointers.push(path.clone()),
+            ConversionOutcome::LfsPointer => self.pointers.push(path.clone()),
             ConversionOutcome::Filtered => self.filtered.push(path.clone()),
-            ConversionOutcome::Not | ConversionOutcome::Content => {}
+            ConversionOutcome::Converted | ConversionOutcome::LfsContent => {}
         }
     }
 }
@@ -48,7 +48,7 @@ pub struct Listing {
     /// The files of the working tree, sorted by path. They are shared, because there may be a million.
     pub entries: Arc<[TreeEntry]>,
     /// Submodules without content, which are empty directories.
-    pub empty: Vec<RepoPath>,
+    pub empty_dirs: Vec<RepoPath>,
     /// Tracked files that a sparse checkout excludes.
     pub(crate) sparse: Vec<TreeEntry>,
     /// The submodules that each module's tree records: module, path inside it, and commit.
@@ -60,7 +60,7 @@ pub struct Listing {
 impl Listing {
     /// Returns the index of a path among the entries.
     #[must_use]
-    pub fn position(&self, path: &[u8]) -> Option<usize> {
+    pub fn find_position(&self, path: &[u8]) -> Option<usize> {
         self.entries.binary_search_by(|e| e.path.as_bytes().cmp(path)).ok()
     }
 }
@@ -70,13 +70,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// A path that cannot be written, or a missing object.
-    pub fn list(&self) -> Result<Listing, SnapshotError> {
+    pub fn list_files(&self) -> Result<Listing, SnapshotError> {
         let (mut entries, mut sparse) = (Vec::new(), Vec::new());
         let mut gitlinks = Vec::new();
         let mut attributes = vec![Vec::new(); self.modules.len()];
         for (number, module) in self.modules.iter().enumerate() {
             let git = module.open()?;
-            let mut bad = None;
+            let mut failure = None;
             let walked = git.find_tree(module.tree)?.walk(TreeWalkMode::PreOrder, |directory, entry| {
                 let inside = [directory.as_bytes(), entry.name_bytes()].concat();
                 let kind = match (entry.kind(), entry.filemode()) {
@@ -85,37 +85,39 @@ impl Snapshot {
                     (_, mode) if mode & 0o100 != 0 => EntryKind::Executable,
                     _ => EntryKind::Regular,
                 };
-                match RepoPath::from_bytes(&module.whole(&inside)) {
+                match RepoPath::from_bytes(&module.path_in_worktree(&inside)) {
                     Ok(_) if entry.kind() == Some(ObjectType::Commit) => gitlinks.push((number, inside, entry.id())),
                     Ok(path) => {
                         if entry.name_bytes() == b".gitattributes" && kind != EntryKind::Link {
                             attributes[number].push((directory.as_bytes().to_vec(), entry.id()));
                         }
-                        let wanted = module.sparse.as_ref().is_none_or(|s| s.includes(&inside));
-                        let list = if wanted { &mut entries } else { &mut sparse };
+                        let is_included = module.sparse.as_ref().is_none_or(|s| s.is_included(&inside));
+                        let list = if is_included { &mut entries } else { &mut sparse };
                         list.push(TreeEntry { path, kind, blob: entry.id(), module: number });
                     }
                     Err(reason) => {
                         let path = String::from_utf8_lossy(&inside).into_owned();
-                        bad = Some(SnapshotError::BadPath { path, reason });
+                        failure = Some(SnapshotError::InvalidPath { path, reason });
                         return TreeWalkResult::Abort;
                     }
                 }
                 TreeWalkResult::Ok
             });
-            if let Some(bad) = bad {
-                return Err(bad);
+            if let Some(failure) = failure {
+                return Err(failure);
             }
             walked?;
         }
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let mut empty: Vec<RepoPath> = gitlinks
+        let mut empty_dirs: Vec<RepoPath> = gitlinks
             .iter()
-            .filter_map(|(number, inside, _)| RepoPath::from_bytes(&self.modules[*number].whole(inside)).ok())
+            .filter_map(|(number, inside, _)| {
+                RepoPath::from_bytes(&self.modules[*number].path_in_worktree(inside)).ok()
+            })
             .filter(|path| self.module_paths().all(|m| m != path))
             .collect();
-        empty.sort();
-        Ok(Listing { entries: entries.into(), empty, sparse, gitlinks, attributes })
+        empty_dirs.sort();
+        Ok(Listing { entries: entries.into(), empty_dirs, sparse, gitlinks, attributes })
     }
 
     /// Reads every listed file in worktree form with `threads` threads.
@@ -144,7 +146,7 @@ impl Snapshot {
             let repositories = self.modules.iter().map(Submodule::open).collect::<Result<Vec<_>, _>>()?;
             let mut readers = (repositories.iter().zip(&self.modules).zip(&listing.attributes))
                 .map(|((git, module), files)| {
-                    Ok((git.odb()?, Converter::new(git, &module.form, Attributes::Known(files))?))
+                    Ok((git.odb()?, Converter::new(git, &module.form, AttributeSource::Known(files))?))
                 })
                 .collect::<Result<Vec<_>, SnapshotError>>()?;
             let (mut sink, mut found) = (sink(number), Unconverted::default());
@@ -153,15 +155,15 @@ impl Snapshot {
                 let Some(rest) = listing.entries.get(from..).filter(|r| !r.is_empty()) else { break };
                 for entry in &rest[..CHUNK.min(rest.len())] {
                     let (odb, converter) = &mut readers[entry.module];
-                    let blob = odb.read(entry.blob).map_err(|e| missing(e, &entry.path))?;
+                    let blob = odb.read(entry.blob).map_err(|e| missing_object_error(e, &entry.path))?;
                     if entry.kind == EntryKind::Link {
                         sink(Some((entry, blob.data())))?;
                         continue;
                     }
-                    let inside = self.modules[entry.module].inside(&entry.path);
-                    let (bytes, lfs) = converter.convert_to_worktree(inside, blob.data())?;
+                    let inside = self.modules[entry.module].path_in_module(&entry.path);
+                    let (bytes, outcome) = converter.convert_to_worktree(inside, blob.data())?;
                     sink(Some((entry, &bytes)))?;
-                    found.note(&entry.path, lfs);
+                    found.record_outcome(&entry.path, outcome);
                 }
             }
             sink(None)?;
@@ -184,16 +186,19 @@ impl Snapshot {
 
     /// Returns whether the local LFS store now has the content of one of these pointers.
     #[must_use]
-    pub fn has_lfs_now(&self, pointers: &[RepoPath]) -> bool {
-        pointers.iter().any(|path| self.lfs_content_of(path).unwrap_or(false))
+    pub fn has_new_lfs_content(&self, pointers: &[RepoPath]) -> bool {
+        pointers.iter().any(|path| self.has_lfs_content(path).unwrap_or(false))
     }
 
-    fn lfs_content_of(&self, path: &RepoPath) -> Result<bool, SnapshotError> {
+    fn has_lfs_content(&self, path: &RepoPath) -> Result<bool, SnapshotError> {
         let module = &self.modules[self.module_of(path)];
         let git = module.open()?;
-        let Some(blob) = super::conversion::blob_at(&git, module.tree, module.inside(path))? else { return Ok(false) };
+        let Some(blob) = super::conversion::blob_at(&git, module.tree, module.path_in_module(path))? else {
+            return Ok(false);
+        };
         let blob = git.find_blob(blob)?;
-        Ok(super::conversion::pointer(blob.content()).is_some_and(|(id, size)| module.form.has_lfs(&id, size)))
+        Ok(super::conversion::parse_lfs_pointer(blob.content())
+            .is_some_and(|(id, size)| module.form.has_lfs_object(&id, size)))
     }
 
     /// Returns the index of the module that contains a path.
@@ -208,7 +213,7 @@ impl Snapshot {
 }
 
 /// Returns the error for a file whose object is missing; other errors pass through.
-pub(crate) fn missing(error: git2::Error, path: &RepoPath) -> SnapshotError {
+pub(crate) fn missing_object_error(error: git2::Error, path: &RepoPath) -> SnapshotError {
     match error.code() {
         git2::ErrorCode::NotFound => SnapshotError::MissingObject(path.as_bytes().escape_ascii().to_string()),
         _ => error.into(),
@@ -217,13 +222,13 @@ pub(crate) fn missing(error: git2::Error, path: &RepoPath) -> SnapshotError {
 
 /// Creates a converter for single files of a module.
 pub(crate) fn converter_at<'a>(git: &'a Repository, module: &'a Submodule) -> Result<Converter<'a>, SnapshotError> {
-    Converter::new(git, &module.form, Attributes::Lazy(module.tree))
+    Converter::new(git, &module.form, AttributeSource::Lazy(module.tree))
 }
 
 impl HostRepo {
     /// Returns whether objects may be missing because this is a partial clone.
     pub(crate) fn is_partial(&self) -> Result<bool, SnapshotError> {
-        let config = self.git().config()?.snapshot()?;
+        let config = self.repository().config()?.snapshot()?;
         let promised = config.entries(Some(r"^remote\..*\.promisor$"))?.next().is_some();
         Ok(promised || config.get_str("extensions.partialclone").is_ok())
     }

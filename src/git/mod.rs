@@ -25,17 +25,17 @@ mod tree_diff;
 mod uncommitted;
 mod wildmatch;
 
-pub use commit_view::{Committed, CommittedEntry};
+pub use commit_view::{CommittedEntry, CommittedTree};
 pub use config_files::ConfiguredPath;
 pub use conversion::{AttributeFiles, MergeAttribute};
-pub use delta::{Content, DeltaLimit, SnapshotDelta};
+pub use delta::{DeltaLimit, SnapshotDelta, WorktreeContent};
 pub use error::SnapshotError;
 pub use git_dir::{GitDir, GitFiles, PreviousRefs};
 pub use history::{History, HistoryChoice};
 pub use ignore::IgnoreRules;
 pub use include::Includes;
 pub use listing::{Listing, TreeEntry, Unconverted};
-pub use own_git::{Identity, Role, identity};
+pub use own_git::{Identity, IdentityRole, read_identity};
 pub use repo::{HostRepo, WorktreeStatus};
 pub use scope::UncommittedScope;
 pub use source::{Snapshot, SnapshotOptions};
@@ -52,6 +52,6 @@ fn os_path(bytes: &[u8]) -> PathBuf {
 }
 
 /// Formats bytes in lowercase hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -17,24 +17,24 @@ pub struct Identity {
 
 /// The role of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum IdentityRole {
     Author,
     Committer,
 }
 
 /// Returns the identity that git would put on a commit in this directory, or `None` if git does not know one.
 #[must_use]
-pub fn identity(folder: &Path, role: Role) -> Option<Identity> {
+pub fn read_identity(dir: &Path, role: IdentityRole) -> Option<Identity> {
     let variable = match role {
-        Role::Author => "GIT_AUTHOR_IDENT",
-        Role::Committer => "GIT_COMMITTER_IDENT",
+        IdentityRole::Author => "GIT_AUTHOR_IDENT",
+        IdentityRole::Committer => "GIT_COMMITTER_IDENT",
     };
-    let out = Command::new("git").args(["var", variable]).current_dir(folder).output().ok()?;
-    out.status.success().then(|| parse(&String::from_utf8_lossy(&out.stdout))).flatten()
+    let out = Command::new("git").args(["var", variable]).current_dir(dir).output().ok()?;
+    out.status.success().then(|| parse_identity(&String::from_utf8_lossy(&out.stdout))).flatten()
 }
 
 /// Parses `Name <address> seconds zone`.
-fn parse(text: &str) -> Option<Identity> {
+fn parse_identity(text: &str) -> Option<Identity> {
     let (name, rest) = text.split_once(" <")?;
     let (email, _) = rest.rsplit_once('>')?;
     let is_known = !name.is_empty() && !email.is_empty();
@@ -72,9 +72,9 @@ mod tests {
     #[test]
     fn identities_are_parsed_as_git_prints_them() {
         let identity = |name: &str, email: &str| Some(Identity { name: name.into(), email: email.into() });
-        assert_eq!(parse("Ann B <ann@example.org> 1700000000 +0100\n"), identity("Ann B", "ann@example.org"));
-        assert_eq!(parse("A <b <c@d> 1 +0000"), identity("A", "b <c@d"));
-        assert_eq!(parse(" <a@b> 1 +0000"), None);
-        assert_eq!(parse("Ann"), None);
+        assert_eq!(parse_identity("Ann B <ann@example.org> 1700000000 +0100\n"), identity("Ann B", "ann@example.org"));
+        assert_eq!(parse_identity("A <b <c@d> 1 +0000"), identity("A", "b <c@d"));
+        assert_eq!(parse_identity(" <a@b> 1 +0000"), None);
+        assert_eq!(parse_identity("Ann"), None);
     }
 }

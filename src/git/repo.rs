@@ -33,7 +33,7 @@ pub struct WorktreeStatus {
 }
 
 /// Returns whether a file belongs to this user, or to the user who became root with sudo(8), as git checks it.
-fn is_ours(path: &Path) -> bool {
+fn is_owned_by_user(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let us = rustix::process::geteuid();
     let sudo = std::env::var("SUDO_UID").ok().filter(|_| us.is_root()).and_then(|uid| uid.parse::<u32>().ok());
@@ -63,14 +63,14 @@ impl HostRepo {
         let subdir = from.strip_prefix(&root).map(Path::to_owned).unwrap_or_default();
         let (common_dir, git_dir) = (git.commondir().canonicalize()?, git.path().canonicalize()?);
         own_git::check_environment(&root, &git_dir)?;
-        if [&root, &git_dir].into_iter().any(|path| !is_ours(path)) {
+        if [&root, &git_dir].into_iter().any(|path| !is_owned_by_user(path)) {
             own_git::check_trust(&from, &root)?;
         }
         Ok(Self { root, common_dir, subdir, git_dir, git })
     }
 
     /// Returns the libgit2 repository.
-    pub(crate) fn git(&self) -> &Repository {
+    pub(crate) fn repository(&self) -> &Repository {
         &self.git
     }
 
@@ -99,7 +99,7 @@ impl HostRepo {
 
     /// Returns whether git relies on the executable bit and on symlinks in this working tree (`core.fileMode`,
     /// `core.symlinks`).
-    pub fn habits(&self) -> Result<(bool, bool), SnapshotError> {
+    pub fn fs_capabilities(&self) -> Result<(bool, bool), SnapshotError> {
         let config = self.git.config()?;
         let flag = |name: &str| match config.get_bool(name) {
             Err(e) if e.code() == ErrorCode::NotFound => Ok(true),
@@ -116,7 +116,7 @@ impl HostRepo {
 
     /// Returns the operation in progress, such as `merge`.
     #[must_use]
-    pub fn operation(&self) -> Option<&'static str> {
+    pub fn operation_in_progress(&self) -> Option<&'static str> {
         match self.git.state() {
             RepositoryState::Clean => None,
             RepositoryState::Merge => Some("merge"),
@@ -131,7 +131,7 @@ impl HostRepo {
     }
 
     /// Returns the branch and the commit of HEAD, as far as they exist, separated by a space.
-    pub fn head(&self) -> Result<String, SnapshotError> {
+    pub fn describe_head(&self) -> Result<String, SnapshotError> {
         let head = self.git.find_reference("HEAD")?;
         let branch = head.symbolic_target_bytes().map(|name| name.escape_ascii().to_string());
         let commit = head.resolve().ok().and_then(|r| r.target()).map(|id| id.to_string());
@@ -139,7 +139,7 @@ impl HostRepo {
     }
 
     /// Returns the length and the checksum of git's index, or `None` if it does not exist.
-    pub fn index_mark(&self) -> std::io::Result<Option<(u64, String)>> {
+    pub fn index_fingerprint(&self) -> std::io::Result<Option<(u64, String)>> {
         use std::io::{Read, Seek, SeekFrom};
         let mut file = match std::fs::File::open(self.git_dir.join("index")) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -156,7 +156,7 @@ impl HostRepo {
             file.read_to_end(&mut whole)?;
             sum = <sha2::Sha256 as sha2::Digest>::digest(&whole).to_vec();
         }
-        Ok(Some((length, super::hex(&sum))))
+        Ok(Some((length, super::to_hex(&sum))))
     }
 
     /// Returns whether another index stages the same paths with the same content and modes as git's own.
@@ -164,9 +164,9 @@ impl HostRepo {
     /// # Errors
     /// One of the indexes cannot be read.
     pub fn has_same_index(&self, other: &Path) -> Result<bool, SnapshotError> {
-        let (one, other) = (self.git.index().map_err(index_error)?, git2::Index::open(other).map_err(index_error)?);
+        let (index, other) = (self.git.index().map_err(index_error)?, git2::Index::open(other).map_err(index_error)?);
         let staged = |e: git2::IndexEntry| (e.path, e.id, e.mode, e.flags & 0x3000);
-        Ok(one.len() == other.len() && one.iter().map(staged).eq(other.iter().map(staged)))
+        Ok(index.len() == other.len() && index.iter().map(staged).eq(other.iter().map(staged)))
     }
 
     /// Lists the other working trees of this repository, in the form of [`HostRepo::worktree_id`].
@@ -202,35 +202,35 @@ impl HostRepo {
 
     /// Returns the name of the working tree's directory, for a title or a fallback path.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub fn dir_name(&self) -> String {
         self.root.file_name().map_or_else(|| "repository".into(), |n| n.to_string_lossy().into_owned())
     }
 
     /// Counts the uncommitted files that are not included in this scope. Reads the index and the tree, and writes
     /// neither.
-    pub fn worktree_status(&self, along: UncommittedScope) -> Result<WorktreeStatus, SnapshotError> {
+    pub fn worktree_status(&self, scope: UncommittedScope) -> Result<WorktreeStatus, SnapshotError> {
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).include_ignored(false).update_index(false);
         options.exclude_submodules(true);
         let statuses = self.git.statuses(Some(&mut options)).map_err(index_error)?;
-        let stays = |status: git2::Status| match along {
+        let is_excluded = |status: git2::Status| match scope {
             UncommittedScope::None => true,
             UncommittedScope::Tracked => status == git2::Status::WT_NEW,
             UncommittedScope::All => false,
         };
         let index = self.git.index().map_err(index_error)?;
-        let left: Vec<git2::Status> = (statuses.iter())
-            .filter(|s| stays(s.status()) && !is_left_out(&index, s.path_bytes(), s.status()))
+        let excluded: Vec<git2::Status> = (statuses.iter())
+            .filter(|s| is_excluded(s.status()) && !is_sparse_excluded(&index, s.path_bytes(), s.status()))
             .map(|s| s.status())
             .collect();
-        let untracked = left.iter().filter(|s| **s == git2::Status::WT_NEW).count();
-        Ok(WorktreeStatus { files: left.len(), untracked, operation: self.operation() })
+        let untracked = excluded.iter().filter(|s| **s == git2::Status::WT_NEW).count();
+        Ok(WorktreeStatus { files: excluded.len(), untracked, operation: self.operation_in_progress() })
     }
 }
 
 /// Returns whether a tracked file is missing only because a sparse checkout excludes it, which libgit2 reports as
 /// deleted.
-pub(crate) fn is_left_out(index: &git2::Index, path: &[u8], status: git2::Status) -> bool {
+pub(crate) fn is_sparse_excluded(index: &git2::Index, path: &[u8], status: git2::Status) -> bool {
     let skipped = git2::IndexEntryExtendedFlag::SKIP_WORKTREE.bits();
     status == git2::Status::WT_DELETED
         && index.get_path(&super::os_path(path), 0).is_some_and(|entry| entry.flags_extended & skipped != 0)

@@ -3,15 +3,15 @@
 use sha2::{Digest, Sha256};
 
 use super::error::SnapshotError;
-use super::hex;
 use super::history::{History, HistoryChoice};
-use super::own_git::{Role, identity};
+use super::own_git::{IdentityRole, read_identity};
 use super::repo::HostRepo;
 use super::submodule::{Modules, SkippedSubmodule, Submodule};
+use super::to_hex;
 use crate::core::path::RepoPath;
 
 /// A part of every key. Raise it when the content of a base volume changes for the same input.
-const FORMAT: &str = "airlock-base-1";
+const BASE_FORMAT: &str = "airlock-base-1";
 
 /// The options of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,24 +46,24 @@ impl HostRepo {
     ///
     /// # Errors
     /// An unborn HEAD, or a missing object.
-    pub fn snapshot(&self, options: &SnapshotOptions) -> Result<Snapshot, SnapshotError> {
-        let head = self.git().head().map_err(|e| match e.code() {
+    pub fn take_snapshot(&self, options: &SnapshotOptions) -> Result<Snapshot, SnapshotError> {
+        let head = self.repository().head().map_err(|e| match e.code() {
             git2::ErrorCode::UnbornBranch | git2::ErrorCode::NotFound => SnapshotError::Unborn,
             _ => e.into(),
         })?;
         let branch = head.is_branch().then(|| String::from_utf8_lossy(head.shorthand_bytes()).into_owned());
         let commit = head.peel_to_commit()?.id();
-        let Modules { found, left } = Modules::find(self, commit, options.full, options.moved_modules)?;
-        let author = identity(&self.root, Role::Author).map_or_else(
+        let Modules { modules, skipped } = Modules::find_modules(self, commit, options.full, options.moved_modules)?;
+        let author = read_identity(&self.root, IdentityRole::Author).map_or_else(
             || ("Airlock".to_owned(), "airlock@localhost".to_owned()),
             |author| (author.name, author.email),
         );
         Ok(Snapshot {
             commit: commit.to_string(),
             branch,
-            history: History::choose(self, options.history)?,
-            modules: found,
-            skipped_submodules: left,
+            history: History::resolve_choice(self, options.history)?,
+            modules,
+            skipped_submodules: skipped,
             author,
         })
     }
@@ -72,14 +72,14 @@ impl HostRepo {
 impl Snapshot {
     /// Returns the user's own repository.
     #[must_use]
-    pub fn root(&self) -> &Submodule {
+    pub fn root_module(&self) -> &Submodule {
         &self.modules[0]
     }
 
     /// Returns a key for everything that a base volume contains: equal keys mean equal volumes. The branch's name is
     /// only part of the key if the single commit cannot be named otherwise.
     #[must_use]
-    pub fn key(&self) -> String {
+    pub fn base_key(&self) -> String {
         let mut key = Sha256::new();
         key.update(self.config_key());
         if self.history == History::None {
@@ -90,7 +90,7 @@ impl Snapshot {
             // Without history, a separate commit is created from the tree and the date of this one.
             key.update(module.commit.as_bytes());
         }
-        hex(&key.finalize())
+        to_hex(&key.finalize())
     }
 
     /// Returns a key for everything that determines how trees become files. Bases with the same configuration key
@@ -98,16 +98,16 @@ impl Snapshot {
     #[must_use]
     pub fn config_key(&self) -> String {
         let mut key = Sha256::new();
-        key.update(FORMAT);
+        key.update(BASE_FORMAT);
         key.update(format!("{:?}\0{}\0{}\0", self.history, self.author.0, self.author.1));
         for module in &self.modules {
-            module.fingerprint(&mut key);
+            module.add_to_key(&mut key);
         }
-        for left in &self.skipped_submodules {
-            key.update(left.path.as_bytes());
+        for submodule in &self.skipped_submodules {
+            key.update(submodule.path.as_bytes());
             key.update(b"\0");
         }
-        hex(&key.finalize())
+        to_hex(&key.finalize())
     }
 
     /// Returns the paths of the submodules whose content is included.
@@ -123,7 +123,7 @@ impl Snapshot {
             return true;
         }
         let module = &self.modules[self.module_of(&path)];
-        let inside = super::os_path(module.inside(&path));
+        let inside = super::os_path(module.path_in_module(&path));
         let kind = |git: git2::Repository| git.find_tree(module.tree).ok()?.get_path(&inside).ok()?.kind();
         module.open().ok().and_then(kind) == Some(git2::ObjectType::Tree)
     }

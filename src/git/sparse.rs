@@ -10,20 +10,20 @@ use super::error::SnapshotError;
 /// The patterns of `info/sparse-checkout`. Cone patterns have the same meaning when they are read as plain ones
 /// (git-sparse-checkout(1), "Internals — cone pattern set").
 #[derive(Debug, Clone)]
-pub(crate) struct Sparse {
+pub(crate) struct SparsePatterns {
     text: Vec<u8>,
     search: Search,
 }
 
-impl Sparse {
+impl SparsePatterns {
     /// Reads the patterns, or returns `None` if the checkout is not sparse.
-    pub(crate) fn of(git: &Repository) -> Result<Option<Self>, SnapshotError> {
+    pub(crate) fn from_repository(git: &Repository) -> Result<Option<Self>, SnapshotError> {
         let config = git.config()?.snapshot()?;
         // libgit2 does not read `config.worktree`, where git stores this setting.
-        let own = git.path().join("config.worktree");
-        let own = own.is_file().then(|| git2::Config::open(&own)).transpose()?;
-        let own = own.and_then(|c| c.get_bool("core.sparseCheckout").ok());
-        if !own.or_else(|| config.get_bool("core.sparseCheckout").ok()).unwrap_or(false) {
+        let config_path = git.path().join("config.worktree");
+        let worktree_config = config_path.is_file().then(|| git2::Config::open(&config_path)).transpose()?;
+        let worktree_setting = worktree_config.and_then(|c| c.get_bool("core.sparseCheckout").ok());
+        if !worktree_setting.or_else(|| config.get_bool("core.sparseCheckout").ok()).unwrap_or(false) {
             return Ok(None);
         }
         match std::fs::read(git.path().join("info/sparse-checkout")) {
@@ -40,13 +40,13 @@ impl Sparse {
     }
 
     /// Returns the patterns as written.
-    pub(crate) fn text(&self) -> &[u8] {
+    pub(crate) fn pattern_text(&self) -> &[u8] {
         &self.text
     }
 
     /// Returns whether a tracked path is in the working tree. The last pattern that matches the path decides, or
     /// otherwise the last one that matches the deepest of its directories with a match.
-    pub(crate) fn includes(&self, path: &[u8]) -> bool {
+    pub(crate) fn is_included(&self, path: &[u8]) -> bool {
         let (mut end, mut is_directory) = (path.len(), false);
         loop {
             let found =
@@ -64,11 +64,11 @@ impl Sparse {
 
 #[cfg(test)]
 mod tests {
-    use super::Sparse;
+    use super::SparsePatterns;
 
     #[test]
     fn cones_and_plain_patterns() {
-        let cone = Sparse::parse(b"/*\n!/*/\n/docs/\n/src/\n!/src/*/\n/src/a/\n".to_vec()).expect("patterns");
+        let cone = SparsePatterns::parse(b"/*\n!/*/\n/docs/\n/src/\n!/src/*/\n/src/a/\n".to_vec()).expect("patterns");
         for (path, included) in [
             ("x", true),
             ("docs/a/b", true),
@@ -77,11 +77,11 @@ mod tests {
             ("src/b/z", false),
             ("other/x", false),
         ] {
-            assert_eq!(cone.includes(path.as_bytes()), included, "{path}");
+            assert_eq!(cone.is_included(path.as_bytes()), included, "{path}");
         }
-        let plain = Sparse::parse(b"/*\n!*.bin\nkeep.bin\n".to_vec()).expect("patterns");
+        let plain = SparsePatterns::parse(b"/*\n!*.bin\nkeep.bin\n".to_vec()).expect("patterns");
         for (path, included) in [("a/b", true), ("a/x.bin", false), ("a/keep.bin", true)] {
-            assert_eq!(plain.includes(path.as_bytes()), included, "{path}");
+            assert_eq!(plain.is_included(path.as_bytes()), included, "{path}");
         }
     }
 }

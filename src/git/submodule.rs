@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::conversion::{ConversionSettings, blob_at};
 use super::error::SnapshotError;
 use super::repo::HostRepo;
-use super::sparse::Sparse;
+use super::sparse::SparsePatterns;
 use crate::core::path::RepoPath;
 
 /// The maximum depth of submodules inside submodules.
@@ -26,7 +26,7 @@ pub struct Submodule {
     pub(crate) commit: Oid,
     pub(crate) tree: Oid,
     pub(crate) form: ConversionSettings,
-    pub(crate) sparse: Option<Sparse>,
+    pub(crate) sparse: Option<SparsePatterns>,
 }
 
 /// A submodule whose content is not included.
@@ -40,9 +40,9 @@ pub struct SkippedSubmodule {
 #[derive(Debug, Clone)]
 pub(crate) struct Modules {
     /// The repositories, starting with the user's own.
-    pub found: Vec<Submodule>,
+    pub modules: Vec<Submodule>,
     /// Submodules that `.gitmodules` names and whose content is not included.
-    pub left: Vec<SkippedSubmodule>,
+    pub skipped: Vec<SkippedSubmodule>,
 }
 
 impl Submodule {
@@ -52,26 +52,26 @@ impl Submodule {
     }
 
     /// Converts a path in this repository to a path in the working tree.
-    pub(crate) fn whole(&self, inside: &[u8]) -> Vec<u8> {
+    pub(crate) fn path_in_worktree(&self, inside: &[u8]) -> Vec<u8> {
         self.path.as_ref().map_or_else(|| inside.to_vec(), |p| [p.as_bytes(), b"/", inside].concat())
     }
 
     /// Converts a path in the working tree to a path in this repository, which must contain it.
-    pub(crate) fn inside<'a>(&self, whole: &'a RepoPath) -> &'a [u8] {
+    pub(crate) fn path_in_module<'a>(&self, whole: &'a RepoPath) -> &'a [u8] {
         &whole.as_bytes()[self.path.as_ref().map_or(0, |p| p.as_bytes().len() + 1)..]
     }
 
     /// Adds everything that determines the repository's files to a key, except its commit and tree.
-    pub(crate) fn fingerprint(&self, key: &mut Sha256) {
+    pub(crate) fn add_to_key(&self, key: &mut Sha256) {
         let path = self.path.as_ref().map_or(&b""[..], |p| p.as_bytes());
         key.update((path.len() as u64).to_le_bytes());
         key.update(path);
-        self.form.fingerprint(key);
-        key.update(super::history::shallow(&self.common_dir));
+        self.form.add_to_key(key);
+        key.update(super::history::read_shallow_file(&self.common_dir));
         if let Some(sparse) = &self.sparse {
             key.update(b"sparse");
-            key.update((sparse.text().len() as u64).to_le_bytes());
-            key.update(sparse.text());
+            key.update((sparse.pattern_text().len() as u64).to_le_bytes());
+            key.update(sparse.pattern_text());
         }
     }
 }
@@ -79,59 +79,59 @@ impl Submodule {
 impl Modules {
     /// Finds the repositories. `full` includes the files that a sparse checkout excludes. `moved` uses the commit that
     /// is checked out in a submodule, instead of the one that the tree records.
-    pub(crate) fn find(host: &HostRepo, commit: Oid, full: bool, moved: bool) -> Result<Self, SnapshotError> {
-        let mut all = Self { found: Vec::new(), left: Vec::new() };
+    pub(crate) fn find_modules(host: &HostRepo, commit: Oid, full: bool, moved: bool) -> Result<Self, SnapshotError> {
+        let mut all = Self { modules: Vec::new(), skipped: Vec::new() };
         let root = Submodule {
             path: None,
             git_dir: host.git_dir().to_owned(),
             common_dir: host.common_dir.clone(),
             commit,
-            tree: host.git().find_commit(commit)?.tree_id(),
-            form: ConversionSettings::of(host.git(), &host.common_dir)?,
-            sparse: if full { None } else { Sparse::of(host.git())? },
+            tree: host.repository().find_commit(commit)?.tree_id(),
+            form: ConversionSettings::from_repository(host.repository(), &host.common_dir)?,
+            sparse: if full { None } else { SparsePatterns::from_repository(host.repository())? },
         };
-        all.add(host.git(), root, &host.root, full, moved, 0)?;
+        all.add_module(host.repository(), root, &host.root, full, moved, 0)?;
         Ok(all)
     }
 
-    fn add(
+    fn add_module(
         &mut self,
         git: &Repository,
         module: Submodule,
-        folder: &Path,
+        dir: &Path,
         full: bool,
         moved: bool,
         depth: usize,
     ) -> Result<(), SnapshotError> {
         let tree = module.tree;
         let parent = module.clone();
-        self.found.push(module);
-        for path in registered(git, tree)? {
+        self.modules.push(module);
+        for path in registered_paths(git, tree)? {
             let Ok(entry) = git.find_tree(tree)?.get_path(&super::os_path(&path)) else { continue };
-            let Ok(whole) = RepoPath::from_bytes(&parent.whole(&path)) else { continue };
+            let Ok(whole) = RepoPath::from_bytes(&parent.path_in_worktree(&path)) else { continue };
             if entry.kind() != Some(ObjectType::Commit) {
                 continue;
             }
-            if parent.sparse.as_ref().is_some_and(|s| !s.includes(&path)) {
+            if parent.sparse.as_ref().is_some_and(|s| !s.is_included(&path)) {
                 continue;
             }
-            let mut leave = |reason: &str| {
-                self.left.push(SkippedSubmodule { path: whole.clone(), reason: reason.into() });
+            let mut skip = |reason: &str| {
+                self.skipped.push(SkippedSubmodule { path: whole.clone(), reason: reason.into() });
             };
             if depth == MAX_DEPTH {
-                leave("too deep");
+                skip("too deep");
                 continue;
             }
-            let folder = folder.join(super::os_path(&path));
+            let dir = dir.join(super::os_path(&path));
             let none: [&Path; 0] = [];
-            let Ok(inner) = Repository::open_ext(&folder, RepositoryOpenFlags::NO_SEARCH, none) else {
-                leave("not initialised");
+            let Ok(inner) = Repository::open_ext(&dir, RepositoryOpenFlags::NO_SEARCH, none) else {
+                skip("not initialised");
                 continue;
             };
             // A symlink on the path would lead to an unrelated repository.
-            let own = inner.workdir().and_then(|w| w.canonicalize().ok());
-            if own.is_none() || own != folder.canonicalize().ok() || own.as_deref() != Some(folder.as_path()) {
-                leave("its directory is somewhere else");
+            let workdir = inner.workdir().and_then(|w| w.canonicalize().ok());
+            if workdir.is_none() || workdir != dir.canonicalize().ok() || workdir.as_deref() != Some(dir.as_path()) {
+                skip("its directory is somewhere else");
                 continue;
             }
             let mut commit = entry.id();
@@ -139,27 +139,27 @@ impl Modules {
                 commit = head.id();
             }
             let Ok(inner_tree) = inner.find_commit(commit).map(|c| c.tree_id()) else {
-                leave("its commit is not here: git submodule update --init");
+                skip("its commit is not here: git submodule update --init");
                 continue;
             };
             let common_dir = inner.commondir().canonicalize()?;
             let module = Submodule {
                 path: Some(whole),
                 git_dir: inner.path().canonicalize()?,
-                form: ConversionSettings::of(&inner, &common_dir)?,
-                sparse: if full { None } else { Sparse::of(&inner)? },
+                form: ConversionSettings::from_repository(&inner, &common_dir)?,
+                sparse: if full { None } else { SparsePatterns::from_repository(&inner)? },
                 common_dir,
                 commit,
                 tree: inner_tree,
             };
-            self.add(&inner, module, &folder, full, moved, depth + 1)?;
+            self.add_module(&inner, module, &dir, full, moved, depth + 1)?;
         }
         Ok(())
     }
 }
 
 /// Reads the paths that a tree's `.gitmodules` names, sorted.
-fn registered(git: &Repository, tree: Oid) -> Result<Vec<Vec<u8>>, SnapshotError> {
+fn registered_paths(git: &Repository, tree: Oid) -> Result<Vec<Vec<u8>>, SnapshotError> {
     let Some(blob) = blob_at(git, tree, b".gitmodules")? else { return Ok(Vec::new()) };
     let text = git.find_blob(blob)?.content().to_vec();
     // libgit2 follows includes to any file of this machine, while git follows none here.

@@ -6,44 +6,54 @@ use super::error::SnapshotError;
 
 /// A path that differs, with its mode and object on both sides, including submodules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Changed {
+pub(crate) struct ChangedPath {
     pub path: Vec<u8>,
     pub old: Option<(i32, Oid)>,
     pub new: Option<(i32, Oid)>,
 }
 
 /// Lists the paths that differ, and stops soon after `limit` paths.
-pub(crate) fn compare(git: &Repository, old: Oid, new: Oid, limit: usize) -> Result<Vec<Changed>, SnapshotError> {
+pub(crate) fn compare_trees(
+    git: &Repository,
+    old: Oid,
+    new: Oid,
+    limit: usize,
+) -> Result<Vec<ChangedPath>, SnapshotError> {
     let mut found = Vec::new();
     let (old, new) = (git.find_tree(old)?, git.find_tree(new)?);
-    Comparison { git, limit, found: &mut found }.trees(Some(&old), Some(&new), b"")?;
+    Comparison { git, limit, found: &mut found }.compare_subtrees(Some(&old), Some(&new), b"")?;
     Ok(found)
 }
 
 struct Comparison<'a> {
     git: &'a Repository,
     limit: usize,
-    found: &'a mut Vec<Changed>,
+    found: &'a mut Vec<ChangedPath>,
 }
 
 impl Comparison<'_> {
-    fn trees(&mut self, old: Option<&Tree<'_>>, new: Option<&Tree<'_>>, prefix: &[u8]) -> Result<(), SnapshotError> {
+    fn compare_subtrees(
+        &mut self,
+        old: Option<&Tree<'_>>,
+        new: Option<&Tree<'_>>,
+        prefix: &[u8],
+    ) -> Result<(), SnapshotError> {
         if old.map(Tree::id) == new.map(Tree::id) {
             return Ok(());
         }
         for entry in new.into_iter().flat_map(Tree::iter) {
             let other = old.and_then(|tree| tree.get_name_bytes(entry.name_bytes()));
-            self.entries(other.as_ref(), Some(&entry), prefix)?;
+            self.compare_entries(other.as_ref(), Some(&entry), prefix)?;
         }
         for entry in old.into_iter().flat_map(Tree::iter) {
             if new.is_none_or(|tree| tree.get_name_bytes(entry.name_bytes()).is_none()) {
-                self.entries(Some(&entry), None, prefix)?;
+                self.compare_entries(Some(&entry), None, prefix)?;
             }
         }
         Ok(())
     }
 
-    fn entries(
+    fn compare_entries(
         &mut self,
         old: Option<&TreeEntry<'_>>,
         new: Option<&TreeEntry<'_>>,
@@ -60,12 +70,12 @@ impl Comparison<'_> {
             |entry: Option<&TreeEntry<'_>>| entry.filter(is_tree).map(|e| self.git.find_tree(e.id())).transpose();
         let (old_tree, new_tree) = (tree(old)?, tree(new)?);
         if old_tree.is_some() || new_tree.is_some() {
-            self.trees(old_tree.as_ref(), new_tree.as_ref(), &[&path, &b"/"[..]].concat())?;
+            self.compare_subtrees(old_tree.as_ref(), new_tree.as_ref(), &[&path, &b"/"[..]].concat())?;
         }
         let file = |entry: Option<&TreeEntry<'_>>| side(entry.filter(|e| !is_tree(e)));
         let (old, new) = (file(old), file(new));
         if old.is_some() || new.is_some() {
-            self.found.push(Changed { path, old, new });
+            self.found.push(ChangedPath { path, old, new });
         }
         Ok(())
     }
@@ -73,7 +83,7 @@ impl Comparison<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::compare;
+    use super::compare_trees;
     use git2::{ObjectType, Oid, Repository};
 
     #[test]
@@ -106,7 +116,7 @@ mod tests {
             ("to-tree", same, 0o040_000),
         ]);
         let names = |limit| {
-            let found = compare(&git, old, new, limit).expect("compared");
+            let found = compare_trees(&git, old, new, limit).expect("compared");
             found
                 .into_iter()
                 .map(|c| (String::from_utf8(c.path).expect("UTF-8"), c.old.is_some(), c.new.is_some()))
@@ -125,6 +135,6 @@ mod tests {
         assert_eq!(names(100), expected.map(|(p, a, b)| (p.to_owned(), a, b)));
         assert_eq!(names(2).len(), 3, "one more than the limit tells that it was passed");
         assert_eq!(git.find_object(old, Some(ObjectType::Tree)).expect("there").id(), old);
-        assert!(compare(&git, old, old, 1).expect("compared").is_empty());
+        assert!(compare_trees(&git, old, old, 1).expect("compared").is_empty());
     }
 }

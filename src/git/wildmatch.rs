@@ -11,33 +11,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// *Invariant:* once the steps are used up, no further pattern matches. Paths that no pattern ignores are shown to the
 /// user, so running out hides nothing.
 #[derive(Debug)]
-pub struct Budget(AtomicU64);
+pub struct StepBudget(AtomicU64);
 
 /// The steps for one path: enough for 1,000 patterns of 50 characters and a path of 1,000 bytes, and well below a
 /// second.
-const OF_A_PATH: u64 = 50_000_000;
+const PATH_STEPS: u64 = 50_000_000;
 /// The steps for all paths of one walk over a workspace: a minute, and enough for 100,000 paths of 100 bytes and 500
 /// patterns.
-const OF_A_WALK: u64 = 60_000_000_000;
+const WALK_STEPS: u64 = 60_000_000_000;
 
-impl Default for Budget {
+impl Default for StepBudget {
     /// Returns the budget for all paths together.
     fn default() -> Self {
-        Self(AtomicU64::new(OF_A_WALK))
+        Self(AtomicU64::new(WALK_STEPS))
     }
 }
 
-impl Budget {
+impl StepBudget {
     /// Returns the budget for one path.
-    pub fn of_a_path() -> Self {
-        Self(AtomicU64::new(OF_A_PATH))
+    pub fn for_path() -> Self {
+        Self(AtomicU64::new(PATH_STEPS))
     }
 
     /// Subtracts steps, and returns whether there were enough.
-    fn take(&self, steps: usize) -> bool {
-        let left = self.0.load(Ordering::Relaxed).checked_sub(steps as u64);
-        self.0.store(left.unwrap_or(0), Ordering::Relaxed);
-        left.is_some()
+    fn take_steps(&self, steps: usize) -> bool {
+        let remaining = self.0.load(Ordering::Relaxed).checked_sub(steps as u64);
+        self.0.store(remaining.unwrap_or(0), Ordering::Relaxed);
+        remaining.is_some()
     }
 }
 
@@ -60,47 +60,47 @@ enum Token {
 
 /// Returns whether `pattern` matches all of `path`.
 #[must_use]
-pub fn matches(pattern: &[u8], path: &[u8], budgets: [&Budget; 2]) -> bool {
+pub fn matches_pattern(pattern: &[u8], path: &[u8], budgets: [&StepBudget; 2]) -> bool {
     let steps = (pattern.len() + 1).saturating_mul(path.len() + 1);
-    if !budgets.into_iter().all(|budget| budget.take(steps)) {
+    if !budgets.into_iter().all(|budget| budget.take_steps(steps)) {
         return false;
     }
     // Computed from the end: `rest[at]` is whether the tokens after the current one match the path from `at` on.
     let mut rest = vec![false; path.len() + 1];
     rest[path.len()] = true;
-    for token in tokens(pattern).iter().rev() {
-        let mut here = vec![false; path.len() + 1];
+    for token in parse_tokens(pattern).iter().rev() {
+        let mut matched = vec![false; path.len() + 1];
         for at in (0..=path.len()).rev() {
             let byte = path.get(at).copied();
             let next = byte.is_some() && rest[at + 1];
-            here[at] = match token {
-                Token::Byte(wanted) => byte == Some(*wanted) && next,
+            matched[at] = match token {
+                Token::Byte(expected) => byte == Some(*expected) && next,
                 Token::Any => byte.is_some_and(|b| b != b'/') && next,
-                Token::Class(set) => byte.is_some_and(|b| b != b'/' && has(set, b)) && next,
-                Token::Star => rest[at] || byte.is_some_and(|b| b != b'/') && here[at + 1],
-                Token::DoubleStar => rest[at] || byte.is_some() && here[at + 1],
+                Token::Class(set) => byte.is_some_and(|b| b != b'/' && has_byte(set, b)) && next,
+                Token::Star => rest[at] || byte.is_some_and(|b| b != b'/') && matched[at + 1],
+                Token::DoubleStar => rest[at] || byte.is_some() && matched[at + 1],
                 // True if some bytes and a slash lead to the rest. The case of no bytes is added below.
-                Token::Directories => byte.is_some() && (byte == Some(b'/') && next || here[at + 1]),
+                Token::Directories => byte.is_some() && (byte == Some(b'/') && next || matched[at + 1]),
                 Token::Never => false,
             };
         }
         if *token == Token::Directories {
-            here.iter_mut().zip(&rest).for_each(|(here, rest)| *here |= rest);
+            matched.iter_mut().zip(&rest).for_each(|(here, rest)| *here |= rest);
         }
-        rest = here;
+        rest = matched;
     }
     rest[0]
 }
 
-fn has(set: &[u64; 4], byte: u8) -> bool {
+fn has_byte(set: &[u64; 4], byte: u8) -> bool {
     set[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
 }
 
-fn put(set: &mut [u64; 4], byte: u8) {
+fn insert_byte(set: &mut [u64; 4], byte: u8) {
     set[usize::from(byte >> 6)] |= 1 << (byte & 63);
 }
 
-fn tokens(pattern: &[u8]) -> Vec<Token> {
+fn parse_tokens(pattern: &[u8]) -> Vec<Token> {
     let (mut tokens, mut at) = (Vec::with_capacity(pattern.len()), 0);
     while let Some(byte) = pattern.get(at).copied() {
         at += 1;
@@ -127,7 +127,7 @@ fn tokens(pattern: &[u8]) -> Vec<Token> {
                     _ => Token::Star,
                 }
             }
-            b'[' => class(pattern, &mut at).map_or(Token::Never, Token::Class),
+            b'[' => parse_class(pattern, &mut at).map_or(Token::Never, Token::Class),
             literal => Token::Byte(literal),
         };
         let is_end = token == Token::Never;
@@ -140,7 +140,7 @@ fn tokens(pattern: &[u8]) -> Vec<Token> {
 }
 
 /// Parses a class from after its `[` to after its `]`.
-fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
+fn parse_class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
     let next = |at: &mut usize| {
         let byte = pattern.get(*at).copied();
         *at += 1;
@@ -160,7 +160,7 @@ fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
         before = match (byte, rest) {
             (b'\\', _) => {
                 let escaped = next(at)?;
-                put(&mut set, escaped);
+                insert_byte(&mut set, escaped);
                 escaped
             }
             (b'-', [end, ..]) if before != 0 && *end != b']' => {
@@ -168,27 +168,27 @@ fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
                 if end == b'\\' {
                     end = next(at)?;
                 }
-                (before..=end).for_each(|b| put(&mut set, b));
+                (before..=end).for_each(|b| insert_byte(&mut set, b));
                 0
             }
             (b'[', [b':', ..]) => {
                 let length = rest.iter().position(|b| *b == b']')?;
                 match rest[1..length].strip_suffix(b":") {
                     Some(name) => {
-                        let is_in = named(name)?;
-                        (0..=u8::MAX).filter(|b| is_in(*b)).for_each(|b| put(&mut set, b));
+                        let is_in = class_predicate(name)?;
+                        (0..=u8::MAX).filter(|b| is_in(*b)).for_each(|b| insert_byte(&mut set, b));
                         *at += length + 1;
                         0
                     }
                     // Not a class name: an ordinary bracket.
                     None => {
-                        put(&mut set, b'[');
+                        insert_byte(&mut set, b'[');
                         b'['
                     }
                 }
             }
             (other, _) => {
-                put(&mut set, other);
+                insert_byte(&mut set, other);
                 other
             }
         };
@@ -196,7 +196,7 @@ fn class(pattern: &[u8], at: &mut usize) -> Option<[u64; 4]> {
     Some(if is_negated { set.map(|bits| !bits) } else { set })
 }
 
-fn named(name: &[u8]) -> Option<fn(u8) -> bool> {
+fn class_predicate(name: &[u8]) -> Option<fn(u8) -> bool> {
     Some(match name {
         b"alnum" => |b| b.is_ascii_alphanumeric(),
         b"alpha" => |b| b.is_ascii_alphabetic(),
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn answer(pattern: &[u8], path: &[u8]) -> bool {
-        matches(pattern, path, [&Budget::of_a_path(), &Budget::default()])
+        matches_pattern(pattern, path, [&StepBudget::for_path(), &StepBudget::default()])
     }
 
     fn git(pattern: &[u8], path: &[u8]) -> bool {
@@ -242,9 +242,13 @@ mod tests {
     #[test]
     fn without_steps_nothing_matches() {
         for (path, walk) in [(30, u64::MAX), (u64::MAX, 30)] {
-            let budgets = [&Budget(AtomicU64::new(path)), &Budget(AtomicU64::new(walk))];
-            assert!(matches(b"a*", b"ab", budgets) && matches(b"a*", b"ab", budgets));
-            assert!(matches(b"a", b"a", budgets) && !matches(b"a*", b"ab", budgets) && !matches(b"a", b"a", budgets));
+            let budgets = [&StepBudget(AtomicU64::new(path)), &StepBudget(AtomicU64::new(walk))];
+            assert!(matches_pattern(b"a*", b"ab", budgets) && matches_pattern(b"a*", b"ab", budgets));
+            assert!(
+                matches_pattern(b"a", b"a", budgets)
+                    && !matches_pattern(b"a*", b"ab", budgets)
+                    && !matches_pattern(b"a", b"a", budgets)
+            );
         }
     }
 

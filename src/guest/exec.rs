@@ -11,7 +11,7 @@ use crate::{filter, home, init};
 /// `struct winsize`: rows, columns and two unused fields.
 #[repr(C)]
 #[derive(Default)]
-struct Size {
+struct WindowSize {
     rows: u16,
     columns: u16,
     unused: [u16; 2],
@@ -19,21 +19,21 @@ struct Size {
 
 unsafe extern "C" {
     /// See ioctl_tty(2). With [`TIOCGWINSZ`] it fills `size`.
-    fn ioctl(descriptor: i32, request: usize, size: *mut Size) -> i32;
+    fn ioctl(descriptor: i32, request: usize, size: *mut WindowSize) -> i32;
 }
 
 const TIOCGWINSZ: usize = 0x5413;
 /// Maximum time to wait for a terminal's size. The engine sets it after the start, and a fast program would not see it.
-const SIZELESS: Duration = Duration::from_millis(250);
+const SIZE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Waits until the terminal, if any, has a size.
 fn wait_for_size() {
-    let end = Instant::now() + SIZELESS;
+    let deadline = Instant::now() + SIZE_TIMEOUT;
     loop {
-        let mut size = Size::default();
+        let mut size = WindowSize::default();
         // SAFETY: the call writes one `winsize`, which has the layout of `size`.
         let failed = unsafe { ioctl(0, TIOCGWINSZ, &raw mut size) } != 0;
-        if failed || size.columns > 0 || Instant::now() > end {
+        if failed || size.columns > 0 || Instant::now() > deadline {
             return;
         }
         // A size that is set before the program runs causes no notification, so it has to be polled.
@@ -42,7 +42,7 @@ fn wait_for_size() {
 }
 
 /// Parses the first two arguments: the owner's port, and the time limit of the command in seconds (0: no limit).
-fn terms(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::Terms> {
+fn parse_options(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::LaunchOptions> {
     let mut number = || {
         let text = args.next().and_then(|arg| arg.into_string().ok());
         text.and_then(|text| text.parse::<u64>().ok())
@@ -50,19 +50,19 @@ fn terms(args: &mut impl Iterator<Item = OsString>) -> io::Result<init::Terms> {
     };
     let owner = u16::try_from(number()?).map_err(io::Error::other)?;
     let seconds = number()?;
-    Ok(init::Terms { owner, time: (seconds > 0).then(|| Duration::from_secs(seconds)) })
+    Ok(init::LaunchOptions { owner_port: owner, time_limit: (seconds > 0).then(|| Duration::from_secs(seconds)) })
 }
 
 /// Runs `PORT SECONDS [HOME_FILE…] -- COMMAND…` and returns the command's exit status, or 125 if the launcher itself
 /// fails.
-pub fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let failed = |attempt: &str, error: &dyn std::fmt::Display| {
         eprintln!("airlock: failed to {attempt}: {error}");
         ExitCode::from(125)
     };
-    let signals = init::Signals::hold();
-    let terms = match terms(&mut args) {
-        Ok(terms) => terms,
+    let signals = init::Signals::block_all();
+    let options = match parse_options(&mut args) {
+        Ok(options) => options,
         Err(error) => return failed("read the launcher's arguments", &error),
     };
     if let Err(error) = home::populate_home(&mut args) {
@@ -71,13 +71,13 @@ pub fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(program) = args.next() else {
         return failed("start", &"no command was given");
     };
-    if let Err(error) = filter::install().and_then(|()| filter::forbid_tracing()) {
+    if let Err(error) = filter::install_filter().and_then(|()| filter::forbid_tracing()) {
         return failed("install the system call filter", &error);
     }
-    let owner = match init::connect(&terms) {
+    let owner = match init::connect_owner(&options) {
         Ok(owner) => owner,
         Err(error) => return failed("reach the sidecar", &error),
     };
     wait_for_size();
-    init::run(&program, args, &signals, owner, &terms)
+    init::run(&program, args, &signals, owner, &options)
 }

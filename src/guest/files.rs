@@ -15,7 +15,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::Output;
 use crate::protocol::{
-    Decoder, Encoder, Entry, FileKind, Kind, LARGEST, Listed, MAX_PAYLOAD, Request, Root, Space, Stat, Usage, Written,
+    Decoder, Encoder, Entry, FileKind, Kind, LARGEST, ListedEntry, MAX_PAYLOAD, Request, Root, Space, Stat, Usage,
+    WrittenFile,
 };
 
 // Linux `asm/fcntl.h`: `O_NOFOLLOW` and `O_DIRECTORY` have other values on ARM.
@@ -30,14 +31,14 @@ const O_NOFOLLOW: i32 = 0o100_000;
 const O_DIRECTORY: i32 = 0o40_000;
 
 /// Number of writer threads.
-const LANES: usize = 2;
+const WRITERS: usize = 2;
 
 /// Maximum length in bytes of a path that a program can open by its name (`PATH_MAX`).
-const LONGEST_PATH: usize = 4096;
+const PATH_MAX: usize = 4096;
 /// Maximum number of open directories in a [`DirStack`].
-const MOST_OPEN: usize = 512;
+const MAX_OPEN_DIRS: usize = 512;
 /// Bytes that are counted for each entry in addition to its blocks.
-const INODE: u64 = 256;
+const INODE_BYTES: u64 = 256;
 
 fn root_path(root: Root) -> &'static str {
     match root {
@@ -54,23 +55,23 @@ enum WriteJob {
 }
 
 #[derive(Default)]
-struct Report {
-    written: Vec<Written>,
+struct WriteReport {
+    written: Vec<WrittenFile>,
     failed: Option<String>,
 }
 
 /// The file server and its writer threads.
-pub struct Files {
+pub struct FileServer {
     output: Output,
     lanes: Vec<SyncSender<WriteJob>>,
-    report: Arc<Mutex<Report>>,
+    report: Arc<Mutex<WriteReport>>,
 }
 
-impl Files {
+impl FileServer {
     /// Starts the writer threads.
-    pub fn start(output: &Output) -> Self {
-        let report = Arc::new(Mutex::new(Report::default()));
-        let lanes = (0..LANES)
+    pub fn start_writers(output: &Output) -> Self {
+        let report = Arc::new(Mutex::new(WriteReport::default()));
+        let lanes = (0..WRITERS)
             .map(|_| {
                 let (sender, jobs) = mpsc::sync_channel(4);
                 let report = Arc::clone(&report);
@@ -79,7 +80,7 @@ impl Files {
                     for job in jobs {
                         match job {
                             WriteJob::Entries(bytes) => {
-                                let result = writer.entries(&bytes);
+                                let result = writer.write_entries(&bytes);
                                 let Ok(mut report) = report.lock() else { return };
                                 report.written.append(&mut writer.written);
                                 if let Err(error) = result {
@@ -100,33 +101,33 @@ impl Files {
     }
 
     /// Queues entries for a writer thread.
-    pub fn write(&mut self, lane: u32, payload: Vec<u8>) -> io::Result<()> {
-        self.lanes[lane as usize % LANES].send(WriteJob::Entries(payload)).map_err(io::Error::other)
+    pub fn queue_entries(&mut self, lane: u32, payload: Vec<u8>) -> io::Result<()> {
+        self.lanes[lane as usize % WRITERS].send(WriteJob::Entries(payload)).map_err(io::Error::other)
     }
 
     /// Handles one request and sends the answer.
-    pub fn request(&mut self, id: u32, payload: &[u8]) -> io::Result<()> {
-        let request = Decoder(payload).request()?;
+    pub fn handle_request(&mut self, id: u32, payload: &[u8]) -> io::Result<()> {
+        let request = Decoder(payload).decode_request()?;
         let answer = match &request {
-            Request::List(root, path) => self.list(id, *root, path),
-            Request::Read(root, path, limit) => self.read(id, *root, path, *limit),
-            Request::Flush => self.flush(id),
-            Request::Sync(root) => sync(*root),
-            Request::Copy => self.copy(id),
-            Request::Usage(root, limit) => self.usage(id, *root, *limit),
-            Request::Space(root) => self.space(id, *root),
+            Request::List(root, path) => self.list_dir(id, *root, path),
+            Request::Read(root, path, limit) => self.read_file(id, *root, path, *limit),
+            Request::Flush => self.flush_writes(id),
+            Request::Sync(root) => sync_volume(*root),
+            Request::Copy => self.copy_base(id),
+            Request::Usage(root, limit) => self.measure_usage(id, *root, *limit),
+            Request::Space(root) => self.query_space(id, *root),
         };
         match answer {
-            Ok(()) => self.output.send(Kind::Done, id, &[]),
+            Ok(()) => self.output.send_frame(Kind::Done, id, &[]),
             Err(error) => {
                 let mut payload = error.raw_os_error().unwrap_or(0).to_le_bytes().to_vec();
                 payload.extend_from_slice(error.to_string().as_bytes());
-                self.output.send(Kind::Failed, id, &payload)
+                self.output.send_frame(Kind::Failed, id, &payload)
             }
         }
     }
 
-    fn list(&self, id: u32, root: Root, path: &[u8]) -> io::Result<()> {
+    fn list_dir(&self, id: u32, root: Root, path: &[u8]) -> io::Result<()> {
         let directory = open_directory(root, path)?;
         let base = proc_path(&directory);
         let mut part = Encoder::default();
@@ -152,15 +153,15 @@ impl Files {
                 debug_assert!(kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device());
                 (FileKind::Special, Vec::new())
             };
-            part.listed(&Listed { name: name.as_bytes().to_vec(), kind, stat: stat(&metadata), target });
+            part.encode_listed(&ListedEntry { name: name.as_bytes().to_vec(), kind, stat: to_stat(&metadata), target });
             if part.0.len() > MAX_PAYLOAD / 4 {
-                self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
+                self.output.send_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
             }
         }
-        self.output.send(Kind::Part, id, &part.0)
+        self.output.send_frame(Kind::Part, id, &part.0)
     }
 
-    fn read(&self, id: u32, root: Root, path: &[u8], limit: u64) -> io::Result<()> {
+    fn read_file(&self, id: u32, root: Root, path: &[u8], limit: u64) -> io::Result<()> {
         let (parent, name) = open_parent(root, path)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -169,21 +170,21 @@ impl Files {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let mut left = limit;
+        let mut remaining = limit;
         let mut buffer = vec![0; 256 * 1024];
-        while left > 0 {
-            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        while remaining > 0 {
+            let want = buffer.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
             let got = file.read(&mut buffer[..want])?;
             if got == 0 {
                 break;
             }
-            self.output.send(Kind::Part, id, &buffer[..got])?;
-            left -= got as u64;
+            self.output.send_frame(Kind::Part, id, &buffer[..got])?;
+            remaining -= got as u64;
         }
         Ok(())
     }
 
-    fn flush(&mut self, id: u32) -> io::Result<()> {
+    fn flush_writes(&mut self, id: u32) -> io::Result<()> {
         for lane in &self.lanes {
             let (done, wait) = mpsc::sync_channel(1);
             lane.send(WriteJob::Flush(done)).map_err(io::Error::other)?;
@@ -195,95 +196,98 @@ impl Files {
         }
         let mut part = Encoder::default();
         for written in &report.written {
-            self.report(id, &mut part, written)?;
+            self.report_written(id, &mut part, written)?;
         }
-        self.output.send(Kind::Part, id, &part.0)
+        self.output.send_frame(Kind::Part, id, &part.0)
     }
 
-    fn report(&self, id: u32, part: &mut Encoder, written: &Written) -> io::Result<()> {
-        part.written(written);
+    fn report_written(&self, id: u32, part: &mut Encoder, written: &WrittenFile) -> io::Result<()> {
+        part.encode_written(written);
         if part.0.len() > MAX_PAYLOAD / 4 {
-            self.output.send(Kind::Part, id, &std::mem::take(&mut part.0))?;
+            self.output.send_frame(Kind::Part, id, &std::mem::take(&mut part.0))?;
         }
         Ok(())
     }
 
-    fn usage(&self, id: u32, root: Root, limit: u32) -> io::Result<()> {
-        let (mut open, mut usage, mut left) = (vec![Vec::new()], Usage::default(), limit);
+    fn measure_usage(&self, id: u32, root: Root, limit: u32) -> io::Result<()> {
+        let (mut open, mut usage, mut remaining) = (vec![Vec::new()], Usage::default(), limit);
         let mut sums: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        let (mut trail, mut linked) = (DirStack::new(root)?, HashSet::new());
-        while let Some(at) = open.pop() {
+        let (mut stack, mut seen_links) = (DirStack::new(root)?, HashSet::new());
+        while let Some(dir_path) = open.pop() {
             // A running agent may have removed the directory, or made it unreadable.
-            let Ok(directory) = trail.enter(&at) else { continue };
-            let mut here = 0;
+            let Ok(directory) = stack.open_dir(&dir_path) else { continue };
+            let mut dir_bytes = 0;
             let Ok(entries) = fs::read_dir(proc_path(directory)) else { continue };
             for entry in entries {
-                if left == 0 {
+                if remaining == 0 {
                     usage.more = true;
                     open.clear();
                     break;
                 }
-                left -= 1;
+                remaining -= 1;
                 let Ok(entry) = entry else { break };
                 let Ok(metadata) = entry.metadata() else { continue };
                 usage.entries += 1;
                 if metadata.is_dir() {
-                    let below = [&at, entry.file_name().as_bytes(), b"/"].concat();
+                    let below = [&dir_path, entry.file_name().as_bytes(), b"/"].concat();
                     // The directory is deeper than any path can be. It cannot be opened in one step and is not measured.
-                    if below.len() > LONGEST_PATH {
+                    if below.len() > PATH_MAX {
                         usage.more = true;
                     } else {
                         open.push(below);
                     }
-                } else if metadata.nlink() > 1 && !linked.insert((metadata.dev(), metadata.ino())) {
+                } else if metadata.nlink() > 1 && !seen_links.insert((metadata.dev(), metadata.ino())) {
                     // Another hard link of a file that was counted.
                     continue;
                 }
-                here += metadata.blocks() * 512 + INODE;
+                dir_bytes += metadata.blocks() * 512 + INODE_BYTES;
             }
-            usage.bytes += here;
+            usage.bytes += dir_bytes;
             // Adds the size to the directories of the first two levels of the path.
-            let ends = at.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end).take(2);
+            let ends = dir_path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end).take(2);
             for end in ends {
-                *sums.entry(at[..end].to_vec()).or_default() += here;
+                *sums.entry(dir_path[..end].to_vec()).or_default() += dir_bytes;
             }
-            if at.is_empty() {
-                sums.insert(b".".to_vec(), here);
+            if dir_path.is_empty() {
+                sums.insert(b".".to_vec(), dir_bytes);
             }
         }
         let mut largest: Vec<_> = sums.into_iter().collect();
         largest.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         largest.truncate(LARGEST);
         let mut part = Encoder::default();
-        part.usage(&Usage { largest, ..usage });
-        self.output.send(Kind::Part, id, &part.0)
+        part.encode_usage(&Usage { largest, ..usage });
+        self.output.send_frame(Kind::Part, id, &part.0)
     }
 
-    fn space(&self, id: u32, root: Root) -> io::Result<()> {
+    fn query_space(&self, id: u32, root: Root) -> io::Result<()> {
         let directory = open_directory(root, b"")?;
-        let mut seen = Statvfs::default();
-        if fstatvfs(directory.as_raw_fd(), &mut seen) != 0 {
+        let mut stats = Statvfs::default();
+        if fstatvfs(directory.as_raw_fd(), &mut stats) != 0 {
             return Err(io::Error::last_os_error());
         }
-        let bytes = |blocks: u64| blocks.saturating_mul(seen.fragment);
-        let space = Space { free: bytes(seen.available), total: bytes(seen.blocks), free_entries: seen.free_files };
+        let bytes = |blocks: u64| blocks.saturating_mul(stats.fragment);
+        let space = Space { free: bytes(stats.available), total: bytes(stats.blocks), free_entries: stats.free_files };
         let mut part = Encoder::default();
-        part.space(space);
-        self.output.send(Kind::Part, id, &part.0)
+        part.encode_space(space);
+        self.output.send_frame(Kind::Part, id, &part.0)
     }
 
     /// Copies the base's tree to the workspace. Both are trusted: no agent has written to either yet.
-    fn copy(&self, id: u32) -> io::Result<()> {
+    fn copy_base(&self, id: u32) -> io::Result<()> {
         let (mut open, mut part) = (vec![Vec::new()], Encoder::default());
-        while let Some(at) = open.pop() {
-            let inside = [b"tree/", &at[..]].concat();
-            let (from, to) = (open_directory(Root::Base, &inside)?, open_directory(Root::Work, &at)?);
+        while let Some(dir_path) = open.pop() {
+            let base_path = [b"tree/", &dir_path[..]].concat();
+            let (from, to) = (open_directory(Root::Base, &base_path)?, open_directory(Root::Work, &dir_path)?);
             for entry in fs::read_dir(proc_path(&from))? {
                 let entry = entry?;
                 let (name, source) = (entry.file_name(), proc_path(&from).join(entry.file_name()));
                 let (target, kind) = (proc_path(&to).join(&name), entry.file_type()?);
-                let path =
-                    if at.is_empty() { name.as_bytes().to_vec() } else { [&at, &b"/"[..], name.as_bytes()].concat() };
+                let path = if dir_path.is_empty() {
+                    name.as_bytes().to_vec()
+                } else {
+                    [&dir_path, &b"/"[..], name.as_bytes()].concat()
+                };
                 if kind.is_dir() {
                     DirBuilder::new().mode(0o755).create(&target)?;
                     open.push(path);
@@ -291,16 +295,16 @@ impl Files {
                     std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
                 } else {
                     let mut old = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&source)?;
-                    let seen = old.metadata()?;
-                    let mode = seen.permissions().mode() & 0o777;
+                    let metadata = old.metadata()?;
+                    let mode = metadata.permissions().mode() & 0o777;
                     let mut new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target)?;
                     io::copy(&mut old, &mut new)?;
-                    new.set_modified(seen.modified()?)?;
-                    self.report(id, &mut part, &Written { path, stat: stat(&new.metadata()?) })?;
+                    new.set_modified(metadata.modified()?)?;
+                    self.report_written(id, &mut part, &WrittenFile { path, stat: to_stat(&new.metadata()?) })?;
                 }
             }
         }
-        self.output.send(Kind::Part, id, &part.0)
+        self.output.send_frame(Kind::Part, id, &part.0)
     }
 }
 
@@ -334,18 +338,18 @@ impl DirStack {
     }
 
     /// Opens a directory. Its path ends with a slash, and the root's path is empty.
-    fn enter(&mut self, path: &[u8]) -> io::Result<&File> {
+    fn open_dir(&mut self, path: &[u8]) -> io::Result<&File> {
         while self.open.back().is_some_and(|(above, _)| !path.starts_with(above)) {
             self.open.pop_back();
         }
-        let done = self.open.back().map_or(0, |(above, _)| above.len());
-        let mut at = done;
-        for component in path[done..].split(|b| *b == b'/').filter(|c| !c.is_empty()) {
+        let prefix_len = self.open.back().map_or(0, |(above, _)| above.len());
+        let mut path_len = prefix_len;
+        for component in path[prefix_len..].split(|b| *b == b'/').filter(|c| !c.is_empty()) {
             let above = self.open.back().map_or(&self.root, |(_, file)| file);
-            let next = step_into(above, component)?;
-            at += component.len() + 1;
-            self.open.push_back((path[..at].to_vec(), next));
-            if self.open.len() > MOST_OPEN {
+            let next = open_child_dir(above, component)?;
+            path_len += component.len() + 1;
+            self.open.push_back((path[..path_len].to_vec(), next));
+            if self.open.len() > MAX_OPEN_DIRS {
                 self.open.pop_front();
             }
         }
@@ -361,7 +365,7 @@ unsafe extern "C" {
 }
 
 /// Writes the file system of a volume to disk.
-fn sync(root: Root) -> io::Result<()> {
+fn sync_volume(root: Root) -> io::Result<()> {
     let directory = open_directory(root, b"")?;
     if syncfs(directory.as_raw_fd()) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -370,21 +374,21 @@ fn sync(root: Root) -> io::Result<()> {
 #[derive(Default)]
 struct Writer {
     parent: Option<(Root, Vec<u8>, File)>,
-    written: Vec<Written>,
+    written: Vec<WrittenFile>,
 }
 
 impl Writer {
-    fn entries(&mut self, bytes: &[u8]) -> Result<(), String> {
+    fn write_entries(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut decoder = Decoder(bytes);
         while !decoder.is_empty() {
-            let (root, path, entry) = decoder.entry().map_err(|e| e.to_string())?;
-            self.entry(root, path, &entry).map_err(|e| format!("{}: {e}", path.escape_ascii()))?;
+            let (root, path, entry) = decoder.decode_entry().map_err(|e| e.to_string())?;
+            self.write_entry(root, path, &entry).map_err(|e| format!("{}: {e}", path.escape_ascii()))?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
-        let (directory, name) = split(path);
+    fn write_entry(&mut self, root: Root, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
+        let (directory, name) = split_parent(path);
         if !matches!(&self.parent, Some((r, d, _)) if *r == root && d == directory) {
             match open_directory(root, directory) {
                 Ok(opened) => self.parent = Some((root, directory.to_vec(), opened)),
@@ -409,7 +413,7 @@ impl Writer {
                     other => other?,
                 }
                 self.parent = None;
-                prune(root, directory)
+                remove_empty_dirs(root, directory)
             }
             Entry::File { executable, report, mtime, size, offset, bytes } => {
                 let mut options = OpenOptions::new();
@@ -427,7 +431,7 @@ impl Writer {
                         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(*mtime))?;
                     }
                     if *report {
-                        self.written.push(Written { path: path.to_vec(), stat: stat(&file.metadata()?) });
+                        self.written.push(WrittenFile { path: path.to_vec(), stat: to_stat(&file.metadata()?) });
                     }
                 }
                 Ok(())
@@ -437,19 +441,19 @@ impl Writer {
 }
 
 /// Removes a directory if it is empty, and then its parents in the same way.
-fn prune(root: Root, mut directory: &[u8]) -> io::Result<()> {
+fn remove_empty_dirs(root: Root, mut directory: &[u8]) -> io::Result<()> {
     while !directory.is_empty() {
         let (parent, name) = open_parent(root, directory)?;
         match fs::remove_dir(proc_path(&parent).join(std::ffi::OsStr::from_bytes(name))) {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
             other => other?,
         }
-        directory = split(directory).0;
+        directory = split_parent(directory).0;
     }
     Ok(())
 }
 
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+fn split_parent(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&[], path),
@@ -457,7 +461,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn open_parent(root: Root, path: &[u8]) -> io::Result<(File, &[u8])> {
-    let (directory, name) = split(path);
+    let (directory, name) = split_parent(path);
     if name.is_empty() || name == b".." || name == b"." {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -466,21 +470,21 @@ fn open_parent(root: Root, path: &[u8]) -> io::Result<(File, &[u8])> {
 
 /// Opens a directory below a root, one component at a time, without following a symlink.
 fn open_directory(root: Root, path: &[u8]) -> io::Result<File> {
-    let mut directory = open_no_link(PathBuf::from(root_path(root)))?;
+    let mut directory = open_nofollow(PathBuf::from(root_path(root)))?;
     for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
         if component == b".." || component == b"." {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        directory = step_into(&directory, component)?;
+        directory = open_child_dir(&directory, component)?;
     }
     Ok(directory)
 }
 
-fn step_into(directory: &File, name: &[u8]) -> io::Result<File> {
-    open_no_link(proc_path(directory).join(std::ffi::OsStr::from_bytes(name)))
+fn open_child_dir(directory: &File, name: &[u8]) -> io::Result<File> {
+    open_nofollow(proc_path(directory).join(std::ffi::OsStr::from_bytes(name)))
 }
 
-fn open_no_link(path: PathBuf) -> io::Result<File> {
+fn open_nofollow(path: PathBuf) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_DIRECTORY | O_NONBLOCK).open(path)
 }
 
@@ -488,7 +492,7 @@ fn proc_path(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-fn stat(metadata: &fs::Metadata) -> Stat {
+fn to_stat(metadata: &fs::Metadata) -> Stat {
     let nanos = |n: i64| u32::try_from(n).unwrap_or(0);
     Stat {
         mode: metadata.mode(),

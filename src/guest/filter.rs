@@ -66,7 +66,7 @@ const X32: u32 = 0x4000_0000;
 /// it.
 const FAMILIES: [u32; 4] = [1, 2, 10, 16];
 
-fn program() -> Vec<Instruction> {
+fn build_program() -> Vec<Instruction> {
     let load = |offset| Instruction { code: 0x20, jump_true: 0, jump_false: 0, k: offset };
     let skip_unless_equal = |k, n| Instruction { code: 0x15, jump_true: 0, jump_false: n, k };
     let skip_if_equal = |k, n| Instruction { code: 0x15, jump_true: n, jump_false: 0, k };
@@ -107,8 +107,8 @@ fn program() -> Vec<Instruction> {
 }
 
 /// Installs the filter for this process and for every process that it starts.
-pub fn install() -> io::Result<()> {
-    let program = program();
+pub fn install_filter() -> io::Result<()> {
+    let program = build_program();
     let program =
         Program { length: u16::try_from(program.len()).map_err(io::Error::other)?, instructions: program.as_ptr() };
     // SAFETY: both calls only read their arguments. `program` and the instructions that it points to outlive them.
@@ -134,7 +134,7 @@ mod tests {
 
     /// Returns the filter's result from a model of the kernel's interpreter, for the few instructions used here.
     fn answer(number: u32, arch: u32, argument: u32) -> u32 {
-        let program = program();
+        let program = build_program();
         let (mut at, mut a) = (0_usize, 0_u32);
         loop {
             let i = &program[at];

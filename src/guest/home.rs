@@ -18,19 +18,19 @@ pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()
             return Ok(());
         }
         let path = home.join(args.next().ok_or_else(missing)?);
-        let made = match kind.to_str() {
+        let result = match kind.to_str() {
             Some("dir") => fs::create_dir(&path),
-            Some("file") => write(&path, &args.next().ok_or_else(missing)?),
+            Some("file") => create_file(&path, &args.next().ok_or_else(missing)?),
             Some("link") => std::os::unix::fs::symlink(args.next().ok_or_else(missing)?, &path),
             _ => Err(io::Error::new(ErrorKind::InvalidInput, "an argument of an unknown kind")),
         };
-        match made {
+        match result {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
     }
 }
 
-fn write(path: &PathBuf, content: &OsStr) -> io::Result<()> {
+fn create_file(path: &PathBuf, content: &OsStr) -> io::Result<()> {
     OpenOptions::new().write(true).create_new(true).open(path)?.write_all(content.as_bytes())
 }

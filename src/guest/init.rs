@@ -42,11 +42,11 @@ const WUNTRACED: i32 = 2;
 const SIGNALED: i32 = 128;
 
 /// The owner and the time limit of the command.
-pub struct Terms {
+pub struct LaunchOptions {
     /// The loopback port on which the owner's guest holds a connection.
-    pub owner: u16,
+    pub owner_port: u16,
     /// The time limit of the command, if any.
-    pub time: Option<Duration>,
+    pub time_limit: Option<Duration>,
 }
 
 /// The blocked signals, which have to be forwarded.
@@ -55,7 +55,7 @@ pub struct Signals(SignalSet);
 impl Signals {
     /// Blocks every signal from now on. A blocked signal stays pending, even one that the kernel would not deliver to
     /// the first process of a container.
-    pub fn hold() -> Self {
+    pub fn block_all() -> Self {
         let mut all = SignalSet([0; 16]);
         // SAFETY: both calls get a set that lives on this stack.
         unsafe {
@@ -67,10 +67,10 @@ impl Signals {
 
     /// Waits for the next signal.
     fn next(&self) -> i32 {
-        let mut came = 0;
+        let mut number = 0;
         // SAFETY: the set is initialized, and the number is written to a local variable.
-        unsafe { sigwait(&raw const self.0, &raw mut came) };
-        came
+        unsafe { sigwait(&raw const self.0, &raw mut number) };
+        number
     }
 }
 
@@ -78,8 +78,8 @@ impl Signals {
 ///
 /// # Errors
 /// The port is closed, because the owner has ended.
-pub fn connect(terms: &Terms) -> io::Result<TcpStream> {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, terms.owner))
+pub fn connect_owner(options: &LaunchOptions) -> io::Result<TcpStream> {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, options.owner_port))
 }
 
 /// Runs the command and returns its exit status: 126 if it cannot be executed, 127 if it does not exist.
@@ -88,7 +88,7 @@ pub fn run(
     args: impl Iterator<Item = OsString>,
     signals: &Signals,
     owner: TcpStream,
-    terms: &Terms,
+    options: &LaunchOptions,
 ) -> ExitCode {
     let mut command = Command::new(program);
     command.args(args).process_group(0);
@@ -100,8 +100,8 @@ pub fn run(
             signal(SIGTTOU, SIG_IGN);
             tcsetpgrp(0, getpid());
             signal(SIGTTOU, SIG_DFL);
-            let none = SignalSet([0; 16]);
-            sigprocmask(SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            let empty_set = SignalSet([0; 16]);
+            sigprocmask(SIG_SETMASK, &raw const empty_set, std::ptr::null_mut());
             Ok(())
         });
     }
@@ -116,14 +116,14 @@ pub fn run(
             return ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };
-    std::thread::spawn(move || end_with(owner));
-    if let Some(time) = terms.time {
+    std::thread::spawn(move || end_with_owner(owner));
+    if let Some(time) = options.time_limit {
         std::thread::spawn(move || end_after(time));
     }
     loop {
         match signals.next() {
             SIGCHLD => {
-                if let Some(status) = reap(child) {
+                if let Some(status) = reap_processes(child) {
                     return ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX));
                 }
             }
@@ -135,7 +135,7 @@ pub fn run(
 
 /// Reaps all ended processes, and returns the exit status of the command if it is among them. A stopped command is
 /// continued, because no shell in the container could do so later.
-fn reap(child: i32) -> Option<i32> {
+fn reap_processes(child: i32) -> Option<i32> {
     let mut ended = None;
     loop {
         let mut status = 0;
@@ -147,7 +147,7 @@ fn reap(child: i32) -> Option<i32> {
         let (signal, value) = (status & 0x7f, (status >> 8) & 0xff);
         match (pid == child, signal) {
             // A stopped process, see `WIFSTOPPED`.
-            (true, 0x7f) => proceed(child),
+            (true, 0x7f) => continue_command(child),
             (true, 0) => ended = Some(value),
             (true, signal) => ended = Some(SIGNALED + signal),
             (false, _) => {}
@@ -155,7 +155,7 @@ fn reap(child: i32) -> Option<i32> {
     }
 }
 
-fn proceed(child: i32) {
+fn continue_command(child: i32) {
     let _ = io::stderr().write_all(b"\r\nairlock: a sandbox has no job control; the command goes on\r\n");
     // SAFETY: the calls take only numbers. SIGTTOU is blocked in this process.
     unsafe {
@@ -165,22 +165,22 @@ fn proceed(child: i32) {
 }
 
 /// Ends all processes when the owner's end of the connection is closed.
-fn end_with(mut owner: TcpStream) {
+fn end_with_owner(mut owner: TcpStream) {
     let mut ignored = [0; 64];
     while !matches!(owner.read(&mut ignored), Ok(0) | Err(_)) {}
-    end();
+    kill_all();
 }
 
 fn end_after(time: Duration) {
     let end_at = Instant::now() + time;
-    while let Some(left) = end_at.checked_duration_since(Instant::now()) {
+    while let Some(remaining) = end_at.checked_duration_since(Instant::now()) {
         // The deadline is the only purpose of this thread.
-        std::thread::sleep(left);
+        std::thread::sleep(remaining);
     }
-    end();
+    kill_all();
 }
 
-fn end() -> ! {
+fn kill_all() -> ! {
     // SAFETY: the call takes only numbers. It reaches every process of this container except this one.
     unsafe { kill(-1, SIGKILL) };
     std::process::exit(SIGNALED + SIGKILL);

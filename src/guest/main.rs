@@ -26,8 +26,8 @@ use protocol::{Decoder, Kind};
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let result = match args.next().as_deref().and_then(|a| a.to_str()) {
-        Some("serve") => serve(),
-        Some("exec") => return exec::exec(args),
+        Some("serve") => serve_requests(),
+        Some("exec") => return exec::run_launcher(args),
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "usage: airlock-guest serve | exec PORT SECONDS [FURNITURE…] -- COMMAND…",
@@ -48,9 +48,9 @@ pub struct Output(Arc<Mutex<io::Stdout>>);
 
 impl Output {
     /// Sends one complete frame.
-    pub fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
-        let mut frame = Vec::with_capacity(protocol::HEADER + payload.len());
-        frame.extend_from_slice(&protocol::header(kind, stream, payload.len()));
+    pub fn send_frame(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
+        let mut frame = Vec::with_capacity(protocol::HEADER_LEN + payload.len());
+        frame.extend_from_slice(&protocol::encode_header(kind, stream, payload.len()));
         frame.extend_from_slice(payload);
         let mut out = self.0.lock().map_err(|_| io::Error::other("a writer panicked"))?;
         out.write_all(&frame)?;
@@ -59,27 +59,27 @@ impl Output {
 }
 
 /// Serves requests until stdin ends.
-fn serve() -> io::Result<()> {
+fn serve_requests() -> io::Result<()> {
     let output = Output(Arc::new(Mutex::new(io::stdout())));
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
-    let mut files = files::Files::start(&output);
+    let mut files = files::FileServer::start_writers(&output);
     let tunnel = tunnel::Tunnel::new(&output);
     while let Some(frame) = protocol::read_frame(&mut input)? {
         match frame.kind {
-            Kind::Hello => output.send(Kind::Hello, 0, &[protocol::BANNER, &frame.payload].concat())?,
+            Kind::Hello => output.send_frame(Kind::Hello, 0, &[protocol::BANNER, &frame.payload].concat())?,
             Kind::Listen => {
-                let port = Decoder(&frame.payload).u32()?;
-                tunnel.listen(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
-                output.send(Kind::Listening, 0, &[])?;
+                let port = Decoder(&frame.payload).read_u32()?;
+                tunnel.listen_on(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
+                output.send_frame(Kind::Listening, 0, &[])?;
             }
             Kind::Hold => {
-                let port = Decoder(&frame.payload).u32()?;
-                tunnel::hold(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
-                output.send(Kind::Listening, 0, &[])?;
+                let port = Decoder(&frame.payload).read_u32()?;
+                tunnel::hold_port(u16::try_from(port).map_err(|_| io::Error::other("a port above 65535"))?)?;
+                output.send_frame(Kind::Listening, 0, &[])?;
             }
-            Kind::Request => files.request(frame.stream, &frame.payload)?,
-            Kind::Write => files.write(frame.stream, frame.payload)?,
-            Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant => tunnel.receive(frame)?,
+            Kind::Request => files.handle_request(frame.stream, &frame.payload)?,
+            Kind::Write => files.queue_entries(frame.stream, frame.payload)?,
+            Kind::Data | Kind::Finish | Kind::Reset | Kind::Grant => tunnel.handle_frame(frame)?,
             Kind::Open | Kind::Listening | Kind::Part | Kind::Done | Kind::Failed => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the host sent an answer"));
             }

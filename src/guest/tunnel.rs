@@ -18,29 +18,29 @@ const MAX_HELD: usize = 8;
 
 /// Accepts connections on a loopback port and holds them open until this process ends. This lets a launcher notice that
 /// its owner has ended. Nothing is read or written.
-pub fn hold(port: u16) -> io::Result<()> {
+pub fn hold_port(port: u16) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     std::thread::spawn(move || {
-        let held: Vec<TcpStream> = listener.incoming().flatten().take(MAX_HELD).collect();
+        let connections: Vec<TcpStream> = listener.incoming().flatten().take(MAX_HELD).collect();
         // The listener is closed after the last connection; the connections remain open.
         drop(listener);
-        std::mem::forget(held);
+        std::mem::forget(connections);
     });
     Ok(())
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     /// Number of bytes that may still be sent to the host.
     credit: u32,
     /// Bytes from the host, at most [`WINDOW`].
     queue: VecDeque<u8>,
     finished: bool,
-    gone: bool,
+    is_closed: bool,
 }
 
 struct Connection {
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
     changed: Condvar,
 }
 
@@ -60,49 +60,49 @@ impl Tunnel {
     }
 
     /// Listens on a loopback port and serves its connections in threads.
-    pub fn listen(&self, port: u16) -> io::Result<()> {
+    pub fn listen_on(&self, port: u16) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let (output, connections, next) = (self.output.clone(), Arc::clone(&self.connections), Arc::clone(&self.next));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let id = next.fetch_add(1, Ordering::Relaxed);
                 // A connection that cannot be served is closed when its stream is dropped.
-                let _ = serve(id, stream, &output, &connections);
+                let _ = serve_connection(id, stream, &output, &connections);
             }
         });
         Ok(())
     }
 
     /// Handles a frame from the host. Never blocks.
-    pub fn receive(&self, frame: Frame) -> io::Result<()> {
-        let Some(connection) = lock(&self.connections)?.get(&frame.stream).cloned() else { return Ok(()) };
-        let mut state = lock(&connection.state)?;
+    pub fn handle_frame(&self, frame: Frame) -> io::Result<()> {
+        let Some(connection) = lock_mutex(&self.connections)?.get(&frame.stream).cloned() else { return Ok(()) };
+        let mut state = lock_mutex(&connection.state)?;
         match frame.kind {
-            Kind::Data if state.queue.len() + frame.payload.len() > WINDOW as usize => state.gone = true,
+            Kind::Data if state.queue.len() + frame.payload.len() > WINDOW as usize => state.is_closed = true,
             Kind::Data => state.queue.extend(frame.payload),
             Kind::Finish => state.finished = true,
-            Kind::Grant => state.credit = state.credit.saturating_add(Decoder(&frame.payload).u32()?),
-            _ => state.gone = true,
+            Kind::Grant => state.credit = state.credit.saturating_add(Decoder(&frame.payload).read_u32()?),
+            _ => state.is_closed = true,
         }
         connection.changed.notify_all();
         Ok(())
     }
 }
 
-fn serve(id: u32, stream: TcpStream, output: &Output, connections: &Connections) -> io::Result<()> {
+fn serve_connection(id: u32, stream: TcpStream, output: &Output, connections: &Connections) -> io::Result<()> {
     let connection = Arc::new(Connection {
-        state: Mutex::new(State { credit: WINDOW, ..State::default() }),
+        state: Mutex::new(ConnectionState { credit: WINDOW, ..ConnectionState::default() }),
         changed: Condvar::new(),
     });
     {
-        let mut all = lock(connections)?;
+        let mut all = lock_mutex(connections)?;
         if all.len() >= MAX_CONNECTIONS {
             return Ok(());
         }
         all.insert(id, Arc::clone(&connection));
     }
     stream.set_nodelay(true)?;
-    output.send(Kind::Open, id, &[])?;
+    output.send_frame(Kind::Open, id, &[])?;
     let (up, down) = (stream.try_clone()?, stream);
     let (output, connections) = (output.clone(), Arc::clone(connections));
     std::thread::spawn(move || {
@@ -113,7 +113,7 @@ fn serve(id: u32, stream: TcpStream, output: &Output, connections: &Connections)
         let sent_down = send_down(id, &down, &connection, &output);
         if sent_down.is_err() {
             let _ = down.shutdown(Shutdown::Both);
-            let _ = output.send(Kind::Reset, id, &[]);
+            let _ = output.send_frame(Kind::Reset, id, &[]);
         }
         let _ = sender.join();
         if let Ok(mut all) = connections.lock() {
@@ -129,34 +129,34 @@ fn send_up(id: u32, mut stream: TcpStream, connection: &Connection, output: &Out
     loop {
         let allowed = {
             let Ok(mut state) = connection.state.lock() else { return };
-            while state.credit == 0 && !state.gone {
+            while state.credit == 0 && !state.is_closed {
                 let Ok(waited) = connection.changed.wait(state) else { return };
                 state = waited;
             }
-            if state.gone {
+            if state.is_closed {
                 return;
             }
             buffer.len().min(state.credit as usize)
         };
         match stream.read(&mut buffer[..allowed]) {
             Ok(0) => {
-                let _ = output.send(Kind::Finish, id, &[]);
+                let _ = output.send_frame(Kind::Finish, id, &[]);
                 return;
             }
             Ok(n) => {
                 if let Ok(mut state) = connection.state.lock() {
                     state.credit -= u32::try_from(n).unwrap_or(state.credit);
                 }
-                if output.send(Kind::Data, id, &buffer[..n]).is_err() {
+                if output.send_frame(Kind::Data, id, &buffer[..n]).is_err() {
                     return;
                 }
             }
             Err(_) => {
                 if let Ok(mut state) = connection.state.lock() {
-                    state.gone = true;
+                    state.is_closed = true;
                     connection.changed.notify_all();
                 }
-                let _ = output.send(Kind::Reset, id, &[]);
+                let _ = output.send_frame(Kind::Reset, id, &[]);
                 return;
             }
         }
@@ -167,11 +167,11 @@ fn send_up(id: u32, mut stream: TcpStream, connection: &Connection, output: &Out
 fn send_down(id: u32, mut stream: &TcpStream, connection: &Connection, output: &Output) -> io::Result<()> {
     loop {
         let bytes: Vec<u8> = {
-            let mut state = lock(&connection.state)?;
-            while state.queue.is_empty() && !state.finished && !state.gone {
+            let mut state = lock_mutex(&connection.state)?;
+            while state.queue.is_empty() && !state.finished && !state.is_closed {
                 state = connection.changed.wait(state).map_err(|_| io::Error::other("a thread panicked"))?;
             }
-            if state.gone {
+            if state.is_closed {
                 return Err(io::ErrorKind::ConnectionReset.into());
             }
             if state.queue.is_empty() {
@@ -181,15 +181,15 @@ fn send_down(id: u32, mut stream: &TcpStream, connection: &Connection, output: &
             state.queue.drain(..).collect()
         };
         if let Err(error) = stream.write_all(&bytes) {
-            lock(&connection.state)?.gone = true;
+            lock_mutex(&connection.state)?.is_closed = true;
             connection.changed.notify_all();
             return Err(error);
         }
         let granted = u32::try_from(bytes.len()).unwrap_or(WINDOW);
-        output.send(Kind::Grant, id, &granted.to_le_bytes())?;
+        output.send_frame(Kind::Grant, id, &granted.to_le_bytes())?;
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> io::Result<std::sync::MutexGuard<'_, T>> {
+fn lock_mutex<T>(mutex: &Mutex<T>) -> io::Result<std::sync::MutexGuard<'_, T>> {
     mutex.lock().map_err(|_| io::Error::other("a thread panicked"))
 }

@@ -12,18 +12,18 @@ use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::engine::{Attached, OutputChunk};
+use crate::engine::{AttachedStreams, OutputChunk};
 use crate::gateway::Tunnel;
-use crate::protocol::{self, Decoder, Frame, Kind, Listed, Request, Root, Space, Usage, Written};
+use crate::protocol::{self, Decoder, Frame, Kind, ListedEntry, Request, Root, Space, Usage, WrittenFile};
 
 /// Length of the handshake's nonce in bytes. The guest returns it after its banner, which proves that it answers this
 /// host.
-const NONCE: usize = 16;
+const NONCE_LEN: usize = 16;
 /// Maximum time for the handshake, or between two parts of an answer. It allows for a machine under load, not for a
 /// network.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum time between two parts of an answer during work on a whole volume.
-const LONG_PATIENCE: Duration = Duration::from_secs(1800);
+const BULK_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A failure of the connection to the guest or of a request.
 #[derive(Debug, thiserror::Error)]
@@ -60,21 +60,21 @@ pub enum GuestError {
     File { attempt: String, message: String },
 }
 
-enum Answer {
+enum AnswerFrame {
     Part(Vec<u8>),
     Done,
     Failed(i32, String),
 }
 
 /// The open requests; `None` once the guest has ended and no request can be answered.
-type Pending = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<Answer>>>>>;
+type PendingRequests = Arc<Mutex<Option<HashMap<u32, mpsc::Sender<AnswerFrame>>>>>;
 
 /// The host's end of the connection to a guest.
 #[derive(Clone)]
 pub struct GuestClient {
     out: mpsc::Sender<Bytes>,
-    pending: Pending,
-    next: Arc<AtomicU32>,
+    pending: PendingRequests,
+    next_id: Arc<AtomicU32>,
     stderr: Arc<Mutex<String>>,
     /// Answers to the handshake and to requests for a port.
     control: Arc<tokio::sync::Mutex<mpsc::Receiver<Frame>>>,
@@ -82,8 +82,8 @@ pub struct GuestClient {
 
 impl GuestClient {
     /// Performs the handshake with the guest. New connections of the tunnel go to `accept`.
-    pub async fn handshake(
-        attached: Attached,
+    pub async fn perform_handshake(
+        attached: AttachedStreams,
         accept: mpsc::UnboundedSender<DuplexStream>,
     ) -> Result<Self, GuestError> {
         let (out, mut queue) = mpsc::channel::<Bytes>(16);
@@ -96,129 +96,132 @@ impl GuestClient {
             }
             let _ = input.shutdown().await;
         });
-        let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
+        let pending: PendingRequests = Arc::new(Mutex::new(Some(HashMap::new())));
         let stderr = Arc::new(Mutex::new(String::new()));
         let (control, answers) = mpsc::channel(4);
         let weak_out = out.downgrade();
-        let link = Self {
+        let client = Self {
             out,
             pending: Arc::clone(&pending),
-            next: Arc::default(),
+            next_id: Arc::default(),
             stderr: Arc::clone(&stderr),
             control: Arc::new(tokio::sync::Mutex::new(answers)),
         };
         tokio::spawn(read_frames(attached.output, Arc::clone(&pending), weak_out, accept, control, stderr));
 
-        let nonce = crate::core::name::random::<NONCE>().map_err(|e| GuestError::Protocol(e.to_string()))?;
-        link.send(Kind::Hello, 0, &nonce).await?;
-        let answer = timeout(PATIENCE, async { link.control.lock().await.recv().await });
-        let answer = answer.await.map_err(|_| GuestError::Silent)?.ok_or_else(|| link.ended())?;
+        let nonce =
+            crate::core::name::read_random_bytes::<NONCE_LEN>().map_err(|e| GuestError::Protocol(e.to_string()))?;
+        client.send_frame(Kind::Hello, 0, &nonce).await?;
+        let answer = timeout(REPLY_TIMEOUT, async { client.control.lock().await.recv().await });
+        let answer = answer.await.map_err(|_| GuestError::Silent)?.ok_or_else(|| client.ended_error())?;
         if answer.kind != Kind::Hello || answer.payload != [protocol::BANNER, &nonce].concat() {
             return Err(GuestError::Protocol("its greeting is not the guest's".into()));
         }
-        Ok(link)
+        Ok(client)
     }
 
     /// Opens the tunnel's listener and waits until it is open.
-    pub async fn listen(&self, port: u16) -> Result<(), GuestError> {
+    pub async fn listen_on(&self, port: u16) -> Result<(), GuestError> {
         self.open_port(Kind::Listen, port).await
     }
 
     /// Opens the port whose connections end with the guest, and waits until it is open.
-    pub async fn hold(&self, port: u16) -> Result<(), GuestError> {
+    pub async fn hold_port(&self, port: u16) -> Result<(), GuestError> {
         self.open_port(Kind::Hold, port).await
     }
 
     async fn open_port(&self, kind: Kind, port: u16) -> Result<(), GuestError> {
-        self.send(kind, 0, &u32::from(port).to_le_bytes()).await?;
-        let answer = timeout(PATIENCE, async { self.control.lock().await.recv().await });
+        self.send_frame(kind, 0, &u32::from(port).to_le_bytes()).await?;
+        let answer = timeout(REPLY_TIMEOUT, async { self.control.lock().await.recv().await });
         match answer.await.map_err(|_| GuestError::Silent)? {
             Some(frame) if frame.kind == Kind::Listening => Ok(()),
             Some(_) => Err(GuestError::Protocol("it answers what was not asked".into())),
-            None => Err(self.ended()),
+            None => Err(self.ended_error()),
         }
     }
 
-    pub async fn send(&self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), GuestError> {
-        self.out.send(encode(kind, stream, payload)).await.map_err(|_| self.ended())
+    pub async fn send_frame(&self, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), GuestError> {
+        self.out.send(encode_frame(kind, stream, payload)).await.map_err(|_| self.ended_error())
     }
 
     /// Sends one frame from a thread, and blocks while the guest is behind.
     pub fn blocking_send(&self, kind: Kind, stream: u32, payload: &[u8]) -> io::Result<()> {
-        self.out.blocking_send(encode(kind, stream, payload)).map_err(|_| io::Error::other(self.ended().to_string()))
+        self.out
+            .blocking_send(encode_frame(kind, stream, payload))
+            .map_err(|_| io::Error::other(self.ended_error().to_string()))
     }
 
-    fn ended(&self) -> GuestError {
+    fn ended_error(&self) -> GuestError {
         GuestError::Ended(self.stderr.lock().map(|s| s.trim().to_owned()).unwrap_or_default())
     }
 
     /// Sends a request and passes each part of the answer to `part`.
-    async fn ask(
+    async fn send_request(
         &self,
         request: &Request,
         attempt: impl Fn() -> String,
         mut part: impl FnMut(Vec<u8>) -> io::Result<()>,
     ) -> Result<(), GuestError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::channel(8);
         match self.pending.lock().ok().as_deref_mut() {
             Some(Some(pending)) => drop(pending.insert(id, sender)),
-            _ => return Err(self.ended()),
+            _ => return Err(self.ended_error()),
         }
         let mut encoder = protocol::Encoder::default();
-        encoder.request(request);
-        self.send(Kind::Request, id, &encoder.0).await?;
+        encoder.encode_request(request);
+        self.send_frame(Kind::Request, id, &encoder.0).await?;
         // Work on a whole volume may send nothing until it is done.
-        let patience = match request {
-            Request::List(..) | Request::Read(..) | Request::Space(_) => PATIENCE,
-            Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => LONG_PATIENCE,
+        let reply_timeout = match request {
+            Request::List(..) | Request::Read(..) | Request::Space(_) => REPLY_TIMEOUT,
+            Request::Flush | Request::Sync(_) | Request::Copy | Request::Usage(..) => BULK_TIMEOUT,
         };
-        while let Some(answer) = timeout(patience, answers.recv()).await.map_err(|_| GuestError::Silent)? {
+        while let Some(answer) = timeout(reply_timeout, answers.recv()).await.map_err(|_| GuestError::Silent)? {
             match answer {
-                Answer::Part(bytes) => part(bytes).map_err(|e| match e.kind() {
+                AnswerFrame::Part(bytes) => part(bytes).map_err(|e| match e.kind() {
                     io::ErrorKind::StorageFull => GuestError::HostDiskFull(e.to_string()),
                     _ => GuestError::Protocol(e.to_string()),
                 })?,
-                Answer::Done => return Ok(()),
-                Answer::Failed(2, _) => return Err(GuestError::Gone),
+                AnswerFrame::Done => return Ok(()),
+                AnswerFrame::Failed(2, _) => return Err(GuestError::Gone),
                 // ENOTDIR, or ELOOP for a symlink.
-                Answer::Failed(20 | 40, _) => return Err(GuestError::NotADirectory),
-                Answer::Failed(28, _) => return Err(GuestError::DiskFull),
-                Answer::Failed(_, message) if message.contains("os error 28") => return Err(GuestError::DiskFull),
-                Answer::Failed(_, message) => return Err(GuestError::File { attempt: attempt(), message }),
+                AnswerFrame::Failed(20 | 40, _) => return Err(GuestError::NotADirectory),
+                AnswerFrame::Failed(28, _) => return Err(GuestError::DiskFull),
+                AnswerFrame::Failed(_, message) if message.contains("os error 28") => return Err(GuestError::DiskFull),
+                AnswerFrame::Failed(_, message) => return Err(GuestError::File { attempt: attempt(), message }),
             }
         }
-        Err(self.ended())
+        Err(self.ended_error())
     }
 
     /// Lists a directory of at most `limit` entries.
-    pub async fn list(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<Listed>, GuestError> {
-        let (mut found, mut more) = (Vec::new(), false);
+    pub async fn list_dir(&self, root: Root, path: &[u8], limit: usize) -> Result<Vec<ListedEntry>, GuestError> {
+        let (mut found, mut is_truncated) = (Vec::new(), false);
         let attempt = || format!("list {}", path.escape_ascii());
-        self.ask(&Request::List(root, path.to_vec()), attempt, |bytes| {
+        self.send_request(&Request::List(root, path.to_vec()), attempt, |bytes| {
             let mut decoder = Decoder(&bytes);
             while !decoder.is_empty() {
-                let listed = decoder.listed()?;
+                let listed = decoder.decode_listed()?;
                 if found.len() < limit {
                     found.push(listed);
                 } else {
-                    more = true;
+                    is_truncated = true;
                 }
             }
             Ok(())
         })
         .await?;
-        if more { Err(GuestError::TooMany) } else { Ok(found) }
+        if is_truncated { Err(GuestError::TooMany) } else { Ok(found) }
     }
 
     /// Reads at most `limit` bytes of a regular file.
     pub async fn read(&self, root: Root, path: &[u8], limit: u64) -> Result<Vec<u8>, GuestError> {
         let mut content = Vec::new();
-        let keep = |piece: &[u8]| {
+        let append = |piece: &[u8]| {
             content.extend_from_slice(piece);
             Ok(())
         };
-        self.read_pieces(root, path, limit, keep).await?;
+        self.read_pieces(root, path, limit, append).await?;
         Ok(content)
     }
 
@@ -230,10 +233,10 @@ impl GuestClient {
         limit: u64,
         mut piece: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), GuestError> {
-        let mut left = limit;
+        let mut remaining = limit;
         let attempt = || format!("read {}", path.escape_ascii());
-        self.ask(&Request::Read(root, path.to_vec(), limit), attempt, |bytes| {
-            left = left
+        self.send_request(&Request::Read(root, path.to_vec(), limit), attempt, |bytes| {
+            remaining = remaining
                 .checked_sub(bytes.len() as u64)
                 .ok_or_else(|| io::Error::other("more bytes than were asked for"))?;
             piece(&bytes)
@@ -242,27 +245,31 @@ impl GuestClient {
     }
 
     /// Waits until all writes are done, and passes the requested stat data to `each`.
-    pub async fn flush(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
-        self.written(&Request::Flush, "write to a volume", each).await
+    pub async fn flush_writes(&self, each: impl FnMut(WrittenFile)) -> Result<(), GuestError> {
+        self.request_written(&Request::Flush, "write to a volume", each).await
     }
 
     /// Copies the base's tree to the empty workspace, and passes the stat data of each regular file to `each`.
-    pub async fn copy(&self, each: impl FnMut(Written)) -> Result<(), GuestError> {
-        self.written(&Request::Copy, "copy the base to the workspace", each).await
+    pub async fn copy_base(&self, each: impl FnMut(WrittenFile)) -> Result<(), GuestError> {
+        self.request_written(&Request::Copy, "copy the base to the workspace", each).await
     }
 
     /// Measures the usage of a volume. At most `limit` entries are counted.
-    pub async fn usage(&self, root: Root, limit: u32) -> Result<Usage, GuestError> {
-        self.one(&Request::Usage(root, limit), "measure a volume", |bytes| Decoder(bytes).usage()).await
+    pub async fn measure_usage(&self, root: Root, limit: u32) -> Result<Usage, GuestError> {
+        self.request_value(&Request::Usage(root, limit), "measure a volume", |bytes| Decoder(bytes).decode_usage())
+            .await
     }
 
     /// Returns the total and free space of a volume's file system.
-    pub async fn space(&self, root: Root) -> Result<Space, GuestError> {
-        self.one(&Request::Space(root), "look at a volume's file system", |bytes| Decoder(bytes).space()).await
+    pub async fn query_space(&self, root: Root) -> Result<Space, GuestError> {
+        self.request_value(&Request::Space(root), "look at a volume's file system", |bytes| {
+            Decoder(bytes).decode_space()
+        })
+        .await
     }
 
     /// Sends a request whose answer is a single value.
-    async fn one<T>(
+    async fn request_value<T>(
         &self,
         request: &Request,
         attempt: &str,
@@ -273,30 +280,35 @@ impl GuestClient {
             found = Some(read(&bytes)?);
             Ok(())
         };
-        self.ask(request, || attempt.to_owned(), part).await?;
+        self.send_request(request, || attempt.to_owned(), part).await?;
         found.ok_or_else(|| GuestError::Protocol("it answered without an answer".into()))
     }
 
     /// Writes a volume's file system to disk.
-    pub async fn sync(&self, root: Root) -> Result<(), GuestError> {
-        self.written(&Request::Sync(root), "write a volume to disk", drop).await
+    pub async fn sync_volume(&self, root: Root) -> Result<(), GuestError> {
+        self.request_written(&Request::Sync(root), "write a volume to disk", drop).await
     }
 
-    async fn written(&self, request: &Request, attempt: &str, mut each: impl FnMut(Written)) -> Result<(), GuestError> {
+    async fn request_written(
+        &self,
+        request: &Request,
+        attempt: &str,
+        mut each: impl FnMut(WrittenFile),
+    ) -> Result<(), GuestError> {
         let part = |bytes: Vec<u8>| {
             let mut decoder = Decoder(&bytes);
             while !decoder.is_empty() {
-                each(decoder.written()?);
+                each(decoder.decode_written()?);
             }
             Ok(())
         };
-        self.ask(request, || attempt.to_owned(), part).await
+        self.send_request(request, || attempt.to_owned(), part).await
     }
 }
 
-fn encode(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(protocol::HEADER + payload.len());
-    bytes.extend_from_slice(&protocol::header(kind, stream, payload.len()));
+fn encode_frame(kind: Kind, stream: u32, payload: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(protocol::HEADER_LEN + payload.len());
+    bytes.extend_from_slice(&protocol::encode_header(kind, stream, payload.len()));
     bytes.extend_from_slice(payload);
     bytes.freeze()
 }
@@ -306,7 +318,7 @@ async fn read_frames(
     mut output: std::pin::Pin<
         Box<dyn futures_util::Stream<Item = Result<OutputChunk, crate::engine::EngineError>> + Send>,
     >,
-    pending: Pending,
+    pending: PendingRequests,
     out: mpsc::WeakSender<Bytes>,
     accept: mpsc::UnboundedSender<DuplexStream>,
     control: mpsc::Sender<Frame>,
@@ -316,7 +328,7 @@ async fn read_frames(
     let mut buffer = BytesMut::new();
     'read: while let Some(Ok(chunk)) = output.next().await {
         match chunk {
-            OutputChunk::Err(text) => {
+            OutputChunk::Stderr(text) => {
                 if let Ok(mut kept) = stderr.lock()
                     && kept.len() < 4096
                 {
@@ -324,21 +336,21 @@ async fn read_frames(
                 }
                 continue;
             }
-            OutputChunk::Out(bytes) => buffer.extend_from_slice(&bytes),
+            OutputChunk::Stdout(bytes) => buffer.extend_from_slice(&bytes),
         }
-        while let Some(head) = buffer.first_chunk::<{ protocol::HEADER }>() {
+        while let Some(head) = buffer.first_chunk::<{ protocol::HEADER_LEN }>() {
             let Ok((kind, stream, length)) = protocol::parse_header(*head) else { break 'read };
-            if buffer.len() < protocol::HEADER + length {
+            if buffer.len() < protocol::HEADER_LEN + length {
                 break;
             }
-            let _ = buffer.split_to(protocol::HEADER);
+            let _ = buffer.split_to(protocol::HEADER_LEN);
             let payload = buffer.split_to(length).to_vec();
             let answer = match kind {
-                Kind::Part => Answer::Part(payload),
-                Kind::Done => Answer::Done,
+                Kind::Part => AnswerFrame::Part(payload),
+                Kind::Done => AnswerFrame::Done,
                 Kind::Failed => {
                     let (code, text) = payload.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
-                    Answer::Failed(i32::from_le_bytes(*code), String::from_utf8_lossy(text).into_owned())
+                    AnswerFrame::Failed(i32::from_le_bytes(*code), String::from_utf8_lossy(text).into_owned())
                 }
                 Kind::Hello | Kind::Listening => {
                     let _ = control.try_send(Frame { kind, stream, payload });
@@ -350,7 +362,7 @@ async fn read_frames(
                         tunnel = Some(Tunnel::new(out, accept.clone()));
                     }
                     if let Some(tunnel) = &mut tunnel {
-                        tunnel.receive(Frame { kind, stream, payload }).await;
+                        tunnel.handle_frame(Frame { kind, stream, payload }).await;
                     }
                     continue;
                 }
@@ -358,7 +370,7 @@ async fn read_frames(
             };
             let sender = pending.lock().ok().and_then(|mut all| {
                 let open = all.as_mut()?;
-                if matches!(answer, Answer::Part(_)) { open.get(&stream).cloned() } else { open.remove(&stream) }
+                if matches!(answer, AnswerFrame::Part(_)) { open.get(&stream).cloned() } else { open.remove(&stream) }
             });
             // An answer without a request means that the peer is not our guest.
             let Some(sender) = sender else { break 'read };
@@ -387,18 +399,18 @@ mod tests {
     }
 
     fn frame(kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
-        encode(kind, stream, payload).to_vec()
+        encode_frame(kind, stream, payload).to_vec()
     }
 
     /// Creates a guest that answers the handshake with `banner` and then behaves as specified by `then`.
-    fn guest(banner: &[u8], then: Then) -> Attached {
+    fn guest(banner: &[u8], then: Then) -> AttachedStreams {
         let (ours, mut theirs) = tokio::io::duplex(1 << 16);
         let (sender, receiver) = mpsc::channel::<Bytes>(64);
         let banner = banner.to_vec();
         tokio::spawn(async move {
-            let mut hello = [0; protocol::HEADER + NONCE];
+            let mut hello = [0; protocol::HEADER_LEN + NONCE_LEN];
             theirs.read_exact(&mut hello).await.expect("it greets");
-            let answer = [&banner[..], &hello[protocol::HEADER..]].concat();
+            let answer = [&banner[..], &hello[protocol::HEADER_LEN..]].concat();
             sender.send(frame(Kind::Hello, 0, &answer).into()).await.expect("it listens");
             let mut request = [0; 1024];
             let _ = theirs.read(&mut request).await;
@@ -416,13 +428,14 @@ mod tests {
                 }
             }
         });
-        let output = stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Out(b)), r)) });
-        Attached { input: Box::pin(ours), output: Box::pin(output) }
+        let output =
+            stream::unfold(receiver, |mut r| async { r.recv().await.map(|b| (Ok(OutputChunk::Stdout(b)), r)) });
+        AttachedStreams { input: Box::pin(ours), output: Box::pin(output) }
     }
 
     async fn greeted(then: Then) -> GuestClient {
         let (accept, _none) = mpsc::unbounded_channel();
-        GuestClient::handshake(guest(protocol::BANNER, then), accept).await.expect("it greets")
+        GuestClient::perform_handshake(guest(protocol::BANNER, then), accept).await.expect("it greets")
     }
 
     async fn read(bytes: Vec<u8>) -> Result<Vec<u8>, GuestError> {
@@ -432,7 +445,7 @@ mod tests {
     #[tokio::test]
     async fn a_greeting_that_is_not_the_guests() {
         let (accept, _none) = mpsc::unbounded_channel();
-        let wrong = GuestClient::handshake(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
+        let wrong = GuestClient::perform_handshake(guest(b"airlock-guest-1 ", Then::Stall), accept).await;
         assert!(matches!(wrong, Err(GuestError::Protocol(_))));
     }
 
@@ -472,7 +485,7 @@ mod tests {
         while link.pending.lock().expect("no panic").is_some() {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(link.usage(Root::Work, 1).await, Err(GuestError::Ended(_))));
+        assert!(matches!(link.measure_usage(Root::Work, 1).await, Err(GuestError::Ended(_))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -482,7 +495,7 @@ mod tests {
         // The guest sends one part of an answer, but never its end.
         let link = greeted(part).await;
         assert!(matches!(link.read(Root::Work, b"f", 8).await, Err(GuestError::Ended(_) | GuestError::Silent)));
-        assert!(matches!(greeted(Then::Stall).await.listen(1).await, Err(GuestError::Silent)));
+        assert!(matches!(greeted(Then::Stall).await.listen_on(1).await, Err(GuestError::Silent)));
     }
 
     #[tokio::test]
@@ -493,30 +506,30 @@ mod tests {
         );
         assert!(matches!(read(frame(Kind::Failed, 0, b"")).await, Err(GuestError::File { .. })), "no number, no text");
         let listed = |name: &[u8], target: &[u8]| {
-            let entry = Listed {
+            let entry = ListedEntry {
                 name: name.to_vec(),
                 kind: protocol::FileKind::Link,
                 stat: protocol::Stat::default(),
                 target: target.to_vec(),
             };
             let mut encoder = protocol::Encoder::default();
-            encoder.listed(&entry);
+            encoder.encode_listed(&entry);
             [frame(Kind::Part, 0, &encoder.0), frame(Kind::Done, 0, b"")].concat()
         };
         let names: [&[u8]; 5] = [b"", b"a/b", b"a\0", &[b'x'; 256], b"../x"];
         for name in names {
             let link = greeted(Then::Say(listed(name, b""), 4096)).await;
             assert!(
-                matches!(link.list(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))),
+                matches!(link.list_dir(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))),
                 "{}",
                 name.escape_ascii()
             );
         }
         let link = greeted(Then::Say(listed(b"l", &[b'x'; 4097]), 4096)).await;
-        assert!(matches!(link.list(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))));
+        assert!(matches!(link.list_dir(Root::Work, b"", 9).await, Err(GuestError::Protocol(_))));
         let link = greeted(Then::Say(listed(b"l", b"x"), 4096)).await;
-        assert_eq!(link.list(Root::Work, b"", 9).await.expect("a link").len(), 1);
+        assert_eq!(link.list_dir(Root::Work, b"", 9).await.expect("a link").len(), 1);
         let link = greeted(Then::Say(frame(Kind::Done, 0, b""), 4096)).await;
-        assert!(matches!(link.space(Root::Work).await, Err(GuestError::Protocol(_))), "no answer at all");
+        assert!(matches!(link.query_space(Root::Work).await, Err(GuestError::Protocol(_))), "no answer at all");
     }
 }

@@ -5,5 +5,5 @@ mod read_file;
 mod write;
 
 pub use client::{GuestClient, GuestError};
-pub(crate) use read_file::{PIECEWISE, take};
-pub(crate) use write::{BATCH, Batch, pieces};
+pub(crate) use read_file::{STREAM_THRESHOLD, read_to_quarantine};
+pub(crate) use write::{EntryBatch, FRAME_SIZE, split_content};

@@ -16,19 +16,19 @@ use sha2::{Digest, Sha256};
 use crate::changes::{Changeset, HunkLine, Severity, Unit, UnitKind, trim_line_ending};
 use crate::core::escape::{Escaped, EscapedChunk};
 use crate::review::{
-    Decision, Decisions, FileText, HunkRows, ReviewFile, ReviewModel, UnitDecision, describe_unit, differing,
-    finding_line, severity_word,
+    Decision, Decisions, FileText, HunkRows, ReviewFile, ReviewModel, UnitDecision, describe_unit, finding_line,
+    intraline_diff, severity_word,
 };
 
 const STYLE: &str = include_str!("page.css");
 /// Lines of context around a hunk.
-const CONTEXT: usize = 3;
+const CONTEXT_LINES: usize = 3;
 /// Maximum number of characters and escapes shown of a line.
-const LONGEST: usize = 20_000;
+const MAX_LINE_CHARS: usize = 20_000;
 /// Maximum number of changed lines of a file, and of lines of an edited hunk.
-const MOST_ROWS: usize = 20_000;
+const MAX_ROWS: usize = 20_000;
 /// Size of the page in bytes after which no more lines are shown, so that a browser can open it.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_PAGE_BYTES: usize = 64 << 20;
 
 /// Renders the page of the sandbox `name`.
 ///
@@ -37,13 +37,13 @@ const MOST_BYTES: usize = 64 << 20;
 pub fn render_page(
     name: &str,
     changes: &Changeset,
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     decisions: &Decisions,
 ) -> io::Result<String> {
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'");
-    let (added, removed) = sheet.line_counts();
-    let files = sheet.files.len();
+    let (added, removed) = model.line_counts();
+    let files = model.files.len();
     let noun = if files == 1 { "file" } else { "files" };
     let base: String = changes.base.chars().take(12).collect();
     let mut out = format!(
@@ -54,114 +54,117 @@ pub fn render_page(
          <title>Airlock: {name}</title>\n<style>{STYLE}</style>\n<h1>{name}</h1>\n\
          <p class=\"faint\">{files} {noun}, +{added} −{removed} · on <span class=\"code\">{base}</span> · changeset \
          <span class=\"code\">{id}</span></p>\n",
-        name = text(name.as_bytes()),
-        base = text(base.as_bytes()),
-        id = text(changes.id.as_bytes()),
+        name = escape_name(name.as_bytes()),
+        base = escape_name(base.as_bytes()),
+        id = escape_name(changes.id.as_bytes()),
     );
     for refused in &changes.refused {
-        let (path, reason) = (text(refused.path.as_bytes()), text(refused.reason.as_bytes()));
+        let (path, reason) = (escape_name(refused.path.as_bytes()), escape_name(refused.reason.as_bytes()));
         let _ = writeln!(out, "<p class=\"risk\">stays in the sandbox: <bdi>{path}</bdi>: {reason}</p>");
     }
     for hidden in &changes.ignored_by_agent_rules {
-        let path = text(hidden.as_bytes());
+        let path = escape_name(hidden.as_bytes());
         let _ = writeln!(out, "<p>left out by ignore rules that the agent made: <bdi>{path}</bdi></p>");
     }
     out += "<p class=\"faint\">In the review: [+] accepted, [x] rejected, [e] edited, [ ] undecided. \
             What a terminal would obey or hide stands as <i>&lt;U+202E&gt;</i>.</p>\n";
     out += "<table class=\"files\">\n";
-    for (at, file) in sheet.files.iter().enumerate() {
-        let path = text(file.change.path.as_bytes());
+    for (at, file) in model.files.iter().enumerate() {
+        let path = escape_name(file.change.path.as_bytes());
         let _ = writeln!(
             out,
             "<tr><td>{}<td><a href=\"#f{at}\"><bdi>{path}</bdi></a><td>{}<td>{}<td>{}",
-            file.change.change_word(),
-            counts(file),
-            level(file),
-            decided(file, decisions),
+            file.change.kind_label(),
+            line_counts_text(file),
+            severity_html(file),
+            decided_text(file, decisions),
         );
     }
     out += "</table>\n";
-    for (at, file) in sheet.files.iter().enumerate() {
-        section(&mut out, at, file, sheet, decisions)?;
+    for (at, file) in model.files.iter().enumerate() {
+        write_file(&mut out, at, file, model, decisions)?;
     }
     Ok(out + "</html>\n")
 }
 
-fn section(
+fn write_file(
     out: &mut String,
     at: usize,
     file: &ReviewFile<'_>,
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     decisions: &Decisions,
 ) -> io::Result<()> {
-    let open = if file.begins_folded { "" } else { " open" };
+    let open = if file.is_collapsed { "" } else { " open" };
     let from = file.change.renamed_from.as_ref();
-    let from = from.map(|p| format!(" (as <bdi>{}</bdi> was)", text(p.as_bytes()))).unwrap_or_default();
+    let from = from.map(|p| format!(" (as <bdi>{}</bdi> was)", escape_name(p.as_bytes()))).unwrap_or_default();
     let _ = writeln!(
         out,
         "<details id=\"f{at}\"{open}>\n<summary>{} <b><bdi>{}</bdi></b>{from} <span class=\"faint\">{}</span> {}</summary>",
-        file.change.change_word(),
-        text(file.change.path.as_bytes()),
-        counts(file),
-        level(file),
+        file.change.kind_label(),
+        escape_name(file.change.path.as_bytes()),
+        line_counts_text(file),
+        severity_html(file),
     );
     for finding in &file.change.findings {
         let risk = if finding.severity >= Severity::High { " risk" } else { "" };
-        let _ = writeln!(out, "<p class=\"note{risk}\">{}</p>", html(&finding_line(finding)));
+        let _ = writeln!(out, "<p class=\"note{risk}\">{}</p>", escape_html(&finding_line(finding)));
     }
-    let content = FileText::read(sheet, file)?;
+    let content = FileText::read(model, file)?;
     let (mut rows, mut count) = (String::new(), 0);
     let mut end = None;
     for (number, unit) in file.units.iter().enumerate() {
-        if count >= MOST_ROWS || out.len() + rows.len() >= MOST_BYTES {
-            more(&mut rows, file.units.len() - number, "hunks");
+        if count >= MAX_ROWS || out.len() + rows.len() >= MAX_PAGE_BYTES {
+            write_omitted(&mut rows, file.units.len() - number, "hunks");
             end = None;
             break;
         }
-        let Some(block) = HunkRows::from_unit(unit, &content) else {
-            let what = html(&describe_unit(&unit.kind, file));
-            let _ =
-                writeln!(out, "<p class=\"note\">{what} <span class=\"faint\">{}</span></p>", ruling(unit, decisions));
-            for (_, said) in decisions.comments_on(&unit.id) {
-                let _ = writeln!(out, "<p class=\"note\">● {}</p>", lines(said));
+        let Some(hunk) = HunkRows::from_unit(unit, &content) else {
+            let description = escape_html(&describe_unit(&unit.kind, file));
+            let _ = writeln!(
+                out,
+                "<p class=\"note\">{description} <span class=\"faint\">{}</span></p>",
+                decision_text(unit, decisions)
+            );
+            for (_, comment) in decisions.comments_on(&unit.id) {
+                let _ = writeln!(out, "<p class=\"note\">● {}</p>", escape_comment(comment));
             }
             if unit.kind == UnitKind::Delete {
                 let mut at = 0;
-                while at < content.old.len().min(MOST_ROWS) && out.len() + rows.len() < MOST_BYTES {
-                    let line = shown(content.old.get(at), &[]);
+                while at < content.old.len().min(MAX_ROWS) && out.len() + rows.len() < MAX_PAGE_BYTES {
+                    let line = line_html(content.old.get(at), &[]);
                     at += 1;
                     let _ = writeln!(rows, "<tr class=\"del\"><td>{at}<td><td>-<td>{line}<td>");
                 }
-                more(&mut rows, content.old.len() - at, "lines");
+                write_omitted(&mut rows, content.old.len() - at, "lines");
             }
             continue;
         };
-        context(&mut rows, &content, &block, &mut end);
-        let said = PageComment::on(unit, decisions);
+        write_context(&mut rows, &content, &hunk, &mut end);
+        let annotations = UnitAnnotations::from_unit(unit, decisions);
         let mut at = 0;
-        while at < block.len() && count < MOST_ROWS && out.len() + rows.len() < MOST_BYTES {
-            line(&mut rows, &content, &block, at, &said);
+        while at < hunk.len() && count < MAX_ROWS && out.len() + rows.len() < MAX_PAGE_BYTES {
+            write_line(&mut rows, &content, &hunk, at, &annotations);
             (at, count) = (at + 1, count + 1);
         }
-        more(&mut rows, block.len() - at, "lines");
-        for (_, said) in decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()) {
-            let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", lines(said));
+        write_omitted(&mut rows, hunk.len() - at, "lines");
+        for (_, comment) in decisions.comments_on(&unit.id).filter(|(line, _)| line.is_none()) {
+            let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", escape_comment(comment));
         }
         if let Some(UnitDecision::Edited(hash)) = decisions.get(&unit.id) {
-            let edited = sheet.text(hash)?;
+            let edited = model.read_text(hash)?;
             rows += "<tr class=\"gap\"><td colspan=\"5\">edited in the review; accepted instead:\n";
             let edited = crate::changes::split_lines(&edited);
             let mut at = 0;
-            while at < edited.len().min(MOST_ROWS) && out.len() + rows.len() < MOST_BYTES {
-                let _ = writeln!(rows, "<tr class=\"add\"><td><td><td>+<td>{}<td>[e]", shown(edited[at], &[]));
+            while at < edited.len().min(MAX_ROWS) && out.len() + rows.len() < MAX_PAGE_BYTES {
+                let _ = writeln!(rows, "<tr class=\"add\"><td><td><td>+<td>{}<td>[e]", line_html(edited[at], &[]));
                 at += 1;
             }
-            more(&mut rows, edited.len() - at, "lines");
+            write_omitted(&mut rows, edited.len() - at, "lines");
         }
     }
     if let Some((old, new)) = end {
-        let to = (old + CONTEXT).min(content.old.len());
-        same(&mut rows, &content, old..to, new);
+        let to = (old + CONTEXT_LINES).min(content.old.len());
+        write_unchanged(&mut rows, &content, old..to, new);
     }
     if !rows.is_empty() {
         let _ = write!(out, "<table class=\"diff\">\n{rows}</table>\n");
@@ -171,7 +174,7 @@ fn section(
 }
 
 /// Writes the number of lines or hunks that are omitted.
-fn more(rows: &mut String, count: usize, what: &str) {
+fn write_omitted(rows: &mut String, count: usize, what: &str) {
     if count > 0 {
         let _ =
             writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {count} more {what} here: airlock diff shows all");
@@ -180,42 +183,47 @@ fn more(rows: &mut String, count: usize, what: &str) {
 
 /// Writes the context before a hunk: all lines since the previous hunk if both are close, otherwise context on both sides of a
 /// gap.
-fn context(rows: &mut String, text: &FileText, block: &HunkRows, end: &mut Option<(usize, usize)>) {
-    let (old, new) = (block.old.start, block.new.start);
-    let near = old.saturating_sub(CONTEXT);
+fn write_context(rows: &mut String, text: &FileText, hunk: &HunkRows, end: &mut Option<(usize, usize)>) {
+    let (old, new) = (hunk.old.start, hunk.new.start);
+    let near = old.saturating_sub(CONTEXT_LINES);
     let from = match *end {
-        Some((last, _)) if near <= last + CONTEXT => last,
+        Some((last, _)) if near <= last + CONTEXT_LINES => last,
         last => {
             if let Some((last, other)) = last {
-                same(rows, text, last..last + CONTEXT, other);
+                write_unchanged(rows, text, last..last + CONTEXT_LINES, other);
             }
             let _ = writeln!(rows, "<tr class=\"gap\"><td><td><td>@@<td>line {}<td>", new + 1);
             near
         }
     };
-    same(rows, text, from..old, new - (old - from));
-    *end = Some((block.old.end, block.new.end));
+    write_unchanged(rows, text, from..old, new - (old - from));
+    *end = Some((hunk.old.end, hunk.new.end));
 }
 
-fn same(rows: &mut String, text: &FileText, old: std::ops::Range<usize>, new: usize) {
+fn write_unchanged(rows: &mut String, text: &FileText, old: std::ops::Range<usize>, new: usize) {
     for (at, line) in old.enumerate() {
-        let _ =
-            writeln!(rows, "<tr><td>{}<td>{}<td><td>{}<td>", line + 1, new + at + 1, shown(text.old.get(line), &[]));
+        let _ = writeln!(
+            rows,
+            "<tr><td>{}<td>{}<td><td>{}<td>",
+            line + 1,
+            new + at + 1,
+            line_html(text.old.get(line), &[])
+        );
     }
 }
 
 /// The decisions and comments of a unit, by line.
-struct PageComment<'a> {
+struct UnitAnnotations<'a> {
     is_edited: bool,
     decisions: Vec<Option<Decision>>,
     all: Option<Decision>,
     comments: BTreeMap<usize, &'a str>,
 }
 
-impl<'a> PageComment<'a> {
-    fn on(unit: &Unit, decisions: &'a Decisions) -> Self {
-        let ruling = decisions.get(&unit.id);
-        let (all, by_line) = match ruling {
+impl<'a> UnitAnnotations<'a> {
+    fn from_unit(unit: &Unit, decisions: &'a Decisions) -> Self {
+        let unit_decision = decisions.get(&unit.id);
+        let (all, by_line) = match unit_decision {
             Some(UnitDecision::All(decision)) => (Some(*decision), Vec::new()),
             Some(UnitDecision::Lines(runs)) => {
                 (None, runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect())
@@ -223,10 +231,10 @@ impl<'a> PageComment<'a> {
             Some(UnitDecision::Edited(_)) | None => (None, Vec::new()),
         };
         let comments = decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))).collect();
-        Self { is_edited: matches!(ruling, Some(UnitDecision::Edited(_))), decisions: by_line, all, comments }
+        Self { is_edited: matches!(unit_decision, Some(UnitDecision::Edited(_))), decisions: by_line, all, comments }
     }
 
-    fn mark(&self, line: usize) -> &'static str {
+    fn decision_mark(&self, line: usize) -> &'static str {
         match self.all.or_else(|| self.decisions.get(line).copied().flatten()) {
             _ if self.is_edited => "[e]",
             Some(Decision::Accepted) => "[+]",
@@ -236,49 +244,53 @@ impl<'a> PageComment<'a> {
     }
 }
 
-fn line(rows: &mut String, text: &FileText, block: &HunkRows, row: usize, said: &PageComment<'_>) {
-    let bytes = block.content(text, row);
-    let words = block.paired_row(row).map_or_else(Vec::new, |other| {
-        let partner = block.content(text, other);
-        let (is_old, ending) = (matches!(block.row(row), HunkLine::Removed(_)), trim_line_ending);
-        if is_old { differing(ending(bytes), ending(partner)).0 } else { differing(ending(partner), ending(bytes)).1 }
+fn write_line(rows: &mut String, text: &FileText, hunk: &HunkRows, row: usize, annotations: &UnitAnnotations<'_>) {
+    let bytes = hunk.row_content(text, row);
+    let words = hunk.paired_row(row).map_or_else(Vec::new, |other| {
+        let partner = hunk.row_content(text, other);
+        let (is_old, ending) = (matches!(hunk.row_at(row), HunkLine::Removed(_)), trim_line_ending);
+        if is_old {
+            intraline_diff(ending(bytes), ending(partner)).0
+        } else {
+            intraline_diff(ending(partner), ending(bytes)).1
+        }
     });
-    let at = block.line(row);
-    let mark = said.mark(at);
-    let content = shown(bytes, &words);
-    let _ = match block.row(row) {
+    let at = hunk.decision_line(row);
+    let mark = annotations.decision_mark(at);
+    let content = line_html(bytes, &words);
+    let _ = match hunk.row_at(row) {
         HunkLine::Removed(n) => {
-            writeln!(rows, "<tr class=\"del\"><td>{}<td><td>-<td>{content}<td>{mark}", block.old.start + n + 1)
+            writeln!(rows, "<tr class=\"del\"><td>{}<td><td>-<td>{content}<td>{mark}", hunk.old.start + n + 1)
         }
         HunkLine::Added(n) => {
-            writeln!(rows, "<tr class=\"add\"><td><td>{}<td>+<td>{content}<td>{mark}", block.new.start + n + 1)
+            writeln!(rows, "<tr class=\"add\"><td><td>{}<td>+<td>{content}<td>{mark}", hunk.new.start + n + 1)
         }
     };
-    if let Some(said) = said.comments.get(&at) {
-        let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", lines(said));
+    if let Some(comment) = annotations.comments.get(&at) {
+        let _ = writeln!(rows, "<tr class=\"said\"><td colspan=\"5\">● {}", escape_comment(comment));
     }
 }
 
-fn counts(file: &ReviewFile<'_>) -> String {
+fn line_counts_text(file: &ReviewFile<'_>) -> String {
     match file.line_counts {
         (0, 0) => String::new(),
         (added, removed) => format!("+{added} −{removed}"),
     }
 }
 
-fn level(file: &ReviewFile<'_>) -> String {
-    let Some(level) = file.change.severity() else { return String::new() };
+fn severity_html(file: &ReviewFile<'_>) -> String {
+    let Some(level) = file.change.max_severity() else { return String::new() };
     let class = if level >= Severity::High { "risk" } else { "faint" };
     format!("<span class=\"{class}\">{}</span>", severity_word(level))
 }
 
 /// Returns the number of decided units, such as `2/3 decided`.
-fn decided(file: &ReviewFile<'_>, decisions: &Decisions) -> String {
-    let done = file.units.iter().filter(|unit| decisions.is_decided(unit)).count();
-    format!("{done}/{} decided", file.units.len())
+fn decided_text(file: &ReviewFile<'_>, decisions: &Decisions) -> String {
+    let decided_units = file.units.iter().filter(|unit| decisions.is_decided(unit)).count();
+    format!("{decided_units}/{} decided", file.units.len())
 }
 
-fn ruling(unit: &Unit, decisions: &Decisions) -> &'static str {
+fn decision_text(unit: &Unit, decisions: &Decisions) -> &'static str {
     match decisions.get(&unit.id) {
         Some(UnitDecision::All(Decision::Accepted) | UnitDecision::Edited(_)) => "[+] accepted",
         Some(UnitDecision::All(Decision::Rejected)) => "[x] rejected",
@@ -289,23 +301,23 @@ fn ruling(unit: &Unit, decisions: &Decisions) -> &'static str {
 }
 
 /// Escapes a line of a file, and marks the words that differ.
-fn shown(bytes: &[u8], words: &[std::ops::Range<usize>]) -> String {
+fn line_html(bytes: &[u8], words: &[std::ops::Range<usize>]) -> String {
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let (mut out, mut is_on, mut count) = (String::new(), false, 0);
-    let cut = Escaped::line(bytes).for_each_chunk(|at, piece| {
+    let cut = Escaped::from_line(bytes).for_each_chunk(|at, piece| {
         let is_word = words.iter().any(|range| range.contains(&at));
         if is_word != is_on {
             out += if is_word { "<mark>" } else { "</mark>" };
             is_on = is_word;
         }
         match piece {
-            EscapedChunk::Plain(c) => put(&mut out, c),
+            EscapedChunk::Plain(c) => push_escaped(&mut out, c),
             EscapedChunk::Escape(escape) => {
-                let _ = write!(out, "<i>{}</i>", html(&escape));
+                let _ = write!(out, "<i>{}</i>", escape_html(&escape));
             }
         }
         count += 1;
-        if count < LONGEST { ControlFlow::Continue(()) } else { ControlFlow::Break(at) }
+        if count < MAX_LINE_CHARS { ControlFlow::Continue(()) } else { ControlFlow::Break(at) }
     });
     if is_on {
         out += "</mark>";
@@ -319,23 +331,23 @@ fn shown(bytes: &[u8], words: &[std::ops::Range<usize>]) -> String {
 }
 
 /// Escapes a name or a message.
-fn text(bytes: &[u8]) -> String {
-    html(&Escaped::new(bytes).to_string())
+fn escape_name(bytes: &[u8]) -> String {
+    escape_html(&Escaped::new(bytes).to_string())
 }
 
 /// Escapes a comment, which may have several lines.
-fn lines(said: &str) -> String {
-    said.lines().map(|line| html(&Escaped::line(line).to_string())).collect::<Vec<_>>().join("\n")
+fn escape_comment(comment: &str) -> String {
+    comment.lines().map(|line| escape_html(&Escaped::from_line(line).to_string())).collect::<Vec<_>>().join("\n")
 }
 
 /// Escapes for HTML text that is already escaped for display.
-fn html(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    text.chars().for_each(|c| put(&mut out, c));
+    text.chars().for_each(|c| push_escaped(&mut out, c));
     out
 }
 
-fn put(out: &mut String, c: char) {
+fn push_escaped(out: &mut String, c: char) {
     match c {
         '&' => out.push_str("&amp;"),
         '<' => out.push_str("&lt;"),

@@ -8,23 +8,23 @@ use unicode_width::UnicodeWidthChar;
 use crate::changes::{ContextHunk, ContextLine, Finding, UnitKind, split_lines, trim_line_ending};
 use crate::core::escape;
 use crate::core::escape::{Escaped, EscapedChunk};
-use crate::review::{ReviewFile, describe_unit, differing, finding_line};
+use crate::review::{ReviewFile, describe_unit, finding_line, intraline_diff};
 
 /// A text renderer, with or without colors.
 #[derive(Debug, Clone, Copy)]
 pub struct TextRenderer {
-    pub colour: bool,
+    pub color: bool,
     /// The columns of the terminal, if the output is one. Longer lines continue behind a gutter: wrapped by the terminal, they
     /// would begin at the margin, where only Airlock's own text may be.
     pub width: Option<usize>,
 }
 
 /// The gutter of a row that continues the row before it.
-const CONTINUED: char = '~';
+const CONTINUATION_SIGN: char = '~';
 /// Minimum width for wrapping. A narrower row would have no space for useful content.
-const NARROWEST: usize = 20;
+const MIN_WRAP_WIDTH: usize = 20;
 /// Maximum number of consecutive blank lines that are shown one by one.
-const BLANK_LINES: usize = 40;
+const MAX_BLANK_LINES: usize = 40;
 
 const BOLD: &str = "1";
 const RED: &str = "31";
@@ -33,48 +33,49 @@ const YELLOW: &str = "33";
 const CYAN: &str = "36";
 
 impl TextRenderer {
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    fn colorize_text(self, code: &str, text: &str) -> String {
+        if self.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// Returns the heading of a file: the kind of change, the path and the findings.
     #[must_use]
-    pub fn head(self, file: &ReviewFile<'_>) -> String {
+    pub fn file_heading(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
-        let title = format!("{}  {}", change.change_word(), Escaped::new(change.path.as_bytes()));
+        let title = format!("{}  {}", change.kind_label(), Escaped::new(change.path.as_bytes()));
         let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Escaped::new(p.as_bytes())));
-        let mut out = format!("{}{}\n", self.paint(BOLD, &title), from.unwrap_or_default());
+        let mut out = format!("{}{}\n", self.colorize_text(BOLD, &title), from.unwrap_or_default());
         for finding in &change.findings {
-            out += &self.finding(finding);
+            out += &self.finding_row(finding);
         }
         out
     }
 
     /// Returns the row of a finding.
     #[must_use]
-    pub fn finding(self, finding: &Finding) -> String {
-        self.note(&finding_line(finding))
+    pub fn finding_row(self, finding: &Finding) -> String {
+        self.note_row(&finding_line(finding))
     }
 
     /// Returns a file's content, at most `limit` lines.
     #[must_use]
-    pub fn content(self, content: &[u8], limit: usize) -> String {
+    pub fn file_content(self, content: &[u8], limit: usize) -> String {
         let lines = split_lines(content);
         let shown = lines.iter().take(limit).map(|line| ContextLine::Context(line)).collect();
-        let mut out = self.hunk(&ContextHunk { old: 0..lines.len(), new: 0..lines.len(), lines: shown }, usize::MAX);
+        let mut out =
+            self.hunk_rows(&ContextHunk { old: 0..lines.len(), new: 0..lines.len(), lines: shown }, usize::MAX);
         if lines.len() > limit {
-            out += &self.note(&format!("… {} more lines", lines.len() - limit));
+            out += &self.note_row(&format!("… {} more lines", lines.len() - limit));
         }
         out
     }
 
     /// Returns a line as one row, with the words that its partner lacks in reverse. `plain` is the same row without emphasis.
     /// It is used unchanged if the text differs, for example because tabs were expanded.
-    fn emphasised(self, code: &str, sign: char, bytes: &[u8], words: &[Range<usize>], plain: &str) -> String {
+    fn emphasized_row(self, code: &str, sign: char, bytes: &[u8], words: &[Range<usize>], plain: &str) -> String {
         let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let (mut text, mut is_on) = (format!("\x1b[{code}m{sign}"), false);
-        let mut all = String::new();
-        let _ = Escaped::line(bytes).for_each_chunk(|at, piece| {
+        let mut emphasized = String::new();
+        let _ = Escaped::from_line(bytes).for_each_chunk(|at, piece| {
             let is_word = words.iter().any(|range| range.contains(&at));
             if is_word != is_on {
                 text += if is_word { "\x1b[7m" } else { "\x1b[27m" };
@@ -85,28 +86,28 @@ impl TextRenderer {
                 EscapedChunk::Escape(escape) => escape,
             };
             text += &piece;
-            all += &piece;
+            emphasized += &piece;
             std::ops::ControlFlow::<()>::Continue(())
         });
-        if all == plain { text + "\x1b[0m" } else { self.paint(code, &format!("{sign}{plain}")) }
+        if emphasized == plain { text + "\x1b[0m" } else { self.colorize_text(code, &format!("{sign}{plain}")) }
     }
 
     /// Returns a highlighted note. The text must be escaped.
     #[must_use]
-    pub fn note(self, text: &str) -> String {
-        self.paint(YELLOW, text) + "\n"
+    pub fn note_row(self, text: &str) -> String {
+        self.colorize_text(YELLOW, text) + "\n"
     }
 
     /// Returns the row of a unit without lines.
     #[must_use]
-    pub fn unit(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
-        self.paint(CYAN, &describe_unit(kind, file)) + "\n"
+    pub fn unit_row(self, kind: &UnitKind, file: &ReviewFile<'_>) -> String {
+        self.colorize_text(CYAN, &describe_unit(kind, file)) + "\n"
     }
 
     /// Returns a hunk, at most `limit` lines of it. A truncated hunk names the command that shows all of it.
     #[must_use]
-    pub fn hunk(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
-        let mut out = self.paint(CYAN, &hunk.head()) + "\n";
+    pub fn hunk_rows(self, hunk: &ContextHunk<'_>, limit: usize) -> String {
+        let mut out = self.colorize_text(CYAN, &hunk.header_line()) + "\n";
         let mut at = 0;
         while at < hunk.lines.len().min(limit) {
             let line = &hunk.lines[at];
@@ -116,27 +117,28 @@ impl TextRenderer {
                 ContextLine::Removed(bytes) => ('-', Some(RED), bytes),
                 ContextLine::Added(bytes) => ('+', Some(GREEN), bytes),
             };
-            let content = Escaped::line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
-            let words = if self.colour { words_of(&hunk.lines, at) } else { Vec::new() };
-            let text = if blank > BLANK_LINES {
+            let content = Escaped::from_line(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+            let words = if self.color { changed_words(&hunk.lines, at) } else { Vec::new() };
+            let text = if blank > MAX_BLANK_LINES {
                 // This keeps the following lines visible. No content looks like this, because `Escaped` escapes a `<` that
                 // looks like the start of an escape.
                 format!("{content}<U+000A x{blank}>")
             } else {
                 content.to_string()
             };
-            let shown = rows(&text, self.width);
+            let shown = wrap_rows(&text, self.width);
             if let ([text], Some(code), false) = (&shown[..], code, words.is_empty())
-                && blank <= BLANK_LINES
+                && blank <= MAX_BLANK_LINES
             {
-                let _ = writeln!(out, "{}", self.emphasised(code, sign, bytes, &words, text));
+                let _ = writeln!(out, "{}", self.emphasized_row(code, sign, bytes, &words, text));
             } else {
                 for (row, text) in shown.iter().enumerate() {
-                    let text = format!("{}{text}", if row == 0 { sign } else { CONTINUED });
-                    let _ = writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.paint(code, &text)));
+                    let text = format!("{}{text}", if row == 0 { sign } else { CONTINUATION_SIGN });
+                    let _ =
+                        writeln!(out, "{}", code.map_or_else(|| text.clone(), |code| self.colorize_text(code, &text)));
                 }
             }
-            if blank > BLANK_LINES {
+            if blank > MAX_BLANK_LINES {
                 at += blank;
                 continue;
             }
@@ -148,25 +150,25 @@ impl TextRenderer {
         }
         if at < hunk.lines.len() {
             let more = hunk.lines.len() - at;
-            out += &self.note(&format!("… {more} more lines of this hunk: airlock diff shows all"));
+            out += &self.note_row(&format!("… {more} more lines of this hunk: airlock diff shows all"));
         }
         out
     }
 }
 
 /// Returns the words of a removed line that its replacement lacks, or the reverse. The two lines must be adjacent.
-fn words_of(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
+fn changed_words(lines: &[ContextLine<'_>], at: usize) -> Vec<Range<usize>> {
     let is_removed = |at: usize| matches!(lines.get(at), Some(ContextLine::Removed(_)));
     let is_added = |at: usize| matches!(lines.get(at), Some(ContextLine::Added(_)));
     let is_pair = |first: usize| {
-        let alone = (first == 0 || !is_removed(first - 1)) && !is_added(first + 2);
-        is_removed(first) && is_added(first + 1) && alone
+        let is_isolated = (first == 0 || !is_removed(first - 1)) && !is_added(first + 2);
+        is_removed(first) && is_added(first + 1) && is_isolated
     };
     let first = if is_pair(at) { at } else { at.wrapping_sub(1) };
     match (lines.get(first), lines.get(first.wrapping_add(1))) {
         (Some(ContextLine::Removed(old)), Some(ContextLine::Added(new))) if is_pair(first) => {
-            let (gone, come) = differing(trim_line_ending(old), trim_line_ending(new));
-            if first == at { gone } else { come }
+            let (removed_words, added_words) = intraline_diff(trim_line_ending(old), trim_line_ending(new));
+            if first == at { removed_words } else { added_words }
         }
         _ => Vec::new(),
     }
@@ -178,8 +180,8 @@ fn is_blank(line: &ContextLine<'_>) -> bool {
 }
 
 /// Wraps escaped text into rows that leave one column for the gutter. Tabs become spaces.
-fn rows(text: &str, width: Option<usize>) -> Vec<String> {
-    let Some(width) = width.filter(|w| *w >= NARROWEST) else { return vec![text.to_owned()] };
+fn wrap_rows(text: &str, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.filter(|w| *w >= MIN_WRAP_WIDTH) else { return vec![text.to_owned()] };
     let (mut rows, mut row, mut column) = (Vec::new(), String::new(), 1);
     for c in text.chars() {
         let (shown, columns) = if c == '\t' {
@@ -208,44 +210,46 @@ mod tests {
 
     #[test]
     fn a_long_line_goes_on_behind_a_gutter() {
-        let painter = TextRenderer { colour: false, width: Some(20) };
+        let painter = TextRenderer { color: false, width: Some(20) };
         let long = format!("{}airlock: 1 of 1 file applied\n", "x".repeat(19));
         let hunk = ContextHunk {
             old: 0..0,
             new: 0..2,
             lines: vec![ContextLine::Added(long.as_bytes()), ContextLine::Added(b"a\tb\n")],
         };
-        let shown = painter.hunk(&hunk, 9);
+        let shown = painter.hunk_rows(&hunk, 9);
         assert_eq!(
             shown,
             format!("@@ -0,0 +1,2 @@\n+{}\n~airlock: 1 of 1 fil\n~e applied\n+a      b\n", "x".repeat(19))
         );
         assert!(
-            TextRenderer { width: None, ..painter }.hunk(&hunk, 9).contains("xairlock: 1 of 1 file applied\n+a\tb\n")
+            TextRenderer { width: None, ..painter }
+                .hunk_rows(&hunk, 9)
+                .contains("xairlock: 1 of 1 file applied\n+a\tb\n")
         );
         // A wide character does not cross the edge, and a character without width needs no column.
         assert_eq!(
-            rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
+            wrap_rows(&format!("{}\u{65e5}\u{301}", "x".repeat(18)), Some(20)),
             ["x".repeat(18), "\u{65e5}\u{301}".into()]
         );
     }
 
     #[test]
     fn words_that_differ_are_in_reverse() {
-        let painter = TextRenderer { colour: true, width: None };
+        let painter = TextRenderer { color: true, width: None };
         let lines = vec![
             ContextLine::Removed(b"let x = 1;\n"),
             ContextLine::Added(b"let x = 22;\n"),
             ContextLine::Context(b"y\n"),
         ];
-        let shown = painter.hunk(&ContextHunk { old: 0..2, new: 0..2, lines }, 9);
+        let shown = painter.hunk_rows(&ContextHunk { old: 0..2, new: 0..2, lines }, 9);
         let expected = "\x1b[31m-let x = \x1b[7m1\x1b[27m;\x1b[0m\n\x1b[32m+let x = \x1b[7m22\x1b[27m;\x1b[0m\n y\n";
         assert!(shown.ends_with(expected), "{shown:?}");
         let lines = vec![
             ContextLine::Removed("let name = \u{202e}1\n".as_bytes()),
             ContextLine::Added("let name = \u{202e}2\n".as_bytes()),
         ];
-        let shown = painter.hunk(&ContextHunk { old: 0..1, new: 0..1, lines }, 9);
+        let shown = painter.hunk_rows(&ContextHunk { old: 0..1, new: 0..1, lines }, 9);
         assert!(shown.contains("-let name = \x1b[7m<U+202E>1"), "{shown:?}");
     }
 
@@ -254,7 +258,7 @@ mod tests {
         let line = "\u{a0} \n";
         let lines = (0..50).map(|_| ContextLine::Added(line.as_bytes())).chain([ContextLine::Added(b"evil\n")]);
         let hunk = ContextHunk { old: 0..0, new: 0..51, lines: lines.collect() };
-        let shown = TextRenderer { colour: false, width: None }.hunk(&hunk, 400);
+        let shown = TextRenderer { color: false, width: None }.hunk_rows(&hunk, 400);
         assert_eq!(shown, "@@ -0,0 +1,51 @@\n+<U+00A0> <U+000A x50>\n+evil\n");
     }
 }

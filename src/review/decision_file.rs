@@ -80,10 +80,10 @@ pub enum DecisionFileError {
     },
     /// The file lists a hunk twice.
     #[error("the hunk {0} is in it twice")]
-    Twice(String),
+    Duplicate(String),
     /// The hunk cannot have this decision or comment.
     #[error("hunk {id} of {path}: {reason}")]
-    Wrong { id: String, path: String, reason: String },
+    InvalidDecision { id: String, path: String, reason: String },
     /// The file accepts a high-risk change.
     #[error("{0} needs a closer look")]
     Risky(String),
@@ -99,10 +99,15 @@ impl DecisionFile {
     ///
     /// # Errors
     /// The quarantine is damaged, or an edited text is not UTF-8.
-    pub fn of(sheet: &ReviewModel<'_>, decisions: &Decisions, sandbox: &str, changeset: &str) -> std::io::Result<Self> {
+    pub fn from_decisions(
+        model: &ReviewModel<'_>,
+        decisions: &Decisions,
+        sandbox: &str,
+        changeset: &str,
+    ) -> std::io::Result<Self> {
         let mut files = Vec::new();
-        for file in &sheet.files {
-            let mut blocks = Vec::new();
+        for file in &model.files {
+            let mut hunks = Vec::new();
             for unit in &file.units {
                 let (decision, text) = match decisions.get(&unit.id) {
                     None => ("undecided".to_owned(), None),
@@ -113,9 +118,9 @@ impl DecisionFile {
                                 "an edited text of {path} is not UTF-8, so no file can hold it"
                             ))
                         };
-                        ("edited".to_owned(), Some(String::from_utf8(sheet.text(hash)?).map_err(lossy)?))
+                        ("edited".to_owned(), Some(String::from_utf8(model.read_text(hash)?).map_err(lossy)?))
                     }
-                    Some(ruling) => (ruling.to_string(), None),
+                    Some(unit_decision) => (unit_decision.to_string(), None),
                 };
                 let at = match &unit.kind {
                     UnitKind::Hunk { old, new } => {
@@ -125,9 +130,9 @@ impl DecisionFile {
                 };
                 let comments = decisions.comments_on(&unit.id);
                 let comments = comments.map(|(line, text)| HunkComment { line, text: text.to_owned() }).collect();
-                blocks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
+                hunks.push(HunkDecision { id: unit.id.clone(), at, decision, text, comments });
             }
-            files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), hunks: blocks });
+            files.push(FileDecisions { path: escape_lossy(file.change.path.as_bytes()), hunks });
         }
         Ok(Self { schema_version: VERSION, sandbox: sandbox.into(), changeset: changeset.into(), files })
     }
@@ -147,85 +152,86 @@ impl DecisionFile {
     ///
     /// # Errors
     /// The file does not fit these changes, or it accepts high findings and `allow_risky` is not set.
-    pub fn events(
+    pub fn to_events(
         &self,
-        sheet: &ReviewModel<'_>,
+        model: &ReviewModel<'_>,
         decisions: &Decisions,
         allow_risky: bool,
     ) -> Result<Vec<Event>, DecisionFileError> {
-        let blocks = || self.files.iter().flat_map(|f| &f.hunks);
+        let hunks = || self.files.iter().flat_map(|f| &f.hunks);
         let units =
-            sheet.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), (file, unit))));
+            model.files.iter().flat_map(|file| file.units.iter().map(move |unit| (unit.id.as_str(), (file, unit))));
         let units: HashMap<&str, _> = units.collect();
         let escaped = |id: &str| Escaped::new(id).to_string();
         let stale: Vec<String> =
-            blocks().filter(|b| !units.contains_key(b.id.as_str())).map(|b| escaped(&b.id)).collect();
+            hunks().filter(|b| !units.contains_key(b.id.as_str())).map(|b| escaped(&b.id)).collect();
         if !stale.is_empty() {
-            let current = sheet
+            let current = model
                 .files
                 .iter()
                 .flat_map(|f| f.units.iter().map(|u| format!("{}  {}", u.id, Escaped::new(f.change.path.as_bytes()))));
             return Err(DecisionFileError::Stale { ids: stale, current: current.collect() });
         }
         let mut events = Vec::new();
-        let mut met = std::collections::BTreeSet::new();
-        for (named, block) in self.files.iter().flat_map(|f| f.hunks.iter().map(move |block| (&f.path, block))) {
-            let Some((file, unit)) = units.get(block.id.as_str()).copied() else { continue };
-            if !met.insert(&block.id) {
-                return Err(DecisionFileError::Twice(escaped(&block.id)));
+        let mut seen = std::collections::BTreeSet::new();
+        for (named, hunk) in self.files.iter().flat_map(|f| f.hunks.iter().map(move |hunk| (&f.path, hunk))) {
+            let Some((file, unit)) = units.get(hunk.id.as_str()).copied() else { continue };
+            if !seen.insert(&hunk.id) {
+                return Err(DecisionFileError::Duplicate(escaped(&hunk.id)));
             }
             let path = Escaped::new(file.change.path.as_bytes()).to_string();
-            let wrong = |reason: String| DecisionFileError::Wrong { id: block.id.clone(), path: path.clone(), reason };
+            let wrong =
+                |reason: String| DecisionFileError::InvalidDecision { id: hunk.id.clone(), path: path.clone(), reason };
             if *named != escape_lossy(file.change.path.as_bytes()) {
                 return Err(wrong(format!("it is listed under {}", Escaped::new(named))));
             }
-            let ruling = match (block.decision.as_str(), &block.text) {
+            let unit_decision = match (hunk.decision.as_str(), &hunk.text) {
                 ("undecided", None) => None,
-                ("edited", Some(text)) => Some(UnitDecision::Edited(sheet.keep_text(text.as_bytes())?)),
+                ("edited", Some(text)) => Some(UnitDecision::Edited(model.store_text(text.as_bytes())?)),
                 ("edited", None) => return Err(wrong("it is edited, and its text is missing".into())),
                 (_, Some(_)) => return Err(wrong("it has a text, and is not edited".into())),
                 (word, None) => {
-                    let ruling: UnitDecision = word
+                    let unit_decision: UnitDecision = word
                         .parse()
                         .map_err(|e: super::ParseDecisionError| wrong(Escaped::new(&e.to_string()).to_string()))?;
-                    if matches!(ruling, UnitDecision::Edited(_)) {
+                    if matches!(unit_decision, UnitDecision::Edited(_)) {
                         return Err(wrong("it is edited, and its text is missing".into()));
                     }
-                    Some(ruling)
+                    Some(unit_decision)
                 }
             };
-            if let Some(ruling) = &ruling {
-                if !ruling.fits(unit) {
+            if let Some(unit_decision) = &unit_decision {
+                if !unit_decision.is_valid_for(unit) {
                     return Err(wrong(format!(
                         "it has {} lines, and {} says of others",
                         unit.line_count(),
-                        Escaped::new(&block.decision)
+                        Escaped::new(&hunk.decision)
                     )));
                 }
-                if accepts(ruling) && file.is_refused() {
+                if has_acceptance(unit_decision) && file.is_refused() {
                     return Err(DecisionFileError::Refused(path));
                 }
-                if accepts(ruling) && file.is_risky() && !allow_risky {
+                if has_acceptance(unit_decision) && file.is_risky() && !allow_risky {
                     return Err(DecisionFileError::Risky(path));
                 }
             }
-            events.push(Event::Ruling { unit: block.id.clone(), is: ruling });
-            let before = decisions.comments_on(&block.id).map(|(line, _)| line).collect::<Vec<_>>();
-            events.extend(before.into_iter().map(|line| Event::Comment { unit: block.id.clone(), line, text: None }));
-            for comment in &block.comments {
+            events.push(Event::Ruling { unit: hunk.id.clone(), is: unit_decision });
+            let before = decisions.comments_on(&hunk.id).map(|(line, _)| line).collect::<Vec<_>>();
+            events.extend(before.into_iter().map(|line| Event::Comment { unit: hunk.id.clone(), line, text: None }));
+            for comment in &hunk.comments {
                 if comment.line.is_some_and(|line| line >= unit.line_count()) {
                     return Err(wrong("a comment is on a line that it does not have".into()));
                 }
                 let text = Some(comment.text.clone());
-                events.push(Event::Comment { unit: block.id.clone(), line: comment.line, text });
+                events.push(Event::Comment { unit: hunk.id.clone(), line: comment.line, text });
             }
         }
         Ok(events)
     }
 }
 
-fn accepts(ruling: &UnitDecision) -> bool {
-    match ruling {
+fn has_acceptance(unit_decision: &UnitDecision) -> bool {
+    match unit_decision {
         UnitDecision::All(decision) => *decision == Decision::Accepted,
         UnitDecision::Edited(_) => true,
         UnitDecision::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Accepted)),

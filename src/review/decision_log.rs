@@ -14,7 +14,7 @@ use super::state::{Event, ReviewState};
 /// The first line: the format and its version.
 const HEADER: &str = "{\"airlock\":\"draft\",\"schema_version\":1}\n";
 /// Number of events above which a draft is compacted when it is opened.
-const MANY: usize = 4096;
+const COMPACT_THRESHOLD: usize = 4096;
 
 /// An open draft.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ pub enum DecisionLogError {
 /// # Errors
 /// The draft is damaged.
 pub fn read_draft(path: &Path) -> Result<ReviewState, DecisionLogError> {
-    Ok(ReviewState::of(events(path)?.0))
+    Ok(ReviewState::from_events(read_events(path)?.0))
 }
 
 /// Returns the events of a draft, and the length of its complete lines in bytes.
-fn events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
+fn read_events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
         other => other?,
@@ -80,22 +80,22 @@ impl DecisionLog {
     /// # Errors
     /// The draft is damaged, or an I/O error.
     pub fn open(path: &Path) -> Result<(Self, ReviewState), DecisionLogError> {
-        let (found, good) = events(path)?;
-        let many = found.len() > MANY;
-        let state = ReviewState::of(found);
+        let (found, good) = read_events(path)?;
+        let many = found.len() > COMPACT_THRESHOLD;
+        let state = ReviewState::from_events(found);
         if good == 0 || many {
-            rewrite(path, &state)?;
+            rewrite_log(path, &state)?;
         } else {
             OpenOptions::new().write(true).open(path)?.set_len(good)?;
         }
         let file = OpenOptions::new().append(true).open(path)?;
-        let (sync, asked) = mpsc::channel::<()>();
-        let on_disk = file.try_clone()?;
+        let (sync, requests) = mpsc::channel::<()>();
+        let synced_file = file.try_clone()?;
         let worker = std::thread::Builder::new().name("draft".into()).spawn(move || {
-            while asked.recv().is_ok() {
+            while requests.recv().is_ok() {
                 // Requests that arrived in the meantime are covered by the same sync.
-                while asked.try_recv().is_ok() {}
-                on_disk.sync_data()?;
+                while requests.try_recv().is_ok() {}
+                synced_file.sync_data()?;
             }
             Ok(())
         })?;
@@ -104,7 +104,7 @@ impl DecisionLog {
     }
 
     /// Appends events. They have been passed to the kernel when this returns, and a worker syncs them to disk.
-    pub fn keep(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
+    pub fn append_events(&mut self, events: &[Event]) -> Result<(), DecisionLogError> {
         if events.is_empty() {
             return Ok(());
         }
@@ -122,16 +122,16 @@ impl DecisionLog {
     }
 
     /// Waits until all events are on disk.
-    pub fn close(mut self) -> Result<(), DecisionLogError> {
-        self.end()
+    pub fn sync_and_close(mut self) -> Result<(), DecisionLogError> {
+        self.join_worker()
     }
 
     /// Deletes the draft.
-    pub fn discard(self) -> Result<(), DecisionLogError> {
+    pub fn delete_log(self) -> Result<(), DecisionLogError> {
         Ok(fs::remove_file(&self.path)?)
     }
 
-    fn end(&mut self) -> Result<(), DecisionLogError> {
+    fn join_worker(&mut self) -> Result<(), DecisionLogError> {
         drop(self.sync.take());
         match self.worker.take().map(JoinHandle::join) {
             Some(Ok(done)) => Ok(done?),
@@ -143,14 +143,14 @@ impl DecisionLog {
 
 impl Drop for DecisionLog {
     fn drop(&mut self) {
-        let _ = self.end();
+        let _ = self.join_worker();
     }
 }
 
-fn rewrite(path: &Path, state: &ReviewState) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let aside = folder.join(format!(".draft-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+fn rewrite_log(path: &Path, state: &ReviewState) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let temp_path = dir.join(format!(".draft-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp_path)?;
     let mut lines = HEADER.as_bytes().to_vec();
     for event in state.to_events() {
         serde_json::to_writer(&mut lines, &event)?;
@@ -158,8 +158,8 @@ fn rewrite(path: &Path, state: &ReviewState) -> io::Result<()> {
     }
     file.write_all(&lines)?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
-    File::open(folder)?.sync_all()
+    fs::rename(&temp_path, path)?;
+    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -173,29 +173,29 @@ mod tests {
 
     #[test]
     fn a_draft_that_is_cut_anywhere_holds_what_was_written_before() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("draft");
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("draft");
         let (mut draft, _) = DecisionLog::open(&path).expect("opened");
         for unit in ["a", "b", "c"] {
-            draft.keep(&[accepted(unit)]).expect("kept");
+            draft.append_events(&[accepted(unit)]).expect("kept");
         }
-        draft.close().expect("closed");
+        draft.sync_and_close().expect("closed");
         let whole = fs::read(&path).expect("it is there");
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).expect("written");
             let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();
             let (mut draft, state) = DecisionLog::open(&path).expect("opened");
             assert_eq!(state.decisions.unit_decisions().count(), lines.saturating_sub(1), "cut at {cut}");
-            draft.keep(&[accepted("d")]).expect("kept");
-            draft.close().expect("closed");
+            draft.append_events(&[accepted("d")]).expect("kept");
+            draft.sync_and_close().expect("closed");
             assert!(read_draft(&path).expect("read").decisions.get("d").is_some(), "cut at {cut}");
         }
     }
 
     #[test]
     fn a_damaged_line_is_named() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("draft");
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("draft");
         fs::write(&path, format!("{HEADER}{{\"ruling\":{{\"unit\":\"a\",\"is\":\"perhaps\"}}}}\n")).expect("written");
         assert!(matches!(read_draft(&path), Err(DecisionLogError::Damaged { line: 2, .. })));
         fs::write(&path, "{\"airlock\":\"draft\",\"schema_version\":9}\n").expect("written");
@@ -204,11 +204,11 @@ mod tests {
 
     #[test]
     fn a_long_draft_is_written_anew() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("draft");
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("draft");
         let (mut draft, _) = DecisionLog::open(&path).expect("opened");
-        draft.keep(&vec![accepted("a"); MANY + 1]).expect("kept");
-        draft.close().expect("closed");
+        draft.append_events(&vec![accepted("a"); COMPACT_THRESHOLD + 1]).expect("kept");
+        draft.sync_and_close().expect("closed");
         let (_, state) = DecisionLog::open(&path).expect("opened");
         assert!(state.decisions.get("a").is_some());
         assert!(fs::metadata(&path).expect("it is there").len() < 200);

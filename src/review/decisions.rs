@@ -41,13 +41,13 @@ pub struct DecisionCounts {
 
 impl DecisionCounts {
     fn from_runs(runs: &[(usize, Option<Decision>)]) -> Self {
-        runs.iter().fold(Self::default(), |mut tally, (n, decision)| {
+        runs.iter().fold(Self::default(), |mut counts, (n, decision)| {
             match decision {
-                Some(Decision::Accepted) => tally.accepted += n,
-                Some(Decision::Rejected) => tally.rejected += n,
-                None => tally.undecided += n,
+                Some(Decision::Accepted) => counts.accepted += n,
+                Some(Decision::Rejected) => counts.rejected += n,
+                None => counts.undecided += n,
             }
-            tally
+            counts
         })
     }
 
@@ -63,7 +63,7 @@ impl DecisionCounts {
 
     /// Returns the decision if all lines have the same one.
     #[must_use]
-    pub fn unanimous(self) -> Option<Decision> {
+    pub fn unanimous_decision(self) -> Option<Decision> {
         match self {
             Self { accepted: 1.., rejected: 0, undecided: 0 } => Some(Decision::Accepted),
             Self { accepted: 0, rejected: 1.., undecided: 0 } => Some(Decision::Rejected),
@@ -91,7 +91,7 @@ impl Decisions {
 
     /// Returns the decision on one line of a unit, or on a whole unit that has no lines.
     #[must_use]
-    pub fn line(&self, id: &str, line: usize) -> Option<Decision> {
+    pub fn line_decision(&self, id: &str, line: usize) -> Option<Decision> {
         match self.get(id)? {
             UnitDecision::All(decision) => Some(*decision),
             UnitDecision::Edited(_) => Some(Decision::Accepted),
@@ -136,26 +136,26 @@ impl Decisions {
     /// Returns whether a part of a unit is accepted.
     #[must_use]
     pub fn is_accepted(&self, unit: &Unit) -> bool {
-        self.selection_of(unit).is_some()
+        self.accepted_part(unit).is_some()
     }
 
     /// Returns the accepted part of a unit.
     #[must_use]
-    pub fn selection_of(&self, unit: &Unit) -> Option<UnitSelection> {
+    pub fn accepted_part(&self, unit: &Unit) -> Option<UnitSelection> {
         match self.get(&unit.id)? {
             UnitDecision::All(Decision::Accepted) => Some(UnitSelection::All),
             UnitDecision::All(Decision::Rejected) => None,
             UnitDecision::Edited(hash) => Some(UnitSelection::Text(hash.clone())),
             ruling @ UnitDecision::Lines(_) => {
-                let lines = ruling.lines(|decision| decision == Some(Decision::Accepted));
+                let lines = ruling.matching_lines(|decision| decision == Some(Decision::Accepted));
                 (!lines.is_empty()).then_some(UnitSelection::Lines(lines))
             }
         }
     }
 
     /// Returns the accepted parts of units.
-    pub fn selection<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Selection {
-        units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.selection_of(unit)?))).collect()
+    pub fn accepted_selection<'a>(&self, units: impl IntoIterator<Item = &'a Unit>) -> Selection {
+        units.into_iter().filter_map(|unit| Some((unit.id.clone(), self.accepted_part(unit)?))).collect()
     }
 
     /// Returns the decision on a unit after these lines are set to `decision`.
@@ -170,7 +170,7 @@ impl Decisions {
         let mut all = match self.get(&unit.id) {
             Some(UnitDecision::Lines(runs)) => runs.iter().flat_map(|(n, d)| std::iter::repeat_n(*d, *n)).collect(),
             Some(UnitDecision::Edited(_)) => vec![None; size],
-            _ => vec![self.line(&unit.id, 0); size],
+            _ => vec![self.line_decision(&unit.id, 0); size],
         };
         all.resize(size, None);
         lines.into_iter().filter(|line| *line < size).for_each(|line| all[line] = decision);
@@ -178,15 +178,15 @@ impl Decisions {
     }
 
     /// Sets or removes the decision on a unit, and returns the previous one.
-    pub fn set(&mut self, id: &str, ruling: Option<UnitDecision>) -> Option<UnitDecision> {
-        match ruling {
-            Some(ruling) => self.units.insert(id.to_owned(), ruling),
+    pub fn set_decision(&mut self, id: &str, decision: Option<UnitDecision>) -> Option<UnitDecision> {
+        match decision {
+            Some(decision) => self.units.insert(id.to_owned(), decision),
             None => self.units.remove(id),
         }
     }
 
     /// Sets or removes a comment, and returns the previous one.
-    pub fn comment(&mut self, anchor: CommentAnchor, text: Option<String>) -> Option<String> {
+    pub fn set_comment(&mut self, anchor: CommentAnchor, text: Option<String>) -> Option<String> {
         match text {
             Some(text) => self.comments.insert(anchor, text),
             None => self.comments.remove(&anchor),
@@ -195,11 +195,11 @@ impl Decisions {
 
     /// Returns all decisions with their unit ids.
     pub fn unit_decisions(&self) -> impl Iterator<Item = (&str, &UnitDecision)> {
-        self.units.iter().map(|(id, ruling)| (id.as_str(), ruling))
+        self.units.iter().map(|(id, decision)| (id.as_str(), decision))
     }
 
     /// Returns all comments with their anchors.
-    pub fn comments(&self) -> impl Iterator<Item = (&CommentAnchor, &str)> {
+    pub fn all_comments(&self) -> impl Iterator<Item = (&CommentAnchor, &str)> {
         self.comments.iter().map(|(anchor, text)| (anchor, text.as_str()))
     }
 
@@ -227,24 +227,24 @@ impl UnitDecision {
     }
 
     /// Returns the lines with a matching decision. Only [`UnitDecision::Lines`] has any.
-    pub fn lines(&self, is_meant: impl Fn(Option<Decision>) -> bool) -> LineSet {
+    pub fn matching_lines(&self, is_match: impl Fn(Option<Decision>) -> bool) -> LineSet {
         let runs = if let Self::Lines(runs) = self { runs.as_slice() } else { &[] };
         let mut from = 0;
         LineSet::from_lines(runs.iter().flat_map(|(n, decision)| {
             from += n;
-            from - n..if is_meant(*decision) { from } else { from - n }
+            from - n..if is_match(*decision) { from } else { from - n }
         }))
     }
 
     /// Returns whether a unit can have this decision. Only hunks can be decided by line or edited, and decisions by line
     /// must cover every line.
     #[must_use]
-    pub fn fits(&self, unit: &Unit) -> bool {
-        let is_block = matches!(unit.kind, crate::changes::UnitKind::Hunk { .. });
+    pub fn is_valid_for(&self, unit: &Unit) -> bool {
+        let is_hunk = matches!(unit.kind, crate::changes::UnitKind::Hunk { .. });
         match self {
             Self::All(_) => true,
-            Self::Lines(runs) => is_block && runs.iter().map(|(n, _)| n).sum::<usize>() == unit.line_count(),
-            Self::Edited(_) => is_block,
+            Self::Lines(runs) => is_hunk && runs.iter().map(|(n, _)| n).sum::<usize>() == unit.line_count(),
+            Self::Edited(_) => is_hunk,
         }
     }
 }
@@ -273,7 +273,7 @@ impl fmt::Display for UnitDecision {
 }
 
 /// Maximum length of a run. No hunk has so many lines.
-const MOST_LINES: usize = 1 << 32;
+const MAX_RUN_LINES: usize = 1 << 32;
 
 /// The error for a string that is not a decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -300,7 +300,7 @@ impl FromStr for UnitDecision {
                     };
                     let n = if digits.is_empty() { 1 } else { digits.parse().map_err(|_| wrong())? };
                     match runs.last_mut() {
-                        _ if n == 0 || n > MOST_LINES => return Err(wrong()),
+                        _ if n == 0 || n > MAX_RUN_LINES => return Err(wrong()),
                         Some((before, same)) if *same == decision => *before += n,
                         _ => runs.push((n, decision)),
                     }
@@ -324,8 +324,8 @@ impl TryFrom<String> for UnitDecision {
 }
 
 impl From<UnitDecision> for String {
-    fn from(ruling: UnitDecision) -> Self {
-        ruling.to_string()
+    fn from(decision: UnitDecision) -> Self {
+        decision.to_string()
     }
 }
 
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn rulings_are_read_as_they_are_written() {
-        let hash = ContentHash::of(b"x");
+        let hash = ContentHash::from_content(b"x");
         for text in ["accepted", "rejected", "lines y2n.", &format!("edited {hash}")] {
             assert_eq!(text.parse::<UnitDecision>().expect("a ruling").to_string(), text);
         }
@@ -352,13 +352,13 @@ mod tests {
         let unit = Unit { id: "u".into(), kind: UnitKind::Hunk { old: 0..1, new: 0..2 } };
         let mut decisions = Decisions::default();
         let first = decisions.with_lines(&unit, [0], Some(Decision::Accepted));
-        decisions.set("u", first);
-        assert_eq!(decisions.selection_of(&unit), Some(UnitSelection::Lines(LineSet::from_lines([0]))));
+        decisions.set_decision("u", first);
+        assert_eq!(decisions.accepted_part(&unit), Some(UnitSelection::Lines(LineSet::from_lines([0]))));
         assert_eq!(decisions.count_lines(&unit), DecisionCounts { accepted: 1, rejected: 0, undecided: 2 });
         assert_eq!(decisions.with_lines(&unit, [0, 9], None), None);
         let all = decisions.with_lines(&unit, 1..3, Some(Decision::Accepted));
         assert_eq!(all, Some(UnitDecision::All(Decision::Accepted)));
-        let fits = |text: &str| text.parse::<UnitDecision>().expect("a ruling").fits(&unit);
+        let fits = |text: &str| text.parse::<UnitDecision>().expect("a ruling").is_valid_for(&unit);
         assert!(fits("lines yn.") && fits("lines 2yn") && !fits("lines yn") && fits("accepted"));
         assert_eq!("lines 2yy".parse::<UnitDecision>(), Ok(UnitDecision::All(Decision::Accepted)));
     }

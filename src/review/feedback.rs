@@ -14,22 +14,22 @@ use crate::review::describe_unit;
 
 /// Size of a message, in bytes, above which further items are listed only by location. A single program argument can have 128
 /// KiB.
-const MOST: usize = 96 << 10;
+const MAX_QUOTED_BYTES: usize = 96 << 10;
 /// Maximum size of a message, in bytes, including the listed locations.
-const MOST_WITH_PLACES: usize = 112 << 10;
+const MAX_MESSAGE_BYTES: usize = 112 << 10;
 /// Maximum number of rows in a quotation.
-const MOST_ROWS: usize = 60;
+const MAX_QUOTED_ROWS: usize = 60;
 /// Maximum number of characters in a quoted line.
-const MOST_CHARS: usize = 400;
+const MAX_LINE_CHARS: usize = 400;
 /// Maximum number of characters in a comment.
-const LONGEST_COMMENT: usize = 8000;
+const MAX_COMMENT_CHARS: usize = 8000;
 /// Minimum number of backticks in a fence.
-const FENCE: usize = 3;
+const MIN_FENCE_LEN: usize = 3;
 
 const OPENING: &str = "I have reviewed your changes. What I rejected does not go into my\n\
                        repository: please change that here, heed my comments, and leave the\n\
                        rest as it is.\n";
-const AGAIN: &str = "\n## Said before, and still as it was\n\n";
+const SENT_BEFORE: &str = "\n## Said before, and still as it was\n\n";
 
 /// A message to the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,17 +37,17 @@ pub struct Feedback {
     /// The message, as Markdown.
     pub text: String,
     /// The items that the message contains in full.
-    remarks: Vec<FeedbackItem>,
+    items: Vec<FeedbackItem>,
 }
 
 /// One rejection or comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FeedbackItem {
     /// The id of the item, see [`super::Event::Sent`].
-    item: String,
+    id: String,
     is_comment: bool,
     /// The location, for the list of items that are not quoted.
-    place: String,
+    location: String,
     text: String,
 }
 
@@ -56,103 +56,108 @@ impl Feedback {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn compose(sheet: &ReviewModel<'_>, state: &ReviewState) -> io::Result<Option<Self>> {
-        let mut message = Self { text: OPENING.to_owned(), remarks: Vec::new() };
-        let (mut left, mut before) = (Vec::new(), Vec::new());
-        for file in &sheet.files {
-            if !file.units.iter().any(|unit| is_spoken_of(unit, state)) {
+    pub fn from_review(model: &ReviewModel<'_>, state: &ReviewState) -> io::Result<Option<Self>> {
+        let mut message = Self { text: OPENING.to_owned(), items: Vec::new() };
+        let (mut unquoted, mut before) = (Vec::new(), Vec::new());
+        for file in &model.files {
+            if !file.units.iter().any(|unit| has_feedback(unit, state)) {
                 continue;
             }
-            let text = FileText::read(sheet, file)?;
+            let text = FileText::read(model, file)?;
             let mut title = format!("\n## {}\n", Escaped::new(file.change.path.as_bytes()));
-            for unit in file.units.iter().filter(|unit| is_spoken_of(unit, state)) {
-                for remark in collect_items(file, unit, &text, state) {
-                    if state.is_sent(&remark.item) {
-                        before.push(remark.place);
-                    } else if message.text.len() + title.len() + remark.text.len() > MOST {
-                        left.push(remark.place);
+            for unit in file.units.iter().filter(|unit| has_feedback(unit, state)) {
+                for item in collect_items(file, unit, &text, state) {
+                    if state.is_sent(&item.id) {
+                        before.push(item.location);
+                    } else if message.text.len() + title.len() + item.text.len() > MAX_QUOTED_BYTES {
+                        unquoted.push(item.location);
                     } else {
                         message.text += &std::mem::take(&mut title);
-                        message.text += &remark.text;
-                        message.remarks.push(remark);
+                        message.text += &item.text;
+                        message.items.push(item);
                     }
                 }
             }
         }
-        message.list("\n## There is more than fits\n\n", left);
-        message.list(AGAIN, before);
-        Ok((!message.remarks.is_empty()).then_some(message))
+        message.append_list("\n## There is more than fits\n\n", unquoted);
+        message.append_list(SENT_BEFORE, before);
+        Ok((!message.items.is_empty()).then_some(message))
     }
 
     /// Returns the ids of the items in full, to be recorded once the message was sent. Other items follow in the next
     /// message.
     #[must_use]
-    pub fn items(&self) -> Vec<String> {
-        self.remarks.iter().map(|remark| remark.item.clone()).collect()
+    pub fn item_ids(&self) -> Vec<String> {
+        self.items.iter().map(|item| item.id.clone()).collect()
     }
 
     /// Returns the numbers of rejections and comments in full.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        let comments = self.remarks.iter().filter(|remark| remark.is_comment).count();
-        (self.remarks.len() - comments, comments)
+    pub fn item_counts(&self) -> (usize, usize) {
+        let comments = self.items.iter().filter(|item| item.is_comment).count();
+        (self.items.len() - comments, comments)
     }
 
     /// Replaces the message with the user's text. Items that the text no longer contains do not count as sent.
     ///
     /// # Errors
     /// The reason why the text cannot be sent, for a person. The message is then unchanged.
-    pub fn rewrite(&mut self, text: String) -> Result<(), String> {
-        if text.len() > MOST_WITH_PLACES {
-            return Err(format!("the message has more than {} KiB: it stays as it was", MOST_WITH_PLACES >> 10));
+    pub fn replace_text(&mut self, text: String) -> Result<(), String> {
+        if text.len() > MAX_MESSAGE_BYTES {
+            return Err(format!("the message has more than {} KiB: it stays as it was", MAX_MESSAGE_BYTES >> 10));
         }
         if text.contains('\0') {
             return Err("the message has a zero byte, which no argument can have: it stays as it was".into());
         }
         // A command line would take the text for an option, and a prompt would take it for a command.
-        let is_taken_amiss = text.trim_start().starts_with(['-', '/', '!', '#', '@']);
-        self.text = if is_taken_amiss { format!("{OPENING}\n{text}") } else { text };
-        self.remarks.retain(|remark| self.text.contains(&remark.text));
+        let needs_opening = text.trim_start().starts_with(['-', '/', '!', '#', '@']);
+        self.text = if needs_opening { format!("{OPENING}\n{text}") } else { text };
+        self.items.retain(|item| self.text.contains(&item.text));
         Ok(())
     }
 
-    fn list(&mut self, title: &str, places: Vec<String>) {
-        let all = places.len();
-        for (at, place) in places.into_iter().enumerate() {
+    fn append_list(&mut self, title: &str, locations: Vec<String>) {
+        let all = locations.len();
+        for (at, location) in locations.into_iter().enumerate() {
             if at == 0 {
                 self.text += title;
             }
-            if self.text.len() + place.len() > MOST_WITH_PLACES {
+            if self.text.len() + location.len() > MAX_MESSAGE_BYTES {
                 self.text += &format!("- and {} more\n", all - at);
                 return;
             }
-            self.text += &format!("- {place}\n");
+            self.text += &format!("- {location}\n");
         }
     }
 }
 
 /// Collects the feedback items of one unit.
 fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &ReviewState) -> Vec<FeedbackItem> {
-    let block = HunkRows::from_unit(unit, text);
+    let hunk = HunkRows::from_unit(unit, text);
     let decisions = &state.decisions;
-    let mut remarks = Vec::new();
+    let mut items = Vec::new();
     let path = Escaped::new(file.change.path.as_bytes());
-    let where_of = |rows: &[usize]| match &block {
-        Some(block) => place(block, rows),
+    let where_of = |rows: &[usize]| match &hunk {
+        Some(hunk) => describe_lines(hunk, rows),
         None => describe_unit(&unit.kind, file),
     };
-    let quote = |rows: &[usize]| block.as_ref().map_or_else(String::new, |block| quotation(block, text, rows));
-    let mut say = |is_comment, of: Option<usize>, said: &str, place: String, text: String| {
-        remarks.push(FeedbackItem { item: item(unit, of, said), is_comment, place: format!("{path}: {place}"), text });
+    let quote = |rows: &[usize]| hunk.as_ref().map_or_else(String::new, |hunk| quote_rows(hunk, text, rows));
+    let mut add_item = |is_comment, line: Option<usize>, content: &str, location: String, text: String| {
+        items.push(FeedbackItem {
+            id: item_id(unit, line, content),
+            is_comment,
+            location: format!("{path}: {location}"),
+            text,
+        });
     };
-    let all: Vec<usize> = (0..block.as_ref().map_or(0, HunkRows::len)).collect();
+    let all: Vec<usize> = (0..hunk.as_ref().map_or(0, HunkRows::len)).collect();
     // The row of each line that can be decided.
     let rows_of: BTreeMap<usize, usize> =
-        block.iter().flat_map(|block| all.iter().map(|row| (block.line(*row), *row))).collect();
+        hunk.iter().flat_map(|hunk| all.iter().map(|row| (hunk.decision_line(*row), *row))).collect();
     let mut rejected: Vec<usize> = match decisions.get(&unit.id) {
         Some(UnitDecision::All(Decision::Rejected)) => all.clone(),
         Some(ruling) => {
-            let lines = ruling.lines(|decision| decision == Some(Decision::Rejected));
+            let lines = ruling.matching_lines(|decision| decision == Some(Decision::Rejected));
             lines.iter().filter_map(|line| rows_of.get(&line).copied()).collect()
         }
         None => Vec::new(),
@@ -166,34 +171,34 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         };
         let at = where_of(rows);
         let text = format!("\n{word}, {at}:\n{}", quote(rows));
-        say(false, None, &ruling.to_string(), format!("rejected, {at}"), text);
+        add_item(false, None, &ruling.to_string(), format!("rejected, {at}"), text);
     }
-    for said in whole {
+    for comment in whole {
         let at = where_of(&all);
         // After the quotation of its rejection, the hunk is not quoted again.
         let is_rejected = decisions.get(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
-        let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())));
+        let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item_id(unit, None, &ruling.to_string())));
         let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
-        let text = format!("{code}\n{}", citation(said));
-        say(true, None, said, format!("{at}: {}", first_line(said)), text);
+        let text = format!("{code}\n{}", quote_text(comment));
+        add_item(true, None, comment, format!("{at}: {}", first_line(comment)), text);
     }
-    for (line, said) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
+    for (line, comment) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
         let row: Vec<usize> = rows_of.get(&line).copied().into_iter().collect();
         let at = where_of(&row);
-        let text = format!("\nOn this, {at}:\n{}\n{}", quote(&row), citation(said));
-        say(true, Some(line), said, format!("{at}: {}", first_line(said)), text);
+        let text = format!("\nOn this, {at}:\n{}\n{}", quote(&row), quote_text(comment));
+        add_item(true, Some(line), comment, format!("{at}: {}", first_line(comment)), text);
     }
-    remarks
+    items
 }
 
 /// Returns whether a unit has a rejection or a comment.
-fn is_spoken_of(unit: &Unit, state: &ReviewState) -> bool {
+fn has_feedback(unit: &Unit, state: &ReviewState) -> bool {
     let decisions = &state.decisions;
     decisions.get(&unit.id).is_some_and(has_rejection) || decisions.comments_on(&unit.id).next().is_some()
 }
 
-fn has_rejection(ruling: &UnitDecision) -> bool {
-    match ruling {
+fn has_rejection(unit_decision: &UnitDecision) -> bool {
+    match unit_decision {
         UnitDecision::All(decision) => *decision == Decision::Rejected,
         UnitDecision::Lines(runs) => runs.iter().any(|(_, decision)| *decision == Some(Decision::Rejected)),
         UnitDecision::Edited(_) => false,
@@ -212,30 +217,30 @@ pub fn has_unsent_comment<'a>(units: impl IntoIterator<Item = &'a Unit>, state: 
 pub fn has_unsent<'a>(units: impl IntoIterator<Item = &'a Unit> + Clone, state: &ReviewState) -> bool {
     let is_unsent = |unit: &Unit| {
         let ruling = state.decisions.get(&unit.id).filter(|ruling| has_rejection(ruling));
-        ruling.is_some_and(|ruling| !state.is_sent(&item(unit, None, &ruling.to_string())))
+        ruling.is_some_and(|ruling| !state.is_sent(&item_id(unit, None, &ruling.to_string())))
     };
     units.clone().into_iter().any(is_unsent) || has_unsent_comment(units, state)
 }
 
 /// Returns whether a comment was sent with this text.
-pub fn is_comment_sent(unit: &Unit, line: Option<usize>, said: &str, state: &ReviewState) -> bool {
-    state.is_sent(&item(unit, line, said))
+pub fn is_comment_sent(unit: &Unit, line: Option<usize>, text: &str, state: &ReviewState) -> bool {
+    state.is_sent(&item_id(unit, line, text))
 }
 
 /// Returns the id of a rejection or comment: a hash of its location and text.
-fn item(unit: &Unit, line: Option<usize>, said: &str) -> String {
-    let place = line.map_or_else(String::new, |line| line.to_string());
-    let hash = Sha256::new().chain_update(format!("{}\0{place}\0", unit.id)).chain_update(said).finalize();
+fn item_id(unit: &Unit, line: Option<usize>, text: &str) -> String {
+    let line_text = line.map_or_else(String::new, |line| line.to_string());
+    let hash = Sha256::new().chain_update(format!("{}\0{line_text}\0", unit.id)).chain_update(text).finalize();
     hash.iter().take(16).map(|b| format!("{b:02x}")).collect()
 }
 
 /// Describes the lines of rows in the agent's file, or in the base if the rows were all removed.
-fn place(block: &HunkRows, rows: &[usize]) -> String {
-    let added = |row: &&usize| matches!(block.row(**row), HunkLine::Added(_));
-    let number = |row: &usize| match block.row(*row) {
+fn describe_lines(hunk: &HunkRows, rows: &[usize]) -> String {
+    let added = |row: &&usize| matches!(hunk.row_at(**row), HunkLine::Added(_));
+    let number = |row: &usize| match hunk.row_at(*row) {
         HunkLine::Added(line) | HunkLine::Removed(line) => line,
     };
-    let of = |range: &Range<usize>, lines: Vec<usize>| {
+    let to_numbers = |range: &Range<usize>, lines: Vec<usize>| {
         let (first, last) = (lines.iter().min().copied().unwrap_or(0), lines.iter().max().copied().unwrap_or(0));
         (range.start + first + 1, range.start + last + 1)
     };
@@ -245,27 +250,27 @@ fn place(block: &HunkRows, rows: &[usize]) -> String {
     let new: Vec<usize> = rows.iter().filter(added).map(number).collect();
     if new.is_empty() {
         let old = rows.iter().map(number).collect();
-        return format!("{} of the file as it was, which you removed", span(of(&block.old, old)));
+        return format!("{} of the file as it was, which you removed", span(to_numbers(&hunk.old, old)));
     }
-    span(of(&block.new, new))
+    span(to_numbers(&hunk.new, new))
 }
 
 /// Quotes rows as a diff, in a fence that no row can close.
-fn quotation(block: &HunkRows, text: &FileText, rows: &[usize]) -> String {
+fn quote_rows(hunk: &HunkRows, text: &FileText, rows: &[usize]) -> String {
     let mut quoted = String::new();
-    for row in rows.iter().take(MOST_ROWS) {
-        let sign = if matches!(block.row(*row), HunkLine::Added(_)) { '+' } else { '-' };
-        let content = block.content(text, *row);
-        let line =
-            Escaped::line(content.strip_suffix(b"\r\n").or(content.strip_suffix(b"\n")).unwrap_or(content)).to_string();
-        let cut: String = line.chars().take(MOST_CHARS).collect();
+    for row in rows.iter().take(MAX_QUOTED_ROWS) {
+        let sign = if matches!(hunk.row_at(*row), HunkLine::Added(_)) { '+' } else { '-' };
+        let content = hunk.row_content(text, *row);
+        let line = Escaped::from_line(content.strip_suffix(b"\r\n").or(content.strip_suffix(b"\n")).unwrap_or(content))
+            .to_string();
+        let cut: String = line.chars().take(MAX_LINE_CHARS).collect();
         let more = if cut.len() < line.len() { "…" } else { "" };
         quoted += &format!("{sign}{cut}{more}\n");
     }
-    if rows.len() > MOST_ROWS {
-        quoted += &format!("… and {} more lines\n", rows.len() - MOST_ROWS);
+    if rows.len() > MAX_QUOTED_ROWS {
+        quoted += &format!("… and {} more lines\n", rows.len() - MAX_QUOTED_ROWS);
     }
-    let fence = "`".repeat(longest_run(&quoted).max(FENCE - 1) + 1);
+    let fence = "`".repeat(longest_run(&quoted).max(MIN_FENCE_LEN - 1) + 1);
     format!("\n{fence}diff\n{quoted}{fence}\n")
 }
 
@@ -274,14 +279,14 @@ fn longest_run(text: &str) -> usize {
 }
 
 /// Quotes a person's text.
-fn citation(said: &str) -> String {
-    let cut: String = said.chars().take(LONGEST_COMMENT).collect();
-    cut.lines().map(|line| format!("> {}\n", Escaped::line(line))).collect()
+fn quote_text(text: &str) -> String {
+    let cut: String = text.chars().take(MAX_COMMENT_CHARS).collect();
+    cut.lines().map(|line| format!("> {}\n", Escaped::from_line(line))).collect()
 }
 
-fn first_line(said: &str) -> String {
-    let line = said.lines().next().unwrap_or_default();
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(80).collect();
-    let more = if cut.len() < said.trim_end().len() { "…" } else { "" };
-    format!("{}{more}", Escaped::line(&cut))
+    let more = if cut.len() < text.trim_end().len() { "…" } else { "" };
+    format!("{}{more}", Escaped::from_line(&cut))
 }

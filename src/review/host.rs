@@ -40,9 +40,9 @@ pub trait ReviewHost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewOutcome {
     /// Every unit was visited.
-    Through,
+    Completed,
     /// The user quit. The decisions are saved.
-    Left,
+    Quit,
     /// The user wants to apply. The handling of conflicts is set if the user has already confirmed.
     Apply(Option<ConflictHandling>),
     /// The user wants to send comments and rejections to the agent.
@@ -50,7 +50,7 @@ pub enum ReviewOutcome {
     /// The user discarded the draft.
     Discarded,
     /// A signal ended the review. The decisions are saved.
-    Signalled,
+    Interrupted,
 }
 
 /// The handling of conflicts.
@@ -85,7 +85,7 @@ pub struct PreviewLine {
 
 impl Preview {
     #[must_use]
-    pub fn conflicts(&self) -> usize {
+    pub fn conflict_count(&self) -> usize {
         self.lines.iter().filter(|line| line.is_conflict).count()
     }
 }

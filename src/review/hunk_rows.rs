@@ -18,12 +18,12 @@ impl FileText {
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn read(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>) -> io::Result<Self> {
+    pub fn read(model: &ReviewModel<'_>, file: &ReviewFile<'_>) -> io::Result<Self> {
         let is_deleted = |u: &Unit| u.kind == UnitKind::Delete && is_small_text(file);
         if !file.units.iter().any(|u| matches!(u.kind, UnitKind::Hunk { .. }) || is_deleted(u)) {
             return Ok(Self::default());
         }
-        let (old, new) = sheet.contents(file)?;
+        let (old, new) = model.read_contents(file)?;
         Ok(Self { old: Lines::new(old), new: Lines::new(new) })
     }
 }
@@ -51,19 +51,19 @@ impl HunkRows {
     #[must_use]
     pub fn from_unit(unit: &Unit, text: &FileText) -> Option<Self> {
         let UnitKind::Hunk { old, new } = &unit.kind else { return None };
-        Some(Self::interleaved(old.clone(), new.clone(), text))
+        Some(Self::from_ranges(old.clone(), new.clone(), text))
     }
 
     /// Creates the rows of a hunk.
     #[must_use]
-    pub fn interleaved(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
+    pub fn from_ranges(old: Range<usize>, new: Range<usize>, text: &FileText) -> Self {
         let interleaved_lines = is_interleaved(old.len(), new.len())
-            .then(|| interleave_lines(&text.old.list(old.clone()), &text.new.list(new.clone())));
+            .then(|| interleave_lines(&text.old.collect_lines(old.clone()), &text.new.collect_lines(new.clone())));
         Self { old, new, interleaved_lines }
     }
 
     #[must_use]
-    pub fn row(&self, at: usize) -> HunkLine {
+    pub fn row_at(&self, at: usize) -> HunkLine {
         match &self.interleaved_lines {
             Some(rows) => rows[at],
             None if at < self.old.len() => HunkLine::Removed(at),
@@ -73,8 +73,8 @@ impl HunkRows {
 
     /// Returns the line that is decided with a row. Removed lines are counted first, then added ones.
     #[must_use]
-    pub fn line(&self, at: usize) -> usize {
-        match self.row(at) {
+    pub fn decision_line(&self, at: usize) -> usize {
+        match self.row_at(at) {
             HunkLine::Removed(line) => line,
             HunkLine::Added(line) => self.old.len() + line,
         }
@@ -82,15 +82,15 @@ impl HunkRows {
 
     /// Returns the lines that are decided with rows.
     #[must_use]
-    pub fn lines(&self, rows: Range<usize>) -> LineSet {
-        let mut lines: Vec<usize> = rows.map(|row| self.line(row)).collect();
+    pub fn decision_lines(&self, rows: Range<usize>) -> LineSet {
+        let mut lines: Vec<usize> = rows.map(|row| self.decision_line(row)).collect();
         lines.sort_unstable();
         LineSet::from_lines(lines)
     }
 
     #[must_use]
-    pub fn content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
-        match self.row(at) {
+    pub fn row_content<'a>(&self, text: &'a FileText, at: usize) -> &'a [u8] {
+        match self.row_at(at) {
             HunkLine::Removed(line) => text.old.get(self.old.start + line),
             HunkLine::Added(line) => text.new.get(self.new.start + line),
         }
@@ -110,7 +110,7 @@ impl HunkRows {
     /// Returns the row paired with a row: a single removed line and the single added line that directly follows it.
     #[must_use]
     pub fn paired_row(&self, at: usize) -> Option<usize> {
-        let is_removed = |row: usize| matches!(self.row(row), HunkLine::Removed(_));
+        let is_removed = |row: usize| matches!(self.row_at(row), HunkLine::Removed(_));
         if is_removed(at) {
             let next = at + 1;
             let ends = next + 1 >= self.len() || is_removed(next + 1);

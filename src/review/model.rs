@@ -28,7 +28,7 @@ pub struct ReviewFile<'a> {
     /// Numbers of added and removed lines, including those of a deleted text.
     pub line_counts: (usize, usize),
     /// Whether the file starts collapsed because it was not written by hand, such as a lock file or a generated file.
-    pub begins_folded: bool,
+    pub is_collapsed: bool,
     /// Whether a unit has the same id as another unit, so that a decision on one would be a decision on both.
     pub is_ambiguous: bool,
 }
@@ -40,13 +40,13 @@ impl<'a> ReviewModel<'a> {
     /// The quarantine is damaged.
     pub fn open(changes: &'a Changeset, store: &Quarantine) -> io::Result<Self> {
         let open = |change: &'a FileChange| {
-            let (old, new) = change.contents(store)?;
+            let (old, new) = change.read_contents(store)?;
             let units = split_units(change, &old, &new);
             let is_link = change.new.as_ref().is_some_and(|s| s.kind == EntryKind::Link);
             let line_counts = count_lines(&units, &old);
-            let begins_folded = is_collapsed_by_default(change, &old, line_counts.0 + line_counts.1);
+            let is_collapsed = is_collapsed_by_default(change, &old, line_counts.0 + line_counts.1);
             let target = is_link.then_some(new);
-            Ok(ReviewFile { change, units, line_counts, begins_folded, target, is_ambiguous: false })
+            Ok(ReviewFile { change, units, line_counts, is_collapsed, target, is_ambiguous: false })
         };
         let mut files = try_parallel_map(&changes.files, open)?;
         mark_ambiguous(&mut files);
@@ -58,15 +58,15 @@ impl<'a> ReviewModel<'a> {
 fn mark_ambiguous(files: &mut [ReviewFile<'_>]) {
     let mut ids: HashMap<&str, usize> = HashMap::new();
     files.iter().flat_map(|file| &file.units).for_each(|unit| *ids.entry(&unit.id).or_default() += 1);
-    let is_twice = |unit: &Unit| ids.get(unit.id.as_str()).is_some_and(|n| *n > 1);
-    let ambiguous: Vec<bool> = files.iter().map(|file| file.units.iter().any(is_twice)).collect();
+    let is_duplicate = |unit: &Unit| ids.get(unit.id.as_str()).is_some_and(|n| *n > 1);
+    let ambiguous: Vec<bool> = files.iter().map(|file| file.units.iter().any(is_duplicate)).collect();
     for (file, is_ambiguous) in files.iter_mut().zip(ambiguous) {
         file.is_ambiguous = is_ambiguous;
     }
 }
 
 /// Number of files below which starting threads is not worth it.
-const FEW: usize = 16;
+const MIN_PARALLEL_FILES: usize = 16;
 
 /// Maps items in parallel, and returns the results in order.
 fn try_parallel_map<'a, T: Sync, R: Send>(
@@ -74,11 +74,11 @@ fn try_parallel_map<'a, T: Sync, R: Send>(
     work: impl Fn(&'a T) -> io::Result<R> + Sync,
 ) -> io::Result<Vec<R>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    if all.len() < FEW || threads < 2 {
+    if all.len() < MIN_PARALLEL_FILES || threads < 2 {
         return all.iter().map(work).collect();
     }
     let next = AtomicUsize::new(0);
-    let one = || {
+    let work_loop = || {
         let mut done = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
@@ -90,10 +90,10 @@ fn try_parallel_map<'a, T: Sync, R: Send>(
         }
     };
     let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
-        let started: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
-        let ended =
+        let started: Vec<_> = (0..threads).map(|_| scope.spawn(work_loop)).collect();
+        let results =
             started.into_iter().map(|t| t.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))));
-        ended.collect::<io::Result<Vec<_>>>()
+        results.collect::<io::Result<Vec<_>>>()
     })?
     .into_iter()
     .flatten()
@@ -103,25 +103,25 @@ fn try_parallel_map<'a, T: Sync, R: Send>(
 }
 
 impl ReviewModel<'_> {
-    /// Reads the old and new content of a file; see [`FileChange::contents`].
+    /// Reads the old and new content of a file; see [`FileChange::read_contents`].
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn contents(&self, file: &ReviewFile<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        file.change.contents(&self.store)
+    pub fn read_contents(&self, file: &ReviewFile<'_>) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        file.change.read_contents(&self.store)
     }
 
     /// Reads the replacement text of a hunk.
     ///
     /// # Errors
     /// The quarantine is damaged.
-    pub fn text(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
+    pub fn read_text(&self, hash: &ContentHash) -> io::Result<Vec<u8>> {
         self.store.get(hash)
     }
 
     /// Stores the replacement text of a hunk.
-    pub fn keep_text(&self, text: &[u8]) -> io::Result<ContentHash> {
-        self.store.put(text)
+    pub fn store_text(&self, text: &[u8]) -> io::Result<ContentHash> {
+        self.store.store_blob(text)
     }
 
     /// Finds the units whose id begins with `prefix`. Unless ids are ambiguous, a whole id or a prefix of sufficient length
@@ -142,22 +142,22 @@ impl ReviewFile<'_> {
     /// Returns whether the file requires explicit confirmation.
     #[must_use]
     pub fn is_risky(&self) -> bool {
-        self.change.severity() >= Some(Severity::High)
+        self.change.max_severity() >= Some(Severity::High)
     }
 
     /// Returns whether the file cannot be accepted at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.is_ambiguous || self.change.severity() == Some(Severity::Refused)
+        self.is_ambiguous || self.change.max_severity() == Some(Severity::Refused)
     }
 
     /// Returns the reasons of the highest severity, or why the file cannot be accepted.
     #[must_use]
-    pub fn reasons(&self) -> String {
+    pub fn severity_reasons(&self) -> String {
         if self.is_ambiguous {
             return "has a hunk with the id of another hunk".to_owned();
         }
-        let top = self.change.severity();
+        let top = self.change.max_severity();
         let findings = self.change.findings.iter().filter(|f| Some(f.severity) == top);
         let found: BTreeSet<&str> = findings.map(|f| f.reason.as_str()).collect();
         found.into_iter().collect::<Vec<_>>().join("; ")
@@ -165,14 +165,14 @@ impl ReviewFile<'_> {
 }
 
 /// Counts lines. The last one may lack a line feed.
-fn count(bytes: &[u8]) -> usize {
+fn count_text_lines(bytes: &[u8]) -> usize {
     memchr::memchr_iter(b'\n', bytes).count() + usize::from(bytes.last().is_some_and(|b| *b != b'\n'))
 }
 
 fn count_lines(units: &[Unit], old: &[u8]) -> (usize, usize) {
     units.iter().fold((0, 0), |(added, removed), unit| match &unit.kind {
         UnitKind::Hunk { old, new } => (added + new.len(), removed + old.len()),
-        UnitKind::Delete if !old.contains(&0) => (added, removed + count(old)),
+        UnitKind::Delete if !old.contains(&0) => (added, removed + count_text_lines(old)),
         _ => (added, removed),
     })
 }
@@ -197,12 +197,12 @@ mod tests {
             units: vec![Unit { id: id.into(), kind: UnitKind::Delete }],
             target: None,
             line_counts: (0, 0),
-            begins_folded: false,
+            is_collapsed: false,
             is_ambiguous: false,
         };
         let mut files = [opened(&changes[0], "1"), opened(&changes[1], "2"), opened(&changes[2], "1")];
         mark_ambiguous(&mut files);
         assert_eq!(files.each_ref().map(ReviewFile::is_refused), [true, false, true]);
-        assert!(files[0].reasons().contains("the id of another hunk"));
+        assert!(files[0].severity_reasons().contains("the id of another hunk"));
     }
 }

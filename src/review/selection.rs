@@ -26,7 +26,7 @@ pub struct Selector {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReviewSelection {
     /// The selection of each file.
-    pub picks: BTreeMap<RepoPath, Selection>,
+    pub selections: BTreeMap<RepoPath, Selection>,
     /// Files with a high finding that only a glob or "all" covered.
     pub skipped_high_risk: Vec<RepoPath>,
     /// Files with a rejected part that only a glob or "all" covered.
@@ -39,7 +39,7 @@ impl ReviewSelection {
     /// Returns whether the selection covers no file.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.picks.values().all(Selection::is_empty)
+        self.selections.values().all(Selection::is_empty)
             && self.skipped_high_risk.is_empty()
             && self.rejected.is_empty()
             && self.refused.is_empty()
@@ -86,10 +86,10 @@ impl Selector {
     ///
     /// # Errors
     /// A pattern matches nothing.
-    pub fn rejected(&self, sheet: &ReviewModel<'_>) -> Result<BTreeSet<RepoPath>, SelectionError> {
-        let reject = parse_patterns("--reject", &self.reject, sheet, &[])?;
-        let files = sheet.files.iter().map(|f| &f.change.path);
-        Ok(files.filter(|path| reject.iter().any(|p| p.matches(path))).cloned().collect())
+    pub fn rejected_files(&self, model: &ReviewModel<'_>) -> Result<BTreeSet<RepoPath>, SelectionError> {
+        let reject = parse_patterns("--reject", &self.reject, model, &[])?;
+        let files = model.files.iter().map(|f| &f.change.path);
+        Ok(files.filter(|path| reject.iter().any(|p| p.matches_path(path))).cloned().collect())
     }
 
     /// Selects units. A unit that a review rejected is selected only if it is named by path or id. `refused` has paths of
@@ -97,22 +97,22 @@ impl Selector {
     ///
     /// # Errors
     /// A pattern or id matches nothing, or names exactly what must not be accepted.
-    pub fn select(
+    pub fn select_units(
         &self,
-        sheet: &ReviewModel<'_>,
+        model: &ReviewModel<'_>,
         decisions: &Decisions,
         refused: &[(String, String)],
     ) -> Result<ReviewSelection, SelectionError> {
-        let accept = parse_patterns("--accept", &self.accept, sheet, refused)?;
-        let reject = parse_patterns("--reject", &self.reject, sheet, &[])?;
+        let accept = parse_patterns("--accept", &self.accept, model, refused)?;
+        let reject = parse_patterns("--reject", &self.reject, model, &[])?;
         let mut selection = ReviewSelection::default();
-        for file in &sheet.files {
+        for file in &model.files {
             let path = &file.change.path;
-            if reject.iter().any(|p| p.matches(path)) {
+            if reject.iter().any(|p| p.matches_path(path)) {
                 continue;
             }
-            let exact = accept.iter().any(|p| p.exact && p.matches(path));
-            if !(self.all || exact || accept.iter().any(|p| p.matches(path))) {
+            let exact = accept.iter().any(|p| p.exact && p.matches_path(path));
+            if !(self.all || exact || accept.iter().any(|p| p.matches_path(path))) {
                 continue;
             }
             match (file.is_refused(), file.is_risky() && !self.allow_risky) {
@@ -127,22 +127,24 @@ impl Selector {
                     if file.units.iter().any(|u| matches!(picks.get(&u.id), None | Some(UnitSelection::Lines(_)))) {
                         selection.rejected.push(path.clone());
                     }
-                    selection.picks.insert(path.clone(), picks);
+                    selection.selections.insert(path.clone(), picks);
                 }
             }
         }
         for id in &self.ids {
-            let (file, unit) = unit_by_prefix(sheet, id)?;
-            if reject.iter().any(|p| p.matches(&file.change.path)) {
+            let (file, unit) = unit_by_prefix(model, id)?;
+            if reject.iter().any(|p| p.matches_path(&file.change.path)) {
                 continue;
             }
             match (file.is_refused(), file.is_risky() && !self.allow_risky) {
                 (true, _) => return Err(refused_error(file)),
                 (_, true) => return Err(risky_error(file)),
                 _ => {
-                    let picks = selection.picks.entry(file.change.path.clone()).or_default();
-                    picks
-                        .set(unit.id.clone(), requested_selection(unit, decisions, true).unwrap_or(UnitSelection::All));
+                    let picks = selection.selections.entry(file.change.path.clone()).or_default();
+                    picks.select_unit(
+                        unit.id.clone(),
+                        requested_selection(unit, decisions, true).unwrap_or(UnitSelection::All),
+                    );
                 }
             }
         }
@@ -151,18 +153,18 @@ impl Selector {
 }
 
 /// Minimum length of an id prefix.
-const SHORTEST_ID: usize = 8;
+const MIN_ID_PREFIX: usize = 8;
 
 /// Finds the one unit whose id begins with `id`.
 fn unit_by_prefix<'a>(
-    sheet: &'a ReviewModel<'_>,
+    model: &'a ReviewModel<'_>,
     id: &'a str,
 ) -> Result<(&'a super::ReviewFile<'a>, &'a Unit), SelectionError> {
     let stale = || SelectionError::StaleId { id: id.to_owned() };
-    if id.len() < SHORTEST_ID {
+    if id.len() < MIN_ID_PREFIX {
         return Err(stale());
     }
-    let mut found = sheet.units_by_prefix(id);
+    let mut found = model.units_by_prefix(id);
     let first = found.next().ok_or_else(stale)?;
     match found.count() {
         0 => Ok(first),
@@ -176,7 +178,7 @@ fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Op
         Some(UnitDecision::Edited(hash)) => Some(UnitSelection::Text(hash.clone())),
         Some(UnitDecision::All(Decision::Rejected)) if !is_named => None,
         Some(ruling @ UnitDecision::Lines(_)) if !is_named => {
-            let lines = ruling.lines(|decision| decision != Some(Decision::Rejected));
+            let lines = ruling.matching_lines(|decision| decision != Some(Decision::Rejected));
             match lines.len() {
                 0 => None,
                 n if n == unit.line_count() => Some(UnitSelection::All),
@@ -188,14 +190,14 @@ fn requested_selection(unit: &Unit, decisions: &Decisions, is_named: bool) -> Op
 }
 
 fn refused_error(file: &super::ReviewFile<'_>) -> SelectionError {
-    SelectionError::Refused { path: text(&file.change.path), reason: file.reasons() }
+    SelectionError::Refused { path: path_text(&file.change.path), reason: file.severity_reasons() }
 }
 
 fn risky_error(file: &super::ReviewFile<'_>) -> SelectionError {
-    SelectionError::Risky { path: text(&file.change.path), reason: file.reasons() }
+    SelectionError::Risky { path: path_text(&file.change.path), reason: file.severity_reasons() }
 }
 
-fn text(path: &RepoPath) -> String {
+fn path_text(path: &RepoPath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
 }
 
@@ -206,7 +208,7 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn matches(&self, path: &RepoPath) -> bool {
+    fn matches_path(&self, path: &RepoPath) -> bool {
         use std::os::unix::ffi::OsStrExt;
         match &self.glob {
             Some(glob) => glob.is_match(std::ffi::OsStr::from_bytes(path.as_bytes())),
@@ -219,27 +221,27 @@ impl Pattern {
 ///
 /// # Errors
 /// A pattern matches nothing, or is not a glob.
-pub fn restrict_to_paths(sheet: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
+pub fn restrict_to_paths(model: &mut ReviewModel<'_>, paths: &[String]) -> Result<(), SelectionError> {
     let mut kept = Vec::new();
     for path in paths {
-        let one = |path: String| parse_patterns("the path", &[path], sheet, &[]);
-        kept.extend(match one(path.clone()) {
+        let parse_one = |path: String| parse_patterns("the path", &[path], model, &[]);
+        kept.extend(match parse_one(path.clone()) {
             // As in git, a directory may be named without a slash.
             Err(none @ SelectionError::NoMatch { .. }) if !path.ends_with('/') => {
-                one(format!("{path}/")).map_err(|_| none)?
+                parse_one(format!("{path}/")).map_err(|_| none)?
             }
             other => other?,
         });
     }
-    sheet.files.retain(|file| kept.iter().any(|pattern| pattern.matches(&file.change.path)));
+    model.files.retain(|file| kept.iter().any(|pattern| pattern.matches_path(&file.change.path)));
     Ok(())
 }
 
 /// Parses patterns: an exact path first, then a directory, then a glob in which `*` matches within one component.
 fn parse_patterns(
     option: &'static str,
-    given: &[String],
-    sheet: &ReviewModel<'_>,
+    patterns: &[String],
+    model: &ReviewModel<'_>,
     refused: &[(String, String)],
 ) -> Result<Vec<Pattern>, SelectionError> {
     let compile = |pattern: &String| {
@@ -248,7 +250,7 @@ fn parse_patterns(
         }
         let plain = pattern.trim_start_matches("./");
         let exact = Pattern { bytes: plain.as_bytes().to_vec(), glob: None, exact: true };
-        if sheet.files.iter().any(|f| exact.matches(&f.change.path)) {
+        if model.files.iter().any(|f| exact.matches_path(&f.change.path)) {
             return Ok(exact);
         }
         let bad = |e: &globset::Error| SelectionError::BadGlob {
@@ -263,14 +265,14 @@ fn parse_patterns(
             .build()
             .map_err(|e| bad(&e))?
             .compile_matcher();
-        let pattern_of = Pattern { bytes: Vec::new(), glob: Some(glob), exact: false };
-        if sheet.files.iter().any(|f| pattern_of.matches(&f.change.path)) {
-            Ok(pattern_of)
+        let by_glob = Pattern { bytes: Vec::new(), glob: Some(glob), exact: false };
+        if model.files.iter().any(|f| by_glob.matches_path(&f.change.path)) {
+            Ok(by_glob)
         } else {
             Err(SelectionError::NoMatch { option, pattern: pattern.clone() })
         }
     };
-    given.iter().map(compile).collect()
+    patterns.iter().map(compile).collect()
 }
 
 #[cfg(test)]
@@ -280,7 +282,7 @@ mod tests {
     use crate::core::path::EntryKind;
 
     fn added(store: &Quarantine, path: &str, content: &str) -> FileChange {
-        let hash = store.put(content.as_bytes()).expect("stored");
+        let hash = store.store_blob(content.as_bytes()).expect("stored");
         FileChange {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
             old: None,
@@ -295,14 +297,15 @@ mod tests {
         let store = Quarantine::open(folder.path().into()).expect("opened");
         let files = ["src/a.rs", "src/deep/b.rs", ".envrc", "a[1].txt"].map(|p| added(&store, p, "x\n"));
         let draft = ChangesetBuilder { base: "base".into(), files: files.into(), ..ChangesetBuilder::default() };
-        let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
+        let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
         let sheet = ReviewModel::open(&changes, &store).expect("opened");
-        assert_eq!(ContentHash::of(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
-        let selection = selector.select(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
+        assert_eq!(ContentHash::from_content(b"x\n"), changes.files[0].new.as_ref().expect("added").hash);
+        let selection =
+            selector.select_units(&sheet, &Decisions::default(), &[("dev".into(), "is a device".into())])?;
         let taken = |f: &&super::super::ReviewFile<'_>| {
-            selection.picks.get(&f.change.path).is_some_and(|picks| picks.covers(&f.units))
+            selection.selections.get(&f.change.path).is_some_and(|picks| picks.covers_all(&f.units))
         };
-        let paths = sheet.files.iter().filter(taken).map(|f| text(&f.change.path)).collect();
+        let paths = sheet.files.iter().filter(taken).map(|f| path_text(&f.change.path)).collect();
         Ok((paths, selection.skipped_high_risk.len()))
     }
 
@@ -324,16 +327,16 @@ mod tests {
 
     #[test]
     fn files_can_be_named_by_path_directory_and_glob() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().to_owned()).expect("opened");
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(dir.path().to_owned()).expect("opened");
         let paths = ["a.rs", "b.rs", "d/a.rs", "d/e/f.txt"];
         let files = paths.iter().map(|path| added(&store, path, "x\n")).collect();
         let draft = ChangesetBuilder { files, ..ChangesetBuilder::default() };
-        let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
+        let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
         let kept = |given: &[&str]| {
-            let mut sheet = ReviewModel::open(&changes, &store).expect("opened");
-            restrict_to_paths(&mut sheet, &given.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
-            Ok::<_, SelectionError>(sheet.files.iter().map(|f| text(&f.change.path)).collect::<Vec<_>>())
+            let mut model = ReviewModel::open(&changes, &store).expect("opened");
+            restrict_to_paths(&mut model, &given.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())?;
+            Ok::<_, SelectionError>(model.files.iter().map(|f| path_text(&f.change.path)).collect::<Vec<_>>())
         };
         assert_eq!(kept(&["a.rs"]).expect("kept"), ["a.rs"]);
         assert_eq!(kept(&["d"]).expect("kept"), ["d/a.rs", "d/e/f.txt"]);

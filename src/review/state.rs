@@ -23,7 +23,7 @@ pub struct DecisionTarget {
 
 impl DecisionTarget {
     /// Returns whether the target is the whole unit.
-    fn covers(&self, unit: &Unit) -> bool {
+    fn covers_unit(&self, unit: &Unit) -> bool {
         self.lines.as_ref().is_none_or(|lines| lines.len() >= unit.line_count())
     }
 }
@@ -54,9 +54,9 @@ pub enum Action {
 /// A change that can be undone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Change {
-    Ruling { unit: String, before: Option<UnitDecision>, after: Option<UnitDecision> },
+    Decision { unit: String, before: Option<UnitDecision>, after: Option<UnitDecision> },
     Comment { anchor: CommentAnchor, before: Option<String>, after: Option<String> },
-    Split { unit: String, row: usize, is_there: bool },
+    Split { unit: String, row: usize, is_split: bool },
 }
 
 /// An event of a review, as one line of the log.
@@ -99,16 +99,16 @@ pub struct ReviewState {
     /// Rows above which a hunk is split, by unit id.
     splits: BTreeMap<String, BTreeSet<usize>>,
     /// Lines that were visible on the screen, by unit id.
-    seen: BTreeMap<String, LineSet>,
+    viewed: BTreeMap<String, LineSet>,
     /// Items that were sent to the agent.
     sent: BTreeSet<String>,
     /// Ids of the changesets that were reviewed, in order.
     rounds: Vec<String>,
-    past: Vec<Vec<Change>>,
-    future: Vec<Vec<Change>>,
+    undo_stack: Vec<Vec<Change>>,
+    redo_stack: Vec<Vec<Change>>,
     events: Vec<Event>,
     /// The message about the last action, if its result is not visible.
-    pub said: Option<String>,
+    pub message: Option<String>,
     /// The units that the last undo or redo changed.
     pub touched: Vec<String>,
 }
@@ -116,7 +116,7 @@ pub struct ReviewState {
 impl ReviewState {
     /// Creates the state from saved events.
     #[must_use]
-    pub fn of(events: impl IntoIterator<Item = Event>) -> Self {
+    pub fn from_events(events: impl IntoIterator<Item = Event>) -> Self {
         let mut state = Self::default();
         for event in events {
             state.apply_event(event);
@@ -127,15 +127,15 @@ impl ReviewState {
     fn apply_event(&mut self, event: Event) {
         match event {
             Event::Ruling { unit, is } => {
-                self.decisions.set(&unit, is);
+                self.decisions.set_decision(&unit, is);
             }
             Event::Comment { unit, line, text } => {
-                self.decisions.comment((unit, line), text);
+                self.decisions.set_comment((unit, line), text);
             }
             Event::Split { unit, row, is } => self.set_split(&unit, row, is),
             Event::Seen { unit, lines } => {
                 if let Ok(lines) = lines.parse() {
-                    let seen = self.seen.entry(unit).or_default();
+                    let seen = self.viewed.entry(unit).or_default();
                     *seen = seen.union(&lines);
                 }
             }
@@ -149,7 +149,7 @@ impl ReviewState {
     pub fn to_events(&self) -> Vec<Event> {
         let rulings = self.decisions.unit_decisions();
         let rulings = rulings.map(|(unit, ruling)| Event::Ruling { unit: unit.to_owned(), is: Some(ruling.clone()) });
-        let comments = self.decisions.comments().map(|((unit, line), text)| Event::Comment {
+        let comments = self.decisions.all_comments().map(|((unit, line), text)| Event::Comment {
             unit: unit.clone(),
             line: *line,
             text: Some(text.to_owned()),
@@ -157,7 +157,7 @@ impl ReviewState {
         let splits = self.splits.iter().flat_map(|(unit, rows)| {
             rows.iter().map(move |row| Event::Split { unit: unit.clone(), row: *row, is: true })
         });
-        let seen = self.seen.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
+        let seen = self.viewed.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
         let sent = (!self.sent.is_empty()).then(|| Event::Sent { items: self.sent.iter().cloned().collect() });
         let rounds = self.rounds.iter().map(|id| Event::Round { changeset: id.clone() });
         rounds.chain(rulings).chain(comments).chain(splits).chain(seen).chain(sent).collect()
@@ -170,13 +170,13 @@ impl ReviewState {
 
     /// Returns whether a hunk is split.
     #[must_use]
-    pub fn is_parted(&self, unit: &Unit) -> bool {
+    pub fn is_split(&self, unit: &Unit) -> bool {
         self.splits.contains_key(&unit.id) && !matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_)))
     }
 
     /// Returns the parts of a hunk as ranges of rows. A hunk that is not split has one part.
     #[must_use]
-    pub fn parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
+    pub fn hunk_parts(&self, unit: &Unit) -> Vec<std::ops::Range<usize>> {
         // A replacement text stands for the whole hunk.
         if matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
             return std::iter::once(0..unit.line_count()).collect();
@@ -191,7 +191,7 @@ impl ReviewState {
 
     /// Returns the ids of the changesets that were reviewed, in order.
     #[must_use]
-    pub fn rounds(&self) -> &[String] {
+    pub fn reviewed_rounds(&self) -> &[String] {
         &self.rounds
     }
 
@@ -204,13 +204,13 @@ impl ReviewState {
 
     /// Revokes acceptances of changes that have since become risky. This is not an action of the user, so it cannot be
     /// undone. Rejections and the user's own texts are kept.
-    pub fn forget_accepted<'a>(&mut self, units: impl IntoIterator<Item = &'a Unit>) {
+    pub fn revoke_accepted<'a>(&mut self, units: impl IntoIterator<Item = &'a Unit>) {
         let mut open = 0;
         for unit in units {
-            let is = match (self.decisions.selection_of(unit), self.decisions.get(&unit.id)) {
+            let is = match (self.decisions.accepted_part(unit), self.decisions.get(&unit.id)) {
                 (None | Some(UnitSelection::Text(_)), _) => continue,
                 (_, Some(ruling @ UnitDecision::Lines(_))) => {
-                    let accepted = ruling.lines(|decision| decision == Some(Decision::Accepted));
+                    let accepted = ruling.matching_lines(|decision| decision == Some(Decision::Accepted));
                     self.decisions.with_lines(unit, accepted.iter(), None)
                 }
                 _ => None,
@@ -222,7 +222,7 @@ impl ReviewState {
         }
         if open > 0 {
             let hunk = if open == 1 { "1 hunk is" } else { &format!("{open} hunks are") };
-            self.said = Some(format!("{hunk} open again: the file needs a closer look now"));
+            self.message = Some(format!("{hunk} open again: the file needs a closer look now"));
         }
     }
 
@@ -234,31 +234,31 @@ impl ReviewState {
 
     /// Records that lines of a unit were visible on the screen.
     pub fn mark_viewed(&mut self, unit: &str, lines: &LineSet) {
-        let seen = self.seen.get(unit);
-        if lines.iter().all(|line| seen.is_some_and(|seen| seen.contains(line))) {
+        let seen = self.viewed.get(unit);
+        if lines.iter().all(|line| seen.is_some_and(|seen| seen.contains_line(line))) {
             return;
         }
         let all = seen.map_or_else(|| lines.clone(), |seen| seen.union(lines));
-        self.seen.insert(unit.to_owned(), all);
+        self.viewed.insert(unit.to_owned(), all);
         self.events.push(Event::Seen { unit: unit.to_owned(), lines: lines.to_string() });
     }
 
     /// Counts the accepted lines that were never visible on the screen.
     #[must_use]
-    pub fn unseen(&self, unit: &Unit) -> usize {
-        let accepted = match self.decisions.selection_of(unit) {
+    pub fn count_unseen_accepted(&self, unit: &Unit) -> usize {
+        let accepted = match self.decisions.accepted_part(unit) {
             None | Some(UnitSelection::Text(_)) => return 0,
-            Some(UnitSelection::All) => LineSet::up_to(unit.line_count()),
+            Some(UnitSelection::All) => LineSet::from_prefix(unit.line_count()),
             Some(UnitSelection::Lines(lines)) => lines,
         };
-        self.seen.get(&unit.id).map_or(accepted.len(), |seen| accepted.difference(seen).len())
+        self.viewed.get(&unit.id).map_or(accepted.len(), |seen| accepted.difference(seen).len())
     }
 
     /// Counts the lines of a unit that were never visible on the screen, among the given lines or all lines.
     #[must_use]
-    pub fn not_shown(&self, unit: &Unit, lines: Option<&LineSet>) -> usize {
-        let all = lines.cloned().unwrap_or_else(|| LineSet::up_to(unit.line_count()));
-        self.seen.get(&unit.id).map_or(all.len(), |seen| all.difference(seen).len())
+    pub fn count_unseen(&self, unit: &Unit, lines: Option<&LineSet>) -> usize {
+        let all = lines.cloned().unwrap_or_else(|| LineSet::from_prefix(unit.line_count()));
+        self.viewed.get(&unit.id).map_or(all.len(), |seen| all.difference(seen).len())
     }
 
     fn set_split(&mut self, unit: &str, row: usize, is: bool) {
@@ -274,47 +274,53 @@ impl ReviewState {
     }
 
     /// Applies changes, and records their events.
-    fn put(&mut self, changes: &[Change]) {
+    fn apply_changes(&mut self, changes: &[Change]) {
         for change in changes {
             let event = match change.clone() {
-                Change::Ruling { unit, after, .. } => Event::Ruling { unit, is: after },
+                Change::Decision { unit, after, .. } => Event::Ruling { unit, is: after },
                 Change::Comment { anchor: (unit, line), after, .. } => Event::Comment { unit, line, text: after },
-                Change::Split { unit, row, is_there } => Event::Split { unit, row, is: is_there },
+                Change::Split { unit, row, is_split: is_there } => Event::Split { unit, row, is: is_there },
             };
             self.apply_event(event.clone());
             self.events.push(event);
         }
     }
 
-    fn make(&mut self, changes: Vec<Change>) {
+    fn perform_changes(&mut self, changes: Vec<Change>) {
         if !changes.is_empty() {
-            self.put(&changes);
-            self.past.push(changes);
-            self.future.clear();
+            self.apply_changes(&changes);
+            self.undo_stack.push(changes);
+            self.redo_stack.clear();
         }
     }
 
-    fn ruling(&self, unit: &str, after: Option<UnitDecision>) -> Option<Change> {
+    fn decision_change(&self, unit: &str, after: Option<UnitDecision>) -> Option<Change> {
         let before = self.decisions.get(unit).cloned();
-        (before != after).then(|| Change::Ruling { unit: unit.to_owned(), before, after })
+        (before != after).then(|| Change::Decision { unit: unit.to_owned(), before, after })
     }
 
-    fn decide(&self, sheet: &ReviewModel<'_>, items: &[DecisionTarget], decision: Option<Decision>) -> Vec<Change> {
+    fn decision_changes(
+        &self,
+        model: &ReviewModel<'_>,
+        items: &[DecisionTarget],
+        decision: Option<Decision>,
+    ) -> Vec<Change> {
         // Several targets may belong to one unit.
         let mut rulings: BTreeMap<&str, Option<UnitDecision>> = BTreeMap::new();
         let mut scratch = Decisions::default();
         for item in items {
-            let Some(unit) = unit_of(sheet, item) else { continue };
+            let Some(unit) = target_unit(model, item) else { continue };
             let after = match &item.lines {
                 // The user's own text is not decided by the lines that it replaced.
                 Some(_)
-                    if !item.covers(unit) && matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) =>
+                    if !item.covers_unit(unit)
+                        && matches!(self.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) =>
                 {
                     continue;
                 }
-                Some(lines) if !item.covers(unit) => {
+                Some(lines) if !item.covers_unit(unit) => {
                     let before = rulings.get(unit.id.as_str()).cloned();
-                    scratch.set(&unit.id, before.unwrap_or_else(|| self.decisions.get(&unit.id).cloned()));
+                    scratch.set_decision(&unit.id, before.unwrap_or_else(|| self.decisions.get(&unit.id).cloned()));
                     scratch.with_lines(unit, lines.iter(), decision)
                 }
                 _ => decision.map(|decision| match (decision, self.decisions.get(&unit.id)) {
@@ -325,127 +331,131 @@ impl ReviewState {
             };
             rulings.insert(&unit.id, after);
         }
-        rulings.into_iter().filter_map(|(unit, after)| self.ruling(unit, after)).collect()
+        rulings.into_iter().filter_map(|(unit, after)| self.decision_change(unit, after)).collect()
     }
 
-    fn travel(&mut self, back: bool) {
-        let (from, to, word) =
-            if back { (&mut self.past, &mut self.future, "undo") } else { (&mut self.future, &mut self.past, "redo") };
+    fn undo_or_redo(&mut self, back: bool) {
+        let (from, to, word) = if back {
+            (&mut self.undo_stack, &mut self.redo_stack, "undo")
+        } else {
+            (&mut self.redo_stack, &mut self.undo_stack, "redo")
+        };
         let Some(changes) = from.pop() else {
-            self.said = Some(format!("there is nothing to {word}"));
+            self.message = Some(format!("there is nothing to {word}"));
             return;
         };
-        let other_way: Vec<Change> = changes.iter().rev().cloned().map(Change::reversed).collect();
+        let other_way: Vec<Change> = changes.iter().rev().cloned().map(Change::reversed_change).collect();
         to.push(other_way.clone());
-        self.touched = changes.iter().map(|change| change.unit().to_owned()).collect();
-        self.put(&other_way);
+        self.touched = changes.iter().map(|change| change.unit_id().to_owned()).collect();
+        self.apply_changes(&other_way);
     }
 }
 
 impl Change {
-    fn reversed(self) -> Self {
+    fn reversed_change(self) -> Self {
         match self {
-            Self::Ruling { unit, before, after } => Self::Ruling { unit, before: after, after: before },
+            Self::Decision { unit, before, after } => Self::Decision { unit, before: after, after: before },
             Self::Comment { anchor, before, after } => Self::Comment { anchor, before: after, after: before },
-            Self::Split { unit, row, is_there } => Self::Split { unit, row, is_there: !is_there },
+            Self::Split { unit, row, is_split: is_there } => Self::Split { unit, row, is_split: !is_there },
         }
     }
 
-    fn unit(&self) -> &str {
+    fn unit_id(&self) -> &str {
         match self {
-            Self::Ruling { unit, .. } | Self::Comment { anchor: (unit, _), .. } | Self::Split { unit, .. } => unit,
+            Self::Decision { unit, .. } | Self::Comment { anchor: (unit, _), .. } | Self::Split { unit, .. } => unit,
         }
     }
 }
 
-fn unit_of<'a>(sheet: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<&'a Unit> {
-    sheet.files.get(item.file)?.units.get(item.unit)
+fn target_unit<'a>(model: &'a ReviewModel<'_>, item: &DecisionTarget) -> Option<&'a Unit> {
+    model.files.get(item.file)?.units.get(item.unit)
 }
 
 /// Returns the message that a file cannot be accepted, with the reason.
 #[must_use]
-pub fn refusal(file: &ReviewFile<'_>) -> String {
+pub fn refusal_message(file: &ReviewFile<'_>) -> String {
     let reason = file.change.findings.first().map_or("", |f| f.reason.as_str());
     format!("{} cannot be accepted: it {}", Escaped::new(file.change.path.as_bytes()), Escaped::new(reason))
 }
 
 /// Returns the state after an action.
 #[must_use]
-pub fn update(mut state: ReviewState, sheet: &ReviewModel<'_>, action: Action) -> ReviewState {
-    state.said = None;
+pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Action) -> ReviewState {
+    state.message = None;
     state.touched.clear();
     let refused = |items: &[DecisionTarget]| {
-        items.iter().filter_map(|item| sheet.files.get(item.file)).find(|file| file.is_refused()).map(refusal)
+        items.iter().filter_map(|item| model.files.get(item.file)).find(|file| file.is_refused()).map(refusal_message)
     };
     match action {
         Action::Decide(items, decision) => {
             if decision == Some(Decision::Accepted)
                 && let Some(why) = refused(&items)
             {
-                state.said = Some(why);
+                state.message = Some(why);
                 return state;
             }
             let is_part = |item: &DecisionTarget| {
-                let unit = unit_of(sheet, item);
+                let unit = target_unit(model, item);
                 let is_edited = |u: &&Unit| matches!(state.decisions.get(&u.id), Some(UnitDecision::Edited(_)));
-                item.lines.is_some() && unit.filter(is_edited).is_some_and(|u| !item.covers(u))
+                item.lines.is_some() && unit.filter(is_edited).is_some_and(|u| !item.covers_unit(u))
             };
             // The lines of an edited hunk are not the lines of its result.
             if items.iter().any(is_part) {
-                state.said = Some("this hunk is edited: decide on all of it, or undo the edit (u)".into());
+                state.message = Some("this hunk is edited: decide on all of it, or undo the edit (u)".into());
                 return state;
             }
-            let changes = state.decide(sheet, &items, decision);
-            state.make(changes);
+            let changes = state.decision_changes(model, &items, decision);
+            state.perform_changes(changes);
         }
         Action::BulkDecide { items, decision, hidden } => {
-            let needs_own_yes = |item: &&DecisionTarget| {
-                decision == Decision::Accepted && sheet.files.get(item.file).is_some_and(ReviewFile::is_risky)
+            let needs_confirmation = |item: &&DecisionTarget| {
+                decision == Decision::Accepted && model.files.get(item.file).is_some_and(ReviewFile::is_risky)
             };
             let is_open = |item: &&DecisionTarget| {
-                unit_of(sheet, item).is_some_and(|unit| state.decisions.count_lines(unit).accepted < unit.line_count())
+                target_unit(model, item)
+                    .is_some_and(|unit| state.decisions.count_lines(unit).accepted < unit.line_count())
             };
-            let passed = items.iter().filter(needs_own_yes).filter(is_open).count();
-            let taken: Vec<DecisionTarget> = items.iter().filter(|item| !needs_own_yes(item)).cloned().collect();
-            let changes = state.decide(sheet, &taken, Some(decision));
+            let skipped = items.iter().filter(needs_confirmation).filter(is_open).count();
+            let taken: Vec<DecisionTarget> = items.iter().filter(|item| !needs_confirmation(item)).cloned().collect();
+            let changes = state.decision_changes(model, &taken, Some(decision));
             let done = changes.len();
-            state.make(changes);
-            let mut said = Vec::new();
-            if passed > 0 {
-                said.push(format!("{passed} of high risk left: each needs its own confirmation"));
+            state.perform_changes(changes);
+            let mut messages = Vec::new();
+            if skipped > 0 {
+                messages.push(format!("{skipped} of high risk left: each needs its own confirmation"));
             }
             if hidden > 0 && decision == Decision::Accepted {
-                said.push(format!("{hidden} left that this view hides"));
+                messages.push(format!("{hidden} left that this view hides"));
             }
             let word = if decision == Decision::Accepted { "accepted" } else { "rejected" };
-            said.insert(0, format!("{done} {word}"));
-            state.said = Some(said.join(" · "));
+            messages.insert(0, format!("{done} {word}"));
+            state.message = Some(messages.join(" · "));
         }
         Action::Edit(item, text) => {
-            let Some(unit) = unit_of(sheet, &item) else { return state };
+            let Some(unit) = target_unit(model, &item) else { return state };
             if text.is_some()
                 && let Some(why) = refused(std::slice::from_ref(&item))
             {
-                state.said = Some(why);
+                state.message = Some(why);
                 return state;
             }
             let after = text.map_or(UnitDecision::All(Decision::Rejected), UnitDecision::Edited);
-            let changes = state.ruling(&unit.id, Some(after)).into_iter().collect();
-            state.make(changes);
+            let changes = state.decision_change(&unit.id, Some(after)).into_iter().collect();
+            state.perform_changes(changes);
         }
         Action::Comment(anchor, after) => {
-            let before = state.decisions.comments().find(|(at, _)| **at == anchor).map(|(_, text)| text.to_owned());
+            let before = state.decisions.all_comments().find(|(at, _)| **at == anchor).map(|(_, text)| text.to_owned());
             let after = after.filter(|text| !text.trim().is_empty());
             if before != after {
-                state.make(vec![Change::Comment { anchor, before, after }]);
+                state.perform_changes(vec![Change::Comment { anchor, before, after }]);
             }
         }
         Action::Split(unit, row) => {
-            let is_there = !state.splits.get(&unit).is_some_and(|rows| rows.contains(&row));
-            state.make(vec![Change::Split { unit, row, is_there }]);
+            let is_split = !state.splits.get(&unit).is_some_and(|rows| rows.contains(&row));
+            state.perform_changes(vec![Change::Split { unit, row, is_split }]);
         }
-        Action::Undo => state.travel(true),
-        Action::Redo => state.travel(false),
+        Action::Undo => state.undo_or_redo(true),
+        Action::Redo => state.undo_or_redo(false),
     }
     state
 }

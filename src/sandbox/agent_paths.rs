@@ -6,7 +6,7 @@ use crate::git::{HostRepo, Snapshot};
 
 /// Directories of the image, of the agent's home and of Airlock. A repository at, above or below one of them is mounted
 /// at `/work/NAME`.
-const CLOSED: [&str; 18] = [
+const PROTECTED_DIRS: [&str; 18] = [
     "/bin",
     "/boot",
     "/dev",
@@ -28,7 +28,7 @@ const CLOSED: [&str; 18] = [
 ];
 /// Directories that a mount must not hide. A repository at or above one of them is mounted at `/work/NAME`; one below
 /// it keeps its path.
-const OPEN: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/usr", "/var", "/work"];
+const PARENT_DIRS: [&str; 10] = ["/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/usr", "/var", "/work"];
 
 /// The workspace's mount point and the directory to start in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub struct AgentPaths {
 impl AgentPaths {
     /// Chooses the paths for a snapshot.
     #[must_use]
-    pub fn of(host: &HostRepo, snapshot: &Snapshot) -> Self {
-        let workspace = mount_point(&host.root, &host.name());
+    pub fn new(host: &HostRepo, snapshot: &Snapshot) -> Self {
+        let workspace = mount_point(&host.root, &host.dir_name());
         let subdir = host.subdir.to_str().filter(|s| !s.is_empty());
         // The engine would create a directory that HEAD does not have, and root would own it.
         let known = subdir.filter(|s| snapshot.has_directory(s.as_bytes()));
@@ -56,9 +56,9 @@ fn mount_point(root: &Path, name: &str) -> String {
     let fits = |text: &&str| {
         let path = Path::new(text);
         let hides = |taken: &&str| Path::new(taken).starts_with(path);
-        !CLOSED.iter().any(|closed| path.starts_with(closed))
-            && !CLOSED.iter().any(hides)
-            && !OPEN.iter().any(hides)
+        !PROTECTED_DIRS.iter().any(|closed| path.starts_with(closed))
+            && !PROTECTED_DIRS.iter().any(hides)
+            && !PARENT_DIRS.iter().any(hides)
             && !text.chars().any(|c| c.is_control() || c == ':')
     };
     root.to_str().filter(fits).map_or_else(

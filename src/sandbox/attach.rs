@@ -17,20 +17,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::SandboxError;
-use crate::engine::{Attached, Engine, EngineError, OutputChunk};
+use crate::engine::{AttachedStreams, Engine, EngineError, OutputChunk};
 use crate::terminal;
-use crate::terminal::{Answers, Modes, OutputFilter, Questions, RawModeGuard, Signals};
+use crate::terminal::{ModeTracker, OutputFilter, QueryCounts, RawModeGuard, Signals, TerminalAnswers};
 
 /// Grace period of an agent that was asked to end.
 const GRACE: Duration = Duration::from_secs(10);
 /// Maximum time for the engine to answer about an agent that has to end, and for the rest of the agent's output.
-const ANSWER: Duration = Duration::from_secs(3);
+const ENGINE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Number of presses of Ctrl-C, and the time within which they must occur, to end an agent that does not react.
-const INSISTING: usize = 3;
-const PRESSED: Duration = Duration::from_secs(1);
+const CTRL_C_PRESSES: usize = 3;
+const CTRL_C_WINDOW: Duration = Duration::from_secs(1);
 /// Grace period of an agent that is ended by Ctrl-C.
-const INSISTED: Duration = Duration::from_secs(2);
+const CTRL_C_GRACE: Duration = Duration::from_secs(2);
 
 /// Whether an agent on a terminal may erase the scrollback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,21 +42,21 @@ pub(crate) enum Scrollback {
 }
 
 /// Number of control sequences that were withheld from the user's terminal, by kind.
-pub type Dropped = BTreeMap<&'static str, u64>;
+pub type DroppedSequences = BTreeMap<&'static str, u64>;
 
 /// The effect of an agent's output on the terminal.
 #[derive(Debug, Default)]
-struct Shown {
-    dropped: Dropped,
+struct TerminalEffect {
+    dropped: DroppedSequences,
     /// The queries to the terminal; `None` while output is still being written.
-    asked: Option<Questions>,
+    queries: Option<QueryCounts>,
 }
 
 /// The end of an agent's run.
-pub(crate) struct Ended {
+pub(crate) struct AttachResult {
     pub exit: i64,
     /// Control sequences that were withheld from the terminal.
-    pub dropped: Dropped,
+    pub dropped: DroppedSequences,
 }
 
 /// Starts the agent, connects it, and returns its exit status once it has ended.
@@ -64,20 +64,20 @@ pub(crate) struct Ended {
 /// `watch` returns after it has stopped the agent and waited for the rest of its output. Signals are forwarded to the
 /// agent. An agent that has not ended [`GRACE`] later, or at the second signal, is killed. An agent is also killed if
 /// it has not ended soon after Ctrl-C was pressed three times within a second.
-pub(crate) async fn attach(
+pub(crate) async fn attach_agent(
     engine: &dyn Engine,
     agent: &str,
-    attached: Attached,
+    attached: AttachedStreams,
     terminal: Option<Scrollback>,
     signals: &mut Signals,
     watch: impl Future<Output = ()>,
-) -> Result<Ended, SandboxError> {
+) -> Result<AttachResult, SandboxError> {
     let tty = terminal.is_some();
-    let _raw = tty.then(RawModeGuard::enter).transpose()?;
-    let (mut keys, reader) = KeyReader::start(tty)?;
-    let insisted = Arc::clone(&reader.insisted);
+    let _raw = tty.then(RawModeGuard::enter_raw_mode).transpose()?;
+    let (mut keys, reader) = KeyReader::start_thread(tty)?;
+    let end_requested = Arc::clone(&reader.end_requested);
     let mut input = attached.input;
-    let typing = tokio::spawn(async move {
+    let input_task = tokio::spawn(async move {
         while let Some(bytes) = keys.recv().await {
             if input.write_all(&bytes).await.is_err() || input.flush().await.is_err() {
                 break;
@@ -87,38 +87,38 @@ pub(crate) async fn attach(
         // The connection stays open for the output. On some engines, dropping the input would end the output as well.
         std::future::pending::<()>().await;
     });
-    engine.start(agent).await?;
-    let shown = Arc::new(Mutex::new(Shown::default()));
+    engine.start_container(agent).await?;
+    let effect = Arc::new(Mutex::new(TerminalEffect::default()));
     let sizes = tty.then(|| follow_size(engine, agent));
     let output = tokio::select! {
-        result = pump(attached.output, terminal.unwrap_or_default(), Arc::clone(&shown)) => result,
+        result = copy_output(attached.output, terminal.unwrap_or_default(), Arc::clone(&effect)) => result,
         // The agent was killed, but its output does not end, because the reader of our stdout has stopped.
         () = end_on_signal(engine, agent, signals) => Ok(false),
-        () = end_on_keys(engine, agent, &insisted) => Ok(false),
+        () = end_on_keys(engine, agent, &end_requested) => Ok(false),
         // The agent was stopped, but its output does not end.
         () = watch => Ok(false),
         () = async { match sizes { Some(sizes) => sizes.await, None => std::future::pending().await } } => unreachable!("it follows for ever"),
     };
-    typing.abort();
-    let _ = typing.await;
-    let answered = reader.stop().await;
-    let (asked, dropped) =
-        shown.lock().map(|shown| (shown.asked, shown.dropped.clone())).unwrap_or((None, Dropped::new()));
+    input_task.abort();
+    let _ = input_task.await;
+    let answered = reader.stop_thread().await;
+    let (queries, dropped) =
+        effect.lock().map(|shown| (shown.queries, shown.dropped.clone())).unwrap_or((None, DroppedSequences::new()));
     if tty {
-        let unknown = Questions { all: 1, attributes: 0 };
-        let open = asked.map(|asked| asked.attributes.saturating_sub(answered));
-        tokio::task::block_in_place(|| terminal::drain_answers(asked.unwrap_or(unknown), open));
+        let unknown = QueryCounts { all: 1, attributes: 0 };
+        let open_queries = queries.map(|asked| asked.attributes.saturating_sub(answered));
+        tokio::task::block_in_place(|| terminal::drain_answers(queries.unwrap_or(unknown), open_queries));
     }
-    let end = |exit| Ended { exit, dropped };
+    let to_result = |exit| AttachResult { exit, dropped };
     if !output? {
         // The reader of our stdout is gone (`| head`). The agent ends as a program in a pipe does.
-        engine.kill(agent, "SIGPIPE").await?;
+        engine.signal_container(agent, "SIGPIPE").await?;
         tokio::select! {
-            ended = engine.wait(agent) => return Ok(end(ended?)),
-            () = tokio::time::sleep(GRACE) => engine.kill(agent, "SIGKILL").await?,
+            ended = engine.wait_for_container(agent) => return Ok(to_result(ended?)),
+            () = tokio::time::sleep(GRACE) => engine.signal_container(agent, "SIGKILL").await?,
         }
     }
-    Ok(end(engine.wait(agent).await?))
+    Ok(to_result(engine.wait_for_container(agent).await?))
 }
 
 /// Forwards signals, kills an agent that does not react, and returns if its output still does not end.
@@ -129,31 +129,31 @@ pub(crate) async fn attach(
 /// for example because the reader of our stdout has stopped. The caller then closes the connection, which unblocks the
 /// engine.
 async fn end_on_signal(engine: &dyn Engine, agent: &str, signals: &mut Signals) {
-    let asked = signals.next(0).await;
-    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, asked.last)).await;
+    let request = signals.next(0).await;
+    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, request.last)).await;
     tokio::select! {
         () = tokio::time::sleep(GRACE) => {}
         _ = signals.next(1) => {}
     }
-    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGKILL")).await;
-    tokio::time::sleep(ANSWER).await;
+    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, "SIGKILL")).await;
+    tokio::time::sleep(ENGINE_TIMEOUT).await;
 }
 
 /// Ends an agent after repeated Ctrl-C, and returns if its output still does not end.
-async fn end_on_keys(engine: &dyn Engine, agent: &str, insisted: &tokio::sync::Notify) {
-    insisted.notified().await;
-    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGTERM")).await;
-    tokio::time::sleep(INSISTED).await;
-    let _ = tokio::time::timeout(ANSWER, engine.kill(agent, "SIGKILL")).await;
-    tokio::time::sleep(ANSWER).await;
+async fn end_on_keys(engine: &dyn Engine, agent: &str, end_requested: &tokio::sync::Notify) {
+    end_requested.notified().await;
+    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, "SIGTERM")).await;
+    tokio::time::sleep(CTRL_C_GRACE).await;
+    let _ = tokio::time::timeout(ENGINE_TIMEOUT, engine.signal_container(agent, "SIGKILL")).await;
+    tokio::time::sleep(ENGINE_TIMEOUT).await;
 }
 
 /// Sends the terminal's size to the agent's terminal, now and at each change.
 async fn follow_size(engine: &dyn Engine, agent: &str) {
     let Ok(mut changes) = signal(SignalKind::window_change()) else { return std::future::pending().await };
     loop {
-        if let Some((columns, rows)) = terminal::size() {
-            let _ = engine.resize(agent, columns, rows).await;
+        if let Some((columns, rows)) = terminal::terminal_size() {
+            let _ = engine.resize_terminal(agent, columns, rows).await;
         }
         if changes.recv().await.is_none() {
             std::future::pending::<()>().await;
@@ -162,16 +162,18 @@ async fn follow_size(engine: &dyn Engine, agent: &str) {
 }
 
 /// Copies output until it ends; returns `false` if the reader of our stdout is gone first.
-async fn pump(
+async fn copy_output(
     mut output: std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<OutputChunk, EngineError>> + Send>>,
     scrollback: Scrollback,
-    shown: Arc<Mutex<Shown>>,
+    effect: Arc<Mutex<TerminalEffect>>,
 ) -> Result<bool, SandboxError> {
     // The channel is bounded: output waits here for a slow terminal instead of filling memory.
     let (sender, queue) = mpsc::channel::<OutputChunk>(8);
     let (done, written) = oneshot::channel();
     // The thread is not joined, because it may be stuck in a write forever.
-    std::thread::Builder::new().name("output".into()).spawn(move || done.send(write_all(queue, scrollback, &shown)))?;
+    std::thread::Builder::new()
+        .name("output".into())
+        .spawn(move || done.send(write_output(queue, scrollback, &effect)))?;
     let mut failed = None;
     while let Some(chunk) = output.next().await {
         match chunk {
@@ -197,84 +199,88 @@ async fn pump(
 
 /// Writes all output, through an [`OutputFilter`] if it goes to a terminal, and then resets the modes that are still
 /// on.
-fn write_all(mut queue: mpsc::Receiver<OutputChunk>, scrollback: Scrollback, shown: &Mutex<Shown>) -> io::Result<()> {
-    let screen = |is_terminal| Screen::new(is_terminal, scrollback);
-    let (mut out, mut err) = (screen(io::stdout().is_terminal()), screen(io::stderr().is_terminal()));
+fn write_output(
+    mut queue: mpsc::Receiver<OutputChunk>,
+    scrollback: Scrollback,
+    effect: &Mutex<TerminalEffect>,
+) -> io::Result<()> {
+    let new_stream = |is_terminal| OutputStream::new(is_terminal, scrollback);
+    let (mut out, mut err) = (new_stream(io::stdout().is_terminal()), new_stream(io::stderr().is_terminal()));
     let written = (|| {
         while let Some(chunk) = queue.blocking_recv() {
             match chunk {
-                OutputChunk::Out(bytes) => {
+                OutputChunk::Stdout(bytes) => {
                     let mut stdout = io::stdout().lock();
-                    stdout.write_all(&out.shows(&bytes)).and_then(|()| stdout.flush())?;
+                    stdout.write_all(&out.filter_output(&bytes)).and_then(|()| stdout.flush())?;
                 }
-                OutputChunk::Err(bytes) => io::stderr().lock().write_all(&err.shows(&bytes))?,
+                OutputChunk::Stderr(bytes) => io::stderr().lock().write_all(&err.filter_output(&bytes))?,
             }
         }
         let mut stdout = io::stdout().lock();
-        stdout.write_all(&out.reset()).and_then(|()| stdout.flush())?;
-        io::stderr().lock().write_all(&err.reset())
+        stdout.write_all(&out.reset_sequences()).and_then(|()| stdout.flush())?;
+        io::stderr().lock().write_all(&err.reset_sequences())
     })();
-    if let Ok(mut shown) = shown.lock() {
-        for (kind, n) in out.dropped().chain(err.dropped()) {
-            *shown.dropped.entry(kind).or_default() += n;
+    if let Ok(mut effect) = effect.lock() {
+        for (kind, n) in out.dropped_counts().chain(err.dropped_counts()) {
+            *effect.dropped.entry(kind).or_default() += n;
         }
-        let (out, err) = (out.modes.questions(), err.modes.questions());
-        shown.asked = Some(Questions { all: out.all + err.all, attributes: out.attributes + err.attributes });
+        let (out, err) = (out.modes.query_counts(), err.modes.query_counts());
+        effect.queries = Some(QueryCounts { all: out.all + err.all, attributes: out.attributes + err.attributes });
     }
     written
 }
 
 /// One of the two output streams.
-struct Screen {
+struct OutputStream {
     /// The filter; `None` if the output does not go to a terminal. It is data then, and is written unchanged.
     filter: Option<OutputFilter>,
-    modes: Modes,
+    modes: ModeTracker,
 }
 
-impl Screen {
+impl OutputStream {
     fn new(is_terminal: bool, scrollback: Scrollback) -> Self {
         let filter = || match scrollback {
             Scrollback::Kept => OutputFilter::default(),
-            Scrollback::Erasable => OutputFilter::default().erasing_scrollback(),
+            Scrollback::Erasable => OutputFilter::default().with_scrollback_erase(),
         };
-        Self { filter: is_terminal.then(filter), modes: Modes::default() }
+        Self { filter: is_terminal.then(filter), modes: ModeTracker::default() }
     }
 
     /// Returns the sequences that reset everything that is still on.
-    fn reset(&self) -> Vec<u8> {
+    fn reset_sequences(&self) -> Vec<u8> {
         let title = self.filter.as_ref().map(OutputFilter::title_reset).unwrap_or_default();
-        [self.modes.reset(), title].concat()
+        [self.modes.reset_sequence(), title].concat()
     }
 
-    fn shows<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    fn filter_output<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(filter) = &mut self.filter else { return bytes.into() };
         let shown = filter.pass(bytes);
-        self.modes.follow(&shown);
+        self.modes.parse_output(&shown);
         shown.into()
     }
 
-    fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    fn dropped_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.filter.iter().flat_map(|f| f.dropped().iter().map(|(kind, n)| (*kind, *n)))
     }
 }
 
 /// A detector for repeated Ctrl-C.
 #[derive(Debug, Default)]
-struct Insistence {
+struct CtrlCDetector {
     /// The times of the last presses.
     pressed: VecDeque<Instant>,
 }
 
-impl Insistence {
+impl CtrlCDetector {
     /// Processes input that was typed at `now`, and returns whether Ctrl-C was pressed often enough to end the agent.
-    fn takes(&mut self, typed: &[u8], now: Instant) -> bool {
+    fn detect_presses(&mut self, typed: &[u8], now: Instant) -> bool {
         // A byte, or a sequence if the agent has enabled a keyboard protocol.
         let bytes = memchr::memchr_iter(0x03, typed).count();
         let sequences = memchr::memmem::find_iter(typed, b"\x1b[").filter(|at| is_ctrl_c(&typed[at + 2..])).count();
         let n = bytes + sequences;
         self.pressed.extend(std::iter::repeat_n(now, n));
-        self.pressed.retain(|at| now.saturating_duration_since(*at) < PRESSED);
-        self.pressed.len() >= INSISTING
+        self.pressed.retain(|at| now.saturating_duration_since(*at) < CTRL_C_WINDOW);
+        self.pressed.len() >= CTRL_C_PRESSES
     }
 }
 
@@ -302,8 +308,8 @@ fn is_ctrl_c(text: &[u8]) -> bool {
         (b'~', [first, modifiers, keys]) if first.as_slice() == [27] => (keys, modifiers),
         _ => return false,
     };
-    let held = modifiers.first().map_or(0, |n| n.saturating_sub(1));
-    held & CTRL != 0 && modifiers.get(1) != Some(&RELEASE) && keys.iter().any(|key| C.contains(key))
+    let held_modifiers = modifiers.first().map_or(0, |n| n.saturating_sub(1));
+    held_modifiers & CTRL != 0 && modifiers.get(1) != Some(&RELEASE) && keys.iter().any(|key| C.contains(key))
 }
 
 /// A thread that reads typed or piped input.
@@ -311,7 +317,7 @@ struct KeyReader {
     wake: OwnedFd,
     thread: std::thread::JoinHandle<u64>,
     /// Notified when the user insists that the agent ends.
-    insisted: Arc<tokio::sync::Notify>,
+    end_requested: Arc<tokio::sync::Notify>,
 }
 
 impl KeyReader {
@@ -319,14 +325,14 @@ impl KeyReader {
     ///
     /// If the agent has no terminal, input that is typed into ours remains there for the next program that reads it.
     /// The agent's input ends at once then.
-    fn start(tty: bool) -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
+    fn start_thread(tty: bool) -> io::Result<(mpsc::Receiver<Vec<u8>>, Self)> {
         let (sender, keys) = mpsc::channel(8);
         let (wait, wake) = pipe_with(PipeFlags::CLOEXEC)?;
         let mut stdin = terminal::stdin_unbuffered()?;
-        let insisted = Arc::new(tokio::sync::Notify::new());
-        let notify = Arc::clone(&insisted);
+        let end_requested = Arc::new(tokio::sync::Notify::new());
+        let notify = Arc::clone(&end_requested);
         let read = move || {
-            let (mut answers, mut insistence) = (Answers::default(), Insistence::default());
+            let (mut answers, mut detector) = (TerminalAnswers::default(), CtrlCDetector::default());
             if !tty && stdin.is_terminal() {
                 return 0;
             }
@@ -337,32 +343,32 @@ impl KeyReader {
                     Err(rustix::io::Errno::INTR) => continue,
                     // The other end of the pipe still exists, so keys are still needed.
                     Ok(_) if watched[1].revents().is_empty() => {}
-                    Ok(_) | Err(_) => return answers.attributes(),
+                    Ok(_) | Err(_) => return answers.attribute_count(),
                 }
                 match stdin.read(&mut buffer) {
-                    Ok(0) => return answers.attributes(),
+                    Ok(0) => return answers.attribute_count(),
                     Ok(n) => {
                         if tty {
-                            answers.follow(&buffer[..n]);
-                            if insistence.takes(&buffer[..n], Instant::now()) {
+                            answers.parse_input(&buffer[..n]);
+                            if detector.detect_presses(&buffer[..n], Instant::now()) {
                                 notify.notify_one();
                             }
                         }
                         if sender.blocking_send(buffer[..n].to_vec()).is_err() {
-                            return answers.attributes();
+                            return answers.attribute_count();
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return answers.attributes(),
+                    Err(_) => return answers.attribute_count(),
                 }
             }
         };
         let thread = std::thread::Builder::new().name("stdin".into()).spawn(read)?;
-        Ok((keys, Self { wake, thread, insisted }))
+        Ok((keys, Self { wake, thread, end_requested }))
     }
 
     /// Ends the thread, and returns the number of answers to DA1. The next reader of the terminal then gets every key.
-    async fn stop(self) -> u64 {
+    async fn stop_thread(self) -> u64 {
         drop(self.wake);
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -378,8 +384,8 @@ mod tests {
     fn ctrl_c_ends_the_agent_when_it_is_pressed_three_times_within_a_second() {
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let pressed = |keys: &[(u64, &[u8])]| {
-            let mut insistence = Insistence::default();
-            keys.iter().any(|(at, typed)| insistence.takes(typed, start + ms(*at)))
+            let mut insistence = CtrlCDetector::default();
+            keys.iter().any(|(at, typed)| insistence.detect_presses(typed, start + ms(*at)))
         };
         assert!(pressed(&[(0, b"\x03"), (400, b"\x03"), (900, b"\x03")]));
         assert!(pressed(&[(0, b"\x03\x03\x03")]));

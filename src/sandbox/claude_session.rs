@@ -11,20 +11,20 @@ use crate::protocol::{FileKind, Root};
 /// each conversation.
 const PROJECTS: &[u8] = b".claude/projects";
 /// Maximum number of entries of a directory. Claude Code does not create more, so a larger directory is ignored.
-const MOST: usize = 2000;
+const MAX_ENTRIES: usize = 2000;
 /// Maximum number of directories that are searched.
-const MOST_FOLDERS: usize = 50;
+const MAX_DIRS: usize = 50;
 
 /// Returns the id of the last conversation; `None` if none exists or it cannot be determined.
-pub(crate) async fn last(link: &GuestClient) -> Option<String> {
-    let folders = link.list(Root::Home, PROJECTS, MOST).await.ok()?;
+pub(crate) async fn find_last_session(guest: &GuestClient) -> Option<String> {
+    let dirs = guest.list_dir(Root::Home, PROJECTS, MAX_ENTRIES).await.ok()?;
     let mut found = None;
-    for folder in folders.into_iter().filter(|f| f.kind == FileKind::Directory).take(MOST_FOLDERS) {
-        let path = [PROJECTS, b"/", &folder.name].concat();
-        let Ok(files) = link.list(Root::Home, &path, MOST).await else { continue };
+    for dir in dirs.into_iter().filter(|f| f.kind == FileKind::Directory).take(MAX_DIRS) {
+        let path = [PROJECTS, b"/", &dir.name].concat();
+        let Ok(files) = guest.list_dir(Root::Home, &path, MAX_ENTRIES).await else { continue };
         for file in files.into_iter().filter(|f| f.kind == FileKind::Regular) {
-            if let Some(id) = id(&file.name) {
-                found = found.max(Some((file.stat.mtime, id)));
+            if let Some(session_id) = parse_session_id(&file.name) {
+                found = found.max(Some((file.stat.mtime, session_id)));
             }
         }
     }
@@ -33,7 +33,7 @@ pub(crate) async fn last(link: &GuestClient) -> Option<String> {
 
 /// Returns a conversation's id from the name of its file. The id must be a UUID in lower-case hexadecimal, because it
 /// is used as an argument.
-fn id(name: &[u8]) -> Option<String> {
+fn parse_session_id(name: &[u8]) -> Option<String> {
     let id = name.strip_suffix(b".jsonl")?;
     let fits = |(at, b): (usize, &u8)| match at {
         8 | 13 | 18 | 23 => *b == b'-',
@@ -44,16 +44,16 @@ fn id(name: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::id;
+    use super::parse_session_id;
 
     #[test]
     fn nothing_but_a_uuid_is_one() {
         let good = "0a1b2c3d-0123-4567-89ab-0123456789ab";
-        assert_eq!(id(format!("{good}.jsonl").as_bytes()).as_deref(), Some(good));
+        assert_eq!(parse_session_id(format!("{good}.jsonl").as_bytes()).as_deref(), Some(good));
         for bad in ["", ".jsonl", "agent-0a1b2c3d.jsonl", "--dangerously-skip-permissions-aaaaa.jsonl", good] {
-            assert_eq!(id(bad.as_bytes()), None, "{bad}");
+            assert_eq!(parse_session_id(bad.as_bytes()), None, "{bad}");
         }
-        assert_eq!(id(format!("{}.jsonl", good.replace('-', "/")).as_bytes()), None);
-        assert_eq!(id(format!("{}.jsonl", good.to_uppercase()).as_bytes()), None);
+        assert_eq!(parse_session_id(format!("{}.jsonl", good.replace('-', "/")).as_bytes()), None);
+        assert_eq!(parse_session_id(format!("{}.jsonl", good.to_uppercase()).as_bytes()), None);
     }
 }

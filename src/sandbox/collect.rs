@@ -9,18 +9,19 @@ use std::time::Instant;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::SandboxError;
-use super::collect_limits::{CollectLimits, CollectMode, PARALLEL, SHOWN};
+use super::collect_limits::{CollectLimits, CollectMode, MAX_CONCURRENT_REQUESTS, MAX_PATH_CHARS};
 use super::store::Sandbox;
-use super::walk::{Found, Walk, WalkResult};
+use super::walk::{FoundFile, Walk, WalkResult};
 use crate::base::{BaseEntry, BaseTree, BaseView};
 use crate::changes::{
-    CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, Refused, RuleSet, Severity,
+    CancelToken, Changeset, ChangesetBuilder, FileChange, FileVersion, Finding, Quarantine, RefusedEntry, RuleSet,
+    Severity,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::core::progress::ProgressCounter;
 use crate::git::{CommittedEntry, HostRepo};
-use crate::guest_client::{GuestClient, GuestError, PIECEWISE, take};
+use crate::guest_client::{GuestClient, GuestError, STREAM_THRESHOLD, read_to_quarantine};
 use crate::protocol::Root;
 
 /// Maximum number of bytes of files in memory at once.
@@ -29,7 +30,7 @@ const IN_FLIGHT: usize = 32 << 20;
 /// The limits and rules for collecting.
 #[derive(Debug, Clone, Default)]
 pub struct CollectPolicy {
-    pub caps: CollectLimits,
+    pub limits: CollectLimits,
     pub rules: RuleSet,
 }
 
@@ -37,20 +38,20 @@ pub struct CollectPolicy {
 ///
 /// # Errors
 /// The guest ends, a limit on the total is exceeded, or the quarantine cannot be written.
-pub async fn collect(
+pub async fn collect_changes(
     host: &HostRepo,
     sandbox: &Sandbox,
-    link: &GuestClient,
+    guest: &GuestClient,
     policy: &CollectPolicy,
-    view: CollectMode,
+    mode: CollectMode,
     store: &Quarantine,
-    meter: &ProgressCounter,
+    progress: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
-    let work = within_time(host, sandbox, link, policy, view, store, meter);
-    let collected = tokio::time::timeout(policy.caps.time, work).await;
+    let collecting = collect_without_timeout(host, sandbox, guest, policy, mode, store, progress);
+    let collected = tokio::time::timeout(policy.limits.max_time, collecting).await;
     collected.unwrap_or_else(|_| {
-        let seconds = policy.caps.time.as_secs();
-        Err(SandboxError::Cap(format!("collecting took longer than {seconds} s (max_time)")))
+        let seconds = policy.limits.max_time.as_secs();
+        Err(SandboxError::CollectLimit(format!("collecting took longer than {seconds} s (max_time)")))
     })
 }
 
@@ -60,12 +61,12 @@ pub async fn collect(
 pub async fn collect_final(
     host: &HostRepo,
     sandbox: &Sandbox,
-    link: &GuestClient,
+    guest: &GuestClient,
     policy: &CollectPolicy,
-    meter: &ProgressCounter,
+    progress: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
-    let store = sandbox.quarantine()?;
-    let collected = collect(host, sandbox, link, policy, CollectMode::Final, &store, meter).await;
+    let store = sandbox.open_quarantine()?;
+    let collected = collect_changes(host, sandbox, guest, policy, CollectMode::Final, &store, progress).await;
     if collected.is_err() {
         // The first failure is reported. The next collection also removes unreferenced contents.
         let _ = sandbox.sweep_quarantine();
@@ -73,86 +74,88 @@ pub async fn collect_final(
     collected
 }
 
-async fn within_time(
+async fn collect_without_timeout(
     host: &HostRepo,
     sandbox: &Sandbox,
-    link: &GuestClient,
+    guest: &GuestClient,
     policy: &CollectPolicy,
-    view: CollectMode,
+    mode: CollectMode,
     store: &Quarantine,
-    meter: &ProgressCounter,
+    progress: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
-    let on_top = sandbox.on_top()?;
+    let delta = sandbox.load_delta()?;
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
-    let base = BaseView { link, on_top: &on_top, modules: &modules, store };
-    let walk = Walk::new(host, sandbox, base, policy.caps, view)?;
-    let WalkResult { mut changed, gone, mut refused, hidden, ignored, planted, twins, .. } = walk.run().await?;
-    within_caps(&mut changed, policy.caps, &mut refused);
-    let committed = host.committed(&sandbox.record.base)?;
+    let base = BaseView { guest, delta: &delta, modules: &modules, store };
+    let walk = Walk::new(host, sandbox, base, policy.limits, mode)?;
+    let WalkResult { mut changed, deleted, mut refused, hidden, ignored, repo_markers, collisions, .. } =
+        walk.run().await?;
+    enforce_limits(&mut changed, policy.limits, &mut refused);
+    let committed = host.open_commit(&sandbox.record.base)?;
 
     // Limits the bytes in memory, independent of the number of requests.
     let memory = tokio::sync::Semaphore::new(IN_FLIGHT);
     let (memory, stored) = (&memory, store);
     let reads = stream::iter(changed).map(|(file, old)| async move {
-        let _permit = memory.acquire_many(permits(file.stat.size)).await.ok();
+        let _permit = memory.acquire_many(memory_permits(file.stat.size)).await.ok();
         let new = match file.kind {
-            EntryKind::Link => (stored.put(&file.target)?, file.target.len() as u64),
-            _ => match take(link, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
+            EntryKind::Link => (stored.store_blob(&file.target)?, file.target.len() as u64),
+            _ => match read_to_quarantine(guest, Root::Work, file.path.as_bytes(), file.stat.size, stored).await {
                 // The running agent has just removed the file.
-                Err(GuestError::Gone) if view == CollectMode::Live => return Ok(None),
+                Err(GuestError::Gone) if mode == CollectMode::Live => return Ok(None),
                 other => other?,
             },
         };
         let old = match &old {
-            Some(entry) => base.side(&file.path, entry).await?,
+            Some(entry) => base.read_version(&file.path, entry).await?,
             None => None,
         };
         Ok::<_, SandboxError>(Some((file, old, new)))
     });
-    let mut reads = reads.buffer_unordered(PARALLEL);
+    let mut reads = reads.buffer_unordered(MAX_CONCURRENT_REQUESTS);
     let mut files = Vec::new();
     while let Some(read) = reads.try_next().await? {
         let Some((file, old, (hash, size))) = read else { continue };
-        meter.add(usize::try_from(size).unwrap_or(usize::MAX));
+        progress.add_file(usize::try_from(size).unwrap_or(usize::MAX));
         if old.as_ref().is_some_and(|s| s.hash == hash && s.kind == file.kind) {
             continue;
         }
         // A file that a sparse checkout excludes is in neither the base nor the working tree, but belongs to the user.
         if old.is_none()
             && sandbox.record.manifest.sparse
-            && matches!(committed.at(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Link(_)))
+            && matches!(committed.find_entry(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Symlink(_)))
         {
             let reason = "is committed, and outside the sparse checkout: --full takes it along".into();
-            refused.push(Refused { path: shown(&file.path), reason });
+            refused.push(RefusedEntry { path: display_path(&file.path), reason });
             continue;
         }
-        let mut findings: Vec<Finding> = twin_of(&twins, &file.path).cloned().into_iter().collect();
-        findings.extend(bits(&file));
+        let mut findings: Vec<Finding> = collision_finding(&collisions, &file.path).cloned().into_iter().collect();
+        findings.extend(mode_bits_finding(&file));
         let new = FileVersion { kind: file.kind, hash, size };
-        files.push(FileChange { findings, ..change(file.path, old, Some(new)) });
+        files.push(FileChange { findings, ..new_change(file.path, old, Some(new)) });
     }
     drop(reads);
-    let sides = stream::iter(gone).map(|(path, entry)| async move {
-        let _permit = memory.acquire_many(permits(entry.size())).await.ok();
-        let side = base.side(&path, &entry).await?;
-        Ok::<_, SandboxError>((path, side))
+    let versions = stream::iter(deleted).map(|(path, entry)| async move {
+        let _permit = memory.acquire_many(memory_permits(entry.content_size())).await.ok();
+        let version = base.read_version(&path, &entry).await?;
+        Ok::<_, SandboxError>((path, version))
     });
-    let mut sides = sides.buffer_unordered(PARALLEL);
-    while let Some((path, side)) = sides.try_next().await? {
-        files.push(change(path, side, None));
+    let mut versions = versions.buffer_unordered(MAX_CONCURRENT_REQUESTS);
+    while let Some((path, version)) = versions.try_next().await? {
+        files.push(new_change(path, version, None));
     }
-    drop(sides);
-    let draft = ChangesetBuilder { base: sandbox.record.base.clone(), files, refused, hidden, ignored };
+    drop(versions);
+    let builder =
+        ChangesetBuilder { base: sandbox.record.base.clone(), files, refused, ignored_by_agent_rules: hidden, ignored };
     // Runs on its own thread, so that a signal and the time limit take effect. The thread ends when its result is no
     // longer needed.
-    let until = CancelToken { deadline: Some(Instant::now() + policy.caps.time), is_cancelled: Arc::default() };
-    let _leaving = CancelOnDrop(Arc::clone(&until.is_cancelled));
+    let cancel = CancelToken { deadline: Some(Instant::now() + policy.limits.max_time), is_canceled: Arc::default() };
+    let _cancel_on_drop = CancelOnDrop(Arc::clone(&cancel.is_canceled));
     let (host, rules) = (host.reopen()?, policy.rules.clone());
     let store = store.clone();
     let sealed = tokio::task::spawn_blocking(move || {
-        let committed = host.committed(&draft.base)?;
-        let tree = BaseTree { committed: &committed, on_top: &on_top, store: &store, planted: &planted };
-        draft.build(&store, &rules, &tree, &until).map_err(|error| match error.kind() {
+        let committed = host.open_commit(&builder.base)?;
+        let tree = BaseTree { committed: &committed, delta: &delta, store: &store, repo_markers: &repo_markers };
+        builder.build_changeset(&store, &rules, &tree, &cancel).map_err(|error| match error.kind() {
             std::io::ErrorKind::Interrupted => SandboxError::Interrupted,
             _ => error.into(),
         })
@@ -170,15 +173,15 @@ impl Drop for CancelOnDrop {
 }
 
 /// Returns the finding on a path or on a directory above it.
-fn twin_of<'a>(twins: &'a BTreeMap<RepoPath, Finding>, path: &RepoPath) -> Option<&'a Finding> {
-    if twins.is_empty() {
+fn collision_finding<'a>(collisions: &'a BTreeMap<RepoPath, Finding>, path: &RepoPath) -> Option<&'a Finding> {
+    if collisions.is_empty() {
         return None;
     }
-    std::iter::successors(Some(path.clone()), RepoPath::parent).find_map(|p| twins.get(&p))
+    std::iter::successors(Some(path.clone()), RepoPath::parent).find_map(|p| collisions.get(&p))
 }
 
 /// Returns the finding for dropped permission bits. Like git, Airlock keeps only the executable bit.
-fn bits(file: &Found) -> Option<Finding> {
+fn mode_bits_finding(file: &FoundFile) -> Option<Finding> {
     const SET_UID_OR_GID_OR_STICKY: u32 = 0o7000;
     const WRITABLE_FOR_ALL: u32 = 0o002;
     let dropped = file.stat.mode & (SET_UID_OR_GID_OR_STICKY | WRITABLE_FOR_ALL);
@@ -193,45 +196,49 @@ fn bits(file: &Found) -> Option<Finding> {
 }
 
 /// Returns the permits of the memory budget that a file of this size needs.
-fn permits(bytes: u64) -> u32 {
-    u32::try_from(bytes.min(PIECEWISE)).unwrap_or(u32::MAX)
+fn memory_permits(bytes: u64) -> u32 {
+    u32::try_from(bytes.min(STREAM_THRESHOLD)).unwrap_or(u32::MAX)
 }
 
-fn change(path: RepoPath, old: Option<FileVersion>, new: Option<FileVersion>) -> FileChange {
+fn new_change(path: RepoPath, old: Option<FileVersion>, new: Option<FileVersion>) -> FileChange {
     FileChange { path, old, new, renamed_from: None, findings: Vec::new() }
 }
 
 /// Refuses files beyond `max_files` in the order of paths, files that are too large, and the largest files beyond the
 /// total limit. The other files are collected.
-fn within_caps(changed: &mut Vec<(Found, Option<BaseEntry>)>, caps: CollectLimits, refused: &mut Vec<Refused>) {
+fn enforce_limits(
+    changed: &mut Vec<(FoundFile, Option<BaseEntry>)>,
+    limits: CollectLimits,
+    refused: &mut Vec<RefusedEntry>,
+) {
     changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
-    if changed.len() > caps.changed {
+    if changed.len() > limits.max_files {
         let reason =
-            format!("and all after it: {} files differ, the most is {} (max_files)", changed.len(), caps.changed);
-        refused.push(Refused { path: shown(&changed[caps.changed].0.path), reason });
-        changed.truncate(caps.changed);
+            format!("and all after it: {} files differ, the most is {} (max_files)", changed.len(), limits.max_files);
+        refused.push(RefusedEntry { path: display_path(&changed[limits.max_files].0.path), reason });
+        changed.truncate(limits.max_files);
     }
     changed.sort_by_key(|(file, _)| file.stat.size);
     let mut total = 0_u64;
     changed.retain(|(file, _)| {
-        let with = total.saturating_add(file.stat.size);
-        let reason = if file.stat.size > caps.file {
-            format!("is larger than {} (max_file)", size(caps.file))
-        } else if with > caps.total {
-            format!("is too much: all files together may have {} (max_total)", size(caps.total))
+        let sum = total.saturating_add(file.stat.size);
+        let reason = if file.stat.size > limits.max_file {
+            format!("is larger than {} (max_file)", format_size(limits.max_file))
+        } else if sum > limits.max_total {
+            format!("is too much: all files together may have {} (max_total)", format_size(limits.max_total))
         } else {
-            total = with;
+            total = sum;
             return true;
         };
-        refused.push(Refused { path: shown(&file.path), reason });
+        refused.push(RefusedEntry { path: display_path(&file.path), reason });
         false
     });
 }
 
-fn size(bytes: u64) -> String {
+fn format_size(bytes: u64) -> String {
     if bytes.is_multiple_of(1 << 20) { format!("{} MiB", bytes >> 20) } else { format!("{bytes} bytes") }
 }
 
-fn shown(path: &RepoPath) -> String {
-    escape_lossy(path.as_bytes()).chars().take(SHOWN).collect()
+fn display_path(path: &RepoPath) -> String {
+    escape_lossy(path.as_bytes()).chars().take(MAX_PATH_CHARS).collect()
 }

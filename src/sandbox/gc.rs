@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::SandboxError;
-use super::resources::LABEL;
-use super::store::Store;
+use super::resources::SANDBOX_LABEL;
+use super::store::SandboxStore;
 use crate::base;
-use crate::base::{BASE, Base, BaseStore, REPOSITORY, repository_id};
+use crate::base::{BASE_LABEL, Base, BaseStore, REPOSITORY_LABEL, repository_id};
 use crate::engine::Engine;
 use crate::git::HostRepo;
 
@@ -31,64 +31,72 @@ pub enum Garbage {
 /// Finds the garbage of a repository, containers before the volumes that they hold.
 ///
 /// Excludes everything of a recorded sandbox, its base volume, and anything that another process is creating.
-pub async fn find(engine: &dyn Engine, host: &HostRepo, keep: usize) -> Result<Vec<Garbage>, SandboxError> {
-    let bases = BaseStore::of(&host.common_dir);
+pub async fn find_garbage(
+    engine: &dyn Engine,
+    host: &HostRepo,
+    max_bases: usize,
+) -> Result<Vec<Garbage>, SandboxError> {
+    let bases = BaseStore::new(&host.common_dir);
     // Records may predate a move of the repository, and so may leftovers.
     let mut repositories = BTreeSet::from([repository_id(&host.common_dir)?]);
     repositories.extend(bases.list_bases()?.into_iter().map(|b| b.repository));
-    repositories.extend(Store::of(&host.common_dir).all()?.into_iter().map(|s| s.record.repository));
+    repositories.extend(SandboxStore::new(&host.common_dir).open_all()?.into_iter().map(|s| s.record.repository));
     // The engine is queried before the records that decide are read. Objects that are recorded after that are not in
     // its answers.
     let (mut volumes, mut containers) = (Vec::new(), Vec::new());
     for repository in &repositories {
-        volumes.extend(engine.volumes(REPOSITORY, Some(repository)).await?);
-        containers.extend(engine.containers(REPOSITORY, Some(repository)).await?);
+        volumes.extend(engine.list_volumes(REPOSITORY_LABEL, Some(repository)).await?);
+        containers.extend(engine.list_containers(REPOSITORY_LABEL, Some(repository)).await?);
     }
-    let (all, sandboxes) = (bases.list_bases()?, Store::of(&host.common_dir).all()?);
+    let (all_bases, sandboxes) = (bases.list_bases()?, SandboxStore::new(&host.common_dir).open_all()?);
     let ids: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.id.as_str()).collect();
     let used: BTreeSet<&str> = sandboxes.iter().map(|s| s.record.base_volume.id.as_str()).collect();
-    let there: BTreeSet<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
-    let making = bases.is_building()?;
+    let volume_names: BTreeSet<&str> = volumes.iter().map(|v| v.name.as_str()).collect();
+    let is_building = bases.is_building()?;
 
-    let mut spent = Vec::new();
-    let orphan = |labels: &crate::engine::Labels| match (labels.get(LABEL), labels.get(BASE)) {
+    let mut garbage = Vec::new();
+    let is_orphan = |labels: &crate::engine::Labels| match (labels.get(SANDBOX_LABEL), labels.get(BASE_LABEL)) {
         (Some(sandbox), _) => !ids.contains(sandbox.as_str()),
-        (None, Some(base)) => !making && all.iter().all(|b| b.id != *base) && !used.contains(base.as_str()),
+        (None, Some(base)) => !is_building && all_bases.iter().all(|b| b.id != *base) && !used.contains(base.as_str()),
         (None, None) => false,
     };
-    let orphans = containers.iter().filter(|c| orphan(&c.labels));
-    spent.extend(
+    let orphans = containers.iter().filter(|c| is_orphan(&c.labels));
+    garbage.extend(
         orphans.map(|c| if c.running { Garbage::Running(c.id.clone()) } else { Garbage::Container(c.id.clone()) }),
     );
     // The volumes of a running container are kept.
-    let running: BTreeSet<&String> =
-        containers.iter().filter(|c| c.running).filter_map(|c| c.labels.get(LABEL).or(c.labels.get(BASE))).collect();
-    let stays =
-        |labels: &crate::engine::Labels| labels.get(LABEL).or(labels.get(BASE)).is_some_and(|id| running.contains(id));
-    let orphans = volumes.iter().filter(|v| orphan(&v.labels) && !stays(&v.labels));
-    spent.extend(orphans.map(|v| Garbage::Volume(v.name.clone())));
-    let mut kept = 0;
-    for base in &all {
-        if !there.contains(base.volume.as_str()) {
-            spent.push(Garbage::Record(base.clone()));
-        } else if kept < keep || used.contains(base.id.as_str()) {
-            kept += 1;
+    let running: BTreeSet<&String> = containers
+        .iter()
+        .filter(|c| c.running)
+        .filter_map(|c| c.labels.get(SANDBOX_LABEL).or(c.labels.get(BASE_LABEL)))
+        .collect();
+    let is_in_use = |labels: &crate::engine::Labels| {
+        labels.get(SANDBOX_LABEL).or(labels.get(BASE_LABEL)).is_some_and(|id| running.contains(id))
+    };
+    let orphans = volumes.iter().filter(|v| is_orphan(&v.labels) && !is_in_use(&v.labels));
+    garbage.extend(orphans.map(|v| Garbage::Volume(v.name.clone())));
+    let mut kept_bases = 0;
+    for base in &all_bases {
+        if !volume_names.contains(base.volume.as_str()) {
+            garbage.push(Garbage::Record(base.clone()));
+        } else if kept_bases < max_bases || used.contains(base.id.as_str()) {
+            kept_bases += 1;
         } else {
-            spent.push(Garbage::Base(base.clone()));
+            garbage.push(Garbage::Base(base.clone()));
         }
     }
-    Ok(spent)
+    Ok(garbage)
 }
 
 /// Removes a piece of garbage; returns `false` if it is in use now.
-pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Garbage) -> Result<bool, SandboxError> {
-    let bases = BaseStore::of(&host.common_dir);
-    let in_use = |error: &SandboxError| matches!(error, SandboxError::Engine(e) if e.is_conflict());
-    let done = match spent {
+pub async fn remove_garbage(engine: &dyn Engine, host: &HostRepo, garbage: &Garbage) -> Result<bool, SandboxError> {
+    let bases = BaseStore::new(&host.common_dir);
+    let is_in_use = |error: &SandboxError| matches!(error, SandboxError::Engine(e) if e.is_conflict());
+    let result = match garbage {
         Garbage::Record(base) => return Ok(bases.remove_record(&base.id).map(|()| true)?),
         Garbage::Base(base) => {
-            let Some(_claim) = bases.lease_exclusive(&base.id)? else { return Ok(false) };
-            let sandboxes = Store::of(&host.common_dir).all()?;
+            let Some(_lease) = bases.lease_exclusive(&base.id)? else { return Ok(false) };
+            let sandboxes = SandboxStore::new(&host.common_dir).open_all()?;
             if sandboxes.iter().any(|s| s.record.base_volume.id == base.id) {
                 return Ok(false);
             }
@@ -100,8 +108,8 @@ pub async fn remove(engine: &dyn Engine, host: &HostRepo, spent: &Garbage) -> Re
         Garbage::Container(id) => engine.remove_container(id).await.map_err(SandboxError::from),
         Garbage::Running(_) => return Ok(false),
     };
-    match done {
-        Err(error) if in_use(&error) => Ok(false),
+    match result {
+        Err(error) if is_in_use(&error) => Ok(false),
         other => other.map(|()| true),
     }
 }

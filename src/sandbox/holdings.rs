@@ -7,20 +7,20 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use super::store::Record;
+use super::store::SandboxRecord;
 use crate::core::escape::escape_lossy;
 use crate::guest_client::{GuestClient, GuestError};
-use crate::protocol::{FileKind, Listed, Root};
+use crate::protocol::{FileKind, ListedEntry, Root};
 
 /// Maximum number of entries of one directory.
-const MOST: usize = 2000;
+const MAX_ENTRIES: usize = 2000;
 /// Maximum number of refs that are searched, and of names that are listed.
-const MOST_REFS: usize = 200;
-const NAMED: usize = 3;
+const MAX_REFS: usize = 200;
+const MAX_NAMED: usize = 3;
 /// Maximum number of characters of a name.
-const SHOWN: usize = 80;
+const MAX_NAME_CHARS: usize = 80;
 /// Entries of a home that programs create by themselves.
-const USUAL: [&[u8]; 18] = [
+const USUAL_HOME: [&[u8]; 18] = [
     b".claude",
     b".claude.json",
     b".claude.json.backup",
@@ -41,7 +41,7 @@ const USUAL: [&[u8]; 18] = [
     b".ssh",
 ];
 /// Directories for the instructions that a user or an agent writes for agents.
-const AGENT_FOLDERS: [&[u8]; 5] =
+const AGENT_DIRS: [&[u8]; 5] =
     [b".claude/agents", b".claude/commands", b".claude/skills", b".claude/output-styles", b".claude/rules"];
 /// The directory in which Claude Code keeps one directory per working directory.
 const PROJECTS: &[u8] = b".claude/projects";
@@ -55,118 +55,120 @@ const USUAL_DATA: [&[u8]; 8] =
 /// Returns what a sandbox holds, for a sentence that begins "it holds". Names are not escaped.
 ///
 /// `changed_nothing` means that no file differs. Staged content exists nowhere else in that case.
-pub(crate) async fn find(link: &GuestClient, record: &Record, changed_nothing: bool) -> Vec<String> {
-    let look = Look { link, unknown: RefCell::default() };
-    let mut found = look.repository(record, changed_nothing).await;
+pub(crate) async fn find_holdings(guest: &GuestClient, record: &SandboxRecord, changed_nothing: bool) -> Vec<String> {
+    let search = WorkspaceSearch { guest, unknown: RefCell::default() };
+    let mut found = search.search_repository(record, changed_nothing).await;
     for module in &record.manifest.modules {
         let objects = [module.as_bytes(), b"/.git/objects"].concat();
-        if look.has_loose_objects(&objects).await {
-            found.push(format!("commits in the submodule {}", shown(module.as_bytes())));
+        if search.has_loose_objects(&objects).await {
+            found.push(format!("commits in the submodule {}", display_name(module.as_bytes())));
         }
     }
-    found.extend(look.home(record).await);
-    found.extend(look.unknown.into_inner());
+    found.extend(search.search_home(record).await);
+    found.extend(search.unknown.into_inner());
     found
 }
 
 /// Formats a list of names: `branch a`, or `4 branches (a, b, c, …)`.
-fn several(one: &str, many: &str, names: &[String]) -> Option<String> {
+fn format_names(one: &str, many: &str, names: &[String]) -> Option<String> {
     match names {
         [] => None,
         [name] => Some(format!("{one} {name}")),
         _ => {
-            let more = if names.len() > NAMED { ", …" } else { "" };
-            Some(format!("{} {many} ({}{more})", names.len(), names[..names.len().min(NAMED)].join(", ")))
+            let more = if names.len() > MAX_NAMED { ", …" } else { "" };
+            Some(format!("{} {many} ({}{more})", names.len(), names[..names.len().min(MAX_NAMED)].join(", ")))
         }
     }
 }
 
-fn shown(name: &[u8]) -> String {
-    escape_lossy(name).chars().take(SHOWN).collect()
+fn display_name(name: &[u8]) -> String {
+    escape_lossy(name).chars().take(MAX_NAME_CHARS).collect()
 }
 
 /// A search through the guest.
-struct Look<'a> {
-    link: &'a GuestClient,
+struct WorkspaceSearch<'a> {
+    guest: &'a GuestClient,
     /// Notes on directories that could not be listed and may hold anything.
     unknown: RefCell<BTreeSet<String>>,
 }
 
-impl Look<'_> {
-    async fn home(&self, record: &Record) -> Vec<String> {
+impl WorkspaceSearch<'_> {
+    async fn search_home(&self, record: &SandboxRecord) -> Vec<String> {
         let mut found = Vec::new();
         let plans: Vec<String> =
-            self.entries(Root::Home, b".claude/plans").await.iter().map(|name| shown(name)).collect();
-        found.extend(several("plan", "plans", &plans));
+            self.list_names(Root::Home, b".claude/plans").await.iter().map(|name| display_name(name)).collect();
+        found.extend(format_names("plan", "plans", &plans));
         let mut files = Vec::new();
-        for folder in AGENT_FOLDERS {
-            let names = self.entries(Root::Home, folder).await;
-            files.extend(names.iter().map(|name| format!("~/{}/{}", shown(folder), shown(name))));
+        for dir in AGENT_DIRS {
+            let names = self.list_names(Root::Home, dir).await;
+            files.extend(names.iter().map(|name| format!("~/{}/{}", display_name(dir), display_name(name))));
         }
-        for project in self.entries(Root::Home, PROJECTS).await {
+        for project in self.list_names(Root::Home, PROJECTS).await {
             let memory = [PROJECTS, b"/", &project, b"/memory"].concat();
-            if !self.entries(Root::Home, &memory).await.is_empty() {
-                files.push(format!("~/{}", shown(&memory)));
+            if !self.list_names(Root::Home, &memory).await.is_empty() {
+                files.push(format!("~/{}", display_name(&memory)));
             }
         }
         // The file that Airlock wrote has the size of that content.
-        let given = record.manifest.memory().len() as u64;
-        let is_memory = |entry: &&Listed| entry.name == b"CLAUDE.md" && entry.stat.size != given;
-        if self.list(Root::Home, b".claude").await.iter().any(|entry| is_memory(&entry)) {
+        let written_size = record.manifest.format_memory().len() as u64;
+        let is_memory = |entry: &&ListedEntry| entry.name == b"CLAUDE.md" && entry.stat.size != written_size;
+        if self.list_dir(Root::Home, b".claude").await.iter().any(|entry| is_memory(&entry)) {
             files.push("~/.claude/CLAUDE.md".to_owned());
         }
-        for (folder, usual) in [(&b""[..], &USUAL[..]), (b".config", &USUAL_CONFIG), (b".local/share", &USUAL_DATA)] {
-            let names = self.entries(Root::Home, folder).await;
-            let slash = if folder.is_empty() { "" } else { "/" };
+        for (dir, usual) in [(&b""[..], &USUAL_HOME[..]), (b".config", &USUAL_CONFIG), (b".local/share", &USUAL_DATA)] {
+            let names = self.list_names(Root::Home, dir).await;
+            let slash = if dir.is_empty() { "" } else { "/" };
             let unusual = names.iter().filter(|name| !usual.contains(&name.as_slice()));
-            files.extend(unusual.map(|name| format!("~/{}{slash}{}", shown(folder), shown(name))));
+            files.extend(unusual.map(|name| format!("~/{}{slash}{}", display_name(dir), display_name(name))));
         }
-        found.extend(several("file in the home", "files in the home", &files));
+        found.extend(format_names("file in the home", "files in the home", &files));
         found
     }
 
     /// Lists refs of the workspace that are neither branches nor the stash, and that the base does not have.
-    async fn other_refs(&self) -> Vec<String> {
+    async fn list_other_refs(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for top in self.entries(Root::Work, b".git/refs").await {
+        for top in self.list_names(Root::Work, b".git/refs").await {
             if top == b"heads" || top == b"stash" {
                 continue;
             }
-            let folder = [&b".git/refs/"[..], &top].concat();
-            for name in self.refs(&folder).await {
-                let path = [&folder[..], b"/", &name].concat();
+            let dir = [&b".git/refs/"[..], &top].concat();
+            for name in self.list_refs(&dir).await {
+                let path = [&dir[..], b"/", &name].concat();
                 if self.is_new(&path).await {
-                    found.push(format!("refs/{}/{}", shown(&top), shown(&name)));
+                    found.push(format!("refs/{}/{}", display_name(&top), display_name(&name)));
                 }
             }
         }
         found
     }
 
-    async fn repository(&self, record: &Record, changed_nothing: bool) -> Vec<String> {
+    async fn search_repository(&self, record: &SandboxRecord, changed_nothing: bool) -> Vec<String> {
         let mut found = Vec::new();
         let has_objects = self.has_loose_objects(b".git/objects").await;
-        let branches = self.refs(b".git/refs/heads").await;
-        let own = record.branch.as_deref().unwrap_or_default().as_bytes();
+        let branches = self.list_refs(b".git/refs/heads").await;
+        let own_branch = record.branch.as_deref().unwrap_or_default().as_bytes();
         let mut others = Vec::new();
         for name in &branches {
             // A sandbox without history has a branch even if HEAD is detached.
-            let is_given = own.is_empty() && !self.is_new(&[b".git/refs/heads/", name.as_slice()].concat()).await;
-            if name.as_slice() != own && !is_given {
-                others.push(shown(name));
+            let is_initial =
+                own_branch.is_empty() && !self.is_new(&[b".git/refs/heads/", name.as_slice()].concat()).await;
+            if name.as_slice() != own_branch && !is_initial {
+                others.push(display_name(name));
             }
         }
-        found.extend(several("branch", "branches", &others));
-        let logged = [b".git/logs/refs/heads/", own].concat();
-        if has_objects && !own.is_empty() && self.is_new(&logged).await {
-            found.push(format!("commits on {}", shown(own)));
+        found.extend(format_names("branch", "branches", &others));
+        let logged = [b".git/logs/refs/heads/", own_branch].concat();
+        if has_objects && !own_branch.is_empty() && self.is_new(&logged).await {
+            found.push(format!("commits on {}", display_name(own_branch)));
         }
         if self.is_new(b".git/refs/stash").await {
             found.push("a stash".to_owned());
         }
-        let worktrees: Vec<String> = self.directories(b".git/worktrees").await.iter().map(|name| shown(name)).collect();
-        found.extend(several("worktree", "worktrees", &worktrees));
-        found.extend(several("ref", "refs", &self.other_refs().await));
+        let worktrees: Vec<String> =
+            self.list_subdirs(b".git/worktrees").await.iter().map(|name| display_name(name)).collect();
+        found.extend(format_names("worktree", "worktrees", &worktrees));
+        found.extend(format_names("ref", "refs", &self.list_other_refs().await));
         if self.is_new(b".git/packed-refs").await {
             found.push("refs that git has packed (git for-each-ref lists them)".to_owned());
         }
@@ -181,35 +183,35 @@ impl Look<'_> {
     }
 
     /// Lists a directory. A missing directory is empty; one that cannot be listed is noted as unknown.
-    async fn list(&self, root: Root, path: &[u8]) -> Vec<Listed> {
-        let place = if root == Root::Home { format!("~/{}", shown(path)) } else { shown(path) };
-        let unknown = match self.link.list(root, path, MOST).await {
+    async fn list_dir(&self, root: Root, path: &[u8]) -> Vec<ListedEntry> {
+        let place = if root == Root::Home { format!("~/{}", display_name(path)) } else { display_name(path) };
+        let unknown = match self.guest.list_dir(root, path, MAX_ENTRIES).await {
             Ok(listed) => return listed,
             Err(GuestError::Gone | GuestError::NotADirectory) => return Vec::new(),
-            Err(GuestError::TooMany) => format!("more than {MOST} entries in {place}"),
+            Err(GuestError::TooMany) => format!("more than {MAX_ENTRIES} entries in {place}"),
             Err(_) => format!("something in {place} that could not be listed"),
         };
         self.unknown.borrow_mut().insert(unknown);
         Vec::new()
     }
 
-    async fn entries(&self, root: Root, path: &[u8]) -> Vec<Vec<u8>> {
-        self.list(root, path).await.into_iter().map(|entry| entry.name).collect()
+    async fn list_names(&self, root: Root, path: &[u8]) -> Vec<Vec<u8>> {
+        self.list_dir(root, path).await.into_iter().map(|entry| entry.name).collect()
     }
 
-    async fn directories(&self, path: &[u8]) -> Vec<Vec<u8>> {
-        let listed = self.list(Root::Work, path).await.into_iter();
+    async fn list_subdirs(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        let listed = self.list_dir(Root::Work, path).await.into_iter();
         listed.filter(|entry| entry.kind == FileKind::Directory).map(|entry| entry.name).collect()
     }
 
     /// Lists the refs below a directory, with names relative to it.
-    async fn refs(&self, top: &[u8]) -> BTreeSet<Vec<u8>> {
+    async fn list_refs(&self, top: &[u8]) -> BTreeSet<Vec<u8>> {
         let (mut found, mut open) = (BTreeSet::new(), vec![Vec::new()]);
         while let Some(below) = open.pop() {
             let path = [top, if below.is_empty() { b"" } else { b"/" }, &below].concat();
-            for entry in self.list(Root::Work, &path).await {
+            for entry in self.list_dir(Root::Work, &path).await {
                 let name = [&below[..], if below.is_empty() { b"" } else { b"/" }, &entry.name].concat();
-                if found.len() + open.len() >= MOST_REFS {
+                if found.len() + open.len() >= MAX_REFS {
                     return found;
                 }
                 match entry.kind {
@@ -223,17 +225,17 @@ impl Look<'_> {
 
     /// Returns whether the workspace has a path that the base does not have.
     async fn is_new(&self, path: &[u8]) -> bool {
-        let at = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
-        let (parent, name) = (&path[..at], &path[at + 1..]);
-        let has = async |root, parent: &[u8]| self.entries(root, parent).await.iter().any(|entry| entry == name);
+        let slash = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        let (parent, name) = (&path[..slash], &path[slash + 1..]);
+        let has = async |root, parent: &[u8]| self.list_names(root, parent).await.iter().any(|entry| entry == name);
         has(Root::Work, parent).await && !has(Root::Base, &[crate::base::TREE, parent].concat()).await
     }
 
     /// Returns whether git has written loose objects here. A new sandbox has only packed objects.
     async fn has_loose_objects(&self, path: &[u8]) -> bool {
         let is_fan = |name: &Vec<u8>| name.len() == 2 && name.iter().all(u8::is_ascii_hexdigit);
-        for directory in self.directories(path).await.into_iter().filter(is_fan) {
-            if !self.entries(Root::Work, &[path, b"/", &directory].concat()).await.is_empty() {
+        for directory in self.list_subdirs(path).await.into_iter().filter(is_fan) {
+            if !self.list_names(Root::Work, &[path, b"/", &directory].concat()).await.is_empty() {
                 return true;
             }
         }
@@ -243,14 +245,14 @@ impl Look<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::several;
+    use super::format_names;
 
     #[test]
     fn names_are_put_together() {
         let names = |n: usize| ["a", "b", "c", "d"][..n].iter().map(|&s| s.to_owned()).collect::<Vec<_>>();
-        assert_eq!(several("branch", "branches", &names(0)), None);
-        assert_eq!(several("branch", "branches", &names(1)).as_deref(), Some("branch a"));
-        assert_eq!(several("branch", "branches", &names(2)).as_deref(), Some("2 branches (a, b)"));
-        assert_eq!(several("branch", "branches", &names(4)).as_deref(), Some("4 branches (a, b, c, …)"));
+        assert_eq!(format_names("branch", "branches", &names(0)), None);
+        assert_eq!(format_names("branch", "branches", &names(1)).as_deref(), Some("branch a"));
+        assert_eq!(format_names("branch", "branches", &names(2)).as_deref(), Some("2 branches (a, b)"));
+        assert_eq!(format_names("branch", "branches", &names(4)).as_deref(), Some("4 branches (a, b, c, …)"));
     }
 }

@@ -9,7 +9,7 @@ use crate::base::Manifest;
 /// missing ones as the agent's own user.
 pub(crate) fn home_files(workdir: &str, placeholder: Option<&str>, manifest: &Manifest) -> Vec<String> {
     let claude_json = claude_json(workdir, placeholder);
-    let memory = manifest.memory();
+    let memory = manifest.format_memory();
     let entries: [&[&str]; 6] = [
         &["file", ".claude.json", &claude_json],
         // Claude Code looks for its own installation here, and warns if it is missing.

@@ -9,17 +9,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
-use super::collect::{collect, collect_final};
-use super::request::{Finished, RunRequest};
+use super::collect::{collect_changes, collect_final};
+use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
-use super::run_agent::{RunEnd, record_post_run, run_agent};
-use super::store::{Record, Sandbox, State, Store, VERSION};
+use super::run_agent::{RunError, record_post_run, run_agent};
+use super::store::{RECORD_VERSION, Sandbox, SandboxRecord, SandboxState, SandboxStore};
 use super::workspace::Workspace;
 use super::{CollectMode, CollectPolicy, SandboxError, start};
 use crate::base;
 use crate::base::{PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
-use crate::core::name::{SandboxName, random};
+use crate::core::name::{SandboxName, read_random_bytes};
 use crate::core::progress::ProgressCounter;
 use crate::engine::{Engine, image};
 use crate::git::HostRepo;
@@ -40,52 +40,56 @@ pub fn default_memory(machine: u64) -> u64 {
 ///
 /// # Errors
 /// The name is taken.
-pub fn create(host: &HostRepo, ground: &PreparedBase, request: &RunRequest) -> Result<Sandbox, SandboxError> {
-    let store = Store::of(&host.common_dir);
-    let id: String = random::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
-    let (snapshot, repository) = (&ground.snapshot, repository_id(&host.common_dir)?);
-    let place = AgentPaths::of(host, snapshot);
-    let record = |name: SandboxName| Record {
-        schema_version: VERSION,
+pub fn create_sandbox(
+    host: &HostRepo,
+    prepared_base: &PreparedBase,
+    request: &RunRequest,
+) -> Result<Sandbox, SandboxError> {
+    let store = SandboxStore::new(&host.common_dir);
+    let id: String = read_random_bytes::<8>()?.iter().map(|b| format!("{b:02x}")).collect();
+    let (snapshot, repository) = (&prepared_base.snapshot, repository_id(&host.common_dir)?);
+    let paths = AgentPaths::new(host, snapshot);
+    let record = |name: SandboxName| SandboxRecord {
+        schema_version: RECORD_VERSION,
         name,
         id: id.clone(),
-        created: now(),
+        created: now_seconds(),
         verb: request.verb.into(),
         base: snapshot.commit.clone(),
         branch: snapshot.branch.clone(),
         repository: repository.clone(),
         worktree: host.worktree_id(),
         worktree_place: Some(host.worktree_place()),
-        workspace: place.workspace.clone(),
-        workdir: place.workdir.clone(),
+        workspace: paths.workspace.clone(),
+        workdir: paths.workdir.clone(),
         workspace_kind: request.workspace.unwrap_or(Workspace::Overlay),
-        base_volume: ground.base.clone(),
-        manifest: ground.manifest.clone(),
-        includes: ground.includes.clone(),
+        base_volume: prepared_base.base.clone(),
+        manifest: prepared_base.manifest.clone(),
+        includes: prepared_base.includes.clone(),
         image: request.image.clone(),
-        agent_config: Some(request.given.clone()),
+        agent_config: Some(request.agent_config.clone()),
         conversation: None,
         met: Vec::new(),
         settled: None,
         holds: Vec::new(),
         size: None,
-        state: State::Seeding,
+        state: SandboxState::Seeding,
     };
     if let Some(name) = &request.name {
-        return store.create(record(name.clone()));
+        return store.create_sandbox(record(name.clone()));
     }
     // One of 1,024 names is free unless hundreds of sandboxes exist. In that case a number is appended.
     for attempt in 0..64_u32 {
-        let mut name = SandboxName::random(random::<2>()?);
+        let mut name = SandboxName::from_random_bytes(read_random_bytes::<2>()?);
         if attempt > 16 {
             name = SandboxName::try_from(format!("{name}-{attempt}")).map_err(std::io::Error::other)?;
         }
-        match store.create(record(name)) {
+        match store.create_sandbox(record(name)) {
             Err(SandboxError::NameTaken(_)) => {}
             other => return other,
         }
     }
-    Err(SandboxError::State(std::io::Error::other("no free name was found; remove some sandboxes: airlock rm NAME")))
+    Err(SandboxError::Io(std::io::Error::other("no free name was found; remove some sandboxes: airlock rm NAME")))
 }
 
 /// Starts the sandbox, runs the agent to its end and collects its changes. `started` is called when the agent begins.
@@ -93,39 +97,41 @@ pub fn create(host: &HostRepo, ground: &PreparedBase, request: &RunRequest) -> R
 /// # Errors
 /// Before the agent starts, everything is removed. After that, the sandbox is kept and can be recovered.
 #[expect(clippy::too_many_arguments, reason = "each is another thing")]
-pub async fn run(
+pub async fn run_new_sandbox(
     engine: &dyn Engine,
     host: &HostRepo,
-    mut ground: PreparedBase,
+    mut prepared_base: PreparedBase,
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<ProgressCounter>,
+    progress: &Arc<ProgressCounter>,
     started: impl FnOnce(),
-) -> Result<Finished, SandboxError> {
-    let prepared = start::start(engine, host, &ground, &mut sandbox, request, signals, meter).await;
+) -> Result<RunResult, SandboxError> {
+    let prepared = start::prepare_sandbox(engine, host, &prepared_base, &mut sandbox, request, signals, progress).await;
     let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return Err(undo(engine, ground, sandbox, error).await),
+        Err(error) => return Err(clean_up_failed_start(engine, prepared_base, sandbox, error).await),
     };
-    sandbox.record.state = State::Running;
-    sandbox.save()?;
+    sandbox.record.state = SandboxState::Running;
+    sandbox.save_record()?;
     started();
     // A new base is written to disk and sealed while the agent works.
-    let fresh = ground.fresh.take();
+    let unsealed = prepared_base.unsealed.take();
     let sealing = async {
-        match fresh {
-            Some(fresh) => base::seal_base(engine, host, &ground.base, fresh).await.err().map(SandboxError::from),
+        match unsealed {
+            Some(fresh) => {
+                base::seal_base(engine, host, &prepared_base.base, fresh).await.err().map(SandboxError::from)
+            }
             None => None,
         }
     };
-    let working = run_agent(engine, host, &mut sandbox, prepared, request, signals, meter);
-    let (ended, unsealed) = tokio::join!(working, sealing);
-    match ended {
-        Ok(worked) => Ok(Finished { unsealed, ..worked.of(sandbox) }),
-        Err(RunEnd::NeverStarted(error)) => Err(undo(engine, ground, sandbox, error).await),
-        Err(RunEnd::Kept(error)) => {
-            Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) })
+    let working = run_agent(engine, host, &mut sandbox, prepared, request, signals, progress);
+    let (run_result, seal_error) = tokio::join!(working, sealing);
+    match run_result {
+        Ok(agent_run) => Ok(RunResult { seal_error, ..agent_run.into_result(sandbox) }),
+        Err(RunError::NeverStarted(error)) => Err(clean_up_failed_start(engine, prepared_base, sandbox, error).await),
+        Err(RunError::Kept(error)) => {
+            Err(SandboxError::FailedAfterRun { name: sandbox.record.name.clone(), error: Box::new(error) })
         }
     }
 }
@@ -135,67 +141,77 @@ pub async fn run(
 ///
 /// # Errors
 /// Before the agent starts, the sandbox is unchanged. After that, it is kept and can be recovered.
-pub async fn resume(
+pub async fn resume_agent(
     engine: &dyn Engine,
     host: &HostRepo,
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<ProgressCounter>,
+    progress: &Arc<ProgressCounter>,
     started: impl FnOnce(),
-) -> Result<Finished, SandboxError> {
-    let before = sandbox.record.clone();
-    let restarted = start::again(engine, host, &sandbox, request, signals).await;
+) -> Result<RunResult, SandboxError> {
+    let old_record = sandbox.record.clone();
+    let restarted = start::prepare_resumed(engine, host, &sandbox, request, signals).await;
     let prepared = match restarted {
         Ok(prepared) => prepared,
-        Err(error) => return Err(stop_again(engine, &sandbox, error).await),
+        Err(error) => return Err(clean_up_failed_resume(engine, &sandbox, error).await),
     };
-    sandbox.record.state = State::Running;
+    sandbox.record.state = SandboxState::Running;
     // New changes are undecided.
     sandbox.record.settled = None;
-    sandbox.record.agent_config = Some(request.given.clone());
+    sandbox.record.agent_config = Some(request.agent_config.clone());
     sandbox.record.image.clone_from(&request.image);
-    if let Err(error) = sandbox.save() {
-        return Err(stop_again(engine, &sandbox, error.into()).await);
+    if let Err(error) = sandbox.save_record() {
+        return Err(clean_up_failed_resume(engine, &sandbox, error.into()).await);
     }
     started();
-    match run_agent(engine, host, &mut sandbox, prepared, request, signals, meter).await {
-        Ok(worked) => Ok(worked.of(sandbox)),
-        Err(RunEnd::NeverStarted(error)) => {
-            let error = stop_again(engine, &sandbox, error).await;
-            sandbox.record = before;
-            sandbox.save()?;
+    match run_agent(engine, host, &mut sandbox, prepared, request, signals, progress).await {
+        Ok(agent_run) => Ok(agent_run.into_result(sandbox)),
+        Err(RunError::NeverStarted(error)) => {
+            let error = clean_up_failed_resume(engine, &sandbox, error).await;
+            sandbox.record = old_record;
+            sandbox.save_record()?;
             Err(error)
         }
-        Err(RunEnd::Kept(error)) => {
-            Err(SandboxError::Kept { name: sandbox.record.name.clone(), error: Box::new(error) })
+        Err(RunError::Kept(error)) => {
+            Err(SandboxError::FailedAfterRun { name: sandbox.record.name.clone(), error: Box::new(error) })
         }
     }
 }
 
 /// Removes the containers of an agent that failed to start again, and returns the error to report.
-async fn stop_again(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError) -> SandboxError {
-    match EngineResources::of(engine, &sandbox.record).remove_containers().await {
+async fn clean_up_failed_resume(engine: &dyn Engine, sandbox: &Sandbox, error: SandboxError) -> SandboxError {
+    match EngineResources::from_record(engine, &sandbox.record).remove_containers().await {
         Ok(()) => error,
-        Err(left) => {
+        Err(cleanup_error) => {
             let name = sandbox.record.name.clone();
-            SandboxError::Kept { name, error: Box::new(SandboxError::NotStopped(Box::new(error), left.to_string())) }
+            SandboxError::FailedAfterRun {
+                name,
+                error: Box::new(SandboxError::NotStopped(Box::new(error), cleanup_error.to_string())),
+            }
         }
     }
 }
 
 /// Removes a sandbox whose agent never started, and the base if it was built for it. A failure of this cleanup is
 /// attached to the original error.
-async fn undo(engine: &dyn Engine, ground: PreparedBase, sandbox: Sandbox, error: SandboxError) -> SandboxError {
+async fn clean_up_failed_start(
+    engine: &dyn Engine,
+    prepared_base: PreparedBase,
+    sandbox: Sandbox,
+    error: SandboxError,
+) -> SandboxError {
     let name = sandbox.record.name.clone();
     let removed = async {
-        EngineResources::of(engine, &sandbox.record).remove().await?;
-        ground.discard(engine).await?;
+        EngineResources::from_record(engine, &sandbox.record).remove_all().await?;
+        prepared_base.discard_if_fresh(engine).await?;
         Ok::<_, SandboxError>(sandbox.remove()?)
     };
     match removed.await {
         Ok(()) => error,
-        Err(left) => SandboxError::LeftBehind { name, error: Box::new(error), left: left.to_string() },
+        Err(cleanup_error) => {
+            SandboxError::CleanupFailed { name, error: Box::new(error), left: cleanup_error.to_string() }
+        }
     }
 }
 
@@ -203,31 +219,31 @@ async fn undo(engine: &dyn Engine, ground: PreparedBase, sandbox: Sandbox, error
 ///
 /// # Errors
 /// Another process owns the sandbox, or collecting fails.
-pub async fn recover(
+pub async fn recover_sandbox(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &mut Sandbox,
     policy: &CollectPolicy,
 ) -> Result<Changeset, SandboxError> {
-    sandbox.lock()?;
-    let parts = EngineResources::of(engine, &sandbox.record);
-    parts.remove_containers().await?;
-    parts.verify_volumes().await?;
+    sandbox.acquire_lock()?;
+    let resources = EngineResources::from_record(engine, &sandbox.record);
+    resources.remove_containers().await?;
+    resources.verify_volumes().await?;
     let (accept, _none) = mpsc::unbounded_channel();
     let collected = async {
-        let guest = image::ensure_guest(engine).await?;
-        let expect = start::expected(host, sandbox)?;
-        let sidecar = parts.start_sidecar(parts.create_sidecar(&guest).await?, expect, accept).await?;
-        let changes = collect_final(host, sandbox, &sidecar.link, policy, &ProgressCounter::default()).await?;
-        record_post_run(&sidecar.link, &mut sandbox.record, changes.is_empty()).await;
+        let guest_image = image::ensure_guest(engine).await?;
+        let expect = start::expected_state(host, sandbox)?;
+        let sidecar = resources.start_sidecar(resources.create_sidecar(&guest_image).await?, expect, accept).await?;
+        let changes = collect_final(host, sandbox, &sidecar.guest, policy, &ProgressCounter::default()).await?;
+        record_post_run(&sidecar.guest, &mut sandbox.record, changes.is_empty()).await;
         Ok(changes)
     };
     let collected: Result<_, SandboxError> = collected.await;
-    parts.remove_containers().await?;
+    resources.remove_containers().await?;
     let changes = collected?;
-    sandbox.set_changeset(&changes)?;
-    sandbox.record.state = State::Collected { exit: None };
-    sandbox.save()?;
+    sandbox.write_changeset(&changes)?;
+    sandbox.record.state = SandboxState::Collected { exit: None };
+    sandbox.save_record()?;
     Ok(changes)
 }
 
@@ -236,43 +252,43 @@ pub async fn recover(
 ///
 /// # Errors
 /// The sidecar has just ended, or collecting fails.
-pub async fn peek(
+pub async fn collect_live(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &Sandbox,
     policy: &CollectPolicy,
     store: &Quarantine,
 ) -> Result<Changeset, SandboxError> {
-    let parts = EngineResources::of(engine, &sandbox.record);
-    let sidecar = parts.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
-    let link = parts.converse(&sidecar, "0:0").await?;
-    collect(host, sandbox, &link, policy, CollectMode::Live, store, &ProgressCounter::default()).await
+    let resources = EngineResources::from_record(engine, &sandbox.record);
+    let sidecar = resources.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
+    let guest = resources.exec_guest(&sidecar, "0:0").await?;
+    collect_changes(host, sandbox, &guest, policy, CollectMode::Live, store, &ProgressCounter::default()).await
 }
 
 /// Removes a sandbox with all of its resources. With `wait`, also waits until the engine has deleted its volumes.
 ///
 /// # Errors
 /// Another process owns the sandbox, or the engine fails. The record is kept then, so that the removal can be repeated.
-pub async fn remove(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Result<(), SandboxError> {
-    sandbox.lock()?;
-    let parts = EngineResources::of(engine, &sandbox.record);
-    parts.remove_containers().await?;
+pub async fn remove_sandbox(engine: &dyn Engine, mut sandbox: Sandbox, wait: bool) -> Result<(), SandboxError> {
+    sandbox.acquire_lock()?;
+    let resources = EngineResources::from_record(engine, &sandbox.record);
+    resources.remove_containers().await?;
     if wait {
-        parts.remove().await?
+        resources.remove_all().await?
     } else {
-        parts.let_go().await?
+        resources.remove_detached().await?
     }
     Ok(sandbox.remove()?)
 }
 
 /// Records that nothing in a sandbox is undecided. The sandbox is kept until the user removes it, or `gc` by its age.
-pub fn settle(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
-    sandbox.lock()?;
-    sandbox.record.settled = Some(now());
-    Ok(sandbox.save()?)
+pub fn mark_settled(sandbox: &mut Sandbox) -> Result<(), SandboxError> {
+    sandbox.acquire_lock()?;
+    sandbox.record.settled = Some(now_seconds());
+    Ok(sandbox.save_record()?)
 }
 
 /// Returns the current time in seconds since the epoch.
-fn now() -> u64 {
+fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

@@ -21,14 +21,14 @@ mod walk;
 mod workspace;
 
 pub use agent_paths::AgentPaths;
-pub use attach::Dropped;
-pub use collect::{CollectPolicy, collect};
+pub use attach::DroppedSequences;
+pub use collect::{CollectPolicy, collect_changes};
 pub use collect_limits::{CollectLimits, CollectMode};
 pub use limits::Limits;
 pub use monitor::{DEFAULT_DISK, DEFAULT_INODES, LimitExceeded};
-pub use request::{Finished, RunRequest};
-pub use resources::{EngineResources, LABEL, Sidecar};
-pub use store::{AgentConfig, AppliedPath, AppliedState, Record, Sandbox, State, Store};
+pub use request::{RunRequest, RunResult};
+pub use resources::{EngineResources, SANDBOX_LABEL, Sidecar};
+pub use store::{AgentConfig, AppliedPath, AppliedState, Sandbox, SandboxRecord, SandboxState, SandboxStore};
 pub use workspace::Workspace;
 
 use crate::base::BaseError;
@@ -45,9 +45,9 @@ pub enum SandboxError {
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
-    Link(#[from] GuestError),
+    Guest(#[from] GuestError),
     #[error("failed to keep the sandbox's record: {0}")]
-    State(#[from] std::io::Error),
+    Io(#[from] std::io::Error),
     #[error("failed to write the agent's output: {0}")]
     Output(std::io::Error),
     #[error("a sandbox named {0} exists already")]
@@ -56,10 +56,10 @@ pub enum SandboxError {
     Busy(SandboxName),
     /// A failure after the agent ran.
     #[error("{error}; {name} is kept with the agent's work")]
-    Kept { name: SandboxName, error: Box<SandboxError> },
+    FailedAfterRun { name: SandboxName, error: Box<SandboxError> },
     /// A failure, and another one of the cleanup after it.
     #[error("{error}; and cleaning up failed: {left}")]
-    LeftBehind {
+    CleanupFailed {
         /// The sandbox that was not removed.
         name: SandboxName,
         error: Box<SandboxError>,
@@ -69,22 +69,22 @@ pub enum SandboxError {
     #[error("{0}; and its containers could not be removed: {1}")]
     NotStopped(Box<SandboxError>, String),
     #[error("the engine has no volume {0} any more")]
-    VolumeGone(String),
+    MissingVolume(String),
     /// The base does not have the seal of its record.
     #[error("the base {0} is not what was sealed")]
-    Unsealed(String),
+    SealMismatch(String),
     /// The engine cannot mount the sidecar's volumes.
     #[error("failed to mount the workspace: {0}")]
     Unmountable(EngineError),
     /// The base is unusable, and its record was removed.
     #[error("the base {id} cannot be used any more: {error}")]
-    Spoilt { id: String, error: Box<SandboxError> },
+    CorruptBase { id: String, error: Box<SandboxError> },
     /// The engine's overlays change the inode numbers that collecting relies on.
     #[error("files of an overlay have other inode numbers than those below it")]
-    Inodes,
+    InodeMismatch,
     /// A limit of collecting was exceeded.
     #[error("the sandbox exceeds a limit of what is collected: {0}")]
-    Cap(String),
+    CollectLimit(String),
     /// A signal arrived while the sandbox was being started or collected.
     #[error("interrupted")]
     Interrupted,
@@ -95,8 +95,8 @@ impl From<BaseError> for SandboxError {
         match error {
             BaseError::Engine(error) => Self::Engine(error),
             BaseError::Snapshot(error) => Self::Snapshot(error),
-            BaseError::Guest(error) => Self::Link(error),
-            BaseError::Io(error) => Self::State(error),
+            BaseError::Guest(error) => Self::Guest(error),
+            BaseError::Io(error) => Self::Io(error),
             BaseError::Interrupted => Self::Interrupted,
         }
     }

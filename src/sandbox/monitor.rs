@@ -25,23 +25,23 @@ pub const DEFAULT_DISK: u64 = 10 << 30;
 /// Default limit on the number of files and directories in them.
 pub const DEFAULT_INODES: u64 = 2_000_000;
 /// The interval between two checks.
-const TICK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The delay before the first disk check. A shorter run is not checked, because a check costs an exec.
-const AT_FIRST: Duration = Duration::from_millis(1500);
+const FIRST_CHECK_DELAY: Duration = Duration::from_millis(1500);
 /// Ratio of the pause between two measurements to the duration of one. The pause ends regardless of the free space,
 /// because other processes may have freed what this agent wrote. A small tree is therefore measured at nearly every
 /// check.
-const PAUSES: u32 = 100;
+const PAUSE_RATIO: u32 = 100;
 /// The longest such pause, unless a measurement takes more than a twentieth of it.
-const SELDOM: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Free bytes that the engine's disk must keep, at most a fiftieth of the disk.
 const RESERVE: u64 = 1 << 30;
 /// Minimum usage in bytes of a sandbox that is stopped because of a full disk.
-const BLAMED: u64 = 16 << 20;
+const MIN_BLAMED_USAGE: u64 = 16 << 20;
 /// Grace period of an agent whose time limit has expired.
 const GRACE: Duration = Duration::from_secs(10);
 /// Maximum time for the rest of the output of an agent that was killed.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A limit that an agent has exceeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +50,14 @@ pub enum LimitExceeded {
     Disk {
         bytes: u64,
         /// The limit in bytes.
-        most: u64,
+        limit: u64,
         /// The largest directories, with their sizes in bytes.
         largest: Vec<(Vec<u8>, u64)>,
     },
     /// Workspace and home have too many files.
     Inodes {
         entries: u64,
-        most: u64,
+        limit: u64,
         /// The largest directories, with their sizes in bytes.
         largest: Vec<(Vec<u8>, u64)>,
     },
@@ -88,14 +88,14 @@ impl fmt::Display for LimitExceeded {
             if named.is_empty() { String::new() } else { format!("; most is in {}", named.join(", ")) }
         };
         match self {
-            Self::Disk { bytes: n, most, largest } => write!(
+            Self::Disk { bytes: n, limit: most, largest } => write!(
                 f,
                 "the agent was stopped: its workspace and home took {}, and may take {} (--disk){}",
                 bytes(n),
                 bytes(most),
                 list(largest)
             ),
-            Self::Inodes { entries, most, largest } => write!(
+            Self::Inodes { entries, limit: most, largest } => write!(
                 f,
                 "the agent was stopped: its workspace and home had {} files and directories, and may have {} (inodes){}",
                 inodes(entries),
@@ -118,91 +118,94 @@ impl fmt::Display for LimitExceeded {
 }
 
 /// A monitor of one agent.
-pub(crate) struct Watch<'a> {
+pub(crate) struct ResourceMonitor<'a> {
     pub engine: &'a dyn Engine,
-    pub parts: &'a EngineResources<'a>,
+    pub resources: &'a EngineResources<'a>,
     pub sidecar: &'a str,
     pub agent: &'a str,
     pub limits: Limits,
     /// The bytes and files that a copied workspace began with.
-    pub began_with: (u64, u64),
-    pub met: Mutex<Vec<LimitExceeded>>,
+    pub initial_usage: (u64, u64),
+    pub limits_hit: Mutex<Vec<LimitExceeded>>,
 }
 
-impl Watch<'_> {
+impl ResourceMonitor<'_> {
     /// Monitors the agent until it exceeds a limit and has been stopped. Exceeded limits are recorded.
-    pub async fn over(&self) {
+    pub async fn run(&self) {
         let time = async {
             match self.limits.time {
                 Some(time) => sleep(time).await,
                 None => std::future::pending().await,
             }
         };
-        let mut disk = std::pin::pin!(self.disk());
+        let mut disk = std::pin::pin!(self.watch_disk());
         tokio::select! {
             () = time => {
-                self.note(LimitExceeded::Time(self.limits.time.unwrap_or_default()));
-                let _ = self.engine.kill(self.agent, "SIGTERM").await;
+                self.record_limit(LimitExceeded::Time(self.limits.time.unwrap_or_default()));
+                let _ = self.engine.signal_container(self.agent, "SIGTERM").await;
                 tokio::select! {
                     () = sleep(GRACE) => {}
-                    reached = &mut disk => self.note(reached),
+                    reached = &mut disk => self.record_limit(reached),
                 }
             }
-            reached = &mut disk => self.note(reached),
+            reached = &mut disk => self.record_limit(reached),
         }
-        let _ = self.engine.kill(self.agent, "SIGKILL").await;
-        sleep(DRAIN).await;
+        let _ = self.engine.signal_container(self.agent, "SIGKILL").await;
+        sleep(DRAIN_TIMEOUT).await;
     }
 
     /// Returns the exceeded limits, each one once.
-    pub fn end(self) -> Vec<LimitExceeded> {
-        self.met.into_inner().unwrap_or_default()
+    pub fn into_limits_hit(self) -> Vec<LimitExceeded> {
+        self.limits_hit.into_inner().unwrap_or_default()
     }
 
     /// Asks the engine whether the kernel killed a process because of its memory. Called after the agent has failed.
-    pub async fn ask_for_memory(&self) {
+    pub async fn check_memory(&self) {
         if self.engine.ran_out_of_memory(self.agent).await.unwrap_or(false) {
-            self.note(LimitExceeded::Memory(self.limits.memory));
+            self.record_limit(LimitExceeded::Memory(self.limits.memory));
         }
     }
 
-    fn note(&self, reached: LimitExceeded) {
-        if let Ok(mut met) = self.met.lock()
-            && !met.contains(&reached)
+    fn record_limit(&self, reached: LimitExceeded) {
+        if let Ok(mut limits_hit) = self.limits_hit.lock()
+            && !limits_hit.contains(&reached)
         {
-            met.push(reached);
+            limits_hit.push(reached);
         }
     }
 
     /// Returns once a disk limit is exceeded. If the guest does not answer, the agent is about to end, and this never
     /// returns.
-    async fn disk(&self) -> LimitExceeded {
-        sleep(AT_FIRST).await;
-        let Ok(link) = self.parts.converse(self.sidecar, "0:0").await else { return std::future::pending().await };
-        let work = if self.parts.workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
-        let (bytes, files) = self.began_with;
+    async fn watch_disk(&self) -> LimitExceeded {
+        sleep(FIRST_CHECK_DELAY).await;
+        let Ok(guest) = self.resources.exec_guest(self.sidecar, "0:0").await else {
+            return std::future::pending().await;
+        };
+        let work = if self.resources.workspace == Workspace::Overlay { Root::Upper } else { Root::Work };
+        let (bytes, files) = self.initial_usage;
         let (disk, inodes) = (self.limits.disk.saturating_add(bytes), self.limits.inodes.saturating_add(files));
-        let mut gauge = DiskEstimator::new(Limits { disk, inodes, ..self.limits });
+        let mut estimator = DiskEstimator::new(Limits { disk, inodes, ..self.limits });
         loop {
-            if self.engine.processes(self.agent).await.unwrap_or(0) >= u64::from(self.limits.pids) {
-                self.note(LimitExceeded::Pids(self.limits.pids));
+            if self.engine.count_processes(self.agent).await.unwrap_or(0) >= u64::from(self.limits.pids) {
+                self.record_limit(LimitExceeded::Pids(self.limits.pids));
             }
-            let Ok(space) = link.space(work).await else { return std::future::pending().await };
-            if gauge.is_due(space, Instant::now()) {
+            let Ok(space) = guest.query_space(work).await else { return std::future::pending().await };
+            if estimator.is_due(space, Instant::now()) {
                 let begun = Instant::now();
-                let Ok(usage) = measure(&link, work).await else { return std::future::pending().await };
-                if let Some(reached) = gauge.judge(usage, space, begun, Instant::now()) {
+                let Ok(usage) = measure_usage(&guest, work).await else { return std::future::pending().await };
+                if let Some(reached) = estimator.check_usage(usage, space, begun, Instant::now()) {
                     return reached;
                 }
             }
-            sleep(TICK).await;
+            sleep(CHECK_INTERVAL).await;
         }
     }
 }
 
 /// Measures workspace and home. Paths in the home begin with `~/`.
-async fn measure(link: &GuestClient, work: Root) -> Result<Usage, crate::guest_client::GuestError> {
-    let (mut work, home) = (link.usage(work, u32::MAX).await?, link.usage(Root::Home, u32::MAX).await?);
+async fn measure_usage(guest: &GuestClient, work: Root) -> Result<Usage, crate::guest_client::GuestError> {
+    let (mut work, home) =
+        (guest.measure_usage(work, u32::MAX).await?, guest.measure_usage(Root::Home, u32::MAX).await?);
     work.bytes += home.bytes;
     work.entries += home.entries;
     work.more |= home.more;
@@ -238,30 +241,31 @@ impl DiskEstimator {
         let written = then.free.saturating_sub(space.free) > self.limits.disk.saturating_sub(bytes) / 4;
         let made =
             then.free_entries.saturating_sub(space.free_entries) > self.limits.inodes.saturating_sub(entries) / 4;
-        let low = space.free < reserve(space);
-        (written || made || low) && since >= took || since >= (took * PAUSES).min(SELDOM.max(took * 20))
+        let low = space.free < reserved_bytes(space);
+        (written || made || low) && since >= took || since >= (took * PAUSE_RATIO).min(MAX_PAUSE.max(took * 20))
     }
 
-    fn judge(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<LimitExceeded> {
+    fn check_usage(&mut self, usage: Usage, space: Space, begun: Instant, ended: Instant) -> Option<LimitExceeded> {
         let Usage { bytes, entries, largest, more } = usage;
         let first_free = *self.first_free.get_or_insert(space.free);
         self.last = Some((space, ended, ended.saturating_duration_since(begun), bytes, entries));
         if bytes > self.limits.disk {
-            return Some(LimitExceeded::Disk { bytes, most: self.limits.disk, largest });
+            return Some(LimitExceeded::Disk { bytes, limit: self.limits.disk, largest });
         }
         if entries > self.limits.inodes {
-            return Some(LimitExceeded::Inodes { entries, most: self.limits.inodes, largest });
+            return Some(LimitExceeded::Inodes { entries, limit: self.limits.inodes, largest });
         }
         if more {
             return Some(LimitExceeded::Unmeasurable);
         }
         // Deleted files that are still open are in no measurement.
-        let blamed = bytes > BLAMED || first_free.saturating_sub(space.free) > BLAMED;
-        (space.free < reserve(space) && blamed).then_some(LimitExceeded::EngineDisk { free: space.free, largest })
+        let blamed = bytes > MIN_BLAMED_USAGE || first_free.saturating_sub(space.free) > MIN_BLAMED_USAGE;
+        (space.free < reserved_bytes(space) && blamed)
+            .then_some(LimitExceeded::EngineDisk { free: space.free, largest })
     }
 }
 
-fn reserve(space: Space) -> u64 {
+fn reserved_bytes(space: Space) -> u64 {
     RESERVE.min(space.total / 50)
 }
 
@@ -288,39 +292,46 @@ mod tests {
         let (mut gauge, now) = (DiskEstimator::new(limits()), Instant::now());
         assert!(gauge.is_due(space(50 * GIB, 9000), now), "the first at once");
         let took = Duration::from_millis(100);
-        assert_eq!(gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + took), None);
+        assert_eq!(gauge.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + took), None);
         let later = now + took + Duration::from_secs(1);
         assert!(!gauge.is_due(space(49 * GIB, 9000), later), "of 8 GiB that are left one was written");
         assert!(gauge.is_due(space(47 * GIB, 9000), later), "three of eight");
         assert!(!gauge.is_due(space(47 * GIB, 9000), now + took + took / 2), "not oftener than it takes");
         assert!(gauge.is_due(space(50 * GIB, 8700), later), "files");
-        assert!(gauge.is_due(space(50 * GIB, 9000), later + SELDOM), "now and then in any case");
+        assert!(gauge.is_due(space(50 * GIB, 9000), later + MAX_PAUSE), "now and then in any case");
         let quick = Duration::from_millis(5);
-        gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + quick);
-        assert!(gauge.is_due(space(60 * GIB, 9000), now + quick + TICK), "at each look where it takes no time");
+        gauge.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + quick);
+        assert!(
+            gauge.is_due(space(60 * GIB, 9000), now + quick + CHECK_INTERVAL),
+            "at each look where it takes no time"
+        );
         let slow = Duration::from_secs(60);
-        gauge.judge(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + slow);
-        assert!(!gauge.is_due(space(50 * GIB, 9000), now + slow + SELDOM), "seldom where it takes long");
+        gauge.check_usage(usage(2 * GIB, 100), space(50 * GIB, 9000), now, now + slow);
+        assert!(!gauge.is_due(space(50 * GIB, 9000), now + slow + MAX_PAUSE), "seldom where it takes long");
     }
 
     #[test]
     fn what_a_sum_means() {
         let (now, mut gauge) = (Instant::now(), DiskEstimator::new(limits()));
-        let mut judge = |usage, space| gauge.judge(usage, space, now, now);
+        let mut judge = |usage, space| gauge.check_usage(usage, space, now, now);
         assert_eq!(judge(usage(10 * GIB, 1000), space(50 * GIB, 9)), None);
         assert!(matches!(judge(usage(10 * GIB + 1, 1), space(50 * GIB, 9)), Some(LimitExceeded::Disk { .. })));
         assert!(matches!(judge(usage(1, 1001), space(50 * GIB, 9)), Some(LimitExceeded::Inodes { .. })));
         assert!(matches!(judge(usage(GIB, 1), space(GIB - 1, 9)), Some(LimitExceeded::EngineDisk { .. })));
         let mut fresh = DiskEstimator::new(limits());
-        assert_eq!(fresh.judge(usage(BLAMED, 1), space(GIB - 1, 9), now, now), None, "something else has filled it");
-        let nameless = fresh.judge(usage(1, 1), space(GIB - 1 - BLAMED * 2, 9), now, now);
+        assert_eq!(
+            fresh.check_usage(usage(MIN_BLAMED_USAGE, 1), space(GIB - 1, 9), now, now),
+            None,
+            "something else has filled it"
+        );
+        let nameless = fresh.check_usage(usage(1, 1), space(GIB - 1 - MIN_BLAMED_USAGE * 2, 9), now, now);
         assert!(matches!(nameless, Some(LimitExceeded::EngineDisk { .. })), "by files without a name");
         let deep = Usage { more: true, ..usage(1, 1) };
         assert_eq!(
-            DiskEstimator::new(limits()).judge(deep, space(50 * GIB, 9), now, now),
+            DiskEstimator::new(limits()).check_usage(deep, space(50 * GIB, 9), now, now),
             Some(LimitExceeded::Unmeasurable)
         );
-        let mut judge = |usage, space| gauge.judge(usage, space, now, now);
+        let mut judge = |usage, space| gauge.check_usage(usage, space, now, now);
         let small = Space { free: 50 << 20, total: 2 * GIB, free_entries: 0 };
         assert_eq!(judge(usage(GIB, 1), small), None, "a fiftieth of 2 GiB is 41 MiB");
     }
@@ -328,7 +339,7 @@ mod tests {
     #[test]
     fn messages_name_the_option_and_the_place() {
         let reached =
-            LimitExceeded::Disk { bytes: 11 * GIB, most: 10 * GIB, largest: vec![(b"a\x1b[2J".to_vec(), GIB)] };
+            LimitExceeded::Disk { bytes: 11 * GIB, limit: 10 * GIB, largest: vec![(b"a\x1b[2J".to_vec(), GIB)] };
         let text = reached.to_string();
         assert!(
             text.contains("11.00 GiB") && text.contains("(--disk)") && text.contains("a<U+001B>[2J 1.00 GiB"),

@@ -1,6 +1,6 @@
 //! The request to run an agent, and its result.
 
-use super::attach::Dropped;
+use super::attach::DroppedSequences;
 use super::monitor::LimitExceeded;
 use super::store::{AgentConfig, Sandbox};
 use super::workspace::Workspace;
@@ -27,7 +27,7 @@ pub struct RunRequest {
     /// Mount points of the image's own volumes.
     pub image_volumes: Vec<String>,
     /// The agent's configuration, which `resume` uses again.
-    pub given: AgentConfig,
+    pub agent_config: AgentConfig,
     /// Whether the agent has a terminal.
     pub tty: bool,
     /// The proxy to the model, and the kind of the credential behind it; `None` for a sandbox without a network.
@@ -40,7 +40,7 @@ pub struct RunRequest {
 
 /// A sandbox whose agent has ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct RunResult {
     /// The sandbox, still owned by this process.
     pub sandbox: Sandbox,
     /// The agent's exit status.
@@ -49,7 +49,7 @@ pub struct Finished {
     /// The limits that the agent reached.
     pub limits_hit: Vec<LimitExceeded>,
     /// Control sequences that were withheld from the terminal.
-    pub dropped: Dropped,
+    pub dropped: DroppedSequences,
     /// The failure to seal a new base for other sandboxes, if any.
-    pub unsealed: Option<SandboxError>,
+    pub seal_error: Option<SandboxError>,
 }

@@ -6,24 +6,24 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 
 use super::SandboxError;
-use super::store::Record;
+use super::store::SandboxRecord;
 use super::workspace::Workspace;
-use crate::base::{Base, REPOSITORY, SEAL, TREE, base_volumes};
-use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR, VolumeInfo, VolumeSpec, sidecar_spec};
+use crate::base::{Base, REPOSITORY_LABEL, SEAL, TREE, base_volumes};
+use crate::engine::{Engine, EngineError, Labels, Mount, SIDECAR_MOUNTS, VolumeInfo, VolumeSpec, sidecar_spec};
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 
 /// The label whose value is the sandbox's id.
-pub const LABEL: &str = "dev.airlock.sandbox";
+pub const SANDBOX_LABEL: &str = "dev.airlock.sandbox";
 /// The label that distinguishes the containers.
-const ROLE: &str = "dev.airlock.role";
+const ROLE_LABEL: &str = "dev.airlock.role";
 const ROLE_SIDECAR: &str = "sidecar";
 /// Maximum time that a command waits for the removal of volumes. The engine then continues by itself.
-const PATIENCE: Duration = Duration::from_millis(150);
+const REMOVAL_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// Number of retries of a removal while the engine is still busy, and the pause between them.
-const REMOVALS: u32 = 50;
-const BETWEEN: Duration = Duration::from_millis(100);
+const REMOVAL_RETRIES: u32 = 50;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The expected state of the volumes when a sidecar starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +53,13 @@ pub struct EngineResources<'a> {
 pub struct Sidecar {
     pub container: String,
     /// The connection to its guest.
-    pub link: GuestClient,
+    pub guest: GuestClient,
 }
 
 impl<'a> EngineResources<'a> {
     /// Creates the resources of a recorded sandbox.
     #[must_use]
-    pub fn of(engine: &'a dyn Engine, record: &Record) -> Self {
+    pub fn from_record(engine: &'a dyn Engine, record: &SandboxRecord) -> Self {
         Self {
             engine,
             workspace: record.workspace_kind,
@@ -78,42 +78,42 @@ impl<'a> EngineResources<'a> {
     /// Returns the name of a volume. The id is random, so the name cannot have been taken in advance. A volume that has
     /// it nevertheless is rejected by its labels, driver and options.
     #[must_use]
-    pub fn volume(&self, kind: &str) -> String {
+    pub fn volume_name(&self, kind: &str) -> String {
         format!("airlock-{}-{kind}", self.id)
     }
 
     /// Returns the name of a container.
     #[must_use]
-    pub fn container(&self, role: &str) -> String {
+    pub fn container_name(&self, role: &str) -> String {
         format!("airlock-{}-{role}", self.id)
     }
 
     /// Returns the labels of an object with this role.
     #[must_use]
-    pub fn labels(&self, role: &str) -> Labels {
-        let own = [(LABEL, &self.id), (REPOSITORY, &self.repository), (ROLE, &role.to_owned())];
-        own.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
+    pub fn labels_for(&self, role: &str) -> Labels {
+        let pairs = [(SANDBOX_LABEL, &self.id), (REPOSITORY_LABEL, &self.repository), (ROLE_LABEL, &role.to_owned())];
+        pairs.into_iter().map(|(label, value)| (label.to_owned(), value.clone())).collect()
     }
 
-    fn plain(&self, kind: &str) -> VolumeSpec {
-        VolumeSpec::plain(&self.volume(kind), &self.labels("volume"))
+    fn plain_volume(&self, kind: &str) -> VolumeSpec {
+        VolumeSpec::new_plain(&self.volume_name(kind), &self.labels_for("volume"))
     }
 
-    fn overlay(&self, base: &VolumeInfo, upper: &VolumeInfo) -> VolumeSpec {
+    fn overlay_volume(&self, base: &VolumeInfo, upper: &VolumeInfo) -> VolumeSpec {
         let lower = format!("{}/{}", base.mountpoint, String::from_utf8_lossy(TREE).trim_end_matches('/'));
         let (up, work) = (format!("{}/upper", upper.mountpoint), format!("{}/work", upper.mountpoint));
-        VolumeSpec::overlay(&self.volume("work"), &self.labels("volume"), &lower, &up, &work)
+        VolumeSpec::new_overlay(&self.volume_name("work"), &self.labels_for("volume"), &lower, &up, &work)
     }
 
     /// Creates the volumes over an existing base.
     pub async fn create_volumes(&self, base: &VolumeInfo) -> Result<(), SandboxError> {
-        let home = self.plain("home");
+        let home = self.plain_volume("home");
         let work = async {
             match self.workspace {
-                Workspace::Copy => self.engine.create_volume(&self.plain("work")).await,
+                Workspace::Copy => self.engine.create_volume(&self.plain_volume("work")).await,
                 Workspace::Overlay => {
-                    let upper = self.engine.create_volume(&self.plain("upper")).await?;
-                    self.engine.create_volume(&self.overlay(base, &upper)).await
+                    let upper = self.engine.create_volume(&self.plain_volume("upper")).await?;
+                    self.engine.create_volume(&self.overlay_volume(base, &upper)).await
                 }
             }
         };
@@ -124,49 +124,53 @@ impl<'a> EngineResources<'a> {
     /// Checks every volume before it is mounted again.
     pub async fn verify_volumes(&self) -> Result<(), SandboxError> {
         let [base, launcher] = base_volumes(&self.base);
-        let base = self.there(&base).await?;
-        self.there(&launcher).await?;
-        self.there(&self.plain("home")).await?;
+        let base = self.require_volume(&base).await?;
+        self.require_volume(&launcher).await?;
+        self.require_volume(&self.plain_volume("home")).await?;
         match self.workspace {
-            Workspace::Copy => self.there(&self.plain("work")).await?,
+            Workspace::Copy => self.require_volume(&self.plain_volume("work")).await?,
             Workspace::Overlay => {
-                let upper = self.there(&self.plain("upper")).await?;
-                self.there(&self.overlay(&base, &upper)).await?
+                let upper = self.require_volume(&self.plain_volume("upper")).await?;
+                self.require_volume(&self.overlay_volume(&base, &upper)).await?
             }
         };
         Ok(())
     }
 
-    async fn there(&self, spec: &VolumeSpec) -> Result<VolumeInfo, SandboxError> {
-        match self.engine.volume(&spec.name).await? {
-            Some(found) if spec.is(&found) => Ok(found),
+    async fn require_volume(&self, spec: &VolumeSpec) -> Result<VolumeInfo, SandboxError> {
+        match self.engine.find_volume(&spec.name).await? {
+            Some(found) if spec.is_same_volume(&found) => Ok(found),
             Some(_) => Err(EngineError::Foreign { kind: "volume", name: spec.name.clone() }.into()),
-            None => Err(SandboxError::VolumeGone(spec.name.clone())),
+            None => Err(SandboxError::MissingVolume(spec.name.clone())),
         }
     }
 
     /// Returns the sidecar's mounts. The base is read-only, so that nothing written here can reach another sandbox.
-    fn mounts(&self) -> Vec<Mount> {
-        let mount =
-            |volume: String, target: &str, read_only, fill| Mount { volume, target: target.into(), read_only, fill };
+    fn sidecar_mounts(&self) -> Vec<Mount> {
+        let mount = |volume: String, target: &str, read_only, fill| Mount {
+            volume,
+            target: target.into(),
+            read_only,
+            fill_from_image: fill,
+        };
         let overlay = self.workspace == Workspace::Overlay;
         let mut mounts = vec![
-            mount(self.base.volume.clone(), SIDECAR.base, true, false),
+            mount(self.base.volume.clone(), SIDECAR_MOUNTS.base, true, false),
             // An overlay has the owner of its upper directory. That directory is initialized from the guest image when
             // the container is created, before the overlay is mounted.
-            mount(self.volume("work"), SIDECAR.work, false, !overlay),
-            mount(self.volume("home"), SIDECAR.home, false, true),
+            mount(self.volume_name("work"), SIDECAR_MOUNTS.work, false, !overlay),
+            mount(self.volume_name("home"), SIDECAR_MOUNTS.home, false, true),
         ];
         if overlay {
-            mounts.push(mount(self.volume("upper"), SIDECAR.upper, true, true));
+            mounts.push(mount(self.volume_name("upper"), SIDECAR_MOUNTS.upper, true, true));
         }
         mounts
     }
 
     /// Creates the sidecar without starting it.
-    pub async fn create_sidecar(&self, guest: &str) -> Result<String, SandboxError> {
-        let labels = self.labels(ROLE_SIDECAR);
-        let spec = sidecar_spec(&self.container(ROLE_SIDECAR), guest, self.mounts(), &labels);
+    pub async fn create_sidecar(&self, guest_image: &str) -> Result<String, SandboxError> {
+        let labels = self.labels_for(ROLE_SIDECAR);
+        let spec = sidecar_spec(&self.container_name(ROLE_SIDECAR), guest_image, self.sidecar_mounts(), &labels);
         Ok(self.engine.create_container(&spec).await?)
     }
 
@@ -177,40 +181,40 @@ impl<'a> EngineResources<'a> {
         expect: VolumeState,
         accept: mpsc::UnboundedSender<DuplexStream>,
     ) -> Result<Sidecar, SandboxError> {
-        let attached = self.engine.attach(&container, false).await?;
-        self.engine.start(&container).await.map_err(SandboxError::Unmountable)?;
-        let link = GuestClient::handshake(attached, accept).await?;
+        let attached = self.engine.attach_container(&container, false).await?;
+        self.engine.start_container(&container).await.map_err(SandboxError::Unmountable)?;
+        let guest = GuestClient::perform_handshake(attached, accept).await?;
         if matches!(expect, VolumeState::Fresh | VolumeState::Used) {
-            let seal = link.read(Root::Base, SEAL, 1024).await.unwrap_or_default();
+            let seal = guest.read(Root::Base, SEAL, 1024).await.unwrap_or_default();
             if seal != self.base.nonce.as_bytes() {
-                return Err(SandboxError::Unsealed(self.base.id.clone()));
+                return Err(SandboxError::SealMismatch(self.base.id.clone()));
             }
         }
         let untouched = matches!(expect, VolumeState::Fresh | VolumeState::Unsealed);
-        if untouched && self.workspace == Workspace::Overlay && !inodes_agree(&link).await? {
-            return Err(SandboxError::Inodes);
+        if untouched && self.workspace == Workspace::Overlay && !inodes_agree(&guest).await? {
+            return Err(SandboxError::InodeMismatch);
         }
-        Ok(Sidecar { container, link })
+        Ok(Sidecar { container, guest })
     }
 
     /// Starts another guest in a running sidecar. As root it may read everything; as the agent's user it may write.
-    pub async fn converse(&self, sidecar: &str, user: &str) -> Result<GuestClient, SandboxError> {
-        let attached = self.engine.exec(sidecar, user, &["/airlock/guest", "serve"]).await?;
+    pub async fn exec_guest(&self, sidecar: &str, user: &str) -> Result<GuestClient, SandboxError> {
+        let attached = self.engine.exec_process(sidecar, user, &["/airlock/guest", "serve"]).await?;
         let (accept, _none) = mpsc::unbounded_channel();
-        Ok(GuestClient::handshake(attached, accept).await?)
+        Ok(GuestClient::perform_handshake(attached, accept).await?)
     }
 
     /// Returns the container of the running sidecar.
     pub async fn running_sidecar(&self) -> Result<Option<String>, SandboxError> {
-        let all = self.engine.containers(LABEL, Some(&self.id)).await?;
-        let is_sidecar = |labels: &Labels| labels.get(ROLE).is_some_and(|role| role == ROLE_SIDECAR);
+        let all = self.engine.list_containers(SANDBOX_LABEL, Some(&self.id)).await?;
+        let is_sidecar = |labels: &Labels| labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE_SIDECAR);
         Ok(all.into_iter().find(|c| c.running && is_sidecar(&c.labels)).map(|c| c.id))
     }
 
     /// Removes the containers. The agent's comes before the sidecar's, whose network it uses.
     pub async fn remove_containers(&self) -> Result<(), SandboxError> {
-        let mut all = self.engine.containers(LABEL, Some(&self.id)).await?;
-        all.sort_by_key(|c| c.labels.get(ROLE).is_some_and(|role| role == ROLE_SIDECAR));
+        let mut all = self.engine.list_containers(SANDBOX_LABEL, Some(&self.id)).await?;
+        all.sort_by_key(|c| c.labels.get(ROLE_LABEL).is_some_and(|role| role == ROLE_SIDECAR));
         for container in all {
             self.engine.remove_container(&container.id).await?;
         }
@@ -221,35 +225,35 @@ impl<'a> EngineResources<'a> {
     ///
     /// If an Airlock process was killed, the engine may still be creating a container. It appears after the others were
     /// removed and holds the volumes, so the removal is repeated for a while.
-    pub async fn remove(&self) -> Result<(), SandboxError> {
-        let mut left = REMOVALS;
+    pub async fn remove_all(&self) -> Result<(), SandboxError> {
+        let mut retries = REMOVAL_RETRIES;
         loop {
             self.remove_containers().await?;
             match self.remove_volumes().await {
-                Err(SandboxError::Engine(EngineError::Refused { status: 409, .. })) if left > 0 => left -= 1,
+                Err(SandboxError::Engine(EngineError::Refused { status: 409, .. })) if retries > 0 => retries -= 1,
                 other => return other,
             }
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
     async fn remove_volumes(&self) -> Result<(), SandboxError> {
-        let all = self.engine.volumes(LABEL, Some(&self.id)).await?;
+        let all = self.engine.list_volumes(SANDBOX_LABEL, Some(&self.id)).await?;
         futures_util::future::try_join_all(all.iter().map(|v| self.engine.remove_volume(&v.name))).await?;
         Ok(())
     }
 
     /// Asks the engine to remove the volumes of a sandbox without containers. Waits only briefly, because the engine
     /// continues by itself. Leftovers can be found by their label.
-    pub async fn let_go(&self) -> Result<(), SandboxError> {
-        tokio::time::timeout(PATIENCE, self.remove_volumes()).await.unwrap_or(Ok(()))
+    pub async fn remove_detached(&self) -> Result<(), SandboxError> {
+        tokio::time::timeout(REMOVAL_TIMEOUT, self.remove_volumes()).await.unwrap_or(Ok(()))
     }
 }
 
 /// Returns whether an unchanged file has the base's inode number in the overlay, which collecting relies on.
-async fn inodes_agree(link: &GuestClient) -> Result<bool, SandboxError> {
+async fn inodes_agree(guest: &GuestClient) -> Result<bool, SandboxError> {
     let inode = async |root, path: &[u8]| {
-        let listed = link.list(root, path, 10_000).await?;
+        let listed = guest.list_dir(root, path, 10_000).await?;
         Ok::<_, SandboxError>(listed.into_iter().find(|e| e.name == b"config").map(|e| e.stat.ino))
     };
     let (base, merged) = (inode(Root::Base, &[TREE, b".git"].concat()).await?, inode(Root::Work, b".git").await?);

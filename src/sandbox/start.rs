@@ -11,121 +11,126 @@ use super::SandboxError;
 use super::home_files::home_files;
 use super::request::{MODEL_PORT, RunRequest};
 use super::resources::{EngineResources, Sidecar, VolumeState};
-use super::store::{Record, Sandbox};
+use super::store::{Sandbox, SandboxRecord};
 use super::workspace::Workspace;
 use crate::base;
 use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
-use crate::core::name::random;
+use crate::core::name::read_random_bytes;
 use crate::core::path::RepoPath;
-use crate::core::progress::{ProgressCounter, Step};
-use crate::engine::{AgentOptions, AgentVolumes, Attached, Engine, OWNER_PORT, agent_spec, image};
+use crate::core::progress::{ProgressCounter, ProgressStep};
+use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelProxy};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
 use crate::guest_client::GuestClient;
-use crate::protocol::{Stat, Written};
+use crate::protocol::{Stat, WrittenFile};
 use crate::terminal::Signals;
 
 /// Delay after the time limit at which the launcher ends the agent by itself. This process asks the agent to end first.
-const AFTER_TIMEOUT: Duration = Duration::from_secs(20);
+const LAUNCHER_GRACE: Duration = Duration::from_secs(20);
 
 /// A sandbox whose agent can be started.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedSandbox {
     pub sidecar: Sidecar,
     pub agent: String,
-    pub attached: Attached,
+    pub attached: AttachedStreams,
 }
 
 /// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
-pub(crate) async fn start(
+pub(crate) async fn prepare_sandbox(
     engine: &dyn Engine,
     host: &HostRepo,
-    ground: &PreparedBase,
+    prepared_base: &PreparedBase,
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<ProgressCounter>,
-) -> Result<Prepared, SandboxError> {
-    let info = engine.info().await?;
-    let known = OverlaySupport::recall(info);
+    progress: &Arc<ProgressCounter>,
+) -> Result<PreparedSandbox, SandboxError> {
+    let info = engine.engine_info().await?;
+    let known = OverlaySupport::load_support(info);
     let first = request.workspace.unwrap_or(match &known {
         Some(OverlaySupport::Copy(_)) => Workspace::Copy,
         _ => Workspace::Overlay,
     });
-    let result = with(engine, host, ground, sandbox, request, signals, meter, first).await;
-    let cannot = |error: &SandboxError| matches!(error, SandboxError::Inodes | SandboxError::Unmountable(_));
+    let result = create_resources(engine, host, prepared_base, sandbox, request, signals, progress, first).await;
+    let is_mount_failure =
+        |error: &SandboxError| matches!(error, SandboxError::InodeMismatch | SandboxError::Unmountable(_));
     match result {
         // The first overlay on an engine serves as a probe.
-        Err(error) if request.workspace.is_none() && known.is_none() && cannot(&error) => {
-            EngineResources::of(engine, &sandbox.record).remove().await?;
-            let prepared = with(engine, host, ground, sandbox, request, signals, meter, Workspace::Copy).await?;
-            OverlaySupport::Copy(error.to_string()).remember(info);
+        Err(error) if request.workspace.is_none() && known.is_none() && is_mount_failure(&error) => {
+            EngineResources::from_record(engine, &sandbox.record).remove_all().await?;
+            let prepared =
+                create_resources(engine, host, prepared_base, sandbox, request, signals, progress, Workspace::Copy)
+                    .await?;
+            OverlaySupport::Copy(error.to_string()).save_support(info);
             Ok(prepared)
         }
         Ok(prepared) => {
             if first == Workspace::Overlay && known.is_none() {
-                OverlaySupport::Overlay.remember(info);
+                OverlaySupport::Overlay.save_support(info);
             }
             Ok(prepared)
         }
         // A base that was sealed earlier has changed. It is built again next time.
         Err(error)
-            if ground.fresh.is_none()
-                && (matches!(error, SandboxError::Unsealed(_))
-                    || known == Some(OverlaySupport::Overlay) && cannot(&error)) =>
+            if prepared_base.unsealed.is_none()
+                && (matches!(error, SandboxError::SealMismatch(_))
+                    || known == Some(OverlaySupport::Overlay) && is_mount_failure(&error)) =>
         {
-            let id = ground.base.id.clone();
-            BaseStore::of(&host.common_dir).remove_record(&id)?;
-            EngineResources::of(engine, &sandbox.record).remove_containers().await?;
-            base::remove_stray_volumes(engine, &ground.base).await?;
-            Err(SandboxError::Spoilt { id, error: Box::new(error) })
+            let id = prepared_base.base.id.clone();
+            BaseStore::new(&host.common_dir).remove_record(&id)?;
+            EngineResources::from_record(engine, &sandbox.record).remove_containers().await?;
+            base::remove_stray_volumes(engine, &prepared_base.base).await?;
+            Err(SandboxError::CorruptBase { id, error: Box::new(error) })
         }
         error => error,
     }
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is another thing")]
-async fn with(
+async fn create_resources(
     engine: &dyn Engine,
     host: &HostRepo,
-    ground: &PreparedBase,
+    prepared_base: &PreparedBase,
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    meter: &Arc<ProgressCounter>,
+    progress: &Arc<ProgressCounter>,
     workspace: Workspace,
-) -> Result<Prepared, SandboxError> {
+) -> Result<PreparedSandbox, SandboxError> {
     if sandbox.record.workspace_kind != workspace {
         sandbox.record.workspace_kind = workspace;
-        sandbox.save()?;
+        sandbox.save_record()?;
     }
-    let parts = EngineResources::of(engine, &sandbox.record);
+    let resources = EngineResources::from_record(engine, &sandbox.record);
     // The files of the git directory and the delta for collecting are prepared while the containers are created.
-    let (difference, store) = (Arc::clone(&ground.difference), sandbox.quarantine()?);
-    let on_top = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&difference, &store));
-    let git = (workspace == Workspace::Overlay && !ground.is_bare())
-        .then(|| tokio::task::spawn_blocking(bringing_on(host, ground, BTreeMap::new())));
-    parts.create_volumes(&ground.volume).await?;
+    let (snapshot_delta, store) = (Arc::clone(&prepared_base.delta), sandbox.open_quarantine()?);
+    let delta = tokio::task::spawn_blocking(move || BaseDelta::from_snapshot_delta(&snapshot_delta, &store));
+    let git = (workspace == Workspace::Overlay && !prepared_base.is_unchanged())
+        .then(|| tokio::task::spawn_blocking(git_files_task(host, prepared_base, BTreeMap::new())));
+    resources.create_volumes(&prepared_base.volume).await?;
     // The agent's container is created while the sidecar starts. Only the two starts are sequential.
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
-        let expect = if ground.fresh.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
-        let sidecar = parts.start_sidecar(parts.create_sidecar(&ground.guest).await?, expect, accept).await?;
+        let expect = if prepared_base.unsealed.is_some() { VolumeState::Unsealed } else { VolumeState::Fresh };
+        let sidecar = resources
+            .start_sidecar(resources.create_sidecar(&prepared_base.guest_image).await?, expect, accept)
+            .await?;
         open_ports(&sidecar, request, connections).await?;
-        if workspace == Workspace::Copy || !ground.is_bare() {
-            let writer = parts.converse(&sidecar.container, "1000:1000").await?;
+        if workspace == Workspace::Copy || !prepared_base.is_unchanged() {
+            let writer = resources.exec_guest(&sidecar.container, "1000:1000").await?;
             // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
             // nothing after the cleanup.
             tokio::select! {
-                filled = fill(host, ground, sandbox, &writer, git, on_top, meter) => filled?,
+                filled = fill_workspace(host, prepared_base, sandbox, &writer, git, delta, progress) => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
             }
         }
         Ok::<_, SandboxError>(sidecar)
     };
-    let agent = agent(&parts, &sandbox.record, request);
+    let agent = create_agent(&resources, &sandbox.record, request);
     let (sidecar, agent) = tokio::join!(sidecar, agent);
     let (sidecar, (agent, attached)) = (sidecar?, agent?);
-    Ok(Prepared { sidecar, agent, attached })
+    Ok(PreparedSandbox { sidecar, agent, attached })
 }
 
 /// Opens the loopback ports of the agent's container: one by which its launcher notices the end of this process, and
@@ -135,118 +140,119 @@ async fn open_ports(
     request: &RunRequest,
     connections: mpsc::UnboundedReceiver<DuplexStream>,
 ) -> Result<(), SandboxError> {
-    sidecar.link.hold(OWNER_PORT).await?;
+    sidecar.guest.hold_port(OWNER_PORT).await?;
     if let Some((route, _)) = &request.model {
-        serve(route.clone(), connections);
-        sidecar.link.listen(MODEL_PORT).await?;
+        serve_connections(route.clone(), connections);
+        sidecar.guest.listen_on(MODEL_PORT).await?;
     }
     Ok(())
 }
 
 /// Creates the agent's container, and attaches to it before it starts.
-async fn agent(
-    parts: &EngineResources<'_>,
-    record: &Record,
+async fn create_agent(
+    resources: &EngineResources<'_>,
+    record: &SandboxRecord,
     request: &RunRequest,
-) -> Result<(String, Attached), SandboxError> {
+) -> Result<(String, AttachedStreams), SandboxError> {
     let credential = request.model.as_ref().map(|(_, kind)| *kind);
-    let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder);
+    let placeholder = credential.filter(|k| *k == CredentialKind::ApiKey).map(CredentialKind::placeholder_value);
     // Records of older versions do not have the user's current directory.
     let workdir = if record.workdir.is_empty() { &record.workspace } else { &record.workdir };
-    let options = AgentOptions {
+    let options = AgentContainerOptions {
         image: request.image.clone(),
-        covered: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
-        launcher_nonce: random::<16>()?.iter().map(|b| format!("{b:02x}")).collect(),
-        seconds: request.given.limits.time.map_or(0, |time| (time + AFTER_TIMEOUT).as_secs().max(1)),
+        covered_paths: image::volumes_to_cover(&request.image_volumes, &record.workspace)?,
+        launcher_nonce: read_random_bytes::<16>()?.iter().map(|b| format!("{b:02x}")).collect(),
+        timeout_secs: request.agent_config.limits.time.map_or(0, |time| (time + LAUNCHER_GRACE).as_secs().max(1)),
         home_files: home_files(workdir, placeholder, &record.manifest),
         command: request.command.clone(),
-        env: environment(request),
+        env: agent_environment(request),
         workspace: record.workspace.clone(),
         workdir: workdir.clone(),
-        memory: request.given.limits.memory,
-        pids: request.given.limits.pids,
-        nano_cpus: request.given.nano_cpus,
+        memory: request.agent_config.limits.memory,
+        pids: request.agent_config.limits.pids,
+        nano_cpus: request.agent_config.nano_cpus,
         tty: request.tty,
     };
-    let (work, home) = (parts.volume("work"), parts.volume("home"));
+    let (work, home) = (resources.volume_name("work"), resources.volume_name("home"));
     let volumes = AgentVolumes { work: &work, home: &home, launch: &record.base_volume.launcher };
-    let (name, sidecar) = (parts.container("agent"), parts.container("sidecar"));
-    let spec = agent_spec(&name, &sidecar, volumes, options, &parts.labels("agent"));
-    let agent = parts.engine.create_container(&spec).await?;
-    let attached = parts.engine.attach(&agent, request.tty).await?;
+    let (name, sidecar) = (resources.container_name("agent"), resources.container_name("sidecar"));
+    let spec = agent_spec(&name, &sidecar, volumes, options, &resources.labels_for("agent"));
+    let agent = resources.engine.create_container(&spec).await?;
+    let attached = resources.engine.attach_container(&agent, request.tty).await?;
     Ok((agent, attached))
 }
 
 /// Creates the containers again over the volumes of a sandbox whose agent has ended.
-pub(crate) async fn again(
+pub(crate) async fn prepare_resumed(
     engine: &dyn Engine,
     host: &HostRepo,
     sandbox: &Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-) -> Result<Prepared, SandboxError> {
-    let parts = EngineResources::of(engine, &sandbox.record);
+) -> Result<PreparedSandbox, SandboxError> {
+    let resources = EngineResources::from_record(engine, &sandbox.record);
     // Leftovers of an interrupted run.
-    parts.remove_containers().await?;
-    parts.verify_volumes().await?;
+    resources.remove_containers().await?;
+    resources.verify_volumes().await?;
     let guest = image::ensure_guest(engine).await?;
     let sidecar = async {
         let (accept, connections) = mpsc::unbounded_channel();
-        let sidecar =
-            parts.start_sidecar(parts.create_sidecar(&guest).await?, expected(host, sandbox)?, accept).await?;
+        let sidecar = resources
+            .start_sidecar(resources.create_sidecar(&guest).await?, expected_state(host, sandbox)?, accept)
+            .await?;
         open_ports(&sidecar, request, connections).await?;
         Ok::<_, SandboxError>(sidecar)
     };
-    let (sidecar, agent) = tokio::join!(sidecar, agent(&parts, &sandbox.record, request));
+    let (sidecar, agent) = tokio::join!(sidecar, create_agent(&resources, &sandbox.record, request));
     let (sidecar, (agent, attached)) = (sidecar?, agent?);
-    if signals.asked().count > 0 {
+    if signals.stop_request().count > 0 {
         return Err(SandboxError::Interrupted);
     }
-    Ok(Prepared { sidecar, agent, attached })
+    Ok(PreparedSandbox { sidecar, agent, attached })
 }
 
 /// Returns the expected state of the volumes after an agent has worked in the sandbox.
 ///
 /// If the sandbox was interrupted, its base may not be sealed. The base was complete nevertheless, because the agent
 /// had started. Only a crash of the machine may have lost a part of it.
-pub(crate) fn expected(host: &HostRepo, sandbox: &Sandbox) -> Result<VolumeState, SandboxError> {
-    let sealed = BaseStore::of(&host.common_dir).find(&sandbox.record.base_volume.id)?.is_some();
+pub(crate) fn expected_state(host: &HostRepo, sandbox: &Sandbox) -> Result<VolumeState, SandboxError> {
+    let sealed = BaseStore::new(&host.common_dir).find_by_id(&sandbox.record.base_volume.id)?.is_some();
     Ok(if sealed { VolumeState::Used } else { VolumeState::UsedUnsealed })
 }
 
 /// Brings a workspace from its base to its initial state. `git` is `None` for a copied workspace.
-async fn fill(
+async fn fill_workspace(
     host: &HostRepo,
-    ground: &PreparedBase,
+    prepared_base: &PreparedBase,
     sandbox: &Sandbox,
     writer: &GuestClient,
     git: Option<tokio::task::JoinHandle<Result<GitFiles, SnapshotError>>>,
-    on_top: tokio::task::JoinHandle<Result<BaseDelta, BaseError>>,
-    meter: &Arc<ProgressCounter>,
+    delta: tokio::task::JoinHandle<Result<BaseDelta, BaseError>>,
+    progress: &Arc<ProgressCounter>,
 ) -> Result<(), SandboxError> {
     let mut copied = BTreeMap::new();
     if git.is_none() {
-        meter.begin(Step::Copying, ground.base.files);
-        let keep = |w: Written| {
-            meter.add(usize::try_from(w.stat.size).unwrap_or(0));
+        progress.begin_step(ProgressStep::Copying, prepared_base.base.files);
+        let record_copy = |w: WrittenFile| {
+            progress.add_file(usize::try_from(w.stat.size).unwrap_or(0));
             // Paths in git directories are not valid repository paths.
             if let Ok(path) = RepoPath::from_bytes(&w.path) {
                 copied.insert(path, w.stat);
             }
         };
-        writer.copy(keep).await?;
+        writer.copy_base(record_copy).await?;
     }
-    sandbox.set_on_top(&on_top.await.map_err(std::io::Error::other)??)?;
+    sandbox.save_delta(&delta.await.map_err(std::io::Error::other)??)?;
     // Two seconds old, like every file that an index lists, see "racy git".
     let mtime = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs().saturating_sub(2));
-    let written = base::write_delta(writer, &ground.difference, mtime).await?;
+    let written = base::write_delta(writer, &prepared_base.delta, mtime).await?;
     let git = match git {
         Some(git) => git.await.map_err(std::io::Error::other)??,
         None => {
-            copied.retain(|path, _| !ground.difference.files.contains_key(path));
+            copied.retain(|path, _| !prepared_base.delta.files.contains_key(path));
             copied.extend(written);
-            sandbox.set_seeded(&copied)?;
-            bringing_on(host, ground, copied)()?
+            sandbox.write_seeded_stats(&copied)?;
+            git_files_task(host, prepared_base, copied)()?
         }
     };
     Ok(base::write_git_files(writer, &git).await?)
@@ -255,36 +261,36 @@ async fn fill(
 /// Returns a closure that creates the files of the workspace's git directory that differ from the base's.
 ///
 /// The first `git status` reads files without stat data in `written`. A delta has few of them.
-fn bringing_on(
+fn git_files_task(
     host: &HostRepo,
-    ground: &PreparedBase,
+    prepared_base: &PreparedBase,
     written: BTreeMap<RepoPath, Stat>,
 ) -> impl FnOnce() -> Result<GitFiles, SnapshotError> + Send + use<> {
-    let (snapshot, difference, base) =
-        (Arc::clone(&ground.snapshot), Arc::clone(&ground.difference), ground.base.clone());
-    let fresh = ground.fresh.as_ref().map(|fresh| fresh.index.clone());
-    let index = BaseStore::of(&host.common_dir).index(&ground.base);
+    let (snapshot, delta, base) =
+        (Arc::clone(&prepared_base.snapshot), Arc::clone(&prepared_base.delta), prepared_base.base.clone());
+    let fresh_index = prepared_base.unsealed.as_ref().map(|fresh| fresh.index.clone());
+    let index = BaseStore::new(&host.common_dir).index_path(&prepared_base.base);
     move || {
-        let index = || fresh.map_or_else(|| std::fs::read(index), Ok);
+        let index = || fresh_index.map_or_else(|| std::fs::read(index), Ok);
         let old = PreviousRefs { commit: &base.commit, branch: base.branch.as_deref() };
-        snapshot.fast_forward(&old, index, &difference, &written)
+        snapshot.fast_forward(&old, index, &delta, &written)
     }
 }
 
 /// Serves the sandbox's connections until its sidecar ends.
-fn serve(route: ModelProxy, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
+fn serve_connections(route: ModelProxy, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
     tokio::spawn(async move {
         while let Some(connection) = connections.recv().await {
-            tokio::spawn(route.clone().serve(connection));
+            tokio::spawn(route.clone().serve_connection(connection));
         }
     });
 }
 
-fn environment(request: &RunRequest) -> Vec<String> {
+fn agent_environment(request: &RunRequest) -> Vec<String> {
     let mut env = vec!["HOME=/home/agent".to_owned(), "USER=agent".into()];
     if let Some((_, kind)) = &request.model {
         env.push(format!("ANTHROPIC_BASE_URL=http://127.0.0.1:{MODEL_PORT}"));
-        env.push(format!("{}={}", kind.variable(), kind.placeholder()));
+        env.push(format!("{}={}", kind.env_variable(), kind.placeholder_value()));
     }
     env.push("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1".into());
     env.push("DISABLE_AUTOUPDATER=1".into());

@@ -15,14 +15,14 @@ use super::limits::Limits;
 use super::workspace::Workspace;
 use crate::base::{Base, BaseDelta, DeltaEntry, Manifest};
 use crate::changes::{Changeset, ContentHash, Quarantine, Selection};
-use crate::core::atomic_file::{put_in_place, write_atomic};
+use crate::core::atomic_file::{sync_and_persist, write_atomic};
 use crate::core::name::SandboxName;
 use crate::core::path::{EntryKind, RepoPath};
-use crate::protocol::{Decoder, Encoder, Stat, Written};
+use crate::protocol::{Decoder, Encoder, Stat, WrittenFile};
 
 /// The record of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {
+pub struct SandboxRecord {
     /// The version of this format.
     pub schema_version: u32,
     pub name: SandboxName,
@@ -83,7 +83,7 @@ pub struct Record {
     #[serde(default)]
     pub size: Option<(u64, bool)>,
     /// The stage of its lifecycle.
-    pub state: State,
+    pub state: SandboxState,
 }
 
 /// The configuration of an agent, excluding its files. It is kept for `resume`.
@@ -101,7 +101,7 @@ pub struct AgentConfig {
 /// The stage of a sandbox's lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
-pub enum State {
+pub enum SandboxState {
     /// The sandbox is being filled. If the lock is free, it was interrupted and is worthless.
     Seeding,
     /// The agent is running. If the lock is free, it was interrupted.
@@ -117,7 +117,7 @@ pub enum State {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppliedState {
     /// The number of the last apply that is accounted for. The journals have later ones.
-    pub through: u64,
+    pub last_apply: u64,
     pub paths: BTreeMap<RepoPath, AppliedPath>,
 }
 
@@ -146,58 +146,58 @@ mod known {
 }
 
 /// The record version that this Airlock writes, and the newest one that it reads.
-pub const VERSION: u32 = 2;
+pub const RECORD_VERSION: u32 = 2;
 /// Maximum number of earlier rounds that are kept.
-const MOST_ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 8;
 /// The prefix of a directory that is being created. No sandbox's name begins with a dot.
-const NEW: &str = ".new-";
+const NEW_PREFIX: &str = ".new-";
 /// The prefix of a directory that is being removed.
-const GONE: &str = ".gone-";
+const GONE_PREFIX: &str = ".gone-";
 
 /// The sandboxes of one repository.
 #[derive(Debug, Clone)]
-pub struct Store {
-    folder: PathBuf,
+pub struct SandboxStore {
+    dir: PathBuf,
 }
 
 /// A sandbox's directory and record, with its lock if this process owns it.
 #[derive(Debug)]
 pub struct Sandbox {
-    folder: PathBuf,
+    dir: PathBuf,
     /// The record as last read or written.
-    pub record: Record,
+    pub record: SandboxRecord,
     lock: Option<File>,
 }
 
-impl Store {
+impl SandboxStore {
     /// Creates the store of a repository. Nothing is written yet.
     #[must_use]
-    pub fn of(common_dir: &Path) -> Self {
-        Self { folder: common_dir.join("airlock/sandboxes") }
+    pub fn new(common_dir: &Path) -> Self {
+        Self { dir: common_dir.join("airlock/sandboxes") }
     }
 
     /// Creates a sandbox's directory and takes its lock.
     ///
     /// # Errors
     /// The name is taken.
-    pub fn create(&self, record: Record) -> Result<Sandbox, SandboxError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        self.sweep();
+    pub fn create_sandbox(&self, record: SandboxRecord) -> Result<Sandbox, SandboxError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        self.remove_leftovers();
         // The directory is created under another name and renamed, so that a sandbox's directory always has a record. The
         // lock remains held.
-        let aside = self.folder.join(format!("{NEW}{}", record.id));
-        let folder = self.folder.join(record.name.as_str());
-        DirBuilder::new().mode(0o700).create(&aside)?;
-        let mut sandbox = Sandbox { folder: aside.clone(), record, lock: None };
-        sandbox.lock()?;
-        sandbox.save()?;
-        match fs::rename(&aside, &folder) {
+        let new_dir = self.dir.join(format!("{NEW_PREFIX}{}", record.id));
+        let dir = self.dir.join(record.name.as_str());
+        DirBuilder::new().mode(0o700).create(&new_dir)?;
+        let mut sandbox = Sandbox { dir: new_dir.clone(), record, lock: None };
+        sandbox.acquire_lock()?;
+        sandbox.save_record()?;
+        match fs::rename(&new_dir, &dir) {
             Ok(()) => {
-                sandbox.folder = folder;
+                sandbox.dir = dir;
                 Ok(sandbox)
             }
             Err(e) => {
-                fs::remove_dir_all(&aside)?;
+                fs::remove_dir_all(&new_dir)?;
                 match e.kind() {
                     io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
                         Err(SandboxError::NameTaken(sandbox.record.name))
@@ -209,9 +209,9 @@ impl Store {
     }
 
     /// Removes leftovers of interrupted removals. They have no use, so a failure is ignored.
-    fn sweep(&self) {
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(GONE) {
+    fn remove_leftovers(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(GONE_PREFIX) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
@@ -222,37 +222,37 @@ impl Store {
     /// # Errors
     /// The record is damaged, or was written by a newer Airlock.
     pub fn open(&self, name: &SandboxName) -> io::Result<Option<Sandbox>> {
-        let folder = self.folder.join(name.as_str());
-        let bytes = match fs::read(folder.join("record.json")) {
+        let dir = self.dir.join(name.as_str());
+        let bytes = match fs::read(dir.join("record.json")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
         let damaged = |why: String| {
-            let aside = format!("to go on without it, move {} away; airlock gc removes its volumes", folder.display());
+            let aside = format!("to go on without it, move {} away; airlock gc removes its volumes", dir.display());
             io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} {why}; {aside}"))
         };
-        let record: Record = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
-        if record.schema_version > VERSION {
+        let record: SandboxRecord = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
+        if record.schema_version > RECORD_VERSION {
             return Err(damaged("is of a newer Airlock".into()));
         }
-        Ok(Some(Sandbox { folder, record, lock: None }))
+        Ok(Some(Sandbox { dir, record, lock: None }))
     }
 
     /// Opens all sandboxes, newest first.
     ///
     /// # Errors
     /// A record is damaged.
-    pub fn all(&self) -> io::Result<Vec<Sandbox>> {
-        self.each()?.into_iter().map(|(_, opened)| opened).collect()
+    pub fn open_all(&self) -> io::Result<Vec<Sandbox>> {
+        self.open_each()?.into_iter().map(|(_, opened)| opened).collect()
     }
 
     /// Opens each sandbox, newest first, with the error for each damaged record.
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn each(&self) -> io::Result<Vec<(SandboxName, io::Result<Sandbox>)>> {
+    pub fn open_each(&self) -> io::Result<Vec<(SandboxName, io::Result<Sandbox>)>> {
         let mut found = Vec::new();
-        let entries = match fs::read_dir(&self.folder) {
+        let entries = match fs::read_dir(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
             other => other?,
         };
@@ -274,9 +274,9 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`SandboxError::Busy`] if another process owns it.
-    pub fn lock(&mut self) -> Result<(), SandboxError> {
+    pub fn acquire_lock(&mut self) -> Result<(), SandboxError> {
         if self.lock.is_none() {
-            let file = File::create(self.folder.join("lock"))?;
+            let file = File::create(self.dir.join("lock"))?;
             match file.try_lock() {
                 Ok(()) => self.lock = Some(file),
                 Err(TryLockError::WouldBlock) => return Err(SandboxError::Busy(self.record.name.clone())),
@@ -290,47 +290,47 @@ impl Sandbox {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.lock.is_none()
-            && File::open(self.folder.join("lock"))
+            && File::open(self.dir.join("lock"))
                 .is_ok_and(|f| matches!(f.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Returns a path in the sandbox's directory.
     #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    pub fn file_path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
     }
 
     /// Writes the record.
-    pub fn save(&self) -> io::Result<()> {
+    pub fn save_record(&self) -> io::Result<()> {
         self.write_json("record.json", &self.record)
     }
 
     /// Opens its quarantine.
-    pub fn quarantine(&self) -> io::Result<Quarantine> {
-        Quarantine::open(self.folder.join("quarantine"))
+    pub fn open_quarantine(&self) -> io::Result<Quarantine> {
+        Quarantine::open(self.dir.join("quarantine"))
     }
 
     /// Creates a temporary quarantine for a live view. It is removed with its guard, or by the next collection if the
     /// guard is never dropped.
-    pub fn passing_quarantine(&self) -> io::Result<(LiveView, Quarantine)> {
-        self.sweep_passing()?;
-        let folder = tempfile::Builder::new().prefix(PASSING).tempdir_in(&self.folder)?;
-        let lock = File::create_new(folder.path().join("lock"))?;
+    pub fn create_live_quarantine(&self) -> io::Result<(LiveView, Quarantine)> {
+        self.remove_stale_live_views()?;
+        let dir = tempfile::Builder::new().prefix(LIVE_PREFIX).tempdir_in(&self.dir)?;
+        let lock = File::create_new(dir.path().join("lock"))?;
         lock.lock()?;
-        let store = self.quarantine()?.layered_over(folder.path().join("content"))?;
-        Ok((LiveView { _folder: folder, _lock: lock }, store))
+        let store = self.open_quarantine()?.layered_over(dir.path().join("content"))?;
+        Ok((LiveView { _dir: dir, _lock: lock }, store))
     }
 
     /// Removes temporary quarantines of processes that were killed.
-    fn sweep_passing(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.folder)?.flatten() {
-            if !entry.file_name().as_encoded_bytes().starts_with(PASSING.as_bytes()) {
+    fn remove_stale_live_views(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)?.flatten() {
+            if !entry.file_name().as_encoded_bytes().starts_with(LIVE_PREFIX.as_bytes()) {
                 continue;
             }
             let is_over = match File::open(entry.path().join("lock")) {
                 Ok(lock) => lock.try_lock().is_ok(),
                 // The lock does not exist while the directory is being created, or if that was interrupted.
-                Err(_) => !is_young(&entry),
+                Err(_) => !is_recent(&entry),
             };
             if is_over {
                 fs::remove_dir_all(entry.path())?;
@@ -344,20 +344,20 @@ impl Sandbox {
     /// References are in changesets, rounds, records of applies, decisions and edits of this sandbox, and in the
     /// journals of applies. The caller must own the sandbox.
     pub fn sweep_quarantine(&self) -> io::Result<u64> {
-        let mut named = HashSet::new();
-        for entry in fs::read_dir(&self.folder)? {
+        let mut referenced = HashSet::new();
+        for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
-                hashes(&fs::read(entry.path())?, &mut named);
+                find_hashes(&fs::read(entry.path())?, &mut referenced);
             }
         }
-        self.sweep_passing()?;
-        let applies = self.folder.parent().and_then(Path::parent).map(|airlock| airlock.join("applies"));
-        for folder in applies.and_then(|applies| fs::read_dir(applies).ok()).into_iter().flatten().flatten() {
-            for file in fs::read_dir(folder.path()).into_iter().flatten().flatten() {
+        self.remove_stale_live_views()?;
+        let applies = self.dir.parent().and_then(Path::parent).map(|airlock| airlock.join("applies"));
+        for dir in applies.and_then(|applies| fs::read_dir(applies).ok()).into_iter().flatten().flatten() {
+            for file in fs::read_dir(dir.path()).into_iter().flatten().flatten() {
                 if file.file_type().is_ok_and(|kind| kind.is_file()) {
                     match fs::read(file.path()) {
-                        Ok(text) => hashes(&text, &mut named),
+                        Ok(text) => find_hashes(&text, &mut referenced),
                         // Another process is writing there and has renamed the file.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return Err(error),
@@ -365,30 +365,30 @@ impl Sandbox {
                 }
             }
         }
-        self.quarantine()?.remove_unreferenced(|name| named.contains(name))
+        self.open_quarantine()?.remove_unreferenced(|name| referenced.contains(name))
     }
 
     /// Reads the collected changeset; returns `None` before the first collection.
     ///
     /// # Errors
     /// The changeset is damaged.
-    pub fn changeset(&self) -> io::Result<Option<Changeset>> {
+    pub fn read_changeset(&self) -> io::Result<Option<Changeset>> {
         self.read_json("changeset.json")
     }
 
     /// Writes a changeset, and removes contents that are no longer referenced. The changeset of an earlier round is
     /// kept beside it.
-    pub fn set_changeset(&self, changeset: &Changeset) -> io::Result<()> {
+    pub fn write_changeset(&self, changeset: &Changeset) -> io::Result<()> {
         // A damaged changeset cannot be kept.
-        if let Some(before) = self.changeset().ok().flatten().filter(|before| before.id != changeset.id) {
+        if let Some(before) = self.read_changeset().ok().flatten().filter(|before| before.id != changeset.id) {
             let numbers = self.round_numbers()?;
             let last = numbers.first().copied().unwrap_or(0);
             // It exists already if this function was interrupted below.
-            if self.round(last).is_none_or(|round| round.id != before.id) {
+            if self.read_round(last).is_none_or(|round| round.id != before.id) {
                 self.write_json(&round_file(last + 1), &before)?;
             }
-            for number in numbers.get(MOST_ROUNDS - 1..).unwrap_or_default() {
-                fs::remove_file(self.folder.join(round_file(*number)))?;
+            for number in numbers.get(MAX_ROUNDS - 1..).unwrap_or_default() {
+                fs::remove_file(self.dir.join(round_file(*number)))?;
             }
         }
         self.write_json("changeset.json", changeset)?;
@@ -403,18 +403,18 @@ impl Sandbox {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn rounds(&self) -> io::Result<Vec<Changeset>> {
-        Ok(self.round_numbers()?.into_iter().filter_map(|number| self.round(number)).collect())
+    pub fn read_rounds(&self) -> io::Result<Vec<Changeset>> {
+        Ok(self.round_numbers()?.into_iter().filter_map(|number| self.read_round(number)).collect())
     }
 
-    fn round(&self, number: u32) -> Option<Changeset> {
+    fn read_round(&self, number: u32) -> Option<Changeset> {
         self.read_json(&round_file(number)).ok().flatten()
     }
 
     /// Returns the numbers of the kept rounds, last one first.
     fn round_numbers(&self) -> io::Result<Vec<u32>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
             let number = name.to_str().and_then(|n| n.strip_prefix("round-")?.strip_suffix(".json")?.parse().ok());
             found.extend(number.filter(|number: &u32| name == *round_file(*number)));
@@ -427,33 +427,33 @@ impl Sandbox {
     ///
     /// # Errors
     /// The file is damaged.
-    pub fn applied(&self) -> io::Result<AppliedState> {
+    pub fn read_applied(&self) -> io::Result<AppliedState> {
         let (through, rows): (u64, Vec<(RepoPath, AppliedPath)>) = self.read_json("brought.json")?.unwrap_or_default();
-        Ok(AppliedState { through, paths: rows.into_iter().collect() })
+        Ok(AppliedState { last_apply: through, paths: rows.into_iter().collect() })
     }
 
     /// Writes the record of the units that applies wrote.
-    pub fn set_applied(&self, applied: &AppliedState) -> io::Result<()> {
-        self.write_json("brought.json", &(applied.through, applied.paths.iter().collect::<Vec<_>>()))
+    pub fn write_applied(&self, applied: &AppliedState) -> io::Result<()> {
+        self.write_json("brought.json", &(applied.last_apply, applied.paths.iter().collect::<Vec<_>>()))
     }
 
     /// Writes a JSON file to the sandbox's directory.
-    pub fn keep(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+    pub fn write_json_file(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         self.write_json(name, value)
     }
 
     /// Writes a text file to the sandbox's directory and returns its path. A file with other content keeps its name,
     /// and the new one gets a number.
-    pub fn keep_text(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    pub fn write_text_file(&self, name: &str, text: &str) -> io::Result<PathBuf> {
         let (stem, ending) = name.rsplit_once('.').unwrap_or((name, "txt"));
         let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{stem}-{n}.{ending}")));
         for name in names {
-            match fs::read(self.path(&name)) {
+            match fs::read(self.file_path(&name)) {
                 // A different text, which may still be needed.
-                Ok(there) if there != text.as_bytes() => {}
+                Ok(existing) if existing != text.as_bytes() => {}
                 _ => {
-                    write_atomic(&self.folder, &name, text.as_bytes())?;
-                    return Ok(self.path(&name));
+                    write_atomic(&self.dir, &name, text.as_bytes())?;
+                    return Ok(self.file_path(&name));
                 }
             }
         }
@@ -461,35 +461,35 @@ impl Sandbox {
     }
 
     /// Removes a text file that is no longer needed.
-    pub fn drop_text(&self, path: &Path) {
+    pub fn remove_text_file(&self, path: &Path) {
         let _ = fs::remove_file(path);
     }
 
     /// Writes the delta over the base.
-    pub fn set_on_top(&self, on_top: &BaseDelta) -> io::Result<()> {
-        if on_top.is_empty() { Ok(()) } else { self.write_json("on-top.json", &on_top.to_store()) }
+    pub fn save_delta(&self, delta: &BaseDelta) -> io::Result<()> {
+        if delta.is_empty() { Ok(()) } else { self.write_json("on-top.json", &delta.to_entries()) }
     }
 
     /// Reads the delta over the base.
-    pub(crate) fn on_top(&self) -> io::Result<BaseDelta> {
+    pub(crate) fn load_delta(&self) -> io::Result<BaseDelta> {
         Ok(BaseDelta::from_stored(self.read_json::<Vec<DeltaEntry>>("on-top.json")?.unwrap_or_default()))
     }
 
     /// Writes the stat data of the files of a copied workspace.
-    pub fn set_seeded(&self, seeded: &BTreeMap<RepoPath, Stat>) -> io::Result<()> {
+    pub fn write_seeded_stats(&self, seeded: &BTreeMap<RepoPath, Stat>) -> io::Result<()> {
         let mut encoder = Encoder::default();
         for (path, stat) in seeded {
-            encoder.written(&Written { path: path.as_bytes().to_vec(), stat: *stat });
+            encoder.encode_written(&WrittenFile { path: path.as_bytes().to_vec(), stat: *stat });
         }
-        write_atomic(&self.folder, "seeded", &encoder.0)
+        write_atomic(&self.dir, "seeded", &encoder.0)
     }
 
     /// Reads the stat data of the files of a copied workspace.
-    pub(crate) fn seeded(&self) -> io::Result<BTreeMap<Vec<u8>, Stat>> {
-        let bytes = fs::read(self.folder.join("seeded"))?;
+    pub(crate) fn read_seeded_stats(&self) -> io::Result<BTreeMap<Vec<u8>, Stat>> {
+        let bytes = fs::read(self.dir.join("seeded"))?;
         let (mut decoder, mut found) = (Decoder(&bytes), BTreeMap::new());
         while !decoder.is_empty() {
-            let written = decoder.written()?;
+            let written = decoder.decode_written()?;
             found.insert(written.path, written.stat);
         }
         Ok(found)
@@ -497,13 +497,13 @@ impl Sandbox {
 
     /// Removes the sandbox's directory.
     pub fn remove(self) -> io::Result<()> {
-        let aside = self.folder.with_file_name(format!("{GONE}{}", self.record.id));
-        fs::rename(&self.folder, &aside)?;
-        fs::remove_dir_all(&aside)
+        let gone_dir = self.dir.with_file_name(format!("{GONE_PREFIX}{}", self.record.id));
+        fs::rename(&self.dir, &gone_dir)?;
+        fs::remove_dir_all(&gone_dir)
     }
 
     fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
-        match fs::read(self.folder.join(name)) {
+        match fs::read(self.dir.join(name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
@@ -513,31 +513,31 @@ impl Sandbox {
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        let mut file = io::BufWriter::new(tempfile::NamedTempFile::new_in(&self.folder)?);
+        let mut file = io::BufWriter::new(tempfile::NamedTempFile::new_in(&self.dir)?);
         serde_json::to_writer_pretty(&mut file, value)?;
-        put_in_place(file.into_inner().map_err(io::IntoInnerError::into_error)?, &self.folder.join(name))
+        sync_and_persist(file.into_inner().map_err(io::IntoInnerError::into_error)?, &self.dir.join(name))
     }
 }
 
 /// The prefix of directories for live views.
-const PASSING: &str = "looked-at-";
+const LIVE_PREFIX: &str = "looked-at-";
 /// Maximum age of such a directory without a lock whose process may still be running.
-const PASSES_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+const LIVE_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The guard of a temporary quarantine. It removes the directory when dropped, and its lock shows that the directory is
 /// in use.
 pub struct LiveView {
-    _folder: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     _lock: File,
 }
 
-fn is_young(entry: &fs::DirEntry) -> bool {
+fn is_recent(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|m| m.modified());
-    modified.is_ok_and(|then| then.elapsed().is_ok_and(|age| age < PASSES_WITHIN))
+    modified.is_ok_and(|then| then.elapsed().is_ok_and(|age| age < LIVE_MAX_AGE))
 }
 
 /// Finds everything that looks like the hash of a content.
-fn hashes(text: &[u8], found: &mut HashSet<String>) {
+fn find_hashes(text: &[u8], found: &mut HashSet<String>) {
     let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
     for word in text.split(|b| !is_digit(b)).filter(|word| word.len() == 64) {
         found.insert(String::from_utf8_lossy(word).into_owned());

@@ -20,25 +20,25 @@ pub(crate) const ON_BY_DEFAULT: [u16; 2] = [7, 25];
 /// ANSI modes (SM): insert and line feed, but not the keyboard lock.
 const ANSI_MODES: [u16; 2] = [4, 20];
 /// Maximum number of repetitions of a character (REP).
-const MOST_REPEATS: u16 = 1000;
+const MAX_REPEATS: u16 = 1000;
 /// Maximum number of characters of a title.
-const LONGEST_TITLE: usize = 200;
+const MAX_TITLE_CHARS: usize = 200;
 /// Limit in bytes of a hyperlink address. A longer address may be incomplete, because the parser truncates strings at 1,024
 /// bytes.
-const LONGEST_LINK: usize = 900;
+const MAX_LINK_BYTES: usize = 900;
 
 /// Maximum number of titles that an agent may push at once.
-const MOST_TITLES: u32 = 8;
+const MAX_TITLES: u32 = 8;
 
 /// Filters an agent's output.
 #[derive(Default)]
 pub struct OutputFilter {
     parser: vte::Parser,
-    sieve: EscapeSequenceFilter,
+    sequence_filter: EscapeSequenceFilter,
     /// Whether the last byte was an escape. The next byte may start a string that the parser skips without reporting it.
-    escape: bool,
+    is_after_escape: bool,
     /// An incomplete character at the end of the input. The parser loses bytes next to a split character.
-    held: Vec<u8>,
+    partial_char: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -48,7 +48,7 @@ struct EscapeSequenceFilter {
     /// Whether the user's title is saved, which happens before the agent sets its first title.
     is_title_saved: bool,
     /// Titles that the agent has pushed and not popped.
-    titles: u32,
+    pushed_titles: u32,
     /// Whether the scrollback may be erased, as Claude Code does when it redraws its screen.
     may_erase_scrollback: bool,
 }
@@ -56,8 +56,8 @@ struct EscapeSequenceFilter {
 impl OutputFilter {
     /// Allows the agent to erase the scrollback.
     #[must_use]
-    pub fn erasing_scrollback(mut self) -> Self {
-        self.sieve.may_erase_scrollback = true;
+    pub fn with_scrollback_erase(mut self) -> Self {
+        self.sequence_filter.may_erase_scrollback = true;
         self
     }
 
@@ -65,19 +65,19 @@ impl OutputFilter {
     /// for terminals without a title stack, and then pops every saved title.
     #[must_use]
     pub fn title_reset(&self) -> Vec<u8> {
-        if !self.sieve.is_title_saved {
+        if !self.sequence_filter.is_title_saved {
             return Vec::new();
         }
-        let pops = usize::try_from(self.sieve.titles + 1).unwrap_or(1);
+        let pops = usize::try_from(self.sequence_filter.pushed_titles + 1).unwrap_or(1);
         format!("\x1b]0;\x1b\\{}", "\x1b[23;0t".repeat(pops)).into_bytes()
     }
 
     /// Returns the allowed part of a chunk of output. Chunks may be split anywhere.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut bytes = [&std::mem::take(&mut self.held), bytes].concat();
-        self.held = bytes.split_off(bytes.len() - incomplete(&bytes));
+        let mut bytes = [&std::mem::take(&mut self.partial_char), bytes].concat();
+        self.partial_char = bytes.split_off(bytes.len() - incomplete_len(&bytes));
         for byte in &bytes {
-            if self.escape {
+            if self.is_after_escape {
                 let string = match byte {
                     b'P' => Some("an image or a setting (DCS)"),
                     b'_' => Some("an image or a command (APC)"),
@@ -85,23 +85,23 @@ impl OutputFilter {
                     b'X' => Some("a string (SOS)"),
                     _ => None,
                 };
-                string.into_iter().for_each(|s| self.sieve.drop(s));
+                string.into_iter().for_each(|s| self.sequence_filter.count_dropped(s));
             }
-            self.escape = *byte == 0x1b;
+            self.is_after_escape = *byte == 0x1b;
         }
-        self.parser.advance(&mut self.sieve, &bytes);
-        std::mem::take(&mut self.sieve.out).into_bytes()
+        self.parser.advance(&mut self.sequence_filter, &bytes);
+        std::mem::take(&mut self.sequence_filter.out).into_bytes()
     }
 
     /// Returns the number of dropped sequences of each kind.
     #[must_use]
     pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
-        &self.sieve.dropped
+        &self.sequence_filter.dropped
     }
 }
 
 /// Returns the number of bytes at the end that are the start of an incomplete character.
-fn incomplete(bytes: &[u8]) -> usize {
+fn incomplete_len(bytes: &[u8]) -> usize {
     let is_beginning = |n: &usize| {
         let tail = &bytes[bytes.len() - n..];
         std::str::from_utf8(tail).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
@@ -110,20 +110,20 @@ fn incomplete(bytes: &[u8]) -> usize {
 }
 
 impl EscapeSequenceFilter {
-    fn drop(&mut self, kind: &'static str) {
+    fn count_dropped(&mut self, kind: &'static str) {
         let count = self.dropped.entry(kind).or_default();
         *count = count.saturating_add(1);
     }
 
     /// Pushes or pops a title of the agent. The user's title is at the bottom of the stack and is never popped.
-    fn title_aside(&mut self, is_push: bool, params: &[&[u16]]) {
-        if is_push && self.titles < MOST_TITLES {
+    fn push_or_pop_title(&mut self, is_push: bool, params: &[&[u16]]) {
+        if is_push && self.pushed_titles < MAX_TITLES {
             self.save_title();
-            self.titles += 1;
-            self.csi(params, "", "", 't');
-        } else if !is_push && self.titles > 0 {
-            self.titles -= 1;
-            self.csi(params, "", "", 't');
+            self.pushed_titles += 1;
+            self.write_csi(params, "", "", 't');
+        } else if !is_push && self.pushed_titles > 0 {
+            self.pushed_titles -= 1;
+            self.write_csi(params, "", "", 't');
         }
     }
 
@@ -135,7 +135,7 @@ impl EscapeSequenceFilter {
     }
 
     /// Writes a control sequence in its canonical form.
-    fn csi(&mut self, params: &[&[u16]], prefix: &str, intermediates: &str, action: char) {
+    fn write_csi(&mut self, params: &[&[u16]], prefix: &str, intermediates: &str, action: char) {
         self.out += "\x1b[";
         self.out += prefix;
         // A single parameter 0 is the same as no parameter.
@@ -162,7 +162,7 @@ fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count
         // Moving, erasing, inserting, deleting, scrolling, colors, the scrolling region, and restoring the cursor.
         ("", "", 'A'..='M' | 'P' | 'S' | 'T' | 'X' | 'Z' | '@' | '`' | 'a' | 'd'..='f' | 'm' | 'r' | 'u') => true,
         // A repeated character, up to a limit.
-        ("", "", 'b') => first <= MOST_REPEATS,
+        ("", "", 'b') => first <= MAX_REPEATS,
         ("", "", 's') => count == 1 && first == 0,
         ("?", "", 'K') => true,
         ("?", "", 'J') => first != 3,
@@ -187,7 +187,7 @@ fn is_allowed(prefix: &str, intermediates: &str, action: char, first: u16, count
 impl vte::Perform for EscapeSequenceFilter {
     fn print(&mut self, c: char) {
         if ('\u{80}'..='\u{9f}').contains(&c) {
-            self.drop("control characters (C1)");
+            self.count_dropped("control characters (C1)");
         } else {
             self.out.push(c);
         }
@@ -197,46 +197,46 @@ impl vte::Perform for EscapeSequenceFilter {
         match byte {
             // SO and SI switch to line drawing and back, as ncurses does under tmux. This is reset at the end.
             b'\x07'..=b'\r' | 0x0e | 0x0f => self.out.push(char::from(byte)),
-            0x80..=0x9f => self.drop("control characters (C1)"),
+            0x80..=0x9f => self.count_dropped("control characters (C1)"),
             // These include queries (ENQ) and flow control.
-            _ => self.drop("control characters (C0)"),
+            _ => self.count_dropped("control characters (C0)"),
         }
     }
 
     fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], ignore: bool, action: char) {
         // The parser returns the private prefix and the intermediates in one list.
         let text = String::from_utf8_lossy(intermediates);
-        let cut = text.find(|c| !('<'..='?').contains(&c)).unwrap_or(text.len());
-        let (prefix, rest) = text.split_at(cut);
+        let prefix_len = text.find(|c| !('<'..='?').contains(&c)).unwrap_or(text.len());
+        let (prefix, rest) = text.split_at(prefix_len);
         let params: Vec<&[u16]> = params.iter().collect();
         let first = params.first().and_then(|p| p.first()).copied().unwrap_or(0);
         if ignore {
-            return self.drop("control sequences (CSI)");
+            return self.count_dropped("control sequences (CSI)");
         }
         if let ("" | "?", "", 'h' | 'l') = (prefix, rest, action) {
-            let known: &[u16] = if prefix.is_empty() { &ANSI_MODES } else { &PRIVATE_MODES };
-            let kept: Vec<&[u16]> = params.iter().copied().filter(|p| known.contains(&p[0])).collect();
-            if kept.len() < params.len() {
-                self.drop("control sequences (CSI)");
+            let allowed_modes: &[u16] = if prefix.is_empty() { &ANSI_MODES } else { &PRIVATE_MODES };
+            let allowed: Vec<&[u16]> = params.iter().copied().filter(|p| allowed_modes.contains(&p[0])).collect();
+            if allowed.len() < params.len() {
+                self.count_dropped("control sequences (CSI)");
             }
-            if !kept.is_empty() {
-                self.csi(&kept, prefix, rest, action);
+            if !allowed.is_empty() {
+                self.write_csi(&allowed, prefix, rest, action);
             }
         } else if let ("", "", 't', 22 | 23) = (prefix, rest, action, first) {
-            self.title_aside(first == 22, &params);
+            self.push_or_pop_title(first == 22, &params);
         } else if let ("" | "?", "", 'J', 3) = (prefix, rest, action, first) {
             // Programs send this together with the sequence that clears the screen. The visible result is the same without it.
             if self.may_erase_scrollback {
-                self.csi(&params, prefix, rest, action);
+                self.write_csi(&params, prefix, rest, action);
             }
         } else if let (">" | "=", "", 'q' | 'c', 0) = (prefix, rest, action, first)
             && (prefix, action) != (">", 'c')
         {
             // Claude Code queries the terminal's name but does not need an answer, so this is not counted as dropped.
         } else if is_allowed(prefix, rest, action, first, params.len()) {
-            self.csi(&params, prefix, rest, action);
+            self.write_csi(&params, prefix, rest, action);
         } else {
-            self.drop("control sequences (CSI)");
+            self.count_dropped("control sequences (CSI)");
         }
     }
 
@@ -248,33 +248,33 @@ impl vte::Perform for EscapeSequenceFilter {
         match params.first().copied() {
             Some(number @ (b"0" | b"2")) => {
                 self.save_title();
-                let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(LONGEST_TITLE).collect();
+                let title: String = text(1).chars().filter(|c| !is_hidden(*c)).take(MAX_TITLE_CHARS).collect();
                 let _ = write!(self.out, "\x1b]{};{title}\x1b\\", String::from_utf8_lossy(number));
             }
             Some(b"8") => {
                 let (id, address) = (params.get(1).copied().unwrap_or_default(), text(2));
-                let plain = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
-                let named =
+                let is_printable = |s: &str| s.bytes().all(|b| b.is_ascii_graphic());
+                let link_id =
                     id.strip_prefix(b"id=").filter(|id| id.iter().all(u8::is_ascii_alphanumeric) && id.len() < 64);
-                let id = named.map_or_else(String::new, |id| format!("id={}", String::from_utf8_lossy(id)));
+                let id = link_id.map_or_else(String::new, |id| format!("id={}", String::from_utf8_lossy(id)));
                 let lower = address.to_ascii_lowercase();
                 let is_web = lower.starts_with("http://") || lower.starts_with("https://");
-                if address.is_empty() || is_web && plain(&address) && address.len() < LONGEST_LINK {
+                if address.is_empty() || is_web && is_printable(&address) && address.len() < MAX_LINK_BYTES {
                     let _ = write!(self.out, "\x1b]8;{id};{address}\x1b\\");
                 } else {
                     // The text of the link is kept, and an open link ends here.
                     self.out += "\x1b]8;;\x1b\\";
-                    self.drop("a link that is not for the web (OSC 8)");
+                    self.count_dropped("a link that is not for the web (OSC 8)");
                 }
             }
-            Some(b"52") => self.drop("a text for the clipboard (OSC 52)"),
-            Some(b"9" | b"99" | b"777") => self.drop("a notification (OSC 9, 99, 777)"),
+            Some(b"52") => self.count_dropped("a text for the clipboard (OSC 52)"),
+            Some(b"9" | b"99" | b"777") => self.count_dropped("a notification (OSC 9, 99, 777)"),
             Some(b"4" | b"5" | b"10" | b"11" | b"12" | b"104" | b"110" | b"111" | b"112") => {
-                self.drop("a color of the terminal (OSC 4, 10 to 12)");
+                self.count_dropped("a color of the terminal (OSC 4, 10 to 12)");
             }
-            Some(b"7") => self.drop("a working directory (OSC 7)"),
-            Some(b"1337") => self.drop("a command for iTerm2 (OSC 1337)"),
-            _ => self.drop("other commands for the terminal (OSC)"),
+            Some(b"7") => self.count_dropped("a working directory (OSC 7)"),
+            Some(b"1337") => self.count_dropped("a command for iTerm2 (OSC 1337)"),
+            _ => self.count_dropped("other commands for the terminal (OSC)"),
         }
     }
 
@@ -286,9 +286,9 @@ impl vte::Perform for EscapeSequenceFilter {
             // A full reset would erase the scrollback and the user's settings. A soft reset and a cleared screen look the same.
             (b"", b'c') => "\x1b[!p\x1b[H\x1b[2J".to_owned(),
             (b"(" | b")", b'B' | b'0') => format!("\x1b{}{}", char::from(intermediates[0]), char::from(byte)),
-            _ => return self.drop("escape sequences (ESC)"),
+            _ => return self.count_dropped("escape sequences (ESC)"),
         };
-        if ignore { self.drop("escape sequences (ESC)") } else { self.out += &text }
+        if ignore { self.count_dropped("escape sequences (ESC)") } else { self.out += &text }
     }
 }
 
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn scrollback_stays_unless_the_agent_is_claude() {
         assert_eq!(pass(b"\x1b[2J\x1b[3J\x1bc"), ("\x1b[2J\x1b[!p\x1b[H\x1b[2J".into(), 0));
-        assert_eq!(OutputFilter::default().erasing_scrollback().pass(b"\x1b[3J"), b"\x1b[3J");
+        assert_eq!(OutputFilter::default().with_scrollback_erase().pass(b"\x1b[3J"), b"\x1b[3J");
     }
 
     #[test]
@@ -459,7 +459,7 @@ mod tests {
     fn titles_are_text_and_short() {
         assert_eq!(pass(b"\x1b]2;a\xe2\x80\xaeb;c\x07").0, "\x1b[22;0t\x1b]2;ab;c\x1b\\");
         let (out, _) = pass(format!("\x1b]0;{}\x07", "x".repeat(500)).as_bytes());
-        assert_eq!(out.len(), LONGEST_TITLE + "\x1b[22;0t\x1b]0;\x1b\\".len());
+        assert_eq!(out.len(), MAX_TITLE_CHARS + "\x1b[22;0t\x1b]0;\x1b\\".len());
     }
 
     #[test]

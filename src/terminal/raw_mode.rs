@@ -13,7 +13,7 @@ use rustix::termios::{self, OptionalActions, QueueSelector, Termios};
 use super::output_filter::{ON_BY_DEFAULT, PRIVATE_MODES};
 
 /// The terminal settings to restore.
-static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
+static SAVED_SETTINGS: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// Returns whether standard input and output are terminals and this process is in the foreground. A background job that touches
 /// the terminal would be stopped.
@@ -29,7 +29,7 @@ fn is_foreground() -> bool {
 
 /// Returns the columns and rows of the terminal.
 #[must_use]
-pub fn size() -> Option<(u16, u16)> {
+pub fn terminal_size() -> Option<(u16, u16)> {
     let size = termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
 }
@@ -43,12 +43,12 @@ impl RawModeGuard {
     ///
     /// # Errors
     /// Standard input is not a terminal.
-    pub fn enter() -> io::Result<Self> {
-        let before = termios::tcgetattr(io::stdin())?;
-        let mut raw = before.clone();
+    pub fn enter_raw_mode() -> io::Result<Self> {
+        let settings = termios::tcgetattr(io::stdin())?;
+        let mut raw = settings.clone();
         raw.make_raw();
-        if let Ok(mut saved) = SAVED.lock() {
-            *saved = Some(before);
+        if let Ok(mut saved) = SAVED_SETTINGS.lock() {
+            *saved = Some(settings);
         }
         termios::tcsetattr(io::stdin(), OptionalActions::Drain, &raw)?;
         Ok(Self(()))
@@ -57,38 +57,38 @@ impl RawModeGuard {
 
 impl Drop for RawModeGuard {
     fn drop(&mut self) {
-        restore();
+        restore_terminal();
     }
 }
 
 /// Restores the settings if they were changed. Pending input is discarded: keys and terminal answers that were meant for the
 /// agent must not answer a prompt of Airlock.
-pub fn restore() {
-    let before = SAVED.lock().ok().and_then(|mut saved| saved.take());
-    if let Some(before) = before {
+pub fn restore_terminal() {
+    let settings = SAVED_SETTINGS.lock().ok().and_then(|mut saved| saved.take());
+    if let Some(before) = settings {
         // Discards unread input.
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Flush, &before);
     }
 }
 
 /// Maximum time for the terminal to answer. On a slow connection, megabytes of output may precede the query.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time after which the user gets an explanation.
-const QUIET: Duration = Duration::from_secs(1);
+const EXPLAIN_AFTER: Duration = Duration::from_secs(1);
 /// Pause after which a terminal that supports only one of the two queries has finished its answers.
-const SILENCE: Duration = Duration::from_millis(40);
+const SETTLE_TIME: Duration = Duration::from_millis(40);
 /// Mode numbers (DECRQM) that no terminal has and no agent may query.
 const UNUSED_MODES: std::ops::Range<u16> = 30_000..60_000;
 
 /// Modes that switch to the alternate screen.
-const ALTERNATE: [u16; 3] = [47, 1047, 1049];
+const ALTERNATE_SCREEN_MODES: [u16; 3] = [47, 1047, 1049];
 
 /// Whether the terminal has not answered [`drain_answers`]. Further input may then be the answer to a query of the agent.
-static UNANSWERED: AtomicBool = AtomicBool::new(false);
+static IS_UNANSWERED: AtomicBool = AtomicBool::new(false);
 
 /// Counts of an agent's queries to the terminal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Questions {
+pub struct QueryCounts {
     /// Queries of any kind.
     pub all: u64,
     /// Queries for the device attributes (DA1).
@@ -97,44 +97,44 @@ pub struct Questions {
 
 /// The terminal's answers in its input. Sequences may be split anywhere.
 #[derive(Default)]
-pub struct Answers {
+pub struct TerminalAnswers {
     parser: vte::Parser,
-    found: Found,
+    counts: AnswerCounts,
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct AnswerCounts {
     /// Answers to DA1.
     attributes: u64,
     /// The mode of the last answer to DECRQM.
     mode: Option<u16>,
     /// Answers to DA1 since the last answer to DECRQM.
-    since: u64,
+    attributes_since_mode: u64,
 }
 
-impl Answers {
+impl TerminalAnswers {
     /// Parses input from the terminal.
-    pub fn follow(&mut self, bytes: &[u8]) {
-        self.parser.advance(&mut self.found, bytes);
+    pub fn parse_input(&mut self, bytes: &[u8]) {
+        self.parser.advance(&mut self.counts, bytes);
     }
 
     /// Returns the number of answers to DA1.
     #[must_use]
-    pub fn attributes(&self) -> u64 {
-        self.found.attributes
+    pub fn attribute_count(&self) -> u64 {
+        self.counts.attributes
     }
 }
 
-impl vte::Perform for Found {
+impl vte::Perform for AnswerCounts {
     fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], _: bool, action: char) {
         match (intermediates, action) {
             (b"?", 'c') => {
                 self.attributes += 1;
-                self.since += 1;
+                self.attributes_since_mode += 1;
             }
             (b"?$", 'y') => {
                 self.mode = params.iter().next().and_then(|p| p.first()).copied();
-                self.since = 0;
+                self.attributes_since_mode = 0;
             }
             _ => {}
         }
@@ -150,42 +150,43 @@ impl vte::Perform for Found {
 /// agent to query. Some terminals do not support DECRQM. Every terminal answers DA1, which the agent may also send, so the
 /// agent's DA1 queries and their answers are counted. `open` is the number of the agent's DA1 queries without an answer, or
 /// `None` if that is unknown.
-pub fn drain_answers(asked: Questions, open: Option<u64>) {
-    let dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
-    if dumb || !is_interactive() {
+pub fn drain_answers(asked: QueryCounts, open: Option<u64>) {
+    let is_dumb = std::env::var("TERM").map_or(true, |term| term.is_empty() || term == "dumb");
+    if is_dumb || !is_interactive() {
         return;
     }
-    let patience = if asked.all == 0 { QUIET } else { ANSWER };
-    UNANSWERED.store(ask_and_wait(unused_mode(), open, patience, false).is_none(), Ordering::SeqCst);
+    let timeout = if asked.all == 0 { EXPLAIN_AFTER } else { ANSWER_TIMEOUT };
+    IS_UNANSWERED.store(ask_and_wait(unused_mode(), open, timeout, false).is_none(), Ordering::SeqCst);
 }
 
 /// Returns the number of a random mode that no agent can have queried.
 fn unused_mode() -> u16 {
-    crate::core::name::random::<2>().map_or(UNUSED_MODES.start, |bytes| {
+    crate::core::name::read_random_bytes::<2>().map_or(UNUSED_MODES.start, |bytes| {
         UNUSED_MODES.start + u16::from_le_bytes(bytes) % (UNUSED_MODES.end - UNUSED_MODES.start)
     })
 }
 
 /// Sends both queries and reads until the last answer. Returns `None` if the answer does not come or the user stops waiting.
 /// `explained` means that the user already knows about Enter.
-fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained: bool) -> Option<()> {
+fn ask_and_wait(mode: u16, open: Option<u64>, timeout: Duration, mut explained: bool) -> Option<()> {
     let mut stdin = stdin_unbuffered().ok()?;
     {
         let mut out = io::stdout().lock();
         write!(out, "\x1b[?{mode}$p\x1b[c").and_then(|()| out.flush()).ok()?;
     }
-    let (begun, mut answers, mut buffer) = (Instant::now(), Answers::default(), [0; 4096]);
-    let mut end = begun + patience;
+    let (start, mut answers, mut buffer) = (Instant::now(), TerminalAnswers::default(), [0; 4096]);
+    let mut end = start + timeout;
     loop {
         let now = Instant::now();
-        let wait = if explained { end } else { end.min(begun + QUIET) }.saturating_duration_since(now);
-        let left = Timespec { tv_sec: i64::try_from(wait.as_secs()).ok()?, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let wait = if explained { end } else { end.min(start + EXPLAIN_AFTER) }.saturating_duration_since(now);
+        let remaining =
+            Timespec { tv_sec: i64::try_from(wait.as_secs()).ok()?, tv_nsec: i64::from(wait.subsec_nanos()) };
         let mut watched = [PollFd::new(&stdin, PollFlags::IN)];
-        match poll(&mut watched, Some(&left)) {
+        match poll(&mut watched, Some(&remaining)) {
             Ok(1..) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            Ok(_) if end < begun + patience => return Some(()),
-            Ok(_) if !explained && begun.elapsed() < patience => {
+            Ok(_) if end < start + timeout => return Some(()),
+            Ok(_) if !explained && start.elapsed() < timeout => {
                 explained = true;
                 let _ =
                     io::stderr().write_all(b"airlock: waiting for your terminal to answer (Enter: do not wait)\r\n");
@@ -194,20 +195,20 @@ fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained:
             _ => return None,
         }
         let n = stdin.read(&mut buffer).ok().filter(|n| *n > 0)?;
-        answers.follow(&buffer[..n]);
+        answers.parse_input(&buffer[..n]);
         // No answer of a terminal contains a carriage return.
         if explained && buffer[..n].contains(&b'\r') {
             return None;
         }
-        let found = &answers.found;
-        let is_last = found.mode == Some(mode) && found.since > 0;
+        let found = &answers.counts;
+        let is_last = found.mode == Some(mode) && found.attributes_since_mode > 0;
         let is_counted = open.is_some_and(|open| found.attributes > open);
         if is_last {
             return Some(());
         }
         if is_counted {
             // The terminal does not support DECRQM, or one more answer follows immediately.
-            end = end.min(Instant::now() + SILENCE);
+            end = end.min(Instant::now() + SETTLE_TIME);
         }
     }
 }
@@ -216,14 +217,14 @@ fn ask_and_wait(mode: u16, open: Option<u64>, patience: Duration, mut explained:
 /// the terminal's answers must not count as keys. Enter alone is no proof: answers to the agent's queries may still arrive, and
 /// some look like keys. A user who stops waiting gets no review now, and can start it later.
 pub fn wait_until_settled() -> io::Result<bool> {
-    if !UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
+    if !IS_UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
         return Ok(true);
     }
     io::stderr().write_all(b"airlock: your terminal has not answered yet; waiting for it (Enter: no review now)\n")?;
-    let raw = RawModeGuard::enter()?;
-    let answered = ask_and_wait(unused_mode(), None, ANSWER, true).is_some();
+    let raw = RawModeGuard::enter_raw_mode()?;
+    let has_answered = ask_and_wait(unused_mode(), None, ANSWER_TIMEOUT, true).is_some();
     drop(raw);
-    Ok(answered)
+    Ok(has_answered)
 }
 
 /// Discards pending input.
@@ -235,11 +236,11 @@ pub fn discard_input() {
 
 /// Tracks the modes that an agent's output has left on.
 #[derive(Default)]
-pub struct Modes {
+pub struct ModeTracker {
     parser: vte::Parser,
     state: ModeState,
     /// Whether there was any output.
-    used: bool,
+    has_output: bool,
 }
 
 #[derive(Debug, Default)]
@@ -247,9 +248,9 @@ struct ModeState {
     /// Modes that are not at their default.
     changed: BTreeSet<u16>,
     /// Whether the keyboard protocol was used. Each screen has its own stack.
-    keyboard: bool,
+    used_keyboard_protocol: bool,
     /// Whether the alternate screen was used.
-    alternate: bool,
+    used_alternate_screen: bool,
     /// Whether `modifyOtherKeys` was set.
     other_keys: bool,
     keypad: bool,
@@ -261,35 +262,35 @@ struct ModeState {
     /// Whether a scrolling region was set.
     region: bool,
     /// Whether a hyperlink was opened, and may still be open.
-    link: bool,
-    questions: Questions,
+    hyperlink: bool,
+    queries: QueryCounts,
 }
 
-impl Modes {
+impl ModeTracker {
     /// Parses output. Sequences may be split anywhere.
-    pub fn follow(&mut self, bytes: &[u8]) {
-        self.used |= !bytes.is_empty();
+    pub fn parse_output(&mut self, bytes: &[u8]) {
+        self.has_output |= !bytes.is_empty();
         self.parser.advance(&mut self.state, bytes);
     }
 
     /// Returns the counts of queries.
     #[must_use]
-    pub fn questions(&self) -> Questions {
-        self.state.questions
+    pub fn query_counts(&self) -> QueryCounts {
+        self.state.queries
     }
 
     /// Returns the sequences that reset every changed mode.
     #[must_use]
-    pub fn reset(&self) -> Vec<u8> {
+    pub fn reset_sequence(&self) -> Vec<u8> {
         let state = &self.state;
         let mut out = Vec::new();
-        if self.used {
+        if self.has_output {
             // Ends an unterminated string, which would swallow the following output.
             out.extend_from_slice(b"\x1b\\");
         }
         // Popping more than the stack holds is not an error. The reset is written before and after the modes, once for each
         // screen.
-        let keyboard: &[u8] = if state.keyboard { b"\x1b[<99u\x1b[=0u" } else { b"" };
+        let keyboard: &[u8] = if state.used_keyboard_protocol { b"\x1b[<99u\x1b[=0u" } else { b"" };
         out.extend_from_slice(keyboard);
         for mode in &state.ansi {
             let _ = write!(out, "\x1b[{mode}l");
@@ -299,13 +300,16 @@ impl Modes {
             let _ = write!(out, "\x1b[?{mode}{letter}");
         }
         out.extend_from_slice(keyboard);
-        if state.keyboard && state.alternate && !state.changed.iter().any(|mode| ALTERNATE.contains(mode)) {
+        if state.used_keyboard_protocol
+            && state.used_alternate_screen
+            && !state.changed.iter().any(|mode| ALTERNATE_SCREEN_MODES.contains(mode))
+        {
             // The agent has left the alternate screen, whose stack is still full.
             out.extend_from_slice(b"\x1b[?1049h\x1b[<99u\x1b[=0u\x1b[?1049l");
         }
         let flags: [(bool, &[u8]); 6] = [
             // Resetting colors does not end a hyperlink.
-            (state.link, b"\x1b]8;;\x1b\\"),
+            (state.hyperlink, b"\x1b]8;;\x1b\\"),
             // Setting the region moves the cursor, so the cursor is saved.
             (state.region, b"\x1b7\x1b[r\x1b8"),
             (state.other_keys, b"\x1b[>4;0m"),
@@ -338,7 +342,7 @@ impl vte::Perform for ModeState {
         match (intermediates, action) {
             (b"?", 'h' | 'l') => {
                 for mode in params.iter().filter_map(|p| p.first().copied()) {
-                    self.alternate |= ALTERNATE.contains(&mode);
+                    self.used_alternate_screen |= ALTERNATE_SCREEN_MODES.contains(&mode);
                     let known = PRIVATE_MODES.contains(&mode);
                     if known && (action == 'h') != ON_BY_DEFAULT.contains(&mode) {
                         self.changed.insert(mode);
@@ -354,22 +358,22 @@ impl vte::Perform for ModeState {
                 }
             }
             (b"", 'r') => self.region = true,
-            (b"=" | b">", 'u') => self.keyboard = true,
+            (b"=" | b">", 'u') => self.used_keyboard_protocol = true,
             (b"<", 'u') => {}
             (b">", 'm') if first == 4 => self.other_keys = params.iter().nth(1).is_some_and(|p| p.first() != Some(&0)),
             (b" ", 'q') => self.cursor_shape = first != 0,
             (b"", 'c') => {
-                self.questions.all += 1;
-                self.questions.attributes += 1;
+                self.queries.all += 1;
+                self.queries.attributes += 1;
             }
-            (b">", 'c') | (b"" | b"?", 'n') | (b"?", 'u' | 'm') | (b"$" | b"?$", 'p') => self.questions.all += 1,
-            (b"", 't') if matches!(first, 14 | 16 | 18) => self.questions.all += 1,
+            (b">", 'c') | (b"" | b"?", 'n') | (b"?", 'u' | 'm') | (b"$" | b"?$", 'p') => self.queries.all += 1,
+            (b"", 't') if matches!(first, 14 | 16 | 18) => self.queries.all += 1,
             _ => self.drawn = true,
         }
     }
 
     fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
-        self.link |= params.first() == Some(&&b"8"[..]);
+        self.hyperlink |= params.first() == Some(&&b"8"[..]);
     }
 
     fn esc_dispatch(&mut self, intermediates: &[u8], _: bool, byte: u8) {
@@ -396,9 +400,9 @@ mod tests {
     use super::*;
 
     fn reset_after(pieces: &[&[u8]]) -> String {
-        let mut modes = Modes::default();
-        pieces.iter().for_each(|p| modes.follow(p));
-        String::from_utf8(modes.reset()).expect("ASCII")
+        let mut modes = ModeTracker::default();
+        pieces.iter().for_each(|p| modes.parse_output(p));
+        String::from_utf8(modes.reset_sequence()).expect("ASCII")
     }
 
     #[test]
@@ -432,9 +436,9 @@ mod tests {
     #[test]
     fn answers_are_counted_wherever_they_are_cut() {
         let answers = |pieces: &[&[u8]]| {
-            let mut answers = Answers::default();
-            pieces.iter().for_each(|p| answers.follow(p));
-            (answers.found.attributes, answers.found.mode, answers.found.since)
+            let mut answers = TerminalAnswers::default();
+            pieces.iter().for_each(|p| answers.parse_input(p));
+            (answers.counts.attributes, answers.counts.mode, answers.counts.attributes_since_mode)
         };
         assert_eq!(answers(&[b"\x1b[?62;22c"]), (1, None, 1));
         assert_eq!(answers(&[b"yx\x1b[?1;2R\x1b[?", b"6c\x1b[?4", b"2;0$", b"y"]), (1, Some(42), 0));
@@ -445,9 +449,9 @@ mod tests {
     #[test]
     fn questions_are_counted() {
         let asked = |bytes: &[u8]| {
-            let mut modes = Modes::default();
-            modes.follow(bytes);
-            (modes.questions().all, modes.questions().attributes)
+            let mut modes = ModeTracker::default();
+            modes.parse_output(bytes);
+            (modes.query_counts().all, modes.query_counts().attributes)
         };
         assert_eq!(asked(b"\x1b[31mtext\x1b[?25l"), (0, 0));
         assert_eq!(asked(b"\x1b[c\x1b[0c\x1b[>c"), (3, 2));

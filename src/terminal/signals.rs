@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// The number of the current owner of the signals. Earlier owners no longer end the process.
-static TURN: AtomicU32 = AtomicU32::new(0);
+static OWNER: AtomicU32 = AtomicU32::new(0);
 
 /// The signals received so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,16 +22,16 @@ pub struct StopRequest {
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT of this process.
 #[derive(Clone)]
 pub struct Signals {
-    asked: watch::Receiver<StopRequest>,
-    alone: Arc<AtomicBool>,
+    requests: watch::Receiver<StopRequest>,
+    ends_at_once: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// Takes over the signals. They no longer end the process, except after [`Signals::end_at_once`].
     pub fn take_over() -> io::Result<Self> {
-        let turn = TURN.fetch_add(1, Ordering::SeqCst) + 1;
-        let (sender, asked) = watch::channel(StopRequest::default());
-        let alone = Arc::new(AtomicBool::new(false));
+        let turn = OWNER.fetch_add(1, Ordering::SeqCst) + 1;
+        let (sender, requests) = watch::channel(StopRequest::default());
+        let ends_at_once = Arc::new(AtomicBool::new(false));
         let sender = Arc::new(sender);
         let kinds = [
             (SignalKind::interrupt(), "SIGINT"),
@@ -41,10 +41,10 @@ impl Signals {
         ];
         for (kind, name) in kinds {
             let mut stream = signal(kind)?;
-            let (sender, alone) = (Arc::clone(&sender), Arc::clone(&alone));
+            let (sender, ends_at_once) = (Arc::clone(&sender), Arc::clone(&ends_at_once));
             tokio::spawn(async move {
                 while stream.recv().await.is_some() {
-                    if alone.load(Ordering::Relaxed) && TURN.load(Ordering::SeqCst) == turn {
+                    if ends_at_once.load(Ordering::Relaxed) && OWNER.load(Ordering::SeqCst) == turn {
                         // A prompt may have hidden the cursor.
                         let _ = io::stderr().write_all(b"\x1b[?25h");
                         std::process::exit(130);
@@ -53,28 +53,28 @@ impl Signals {
                 }
             });
         }
-        Ok(Self { asked, alone })
+        Ok(Self { requests, ends_at_once })
     }
 
     /// Leaves the signals to another handler, which has registered for them. No earlier owner ends the process from now on.
-    pub fn yield_turn() {
-        TURN.fetch_add(1, Ordering::SeqCst);
+    pub fn release_signals() {
+        OWNER.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lets the next signal end the process with status 130. Used when no agent runs and everything is saved.
     pub fn end_at_once(&self) {
-        self.alone.store(true, Ordering::Relaxed);
+        self.ends_at_once.store(true, Ordering::Relaxed);
     }
 
     /// Returns the signals received so far.
     #[must_use]
-    pub fn asked(&self) -> StopRequest {
-        *self.asked.borrow()
+    pub fn stop_request(&self) -> StopRequest {
+        *self.requests.borrow()
     }
 
     /// Waits until more than `seen` signals have been received.
     pub async fn next(&mut self, seen: u32) -> StopRequest {
-        match self.asked.wait_for(|asked| asked.count > seen).await {
+        match self.requests.wait_for(|asked| asked.count > seen).await {
             Ok(asked) => *asked,
             Err(_) => std::future::pending().await,
         }

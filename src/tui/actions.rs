@@ -8,17 +8,17 @@ use super::keys::Effect;
 use crate::changes::{HunkLine, Severity as Risk, UnitKind};
 use crate::core::escape::Escaped;
 use crate::review::{
-    Action, DOES_IT_WAIT, Decision, DecisionTarget, Edited, FileText, ReviewHost, ReviewOutcome, UnitDecision, edit,
-    finding_line, is_comment_sent, refusal,
+    Action, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, ReviewHost, ReviewOutcome,
+    UnitDecision, edit_hunk, finding_line, is_comment_sent, refusal_message,
 };
 
 impl App<'_> {
-    pub(crate) fn toggled(&self) -> Option<Decision> {
-        let items = self.items();
+    pub(crate) fn toggled_decision(&self) -> Option<Decision> {
+        let items = self.decision_targets();
         let first = items.first().and_then(|item| {
-            let unit = self.sheet.files[item.file].units.get(item.unit)?;
+            let unit = self.model.files[item.file].units.get(item.unit)?;
             let line = item.lines.as_ref().and_then(|lines| lines.iter().next()).unwrap_or(0);
-            self.state.decisions.line(&unit.id, line)
+            self.state.decisions.line_decision(&unit.id, line)
         });
         match first {
             None => Some(Decision::Accepted),
@@ -27,92 +27,93 @@ impl App<'_> {
         }
     }
 
-    pub(crate) fn decide(
+    pub(crate) fn decide_targets(
         &mut self,
         decision: Option<Decision>,
         advance: bool,
-        around: &mut dyn ReviewHost,
+        host: &mut dyn ReviewHost,
     ) -> io::Result<Effect> {
-        let items = self.items();
-        let Some(file) = self.file() else { return Ok(Effect::On) };
+        let items = self.decision_targets();
+        let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
         if items.is_empty() {
             self.message = Some(if file.units.is_empty() {
                 "there is nothing to decide here".into()
             } else {
                 "this view hides it: b shows it".into()
             });
-            return Ok(Effect::On);
+            return Ok(Effect::Redraw);
         }
         let is_many = items.len() > 1 && items.iter().all(|item| item.lines.is_none());
         if is_many && file.is_risky() && !file.is_refused() && decision == Some(Decision::Accepted) {
             let reason = file.change.findings.first().map(finding_line).unwrap_or_default();
-            let question = format!("Accept all {} parts of {}? {reason}", items.len(), self.path(self.at.file));
+            let question =
+                format!("Accept all {} parts of {}? {reason}", items.len(), self.escaped_path(self.cursor.file));
             self.mode = Mode::Confirm(question, ConfirmAction::File(items));
-            return Ok(Effect::On);
+            return Ok(Effect::Redraw);
         }
-        let hidden = if self.level == Granularity::File { file.units.len() - items.len() } else { 0 };
-        let turned = if is_many { self.turned(&items, decision) } else { None };
-        let turned = turned.or_else(|| (hidden > 0).then(|| format!("{hidden} left that this view hides")));
-        self.act(Action::Decide(items, decision), around)?;
+        let hidden = if self.granularity == Granularity::File { file.units.len() - items.len() } else { 0 };
+        let note = if is_many { self.reversal_message(&items, decision) } else { None };
+        let note = note.or_else(|| (hidden > 0).then(|| format!("{hidden} left that this view hides")));
+        self.run_action(Action::Decide(items, decision), host)?;
         if self.message.is_none() && advance {
-            self.advance();
+            self.go_to_next_undecided();
         }
         if self.message.is_none() {
-            self.message = turned;
+            self.message = note;
         }
-        self.after_decision();
-        Ok(Effect::On)
+        self.finish_decision();
+        Ok(Effect::Redraw)
     }
 
     /// Returns a message if a decision on many units reverses earlier decisions.
-    fn turned(&self, items: &[DecisionTarget], decision: Option<Decision>) -> Option<String> {
-        let of = |item: &DecisionTarget| self.counts.unit(item.file, item.unit);
+    fn reversal_message(&self, items: &[DecisionTarget], decision: Option<Decision>) -> Option<String> {
+        let line_counts = |item: &DecisionTarget| self.counts.unit_line_counts(item.file, item.unit);
         let (lines, before, now): (usize, _, _) = match decision? {
-            Decision::Accepted => (items.iter().map(|i| of(i).rejected).sum(), "rejected", "accepted"),
-            Decision::Rejected => (items.iter().map(|i| of(i).accepted).sum(), "accepted", "rejected"),
+            Decision::Accepted => (items.iter().map(|i| line_counts(i).rejected).sum(), "rejected", "accepted"),
+            Decision::Rejected => (items.iter().map(|i| line_counts(i).accepted).sum(), "accepted", "rejected"),
         };
-        let are = if lines == 1 { "line is" } else { "lines are" };
-        (lines > 0).then(|| format!("{lines} {before} {are} {now} now, with the rest of the file (u undoes it)"))
+        let verb = if lines == 1 { "line is" } else { "lines are" };
+        (lines > 0).then(|| format!("{lines} {before} {verb} {now} now, with the rest of the file (u undoes it)"))
     }
 
     /// Ends the range of lines, and lays the file out again if it showed edited text: a new decision replaces an edit.
-    pub(crate) fn after_decision(&mut self) {
+    pub(crate) fn finish_decision(&mut self) {
         self.anchor = None;
-        if self.opened.as_ref().is_some_and(|o| !o.edited.is_empty()) {
-            self.lay_out();
+        if self.layout.as_ref().is_some_and(|o| !o.edited.is_empty()) {
+            self.update_layout();
         }
     }
 
-    pub(crate) fn rest_of_file(&mut self, decision: Decision, around: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let Some(file) = self.file() else { return Ok(Effect::On) };
+    pub(crate) fn decide_rest_of_file(&mut self, decision: Decision, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
         if decision == Decision::Accepted && file.is_refused() {
-            self.message = Some(refusal(file));
-            return Ok(Effect::On);
+            self.message = Some(refusal_message(file));
+            return Ok(Effect::Redraw);
         }
-        let (items, hidden) = self.open_items(self.at.file);
-        self.act(Action::BulkDecide { items, decision, hidden }, around)?;
-        let said = self.message.take();
-        let is_left = decision == Decision::Accepted && (file.is_risky() || hidden > 0);
-        if !is_left {
-            self.advance();
+        let (items, hidden) = self.undecided_targets(self.cursor.file);
+        self.run_action(Action::BulkDecide { items, decision, hidden }, host)?;
+        let message = self.message.take();
+        let has_rest = decision == Decision::Accepted && (file.is_risky() || hidden > 0);
+        if !has_rest {
+            self.go_to_next_undecided();
         }
-        self.message = said;
-        self.after_decision();
-        Ok(Effect::On)
+        self.message = message;
+        self.finish_decision();
+        Ok(Effect::Redraw)
     }
 
-    pub(crate) fn ask_for_rest(&mut self, decision: Decision) {
+    pub(crate) fn ask_to_decide_rest(&mut self, decision: Decision) {
         let (mut units, mut files, mut risky, mut not_shown) = (0, 0, 0, 0);
         for file in &self.files {
-            let (items, _) = self.open_items(*file);
-            if decision == Decision::Accepted && self.sheet.files[*file].is_risky() {
+            let (items, _) = self.undecided_targets(*file);
+            if decision == Decision::Accepted && self.model.files[*file].is_risky() {
                 risky += items.len();
             } else if !items.is_empty() {
                 units += items.len();
                 files += 1;
                 let lines = |item: &DecisionTarget| {
-                    let unit = &self.sheet.files[item.file].units[item.unit];
-                    self.state.not_shown(unit, item.lines.as_ref())
+                    let unit = &self.model.files[item.file].units[item.unit];
+                    self.state.count_unseen(unit, item.lines.as_ref())
                 };
                 not_shown += items.iter().map(lines).sum::<usize>();
             }
@@ -121,120 +122,125 @@ impl App<'_> {
             not_shown = 0;
         }
         let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
-        let left = match risky {
+        let remaining = match risky {
             0 => String::new(),
             1 => " 1 high stays.".into(),
             n => format!(" {n} high stay."),
         };
         if units == 0 {
-            self.message = Some(format!("nothing that could be {}ed is undecided.{left}", word.to_lowercase()));
+            self.message = Some(format!("nothing that could be {}ed is undecided.{remaining}", word.to_lowercase()));
             return;
         }
         let hunks = if units == 1 { "hunk" } else { "hunks" };
         let in_files = if files == 1 { "file" } else { "files" };
         let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
         // The number includes folded lines.
-        let unseen = match not_shown {
+        let unseen_note = match not_shown {
             0 => String::new(),
             1 => ", 1 line unseen".into(),
             n => format!(", {n} lines unseen"),
         };
-        let question = format!("{word} {units} undecided {hunks} in {files} {in_files}{shown}{unseen}?{left}");
+        let question =
+            format!("{word} {units} undecided {hunks} in {files} {in_files}{shown}{unseen_note}?{remaining}");
         self.mode = Mode::Confirm(question, ConfirmAction::All(decision));
     }
 
-    pub(crate) fn confirmed(&mut self, pending: ConfirmAction, around: &mut dyn ReviewHost) -> io::Result<Effect> {
+    pub(crate) fn run_confirmed_action(
+        &mut self,
+        pending: ConfirmAction,
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<Effect> {
         match pending {
-            ConfirmAction::Discard => return Ok(Effect::End(ReviewOutcome::Discarded)),
+            ConfirmAction::Discard => return Ok(Effect::Exit(ReviewOutcome::Discarded)),
             ConfirmAction::File(items) => {
-                self.act(Action::Decide(items, Some(Decision::Accepted)), around)?;
-                self.advance();
+                self.run_action(Action::Decide(items, Some(Decision::Accepted)), host)?;
+                self.go_to_next_undecided();
             }
             ConfirmAction::All(decision) => {
-                let (mut all, mut hidden) = (Vec::new(), 0);
+                let (mut targets, mut hidden) = (Vec::new(), 0);
                 for file in &self.files {
-                    let (items, unseen) = self.open_items(*file);
-                    all.extend(items);
+                    let (items, unseen) = self.undecided_targets(*file);
+                    targets.extend(items);
                     hidden += unseen;
                 }
-                self.act(Action::BulkDecide { items: all, decision, hidden }, around)?;
-                let said = self.message.take();
-                self.advance();
-                self.message = said;
+                self.run_action(Action::BulkDecide { items: targets, decision, hidden }, host)?;
+                let message = self.message.take();
+                self.go_to_next_undecided();
+                self.message = message;
             }
         }
-        self.after_decision();
-        Ok(Effect::On)
+        self.finish_decision();
+        Ok(Effect::Redraw)
     }
 
-    pub(crate) fn begin_range(&mut self) {
+    pub(crate) fn toggle_range(&mut self) {
         if self.anchor.take().is_none() {
-            self.level = Granularity::Line;
-            self.anchor = Some((self.at.unit, self.at.row));
+            self.granularity = Granularity::Line;
+            self.anchor = Some((self.cursor.unit, self.cursor.row));
             self.message = Some("range: move, then y, n or space · v or Esc ends it".into());
         }
     }
 
-    pub(crate) fn travel(&mut self, action: Action, around: &mut dyn ReviewHost) -> io::Result<Effect> {
-        self.act(action, around)?;
+    pub(crate) fn undo_or_redo(&mut self, action: Action, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        self.run_action(action, host)?;
         // If the action changed several units, go to the first of them.
-        let first = self.state.touched.iter().filter_map(|id| self.counts.place(id)).min();
+        let first = self.state.touched.iter().filter_map(|id| self.counts.unit_position(id)).min();
         if let Some((file, unit)) = first {
             if !self.files.contains(&file) {
                 self.filter = Filter::All;
-                self.choose(&BTreeSet::new());
+                self.select_files(&BTreeSet::new());
             }
-            if (self.at.file, self.at.unit) != (file, unit) {
-                self.go(Cursor { file, unit, row: 0 });
+            if (self.cursor.file, self.cursor.unit) != (file, unit) {
+                self.move_cursor(Cursor { file, unit, row: 0 });
             }
         }
-        self.lay_out();
-        self.hold_cursor();
-        Ok(Effect::On)
+        self.update_layout();
+        self.clamp_cursor();
+        Ok(Effect::Redraw)
     }
 
-    pub(crate) fn split(&mut self, around: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let Some(unit) = self.unit() else { return Ok(Effect::On) };
-        let size = self.opened.as_ref().map_or(1, |o| o.size(self.at.unit));
+    pub(crate) fn split_or_join_hunk(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(unit) = self.current_unit() else { return Ok(Effect::Redraw) };
+        let size = self.layout.as_ref().map_or(1, |o| o.unit_row_count(self.cursor.unit));
         if !matches!(unit.kind, UnitKind::Hunk { .. }) || size < 2 {
             self.message = Some("this cannot be split".into());
-            return Ok(Effect::On);
+            return Ok(Effect::Redraw);
         }
-        if self.level != Granularity::Line {
-            self.set_level(Granularity::Line);
+        if self.granularity != Granularity::Line {
+            self.set_granularity(Granularity::Line);
             self.message = Some("move to the line where the second part begins, and press s there".into());
-            return Ok(Effect::On);
+            return Ok(Effect::Redraw);
         }
-        if self.at.row == 0 {
+        if self.cursor.row == 0 {
             self.message = Some("the hunk begins here already: move on to where the second part begins".into());
-            return Ok(Effect::On);
+            return Ok(Effect::Redraw);
         }
-        let row = self.opened.as_ref().map_or((None, None), |o| o.pair(self.at.unit, self.at.row));
-        let Some(row) = row.0.or(row.1) else { return Ok(Effect::On) };
-        self.act(Action::Split(unit.id.clone(), row), around)?;
-        let is_apart = self.parts(self.at.unit).iter().any(|part| part.start == self.at.row);
-        self.set_level(Granularity::Block);
-        self.message = Some(if is_apart { "split" } else { "joined again" }.into());
-        Ok(Effect::On)
+        let row = self.layout.as_ref().map_or((None, None), |o| o.row_pair(self.cursor.unit, self.cursor.row));
+        let Some(row) = row.0.or(row.1) else { return Ok(Effect::Redraw) };
+        self.run_action(Action::Split(unit.id.clone(), row), host)?;
+        let is_split = self.unit_parts(self.cursor.unit).iter().any(|part| part.start == self.cursor.row);
+        self.set_granularity(Granularity::Hunk);
+        self.message = Some(if is_split { "split" } else { "joined again" }.into());
+        Ok(Effect::Redraw)
     }
 
-    pub(crate) fn edit(&mut self, around: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let (at, Some(unit)) = (self.at, self.unit()) else { return Ok(Effect::On) };
+    pub(crate) fn edit_hunk(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let (at, Some(unit)) = (self.cursor, self.current_unit()) else { return Ok(Effect::Redraw) };
         let item = DecisionTarget { file: at.file, unit: at.unit, lines: None };
         let empty = FileText::default();
-        let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
-        match edit(self.sheet, &self.state, &item, text, around) {
-            Ok(Edited::Unchanged { at_once: true }) => self.message = Some(DOES_IT_WAIT.into()),
-            Ok(Edited::Unchanged { at_once: false }) => {
+        let text = self.layout.as_ref().map_or(&empty, |o| &o.text);
+        match edit_hunk(self.model, &self.state, &item, text, host) {
+            Ok(EditResult::Unchanged { returned_at_once: true }) => self.message = Some(EDITOR_RETURNED_AT_ONCE.into()),
+            Ok(EditResult::Unchanged { returned_at_once: false }) => {
                 self.message = Some("nothing was changed, and nothing is decided".into())
             }
-            Ok(Edited::Wrong(why)) => self.message = Some(why.to_owned()),
-            Ok(Edited::Done(action, findings)) => {
-                self.act(action, around)?;
-                let known = &self.sheet.files[at.file].change.findings;
-                let worse = findings.iter().find(|f| f.severity >= Risk::Medium && !known.contains(f));
-                self.lay_out();
-                self.message = Some(match (self.state.decisions.get(&unit.id), worse) {
+            Ok(EditResult::Invalid(reason)) => self.message = Some(reason.to_owned()),
+            Ok(EditResult::Done(action, findings)) => {
+                self.run_action(action, host)?;
+                let known_findings = &self.model.files[at.file].change.findings;
+                let new_finding = findings.iter().find(|f| f.severity >= Risk::Medium && !known_findings.contains(f));
+                self.update_layout();
+                self.message = Some(match (self.state.decisions.get(&unit.id), new_finding) {
                     (Some(UnitDecision::Edited(_)), Some(finding)) => format!("edited · {}", finding_line(finding)),
                     (Some(UnitDecision::Edited(_)), None) => "edited, and accepted so".into(),
                     _ => "nothing of it is left: rejected".into(),
@@ -242,34 +248,34 @@ impl App<'_> {
             }
             Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
-        Ok(Effect::Clear)
+        Ok(Effect::RedrawAll)
     }
 
-    pub(crate) fn view(&mut self, around: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let Some(file) = self.file() else { return Ok(Effect::On) };
-        let (_, new) = match self.sheet.contents(file) {
+    pub(crate) fn view_file(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
+        let (_, new) = match self.model.read_contents(file) {
             Ok(contents) => contents,
             Err(error) => {
                 self.message = Some(Escaped::new(&error.to_string()).to_string());
-                return Ok(Effect::On);
+                return Ok(Effect::Redraw);
             }
         };
-        match around.view_text(&file.change.path, &new) {
+        match host.view_text(&file.change.path, &new) {
             Ok(()) => {
                 self.message = Some("that was a copy of the agent's file: nothing that is changed in it is kept".into())
             }
             Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
-        Ok(Effect::Clear)
+        Ok(Effect::RedrawAll)
     }
 
     /// Returns the position of the cursor, such as `a.rs:12`.
-    fn place(&self) -> String {
-        let path = self.path(self.at.file);
-        let row = self.opened.as_ref().and_then(|opened| {
-            let (removed, added) = opened.pair(self.at.unit, self.at.row);
-            let (text, at) = (opened.hunk(self.at.unit)?, added.or(removed)?);
-            Some(match text.row(at) {
+    fn cursor_location(&self) -> String {
+        let path = self.escaped_path(self.cursor.file);
+        let row = self.layout.as_ref().and_then(|opened| {
+            let (removed, added) = opened.row_pair(self.cursor.unit, self.cursor.row);
+            let (text, at) = (opened.unit_hunk(self.cursor.unit)?, added.or(removed)?);
+            Some(match text.row_at(at) {
                 HunkLine::Removed(line) => text.old.start + line + 1,
                 HunkLine::Added(line) => text.new.start + line + 1,
             })
@@ -277,20 +283,20 @@ impl App<'_> {
         row.map_or(path.clone(), |row| format!("{path}:{row}"))
     }
 
-    pub(crate) fn begin_comment(&mut self) {
-        let Some(unit) = self.unit() else { return };
-        let line = match self.level {
-            Granularity::Line => {
-                self.lines(self.at.unit, self.at.row..self.at.row + 1).and_then(|lines| lines.iter().next())
-            }
-            Granularity::File | Granularity::Block => None,
+    pub(crate) fn open_comment_prompt(&mut self) {
+        let Some(unit) = self.current_unit() else { return };
+        let line = match self.granularity {
+            Granularity::Line => self
+                .lines_in_rows(self.cursor.unit, self.cursor.row..self.cursor.row + 1)
+                .and_then(|lines| lines.iter().next()),
+            Granularity::File | Granularity::Hunk => None,
         };
         let anchor = (unit.id.clone(), line);
-        let before = self.state.decisions.comments().find(|(at, _)| **at == anchor);
+        let before = self.state.decisions.all_comments().find(|(at, _)| **at == anchor);
         // A comment that was already sent is not offered for editing: the agent would get it a second time.
         let before = before.filter(|(_, said)| !is_comment_sent(unit, line, said, &self.state));
         let before = before.map(|(_, text)| text.to_owned()).unwrap_or_default();
-        let place = self.place();
+        let place = self.cursor_location();
         self.mode = Mode::Input(PromptKind::Comment(anchor, place), before);
     }
 }

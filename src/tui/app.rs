@@ -6,15 +6,15 @@ use std::io;
 
 use globset::GlobMatcher;
 
-use super::counts::Counts;
+use super::counts::ReviewCounts;
 use super::layout::{DisplayOptions, FileLayout};
 use super::style::StyleSheet;
-use super::syntax::{Answer, Highlighted, Request, is_small};
+use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::review::{
     Action, ConflictHandling, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel,
-    ReviewState, RoundDiff, update,
+    ReviewState, RoundDiff, update_state,
 };
 
 /// The extent of a move or a decision.
@@ -22,7 +22,7 @@ use crate::review::{
 pub enum Granularity {
     File,
     /// A hunk, or one part of a split hunk.
-    Block,
+    Hunk,
     Line,
 }
 
@@ -114,61 +114,61 @@ pub struct HitAreas {
 }
 
 /// A row of a unit: file index, unit index, and row within the unit.
-pub(crate) type Place = (usize, usize, usize);
+pub(crate) type RowPosition = (usize, usize, usize);
 
 /// The state of the full-screen review.
 pub struct App<'a> {
-    pub(crate) sheet: &'a ReviewModel<'a>,
+    pub(crate) model: &'a ReviewModel<'a>,
     pub state: ReviewState,
     pub(crate) name: String,
-    pub(crate) look: StyleSheet,
-    pub(crate) counts: Counts,
+    pub(crate) styles: StyleSheet,
+    pub(crate) counts: ReviewCounts,
     /// The changes of the last round; `None` in the first round.
-    pub(crate) since: Option<RoundDiff>,
+    pub(crate) round_diff: Option<RoundDiff>,
     /// The reason why feedback cannot be sent to the agent, if any.
     pub(crate) cannot_send: Option<String>,
     /// The message to the agent, once the user has confirmed that it is sent.
-    pub outbox: Option<Feedback>,
+    pub pending_feedback: Option<Feedback>,
     pub(crate) order: Order,
     pub(crate) filter: Filter,
     /// The files that are shown, in display order.
     pub(crate) files: Vec<usize>,
     pub(crate) display: DisplayOptions,
-    pub(crate) folds: BTreeSet<usize>,
-    pub(crate) moved: Option<HashSet<u64>>,
-    pub(crate) level: Granularity,
-    pub(crate) at: Cursor,
+    pub(crate) folded_files: BTreeSet<usize>,
+    pub(crate) moved_lines: Option<HashSet<u64>>,
+    pub(crate) granularity: Granularity,
+    pub(crate) cursor: Cursor,
     /// The other end of a range of lines: unit and row.
     pub(crate) anchor: Option<(usize, usize)>,
-    pub(crate) opened: Option<FileLayout>,
+    pub(crate) layout: Option<FileLayout>,
     pub(crate) scroll: usize,
-    pub(crate) sideways: usize,
+    pub(crate) h_scroll: usize,
     /// For each line that is wider than its area, the column up to which it has been shown without a gap.
-    pub(crate) shown_to: BTreeMap<Place, usize>,
+    pub(crate) viewed_columns: BTreeMap<RowPosition, usize>,
     /// Whether the scroll position follows the cursor. The mouse wheel turns this off.
-    pub(crate) follows: bool,
+    pub(crate) scroll_follows_cursor: bool,
     pub(crate) search: String,
     /// A search text, and the files known not to contain it. File contents do not change during a review.
-    pub(crate) without: (Vec<u8>, BTreeSet<usize>),
+    pub(crate) search_misses: (Vec<u8>, BTreeSet<usize>),
     pub(crate) mode: Mode,
     pub(crate) message: Option<String>,
-    pub(crate) highlighted: BTreeMap<usize, [Highlighted; 2]>,
-    asked: BTreeSet<usize>,
-    attention: Attention,
+    pub(crate) highlighted: BTreeMap<usize, [FileClasses; 2]>,
+    highlight_requested: BTreeSet<usize>,
+    input_guard: InputGuard,
     /// Whether the open file has a unit that changes all line endings.
-    has_endings: bool,
-    request: Option<Request>,
-    pub(crate) hits: HitAreas,
+    has_line_ending_unit: bool,
+    highlight_request: Option<HighlightRequest>,
+    pub(crate) hit_areas: HitAreas,
     /// Whether a visible line continues to the right, as of the last draw.
-    pub(crate) goes_on: Cell<bool>,
+    pub(crate) is_truncated: Cell<bool>,
     /// The maximum scroll position of the overlay, as of the last draw.
-    pub(crate) last_row: Cell<usize>,
+    pub(crate) max_scroll: Cell<usize>,
     pub(crate) files_scroll: usize,
 }
 
 /// The element on the screen that discards pending input when it appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Attention {
+pub(crate) enum InputGuard {
     None,
     Question,
     File(usize),
@@ -177,55 +177,57 @@ pub(crate) enum Attention {
 /// Options of a review on the full screen.
 pub struct ReviewOptions {
     pub name: String,
-    pub look: StyleSheet,
+    pub styles: StyleSheet,
     /// The changes of the last round; `None` in the first round.
-    pub since: Option<RoundDiff>,
+    pub round_diff: Option<RoundDiff>,
     /// The reason why feedback cannot be sent to the agent, if any.
     pub cannot_send: Option<String>,
 }
 
 /// Returns the message about a new round: the number of its changes, and of older undecided units.
-fn say_since(since: &RoundDiff, sheet: &ReviewModel<'_>, counts: &Counts) -> String {
-    let blocks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
-    let mut said = vec![format!("{} new since you decided", blocks(since.new.len()))];
+fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &ReviewCounts) -> String {
+    let hunks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
+    let mut parts = vec![format!("{} new since you decided", hunks(since.new.len()))];
     if since.gone > 0 {
-        said.push(format!("{} gone", since.gone));
+        parts.push(format!("{} gone", since.gone));
     }
-    let older = |(at, file): (usize, &ReviewFile<'_>)| {
-        let open = |(unit, of): (usize, &Unit)| !since.new.contains(&of.id) && counts.unit(at, unit).undecided > 0;
-        if file.is_refused() { 0 } else { file.units.iter().enumerate().filter(|u| open(*u)).count() }
+    let count_older = |(at, file): (usize, &ReviewFile<'_>)| {
+        let is_undecided = |(unit, review_unit): (usize, &Unit)| {
+            !since.new.contains(&review_unit.id) && counts.unit_line_counts(at, unit).undecided > 0
+        };
+        if file.is_refused() { 0 } else { file.units.iter().enumerate().filter(|u| is_undecided(*u)).count() }
     };
-    let older: usize = sheet.files.iter().enumerate().map(older).sum();
-    if older > 0 {
-        said.push(format!("{older} older undecided"));
+    let older_count: usize = model.files.iter().enumerate().map(count_older).sum();
+    if older_count > 0 {
+        parts.push(format!("{older_count} older undecided"));
     }
-    if since.new.is_empty() { said.join(", ") } else { format!("{} · f, Enter shows all", said.join(", ")) }
+    if since.new.is_empty() { parts.join(", ") } else { format!("{} · f, Enter shows all", parts.join(", ")) }
 }
 
 /// The message when nothing is undecided.
 pub(crate) const ALL_DECIDED: &str = "all is decided · w shows what an apply would do";
 
 /// Maximum number of files whose highlighting is cached.
-const MOST_HIGHLIGHTED: usize = 12;
+const MAX_HIGHLIGHTED: usize = 12;
 
 impl<'a> App<'a> {
     /// Opens the screen on the first file with something undecided.
     #[must_use]
-    pub fn new(sheet: &'a ReviewModel<'a>, mut state: ReviewState, opening: ReviewOptions) -> Self {
-        let folds = (0..sheet.files.len()).filter(|at| sheet.files[*at].begins_folded).collect();
-        let counts = Counts::of(sheet, &state.decisions);
-        let is_first = opening.since.is_none();
-        let since = opening.since.as_ref().map(|since| say_since(since, sheet, &counts));
-        let said: Vec<String> = state.said.take().into_iter().chain(since).collect();
-        let message = (!said.is_empty()).then(|| said.join(" · "));
+    pub fn new(model: &'a ReviewModel<'a>, mut state: ReviewState, options: ReviewOptions) -> Self {
+        let folds = (0..model.files.len()).filter(|at| model.files[*at].is_collapsed).collect();
+        let counts = ReviewCounts::new(model, &state.decisions);
+        let is_first = options.round_diff.is_none();
+        let round_message = options.round_diff.as_ref().map(|since| describe_round_diff(since, model, &counts));
+        let messages: Vec<String> = state.message.take().into_iter().chain(round_message).collect();
+        let message = (!messages.is_empty()).then(|| messages.join(" · "));
         let mut app = Self {
-            sheet,
-            name: opening.name,
-            look: opening.look,
+            model,
+            name: options.name,
+            styles: options.styles,
             counts,
-            since: opening.since,
-            cannot_send: opening.cannot_send,
-            outbox: None,
+            round_diff: options.round_diff,
+            cannot_send: options.cannot_send,
+            pending_feedback: None,
             order: Order::Risk,
             filter: if is_first { Filter::All } else { Filter::New },
             files: Vec::new(),
@@ -236,207 +238,211 @@ impl<'a> App<'a> {
                 folded: false,
                 wraps: true,
             },
-            shown_to: BTreeMap::new(),
-            folds,
-            moved: None,
-            level: Granularity::Block,
-            at: Cursor { file: 0, unit: 0, row: 0 },
+            viewed_columns: BTreeMap::new(),
+            folded_files: folds,
+            moved_lines: None,
+            granularity: Granularity::Hunk,
+            cursor: Cursor { file: 0, unit: 0, row: 0 },
             anchor: None,
-            opened: None,
+            layout: None,
             scroll: 0,
-            sideways: 0,
-            follows: true,
+            h_scroll: 0,
+            scroll_follows_cursor: true,
             search: String::new(),
-            without: Default::default(),
+            search_misses: Default::default(),
             mode: Mode::Browse,
             message,
             highlighted: BTreeMap::new(),
-            asked: BTreeSet::new(),
-            attention: Attention::None,
-            has_endings: false,
-            request: None,
-            hits: HitAreas::default(),
-            goes_on: Cell::new(false),
-            last_row: Cell::new(0),
+            highlight_requested: BTreeSet::new(),
+            input_guard: InputGuard::None,
+            has_line_ending_unit: false,
+            highlight_request: None,
+            hit_areas: HitAreas::default(),
+            is_truncated: Cell::new(false),
+            max_scroll: Cell::new(0),
             files_scroll: 0,
             state,
         };
-        app.choose(&BTreeSet::new());
+        app.select_files(&BTreeSet::new());
         if app.files.is_empty() {
             app.filter = Filter::All;
-            app.choose(&BTreeSet::new());
+            app.select_files(&BTreeSet::new());
         }
-        let total = app.counts.total();
+        let total = app.counts.total_counts();
         if app.message.is_none() && total.all > 0 && total.decided == total.all {
             app.message = Some(ALL_DECIDED.into());
         }
         let first = app.files.first().copied().unwrap_or(0);
-        app.at.file = first;
-        if !app.has_open(first, 0) {
-            app.at = app.next_open().unwrap_or(app.at);
+        app.cursor.file = first;
+        if !app.has_undecided(first, 0) {
+            app.cursor = app.next_undecided().unwrap_or(app.cursor);
         }
-        app.open();
+        app.open_current_file();
         app
     }
 
     /// Returns the file at the cursor.
-    pub(crate) fn file(&self) -> Option<&'a ReviewFile<'a>> {
-        self.sheet.files.get(self.at.file)
+    pub(crate) fn current_file(&self) -> Option<&'a ReviewFile<'a>> {
+        self.model.files.get(self.cursor.file)
     }
 
     /// Returns the unit at the cursor.
-    pub(crate) fn unit(&self) -> Option<&'a Unit> {
-        self.file()?.units.get(self.at.unit)
+    pub(crate) fn current_unit(&self) -> Option<&'a Unit> {
+        self.current_file()?.units.get(self.cursor.unit)
     }
 
     /// Selects and sorts the files to show. `conflicts` are the files that would conflict if everything were applied.
-    pub(crate) fn choose(&mut self, conflicts: &BTreeSet<usize>) {
-        let commented: BTreeSet<&str> = self.state.decisions.comments().map(|((unit, _), _)| unit.as_str()).collect();
+    pub(crate) fn select_files(&mut self, conflicts: &BTreeSet<usize>) {
+        let commented: BTreeSet<&str> =
+            self.state.decisions.all_comments().map(|((unit, _), _)| unit.as_str()).collect();
         let is_shown = |at: &usize| {
-            let file = &self.sheet.files[*at];
+            let file = &self.model.files[*at];
             match &self.filter {
                 Filter::All => true,
-                Filter::Undecided => !file.is_refused() && self.counts.file(*at).decided < file.units.len(),
-                Filter::Risky => file.change.severity() > Some(Risk::Note),
+                Filter::Undecided => !file.is_refused() && self.counts.file_counts(*at).decided < file.units.len(),
+                Filter::Risky => file.change.max_severity() > Some(Risk::Note),
                 Filter::Conflict => conflicts.contains(at),
                 Filter::Commented => file.units.iter().any(|u| commented.contains(u.id.as_str())),
-                Filter::New => self.since.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id))),
+                Filter::New => {
+                    self.round_diff.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id)))
+                }
                 Filter::Glob(_, glob) => glob.is_match(String::from_utf8_lossy(file.change.path.as_bytes()).as_ref()),
             }
         };
-        let mut files: Vec<usize> = (0..self.sheet.files.len()).filter(is_shown).collect();
-        let path = |at: &usize| &self.sheet.files[*at].change.path;
+        let mut files: Vec<usize> = (0..self.model.files.len()).filter(is_shown).collect();
+        let path = |at: &usize| &self.model.files[*at].change.path;
         match self.order {
             Order::Path => files.sort_by(|a, b| path(a).cmp(path(b))),
             Order::Risk => files.sort_by(|a, b| {
-                let level = |at: &usize| self.sheet.files[*at].change.severity();
-                level(b).cmp(&level(a)).then_with(|| path(a).cmp(path(b)))
+                let severity = |at: &usize| self.model.files[*at].change.max_severity();
+                severity(b).cmp(&severity(a)).then_with(|| path(a).cmp(path(b)))
             }),
             Order::Size => files.sort_by(|a, b| {
                 let lines = |at: &usize| {
-                    let (added, removed) = self.sheet.files[*at].line_counts;
+                    let (added, removed) = self.model.files[*at].line_counts;
                     added + removed
                 };
                 lines(b).cmp(&lines(a)).then_with(|| path(a).cmp(path(b)))
             }),
         }
         self.files = files;
-        if !self.files.contains(&self.at.file)
+        if !self.files.contains(&self.cursor.file)
             && let Some(first) = self.files.first()
         {
-            self.at = Cursor { file: *first, unit: 0, row: 0 };
-            self.open();
+            self.cursor = Cursor { file: *first, unit: 0, row: 0 };
+            self.open_current_file();
         }
     }
 
     /// Opens the file at the cursor if another file is open, and lays it out.
-    pub(crate) fn open(&mut self) {
-        if self.file().is_none() {
+    pub(crate) fn open_current_file(&mut self) {
+        if self.current_file().is_none() {
             return;
         }
-        if self.opened.as_ref().is_none_or(|o| o.file != self.at.file) {
-            self.opened = Some(FileLayout::of(self.sheet, self.at.file));
+        if self.layout.as_ref().is_none_or(|o| o.file != self.cursor.file) {
+            self.layout = Some(FileLayout::new(self.model, self.cursor.file));
             let is_ending = |u: &Unit| matches!(u.kind, UnitKind::LineEndings(_));
-            self.has_endings = self.file().is_some_and(|f| f.units.iter().any(is_ending));
-            (self.scroll, self.sideways, self.anchor) = (0, 0, None);
-            self.ask_for_colours();
+            self.has_line_ending_unit = self.current_file().is_some_and(|f| f.units.iter().any(is_ending));
+            (self.scroll, self.h_scroll, self.anchor) = (0, 0, None);
+            self.request_highlighting();
         }
-        self.follows = true;
-        self.lay_out();
+        self.scroll_follows_cursor = true;
+        self.update_layout();
     }
 
     /// Recomputes the layout of the open file.
-    pub(crate) fn lay_out(&mut self) {
-        self.display.folded = self.folds.contains(&self.at.file);
+    pub(crate) fn update_layout(&mut self) {
+        self.display.folded = self.folded_files.contains(&self.cursor.file);
         // Row numbers may change.
-        self.shown_to.clear();
-        if let Some(opened) = &mut self.opened {
-            opened.lay_out(self.sheet, &self.state, self.display);
+        self.viewed_columns.clear();
+        if let Some(opened) = &mut self.layout {
+            opened.compute_rows(self.model, &self.state, self.display);
         }
     }
 
-    fn ask_for_colours(&mut self) {
-        let Some(opened) = &self.opened else { return };
-        let (old, new) = (opened.text.old.bytes(), opened.text.new.bytes());
-        let is_worth_it = (!old.is_empty() || !new.is_empty()) && is_small(old) && is_small(new);
-        if is_worth_it && self.asked.insert(opened.file) {
-            let name = self.sheet.files[opened.file].change.path.file_name();
+    fn request_highlighting(&mut self) {
+        let Some(opened) = &self.layout else { return };
+        let (old, new) = (opened.text.old.as_bytes(), opened.text.new.as_bytes());
+        let is_highlightable = (!old.is_empty() || !new.is_empty()) && is_small(old) && is_small(new);
+        if is_highlightable && self.highlight_requested.insert(opened.file) {
+            let name = self.model.files[opened.file].change.path.file_name();
             let name = String::from_utf8_lossy(name).into_owned();
-            self.request = Some(Request { file: opened.file, name, contents: [old.to_vec(), new.to_vec()] });
+            self.highlight_request =
+                Some(HighlightRequest { file: opened.file, name, contents: [old.to_vec(), new.to_vec()] });
         }
     }
 
     /// Takes the pending highlight request.
-    pub fn take_request(&mut self) -> Option<Request> {
-        self.request.take()
+    pub fn take_highlight_request(&mut self) -> Option<HighlightRequest> {
+        self.highlight_request.take()
     }
 
     /// Stores highlighted contents, and returns whether they belong to the open file.
-    pub fn highlight(&mut self, answer: Answer) -> bool {
-        while self.highlighted.len() >= MOST_HIGHLIGHTED {
-            let furthest = self.highlighted.keys().copied().max_by_key(|file| file.abs_diff(self.at.file));
+    pub fn store_highlighting(&mut self, answer: HighlightedFile) -> bool {
+        while self.highlighted.len() >= MAX_HIGHLIGHTED {
+            let furthest = self.highlighted.keys().copied().max_by_key(|file| file.abs_diff(self.cursor.file));
             let Some(furthest) = furthest else { break };
             self.highlighted.remove(&furthest);
-            self.asked.remove(&furthest);
+            self.highlight_requested.remove(&furthest);
         }
-        let is_shown = answer.file == self.at.file;
+        let is_shown = answer.file == self.cursor.file;
         self.highlighted.insert(answer.file, answer.sides);
         is_shown
     }
 
     /// Runs an action and saves its events.
-    pub(crate) fn act(&mut self, action: Action, around: &mut dyn ReviewHost) -> io::Result<()> {
-        self.state = update(std::mem::take(&mut self.state), self.sheet, action);
-        self.message = self.state.said.take();
-        self.flush(around)
+    pub(crate) fn run_action(&mut self, action: Action, host: &mut dyn ReviewHost) -> io::Result<()> {
+        self.state = update_state(std::mem::take(&mut self.state), self.model, action);
+        self.message = self.state.message.take();
+        self.save_pending_events(host)
     }
 
     /// Saves pending events, and updates the counts.
-    pub fn flush(&mut self, around: &mut dyn ReviewHost) -> io::Result<()> {
+    pub fn save_pending_events(&mut self, host: &mut dyn ReviewHost) -> io::Result<()> {
         let events = self.state.take_events();
-        around.save_events(&events)?;
-        self.counts.follow(self.sheet, &self.state.decisions, &events);
+        host.save_events(&events)?;
+        self.counts.apply_events(self.model, &self.state.decisions, &events);
         Ok(())
     }
 
     /// Returns whether the open file has a unit that changes all line endings. Lines are then shown without their endings.
-    pub(crate) fn has_ending_unit(&self) -> bool {
-        self.has_endings
+    pub(crate) fn hides_line_endings(&self) -> bool {
+        self.has_line_ending_unit
     }
 
     /// Returns whether the last round changed the unit at the cursor.
     pub(crate) fn is_new(&self) -> bool {
-        let Some(unit) = self.unit() else { return false };
-        self.since.as_ref().is_some_and(|since| since.new.contains(&unit.id))
+        let Some(unit) = self.current_unit() else { return false };
+        self.round_diff.as_ref().is_some_and(|since| since.new.contains(&unit.id))
     }
 
     /// Returns a note if the last round changed a file and accepted units elsewhere in it were kept.
-    pub(crate) fn kept_in(&self, file: usize) -> Option<String> {
-        let since = self.since.as_ref()?;
-        let ReviewFile { change, units, .. } = &self.sheet.files[file];
+    pub(crate) fn kept_decisions_note(&self, file: usize) -> Option<String> {
+        let since = self.round_diff.as_ref()?;
+        let ReviewFile { change, units, .. } = &self.model.files[file];
         let kept = units.iter().filter(|u| !since.new.contains(&u.id) && self.state.decisions.is_accepted(u)).count();
         let noun = if kept == 1 { "decision" } else { "decisions" };
         (kept > 0 && since.touched.contains(&change.path))
-            .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.path(file)))
+            .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.escaped_path(file)))
     }
 
     /// Returns whether a dialog or a risky file has appeared since the last call. Pending input must then be discarded.
     pub(crate) fn consume_input_guard(&mut self) -> bool {
         let now = match &self.mode {
-            Mode::Confirm(..) | Mode::Apply { .. } | Mode::Send { .. } => Attention::Question,
-            _ if self.file().is_some_and(ReviewFile::is_risky) => Attention::File(self.at.file),
-            _ => Attention::None,
+            Mode::Confirm(..) | Mode::Apply { .. } | Mode::Send { .. } => InputGuard::Question,
+            _ if self.current_file().is_some_and(ReviewFile::is_risky) => InputGuard::File(self.cursor.file),
+            _ => InputGuard::None,
         };
-        let before = std::mem::replace(&mut self.attention, now);
-        now != before && now != Attention::None
+        let before = std::mem::replace(&mut self.input_guard, now);
+        now != before && now != InputGuard::None
     }
 
-    pub(crate) fn say(&mut self, text: &str) {
+    pub(crate) fn show_message(&mut self, text: &str) {
         self.message = Some(text.to_owned());
     }
 
     /// Returns a file's path, escaped for display.
-    pub(crate) fn path(&self, file: usize) -> String {
-        Escaped::new(self.sheet.files[file].change.path.as_bytes()).to_string()
+    pub(crate) fn escaped_path(&self, file: usize) -> String {
+        Escaped::new(self.model.files[file].change.path.as_bytes()).to_string()
     }
 }

@@ -7,49 +7,49 @@ use crossterm::event::{KeyCode, KeyEvent};
 use super::app::{App, Mode};
 use super::keys::Effect;
 use crate::core::escape::Escaped;
-use crate::review::{ConflictHandling, FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, resulting};
+use crate::review::{ConflictHandling, FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, resulting_file};
 
 impl App<'_> {
-    pub(crate) fn preview(&mut self) -> io::Result<Effect> {
-        let Some(file) = self.file() else { return Ok(Effect::On) };
+    pub(crate) fn open_file_preview(&mut self) -> io::Result<Effect> {
+        let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
         let empty = FileText::default();
-        let text = self.opened.as_ref().map_or(&empty, |o| &o.text);
-        let picks = self.state.decisions.selection(&file.units);
-        match resulting(self.sheet, file.change, &picks, text) {
+        let text = self.layout.as_ref().map_or(&empty, |o| &o.text);
+        let selection = self.state.decisions.accepted_selection(&file.units);
+        match resulting_file(self.model, file.change, &selection, text) {
             Ok(Some((_, content))) => {
-                let title = format!("{} with what is accepted", self.path(self.at.file));
+                let title = format!("{} with what is accepted", self.escaped_path(self.cursor.file));
                 self.mode = Mode::Preview { title, content, scroll: 0 };
             }
             Ok(None) => self.message = Some("nothing that could be shown is accepted of this file".into()),
             Err(error) => self.message = Some(Escaped::new(&error.to_string()).to_string()),
         }
-        Ok(Effect::On)
+        Ok(Effect::Redraw)
     }
 
-    pub(crate) fn plan(&mut self, around: &mut dyn ReviewHost) {
-        if self.counts.total().accepted == 0 {
+    pub(crate) fn open_apply_preview(&mut self, host: &mut dyn ReviewHost) {
+        if self.counts.total_counts().accepted == 0 {
             self.message = Some("nothing is accepted yet: y accepts what the cursor is on".into());
             return;
         }
-        match around.preview_apply(&self.state.decisions) {
+        match host.preview_apply(&self.state.decisions) {
             Ok(preview) => self.mode = Mode::Apply { preview, scroll: 0, typed: None },
-            Err(why) => self.message = Some(why),
+            Err(error) => self.message = Some(error),
         }
     }
 
-    pub(crate) fn on_apply(
+    pub(crate) fn handle_apply_key(
         &mut self,
         preview: Preview,
         scroll: usize,
         typed: Option<(String, ConflictHandling)>,
         key: KeyEvent,
     ) -> io::Result<Effect> {
-        let conflicts = preview.conflicts();
-        let page = usize::from(self.hits.rows.height).max(1);
+        let conflicts = preview.conflict_count();
+        let page = usize::from(self.hit_areas.rows.height).max(1);
         let mut next = (scroll, typed);
         if let (_, Some((word, conflicts))) = &mut next {
             match key.code {
-                KeyCode::Enter if word == "apply" => return Ok(Effect::End(ReviewOutcome::Apply(Some(*conflicts)))),
+                KeyCode::Enter if word == "apply" => return Ok(Effect::Exit(ReviewOutcome::Apply(Some(*conflicts)))),
                 KeyCode::Enter => self.message = Some("type the word apply, or Esc to go back".into()),
                 KeyCode::Esc => {
                     self.message = None;
@@ -63,7 +63,7 @@ impl App<'_> {
             match key.code {
                 KeyCode::Esc | KeyCode::Char('q' | 'n') => {
                     self.message = None;
-                    return Ok(Effect::On);
+                    return Ok(Effect::Redraw);
                 }
                 KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
                     let text = "nothing is written while there is a conflict: s passes over them, m puts both sides between markers";
@@ -71,15 +71,15 @@ impl App<'_> {
                 }
                 KeyCode::Char('s' | 'm') if conflicts == 0 => {}
                 KeyCode::Char('y' | 's' | 'm') | KeyCode::Enter => {
-                    let with = match key.code {
+                    let conflict_handling = match key.code {
                         KeyCode::Char('s') => ConflictHandling::Skip,
                         KeyCode::Char('m') => ConflictHandling::Markers,
                         _ => ConflictHandling::Abort,
                     };
-                    if !self.writes_risk(&preview, with) {
-                        return Ok(Effect::End(ReviewOutcome::Apply(Some(with))));
+                    if !self.has_risky_writes(&preview, conflict_handling) {
+                        return Ok(Effect::Exit(ReviewOutcome::Apply(Some(conflict_handling))));
                     }
-                    next.1 = Some((String::new(), with));
+                    next.1 = Some((String::new(), conflict_handling));
                 }
                 KeyCode::Down | KeyCode::Char('j') => next.0 += 1,
                 KeyCode::Up | KeyCode::Char('k') => next.0 = next.0.saturating_sub(1),
@@ -91,19 +91,19 @@ impl App<'_> {
             }
         }
         let (scroll, typed) = next;
-        self.mode = Mode::Apply { preview, scroll: scroll.min(self.last_row.get()), typed };
-        Ok(Effect::On)
+        self.mode = Mode::Apply { preview, scroll: scroll.min(self.max_scroll.get()), typed };
+        Ok(Effect::Redraw)
     }
 
     /// Returns whether an apply would write a risky file.
-    fn writes_risk(&self, preview: &Preview, with: ConflictHandling) -> bool {
+    fn has_risky_writes(&self, preview: &Preview, conflict_handling: ConflictHandling) -> bool {
         let is_written = |line: &PreviewLine| match line.is_conflict {
-            true => with == ConflictHandling::Markers,
+            true => conflict_handling == ConflictHandling::Markers,
             false => line.outcome != "unchanged",
         };
-        self.sheet.files.iter().enumerate().any(|(at, f)| {
+        self.model.files.iter().enumerate().any(|(at, f)| {
             let line = preview.lines.iter().find(|line| line.path == f.change.path);
-            f.is_risky() && !f.is_refused() && self.counts.file(at).accepted > 0 && line.is_none_or(is_written)
+            f.is_risky() && !f.is_refused() && self.counts.file_counts(at).accepted > 0 && line.is_none_or(is_written)
         })
     }
 }

@@ -6,7 +6,7 @@ use crate::review::{DecisionCounts, Decisions, Event, ReviewModel};
 
 /// Counts of units and lines by decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct UnitCounts {
     /// Units with no undecided line.
     pub decided: usize,
     /// Units with at least one accepted line.
@@ -16,94 +16,94 @@ pub struct Count {
 }
 
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct ReviewCounts {
     units: Vec<Vec<DecisionCounts>>,
-    files: Vec<Count>,
-    total: Count,
-    places: HashMap<String, (usize, usize)>,
+    files: Vec<UnitCounts>,
+    total: UnitCounts,
+    positions: HashMap<String, (usize, usize)>,
 }
 
-impl Counts {
+impl ReviewCounts {
     /// Counts the units of all files.
     #[must_use]
-    pub fn of(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
+    pub fn new(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let mut counts = Self::default();
-        for (file_at, file) in sheet.files.iter().enumerate() {
-            let mut count = Count::default();
-            let mut tallies = Vec::with_capacity(file.units.len());
+        for (file_at, file) in model.files.iter().enumerate() {
+            let mut count = UnitCounts::default();
+            let mut file_line_counts = Vec::with_capacity(file.units.len());
             for (unit_at, unit) in file.units.iter().enumerate() {
-                let tally = decisions.count_lines(unit);
-                count.add(tally);
-                tallies.push(tally);
-                counts.places.insert(unit.id.clone(), (file_at, unit_at));
+                let line_counts = decisions.count_lines(unit);
+                count.add_unit(line_counts);
+                file_line_counts.push(line_counts);
+                counts.positions.insert(unit.id.clone(), (file_at, unit_at));
             }
             if !file.is_refused() {
-                counts.total = counts.total.plus(count);
+                counts.total = counts.total.sum_with(count);
             }
-            counts.units.push(tallies);
+            counts.units.push(file_line_counts);
             counts.files.push(count);
         }
         counts
     }
 
     /// Updates the counts of the units that events changed.
-    pub fn follow(&mut self, sheet: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
+    pub fn apply_events(&mut self, model: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
         for event in events {
             let Event::Ruling { unit, .. } = event else { continue };
-            let Some((file, unit)) = self.place(unit) else { continue };
-            let after = decisions.count_lines(&sheet.files[file].units[unit]);
+            let Some((file, unit)) = self.unit_position(unit) else { continue };
+            let after = decisions.count_lines(&model.files[file].units[unit]);
             let before = std::mem::replace(&mut self.units[file][unit], after);
-            let is_counted = !sheet.files[file].is_refused();
+            let is_counted = !model.files[file].is_refused();
             for count in std::iter::once(&mut self.files[file]).chain(is_counted.then_some(&mut self.total)) {
-                count.take_away(before);
-                count.add(after);
+                count.remove_unit(before);
+                count.add_unit(after);
             }
         }
     }
 
     /// Returns the file index and unit index of a unit ID.
     #[must_use]
-    pub fn place(&self, unit: &str) -> Option<(usize, usize)> {
-        self.places.get(unit).copied()
+    pub fn unit_position(&self, unit: &str) -> Option<(usize, usize)> {
+        self.positions.get(unit).copied()
     }
 
     /// Returns the line counts of a unit.
     #[must_use]
-    pub fn unit(&self, file: usize, unit: usize) -> DecisionCounts {
+    pub fn unit_line_counts(&self, file: usize, unit: usize) -> DecisionCounts {
         self.units[file][unit]
     }
 
     /// Returns the counts of a file.
     #[must_use]
-    pub fn file(&self, file: usize) -> Count {
+    pub fn file_counts(&self, file: usize) -> UnitCounts {
         self.files[file]
     }
 
     /// Returns the counts of all files that are not refused.
     #[must_use]
-    pub fn total(&self) -> Count {
+    pub fn total_counts(&self) -> UnitCounts {
         self.total
     }
 }
 
-impl Count {
-    fn add(&mut self, tally: DecisionCounts) {
+impl UnitCounts {
+    fn add_unit(&mut self, counts: DecisionCounts) {
         self.all += 1;
-        self.decided += usize::from(tally.undecided == 0);
-        self.accepted += usize::from(tally.accepted > 0);
-        self.lines = self.lines.sum_with(tally);
+        self.decided += usize::from(counts.undecided == 0);
+        self.accepted += usize::from(counts.accepted > 0);
+        self.lines = self.lines.sum_with(counts);
     }
 
-    fn take_away(&mut self, tally: DecisionCounts) {
+    fn remove_unit(&mut self, counts: DecisionCounts) {
         self.all -= 1;
-        self.decided -= usize::from(tally.undecided == 0);
-        self.accepted -= usize::from(tally.accepted > 0);
-        self.lines.accepted -= tally.accepted;
-        self.lines.rejected -= tally.rejected;
-        self.lines.undecided -= tally.undecided;
+        self.decided -= usize::from(counts.undecided == 0);
+        self.accepted -= usize::from(counts.accepted > 0);
+        self.lines.accepted -= counts.accepted;
+        self.lines.rejected -= counts.rejected;
+        self.lines.undecided -= counts.undecided;
     }
 
-    fn plus(self, other: Self) -> Self {
+    fn sum_with(self, other: Self) -> Self {
         Self {
             decided: self.decided + other.decided,
             accepted: self.accepted + other.accepted,

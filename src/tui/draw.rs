@@ -6,73 +6,75 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Granularity, Mode, Order, PromptKind};
-use super::files::files;
-use super::outline::{boxed, columns};
+use super::files::draw_files;
+use super::outline::{display_width, draw_box};
 use super::overlay;
-use super::rows::rows;
+use super::rows::draw_rows;
 use super::style::{StyleKind, Symbol};
-use super::text_layout::truncate;
+use super::text_layout::truncate_text;
 use crate::review::{Decision, UnitDecision};
 
 /// Minimum width in columns for the file list beside the diff.
-const WIDE: u16 = 72;
+const MIN_TWO_PANE_WIDTH: u16 = 72;
 /// Minimum width in columns for the file list beside a side-by-side diff.
-const BESIDE: u16 = 132;
+const MIN_SIDE_BY_SIDE_WIDTH: u16 = 132;
 /// Minimum screen size: columns and rows.
-const SMALLEST: (u16, u16) = (20, 6);
+const MIN_SCREEN_SIZE: (u16, u16) = (20, 6);
 
 /// Draws the screen, and updates the mouse targets.
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>) {
     let area = frame.area();
-    if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
+    if area.width < MIN_SCREEN_SIZE.0 || area.height < MIN_SCREEN_SIZE.1 {
         frame.render_widget(Paragraph::new("too small"), area);
         return;
     }
     let [top, middle, bottom] =
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
-    frame.render_widget(title(app, usize::from(top.width)), top);
-    let (list, changes) = panes(app, middle);
-    app.hits = super::app::HitAreas::default();
+    frame.render_widget(title_line(app, usize::from(top.width)), top);
+    let (list, changes) = split_panes(app, middle);
+    app.hit_areas = super::app::HitAreas::default();
     if let Some(list) = list {
-        let inner = boxed(app, frame, list, " Files ", app.level == Granularity::File);
-        files(app, frame, inner);
+        let inner = draw_box(app, frame, list, " Files ", app.granularity == Granularity::File);
+        draw_files(app, frame, inner);
     }
     if let Some(changes) = changes {
-        let head = head(app, usize::from(changes.width).saturating_sub(4));
-        let inner = boxed(app, frame, changes, &head, app.level != Granularity::File);
-        if list.is_some() && app.look.unicode {
-            join(frame, changes);
+        let diff_heading = diff_title(app, usize::from(changes.width).saturating_sub(4));
+        let inner = draw_box(app, frame, changes, &diff_heading, app.granularity != Granularity::File);
+        if list.is_some() && app.styles.unicode {
+            join_borders(frame, changes);
         }
         match app.mode {
-            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(..) => app.hits.rows = inner,
-            _ => rows(app, frame, inner),
+            Mode::Preview { .. } | Mode::Apply { .. } | Mode::Send { .. } | Mode::Help(..) => {
+                app.hit_areas.rows = inner
+            }
+            _ => draw_rows(app, frame, inner),
         }
     }
     overlay::draw(app, frame, middle);
-    frame.render_widget(footer(app, usize::from(bottom.width)), bottom);
-    if let Mode::Input(asking, text) = &app.mode {
-        let column = columns(&asking_text(asking)) + columns(text) + 1;
+    frame.render_widget(footer_line(app, usize::from(bottom.width)), bottom);
+    if let Mode::Input(prompt, text) = &app.mode {
+        let column = display_width(&prompt_label(prompt)) + display_width(text) + 1;
         let column = u16::try_from(column).unwrap_or(u16::MAX).min(bottom.width.saturating_sub(1));
         frame.set_cursor_position((bottom.x + column, bottom.y));
     }
 }
 
 /// Splits the screen into file list and diff. A narrow screen shows only the list at file level, and otherwise only the diff.
-fn panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
-    let wide = if app.display.side_by_side { BESIDE } else { WIDE };
-    if area.width < wide {
-        return if app.level == Granularity::File { (Some(area), None) } else { (None, Some(area)) };
+fn split_panes(app: &App<'_>, area: Rect) -> (Option<Rect>, Option<Rect>) {
+    let min_width = if app.display.side_by_side { MIN_SIDE_BY_SIDE_WIDTH } else { MIN_TWO_PANE_WIDTH };
+    if area.width < min_width {
+        return if app.granularity == Granularity::File { (Some(area), None) } else { (None, Some(area)) };
     }
-    let longest = app.files.iter().take(2000).map(|f| columns(&app.path(*f))).max().unwrap_or(0);
-    let wanted = u16::try_from(longest + 12).unwrap_or(u16::MAX);
-    let width = wanted.clamp(24, (area.width * 2 / 5).max(24));
+    let longest = app.files.iter().take(2000).map(|f| display_width(&app.escaped_path(*f))).max().unwrap_or(0);
+    let preferred_width = u16::try_from(longest + 12).unwrap_or(u16::MAX);
+    let width = preferred_width.clamp(24, (area.width * 2 / 5).max(24));
     let [list, changes] = Layout::horizontal([Constraint::Length(width), Constraint::Fill(1)]).areas(area);
     // The panes share a border column.
     (Some(Rect { width: list.width + 1, ..list }), Some(changes))
 }
 
 /// Joins the border of the diff with the border of the file list.
-fn join(frame: &mut Frame<'_>, changes: Rect) {
+fn join_borders(frame: &mut Frame<'_>, changes: Rect) {
     for (y, corner) in [(changes.y, "┬"), (changes.y + changes.height.saturating_sub(1), "┴")] {
         if let Some(cell) = frame.buffer_mut().cell_mut((changes.x, y)) {
             cell.set_symbol(corner);
@@ -80,16 +82,16 @@ fn join(frame: &mut Frame<'_>, changes: Rect) {
     }
 }
 
-fn title(app: &App<'_>, width: usize) -> Line<'static> {
-    let (added, removed) = app.sheet.line_counts();
-    let total = app.counts.total();
-    let minus = app.look.sign(Symbol::Minus);
+fn title_line(app: &App<'_>, width: usize) -> Line<'static> {
+    let (added, removed) = app.model.line_counts();
+    let total = app.counts.total_counts();
+    let minus = app.styles.symbol_text(Symbol::Minus);
     let order = match app.order {
         Order::Risk => "risk",
         Order::Path => "path",
         Order::Size => "size",
     };
-    let files = app.sheet.files.len();
+    let files = app.model.files.len();
     let noun = if files == 1 { "file" } else { "files" };
     let name = format!(" airlock review {}", app.name);
     let mut facts = vec![
@@ -104,12 +106,12 @@ fn title(app: &App<'_>, width: usize) -> Line<'static> {
         facts.push("blanks hidden".into());
     }
     let facts = facts.join("   ");
-    let room = width.saturating_sub(columns(&name) + 3);
+    let room = width.saturating_sub(display_width(&name) + 3);
     Line::from(vec![
-        Span::styled(truncate(&name, width, ""), app.look.style(StyleKind::Strong)),
+        Span::styled(truncate_text(&name, width, ""), app.styles.role_style(StyleKind::Strong)),
         Span::styled(
-            format!("   {}", truncate(&facts, room, app.look.sign(Symbol::Ellipsis))),
-            app.look.style(StyleKind::Faint),
+            format!("   {}", truncate_text(&facts, room, app.styles.symbol_text(Symbol::Ellipsis))),
+            app.styles.role_style(StyleKind::Faint),
         ),
     ])
 }
@@ -127,58 +129,64 @@ fn filter_text(app: &App<'_>) -> Option<String> {
 }
 
 /// Returns the title of the diff pane: path, cursor position, state and risk.
-fn head(app: &App<'_>, width: usize) -> String {
-    let Some(file) = app.file() else { return " nothing ".into() };
-    let mut after = String::new();
+fn diff_title(app: &App<'_>, width: usize) -> String {
+    let Some(file) = app.current_file() else { return " nothing ".into() };
+    let mut position = String::new();
     if !file.units.is_empty() {
         // A folded file is decided as a whole.
         if app.display.folded {
             return format!(
                 " {} {} all of it [{}] ",
-                app.path(app.at.file),
-                file.change.change_word(),
-                file_state(app)
+                app.escaped_path(app.cursor.file),
+                file.change.kind_label(),
+                file_state_text(app)
             );
         }
-        if app.level == Granularity::File {
+        if app.granularity == Granularity::File {
             let hunks = if file.units.len() == 1 { "1 hunk".into() } else { format!("all {} hunks", file.units.len()) };
-            after = format!(" {hunks} [{}]", file_state(app));
+            position = format!(" {hunks} [{}]", file_state_text(app));
         } else {
-            let before: usize = (0..app.at.unit).map(|unit| parts_of(app, unit)).sum();
-            let parts = app.parts(app.at.unit);
-            let part = parts.iter().position(|p| p.contains(&app.at.row)).unwrap_or(0);
-            let all: usize = before + (app.at.unit..file.units.len()).map(|unit| parts_of(app, unit)).sum::<usize>();
-            let word = match (app.level, app.anchor) {
+            let before: usize = (0..app.cursor.unit).map(|unit| count_parts(app, unit)).sum();
+            let parts = app.unit_parts(app.cursor.unit);
+            let part = parts.iter().position(|p| p.contains(&app.cursor.row)).unwrap_or(0);
+            let all: usize =
+                before + (app.cursor.unit..file.units.len()).map(|unit| count_parts(app, unit)).sum::<usize>();
+            let word = match (app.granularity, app.anchor) {
                 (Granularity::Line, Some(_)) => "range from hunk",
                 (Granularity::Line, None) => "line of hunk",
                 _ => "hunk",
             };
-            after = format!(" {word} {}/{all} [{}]", before + part + 1, state_text(app));
+            position = format!(" {word} {}/{all} [{}]", before + part + 1, cursor_state_text(app));
         }
     }
     if app.is_new() {
-        after += " new";
+        position += " new";
     }
-    let risk = file.change.severity().filter(|l| *l > crate::changes::Severity::Note);
+    let risk = file.change.max_severity().filter(|l| *l > crate::changes::Severity::Note);
     if let Some(level) = risk {
         let rule = file.change.findings.first().map_or("", |f| f.rule.as_str());
         let rule = crate::core::escape::Escaped::new(rule).to_string();
-        after += &format!(" {} {}: {rule}", app.look.sign(Symbol::Risk), crate::review::severity_word(level));
+        position +=
+            &format!(" {} {}: {rule}", app.styles.symbol_text(Symbol::Risk), crate::review::severity_word(level));
     }
-    let room = width.saturating_sub(columns(&after) + 2).max(8);
-    let path = super::text_layout::clip_start(&app.path(app.at.file), room, app.look.sign(Symbol::Ellipsis));
-    format!(" {path} {}{after} ", file.change.change_word())
+    let room = width.saturating_sub(display_width(&position) + 2).max(8);
+    let path = super::text_layout::truncate_start(
+        &app.escaped_path(app.cursor.file),
+        room,
+        app.styles.symbol_text(Symbol::Ellipsis),
+    );
+    format!(" {path} {}{position} ", file.change.kind_label())
 }
 
 /// Counts the parts of a unit of the open file without reading its lines.
-fn parts_of(app: &App<'_>, unit: usize) -> usize {
-    let Some(of) = app.file().and_then(|f| f.units.get(unit)) else { return 0 };
-    if unit == app.at.unit { app.parts(unit).len() } else { app.state.parts(of).len() }
+fn count_parts(app: &App<'_>, unit: usize) -> usize {
+    let Some(review_unit) = app.current_file().and_then(|f| f.units.get(unit)) else { return 0 };
+    if unit == app.cursor.unit { app.unit_parts(unit).len() } else { app.state.hunk_parts(review_unit).len() }
 }
 
-fn file_state(app: &App<'_>) -> &'static str {
-    let lines = app.counts.file(app.at.file).lines;
-    match (lines.unanimous(), lines.accepted + lines.rejected) {
+fn file_state_text(app: &App<'_>) -> &'static str {
+    let lines = app.counts.file_counts(app.cursor.file).lines;
+    match (lines.unanimous_decision(), lines.accepted + lines.rejected) {
         (Some(Decision::Accepted), _) => "accepted",
         (Some(Decision::Rejected), _) => "rejected",
         (None, 0) => "undecided",
@@ -186,19 +194,20 @@ fn file_state(app: &App<'_>) -> &'static str {
     }
 }
 
-fn state_text(app: &App<'_>) -> &'static str {
-    let Some(unit) = app.unit() else { return "" };
+fn cursor_state_text(app: &App<'_>) -> &'static str {
+    let Some(unit) = app.current_unit() else { return "" };
     if matches!(app.state.decisions.get(&unit.id), Some(UnitDecision::Edited(_))) {
         return "edited";
     }
-    let of = |line| app.state.decisions.line(&unit.id, line);
-    let rows = if app.level == Granularity::Line { app.at.row..app.at.row + 1 } else { app.part() };
-    let lines = app.lines(app.at.unit, rows);
+    let decision_of = |line| app.state.decisions.line_decision(&unit.id, line);
+    let rows =
+        if app.granularity == Granularity::Line { app.cursor.row..app.cursor.row + 1 } else { app.current_part() };
+    let lines = app.lines_in_rows(app.cursor.unit, rows);
     let all: Vec<Option<Decision>> = match &lines {
-        Some(lines) => lines.iter().map(of).collect(),
+        Some(lines) => lines.iter().map(decision_of).collect(),
         None => {
-            let tally = app.counts.unit(app.at.file, app.at.unit);
-            return match (tally.unanimous(), tally.undecided == unit.line_count()) {
+            let line_counts = app.counts.unit_line_counts(app.cursor.file, app.cursor.unit);
+            return match (line_counts.unanimous_decision(), line_counts.undecided == unit.line_count()) {
                 (Some(Decision::Accepted), _) => "accepted",
                 (Some(Decision::Rejected), _) => "rejected",
                 (None, true) => "undecided",
@@ -214,8 +223,8 @@ fn state_text(app: &App<'_>) -> &'static str {
     }
 }
 
-fn asking_text(asking: &PromptKind) -> String {
-    match asking {
+fn prompt_label(prompt: &PromptKind) -> String {
+    match prompt {
         PromptKind::Search => "search: ".into(),
         PromptKind::Filter => "show only (undecided risky conflict commented new, a glob; empty: all): ".into(),
         PromptKind::Comment((_, None), place) => format!("comment on the hunk at {place}: "),
@@ -224,42 +233,48 @@ fn asking_text(asking: &PromptKind) -> String {
 }
 
 /// Returns the last row: a prompt, a message or the most useful keys.
-fn footer(app: &App<'_>, width: usize) -> Line<'static> {
-    let ellipsis = app.look.sign(Symbol::Ellipsis);
+fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
+    let ellipsis = app.styles.symbol_text(Symbol::Ellipsis);
     match &app.mode {
-        Mode::Input(asking, text) => {
-            let asked = asking_text(asking);
+        Mode::Input(prompt, text) => {
+            let label = prompt_label(prompt);
             // Show the end of a long input.
-            let room = width.saturating_sub(columns(&asked) + 2);
-            let typed =
-                super::text_layout::clip_start(&crate::core::escape::Escaped::new(text).to_string(), room, ellipsis);
+            let room = width.saturating_sub(display_width(&label) + 2);
+            let typed = super::text_layout::truncate_start(
+                &crate::core::escape::Escaped::new(text).to_string(),
+                room,
+                ellipsis,
+            );
             return Line::from(vec![
-                Span::styled(format!(" {asked}"), app.look.style(StyleKind::Strong)),
+                Span::styled(format!(" {label}"), app.styles.role_style(StyleKind::Strong)),
                 Span::raw(typed),
             ]);
         }
         Mode::Confirm(question, _) => {
-            let text = truncate(question, width.saturating_sub(9), ellipsis);
-            return Line::styled(format!(" {text} [y/n]"), app.look.style(StyleKind::Strong));
+            let text = truncate_text(question, width.saturating_sub(9), ellipsis);
+            return Line::styled(format!(" {text} [y/n]"), app.styles.role_style(StyleKind::Strong));
         }
         _ => {}
     }
     if let Some(message) = &app.message {
-        return Line::styled(truncate(&format!(" {message}"), width, ellipsis), app.look.style(StyleKind::Strong));
+        return Line::styled(
+            truncate_text(&format!(" {message}"), width, ellipsis),
+            app.styles.role_style(StyleKind::Strong),
+        );
     }
     let keys: &[(&str, &str)] = match &app.mode {
         Mode::Help(..) => &[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")],
         Mode::Preview { .. } => &[("j k", "scroll"), ("Esc", "back")],
         Mode::Send { .. } => &[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")],
         Mode::Apply { typed: Some(_), .. } => &[("Enter", "to do it"), ("Esc", "back")],
-        Mode::Apply { preview, .. } if preview.conflicts() > 0 => {
+        Mode::Apply { preview, .. } if preview.conflict_count() > 0 => {
             &[("s", "apply all but conflicts"), ("m", "with markers"), ("Esc", "back to the review")]
         }
         Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back to the review")],
-        _ if app.counts.total().decided == 0 && app.message.is_none() => {
+        _ if app.counts.total_counts().decided == 0 && app.message.is_none() => {
             &[("y", "accept"), ("n", "reject"), ("j k", "move"), ("→", "single lines"), ("?", "all keys")]
         }
-        Mode::Browse if app.level == Granularity::File => &[
+        Mode::Browse if app.granularity == Granularity::File => &[
             ("y", "accept file"),
             ("n", "reject file"),
             ("a/d", "what is undecided of it"),
@@ -268,7 +283,7 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
             ("u", "undo"),
             ("?", "help"),
         ],
-        Mode::Browse if app.level == Granularity::Line => &[
+        Mode::Browse if app.granularity == Granularity::Line => &[
             ("y", "accept"),
             ("n", "reject"),
             ("v", if app.anchor.is_some() { "end of range" } else { "range" }),
@@ -291,46 +306,49 @@ fn footer(app: &App<'_>, width: usize) -> Line<'static> {
         ],
     };
     // Keys that are shown even if other keys do not fit.
-    let mut always = Vec::new();
+    let mut pinned_keys = Vec::new();
     if matches!(app.mode, Mode::Browse) {
-        let has_said = app.counts.total().lines.rejected > 0 || app.state.decisions.comments().next().is_some();
-        if app.cannot_send.is_none() && has_said {
-            always.push(("R", "send"));
+        let has_feedback =
+            app.counts.total_counts().lines.rejected > 0 || app.state.decisions.all_comments().next().is_some();
+        if app.cannot_send.is_none() && has_feedback {
+            pinned_keys.push(("R", "send"));
         }
-        always.extend([("w", "apply"), ("q", "leave")]);
+        pinned_keys.extend([("w", "apply"), ("q", "leave")]);
     }
     let mut spans = vec![Span::raw(" ")];
-    let mut left = width.saturating_sub(1);
+    let mut remaining = width.saturating_sub(1);
     let (help, keys) = match keys.split_last() {
         Some((help, keys)) if help.0 == "?" => (Some(help), keys),
         _ => (None, keys),
     };
-    always.extend(help);
-    let taken = |keys: &[(&str, &str)]| keys.iter().map(|(key, word)| columns(key) + columns(word) + 3).sum::<usize>();
+    pinned_keys.extend(help);
+    let keys_width = |keys: &[(&str, &str)]| {
+        keys.iter().map(|(key, word)| display_width(key) + display_width(word) + 3).sum::<usize>()
+    };
     // On a very narrow screen, drop the first of them.
-    while always.len() > 1 && taken(&always) + 20 > left {
-        always.remove(0);
+    while pinned_keys.len() > 1 && keys_width(&pinned_keys) + 20 > remaining {
+        pinned_keys.remove(0);
     }
-    left = left.saturating_sub(taken(&always));
+    remaining = remaining.saturating_sub(keys_width(&pinned_keys));
     let mut add = |key: &str, word: &str| {
-        spans.push(Span::styled(key.to_owned(), app.look.style(StyleKind::Strong)));
-        spans.push(Span::styled(format!(" {word}  "), app.look.style(StyleKind::Faint)));
+        spans.push(Span::styled(key.to_owned(), app.styles.role_style(StyleKind::Strong)));
+        spans.push(Span::styled(format!(" {word}  "), app.styles.role_style(StyleKind::Faint)));
     };
     for (key, word) in keys {
         let key = match *key {
-            "␣" if !app.look.unicode => "Space",
-            "→" if !app.look.unicode => "l",
-            "←" if !app.look.unicode => "h",
+            "␣" if !app.styles.unicode => "Space",
+            "→" if !app.styles.unicode => "l",
+            "←" if !app.styles.unicode => "h",
             key => key,
         };
-        let wide = columns(key) + columns(word) + 3;
-        if wide > left {
+        let key_width = display_width(key) + display_width(word) + 3;
+        if key_width > remaining {
             break;
         }
-        left -= wide;
+        remaining -= key_width;
         add(key, word);
     }
-    for (key, word) in always {
+    for (key, word) in pinned_keys {
         add(key, word);
     }
     Line::from(spans)

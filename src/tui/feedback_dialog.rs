@@ -12,18 +12,21 @@ use crate::review::{Feedback, ReviewHost, ReviewOutcome};
 
 impl App<'_> {
     /// Opens the feedback dialog, or shows a message if there is nothing to send.
-    pub(crate) fn ask_to_send(&mut self) {
-        if let Some(why) = &self.cannot_send {
-            self.message = Some(why.clone());
+    pub(crate) fn open_feedback_dialog(&mut self) {
+        if let Some(reason) = &self.cannot_send {
+            self.message = Some(reason.clone());
             return;
         }
-        self.message = match Feedback::compose(self.sheet, &self.state) {
+        self.message = match Feedback::from_review(self.model, &self.state) {
             Ok(Some(feedback)) => {
-                self.sideways = 0;
+                self.h_scroll = 0;
                 self.mode = Mode::Send { feedback, scroll: 0 };
                 return;
             }
-            Ok(None) if self.counts.total().lines.rejected > 0 || self.state.decisions.comments().next().is_some() => {
+            Ok(None)
+                if self.counts.total_counts().lines.rejected > 0
+                    || self.state.decisions.all_comments().next().is_some() =>
+            {
                 Some("nothing new to send: all of it was sent before".into())
             }
             Ok(None) => Some("there is nothing to send: comment (c) or reject (n) something first".into()),
@@ -31,37 +34,37 @@ impl App<'_> {
         };
     }
 
-    pub(crate) fn on_send(
+    pub(crate) fn handle_feedback_key(
         &mut self,
         mut feedback: Feedback,
         scroll: usize,
         key: KeyEvent,
-        around: &mut dyn ReviewHost,
+        host: &mut dyn ReviewHost,
     ) -> io::Result<Effect> {
-        let (mut scroll, mut flow) = (scroll, Effect::On);
+        let (mut scroll, mut effect) = (scroll, Effect::Redraw);
         match key.code {
-            KeyCode::Esc | KeyCode::Char('n' | 'q') => return Ok(Effect::On),
+            KeyCode::Esc | KeyCode::Char('n' | 'q') => return Ok(Effect::Redraw),
             KeyCode::Char('y') => {
-                self.outbox = Some(feedback);
-                return Ok(Effect::End(ReviewOutcome::Send));
+                self.pending_feedback = Some(feedback);
+                return Ok(Effect::Exit(ReviewOutcome::Send));
             }
             KeyCode::Char('e') => {
-                self.edit_message(&mut feedback, around);
-                (scroll, flow) = (0, Effect::Clear);
+                self.edit_feedback(&mut feedback, host);
+                (scroll, effect) = (0, Effect::RedrawAll);
             }
-            code => scroll = self.scrolled(scroll, feedback.text.as_bytes(), code),
+            code => scroll = self.scroll_text(scroll, feedback.text.as_bytes(), code),
         }
         self.mode = Mode::Send { feedback, scroll };
-        Ok(flow)
+        Ok(effect)
     }
 
-    fn edit_message(&mut self, feedback: &mut Feedback, around: &mut dyn ReviewHost) {
+    fn edit_feedback(&mut self, feedback: &mut Feedback, host: &mut dyn ReviewHost) {
         let edited = RepoPath::from_bytes(b"message.md")
             .map_err(io::Error::other)
-            .and_then(|path| around.edit_text(&path, feedback.text.as_bytes()));
+            .and_then(|path| host.edit_text(&path, feedback.text.as_bytes()));
         match edited {
             Ok(text) if text.trim_ascii().is_empty() => self.message = Some("an empty message is not sent".into()),
-            Ok(text) => self.message = feedback.rewrite(String::from_utf8_lossy(&text).into_owned()).err(),
+            Ok(text) => self.message = feedback.replace_text(String::from_utf8_lossy(&text).into_owned()).err(),
             Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
     }

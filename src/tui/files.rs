@@ -7,73 +7,73 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Granularity};
-use super::outline::columns;
+use super::outline::display_width;
 use super::style::{StyleKind, Symbol};
-use super::text_layout::clip_start;
+use super::text_layout::truncate_start;
 use crate::changes::Severity as Risk;
 use crate::core::escape::Escaped;
 
 /// Draws the visible part of the file list.
-pub fn files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
+pub fn draw_files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let height = usize::from(area.height).max(1);
-    let here = app.files.iter().position(|f| *f == app.at.file).unwrap_or(0);
-    if here < app.files_scroll {
-        app.files_scroll = here;
-    } else if here >= app.files_scroll + height {
-        app.files_scroll = here + 1 - height;
+    let current = app.files.iter().position(|f| *f == app.cursor.file).unwrap_or(0);
+    if current < app.files_scroll {
+        app.files_scroll = current;
+    } else if current >= app.files_scroll + height {
+        app.files_scroll = current + 1 - height;
     }
     app.files_scroll = app.files_scroll.min(app.files.len().saturating_sub(height));
-    app.hits.files = (area, app.files_scroll);
+    app.hit_areas.files = (area, app.files_scroll);
     let lines: Vec<Line<'static>> = (app.files.iter().skip(app.files_scroll).take(height))
-        .map(|file| row(app, *file, usize::from(area.width)))
+        .map(|file| file_row(app, *file, usize::from(area.width)))
         .collect();
     frame.render_widget(Paragraph::new(lines), area);
 }
 
 /// Returns the row of a file: decision, risk, path, and the number of decided units.
-fn row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
-    let look = app.look;
-    let file = &app.sheet.files[at];
-    let count = app.counts.file(at);
+fn file_row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
+    let styles = app.styles;
+    let file = &app.model.files[at];
+    let count = app.counts.file_counts(at);
     let lines = count.lines;
-    let (decided, role) = match (lines.accepted, lines.rejected, lines.undecided) {
+    let (symbol, role) = match (lines.accepted, lines.rejected, lines.undecided) {
         (0, 0, _) => (Symbol::Undecided, StyleKind::Faint),
         (_, 0, 0) => (Symbol::Accepted, StyleKind::Accepted),
         (0, _, 0) => (Symbol::Rejected, StyleKind::Rejected),
         _ => (Symbol::Mixed, StyleKind::Strong),
     };
-    let (risk, risk_role) = match file.change.severity() {
-        Some(Risk::Refused) => (look.sign(Symbol::Refused), StyleKind::Risk),
-        Some(Risk::High) => (look.sign(Symbol::Risk), StyleKind::Risk),
+    let (risk, risk_role) = match file.change.max_severity() {
+        Some(Risk::Refused) => (styles.symbol_text(Symbol::Refused), StyleKind::Risk),
+        Some(Risk::High) => (styles.symbol_text(Symbol::Risk), StyleKind::Risk),
         Some(Risk::Medium) => ("?", StyleKind::Faint),
-        _ if app.folds.contains(&at) => (look.sign(Symbol::Folded), StyleKind::Faint),
+        _ if app.folded_files.contains(&at) => (styles.symbol_text(Symbol::Folded), StyleKind::Faint),
         _ => (" ", StyleKind::Faint),
     };
     let tail = if file.is_refused() { " refused".into() } else { format!(" {}/{}", count.decided, count.all) };
     let mut path = Escaped::new(file.change.path.as_bytes()).to_string();
     if let Some(from) = &file.change.renamed_from {
         let from = Escaped::new(from.as_bytes()).to_string();
-        path = format!("{from} {} {path}", if look.unicode { "→" } else { "->" });
+        path = format!("{from} {} {path}", if styles.unicode { "→" } else { "->" });
     }
-    let room = width.saturating_sub(columns(&tail) + 4);
-    let path = clip_start(&path, room, look.sign(Symbol::Ellipsis));
-    let pad = " ".repeat(room.saturating_sub(columns(&path)));
-    let is_here = at == app.at.file;
-    let over = |style: Style| match (is_here, app.level) {
-        (true, Granularity::File) => style.patch(look.style(StyleKind::Cursor)),
-        (true, _) => style.patch(look.style(StyleKind::Strong)),
+    let room = width.saturating_sub(display_width(&tail) + 4);
+    let path = truncate_start(&path, room, styles.symbol_text(Symbol::Ellipsis));
+    let pad = " ".repeat(room.saturating_sub(display_width(&path)));
+    let is_current = at == app.cursor.file;
+    let with_cursor_style = |style: Style| match (is_current, app.granularity) {
+        (true, Granularity::File) => style.patch(styles.role_style(StyleKind::Cursor)),
+        (true, _) => style.patch(styles.role_style(StyleKind::Strong)),
         _ => style,
     };
-    let cursor = match (is_here, app.level) {
-        (true, Granularity::File) => look.sign(Symbol::Cursor),
-        (true, _) => look.sign(Symbol::Bar),
+    let cursor = match (is_current, app.granularity) {
+        (true, Granularity::File) => styles.symbol_text(Symbol::Cursor),
+        (true, _) => styles.symbol_text(Symbol::Bar),
         (false, _) => " ",
     };
     Line::from(vec![
-        Span::styled(cursor.to_owned(), over(Style::new())),
-        Span::styled(look.sign(decided).to_owned(), over(look.style(role))),
-        Span::styled(risk.to_owned(), over(look.style(risk_role))),
-        Span::styled(format!(" {path}{pad}"), over(Style::new())),
-        Span::styled(tail, over(look.style(StyleKind::Faint))),
+        Span::styled(cursor.to_owned(), with_cursor_style(Style::new())),
+        Span::styled(styles.symbol_text(symbol).to_owned(), with_cursor_style(styles.role_style(role))),
+        Span::styled(risk.to_owned(), with_cursor_style(styles.role_style(risk_role))),
+        Span::styled(format!(" {path}{pad}"), with_cursor_style(Style::new())),
+        Span::styled(tail, with_cursor_style(styles.role_style(StyleKind::Faint))),
     ])
 }

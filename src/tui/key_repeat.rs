@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use crossterm::event::KeyCode;
 
 /// The longest time to the first repeat. Keyboards usually wait less.
-const AT_FIRST: Duration = Duration::from_millis(1000);
+const FIRST_REPEAT: Duration = Duration::from_millis(1000);
 /// The longest time between later repeats.
-const BETWEEN: Duration = Duration::from_millis(300);
+const LATER_REPEAT: Duration = Duration::from_millis(300);
 
 /// The key that opened a dialog, when it was last pressed, and how long further presses count as key repeat.
 #[derive(Debug, Default)]
@@ -15,16 +15,17 @@ pub struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
 
 impl KeyRepeatGuard {
     /// Records the key that opened a dialog or a risky file. A key that only moves is not recorded, so it may keep repeating.
-    pub fn called(&mut self, key: Option<KeyCode>, now: Instant) {
-        let decides = |key: &KeyCode| matches!(key, KeyCode::Char('y' | 'Y' | 'a' | 'A' | ' ') | KeyCode::Enter);
-        self.0 = key.filter(decides).map(|key| (key, now, AT_FIRST));
+    pub fn record_key(&mut self, key: Option<KeyCode>, now: Instant) {
+        let is_deciding = |key: &KeyCode| matches!(key, KeyCode::Char('y' | 'Y' | 'a' | 'A' | ' ') | KeyCode::Enter);
+        self.0 = key.filter(is_deciding).map(|key| (key, now, FIRST_REPEAT));
     }
 
     /// Returns whether a key press is a repeat of the recorded key. Any other press clears the record.
     pub fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
-        let is = self.0.is_some_and(|(held, last, pause)| held == key && now.saturating_duration_since(last) < pause);
-        self.0 = is.then_some((key, now, BETWEEN));
-        is
+        let is_repeat =
+            self.0.is_some_and(|(held, last, pause)| held == key && now.saturating_duration_since(last) < pause);
+        self.0 = is_repeat.then_some((key, now, LATER_REPEAT));
+        is_repeat
     }
 }
 
@@ -37,18 +38,18 @@ mod tests {
         let (mut held, mut now) = (KeyRepeatGuard::default(), Instant::now());
         let y = KeyCode::Char('y');
         assert!(!held.is_repeat(y, now), "nothing was called up");
-        held.called(Some(y), now);
+        held.record_key(Some(y), now);
         now += Duration::from_millis(660);
         assert!(held.is_repeat(y, now), "the first one takes longer");
         for _ in 0..100 {
             now += Duration::from_millis(33);
             assert!(held.is_repeat(y, now), "however long it is held");
         }
-        now += BETWEEN;
+        now += LATER_REPEAT;
         assert!(!held.is_repeat(y, now), "it was let go, and pressed anew");
-        held.called(Some(KeyCode::Char('j')), now);
+        held.record_key(Some(KeyCode::Char('j')), now);
         assert!(!held.is_repeat(KeyCode::Char('j'), now), "moving is no answer");
-        held.called(Some(KeyCode::Char('A')), now);
+        held.record_key(Some(KeyCode::Char('A')), now);
         assert!(!held.is_repeat(y, now), "another key is an answer at once");
         assert!(!held.is_repeat(KeyCode::Char('A'), now), "and ends it");
     }

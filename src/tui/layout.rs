@@ -33,14 +33,14 @@ pub enum RowGroup {
     /// A unit without lines.
     Unit(usize),
     /// The content of a deleted file.
-    Gone,
+    Deleted,
     /// A hunk that is hidden because it changes only blanks.
     Hidden(usize),
     /// Omitted lines of the base.
     Gap(Range<usize>),
     /// Unchanged lines: their range in the base, and the first line in the result.
     Context(Range<usize>, usize),
-    Block(usize),
+    Hunk(usize),
     /// The edited text that replaces a hunk.
     Edited(usize),
     /// A comment on a unit or on one of its lines.
@@ -62,81 +62,82 @@ pub struct FileLayout {
     pub file: usize,
     pub text: FileText,
     /// For each unit with lines, its ranges in the base and in the result. Its hunk is computed on first use.
-    blocks: Vec<Option<(Range<usize>, Range<usize>)>>,
-    ordered: Vec<OnceCell<HunkRows>>,
+    unit_ranges: Vec<Option<(Range<usize>, Range<usize>)>>,
+    hunks: Vec<OnceCell<HunkRows>>,
     /// In side-by-side view, the rows of each hunk: the removed row and the added row.
-    beside: Vec<Vec<(Option<usize>, Option<usize>)>>,
+    side_by_side_rows: Vec<Vec<(Option<usize>, Option<usize>)>>,
     /// In side-by-side view, the display row of each row of a hunk.
-    screen_rows: Vec<Vec<usize>>,
+    display_rows: Vec<Vec<usize>>,
     /// The edited text of each unit that has one.
     pub edited: BTreeMap<usize, Lines<Vec<u8>>>,
-    pieces: Vec<RowGroup>,
+    groups: Vec<RowGroup>,
     /// The end of each row group, as a row number.
-    ends: Vec<usize>,
+    group_ends: Vec<usize>,
     /// The row group of each unit; `usize::MAX` if the unit is not shown.
-    places: Vec<usize>,
+    unit_groups: Vec<usize>,
 }
 
 impl FileLayout {
     /// Reads a file. A file that cannot be read is shown as a note.
     #[must_use]
-    pub fn of(sheet: &ReviewModel<'_>, file: usize) -> Self {
-        let (text, note) = match FileText::read(sheet, &sheet.files[file]) {
+    pub fn new(model: &ReviewModel<'_>, file: usize) -> Self {
+        let (text, note) = match FileText::read(model, &model.files[file]) {
             Ok(text) => (text, None),
             Err(error) => (FileText::default(), Some(format!("failed to read it: {error}"))),
         };
-        let units = &sheet.files[file].units;
-        let blocks = match note {
-            None => units.iter().map(lines_of).collect(),
+        let units = &model.files[file].units;
+        let unit_ranges = match note {
+            None => units.iter().map(hunk_ranges).collect(),
             Some(_) => vec![None; units.len()],
         };
-        let ordered = vec![OnceCell::new(); units.len()];
-        let pieces = note.into_iter().map(|note| RowGroup::Note(note, NoteKind::Risk)).collect();
+        let hunks = vec![OnceCell::new(); units.len()];
+        let groups = note.into_iter().map(|note| RowGroup::Note(note, NoteKind::Risk)).collect();
         Self {
             file,
             text,
-            blocks,
-            ordered,
-            beside: Vec::new(),
-            screen_rows: Vec::new(),
+            unit_ranges,
+            hunks,
+            side_by_side_rows: Vec::new(),
+            display_rows: Vec::new(),
             edited: BTreeMap::new(),
-            pieces,
-            ends: Vec::new(),
-            places: Vec::new(),
+            groups,
+            group_ends: Vec::new(),
+            unit_groups: Vec::new(),
         }
     }
 
     /// Computes the rows.
-    pub fn lay_out(&mut self, sheet: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
-        let file = &sheet.files[self.file];
-        self.pieces.clear();
+    pub fn compute_rows(&mut self, model: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
+        let file = &model.files[self.file];
+        self.groups.clear();
         self.edited.clear();
-        self.beside.clear();
-        self.screen_rows.clear();
+        self.side_by_side_rows.clear();
+        self.display_rows.clear();
         if display.side_by_side {
-            self.beside =
-                (0..self.blocks.len()).map(|at| self.hunk(at).map(pair_side_by_side).unwrap_or_default()).collect();
-            self.screen_rows = self.beside.iter().map(|rows| inverse(rows)).collect();
+            self.side_by_side_rows = (0..self.unit_ranges.len())
+                .map(|at| self.unit_hunk(at).map(pair_side_by_side).unwrap_or_default())
+                .collect();
+            self.display_rows = self.side_by_side_rows.iter().map(|rows| index_display_rows(rows)).collect();
         }
-        self.notes(file);
+        self.add_notes(file);
         if display.folded {
             let (added, removed) = file.line_counts;
-            let text = format!("folded: {} (z unfolds it)", counts(added, removed, file.units.len()));
-            self.pieces.push(RowGroup::Note(text, NoteKind::Plain));
+            let text = format!("folded: {} (z unfolds it)", change_counts_text(added, removed, file.units.len()));
+            self.groups.push(RowGroup::Note(text, NoteKind::Plain));
         } else {
-            self.units(sheet, file, state, display);
+            self.add_units(model, file, state, display);
         }
-        self.places = vec![usize::MAX; self.blocks.len()];
-        for (at, piece) in self.pieces.iter().enumerate() {
-            if let RowGroup::Block(unit) | RowGroup::Unit(unit) | RowGroup::Hidden(unit) = piece {
-                self.places[*unit] = at;
+        self.unit_groups = vec![usize::MAX; self.unit_ranges.len()];
+        for (at, group) in self.groups.iter().enumerate() {
+            if let RowGroup::Hunk(unit) | RowGroup::Unit(unit) | RowGroup::Hidden(unit) = group {
+                self.unit_groups[*unit] = at;
             }
         }
         let mut end = 0;
-        self.ends = self
-            .pieces
+        self.group_ends = self
+            .groups
             .iter()
-            .map(|piece| self.rows_of(piece))
+            .map(|piece| self.count_rows(piece))
             .map(|rows| {
                 end += rows;
                 end
@@ -144,146 +145,152 @@ impl FileLayout {
             .collect();
     }
 
-    fn notes(&mut self, file: &ReviewFile<'_>) {
+    fn add_notes(&mut self, file: &ReviewFile<'_>) {
         for finding in &file.change.findings {
-            self.pieces.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
+            self.groups.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
         }
         if let Some(from) = &file.change.renamed_from {
             let from = crate::core::escape::Escaped::new(from.as_bytes()).to_string();
-            self.pieces
+            self.groups
                 .push(RowGroup::Note(format!("like {from}, which is deleted: probably renamed"), NoteKind::Plain));
         }
     }
 
-    fn units(&mut self, sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, state: &ReviewState, display: DisplayOptions) {
+    fn add_units(
+        &mut self,
+        model: &ReviewModel<'_>,
+        file: &ReviewFile<'_>,
+        state: &ReviewState,
+        display: DisplayOptions,
+    ) {
         let (mut old, mut new) = (0, 0);
-        let has_blocks = self.blocks.iter().any(Option::is_some);
+        let has_hunks = self.unit_ranges.iter().any(Option::is_some);
         for (at, unit) in file.units.iter().enumerate() {
-            let Some((old_lines, new_lines)) = self.blocks[at].clone() else {
-                self.pieces.push(RowGroup::Unit(at));
-                self.comments(at, &unit.id, state);
+            let Some((old_lines, new_lines)) = self.unit_ranges[at].clone() else {
+                self.groups.push(RowGroup::Unit(at));
+                self.add_comments(at, &unit.id, state);
                 if unit.kind == UnitKind::Delete && !self.text.old.is_empty() {
-                    self.pieces.push(RowGroup::Gone);
+                    self.groups.push(RowGroup::Deleted);
                 }
                 continue;
             };
-            self.between(old..old_lines.start, new, display.context, old == 0);
+            self.add_lines_between(old..old_lines.start, new, display.context, old == 0);
             let edited = match state.decisions.get(&unit.id) {
-                Some(UnitDecision::Edited(hash)) => sheet.text(hash).ok(),
+                Some(UnitDecision::Edited(hash)) => model.read_text(hash).ok(),
                 _ => None,
             };
             if display.hides_blanks && is_blank_change(&old_lines, &new_lines, &self.text) {
-                self.pieces.push(RowGroup::Hidden(at));
+                self.groups.push(RowGroup::Hidden(at));
             } else {
-                self.pieces.push(RowGroup::Block(at));
+                self.groups.push(RowGroup::Hunk(at));
                 if let Some(edited) = edited {
                     self.edited.insert(at, Lines::new(edited));
-                    self.pieces.push(RowGroup::Edited(at));
+                    self.groups.push(RowGroup::Edited(at));
                 }
             }
-            self.comments(at, &unit.id, state);
+            self.add_comments(at, &unit.id, state);
             (old, new) = (old_lines.end, new_lines.end);
         }
-        if has_blocks {
-            self.after(old..self.text.old.len(), new, display.context);
+        if has_hunks {
+            self.add_lines_after(old..self.text.old.len(), new, display.context);
         }
     }
 
-    fn comments(&mut self, at: usize, id: &str, state: &ReviewState) {
+    fn add_comments(&mut self, at: usize, id: &str, state: &ReviewState) {
         for (line, text) in state.decisions.comments_on(id) {
-            self.pieces.push(RowGroup::Comment(at, line, text.to_owned()));
+            self.groups.push(RowGroup::Comment(at, line, text.to_owned()));
         }
     }
 
     /// Adds the unchanged lines between two hunks, or before the first.
-    fn between(&mut self, lines: Range<usize>, new: usize, context: usize, is_first: bool) {
+    fn add_lines_between(&mut self, lines: Range<usize>, new: usize, context: usize, is_first: bool) {
         let before = if is_first { 0 } else { context };
         if lines.len() <= before + context + 1 {
             if !lines.is_empty() {
-                self.pieces.push(RowGroup::Context(lines, new));
+                self.groups.push(RowGroup::Context(lines, new));
             }
             return;
         }
         if before > 0 {
-            self.pieces.push(RowGroup::Context(lines.start..lines.start + before, new));
+            self.groups.push(RowGroup::Context(lines.start..lines.start + before, new));
         }
-        self.pieces.push(RowGroup::Gap(lines.start + before..lines.end - context));
+        self.groups.push(RowGroup::Gap(lines.start + before..lines.end - context));
         if context > 0 {
             let from = lines.end - context;
-            self.pieces.push(RowGroup::Context(from..lines.end, new + (from - lines.start)));
+            self.groups.push(RowGroup::Context(from..lines.end, new + (from - lines.start)));
         }
     }
 
-    fn after(&mut self, lines: Range<usize>, new: usize, context: usize) {
+    fn add_lines_after(&mut self, lines: Range<usize>, new: usize, context: usize) {
         if lines.len() <= context + 1 {
             if !lines.is_empty() {
-                self.pieces.push(RowGroup::Context(lines, new));
+                self.groups.push(RowGroup::Context(lines, new));
             }
             return;
         }
         if context > 0 {
-            self.pieces.push(RowGroup::Context(lines.start..lines.start + context, new));
+            self.groups.push(RowGroup::Context(lines.start..lines.start + context, new));
         }
-        self.pieces.push(RowGroup::Gap(lines.start + context..lines.end));
+        self.groups.push(RowGroup::Gap(lines.start + context..lines.end));
     }
 
-    fn rows_of(&self, piece: &RowGroup) -> usize {
-        match piece {
+    fn count_rows(&self, group: &RowGroup) -> usize {
+        match group {
             RowGroup::Note(..) | RowGroup::Unit(_) | RowGroup::Gap(_) | RowGroup::Comment(..) | RowGroup::Hidden(_) => {
                 1
             }
             RowGroup::Context(lines, _) => lines.len(),
-            RowGroup::Gone => self.text.old.len(),
+            RowGroup::Deleted => self.text.old.len(),
             RowGroup::Edited(unit) => 1 + self.edited.get(unit).map_or(0, Lines::len),
-            RowGroup::Block(unit) => match self.beside.get(*unit) {
+            RowGroup::Hunk(unit) => match self.side_by_side_rows.get(*unit) {
                 Some(rows) => rows.len(),
-                None => self.size(*unit),
+                None => self.unit_row_count(*unit),
             },
         }
     }
 
     /// Returns the hunk of a unit, if the unit has lines.
     #[must_use]
-    pub fn hunk(&self, unit: usize) -> Option<&HunkRows> {
-        let (old, new) = self.blocks.get(unit)?.clone()?;
-        Some(self.ordered[unit].get_or_init(|| HunkRows::interleaved(old, new, &self.text)))
+    pub fn unit_hunk(&self, unit: usize) -> Option<&HunkRows> {
+        let (old, new) = self.unit_ranges.get(unit)?.clone()?;
+        Some(self.hunks[unit].get_or_init(|| HunkRows::from_ranges(old, new, &self.text)))
     }
 
     /// Returns the number of rows.
     #[must_use]
-    pub fn rows(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
+    pub fn row_count(&self) -> usize {
+        self.group_ends.last().copied().unwrap_or(0)
     }
 
     /// Returns the row group of a row, and the row's index in that group.
     #[must_use]
-    pub fn at(&self, row: usize) -> Option<(&RowGroup, usize)> {
-        let piece = self.ends.partition_point(|end| *end <= row);
-        let begins = piece.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.pieces.get(piece).map(|piece| (piece, row - begins))
+    pub fn group_at(&self, row: usize) -> Option<(&RowGroup, usize)> {
+        let group = self.group_ends.partition_point(|end| *end <= row);
+        let start = group.checked_sub(1).map_or(0, |before| self.group_ends[before]);
+        self.groups.get(group).map(|piece| (piece, row - start))
     }
 
     /// Returns the rows of a unit, or `None` if it is not shown.
     #[must_use]
-    pub fn rows_of_unit(&self, unit: usize) -> Option<Range<usize>> {
-        let at = *self.places.get(unit)?;
-        let end = *self.ends.get(at)?;
-        let begins = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Some(begins..end)
+    pub fn unit_rows(&self, unit: usize) -> Option<Range<usize>> {
+        let at = *self.unit_groups.get(unit)?;
+        let end = *self.group_ends.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| self.group_ends[before]);
+        Some(start..end)
     }
 
     /// Returns whether a unit is hidden because it changes only blanks.
     #[must_use]
     pub fn is_hidden(&self, unit: usize) -> bool {
-        self.places.get(unit).is_some_and(|at| self.pieces.get(*at) == Some(&RowGroup::Hidden(unit)))
+        self.unit_groups.get(unit).is_some_and(|at| self.groups.get(*at) == Some(&RowGroup::Hidden(unit)))
     }
 
     /// Returns the number of rows of a unit that can be decided one by one.
     #[must_use]
-    pub fn size(&self, unit: usize) -> usize {
-        match self.beside.get(unit) {
+    pub fn unit_row_count(&self, unit: usize) -> usize {
+        match self.side_by_side_rows.get(unit) {
             Some(rows) if !rows.is_empty() => rows.len(),
-            _ => match self.blocks.get(unit) {
+            _ => match self.unit_ranges.get(unit) {
                 Some(Some((old, new))) => old.len() + new.len(),
                 _ => 1,
             },
@@ -292,11 +299,11 @@ impl FileLayout {
 
     /// Returns the rows of a hunk, as [`HunkRows`] orders them, in a display row: the removed row and the added row.
     #[must_use]
-    pub fn pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
-        if let Some(rows) = self.beside.get(unit) {
+    pub fn row_pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
+        if let Some(rows) = self.side_by_side_rows.get(unit) {
             return rows.get(row).copied().unwrap_or_default();
         }
-        match self.hunk(unit).map(|block| block.row(row)) {
+        match self.unit_hunk(unit).map(|block| block.row_at(row)) {
             Some(HunkLine::Removed(_)) => (Some(row), None),
             Some(HunkLine::Added(_)) => (None, Some(row)),
             None => (None, None),
@@ -305,8 +312,8 @@ impl FileLayout {
 
     /// Returns the display row, within the unit, that shows a row of a hunk.
     #[must_use]
-    pub fn screen_row(&self, unit: usize, row: usize) -> usize {
-        match self.screen_rows.get(unit) {
+    pub fn display_row(&self, unit: usize, row: usize) -> usize {
+        match self.display_rows.get(unit) {
             Some(rows) => rows.get(row).copied().unwrap_or(0),
             None => row,
         }
@@ -314,12 +321,12 @@ impl FileLayout {
 
     /// Returns the number of digits of the largest line number.
     #[must_use]
-    pub fn digits(&self) -> usize {
+    pub fn line_number_width(&self) -> usize {
         self.text.old.len().max(self.text.new.len()).max(1).to_string().len()
     }
 }
 
-fn lines_of(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
+fn hunk_ranges(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
     match &unit.kind {
         UnitKind::Hunk { old, new } => Some((old.clone(), new.clone())),
         _ => None,
@@ -328,7 +335,7 @@ fn lines_of(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
 
 /// Returns the number of changed lines as text, or of units if no lines changed.
 #[must_use]
-pub fn counts(added: usize, removed: usize, units: usize) -> String {
+pub fn change_counts_text(added: usize, removed: usize, units: usize) -> String {
     if (added, removed) == (0, 0) {
         return if units == 1 { "1 part".into() } else { format!("{units} parts") };
     }
@@ -345,12 +352,12 @@ pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
 }
 
 /// Pairs each run of removed lines with the run of added lines that follows it.
-fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
-    let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
+fn pair_side_by_side(hunk: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
+    let is_removed = |row: &usize| matches!(hunk.row_at(*row), HunkLine::Removed(_));
     let (mut rows, mut at) = (Vec::new(), 0);
-    while at < block.len() {
-        let removed = at..(at..block.len()).find(|row| !is_removed(row)).unwrap_or(block.len());
-        let added = removed.end..(removed.end..block.len()).find(|row| is_removed(row)).unwrap_or(block.len());
+    while at < hunk.len() {
+        let removed = at..(at..hunk.len()).find(|row| !is_removed(row)).unwrap_or(hunk.len());
+        let added = removed.end..(removed.end..hunk.len()).find(|row| is_removed(row)).unwrap_or(hunk.len());
         at = added.end;
         let longest = removed.len().max(added.len());
         let nth = |range: &Range<usize>, n: usize| (n < range.len()).then_some(range.start + n);
@@ -360,37 +367,37 @@ fn pair_side_by_side(block: &HunkRows) -> Vec<(Option<usize>, Option<usize>)> {
 }
 
 /// Returns the display row of each row of a hunk.
-fn inverse(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
-    let mut found: Vec<(usize, usize)> = Vec::new();
+fn index_display_rows(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
     for (at, (removed, added)) in rows.iter().enumerate() {
-        found.extend(removed.iter().chain(added).map(|row| (*row, at)));
+        pairs.extend(removed.iter().chain(added).map(|row| (*row, at)));
     }
-    found.sort_unstable();
-    found.into_iter().map(|(_, at)| at).collect()
+    pairs.sort_unstable();
+    pairs.into_iter().map(|(_, at)| at).collect()
 }
 
 /// Returns whether a unit is hidden when hunks that change only blanks are hidden.
 #[must_use]
-pub fn hides(unit: &Unit, text: &FileText) -> bool {
-    lines_of(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
+pub fn is_hidden_as_blank(unit: &Unit, text: &FileText) -> bool {
+    hunk_ranges(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
 }
 
 /// Returns whether a hunk changes only blanks.
 fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> bool {
-    let solid = |bytes: &[u8]| -> Vec<u8> {
+    let without_blanks = |bytes: &[u8]| -> Vec<u8> {
         let text = String::from_utf8_lossy(bytes);
         text.chars().filter(|c| *c != '\n' && *c != '\r' && !is_blank(*c)).collect::<String>().into_bytes()
     };
-    let (old, new) = (text.old.span(old.clone()), text.new.span(new.clone()));
-    solid(old) == solid(new)
+    let (old, new) = (text.old.slice_lines(old.clone()), text.new.slice_lines(new.clone()));
+    without_blanks(old) == without_blanks(new)
 }
 
 /// Returns the nearest line above a row, within 2,000 lines, that starts with a letter, `_` or `$`: usually the heading of its
 /// function or section, as git finds it.
 #[must_use]
-pub fn heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
-    const FURTHEST: usize = 2000;
-    let from = before.saturating_sub(FURTHEST);
+pub fn find_heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
+    const MAX_DISTANCE: usize = 2000;
+    let from = before.saturating_sub(MAX_DISTANCE);
     (from..before)
         .rev()
         .map(|line| trim_line_ending(lines.get(line)))

@@ -5,71 +5,79 @@ use std::io;
 use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
 use super::app::{App, Cursor, Granularity, Mode};
-use super::keys::{Effect, SIDESTEP};
+use super::keys::{Effect, H_SCROLL_STEP};
 use super::layout::RowGroup;
 use crate::review::ReviewHost;
 
 /// Rows per step of the mouse wheel.
-const WHEEL: usize = 3;
+const ROWS_PER_WHEEL_STEP: usize = 3;
 
 impl App<'_> {
     /// Handles a mouse event.
     ///
     /// # Errors
     /// The events could not be saved.
-    pub fn mouse(&mut self, mouse: MouseEvent, around: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let place = ratatui::layout::Position { x: mouse.column, y: mouse.row };
-        let (files, first) = self.hits.files;
-        let rows = self.hits.rows;
+    pub fn handle_mouse(&mut self, mouse: MouseEvent, host: &mut dyn ReviewHost) -> io::Result<Effect> {
+        let position = ratatui::layout::Position { x: mouse.column, y: mouse.row };
+        let (files, first) = self.hit_areas.files;
+        let rows = self.hit_areas.rows;
         match mouse.kind {
             MouseEventKind::ScrollDown | MouseEventKind::ScrollUp => {
                 let down = mouse.kind == MouseEventKind::ScrollDown;
                 match &mut self.mode {
                     Mode::Preview { scroll, .. } | Mode::Apply { scroll, .. } | Mode::Send { scroll, .. } => {
-                        *scroll = if down { *scroll + WHEEL } else { scroll.saturating_sub(WHEEL) };
+                        *scroll = if down {
+                            *scroll + ROWS_PER_WHEEL_STEP
+                        } else {
+                            scroll.saturating_sub(ROWS_PER_WHEEL_STEP)
+                        };
                     }
-                    Mode::Browse if files.contains(place) => self.move_file(if down { 1 } else { -1 }),
+                    Mode::Browse if files.contains(position) => self.move_file(if down { 1 } else { -1 }),
                     Mode::Browse => {
-                        let last = self.opened.as_ref().map_or(0, |o| o.rows().saturating_sub(1));
-                        self.scroll =
-                            if down { (self.scroll + WHEEL).min(last) } else { self.scroll.saturating_sub(WHEEL) };
-                        self.take_along(rows.height.into());
+                        let last = self.layout.as_ref().map_or(0, |o| o.row_count().saturating_sub(1));
+                        self.scroll = if down {
+                            (self.scroll + ROWS_PER_WHEEL_STEP).min(last)
+                        } else {
+                            self.scroll.saturating_sub(ROWS_PER_WHEEL_STEP)
+                        };
+                        self.move_cursor_into_view(rows.height.into());
                     }
                     _ => {}
                 }
             }
-            MouseEventKind::ScrollLeft => self.sideways = self.sideways.saturating_sub(SIDESTEP),
-            MouseEventKind::ScrollRight => self.step_aside(),
+            MouseEventKind::ScrollLeft => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
+            MouseEventKind::ScrollRight => self.scroll_right(),
             MouseEventKind::Down(MouseButton::Left) if matches!(self.mode, Mode::Browse) => {
                 self.message = None;
-                if files.contains(place) {
+                if files.contains(position) {
                     if let Some(file) = self.files.get(first + usize::from(mouse.row - files.y)) {
-                        self.go(Cursor { file: *file, unit: 0, row: 0 });
+                        self.move_cursor(Cursor { file: *file, unit: 0, row: 0 });
                     }
-                } else if rows.contains(place) {
-                    let row = self.hits.lines.get(usize::from(mouse.row - rows.y)).copied();
-                    let hit = self.opened.as_ref().and_then(|o| match o.at(row?)? {
-                        (RowGroup::Block(unit), at) => Some((*unit, at)),
+                } else if rows.contains(position) {
+                    let row = self.hit_areas.lines.get(usize::from(mouse.row - rows.y)).copied();
+                    let hit = self.layout.as_ref().and_then(|o| match o.group_at(row?)? {
+                        (RowGroup::Hunk(unit), at) => Some((*unit, at)),
                         (RowGroup::Unit(unit), _) => Some((*unit, 0)),
                         _ => None,
                     });
                     if let Some((unit, row)) = hit {
-                        let on_mark = mouse.column + 4 >= rows.x + rows.width;
-                        (self.at.unit, self.at.row) = (unit, row);
+                        let is_on_mark = mouse.column + 4 >= rows.x + rows.width;
+                        (self.cursor.unit, self.cursor.row) = (unit, row);
                         self.anchor = None;
-                        self.level = if on_mark { Granularity::Line } else { self.level.max(Granularity::Block) };
-                        if on_mark {
-                            self.follows = false;
-                            return self.decide(self.toggled(), false, around);
+                        self.granularity =
+                            if is_on_mark { Granularity::Line } else { self.granularity.max(Granularity::Hunk) };
+                        if is_on_mark {
+                            self.scroll_follows_cursor = false;
+                            return self.decide_targets(self.toggled_decision(), false, host);
                         }
                         let scroll = self.scroll;
-                        self.hold_cursor();
-                        (self.scroll, self.follows) = (scroll, false);
+                        self.clamp_cursor();
+                        (self.scroll, self.scroll_follows_cursor) = (scroll, false);
                     }
                 }
             }
             _ => {}
         }
-        Ok(Effect::On)
+        Ok(Effect::Redraw)
     }
 }

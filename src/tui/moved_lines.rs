@@ -7,19 +7,19 @@ use crate::changes::UnitKind;
 use crate::review::{FileText, ReviewModel};
 
 /// Minimum number of letters and digits of a moved line. Shorter lines, such as a brace or `else`, occur everywhere.
-const FEWEST: usize = 10;
+const MIN_LETTERS: usize = 10;
 
 /// Returns the hashes of lines that are both removed and added somewhere in a changeset, ignoring blanks at both ends.
 #[must_use]
-pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
+pub fn moved_lines(model: &ReviewModel<'_>) -> HashSet<u64> {
     let (mut removed, mut added) = (HashSet::new(), HashSet::new());
-    for file in &sheet.files {
+    for file in &model.files {
         // A file that cannot be read shows its error when it is opened.
-        let Ok(text) = FileText::read(sheet, file) else { continue };
+        let Ok(text) = FileText::read(model, file) else { continue };
         for unit in &file.units {
             let UnitKind::Hunk { old, new } = &unit.kind else { continue };
-            removed.extend(old.clone().filter_map(|line| key(text.old.get(line))));
-            added.extend(new.clone().filter_map(|line| key(text.new.get(line))));
+            removed.extend(old.clone().filter_map(|line| hash_line(text.old.get(line))));
+            added.extend(new.clone().filter_map(|line| hash_line(text.new.get(line))));
         }
     }
     removed.intersection(&added).copied().collect()
@@ -27,9 +27,9 @@ pub fn moved_lines(sheet: &ReviewModel<'_>) -> HashSet<u64> {
 
 /// Returns the hash of a line for [`moved_lines`], or `None` if the line is too short.
 #[must_use]
-pub fn key(line: &[u8]) -> Option<u64> {
+pub fn hash_line(line: &[u8]) -> Option<u64> {
     let line = line.trim_ascii();
-    if line.iter().filter(|b| b.is_ascii_alphanumeric() || **b >= 0x80).count() < FEWEST {
+    if line.iter().filter(|b| b.is_ascii_alphanumeric() || **b >= 0x80).count() < MIN_LETTERS {
         return None;
     }
     let mut hasher = DefaultHasher::new();

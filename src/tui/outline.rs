@@ -2,14 +2,14 @@
 
 use super::app::App;
 use super::style::{StyleKind, Symbol};
-use super::text_layout::truncate;
+use super::text_layout::truncate_text;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Span;
 use ratatui::widgets::{Block as Outline, Borders, Clear};
 
-const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
+const ASCII_BORDER: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
     top_left: "+",
     top_right: "+",
     bottom_left: "+",
@@ -21,16 +21,16 @@ const ASCII: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::
 };
 
 /// Draws a box with a title, and returns its inner area.
-pub(crate) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
-    let style = if is_active { Style::new() } else { app.look.style(StyleKind::Faint) };
+pub(crate) fn draw_box(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &str, is_active: bool) -> Rect {
+    let style = if is_active { Style::new() } else { app.styles.role_style(StyleKind::Faint) };
     let mut outline = Outline::new().borders(Borders::ALL).border_style(style);
-    if !app.look.unicode {
-        outline = outline.border_set(ASCII);
+    if !app.styles.unicode {
+        outline = outline.border_set(ASCII_BORDER);
     }
     let role = if is_active { StyleKind::Strong } else { StyleKind::Faint };
     let width = usize::from(area.width).saturating_sub(2);
-    let title = truncate(title, width, app.look.sign(Symbol::Ellipsis));
-    outline = outline.title(Span::styled(title, app.look.style(role)));
+    let title = truncate_text(title, width, app.styles.symbol_text(Symbol::Ellipsis));
+    outline = outline.title(Span::styled(title, app.styles.role_style(role)));
     let inner = outline.inner(area);
     frame.render_widget(Clear, area);
     frame.render_widget(outline, area);
@@ -38,7 +38,7 @@ pub(crate) fn boxed(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, title: &st
 }
 
 /// Returns the display width of escaped or generated text.
-pub(crate) fn columns(text: &str) -> usize {
+pub(crate) fn display_width(text: &str) -> usize {
     use unicode_width::UnicodeWidthChar;
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }

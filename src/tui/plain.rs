@@ -7,22 +7,22 @@ use crate::changes::{ContextHunk, ContextLine, HunkLine, Unit, UnitKind};
 use crate::core::escape::Escaped;
 use crate::render::TextRenderer;
 use crate::review::{
-    Action, DOES_IT_WAIT, Decision, DecisionTarget, Edited, FileText, HunkRows, ReviewFile, ReviewHost, ReviewModel,
-    ReviewOutcome, ReviewState, edit, refusal, resulting, update,
+    Action, Decision, DecisionTarget, EDITOR_RETURNED_AT_ONCE, EditResult, FileText, HunkRows, ReviewFile, ReviewHost,
+    ReviewModel, ReviewOutcome, ReviewState, edit_hunk, refusal_message, resulting_file, update_state,
 };
 
 /// Maximum number of lines of a hunk that are shown. A truncated hunk names the command that shows all of it.
-const LONGEST: usize = 400;
+const MAX_HUNK_LINES: usize = 400;
 /// Lines of context around a hunk.
-const CONTEXT: usize = 3;
+const CONTEXT_LINES: usize = 3;
 
 /// A line-based review.
 pub struct PlainReview<'a, I, O> {
-    pub sheet: &'a ReviewModel<'a>,
+    pub model: &'a ReviewModel<'a>,
     /// The answers, one per line.
     pub input: I,
     pub output: O,
-    pub painter: TextRenderer,
+    pub renderer: TextRenderer,
 }
 
 /// A unit or a part of a split unit, in the order of the questions.
@@ -33,15 +33,15 @@ struct Question {
     rows: Range<usize>,
 }
 
-enum Next {
+enum AnswerEffect {
     /// Repeat the prompt.
-    Again,
+    RepeatPrompt,
     /// Repeat the text and the prompt.
-    Show,
+    RepeatQuestion,
     /// Go to the next undecided question.
-    Undecided,
-    Go(usize),
-    End(ReviewOutcome),
+    NextUndecided,
+    GoTo(usize),
+    Exit(ReviewOutcome),
 }
 
 impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
@@ -50,37 +50,37 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     ///
     /// # Errors
     /// An error of the terminal or of the host.
-    pub fn run(&mut self, state: &mut ReviewState, around: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
-        for file in self.sheet.files.iter().filter(|f| f.is_refused()) {
-            write!(self.output, "{}", self.painter.note(&refusal(file)))?;
+    pub fn run(&mut self, state: &mut ReviewState, host: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
+        for file in self.model.files.iter().filter(|f| f.is_refused()) {
+            write!(self.output, "{}", self.renderer.note_row(&refusal_message(file)))?;
         }
-        let questions = self.questions(state);
+        let questions = self.list_questions(state);
         if questions.is_empty() {
-            return Ok(ReviewOutcome::Through);
+            return Ok(ReviewOutcome::Completed);
         }
         // If everything is decided, visit all questions again.
-        let mut read = None;
-        let first = questions.iter().position(|q| self.is_open(q, state, &mut read));
-        let (again, mut at) = (first.is_none(), first.unwrap_or(0));
+        let mut cached_text = None;
+        let first = questions.iter().position(|q| self.is_undecided(q, state, &mut cached_text));
+        let (is_second_pass, mut at) = (first.is_none(), first.unwrap_or(0));
         let (mut shown_file, mut text) = (None, FileText::default());
         loop {
-            let mut questions = self.questions(state);
+            let mut questions = self.list_questions(state);
             if at >= questions.len() {
-                return Ok(ReviewOutcome::Through);
+                return Ok(ReviewOutcome::Completed);
             }
-            let file = &self.sheet.files[questions[at].file];
+            let file = &self.model.files[questions[at].file];
             if shown_file != Some(questions[at].file) {
-                write!(self.output, "\n{}", self.painter.head(file))?;
+                write!(self.output, "\n{}", self.renderer.file_heading(file))?;
                 shown_file = Some(questions[at].file);
-                text = FileText::read(self.sheet, file)?;
+                text = FileText::read(self.model, file)?;
             }
-            self.show(&questions[at], &text, state)?;
+            self.print_question(&questions[at], &text, state)?;
             loop {
                 let question = &questions[at];
-                let so_far = self.so_far(question, &text, state);
+                let decision_note = self.decision_so_far(question, &text, state);
                 write!(
                     self.output,
-                    "({}/{}) {}{so_far} Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] ",
+                    "({}/{}) {}{decision_note} Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] ",
                     at + 1,
                     questions.len(),
                     Escaped::new(file.change.path.as_bytes()),
@@ -89,74 +89,81 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 let mut answer = String::new();
                 if self.input.read_line(&mut answer)? == 0 {
                     writeln!(self.output)?;
-                    return Ok(ReviewOutcome::Left);
+                    return Ok(ReviewOutcome::Quit);
                 }
-                let next = self.answer(answer.trim(), at, &questions, &text, state, around)?;
-                around.save_events(&state.take_events())?;
-                questions = self.questions(state);
+                let next = self.handle_answer(answer.trim(), at, &questions, &text, state, host)?;
+                host.save_events(&state.take_events())?;
+                questions = self.list_questions(state);
                 at = match next {
-                    Next::Again => continue,
-                    Next::Show => at.min(questions.len() - 1),
-                    Next::Go(at) => at,
+                    AnswerEffect::RepeatPrompt => continue,
+                    AnswerEffect::RepeatQuestion => at.min(questions.len() - 1),
+                    AnswerEffect::GoTo(at) => at,
                     // Continue with the next undecided question; `j` and `k` also visit decided ones.
-                    Next::Undecided if again => at + 1,
-                    Next::Undecided => {
-                        let mut read = None;
-                        let is_open = |at: &usize| self.is_open(&questions[*at], state, &mut read);
+                    AnswerEffect::NextUndecided if is_second_pass => at + 1,
+                    AnswerEffect::NextUndecided => {
+                        let mut cached_text = None;
+                        let is_open = |at: &usize| self.is_undecided(&questions[*at], state, &mut cached_text);
                         (at..questions.len()).find(is_open).unwrap_or(questions.len())
                     }
-                    Next::End(ended) => return Ok(ended),
+                    AnswerEffect::Exit(outcome) => return Ok(outcome),
                 };
                 break;
             }
         }
     }
 
-    fn questions(&self, state: &ReviewState) -> Vec<Question> {
-        let files = self.sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
+    fn list_questions(&self, state: &ReviewState) -> Vec<Question> {
+        let files = self.model.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
         let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, u)| (file, unit, u)));
         units
-            .flat_map(|(file, unit, u)| state.parts(u).into_iter().map(move |rows| Question { file, unit, rows }))
+            .flat_map(|(file, unit, u)| state.hunk_parts(u).into_iter().map(move |rows| Question { file, unit, rows }))
             .collect()
     }
 
-    fn unit(&self, question: &Question) -> &Unit {
-        &self.sheet.files[question.file].units[question.unit]
+    fn question_unit(&self, question: &Question) -> &Unit {
+        &self.model.files[question.file].units[question.unit]
     }
 
-    fn item(&self, question: &Question, text: &FileText) -> DecisionTarget {
-        let unit = self.unit(question);
+    fn decision_target(&self, question: &Question, text: &FileText) -> DecisionTarget {
+        let unit = self.question_unit(question);
         let lines = HunkRows::from_unit(unit, text)
             .filter(|block| question.rows.len() < block.len())
-            .map(|block| block.lines(question.rows.clone()));
+            .map(|block| block.decision_lines(question.rows.clone()));
         DecisionTarget { file: question.file, unit: question.unit, lines }
     }
 
     /// Returns whether a question is undecided. The text of the file that was read last is cached.
-    fn is_open(&self, question: &Question, state: &ReviewState, read: &mut Option<(usize, FileText)>) -> bool {
-        let unit = self.unit(question);
+    fn is_undecided(
+        &self,
+        question: &Question,
+        state: &ReviewState,
+        cached_text: &mut Option<(usize, FileText)>,
+    ) -> bool {
+        let unit = self.question_unit(question);
         if question.rows.len() == unit.line_count() || state.decisions.is_decided(unit) {
             return !state.decisions.is_decided(unit);
         }
-        if read.as_ref().is_none_or(|(file, _)| *file != question.file) {
+        if cached_text.as_ref().is_none_or(|(file, _)| *file != question.file) {
             // A file that cannot be read is asked about, so that its error is shown.
-            let text = FileText::read(self.sheet, &self.sheet.files[question.file]).unwrap_or_default();
-            *read = Some((question.file, text));
+            let text = FileText::read(self.model, &self.model.files[question.file]).unwrap_or_default();
+            *cached_text = Some((question.file, text));
         }
-        let Some((_, text)) = read else { return true };
-        let lines = HunkRows::from_unit(unit, text).map(|b| b.lines(question.rows.clone())).unwrap_or_default();
-        lines.iter().any(|line| state.decisions.line(&unit.id, line).is_none())
+        let Some((_, text)) = cached_text else { return true };
+        let lines =
+            HunkRows::from_unit(unit, text).map(|b| b.decision_lines(question.rows.clone())).unwrap_or_default();
+        lines.iter().any(|line| state.decisions.line_decision(&unit.id, line).is_none())
     }
 
-    fn so_far(&self, question: &Question, text: &FileText, state: &ReviewState) -> &'static str {
-        let unit = self.unit(question);
+    fn decision_so_far(&self, question: &Question, text: &FileText, state: &ReviewState) -> &'static str {
+        let unit = self.question_unit(question);
         if let Some(crate::review::UnitDecision::Edited(_)) = state.decisions.get(&unit.id) {
             return " (edited by you)";
         }
-        let item = self.item(question, text);
-        let all: Vec<usize> = item.lines.map_or((0..unit.line_count()).collect(), |lines| lines.iter().collect());
-        let first = all.first().and_then(|line| state.decisions.line(&unit.id, *line));
-        if all.iter().any(|line| state.decisions.line(&unit.id, *line) != first) {
+        let item = self.decision_target(question, text);
+        let target_lines: Vec<usize> =
+            item.lines.map_or((0..unit.line_count()).collect(), |lines| lines.iter().collect());
+        let first = target_lines.first().and_then(|line| state.decisions.line_decision(&unit.id, *line));
+        if target_lines.iter().any(|line| state.decisions.line_decision(&unit.id, *line) != first) {
             return " (in part so far)";
         }
         match first {
@@ -166,30 +173,30 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         }
     }
 
-    fn say(&mut self, text: &str) -> io::Result<Next> {
+    fn print_reply(&mut self, text: &str) -> io::Result<AnswerEffect> {
         writeln!(self.output, "{text}")?;
-        Ok(Next::Again)
+        Ok(AnswerEffect::RepeatPrompt)
     }
 
-    fn act(&mut self, state: &mut ReviewState, action: Action) -> io::Result<()> {
-        *state = update(std::mem::take(state), self.sheet, action);
-        if let Some(said) = state.said.take() {
-            writeln!(self.output, "{said}")?;
+    fn run_action(&mut self, state: &mut ReviewState, action: Action) -> io::Result<()> {
+        *state = update_state(std::mem::take(state), self.model, action);
+        if let Some(message) = state.message.take() {
+            writeln!(self.output, "{message}")?;
         }
         Ok(())
     }
 
-    fn answer(
+    fn handle_answer(
         &mut self,
         answer: &str,
         at: usize,
         questions: &[Question],
         text: &FileText,
         state: &mut ReviewState,
-        around: &mut dyn ReviewHost,
-    ) -> io::Result<Next> {
+        host: &mut dyn ReviewHost,
+    ) -> io::Result<AnswerEffect> {
         let question = &questions[at];
-        let file = &self.sheet.files[question.file];
+        let file = &self.model.files[question.file];
         let unit = &file.units[question.unit];
         let (key, argument) = answer.split_at_checked(1).map_or((answer, ""), |(key, rest)| (key, rest.trim()));
         let (key, argument) = match answer {
@@ -201,110 +208,120 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         match key {
             "y" | "n" => {
                 let decision = if key == "y" { Decision::Accepted } else { Decision::Rejected };
-                let item = self.item(question, text);
-                self.act(state, Action::Decide(vec![item], Some(decision)))?;
-                Ok(Next::Undecided)
+                let item = self.decision_target(question, text);
+                self.run_action(state, Action::Decide(vec![item], Some(decision)))?;
+                Ok(AnswerEffect::NextUndecided)
             }
-            "a" if file.is_risky() => self.say("This file needs a yes for each of its parts; answer y."),
+            "a" if file.is_risky() => self.print_reply("This file needs a yes for each of its parts; answer y."),
             "a" | "d" => {
                 let decision = if key == "a" { Decision::Accepted } else { Decision::Rejected };
                 let rest = questions[at..].iter().take_while(|q| q.file == question.file);
                 // The current question, and the undecided ones after it.
-                let mut read = None;
-                let rest = rest.filter(|q| *q == question || self.is_open(q, state, &mut read));
-                let items = rest.map(|q| self.item(q, text)).collect();
-                *state = update(std::mem::take(state), self.sheet, Action::BulkDecide { items, decision, hidden: 0 });
-                state.said = None;
-                Ok(Next::Undecided)
+                let mut cached_text = None;
+                let rest = rest.filter(|q| *q == question || self.is_undecided(q, state, &mut cached_text));
+                let items = rest.map(|q| self.decision_target(q, text)).collect();
+                *state =
+                    update_state(std::mem::take(state), self.model, Action::BulkDecide { items, decision, hidden: 0 });
+                state.message = None;
+                Ok(AnswerEffect::NextUndecided)
             }
-            "s" => self.split(question, text, state),
-            "e" => match edit(self.sheet, state, &self.item(question, text), text, around) {
-                Ok(Edited::Unchanged { at_once: true }) => self.say(&capital(DOES_IT_WAIT)),
-                Ok(Edited::Unchanged { at_once: false }) => self.say("Nothing was changed, and nothing is decided."),
-                Ok(Edited::Wrong(why)) => self.say(&capital(why)),
-                Ok(Edited::Done(action, findings)) => {
+            "s" => self.split_hunk(question, text, state),
+            "e" => match edit_hunk(self.model, state, &self.decision_target(question, text), text, host) {
+                Ok(EditResult::Unchanged { returned_at_once: true }) => {
+                    self.print_reply(&capitalize_first(EDITOR_RETURNED_AT_ONCE))
+                }
+                Ok(EditResult::Unchanged { returned_at_once: false }) => {
+                    self.print_reply("Nothing was changed, and nothing is decided.")
+                }
+                Ok(EditResult::Invalid(reason)) => self.print_reply(&capitalize_first(reason)),
+                Ok(EditResult::Done(action, findings)) => {
                     let is_rejection = matches!(action, Action::Edit(_, None));
-                    self.act(state, action)?;
+                    self.run_action(state, action)?;
                     if is_rejection {
-                        self.say("Nothing of it is left: rejected.")?;
+                        self.print_reply("Nothing of it is left: rejected.")?;
                     }
                     for finding in findings {
-                        write!(self.output, "{}", self.painter.finding(&finding))?;
+                        write!(self.output, "{}", self.renderer.finding_row(&finding))?;
                     }
-                    Ok(Next::Undecided)
+                    Ok(AnswerEffect::NextUndecided)
                 }
-                Err(error) => self.say(&format!("The editor failed: {}", Escaped::new(&error.to_string()))),
+                Err(error) => self.print_reply(&format!("The editor failed: {}", Escaped::new(&error.to_string()))),
             },
             "c" => {
-                let mut said = argument.to_owned();
-                if said.is_empty() {
+                let mut comment = argument.to_owned();
+                if comment.is_empty() {
                     write!(self.output, "Comment (empty removes it): ")?;
                     self.output.flush()?;
-                    self.input.read_line(&mut said)?;
+                    self.input.read_line(&mut comment)?;
                 }
-                let said = said.trim().to_owned();
-                self.act(state, Action::Comment((unit.id.clone(), None), Some(said)))?;
-                Ok(Next::Again)
+                let comment = comment.trim().to_owned();
+                self.run_action(state, Action::Comment((unit.id.clone(), None), Some(comment)))?;
+                Ok(AnswerEffect::RepeatPrompt)
             }
             "u" => {
-                self.act(state, Action::Undo)?;
+                self.run_action(state, Action::Undo)?;
                 let touched = state.touched.clone();
-                let to = questions.iter().position(|q| touched.contains(&self.unit(q).id));
-                Ok(to.map_or(Next::Again, Next::Go))
+                let to = questions.iter().position(|q| touched.contains(&self.question_unit(q).id));
+                Ok(to.map_or(AnswerEffect::RepeatPrompt, AnswerEffect::GoTo))
             }
-            "j" => Ok(Next::Go(at + 1)),
-            "k" if at == 0 => self.say("This is the first."),
-            "k" => Ok(Next::Go(at - 1)),
-            "g" => self.go(argument, questions),
+            "j" => Ok(AnswerEffect::GoTo(at + 1)),
+            "k" if at == 0 => self.print_reply("This is the first."),
+            "k" => Ok(AnswerEffect::GoTo(at - 1)),
+            "g" => self.go_to_question(argument, questions),
             "/" => {
                 if argument.is_empty() {
-                    return self.say("Type / and what to look for.");
+                    return self.print_reply("Type / and what to look for.");
                 }
-                match self.find(argument, at, questions)? {
-                    Some(to) => Ok(Next::Go(to)),
-                    None => self.say(&format!("\"{}\" is nowhere in the changes.", Escaped::new(argument))),
+                match self.find_question(argument, at, questions)? {
+                    Some(to) => Ok(AnswerEffect::GoTo(to)),
+                    None => self.print_reply(&format!("\"{}\" is nowhere in the changes.", Escaped::new(argument))),
                 }
             }
-            "p" => self.preview(file, text, state),
-            "w" => Ok(Next::End(ReviewOutcome::Apply(None))),
-            "q" => Ok(Next::End(ReviewOutcome::Left)),
+            "p" => self.print_preview(file, text, state),
+            "w" => Ok(AnswerEffect::Exit(ReviewOutcome::Apply(None))),
+            "q" => Ok(AnswerEffect::Exit(ReviewOutcome::Quit)),
             "?" => {
                 self.output.write_all(HELP.as_bytes())?;
-                Ok(Next::Again)
+                Ok(AnswerEffect::RepeatPrompt)
             }
             other => {
                 writeln!(self.output, "\"{}\" is no answer. Type one of these, then Enter:", Escaped::new(other))?;
                 self.output.write_all(HELP.as_bytes())?;
-                Ok(Next::Again)
+                Ok(AnswerEffect::RepeatPrompt)
             }
         }
     }
 
     /// Splits a hunk at each row that is not paired with the row before it.
-    fn split(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<Next> {
-        let unit = self.unit(question).clone();
-        let Some(block) = HunkRows::from_unit(&unit, text).filter(|_| question.rows.len() > 1) else {
-            return self.say("This cannot be split any further.");
+    fn split_hunk(
+        &mut self,
+        question: &Question,
+        text: &FileText,
+        state: &mut ReviewState,
+    ) -> io::Result<AnswerEffect> {
+        let unit = self.question_unit(question).clone();
+        let Some(hunk) = HunkRows::from_unit(&unit, text).filter(|_| question.rows.len() > 1) else {
+            return self.print_reply("This cannot be split any further.");
         };
-        let cut = |row: &usize| block.paired_row(*row) != Some(row - 1) || question.rows.len() == 2;
-        let rows: Vec<usize> = (question.rows.start + 1..question.rows.end).filter(cut).collect();
+        let is_cut = |row: &usize| hunk.paired_row(*row) != Some(row - 1) || question.rows.len() == 2;
+        let rows: Vec<usize> = (question.rows.start + 1..question.rows.end).filter(is_cut).collect();
         for row in rows {
-            self.act(state, Action::Split(unit.id.clone(), row))?;
+            self.run_action(state, Action::Split(unit.id.clone(), row))?;
         }
-        Ok(Next::Show)
+        Ok(AnswerEffect::RepeatQuestion)
     }
 
-    fn go(&mut self, to: &str, questions: &[Question]) -> io::Result<Next> {
+    fn go_to_question(&mut self, to: &str, questions: &[Question]) -> io::Result<AnswerEffect> {
         if let Ok(number) = to.parse::<usize>()
             && (1..=questions.len()).contains(&number)
         {
-            return Ok(Next::Go(number - 1));
+            return Ok(AnswerEffect::GoTo(number - 1));
         }
-        let path = |q: &Question| Escaped::new(self.sheet.files[q.file].change.path.as_bytes()).to_string();
+        let path = |q: &Question| Escaped::new(self.model.files[q.file].change.path.as_bytes()).to_string();
         let exact = questions.iter().position(|q| path(q) == to);
-        let found = exact.or_else(|| questions.iter().position(|q| !to.is_empty() && path(q).contains(to)));
-        if let Some(found) = found {
-            return Ok(Next::Go(found));
+        let position = exact.or_else(|| questions.iter().position(|q| !to.is_empty() && path(q).contains(to)));
+        if let Some(position) = position {
+            return Ok(AnswerEffect::GoTo(position));
         }
         let mut last = None;
         for (number, question) in questions.iter().enumerate() {
@@ -313,61 +330,70 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 last = Some(question.file);
             }
         }
-        self.say("Type g and a number, or a part of a path.")
+        self.print_reply("Type g and a number, or a part of a path.")
     }
 
-    fn find(&self, what: &str, at: usize, questions: &[Question]) -> io::Result<Option<usize>> {
-        let mut open: Option<(usize, FileText)> = None;
+    fn find_question(&self, needle: &str, at: usize, questions: &[Question]) -> io::Result<Option<usize>> {
+        let mut cached_text: Option<(usize, FileText)> = None;
         for step in 1..=questions.len() {
             let to = (at + step) % questions.len();
             let question = &questions[to];
-            let file = &self.sheet.files[question.file];
-            if open.as_ref().is_none_or(|(file, _)| *file != question.file) {
-                open = Some((question.file, FileText::read(self.sheet, file)?));
+            let file = &self.model.files[question.file];
+            if cached_text.as_ref().is_none_or(|(file, _)| *file != question.file) {
+                cached_text = Some((question.file, FileText::read(self.model, file)?));
             }
-            let Some((_, text)) = &open else { continue };
-            let Some(block) = HunkRows::from_unit(self.unit(question), text) else { continue };
-            let holds = |row: usize| contains(block.content(text, row), what.as_bytes());
-            if question.rows.clone().any(holds) {
+            let Some((_, text)) = &cached_text else { continue };
+            let Some(hunk) = HunkRows::from_unit(self.question_unit(question), text) else { continue };
+            let has_match = |row: usize| contains_smart_case(hunk.row_content(text, row), needle.as_bytes());
+            if question.rows.clone().any(has_match) {
                 return Ok(Some(to));
             }
         }
         Ok(None)
     }
 
-    fn preview(&mut self, file: &ReviewFile<'_>, text: &FileText, state: &ReviewState) -> io::Result<Next> {
-        let Some((_, content)) = resulting(self.sheet, file.change, &state.decisions.selection(&file.units), text)?
+    fn print_preview(
+        &mut self,
+        file: &ReviewFile<'_>,
+        text: &FileText,
+        state: &ReviewState,
+    ) -> io::Result<AnswerEffect> {
+        let Some((_, content)) =
+            resulting_file(self.model, file.change, &state.decisions.accepted_selection(&file.units), text)?
         else {
-            return self.say("Nothing that could be shown is accepted of this file.");
+            return self.print_reply("Nothing that could be shown is accepted of this file.");
         };
-        let shown = self.painter.content(&content, LONGEST);
+        let shown = self.renderer.file_content(&content, MAX_HUNK_LINES);
         self.output.write_all(shown.as_bytes())?;
-        Ok(Next::Again)
+        Ok(AnswerEffect::RepeatPrompt)
     }
 
-    fn show(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<()> {
-        let sheet = self.sheet;
-        let file = &sheet.files[question.file];
+    fn print_question(&mut self, question: &Question, text: &FileText, state: &mut ReviewState) -> io::Result<()> {
+        let model = self.model;
+        let file = &model.files[question.file];
         let unit = &file.units[question.unit];
         let shown = match HunkRows::from_unit(unit, text) {
-            Some(block) => {
-                let cut = question.rows.start..question.rows.end.min(question.rows.start + LONGEST);
-                state.mark_viewed(&unit.id, &block.lines(cut));
-                self.painter.hunk(&hunk(&block, &question.rows, text), LONGEST)
+            Some(hunk) => {
+                let shown_rows = question.rows.start..question.rows.end.min(question.rows.start + MAX_HUNK_LINES);
+                state.mark_viewed(&unit.id, &hunk.decision_lines(shown_rows));
+                self.renderer.hunk_rows(&context_hunk(&hunk, &question.rows, text), MAX_HUNK_LINES)
             }
             None => {
                 state.mark_viewed(&unit.id, &crate::changes::LineSet::from_lines([0]));
-                let mut shown = self.painter.unit(&unit.kind, file);
+                let mut shown = self.renderer.unit_row(&unit.kind, file);
                 if unit.kind == UnitKind::Delete && !text.old.is_empty() {
-                    let lines = text.old.list(0..text.old.len()).into_iter().map(ContextLine::Removed).collect();
-                    shown += &self.painter.hunk(&ContextHunk { old: 0..text.old.len(), new: 0..0, lines }, LONGEST);
+                    let lines =
+                        text.old.collect_lines(0..text.old.len()).into_iter().map(ContextLine::Removed).collect();
+                    shown += &self
+                        .renderer
+                        .hunk_rows(&ContextHunk { old: 0..text.old.len(), new: 0..0, lines }, MAX_HUNK_LINES);
                 }
                 shown
             }
         };
         self.output.write_all(shown.as_bytes())?;
         for (_, comment) in state.decisions.comments_on(&unit.id) {
-            let note = self.painter.note(&format!("● {}", Escaped::new(comment)));
+            let note = self.renderer.note_row(&format!("● {}", Escaped::new(comment)));
             self.output.write_all(note.as_bytes())?;
         }
         Ok(())
@@ -375,25 +401,25 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
 }
 
 /// Returns some rows of a hunk as a hunk, with context at the ends of the original hunk.
-fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> ContextHunk<'a> {
-    let is_removed = |row: &usize| matches!(block.row(*row), HunkLine::Removed(_));
+fn context_hunk<'a>(hunk: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> ContextHunk<'a> {
+    let is_removed = |row: &usize| matches!(hunk.row_at(*row), HunkLine::Removed(_));
     let before = (0..rows.start).filter(is_removed).count();
     let within = rows.clone().filter(is_removed).count();
-    let mut old = block.old.start + before..block.old.start + before + within;
-    let new_start = block.new.start + rows.start - before;
+    let mut old = hunk.old.start + before..hunk.old.start + before + within;
+    let new_start = hunk.new.start + rows.start - before;
     let mut new = new_start..new_start + rows.len() - within;
     let mut lines = Vec::new();
     if rows.start == 0 {
-        let context = block.old.start.min(CONTEXT);
+        let context = hunk.old.start.min(CONTEXT_LINES);
         lines.extend((old.start - context..old.start).map(|line| ContextLine::Context(text.old.get(line))));
         (old.start, new.start) = (old.start - context, new.start - context);
     }
-    lines.extend(rows.clone().map(|row| match block.row(row) {
-        HunkLine::Removed(_) => ContextLine::Removed(block.content(text, row)),
-        HunkLine::Added(_) => ContextLine::Added(block.content(text, row)),
+    lines.extend(rows.clone().map(|row| match hunk.row_at(row) {
+        HunkLine::Removed(_) => ContextLine::Removed(hunk.row_content(text, row)),
+        HunkLine::Added(_) => ContextLine::Added(hunk.row_content(text, row)),
     }));
-    if rows.end == block.len() {
-        let context = (text.old.len() - block.old.end).min(CONTEXT);
+    if rows.end == hunk.len() {
+        let context = (text.old.len() - hunk.old.end).min(CONTEXT_LINES);
         lines.extend((old.end..old.end + context).map(|line| ContextLine::Context(text.old.get(line))));
         (old.end, new.end) = (old.end + context, new.end + context);
     }
@@ -401,11 +427,11 @@ fn hunk<'a>(block: &HunkRows, rows: &Range<usize>, text: &'a FileText) -> Contex
 }
 
 /// Returns whether bytes contain others. ASCII case is ignored unless the search text has an uppercase letter.
-pub fn contains(bytes: &[u8], what: &[u8]) -> bool {
-    if what.iter().any(u8::is_ascii_uppercase) {
-        return memchr::memmem::find(bytes, what).is_some();
+pub fn contains_smart_case(bytes: &[u8], needle: &[u8]) -> bool {
+    if needle.iter().any(u8::is_ascii_uppercase) {
+        return memchr::memmem::find(bytes, needle).is_some();
     }
-    bytes.windows(what.len().max(1)).any(|window| window.eq_ignore_ascii_case(what))
+    bytes.windows(needle.len().max(1)).any(|window| window.eq_ignore_ascii_case(needle))
 }
 
 const HELP: &str = "\
@@ -420,7 +446,7 @@ q  save and leave                ?  this help
 ";
 
 /// Capitalizes the first letter.
-fn capital(words: &str) -> String {
+fn capitalize_first(words: &str) -> String {
     let mut letters = words.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -67,15 +67,15 @@ impl StyleSheet {
     /// Detects the options from `COLORTERM`, `TERM`, `COLORFGBG` (unless `theme` is set) and the locale. The caller checks
     /// `NO_COLOR`.
     #[must_use]
-    pub fn of(colours: bool, theme: Option<Theme>, variable: &dyn Fn(&str) -> Option<String>) -> Self {
-        let holds = |name: &str, parts: &[&str]| {
+    pub fn from_env(use_colors: bool, theme: Option<Theme>, variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let has_any = |name: &str, parts: &[&str]| {
             variable(name).is_some_and(|v| parts.iter().any(|part| v.to_ascii_lowercase().contains(part)))
         };
-        let depth = if !colours {
+        let depth = if !use_colors {
             ColorDepth::None
-        } else if holds("COLORTERM", &["truecolor", "24bit"]) {
+        } else if has_any("COLORTERM", &["truecolor", "24bit"]) {
             ColorDepth::True
-        } else if holds("TERM", &["256color", "kitty", "alacritty", "ghostty", "wezterm"]) {
+        } else if has_any("TERM", &["256color", "kitty", "alacritty", "ghostty", "wezterm"]) {
             ColorDepth::Indexed
         } else {
             ColorDepth::Basic
@@ -85,17 +85,17 @@ impl StyleSheet {
         let locale =
             ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| variable(name).filter(|v| !v.is_empty()));
         let locale = locale.unwrap_or_default().to_ascii_lowercase();
-        let seen = match background.as_deref().map(str::parse) {
+        let detected = match background.as_deref().map(str::parse) {
             Some(Ok(7 | 15)) => Theme::Light,
             Some(Ok(0_u8..=8)) => Theme::Dark,
             _ => Theme::Either,
         };
-        Self { depth, theme: theme.unwrap_or(seen), unicode: locale.contains("utf-8") || locale.contains("utf8") }
+        Self { depth, theme: theme.unwrap_or(detected), unicode: locale.contains("utf-8") || locale.contains("utf8") }
     }
 
     /// Returns the color for the color depth and the theme. The three RGB values are for a dark, a light and an unknown
     /// background.
-    fn pick(self, basic: Color, [dark, light, either]: [u32; 3]) -> Color {
+    fn pick_color(self, basic: Color, [dark, light, either]: [u32; 3]) -> Color {
         let rgb = match self.theme {
             Theme::Dark => dark,
             Theme::Light => light,
@@ -105,90 +105,90 @@ impl StyleSheet {
         match self.depth {
             ColorDepth::None => Color::Reset,
             ColorDepth::Basic => basic,
-            ColorDepth::Indexed => Color::Indexed(nearest(r, g, b)),
+            ColorDepth::Indexed => Color::Indexed(nearest_indexed(r, g, b)),
             ColorDepth::True => Color::Rgb(r, g, b),
         }
     }
 
     /// Returns the style of a role. Without colors, text attributes such as bold, underline and reverse take their place.
     #[must_use]
-    pub fn style(self, role: StyleKind) -> Style {
+    pub fn role_style(self, kind: StyleKind) -> Style {
         let plain = Style::new();
-        let none = self.depth == ColorDepth::None;
-        let rich = matches!(self.depth, ColorDepth::Indexed | ColorDepth::True);
+        let is_colorless = self.depth == ColorDepth::None;
+        let has_backgrounds = matches!(self.depth, ColorDepth::Indexed | ColorDepth::True);
         // A custom background needs a custom foreground, because the terminal's default foreground is unknown.
         let on = |style: Style, dark, light| {
-            let text = self.pick(Color::Reset, [0xd8_dee6, 0x1f_2328, 0xe6_ebf1]);
-            style.fg(text).bg(self.pick(Color::Reset, [dark, light, dark]))
+            let text = self.pick_color(Color::Reset, [0xd8_dee6, 0x1f_2328, 0xe6_ebf1]);
+            style.fg(text).bg(self.pick_color(Color::Reset, [dark, light, dark]))
         };
-        match role {
+        match kind {
             StyleKind::Context => plain,
-            StyleKind::Added if none => plain,
-            StyleKind::Removed if none => plain,
-            StyleKind::Added if rich => on(plain, 0x16_2b1c, 0xe6_f6e8),
-            StyleKind::Removed if rich => on(plain, 0x35_1c1f, 0xfd_e8e9),
+            StyleKind::Added if is_colorless => plain,
+            StyleKind::Removed if is_colorless => plain,
+            StyleKind::Added if has_backgrounds => on(plain, 0x16_2b1c, 0xe6_f6e8),
+            StyleKind::Removed if has_backgrounds => on(plain, 0x35_1c1f, 0xfd_e8e9),
             StyleKind::Added => plain.fg(Color::Green),
             StyleKind::Removed => plain.fg(Color::Red),
-            StyleKind::AddedWord if rich => on(plain.add_modifier(Modifier::BOLD), 0x24_5a34, 0xb4_e6bd),
-            StyleKind::RemovedWord if rich => on(plain.add_modifier(Modifier::BOLD), 0x70_2a31, 0xf9_bcc0),
-            StyleKind::AddedWord if none => plain.add_modifier(Modifier::UNDERLINED),
-            StyleKind::RemovedWord if none => plain.add_modifier(Modifier::UNDERLINED),
+            StyleKind::AddedWord if has_backgrounds => on(plain.add_modifier(Modifier::BOLD), 0x24_5a34, 0xb4_e6bd),
+            StyleKind::RemovedWord if has_backgrounds => on(plain.add_modifier(Modifier::BOLD), 0x70_2a31, 0xf9_bcc0),
+            StyleKind::AddedWord if is_colorless => plain.add_modifier(Modifier::UNDERLINED),
+            StyleKind::RemovedWord if is_colorless => plain.add_modifier(Modifier::UNDERLINED),
             StyleKind::AddedWord => plain.fg(Color::Green).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
             StyleKind::RemovedWord => plain.fg(Color::Red).add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
-            StyleKind::Moved | StyleKind::Faint if none => plain.add_modifier(Modifier::DIM),
+            StyleKind::Moved | StyleKind::Faint if is_colorless => plain.add_modifier(Modifier::DIM),
             StyleKind::Moved | StyleKind::Faint => {
-                plain.fg(self.pick(Color::DarkGray, [0x8b_929c, 0x6a_737d, 0x75_7d87]))
+                plain.fg(self.pick_color(Color::DarkGray, [0x8b_929c, 0x6a_737d, 0x75_7d87]))
             }
-            StyleKind::Escape if none => plain.add_modifier(Modifier::REVERSED),
+            StyleKind::Escape if is_colorless => plain.add_modifier(Modifier::REVERSED),
             StyleKind::Escape => {
-                let back = self.pick(Color::Yellow, [0xe5_b567, 0xf2_cc60, 0xe5_b567]);
-                plain.fg(self.pick(Color::Black, [0x20_1400; 3])).bg(back)
+                let back = self.pick_color(Color::Yellow, [0xe5_b567, 0xf2_cc60, 0xe5_b567]);
+                plain.fg(self.pick_color(Color::Black, [0x20_1400; 3])).bg(back)
             }
             StyleKind::Strong => plain.add_modifier(Modifier::BOLD),
-            StyleKind::Risk if none => plain.add_modifier(Modifier::BOLD),
+            StyleKind::Risk if is_colorless => plain.add_modifier(Modifier::BOLD),
             StyleKind::Risk => {
-                plain.fg(self.pick(Color::Yellow, [0xff_c14d, 0x9a_5b00, 0xb3_7000])).add_modifier(Modifier::BOLD)
+                plain.fg(self.pick_color(Color::Yellow, [0xff_c14d, 0x9a_5b00, 0xb3_7000])).add_modifier(Modifier::BOLD)
             }
-            StyleKind::Accepted if none => plain.add_modifier(Modifier::BOLD),
+            StyleKind::Accepted if is_colorless => plain.add_modifier(Modifier::BOLD),
             StyleKind::Accepted => {
-                plain.fg(self.pick(Color::Green, [0x5f_d787, 0x1a_7f37, 0x2c_8f4b])).add_modifier(Modifier::BOLD)
+                plain.fg(self.pick_color(Color::Green, [0x5f_d787, 0x1a_7f37, 0x2c_8f4b])).add_modifier(Modifier::BOLD)
             }
-            StyleKind::Rejected if none => plain,
-            StyleKind::Rejected => plain.fg(self.pick(Color::Red, [0xff_7b85, 0xb3_1d28, 0xd4_4a55])),
+            StyleKind::Rejected if is_colorless => plain,
+            StyleKind::Rejected => plain.fg(self.pick_color(Color::Red, [0xff_7b85, 0xb3_1d28, 0xd4_4a55])),
             StyleKind::Cursor => plain.add_modifier(Modifier::REVERSED),
-            StyleKind::Comment if none => plain.add_modifier(Modifier::ITALIC),
+            StyleKind::Comment if is_colorless => plain.add_modifier(Modifier::ITALIC),
             StyleKind::Comment => {
-                plain.fg(self.pick(Color::Cyan, [0x7f_d1f7, 0x05_62a8, 0x2c_82ba])).add_modifier(Modifier::ITALIC)
+                plain.fg(self.pick_color(Color::Cyan, [0x7f_d1f7, 0x05_62a8, 0x2c_82ba])).add_modifier(Modifier::ITALIC)
             }
-            StyleKind::Found if none => plain.add_modifier(Modifier::REVERSED),
-            StyleKind::Found => plain.fg(Color::Black).bg(self.pick(Color::Cyan, [0x8f_d3ff; 3])),
+            StyleKind::Found if is_colorless => plain.add_modifier(Modifier::REVERSED),
+            StyleKind::Found => plain.fg(Color::Black).bg(self.pick_color(Color::Cyan, [0x8f_d3ff; 3])),
         }
     }
 
     /// Returns the color of a token class, to be combined with the style of the line.
     #[must_use]
-    pub fn class(self, class: TokenClass) -> Style {
+    pub fn token_style(self, class: TokenClass) -> Style {
         let plain = Style::new();
         // With 16 colors, only diff colors are used.
         if !matches!(self.depth, ColorDepth::Indexed | ColorDepth::True) {
             return plain;
         }
-        let colour = |themes| plain.fg(self.pick(Color::Reset, themes));
+        let color = |themes| plain.fg(self.pick_color(Color::Reset, themes));
         match class {
             TokenClass::Plain => plain,
-            TokenClass::Comment => colour([0x8b_949e, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
-            TokenClass::Text => colour([0xa5_d6ff, 0x0a_3069, 0x3a_86c8]),
-            TokenClass::Number => colour([0x79_c0ff, 0x05_50ae, 0x2f_7fd0]),
-            TokenClass::Keyword => colour([0xff_9d94, 0xa0_1f2d, 0xd4_4a55]),
-            TokenClass::Type => colour([0xff_c980, 0x8a_4600, 0xb0_6f1c]),
-            TokenClass::Function => colour([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
+            TokenClass::Comment => color([0x8b_949e, 0x6a_737d, 0x75_7d87]).add_modifier(Modifier::ITALIC),
+            TokenClass::String => color([0xa5_d6ff, 0x0a_3069, 0x3a_86c8]),
+            TokenClass::Number => color([0x79_c0ff, 0x05_50ae, 0x2f_7fd0]),
+            TokenClass::Keyword => color([0xff_9d94, 0xa0_1f2d, 0xd4_4a55]),
+            TokenClass::Type => color([0xff_c980, 0x8a_4600, 0xb0_6f1c]),
+            TokenClass::Function => color([0xd2_a8ff, 0x6a_3bb5, 0x95_6ae0]),
         }
     }
 
     /// Returns the text of a symbol.
     #[must_use]
-    pub fn sign(self, sign: Symbol) -> &'static str {
-        let (unicode, ascii) = match sign {
+    pub fn symbol_text(self, symbol: Symbol) -> &'static str {
+        let (unicode, ascii) = match symbol {
             Symbol::Accepted => ("✓", "y"),
             Symbol::Rejected => ("✗", "n"),
             Symbol::Mixed => ("◐", "~"),
@@ -246,7 +246,7 @@ pub enum Symbol {
 }
 
 /// Returns the nearest of the 240 fixed colors in xterm's 256-color palette (6×6×6 cube and grays).
-fn nearest(r: u8, g: u8, b: u8) -> u8 {
+fn nearest_indexed(r: u8, g: u8, b: u8) -> u8 {
     let level = |v: u8| match v {
         0..=47 => 0,
         48..=114 => 1,
@@ -257,10 +257,10 @@ fn nearest(r: u8, g: u8, b: u8) -> u8 {
     let cube = (16 + 36 * x + 6 * y + z, [value(x), value(y), value(z)]);
     let average = (u16::from(r) + u16::from(g) + u16::from(b)) / 3;
     let step = u8::try_from((average.saturating_sub(3) / 10).min(23)).unwrap_or(23);
-    let grey = (232 + step, [8 + 10 * step; 3]);
+    let gray = (232 + step, [8 + 10 * step; 3]);
     let distance =
         |to: [u8; 3]| -> u32 { [r, g, b].into_iter().zip(to).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum() };
-    if distance(grey.1) < distance(cube.1) { grey.0 } else { cube.0 }
+    if distance(gray.1) < distance(cube.1) { gray.0 } else { cube.0 }
 }
 
 #[cfg(test)]
@@ -271,7 +271,9 @@ mod tests {
     fn what_a_terminal_can_is_taken_from_the_environment() {
         let look = |colours, set: &[(&str, &str)]| {
             let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            StyleSheet::of(colours, None, &move |name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+            StyleSheet::from_env(colours, None, &move |name| {
+                set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())
+            })
         };
         assert_eq!(look(true, &[("COLORTERM", "truecolor")]).depth, ColorDepth::True);
         assert_eq!(look(true, &[("TERM", "xterm-256color")]).depth, ColorDepth::Indexed);
@@ -280,19 +282,22 @@ mod tests {
         let theme = |set: &[(&str, &str)]| look(true, set).theme;
         assert_eq!((theme(&[("COLORFGBG", "0;15")]), theme(&[("COLORFGBG", "15;0")])), (Theme::Light, Theme::Dark));
         assert_eq!((theme(&[("COLORFGBG", "0;default;15")]), theme(&[])), (Theme::Light, Theme::Either));
-        assert_eq!(StyleSheet::of(true, Some(Theme::Light), &|_| Some("15;0".into())).theme, Theme::Light);
+        assert_eq!(StyleSheet::from_env(true, Some(Theme::Light), &|_| Some("15;0".into())).theme, Theme::Light);
         assert!(look(true, &[("LANG", "en_US.UTF-8")]).unicode && !look(true, &[("LANG", "C")]).unicode);
         assert!(!look(true, &[("LANG", "en_US.UTF-8"), ("LC_ALL", "POSIX")]).unicode);
     }
 
     #[test]
     fn colours_are_told_apart_on_256() {
-        assert_eq!((nearest(0, 0, 0), nearest(255, 255, 255), nearest(255, 0, 0)), (16, 231, 196));
-        assert_eq!(nearest(128, 128, 128), 244);
+        assert_eq!(
+            (nearest_indexed(0, 0, 0), nearest_indexed(255, 255, 255), nearest_indexed(255, 0, 0)),
+            (16, 231, 196)
+        );
+        assert_eq!(nearest_indexed(128, 128, 128), 244);
         let look = StyleSheet { depth: ColorDepth::Indexed, theme: Theme::Dark, unicode: true };
-        assert_ne!(look.style(StyleKind::Added).bg, look.style(StyleKind::Removed).bg);
+        assert_ne!(look.role_style(StyleKind::Added).bg, look.role_style(StyleKind::Removed).bg);
         let light = StyleSheet { theme: Theme::Light, ..look };
-        assert_ne!(look.style(StyleKind::Added), light.style(StyleKind::Added));
+        assert_ne!(look.role_style(StyleKind::Added), light.role_style(StyleKind::Added));
     }
 
     /// Returns the contrast ratio of two colors, from 1 to 21, as WCAG defines it.
@@ -339,7 +344,7 @@ mod tests {
                 Found,
             ];
             for role in roles {
-                let style = look.style(role);
+                let style = look.role_style(role);
                 let fore = rgb(style.fg).unwrap_or_else(|| panic!("{role:?} leaves the text to the terminal"));
                 for terminal in terminals {
                     let behind = rgb(style.bg).unwrap_or(*terminal);
@@ -348,15 +353,15 @@ mod tests {
             }
             let classes = [
                 TokenClass::Comment,
-                TokenClass::Text,
+                TokenClass::String,
                 TokenClass::Number,
                 TokenClass::Keyword,
                 TokenClass::Type,
                 TokenClass::Function,
             ];
             for class in classes {
-                let fore = rgb(look.class(class).fg).expect("a colour");
-                let changed = [Added, Removed].map(|role| rgb(look.style(role).bg).expect("one"));
+                let fore = rgb(look.token_style(class).fg).expect("a colour");
+                let changed = [Added, Removed].map(|role| rgb(look.role_style(role).bg).expect("one"));
                 for behind in terminals.iter().chain(&changed) {
                     assert!(contrast(fore, *behind) >= 3.0, "{theme:?} {class:?} {:.1}", contrast(fore, *behind));
                 }

@@ -27,58 +27,58 @@ use super::app::App;
 use super::draw::draw;
 use super::key_repeat::KeyRepeatGuard;
 use super::keys::Effect;
-use super::syntax::Worker;
+use super::syntax::HighlightWorker;
 use crate::changes::{FileChange, Finding};
 use crate::core::path::RepoPath;
 use crate::review::{Decisions, Event, Preview, ReviewHost, ReviewOutcome};
 
 /// Whether the review has taken over the terminal.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static IS_TAKEN_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Runs the full-screen review until the user or a signal ends it.
 ///
 /// # Errors
 /// An error of the terminal or of the host. The terminal is restored first.
-pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
-    restore_at_panic();
-    let mut wake = EventWaker::listen()?;
-    let _screen = AlternateScreenGuard::take()?;
-    let mut terminal = fresh()?;
-    let (colours, answers) = mpsc::channel();
-    let bell = wake.bell()?;
-    let worker = Worker::start(move |answer| {
+pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOutcome> {
+    install_panic_hook();
+    let mut wake = EventWaker::register_signals()?;
+    let _screen = AlternateScreenGuard::enter_screen()?;
+    let mut terminal = new_terminal()?;
+    let (highlight_sender, highlighted_files) = mpsc::channel();
+    let wake_stream = wake.wake_stream()?;
+    let worker = HighlightWorker::start_thread(move |answer| {
         // An error means that the review has ended.
-        if colours.send(answer).is_ok() {
-            let _ = (&bell).write_all(&[0]);
+        if highlight_sender.send(answer).is_ok() {
+            let _ = (&wake_stream).write_all(&[0]);
         }
     })?;
-    let mut around = SuspendedHost { around, is_aside: Arc::clone(&wake.is_aside) };
-    let mut is_stale = true;
-    let mut held = KeyRepeatGuard::default();
+    let mut suspended_host = SuspendedHost { host, is_editor_running: Arc::clone(&wake.is_editor_running) };
+    let mut needs_redraw = true;
+    let mut repeat_guard = KeyRepeatGuard::default();
     loop {
-        if is_stale {
+        if needs_redraw {
             terminal.draw(|frame| draw(app, frame))?;
-            app.flush(&mut around)?;
-            is_stale = false;
+            app.save_pending_events(&mut suspended_host)?;
+            needs_redraw = false;
         }
-        if let Some(request) = app.take_request() {
-            worker.ask(request);
+        if let Some(request) = app.take_highlight_request() {
+            worker.send_request(request);
         }
-        let gone = wake.wait()?;
-        if gone || wake.ended() {
-            return Ok(ReviewOutcome::Signalled);
+        let is_closed = wake.wait_for_event()?;
+        if is_closed || wake.has_ended() {
+            return Ok(ReviewOutcome::Interrupted);
         }
-        if wake.stop.swap(false, Ordering::SeqCst) {
-            stop()?;
-            terminal = fresh()?;
-            is_stale = true;
+        if wake.suspend_requested.swap(false, Ordering::SeqCst) {
+            suspend_process()?;
+            terminal = new_terminal()?;
+            needs_redraw = true;
         }
         if wake.resized.swap(false, Ordering::SeqCst) {
-            terminal = fresh()?;
-            is_stale = true;
+            terminal = new_terminal()?;
+            needs_redraw = true;
         }
-        for answer in answers.try_iter() {
-            is_stale |= app.highlight(answer);
+        for answer in highlighted_files.try_iter() {
+            needs_redraw |= app.store_highlighting(answer);
         }
         // Handle all pending input before drawing.
         while event::poll(Duration::ZERO)? {
@@ -87,37 +87,37 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
                 Input::Key(key) => Some(key.code),
                 _ => None,
             };
-            if key.is_some_and(|key| held.is_repeat(key, Instant::now())) {
+            if key.is_some_and(|key| repeat_guard.is_repeat(key, Instant::now())) {
                 continue;
             }
-            let flow = match input {
-                Input::Key(key) if key.kind != KeyEventKind::Release => app.key(key, &mut around)?,
-                Input::Mouse(mouse) => app.mouse(mouse, &mut around)?,
+            let effect = match input {
+                Input::Key(key) if key.kind != KeyEventKind::Release => app.handle_key(key, &mut suspended_host)?,
+                Input::Mouse(mouse) => app.handle_mouse(mouse, &mut suspended_host)?,
                 Input::Paste(text) => {
-                    app.paste(&text);
-                    Effect::On
+                    app.insert_paste(&text);
+                    Effect::Redraw
                 }
-                Input::Key(_) | Input::Resize(..) | Input::FocusGained | Input::FocusLost => Effect::On,
+                Input::Key(_) | Input::Resize(..) | Input::FocusGained | Input::FocusLost => Effect::Redraw,
             };
-            is_stale = true;
-            match flow {
+            needs_redraw = true;
+            match effect {
                 // Input typed before a dialog or a risky file was drawn must not answer it, so it is discarded.
-                Effect::On if app.consume_input_guard() => {
-                    held.called(key, Instant::now());
+                Effect::Redraw if app.consume_input_guard() => {
+                    repeat_guard.record_key(key, Instant::now());
                     while event::poll(Duration::ZERO)? {
                         drop(event::read()?);
                     }
                     break;
                 }
-                Effect::On => {}
-                Effect::End(ended) => return Ok(ended),
-                Effect::Clear => {
+                Effect::Redraw => {}
+                Effect::Exit(outcome) => return Ok(outcome),
+                Effect::RedrawAll => {
                     // An editor had the terminal, so signals of that time were meant for the editor.
                     wake.interrupted.store(false, Ordering::SeqCst);
-                    wake.stop.store(false, Ordering::SeqCst);
-                    terminal = fresh()?;
+                    wake.suspend_requested.store(false, Ordering::SeqCst);
+                    terminal = new_terminal()?;
                 }
-                Effect::Suspend if is_orphan() => app.say("there is no shell to go back to"),
+                Effect::Suspend if is_orphan() => app.show_message("there is no shell to go back to"),
                 Effect::Suspend => {
                     let _ = kill_current_process_group(Signal::TSTP);
                     break;
@@ -131,28 +131,28 @@ pub fn run(app: &mut App<'_>, around: &mut dyn ReviewHost) -> io::Result<ReviewO
 struct AlternateScreenGuard(());
 
 impl AlternateScreenGuard {
-    fn take() -> io::Result<Self> {
+    fn enter_screen() -> io::Result<Self> {
         let screen = Self(());
-        enter()?;
+        enter_review_screen()?;
         Ok(screen)
     }
 }
 
 impl Drop for AlternateScreenGuard {
     fn drop(&mut self) {
-        leave();
+        leave_review_screen();
     }
 }
 
-fn enter() -> io::Result<()> {
-    TAKEN.store(true, Ordering::SeqCst);
+fn enter_review_screen() -> io::Result<()> {
+    IS_TAKEN_OVER.store(true, Ordering::SeqCst);
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen, EnableMouseCapture, EnableBracketedPaste, cursor::Hide)
 }
 
 /// Restores the terminal if it was taken over. Errors are ignored because nothing could be done about them.
-fn leave() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
+fn leave_review_screen() {
+    if IS_TAKEN_OVER.swap(false, Ordering::SeqCst) {
         let _ = execute!(io::stdout(), DisableBracketedPaste, DisableMouseCapture, style::ResetColor);
         // Remaining content can show up in the history of a multiplexer whose window was resized.
         let _ = clear_lines(&mut io::stdout());
@@ -162,27 +162,27 @@ fn leave() {
 }
 
 /// Installs a panic hook that leaves the alternate screen, so that the message stays visible.
-fn restore_at_panic() {
+fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let before = std::panic::take_hook();
+        let previous_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            leave();
-            before(info);
+            leave_review_screen();
+            previous_hook(info);
         }));
     });
 }
 
 /// Suspends the process until the shell resumes it.
-fn stop() -> io::Result<()> {
-    leave();
+fn suspend_process() -> io::Result<()> {
+    leave_review_screen();
     low_level::emulate_default_handler(SIGTSTP)?;
-    enter()
+    enter_review_screen()
 }
 
 /// Creates a terminal with an empty screen of the current size. Ratatui's own method queries the cursor position, which not
 /// every terminal answers.
-fn fresh() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
+fn new_terminal() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout());
     let (columns, rows) = clear_lines(&mut out)?;
     let viewport = Viewport::Fixed(Rect::new(0, 0, columns, rows));
@@ -214,14 +214,14 @@ struct EventWaker {
     registered: Vec<SigId>,
     terminated: Arc<AtomicBool>,
     interrupted: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
+    suspend_requested: Arc<AtomicBool>,
     /// Whether an editor has the terminal. SIGTSTP then stops this process with the editor.
-    is_aside: Arc<AtomicBool>,
+    is_editor_running: Arc<AtomicBool>,
     resized: Arc<AtomicBool>,
 }
 
 impl EventWaker {
-    fn listen() -> io::Result<Self> {
+    fn register_signals() -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
         receiver.set_nonblocking(true)?;
         sender.set_nonblocking(true)?;
@@ -231,47 +231,47 @@ impl EventWaker {
             registered: Vec::new(),
             terminated: Arc::default(),
             interrupted: Arc::default(),
-            stop: Arc::default(),
-            is_aside: Arc::default(),
+            suspend_requested: Arc::default(),
+            is_editor_running: Arc::default(),
             resized: Arc::default(),
         };
         let flags = [
             (SIGTERM, &wake.terminated),
             (SIGHUP, &wake.terminated),
             (SIGINT, &wake.interrupted),
-            (SIGTSTP, &wake.stop),
+            (SIGTSTP, &wake.suspend_requested),
             (SIGWINCH, &wake.resized),
             (SIGCONT, &wake.resized),
         ];
-        wake.registered.push(flag::register_conditional_default(SIGTSTP, Arc::clone(&wake.is_aside))?);
+        wake.registered.push(flag::register_conditional_default(SIGTSTP, Arc::clone(&wake.is_editor_running))?);
         // The flag is registered before the pipe, so it is set when the loop wakes up.
-        for (signal, is) in flags {
-            wake.registered.push(flag::register(signal, Arc::clone(is))?);
+        for (signal, signal_flag) in flags {
+            wake.registered.push(flag::register(signal, Arc::clone(signal_flag))?);
             wake.registered.push(low_level::pipe::register(signal, wake.sender.try_clone()?)?);
         }
         Ok(wake)
     }
 
     /// Returns a stream that wakes the event loop when a byte is written to it.
-    fn bell(&self) -> io::Result<UnixStream> {
+    fn wake_stream(&self) -> io::Result<UnixStream> {
         self.sender.try_clone()
     }
 
     /// Waits for an event, and returns whether the terminal was closed.
-    fn wait(&mut self) -> io::Result<bool> {
+    fn wait_for_event(&mut self) -> io::Result<bool> {
         let stdin = io::stdin();
         let mut watched = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&self.receiver, PollFlags::IN)];
         match poll(&mut watched, None) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        let gone = watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
+        let is_closed = watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL);
         let mut bytes = [0; 64];
         while matches!((&self.receiver).read(&mut bytes), Ok(1..)) {}
-        Ok(gone)
+        Ok(is_closed)
     }
 
-    fn ended(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.terminated.load(Ordering::SeqCst) || self.interrupted.load(Ordering::SeqCst)
     }
 }
@@ -286,39 +286,39 @@ impl Drop for EventWaker {
 
 /// The review's host, with the terminal released while an editor runs.
 struct SuspendedHost<'a> {
-    around: &'a mut dyn ReviewHost,
-    is_aside: Arc<AtomicBool>,
+    host: &'a mut dyn ReviewHost,
+    is_editor_running: Arc<AtomicBool>,
 }
 
 impl SuspendedHost<'_> {
-    fn aside<T>(&mut self, work: impl FnOnce(&mut dyn ReviewHost) -> io::Result<T>) -> io::Result<T> {
-        leave();
-        self.is_aside.store(true, Ordering::SeqCst);
-        let done = work(self.around);
-        self.is_aside.store(false, Ordering::SeqCst);
-        enter()?;
-        done
+    fn run_with_editor<T>(&mut self, work: impl FnOnce(&mut dyn ReviewHost) -> io::Result<T>) -> io::Result<T> {
+        leave_review_screen();
+        self.is_editor_running.store(true, Ordering::SeqCst);
+        let result = work(self.host);
+        self.is_editor_running.store(false, Ordering::SeqCst);
+        enter_review_screen()?;
+        result
     }
 }
 
 impl ReviewHost for SuspendedHost<'_> {
     fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
-        self.around.save_events(events)
+        self.host.save_events(events)
     }
 
     fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
-        self.aside(|around| around.edit_text(path, text))
+        self.run_with_editor(|host| host.edit_text(path, text))
     }
 
     fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
-        self.aside(|around| around.view_text(path, text))
+        self.run_with_editor(|host| host.view_text(path, text))
     }
 
     fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
-        self.around.find_risks(change, old, new)
+        self.host.find_risks(change, old, new)
     }
 
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
-        self.around.preview_apply(decisions)
+        self.host.preview_apply(decisions)
     }
 }

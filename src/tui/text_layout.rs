@@ -11,9 +11,9 @@ use crate::core::escape::{Escaped, EscapedChunk};
 /// Maximum number of columns shown of a line. The rest of a longer line is only visible in an editor.
 pub const LAST_COLUMN: usize = 20_000;
 /// Columns between tab stops.
-const TAB: usize = 8;
+const TAB_WIDTH: usize = 8;
 /// Maximum number of combining marks drawn on one character. Further marks are shown as escapes.
-const MOST_MARKS: usize = 4;
+const MAX_MARKS: usize = 4;
 
 /// A part of a line, ready to be drawn.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub struct LineLayout {
     pub spans: Vec<Span<'static>>,
     pub columns: usize,
     /// Whether the line continues to the right.
-    pub more: bool,
+    pub is_continued: bool,
 }
 
 /// Lays out `width` columns of a line, starting at column `from`. `style` returns the style of the byte at an offset, and
@@ -34,82 +34,88 @@ pub fn layout_line(
     style: impl Fn(usize) -> Style,
     escape: Style,
 ) -> LineLayout {
-    let mut cells = Cells { from, width, column: 0, fitted: LineLayout::default() };
-    let mut marks = MOST_MARKS;
-    let end = Escaped::line(bytes).for_each_chunk(|at, piece| {
+    let mut cells = CellWriter { from, width, column: 0, layout: LineLayout::default() };
+    let mut marks = MAX_MARKS;
+    let flow = Escaped::from_line(bytes).for_each_chunk(|at, piece| {
         match piece {
             EscapedChunk::Plain('\t') => {
-                let to = cells.column / TAB * TAB + TAB;
+                let to = cells.column / TAB_WIDTH * TAB_WIDTH + TAB_WIDTH;
                 while cells.column < to {
-                    cells.put(' ', 1, style(at))?;
+                    cells.put_char(' ', 1, style(at))?;
                 }
                 marks = 0;
             }
             EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
                 // A combining mark needs a base character, and a few marks suffice for any language.
-                0 if marks < MOST_MARKS => {
+                0 if marks < MAX_MARKS => {
                     marks += 1;
-                    cells.add_mark(c);
+                    cells.push_mark(c);
                 }
-                0 => cells.put_all(&format!("<U+{:04X}>", u32::from(c)), escape)?,
+                0 => cells.put_text(&format!("<U+{:04X}>", u32::from(c)), escape)?,
                 columns => {
                     marks = 0;
-                    cells.put(c, columns, style(at))?;
+                    cells.put_char(c, columns, style(at))?;
                 }
             },
             EscapedChunk::Escape(text) => {
-                marks = MOST_MARKS;
-                cells.put_all(&text, escape)?;
+                marks = MAX_MARKS;
+                cells.put_text(&text, escape)?;
             }
         }
         ControlFlow::Continue(())
     });
-    cells.fitted.more = end.is_break();
-    cells.fitted
+    cells.layout.is_continued = flow.is_break();
+    cells.layout
 }
 
 /// Lays out a line from column `from` in rows of a maximum width and number. A wide character is never split. The last row is
 /// marked as continued if some of the line did not fit.
-pub fn wrap(
+pub fn wrap_line(
     bytes: &[u8],
     from: usize,
-    (width, most): (usize, usize),
+    (width, max_rows): (usize, usize),
     style: impl Fn(usize) -> Style,
     escape: Style,
 ) -> Vec<LineLayout> {
-    let mut rows = Rows { from, width: width.max(2), most: most.max(1), column: 0, rows: vec![LineLayout::default()] };
-    let end = Escaped::line(bytes).for_each_chunk(|at, piece| match piece {
+    let mut rows = RowWrapper {
+        from,
+        width: width.max(2),
+        max_rows: max_rows.max(1),
+        column: 0,
+        rows: vec![LineLayout::default()],
+    };
+    let flow = Escaped::from_line(bytes).for_each_chunk(|at, piece| match piece {
         EscapedChunk::Plain('\t') => {
-            let to = rows.column / TAB * TAB + TAB;
-            (rows.column..to).try_for_each(|_| rows.put(' ', 1, style(at)))
+            let to = rows.column / TAB_WIDTH * TAB_WIDTH + TAB_WIDTH;
+            (rows.column..to).try_for_each(|_| rows.put_char(' ', 1, style(at)))
         }
         EscapedChunk::Plain(c) => match c.width().unwrap_or(0) {
             0 => {
-                rows.add_mark(c);
+                rows.push_mark(c);
                 ControlFlow::Continue(())
             }
-            columns => rows.put(c, columns, style(at)),
+            columns => rows.put_char(c, columns, style(at)),
         },
-        EscapedChunk::Escape(text) => text.chars().try_for_each(|c| rows.put(c, 1, escape)),
+        EscapedChunk::Escape(text) => text.chars().try_for_each(|c| rows.put_char(c, 1, escape)),
     });
     let mut rows = rows.rows;
     if let Some(last) = rows.last_mut() {
-        last.more = end.is_break();
+        last.is_continued = flow.is_break();
     }
     rows
 }
 
 /// The rows of a wrapped line.
-struct Rows {
+struct RowWrapper {
     from: usize,
     width: usize,
-    most: usize,
+    max_rows: usize,
     column: usize,
     rows: Vec<LineLayout>,
 }
 
-impl Rows {
-    fn put(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
+impl RowWrapper {
+    fn put_char(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
         if self.column >= LAST_COLUMN {
             return ControlFlow::Break(());
         }
@@ -118,7 +124,7 @@ impl Rows {
             return ControlFlow::Continue(());
         }
         if self.rows.last().is_none_or(|row| row.columns + columns > self.width) {
-            if self.rows.len() == self.most {
+            if self.rows.len() == self.max_rows {
                 return ControlFlow::Break(());
             }
             self.rows.push(LineLayout::default());
@@ -129,7 +135,7 @@ impl Rows {
         ControlFlow::Continue(())
     }
 
-    fn add_mark(&mut self, mark: char) {
+    fn push_mark(&mut self, mark: char) {
         if self.column > self.from
             && let Some(last) = self.rows.last_mut().and_then(|row| row.spans.last_mut())
         {
@@ -155,12 +161,12 @@ pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
     let width = width.max(indent + 8);
     let (mut rows, mut rest) = (Vec::new(), text.to_owned());
     while columns(&rest) > width {
-        let mut taken = 0;
+        let mut used = 0;
         let cut = rest
             .char_indices()
             .find(|(_, c)| {
-                taken += c.width().unwrap_or(0);
-                taken > width
+                used += c.width().unwrap_or(0);
+                used > width
             })
             .map_or(rest.len(), |(at, _)| at);
         let blank = rest[..cut].rfind(' ').filter(|at| *at > indent && columns(&rest[..*at]) * 2 > width);
@@ -172,22 +178,22 @@ pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
     rows
 }
 
-struct Cells {
+struct CellWriter {
     from: usize,
     width: usize,
     column: usize,
-    fitted: LineLayout,
+    layout: LineLayout,
 }
 
-impl Cells {
-    fn put_all(&mut self, text: &str, style: Style) -> ControlFlow<()> {
-        text.chars().try_for_each(|c| self.put(c, 1, style))
+impl CellWriter {
+    fn put_text(&mut self, text: &str, style: Style) -> ControlFlow<()> {
+        text.chars().try_for_each(|c| self.put_char(c, 1, style))
     }
 
-    fn put(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
-        let begins = self.column;
+    fn put_char(&mut self, c: char, columns: usize, style: Style) -> ControlFlow<()> {
+        let start = self.column;
         let end = self.from + self.width;
-        if begins >= end || begins >= LAST_COLUMN {
+        if start >= end || start >= LAST_COLUMN {
             return ControlFlow::Break(());
         }
         self.column += columns;
@@ -195,8 +201,8 @@ impl Cells {
             return ControlFlow::Continue(());
         }
         // The visible half of a wide character is drawn as a blank.
-        if begins < self.from || self.column > end {
-            let visible = self.column.min(end) - begins.max(self.from);
+        if start < self.from || self.column > end {
+            let visible = self.column.min(end) - start.max(self.from);
             (0..visible).for_each(|_| self.push(' ', 1, style));
         } else {
             self.push(c, columns, style);
@@ -205,12 +211,12 @@ impl Cells {
     }
 
     fn push(&mut self, c: char, columns: usize, style: Style) {
-        self.fitted.push(c, columns, style);
+        self.layout.push(c, columns, style);
     }
 
-    fn add_mark(&mut self, mark: char) {
+    fn push_mark(&mut self, mark: char) {
         if self.column > self.from
-            && let Some(last) = self.fitted.spans.last_mut()
+            && let Some(last) = self.layout.spans.last_mut()
         {
             last.content.to_mut().push(mark);
         }
@@ -219,18 +225,18 @@ impl Cells {
 
 /// Truncates escaped or generated text to a width. Truncated text ends with `sign`.
 #[must_use]
-pub fn truncate(text: &str, width: usize, sign: &str) -> String {
+pub fn truncate_text(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
     if columns(text) <= width {
         return text.to_owned();
     }
-    let (mut clipped, mut left) = (String::new(), width.saturating_sub(columns(sign)));
+    let (mut clipped, mut remaining) = (String::new(), width.saturating_sub(columns(sign)));
     for c in text.chars() {
-        let wide = c.width().unwrap_or(0);
-        if wide > left {
+        let char_width = c.width().unwrap_or(0);
+        if char_width > remaining {
             break;
         }
-        left -= wide;
+        remaining -= char_width;
         clipped.push(c);
     }
     if width > 0 {
@@ -241,19 +247,19 @@ pub fn truncate(text: &str, width: usize, sign: &str) -> String {
 
 /// Truncates the start of text, because the end of a path says more.
 #[must_use]
-pub fn clip_start(text: &str, width: usize, sign: &str) -> String {
+pub fn truncate_start(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
     if columns(text) <= width {
         return text.to_owned();
     }
-    let mut left = width.saturating_sub(columns(sign));
+    let mut remaining = width.saturating_sub(columns(sign));
     let mut kept: Vec<char> = Vec::new();
     for c in text.chars().rev() {
-        let wide = c.width().unwrap_or(0);
-        if wide > left {
+        let char_width = c.width().unwrap_or(0);
+        if char_width > remaining {
             break;
         }
-        left -= wide;
+        remaining -= char_width;
         kept.push(c);
     }
     let sign = if width > 0 { sign } else { "" };
@@ -282,15 +288,15 @@ mod tests {
         assert_eq!(text("\u{301}x".as_bytes(), 0, 20), "<U+0301>x", "a mark without a character");
         let marks = "\u{301}".repeat(6);
         assert_eq!(text(format!("e{marks}").as_bytes(), 0, 40), format!("e{}<U+0301><U+0301>", "\u{301}".repeat(4)));
-        assert!(layout_line(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).more);
+        assert!(layout_line(&[b'a'; 50_000], 0, 10, |_| Style::new(), Style::new()).is_continued);
         assert_eq!(text(&[b'a'; 50_000], LAST_COLUMN - 3, 10), "aaa");
     }
 
     #[test]
     fn paths_are_cut_at_their_beginning() {
-        assert_eq!(clip_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
+        assert_eq!(truncate_start("src/deep/name.rs", 10, "…"), "…p/name.rs");
         assert_eq!(
-            (truncate("abc", 3, "…"), truncate("abcd", 3, "…"), truncate("abc", 0, "…")),
+            (truncate_text("abc", 3, "…"), truncate_text("abcd", 3, "…"), truncate_text("abc", 0, "…")),
             ("abc".into(), "ab…".into(), String::new())
         );
     }
@@ -298,8 +304,8 @@ mod tests {
     #[test]
     fn lines_are_wrapped_and_no_character_is_lost_or_parted() {
         let rows = |bytes: &[u8], from, width, most| -> (Vec<String>, bool) {
-            let rows = wrap(bytes, from, (width, most), |_| Style::new(), Style::new());
-            let more = rows.last().is_some_and(|row| row.more);
+            let rows = wrap_line(bytes, from, (width, most), |_| Style::new(), Style::new());
+            let more = rows.last().is_some_and(|row| row.is_continued);
             (rows.iter().map(|row| row.spans.iter().map(|s| s.content.as_ref()).collect()).collect(), more)
         };
         let own = |rows: &[&str]| rows.iter().map(|&r| r.to_owned()).collect::<Vec<_>>();

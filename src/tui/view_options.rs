@@ -8,11 +8,11 @@ use super::moved_lines::moved_lines;
 impl App<'_> {
     /// Toggles the dimming of moved lines.
     pub(crate) fn toggle_moved(&mut self) {
-        self.moved = match self.moved {
+        self.moved_lines = match self.moved_lines {
             Some(_) => None,
-            None => Some(moved_lines(self.sheet)),
+            None => Some(moved_lines(self.model)),
         };
-        let text = match &self.moved {
+        let text = match &self.moved_lines {
             None => "moved lines are shown as the others".to_owned(),
             Some(moved) if moved.is_empty() => "no line has moved".into(),
             Some(_) => "lines that have only moved are dim".into(),
@@ -20,28 +20,28 @@ impl App<'_> {
         self.message = Some(text);
     }
 
-    pub(crate) fn next_order(&mut self) {
+    pub(crate) fn cycle_order(&mut self) {
         self.order = match self.order {
             Order::Risk => Order::Path,
             Order::Path => Order::Size,
             Order::Size => Order::Risk,
         };
-        let chosen: BTreeSet<usize> = self.files.iter().copied().collect();
-        self.choose(&chosen);
+        let shown_files: BTreeSet<usize> = self.files.iter().copied().collect();
+        self.select_files(&shown_files);
     }
 
-    pub(crate) fn fold(&mut self) {
-        if !self.folds.remove(&self.at.file) {
-            self.folds.insert(self.at.file);
+    pub(crate) fn toggle_fold(&mut self) {
+        if !self.folded_files.remove(&self.cursor.file) {
+            self.folded_files.insert(self.cursor.file);
         }
-        self.lay_out();
-        self.hold_cursor();
+        self.update_layout();
+        self.clamp_cursor();
     }
 
-    pub(crate) fn hide_blanks(&mut self) {
+    pub(crate) fn toggle_blanks(&mut self) {
         self.display.hides_blanks = !self.display.hides_blanks;
-        self.lay_out();
-        self.hold_cursor();
+        self.update_layout();
+        self.clamp_cursor();
         self.message = Some(if self.display.hides_blanks {
             "hunks that change nothing but blanks are hidden, and cannot be accepted while they are".into()
         } else {
@@ -50,9 +50,9 @@ impl App<'_> {
     }
 
     /// Toggles the wrapping of long lines.
-    pub(crate) fn wrap_lines(&mut self) {
+    pub(crate) fn toggle_wrapping(&mut self) {
         self.display.wraps = !self.display.wraps;
-        self.sideways = 0;
+        self.h_scroll = 0;
         self.message = Some(if self.display.wraps {
             "long lines are wrapped".into()
         } else {
@@ -60,23 +60,23 @@ impl App<'_> {
         });
     }
 
-    pub(crate) fn put_beside(&mut self) {
-        let block_row = self.opened.as_ref().map(|o| o.pair(self.at.unit, self.at.row));
+    pub(crate) fn toggle_side_by_side(&mut self) {
+        let row_pair = self.layout.as_ref().map(|o| o.row_pair(self.cursor.unit, self.cursor.row));
         self.display.side_by_side = !self.display.side_by_side;
         self.anchor = None;
-        self.lay_out();
-        if let (Some((removed, added)), Some(opened)) = (block_row, &self.opened)
+        self.update_layout();
+        if let (Some((removed, added)), Some(opened)) = (row_pair, &self.layout)
             && let Some(row) = removed.or(added)
         {
-            self.at.row = opened.screen_row(self.at.unit, row);
+            self.cursor.row = opened.display_row(self.cursor.unit, row);
         }
-        self.hold_cursor();
+        self.clamp_cursor();
     }
 
     pub(crate) fn set_context(&mut self, context: usize) {
         self.display.context = context;
-        self.lay_out();
-        self.hold_cursor();
+        self.update_layout();
+        self.clamp_cursor();
         self.message = Some(format!("{context} lines of context"));
     }
 }

@@ -1,46 +1,70 @@
-//! Bad input: each gets its message, its exit status, and leaves nothing half-made.
+//! Tests of bad input: the message, the exit status, and that nothing is left behind.
 
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
-use airlock::base::{BaseError, seed};
-use airlock::core::name::random;
+use airlock::base::{BaseError, seed_volume};
+use airlock::core::name::read_random_bytes;
 use airlock::core::progress::ProgressCounter;
 use airlock::engine::{Docker, Engine, Labels, image, sidecar_spec};
 use airlock::git::{HostRepo, SnapshotOptions};
 use airlock::guest_client::{GuestClient, GuestError};
 
+use insta::assert_snapshot;
 use tokio::sync::mpsc;
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, is_bare};
 
-const TRUE: [&str; 3] = ["run", "--", "true"];
+const RUN_TRUE: [&str; 3] = ["run", "--", "true"];
 
-fn leaves_nothing(repo: &TestRepo) {
+/// Checks that a repository has no sandbox, neither on disk nor in the engine.
+fn assert_no_sandbox(repo: &TestRepo) {
     assert!(is_bare(&repo.path.join(".git/airlock/sandboxes")));
     assert_eq!(repo.engine_objects(), 0);
 }
 
 #[test]
-fn repositories_that_cannot_be_sandboxed() {
+fn run_refuses_unusable_repositories() {
     let repo = TestRepo::new();
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = repo.directory().join("outside");
+    std::fs::create_dir(&outside).expect("created");
     let at = |folder: &std::path::Path, args: &[&str]| {
         let mut command = repo.command(AIRLOCK, args);
         command.current_dir(folder);
         CommandOutput::from_command(command)
     };
-    at(outside.path(), &TRUE).expect_failure(125, &["is not in a git repository", "hint: go into your project first"]);
-    at(outside.path(), &["diff"]).expect_failure(1, &["is not in a git repository"]);
-    repo.git(&["clone", "-q", "--bare", ".", outside.path().join("b.git").to_str().expect("UTF-8")]);
-    at(&outside.path().join("b.git"), &TRUE).expect_failure(125, &["bare repository", "worktree add"]);
+    assert_snapshot!(at(&outside, &RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: [TMP]/outside is not in a git repository
+    hint: go into your project first, or make it one: git init && git add -A && git commit -m start
+    ");
+    assert_snapshot!(at(&outside, &["diff"]), @"
+    status: 1
+    ----- stderr -----
+    error: [TMP]/outside is not in a git repository
+    hint: go into your project first, or make it one: git init && git add -A && git commit -m start
+    ");
+    let bare = outside.join("b.git");
+    repo.git(&["clone", "-q", "--bare", ".", bare.to_str().expect("UTF-8")]);
+    assert_snapshot!(at(&bare, &RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: [TMP]/b.git/ is a bare repository; it has no working tree to bring changes back to
+    hint: git -C [TMP]/b.git/ worktree add ../work, then go there
+    ");
     let unborn = TestRepo::empty();
-    unborn.airlock(&TRUE).expect_failure(125, &["no commit yet", "hint: git add -A && git commit"]);
-    leaves_nothing(&unborn);
+    assert_snapshot!(unborn.airlock(&RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: the repository has no commit yet, so there is nothing to take a snapshot of
+    hint: git add -A && git commit -m start
+    ");
+    assert_no_sandbox(&unborn);
 }
 
 #[test]
-fn a_merge_in_progress_stays_behind() {
+fn run_excludes_merge_in_progress() {
     let repo = TestRepo::new();
     repo.git(&["checkout", "-qb", "other"]);
     repo.write("a.txt", "theirs\n");
@@ -58,54 +82,167 @@ fn a_merge_in_progress_stays_behind() {
 }
 
 #[test]
-fn engines_and_images_that_are_not_there() {
+fn run_reports_missing_engine_or_image() {
     let mut repo = TestRepo::new();
-    repo.airlock(&["run", "--image", "no-such-image:1", "--", "true"])
-        .expect_failure(125, &["no-such-image:1", "hint:"]);
-    leaves_nothing(&repo);
+    assert_snapshot!(repo.airlock(&["run", "--image", "no-such-image:1", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: the engine has no image no-such-image:1
+    hint: docker pull no-such-image:1, or leave --image out
+    ");
+    assert_no_sandbox(&repo);
     repo.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
-    repo.airlock(&TRUE)
-        .expect_failure(125, &["no container engine answers", "/nowhere/docker.sock", "hint: start Docker"]);
+    assert_snapshot!(repo.airlock(&RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: no container engine answers; tried unix:///nowhere/docker.sock (No such file or directory (os error 2))
+    hint: start Docker (sudo systemctl start docker), or set DOCKER_HOST to an engine that runs
+    ");
     repo.set("DOCKER_HOST", "ssh://somewhere");
-    repo.airlock(&TRUE).expect_failure(125, &["ssh://somewhere", "hint:"]);
-    repo.airlock(&["image", "ls"]).expect_failure(1, &["ssh://somewhere"]);
+    assert_snapshot!(repo.airlock(&RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: the engine address ssh://somewhere is not supported: use unix://PATH or tcp://HOST:PORT
+    hint: unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock
+    ");
+    assert_snapshot!(repo.airlock(&["image", "ls"]), @"
+    status: 1
+    ----- stderr -----
+    error: the engine address ssh://somewhere is not supported: use unix://PATH or tcp://HOST:PORT
+    hint: unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock
+    ");
     assert!(is_bare(&repo.path.join(".git/airlock/sandboxes")));
 }
 
 #[test]
-fn usage() {
+fn usage_errors_leave_no_sandbox() {
     let repo = TestRepo::new();
-    repo.airlock(&["run", "npm", "test"])
-        .expect_failure(125, &["it goes after --", "hint: airlock run [OPTIONS] -- COMMAND"]);
-    repo.airlock(&["run", "npm", "--version"]).expect_failure(125, &["it goes after --"]);
-    repo.airlock(&["run"]).expect_failure(125, &["it goes after --"]);
-    repo.airlock(&["run", "--nmae", "x", "--", "true"]).expect_failure(125, &["--nmae", "--name"]);
-    repo.airlock(&["rm", "run", "--bogus"]).expect_failure(2, &["--bogus"]);
-    repo.airlock(&["dif"]).expect_failure(2, &["dif", "diff"]);
-    repo.airlock(&["shell"]).expect_failure(125, &["a shell needs a terminal"]);
-    for bad in ["A", "a/b", "../x", "-x", ""] {
-        let ran = repo.airlock(&["run", &format!("--name={bad}"), "--", "true"]);
-        ran.expect_failure(125, &["a sandbox's name is 1 to 40"]);
-    }
+    assert_snapshot!(repo.airlock(&["run", "npm", "test"]), @"
+    status: 125
+    ----- stderr -----
+    error: failed to tell the command from the options: it goes after --
+    hint: airlock run [OPTIONS] -- COMMAND…
+    ");
+    assert_snapshot!(repo.airlock(&["run", "npm", "--version"]), @"
+    status: 125
+    ----- stderr -----
+    error: failed to tell the command from the options: it goes after --
+    hint: airlock run [OPTIONS] -- COMMAND…
+    ");
+    assert_snapshot!(repo.airlock(&["run"]), @"
+    status: 125
+    ----- stderr -----
+    error: failed to tell the command from the options: it goes after --
+    hint: airlock run [OPTIONS] -- COMMAND…
+    ");
+    assert_snapshot!(repo.airlock(&["run", "--nmae", "x", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: unexpected argument '--nmae' found
+
+      tip: a similar argument exists: '--name'
+      tip: to pass '--nmae' as a value, use '-- --nmae'
+
+    Usage: airlock run [OPTIONS] -- COMMAND…
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(repo.airlock(&["rm", "run", "--bogus"]), @"
+    status: 2
+    ----- stderr -----
+    error: unexpected argument '--bogus' found
+
+      tip: to pass '--bogus' as a value, use '-- --bogus'
+
+    Usage: airlock rm <NAME>...
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(repo.airlock(&["dif"]), @"
+    status: 2
+    ----- stderr -----
+    error: unrecognized subcommand 'dif'
+
+      tip: a similar subcommand exists: 'diff'
+
+    Usage: airlock [OPTIONS] [claude ARGS…]
+           airlock <COMMAND>
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(repo.airlock(&["shell"]), @"
+    status: 125
+    ----- stderr -----
+    error: a shell needs a terminal
+    hint: airlock run -- COMMAND…
+    ");
+    let bad_names = ["A", "a/b", "../x", "-x", ""];
+    let refusals = bad_names.map(|bad| repo.airlock(&["run", &format!("--name={bad}"), "--", "true"]).to_string());
+    assert_snapshot!(refusals.concat(), @"
+    status: 125
+    ----- stderr -----
+    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    status: 125
+    ----- stderr -----
+    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    status: 125
+    ----- stderr -----
+    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    status: 125
+    ----- stderr -----
+    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    status: 125
+    ----- stderr -----
+    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    ");
+    // The limits are checked after the image, which may have to be built first.
     repo.airlock(&["run", "--memory", "lots", "--", "true"]).expect_failure(125, &["lots is not a size"]);
-    repo.airlock(&["run", "--cpus", "-1", "--", "true"]).expect_failure(125, &[]);
-    repo.airlock(&["run", "--env", "NOT_SET_ANYWHERE", "--", "true"]).expect_failure(125, &["NOT_SET_ANYWHERE"]);
-    repo.airlock(&["run", "--env", "ANTHROPIC_API_KEY=x", "--", "true"]).expect_failure(125, &["outside the sandbox"]);
-    leaves_nothing(&repo);
+    assert_snapshot!(repo.airlock(&["run", "--cpus", "-1", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: unexpected argument '-1' found
+
+      tip: to pass '-1' as a value, use '-- -1'
+
+    Usage: airlock run [OPTIONS] -- COMMAND…
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(repo.airlock(&["run", "--env", "NOT_SET_ANYWHERE", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: --env NOT_SET_ANYWHERE: it is not set here
+    ");
+    assert_snapshot!(repo.airlock(&["run", "--env", "ANTHROPIC_API_KEY=x", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: --env ANTHROPIC_API_KEY: Airlock keeps the credential outside the sandbox
+    hint: leave it out; the model is reached with --net model
+    ");
+    assert_no_sandbox(&repo);
 }
 
 #[test]
-fn settings_that_do_not_exist() {
+fn run_refuses_unknown_settings() {
     let mut repo = TestRepo::new();
-    let home = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir_all(home.path().join("airlock")).expect("made");
-    std::fs::write(home.path().join("airlock/config.toml"), "memmory = \"1g\"\n").expect("written");
-    repo.set("XDG_CONFIG_HOME", home.path().to_str().expect("UTF-8"));
-    repo.airlock(&TRUE)
-        .expect_failure(125, &["config.toml: there is no setting memmory", "hint: did you mean memory?"]);
-    std::fs::write(home.path().join("airlock/config.toml"), "memory = \"1g\"\n").expect("written");
+    let config_home = repo.directory().join("config");
+    let config = config_home.join("airlock/config.toml");
+    std::fs::create_dir_all(config_home.join("airlock")).expect("created");
+    std::fs::write(&config, "memmory = \"1g\"\n").expect("written");
+    repo.set("XDG_CONFIG_HOME", config_home.to_str().expect("UTF-8"));
+    assert_snapshot!(repo.airlock(&RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: [TMP]/config/airlock/config.toml: there is no setting memmory
+    hint: did you mean memory?
+    ");
+    std::fs::write(&config, "memory = \"1g\"\n").expect("written");
     repo.set("AIRLOCK_PIDS", "many");
-    repo.airlock(&TRUE).expect_failure(125, &["AIRLOCK_PIDS"]);
+    assert_snapshot!(repo.airlock(&RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: AIRLOCK_PIDS: string values must be quoted, expected literal string
+    ");
     repo.set("AIRLOCK_PIDS", "77");
     let out =
         repo.airlock(&["run", "--", "sh", "-c", "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max"]).stdout;
@@ -113,29 +250,63 @@ fn settings_that_do_not_exist() {
 }
 
 #[test]
-fn sandboxes_that_are_not_there_or_taken() {
+fn sandbox_missing_or_taken_is_reported() {
     let repo = TestRepo::new();
-    repo.airlock(&["diff"]).expect_failure(1, &["has no sandbox", "hint: airlock claude"]);
-    repo.airlock(&["diff", "../../x"]).expect_failure(1, &["no sandbox named ../../x"]);
+    assert_snapshot!(repo.airlock(&["diff"]), @"
+    status: 1
+    ----- stderr -----
+    error: this repository has no sandbox
+    hint: airlock claude
+    ");
+    assert_snapshot!(repo.airlock(&["diff", "../../x"]), @"
+    status: 1
+    ----- stderr -----
+    error: this repository has no sandbox named ../../x
+    hint: airlock claude makes one
+    ");
     repo.sandbox("calm-otter", "echo x >> a.txt").ok();
-    repo.airlock(&["diff", "calm-oter"])
-        .expect_failure(1, &["no sandbox named calm-oter", "did you mean: airlock diff calm-otter"]);
-    repo.airlock(&["rm", "calm-otter", "zzz"]).expect_failure(1, &["no sandbox named zzz"]);
-    let taken = repo.airlock(&["run", "--name", "calm-otter", "--", "true"]);
-    taken.expect_failure(125, &["calm-otter exists already", "airlock rm calm-otter"]);
-    assert_eq!(repo.changes("calm-otter").len(), 1, "neither was touched");
+    assert_snapshot!(repo.airlock(&["diff", "calm-oter"]), @"
+    status: 1
+    ----- stderr -----
+    error: this repository has no sandbox named calm-oter
+    hint: did you mean: airlock diff calm-otter
+    ");
+    assert_snapshot!(repo.airlock(&["rm", "calm-otter", "zzz"]), @"
+    status: 1
+    ----- stderr -----
+    error: this repository has no sandbox named zzz
+      nothing was removed
+    hint: airlock ls
+    ");
+    assert_snapshot!(repo.airlock(&["run", "--name", "calm-otter", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: a sandbox named calm-otter exists already
+    hint: choose another --name, or: airlock rm calm-otter
+    ");
+    assert_eq!(repo.changes("calm-otter").len(), 1, "the sandbox was removed or replaced");
     repo.sandbox("second", "echo y >> a.txt").ok();
+    // The order of the list depends on whether both sandboxes were created within the same second.
     repo.airlock(&["apply", "--accept-all"])
         .expect_failure(2, &["failed to choose", "calm-otter", "second", "hint: airlock apply"]);
-    repo.airlock(&["apply", "second"])
-        .expect_failure(2, &["nothing of second is accepted yet", "hint: airlock review second"]);
-    repo.airlock(&["apply", "second", "--accept", "nope"])
-        .expect_failure(1, &["--accept nope matches no changed file"]);
+    assert_snapshot!(repo.airlock(&["apply", "second"]), @"
+    status: 2
+    ----- stderr -----
+    error: nothing of second is accepted yet
+    hint: airlock review second, or: airlock apply second --accept GLOB
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "second", "--accept", "nope"]), @"
+    status: 1
+    ----- stderr -----
+    error: --accept nope matches no changed file
+    hint: airlock diff second --name-only lists the paths
+    ");
 }
 
 #[test]
-fn credentials_that_cannot_be_used() {
+fn claude_refuses_unusable_credentials() {
     let mut repo = TestRepo::new();
+    // The hint depends on the programs on the PATH.
     repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["no credential for Claude", "claude setup-token"]);
     repo.set("ANTHROPIC_API_KEY", "sk-secret\nX-Injected: 1");
     let ran =
@@ -143,46 +314,59 @@ fn credentials_that_cannot_be_used() {
     assert!(!ran.stderr.contains("sk-secret"), "{}", ran.stderr);
     repo.set("ANTHROPIC_API_KEY", "sk-secret");
     repo.set("ANTHROPIC_BASE_URL", "ftp://example.org");
-    repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["ANTHROPIC_BASE_URL is not an http(s) address"]);
+    assert_snapshot!(repo.airlock(&["claude", "-p", "x"]), @"
+    status: 125
+    ----- stderr -----
+    error: failed to prepare the way to the model's API: ANTHROPIC_BASE_URL is not an http(s) address without a name and password
+    ");
     repo.set("ANTHROPIC_BASE_URL", "http://name:password@example.org");
-    let ran = repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["without a name and password"]);
+    let ran = repo.airlock(&["claude", "-p", "x"]);
+    assert_snapshot!(ran, @"
+    status: 125
+    ----- stderr -----
+    error: failed to prepare the way to the model's API: ANTHROPIC_BASE_URL is not an http(s) address without a name and password
+    ");
     assert!(!ran.stderr.contains("name:password"), "{}", ran.stderr);
-    leaves_nothing(&repo);
+    assert_no_sandbox(&repo);
 }
 
 #[test]
-fn arguments_that_are_not_utf8() {
+fn claude_refuses_non_utf8_arguments() {
     let mut repo = TestRepo::new();
     repo.set("ANTHROPIC_API_KEY", "x");
     let mut command = repo.command(AIRLOCK, &["claude"]);
     command.arg(std::ffi::OsString::from_vec(b"\xff".to_vec()));
-    CommandOutput::from_command(command).expect_failure(125, &["not UTF-8"]);
-    leaves_nothing(&repo);
+    assert_snapshot!(CommandOutput::from_command(command), @"
+    status: 125
+    ----- stderr -----
+    error: an argument is not UTF-8: �
+    ");
+    assert_no_sandbox(&repo);
 }
 
-/// The base volume is a file system of one megabyte here; the snapshot has two.
+/// The base volume is a file system of 1 MiB, and the snapshot has 2 MiB.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_in_the_volume() {
+async fn seed_reports_full_disk() {
     let repo = TestRepo::new();
     repo.write("large", vec![b'x'; 2 << 20]);
     repo.commit();
     let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
     let guest = image::ensure_guest(&engine).await.expect("the guest image");
-    let id: String = random::<8>().expect("random bytes").iter().map(|b| format!("{b:02x}")).collect();
+    let id: String = read_random_bytes::<8>().expect("random bytes").iter().map(|b| format!("{b:02x}")).collect();
     let mut spec = sidecar_spec(&format!("airlock-test-{id}"), &guest, Vec::new(), &Labels::new());
     spec.user = "1000:1000".into();
     spec.tmpfs = vec![("/v/base".into(), "size=1m,uid=1000".into())];
     let container = engine.create_container(&spec).await.expect("a container");
-    let attached = engine.attach(&container, false).await.expect("attached");
-    engine.start(&container).await.expect("started");
+    let attached = engine.attach_container(&container, false).await.expect("attached");
+    engine.start_container(&container).await.expect("started");
     let (accept, _none) = mpsc::unbounded_channel();
-    let link = GuestClient::handshake(attached, accept).await.expect("it answers");
+    let link = GuestClient::perform_handshake(attached, accept).await.expect("it answers");
     let host = HostRepo::discover(&repo.path).expect("a repository");
-    let snapshot = Arc::new(host.snapshot(&SnapshotOptions::default()).expect("a snapshot"));
-    let listing = snapshot.list().expect("listed");
-    let result = seed(&snapshot, &listing, &link, &Arc::new(ProgressCounter::default())).await;
+    let snapshot = Arc::new(host.take_snapshot(&SnapshotOptions::default()).expect("a snapshot"));
+    let listing = snapshot.list_files().expect("listed");
+    let result = seed_volume(&snapshot, &listing, &link, &Arc::new(ProgressCounter::default())).await;
     engine.remove_container(&container).await.expect("removed");
-    let error = result.expect_err("it does not fit");
+    let error = result.expect_err("the snapshot does not fit");
     assert!(matches!(error, BaseError::Guest(GuestError::DiskFull)), "{error}");
     assert_eq!(error.to_string(), "the engine's disk is full");
 }

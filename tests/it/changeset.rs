@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use airlock::base::{Base, Manifest, repository_id};
-use airlock::changes::links::EntryAt;
+use airlock::changes::links::PathEntry;
 use airlock::changes::{BaseEntries, CancelToken, ChangesetBuilder, FileChange, FileVersion, Quarantine, RuleSet};
-use airlock::core::name::random;
+use airlock::core::name::read_random_bytes;
 use airlock::core::path::{EntryKind, RepoPath};
-use airlock::git::{Committed, CommittedEntry, HostRepo, SnapshotOptions};
-use airlock::sandbox::{Record, Sandbox, State, Store, Workspace};
+use airlock::git::{CommittedEntry, CommittedTree, HostRepo, SnapshotOptions};
+use airlock::sandbox::{Sandbox, SandboxRecord, SandboxState, SandboxStore, Workspace};
 
 use crate::support::TestRepo;
 
@@ -23,7 +23,7 @@ impl TestRepo {
     pub fn changeset(&self, name: &str, script: &str) {
         let (base, work) = (self.directory().join("base").join(name), self.directory().join("work").join(name));
         let host = HostRepo::discover(&self.path).expect("a repository");
-        let store = Store::of(&host.common_dir);
+        let store = SandboxStore::new(&host.common_dir);
         let name = name.parse().expect("a name");
         let mut sandbox = match store.open(&name).expect("records can be read") {
             Some(sandbox) => sandbox,
@@ -32,11 +32,11 @@ impl TestRepo {
                     let source = self.path.to_str().expect("UTF-8");
                     self.git(&["clone", "-q", "--no-hardlinks", source, clone.to_str().expect("UTF-8")]);
                 }
-                let snapshot = host.snapshot(&SnapshotOptions::default()).expect("a commit");
-                let record = Record {
+                let snapshot = host.take_snapshot(&SnapshotOptions::default()).expect("a commit");
+                let record = SandboxRecord {
                     schema_version: 2,
                     name,
-                    id: random::<8>().expect("a number").iter().map(|b| format!("{b:02x}")).collect(),
+                    id: read_random_bytes::<8>().expect("a number").iter().map(|b| format!("{b:02x}")).collect(),
                     created: 1_700_000_000,
                     verb: "run".into(),
                     base: snapshot.commit,
@@ -57,25 +57,25 @@ impl TestRepo {
                     settled: None,
                     holds: Vec::new(),
                     size: None,
-                    state: State::Running,
+                    state: SandboxState::Running,
                 };
-                store.create(record).expect("written")
+                store.create_sandbox(record).expect("written")
             }
         };
         let ran = Command::new("sh").args(["-euc", script]).current_dir(&work).status().expect("it runs");
         assert!(ran.success(), "{script}");
-        sandbox.lock().expect("it is ours");
+        sandbox.acquire_lock().expect("it is ours");
         let changes = compare(&sandbox, &host, &base, &work);
-        sandbox.set_changeset(&changes).expect("written");
-        sandbox.record.state = State::Collected { exit: Some(0) };
+        sandbox.write_changeset(&changes).expect("written");
+        sandbox.record.state = SandboxState::Collected { exit: Some(0) };
         sandbox.record.settled = None;
-        sandbox.save().expect("written");
+        sandbox.save_record().expect("written");
     }
 }
 
 /// Compares two trees, and builds the changeset with the contents in the sandbox's quarantine.
 fn compare(sandbox: &Sandbox, host: &HostRepo, base: &Path, work: &Path) -> airlock::changes::Changeset {
-    let store = sandbox.quarantine().expect("opened");
+    let store = sandbox.open_quarantine().expect("opened");
     let (old, new) = (read_versions(base, &store), read_versions(work, &store));
     let paths = old.keys().chain(new.keys()).collect::<std::collections::BTreeSet<_>>();
     let files = paths.into_iter().filter(|path| old.get(*path) != new.get(*path)).map(|path| FileChange {
@@ -86,9 +86,11 @@ fn compare(sandbox: &Sandbox, host: &HostRepo, base: &Path, work: &Path) -> airl
         findings: Vec::new(),
     });
     let commit = sandbox.record.base.clone();
-    let committed = host.committed(&commit).expect("the commit is there");
+    let committed = host.open_commit(&commit).expect("the commit is there");
     let builder = ChangesetBuilder { base: commit, files: files.collect(), ..ChangesetBuilder::default() };
-    builder.build(&store, &RuleSet::default(), &CommittedTree(committed), &CancelToken::default()).expect("built")
+    builder
+        .build_changeset(&store, &RuleSet::default(), &CommitEntries(committed), &CancelToken::default())
+        .expect("built")
 }
 
 /// Reads every file that git does not ignore.
@@ -109,7 +111,7 @@ fn read_versions(root: &Path, store: &Quarantine) -> BTreeMap<RepoPath, FileVers
             let kind = if is_executable { EntryKind::Executable } else { EntryKind::Regular };
             (kind, fs::read(&file).expect("readable"))
         };
-        let hash = store.put(&content).expect("stored");
+        let hash = store.store_blob(&content).expect("stored");
         let path = RepoPath::from_bytes(name).expect("a path");
         found.insert(path, FileVersion { kind, hash, size: content.len() as u64 });
     }
@@ -117,24 +119,24 @@ fn read_versions(root: &Path, store: &Quarantine) -> BTreeMap<RepoPath, FileVers
 }
 
 /// The files of a commit, as symlinks are followed through them.
-struct CommittedTree<'a>(Committed<'a>);
+struct CommitEntries<'a>(CommittedTree<'a>);
 
-impl BaseEntries for CommittedTree<'_> {
-    fn at(&self, path: &RepoPath) -> EntryAt {
-        match self.0.at(path).expect("readable") {
-            None => EntryAt::Absent,
-            Some(CommittedEntry::File) => EntryAt::File,
-            Some(CommittedEntry::Link(target)) => EntryAt::Link(target),
-            Some(CommittedEntry::Directory) => EntryAt::Directory,
-            Some(CommittedEntry::Module) => EntryAt::Repository,
+impl BaseEntries for CommitEntries<'_> {
+    fn entry_at(&self, path: &RepoPath) -> PathEntry {
+        match self.0.find_entry(path).expect("readable") {
+            None => PathEntry::Absent,
+            Some(CommittedEntry::File) => PathEntry::File,
+            Some(CommittedEntry::Symlink(target)) => PathEntry::Link(target),
+            Some(CommittedEntry::Directory) => PathEntry::Directory,
+            Some(CommittedEntry::Submodule) => PathEntry::Repository,
         }
     }
 
-    fn links(&self) -> Vec<(RepoPath, Vec<u8>)> {
-        self.0.links().expect("readable")
+    fn list_symlinks(&self) -> Vec<(RepoPath, Vec<u8>)> {
+        self.0.list_symlinks().expect("readable")
     }
 
-    fn has(&self, _: &RepoPath) -> bool {
+    fn has_repo_marker(&self, _: &RepoPath) -> bool {
         false
     }
 }

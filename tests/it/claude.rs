@@ -5,33 +5,33 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
-use airlock::base::{REPOSITORY, repository_id};
+use airlock::base::{REPOSITORY_LABEL, repository_id};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use serde_json::json;
 
 use crate::support::model::{ScriptedModel, Step};
 use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 
-/// The credential that must be nowhere inside.
+/// The credential that must not be in any container.
 const KEY: &str = "sk-ant-api03-the-real-key-that-never-enters";
 
-fn tool(name: &str, input: serde_json::Value) -> Step {
+fn tool_step(name: &str, input: serde_json::Value) -> Step {
     Step::Tool(name.into(), input)
 }
 
-/// A script that edits with three tools, for this host tree.
+/// Returns a script of the model that edits files of this repository with three tools.
 pub fn greeting(repo: &TestRepo) -> Vec<Step> {
     let at = |path: &str| repo.path.join(path).to_str().expect("UTF-8").to_owned();
     vec![
-        tool("Read", json!({"file_path": at("a.txt")})),
-        tool("Edit", json!({"file_path": at("a.txt"), "old_string": "two", "new_string": "hello"})),
-        tool("Write", json!({"file_path": at("dir/new.txt"), "content": "a greeting\n"})),
-        tool("Bash", json!({"command": "cp a.txt copy.txt && rm c.txt", "description": "Copy"})),
+        tool_step("Read", json!({"file_path": at("a.txt")})),
+        tool_step("Edit", json!({"file_path": at("a.txt"), "old_string": "two", "new_string": "hello"})),
+        tool_step("Write", json!({"file_path": at("dir/new.txt"), "content": "a greeting\n"})),
+        tool_step("Bash", json!({"command": "cp a.txt copy.txt && rm c.txt", "description": "Copy"})),
         Step::Text("A greeting is in.".into()),
     ]
 }
 
-/// A runtime with a model server in it, and the place told of both.
+/// Starts a scripted model server in a new runtime, and sets its address and the key in the repository's environment.
 pub fn model(repo: &mut TestRepo, script: Vec<Step>) -> (tokio::runtime::Runtime, ScriptedModel) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let model = runtime.block_on(ScriptedModel::start(script));
@@ -40,26 +40,26 @@ pub fn model(repo: &mut TestRepo, script: Vec<Step>) -> (tokio::runtime::Runtime
     (runtime, model)
 }
 
-fn edits() -> Vec<(String, String)> {
+fn expected_edits() -> Vec<(String, String)> {
     [("a.txt", "modified"), ("c.txt", "deleted"), ("copy.txt", "added"), ("dir/new.txt", "added")]
         .map(|(a, b)| (a.to_owned(), b.to_owned()))
         .into()
 }
 
 #[test]
-fn claude_edits_in_the_sandbox_and_the_server_sees_the_real_key() {
+fn claude_edits_in_sandbox_with_real_key_outside() {
     let mut repo = TestRepo::new();
     let script = greeting(&repo);
     let (_runtime, model) = model(&mut repo, script);
     let before = repo.read_tree();
     let args = ["--name", "c1", "claude", "-p", "add a greeting", "--permission-mode", "acceptEdits"];
     let ran = repo.airlock(&args).ok();
-    assert_eq!(ran.stdout, "A greeting is in.\n", "nothing of ours on standard output");
+    assert_eq!(ran.stdout, "A greeting is in.\n", "Airlock writes nothing to stdout");
     assert_eq!(repo.read_tree(), before);
-    assert_eq!(repo.changes("c1"), edits());
+    assert_eq!(repo.changes("c1"), expected_edits());
     let seen = model.seen();
-    let told = |words: &str| seen.iter().any(|s| s.what == "POST /v1/messages" && s.body.contains(words));
-    assert!(told("# About this workspace") && told("no uncommitted changes"), "Claude knows what is missing");
+    let has_read = |words: &str| seen.iter().any(|s| s.what == "POST /v1/messages" && s.body.contains(words));
+    assert!(has_read("# About this workspace") && has_read("no uncommitted changes"), "Claude knows what is missing");
     assert!(seen.iter().filter(|s| s.what == "POST /v1/messages").count() >= 5, "{}", seen.len());
     for request in &seen {
         assert!(request.credentials.iter().all(|c| c == KEY), "{}: {:?}", request.what, request.credentials);
@@ -68,7 +68,7 @@ fn claude_edits_in_the_sandbox_and_the_server_sees_the_real_key() {
 }
 
 #[test]
-fn a_link_named_claude_is_claude() {
+fn symlink_named_claude_runs_claude() {
     let mut repo = TestRepo::new();
     let script = greeting(&repo);
     let (_runtime, _model) = model(&mut repo, script);
@@ -81,12 +81,12 @@ fn a_link_named_claude_is_claude() {
     assert_eq!(ran.stdout, "A greeting is in.\n");
     let list: serde_json::Value = serde_json::from_str(&repo.airlock(&["ls", "--json"]).ok().stdout).expect("JSON");
     let name = list["sandboxes"][0]["name"].as_str().expect("a name");
-    assert_eq!(repo.changes(name), edits());
+    assert_eq!(repo.changes(name), expected_edits());
     assert!(CommandOutput::from_command(repo.command(&link, &["--version"])).ok().stdout.contains("Claude Code"));
 }
 
 #[test]
-fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
+fn credentials_reach_server_unless_expired() {
     let mut repo = TestRepo::new();
     let (_runtime, model) = model(&mut repo, vec![Step::Text("hi".into())]);
     repo.unset("ANTHROPIC_API_KEY");
@@ -112,7 +112,7 @@ fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
     std::fs::write(folder.path().join(".credentials.json"), login(1)).expect("written");
     repo.airlock(&["claude", "-p", "hello"])
         .expect_failure(125, &["has expired", "hint: renew it outside the sandbox: run"]);
-    // Where the first claude on the PATH is Airlock, the other one is meant.
+    // If the first `claude` in PATH is Airlock, the hint names the next one.
     let programs = tempfile::tempdir().expect("a folder");
     let (link, real) = (programs.path().join("link"), programs.path().join("real"));
     std::fs::create_dir_all(&link).expect("made");
@@ -125,9 +125,9 @@ fn each_kind_of_credential_reaches_the_server_and_an_expired_one_is_told() {
     repo.airlock(&["claude", "-p", "hello"]).expect_failure(125, &["has expired", &hint]);
 }
 
-/// Looks everywhere an agent can look: environments, arguments and files of every process, and all of the file system.
+/// Searches everything that an agent can read: environments and arguments of every process, and the whole file system.
 #[test]
-fn the_key_is_nowhere_in_the_containers() {
+fn key_is_absent_from_containers() {
     let mut repo = TestRepo::new();
     let (_runtime, model) = model(&mut repo, vec![Step::Text("hi".into())]);
     let script = "curl -s -o /dev/null -w '%{http_code}\\n' -X POST -H 'x-api-key: foreign' -d '{}' $ANTHROPIC_BASE_URL/v1/messages; \
@@ -145,12 +145,12 @@ fn the_key_is_nowhere_in_the_containers() {
     assert!(text.starts_with("200\n403\nsk-ant-api03-airlock-placeholder"), "{text}");
     assert!(!text.contains("the-real-key"), "{text}");
 
-    // What the engine knows of both containers, while they run.
+    // The engine's data about both running containers.
     let id = repository_id(&repo.path.join(".git")).expect("an identity");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let inspected = runtime.block_on(async {
         let docker = bollard::Docker::connect_with_defaults().expect("an address");
-        let filters = HashMap::from([("label".to_owned(), vec![format!("{REPOSITORY}={id}")])]);
+        let filters = HashMap::from([("label".to_owned(), vec![format!("{REPOSITORY_LABEL}={id}")])]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
         let mut all = Vec::new();
         for container in docker.list_containers(Some(options)).await.expect("listed") {
@@ -174,10 +174,10 @@ fn the_key_is_nowhere_in_the_containers() {
     let mut err = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut err).expect("UTF-8");
     assert!(child.wait().expect("it ends").success());
-    assert!(err.contains("GET /v1/files"), "what was refused is told: {err}");
+    assert!(err.contains("GET /v1/files"), "the refused request is reported: {err}");
     let seen = model.seen();
     assert_eq!(seen.len(), 1, "the refused request never left");
     assert_eq!(seen[0].credentials, [KEY], "a foreign key is replaced");
     let state = std::process::Command::new("grep").args(["-r", "the-real-key"]).arg(repo.path.join(".git")).output();
-    assert!(state.expect("grep runs").stdout.is_empty(), "nor is it in the record");
+    assert!(state.expect("grep runs").stdout.is_empty(), "the key is not in the record");
 }

@@ -1,14 +1,14 @@
-//! Collecting finds exactly what changed: each case is held against a full comparison of the two trees, in an overlay
-//! workspace and in a copied one.
+//! Collecting finds exactly the changes: each case is checked against a full comparison of the two trees, in an overlay
+//! workspace and in a copied workspace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::TestRepo;
 
-/// A tree, by path: the kind (`f`, `x` or `l`), and the content or target.
+/// The files of a tree by path: the kind (`f`, `x` or `l`), and the content or target.
 type Tree = BTreeMap<String, (char, Vec<u8>)>;
 
-/// Prints the workspace's files without git's own.
+/// A Python script that prints the workspace's files without `.git`.
 const PRINT: &str = r#"
 import os
 for top, dirs, files in os.walk("."):
@@ -23,7 +23,7 @@ for top, dirs, files in os.walk("."):
         print(kind, path[2:].encode().hex(), data.hex())
 "#;
 
-fn parse(out: &str) -> Tree {
+fn parse_tree(out: &str) -> Tree {
     let bytes = |hex: &str| -> Vec<u8> {
         (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).expect("hex")).collect()
     };
@@ -35,7 +35,7 @@ fn parse(out: &str) -> Tree {
     out.lines().map(line).collect()
 }
 
-/// A repository with something of everything.
+/// Creates a repository with files of every kind.
 fn sample_repo() -> TestRepo {
     let repo = TestRepo::new();
     for n in 0..6 {
@@ -43,7 +43,7 @@ fn sample_repo() -> TestRepo {
         repo.write(&format!("d/two/f{n}"), format!("two {n}\n"));
         repo.write(&format!("k/sub/f{n}"), format!("kay {n}\n"));
     }
-    // The same bytes as in another directory, under the same names.
+    // These files have the names and the contents of files in another directory.
     repo.write("same/f0", "one 0\n");
     repo.write("same/f1", "one 1\n");
     std::os::unix::fs::symlink("../a.txt", repo.path.join("d/link")).expect("made");
@@ -53,8 +53,8 @@ fn sample_repo() -> TestRepo {
     repo
 }
 
-/// What differs between two trees, as `airlock diff` names it.
-fn expected(base: &Tree, result: &Tree) -> BTreeSet<(String, String)> {
+/// Lists the differences between two trees, with the words of `airlock diff`.
+fn expected_changes(base: &Tree, result: &Tree) -> BTreeSet<(String, String)> {
     let paths: BTreeSet<&String> = base.keys().chain(result.keys()).collect();
     let verb = |path: &String| match (base.get(path), result.get(path)) {
         (None, _) => Some("added"),
@@ -67,33 +67,33 @@ fn expected(base: &Tree, result: &Tree) -> BTreeSet<(String, String)> {
     paths.into_iter().filter_map(|path| Some((path.clone(), verb(path)?.to_owned()))).collect()
 }
 
-fn base_tree(repo: &TestRepo) -> Tree {
-    parse(&repo.airlock(&["run", "--", "python3", "-c", PRINT]).ok().stdout)
+fn read_base_tree(repo: &TestRepo) -> Tree {
+    parse_tree(&repo.airlock(&["run", "--", "python3", "-c", PRINT]).ok().stdout)
 }
 
-/// Runs a script and holds what was collected, and what it makes of the host tree, against the workspace itself.
+/// Runs a script, and compares the collected changes and the host tree after an apply with the workspace.
 #[track_caller]
-fn check(repo: &TestRepo, name: &str, script: &str, base: &Tree, ignored: &[&str]) {
+fn check_case(repo: &TestRepo, name: &str, script: &str, base: &Tree, ignored: &[&str]) {
     let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
     let ran = repo.airlock(&["run", "--name", name, "--keep", "--", "bash", "-euc", &whole]).ok();
-    let mut result = parse(&ran.stdout);
+    let mut result = parse_tree(&ran.stdout);
     for path in ignored {
-        assert!(result.remove(*path).is_some(), "{name}: {path} is there");
+        assert!(result.remove(*path).is_some(), "{name}: {path} exists");
     }
     let found: BTreeSet<_> = repo.changes(name).into_iter().collect();
-    assert_eq!(found, expected(base, &result), "{name}: {script}\n{}", ran.stderr);
+    assert_eq!(found, expected_changes(base, &result), "{name}: {script}\n{}", ran.stderr);
     if !found.is_empty() {
         repo.airlock(&["apply", name, "--accept-all", "--allow-risky"]).ok();
         let script = format!("git -c core.quotePath=off status --short >&2; python3 -c '{PRINT}'");
         let applied = crate::support::CommandOutput::from_command(repo.command("bash", &["-euc", &script])).ok();
-        assert!(parse(&applied.stdout) == result, "{name}: what was applied is what was there");
+        assert!(parse_tree(&applied.stdout) == result, "{name}: the applied tree equals the workspace");
         repo.git(&["checkout", "-q", "--force", "HEAD"]);
         repo.git(&["clean", "-qfdx"]);
     }
     repo.airlock(&["rm", name]).ok();
 }
 
-/// Name, script, and what rules ignore in the end.
+/// The name of each case, its script, and the files that are ignored at its end.
 const CASES: &[(&str, &str, &[&str])] = &[
     ("nothing", "true", &[]),
     ("touched", "touch a.txt d/one/f0; chmod +x run.sh; chmod -x run.sh", &[]),
@@ -141,27 +141,27 @@ const CASES: &[(&str, &str, &[&str])] = &[
     ("truncate", ": > a.txt; : > c.txt; truncate -s 4 d/one/f1", &[]),
 ];
 
-fn scripted(mode: &str) {
+fn check_scripted_cases(mode: &str) {
     let mut repo = sample_repo();
     repo.set("AIRLOCK_WORKSPACE", mode);
-    let base = base_tree(&repo);
+    let base = read_base_tree(&repo);
     assert!(base.len() > 20, "{}", base.len());
     for (name, script, ignored) in CASES {
-        check(&repo, name, script, &base, ignored);
+        check_case(&repo, name, script, &base, ignored);
     }
 }
 
 #[test]
-fn scripted_cases_in_an_overlay() {
-    scripted("overlay");
+fn collect_matches_full_diff_in_overlay() {
+    check_scripted_cases("overlay");
 }
 
 #[test]
-fn scripted_cases_in_a_copy() {
-    scripted("copy");
+fn collect_matches_full_diff_in_copy() {
+    check_scripted_cases("copy");
 }
 
-/// Does what agents do, at random; the seed is the first argument.
+/// A Python script that makes random changes as agents make them. The seed is the first argument.
 const RANDOM: &str = r#"
 import os, random, shutil, sys
 r = random.Random(int(sys.argv[1]))
@@ -230,26 +230,26 @@ ops = [write, write, append, append, touch, recreate, remove, lambda: rename(fil
 for _ in range(60): r.choice(ops)()
 "#;
 
-fn random(mode: &str, seeds: std::ops::Range<u32>) {
+fn check_random_operations(mode: &str, seeds: std::ops::Range<u32>) {
     let mut repo = sample_repo();
     repo.set("AIRLOCK_WORKSPACE", mode);
-    compare_at_random(&repo, &[], seeds);
+    compare_random_runs(&repo, &[], seeds);
 }
 
-fn compare_at_random(repo: &TestRepo, options: &[&str], seeds: std::ops::Range<u32>) {
+fn compare_random_runs(repo: &TestRepo, options: &[&str], seeds: std::ops::Range<u32>) {
     let print = [&["run"], options, &["--", "python3", "-c", PRINT]].concat();
-    let base = parse(&repo.airlock(&print).ok().stdout);
+    let base = parse_tree(&repo.airlock(&print).ok().stdout);
     for seed in seeds {
         let script = format!("cat > /tmp/r.py <<'END'\n{RANDOM}\nEND\npython3 /tmp/r.py {seed}");
         let whole = format!("({script}) >&2\npython3 -c '{PRINT}'");
         let args = [&["run", "--name", "r", "--keep"], options, &["--", "bash", "-euc", &whole]].concat();
         let ran = repo.airlock(&args).ok();
         let found: BTreeSet<_> = repo.changes("r").into_iter().collect();
-        let mut result = parse(&ran.stdout);
-        // What a rule ignores, and the base does not have.
+        let mut result = parse_tree(&ran.stdout);
+        // Removes the files that a rule ignores and that are not in the base.
         let ignored = |path: &str| path.starts_with("cache/") && !path.starts_with("cache/keep/");
         result.retain(|path, _| !ignored(path) || base.contains_key(path));
-        let wanted = expected(&base, &result);
+        let wanted = expected_changes(&base, &result);
         assert!(!wanted.is_empty(), "seed {seed} does something");
         assert_eq!(found, wanted, "seed {seed}");
         repo.airlock(&["rm", "r"]).ok();
@@ -257,12 +257,13 @@ fn compare_at_random(repo: &TestRepo, options: &[&str], seeds: std::ops::Range<u
 }
 
 #[test]
-fn random_operations_in_an_overlay() {
-    random("overlay", 0..24);
+fn collect_matches_random_operations_in_overlay() {
+    check_random_operations("overlay", 0..24);
 }
 
-/// The base volume has an older commit; a newer one and uncommitted work are on top.
-fn random_on_top(mode: &str, seeds: std::ops::Range<u32>) {
+/// Checks random operations over a delta: the base volume has an older commit; a newer commit and uncommitted work are
+/// the delta.
+fn check_random_operations_over_delta(mode: &str, seeds: std::ops::Range<u32>) {
     let mut repo = sample_repo();
     repo.set("AIRLOCK_WORKSPACE", mode);
     repo.airlock(&["run", "--", "true"]).ok();
@@ -271,23 +272,23 @@ fn random_on_top(mode: &str, seeds: std::ops::Range<u32>) {
                   git -c user.name=A -c user.email=a@example.org commit -qm next; \
                   echo work >> d/one/f0; rm d/one/f1; echo u > d/one/untracked; rm -rf dir; echo f > dir";
     crate::support::CommandOutput::from_command(repo.command("bash", &["-euc", script])).ok();
-    compare_at_random(&repo, &["--uncommitted=all"], seeds);
+    compare_random_runs(&repo, &["--uncommitted=all"], seeds);
     assert_eq!(repo.base_volumes(), 1);
 }
 
 #[test]
-fn random_operations_over_newer_commits_and_uncommitted_work() {
-    random_on_top("overlay", 200..208);
-    random_on_top("copy", 300..303);
+fn collect_matches_random_operations_over_delta() {
+    check_random_operations_over_delta("overlay", 200..208);
+    check_random_operations_over_delta("copy", 300..303);
 }
 
 #[test]
-fn random_operations_in_a_copy() {
-    random("copy", 100..108);
+fn collect_matches_random_operations_in_copy() {
+    check_random_operations("copy", 100..108);
 }
 
 #[test]
-fn rules_that_the_agent_makes_hide_nothing_silently() {
+fn agent_ignore_rules_are_reported() {
     let repo = sample_repo();
     let script = "echo '/hidden/' >> .gitignore; echo '*.py' > d/.gitignore; mkdir hidden; echo x > hidden/evil.sh; \
                   echo y > d/evil.py; echo z > evil.py; echo w >> d/one/f0";
@@ -301,13 +302,13 @@ fn rules_that_the_agent_makes_hide_nothing_silently() {
     assert!(findings(1).contains("ignores what is new: d/evil.py"), "{}", findings(1));
     assert_eq!(diff["ignored_by_agent_rules"].as_array().expect("a list").len(), 2);
 
-    // A rule that the agent takes away brings nothing in that the base ignores.
+    // If the agent removes a rule, files that the base ignores are still not collected.
     repo.sandbox("u", ": > .gitignore; mkdir target; echo x > target/x; echo x > x.o").ok();
     assert_eq!(repo.changes("u"), [(".gitignore".to_owned(), "modified".to_owned())]);
 }
 
 #[test]
-fn an_agent_that_hides_everything_leaves_a_sandbox() {
+fn fully_ignored_work_keeps_sandbox() {
     let repo = TestRepo::new();
     let script = "mkdir feature; echo '*' > feature/.gitignore; echo 'print(1)' > feature/code.py";
     let ran = repo.sandbox("h", script).ok();
@@ -316,10 +317,10 @@ fn an_agent_that_hides_everything_leaves_a_sandbox() {
 }
 
 #[test]
-fn a_quarter_of_a_million_rules_hold_nobody_up() {
+fn ignore_rules_over_limit_hide_nothing() {
     let repo = TestRepo::new();
     let script = "open('.gitignore', 'w').write('*b?\\n' * 250000); import os; os.mkdir('zz')\n\
                   for n in range(3000): open('zz/' + 'a' * 200 + str(n), 'w')";
     repo.airlock(&["run", "--name", "q", "--", "python3", "-c", script]).ok();
-    assert_eq!(repo.changes("q").len(), 3001, "nothing is hidden by more rules than are followed");
+    assert_eq!(repo.changes("q").len(), 3001, "rules above the limit hide no file");
 }

@@ -1,29 +1,31 @@
-//! What was accepted is what comes, and nothing but a person's key accepts.
+//! Tests of consent: only accepted changes are applied, and only a key press of a person accepts.
 
 use std::fs;
+
+use insta::assert_snapshot;
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 use crate::terminal::Terminal;
 
-/// Puts the two templates of a pair into the repository, and gives the script that fills them in.
-fn pair(repo: &TestRepo, other: &str, target: &str, nonces: [&str; 2]) -> String {
+/// Commits the two templates of a pair, and returns the script that fills them in.
+fn write_template_pair(repo: &TestRepo, other: &str, target: &str, nonces: [&str; 2]) -> String {
     for (template, name) in [("notes.txt", "a"), (other, "b")] {
-        repo.write(name, fs::read(format!("fixtures/hostile/same-id/{template}")).expect("it is there"));
+        repo.write(name, fs::read(format!("fixtures/hostile/same-id/{template}")).expect("the fixture exists"));
     }
     repo.commit();
     let [first, second] = nonces;
     format!("sed s/%s/{first}/ a > notes.txt; mkdir -p .hg; sed s/%s/{second}/ b > {target}")
 }
 
-/// Two hunks whose ids began with the same 64 bits, which were all that counted once.
+/// The IDs of the two hunks had the same first 64 bits when they were only 64 bits long.
 #[test]
-fn hunks_whose_ids_begin_alike_are_decided_apart() {
+fn hunks_with_similar_ids_are_decided_separately() {
     let nonces = ["9a7267df646394e4", "0553b18342c3dc93"];
     for args in [&["--accept", "notes.txt"][..], &["--accept-all", "--reject", ".envrc"], &["--accept-all"]] {
         let repo = TestRepo::new();
-        let script = pair(&repo, "envrc", ".envrc", nonces);
+        let script = write_template_pair(&repo, "envrc", ".envrc", nonces);
         repo.changeset("c", &script);
-        let ids = ids(&repo, "c");
+        let ids = read_hunk_ids(&repo, "c");
         assert_eq!(ids.len(), 2);
         assert_ne!(ids[0], ids[1]);
         assert!(ids.iter().all(|id| id.len() == 64), "{ids:?}");
@@ -31,18 +33,18 @@ fn hunks_whose_ids_begin_alike_are_decided_apart() {
         assert!(repo.path.join("notes.txt").exists() && !repo.path.join(".envrc").exists(), "{args:?}");
     }
     let repo = TestRepo::new();
-    let script = pair(&repo, "envrc", ".envrc", nonces);
+    let script = write_template_pair(&repo, "envrc", ".envrc", nonces);
     repo.changeset("c", &script);
     repo.airlock_with_input(&["review", "c", "--plain"], "j\ny\nq\n").ok();
     repo.airlock(&["apply", "c"]).ok();
     assert!(repo.path.join("notes.txt").exists() && !repo.path.join(".envrc").exists());
 }
 
-/// The same with a file that cannot be accepted at all.
+/// The second hunk is in a file that cannot be accepted.
 #[test]
-fn a_refused_file_is_never_brought_by_another() {
+fn refused_file_is_never_applied() {
     let repo = TestRepo::new();
-    let script = pair(&repo, "hgrc", ".hg/hgrc", ["5c72f99094570b3a", "0795f32a809f410b"]);
+    let script = write_template_pair(&repo, "hgrc", ".hg/hgrc", ["5c72f99094570b3a", "0795f32a809f410b"]);
     repo.changeset("h", &script);
     repo.airlock_with_input(&["review", "h", "--plain"], "y\nq\n").ok();
     repo.airlock(&["apply", "h"]).ok();
@@ -55,54 +57,68 @@ fn a_refused_file_is_never_brought_by_another() {
     }
     repo.git(&["config", "user.name", "Ann"]);
     repo.git(&["config", "user.email", "ann@example.org"]);
-    repo.airlock(&["apply", "h", "--accept-all", "--allow-risky", "--to", "branch:brought"]).ok();
-    assert_eq!(repo.git(&["diff", "--name-only", "main", "brought"]), "notes.txt\n");
+    repo.airlock(&["apply", "h", "--accept-all", "--allow-risky", "--to", "branch:applied"]).ok();
+    assert_eq!(repo.git(&["diff", "--name-only", "main", "applied"]), "notes.txt\n");
 }
 
-fn ids(repo: &TestRepo, name: &str) -> Vec<String> {
+/// Returns the IDs of all hunks of a sandbox.
+fn read_hunk_ids(repo: &TestRepo, name: &str) -> Vec<String> {
     let diff = repo.diff(name);
     let files = diff["files"].as_array().expect("a list").iter();
-    let blocks = files.flat_map(|f| f["hunks"].as_array().expect("a list").clone());
-    blocks.map(|b| b["id"].as_str().expect("a string").to_owned()).collect()
+    let hunks = files.flat_map(|f| f["hunks"].as_array().expect("a list").clone());
+    hunks.map(|hunk| hunk["id"].as_str().expect("a string").to_owned()).collect()
 }
 
 #[test]
-fn ids_are_taken_as_unique_prefixes() {
+fn accept_id_takes_unique_prefix() {
     let repo = TestRepo::new();
     repo.changeset("p", "echo x >> a.txt; echo y > new.txt");
-    let ids = ids(&repo, "p");
+    let ids = read_hunk_ids(&repo, "p");
     repo.airlock(&["apply", "p", "--accept-id", &ids[0][..12]]).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n");
     assert!(!repo.path.join("new.txt").exists());
-    // Too short to mean one hunk.
-    repo.airlock(&["apply", "p", "--accept-id", &ids[1][..4]]).expect_failure(5, &["there is no hunk"]);
-    repo.airlock(&["apply", "p", "--accept-id", ""]).expect_failure(5, &["there is no hunk"]);
+    // The prefixes are too short to identify one hunk.
+    assert_snapshot!(repo.airlock(&["apply", "p", "--accept-id", &ids[1][..4]]), @"
+    status: 5
+    ----- stderr -----
+    error: there is no hunk 1246 in this changeset
+    hint: airlock diff p --json lists the current ids
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "p", "--accept-id", ""]), @"
+    status: 5
+    ----- stderr -----
+    error: there is no hunk  in this changeset
+    hint: airlock diff p --json lists the current ids
+    ");
 }
 
 #[test]
-fn a_decision_file_cannot_give_a_decision_to_another_path() {
+fn decision_file_cannot_move_hunk_to_other_path() {
     let repo = TestRepo::new();
     repo.changeset("f", "echo x >> a.txt; echo y > new.txt");
     let text = repo.airlock(&["review", "f", "--export", "-"]).ok().stdout;
     let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let taken = file["files"][1]["hunks"][0].take();
+    let moved = file["files"][1]["hunks"][0].take();
     file["files"][1]["hunks"] = serde_json::json!([]);
-    file["files"][0]["hunks"].as_array_mut().expect("a list").push(taken);
-    let ran = repo.airlock_with_input(&["apply", "f", "--decisions", "-"], &file.to_string());
-    ran.expect_failure(1, &["it is listed under a.txt", "nothing of it was taken"]);
+    file["files"][0]["hunks"].as_array_mut().expect("a list").push(moved);
+    assert_snapshot!(repo.airlock_with_input(&["apply", "f", "--decisions", "-"], &file.to_string()), @"
+    status: 1
+    ----- stderr -----
+    error: -: hunk [SHA256] of new.txt: it is listed under a.txt; nothing of it was taken
+    ");
 }
 
-/// Runs an agent that asks the terminal something, and gives the number of the mode that Airlock asks for at the end.
+/// Waits for the last query that Airlock sends after an agent, and returns the number of the mode that it asks for.
 pub fn question(terminal: &Terminal) -> String {
     terminal.receives(b"$p\x1b[c");
     let raw = terminal.raw.lock().expect("no panic").clone();
     let text = String::from_utf8_lossy(&raw);
-    let (before, _) = text.rsplit_once("$p\u{1b}[c").expect("it was asked");
+    let (before, _) = text.rsplit_once("$p\u{1b}[c").expect("the mode is queried");
     before.rsplit_once("\u{1b}[?").expect("a sequence").1.to_owned()
 }
 
 #[test]
-fn answers_of_the_terminal_that_come_late_decide_nothing() {
+fn review_ignores_late_terminal_answers() {
     let repo = TestRepo::new();
     let script = "echo evil > new.txt; printf '\\033[>0q\\033[=c\\033[6n\\033[c\\033[c'";
     let args = ["run", "--name", "late", "--review", "always", "--", "sh", "-c", script];
@@ -110,9 +126,10 @@ fn answers_of_the_terminal_that_come_late_decide_nothing() {
     let mode = question(&terminal);
     let raw = terminal.raw.lock().expect("no panic").clone();
     let has = |bytes: &[u8]| raw.windows(bytes.len()).any(|w| w == bytes);
-    assert!(!has(b"\x1b[>") && !has(b"\x1b[="), "no question whose answer is a text is asked");
-    assert!(has(b"\x1b[6n\x1b[c\x1b[c"), "others are");
-    // Two answers to the agent's own questions look like the end; ours is still to come, behind a text with keys.
+    assert!(!has(b"\x1b[>") && !has(b"\x1b[="), "a query that is answered with text reached the terminal");
+    assert!(has(b"\x1b[6n\x1b[c\x1b[c"), "the other queries did not reach the terminal");
+    // Two answers to the agent's queries look like the last one. The answer to Airlock's query follows later, after a
+    // text that contains keys.
     terminal.types("\u{1b}[1;1R\u{1b}[?62;22c\u{1b}[?62;22c");
     terminal.types("\u{1b}P>|kitty(0.36.4)\u{1b}\\yyye");
     terminal.shows("waiting for your terminal to answer");
@@ -126,13 +143,13 @@ fn answers_of_the_terminal_that_come_late_decide_nothing() {
 }
 
 #[test]
-fn a_terminal_that_knows_no_modes_is_understood_by_counting() {
+fn review_counts_answers_without_mode_support() {
     let repo = TestRepo::new();
     let script = "echo x >> a.txt; printf '\\033[c\\033[c'";
     let args = ["run", "--name", "old", "--review", "always", "--", "sh", "-c", script];
     let mut terminal = Terminal::mute(&repo, &args);
     question(&terminal);
-    // Two answers for the agent, and one for us.
+    // Two answers to the agent's queries, and one to Airlock's query.
     terminal.types("\u{1b}[?6c\u{1b}[?6cyy");
     terminal.shows("waiting for your terminal to answer");
     terminal.types("\u{1b}[?6c");
@@ -142,7 +159,7 @@ fn a_terminal_that_knows_no_modes_is_understood_by_counting() {
 }
 
 #[test]
-fn a_terminal_that_never_answers_needs_a_person() {
+fn review_is_not_started_by_silent_terminal() {
     let repo = TestRepo::new();
     let script = "echo x >> a.txt; printf '\\033[6n'";
     let args = ["run", "--name", "mute", "--review", "always", "--", "sh", "-c", script];
@@ -154,7 +171,7 @@ fn a_terminal_that_never_answers_needs_a_person() {
     terminal.shows("kept. Next: airlock review mute");
     assert!(terminal.child.wait().expect("it ends").success());
     assert_eq!(repo.diff("mute")["files"][0]["hunks"][0]["decision"], "undecided");
-    // Nor is a late key ours where the agent has asked nothing: it may be for a question that the agent has printed.
+    // If the agent sent no query, a late key does not count either. It may answer a question that the agent printed.
     let args = ["run", "--name", "silent", "--review", "always", "--", "sh", "-c", "echo x >> a.txt"];
     let mut terminal = Terminal::mute(&repo, &args);
     terminal.shows("waiting for it (Enter: no review now)");
@@ -163,10 +180,10 @@ fn a_terminal_that_never_answers_needs_a_person() {
     assert!(terminal.child.wait().expect("it ends").success());
 }
 
-/// A slow link, and a person who does not wait: answers of the terminal that a read cuts after ESC look like keys, `y` among
-/// them. The review begins when the answer to a question of ours has come back, and not with a key.
+/// The link is slow, and the user does not wait. Answers of the terminal that a read splits after ESC look like keys,
+/// such as `y`. The review starts when the answer to Airlock's query arrives, and not on a key.
 #[test]
-fn nothing_but_an_answer_begins_a_review_over_a_slow_link() {
+fn review_starts_only_after_query_is_answered() {
     let repo = TestRepo::new();
     let script = "echo x > .envrc; echo x >> a.txt; printf '\\033[?u\\033[4$p\\033[4$p\\033[4$p'";
     let args = ["run", "--name", "slow", "--review", "always", "--", "sh", "-c", script];
@@ -193,7 +210,7 @@ fn nothing_but_an_answer_begins_a_review_over_a_slow_link() {
 }
 
 #[test]
-fn links_titles_and_character_sets_end_with_the_agent() {
+fn terminal_state_is_reset_after_agent() {
     let repo = TestRepo::new();
     let script = "printf '\\033]0;mine\\a\\033[23t\\033]8;;https://evil.example/login\\033\\\\\\033)0\\016done'";
     let mut terminal = Terminal::start(&repo, &["run", "--name", "o8", "--", "sh", "-c", script]);
@@ -209,13 +226,13 @@ fn links_titles_and_character_sets_end_with_the_agent() {
 }
 
 #[test]
-fn patches_and_pages_do_not_go_to_a_terminal_as_they_are() {
+fn raw_output_is_refused_on_terminal() {
     let repo = TestRepo::new();
     repo.write("esc.txt", "top \u{1b}]0;from-base\u{7}\u{1b}[31m\nmid\n");
     repo.commit();
     repo.changeset("raw", "sed -i s/mid/middle/ esc.txt");
     let all = ["apply", "raw", "--accept-all", "--allow-risky", "--to", "patch:-"];
-    assert!(repo.airlock(&all).ok().stdout.contains("\u{1b}]0;from-base"), "a pipe gets every byte");
+    assert!(repo.airlock(&all).ok().stdout.contains("\u{1b}]0;from-base"), "a pipe gets the bytes unescaped");
     for args in [&all[..], &["diff", "raw", "--patch"], &["diff", "raw", "--name-only", "-z"]] {
         let mut terminal = Terminal::start(&repo, args);
         terminal.shows("which a terminal would obey");
@@ -226,7 +243,7 @@ fn patches_and_pages_do_not_go_to_a_terminal_as_they_are() {
 }
 
 #[test]
-fn names_in_a_pipe_are_quoted_or_end_with_nul() {
+fn diff_names_are_quoted_or_nul_terminated() {
     let repo = TestRepo::new();
     let script =
         "open('a\\nrun.sh', 'w').write('x'); open('tab\\there', 'w').write('x'); open('\\u00e9', 'w').write('x')";
@@ -237,15 +254,24 @@ fn names_in_a_pipe_are_quoted_or_end_with_nul() {
         repo.airlock(&["apply", "n", "--accept-all"]).ok();
         repo.git(&["ls-files", "--others"])
     };
-    assert_eq!(names, git, "as git does");
+    assert_eq!(names, git, "names are quoted differently than by git");
     let names = repo.airlock(&["diff", "n", "--name-only", "-z"]).ok().stdout;
     assert_eq!(names, "a\nrun.sh\0tab\there\0\u{e9}\0");
-    repo.airlock(&["diff", "n", "-z"]).expect_failure(2, &["--name-only"]);
+    assert_snapshot!(repo.airlock(&["diff", "n", "-z"]), @"
+    status: 2
+    ----- stderr -----
+    error: the following required arguments were not provided:
+      --name-only
+
+    Usage: airlock diff [OPTIONS] [NAME] [-- PATH…]
+
+    For more information, try '--help'.
+    ");
 }
 
-/// Runs a command on a terminal in the background of an interactive shell.
+/// The commands are background jobs of an interactive shell on a terminal.
 #[test]
-fn a_background_job_is_never_stopped_and_takes_no_keys() {
+fn background_run_is_not_stopped_and_reads_no_keys() {
     let repo = TestRepo::new();
     let mut command = portable_pty::CommandBuilder::new("bash");
     command.args(["--norc", "--noprofile", "-i"]);
@@ -268,7 +294,7 @@ fn a_background_job_is_never_stopped_and_takes_no_keys() {
 }
 
 #[test]
-fn keys_typed_while_output_goes_elsewhere_stay_for_the_shell() {
+fn piped_run_leaves_keys_for_shell() {
     let repo = TestRepo::new();
     let mut command = portable_pty::CommandBuilder::new("sh");
     command.args([
@@ -280,7 +306,7 @@ fn keys_typed_while_output_goes_elsewhere_stay_for_the_shell() {
     terminal.shows("ended");
     terminal.shows("[for the shell]");
     assert!(terminal.child.wait().expect("it ends").success());
-    // Nothing was waited for either: the agent's input has ended.
+    // Without a terminal, the agent's input is at its end, so `cat` does not wait.
     let ran = CommandOutput::from_command(repo.command(AIRLOCK, &["run", "--", "cat"])).ok();
     assert_eq!(ran.stdout, "");
 }

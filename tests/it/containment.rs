@@ -1,4 +1,4 @@
-//! Nothing that an image or an agent does leaves the container's rules, or outlives them.
+//! Images and agents cannot leave the restrictions of the container or outlive it.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
 use crate::terminal::Terminal;
 
-/// An image made from the agent image for one test, and removed at its end.
+/// An image that is built from the agent image for one test and removed at its end.
 struct Image<'a> {
     repo: &'a TestRepo,
     name: String,
@@ -22,7 +22,7 @@ impl<'a> Image<'a> {
         fs::write(context.path().join("Dockerfile"), dockerfile).expect("written");
         let name = format!("airlock-test-{name}-{}", std::process::id());
         let folder = context.path().to_str().expect("UTF-8");
-        // Docker's classic builder is on every engine, and needs no network for this.
+        // Every engine has Docker's classic builder, and the build needs no network.
         let mut build = repo.command("docker", &["build", "-q", "--network", "none", "-t", &name, folder]);
         build.env("DOCKER_BUILDKIT", "0");
         CommandOutput::from_command(build).ok();
@@ -36,28 +36,28 @@ impl Drop for Image<'_> {
     }
 }
 
-/// Names of volumes that no label claims: those that an engine makes for an image.
-fn unnamed_volumes(repo: &TestRepo) -> Vec<String> {
+/// Lists the anonymous volumes, which an engine creates for the volumes of an image.
+fn list_unnamed_volumes(repo: &TestRepo) -> Vec<String> {
     let listed = CommandOutput::from_command(repo.command("docker", &["volume", "ls", "-q"])).ok().stdout;
     listed.lines().filter(|name| name.len() == 64).map(str::to_owned).collect()
 }
 
 #[test]
-fn every_process_of_the_container_has_the_filter() {
+fn seccomp_filter_covers_every_process() {
     let repo = TestRepo::new();
     let script = "sleep 5 & setsid sleep 5 & \
                   grep -h ^Seccomp_filters /proc/[0-9]*/status | sort | uniq -c | tr -s ' '; \
                   grep -h ^NoNewPrivs /proc/[0-9]*/status | sort -u; cat /proc/1/comm";
     let out = repo.airlock(&["run", "--", "sh", "-c", script]).ok().stdout;
     let lines: Vec<&str> = out.lines().collect();
-    // The engine's filter and ours, in the launcher, the shell, both sleepers and grep.
+    // The launcher, the shell, both `sleep` processes and grep have the engine's filter and Airlock's filter.
     assert_eq!(lines.len(), 3, "{out}");
     assert!(lines[0].ends_with("Seccomp_filters:\t2"), "{out}");
     assert_eq!(lines[1..], ["NoNewPrivs:\t1", "guest"], "{out}");
 }
 
 #[test]
-fn the_first_process_cannot_be_traced_or_written_to() {
+fn first_process_cannot_be_traced_or_written() {
     let repo = TestRepo::new();
     let script = "import ctypes, os\n\
                   libc = ctypes.CDLL(None, use_errno=True)\n\
@@ -79,7 +79,7 @@ fn the_first_process_cannot_be_traced_or_written_to() {
 }
 
 #[test]
-fn calls_that_reach_other_processes_or_keyrings_are_denied() {
+fn syscalls_to_processes_and_keyrings_are_denied() {
     let repo = TestRepo::new();
     let script = "import ctypes, os, platform\n\
                   libc = ctypes.CDLL(None, use_errno=True)\n\
@@ -93,7 +93,7 @@ fn calls_that_reach_other_processes_or_keyrings_are_denied() {
 }
 
 #[test]
-fn health_checks_of_an_image_do_not_run() {
+fn image_health_checks_do_not_run() {
     let repo = TestRepo::new();
     let image =
         Image::build(&repo, "health", "FROM airlock-agent:latest\nHEALTHCHECK --interval=1s CMD touch /tmp/checked\n");
@@ -101,10 +101,10 @@ fn health_checks_of_an_image_do_not_run() {
     assert_eq!(repo.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok().stdout, "");
 }
 
-/// An image that puts a link where the launcher was once mounted: the engine followed it to another place when it started the
-/// first process than when it mounted.
+/// The images have a symlink at the path where the launcher used to be mounted. The engine resolved it differently when
+/// it mounted the launcher and when it started the first process.
 #[test]
-fn no_image_puts_its_own_program_in_place_of_the_launcher() {
+fn launcher_cannot_be_replaced_by_image() {
     let repo = TestRepo::new();
     repo.write("x/guest", "#!/bin/sh\necho the image has PID 1\n");
     fs::set_permissions(repo.path.join("x/guest"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
@@ -121,7 +121,7 @@ fn no_image_puts_its_own_program_in_place_of_the_launcher() {
         let ran = repo.airlock(&["run", "--image", &image.name, "--", "sh", "-c", script]).ok();
         assert_eq!(ran.stdout, "guest\nSeccomp_filters:\t2\n", "{target}");
     }
-    // The name is another one each time.
+    // The path differs in each run.
     let name = |repo: &TestRepo| {
         repo.airlock(&["run", "--", "grep", "-o", "/.airlock-[0-9a-f]*", "/proc/self/mountinfo"]).ok().stdout
     };
@@ -130,9 +130,9 @@ fn no_image_puts_its_own_program_in_place_of_the_launcher() {
 }
 
 #[test]
-fn volumes_of_an_image_are_covered_counted_and_gone() {
+fn image_volumes_are_covered_counted_and_removed() {
     let repo = TestRepo::new();
-    let before = unnamed_volumes(&repo);
+    let before = list_unnamed_volumes(&repo);
     let image = Image::build(
         &repo,
         "volume",
@@ -145,10 +145,10 @@ fn volumes_of_an_image_are_covered_counted_and_gone() {
     };
     let script = "for d in /data /srv/deep; do stat -f -c %T $d; echo x > $d/x && cat $d/x; done";
     assert_eq!(run(&[], script).ok().stdout, "tmpfs\nx\ntmpfs\nx\n");
-    // What is written there counts as memory.
+    // Data in these volumes counts as memory.
     let filled = run(&["--memory", "100m"], "head -c 500000000 /dev/zero > /data/x; exit 3");
     assert!(filled.status != 0 && filled.stderr.contains("(--memory)"), "{filled:?}");
-    assert_eq!(unnamed_volumes(&repo), before, "the engine has made no volume by itself");
+    assert_eq!(list_unnamed_volumes(&repo), before, "the engine has created no anonymous volume");
     let bad = format!("FROM airlock-agent:latest\nVOLUME {}\n", repo.path.join("below").display());
     let bad = Image::build(&repo, "bad-volume", &bad);
     let ran = repo.airlock(&["run", "--image", &bad.name, "--", "true"]);
@@ -157,7 +157,7 @@ fn volumes_of_an_image_are_covered_counted_and_gone() {
 }
 
 #[test]
-fn an_agent_ends_with_its_owner() {
+fn agent_ends_with_its_owner() {
     let repo = TestRepo::new();
     let script = "trap '' HUP INT TERM; echo work >> a.txt; echo ready; while :; do sleep 0.1; done";
     let mut command = repo.command(AIRLOCK, &["run", "--name", "o", "--", "sh", "-c", script]);
@@ -170,30 +170,30 @@ fn an_agent_ends_with_its_owner() {
         let names = repo.command("docker", &["ps", "--format", "{{.Names}}", "--filter", &filter]);
         CommandOutput::from_command(names).ok().stdout
     };
-    // A container that filled the workspace may still be on its way out.
+    // A container that filled the workspace may still be about to end.
     let there = running();
     assert!(there.contains("-agent\n") && there.contains("-sidecar\n"), "{there}");
     kill_process(pid(&child), Signal::KILL).expect("it is there");
     child.wait().expect("it ends");
     let end = Instant::now() + Duration::from_secs(20);
     while !running().is_empty() {
-        assert!(Instant::now() < end, "the agent is still there");
+        assert!(Instant::now() < end, "the agent is still running");
         std::thread::yield_now();
     }
-    // Its work is there, and it can be continued.
+    // The agent's work is collected, and the sandbox can be resumed.
     assert_eq!(repo.changes("o"), [("a.txt".into(), "modified".into())]);
     assert_eq!(repo.airlock(&["resume", "o", "--", "tail", "-n", "1", "a.txt"]).ok().stdout, "work\n");
 }
 
 #[test]
-fn an_agent_ends_at_its_deadline_when_nobody_watches() {
+fn agent_ends_at_deadline_with_owner_stopped() {
     let repo = TestRepo::new();
     let script = "echo ready; trap '' TERM; while :; do sleep 0.1; done";
     let mut command = repo.command(AIRLOCK, &["run", "--name", "d", "--timeout", "1s", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     let mut out = child.stdout.take().expect("a pipe");
     std::io::Read::read_exact(&mut out, &mut [0; 6]).expect("it is ready");
-    // A process that is stopped holds its connections, and enforces nothing.
+    // A stopped process keeps its connections open, but cannot enforce the deadline.
     kill_process(pid(&child), Signal::STOP).expect("it is there");
     let inspect = ["ps", "-q", "--filter", "name=-agent", "--filter"];
     let filter =
@@ -204,7 +204,7 @@ fn an_agent_ends_at_its_deadline_when_nobody_watches() {
     assert_eq!(running().lines().count(), 1);
     let end = Instant::now() + Duration::from_secs(60);
     while !running().is_empty() {
-        assert!(Instant::now() < end, "the agent is still there");
+        assert!(Instant::now() < end, "the agent is still running");
         std::thread::yield_now();
     }
     kill_process(pid(&child), Signal::CONT).expect("it is there");
@@ -212,13 +212,13 @@ fn an_agent_ends_at_its_deadline_when_nobody_watches() {
 }
 
 #[test]
-fn a_command_that_stops_itself_goes_on() {
+fn command_that_stops_itself_is_continued() {
     let repo = TestRepo::new();
     let script = "kill -STOP $$; echo back; sh -c 'kill -TSTP $PPID'; echo again";
     let ran = repo.airlock(&["run", "--", "sh", "-c", script]).ok();
     assert_eq!(ran.stdout, "back\nagain\n");
     assert!(ran.stderr.contains("airlock: a sandbox has no job control; the command goes on"), "{}", ran.stderr);
-    // The same on a terminal, where the command is in the foreground again afterwards.
+    // On a terminal, the command is in the foreground again afterwards.
     let script = "kill -STOP $$; read line; echo got $line";
     let mut terminal = Terminal::start(&repo, &["run", "--", "sh", "-c", script]);
     terminal.shows("the command goes on");
@@ -228,7 +228,7 @@ fn a_command_that_stops_itself_goes_on() {
 }
 
 #[test]
-fn signals_and_exit_statuses_are_those_of_the_command() {
+fn exit_status_and_signal_match_command() {
     let repo = TestRepo::new();
     for (script, status) in
         [("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("(sleep 0.1; exit 3) & wait $!", 3)]
@@ -238,13 +238,13 @@ fn signals_and_exit_statuses_are_those_of_the_command() {
     repo.airlock(&["run", "--", "no-such-program"])
         .expect_failure(127, &["failed to run \"no-such-program\" in the sandbox"]);
     repo.airlock(&["run", "--", "/etc/passwd"]).expect_failure(126, &["failed to run \"/etc/passwd\" in the sandbox"]);
-    // Orphans are reaped.
+    // The first process reaps orphans.
     let script = "for i in 1 2 3 4 5; do sh -c 'sleep 0.05 & exit'; done; sleep 0.5; ps -o stat= | grep -c Z";
     assert_eq!(repo.airlock(&["run", "--", "sh", "-c", script]).stdout, "0\n");
 }
 
 #[test]
-fn three_times_ctrl_c_ends_an_agent_that_ignores_signals() {
+fn ctrl_c_three_times_kills_deaf_agent() {
     let repo = TestRepo::new();
     let script = "trap '' INT TERM HUP QUIT TSTP; stty -isig; echo work >> a.txt; echo 'does not listen'; while :; do sleep 0.1; done";
     let mut terminal =
@@ -258,7 +258,7 @@ fn three_times_ctrl_c_ends_an_agent_that_ignores_signals() {
 }
 
 #[test]
-fn names_of_the_loopback_and_shared_memory_are_there() {
+fn loopback_names_and_shared_memory_work() {
     let repo = TestRepo::new();
     let script = "import socket, os\n\
                   print(socket.gethostbyname(socket.gethostname()), socket.gethostbyname('localhost'))\n\
@@ -267,7 +267,7 @@ fn names_of_the_loopback_and_shared_memory_are_there() {
                   m.buf[:] = bytes(150 << 20); m.close(); m.unlink(); print('shared')\n";
     let out = repo.airlock(&["run", "--", "python3", "-c", script]).ok().stdout;
     assert_eq!(out, "127.0.0.1 127.0.0.1\nshared\n");
-    // Each address that the hosts file gives for localhost can be listened at.
+    // A program can listen on each address that the hosts file has for localhost.
     let script = "import socket\n\
                   for line in open('/etc/hosts'):\n    \
                   words = line.split('#')[0].split()\n    \
@@ -280,9 +280,9 @@ fn names_of_the_loopback_and_shared_memory_are_there() {
     assert!(out.lines().count() >= 1 && out.lines().all(|line| line == "listens"), "{out}");
 }
 
-/// What another image's tar can bring into the engine under the name and label of the guest's is not run.
+/// An imported image with the name and the label of the guest image is not run.
 #[test]
-fn a_planted_guest_image_is_not_used() {
+fn planted_guest_image_is_not_run() {
     let repo = TestRepo::new();
     let hash = airlock::engine::image::guest_hash();
     let name = format!("airlock-guest:{}", &hash[..16]);
@@ -290,7 +290,7 @@ fn a_planted_guest_image_is_not_used() {
     let folder = tempfile::tempdir().expect("a folder");
     let tar = folder.path().join("planted.tar");
     let mut file = fs::File::create(&tar).expect("made");
-    // An empty archive: nothing that could answer.
+    // An empty archive has no program that could answer.
     file.write_all(&[0; 10240]).expect("written");
     let tar = tar.to_str().expect("UTF-8");
     let planted =

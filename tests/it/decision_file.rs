@@ -1,9 +1,11 @@
-//! Decisions as a file: written, edited by hand, taken back, applied.
+//! Tests of decision files: export, edits by hand, import and apply.
 
+use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::TestRepo;
+use crate::support::{CommandOutput, TestRepo};
 
+/// Creates a repository with a sandbox `s` that has two hunks in a.txt and a high-risk file.
 fn sample_repo() -> TestRepo {
     let repo = TestRepo::empty();
     repo.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
@@ -12,19 +14,19 @@ fn sample_repo() -> TestRepo {
     repo
 }
 
-fn exported(repo: &TestRepo) -> Value {
+fn export_decisions(repo: &TestRepo) -> Value {
     serde_json::from_str(&repo.airlock(&["review", "s", "--export", "-"]).ok().stdout).expect("JSON")
 }
 
-fn import(repo: &TestRepo, file: &Value, more: &[&str]) -> crate::support::CommandOutput {
+fn import_decisions(repo: &TestRepo, file: &Value, more: &[&str]) -> CommandOutput {
     std::fs::write(repo.path.join("../decisions.json"), file.to_string()).expect("written");
     repo.airlock(&[&["review", "s", "--import", "../decisions.json"], more].concat())
 }
 
 #[test]
-fn what_was_written_is_taken_back_and_applied() {
+fn decision_file_round_trips_and_applies() {
     let repo = sample_repo();
-    let mut file = exported(&repo);
+    let mut file = export_decisions(&repo);
     let paths: Vec<&str> =
         file["files"].as_array().expect("files").iter().map(|f| f["path"].as_str().expect("a path")).collect();
     assert_eq!(paths, [".envrc", "a.txt"]);
@@ -33,21 +35,31 @@ fn what_was_written_is_taken_back_and_applied() {
     file["files"][1]["hunks"][0]["comments"] = json!([{"text": "why?"}, {"line": 2, "text": "not this"}]);
     file["files"][1]["hunks"][1]["decision"] = "edited".into();
     file["files"][1]["hunks"][1]["text"] = "TEN\n".into();
-    import(&repo, &file, &[]).ok();
-    let again = exported(&repo);
-    assert_eq!(again, file, "the round trip is exact");
-    // The same file as a selection of an apply, without the review knowing.
-    let ran = repo.airlock(&["apply", "s", "--decisions", "../decisions.json"]).ok();
-    assert!(ran.stdout.contains("a.txt") && ran.stderr.contains("1 of 2 files applied"), "{ran:?}");
+    import_decisions(&repo, &file, &[]).ok();
+    let again = export_decisions(&repo);
+    assert_eq!(again, file, "the round trip changed the file");
+    // The same file selects the changes of an apply, without a change to the review.
+    assert_snapshot!(repo.airlock(&["apply", "s", "--decisions", "../decisions.json"]), @"
+    status: 0
+    ----- stdout -----
+      applied    a.txt  2 in part or edited, of 2 hunks
+    ----- stderr -----
+    airlock: 1 of 2 files applied. Undo: airlock undo s · Next: airlock review s, or airlock rm s
+    ");
     assert_eq!(repo.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
     repo.airlock(&["review", "s", "--export", "d.json"]).ok();
-    repo.airlock(&["review", "s", "--export", "d.json"]).expect_failure(1, &["is there already"]);
+    assert_snapshot!(repo.airlock(&["review", "s", "--export", "d.json"]), @"
+    status: 1
+    ----- stderr -----
+    error: d.json is there already; nothing was written
+    hint: choose another name, or -
+    ");
 }
 
 #[test]
-fn what_does_not_fit_is_refused_whole() {
+fn import_refuses_invalid_files() {
     let repo = sample_repo();
-    let before = exported(&repo);
+    let before = export_decisions(&repo);
     let with = |at: (usize, usize), key: &str, value: Value| {
         let mut file = before.clone();
         file["files"][at.0]["hunks"][at.1][key] = value;
@@ -55,46 +67,105 @@ fn what_does_not_fit_is_refused_whole() {
     };
     let id = before["files"][1]["hunks"][0]["id"].as_str().expect("an id").to_owned();
     let stale = with((1, 0), "id", "0123456789abcdef".into());
-    import(&repo, &stale, &[])
-        .expect_failure(5, &["there is no hunk 0123456789abcdef", &id, "nothing of it was taken"]);
-    for (key, value, words) in [
-        ("decision", json!("lines yn"), "it has 4 lines"),
-        ("decision", json!("perhaps"), "is no decision"),
-        ("decision", json!("edited"), "its text is missing"),
-        ("text", json!("x\n"), "is not edited"),
-        ("comments", json!([{"line": 9, "text": "x"}]), "a line that it does not have"),
-        ("colour", json!("red"), "unknown field"),
-    ] {
-        import(&repo, &with((1, 0), key, value), &[]).expect_failure(1, &[words]);
-    }
+    let ran = import_decisions(&repo, &stale, &[]);
+    assert_snapshot!(ran, @"
+    status: 5
+    ----- stderr -----
+    error: ../decisions.json: there is no hunk 0123456789abcdef in this changeset; nothing of it was taken
+      [SHA256]  .envrc
+      [SHA256]  a.txt
+      [SHA256]  a.txt
+    hint: these are the current ones; airlock review --export - gives all of them
+    ");
+    assert!(ran.stderr.contains(&id), "{}", ran.stderr);
+    let invalid = [
+        ("decision", json!("lines yn")),
+        ("decision", json!("perhaps")),
+        ("decision", json!("edited")),
+        ("text", json!("x\n")),
+        ("comments", json!([{"line": 9, "text": "x"}])),
+        ("colour", json!("red")),
+    ];
+    let refusals = invalid.map(|(key, value)| import_decisions(&repo, &with((1, 0), key, value), &[]).to_string());
+    assert_snapshot!(refusals.concat(), @r#"
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: hunk [SHA256] of a.txt: it has 4 lines, and lines yn says of others; nothing of it was taken
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: hunk [SHA256] of a.txt: "perhaps" is no decision: it is accepted, rejected, or lines and one of y, n and . for each line; nothing of it was taken
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: hunk [SHA256] of a.txt: it is edited, and its text is missing; nothing of it was taken
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: hunk [SHA256] of a.txt: it has a text, and is not edited; nothing of it was taken
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: hunk [SHA256] of a.txt: a comment is on a line that it does not have; nothing of it was taken
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: this is no decision file: unknown field `colour`, expected one of `id`, `at`, `decision`, `text`, `comments` at line 1 column 267; nothing of it was taken
+    "#);
     let mut twice = before.clone();
     twice["files"][1]["hunks"][1] = twice["files"][1]["hunks"][0].clone();
-    import(&repo, &twice, &[]).expect_failure(1, &["is in it twice"]);
+    assert_snapshot!(import_decisions(&repo, &twice, &[]), @"
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: the hunk [SHA256] is in it twice; nothing of it was taken
+    ");
     let mut newer = before.clone();
     newer["schema_version"] = 9.into();
-    import(&repo, &newer, &[]).expect_failure(1, &["version 9"]);
-    // High risk needs a word of its own, here as everywhere.
+    assert_snapshot!(import_decisions(&repo, &newer, &[]), @"
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: it is of version 9 of the format, and this Airlock reads version 1; nothing of it was taken
+    ");
+    // High-risk changes need `--allow-risky`, as they do in every command.
     let risky = with((0, 0), "decision", "accepted".into());
-    import(&repo, &risky, &[]).expect_failure(1, &[".envrc needs a closer look", "--allow-risky"]);
-    assert_eq!(exported(&repo), before, "nothing of any was taken");
-    import(&repo, &risky, &["--allow-risky"]).ok();
-    assert_eq!(exported(&repo), risky);
-    repo.airlock(&["review", "s", "--import", "nowhere.json"]).expect_failure(1, &["failed to read nowhere.json"]);
+    assert_snapshot!(import_decisions(&repo, &risky, &[]), @"
+    status: 1
+    ----- stderr -----
+    error: ../decisions.json: .envrc needs a closer look; nothing of it was taken
+    hint: look at it, then add --allow-risky
+    ");
+    assert_eq!(export_decisions(&repo), before, "a refused file changed the decisions");
+    import_decisions(&repo, &risky, &["--allow-risky"]).ok();
+    assert_eq!(export_decisions(&repo), risky);
+    assert_snapshot!(repo.airlock(&["review", "s", "--import", "nowhere.json"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to read nowhere.json: No such file or directory (os error 2)
+    ");
     assert_eq!(repo.git(&["status", "--short"]), "");
 }
 
 #[test]
-fn a_text_of_ones_own_is_judged_wherever_it_goes() {
+fn edited_text_is_checked_for_each_target() {
     let repo = sample_repo();
-    let mut file = exported(&repo);
+    let mut file = export_decisions(&repo);
     file["files"][1]["hunks"][1]["decision"] = "edited".into();
     file["files"][1]["hunks"][1]["text"] = "ten \u{202e}\n".into();
     std::fs::write(repo.path.join("../decisions.json"), file.to_string()).expect("written");
-    for to in ["worktree", "branch:new", "patch:-"] {
-        let args = ["apply", "s", "--decisions", "../decisions.json", "--to", to];
-        repo.airlock(&args)
-            .expect_failure(1, &["riskier than all of it: it has invisible characters", "--allow-risky"]);
-    }
+    let apply_to = |to: &str| repo.airlock(&["apply", "s", "--decisions", "../decisions.json", "--to", to]);
+    assert_snapshot!(apply_to("worktree"), @"
+    status: 1
+    ----- stderr -----
+    error: what is accepted of a.txt is riskier than all of it: it has invisible characters
+    hint: accept the other parts too, or look at it and add --allow-risky
+    ");
+    assert_snapshot!(apply_to("branch:new"), @"
+    status: 1
+    ----- stderr -----
+    error: what is accepted of a.txt is riskier than all of it: it has invisible characters
+    hint: accept the other parts too, or look at it and add --allow-risky
+    ");
+    assert_snapshot!(apply_to("patch:-"), @"
+    status: 1
+    ----- stderr -----
+    error: what is accepted of a.txt is riskier than all of it: it has invisible characters
+    hint: accept the other parts too, or look at it and add --allow-risky
+    ");
     assert_eq!(repo.git(&["status", "--short"]) + &repo.git(&["branch", "--list", "new"]), "");
     let args = ["apply", "s", "--decisions", "../decisions.json", "--to", "patch:-", "--allow-risky"];
     assert!(repo.airlock(&args).ok().stdout.contains("+ten \u{202e}"));

@@ -1,10 +1,11 @@
-//! `airlock doctor`: what it says of the engine that is here, of one that is weak, and of none.
+//! Tests of `airlock doctor` with the real engine, with a vulnerable one and without one.
 
 use serde_json::Value;
 
 use crate::support::{CommandOutput, TestRepo, engine_in_between};
 
-fn checks(ran: &CommandOutput) -> Vec<(String, String, String)> {
+/// Returns the ID, state and finding of each check in the JSON output.
+fn parse_checks(ran: &CommandOutput) -> Vec<(String, String, String)> {
     let json: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(json["schema_version"], 1);
     let text = |v: &Value| v.as_str().expect("a string").to_owned();
@@ -13,11 +14,11 @@ fn checks(ran: &CommandOutput) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn every_part_is_looked_at_and_nothing_is_left() {
+fn doctor_checks_everything_and_cleans_up() {
     let mut repo = TestRepo::new();
     repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-the-real-one");
     let ran = repo.airlock(&["doctor", "--json"]).ok();
-    let checks = checks(&ran);
+    let checks = parse_checks(&ran);
     for id in [
         "engine",
         "runtime",
@@ -37,14 +38,15 @@ fn every_part_is_looked_at_and_nothing_is_left() {
         assert!(checks.iter().any(|(i, ..)| i == id), "{id}: {checks:?}");
     }
     assert!(checks.iter().all(|(_, state, _)| state != "broken"), "{checks:?}");
-    let found = |id: &str| checks.iter().find(|(i, ..)| i == id).map(|(.., found)| found.clone()).expect("it is there");
+    let found =
+        |id: &str| checks.iter().find(|(i, ..)| i == id).map(|(.., found)| found.clone()).expect("the check exists");
     assert_eq!(found("credential"), "an API key was found; it stays outside of every sandbox");
     let plain = repo.airlock(&["doctor"]).ok();
     assert!(plain.stdout.contains("good    engine"), "{}", plain.stdout);
     for text in [&ran.stdout, &plain.stdout, &plain.stderr] {
-        assert!(!text.contains("the-real-one"), "the kind alone: {text}");
+        assert!(!text.contains("the-real-one"), "the credential is printed: {text}");
     }
-    // Another test may be at it at the same time; in the end there is nothing.
+    // Another test may run a probe at the same time, so this waits until no probe volume is left.
     let gone = (0..100).any(|_| {
         let mut docker = std::process::Command::new("docker");
         docker.args(["volume", "ls", "--quiet", "--filter", "label=dev.airlock.repo=probe"]);
@@ -53,13 +55,13 @@ fn every_part_is_looked_at_and_nothing_is_left() {
             false
         }
     });
-    assert!(gone, "the probe is gone");
+    assert!(gone, "the volume of a probe was not removed");
 }
 
 #[test]
-fn a_runtime_with_a_known_way_out_is_named_at_each_start() {
+fn run_warns_about_vulnerable_runtime() {
     let mut repo = TestRepo::new();
-    // Its init, which is at 0.19, takes the runtime's name.
+    // The engine's init, which has version 0.19, is reported under the name of the runtime.
     let nothing: (&[u8], &[u8]) = (b"a word that is never sent", b"a word that is never sent");
     let (address, _) = engine_in_between(nothing, (b"\"docker-init\"", b"\"runc\"       "));
     repo.set("DOCKER_HOST", &address);
@@ -73,21 +75,21 @@ fn a_runtime_with_a_known_way_out_is_named_at_each_start() {
     let weak = |(id, state, found): &(String, String, String)| {
         id == "runtime" && state == "weak" && found.contains("it allows a container to overwrite the runtime")
     };
-    assert!(checks(&doctor).iter().any(weak), "{}", doctor.stdout);
+    assert!(parse_checks(&doctor).iter().any(weak), "{}", doctor.stdout);
 }
 
 #[test]
-fn without_an_engine_the_rest_is_looked_at_all_the_same() {
+fn doctor_runs_all_checks_without_engine() {
     let mut repo = TestRepo::new();
     repo.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
     let ran = repo.airlock(&["doctor", "--json"]);
     assert_eq!(ran.status, 1, "{ran:?}");
-    let checks = checks(&ran);
+    let checks = parse_checks(&ran);
     assert!(checks.iter().any(|(id, state, _)| id == "engine" && state == "broken"), "{checks:?}");
     assert!(checks.iter().any(|(id, ..)| id == "git") && checks.iter().any(|(id, ..)| id == "credential"));
-    assert!(repo.airlock(&["doctor"]).stdout.contains("→ "), "the mend is told");
+    assert!(repo.airlock(&["doctor"]).stdout.contains("→ "), "no fix is suggested");
     repo.unset("DOCKER_HOST");
-    // What is set is looked at too.
+    // The settings are checked as well.
     repo.set("AIRLOCK_MEMORY", "banana");
     repo.set("AIRLOCK_IMAGE", "nosuch:1");
     let ran = repo.airlock(&["doctor"]);

@@ -1,4 +1,4 @@
-//! A workspace holds what `git worktree add` writes, byte for byte.
+//! Tests that a workspace has the same files as `git worktree add` writes, byte for byte.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,12 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use insta::assert_snapshot;
+
 use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 
-/// What a path holds: `d`, `f` and its bytes, `x` and its bytes, `l` and its target.
+/// The kind and content of each path: `d` without content, `f` and `x` (executable) with their bytes, `l` with its
+/// target.
 type Tree = BTreeMap<Vec<u8>, (char, Vec<u8>)>;
 
-/// Prints kind, name and content of everything in the workspace but its git directories, as hexadecimal lines.
+/// A script that prints kind, name and content of everything in the workspace except git directories, as hexadecimal
+/// lines.
 const PRINT: &str = r#"
 import os, sys
 out = []
@@ -30,7 +34,8 @@ for top, dirs, files in os.walk(b"."):
 print("\n".join(out))
 "#;
 
-fn workspace(repo: &TestRepo, options: &[&str]) -> Tree {
+/// Starts a sandbox and returns the tree of its workspace.
+fn read_workspace(repo: &TestRepo, options: &[&str]) -> Tree {
     let args = [&["run"], options, &["--", "python3", "-c", PRINT]].concat();
     let out = repo.airlock(&args).ok().stdout;
     let bytes = |hex: &str| {
@@ -47,7 +52,8 @@ fn workspace(repo: &TestRepo, options: &[&str]) -> Tree {
     out.lines().filter(|l| !l.is_empty()).map(line).collect()
 }
 
-fn on_disk(root: &Path) -> Tree {
+/// Returns the tree of a directory.
+fn read_directory(root: &Path) -> Tree {
     let (mut found, mut open) = (Tree::new(), vec![PathBuf::new()]);
     while let Some(at) = open.pop() {
         for entry in fs::read_dir(root.join(&at)).expect("it can be listed") {
@@ -71,18 +77,19 @@ fn on_disk(root: &Path) -> Tree {
     found
 }
 
-/// Checks a workspace against a real worktree of the same commit, and that git in it sees no difference.
+/// Checks that a workspace equals a worktree of the same commit, and that git in the workspace sees no difference.
+/// Returns the tree.
 #[track_caller]
-fn same_as_worktree(repo: &TestRepo, options: &[&str]) -> Tree {
+fn check_matches_worktree(repo: &TestRepo, options: &[&str]) -> Tree {
     let folder = tempfile::tempdir().expect("a folder");
     let target = folder.path().join("w");
     repo.git(&["worktree", "add", "-q", "--detach", target.to_str().expect("UTF-8"), "HEAD"]);
-    let (expected, found) = (on_disk(&target), workspace(repo, options));
+    let (expected, found) = (read_directory(&target), read_workspace(repo, options));
     for (path, content) in &expected {
         assert_eq!(found.get(path), Some(content), "{}", path.escape_ascii());
     }
     for path in found.keys() {
-        assert!(expected.contains_key(path), "{} is too much", path.escape_ascii());
+        assert!(expected.contains_key(path), "{} is not in the worktree", path.escape_ascii());
     }
     repo.git(&["worktree", "remove", "--force", target.to_str().expect("UTF-8")]);
     let args = [&["run"], options, &["--", "git", "status", "--porcelain"]].concat();
@@ -91,7 +98,7 @@ fn same_as_worktree(repo: &TestRepo, options: &[&str]) -> Tree {
 }
 
 #[test]
-fn names_kinds_and_odd_content() {
+fn workspace_matches_names_kinds_and_content() {
     let repo = TestRepo::new();
     repo.write("empty", "");
     repo.write("large", vec![7_u8; 700_000]);
@@ -110,12 +117,12 @@ fn names_kinds_and_odd_content() {
     repo.write("left-out", "is there");
     repo.write(".gitattributes", "left-out export-ignore\n");
     repo.commit();
-    let found = same_as_worktree(&repo, &[]);
+    let found = check_matches_worktree(&repo, &[]);
     assert!(found.len() > 80, "{}", found.len());
 }
 
 #[test]
-fn line_ends_ident_and_encodings() {
+fn workspace_matches_line_endings_and_encodings() {
     let repo = TestRepo::new();
     repo.write("crlf.txt", "one\ntwo\n");
     repo.write("lf.txt", "one\ntwo\n");
@@ -138,23 +145,23 @@ fn line_ends_ident_and_encodings() {
     );
     repo.write("sub/.gitattributes", "[attr]ignored text eol=lf\ndeeper.txt eol=crlf\n");
     repo.commit();
-    let found = same_as_worktree(&repo, &[]);
+    let found = check_matches_worktree(&repo, &[]);
     assert_eq!(found[&b"crlf.txt"[..]].1, b"one\r\ntwo\r\n");
     assert_eq!(found[&b"sub/deeper.txt"[..]].1, b"a\r\nb\r\n");
     assert!(found[&b"id.c"[..]].1.starts_with(b"/* $Id: "));
 
-    // The settings of the repository count as well, and so does `info/attributes`.
+    // The configuration of the repository and `info/attributes` count as well.
     repo.git(&["config", "core.autocrlf", "true"]);
-    let found = same_as_worktree(&repo, &[]);
+    let found = check_matches_worktree(&repo, &[]);
     assert_eq!(found[&b"auto.txt"[..]].1, b"one\r\ntwo\r\n");
     assert_eq!(found[&b"lf.txt"[..]].1, b"one\ntwo\n");
     assert_eq!(found[&b"binary.txt"[..]].1, b"one\n\0two\n");
     fs::write(repo.path.join(".git/info/attributes"), "auto.txt -text\n").expect("written");
-    assert_eq!(same_as_worktree(&repo, &[])[&b"auto.txt"[..]].1, b"one\ntwo\n");
+    assert_eq!(check_matches_worktree(&repo, &[])[&b"auto.txt"[..]].1, b"one\ntwo\n");
 }
 
 #[test]
-fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
+fn changed_attributes_rewrite_unchanged_files() {
     let repo = TestRepo::new();
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", "0".repeat(64));
     for (path, content) in [
@@ -170,7 +177,7 @@ fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
     repo.write(".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n");
     repo.git(&["config", "filter.rot.clean", "cat"]);
     repo.commit();
-    same_as_worktree(&repo, &[]);
+    check_matches_worktree(&repo, &[]);
     for (path, content) in [
         (".gitattributes", "*.u text working-tree-encoding=UTF-16LE\n*.txt eol=crlf\n"),
         (".gitattributes", "*.u text working-tree-encoding=UTF-16BE\n*.txt eol=crlf\n*.c ident\n"),
@@ -182,10 +189,10 @@ fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
         (".gitattributes", "* text=auto eol=crlf\n"),
     ] {
         repo.write(path, content);
-        // Not `add -A`: what is stored stays as it is, so that the attributes alone differ.
+        // Not `add -A`, so that the stored files stay as they are and only the attributes differ.
         repo.git(&["add", path]);
         repo.git(&["commit", "-qm", path]);
-        same_as_worktree(&repo, &[]);
+        check_matches_worktree(&repo, &[]);
         assert_eq!(repo.base_volumes(), 1, "{path} {content:?}");
         let status = repo.airlock(&["run", "--", "git", "status", "--short"]).ok().stdout;
         assert_eq!(status, "", "{path} {content:?}");
@@ -193,19 +200,19 @@ fn changed_attributes_rewrite_unchanged_files_on_top_of_the_base() {
 }
 
 #[test]
-fn a_sparse_checkout_gives_its_view_or_all() {
+fn sparse_checkout_is_kept_without_full() {
     let repo = TestRepo::new();
     repo.write("docs/a", "a");
     repo.write("docs/sub/b", "b");
     repo.write("src/x/y", "y");
     repo.commit();
     repo.git(&["sparse-checkout", "set", "docs/sub"]);
-    let found = same_as_worktree(&repo, &[]);
+    let found = check_matches_worktree(&repo, &[]);
     assert!(found.contains_key(&b"docs/sub/b"[..]) && found.contains_key(&b"docs/a"[..]));
     assert!(!found.contains_key(&b"src/x/y"[..]) && !found.contains_key(&b"dir/keep.txt"[..]));
-    let all = workspace(&repo, &["--full"]);
+    let all = read_workspace(&repo, &["--full"]);
     assert_eq!(all[&b"src/x/y"[..]].1, b"y");
-    // What is not there was not deleted, neither by the user nor by an agent.
+    // Files outside the sparse checkout count as deleted neither by the user nor by an agent.
     let ran = repo.airlock(&["run", "--full", "--uncommitted=all", "--", "cat", "src/x/y"]).ok();
     assert!(ran.stdout == "y" && !ran.stderr.contains("uncommitted"), "{ran:?}");
     let ran = repo.sandbox("out", "mkdir -p src/x; echo mine > src/x/y; echo new > src/x/new").ok();
@@ -218,12 +225,12 @@ fn a_sparse_checkout_gives_its_view_or_all() {
     assert_eq!(repo.changes("s"), [("docs/a".to_owned(), "modified".to_owned())]);
 
     repo.git(&["sparse-checkout", "set", "--no-cone", "/*", "!dir"]);
-    let found = same_as_worktree(&repo, &[]);
+    let found = check_matches_worktree(&repo, &[]);
     assert!(!found.contains_key(&b"dir/keep.txt"[..]) && found.contains_key(&b"src/x/y"[..]));
 }
 
 #[test]
-fn linked_worktrees_and_git_directories_elsewhere() {
+fn linked_worktrees_and_moved_git_dirs_work() {
     let repo = TestRepo::new();
     let other = repo.path.with_file_name("linked");
     repo.git(&["worktree", "add", "-q", "-b", "side", other.to_str().expect("UTF-8")]);
@@ -243,14 +250,14 @@ fn linked_worktrees_and_git_directories_elsewhere() {
     let moved = repo.path.with_file_name("elsewhere.git");
     fs::rename(repo.path.join(".git"), &moved).expect("moved");
     fs::write(repo.path.join(".git"), format!("gitdir: {}\n", moved.display())).expect("written");
-    same_as_worktree(&repo, &[]);
+    check_matches_worktree(&repo, &[]);
     repo.sandbox("e", "echo x >> a.txt");
     repo.airlock(&["apply", "e", "--accept-all"]).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n");
 }
 
 #[test]
-fn shallow_partial_and_sha256_repositories() {
+fn unusual_repositories_run_or_fail_with_a_hint() {
     let repo = TestRepo::new();
     repo.write("a.txt", "second\n");
     repo.commit();
@@ -273,19 +280,19 @@ fn shallow_partial_and_sha256_repositories() {
 
     repo.git(&["config", "uploadpack.allowFilter", "true"]);
     let partial = clone("partial", &["--filter=blob:none"]);
-    // HEAD's own files are there; its history is not, and nothing is fetched.
+    // The files of HEAD are there. Its history is not, and nothing is fetched.
     let ran = run(&partial, &["run", "--", "sh", "-c", "cat a.txt; git log --format=%s"]).ok();
     assert!(ran.stdout.starts_with("second\nairlock: snapshot of "), "{}", ran.stdout);
     assert!(ran.stderr.contains("this is a partial clone: its history does not go along"), "{}", ran.stderr);
+    // Not a snapshot, because the error has a message of git.
     run(&partial, &["run", "--history", "full", "--", "true"])
         .expect_failure(125, &["--refetch --no-filter", "--history none"]);
     let bare = clone("without", &["--filter=blob:none", "--no-checkout"]);
-    run(&bare, &["run", "--", "true"])
-        .expect_failure(125, &["partial or damaged clone", "hint: git fetch --refetch --no-filter"]);
+    assert_snapshot!(run(&bare, &["run", "--", "true"]), @"");
 
     let target = folder.join("sha256");
     repo.git(&["init", "-q", "--object-format=sha256", target.to_str().expect("UTF-8")]);
-    run(&target, &["run", "--", "true"]).expect_failure(125, &["SHA-256", "hint:"]);
+    assert_snapshot!(run(&target, &["run", "--", "true"]), @"");
     for at in [&shallow, &partial] {
         let mut swept = repo.command(AIRLOCK, &["gc"]);
         swept.env("AIRLOCK_BASES", "0").current_dir(at);
@@ -294,7 +301,7 @@ fn shallow_partial_and_sha256_repositories() {
 }
 
 #[test]
-fn lfs_files_come_from_the_local_store_or_stay_pointers() {
+fn lfs_files_come_from_the_local_store() {
     let repo = TestRepo::new();
     let content = b"large media\n";
     let id = "4ff1d9d8a8c2cbb8ad1d0d5e8f0e1b9dd23a8cce1ce0ca4e3d1ba4a2f0e1b4f0";
@@ -318,7 +325,7 @@ fn lfs_files_come_from_the_local_store_or_stay_pointers() {
     assert!(ran.stderr.contains("1 submodule or file not here: airlock status l"), "{}", ran.stderr);
     assert!(repo.airlock(&["status", "l"]).ok().stdout.contains("such as gone.bin: their content is not here"));
 
-    // What has been fetched meanwhile is taken: the base with the pointer is not used again.
+    // Content that was fetched later is used: the base with the pointer is not used again.
     let late = b"fetched later\n";
     let late_id = {
         use sha2::Digest as _;
@@ -334,7 +341,7 @@ fn lfs_files_come_from_the_local_store_or_stay_pointers() {
 }
 
 #[test]
-fn submodules_come_with_their_content_and_changes_go_back_to_them() {
+fn submodules_are_included_and_changes_applied() {
     let repo = TestRepo::new();
     let folder = repo.path.parent().expect("a folder").to_owned();
     for name in ["inner", "middle", "absent"] {
@@ -374,7 +381,7 @@ fn submodules_come_with_their_content_and_changes_go_back_to_them() {
     assert_eq!(repo.read("lib/middle/f.txt"), "of middle\nmore\n");
     assert_eq!(repo.read("lib/middle/inner/n.txt"), "new\n");
 
-    // What is put into one that stayed behind is told, and so is a file in its place.
+    // Files in a submodule that was left out are reported, and so is a file that replaces it.
     let ran = repo.sandbox("i", "echo x > absent/file; echo y > absent/other").ok();
     assert!(ran.stderr.contains("1 cannot be accepted") && ran.stderr.contains("kept"), "{}", ran.stderr);
     assert_eq!(repo.diff("i")["refused"][0]["reason"], "has files, and is a submodule that stayed behind");
@@ -384,7 +391,7 @@ fn submodules_come_with_their_content_and_changes_go_back_to_them() {
 }
 
 #[test]
-fn hostile_gitmodules_register_nothing_and_open_nothing() {
+fn hostile_gitmodules_have_no_effect() {
     let repo = TestRepo::new();
     let fifo = repo.path.with_file_name("fifo");
     assert!(CommandOutput::from_command(repo.command("mkfifo", &[fifo.to_str().expect("UTF-8")])).status == 0);
@@ -399,7 +406,7 @@ fn hostile_gitmodules_register_nothing_and_open_nothing() {
 }
 
 #[test]
-fn a_clone_that_is_unshallowed_gets_a_base_of_its_own() {
+fn unshallowed_clone_gets_a_new_base() {
     let repo = TestRepo::new();
     repo.git(&["branch", "topic"]);
     for n in 0..3 {

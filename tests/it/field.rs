@@ -1,4 +1,4 @@
-//! A working tree for tests of applies: without an engine, with every operation on the disk in the test's hand.
+//! A working tree for tests of `apply`. It needs no engine, and a test can make any file system operation fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,55 +10,55 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
     ApplyError, ApplyHistory, ApplyRequest, ApplyTarget, BlobStore, EntryContent, FsCapabilities, FsOp, HostFs,
-    Journal, Kind, LockError, OnConflict, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
-    TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
+    Journal, LockError, OnConflict, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
+    TransactionKind, TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
 use airlock::changes::{Quarantine, Selection};
 use airlock::core::path::{EntryKind, RepoPath};
 use rustix::io::Errno;
 
-/// A file as a test writes it.
+/// A file or a symlink of a fixture.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// A file with these permissions.
+pub enum FixtureEntry {
+    /// A file with its content and its permissions.
     File(Vec<u8>, u32),
-    /// A link.
+    /// A symlink with its target.
     Link(Vec<u8>),
 }
 
-/// A file with the usual permissions.
-pub fn file(content: impl AsRef<[u8]>) -> Item {
-    Item::File(content.as_ref().to_vec(), 0o644)
+/// Returns a file with mode 644.
+pub fn make_file(content: impl AsRef<[u8]>) -> FixtureEntry {
+    FixtureEntry::File(content.as_ref().to_vec(), 0o644)
 }
 
-/// A file that can be executed.
-pub fn tool(content: impl AsRef<[u8]>) -> Item {
-    Item::File(content.as_ref().to_vec(), 0o755)
+/// Returns a file with mode 755.
+pub fn make_executable(content: impl AsRef<[u8]>) -> FixtureEntry {
+    FixtureEntry::File(content.as_ref().to_vec(), 0o755)
 }
 
-/// A link.
-pub fn link(target: &str) -> Item {
-    Item::Link(target.as_bytes().to_vec())
+/// Returns a symlink to a target.
+pub fn make_symlink(target: &str) -> FixtureEntry {
+    FixtureEntry::Link(target.as_bytes().to_vec())
 }
 
-/// Files by path.
-pub type Items = BTreeMap<Vec<u8>, Item>;
+/// The entries of a fixture by path.
+pub type FixtureTree = BTreeMap<Vec<u8>, FixtureEntry>;
 
-/// Creates items of a list.
-pub fn items(list: &[(&str, Item)]) -> Items {
-    list.iter().map(|(path, item)| (path.as_bytes().to_vec(), item.clone())).collect()
+/// Creates a tree from a list of paths and entries.
+pub fn make_tree(list: &[(&str, FixtureEntry)]) -> FixtureTree {
+    list.iter().map(|(path, entry)| (path.as_bytes().to_vec(), entry.clone())).collect()
 }
 
-/// Everything in a tree: kind, permissions, content; directories too.
-pub type Scene = BTreeMap<PathBuf, (char, u32, Vec<u8>)>;
+/// Everything in a directory, subdirectories included: kind, permissions and content of each path.
+pub type TreeState = BTreeMap<PathBuf, (char, u32, Vec<u8>)>;
 
-/// Takes one of a folder, without Airlock's own.
-pub fn scene(root: &Path) -> Scene {
-    let (mut found, mut open) = (Scene::new(), vec![root.to_owned()]);
+/// Reads the state of a directory, without Airlock's own directory in `.git`.
+pub fn read_tree_state(root: &Path) -> TreeState {
+    let (mut found, mut open) = (TreeState::new(), vec![root.to_owned()]);
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(folder).expect("listed") {
             let path = entry.expect("listed").path();
-            let metadata = path.symlink_metadata().expect("it is there");
+            let metadata = path.symlink_metadata().expect("the entry exists");
             let mode = metadata.permissions().mode() & 0o7777;
             let seen = if metadata.is_symlink() {
                 ('l', 0, fs::read_link(&path).expect("a link").as_os_str().as_bytes().to_vec())
@@ -77,89 +77,89 @@ pub fn scene(root: &Path) -> Scene {
     found
 }
 
-/// A field.
-pub struct Field {
+/// A working tree in a temporary directory, with a store for accepted content.
+pub struct ApplyFixture {
     folder: tempfile::TempDir,
     /// The working tree.
     pub root: PathBuf,
     store: Quarantine,
 }
 
-/// Fails some operations.
+/// A way in which file system operations fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// Only that one.
+pub enum Fault {
+    /// One operation fails with this error.
     Once(Errno),
-    /// That one and all that follow, as if the process had ended.
-    End,
+    /// One operation and all later ones fail, as if the process had ended.
+    Crash,
 }
 
-/// Creates a door that fails at operation `n` (from 1), and counts.
-pub fn troubled(n: usize, trouble: Trouble) -> (HostFs, Arc<AtomicUsize>) {
+/// Returns a file system that fails at operation `n` (from 1), and its count of operations.
+pub fn fs_with_fault(n: usize, fault: Fault) -> (HostFs, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
-    let fault = move |_| {
+    let hook = move |_| {
         let now = counter.fetch_add(1, Ordering::SeqCst) + 1;
-        match trouble {
-            Trouble::Once(error) if now == n => Err(error),
-            Trouble::End if now >= n => Err(Errno::IO),
+        match fault {
+            Fault::Once(error) if now == n => Err(error),
+            Fault::Crash if now >= n => Err(Errno::IO),
             _ => Ok(()),
         }
     };
-    (HostFs::with_faults(Arc::new(fault)), count)
+    (HostFs::with_faults(Arc::new(hook)), count)
 }
 
-/// The same on a file system that neither exchanges nor renames exclusively, such as NFS.
-pub fn weak(n: usize, trouble: Trouble) -> (HostFs, Arc<AtomicUsize>) {
+/// Returns the same for a file system without exchange and exclusive rename, such as NFS.
+pub fn basic_fs_with_fault(n: usize, fault: Fault) -> (HostFs, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
-    let fault = move |call| {
+    let hook = move |call| {
         let now = counter.fetch_add(1, Ordering::SeqCst) + 1;
-        match (trouble, call) {
-            (Trouble::Once(error), _) if now == n => Err(error),
-            (Trouble::End, _) if now >= n => Err(Errno::IO),
+        match (fault, call) {
+            (Fault::Once(error), _) if now == n => Err(error),
+            (Fault::Crash, _) if now >= n => Err(Errno::IO),
             (_, FsOp::Rename(Rename::Exchange | Rename::NoReplace)) => Err(Errno::INVAL),
             _ => Ok(()),
         }
     };
-    (HostFs::with_faults(Arc::new(fault)), count)
+    (HostFs::with_faults(Arc::new(hook)), count)
 }
 
-impl Field {
-    /// Creates a working tree of these files; where memory is a file system, in memory.
-    pub fn new(items: &Items) -> Self {
+impl ApplyFixture {
+    /// Creates a working tree with these entries: in `/dev/shm` where it exists, otherwise in `/tmp`.
+    pub fn new(tree: &FixtureTree) -> Self {
         let memory = Path::new("/dev/shm");
-        Self::on(if memory.is_dir() { memory } else { Path::new("/tmp") }, items)
+        Self::in_dir(if memory.is_dir() { memory } else { Path::new("/tmp") }, tree)
     }
 
-    /// Creates one in a folder.
-    pub fn on(above: &Path, items: &Items) -> Self {
-        let folder = tempfile::tempdir_in(above).expect("a folder");
+    /// Creates a working tree below a directory.
+    pub fn in_dir(parent: &Path, tree: &FixtureTree) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a folder");
         let root = folder.path().join("work");
         fs::create_dir_all(root.join(".git")).expect("made");
-        fs::write(root.join(".git/index"), b"an index that nobody touches").expect("written");
+        fs::write(root.join(".git/index"), b"an index that no test changes").expect("written");
         let store = Quarantine::open(folder.path().join("store")).expect("opened");
-        let field = Self { folder, root, store };
-        for (path, item) in items {
-            field.put(path, item);
+        let fixture = Self { folder, root, store };
+        for (path, entry) in tree {
+            fixture.write_entry(path, entry);
         }
-        field
+        fixture
     }
 
-    /// Writes a file of the user's.
-    pub fn put(&self, path: &[u8], item: &Item) {
+    /// Writes a file or a symlink to the working tree.
+    pub fn write_entry(&self, path: &[u8], entry: &FixtureEntry) {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("made");
-        match item {
-            Item::File(content, mode) => {
+        fs::create_dir_all(path.parent().expect("the path has a parent")).expect("made");
+        match entry {
+            FixtureEntry::File(content, mode) => {
                 fs::write(&path, content).expect("written");
                 fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).expect("set");
             }
-            Item::Link(target) => symlink(std::ffi::OsStr::from_bytes(target), &path).expect("made"),
+            FixtureEntry::Link(target) => symlink(std::ffi::OsStr::from_bytes(target), &path).expect("made"),
         }
     }
 
-    /// Returns the place of a path.
+    /// Returns the absolute path of a path in the working tree.
     pub fn path(&self, path: &[u8]) -> PathBuf {
         self.root.join(std::ffi::OsStr::from_bytes(path))
     }
@@ -169,26 +169,26 @@ impl Field {
         &self.store
     }
 
-    /// Takes a scene.
-    pub fn scene(&self) -> Scene {
-        scene(&self.root)
+    /// Reads the state of the working tree.
+    pub fn read_state(&self) -> TreeState {
+        read_tree_state(&self.root)
     }
 
-    fn version(&self, item: &Item) -> EntryContent {
-        let (kind, content) = match item {
-            Item::File(content, mode) if mode & 0o100 != 0 => (EntryKind::Executable, content),
-            Item::File(content, _) => (EntryKind::Regular, content),
-            Item::Link(target) => (EntryKind::Link, target),
+    fn store_entry(&self, entry: &FixtureEntry) -> EntryContent {
+        let (kind, content) = match entry {
+            FixtureEntry::File(content, mode) if mode & 0o100 != 0 => (EntryKind::Executable, content),
+            FixtureEntry::File(content, _) => (EntryKind::Regular, content),
+            FixtureEntry::Link(target) => (EntryKind::Link, target),
         };
-        EntryContent { kind, hash: self.store.put(content).expect("stored") }
+        EntryContent { kind, hash: self.store.store_blob(content).expect("stored") }
     }
 
-    /// Asks for what differs between a base and what was accepted.
-    pub fn wishes(&self, base: &Items, accepted: &Items) -> Vec<PathRequest> {
+    /// Returns a request for each path that differs between a base and the accepted tree.
+    pub fn path_requests(&self, base: &FixtureTree, accepted: &FixtureTree) -> Vec<PathRequest> {
         let paths: BTreeSet<&Vec<u8>> = base.keys().chain(accepted.keys()).collect();
         let paths = paths.into_iter().filter(|path| base.get(*path) != accepted.get(*path));
-        let version = |items: &Items, path: &[u8]| items.get(path).map(|item| self.version(item));
-        let wish = |path: &Vec<u8>| PathRequest {
+        let version = |tree: &FixtureTree, path: &[u8]| tree.get(path).map(|entry| self.store_entry(entry));
+        let request = |path: &Vec<u8>| PathRequest {
             path: RepoPath::from_bytes(path).expect("a path"),
             base: version(base, path),
             theirs: version(accepted, path),
@@ -198,92 +198,92 @@ impl Field {
             superseded: Selection::default(),
             reapply: true,
             if_fully_applied: None,
-            picks: Selection::default(),
+            selection: Selection::default(),
             attrs_from: None,
             attrs_from_if_mode: None,
         };
-        paths.map(wish).collect()
+        paths.map(request).collect()
     }
 
-    /// Opens the tree.
-    pub fn tree(&self) -> WorkingTree {
+    /// Opens the working tree.
+    pub fn open_tree(&self) -> WorkingTree {
         WorkingTree::open(&self.root, BTreeSet::new(), FsCapabilities::default()).expect("opened")
     }
 
-    /// Plans.
-    pub fn plan(&self, base: &Items, accepted: &Items, on_conflict: OnConflict) -> Plan {
-        let terms = PlanOptions { on_conflict, ..PlanOptions::default() };
-        Plan::build(&self.tree(), self.wishes(base, accepted), &self.store, terms).expect("planned")
+    /// Plans to apply the accepted tree.
+    pub fn plan(&self, base: &FixtureTree, accepted: &FixtureTree, on_conflict: OnConflict) -> Plan {
+        let options = PlanOptions { on_conflict, ..PlanOptions::default() };
+        Plan::build(&self.open_tree(), self.path_requests(base, accepted), &self.store, options).expect("planned")
     }
 
-    /// Says where it is.
-    pub fn site(&self) -> ApplyTarget {
-        let mark = WorktreeFingerprint {
+    /// Returns the working tree as the target of an apply.
+    pub fn target(&self) -> ApplyTarget {
+        let fingerprint = WorktreeFingerprint {
             repository: "r".into(),
             worktree: self.root.to_str().expect("UTF-8").into(),
-            root: self.tree().identity().expect("it has one"),
+            root: self.open_tree().root_inode().expect("the working tree has an identity"),
             boot_id: "b".into(),
             head: "h".into(),
             index: None,
         };
-        ApplyTarget { git_dir: self.root.join(".git"), fingerprint: mark }
+        ApplyTarget { git_dir: self.root.join(".git"), fingerprint }
     }
 
-    /// Names its applies, locked.
-    pub fn applies(&self) -> TransactionLog {
-        let mut applies = TransactionLog::of(&self.root.join(".git/airlock"));
-        // A process that another test is starting may have the lock of the apply before this for an instant.
-        while let Err(error) = applies.lock_exclusive("b") {
+    /// Opens the transaction log and locks it.
+    pub fn lock_log(&self) -> TransactionLog {
+        let mut log = TransactionLog::new(&self.root.join(".git/airlock"));
+        // A process that another test is starting may briefly hold a copy of the lock of an earlier apply.
+        while let Err(error) = log.lock_exclusive("b") {
             assert!(matches!(error, LockError::Busy(_)), "{error}");
             std::thread::yield_now();
         }
-        applies
+        log
     }
 
-    /// Carries a plan out.
-    pub fn run(&self, plan: &Plan, disk: &HostFs) -> Result<Report, ApplyError> {
-        let (site, tree) = (self.site(), self.tree());
-        let job = job(&site, disk, &tree, Kind::Apply, &self.store);
-        run_transaction(&job, plan, &self.applies())
+    /// Executes a plan.
+    pub fn apply_plan(&self, plan: &Plan, fs: &HostFs) -> Result<Report, ApplyError> {
+        let (target, tree) = (self.target(), self.open_tree());
+        let request = make_request(&target, fs, &tree, TransactionKind::Apply, &self.store);
+        run_transaction(&request, plan, &self.lock_log())
     }
 
-    /// Brings what was interrupted to an end; tells whether there was something.
-    pub fn recover(&self, way: RecoveryMode, disk: &HostFs) -> Result<Option<Report>, ApplyError> {
-        let (site, tree, applies) = (self.site(), self.tree(), self.applies());
-        let unfinished: Vec<(TransactionDir, Journal)> = ApplyHistory::of(&applies).expect("read").unfinished;
+    /// Recovers the unfinished transactions. Returns the last report, or `None` if all transactions were finished.
+    pub fn recover(&self, mode: RecoveryMode, fs: &HostFs) -> Result<Option<Report>, ApplyError> {
+        let (target, tree, log) = (self.target(), self.open_tree(), self.lock_log());
+        let unfinished: Vec<(TransactionDir, Journal)> = ApplyHistory::read_from(&log).expect("read").unfinished;
         let mut last = None;
         for (folder, journal) in unfinished.iter().rev() {
-            last = Some(recover_transaction(&site, disk, &tree, folder, journal, way)?);
+            last = Some(recover_transaction(&target, fs, &tree, folder, journal, mode)?);
         }
-        // As every command that writes does.
-        if let Some(past) = ApplyHistory::of(&applies).expect("read").past.last() {
-            airlock::apply::unlock_index(&site, &HostFs::default(), &past.folder, &past.journal).expect("unlocked");
+        // Every command that writes does the same.
+        if let Some(past) = ApplyHistory::read_from(&log).expect("read").finished.last() {
+            airlock::apply::unlock_index(&target, &HostFs::default(), &past.dir, &past.journal).expect("unlocked");
         }
         Ok(last)
     }
 
-    /// Plans the undo of the last apply, and carries it out; `None` if there is a conflict.
-    pub fn undo(&self, disk: &HostFs) -> Result<Option<Report>, ApplyError> {
-        let (site, tree, applies) = (self.site(), self.tree(), self.applies());
-        let history = ApplyHistory::of(&applies).expect("read");
-        let past = history.find_last(&site.fingerprint, None).expect("there is one");
-        let Undo { requests: wishes, options: terms, blobs: contents, .. } =
-            Undo::of(past, &tree).expect("its backups are there");
-        let plan = Plan::build(&tree, wishes, &contents, terms).expect("planned");
+    /// Plans the undo of the last apply and executes it. Returns `None` if there is a conflict.
+    pub fn undo(&self, fs: &HostFs) -> Result<Option<Report>, ApplyError> {
+        let (target, tree, log) = (self.target(), self.open_tree(), self.lock_log());
+        let history = ApplyHistory::read_from(&log).expect("read");
+        let past = history.find_last_undoable(&target.fingerprint, None).expect("an apply to undo");
+        let Undo { requests, options, blobs, .. } = Undo::from_transaction(past, &tree).expect("the backups exist");
+        let plan = Plan::build(&tree, requests, &blobs, options).expect("planned");
         if !plan.conflicts.is_empty() {
             return Ok(None);
         }
-        let job = job(&site, disk, &tree, Kind::Undo(past.journal.id.clone()), &contents);
-        run_transaction(&job, &plan, &applies).map(Some)
+        let request = make_request(&target, fs, &tree, TransactionKind::Undo(past.journal.id.clone()), &blobs);
+        run_transaction(&request, &plan, &log).map(Some)
     }
 
-    /// Reads what was done.
-    pub fn history(&self) -> ApplyHistory {
-        ApplyHistory::of(&self.applies()).expect("read")
+    /// Reads the history of applies.
+    pub fn read_history(&self) -> ApplyHistory {
+        ApplyHistory::read_from(&self.lock_log()).expect("read")
     }
 
-    /// Finds content in the tree, or in a slot of any apply.
-    pub fn has_anywhere(&self, content: &[u8]) -> bool {
+    /// Returns whether a file in the working tree or a backup of any apply has this content. The copies of accepted
+    /// content in `contents` directories do not count.
+    pub fn contains_content(&self, content: &[u8]) -> bool {
         let mut open = vec![self.folder.path().join("work")];
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(folder).expect("listed") {
@@ -302,24 +302,23 @@ impl Field {
     }
 }
 
-fn job<'a>(
-    site: &'a ApplyTarget,
-    disk: &'a HostFs,
+fn make_request<'a>(
+    target: &'a ApplyTarget,
+    fs: &'a HostFs,
     tree: &'a WorkingTree,
-    kind: Kind,
-    contents: &'a dyn BlobStore,
+    kind: TransactionKind,
+    blobs: &'a dyn BlobStore,
 ) -> ApplyRequest<'a> {
-    let (modules, picks, interrupted) = (Vec::new(), Vec::new(), &|| false);
     ApplyRequest {
-        target: site,
-        fs: disk,
+        target,
+        fs,
         tree,
         kind,
         sandbox: "s",
         sandbox_id: "i",
-        modules,
-        selection: picks,
-        blobs: contents,
-        interrupted,
+        modules: Vec::new(),
+        selection: Vec::new(),
+        blobs,
+        interrupted: &|| false,
     }
 }

@@ -1,13 +1,15 @@
-//! A host tree on FAT: no difference between upper and lower case, no executable bit, no links, no hard links, no exclusive
-//! rename. Mounted by `fusefat`, which needs no help of the kernel's.
+//! Tests with a working tree on FAT, which does not distinguish upper and lower case, and has no executable bit, no
+//! symlinks, no hard links and no exclusive rename. `fusefat` mounts it without a driver in the kernel.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use insta::assert_snapshot;
+
 use crate::support::TestRepo;
 
-/// A FAT file system, unmounted at the end.
+/// A FAT file system. Dropping it unmounts it.
 struct Fat {
     mounted: PathBuf,
     _folder: tempfile::TempDir,
@@ -37,8 +39,9 @@ impl Drop for Fat {
     }
 }
 
-/// Creates a repository whose working tree is on FAT; git keeps its own directory elsewhere, for it wants permissions there.
-fn sample_repo(fat: &Fat) -> TestRepo {
+/// Creates a repository whose working tree is on FAT. Its git directory is elsewhere, because git needs permissions
+/// there.
+fn create_repo(fat: &Fat) -> TestRepo {
     let mut repo = TestRepo::empty();
     let git = repo.path.with_file_name("git");
     fs::rename(repo.path.join(".git"), &git).expect("moved");
@@ -67,43 +70,57 @@ fn sample_repo(fat: &Fat) -> TestRepo {
 }
 
 #[test]
-fn case_modes_and_links_are_as_the_file_system_has_them() {
+fn apply_on_fat_handles_case_modes_and_symlinks() {
     let fat = Fat::mount();
-    let repo = sample_repo(&fat);
-    // Inside, all of it is what the commit says.
+    let repo = create_repo(&fat);
+    // In the sandbox, modes and symlinks are as committed.
     let script = "test -x run.sh; test \"$(readlink link)\" = target; git mv Readme README; echo two >> README; echo echo >> run.sh; \
                   ln -sf other link; echo new > New";
-    repo.changeset("c", script);
+    repo.sandbox("c", script).ok();
     repo.airlock(&["apply", "c", "--accept-all", "--allow-risky"]).ok();
     let names: Vec<_> = fs::read_dir(&repo.path).expect("listed").map(|e| e.expect("listed").file_name()).collect();
     assert!(names.iter().any(|n| n == "README") && !names.iter().any(|n| n == "Readme"), "{names:?}");
     assert_eq!(repo.read("README"), "one\ntwo\n");
     assert_eq!(repo.read("run.sh"), "#!/bin/sh\necho\n");
-    assert_eq!(repo.read("link"), "other", "a file stands for a link");
+    assert_eq!(repo.read("link"), "other", "a file replaces a symlink");
     assert_eq!(repo.read("New"), "new\n");
     repo.airlock(&["apply", "c", "--accept-all", "--allow-risky"]).ok();
 }
 
 #[test]
-fn twins_are_refused_where_they_would_be_one_file() {
+fn apply_on_fat_refuses_twins() {
     let fat = Fat::mount();
-    let repo = sample_repo(&fat);
+    let repo = create_repo(&fat);
     let script =
         "echo a > Twin; echo b > twin; echo c > RUN.SH; mkdir Sub sub; echo e > Sub/x; echo f > sub/x; echo g > fine";
-    repo.changeset("t", script);
-    let conflict = |path: &str, twin: &str| {
-        let ran = repo.airlock(&["apply", "t", "--accept", path]).expect_failure(4, &["nothing was written"]);
-        assert!(ran.stdout.contains(&format!("your file system takes it for {twin:?}")), "{}", ran.stdout);
-    };
-    conflict("RUN.SH", "run.sh");
+    repo.sandbox("t", script).ok();
+    assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "RUN.SH"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   RUN.SH  your file system takes it for "run.sh"
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
     repo.airlock(&["apply", "t", "--accept", "Twin", "--accept", "fine"]).ok();
-    conflict("twin", "Twin");
+    assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "twin"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   twin  your file system takes it for "Twin"
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
     repo.airlock(&["apply", "t", "--accept", "Sub/x"]).ok();
-    conflict("sub/x", "Sub");
+    assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "sub/x"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   sub/x  your file system takes it for "Sub"
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
     assert_eq!((repo.read("run.sh").as_str(), repo.read("Twin").as_str()), ("#!/bin/sh\n", "a\n"));
-    // Both at once, of which neither is there yet.
+    // Both at once, if neither exists yet.
     fs::remove_file(repo.path.join("Twin")).expect("removed");
     let ran = repo.airlock(&["apply", "t", "--accept", "Twin", "--accept", "twin"]);
-    assert_ne!(ran.status, 0, "one of them would take the other's place: {ran:?}");
+    assert_ne!(ran.status, 0, "one file would replace the other: {ran:?}");
     assert!(!repo.path.join("Twin").exists() || repo.read("Twin") != "b\n", "{ran:?}");
 }

@@ -1,21 +1,22 @@
-//! The full screen on a real pseudo-terminal: signals, the shell, the editor, a panic. Each time the terminal is sane
-//! afterwards and what was decided is kept.
+//! The full screen on a real pseudo-terminal: signals, the shell, the editor, a panic. Each test requires that the
+//! terminal is sane afterwards and that no decision is lost.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use airlock::review::{ReviewModel, ReviewState, read_draft};
-use airlock::sandbox::Store;
+use airlock::sandbox::SandboxStore;
 use airlock::tui;
-use airlock::tui::{App, ColorDepth, ReviewOptions, StyleSheet, Theme};
+use airlock::tui::{App, ReviewOptions};
+use insta::assert_snapshot;
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::show::{Desk, PLAIN, Show, decided, sheet};
+use crate::show::{FakeReviewHost, PLAIN, ReviewFixture, describe_decisions, sheet};
 use crate::support::{AIRLOCK, TestRepo};
 use crate::terminal::Terminal;
 
-/// A sandbox that changed three lines of one file and made another.
+/// Creates a repository with a sandbox that changed three lines of one file and added another file.
 fn sample_repo() -> TestRepo {
     let repo = TestRepo::empty();
     repo.write("a.txt", "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nten\neleven\n");
@@ -24,27 +25,27 @@ fn sample_repo() -> TestRepo {
     repo
 }
 
-fn decisions(repo: &TestRepo) -> Vec<String> {
+fn read_decisions(repo: &TestRepo) -> Vec<String> {
     let diff = repo.diff("s");
     let files = diff["files"].as_array().expect("files").clone();
-    let blocks = files.iter().flat_map(|f| f["hunks"].as_array().expect("hunks").clone());
-    blocks.map(|b| b["decision"].as_str().expect("a decision").to_owned()).collect()
+    let hunks = files.iter().flat_map(|f| f["hunks"].as_array().expect("hunks").clone());
+    hunks.map(|hunk| hunk["decision"].as_str().expect("a decision").to_owned()).collect()
 }
 
-fn process(terminal: &Terminal) -> Pid {
+fn process_id(terminal: &Terminal) -> Pid {
     let id = terminal.child.process_id().expect("it runs");
     Pid::from_raw(i32::try_from(id).expect("small")).expect("not 0")
 }
 
 #[track_caller]
-fn is_put_back(terminal: &Terminal) {
-    assert!(terminal.is_sane(), "it reads lines and echoes");
-    has_main_screen(terminal);
+fn assert_terminal_restored(terminal: &Terminal) {
+    assert!(terminal.is_sane(), "the terminal reads lines and echoes");
+    assert_main_screen(terminal);
 }
 
-/// What came last may still be on its way.
+/// Waits for the main screen: the last output may arrive after the program has ended.
 #[track_caller]
-fn has_main_screen(terminal: &Terminal) {
+fn assert_main_screen(terminal: &Terminal) {
     let no_mouse = |s: &vt100::Screen| s.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
     terminal.wait("main screen as it was", |s| {
         !s.alternate_screen() && !s.hide_cursor() && !s.bracketed_paste() && no_mouse(s)
@@ -52,18 +53,18 @@ fn has_main_screen(terminal: &Terminal) {
 }
 
 #[test]
-fn some_lines_are_accepted_left_taken_up_again_and_applied() {
+fn review_applies_lines_over_two_sessions() {
     let repo = sample_repo();
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
-    // Of the first hunk the second line alone; the second hunk whole.
+    // The second line of the first hunk, and the whole second hunk.
     terminal.types("ljjvjyh[");
     terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("q");
     terminal.shows("the decisions are saved");
     assert!(terminal.child.wait().expect("it ends").success());
-    is_put_back(&terminal);
-    assert_eq!(decisions(&repo), ["lines .y.y", "undecided", "undecided"]);
+    assert_terminal_restored(&terminal);
+    assert_eq!(read_decisions(&repo), ["lines .y.y", "undecided", "undecided"]);
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2 [in part]");
     terminal.types("]y");
@@ -74,7 +75,7 @@ fn some_lines_are_accepted_left_taken_up_again_and_applied() {
     terminal.types("y");
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
-    is_put_back(&terminal);
+    assert_terminal_restored(&terminal);
     assert_eq!(repo.read("a.txt"), "one\nline two\nline 3\nfour\nfive\nsix\nseven\neight\nnine\n10\neleven\n");
     assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
     repo.airlock(&["undo"]).ok();
@@ -82,38 +83,38 @@ fn some_lines_are_accepted_left_taken_up_again_and_applied() {
 }
 
 #[test]
-fn a_signal_puts_the_terminal_back_and_loses_nothing() {
+fn review_keeps_draft_after_signal() {
     let repo = sample_repo();
     for (n, signal) in [Signal::TERM, Signal::INT, Signal::HUP].into_iter().enumerate() {
         let mut terminal = Terminal::start(&repo, &["review", "s"]);
         terminal.shows("2 files +4");
         terminal.types("{g ");
-        terminal.wait("the draft", |_| decisions(&repo)[0] == ["accepted", "rejected", "undecided"][n]);
-        kill_process(process(&terminal), signal).expect("it runs");
+        terminal.wait("the draft", |_| read_decisions(&repo)[0] == ["accepted", "rejected", "undecided"][n]);
+        kill_process(process_id(&terminal), signal).expect("it runs");
         let status = terminal.child.wait().expect("it ends");
         assert_eq!(status.exit_code(), 130, "{signal:?}");
-        is_put_back(&terminal);
+        assert_terminal_restored(&terminal);
         terminal.shows("what was decided is saved");
     }
-    // Killed at any moment: what was decided is in the draft.
+    // After a SIGKILL, the draft has the decisions.
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("2 files +4");
     terminal.types("]y");
     terminal.shows("1/3 decided");
-    kill_process(process(&terminal), Signal::KILL).expect("it runs");
+    kill_process(process_id(&terminal), Signal::KILL).expect("it runs");
     terminal.child.wait().expect("it ends");
-    assert_eq!(decisions(&repo), ["undecided", "accepted", "undecided"]);
+    assert_eq!(read_decisions(&repo), ["undecided", "accepted", "undecided"]);
 }
 
 #[test]
-fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
+fn draft_matches_some_key_after_kill() {
     let repo = sample_repo();
     let name = "s".parse().expect("a name");
-    let sandbox = Store::of(&repo.path.join(".git")).open(&name).expect("opened").expect("it is there");
-    let changes = Box::leak(Box::new(sandbox.changeset().expect("read").expect("collected")));
-    let sheet =
-        Box::leak(Box::new(ReviewModel::open(changes, &sandbox.quarantine().expect("opened")).expect("opened")));
-    let draft = sandbox.path("draft.jsonl");
+    let sandbox = SandboxStore::new(&repo.path.join(".git")).open(&name).expect("opened").expect("the sandbox exists");
+    let changes = Box::leak(Box::new(sandbox.read_changeset().expect("read").expect("collected")));
+    let model =
+        Box::leak(Box::new(ReviewModel::open(changes, &sandbox.open_quarantine().expect("opened")).expect("opened")));
+    let draft = sandbox.file_path("draft.jsonl");
     let mut seed = 7_u64;
     let mut random = |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -123,12 +124,12 @@ fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
         let _ = std::fs::remove_file(&draft);
         let keys: String =
             (0..60).map(|_| ["y", "n", " ", "u", "]", "[", "j", "l", "h", "s", "\u{12}"][random(11)]).collect();
-        // What each number of them comes to.
-        let mut show = Show::on(sheet, ReviewState::default(), (100, 40), PLAIN);
-        let mut states = vec![show.decided()];
+        // The decisions after each key.
+        let mut review = ReviewFixture::open(model, ReviewState::default(), (100, 40), PLAIN);
+        let mut states = vec![review.decisions()];
         for key in keys.chars() {
-            show.press(&if key == '\u{12}' { "<C-r>".to_owned() } else { key.to_string() });
-            states.push(show.decided());
+            review.press(&if key == '\u{12}' { "<C-r>".to_owned() } else { key.to_string() });
+            states.push(review.decisions());
         }
         let mut terminal = Terminal::start(&repo, &["review", "s"]);
         terminal.shows("2 files +4");
@@ -136,19 +137,19 @@ fn killed_at_any_moment_the_draft_is_what_some_of_the_keys_have_made() {
         let wanted = 1 + random(30);
         let lines = || std::fs::read(&draft).map_or(0, |bytes| bytes.iter().filter(|b| **b == b'\n').count());
         let end = Instant::now() + Duration::from_secs(60);
-        while lines() < wanted && lines() < show.desk.kept.len() {
+        while lines() < wanted && lines() < review.host.saved_events.len() {
             assert!(Instant::now() < end, "round {round}: {} lines of {wanted}", lines());
             std::thread::yield_now();
         }
-        kill_process(process(&terminal), Signal::KILL).expect("it runs");
+        kill_process(process_id(&terminal), Signal::KILL).expect("it runs");
         terminal.child.wait().expect("it ends");
-        let kept = decided(sheet, &read_draft(&draft).expect("it can be read"));
+        let kept = describe_decisions(model, &read_draft(&draft).expect("it can be read"));
         assert!(states.contains(&kept), "round {round}, keys {keys:?}: {kept:?}");
     }
 }
 
 #[test]
-fn the_shell_gets_the_terminal_and_gives_it_back() {
+fn review_suspends_to_shell_and_resumes() {
     let repo = sample_repo();
     let mut command = CommandBuilder::new("bash");
     command.args(["--norc", "--noprofile", "-i"]);
@@ -160,7 +161,7 @@ fn the_shell_gets_the_terminal_and_gives_it_back() {
     terminal.wait("prompt", |s| s.contents().trim_end().ends_with("shell>"));
     terminal.types("echo back in the shell\n");
     terminal.shows("\nback in the shell");
-    // The shell edits lines, and has the terminal its own way.
+    // The shell edits lines, so it has its own terminal mode and only the screen can be checked.
     let off = |s: &vt100::Screen| s.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
     terminal.wait("main screen", |s| !s.alternate_screen() && !s.hide_cursor() && off(s));
     terminal.types("fg\n");
@@ -169,13 +170,13 @@ fn the_shell_gets_the_terminal_and_gives_it_back() {
     terminal.shows("the decisions are saved");
     terminal.types("exit\n");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert_eq!(decisions(&repo), ["accepted", "accepted", "undecided"]);
+    assert_eq!(read_decisions(&repo), ["accepted", "accepted", "undecided"]);
 }
 
 #[test]
-fn the_editor_gets_the_terminal() {
+fn editor_gets_terminal() {
     let mut repo = sample_repo();
-    // It asks on the terminal, as an editor does, and the repository's own configuration has no say.
+    // The editor uses the terminal. `core.editor` of the repository is ignored.
     let editor = repo.path.parent().expect("a folder").join("editor");
     std::fs::write(&editor, "#!/bin/sh\nprintf 'edit %s? ' \"${1##*/}\"; read answer; echo \"$answer\" > \"$1\"\n")
         .and_then(|()| std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)))
@@ -186,7 +187,7 @@ fn the_editor_gets_the_terminal() {
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("]e");
     terminal.shows("edit proposal.txt?");
-    assert!(terminal.is_sane(), "the editor has a terminal as it was");
+    assert!(terminal.is_sane(), "the editor has a terminal in its original mode");
     terminal.types("TEN\n");
     terminal.shows("edited, and accepted so");
     terminal.shows("your text, in its place");
@@ -195,12 +196,12 @@ fn the_editor_gets_the_terminal() {
     terminal.types("y");
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
-    is_put_back(&terminal);
+    assert_terminal_restored(&terminal);
     assert_eq!(repo.read("a.txt"), "one\nline two\nline three\nfour\nfive\nsix\nseven\neight\nnine\nTEN\neleven\n");
 }
 
 #[test]
-fn an_editor_that_does_not_wait_loses_nothing() {
+fn editor_that_detaches_loses_nothing() {
     let mut repo = sample_repo();
     let folder = repo.path.parent().expect("a folder");
     let (editor, name) = (folder.join("editor"), folder.join("name"));
@@ -212,16 +213,16 @@ fn an_editor_that_does_not_wait_loses_nothing() {
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("e");
     terminal.shows("does your editor wait? (code --wait)");
-    let file = std::fs::read_to_string(&name).expect("it says so");
-    std::fs::OpenOptions::new().write(true).open(&file).expect("it is there to be saved to");
+    let file = std::fs::read_to_string(&name).expect("the editor wrote the name");
+    std::fs::OpenOptions::new().write(true).open(&file).expect("the file exists, so that the editor can save it");
     terminal.types("q");
     terminal.shows("nothing is accepted");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert!(!std::path::Path::new(&file).exists(), "it goes with the review");
+    assert!(!std::path::Path::new(&file).exists(), "the review removes the file");
 }
 
 #[test]
-fn the_editor_can_be_stopped_and_gone_on_with() {
+fn editor_suspends_and_resumes() {
     let mut repo = sample_repo();
     let editor = repo.path.parent().expect("a folder").join("editor");
     std::fs::write(&editor, "#!/bin/sh\necho $$ > pid; printf 'editing? '; read answer; echo \"$answer\" > \"$1\"\n")
@@ -237,9 +238,9 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
     terminal.shows("editing?");
     terminal.types("\u{1a}");
     terminal.shows("Stopped");
-    // What still reads would get what is for the shell.
-    let editor = std::fs::read_to_string(repo.path.join("pid")).expect("it says so");
-    let stat = || std::fs::read_to_string(format!("/proc/{}/stat", editor.trim())).expect("it is there");
+    // An editor that is not stopped yet would read the input of the shell.
+    let editor = std::fs::read_to_string(repo.path.join("pid")).expect("the editor wrote its process ID");
+    let stat = || std::fs::read_to_string(format!("/proc/{}/stat", editor.trim())).expect("the process exists");
     let end = Instant::now() + Duration::from_secs(60);
     while !stat().contains(") T ") {
         assert!(Instant::now() < end, "{}", stat());
@@ -256,17 +257,17 @@ fn the_editor_can_be_stopped_and_gone_on_with() {
     terminal.shows("the decisions are saved");
     terminal.types("exit\n");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert!(decisions(&repo)[1].starts_with("edited "), "{:?}", decisions(&repo));
+    assert!(read_decisions(&repo)[1].starts_with("edited "), "{:?}", read_decisions(&repo));
 }
 
 #[test]
-fn what_is_typed_ahead_answers_no_question() {
+fn review_ignores_typed_ahead_answers() {
     let repo = sample_repo();
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
     terminal.types("Dyyyy");
     terminal.shows("Reject 3 undecided hunks in 2 files? [y/n]");
-    assert_eq!(decisions(&repo), ["undecided"; 3]);
+    assert_eq!(read_decisions(&repo), ["undecided"; 3]);
     terminal.types("n");
     terminal.shows("y accept");
     terminal.types("q");
@@ -274,7 +275,7 @@ fn what_is_typed_ahead_answers_no_question() {
 }
 
 #[test]
-fn the_window_is_resized() {
+fn review_follows_window_resize() {
     let repo = sample_repo();
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
     terminal.shows("a.txt modified hunk 1/2");
@@ -284,14 +285,30 @@ fn the_window_is_resized() {
     terminal.wait("a narrow screen", |s| s.contents().lines().any(|l| l == format!("└{}┘", "─".repeat(38))));
     terminal.types("q");
     assert!(terminal.child.wait().expect("it ends").success());
-    is_put_back(&terminal);
+    assert_terminal_restored(&terminal);
 }
 
 #[test]
-fn without_a_terminal_or_on_a_dumb_one_it_asks_line_by_line() {
+fn review_falls_back_to_line_prompts() {
     let mut repo = sample_repo();
-    let ran = repo.airlock(&["review", "s"]).ok();
-    assert!(ran.stdout.contains("(1/3) a.txt Apply?"), "{ran:?}");
+    assert_snapshot!(repo.airlock(&["review", "s"]), @"
+    status: 0
+    ----- stdout -----
+
+    modified  a.txt
+    @@ -1,6 +1,6 @@
+     one
+    -line two
+    +line 2
+    -line three
+    +line 3
+     four
+     five
+     six
+    (1/3) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: nothing is accepted. Next: airlock review s, or airlock rm s
+    ");
     repo.set("TERM", "dumb");
     let mut terminal = Terminal::start(&repo, &["review", "--plain", "s"]);
     terminal.shows("(1/3) a.txt Apply?");
@@ -300,11 +317,11 @@ fn without_a_terminal_or_on_a_dumb_one_it_asks_line_by_line() {
     terminal.types("y\nq\n");
     terminal.shows("the decisions are saved");
     assert!(terminal.child.wait().expect("it ends").success());
-    assert_eq!(decisions(&repo), ["lines y.y.", "undecided", "undecided"]);
+    assert_eq!(read_decisions(&repo), ["lines y.y.", "undecided", "undecided"]);
 }
 
 #[test]
-fn a_diff_goes_to_the_users_pager() {
+fn diff_uses_pager_on_terminal() {
     let mut repo = sample_repo();
     repo.git(&["config", "core.pager", "echo of the repository"]);
     repo.set("PAGER", "sed s/^/paged:/");
@@ -315,18 +332,41 @@ fn a_diff_goes_to_the_users_pager() {
     let shown = terminal.shows("next: airlock review s");
     assert!(!shown.contains("paged:") && shown.contains("modified  a.txt"), "{shown}");
     assert!(terminal.child.wait().expect("it ends").success());
-    // Whoever leaves the pager early has seen enough.
+    // A pager that ends early is not an error.
     repo.set("PAGER", "true");
     let mut terminal = Terminal::start(&repo, &["diff", "s"]);
     terminal.shows("next: airlock review s");
     assert!(terminal.child.wait().expect("it ends").success());
-    // Off a terminal there is none.
+    // Without a terminal, no pager runs.
     repo.set("PAGER", "false");
-    assert!(repo.airlock(&["diff", "s"]).ok().stdout.starts_with("modified  a.txt"));
+    assert_snapshot!(repo.airlock(&["diff", "s"]), @"
+    status: 0
+    ----- stdout -----
+    modified  a.txt
+    @@ -1,11 +1,11 @@
+     one
+    -line two
+    +line 2
+    -line three
+    +line 3
+     four
+     five
+     six
+     seven
+     eight
+     nine
+    -ten
+    +10
+     eleven
+
+    added  b.txt
+    @@ -0,0 +1 @@
+    +new
+    ");
 }
 
 #[test]
-fn a_panic_puts_the_terminal_back() {
+fn panic_restores_terminal() {
     let repo = TestRepo::empty();
     let mut command = CommandBuilder::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "full_screen::panics_on_a_terminal", "--ignored", "--nocapture"]);
@@ -335,17 +375,16 @@ fn a_panic_puts_the_terminal_back() {
     terminal.types("yw");
     terminal.shows("a plan that panics");
     assert!(!terminal.child.wait().expect("it ends").success());
-    is_put_back(&terminal);
+    assert_terminal_restored(&terminal);
 }
 
-/// Not a test of its own: what [`a_panic_puts_the_terminal_back`] starts on a terminal.
+/// Not a test by itself: [`panic_restores_terminal`] starts it on a terminal.
 #[test]
 #[ignore = "it panics, on a terminal"]
 fn panics_on_a_terminal() {
-    let sheet = sheet(&[("a.txt", None, Some("x\n"))], &[]);
-    let look = StyleSheet { depth: ColorDepth::None, theme: Theme::Dark, unicode: true };
-    let opening = ReviewOptions { name: "s".into(), look, since: None, cannot_send: None };
-    let mut app = App::new(sheet, ReviewState::default(), opening);
-    let mut desk = Desk { panics: true, ..Desk::default() };
-    let _ = tui::run(&mut app, &mut desk);
+    let model = sheet(&[("a.txt", None, Some("x\n"))], &[]);
+    let options = ReviewOptions { name: "s".into(), styles: PLAIN, round_diff: None, cannot_send: None };
+    let mut app = App::new(model, ReviewState::default(), options);
+    let mut host = FakeReviewHost { panics: true, ..FakeReviewHost::default() };
+    let _ = tui::run(&mut app, &mut host);
 }

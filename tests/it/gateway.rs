@@ -1,4 +1,4 @@
-//! The gateway, between an agent that speaks raw HTTP and an upstream that says what it likes.
+//! The gateway between an agent that sends raw HTTP and an upstream that sends any response.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -8,23 +8,24 @@ use crate::support::TestRepo;
 
 const KEY: &str = "sk-ant-api03-never-to-come-back";
 
-/// An upstream that writes down what comes, answers with the bytes that `answer` makes of the path, and closes.
-fn upstream(repo: &mut TestRepo, answer: fn(&str) -> Vec<u8>) -> Arc<Mutex<String>> {
+/// Starts an upstream and sets it as the model server. It records each request, responds with the bytes that `answer`
+/// returns for the path, and closes the connection.
+fn start_upstream(repo: &mut TestRepo, answer: fn(&str) -> Vec<u8>) -> Arc<Mutex<String>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
     repo.set("ANTHROPIC_BASE_URL", format!("http://{}", listener.local_addr().expect("it is bound")));
     repo.set("ANTHROPIC_API_KEY", KEY);
-    let came = Arc::<Mutex<String>>::default();
-    let log = Arc::clone(&came);
+    let received = Arc::<Mutex<String>>::default();
+    let log = Arc::clone(&received);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let log = Arc::clone(&log);
-            std::thread::spawn(move || serve(stream.expect("a connection"), answer, &log));
+            std::thread::spawn(move || serve_request(stream.expect("a connection"), answer, &log));
         }
     });
-    came
+    received
 }
 
-fn serve(mut stream: TcpStream, answer: fn(&str) -> Vec<u8>, log: &Mutex<String>) {
+fn serve_request(mut stream: TcpStream, answer: fn(&str) -> Vec<u8>, log: &Mutex<String>) {
     let mut reader = BufReader::new(stream.try_clone().expect("a descriptor"));
     let (mut head, mut line) = (String::new(), String::new());
     while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
@@ -32,7 +33,7 @@ fn serve(mut stream: TcpStream, answer: fn(&str) -> Vec<u8>, log: &Mutex<String>
     }
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        // To the last chunk and what may follow it.
+        // Reads to the last chunk and the trailers after it.
         let mut body = String::new();
         while !body.contains("\n0\r\n") || !body.ends_with("\r\n\r\n") {
             assert_ne!(reader.read_line(&mut body).unwrap_or(0), 0, "{body}");
@@ -47,13 +48,13 @@ fn serve(mut stream: TcpStream, answer: fn(&str) -> Vec<u8>, log: &Mutex<String>
     let _ = stream.write_all(&answer(&path));
 }
 
-/// Posts with curl, and gives what it has got: head, body, exit status.
+/// A shell function that posts with curl and prints the response with its headers, and curl's exit status.
 const POST: &str = r#"post() { curl -sS -i -X POST -H 'content-type: application/json' -d '{}' "$ANTHROPIC_BASE_URL/v1/messages?$1"; echo " curl: $?"; }; "#;
 
 #[test]
-fn the_credential_never_comes_back() {
+fn gateway_masks_returned_credential() {
     let mut repo = TestRepo::new();
-    upstream(&mut repo, |path| {
+    start_upstream(&mut repo, |path| {
         match path.split('?').nth(1) {
         Some("heads") => format!(
             "HTTP/1.1 200 OK\r\nx-reflect: {KEY}\r\nanthropic-echo: {KEY}\r\nanthropic-ratelimit: 7\r\nset-cookie: k={KEY}\r\n\
@@ -86,26 +87,26 @@ fn the_credential_never_comes_back() {
 }
 
 #[test]
-fn what_an_agent_appends_to_a_request_stays_inside() {
+fn gateway_drops_foreign_headers_and_paths() {
     let mut repo = TestRepo::new();
-    let came = upstream(&mut repo, |_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
+    let received = start_upstream(&mut repo, |_| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec());
     let script = r#"exec 3<>"/dev/tcp/127.0.0.1/${ANTHROPIC_BASE_URL##*:}"
         printf 'POST /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close, x-mine\r\nx-mine: 1\r\nte: trailers\r\ntrailer: x-api-key\r\ntransfer-encoding: chunked\r\nauthorization: Bearer foreign\r\ncookie: foreign\r\n\r\n2\r\n{}\r\n0\r\nx-api-key: foreign\r\n\r\n' >&3
         cat <&3
         for path in . .. ... ''; do curl -s -o /dev/null -w '%{http_code} ' --path-as-is "$ANTHROPIC_BASE_URL/v1/models/$path"; done"#;
     let ran = repo.airlock(&["run", "--net", "model", "--", "bash", "-c", script]).ok();
     assert!(ran.stdout.contains("200 OK") && ran.stdout.ends_with("403 403 403 403 "), "{}", ran.stdout);
-    let came = came.lock().expect("no panic").to_lowercase();
-    assert!(came.contains("post /v1/messages") && came.contains(&format!("x-api-key: {KEY}")), "{came}");
+    let received = received.lock().expect("no panic").to_lowercase();
+    assert!(received.contains("post /v1/messages") && received.contains(&format!("x-api-key: {KEY}")), "{received}");
     for word in ["foreign", "x-mine", "trailer", "\nte:"] {
-        assert!(!came.contains(word), "{word}: {came}");
+        assert!(!received.contains(word), "{word}: {received}");
     }
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_no_whole_answer() {
+fn gateway_reports_truncated_responses() {
     let mut repo = TestRepo::new();
-    upstream(&mut repo, |path| match path.split('?').nth(1) {
+    start_upstream(&mut repo, |path| match path.split('?').nth(1) {
         Some("length") => b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec(),
         _ => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_vec(),
     });
@@ -117,9 +118,9 @@ fn an_answer_that_breaks_off_is_no_whole_answer() {
 }
 
 #[test]
-fn connections_are_bounded() {
+fn gateway_limits_connections() {
     let mut repo = TestRepo::new();
-    upstream(&mut repo, |_| Vec::new());
+    start_upstream(&mut repo, |_| Vec::new());
     let script = r#"port=${ANTHROPIC_BASE_URL##*:}
         for n in $(seq 64); do exec {fd}<>"/dev/tcp/127.0.0.1/$port" || exit 1; done
         echo 64

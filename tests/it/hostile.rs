@@ -1,27 +1,29 @@
-//! Attacks by an agent that knows this code: each fixture runs in a real container, and its work goes through collect, diff,
-//! review and apply. What a user reads is asserted, and that the host is byte for byte as it was.
+//! Attacks by an agent that knows this code. Each fixture runs in a real container, and its work goes through collect,
+//! diff, review and apply. The tests check what a user reads, and that the host repository is unchanged byte for byte.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
+use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, TreeContents};
 
 /// Runs a fixture as the agent.
-fn attack(repo: &TestRepo, name: &str, fixture: &str, options: &[&str]) -> CommandOutput {
-    let script = fs::read_to_string(format!("fixtures/hostile/{fixture}")).expect("the fixture is there");
+fn run_attack(repo: &TestRepo, name: &str, fixture: &str, options: &[&str]) -> CommandOutput {
+    let script = fs::read_to_string(format!("fixtures/hostile/{fixture}")).expect("the fixture exists");
     let shell: &[&str] = if fixture.ends_with(".py") { &["python3", "-c"] } else { &["sh", "-c"] };
     let args = [&["run", "--name", name, "--review", "never"], options, &["--"], shell, &[&script]].concat();
     repo.airlock(&args)
 }
 
-/// What Airlock says of each path: its strongest level, and the rules.
+/// The findings of each path: its highest severity, and the names of the rules.
 type Verdicts = BTreeMap<String, (String, Vec<String>)>;
 
-fn verdicts(diff: &Value) -> Verdicts {
+/// Reads the findings of each path from a diff.
+fn read_verdicts(diff: &Value) -> Verdicts {
     let text = |v: &Value| v.as_str().unwrap_or("none").to_owned();
     let files = diff["files"].as_array().expect("a list").iter();
     files
@@ -32,79 +34,84 @@ fn verdicts(diff: &Value) -> Verdicts {
         .collect()
 }
 
-/// Asserts levels and rules of these paths, and gives the others.
+/// Checks the severities and rules of these paths, and returns the other paths.
 #[track_caller]
-fn judged(mut verdicts: Verdicts, expected: &[(&str, &str, &str)]) -> Verdicts {
+fn check_verdicts(mut verdicts: Verdicts, expected: &[(&str, &str, &str)]) -> Verdicts {
     for (path, level, rule) in expected {
-        let Some((found, rules)) = verdicts.remove(*path) else { panic!("{path} is not there: {verdicts:#?}") };
+        let Some((found, rules)) = verdicts.remove(*path) else { panic!("{path} is missing: {verdicts:#?}") };
         assert_eq!(found, *level, "{path}: {rules:?}");
-        assert!(rule.is_empty() || rules.iter().any(|r| r == rule), "{path} is not {rule} but {rules:?}");
+        assert!(rule.is_empty() || rules.iter().any(|r| r == rule), "{path} has {rules:?}, not {rule}");
     }
     verdicts
 }
 
-/// Path and reason of everything that cannot be taken back.
-fn refused(diff: &Value) -> Vec<(String, String)> {
+/// Returns path and reason of everything that cannot be collected.
+fn read_refused(diff: &Value) -> Vec<(String, String)> {
     let text = |v: &Value| v.as_str().expect("a string").to_owned();
     diff["refused"].as_array().expect("a list").iter().map(|r| (text(&r["path"]), text(&r["reason"]))).collect()
 }
 
-/// Looks at a sandbox in every way, answers yes to everything in a review, plans everything; and holds the host to what it was.
+/// Shows a sandbox with every command, accepts everything in a review, and plans an apply of everything. Checks that no
+/// output controls a terminal, and that the host repository is unchanged. Returns the diff as JSON.
 #[track_caller]
-fn look_at(repo: &TestRepo, name: &str, before: &TreeContents) -> Value {
+fn inspect_sandbox(repo: &TestRepo, name: &str, before: &TreeContents) -> Value {
     for args in [&["diff", name][..], &["diff", name, "--stat"], &["status", name], &["ls"]] {
         let ran = repo.airlock(args).ok();
         for text in [&ran.stdout, &ran.stderr] {
             let bad = text.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t');
-            assert_eq!(bad, None, "{args:?} drives a terminal: {text:?}");
-            assert!(!text.contains('\u{202e}') && !text.contains('\u{200b}'), "{args:?} hides something: {text:?}");
+            assert_eq!(bad, None, "{args:?} controls a terminal: {text:?}");
+            assert!(
+                !text.contains('\u{202e}') && !text.contains('\u{200b}'),
+                "{args:?} prints invisible characters: {text:?}"
+            );
         }
     }
     let json = repo.airlock(&["diff", name, "--json"]).ok().stdout;
-    assert!(json.bytes().all(|b| b >= b' ' || b == b'\n'), "JSON drives no terminal either");
+    assert!(json.bytes().all(|b| b >= b' ' || b == b'\n'), "the JSON has control characters");
     let mut review = repo.command(AIRLOCK, &["review", name, "--plain"]);
     let mut child =
         review.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    // More answers than questions; it may end before it has read them all.
+    // There are more answers than questions. The review may end before it has read all of them.
     let _ = child.stdin.take().expect("a pipe").write_all("y\n".repeat(500).as_bytes());
     let ran: CommandOutput = child.wait_with_output().expect("it ends").into();
     let bad = ran.ok().stdout.chars().find(|c| c.is_control() && *c != '\n' && *c != '\t');
-    assert_eq!(bad, None, "the review drives a terminal");
+    assert_eq!(bad, None, "the review controls a terminal");
+    // The status depends on the changes.
     repo.airlock(&["apply", name, "--accept-all", "--allow-risky", "--dry-run"]);
-    assert_eq!(repo.read_tree(), *before, "nothing was written");
+    assert_eq!(repo.read_tree(), *before, "the host repository changed");
     serde_json::from_str(&json).expect("JSON")
 }
 
 #[test]
-fn names_of_repositories_in_every_spelling() {
+fn repository_names_are_refused_in_every_spelling() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "g", "repository-names.sh", &[]).ok();
-    let diff = look_at(&repo, "g", &before);
+    run_attack(&repo, "g", "repository-names.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "g", &before);
     assert_eq!(diff["files"].as_array().expect("a list").len(), 0, "{:#}", diff["files"]);
-    let refused = refused(&diff);
+    let refused = read_refused(&diff);
     let names = refused.iter().filter(|(_, reason)| reason.contains("repository's own directory")).count();
-    // 20 spellings twice; and two repositories of the agent's own, each as one thing.
+    // 20 spellings at two locations. The agent's two repositories are one entry each.
     assert_eq!(names, 40, "{refused:#?}");
     let own: Vec<&str> =
         refused.iter().filter(|(_, why)| why.contains("of its own")).map(|(path, _)| path.as_str()).collect();
     assert_eq!((own, refused.len()), (vec!["pointed", "sub"], 42), "{refused:#?}");
-    assert!(repo.airlock(&["diff", "g"]).ok().stderr.contains("stays in the sandbox: nested/.GIT"));
-    repo.airlock(&["apply", "g", "--accept-all", "--allow-risky"]).expect_failure(2, &["nothing of g"]);
+    assert_snapshot!(repo.airlock(&["diff", "g"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--allow-risky"]), @"");
     assert!(!repo.path.join("sub/.git").exists() && !repo.path.join("pointed/.git").exists());
 }
 
 #[test]
-fn links_that_lead_out_are_refused_and_others_told() {
+fn symlinks_out_of_the_tree_are_refused() {
     let repo = TestRepo::new();
-    // A link of the user's own, which leads where it likes.
+    // A symlink that the user committed. It may point outside the tree.
     std::os::unix::fs::symlink("/opt", repo.path.join("ext")).expect("made");
     repo.commit();
     let before = repo.read_tree();
-    attack(&repo, "l", "links.sh", &[]).ok();
-    let diff = look_at(&repo, "l", &before);
-    let left = judged(
-        verdicts(&diff),
+    run_attack(&repo, "l", "links.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "l", &before);
+    let left = check_verdicts(
+        read_verdicts(&diff),
         &[
             ("absolute", "refused", "link-escape"),
             ("leaving", "refused", "link-escape"),
@@ -128,23 +135,23 @@ fn links_that_lead_out_are_refused_and_others_told() {
         ],
     );
     assert!(left.is_empty(), "{left:?}");
-    repo.airlock(&["apply", "l", "--accept", "absolute", "--allow-risky"]).expect_failure(1, &["absolute"]);
-    repo.airlock(&["apply", "l", "--accept-all"]).ok();
-    assert_eq!(repo.read_tree(), before, "all of them need a yes of their own");
+    assert_snapshot!(repo.airlock(&["apply", "l", "--accept", "absolute", "--allow-risky"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "l", "--accept-all"]), @"");
+    assert_eq!(repo.read_tree(), before, "every symlink needs --allow-risky");
     repo.airlock(&["apply", "l", "--accept-all", "--allow-risky"]).ok();
     let made = repo.git(&["status", "--short", "--untracked-files=all"]);
     assert_eq!(made, "?? dangling\n?? deep/up\n?? fine\n?? loop-a\n?? loop-b\n");
 }
 
 #[test]
-fn thousands_of_long_links_keep_nobody_waiting() {
+fn collect_of_many_symlinks_has_a_time_limit() {
     let mut repo = TestRepo::new();
     repo.set("AIRLOCK_MAX_TIME", "60s");
     let script = "import os\ntarget = 'x/' * 1900\nos.mkdir('d')\n\
                   for i in range(3000): os.symlink(target + str(i), f'd/l{i}'); os.symlink('d', f'a{i}'); open(f'd/{i}', 'w').write('x')";
     repo.airlock(&["run", "--name", "f", "--", "python3", "-c", script]).ok();
     assert_eq!(repo.diff("f")["files"].as_array().expect("a list").len(), 9000);
-    // Where it takes too long all the same, the setting is named and the work is kept.
+    // If collecting still takes too long, the message names the setting, and the work is kept.
     repo.set("AIRLOCK_MAX_TIME", "1s");
     let script = "import os\nfor i in range(60000): open(f'{i}', 'w').write(str(i))";
     repo.airlock(&["run", "--name", "t", "--", "python3", "-c", script])
@@ -153,25 +160,19 @@ fn thousands_of_long_links_keep_nobody_waiting() {
 }
 
 #[test]
-fn links_are_followed_once_more_on_the_host() {
+fn apply_resolves_symlinks_in_the_working_tree() {
     let repo = TestRepo::new();
     repo.changeset("h", "ln -s mine/passwd new; ln -s a.txt fine");
-    // Nothing that a sandbox has seen: untracked, and made since.
+    // This symlink is untracked and newer than the sandbox, so the sandbox has no record of it.
     std::os::unix::fs::symlink("/etc", repo.path.join("mine")).expect("made");
     let before = repo.read_tree();
-    let ran =
-        repo.airlock(&["apply", "h", "--accept", "new", "--allow-risky"]).expect_failure(4, &["nothing was written"]);
-    assert!(
-        ran.stdout.contains("as a link in your tree it leads through a link to an absolute path"),
-        "{}",
-        ran.stdout
-    );
+    assert_snapshot!(repo.airlock(&["apply", "h", "--accept", "new", "--allow-risky"]), @"");
     assert_eq!(repo.read_tree(), before);
     repo.airlock(&["apply", "h", "--accept", "fine", "--allow-risky"]).ok();
 }
 
 #[test]
-fn a_part_of_a_change_is_judged_as_what_it_makes() {
+fn apply_judges_the_result_of_a_partial_change() {
     let repo = TestRepo::new();
     let body: String = (0..9).map(|n| format!(" \"k{n}\": {n},\n")).collect();
     let json = |first: &str, last: &str| format!("{{\n{first}{body}{last} \"end\": 0\n}}\n");
@@ -182,25 +183,20 @@ fn a_part_of_a_change_is_judged_as_what_it_makes() {
     repo.airlock(&["run", "--name", "m", "--uncommitted=all", "--", "mv", "moved", "package.json"]).ok();
     let diff = repo.diff("m");
     let file = diff["files"].as_array().expect("a list").iter().find(|f| f["path"] == "package.json").expect("changed");
-    assert_eq!(file["severity"], Value::Null, "all of it changes no script");
+    assert_eq!(file["severity"], Value::Null, "the whole change leaves the scripts as they are");
     let id = file["hunks"][1]["id"].as_str().expect("an id");
-    let ran = repo.airlock(&["apply", "m", "--accept-id", id]).ok();
-    assert!(
-        ran.stderr.contains("what is accepted of package.json has no scripts any more, other than all of it"),
-        "{}",
-        ran.stderr
-    );
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept-id", id]), @"");
 }
 
 #[test]
-fn nothing_is_written_through_a_link_of_the_same_round() {
+fn apply_never_writes_through_a_new_symlink() {
     let repo = TestRepo::new();
-    let outside = repo.path.parent().expect("it has one").join("outside");
+    let outside = repo.directory().join("outside");
     let before = repo.read_tree();
-    attack(&repo, "w", "write-through.sh", &[]).ok();
-    let diff = look_at(&repo, "w", &before);
-    judged(
-        verdicts(&diff),
+    run_attack(&repo, "w", "write-through.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "w", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[
             ("dir", "refused", "link-escape"),
             ("lib/x", "none", ""),
@@ -209,18 +205,18 @@ fn nothing_is_written_through_a_link_of_the_same_round() {
             ("a", "refused", "twin"),
         ],
     );
-    repo.airlock(&["apply", "w", "--accept-all", "--allow-risky"]);
+    assert_snapshot!(repo.airlock(&["apply", "w", "--accept-all", "--allow-risky"]), @"");
     assert!(!outside.exists() && !repo.path.join("A").exists() && !repo.path.join("a").exists());
 }
 
 #[test]
-fn twins_are_told_and_dangerous_ones_refused() {
+fn twins_are_reported_or_refused() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "t", "twins.sh", &[]).ok();
-    let diff = look_at(&repo, "t", &before);
-    judged(
-        verdicts(&diff),
+    run_attack(&repo, "t", "twins.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "t", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[
             ("Twin/x", "refused", "twin"),
             ("twin", "refused", "twin"),
@@ -235,25 +231,25 @@ fn twins_are_told_and_dangerous_ones_refused() {
             ("A.TXT", "refused", "twin"),
         ],
     );
+    // Not a snapshot, because it would contain names that look the same.
     let shown = repo.airlock(&["diff", "t"]).ok().stdout;
     assert!(shown.contains("is the same as readme to some file systems"), "{shown}");
-    // This file system tells plain twins apart.
+    // This file system distinguishes upper and lower case.
     repo.airlock(&["apply", "t", "--accept", "README", "--accept", "readme"]).ok();
     assert_eq!((repo.read("README"), repo.read("readme")), ("upper\n".into(), "lower\n".into()));
-    // The host has a link that the sandbox has never seen, and the agent's file is its twin.
+    // The host has a symlink that is newer than the sandbox, and the agent's file is its twin.
     std::os::unix::fs::symlink("/etc", repo.path.join("Set.txt")).expect("made");
-    let ran = repo.airlock(&["apply", "t", "--accept", "set.txt"]).expect_failure(4, &["nothing was written"]);
-    assert!(ran.stdout.contains("other file systems would take it for \"Set.txt\""), "{}", ran.stdout);
+    assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "set.txt"]), @"");
 }
 
 #[test]
-fn odd_names_survive_unharmed() {
+fn odd_names_are_applied_unchanged() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "o", "odd-names.sh", &[]).ok();
-    let diff = look_at(&repo, "o", &before);
-    let found = judged(
-        verdicts(&diff),
+    run_attack(&repo, "o", "odd-names.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "o", &before);
+    let found = check_verdicts(
+        read_verdicts(&diff),
         &[
             ("aux.c", "note", "windows-name"),
             ("a:b", "note", "windows-name"),
@@ -264,8 +260,8 @@ fn odd_names_survive_unharmed() {
     assert_eq!(found.len() + 4, 19, "{found:?}");
     let files = diff["files"].as_array().expect("a list");
     assert!(files.iter().any(|f| f["path_bytes"] == serde_json::json!([255])));
-    assert!(repo.airlock(&["diff", "o", "--stat"]).ok().stdout.contains("a<U+000A>b"));
-    // Those with control characters have them in their content as well.
+    assert_snapshot!(repo.airlock(&["diff", "o", "--stat"]), @"");
+    // Files with control characters in their names also have them in their content.
     repo.airlock(&["apply", "o", "--accept-all", "--allow-risky"]).ok();
     let status = repo.git(&["status", "--porcelain", "-z", "--untracked-files=all"]);
     assert_eq!(status.matches("?? ").count(), 19, "{status:?}");
@@ -274,14 +270,14 @@ fn odd_names_survive_unharmed() {
 }
 
 #[test]
-fn kinds_and_permissions() {
+fn special_files_and_mode_bits_are_not_applied() {
     let mut repo = TestRepo::new();
     repo.set("AIRLOCK_MAX_FILE", "1m");
     let before = repo.read_tree();
-    attack(&repo, "k", "kinds.sh", &[]).ok();
-    let diff = look_at(&repo, "k", &before);
-    judged(
-        verdicts(&diff),
+    run_attack(&repo, "k", "kinds.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "k", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[
             ("suid", "high", "mode-bits"),
             ("sgid", "high", "mode-bits"),
@@ -293,37 +289,34 @@ fn kinds_and_permissions() {
             ("dir/keep.txt", "none", ""),
         ],
     );
-    let refused = refused(&diff);
+    let refused = read_refused(&diff);
     let reason = |path: &str| refused.iter().find(|(p, _)| p == path).map(|(_, r)| r.as_str());
     for special in ["pipe", "socket", "c.txt"] {
         assert_eq!(reason(special), Some("is a device, a socket or a pipe"), "{refused:?}");
     }
     assert_eq!(reason("sparse"), Some("is larger than 1 MiB (max_file)"));
-    assert!(
-        repo.airlock(&["diff", "k"])
-            .ok()
-            .stdout
-            .contains("had the mode 4755, of which only the executable bit travels")
-    );
+    // Not a snapshot, because `suid` is a program of the image.
+    let shown = repo.airlock(&["diff", "k"]).ok().stdout;
+    assert!(shown.contains("had the mode 4755, of which only the executable bit travels"), "{shown}");
     repo.airlock(&["apply", "k", "--accept-all", "--allow-risky"]).ok();
     use std::os::unix::fs::PermissionsExt;
     for name in ["suid", "sgid", "writable", "sticky", "run.sh"] {
-        let mode = repo.path.join(name).metadata().expect("it is there").permissions().mode() & 0o7777;
+        let mode = repo.path.join(name).metadata().expect("the file exists").permissions().mode() & 0o7777;
         assert_eq!(mode & 0o7002, 0, "{name}: {mode:o}");
     }
-    assert_eq!(repo.read("c.txt"), "gone\n", "what a pipe took the place of stays");
+    assert_eq!(repo.read("c.txt"), "gone\n", "a file that a pipe replaced stays");
     assert_eq!(repo.read("dir"), "now a file\n");
 }
 
 #[test]
-fn planted_repositories() {
+fn planted_repositories_are_refused() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "p", "planted.sh", &[]).ok();
-    let diff = look_at(&repo, "p", &before);
+    run_attack(&repo, "p", "planted.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "p", &before);
     let rule = "planted-repository";
-    let left = judged(
-        verdicts(&diff),
+    let left = check_verdicts(
+        read_verdicts(&diff),
         &[
             ("fixtures/repo/HEAD", "refused", rule),
             ("fixtures/repo/config", "refused", rule),
@@ -345,19 +338,19 @@ fn planted_repositories() {
         ],
     );
     assert!(left.is_empty(), "{left:?}");
-    // Two rounds cannot do it either: the host has the last third.
+    // A repository in two parts is found as well: the host has the last third.
     repo.write("partly/refs/y", "");
-    repo.airlock(&["apply", "p", "--accept-all", "--allow-risky"]).expect_failure(4, &["nothing was written"]);
+    assert_snapshot!(repo.airlock(&["apply", "p", "--accept-all", "--allow-risky"]), @"");
     assert!(!repo.path.join("partly/HEAD").exists() && !repo.path.join("fixtures").exists());
 }
 
 #[test]
-fn the_agents_own_repository_is_never_read() {
+fn sandbox_git_dir_is_never_read_on_the_host() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "r", "own-repository.sh", &[]).ok();
-    let diff = look_at(&repo, "r", &before);
-    assert_eq!(verdicts(&diff).into_keys().collect::<Vec<_>>(), ["a.txt"]);
+    run_attack(&repo, "r", "own-repository.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "r", &before);
+    assert_eq!(read_verdicts(&diff).into_keys().collect::<Vec<_>>(), ["a.txt"]);
     repo.airlock(&["apply", "r", "--accept-all"]).ok();
     assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
     let git = |p: &TreeContents| {
@@ -367,7 +360,7 @@ fn the_agents_own_repository_is_never_read() {
             .collect::<TreeContents>()
     };
     let (mut was, mut is) = (git(&before), git(&repo.read_tree()));
-    // `git status` of the test itself refreshes the index.
+    // The test's own `git status` refreshes the index.
     let index = repo.path.join(".git/index");
     was.remove(&index);
     is.remove(&index);
@@ -376,13 +369,13 @@ fn the_agents_own_repository_is_never_read() {
 }
 
 #[test]
-fn text_that_drives_hides_or_pretends() {
+fn diff_escapes_deceptive_text() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "d", "display.sh", &[]).ok();
-    let diff = look_at(&repo, "d", &before);
-    judged(
-        verdicts(&diff),
+    run_attack(&repo, "d", "display.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "d", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[
             ("escapes.txt", "high", "invisible"),
             ("carriage-return.txt", "high", "invisible"),
@@ -422,25 +415,25 @@ fn text_that_drives_hides_or_pretends() {
     ] {
         assert!(shown.lines().any(|l| l == line), "{line:?} is not shown:\n{shown}");
     }
-    // Beyond our own words every line has a gutter of ours.
+    // Every line of content starts with a gutter, so that it cannot pretend to be a message.
     let pretends =
         |l: &&str| l.starts_with("Apply?") || l.starts_with("--- ") || l.starts_with("+++ ") || l.starts_with("(1/1)");
     assert_eq!(shown.lines().find(pretends), None);
     for binary in ["utf16.txt", "nul.bin", "late-nul.bin"] {
-        let at = shown.find(&format!("added  {binary}")).expect("it is shown");
-        let unit = shown[at..].lines().find(|l| l.starts_with("binary, ")).expect("it is one unit");
+        let at = shown.find(&format!("added  {binary}")).expect("the file is shown");
+        let unit = shown[at..].lines().find(|l| l.starts_with("binary, ")).expect("the file is one unit");
         assert!(unit.contains("bytes, sha256 "), "{unit}");
     }
 }
 
 #[test]
-fn what_runs_later_is_found_however_it_comes() {
+fn risk_rules_find_delayed_execution() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    attack(&repo, "y", "delayed.sh", &[]).ok();
-    let diff = look_at(&repo, "y", &before);
-    judged(
-        verdicts(&diff),
+    run_attack(&repo, "y", "delayed.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "y", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[
             (".VSCode/TASKS.json", "high", "editor-config"),
             (".claude/hooks/settings.json", "high", "agent-config"),
@@ -460,14 +453,15 @@ fn what_runs_later_is_found_however_it_comes() {
         ],
     );
     assert_eq!(diff["ignored_by_agent_rules"], serde_json::json!(["hidden"]));
-    repo.airlock(&["apply", "y", "--accept", ".envrc"]).expect_failure(1, &[".envrc", "--allow-risky"]);
-    let ran = repo.airlock(&["apply", "y", "--accept-all"]).ok();
-    assert!(ran.stdout.contains("skipped    .envrc") && !repo.path.join(".envrc").exists(), "{}", ran.stdout);
-    assert!(!repo.path.join("tool").exists() && !repo.path.join("config.ini").exists());
+    assert_snapshot!(repo.airlock(&["apply", "y", "--accept", ".envrc"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "y", "--accept-all"]), @"");
+    for path in [".envrc", "tool", "config.ini"] {
+        assert!(!repo.path.join(path).exists(), "{path}");
+    }
 }
 
 #[test]
-fn caps_name_their_setting_and_the_rest_comes_back() {
+fn collect_limits_name_their_setting() {
     let mut repo = TestRepo::new();
     for (name, value) in
         [("MAX_ENTRIES", "1000"), ("MAX_FILES", "30"), ("MAX_FILE", "1m"), ("MAX_TOTAL", "800k"), ("MAX_DEPTH", "40")]
@@ -475,9 +469,9 @@ fn caps_name_their_setting_and_the_rest_comes_back() {
         repo.set(&format!("AIRLOCK_{name}"), value);
     }
     let before = repo.read_tree();
-    attack(&repo, "b", "bombs.sh", &[]).ok();
-    let diff = look_at(&repo, "b", &before);
-    let refused = refused(&diff);
+    run_attack(&repo, "b", "bombs.sh", &[]).ok();
+    let diff = inspect_sandbox(&repo, "b", &before);
+    let refused = read_refused(&diff);
     for (path, reason) in [
         ("many", "the most is 1000 new files and directories (max_entries)"),
         ("one-line", "is larger than 1 MiB (max_file)"),
@@ -488,19 +482,19 @@ fn caps_name_their_setting_and_the_rest_comes_back() {
         let found = refused.iter().any(|(p, r)| p.starts_with(path) && r.contains(reason));
         assert!(found, "{path} {reason}: {refused:#?}");
     }
-    assert!(verdicts(&diff).contains_key("fine.txt"));
-    // With room, all of it comes.
+    assert!(read_verdicts(&diff).contains_key("fine.txt"));
+    // With the default limits, everything is collected.
     for name in ["MAX_ENTRIES", "MAX_FILES", "MAX_FILE", "MAX_TOTAL", "MAX_DEPTH"] {
         repo.unset(&format!("AIRLOCK_{name}"));
     }
-    attack(&repo, "b2", "bombs.sh", &[]).ok();
+    run_attack(&repo, "b2", "bombs.sh", &[]).ok();
     assert_eq!(repo.diff("b2")["refused"], serde_json::json!([]));
     repo.set("AIRLOCK_MAX_DEPTH", "999");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["max_depth: 999 is not from 1 to 256"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"");
 }
 
 #[test]
-fn a_host_file_that_was_never_sent_is_not_overwritten() {
+fn apply_keeps_files_that_were_never_sent() {
     let repo = TestRepo::new();
     repo.write(".gitignore", "/target\n.env\n");
     repo.commit();
@@ -518,55 +512,54 @@ fn a_host_file_that_was_never_sent_is_not_overwritten() {
     repo.airlock(&["run", "--name", "u", "--include", ".env", "--", "sh", "-euc", "cat .env"]).ok();
     repo.sandbox("v", script).ok();
     let before = repo.read_tree();
-    for path in ["untracked", "vendor/inner/x", "skipped"] {
-        let ran = repo.airlock(&["apply", "v", "--accept", path]).expect_failure(4, &["nothing was written"]);
-        assert!(ran.stdout.contains("conflict"), "{path}: {}", ran.stdout);
-    }
-    // An ignored file does not even come back, unless it was asked for.
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "untracked"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "vendor/inner/x"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "skipped"]), @"");
+    // An ignored file is only collected with --include.
     assert!(!repo.changes("v").iter().any(|(p, _)| p == ".env"));
     assert_eq!(repo.read_tree(), before);
     repo.airlock(&["run", "--name", "e", "--include", ".env", "--", "sh", "-c", "echo evil > .env"]).ok();
     repo.write(".env", "SECRET=newer\n");
-    let ran = repo.airlock(&["apply", "e", "--accept", ".env", "--allow-risky"]);
-    assert_eq!((ran.status, repo.read(".env").as_str()), (4, "SECRET=newer\n"));
+    assert_snapshot!(repo.airlock(&["apply", "e", "--accept", ".env", "--allow-risky"]), @"");
+    assert_eq!(repo.read(".env"), "SECRET=newer\n");
 }
 
 #[test]
-fn nothing_of_one_sandbox_is_in_another_or_in_a_base() {
+fn sandboxes_are_isolated_from_each_other() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
-    let ran = attack(&repo, "one", "poison.sh", &[]).ok();
-    assert_eq!(ran.stdout, "", "what it could write or see");
-    let diff = look_at(&repo, "one", &before);
-    judged(
-        verdicts(&diff),
+    let ran = run_attack(&repo, "one", "poison.sh", &[]).ok();
+    assert_eq!(ran.stdout, "", "the agent could write or list protected paths");
+    let diff = inspect_sandbox(&repo, "one", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[("dir", "refused", "link-escape"), ("base-link", "refused", "link-escape"), ("a.txt", "none", "")],
     );
     let look = "cat a.txt; git config core.poison; ls .git/poison dir; readlink ~/.claude ~/.claude.json; ls ~/.config; git status --short";
     let next = repo.airlock(&["run", "--name", "two", "--keep", "--", "sh", "-c", look]).ok();
     assert_eq!(next.stdout, "one\ntwo\ndir:\nkeep.txt\n", "{}", next.stderr);
-    // On top of the same base, which newer commits are written to.
+    // A newer commit is a delta over the same base.
     repo.write("a.txt", "newer\n");
     repo.commit();
     let third = repo.airlock(&["run", "--name", "three", "--keep", "--", "sh", "-c", look]).ok();
     assert_eq!(third.stdout, "newer\ndir:\nkeep.txt\n", "{}", third.stderr);
-    assert_eq!(repo.base_volumes(), 1, "all over one base");
+    assert_eq!(repo.base_volumes(), 1, "all sandboxes share one base");
 }
 
 #[test]
-fn the_kernels_other_doors_are_closed() {
+fn agent_cannot_use_other_kernel_interfaces() {
     let mut repo = TestRepo::new();
     repo.set("ANTHROPIC_API_KEY", "sk-ant-api03-the-real-one");
-    let ran = attack(&repo, "x", "doors.py", &["--net", "model"]).ok();
+    let ran = run_attack(&repo, "x", "doors.py", &["--net", "model"]).ok();
     assert_eq!(ran.stdout, "tried everything\n", "{}", ran.stderr);
 }
 
 #[test]
-fn a_container_root_leaves_devices_setuid_files_and_odd_owners() {
+fn collect_sanitizes_files_of_container_root() {
     let repo = TestRepo::new();
     let before = repo.read_tree();
     repo.sandbox("root", "echo x >> a.txt").ok();
-    // Not through Airlock, which gives no agent a capability: a root of the engine's works in the same volumes.
+    // Airlock gives no capability to an agent, so a container outside Airlock writes to the same volumes as root.
     let record = fs::read_to_string(repo.path.join(".git/airlock/sandboxes/root/record.json")).expect("a record");
     let record: Value = serde_json::from_str(&record).expect("JSON");
     let volume = format!("airlock-{}-work:/w", record["id"].as_str().expect("an id"));
@@ -589,15 +582,15 @@ fn a_container_root_leaves_devices_setuid_files_and_odd_owners() {
         script,
     ]);
     CommandOutput::from_command(docker).ok();
-    // Its work is taken back once more, as after a crash.
+    // The work is collected again, as after a crash.
     let folder = repo.path.join(".git/airlock/sandboxes/root");
     let mut record = record;
     record["state"] = serde_json::json!({"is": "running"});
     let text = serde_json::to_string(&record).expect("JSON");
     fs::write(folder.join("record.json"), text).expect("written");
-    let diff = look_at(&repo, "root", &before);
-    judged(
-        verdicts(&diff),
+    let diff = inspect_sandbox(&repo, "root", &before);
+    check_verdicts(
+        read_verdicts(&diff),
         &[
             ("su", "high", "mode-bits"),
             ("foreign", "none", ""),
@@ -606,21 +599,21 @@ fn a_container_root_leaves_devices_setuid_files_and_odd_owners() {
             ("a.txt", "none", ""),
         ],
     );
-    let refused = refused(&diff);
+    let refused = read_refused(&diff);
     for special in ["disk", "null", "zero-zero", "pipe", "c.txt"] {
         assert!(refused.iter().any(|(p, r)| p == special && r.contains("is a device")), "{special}: {refused:?}");
     }
     repo.airlock(&["apply", "root", "--accept-all", "--allow-risky"]).ok();
     use std::os::unix::fs::MetadataExt;
     for name in ["su", "foreign", "locked/in"] {
-        let metadata = repo.path.join(name).symlink_metadata().expect("it is there");
+        let metadata = repo.path.join(name).symlink_metadata().expect("the file exists");
         assert_eq!((metadata.uid(), metadata.mode() & 0o7000), (rustix::process::getuid().as_raw(), 0), "{name}");
     }
     assert_eq!(repo.read("c.txt"), "gone\n");
 }
 
 #[test]
-fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
+fn risk_rules_come_from_user_and_commit() {
     let mut repo = TestRepo::new();
     let rule = |name: &str, level: &str, path: &str| {
         format!(
@@ -633,12 +626,12 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
     fs::create_dir_all(config.join("airlock")).expect("made");
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "deploy/**")).expect("written");
     repo.set("XDG_CONFIG_HOME", config.to_str().expect("UTF-8"));
-    // The agent's own version of it counts for nothing.
+    // The agent's version of `.airlock.toml` has no effect.
     let script = "echo > .airlock.toml; mkdir -p migrations x/deploy y/.airlock; echo 1 > migrations/1.sql; echo 1 > y/.airlock/f; echo 1 > x/deploy/run; echo 1 > .envrc";
     let ran = repo.sandbox("r", script).ok();
     assert!(ran.stderr.contains(".airlock.toml: image is not obeyed"), "{}", ran.stderr);
-    judged(
-        verdicts(&repo.diff("r")),
+    check_verdicts(
+        read_verdicts(&repo.diff("r")),
         &[
             ("migrations/1.sql", "refused", "repository"),
             ("y/.airlock/f", "refused", "airlock-folder"),
@@ -647,25 +640,20 @@ fn rules_are_added_by_the_user_and_by_what_the_repository_has_committed() {
             (".envrc", "high", "directory-hook"),
         ],
     );
-    assert!(
-        repo.airlock(&["diff", "r"])
-            .ok()
-            .stdout
-            .contains("! refused: matches the repository's rule repository: is the repository's")
-    );
-    repo.airlock(&["apply", "r", "--accept-all"]).ok();
+    assert_snapshot!(repo.airlock(&["diff", "r"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"");
     assert!(!repo.path.join("migrations").exists() && !repo.path.join("x").exists() && !repo.path.join("y").exists());
-    // A rule that cannot be read is an error before anything starts.
+    // An invalid rule is an error before anything starts.
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "[")).expect("written");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["the risk rule user"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"");
     let deep = "{".repeat(3000) + "a" + &"}".repeat(3000);
     fs::write(config.join("airlock/config.toml"), rule("user", "high", &deep)).expect("written");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["the risk rule user", "levels of braces"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"");
     fs::remove_dir_all(config).expect("removed");
 }
 
 #[test]
-fn what_the_users_git_configuration_names_needs_its_own_yes() {
+fn git_config_targets_need_allow_risky() {
     let repo = TestRepo::new();
     repo.write("tools/git/pre-commit", "#!/bin/sh\nexit 0\n");
     repo.write("team.inc", "[alias]\n\tst = status\n");
@@ -681,15 +669,15 @@ fn what_the_users_git_configuration_names_needs_its_own_yes() {
         ("alias.x", "!sh scripts/new.sh"),
         ("core.attributesFile", "attributes"),
     ] {
-        // The files are harmless: git runs them in this test.
+        // The files are harmless, because git runs them in this test.
         repo.git(&["config", key, value]);
     }
     let script = "for f in tools/git/pre-commit filt/clean.sh fsm.sh; do echo 'touch owned' >> $f; done; \
                   mkdir scripts; for f in scripts/new.sh tools/git/post-commit attributes; do echo 'touch owned' > $f; done; \
                   printf '[core]\\n\\tfsmonitor = touch owned\\n' > team.inc; echo x >> plain/tools";
     repo.airlock(&["run", "--name", "g", "--review", "never", "--", "sh", "-c", script]).ok();
-    let left = judged(
-        verdicts(&repo.diff("g")),
+    let left = check_verdicts(
+        read_verdicts(&repo.diff("g")),
         &[
             ("tools/git/pre-commit", "high", "git-config"),
             ("tools/git/post-commit", "high", "git-config"),
@@ -702,18 +690,16 @@ fn what_the_users_git_configuration_names_needs_its_own_yes() {
         ],
     );
     assert!(left.is_empty(), "{left:?}");
-    let shown = repo.airlock(&["diff", "g"]).ok().stdout;
-    assert!(shown.contains("is run by your git configuration"), "{shown}");
-    assert!(shown.contains("is part of your git configuration"), "{shown}");
-    let ran = repo.airlock(&["apply", "g", "--accept-all"]).ok();
-    assert!(ran.stdout.contains("applied    plain/tools") || ran.stdout.contains("plain/tools"), "{ran:?}");
+    assert_snapshot!(repo.airlock(&["diff", "g"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all"]), @"");
     assert_eq!(repo.read("fsm.sh"), "#!/bin/sh\necho 0\n");
     assert_eq!(repo.read("team.inc"), "[alias]\n\tst = status\n");
 }
 
-/// What runs by the repository's hooks, and files of the configuration that are links into the tree.
+/// The targets are programs that the repository's hooks run, and files of the configuration that are symlinks into the
+/// tree.
 #[test]
-fn what_hooks_and_links_lead_to_needs_its_own_yes() {
+fn hook_and_symlink_targets_need_allow_risky() {
     let repo = TestRepo::new();
     let quiet = "#!/bin/sh\nexit 0\n";
     for path in ["scripts/pre-commit", "scripts/post.sh", "tools/top.sh", "my tools/c.sh", "tools/mod.py", "only/named"]
@@ -741,8 +727,8 @@ fn what_hooks_and_links_lead_to_needs_its_own_yes() {
     let script = "for f in scripts/* tools/* 'my tools/c.sh' gitconfig-home signers only/named; do echo '# more' >> \"$f\"; done";
     repo.airlock(&["run", "--name", "g", "--review", "never", "--", "sh", "-c", script]).ok();
     let high = "high";
-    let left = judged(
-        verdicts(&repo.diff("g")),
+    let left = check_verdicts(
+        read_verdicts(&repo.diff("g")),
         &[
             ("scripts/pre-commit", high, "git-config"),
             ("scripts/post.sh", high, "git-config"),
@@ -756,21 +742,19 @@ fn what_hooks_and_links_lead_to_needs_its_own_yes() {
     );
     assert!(left.is_empty(), "{left:?}");
 
-    // What the configuration names since the changes were collected counts as well.
+    // A name that was added to the configuration after the changes were collected counts as well.
     repo.sandbox("later", "echo x >> only/named; echo x >> a.txt").ok();
     repo.git(&["config", "alias.later", "!./only/named"]);
-    let ran = repo.airlock(&["apply", "later", "--accept-all"]);
-    ran.expect_failure(1, &["only/named", "is run by your git configuration", "--allow-risky"]);
-    let to = ["apply", "later", "--accept-all", "--to", "branch:b"];
-    repo.airlock(&to).expect_failure(1, &["only/named", "is run by your git configuration"]);
+    assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all", "--to", "branch:b"]), @"");
     assert_eq!(repo.read("only/named"), quiet);
     repo.airlock(&["apply", "later", "--accept-all", "--allow-risky"]).ok();
 }
 
 #[test]
-fn rules_that_take_for_ever_hold_nobody_up() {
+fn slow_ignore_patterns_do_not_block() {
     let mut repo = TestRepo::new();
-    // The rules of a hostile clone, and those of an agent.
+    // Ignore rules of a hostile clone, and ignore rules of an agent.
     repo.write("deep/.gitignore", "**/".repeat(60) + "zz\n!*/\n");
     repo.commit();
     let script = "import os\nopen('.gitignore', 'w').write('**/' * 60 + 'zz\\n' + '**/a/' * 60 + 'zz\\n!*/\\n')\n\
@@ -785,7 +769,7 @@ fn rules_that_take_for_ever_hold_nobody_up() {
     assert!(changes.contains(&(below.clone(), "added".into())), "{changes:?}");
     assert!(changes.contains(&(format!("deep/{below}"), "added".into())), "{changes:?}");
     repo.airlock(&["diff", "deep", "--stat"]).ok();
-    // Attributes of a clone: most of git never ends on them, so this is made of objects.
+    // Attributes of a clone. Most git commands would not end on them, so the commit is made from objects.
     repo.write(&format!("{below}.txt"), "x\n");
     repo.commit();
     let attributes = repo.path.with_file_name("attributes");
@@ -797,8 +781,12 @@ fn rules_that_take_for_ever_hold_nobody_up() {
     repo.git(&["update-ref", "HEAD", commit.trim()]);
     let ran = repo.airlock(&["run", "--name", "attr", "--", "true"]);
     ran.expect_failure(125, &["has a pattern with 60 times **, which takes too long at this depth"]);
-    assert_eq!(repo.airlock(&["ls", "--json"]).ok().stdout.matches("\"name\"").count(), 1, "nothing is left of it");
-    // The same where the agent has made what is deep, and it is to be stored as git would.
+    assert_eq!(
+        repo.airlock(&["ls", "--json"]).ok().stdout.matches("\"name\"").count(),
+        1,
+        "the failed run left a sandbox"
+    );
+    // The same if the agent makes the deep directories, and their files are to be stored as git would store them.
     let repo = TestRepo::new();
     fs::write(repo.path.with_file_name("attributes"), "**/".repeat(60) + "zz eol=crlf\n").expect("written");
     let tree = CommandOutput::from_command(repo.command("sh", &["-c", script])).ok().stdout;

@@ -1,4 +1,4 @@
-//! Claude Code on a pseudo-terminal: what a person sees and types.
+//! Claude Code on a pseudo-terminal, with the screens and keys of a user.
 
 use portable_pty::PtySize;
 
@@ -7,7 +7,7 @@ use crate::support::TestRepo;
 use crate::terminal::Terminal;
 
 #[test]
-fn the_prompt_a_request_the_review_and_a_sane_terminal() {
+fn claude_session_ends_in_review_and_sane_terminal() {
     let mut repo = TestRepo::new();
     let script = greeting(&repo);
     let (_runtime, _model) = model(&mut repo, script);
@@ -20,7 +20,7 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
     terminal.shows("add a greeting");
     terminal.types("\r");
     terminal.shows("A greeting is in.");
-    // The size follows.
+    // Claude Code redraws after a resize.
     terminal.master.resize(PtySize { rows: 30, cols: 80, pixel_width: 0, pixel_height: 0 }).expect("resized");
     terminal.screen.0.lock().expect("no panic").screen_mut().set_size(30, 80);
     let line = "─".repeat(80);
@@ -54,15 +54,15 @@ fn the_prompt_a_request_the_review_and_a_sane_terminal() {
 }
 
 #[test]
-fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_nothing() {
+fn agent_modes_and_typed_ahead_keys_are_dropped() {
     let repo = TestRepo::new();
-    // (A shell would swallow a Ctrl-C that comes while it starts a program.)
+    // A shell would lose a Ctrl-C that arrives while it starts a program, so `exec` replaces it.
     let script =
         "echo x >> a.txt; printf '\\033[?1049h\\033[?1003h\\033[?2004h\\033[?25l'; echo ready; exec sleep 1000";
     let mut terminal = Terminal::start(&repo, &["run", "--name", "m", "--", "sh", "-c", script]);
     terminal.shows("ready");
     assert!(terminal.screen.0.lock().expect("no panic").screen().alternate_screen());
-    // Ctrl-P is a key like others; Ctrl-C ends the agent, and what follows it is meant for the agent too.
+    // Ctrl-P is an ordinary key. Ctrl-C ends the agent; the keys after it are for the agent as well.
     terminal.types("\u{10}\u{11}y\ny\ny\n\u{3}yyyy");
     terminal.shows("Review now?");
     let parser = terminal.screen.0.lock().expect("no panic");
@@ -76,10 +76,10 @@ fn modes_that_an_agent_leaves_on_are_switched_off_and_keys_typed_ahead_answer_no
     assert_eq!(repo.git(&["status", "--short"]), "");
 }
 
-/// A session of Claude Code 2.1.197, as it came from its container: prompt, request, tools, modes, `/exit`.
+/// The input is the recorded output of a session of Claude Code 2.1.197: prompt, request, tools, modes, `/exit`.
 #[test]
-fn claudes_screens_are_the_same_with_and_without_the_filter() {
-    let session = std::fs::read("fixtures/claude/session.raw").expect("it is there");
+fn output_filter_keeps_claude_screens() {
+    let session = std::fs::read("fixtures/claude/session.raw").expect("the fixture exists");
     for size in [1, 7, 4096] {
         let (mut plain, mut filtered) = (vt100::Parser::new(40, 100, 1000), vt100::Parser::new(40, 100, 1000));
         let mut filter = airlock::terminal::OutputFilter::default();
@@ -89,21 +89,21 @@ fn claudes_screens_are_the_same_with_and_without_the_filter() {
         }
         let formatted = |p: &vt100::Parser| (p.screen().contents_formatted(), p.screen().input_mode_formatted());
         assert_eq!(formatted(&plain), formatted(&filtered));
-        assert!(plain.screen().contents().contains("--resume"), "it is a whole session");
+        assert!(plain.screen().contents().contains("--resume"), "the session is complete");
         assert!(filter.dropped().is_empty(), "{:?}", filter.dropped());
     }
 }
 
 #[test]
-fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
+fn agent_output_cannot_drive_terminal_or_answer() {
     let repo = TestRepo::new();
-    // The first process of a container hears only the signals that it has asked for.
+    // The first process of a container receives only signals that it has a handler for.
     let script = "trap 'exit 0' INT; echo x >> a.txt; printf '\\033]52;c;ZXZpbA==\\a\\033]1337;x\\a\\033_Gx\\033\\\\\\033Pq\\033\\\\\\033[5i\\033[21t'; \
                   printf '\\033]0;fine\\a\\033[31mred\\033[0m \\033[6n\\033[c'; echo asked; sleep 1000 & wait";
     let mut terminal = Terminal::mute(&repo, &["run", "--name", "t", "--", "sh", "-c", script]);
     terminal.shows("asked");
     terminal.receives(b"\x1b[6n\x1b[c");
-    // The agent is ended while answers to its questions are on their way, with a yes in them.
+    // The agent ends while the answers to its terminal queries, which contain a `y`, are still arriving.
     terminal.types("\u{3}");
     let mode = crate::consent::question(&terminal);
     terminal.types("\u{1b}[1;1Ry\n\u{1b}[?62;22cy\ny\n");
@@ -114,7 +114,7 @@ fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
     for bad in [&b"]52;"[..], b"]1337", b"\x1b_", b"\x1bP", b"\x1b[5i", b"\x1b[21t"] {
         assert!(!has(bad), "{}", bad.escape_ascii());
     }
-    assert!(has(b"\x1b]0;fine\x1b\\") && has(b"\x1b[31mred\x1b[m"), "what draws stays");
+    assert!(has(b"\x1b]0;fine\x1b\\") && has(b"\x1b[31mred\x1b[m"), "sequences that draw are kept");
     let text = terminal.shows("kept from your terminal");
     assert!(text.contains("a text for the clipboard (OSC 52)"), "{text}");
     terminal.types("n\r");
@@ -124,7 +124,7 @@ fn what_an_agent_prints_cannot_drive_the_terminal_or_answer_for_the_user() {
 }
 
 #[test]
-fn a_fast_program_sees_the_terminals_size() {
+fn pty_size_is_set_before_program_starts() {
     let repo = TestRepo::new();
     for _ in 0..3 {
         let mut terminal = Terminal::start(&repo, &["run", "--", "stty", "size"]);

@@ -1,4 +1,4 @@
-//! The documented shapes of `--json`: every field that is written is in `docs/json.md`, and the reverse.
+//! Tests that the fields of `--json` output are exactly those in `docs/json.md`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use crate::support::TestRepo;
 
-/// The fields of a table in the documentation: `files[].path`; of several in one cell, those after the first are beside it.
-fn documented(title: &str) -> BTreeSet<String> {
-    let text = std::fs::read_to_string("docs/json.md").expect("it is there");
-    let table = text.split("\n## ").find(|part| part.starts_with(title)).expect("it is documented");
+/// Returns the fields of a table in the documentation, such as `files[].path`. If a cell has several names, those after
+/// the first are siblings of the first.
+fn read_documented_fields(title: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string("docs/json.md").expect("the file exists");
+    let table = text.split("\n## ").find(|part| part.starts_with(title)).expect("the section exists");
     let cells = table.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
     let mut found = BTreeSet::new();
     for cell in cells {
@@ -26,23 +27,23 @@ fn documented(title: &str) -> BTreeSet<String> {
     found
 }
 
-/// The fields of a value, those of a list's items under `[]`.
-fn fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
+/// Adds the fields of a value. The fields of list items have the prefix `[]`.
+fn collect_fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
             for (name, inner) in map {
                 let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
                 found.insert(path.clone());
-                fields(inner, &path, found);
+                collect_fields(inner, &path, found);
             }
         }
-        Value::Array(list) => list.iter().for_each(|item| fields(item, &format!("{prefix}[]"), found)),
+        Value::Array(list) => list.iter().for_each(|item| collect_fields(item, &format!("{prefix}[]"), found)),
         _ => {}
     }
 }
 
 #[test]
-fn the_fields_of_a_diff_are_those_that_are_documented() {
+fn diff_json_fields_match_documentation() {
     let repo = TestRepo::new();
     repo.write("old-name.txt", (0..50).map(|n| format!("line {n}\n")).collect::<String>());
     std::fs::write(repo.path.join(OsStr::from_bytes(b"odd-\xff")), "x\n").expect("written");
@@ -50,14 +51,14 @@ fn the_fields_of_a_diff_are_those_that_are_documented() {
     let script = "echo x >> a.txt; git mv old-name.txt new-name.txt; for f in odd-*; do echo y >> $f; done; \
                   echo 'export A=1' > .envrc; printf '/bad\\n' > .gitignore; echo z > bad; mkfifo pipe; chmod +x c.txt; \
                   printf 'a\\0b' > run.sh; ln -s a.txt link";
-    repo.changeset("j", script);
+    repo.sandbox("j", script).ok();
     let mut written = BTreeSet::new();
     let diff = repo.diff("j");
     assert!(diff["refused"].as_array().is_some_and(|list| !list.is_empty()), "{diff:#}");
-    fields(&diff, "", &mut written);
-    // One side is as the other.
+    collect_fields(&diff, "", &mut written);
+    // Both sides have the same fields, and the documentation lists them once.
     let one = |field: &String| field.replace("files[].new.", "files[].old.");
     let written: BTreeSet<String> = written.iter().map(one).collect();
-    let documented = documented("`airlock diff --json`");
+    let documented = read_documented_fields("`airlock diff --json`");
     assert_eq!(written, documented);
 }

@@ -1,5 +1,5 @@
-//! What takes minutes, or root: `scripts/test --long` runs it. Kills and failures from outside the process, on the real
-//! program, and file systems that run full.
+//! Tests that take minutes or need root; `scripts/test --long` runs them. The real program is killed or fails from the
+//! outside, or its file system has no space left.
 
 use std::fs;
 use std::io::Write;
@@ -9,15 +9,16 @@ use std::time::Instant;
 
 use airlock::apply::{ApplyError, HostFs, OnConflict, RecoveryMode};
 
-use crate::faults::{difference, story};
-use crate::field::{Field, Scene, scene};
+use crate::faults::{build_trees, list_differences};
+use crate::field::{ApplyFixture, TreeState, read_tree_state};
 use crate::support::{AIRLOCK, CommandOutput, TestRepo, pid};
 
-fn say(text: &str) {
+fn print_line(text: &str) {
     std::io::stdout().write_all(format!("{text}\n").as_bytes()).expect("written");
 }
 
-/// A place with a sandbox that changes 40 paths of many kinds; one stays undecided, so that nothing is removed.
+/// Creates a repository with a sandbox that changes 40 paths of many kinds, and returns it with the arguments of an
+/// apply. The apply rejects one path, so that the sandbox is kept.
 fn sample_repo() -> (TestRepo, [&'static str; 6]) {
     let repo = TestRepo::new();
     for n in 0..12 {
@@ -36,41 +37,43 @@ fn sample_repo() -> (TestRepo, [&'static str; 6]) {
     (repo, ["apply", "l", "--accept-all", "--allow-risky", "--reject", "undecided"])
 }
 
-struct Ends {
-    before: Scene,
-    after: Scene,
+/// The states of the tree before and after the apply.
+struct Endpoints {
+    before: TreeState,
+    after: TreeState,
 }
 
-impl Ends {
-    fn of(repo: &TestRepo, apply: &[&str]) -> Self {
-        let before = scene(&repo.path);
+impl Endpoints {
+    fn from_apply(repo: &TestRepo, apply: &[&str]) -> Self {
+        let before = read_tree_state(&repo.path);
         repo.airlock(apply).ok();
-        let after = scene(&repo.path);
+        let after = read_tree_state(&repo.path);
         repo.airlock(&["undo"]).ok();
-        let ends = Self { before, after };
-        assert!(!ends.settle(repo, "the undo"));
-        ends
+        let endpoints = Self { before, after };
+        assert!(!endpoints.recover_and_check(repo, "the undo"));
+        endpoints
     }
 
-    /// Recovers, holds the tree to all or nothing, and takes all back; tells whether all was there.
+    /// Runs `recover`, requires the tree to be as before or as after the apply, and undoes the apply. Returns whether
+    /// the tree was as after it.
     #[track_caller]
-    fn settle(&self, repo: &TestRepo, what: &str) -> bool {
+    fn recover_and_check(&self, repo: &TestRepo, what: &str) -> bool {
         let recovered = repo.airlock(&["recover"]).ok();
         assert!(!recovered.stderr.contains("left as it is"), "{what}: {}", recovered.stderr);
-        let now = scene(&repo.path);
-        let (to_before, to_after) = (difference(&now, &self.before), difference(&now, &self.after));
+        let now = read_tree_state(&repo.path);
+        let (to_before, to_after) = (list_differences(&now, &self.before), list_differences(&now, &self.after));
         let nearer = if to_before.len() < to_after.len() { &to_before } else { &to_after };
         assert!(nearer.is_empty(), "{what}: {nearer:#?}");
         if to_after.is_empty() {
             repo.airlock(&["undo"]).ok();
-            assert_eq!(difference(&scene(&repo.path), &self.before), [""; 0], "{what}: the undo");
+            assert_eq!(list_differences(&read_tree_state(&repo.path), &self.before), [""; 0], "{what}: the undo");
         }
         to_after.is_empty()
     }
 }
 
-/// Old applies make each command slower: they are not needed any more.
-fn forget(repo: &TestRepo) {
+/// Removes the old applies, which the test does not need and which make each command slower.
+fn remove_old_applies(repo: &TestRepo) {
     let folder = repo.path.join(".git/airlock/applies");
     for entry in fs::read_dir(folder).expect("listed").flatten().filter(|e| e.path().is_dir()) {
         fs::remove_dir_all(entry.path()).expect("removed");
@@ -79,9 +82,9 @@ fn forget(repo: &TestRepo) {
 
 #[test]
 #[ignore = "minutes: scripts/test --long"]
-fn killed_at_random_moments() {
+fn apply_killed_at_random_is_all_or_nothing() {
     let (repo, apply) = sample_repo();
-    let ends = Ends::of(&repo, &apply);
+    let endpoints = Endpoints::from_apply(&repo, &apply);
     let start = Instant::now();
     repo.airlock(&apply).ok();
     let whole = start.elapsed();
@@ -91,25 +94,25 @@ fn killed_at_random_moments() {
     for run in 0..runs {
         let mut child = repo.command(AIRLOCK, &apply);
         let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-        // Spread over its whole time, by the fractional parts of a golden ratio.
+        // The fractional parts of multiples of the golden ratio spread the moments evenly over the whole run.
         let part = u32::try_from((run * 618_033_989) % 1_000_000_000).expect("it is below");
         std::thread::sleep(whole.mul_f64(0.3 + 1.2 * f64::from(part) / 1e9));
         let _ = rustix::process::kill_process(pid(&child), rustix::process::Signal::KILL);
         child.wait().expect("it ends");
         let folder = repo.path.join(".git/airlock/applies");
-        let is_cut = |f: PathBuf| f.join("journal").exists() && !f.join("end").exists();
-        let cut = fs::read_dir(&folder).expect("listed").flatten().any(|e| is_cut(e.path()));
-        unfinished += usize::from(cut);
-        if ends.settle(&repo, &format!("run {run}")) {
+        let is_unfinished = |f: PathBuf| f.join("journal").exists() && !f.join("end").exists();
+        let found = fs::read_dir(&folder).expect("listed").flatten().any(|e| is_unfinished(e.path()));
+        unfinished += usize::from(found);
+        if endpoints.recover_and_check(&repo, &format!("run {run}")) {
             done += 1;
         } else {
             before += 1;
         }
         if run % 20 == 19 {
-            forget(&repo);
+            remove_old_applies(&repo);
         }
     }
-    say(&format!(
+    print_line(&format!(
         "{runs} kills spread over {whole:?}: {done} ended all after, {before} all before, {unfinished} were unfinished"
     ));
     assert!(unfinished > 20, "{unfinished} were interrupted in the middle: the moments are badly spread");
@@ -117,21 +120,21 @@ fn killed_at_random_moments() {
 
 #[test]
 #[ignore = "minutes, and strace: scripts/test --long"]
-fn every_system_call_can_kill_it_or_fail() {
+fn apply_survives_fault_in_every_system_call() {
     let (repo, apply) = sample_repo();
-    let ends = Ends::of(&repo, &apply);
+    let endpoints = Endpoints::from_apply(&repo, &apply);
     let trace = repo.path.with_file_name("trace");
     let strace = |call: &str, fault: &str| {
         let trace = trace.to_str().expect("UTF-8");
         let (only, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
-        // The fast way leaves signals out.
+        // `--seccomp-bpf` is faster, but strace injects no signals with it.
         let fast: &[&str] = if fault.starts_with("error") { &["--seccomp-bpf"] } else { &[] };
         let args = [&["-f", "-qq", "-o", trace, "-e", &only, "-e", &inject], fast, &[AIRLOCK]].concat();
         let mut command = repo.command("strace", &[&args[..], &apply].concat());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         CommandOutput::from_command(command)
     };
-    // Whatever can change a file system, and what opens and reads.
+    // The system calls that change a file system, and those that open and read.
     let calls = [
         "mkdirat",
         "mkdir",
@@ -156,7 +159,7 @@ fn every_system_call_can_kill_it_or_fail() {
     let mut summary = Vec::new();
     for call in calls {
         for fault in ["signal=KILL", "error=ENOSPC", "error=EIO"] {
-            // What only reads is not said to be full.
+            // A call that only reads never fails with ENOSPC.
             let reads = ["openat", "newfstatat", "getdents64", "readlinkat", "flock"].contains(&call);
             if reads && fault == "error=ENOSPC" {
                 continue;
@@ -166,37 +169,37 @@ fn every_system_call_can_kill_it_or_fail() {
                 let ran = strace(call, &format!("{fault}:when={n}"));
                 let text = fs::read_to_string(&trace).expect("traced");
                 let reached = text.contains("(INJECTED)") || text.contains("+++ killed by SIGKILL +++");
-                ends.settle(&repo, &format!("{call} {n} {fault}: {ran:?}"));
+                endpoints.recover_and_check(&repo, &format!("{call} {n} {fault}: {ran:?}"));
                 if !reached {
                     break;
                 }
                 points += 1;
                 if n % 20 == 0 {
-                    forget(&repo);
+                    remove_old_applies(&repo);
                 }
             }
             summary.push(format!("{call} {fault}: {points}"));
-            say(summary.last().expect("just pushed"));
+            print_line(summary.last().expect("just pushed"));
         }
     }
     for call in ["mkdirat", "renameat2", "unlinkat", "symlinkat", "linkat", "fchmod", "utimensat", "fsync", "write"] {
         for fault in ["signal=KILL", "error=EIO"] {
             let line = summary.iter().find(|s| s.starts_with(&format!("{call} {fault}: "))).expect("it was tried");
-            assert!(!line.ends_with(": 0"), "{call} was never met");
+            assert!(!line.ends_with(": 0"), "{call} was never called");
         }
     }
 }
 
-/// A file system of its own; needs root.
+/// A mounted file system, which needs root.
 struct Mounted(PathBuf);
 
 impl Mounted {
     fn new(folder: &Path, args: &[&str]) -> Self {
-        let at = folder.join("mounted");
-        fs::create_dir_all(&at).expect("made");
-        let done = Command::new("mount").args(args).arg(&at).status().expect("mount runs");
-        assert!(done.success(), "it takes root to mount a file system: mount {args:?}");
-        Self(at)
+        let path = folder.join("mounted");
+        fs::create_dir_all(&path).expect("made");
+        let done = Command::new("mount").args(args).arg(&path).status().expect("mount runs");
+        assert!(done.success(), "mounting a file system needs root: mount {args:?}");
+        Self(path)
     }
 }
 
@@ -206,26 +209,25 @@ impl Drop for Mounted {
     }
 }
 
-/// Applies with less and less room left, down to none.
-fn runs_full(on: &Path, step: usize, what: &str) {
-    let (base, host, accepted) = story();
+/// Applies with more and more space left on a file system, from none until the apply succeeds.
+fn apply_until_space_suffices(directory: &Path, step: usize, what: &str) {
+    let (base, host, accepted) = build_trees();
     let (mut done, mut failed) = (0, 0);
-    let filler = on.join("filler");
+    let filler = directory.join("filler");
     let reference = {
-        let field = Field::new(&host);
-        let before = field.scene();
-        field.run(&field.plan(&base, &accepted, OnConflict::Abort), &HostFs::default()).expect("applied");
-        (before, field.scene())
+        let fixture = ApplyFixture::new(&host);
+        let before = fixture.read_state();
+        fixture.apply_plan(&fixture.plan(&base, &accepted, OnConflict::Abort), &HostFs::default()).expect("applied");
+        (before, fixture.read_state())
     };
     for left in 0..400 {
         let _ = fs::remove_file(&filler);
-        let field = Field::on(on, &host);
-        // What was accepted is there; then the disk fills up.
-        let plan = field.plan(&base, &accepted, OnConflict::Abort);
-        let applies = field.applies();
-        drop(applies);
+        let fixture = ApplyFixture::in_dir(directory, &host);
+        // The accepted content is stored before the disk fills up.
+        let plan = fixture.plan(&base, &accepted, OnConflict::Abort);
+        drop(fixture.lock_log());
         let free = {
-            let stat = rustix::fs::statvfs(on).expect("asked");
+            let stat = rustix::fs::statvfs(directory).expect("asked");
             usize::try_from(stat.f_bavail * stat.f_frsize).expect("small")
         };
         let size = free.saturating_sub(left * step);
@@ -240,15 +242,15 @@ fn runs_full(on: &Path, step: usize, what: &str) {
         }
         let _ = file.sync_all();
         drop(file);
-        let result = field.run(&plan, &HostFs::default());
+        let result = fixture.apply_plan(&plan, &HostFs::default());
         if let Err(ApplyError::RollbackFailed { .. }) = result {
-            // Not even the end of the journal could be written.
+            // There was no space even for the end of the journal.
             fs::remove_file(&filler).expect("removed");
-            field.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered");
+            fixture.recover(RecoveryMode::RollBack, &HostFs::default()).expect("recovered");
         }
-        let now = field.scene();
+        let now = fixture.read_state();
         let expected = if result.is_ok() { &reference.1 } else { &reference.0 };
-        assert_eq!(difference(&now, expected), [""; 0], "{what} with {left} steps left: {result:?}");
+        assert_eq!(list_differences(&now, expected), [""; 0], "{what} with {left} steps left: {result:?}");
         if result.is_ok() {
             done += 1;
             if done > 5 {
@@ -258,21 +260,21 @@ fn runs_full(on: &Path, step: usize, what: &str) {
             failed += 1;
         }
     }
-    say(&format!("{what}: {failed} applies ran out of room and changed nothing, then {done} had enough"));
+    print_line(&format!("{what}: {failed} applies ran out of space and changed nothing, then {done} had enough"));
     assert!(failed > 5 && done > 0, "{what}: {failed} failed, {done} did not");
 }
 
 #[test]
 #[ignore = "root: scripts/test --long"]
-fn a_file_system_in_memory_runs_full() {
+fn apply_on_full_tmpfs_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mounted = Mounted::new(folder.path(), &["-t", "tmpfs", "-o", "size=2m", "tmpfs"]);
-    runs_full(&mounted.0, 4096, "tmpfs of 2 MiB");
+    apply_until_space_suffices(&mounted.0, 4096, "tmpfs of 2 MiB");
 }
 
 #[test]
 #[ignore = "root: scripts/test --long"]
-fn a_small_disk_runs_full() {
+fn apply_on_full_ext4_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let image = folder.path().join("image");
     fs::File::create(&image).expect("made").set_len(4 << 20).expect("sized");
@@ -281,12 +283,12 @@ fn a_small_disk_runs_full() {
     make.args(["-q", "-b", "1024", "-N", "1024", "-m", "0", path]).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
     assert!(make.status().expect("mkfs.ext4 runs").success());
     let mounted = Mounted::new(folder.path(), &["-o", "loop", path]);
-    runs_full(&mounted.0, 1024, "ext4 of 4 MiB");
+    apply_until_space_suffices(&mounted.0, 1024, "ext4 of 4 MiB");
 }
 
 #[test]
 #[ignore = "root: scripts/test --long"]
-fn a_full_disk_of_the_repository_does_not_block_collecting() {
+fn collect_survives_full_repository_disk() {
     let mut repo = TestRepo::new();
     let (git, state) = (repo.path.join(".git"), repo.path.join(".git/airlock"));
     let mounted = Mounted::new(&git, &["-t", "tmpfs", "-o", "size=60m", "tmpfs"]);
@@ -295,7 +297,7 @@ fn a_full_disk_of_the_repository_does_not_block_collecting() {
     let ran = repo.airlock(&["run", "--name", "full", "--review", "never", "--", "sh", "-c", script]);
     ran.expect_failure(125, &["MiB left, too little for what the sandbox holds", "full is kept with the agent's work"]);
     let left = fs::read_dir(state.join("sandboxes/full/quarantine")).expect("listed").count();
-    assert_eq!(left, 0, "what was stored is gone again");
+    assert_eq!(left, 0, "the stored content is removed");
     repo.set("AIRLOCK_MAX_TOTAL", "10m");
     let diff = repo.diff("full");
     assert_eq!(diff["refused"].as_array().expect("a list").len(), 11, "{:#}", diff["refused"]);

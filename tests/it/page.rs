@@ -1,17 +1,18 @@
-//! The page of HTML: looked at by a browser, with content that would like to be more than text.
+//! Tests of the HTML page in a browser, with content that tries to be more than text.
 
 use std::path::Path;
 use std::process::Command;
 
-use airlock::changes::{Changeset, Refused};
+use airlock::changes::{Changeset, RefusedEntry};
 use airlock::render::render_page;
-use airlock::review::{Action, DecisionTarget, ReviewState, update};
+use airlock::review::{Action, DecisionTarget, ReviewState, update_state};
+use insta::assert_snapshot;
 
 use crate::show::sheet;
 use crate::support::TestRepo;
 
-/// What a page would do that is obeyed.
-const DEEDS: [&str; 6] = [
+/// Texts that would change the page or run a script if they were not escaped.
+const ATTACKS: [&str; 6] = [
     "<script>document.title='obeyed'</script>",
     "\"><img src=x onerror=\"document.title='obeyed'\">",
     "'><svg onload=document.title='obeyed'>",
@@ -20,8 +21,8 @@ const DEEDS: [&str; 6] = [
     "&lt;b&gt; \u{202e}\u{1b}[2J <U+202E> \u{feff}",
 ];
 
-/// Opens a page in a browser, and gives what became of it: the document after everything that would run has run.
-fn opened(html: &str) -> String {
+/// Opens a page in a browser, and returns the document after all scripts have run.
+fn open_in_browser(html: &str) -> String {
     let names = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name)));
@@ -29,7 +30,7 @@ fn opened(html: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("page.html");
     std::fs::write(&file, html).expect("written");
-    // Its own sandbox does not work for root; what it opens is ours.
+    // The sandbox of the browser does not work as root. The page is made by this test.
     let mut command = Command::new(browser);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]);
     command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
@@ -38,88 +39,102 @@ fn opened(html: &str) -> String {
     String::from_utf8(ran.stdout).expect("UTF-8")
 }
 
-fn title(document: &str) -> &str {
-    let from = document.find("<title>").expect("it has one") + "<title>".len();
+/// Returns the title of a document.
+fn read_title(document: &str) -> &str {
+    let from = document.find("<title>").expect("it has a title") + "<title>".len();
     &document[from..from + document[from..].find("</title>").expect("it ends")]
 }
 
-fn hostile() -> String {
-    let evil = DEEDS.join("\n") + "\n";
-    let path = format!("d/{}", DEEDS[1].replace('/', "|"));
+/// Renders a page whose content is made of attacks.
+fn render_hostile_page() -> String {
+    let evil = ATTACKS.join("\n") + "\n";
+    let path = format!("d/{}", ATTACKS[1].replace('/', "|"));
     let sheet = sheet(
         &[(&path, Some("old\n"), Some(&evil)), ("refused", None, Some("x\n")), ("link\n</summary>", None, Some(&evil))],
         &[],
     );
-    let refused = DEEDS.map(|deed| Refused { path: deed.into(), reason: deed.into() });
+    let refused = ATTACKS.map(|attack| RefusedEntry { path: attack.into(), reason: attack.into() });
     let hidden = airlock::core::path::RepoPath::from_bytes(path.as_bytes()).expect("a path");
     let changes = Changeset {
         schema_version: 1,
-        id: DEEDS[0].into(),
-        base: DEEDS[0].into(),
+        id: ATTACKS[0].into(),
+        base: ATTACKS[0].into(),
         files: Vec::new(),
         refused: refused.into(),
         ignored_by_agent_rules: vec![hidden],
         ignored: Default::default(),
     };
     let mut state = ReviewState::default();
-    for (line, deed) in DEEDS.iter().enumerate() {
+    for (line, attack) in ATTACKS.iter().enumerate() {
         for line in [None, Some(line)] {
             let anchor = (sheet.files[0].units[0].id.clone(), line);
-            state = update(state, sheet, Action::Comment(anchor, Some(format!("{deed}\n{deed}"))));
+            state = update_state(state, sheet, Action::Comment(anchor, Some(format!("{attack}\n{attack}"))));
         }
     }
-    let edit = sheet.keep_text(evil.as_bytes()).expect("kept");
-    let other = sheet.files.iter().position(|f| f.change.path.as_bytes().starts_with(b"link")).expect("it is there");
-    state = update(state, sheet, Action::Edit(DecisionTarget { file: other, unit: 0, lines: None }, Some(edit)));
+    let edit = sheet.store_text(evil.as_bytes()).expect("kept");
+    let other =
+        sheet.files.iter().position(|f| f.change.path.as_bytes().starts_with(b"link")).expect("the file exists");
+    state = update_state(state, sheet, Action::Edit(DecisionTarget { file: other, unit: 0, lines: None }, Some(edit)));
     render_page("calm-otter", &changes, sheet, &state.decisions).expect("made")
 }
 
 #[test]
-fn what_an_agent_wrote_is_text_and_nothing_more() {
-    let html = hostile();
-    let document = opened(&html);
-    assert_eq!(title(&document), "Airlock: calm-otter");
+fn page_shows_agent_text_as_text() {
+    let html = render_hostile_page();
+    let document = open_in_browser(&html);
+    assert_eq!(read_title(&document), "Airlock: calm-otter");
     for tag in ["<script", "<img", "<svg", "<iframe", "<a href=\"javascript"] {
         assert!(!document.contains(tag), "{tag}");
     }
     for hidden in ['\u{202e}', '\u{1b}', '\u{feff}'] {
         assert!(!html.contains(hidden), "{hidden:?}");
     }
-    // And each is to be read, in the lines and in what was said.
-    let read = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    for deed in &DEEDS[..5] {
-        assert!(document.matches(&read(deed)).count() >= 5, "{deed}");
+    // Each attack is readable in the lines and in the comments.
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    for attack in &ATTACKS[..5] {
+        assert!(document.matches(&escape(attack)).count() >= 5, "{attack}");
     }
-    assert!(document.contains("&amp;lt;b&amp;gt; <i>&lt;U+202E&gt;</i><i>&lt;U+001B&gt;</i>[2J"), "it can be read");
-    assert!(document.contains("<i>&lt;U+003C&gt;</i>U+202E&gt;"), "what looks like an escape is told from one");
+    assert!(document.contains("&amp;lt;b&amp;gt; <i>&lt;U+202E&gt;</i><i>&lt;U+001B&gt;</i>[2J"), "it is readable");
+    assert!(
+        document.contains("<i>&lt;U+003C&gt;</i>U+202E&gt;"),
+        "text that looks like an escape differs from an escape"
+    );
 }
 
 #[test]
-fn even_a_hole_in_the_escaping_would_come_to_nothing() {
-    let deeds = "<script>document.title='obeyed'</script><img src=x onerror=\"document.title='obeyed'\">\
-                 <style>h1 { content: 'obeyed' }</style>";
-    let html = hostile().replacen("<h1>", &format!("{deeds}<h1>"), 1);
-    assert_eq!(title(&opened(&html)), "Airlock: calm-otter");
-    // It is the policy that does it.
-    let from = html.find("<meta http-equiv").expect("there is one");
+fn page_policy_blocks_unescaped_markup() {
+    let attacks = "<script>document.title='obeyed'</script><img src=x onerror=\"document.title='obeyed'\">\
+                   <style>h1 { content: 'obeyed' }</style>";
+    let html = render_hostile_page().replacen("<h1>", &format!("{attacks}<h1>"), 1);
+    assert_eq!(read_title(&open_in_browser(&html)), "Airlock: calm-otter");
+    // Without the policy, the script runs.
+    let from = html.find("<meta http-equiv").expect("the page has a policy");
     let end = from + html[from..].find('>').expect("it ends");
     let open = format!("{}{}", &html[..from], &html[end + 1..]);
-    assert_eq!(title(&opened(&open)), "obeyed");
+    assert_eq!(read_title(&open_in_browser(&open)), "obeyed");
 }
 
 #[test]
-fn a_page_has_all_that_a_review_has() {
+fn page_has_everything_of_the_review() {
     let repo = TestRepo::new();
     repo.sandbox("p", "sed -i 's/two/two more/' a.txt; echo 'export X=1' > .envrc; rm c.txt; chmod +x dir/keep.txt")
         .ok();
     repo.airlock_with_input(&["review", "p", "--plain"], "c\nwhat for?\nn\nc\nbetter so\ny\n").ok();
     let file = repo.path.join("../page.html");
     let file = file.to_str().expect("UTF-8");
-    let ran = repo.airlock(&["diff", "p", "--html", file]).ok();
-    assert!(ran.stderr.contains("the page is in"), "{}", ran.stderr);
-    repo.airlock(&["diff", "p", "--html", file]).expect_failure(1, &["is there already; nothing was written"]);
+    assert_snapshot!(repo.airlock(&["diff", "p", "--html", file]), @"
+    status: 0
+    ----- stderr -----
+    airlock: the page is in [TMP]/repo/../page.html
+    ");
+    assert_snapshot!(repo.airlock(&["diff", "p", "--html", file]), @"
+    status: 1
+    ----- stderr -----
+    error: [TMP]/repo/../page.html is there already; nothing was written
+    hint: choose another name, or -
+    ");
     let html = std::fs::read_to_string(Path::new(file)).expect("written");
-    let document = opened(&html);
+    let document = open_in_browser(&html);
     for part in [
         "<h1>p</h1>",
         "4 files, +2 −2",
@@ -134,15 +149,15 @@ fn a_page_has_all_that_a_review_has() {
     ] {
         assert!(document.contains(part) || html.contains(part), "{part}: {document}");
     }
-    assert!(!html.contains("http:") && !html.contains("https:"), "it needs nothing else");
-    // Only some of it, and the same page twice.
+    assert!(!html.contains("http:") && !html.contains("https:"), "the page needs no other files");
+    // The page can be limited to paths, and a page of the same changes is the same.
     let some = repo.airlock(&["diff", "p", "--html", "-", "--", "dir", "a.txt"]).ok().stdout;
     assert!(some.contains("a.txt") && some.contains("dir/keep.txt") && !some.contains(".envrc"), "{some}");
     assert_eq!(repo.airlock(&["diff", "p", "--html", "-"]).ok().stdout, html);
 }
 
 #[test]
-fn what_a_page_has_no_room_for_is_counted() {
+fn page_counts_omitted_lines() {
     let lines = |count: usize| "a line\n".repeat(count);
     let (added, gone) = (lines(25_000), lines(20_001));
     let sheet = sheet(&[("new", None, Some(&added)), ("gone", Some(&gone), None)], &[]);
@@ -154,16 +169,34 @@ fn what_a_page_has_no_room_for_is_counted() {
 }
 
 #[test]
-fn a_diff_of_some_paths() {
+fn diff_can_be_limited_to_paths() {
     let repo = TestRepo::new();
     repo.changeset("d", "echo x >> a.txt; echo y >> dir/keep.txt; echo z > new.txt");
     let names = |paths: &[&str]| repo.airlock(&[&["diff", "d", "--name-only", "--"], paths].concat()).ok().stdout;
     assert_eq!(names(&["a.txt", "dir"]), "a.txt\ndir/keep.txt\n");
     assert_eq!(names(&["*.txt"]), "a.txt\nnew.txt\n");
-    let patch = repo.airlock(&["diff", "d", "--patch", "--", "new.txt"]).ok().stdout;
-    assert!(patch.starts_with("diff --git a/new.txt b/new.txt\nnew file mode 100644\n"), "{patch}");
+    assert_snapshot!(repo.airlock(&["diff", "d", "--patch", "--", "new.txt"]), @"
+    status: 0
+    ----- stdout -----
+    diff --git a/new.txt b/new.txt
+    new file mode 100644
+    index [COMMIT]..[COMMIT]
+    --- /dev/null
+    +++ b/new.txt
+    @@ -0,0 +1 @@
+    +z
+    ");
     assert_eq!(repo.airlock(&["diff", "d", "--json", "--", "dir/"]).ok().stdout.matches("\"path\"").count(), 1);
-    repo.airlock(&["diff", "d", "--", "run.sh"])
-        .expect_failure(1, &["the path run.sh matches no changed file", "hint:"]);
-    assert_eq!(repo.airlock(&["diff", "d", "--exit-code", "--stat", "--", "a.txt"]).status, 3);
+    assert_snapshot!(repo.airlock(&["diff", "d", "--", "run.sh"]), @"
+    status: 1
+    ----- stderr -----
+    error: the path run.sh matches no changed file
+    hint: airlock diff d --name-only lists the paths
+    ");
+    assert_snapshot!(repo.airlock(&["diff", "d", "--exit-code", "--stat", "--", "a.txt"]), @"
+    status: 3
+    ----- stdout -----
+    modified  a.txt  +1 −0
+    1 file, +1 −0
+    ");
 }

@@ -1,4 +1,4 @@
-//! What comes back from sandboxes is bounded on the user's disk: looking leaves nothing, and what nothing names goes.
+//! Tests of disk usage on the host: a diff of a running sandbox stores nothing, and unreferenced contents are removed.
 
 use std::fs;
 use std::io::Read;
@@ -9,40 +9,40 @@ use rustix::process::{Signal, kill_process};
 
 use crate::support::{AIRLOCK, TestRepo, pid};
 
-/// Adds up the files of a folder.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|e| if e.path().is_dir() { size(&e.path()) } else { e.metadata().map_or(0, |m| m.len()) }).sum()
+/// Returns the total size of the files in a directory, in bytes.
+fn measure_dir(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|e| if e.path().is_dir() { measure_dir(&e.path()) } else { e.metadata().map_or(0, |m| m.len()) }).sum()
 }
 
 #[test]
-fn looking_at_a_sandbox_that_works_leaves_nothing() {
+fn diff_of_running_sandbox_stores_nothing() {
     let repo = TestRepo::new();
     let script = "head -c 3000000 /dev/urandom > blob.bin; echo ready; \
                   while :; do head -c 3000000 /dev/urandom > new.bin; mv new.bin blob.bin; done";
     let mut command = repo.command(AIRLOCK, &["run", "--name", "q", "--review", "never", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
-    child.stdout.take().expect("a pipe").read_exact(&mut [0; 6]).expect("it is ready");
+    child.stdout.take().expect("a pipe").read_exact(&mut [0; 6]).expect("the agent starts");
     let state = repo.path.join(".git/airlock");
-    let before = size(&state);
+    let before = measure_dir(&state);
     for _ in 0..4 {
         let ran = repo.airlock(&["diff", "q", "--stat"]).ok();
         assert!(ran.stdout.contains("blob.bin"), "{ran:?}");
     }
-    assert!(size(&state) < before + 100_000, "{} bytes have come", size(&state) - before);
-    kill_process(pid(&child), Signal::INT).expect("it is there");
-    child.wait().expect("it ends");
+    assert!(measure_dir(&state) < before + 100_000, "{} bytes were stored", measure_dir(&state) - before);
+    kill_process(pid(&child), Signal::INT).expect("airlock still runs");
+    child.wait().expect("airlock ends");
 }
 
 #[test]
-fn what_nothing_names_is_swept_and_all_else_stays() {
+fn gc_removes_only_unreferenced_contents() {
     let repo = TestRepo::new();
     repo.sandbox("s", "echo x >> a.txt; echo y > new.txt").ok();
     repo.airlock_with_input(&["review", "s", "--plain"], "y\nq\n").ok();
     let folder = repo.path.join(".git/airlock/sandboxes/s");
     let stray = folder.join("quarantine").join("0".repeat(64));
     fs::write(&stray, vec![0; 1_000_000]).expect("written");
-    // Of a look that was killed, long ago and just now.
+    // The directories of two diffs that were killed, one long ago and one just now.
     let old = folder.join("looked-at-old");
     fs::create_dir_all(&old).expect("made");
     fs::write(old.join("content"), "x").expect("written");
@@ -52,7 +52,7 @@ fn what_nothing_names_is_swept_and_all_else_stays() {
     let ran = repo.airlock(&["gc"]).ok();
     assert!(ran.stderr.contains("removed contents of s that nothing names"), "{}", ran.stderr);
     assert!(!stray.exists() && !old.exists() && folder.join("looked-at-young").exists());
-    // Everything that is named is there: decisions, both sides, an apply and its undo.
+    // All referenced contents still exist: the decisions, both sides, and the backups of an apply.
     repo.airlock(&["apply", "s"]).ok();
     repo.airlock(&["gc"]).ok();
     repo.airlock(&["undo", "s"]).ok();
@@ -61,14 +61,14 @@ fn what_nothing_names_is_swept_and_all_else_stays() {
 }
 
 #[test]
-fn a_failed_collecting_leaves_nothing_of_what_it_stored() {
+fn collect_failure_removes_stored_contents() {
     let mut repo = TestRepo::new();
     repo.set("AIRLOCK_MAX_TIME", "1s");
     let script = "import os\nfor i in range(30000): open(f'{i}', 'w').write(str(i))";
     repo.airlock(&["run", "--name", "t", "--", "python3", "-c", script]).expect_failure(125, &["max_time"]);
     let quarantine = repo.path.join(".git/airlock/sandboxes/t/quarantine");
     assert_eq!(fs::read_dir(&quarantine).expect("listed").count(), 0);
-    // The work can still be collected.
+    // The changes can still be collected.
     repo.unset("AIRLOCK_MAX_TIME");
     assert_eq!(repo.diff("t")["files"].as_array().expect("a list").len(), 30_000);
 }

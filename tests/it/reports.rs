@@ -1,22 +1,24 @@
-//! What public reports about other tools have taught: each test is one of their cases, or of its kind.
+//! Tests of cases from public bug reports about other tools, and of similar cases.
 
 use std::fs;
 use std::process::Stdio;
 
+use insta::assert_snapshot;
 use portable_pty::CommandBuilder;
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 use crate::terminal::Terminal;
 
-fn identity(repo: &TestRepo) {
+/// Configures the author of commits.
+fn set_identity(repo: &TestRepo) {
     repo.git(&["config", "user.name", "Ann"]);
     repo.git(&["config", "user.email", "ann@example.org"]);
 }
 
-/// A stand-in for git-crypt: what git stores is not what the working tree has.
-fn filtered() -> TestRepo {
+/// Creates a repository with a stand-in for git-crypt: the content that git stores differs from the working tree.
+fn create_filtered_repo() -> TestRepo {
     let repo = TestRepo::empty();
-    identity(&repo);
+    set_identity(&repo);
     for direction in ["clean", "smudge"] {
         repo.git(&["config", &format!("filter.rot.{direction}"), "tr a-z n-za-m"]);
     }
@@ -30,47 +32,76 @@ fn filtered() -> TestRepo {
 }
 
 #[test]
-fn content_under_a_filter_is_never_stored_in_the_wrong_form() {
-    let repo = filtered();
-    let ran = repo.airlock(&[
-        "run",
-        "--name",
-        "c",
-        "--",
-        "sh",
-        "-c",
-        "cat secret/old; echo password > secret/new; echo x > plain",
-    ]);
-    let ran = ran.ok();
+fn export_refuses_filtered_content() {
+    let repo = create_filtered_repo();
+    let script = "cat secret/old; echo password > secret/new; echo x > plain";
+    let ran = repo.airlock(&["run", "--name", "c", "--", "sh", "-c", script]).ok();
     assert_eq!(ran.stdout, "uryyb\njbeyq\n", "as git stores it");
     assert!(ran.stderr.contains("1 file as git stores them, such as secret/old"), "{}", ran.stderr);
     assert!(repo.airlock(&["status", "c"]).ok().stdout.contains("1 file is in the form that git stores (secret/old)"));
     let memory = repo.airlock(&["run", "--", "sh", "-c", "cat ~/.claude/CLAUDE.md"]).ok().stdout;
     assert!(memory.contains("in the form that git stores (secret/old)"), "{memory}");
-    for to in ["branch:x", "patch:-"] {
-        let ran = repo.airlock(&["apply", "c", "--accept-all", "--allow-risky", "--to", to]);
-        ran.expect_failure(1, &["secret/new", "the filter rot", "Airlock runs no filter"]);
-    }
+    assert_snapshot!(repo.airlock(&["apply", "c", "--accept-all", "--allow-risky", "--to", "branch:x"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert secret/new to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "c", "--accept-all", "--allow-risky", "--to", "patch:-"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert secret/new to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
     assert_eq!(repo.git(&["branch", "--list", "x"]), "");
     repo.airlock(&["apply", "c", "--accept", "plain", "--to", "branch:y"]).ok();
 
-    // Attributes that come along decide, too: git would go by them.
+    // Attributes in the changes count as well, because git would use them.
     repo.sandbox("own", "echo 's2 filter=rot' >> .gitattributes; echo password > s2").ok();
     repo.sandbox("deep", "mkdir k; echo '* filter=rot' > k/.gitattributes; echo password > k/s3").ok();
-    for (name, path) in [("own", "s2"), ("deep", "k/")] {
-        for to in ["branch:x", "patch:-"] {
-            let ran = repo.airlock(&["apply", name, "--accept-all", "--allow-risky", "--to", to]);
-            ran.expect_failure(1, &[path, "the filter rot", "Airlock runs no filter"]);
-        }
-        repo.airlock(&["diff", name, "--patch"]).expect_failure(1, &[path, "the filter rot"]);
-    }
+    assert_snapshot!(repo.airlock(&["apply", "own", "--accept-all", "--allow-risky", "--to", "branch:x"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert s2 to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "own", "--accept-all", "--allow-risky", "--to", "patch:-"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert s2 to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
+    assert_snapshot!(repo.airlock(&["diff", "own", "--patch"]), @"
+    status: 1
+    ----- stdout -----
+    diff --git a/.gitattributes b/.gitattributes
+    index [COMMIT]..[COMMIT] 100644
+    --- a/.gitattributes
+    +++ b/.gitattributes
+    @@ -1 +1,2 @@
+     secret/** filter=rot
+    +s2 filter=rot
+    ----- stderr -----
+    error: failed to convert s2 to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "deep", "--accept-all", "--allow-risky", "--to", "branch:x"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert k/.gitattributes to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "deep", "--accept-all", "--allow-risky", "--to", "patch:-"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert k/.gitattributes to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
+    assert_snapshot!(repo.airlock(&["diff", "deep", "--patch"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to convert k/.gitattributes to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    ");
     assert_eq!(repo.git(&["branch", "--list", "x"]), "");
 }
 
 #[test]
-fn lines_that_a_filter_strips_stay_in_the_users_file() {
+fn apply_keeps_lines_stripped_by_filter() {
     let repo = TestRepo::empty();
-    identity(&repo);
+    set_identity(&repo);
     repo.git(&["config", "filter.strip.clean", "grep -v ^OUT"]);
     repo.write(".gitattributes", "*.nb filter=strip\n");
     repo.write("n.nb", "OUT 1\nin\nOUT 2\nend\n");
@@ -82,29 +113,69 @@ fn lines_that_a_filter_strips_stay_in_the_users_file() {
     repo.airlock(&["undo"]).ok();
     assert_eq!(repo.read("n.nb"), "OUT 1\nin\nOUT 2\nend\n");
     repo.changeset("d", "rm gone.nb");
-    let ran = repo.airlock(&["apply", "d", "--accept-all"]);
-    assert!(ran.stdout.contains("whether you changed it cannot be told"), "{}", ran.stdout);
-    ran.expect_failure(4, &[]);
+    assert_snapshot!(repo.airlock(&["apply", "d", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   gone.nb  it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told
+
+    gone.nb: it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told
+      base      │ a file, 3 bytes, sha256 ab5080369a96…
+      yours     │ a file, 9 bytes, sha256 8c40f1022760…
+      accepted  │ nothing
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
 }
 
 #[test]
-fn a_conflict_under_a_filter_says_why() {
-    let repo = filtered();
+fn apply_explains_conflict_under_filter() {
+    let repo = create_filtered_repo();
     repo.changeset("f", "sed -i s/jbeyq/WBEYQ/ secret/old");
-    let ran = repo.airlock(&["apply", "f", "--accept-all"]);
-    let out = ran.stdout.clone();
-    ran.expect_failure(4, &[]);
-    assert!(out.contains("the sandbox has it as git stores it"), "{out}");
+    assert_snapshot!(repo.airlock(&["apply", "f", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   secret/old  both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+
+    secret/old: both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+      base, lines 1 to 2
+      │ uryyb
+      │ jbeyq
+      yours, lines 1 to 2
+      │ hello
+      │ world
+      accepted, lines 1 to 2
+      │ uryyb
+      │ WBEYQ
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
     assert_eq!(repo.read("secret/old"), "hello\nworld\n");
-    // One file in both forms would be neither.
-    repo.airlock(&["apply", "f", "--accept-all", "--on-conflict", "markers"]).expect_failure(4, &[]);
+    // Markers would mix both forms in one file.
+    assert_snapshot!(repo.airlock(&["apply", "f", "--accept-all", "--on-conflict", "markers"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   secret/old  both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+
+    secret/old: both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+      base, lines 1 to 2
+      │ uryyb
+      │ jbeyq
+      yours, lines 1 to 2
+      │ hello
+      │ world
+      accepted, lines 1 to 2
+      │ uryyb
+      │ WBEYQ
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
     assert_eq!(repo.read("secret/old"), "hello\nworld\n");
 }
 
 #[test]
-fn merges_follow_gits_attributes() {
+fn merge_follows_git_attributes() {
     let repo = TestRepo::empty();
-    identity(&repo);
+    set_identity(&repo);
     repo.write(
         ".gitattributes",
         "*.lock -merge\n*.po merge=binary\nCHANGES merge=union\n*.json merge=npm\n*.x merge=undefined\n",
@@ -120,31 +191,69 @@ fn merges_follow_gits_attributes() {
         repo.write(name, lines.replace("9\n", "mine\n"));
     }
     repo.write("CHANGES", lines.clone() + "mine\n");
-    let reason = |path: &str| {
-        let ran = repo.airlock(&["apply", "m", "--accept", path, "--allow-risky"]);
-        (ran.status, ran.stdout)
-    };
-    for (path, why) in [
-        ("x.lock", "its attributes say that it is not merged by line"),
-        ("x.po", "its attributes say that it is not merged by line"),
-        ("p.json", "its attributes name a merge driver, which Airlock does not run"),
-    ] {
-        let (status, out) = reason(path);
-        assert!(status == 4 && out.contains(why), "{path}: {status} {out}");
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "x.lock", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   x.lock  both sides changed it, and its attributes say that it is not merged by line (merge)
+
+    x.lock: both sides changed it, and its attributes say that it is not merged by line (merge)
+      base      │ a file, 18 bytes, sha256 90cdaf13f564…
+      yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
+      accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "x.po", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   x.po  both sides changed it, and its attributes say that it is not merged by line (merge)
+
+    x.po: both sides changed it, and its attributes say that it is not merged by line (merge)
+      base      │ a file, 18 bytes, sha256 90cdaf13f564…
+      yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
+      accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "p.json", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   p.json  both sides changed it, and its attributes name a merge driver, which Airlock does not run
+
+    p.json: both sides changed it, and its attributes name a merge driver, which Airlock does not run
+      base      │ a file, 18 bytes, sha256 90cdaf13f564…
+      yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
+      accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    for path in ["x.lock", "x.po", "p.json"] {
         assert!(repo.read(path).starts_with("1\n"), "nothing is written");
     }
-    // A driver that nobody defines is git's own.
-    assert_eq!(reason("a.x").0, 0);
+    // For a driver that is not defined, git merges by line.
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "a.x", "--allow-risky"]), @"
+    status: 0
+    ----- stdout -----
+      merged     a.x  with your edits of line 9
+    ----- stderr -----
+    airlock: 1 of 5 files applied. Undo: airlock undo m · Next: airlock review m, or airlock rm m
+    ");
     assert_eq!(repo.read("a.x"), lines.replace("1\n", "agent\n").replace("9\n", "mine\n"));
-    assert_eq!(reason("CHANGES").0, 0);
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "CHANGES", "--allow-risky"]), @"
+    status: 0
+    ----- stdout -----
+      merged     CHANGES  with your edits of line 10
+    ----- stderr -----
+    airlock: 1 of 5 files applied. Undo: airlock undo m · Next: airlock review m, or airlock rm m
+    ");
     let merged = repo.read("CHANGES");
     assert!(merged.starts_with(&lines) && merged.contains("mine\n") && merged.contains("agent\n"), "{merged}");
 }
 
 #[test]
-fn undo_and_uncommitted_attributes_follow_gits_attributes() {
+fn undo_and_dirty_tree_follow_git_attributes() {
     let repo = TestRepo::empty();
-    identity(&repo);
+    set_identity(&repo);
     let lines: String = (1..=9).map(|n| format!("{n}\n")).collect();
     repo.write(".gitattributes", "w -merge\n");
     repo.write("w", &lines);
@@ -153,23 +262,42 @@ fn undo_and_uncommitted_attributes_follow_gits_attributes() {
     repo.changeset("w", "sed -i 1s/.*/agent/ w");
     repo.airlock(&["apply", "w", "--accept-all"]).ok();
     repo.write("w", repo.read("w").replace("9\n", "mine\n"));
-    let ran = repo.airlock(&["undo", "w"]);
-    assert!(ran.stdout.contains("its attributes say that it is not merged by line"), "{}", ran.stdout);
-    ran.expect_failure(4, &[]);
+    assert_snapshot!(repo.airlock(&["undo", "w"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   w  both sides changed it, and its attributes say that it is not merged by line (merge)
+
+    w: both sides changed it, and its attributes say that it is not merged by line (merge)
+      applied   │ a file, 22 bytes, sha256 5c109f3dd428…
+      yours     │ a file, 25 bytes, sha256 d9082b023a43…
+      before it │ a file, 18 bytes, sha256 90cdaf13f564…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: what w was before is in [TMP]/repo/.git/airlock/applies/000001/slots/0
+    ");
     assert_eq!(repo.read("w"), lines.replace("1\n", "agent\n").replace("9\n", "mine\n"));
 
     repo.changeset("v", "sed -i 1s/.*/agent/ sub/v");
     repo.write("sub/v", lines.replace("9\n", "mine\n"));
     repo.write("sub/.gitattributes", "v -merge\n");
-    let ran = repo.airlock(&["apply", "v", "--accept-all"]);
-    assert!(ran.stdout.contains("its attributes say that it is not merged by line"), "{}", ran.stdout);
-    ran.expect_failure(4, &[]);
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   sub/v  both sides changed it, and its attributes say that it is not merged by line (merge)
+
+    sub/v: both sides changed it, and its attributes say that it is not merged by line (merge)
+      base      │ a file, 18 bytes, sha256 90cdaf13f564…
+      yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
+      accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
 }
 
 #[test]
-fn a_repository_that_was_moved_goes_on() {
+fn apply_and_undo_work_in_moved_repository() {
     let mut repo = TestRepo::new();
-    identity(&repo);
+    set_identity(&repo);
     repo.changeset("mv", "echo new > b.txt");
     let moved = repo.path.with_file_name("renamed");
     fs::rename(&repo.path, &moved).expect("moved");
@@ -178,7 +306,7 @@ fn a_repository_that_was_moved_goes_on() {
     assert_eq!(repo.read("b.txt"), "new\n");
     repo.airlock(&["undo", "mv"]).ok();
     assert!(!moved.join("b.txt").exists());
-    // By its old name, which leads to the new one.
+    // The old path works as well, as a symlink to the new one.
     std::os::unix::fs::symlink(&moved, &old).expect("made");
     repo.path.clone_from(&old);
     repo.airlock(&["apply", "mv", "--accept-all"]).ok();
@@ -186,65 +314,88 @@ fn a_repository_that_was_moved_goes_on() {
     repo.path.clone_from(&moved);
     repo.airlock(&["apply", "mv", "--accept-all", "--dry-run"]).ok();
     fs::remove_file(&old).expect("removed");
-    // Another working tree of it is still another.
+    // Another working tree of the repository is still refused.
     repo.git(&["worktree", "add", "-q", "../other", "-b", "other"]);
     repo.path = moved.with_file_name("other");
-    repo.airlock(&["apply", "mv", "--accept-all"]).expect_failure(1, &["another working tree of this repository"]);
+    assert_snapshot!(repo.airlock(&["apply", "mv", "--accept-all"]), @"
+    status: 1
+    ----- stderr -----
+    error: mv was made from another working tree of this repository
+    hint: it is gone; what was accepted can go elsewhere: airlock apply mv --accept-all --to branch:mv
+    ");
     repo.path = moved;
     assert!(!old.exists());
 }
 
 #[test]
-fn the_engine_is_the_one_that_the_user_chose() {
+fn run_uses_the_chosen_engine() {
     let mut repo = TestRepo::new();
     repo.unset("DOCKER_HOST");
     repo.set("DOCKER_HOST", "");
     repo.set("DOCKER_CONTEXT", "no-such-context");
-    repo.airlock(&["run", "--", "true"])
-        .expect_failure(125, &["there is no docker context no-such-context", "docker context ls"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: there is no docker context no-such-context
+    hint: docker context ls lists the contexts; docker context use default, or unset DOCKER_CONTEXT
+    ");
     repo.unset("DOCKER_CONTEXT");
     let folder = repo.path.with_file_name("docker");
     fs::create_dir(&folder).expect("made");
     fs::write(folder.join("config.json"), r#"{"currentContext":"gone"}"#).expect("written");
     repo.set("DOCKER_CONFIG", folder.to_str().expect("UTF-8"));
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["there is no docker context gone"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: there is no docker context gone
+    hint: docker context ls lists the contexts; docker context use default, or unset DOCKER_CONTEXT
+    ");
     repo.unset("DOCKER_CONFIG");
     repo.set("DOCKER_HOST", "ssh://nobody@host.invalid");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["ssh://nobody@host.invalid is not supported"]);
-    // Where TLS is asked for, not one byte goes out in plain text.
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: the engine address ssh://nobody@host.invalid is not supported: use unix://PATH or tcp://HOST:PORT
+    hint: unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock
+    ");
+    // If TLS is required, not one byte is sent in plain text.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     repo.set("DOCKER_HOST", format!("tcp://{}", listener.local_addr().expect("an address")));
     repo.set("DOCKER_TLS_VERIFY", "1");
-    repo.airlock(&["run", "--", "true"])
-        .expect_failure(125, &["by TLS (DOCKER_TLS_VERIFY), which Airlock does not speak"]);
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: the engine at tcp://127.0.0.1:[PORT] is to be reached by TLS (DOCKER_TLS_VERIFY), which Airlock does not speak
+    hint: forward its socket: ssh -L /tmp/docker.sock:/var/run/docker.sock HOST
+    ");
     listener.set_nonblocking(true).expect("set");
-    assert!(listener.accept().is_err(), "nobody has connected");
+    assert!(listener.accept().is_err(), "Airlock has not connected");
     repo.unset("DOCKER_TLS_VERIFY");
     repo.unset("DOCKER_HOST");
 }
 
 #[test]
-fn what_git_trusts_is_trusted() {
+fn run_trusts_safe_directory_settings() {
     if !rustix::process::geteuid().is_root() {
-        let told = "what_git_trusts_is_trusted: only root can give files to another user, so this was not tried\n";
-        std::io::Write::write_all(&mut std::io::stdout(), told.as_bytes()).expect("written");
+        let note = "run_trusts_safe_directory_settings: skipped, because only root can change the owner of files\n";
+        std::io::Write::write_all(&mut std::io::stdout(), note.as_bytes()).expect("written");
         return;
     }
     let mut repo = TestRepo::new();
     repo.write("sub/x", "x\n");
     repo.commit();
     let root = repo.path.clone();
-    let own = |user: &str| {
+    let set_owner = |user: &str| {
         let ran = CommandOutput::from_command(repo.command("chown", &["-R", user, root.to_str().expect("UTF-8")]));
         assert_eq!(ran.status, 0, "these tests run as root: {ran:?}");
     };
-    own("12345");
+    set_owner("12345");
     repo.path = root.join("sub");
     let hint = format!("git config --global --add safe.directory '{}'", root.display());
     repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it belongs to another user", &hint]);
-    let parent = format!("{}/*", root.parent().expect("it has one").display());
+    let parent = format!("{}/*", root.parent().expect("it has a parent").display());
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", &parent])).ok();
-    // Where this git knows patterns, so does Airlock.
+    // Airlock accepts patterns if this version of git does.
     let trusts = CommandOutput::from_command(repo.command("git", &["status", "-s"])).status == 0;
     assert_eq!(repo.airlock(&["run", "--", "true"]).status, if trusts { 0 } else { 125 });
     CommandOutput::from_command(
@@ -252,7 +403,7 @@ fn what_git_trusts_is_trusted() {
     )
     .ok();
     repo.airlock(&["run", "--", "true"]).ok();
-    // The last empty value takes back what stands before it.
+    // An empty value resets the list of values before it.
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", ""])).ok();
     repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it belongs to another user"]);
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", "*"])).ok();
@@ -261,31 +412,35 @@ fn what_git_trusts_is_trusted() {
 }
 
 #[test]
-fn extensions_that_git_reads_past_do_not_matter() {
+fn run_ignores_harmless_git_extensions() {
     let repo = TestRepo::new();
     repo.git(&["config", "core.repositoryformatversion", "1"]);
     repo.git(&["config", "extensions.partialClone", "origin"]);
-    repo.changeset("pc", "echo new > b.txt; git log --oneline");
+    repo.sandbox("pc", "echo new > b.txt; git log --oneline").ok();
     repo.airlock(&["apply", "pc", "--accept-all"]).ok();
     assert_eq!(repo.read("b.txt"), "new\n");
 }
 
 #[test]
-fn another_repository_in_the_environment_is_not_passed_over() {
+fn run_rejects_git_dir_of_another_repository() {
     let mut repo = TestRepo::new();
     let other = repo.path.with_file_name("dot.git");
     CommandOutput::from_command(repo.command("git", &["init", "-q", "--bare", other.to_str().expect("UTF-8")])).ok();
     repo.set("GIT_DIR", other.to_str().expect("UTF-8"));
-    repo.airlock(&["run", "--", "true"])
-        .expect_failure(125, &["GIT_DIR names", "dot.git", "unset GIT_DIR GIT_WORK_TREE"]);
-    // As a hook sets it: the repository that is meant.
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: GIT_DIR names [TMP]/dot.git, and the repository here is [TMP]/repo/.git
+    hint: go there, or: unset GIT_DIR GIT_WORK_TREE
+    ");
+    // A hook sets GIT_DIR to the repository of the working tree.
     repo.set("GIT_DIR", ".git");
     assert_eq!(repo.airlock(&["run", "--", "echo", "well"]).ok().stdout, "well\n");
     repo.unset("GIT_DIR");
 }
 
 #[test]
-fn commits_carry_the_name_that_git_would_put_on_them() {
+fn branch_commit_uses_git_identity() {
     let mut repo = TestRepo::new();
     repo.git(&["remote", "add", "origin", "https://work.example/x.git"]);
     repo.git(&["config", "commit.gpgSign", "true"]);
@@ -317,7 +472,7 @@ fn commits_carry_the_name_that_git_would_put_on_them() {
 }
 
 #[test]
-fn a_pager_that_fails_loses_nothing() {
+fn diff_loses_nothing_to_failing_pager() {
     let repo = TestRepo::new();
     repo.changeset("pg", "echo new > b.txt");
     for (pager, fails) in
@@ -331,7 +486,7 @@ fn a_pager_that_fails_loses_nothing() {
         assert_eq!(text.contains("+new"), fails, "{pager}: {text}");
         assert!(terminal.child.wait().expect("it ends").success(), "{pager}");
     }
-    // What does not fit into a pipe is not lost either.
+    // Output that does not fit into a pipe is not lost either.
     repo.changeset("big", "seq 30000 > big.txt; echo the-last > z.txt");
     for pager in ["nosuch-pager", "sh -c 'exit 3'", "sh -c 'head -c 1000 >/dev/null; exit 3'"] {
         let mut command = CommandBuilder::new("sh");
@@ -344,68 +499,95 @@ fn a_pager_that_fails_loses_nothing() {
 }
 
 #[test]
-fn a_file_with_several_names_has_a_way_on() {
+fn apply_hint_separates_hard_links() {
     let repo = TestRepo::new();
     fs::hard_link(repo.path.join("a.txt"), repo.path.with_file_name("other-name")).expect("linked");
     repo.changeset("hl", "echo new >> a.txt");
     let ran = repo.airlock(&["apply", "hl", "--accept-all"]);
-    let way = ran.stderr.lines().find_map(|l| l.split_once("from its other names: ")).expect("a way on").1.to_owned();
-    ran.expect_failure(4, &[]);
-    CommandOutput::from_command(repo.command("sh", &["-c", &way])).ok();
+    assert_snapshot!(ran, @"
+    status: 4
+    ----- stdout -----
+      conflict   a.txt  it has several names (hard links), and replacing it would part them
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to part it from its other names: cp -p -- a.txt a.txt.new && mv -- a.txt.new a.txt
+    ");
+    let script = ran.stderr.lines().find_map(|l| l.split_once("from its other names: ")).expect("a hint").1;
+    CommandOutput::from_command(repo.command("sh", &["-c", script])).ok();
     repo.airlock(&["apply", "hl", "--accept-all"]).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nnew\n");
     assert_eq!(fs::read_to_string(repo.path.with_file_name("other-name")).expect("read"), "one\ntwo\n");
-    // From a subdirectory, too.
+    // The hint also works in a subdirectory.
     fs::hard_link(repo.path.join("dir/keep.txt"), repo.path.with_file_name("another")).expect("linked");
     repo.changeset("sub", "echo new >> dir/keep.txt");
     let mut command = repo.command(AIRLOCK, &["apply", "sub", "--accept-all"]);
     let ran = CommandOutput::from(command.current_dir(repo.path.join("dir")).output().expect("it runs"));
-    let way = ran.stderr.lines().find_map(|l| l.split_once("from its other names: ")).expect("a way on").1.to_owned();
-    ran.expect_failure(4, &[]);
-    let mut command = repo.command("sh", &["-c", &way]);
+    assert_snapshot!(ran, @"
+    status: 4
+    ----- stdout -----
+      conflict   dir/keep.txt  it has several names (hard links), and replacing it would part them
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to part it from its other names: cp -p -- ../dir/keep.txt ../dir/keep.txt.new && mv -- ../dir/keep.txt.new ../dir/keep.txt
+    ");
+    let script = ran.stderr.lines().find_map(|l| l.split_once("from its other names: ")).expect("a hint").1;
+    let mut command = repo.command("sh", &["-c", script]);
     CommandOutput::from(command.current_dir(repo.path.join("dir")).output().expect("it runs")).ok();
     repo.airlock(&["apply", "sub", "--accept-all"]).ok();
 }
 
 #[test]
-fn output_that_cannot_be_written_is_named_as_what_it_is() {
+fn run_and_apply_report_unwritable_output() {
     let repo = TestRepo::new();
-    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full can be opened");
     let mut command = repo.command(AIRLOCK, &["run", "--name", "o", "--", "seq", "100000"]);
     let ran: CommandOutput = command.stdout(full()).stderr(Stdio::piped()).output().expect("it runs").into();
     ran.expect_failure(125, &["failed to write the agent's output: No space left on device"]);
     repo.airlock(&["rm", "o"]).ok();
-    // After an apply it is told that the files are written.
+    // The error says that the files were written.
     repo.sandbox("a", "echo new > b.txt").ok();
     let mut command = repo.command(AIRLOCK, &["apply", "a", "--accept-all"]);
     let ran: CommandOutput = command.stdout(full()).stderr(Stdio::piped()).output().expect("it runs").into();
-    ran.expect_failure(1, &["1 file was applied, and that could not be printed", "No space left on device"]);
+    assert_snapshot!(ran, @"
+    status: 1
+    ----- stderr -----
+    error: 1 file was applied, and that could not be printed: No space left on device (os error 28)
+    hint: airlock undo a
+    ");
     assert_eq!(repo.read("b.txt"), "new\n");
 }
 
 #[test]
-fn text_of_older_encodings_is_shown_and_its_loss_is_told() {
+fn diff_reports_lost_non_utf8_bytes() {
     let repo = TestRepo::new();
     repo.write("l.txt", b"caf\xe9 one\nold\nna\xefve\n");
     repo.commit();
     let script = "printf 'caf\\357\\277\\275 one\\nnew\\nna\\357\\277\\275ve\\n' > l.txt";
     repo.changeset("l", script);
-    let shown = repo.airlock(&["diff", "l"]).ok().stdout;
-    assert!(shown.contains("U+FFFD in place of 2 bytes that are not UTF-8"), "{shown}");
-    for line in ["-caf<0xE9> one", "-old", "+new", "-na<0xEF>ve"] {
-        assert!(shown.contains(line), "{line}: {shown}");
-    }
-    // One line alone, as bytes.
+    assert_snapshot!(repo.airlock(&["diff", "l"]), @"
+    status: 0
+    ----- stdout -----
+    modified  l.txt
+    ! medium: has U+FFFD in place of 2 bytes that are not UTF-8: an editor has destroyed them
+    @@ -1,3 +1,3 @@
+    -caf<0xE9> one
+    +caf� one
+    -old
+    +new
+    -na<0xEF>ve
+    +na�ve
+    ");
+    // A single accepted line keeps the bytes of the other lines.
     let text = repo.airlock(&["review", "l", "--export", "-"]).ok().stdout;
     let mut file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    // Removed lines first: of three and three, the second of each.
+    // Three removed lines come before three added lines. The second of each is accepted.
     file["files"][0]["hunks"][0]["decision"] = "lines nynnyn".into();
     repo.airlock_with_input(&["apply", "l", "--decisions", "-"], &file.to_string()).ok();
     assert_eq!(fs::read(repo.path.join("l.txt")).expect("read"), b"caf\xe9 one\nnew\nna\xefve\n");
 }
 
 #[test]
-fn lines_that_are_picked_keep_their_place() {
+fn apply_keeps_position_of_picked_lines() {
     let repo = TestRepo::new();
     repo.write("o.txt", "a\nb\nc\nd\n");
     repo.commit();
@@ -426,9 +608,9 @@ fn lines_that_are_picked_keep_their_place() {
 }
 
 #[test]
-fn a_patch_is_in_the_form_that_git_stores() {
+fn patch_has_the_form_that_git_stores() {
     let repo = TestRepo::empty();
-    identity(&repo);
+    set_identity(&repo);
     repo.write(".gitattributes", "*.u16 text working-tree-encoding=UTF-16LE\n*.crlf text eol=crlf\n");
     let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
     repo.write("f.u16", wide("a\nb\nc\n"));
@@ -442,22 +624,22 @@ fn a_patch_is_in_the_form_that_git_stores() {
     let to = format!("patch:{}", patch.display());
     repo.airlock(&["apply", "u", "--accept-all", "--allow-risky", "--to", &to]).ok();
     let shown = repo.airlock(&["diff", "u", "--patch"]).ok().stdout;
-    assert_eq!(shown.as_bytes(), fs::read(&patch).expect("read"), "diff --patch is the same patch");
+    assert_eq!(shown.as_bytes(), fs::read(&patch).expect("read"), "diff --patch prints the same patch");
     repo.git(&["apply", patch.to_str().expect("UTF-8")]);
-    let picture = repo.read_tree().into_iter().filter(|(path, _)| !path.starts_with(repo.path.join(".git")));
-    let by_git: Vec<_> = picture.collect();
+    let tree = repo.read_tree().into_iter().filter(|(path, _)| !path.starts_with(repo.path.join(".git")));
+    let by_git: Vec<_> = tree.collect();
     assert_eq!(fs::read(repo.path.join("f.u16")).expect("read"), wide("a\nB\nc\n"));
     repo.git(&["stash", "-qu"]);
     repo.airlock(&["apply", "u", "--accept-all", "--allow-risky"]).ok();
-    let picture = repo.read_tree().into_iter().filter(|(path, _)| !path.starts_with(repo.path.join(".git")));
-    assert_eq!(picture.collect::<Vec<_>>(), by_git);
+    let tree = repo.read_tree().into_iter().filter(|(path, _)| !path.starts_with(repo.path.join(".git")));
+    assert_eq!(tree.collect::<Vec<_>>(), by_git);
 }
 
 #[test]
-fn an_option_with_an_optional_value_may_stand_before_claude() {
+fn uncommitted_option_may_precede_claude() {
     let repo = TestRepo::new();
     let ran = repo.airlock(&["--uncommitted", "--name", "u", "claude", "-p", "hi"]);
-    // There is no credential here; the words were understood.
+    // The arguments are parsed. The run then fails, because there is no credential.
     assert!(!ran.stderr.contains("unexpected argument"), "{}", ran.stderr);
     assert_eq!(ran.status, 125, "{ran:?}");
 }

@@ -1,57 +1,95 @@
-//! Review and apply: parts, rounds, conflicts, odd names and kinds.
+//! Tests of `review` and `apply`: hunks, rounds, conflicts, unusual names and kinds of files.
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 
+use insta::assert_snapshot;
 use serde_json::Value;
 
 use crate::support::{AIRLOCK, CommandOutput, TestRepo};
 
-fn ids(diff: &Value, path: &str) -> Vec<String> {
+/// Returns the IDs of the hunks of a file.
+fn hunk_ids(diff: &Value, path: &str) -> Vec<String> {
     let files = diff["files"].as_array().expect("a list");
-    let file = files.iter().find(|f| f["path"] == path).expect("it is there");
+    let file = files.iter().find(|f| f["path"] == path).expect("the file is in the diff");
     file["hunks"].as_array().expect("a list").iter().map(|b| b["id"].as_str().expect("an id").to_owned()).collect()
 }
 
-fn numbered() -> String {
+/// Returns a text of 30 numbered lines.
+fn numbered_lines() -> String {
     (1..=30).map(|n| format!("line {n}\n")).collect()
 }
 
 #[test]
-fn two_rounds_by_block_give_what_one_gives() {
+fn apply_by_hunk_id_adds_up_over_rounds() {
     let repo = TestRepo::new();
-    repo.write("n.txt", numbered());
+    repo.write("n.txt", numbered_lines());
     repo.commit();
     repo.sandbox("b", "sed -i -e 's/^line 3$/three/' -e 's/^line 15$/fifteen/' -e 's/^line 28$/twenty-eight/' n.txt")
         .ok();
-    let blocks = ids(&repo.diff("b"), "n.txt");
-    assert_eq!(blocks.len(), 3);
-    repo.airlock(&["apply", "b", "--accept-id", &blocks[1]]).ok();
-    assert_eq!(repo.read("n.txt"), numbered().replace("line 15\n", "fifteen\n"));
-    repo.airlock(&["apply", "b", "--accept-id", &blocks[0], "--accept-id", &blocks[2]]).ok();
-    let all = numbered().replace("line 15\n", "fifteen\n").replace("line 3\n", "three\n");
+    let hunks = hunk_ids(&repo.diff("b"), "n.txt");
+    assert_eq!(hunks.len(), 3);
+    repo.airlock(&["apply", "b", "--accept-id", &hunks[1]]).ok();
+    assert_eq!(repo.read("n.txt"), numbered_lines().replace("line 15\n", "fifteen\n"));
+    repo.airlock(&["apply", "b", "--accept-id", &hunks[0], "--accept-id", &hunks[2]]).ok();
+    let all = numbered_lines().replace("line 15\n", "fifteen\n").replace("line 3\n", "three\n");
     assert_eq!(repo.read("n.txt"), all.replace("line 28\n", "twenty-eight\n"));
-    let again = repo.airlock(&["apply", "b", "--accept-all"]).ok();
-    assert!(again.stdout.contains("unchanged  n.txt"), "{}", again.stdout);
-    // Taken back by the user: what was applied before does not come along.
+    assert_snapshot!(repo.airlock(&["apply", "b", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      unchanged  n.txt
+    ----- stderr -----
+    airlock: 0 of 1 file applied, 1 as accepted already. Everything is decided: airlock resume b continues, airlock rm b removes it
+    ");
+    // The user reverts the file: hunks that were applied before are not applied again.
     repo.git(&["checkout", "-q", "n.txt"]);
-    repo.airlock(&["apply", "b", "--accept-id", &blocks[0]]).ok();
-    assert_eq!(repo.read("n.txt"), numbered().replace("line 3\n", "three\n"));
-    repo.airlock(&["apply", "b", "--accept-id", "0123456789abcdef"])
-        .expect_failure(5, &["0123456789abcdef", "hint: airlock diff"]);
+    repo.airlock(&["apply", "b", "--accept-id", &hunks[0]]).ok();
+    assert_eq!(repo.read("n.txt"), numbered_lines().replace("line 3\n", "three\n"));
+    assert_snapshot!(repo.airlock(&["apply", "b", "--accept-id", "0123456789abcdef"]), @"
+    status: 5
+    ----- stderr -----
+    error: there is no hunk 0123456789abcdef in this changeset
+    hint: airlock diff b --json lists the current ids
+    ");
 }
 
 #[test]
-fn a_host_file_that_differs_is_a_conflict_and_nothing_is_written() {
+fn apply_writes_nothing_if_a_file_conflicts() {
     let repo = TestRepo::new();
     repo.changeset("x", "echo x >> a.txt; echo y >> dir/keep.txt; echo z > new.txt");
     repo.write("a.txt", "mine\n");
     repo.write("new.txt", "mine too\n");
     let before = repo.read_tree();
-    let ran = repo.airlock(&["apply", "x", "--accept-all"]).expect_failure(4, &["nothing was written"]);
-    assert!(ran.stdout.contains("conflict   a.txt") && ran.stdout.contains("conflict   new.txt"), "{}", ran.stdout);
+    assert_snapshot!(repo.airlock(&["apply", "x", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   a.txt         both sides changed the same lines
+      skipped    dir/keep.txt  because of the conflicts
+      conflict   new.txt       you have a file of your own there
+
+    a.txt: both sides changed the same lines
+      base, lines 1 to 2
+      │ one
+      │ two
+      yours, line 1
+      │ mine
+      accepted, lines 1 to 3
+      │ one
+      │ two
+      │ x
+
+    new.txt: you have a file of your own there
+      base      │ nothing
+      yours     │ a file, 9 bytes, sha256 2dfdb699a621…
+      accepted  │ a file, 2 bytes, sha256 c865f6c5ab8d…
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    airlock: to leave them out, add --reject=a.txt --reject=new.txt
+    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    ");
     assert_eq!(repo.read_tree(), before);
     let json = repo.airlock(&["apply", "x", "--accept-all", "--json"]);
     assert_eq!(json.status, 4);
@@ -64,7 +102,7 @@ fn a_host_file_that_differs_is_a_conflict_and_nothing_is_written() {
 }
 
 #[test]
-fn the_host_keeps_modes_and_links_are_never_written_through() {
+fn apply_keeps_modes_and_follows_no_symlinks() {
     let repo = TestRepo::new();
     repo.write("secret", "s\n");
     repo.write("lib/f", "f\n");
@@ -76,25 +114,42 @@ fn the_host_keeps_modes_and_links_are_never_written_through() {
     std::fs::write(outside.path().join("f"), "f\n").expect("written");
     std::fs::remove_dir_all(repo.path.join("lib")).expect("removed");
     symlink(outside.path(), repo.path.join("lib")).expect("made");
-    repo.airlock(&["apply", "k", "--accept", "lib/f"]).expect_failure(4, &[]);
-    repo.airlock(&["apply", "k", "--accept", "lib/new"]).expect_failure(4, &[]);
-    assert_eq!(std::fs::read(outside.path().join("f")).expect("it is there"), b"f\n");
+    assert_snapshot!(repo.airlock(&["apply", "k", "--accept", "lib/f"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   lib/f  "lib" is a link, and Airlock writes through none
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
+    assert_snapshot!(repo.airlock(&["apply", "k", "--accept", "lib/new"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   lib/new  "lib" is a link, and Airlock writes through none
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
+    assert_eq!(std::fs::read(outside.path().join("f")).expect("the file exists"), b"f\n");
     assert!(!outside.path().join("new").exists());
     repo.airlock(&["apply", "k", "--accept", "secret"]).ok();
     assert_eq!(repo.read("secret"), "s\nmore\n");
     assert_eq!(secret.metadata().expect("it is there").permissions().mode() & 0o777, 0o600);
-    // A hard-linked file would be parted from its other name.
+    // Replacing a file with several hard links would separate it from its other names.
     repo.git(&["checkout", "-q", "secret"]);
     std::fs::hard_link(&secret, outside.path().join("other")).expect("linked");
     let inode = repo.inode("secret");
-    let ran = repo.airlock(&["apply", "k", "--accept", "secret"]);
-    assert_eq!(ran.status, 4, "{ran:?}");
-    assert!(ran.stdout.contains("hard links"), "{}", ran.stdout);
+    assert_snapshot!(repo.airlock(&["apply", "k", "--accept", "secret"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   secret  it has several names (hard links), and replacing it would part them
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to part it from its other names: cp -p -- secret secret.new && mv -- secret.new secret
+    ");
     assert_eq!(repo.inode("secret"), inode);
 }
 
 #[test]
-fn kinds_that_change_and_names_that_are_odd() {
+fn apply_handles_kind_changes_and_odd_names() {
     let repo = TestRepo::new();
     repo.write("file", "f\n");
     repo.write("folder/one", "1\n");
@@ -107,17 +162,42 @@ fn kinds_that_change_and_names_that_are_odd() {
     let script = "rm file; mkdir file; echo in > file/inside; rm -r folder; echo now > folder; \
                   rm soft; echo plain > soft; for f in caf*; do echo more >> \"$f\"; done; \
                   echo more >> \"$(printf 'two\\nlines')\"; printf x > ./-rf; mkfifo pipe";
-    repo.changeset("o", script);
+    repo.sandbox("o", script).ok();
     let diff = repo.diff("o");
     assert_eq!(diff["refused"][0]["path"], "pipe");
     let latin = diff["files"].as_array().expect("a list").iter().find(|f| f.get("path_bytes").is_some());
     assert_eq!(latin.expect("it is there")["path_bytes"], serde_json::json!(b"caf\xe9"));
-    repo.airlock(&["apply", "o", "--accept", "pipe"]).expect_failure(1, &["pipe", "cannot be accepted"]);
-    repo.airlock(&["apply", "o", "--accept", "file/inside"]).expect_failure(4, &[]);
-    // A file of the user's own keeps the directory.
+    assert_snapshot!(repo.airlock(&["apply", "o", "--accept", "pipe"]), @"
+    status: 1
+    ----- stderr -----
+    error: pipe cannot be accepted: is a device, a socket or a pipe
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "o", "--accept", "file/inside"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   file/inside  "file" is a file; accept its deletion too, or move it away
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
+    // A directory with a file of the user is not replaced.
     repo.write("folder/mine", "m\n");
-    let ran = repo.airlock(&["apply", "o", "--accept-all", "--allow-risky"]);
-    assert_eq!(ran.status, 4, "{ran:?}");
+    assert_snapshot!(repo.airlock(&["apply", "o", "--accept-all", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      skipped    -rf               because of the conflicts
+      skipped    caf<0xE9>         because of the conflicts
+      skipped    file              because of the conflicts
+      skipped    file/inside       because of the conflicts
+      conflict   folder            a directory with files or directories of your own is in its place
+      skipped    folder/one        because of the conflicts
+      skipped    folder/two        because of the conflicts
+      skipped    soft              because of the conflicts
+      skipped    two<U+000A>lines  because of the conflicts
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to leave them out, add --reject=folder
+    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    ");
     std::fs::remove_file(repo.path.join("folder/mine")).expect("removed");
     repo.airlock(&["apply", "o", "--accept-all", "--allow-risky"]).ok();
     assert_eq!(repo.read("file/inside"), "in\n");
@@ -130,7 +210,7 @@ fn kinds_that_change_and_names_that_are_odd() {
 }
 
 #[test]
-fn the_patch_is_what_accepting_everything_gives() {
+fn diff_patch_equals_apply_of_everything() {
     let repo = TestRepo::new();
     repo.write("data.bin", b"\0\x01\x02binary\xff");
     repo.write("no-newline", "last");
@@ -161,24 +241,58 @@ fn the_patch_is_what_accepting_everything_gives() {
 }
 
 #[test]
-fn a_plain_review_is_saved_at_every_answer_and_its_end_applies_nothing() {
+fn plain_review_saves_answers_and_applies_nothing() {
     let repo = TestRepo::new();
     repo.changeset("r", "echo x >> a.txt; rm c.txt; echo 'export A=1' > .envrc");
     let before = repo.read_tree();
-    let review = |answers: &str| {
-        let mut command = repo.command(AIRLOCK, &["review", "r", "--plain"]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-        child.stdin.take().expect("a pipe").write_all(answers.as_bytes()).expect("written");
-        CommandOutput::from(child.wait_with_output().expect("it ends")).ok()
-    };
-    let first = review("?\nk\na\nn\ny\n");
-    assert!(first.stdout.contains("! high: runs when you enter the directory"), "{}", first.stdout);
-    assert!(first.stdout.contains("This file needs a yes for each of its parts"), "{}", first.stdout);
-    assert!(first.stdout.contains("(3/3) c.txt Apply?"), "{}", first.stdout);
+    assert_snapshot!(repo.airlock_with_input(&["review", "r", "--plain"], "?\nk\na\nn\ny\n"), @"
+    status: 0
+    ----- stdout -----
+
+    added  .envrc
+    ! high: runs when you enter the directory
+    ! high: sets the environment of what runs next
+    @@ -0,0 +1 @@
+    +export A=1
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
+    a  accept the rest of the file   d  reject the rest of the file
+    s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
+    c  comment (c TEXT)              u  undo the last answer
+    j  leave it as it is, go on      k  go back
+    g  go to (g NUMBER, g PATH)      /  search (/TEXT)
+    p  show the resulting file       w  apply what is accepted
+    q  save and leave                ?  this help
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This is the first.
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This file needs a yes for each of its parts; answer y.
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    modified  a.txt
+    @@ -1,2 +1,3 @@
+     one
+     two
+    +x
+    (2/3) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    deleted  c.txt
+    deleted, 5 bytes
+    @@ -1 +0,0 @@
+    -gone
+    (3/3) c.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock review r, or airlock rm r
+    ");
     assert_eq!(repo.read_tree(), before, "the end of input applies nothing");
-    let second = review("");
-    assert!(!second.stdout.contains("a.txt Apply?") && second.stdout.contains("c.txt Apply?"), "{}", second.stdout);
+    // Only the undecided file is asked about.
+    assert_snapshot!(repo.airlock_with_input(&["review", "r", "--plain"], ""), @"
+    status: 0
+    ----- stdout -----
+
+    deleted  c.txt
+    deleted, 5 bytes
+    @@ -1 +0,0 @@
+    -gone
+    (3/3) c.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock review r, or airlock rm r
+    ");
     let decisions: Vec<String> = (repo.diff("r")["files"].as_array().expect("a list").iter())
         .map(|f| f["hunks"][0]["decision"].as_str().expect("a word").to_owned())
         .collect();
@@ -188,103 +302,171 @@ fn a_plain_review_is_saved_at_every_answer_and_its_end_applies_nothing() {
 }
 
 #[test]
-fn hostile_text_is_shown_and_never_obeyed() {
+fn output_escapes_control_characters() {
     let repo = TestRepo::new();
     let script = "printf 'a\\033[2Jb\\n\\342\\200\\256c\\r\\n' > a.txt; printf x > \"$(printf 'n\\033]0;t\\007')\"";
     repo.changeset("h", script);
     for args in [&["diff", "h"][..], &["diff", "h", "--stat"], &["diff", "h", "--json"], &["review", "h"]] {
-        let out = repo.airlock(args);
+        let out = repo.airlock(args).ok();
         assert!(!out.stdout.contains(['\u{1b}', '\u{7}', '\u{202e}', '\r']), "{args:?}: {:?}", out.stdout);
     }
-    assert!(repo.airlock(&["diff", "h"]).stdout.contains("+a<U+001B>[2Jb"));
-    let refused = repo.airlock(&["apply", "h", "--accept", "a.txt"]);
-    assert!(refused.status == 1 && refused.stderr.contains("--allow-risky"), "invisible characters are a high finding");
+    assert_snapshot!(repo.airlock(&["diff", "h"]), @r"
+    status: 0
+    ----- stdout -----
+    modified  a.txt
+    ! high: has invisible characters (line 1)
+    @@ -1,2 +1,2 @@
+    -one
+    +a<U+001B>[2Jb
+    -two
+    +<U+202E>c<U+000D>
+
+    added  n<U+001B>]0;t<U+0007>
+    ! note: has control characters in its name
+    ! note: has a name that Windows cannot have
+    @@ -0,0 +1 @@
+    +x
+    \ No newline at end of file
+    ");
+    // Invisible characters are a high finding.
+    assert_snapshot!(repo.airlock(&["apply", "h", "--accept", "a.txt"]), @"
+    status: 1
+    ----- stderr -----
+    error: a.txt needs a closer look: has invisible characters
+    hint: look at it, then add --allow-risky
+    ");
 }
 
 #[test]
-fn a_planted_repository_is_refused_even_over_rounds() {
+fn apply_refuses_planted_repository() {
     let repo = TestRepo::new();
     let bare = "mkdir -p t/objects t/refs; touch t/objects/x t/refs/x; echo 'ref: refs/heads/main' > t/HEAD; \
                 printf '[core]\\n fsmonitor = touch PWNED\\n' > t/config";
     repo.changeset("b", bare);
-    let ran = repo.airlock(&["apply", "b", "--accept-all", "--allow-risky"]);
-    assert!(!ran.stdout.contains("created"), "{ran:?}");
-    repo.airlock(&["apply", "b", "--accept", "t/HEAD"]).expect_failure(1, &["cannot be accepted"]);
+    // No file is created.
+    assert_snapshot!(repo.airlock(&["apply", "b", "--accept-all", "--allow-risky"]), @"
+    status: 0
+    ----- stdout -----
+      refused    t/HEAD       cannot be accepted
+      refused    t/config     cannot be accepted
+      refused    t/objects/x  cannot be accepted
+      refused    t/refs/x     cannot be accepted
+    ----- stderr -----
+    airlock: 0 of 4 files applied. Everything is decided: airlock resume b continues, airlock rm b removes it
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "b", "--accept", "t/HEAD"]), @"
+    status: 1
+    ----- stderr -----
+    error: t/HEAD cannot be accepted: is in a directory that git would open as a repository
+    ");
     assert!(!repo.path.join("t").exists());
-    // With the other half in the host tree already, which no sandbox has seen.
+    // The working tree already has the other half of the repository, which no sandbox has seen.
     repo.changeset("half", "mkdir t; echo 'ref: refs/heads/main' > t/HEAD; echo x > t/config");
     repo.write("t/objects/x", "");
     repo.write("t/refs/x", "");
-    let ran = repo.airlock(&["apply", "half", "--accept-all"]);
-    assert_eq!(ran.status, 4, "{ran:?}");
-    assert!(ran.stdout.contains("as a repository"), "{}", ran.stdout);
+    assert_snapshot!(repo.airlock(&["apply", "half", "--accept-all"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   t/HEAD    git would open "t" as a repository
+      conflict   t/config  git would open "t" as a repository
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    "#);
     assert!(!repo.path.join("t/HEAD").exists());
 }
 
 #[test]
-fn links_that_climb_after_a_name_are_refused() {
+fn apply_refuses_escaping_symlinks() {
     let repo = TestRepo::new();
     repo.sandbox(
         "l",
         "mkdir -p a/b; ln -s ../.. a/b/up; ln -s a/b/up/../../../etc/passwd esc; ln -s ../a.txt .gitattributes",
     )
     .ok();
-    for path in ["esc", ".gitattributes"] {
-        repo.airlock(&["apply", "l", "--accept", path, "--allow-risky"]).expect_failure(1, &["cannot be accepted"]);
-    }
+    assert_snapshot!(repo.airlock(&["apply", "l", "--accept", "esc", "--allow-risky"]), @"
+    status: 1
+    ----- stderr -----
+    error: esc cannot be accepted: climbs up again after a name
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "l", "--accept", ".gitattributes", "--allow-risky"]), @"
+    status: 1
+    ----- stderr -----
+    error: .gitattributes cannot be accepted: is a file of git's as a link; points out of the working tree
+    ");
     repo.airlock(&["apply", "l", "--accept", "a/b/up", "--allow-risky"]).ok();
 }
 
 #[test]
-fn a_file_replaced_by_a_pipe_is_not_deleted() {
+fn apply_keeps_file_replaced_by_a_pipe() {
     let repo = TestRepo::new();
-    repo.changeset("f", "rm a.txt; mkfifo a.txt; echo x >> c.txt");
+    repo.sandbox("f", "rm a.txt; mkfifo a.txt; echo x >> c.txt").ok();
     repo.airlock(&["apply", "f", "--accept-all"]).ok();
     assert_eq!(repo.git(&["status", "--short"]), " M c.txt\n");
 }
 
 #[test]
-fn permissions_stay_as_they_are() {
+fn apply_preserves_permissions() {
     let repo = TestRepo::new();
     repo.write("priv/old", "content\n");
     repo.write("tool", "#!/bin/sh\n");
-    let mode = |path: &str, mode: u32| {
+    let set_mode = |path: &str, mode: u32| {
         std::fs::set_permissions(repo.path.join(path), std::fs::Permissions::from_mode(mode)).expect("set");
     };
-    let is = |path: &str| repo.path.join(path).metadata().expect("it is there").permissions().mode() & 0o777;
-    mode("tool", 0o744);
+    let mode_of = |path: &str| repo.path.join(path).metadata().expect("the file exists").permissions().mode() & 0o777;
+    set_mode("tool", 0o744);
     repo.commit();
     repo.changeset("p", "mv priv/old priv/new; echo more >> tool; chmod +x run.sh");
-    mode("priv", 0o700);
-    mode("run.sh", 0o640);
+    set_mode("priv", 0o700);
+    set_mode("run.sh", 0o640);
     repo.airlock(&["apply", "p", "--accept-all", "--allow-risky"]).ok();
-    assert_eq!((is("priv"), is("tool"), is("run.sh")), (0o700, 0o744, 0o750));
+    assert_eq!((mode_of("priv"), mode_of("tool"), mode_of("run.sh")), (0o700, 0o744, 0o750));
     assert_eq!(repo.read("priv/new"), "content\n");
 }
 
 #[test]
-fn a_directory_of_the_users_own_is_seen_before_anything_is_written() {
+fn apply_detects_user_directory_before_writing() {
     let repo = TestRepo::new();
     repo.write("d/f", "f\n");
     repo.commit();
     repo.changeset("d", "rm -r d; echo file > d; echo x >> a.txt");
     std::fs::create_dir(repo.path.join("d/mine")).expect("made");
     let before = repo.read_tree();
-    let ran = repo.airlock(&["apply", "d", "--accept-all"]);
-    assert_eq!(ran.status, 4, "{ran:?}");
+    assert_snapshot!(repo.airlock(&["apply", "d", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      skipped    a.txt  because of the conflicts
+      conflict   d      a directory with files or directories of your own is in its place
+      skipped    d/f    because of the conflicts
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to leave them out, add --reject=d
+    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    ");
     assert_eq!(repo.read_tree(), before);
 }
 
 #[test]
-fn rejections_alone_are_taken_from_the_review_and_hints_can_be_pasted() {
+fn apply_with_pasted_reject_hint_uses_review() {
     let repo = TestRepo::new();
     repo.changeset("q", "echo x >> a.txt; echo y > '$(touch PWNED)'");
-    let mut command = repo.command(AIRLOCK, &["review", "q"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
-    child.stdin.take().expect("a pipe").write_all(b"y\ny\n").expect("written");
-    assert!(child.wait().expect("it ends").success());
+    repo.airlock_with_input(&["review", "q"], "y\ny\n").ok();
     repo.write("$(touch PWNED)", "mine\n");
-    let ran = repo.airlock(&["apply", "q"]).expect_failure(4, &["add --reject=$'$(touch PWNED)'"]);
+    let ran = repo.airlock(&["apply", "q"]);
+    assert_snapshot!(ran, @"
+    status: 4
+    ----- stdout -----
+      conflict   $(touch PWNED)  you have a file of your own there
+      skipped    a.txt           because of the conflicts
+
+    $(touch PWNED): you have a file of your own there
+      base      │ nothing
+      yours     │ a file, 5 bytes, sha256 fcbc800db3f1…
+      accepted  │ a file, 2 bytes, sha256 3bb2abb69ebb…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to leave them out, add --reject=$'$(touch PWNED)'
+    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    ");
     let hint = ran.stderr.lines().find_map(|l| l.split_once("add ")).expect("a hint").1.to_owned();
     let script = format!("{AIRLOCK} apply q {hint}");
     CommandOutput::from_command(repo.command("bash", &["-c", &script])).ok();
@@ -293,52 +475,104 @@ fn rejections_alone_are_taken_from_the_review_and_hints_can_be_pasted() {
 }
 
 #[test]
-fn what_a_review_rejected_is_taken_only_by_its_name() {
+fn apply_accepts_rejected_files_only_by_name() {
     let repo = TestRepo::new();
     repo.changeset("n", "echo x >> a.txt; echo y > new.txt; ln -s /etc/passwd evil");
-    let review = |answers: &str| {
-        let mut command = repo.command(AIRLOCK, &["review", "n"]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-        child.stdin.take().expect("a pipe").write_all(answers.as_bytes()).expect("written");
-        CommandOutput::from(child.wait_with_output().expect("it ends")).ok().stdout
-    };
-    let first = review("maybe\nno\nyes\n");
-    assert!(first.contains("evil cannot be accepted: it points to an absolute path"), "{first}");
-    assert!(first.contains("\"maybe\" is no answer"), "{first}");
-    // Everything is decided: it can be gone through again.
-    let second = review("j\nj\n");
-    assert!(
-        second.contains("a.txt (rejected so far) Apply?") && second.contains("new.txt (accepted so far)"),
-        "{second}"
-    );
-    let ran = repo.airlock(&["apply", "n", "--accept-all"]).ok();
-    assert!(ran.stdout.contains("skipped    a.txt    rejected in the review"), "{}", ran.stdout);
+    assert_snapshot!(repo.airlock_with_input(&["review", "n"], "maybe\nno\nyes\n"), @r#"
+    status: 0
+    ----- stdout -----
+    evil cannot be accepted: it points to an absolute path
+
+    modified  a.txt
+    @@ -1,2 +1,3 @@
+     one
+     two
+    +x
+    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] "maybe" is no answer. Type one of these, then Enter:
+    y  accept this hunk             n  reject it
+    a  accept the rest of the file   d  reject the rest of the file
+    s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
+    c  comment (c TEXT)              u  undo the last answer
+    j  leave it as it is, go on      k  go back
+    g  go to (g NUMBER, g PATH)      /  search (/TEXT)
+    p  show the resulting file       w  apply what is accepted
+    q  save and leave                ?  this help
+    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    added  new.txt
+    @@ -0,0 +1 @@
+    +y
+    (2/2) new.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock apply n
+    "#);
+    // If everything is decided, the review visits all questions again.
+    assert_snapshot!(repo.airlock_with_input(&["review", "n"], "j\nj\n"), @"
+    status: 0
+    ----- stdout -----
+    evil cannot be accepted: it points to an absolute path
+
+    modified  a.txt
+    @@ -1,2 +1,3 @@
+     one
+     two
+    +x
+    (1/2) a.txt (rejected so far) Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    added  new.txt
+    @@ -0,0 +1 @@
+    +y
+    (2/2) new.txt (accepted so far) Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock apply n
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "n", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      skipped    a.txt    rejected in the review: name it to accept it
+      refused    evil     cannot be accepted
+      created    new.txt
+    ----- stderr -----
+    airlock: 1 of 3 files applied. Undo: airlock undo n · Everything is decided: airlock resume n continues, airlock rm n removes it
+    ");
     assert_eq!(repo.git(&["status", "--short"]), "?? new.txt\n");
     repo.airlock(&["apply", "n", "--accept", "a.txt"]).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n");
-    repo.airlock(&["apply", "n", "--accept", "*.txt", "--reject", "*.txt"]).expect_failure(2, &["leaves nothing of n"]);
+    assert_snapshot!(repo.airlock(&["apply", "n", "--accept", "*.txt", "--reject", "*.txt"]), @"
+    status: 2
+    ----- stderr -----
+    error: the selection leaves nothing of n
+    hint: airlock diff n --name-only lists the paths
+    ");
 }
 
 #[test]
-fn what_is_in_the_way_is_told_before_anything_is_written() {
+fn apply_reports_obstacles_before_writing() {
     let repo = TestRepo::new();
     repo.write("Foo", "f\n");
     repo.commit();
     repo.changeset("w", "echo x >> a.txt; echo mine > empty; rm Foo; mkdir foo; echo q > foo/x");
     std::fs::create_dir(repo.path.join("empty")).expect("made");
     let before = repo.read_tree();
-    let ran = repo.airlock(&["apply", "w", "--accept-all"]).expect_failure(4, &["nothing was written"]);
-    assert!(ran.stdout.contains("conflict   empty  an empty directory of yours is in its place"), "{}", ran.stdout);
+    assert_snapshot!(repo.airlock(&["apply", "w", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      skipped    Foo    because of the conflicts
+      skipped    a.txt  because of the conflicts
+      conflict   empty  an empty directory of yours is in its place
+      skipped    foo/x  because of the conflicts
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to leave them out, add --reject=empty
+    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    ");
     assert_eq!(repo.read_tree(), before);
-    // What goes with the plan is in nobody's way.
+    // A path that the plan itself removes is not an obstacle.
     repo.airlock(&["apply", "w", "--accept-all", "--reject", "empty"]).ok();
     assert_eq!(repo.read("foo/x"), "q\n");
-    // An empty directory that the apply has not emptied stays.
+    // An empty directory that the apply did not empty is kept.
     std::fs::create_dir(repo.path.join("stays")).expect("made");
     repo.airlock(&["apply", "w", "--accept", "Foo"]).ok();
     assert!(repo.path.join("stays").is_dir() && repo.path.join("empty").is_dir());
-    // Where git does not count on modes, they are the user's alone.
+    // If git ignores modes, the apply keeps the user's mode.
     repo.git(&["config", "core.fileMode", "false"]);
     repo.git(&["checkout", "-q", "a.txt"]);
     let file = repo.path.join("a.txt");
@@ -348,7 +582,7 @@ fn what_is_in_the_way_is_told_before_anything_is_written() {
 }
 
 #[test]
-fn work_that_is_ignored_is_kept() {
+fn run_keeps_sandbox_with_ignored_files() {
     let repo = TestRepo::new();
     let ran = repo.airlock(&["run", "--", "sh", "-c", "mkdir target; echo x > target/out"]).ok();
     assert!(
@@ -360,7 +594,7 @@ fn work_that_is_ignored_is_kept() {
 }
 
 #[test]
-fn a_review_can_begin_with_everything_but_high_risk_accepted() {
+fn review_preselect_skips_high_risk_files() {
     let mut repo = TestRepo::new();
     repo.sandbox("p", "echo x >> a.txt; echo 'export A=1' > .envrc; echo new > n.txt").ok();
     let decisions = |repo: &TestRepo| -> Vec<String> {
@@ -369,14 +603,29 @@ fn a_review_can_begin_with_everything_but_high_risk_accepted() {
         files.iter().map(|f| f["hunks"][0]["decision"].as_str().expect("one").to_owned()).collect()
     };
     repo.set("AIRLOCK_PRESELECT", "everything");
-    repo.airlock(&["review", "p"]).expect_failure(2, &["everything"]);
+    assert_snapshot!(repo.airlock(&["review", "p"]), @"
+    status: 2
+    ----- stderr -----
+    error: AIRLOCK_PRESELECT: unknown variant `everything`, expected `none` or `all`
+    ");
     repo.set("AIRLOCK_PRESELECT", "all");
-    // Of what is there nothing is asked but the risky file; its end applies nothing.
-    let ran = repo.airlock_with_input(&["review", "p", "--plain"], "n\n").ok();
-    assert!(ran.stdout.contains(".envrc Apply?") && !ran.stdout.contains("a.txt Apply?"), "{}", ran.stdout);
+    // Only the risky file is asked about. The end of the review applies nothing.
+    assert_snapshot!(repo.airlock_with_input(&["review", "p", "--plain"], "n\n"), @"
+    status: 0
+    ----- stdout -----
+
+    added  .envrc
+    ! high: runs when you enter the directory
+    ! high: sets the environment of what runs next
+    @@ -0,0 +1 @@
+    +export A=1
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock apply p
+    ");
     assert_eq!(decisions(&repo), ["rejected", "accepted", "accepted"]);
     assert_eq!(repo.git(&["status", "--short"]), "");
-    // Only what comes new is accepted beforehand, and once.
+    // Only new changes are preselected, and only once.
     repo.airlock_with_input(&["review", "p", "--plain"], "j\nj\nn\n").ok();
     assert_eq!(decisions(&repo), ["rejected", "accepted", "rejected"]);
     repo.airlock(&["resume", "p", "--", "sh", "-c", "echo more >> a.txt"]).ok();

@@ -1,9 +1,9 @@
-//! A review on a screen in memory: keys in, screens out, without an engine and without a terminal.
+//! A review on an in-memory screen: tests press keys and read the screen, without an engine and a terminal.
 
 use std::io;
 
 use airlock::changes::{
-    CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, Refused, RuleSet,
+    CancelToken, ChangesetBuilder, ContentHash, FileChange, FileVersion, Finding, Quarantine, RefusedEntry, RuleSet,
     Severity,
 };
 use airlock::core::path::{EntryKind, RepoPath};
@@ -14,43 +14,44 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 
-/// A file as base and result; nothing is a path that holds nothing.
-pub type File<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
+/// A path with its content in the base and in the result; `None` is a path without a file.
+pub type FileCase<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
-/// The program around, as a test plays it.
+/// A [`ReviewHost`] that a test controls.
 #[derive(Default)]
-pub struct Desk {
-    /// All that was kept.
-    pub kept: Vec<Event>,
-    /// What the editor was given, and what it leaves.
-    pub given: Vec<u8>,
-    pub leaves: Option<Vec<u8>>,
-    /// Paths in conflict.
+pub struct FakeReviewHost {
+    /// All saved events.
+    pub saved_events: Vec<Event>,
+    /// The last text that was given to the editor or the viewer.
+    pub editor_input: Vec<u8>,
+    /// The text that the editor returns; without one it fails.
+    pub editor_output: Option<Vec<u8>>,
+    /// The paths with a conflict.
     pub conflicts: Vec<String>,
-    /// What is found out about an edit.
+    /// The findings for each edit.
     pub findings: Vec<Finding>,
-    /// Keeping fails from now on.
+    /// Whether saving fails for lack of space.
     pub is_full: bool,
-    /// A plan panics.
+    /// Whether a preview panics.
     pub panics: bool,
 }
 
-impl ReviewHost for Desk {
+impl ReviewHost for FakeReviewHost {
     fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
         if self.is_full {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        self.kept.extend_from_slice(events);
+        self.saved_events.extend_from_slice(events);
         Ok(())
     }
 
     fn edit_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
-        self.given = text.to_vec();
-        self.leaves.clone().ok_or_else(|| io::Error::other("no editor"))
+        self.editor_input = text.to_vec();
+        self.editor_output.clone().ok_or_else(|| io::Error::other("no editor"))
     }
 
     fn view_text(&mut self, _: &RepoPath, text: &[u8]) -> io::Result<()> {
-        self.given = text.to_vec();
+        self.editor_input = text.to_vec();
         Ok(())
     }
 
@@ -81,86 +82,87 @@ impl ReviewHost for Desk {
     }
 }
 
-/// A review that is open.
-pub struct Show {
+/// An open review.
+pub struct ReviewFixture {
     pub app: App<'static>,
-    pub sheet: &'static ReviewModel<'static>,
-    pub desk: Desk,
+    pub model: &'static ReviewModel<'static>,
+    pub host: FakeReviewHost,
     pub terminal: Terminal<TestBackend>,
-    pub flow: Effect,
+    /// The effect of the last key or mouse event.
+    pub effect: Effect,
 }
 
-/// Plain: no colors, so that a snapshot says all.
+/// A style without colors, so that a snapshot contains everything.
 pub const PLAIN: StyleSheet = StyleSheet { depth: ColorDepth::None, theme: Theme::Dark, unicode: true };
 
-/// Creates a sheet that lives as long as the tests do.
-pub fn sheet(files: &[File<'_>], refused: &[Refused]) -> &'static ReviewModel<'static> {
+/// Creates a review model of files and refused paths. It is leaked, so that it lives as long as the test program.
+pub fn sheet(files: &[FileCase<'_>], refused: &[RefusedEntry]) -> &'static ReviewModel<'static> {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let store = Quarantine::open(folder).expect("opened");
     let side = |text: Option<&str>| {
         text.map(|text| FileVersion {
             kind: EntryKind::Regular,
-            hash: store.put(text.as_bytes()).expect("stored"),
+            hash: store.store_blob(text.as_bytes()).expect("stored"),
             size: text.len() as u64,
         })
     };
-    let change = |(path, old, new): &File<'_>| FileChange {
+    let change = |(path, old, new): &FileCase<'_>| FileChange {
         path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
         old: side(*old),
         new: side(*new),
         renamed_from: None,
-        findings: if *path == "refused" { vec![refusal()] } else { Vec::new() },
+        findings: if *path == "refused" { vec![refused_finding()] } else { Vec::new() },
     };
     let files = files.iter().map(change).collect();
     let draft =
         ChangesetBuilder { base: "base".into(), files, refused: refused.to_vec(), ..ChangesetBuilder::default() };
-    let changes = draft.build(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
+    let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
     let changes = Box::leak(Box::new(changes));
     Box::leak(Box::new(ReviewModel::open(changes, &store).expect("opened")))
 }
 
-/// A finding that makes a file of high risk, whatever its rule.
-pub fn high(reason: &str) -> Finding {
+/// Returns a finding of high severity.
+pub fn high_finding(reason: &str) -> Finding {
     Finding { rule: "test".into(), severity: Severity::High, reason: reason.into(), line: None }
 }
 
-fn refusal() -> Finding {
-    Finding { rule: "test".into(), severity: Severity::Refused, reason: "is what nobody can take".into(), line: None }
+fn refused_finding() -> Finding {
+    Finding { rule: "test".into(), severity: Severity::Refused, reason: "is a device file".into(), line: None }
 }
 
-impl Show {
+impl ReviewFixture {
     /// Opens a review of files on a screen of this size.
-    pub fn of(files: &[File<'_>], size: (u16, u16)) -> Self {
-        Self::on(sheet(files, &[]), ReviewState::default(), size, PLAIN)
+    pub fn from_files(files: &[FileCase<'_>], size: (u16, u16)) -> Self {
+        Self::open(sheet(files, &[]), ReviewState::default(), size, PLAIN)
     }
 
-    /// Opens a review of a sheet.
-    pub fn on(sheet: &'static ReviewModel<'static>, state: ReviewState, size: (u16, u16), look: StyleSheet) -> Self {
-        let opening = ReviewOptions { name: "calm-otter".into(), look, since: None, cannot_send: None };
-        Self::with(sheet, state, size, opening)
+    /// Opens a review of a model with a style.
+    pub fn open(model: &'static ReviewModel<'static>, state: ReviewState, size: (u16, u16), look: StyleSheet) -> Self {
+        let options = ReviewOptions { name: "calm-otter".into(), styles: look, round_diff: None, cannot_send: None };
+        Self::open_with(model, state, size, options)
     }
 
-    /// Opens a review.
-    pub fn with(
-        sheet: &'static ReviewModel<'static>,
+    /// Opens a review of a model with all options.
+    pub fn open_with(
+        model: &'static ReviewModel<'static>,
         state: ReviewState,
         size: (u16, u16),
-        opening: ReviewOptions,
+        options: ReviewOptions,
     ) -> Self {
-        let app = App::new(sheet, state, opening);
+        let app = App::new(model, state, options);
         let terminal = Terminal::new(TestBackend::new(size.0, size.1)).expect("a screen");
-        let mut show = Self { app, sheet, desk: Desk::default(), terminal, flow: Effect::On };
-        show.draw();
-        show
+        let mut review = Self { app, model, host: FakeReviewHost::default(), terminal, effect: Effect::Redraw };
+        review.draw();
+        review
     }
 
-    /// Draws, as the program does after each key.
+    /// Draws the screen and saves the draft, as the program does after each key.
     pub fn draw(&mut self) {
         self.terminal.draw(|frame| draw(&mut self.app, frame)).expect("drawn");
-        self.app.flush(&mut self.desk).expect("kept");
+        self.app.save_pending_events(&mut self.host).expect("kept");
     }
 
-    /// Presses keys, `<Name>` for those that have no letter, and gives the screen after them.
+    /// Presses keys and returns the screen after them. Keys without a character are written as `<Name>`.
     pub fn press(&mut self, keys: &str) -> String {
         let mut rest = keys;
         while let Some(first) = rest.chars().next() {
@@ -169,26 +171,26 @@ impl Show {
                 _ => rest.split_at(first.len_utf8()),
             };
             rest = tail;
-            self.flow = self.app.key(event(name), &mut self.desk).expect("kept");
+            self.effect = self.app.handle_key(key_event(name), &mut self.host).expect("kept");
             self.draw();
         }
         self.screen()
     }
 
-    /// Uses the mouse at a column and a row.
+    /// Sends a mouse event at a column and a row, and returns the screen after it.
     pub fn mouse(&mut self, kind: MouseEventKind, column: u16, row: u16) -> String {
         let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
-        self.flow = self.app.mouse(event, &mut self.desk).expect("kept");
+        self.effect = self.app.handle_mouse(event, &mut self.host).expect("kept");
         self.draw();
         self.screen()
     }
 
-    /// Clicks.
+    /// Clicks the left button at a column and a row, and returns the screen after it.
     pub fn click(&mut self, column: u16, row: u16) -> String {
         self.mouse(MouseEventKind::Down(MouseButton::Left), column, row)
     }
 
-    /// Changes the size of the screen.
+    /// Resizes the screen, and returns it.
     pub fn resize(&mut self, columns: u16, rows: u16) -> String {
         self.terminal.backend_mut().resize(columns, rows);
         self.draw();
@@ -197,33 +199,34 @@ impl Show {
 
     /// Returns the screen as text.
     pub fn screen(&self) -> String {
-        text(self.terminal.backend().buffer())
+        buffer_text(self.terminal.backend().buffer())
     }
 
-    /// Returns what was decided, by path and unit: `a.rs yn.` has a line for each line.
-    pub fn decided(&self) -> Vec<String> {
-        decided(self.sheet, &self.app.state)
+    /// Returns the decisions of each file; see [`describe_decisions`].
+    pub fn decisions(&self) -> Vec<String> {
+        describe_decisions(self.model, &self.app.state)
     }
 }
 
-/// Returns what was decided: for each file its units, for each of those what it is.
-pub fn decided(sheet: &ReviewModel<'_>, state: &ReviewState) -> Vec<String> {
-    let of = |id: &str| match state.decisions.get(id) {
+/// Returns a line for each file: its path and the decision on each unit. `-` is an undecided unit; a unit of which some
+/// lines are decided has one character for each line, such as `yn.`.
+pub fn describe_decisions(model: &ReviewModel<'_>, state: &ReviewState) -> Vec<String> {
+    let describe = |id: &str| match state.decisions.get(id) {
         None => "-".to_owned(),
-        Some(ruling) => ruling.to_string().split(' ').next().map_or_else(String::new, |word| match word {
-            "lines" => ruling.to_string()[6..].to_owned(),
+        Some(decision) => decision.to_string().split(' ').next().map_or_else(String::new, |word| match word {
+            "lines" => decision.to_string()[6..].to_owned(),
             word => word.to_owned(),
         }),
     };
     let line = |file: &airlock::review::ReviewFile<'_>| {
-        let units: Vec<String> = file.units.iter().map(|unit| of(&unit.id)).collect();
+        let units: Vec<String> = file.units.iter().map(|unit| describe(&unit.id)).collect();
         format!("{} {}", String::from_utf8_lossy(file.change.path.as_bytes()), units.join(" "))
     };
-    sheet.files.iter().map(line).collect()
+    model.files.iter().map(line).collect()
 }
 
-/// Returns what a screen shows, without blanks at the ends of lines.
-pub fn text(buffer: &Buffer) -> String {
+/// Returns the text of a buffer, without trailing blanks.
+fn buffer_text(buffer: &Buffer) -> String {
     use unicode_width::UnicodeWidthStr;
     let mut lines = Vec::new();
     for y in 0..buffer.area.height {
@@ -238,7 +241,8 @@ pub fn text(buffer: &Buffer) -> String {
     lines.join("\n")
 }
 
-fn event(name: &str) -> KeyEvent {
+/// Returns the event of a key as [`ReviewFixture::press`] names it.
+fn key_event(name: &str) -> KeyEvent {
     let control = name.strip_prefix("C-").and_then(|rest| rest.chars().next());
     let code = match name {
         "Esc" => KeyCode::Esc,
@@ -258,7 +262,7 @@ fn event(name: &str) -> KeyEvent {
     KeyEvent::new(code, if control.is_some() { KeyModifiers::CONTROL } else { KeyModifiers::NONE })
 }
 
-/// Returns the hash of a text, as a ruling names it.
-pub fn hash(text: &str) -> String {
-    ContentHash::of(text.as_bytes()).to_string()
+/// Returns the hash of a text, as decisions contain it.
+pub fn hash_text(text: &str) -> String {
+    ContentHash::from_content(text.as_bytes()).to_string()
 }

@@ -1,4 +1,4 @@
-//! A hermetic place for tests: a repository, a home and an environment of its own, and everything removed at the end.
+//! An isolated environment for tests: a repository, a home directory and variables. It is removed at the end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use airlock::base::{BASE, REPOSITORY, repository_id};
+use airlock::base::{BASE_LABEL, REPOSITORY_LABEL, repository_id};
 use airlock::engine::{Docker, Engine, Labels};
 use regex::Regex;
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub mod model;
 /// The program under test.
 pub const AIRLOCK: &str = env!("CARGO_BIN_EXE_airlock");
 
-/// A repository in a folder of its own.
+/// A repository in a temporary directory.
 pub struct TestRepo {
     folder: tempfile::TempDir,
     /// The working tree.
@@ -30,7 +30,7 @@ pub struct TestRepo {
     variables: BTreeMap<String, String>,
 }
 
-/// Every path of a tree with its mode and content.
+/// The mode and the content of each path of a tree.
 pub type TreeContents = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 
 impl TestRepo {
@@ -66,19 +66,19 @@ impl TestRepo {
         self.variables.insert(name.into(), value.into());
     }
 
-    /// Unsets a variable again.
+    /// Unsets a variable.
     pub fn unset(&mut self, name: &str) {
         self.variables.remove(name);
     }
 
-    /// Writes a file of the host tree.
+    /// Writes a file of the working tree.
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.path.join(path);
         fs::create_dir_all(path.parent().expect("it has one")).expect("made");
         fs::write(path, content).expect("written");
     }
 
-    /// Reads a file of the host tree.
+    /// Reads a file of the working tree.
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path.join(path)).expect("it is there")
     }
@@ -89,7 +89,7 @@ impl TestRepo {
         self.git(&["commit", "-qm", "start"]);
     }
 
-    /// Runs git in the host tree, and gives its output.
+    /// Runs git in the working tree, and returns its output.
     pub fn git(&self, args: &[&str]) -> String {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]).args(args).current_dir(&self.path);
@@ -114,7 +114,7 @@ impl TestRepo {
         all
     }
 
-    /// Prepares a command of any program in the host tree.
+    /// Prepares a command of any program in the working tree.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).current_dir(&self.path).env_clear().envs(self.environment()).stdin(Stdio::null());
@@ -126,41 +126,41 @@ impl TestRepo {
         CommandOutput::from_command(self.command(AIRLOCK, args))
     }
 
-    /// The same with something on its standard input.
+    /// Runs airlock without a terminal, with an input on stdin.
     pub fn airlock_with_input(&self, args: &[&str], input: &str) -> CommandOutput {
         let mut command = self.command(AIRLOCK, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it runs");
-        // It may have ended before it has read all.
+        // The program may end before it has read everything, so errors are ignored.
         let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
         let output: CommandOutput = child.wait_with_output().expect("it ends").into();
         CommandOutput { directory: Some(self.directory()), ..output }
     }
 
-    /// Runs a script in a sandbox that is kept.
+    /// Runs a script in a named sandbox.
     pub fn sandbox(&self, name: &str, script: &str) -> CommandOutput {
         self.airlock(&["run", "--name", name, "--", "sh", "-euc", script])
     }
 
-    /// Reads the changes of a sandbox.
+    /// Reads the changes of a sandbox as JSON.
     pub fn diff(&self, name: &str) -> Value {
         serde_json::from_str(&self.airlock(&["diff", name, "--json"]).ok().stdout).expect("JSON")
     }
 
-    /// Returns path and kind of every change of a sandbox.
+    /// Returns the path and the kind of each change of a sandbox.
     pub fn changes(&self, name: &str) -> Vec<(String, String)> {
         let text = |v: &Value| v.as_str().expect("a string").to_owned();
         let diff = self.diff(name);
         diff["files"].as_array().expect("a list").iter().map(|f| (text(&f["path"]), text(&f["change"]))).collect()
     }
 
-    /// Takes a picture of the host tree and of its git directory, without Airlock's own folder in it.
+    /// Reads the working tree and its git directory, without Airlock's own directory.
     pub fn read_tree(&self) -> TreeContents {
         let (mut found, mut open) = (TreeContents::new(), vec![self.path.clone()]);
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(folder).expect("it can be listed") {
                 let path = entry.expect("it can be listed").path();
-                let metadata = path.symlink_metadata().expect("it is there");
+                let metadata = path.symlink_metadata().expect("the entry exists");
                 let content = if metadata.is_symlink() {
                     fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
                 } else if metadata.is_dir() {
@@ -180,10 +180,10 @@ impl TestRepo {
     /// Counts the containers and volumes of this repository's sandboxes in the engine.
     pub fn engine_objects(&self) -> usize {
         let (containers, volumes) = self.engine_lists();
-        containers.len() + volumes.iter().filter(|labels| !labels.contains_key(BASE)).count()
+        containers.len() + volumes.iter().filter(|labels| !labels.contains_key(BASE_LABEL)).count()
     }
 
-    /// Counts its containers alone.
+    /// Counts the containers of this repository's sandboxes in the engine.
     pub fn containers(&self) -> usize {
         self.engine_lists().0.len()
     }
@@ -193,18 +193,18 @@ impl TestRepo {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let engine = Docker::connect().await.expect("an engine answers; scripts/engine starts one");
-            let containers = engine.containers(REPOSITORY, Some(&id)).await.expect("listed");
-            let volumes = engine.volumes(REPOSITORY, Some(&id)).await.expect("listed");
+            let containers = engine.list_containers(REPOSITORY_LABEL, Some(&id)).await.expect("listed");
+            let volumes = engine.list_volumes(REPOSITORY_LABEL, Some(&id)).await.expect("listed");
             (containers.into_iter().map(|c| c.labels).collect(), volumes.into_iter().map(|v| v.labels).collect())
         })
     }
 
-    /// Counts this repository's bases in the engine: two volumes each.
+    /// Counts this repository's bases in the engine. Each base has two volumes.
     pub fn base_volumes(&self) -> usize {
-        self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE)).count().div_ceil(2)
+        self.engine_lists().1.iter().filter(|labels| labels.contains_key(BASE_LABEL)).count().div_ceil(2)
     }
 
-    /// Returns whether a sandbox or a base was made with the engine, other than by [`TestRepo::changeset`].
+    /// Returns whether the engine created a sandbox or a base of this repository. [`TestRepo::changeset`] uses no engine.
     fn has_used_engine(&self) -> bool {
         let names = |folder: &str| {
             let entries = fs::read_dir(self.path.join(".git/airlock").join(folder)).into_iter().flatten().flatten();
@@ -216,7 +216,7 @@ impl TestRepo {
 
     /// Returns the inode of a file.
     pub fn inode(&self, path: &str) -> u64 {
-        self.path.join(path).symlink_metadata().expect("it is there").ino()
+        self.path.join(path).symlink_metadata().expect("the entry exists").ino()
     }
 }
 
@@ -234,7 +234,7 @@ impl Drop for TestRepo {
                 panic!("{}", removed.stderr);
             }
         }
-        // No base is kept.
+        // Removes all bases.
         self.set("AIRLOCK_BASES", "0");
         let swept = self.airlock(&["gc"]);
         if swept.status != 0 && !std::thread::panicking() {
@@ -243,24 +243,25 @@ impl Drop for TestRepo {
     }
 }
 
-/// The output of a command. As text, it is whole, with ids, times and paths of the test's directory replaced: for snapshots.
+/// The output of a command. `Display` writes the whole output for snapshots, with IDs, times and the test's directory
+/// replaced.
 #[derive(Debug)]
 pub struct CommandOutput {
-    /// The exit status; 128 and more for a signal.
+    /// The exit status, or 128 plus the number of the signal.
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
-    /// The directory that is `[TMP]` in the text.
+    /// The directory that `Display` replaces with `[TMP]`.
     directory: Option<PathBuf>,
 }
 
-/// Patterns that differ from run to run, with what stands for them.
+/// The patterns of text that differs between runs, with their replacements.
 static FILTERS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     let filters = [
         (r"\b[0-9a-f]{64}\b", "[SHA256]"),
         (r"\b[0-9a-f]{40}\b", "[COMMIT]"),
-        (r"\bat [0-9a-f]{7}\b", "at [COMMIT]"),
-        (r"\b[0-9]+ (second|minute)s? ago\b", "[AGE]"),
+        (r"\bat [0-9a-f]{7,12}\b", "at [COMMIT]"),
+        (r"\b[0-9]+ (second|minute|hour|day)s? ago\b", "[AGE]"),
         (r"\b(just now|moments ago)\b", "[AGE]"),
         (r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}Z?)?\b", "[TIME]"),
         (r"\b127\.0\.0\.1:[0-9]{2,5}\b", "127.0.0.1:[PORT]"),
@@ -273,7 +274,8 @@ impl std::fmt::Display for CommandOutput {
         let mut text = format!("status: {}\n", self.status);
         for (name, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !output.is_empty() {
-                text += &format!("----- {name} -----\n{output}");
+                let end = if output.ends_with('\n') { "" } else { "\n" };
+                text += &format!("----- {name} -----\n{output}{end}");
             }
         }
         if let Some(directory) = self.directory.as_ref().and_then(|d| d.to_str()) {
@@ -282,7 +284,7 @@ impl std::fmt::Display for CommandOutput {
         for (pattern, name) in FILTERS.iter() {
             text = pattern.replace_all(&text, *name).into_owned();
         }
-        // Snapshots have no blanks at the ends of lines.
+        // Snapshots have no trailing blanks.
         text.lines().try_for_each(|line| writeln!(f, "{}", line.trim_end()))
     }
 }
@@ -302,7 +304,7 @@ impl CommandOutput {
         self
     }
 
-    /// Requires a failure with this status, and words in its message.
+    /// Requires this exit status, and that stderr contains these words.
     #[track_caller]
     pub fn expect_failure(self, status: i32, words: &[&str]) -> Self {
         assert_eq!(self.status, status, "{self:#?}");
@@ -326,26 +328,26 @@ impl From<Output> for CommandOutput {
     }
 }
 
-/// Returns the process's id for a signal.
+/// Returns the process ID of a child.
 pub fn pid(child: &std::process::Child) -> rustix::process::Pid {
     rustix::process::Pid::from_child(child)
 }
 
-/// Returns whether a folder is empty or not there.
+/// Returns whether a directory is empty or does not exist.
 pub fn is_bare(folder: &Path) -> bool {
     fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
-/// Words of the same length: what is to be found, and what comes in its place.
+/// A text and its replacement, which has the same length.
 type Swap = (&'static [u8], &'static [u8]);
 
-/// Stands between Airlock and the engine, and swaps words in what goes to it and in what comes back. Gives its address, and
-/// how often something was swapped on the way there.
-pub fn engine_in_between(there: Swap, back: Swap) -> (String, Arc<AtomicUsize>) {
+/// Starts a proxy between Airlock and the engine that replaces a text in requests and another in responses. Returns its
+/// address and the count of replacements in requests.
+pub fn engine_in_between(requests: Swap, responses: Swap) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("tcp://{}", listener.local_addr().expect("an address"));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let socket = std::env::var("DOCKER_HOST").unwrap_or_default();
@@ -354,19 +356,19 @@ pub fn engine_in_between(there: Swap, back: Swap) -> (String, Arc<AtomicUsize>) 
             let (Ok(from_client), Ok(from_engine)) = (client.try_clone(), engine.try_clone()) else { return };
             let counter = Arc::clone(&counter);
             std::thread::spawn(move || {
-                carry(from_client, &engine, there, &counter);
+                relay_bytes(from_client, &engine, requests, &counter);
                 let _ = engine.shutdown(std::net::Shutdown::Write);
             });
             std::thread::spawn(move || {
-                carry(from_engine, &client, back, &AtomicUsize::new(0));
+                relay_bytes(from_engine, &client, responses, &AtomicUsize::new(0));
                 let _ = TcpStream::shutdown(&client, std::net::Shutdown::Write);
             });
         }
     });
-    (address, asked)
+    (address, count)
 }
 
-fn carry(mut from: impl Read, mut to: impl Write, (old, new): Swap, count: &AtomicUsize) {
+fn relay_bytes(mut from: impl Read, mut to: impl Write, (old, new): Swap, count: &AtomicUsize) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         while let Some(at) = buffer[..n].windows(old.len()).position(|w| w == old) {

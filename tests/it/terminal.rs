@@ -1,4 +1,4 @@
-//! A program on a pseudo-terminal of our own, with a screen that can be waited for.
+//! A program on a pseudo-terminal, with a screen that tests can wait for.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,35 +8,35 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 
 use crate::support::{AIRLOCK, TestRepo};
 
-/// How long a screen may take to show what is waited for.
+/// The maximum time until a screen meets a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Keys = Arc<Mutex<Box<dyn Write + Send>>>;
 
-/// What every terminal answers: its device attributes (DA1), and that it does not know a mode (DECRQM).
+/// The answers that every terminal sends: its device attributes (DA1), and that it does not know a mode (DECRQM).
 #[derive(Default)]
-struct Asked {
-    answers: Vec<u8>,
+struct TerminalAnswers {
+    bytes: Vec<u8>,
 }
 
-impl vte::Perform for Asked {
+impl vte::Perform for TerminalAnswers {
     fn csi_dispatch(&mut self, params: &vte::Params, intermediates: &[u8], _: bool, action: char) {
         let mode = params.iter().next().and_then(|p| p.first()).copied().unwrap_or(0);
         match (intermediates, action) {
-            (b"", 'c') => self.answers.extend(b"\x1b[?62;22c"),
-            (b"?$", 'p') => self.answers.extend(format!("\x1b[?{mode};0$y").bytes()),
+            (b"", 'c') => self.bytes.extend(b"\x1b[?62;22c"),
+            (b"?$", 'p') => self.bytes.extend(format!("\x1b[?{mode};0$y").bytes()),
             _ => {}
         }
     }
 }
 
-/// A program on a terminal of our own.
+/// A program on a pseudo-terminal.
 pub struct Terminal {
     pub child: Box<dyn Child + Send + Sync>,
     pub master: Box<dyn MasterPty + Send>,
     keys: Keys,
     pub screen: Arc<(Mutex<vt100::Parser>, Condvar)>,
-    /// Everything that came, as it came.
+    /// The raw output of the program.
     pub raw: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -48,19 +48,19 @@ impl Terminal {
         Self::run(repo, command)
     }
 
-    /// Starts Airlock on a terminal that answers no question by itself.
+    /// Starts Airlock on a terminal that does not answer queries.
     pub fn mute(repo: &TestRepo, args: &[&str]) -> Self {
         let mut command = CommandBuilder::new(AIRLOCK);
         command.args(args);
         Self::open(repo, command, false)
     }
 
-    /// Starts a program in a place's environment.
+    /// Starts a program in the repository's environment.
     pub fn run(repo: &TestRepo, command: CommandBuilder) -> Self {
         Self::open(repo, command, true)
     }
 
-    fn open(repo: &TestRepo, mut command: CommandBuilder, answers: bool) -> Self {
+    fn open(repo: &TestRepo, mut command: CommandBuilder, has_answers: bool) -> Self {
         let size = PtySize { rows: 40, cols: 100, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("a terminal");
         command.cwd(&repo.path);
@@ -75,31 +75,31 @@ impl Terminal {
         let raw = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&raw);
         let keys: Keys = Arc::new(Mutex::new(pair.master.take_writer().expect("a writer")));
-        let typist = answers.then(|| Arc::clone(&keys));
+        let answer_keys = has_answers.then(|| Arc::clone(&keys));
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            let mut questions = vte::Parser::new();
+            let mut parser = vte::Parser::new();
             while let Ok(n @ 1..) = output.read(&mut buffer) {
                 kept.lock().expect("no panic").extend_from_slice(&buffer[..n]);
                 shared.0.lock().expect("no panic").process(&buffer[..n]);
                 shared.1.notify_all();
-                let mut asked = Asked::default();
-                questions.advance(&mut asked, &buffer[..n]);
-                if let Some(typist) = &typist {
-                    // The program may have ended.
-                    let _ = typist.lock().expect("no panic").write_all(&asked.answers);
+                let mut answers = TerminalAnswers::default();
+                parser.advance(&mut answers, &buffer[..n]);
+                if let Some(keys) = &answer_keys {
+                    // The program may have ended, so errors are ignored.
+                    let _ = keys.lock().expect("no panic").write_all(&answers.bytes);
                 }
             }
         });
         Self { child, master: pair.master, keys, screen, raw }
     }
 
-    /// Waits until the screen fulfils a condition, and gives its text.
+    /// Waits until the screen meets a condition, and returns its text.
     #[track_caller]
-    pub fn wait(&self, what: &str, fulfils: impl Fn(&vt100::Screen) -> bool) -> String {
+    pub fn wait(&self, what: &str, is_met: impl Fn(&vt100::Screen) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         let mut parser = self.screen.0.lock().expect("no panic");
-        while !fulfils(parser.screen()) {
+        while !is_met(parser.screen()) {
             let left = end.checked_duration_since(Instant::now());
             let Some(left) = left else { panic!("no {what} on the screen:\n{}", parser.screen().contents()) };
             parser = self.screen.1.wait_timeout(parser, left).expect("no panic").0;
@@ -107,18 +107,19 @@ impl Terminal {
         parser.screen().contents()
     }
 
+    /// Waits until the screen contains a text, and returns the text of the screen.
     #[track_caller]
     pub fn shows(&self, text: &str) -> String {
         self.wait(text, |screen| screen.contents().contains(text))
     }
 
-    /// Waits until these bytes have come.
+    /// Waits until the program has written these bytes.
     #[track_caller]
     pub fn receives(&self, bytes: &[u8]) {
         self.receives_times(bytes, 1);
     }
 
-    /// Waits until these bytes have come so many times.
+    /// Waits until the program has written these bytes `times` times.
     #[track_caller]
     pub fn receives_times(&self, bytes: &[u8], times: usize) {
         let count = || self.raw.lock().expect("no panic").windows(bytes.len()).filter(|w| *w == bytes).count();
@@ -131,10 +132,10 @@ impl Terminal {
         writer.write_all(keys.as_bytes()).and_then(|()| writer.flush()).expect("typed");
     }
 
-    /// Returns whether the terminal reads lines, echoes and makes signals.
+    /// Returns whether the terminal reads lines, echoes, and turns Ctrl-C into a signal.
     pub fn is_sane(&self) -> bool {
         use rustix::termios::{InputModes, LocalModes, tcgetattr};
-        let name = self.master.tty_name().expect("it has one");
+        let name = self.master.tty_name().expect("the terminal has a name");
         let tty = std::fs::File::open(name).expect("it can be opened");
         let settings = tcgetattr(&tty).expect("it is a terminal");
         let local = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;

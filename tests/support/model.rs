@@ -1,6 +1,6 @@
-//! A scripted model server: plays the model's API, step by step from a script. The only thing that is scripted in a run.
+//! A scripted model server, which serves the model's API from a script. Everything else in a run is real.
 //!
-//! Which step is due follows from the number of tool results and of ended turns in the request, so it holds no state between
+//! The counts of tool results and of ended turns in a request determine the step, so the server has no state between
 //! requests.
 
 use std::convert::Infallible;
@@ -17,38 +17,38 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// What the model answers when it is asked for the n-th time.
+/// A step of a script: a response of the model.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// Uses a tool: its name and its input.
+    /// A use of a tool, with its name and its input.
     Tool(String, Value),
-    /// Says something and ends the turn.
+    /// A text that ends the turn.
     Text(String),
 }
 
-/// A request that came.
-#[allow(dead_code, reason = "the program asks for nothing")]
+/// A received request.
+#[allow(dead_code, reason = "the program does not read requests")]
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// `POST /v1/messages`.
+    /// The method and the path, such as `POST /v1/messages`.
     pub what: String,
-    /// `x-api-key` and `authorization`.
+    /// The values of `x-api-key` and `authorization`.
     pub credentials: Vec<String>,
     /// The body as text.
     pub body: String,
 }
 
-/// A server on a loopback port; it ends with its runtime.
+/// A server on a loopback port. It ends with its runtime.
 #[derive(Clone)]
 pub struct ScriptedModel {
-    /// Where it listens.
+    /// The address of the server.
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl ScriptedModel {
-    /// Starts a server that plays `script`.
+    /// Starts a server with a script.
     pub async fn start(script: Vec<Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
         let address = listener.local_addr().expect("it is bound");
@@ -58,7 +58,7 @@ impl ScriptedModel {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (script, seen) = (Arc::clone(&script), Arc::clone(&seen));
-                let service = service_fn(move |request| answer(request, Arc::clone(&script), Arc::clone(&seen)));
+                let service = service_fn(move |request| respond(request, Arc::clone(&script), Arc::clone(&seen)));
                 tokio::spawn(async move {
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -69,14 +69,14 @@ impl ScriptedModel {
         model
     }
 
-    /// Gives what has come so far.
-    #[allow(dead_code, reason = "the program asks for nothing")]
+    /// Returns the requests that were received so far.
+    #[allow(dead_code, reason = "the program does not read requests")]
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic").clone()
     }
 }
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
     script: Arc<Vec<Step>>,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -99,11 +99,11 @@ async fn answer(
         }
         (Method::POST, "/v1/messages") => {
             let request: Value = serde_json::from_slice(&body).unwrap_or_default();
-            let (number, step) = due(&request, &script);
+            let (number, step) = find_step(&request, &script);
             if request["stream"] == true {
-                reply("text/event-stream", events(number, &step))
+                reply("text/event-stream", build_events(number, &step))
             } else {
-                reply("application/json", whole(number, &step).to_string())
+                reply("application/json", build_whole_message(number, &step).to_string())
             }
         }
         _ => {
@@ -114,8 +114,9 @@ async fn answer(
     })
 }
 
-/// Finds the step that is due. Requests without tools (titles, quota checks) want a short text.
-fn due(request: &Value, script: &[Step]) -> (usize, Step) {
+/// Finds the step for a request, and its number. Requests without tools, such as titles and quota checks, get a short
+/// text.
+fn find_step(request: &Value, script: &[Step]) -> (usize, Step) {
     let has_tools = request["tools"].as_array().is_some_and(|tools| !tools.is_empty());
     let blocks = request["messages"].as_array().into_iter().flatten();
     let blocks = blocks.filter_map(|m| m["content"].as_array()).flatten();
@@ -127,7 +128,8 @@ fn due(request: &Value, script: &[Step]) -> (usize, Step) {
     (number, step.cloned().unwrap_or_else(|| Step::Text("Done.".into())))
 }
 
-fn content(number: usize, step: &Step) -> (Value, Value, &'static str) {
+/// Returns a step as an empty content block, the delta that fills it, and the stop reason.
+fn step_content(number: usize, step: &Step) -> (Value, Value, &'static str) {
     match step {
         Step::Tool(name, input) => (
             json!({"type": "tool_use", "id": format!("toolu_{number}"), "name": name, "input": {}}),
@@ -140,17 +142,17 @@ fn content(number: usize, step: &Step) -> (Value, Value, &'static str) {
     }
 }
 
-fn message(number: usize, content: Value, reason: Value) -> Value {
+fn build_message(number: usize, content: Value, reason: Value) -> Value {
     json!({
         "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": "scripted", "content": content,
         "stop_reason": reason, "stop_sequence": null, "usage": {"input_tokens": 10, "output_tokens": 10},
     })
 }
 
-fn events(number: usize, step: &Step) -> String {
-    let (start, delta, reason) = content(number, step);
+fn build_events(number: usize, step: &Step) -> String {
+    let (start, delta, reason) = step_content(number, step);
     let all = [
-        json!({"type": "message_start", "message": message(number, json!([]), Value::Null)}),
+        json!({"type": "message_start", "message": build_message(number, json!([]), Value::Null)}),
         json!({"type": "content_block_start", "index": 0, "content_block": start}),
         json!({"type": "content_block_delta", "index": 0, "delta": delta}),
         json!({"type": "content_block_stop", "index": 0}),
@@ -161,13 +163,13 @@ fn events(number: usize, step: &Step) -> String {
     all.iter().map(|e| format!("event: {}\ndata: {e}\n\n", e["type"].as_str().unwrap_or_default())).collect()
 }
 
-fn whole(number: usize, step: &Step) -> Value {
-    let (_, _, reason) = content(number, step);
+fn build_whole_message(number: usize, step: &Step) -> Value {
+    let (_, _, reason) = step_content(number, step);
     let block = match step {
         Step::Tool(name, input) => {
             json!({"type": "tool_use", "id": format!("toolu_{number}"), "name": name, "input": input})
         }
         Step::Text(text) => json!({"type": "text", "text": text}),
     };
-    message(number, json!([block]), reason.into())
+    build_message(number, json!([block]), reason.into())
 }

@@ -1,6 +1,6 @@
-//! Takes a picture of a program on a terminal, for the documentation: `picture OUT.svg COLUMNSxROWS STEP… -- COMMAND…`. Each
-//! step is `wait:TEXT`, until the screen shows it, or `type:KEYS`, with `\r` for Enter and `\e` for Escape. What the screen
-//! shows after the last step is drawn as SVG.
+//! Draws the screen of a program on a terminal as SVG, for the documentation:
+//! `picture OUT.svg COLUMNSxROWS STEP… -- COMMAND…`. Each step is `wait:TEXT`, which waits until the screen shows the
+//! text, or `type:KEYS`, with `\r` for Enter and `\e` for Escape. The picture is the screen after the last step.
 
 #![expect(clippy::disallowed_methods, clippy::disallowed_macros, reason = "a tool for scripts")]
 
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use vt100::{Cell, Color, Parser};
 
-/// How long a screen may take to show what is waited for, and to be still after that.
+/// The maximum time until the screen shows a text.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The time without output after which the screen counts as complete.
 const STILL: Duration = Duration::from_millis(400);
-/// A cell in pixels, and the space around all of them.
+/// The size of a cell and the margin of the picture, in pixels.
 const WIDTH: usize = 8;
 const HEIGHT: usize = 18;
 const MARGIN: usize = 10;
@@ -35,12 +36,12 @@ fn main() {
     };
     let (columns, rows) = args[1].split_once('x').expect("COLUMNSxROWS");
     let (columns, rows): (u16, u16) = (columns.parse().expect("columns"), rows.parse().expect("rows"));
-    let screen = play(&args[at + 1..], (columns, rows), &args[2..at]);
-    std::fs::write(&args[0], draw(screen.screen())).expect("written");
+    let screen = run_steps(&args[at + 1..], (columns, rows), &args[2..at]);
+    std::fs::write(&args[0], draw_svg(screen.screen())).expect("written");
 }
 
-/// Runs the program, does the steps, and ends it.
-fn play(command: &[String], (columns, rows): (u16, u16), steps: &[String]) -> Parser {
+/// Runs the program, does the steps, and ends the program. Returns the screen.
+fn run_steps(command: &[String], (columns, rows): (u16, u16), steps: &[String]) -> Parser {
     let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
     let pair = native_pty_system().openpty(size).expect("a terminal");
     let mut builder = CommandBuilder::new(&command[0]);
@@ -79,20 +80,20 @@ fn play(command: &[String], (columns, rows): (u16, u16), steps: &[String]) -> Pa
                     };
                     parser.process(&bytes);
                 }
-                // The rest of what belongs to it.
+                // Reads the rest of the screen.
                 while let Ok(bytes) = output.recv_timeout(STILL) {
                     parser.process(&bytes);
                 }
             }
-            _ => panic!("{step} is no step"),
+            _ => panic!("{step} is not a step"),
         }
     }
-    child.kill().expect("it is there");
+    child.kill().expect("the program can be ended");
     child.wait().expect("it ends");
     parser
 }
 
-fn draw(screen: &vt100::Screen) -> String {
+fn draw_svg(screen: &vt100::Screen) -> String {
     let (rows, columns) = screen.size();
     let (width, height) = (usize::from(columns) * WIDTH + 2 * MARGIN, usize::from(rows) * HEIGHT + 2 * MARGIN);
     let mut out = format!(
@@ -104,13 +105,13 @@ fn draw(screen: &vt100::Screen) -> String {
         let mut column = 0;
         while column < columns {
             let Some(first) = screen.cell(row, column) else { break };
-            let look = Look::of(first);
+            let look = Look::from_cell(first);
             let mut text = String::new();
             let from = column;
-            // Lines of boxes are drawn, not written: a font would leave gaps between them.
-            let line = segments(first.contents());
-            while let Some(cell) = screen.cell(row, column).filter(|cell| Look::of(cell) == look) {
-                if line.is_some() && column > from || line.is_none() && segments(cell.contents()).is_some() {
+            // Box lines are drawn as paths, because a font would leave gaps between them.
+            let line = line_directions(first.contents());
+            while let Some(cell) = screen.cell(row, column).filter(|cell| Look::from_cell(cell) == look) {
+                if line.is_some() && column > from || line.is_none() && line_directions(cell.contents()).is_some() {
                     break;
                 }
                 text += if cell.has_contents() {
@@ -123,13 +124,13 @@ fn draw(screen: &vt100::Screen) -> String {
                 column += 1;
             }
             let (x, y) = (usize::from(from) * WIDTH + MARGIN, usize::from(row) * HEIGHT + MARGIN);
-            run(&mut out, &look, (x, y), usize::from(column - from) * WIDTH, &text, line);
+            draw_run(&mut out, &look, (x, y), usize::from(column - from) * WIDTH, &text, line);
         }
     }
     out + "</g>\n</svg>\n"
 }
 
-/// How a cell looks.
+/// The style of a cell.
 #[derive(PartialEq)]
 struct Look {
     fore: String,
@@ -139,8 +140,8 @@ struct Look {
 }
 
 impl Look {
-    fn of(cell: &Cell) -> Self {
-        let (fore, back) = (colour(cell.fgcolor()), colour(cell.bgcolor()));
+    fn from_cell(cell: &Cell) -> Self {
+        let (fore, back) = (css_color(cell.fgcolor()), css_color(cell.bgcolor()));
         let (bold, dim) = (cell.bold(), cell.dim());
         if cell.inverse() {
             let fore = fore.unwrap_or_else(|| FOREGROUND.into());
@@ -150,7 +151,8 @@ impl Look {
     }
 }
 
-fn run(out: &mut String, look: &Look, (x, y): (usize, usize), width: usize, text: &str, line: Option<[bool; 4]>) {
+/// Draws a run of cells of one style: their background, and their text or box line.
+fn draw_run(out: &mut String, look: &Look, (x, y): (usize, usize), width: usize, text: &str, line: Option<[bool; 4]>) {
     if let Some(back) = &look.back {
         let _ = writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" fill=\"{back}\"/>");
     }
@@ -164,7 +166,7 @@ fn run(out: &mut String, look: &Look, (x, y): (usize, usize), width: usize, text
         let _ = writeln!(out, "<path d=\"{path}\" stroke=\"{}\"{opacity}/>", look.fore);
     } else if !text.trim().is_empty() {
         let weight = if look.bold { " font-weight=\"bold\"" } else { "" };
-        // Blanks at the ends are room, and those between must not be taken for one.
+        // Blanks at the ends are left out. Blanks between words must not collapse, so they become no-break spaces.
         let blanks = |text: &str| text.chars().take_while(|c| *c == ' ').count();
         let (before, after) = (blanks(text), blanks(&text.chars().rev().collect::<String>()));
         let (x, width) = (x + before * WIDTH, width - (before + after) * WIDTH);
@@ -178,8 +180,8 @@ fn run(out: &mut String, look: &Look, (x, y): (usize, usize), width: usize, text
     }
 }
 
-/// Which ways a line goes from the middle of its cell: up, down, left, right.
-fn segments(text: &str) -> Option<[bool; 4]> {
+/// Returns the directions of a box line from the middle of its cell: up, down, left, right.
+fn line_directions(text: &str) -> Option<[bool; 4]> {
     Some(match text {
         "─" => [false, false, true, true],
         "│" => [true, true, false, false],
@@ -196,8 +198,9 @@ fn segments(text: &str) -> Option<[bool; 4]> {
     })
 }
 
-fn colour(colour: Color) -> Option<String> {
-    match colour {
+/// Returns a color as CSS; `None` is the default color.
+fn css_color(color: Color) -> Option<String> {
+    match color {
         Color::Default => None,
         Color::Rgb(r, g, b) => Some(format!("#{r:02x}{g:02x}{b:02x}")),
         Color::Idx(n @ 0..=15) => Some(PALETTE[usize::from(n)].into()),

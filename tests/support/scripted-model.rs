@@ -1,5 +1,6 @@
-//! The scripted model server as a program, for `scripts/demo`: `scripted-model SCRIPT.json WORKSPACE`. It says where it
-//! listens on its first line, and serves until it is ended. `$WORKSPACE` in the script becomes the second argument.
+//! The scripted model server as a program, for `scripts/demo`: `scripted-model SCRIPT.json WORKSPACE`. It prints its
+//! address on the first line, and runs until it is killed. `$WORKSPACE` in the script is replaced with the second
+//! argument.
 
 #![expect(clippy::disallowed_macros, reason = "one line, for a script that reads it")]
 

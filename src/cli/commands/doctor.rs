@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::base::OverlaySupport;
 use crate::cli::error::{CliError, FAILED};
-use crate::cli::json::render;
-use crate::cli::ops::agent_config::given;
-use crate::cli::ops::repo::runtime;
-use crate::cli::output::{Output, print};
-use crate::config::{Net, Settings};
+use crate::cli::json::render_json;
+use crate::cli::ops::agent_config::new_agent_config;
+use crate::cli::ops::repo::create_runtime;
+use crate::cli::output::{Output, print_stdout};
+use crate::config::{NetworkAccess, Settings};
 use crate::core::escape::Escaped;
 use crate::engine::image::{AGENT_IMAGE, CLAUDE_VERSION};
 use crate::engine::{Docker, Engine, EngineInfo};
@@ -46,58 +46,60 @@ struct Check {
 struct Checks(Vec<Check>);
 
 impl Checks {
-    fn good(&mut self, id: &'static str, found: impl AsRef<str>) {
-        self.add(id, CheckStatus::Good, found, None);
+    fn add_good(&mut self, id: &'static str, found: impl AsRef<str>) {
+        self.add_check(id, CheckStatus::Good, found, None);
     }
 
-    fn add(&mut self, id: &'static str, state: CheckStatus, found: impl AsRef<str>, mend: Option<&str>) {
+    fn add_check(&mut self, id: &'static str, state: CheckStatus, found: impl AsRef<str>, fix: Option<&str>) {
         let found = Escaped::new(found.as_ref()).to_string();
-        self.0.push(Check { id, state, found, mend: mend.map(|m| Escaped::new(m).to_string()) });
+        self.0.push(Check { id, state, found, mend: fix.map(|m| Escaped::new(m).to_string()) });
     }
 }
 
-pub fn doctor(json: bool, output: Output) -> Result<u8, CliError> {
+pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
     let mut checks = Checks::default();
     let settings = match Settings::load(|name| std::env::var(name).ok()) {
         Ok(settings) => {
-            match given(&settings, &[], Net::None, 1 << 30).and_then(|_| crate::cli::ops::policy::caps(&settings)) {
-                Ok(_) => checks.good("settings", "what is set can be used"),
-                Err(failure) => checks.add("settings", CheckStatus::Broken, failure.message(), None),
+            match new_agent_config(&settings, &[], NetworkAccess::None, 1 << 30)
+                .and_then(|_| crate::cli::ops::policy::collect_limits(&settings))
+            {
+                Ok(_) => checks.add_good("settings", "what is set can be used"),
+                Err(failure) => checks.add_check("settings", CheckStatus::Broken, failure.message(), None),
             }
             settings
         }
         Err(error) => {
-            checks.add("settings", CheckStatus::Broken, error.to_string(), error.suggestion.as_deref());
+            checks.add_check("settings", CheckStatus::Broken, error.to_string(), error.suggestion.as_deref());
             Settings::default()
         }
     };
-    runtime()?.block_on(async {
+    create_runtime()?.block_on(async {
         match Docker::connect().await {
-            Ok(engine) => engine_checks(&engine, settings.image.as_deref(), &mut checks).await,
-            Err(error) => checks.add("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
+            Ok(engine) => check_engine(&engine, settings.image.as_deref(), &mut checks).await,
+            Err(error) => checks.add_check("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
         }
     });
-    git(&mut checks);
-    credential(&mut checks);
-    console(&mut checks);
+    check_git(&mut checks);
+    check_credential(&mut checks);
+    check_terminal(&mut checks);
     let worst = checks.0.iter().map(|c| c.state).max().unwrap_or(CheckStatus::Good);
     if json {
         let value =
             json!({"schema_version": 1, "version": env!("CARGO_PKG_VERSION"), "state": worst, "checks": checks.0});
-        print(&render(&value))?;
+        print_stdout(&render_json(&value))?;
     } else {
-        print(&text(&checks.0, output.colours()))?;
-        let said = match worst {
+        print_stdout(&format_checks(&checks.0, output.is_colored()))?;
+        let summary = match worst {
             CheckStatus::Good | CheckStatus::Note => "all is well",
             CheckStatus::Weak => "it works, and could be safer",
             CheckStatus::Broken => "it does not work like this",
         };
-        output.say(said);
+        output.print_status(summary);
     }
     Ok(if worst == CheckStatus::Broken { FAILED } else { 0 })
 }
 
-fn text(checks: &[Check], colour: bool) -> String {
+fn format_checks(checks: &[Check], color: bool) -> String {
     let mut out = String::new();
     for check in checks {
         let (word, code) = match check.state {
@@ -106,31 +108,33 @@ fn text(checks: &[Check], colour: bool) -> String {
             CheckStatus::Weak => ("weak", "33"),
             CheckStatus::Broken => ("broken", "31"),
         };
-        let word = if colour { format!("\x1b[{code}m{word:6}\x1b[0m") } else { format!("{word:6}") };
+        let word = if color { format!("\x1b[{code}m{word:6}\x1b[0m") } else { format!("{word:6}") };
         out += &format!("{word}  {:11} {}\n", check.id, check.found);
-        if let Some(mend) = &check.mend {
-            out += &format!("{:8}{:11} → {mend}\n", "", "");
+        if let Some(fix) = &check.mend {
+            out += &format!("{:8}{:11} → {fix}\n", "", "");
         }
     }
     out
 }
 
-async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks) {
-    let info = match engine.info().await {
+async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks) {
+    let info = match engine.engine_info().await {
         Ok(info) => info,
-        Err(error) => return checks.add("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref()),
+        Err(error) => {
+            return checks.add_check("engine", CheckStatus::Broken, error.to_string(), error.hint().as_deref());
+        }
     };
     let memory = HumanBytes(info.memory);
-    checks.good(
+    checks.add_good(
         "engine",
         format!("Docker {} at {}, API {}, {} CPUs, {memory}", info.version, info.address, info.api, info.cpus),
     );
-    hardening(info, checks);
-    match probe::probe(engine).await {
+    check_hardening(info, checks);
+    match probe::probe_engine(engine).await {
         Ok(probed) => {
-            match &probed.capability {
-                OverlaySupport::Overlay => checks.good("overlay", "workspaces are mounted over their base: starts are quick"),
-                OverlaySupport::Copy(why) => checks.add(
+            match &probed.overlay_support {
+                OverlaySupport::Overlay => checks.add_good("overlay", "workspaces are mounted over their base: starts are quick"),
+                OverlaySupport::Copy(why) => checks.add_check(
                     "overlay",
                     CheckStatus::Note,
                     format!("workspaces are copied from their base, which takes longer: {why}"),
@@ -141,87 +145,87 @@ async fn engine_checks(engine: &Docker, image: Option<&str>, checks: &mut Checks
                 let (free, total) = (HumanBytes(space.free), HumanBytes(space.total));
                 let found = format!("{free} of {total} are free where the engine keeps volumes");
                 let scarce = space.free < (10 << 30).min(space.total / 10);
-                let mend = "docker system df says what takes it; airlock gc removes old bases";
-                checks.add(
+                let fix = "docker system df says what takes it; airlock gc removes old bases";
+                checks.add_check(
                     "disk",
                     if scarce { CheckStatus::Weak } else { CheckStatus::Good },
                     found,
-                    scarce.then_some(mend),
+                    scarce.then_some(fix),
                 );
             }
         }
         Err(error) => {
-            checks.add("overlay", CheckStatus::Broken, format!("a workspace cannot be made: {error}"), None);
+            checks.add_check("overlay", CheckStatus::Broken, format!("a workspace cannot be made: {error}"), None);
         }
     }
     let name = image.unwrap_or(AGENT_IMAGE);
-    match (engine.image(name).await, image) {
-        (Ok(Some(found)), _) => checks.good("image", format!("{name} is there, {}", HumanBytes(found.size))),
-        (Ok(None), None) => checks.add(
+    match (engine.find_image(name).await, image) {
+        (Ok(Some(found)), _) => checks.add_good("image", format!("{name} is there, {}", HumanBytes(found.size))),
+        (Ok(None), None) => checks.add_check(
             "image",
             CheckStatus::Note,
             format!("there is no agent image yet (Claude Code {CLAUDE_VERSION}); the first start builds it"),
             Some("airlock image build"),
         ),
         (Ok(None), Some(_)) => {
-            checks.add(
+            checks.add_check(
                 "image",
                 CheckStatus::Broken,
                 format!("{name}, which is set, is not there"),
                 Some("airlock image ls"),
             );
         }
-        (Err(error), _) => checks.add("image", CheckStatus::Broken, error.to_string(), None),
+        (Err(error), _) => checks.add_check("image", CheckStatus::Broken, error.to_string(), None),
     }
 }
 
 /// Checks how the engine isolates containers from its machine.
-fn hardening(info: &EngineInfo, checks: &mut Checks) {
-    let advisories = info.advisories();
-    for (component, version, advisory, perhaps_mended) in &advisories {
+fn check_hardening(info: &EngineInfo, checks: &mut Checks) {
+    let advisories = info.list_advisories();
+    for (component, version, advisory, may_be_fixed) in &advisories {
         let found = format!("{component} {version} has {}: it allows {}", advisory.id, advisory.allows);
-        if *perhaps_mended {
-            let mend = "your distribution may have fixed it under the same number: see its security tracker";
-            checks.add("runtime", CheckStatus::Note, found, Some(mend));
+        if *may_be_fixed {
+            let fix = "your distribution may have fixed it under the same number: see its security tracker";
+            checks.add_check("runtime", CheckStatus::Note, found, Some(fix));
         } else {
-            checks.add("runtime", CheckStatus::Weak, found, Some("update the engine and its runtime"));
+            checks.add_check("runtime", CheckStatus::Weak, found, Some("update the engine and its runtime"));
         }
     }
     if advisories.is_empty() {
         let parts: Vec<String> = info.components.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        checks.good("runtime", format!("nothing is known against {}", parts.join(", ")));
+        checks.add_good("runtime", format!("nothing is known against {}", parts.join(", ")));
     }
-    checks.good("kernel", format!("{} on {}", info.kernel, info.system));
-    match info.security("seccomp") {
-        None => checks.add(
+    checks.add_good("kernel", format!("{} on {}", info.kernel, info.system));
+    match info.security_option("seccomp") {
+        None => checks.add_check(
             "seccomp",
             CheckStatus::Weak,
             "the engine does not filter system calls; Airlock's own filter closes a few alone",
             Some("use a kernel and an engine with seccomp"),
         ),
-        Some(detail) if detail.contains("unconfined") => checks.add(
+        Some(detail) if detail.contains("unconfined") => checks.add_check(
             "seccomp",
             CheckStatus::Weak,
             "the engine's default profile is switched off",
             Some("remove \"seccomp-profile\" from the engine's daemon.json"),
         ),
-        Some(_) => checks.good("seccomp", "system calls are filtered by the engine and by Airlock"),
+        Some(_) => checks.add_good("seccomp", "system calls are filtered by the engine and by Airlock"),
     }
-    let module = ["apparmor", "selinux"].into_iter().find(|name| info.security(name).is_some());
+    let module = ["apparmor", "selinux"].into_iter().find(|name| info.security_option(name).is_some());
     match module {
-        Some(name) => checks.good("lsm", format!("{name} confines containers")),
-        None => checks.add(
+        Some(name) => checks.add_good("lsm", format!("{name} confines containers")),
+        None => checks.add_check(
             "lsm",
             CheckStatus::Note,
             "neither AppArmor nor SELinux confines containers",
             Some("switch one of them on, on the engine's machine"),
         ),
     }
-    let (rootless, mapped) = (info.security("rootless").is_some(), info.security("userns").is_some());
+    let (rootless, mapped) = (info.security_option("rootless").is_some(), info.security_option("userns").is_some());
     match (rootless, mapped) {
-        (true, _) => checks.good("users", "the engine runs without root"),
-        (_, true) => checks.good("users", "users of containers are mapped to others (userns-remap)"),
-        _ => checks.add(
+        (true, _) => checks.add_good("users", "the engine runs without root"),
+        (_, true) => checks.add_good("users", "users of containers are mapped to others (userns-remap)"),
+        _ => checks.add_check(
             "users",
             CheckStatus::Note,
             "who leaves a container as root is root; an agent is user 1000, without capabilities",
@@ -229,28 +233,33 @@ fn hardening(info: &EngineInfo, checks: &mut Checks) {
         ),
     }
     let warned = info.warnings.iter().find(|w| w.contains("limit") || w.contains("cfs") || w.contains("cgroup"));
-    let mend = "switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1; rootless: cgroup v2 and systemd)";
-    if !info.unlimited.is_empty() {
-        let found = format!("the engine does not limit {}", info.unlimited.join(", "));
-        checks.add("limits", CheckStatus::Weak, found, Some(mend));
+    let fix = "switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1; rootless: cgroup v2 and systemd)";
+    if !info.unlimited_resources.is_empty() {
+        let found = format!("the engine does not limit {}", info.unlimited_resources.join(", "));
+        checks.add_check("limits", CheckStatus::Weak, found, Some(fix));
     } else if let Some(warned) = warned {
-        checks.add("limits", CheckStatus::Note, format!("the engine cannot enforce all limits: {warned}"), Some(mend));
+        checks.add_check(
+            "limits",
+            CheckStatus::Note,
+            format!("the engine cannot enforce all limits: {warned}"),
+            Some(fix),
+        );
     } else {
-        checks.good("limits", format!("memory, CPUs and processes are limited by cgroup v{}", info.cgroup));
+        checks.add_good("limits", format!("memory, CPUs and processes are limited by cgroup v{}", info.cgroup));
     }
-    checks.good("storage", format!("images and containers are on {}", info.driver));
+    checks.add_good("storage", format!("images and containers are on {}", info.driver));
 }
 
-fn git(checks: &mut Checks) {
+fn check_git(checks: &mut Checks) {
     match std::process::Command::new("git").arg("--version").output() {
-        Ok(out) if out.status.success() => checks.good("git", String::from_utf8_lossy(&out.stdout).trim()),
-        _ => checks.add("git", CheckStatus::Broken, "git does not run", Some("install git")),
+        Ok(out) if out.status.success() => checks.add_good("git", String::from_utf8_lossy(&out.stdout).trim()),
+        _ => checks.add_check("git", CheckStatus::Broken, "git does not run", Some("install git")),
     }
 }
 
 /// Checks the credential. Reports its kind, never a part of its value.
-fn credential(checks: &mut Checks) {
-    let found = CredentialSource::find(|name| std::env::var(name).ok()).and_then(|source| source.read());
+fn check_credential(checks: &mut Checks) {
+    let found = CredentialSource::find_credential(|name| std::env::var(name).ok()).and_then(|source| source.read());
     match found {
         Ok(credential) => {
             let kind = match credential.kind {
@@ -258,36 +267,36 @@ fn credential(checks: &mut Checks) {
                 CredentialKind::AuthToken => "an authorisation token",
                 CredentialKind::OauthToken => "a login of Claude's",
             };
-            checks.good("credential", format!("{kind} was found; it stays outside of every sandbox"));
+            checks.add_good("credential", format!("{kind} was found; it stays outside of every sandbox"));
         }
-        Err(error) => checks.add(
+        Err(error) => checks.add_check(
             "credential",
             CheckStatus::Note,
             error.to_string(),
-            Some(&error.hint(crate::cli::claude_path::real_claude().as_deref())),
+            Some(&error.suggest_fix(crate::cli::claude_path::find_real_claude().as_deref())),
         ),
     }
 }
 
-fn console(checks: &mut Checks) {
+fn check_terminal(checks: &mut Checks) {
     let term = std::env::var("TERM").unwrap_or_default();
     if !terminal::is_interactive() {
-        return checks.good("terminal", "none: nothing will be asked");
+        return checks.add_good("terminal", "none: nothing will be asked");
     }
-    let size = terminal::size().map_or_else(String::new, |(columns, rows)| format!(", {columns} x {rows}"));
+    let size = terminal::terminal_size().map_or_else(String::new, |(columns, rows)| format!(", {columns} x {rows}"));
     let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
     let utf8 = utf8.is_some_and(|v| v.to_lowercase().replace('-', "").contains("utf8"));
     if term.is_empty() || term == "dumb" {
-        checks.add(
+        checks.add_check(
             "terminal",
             CheckStatus::Note,
             "it can only show plain text (TERM)",
             Some("TERM=xterm-256color, if it is one"),
         );
     } else if utf8 {
-        checks.good("terminal", format!("{term}{size}"));
+        checks.add_good("terminal", format!("{term}{size}"));
     } else {
-        checks.add(
+        checks.add_check(
             "terminal",
             CheckStatus::Note,
             format!("{term}{size}; the locale is not UTF-8, and signs beyond ASCII may look odd"),

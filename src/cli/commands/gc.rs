@@ -3,32 +3,32 @@
 use serde_json::json;
 
 use crate::cli::error::CliError;
-use crate::cli::json::render;
+use crate::cli::json::render_json;
 use crate::cli::ops::backups;
-use crate::cli::ops::repo::{Repo, age, runtime};
-use crate::cli::output::{Output, count, print};
+use crate::cli::ops::repo::{Repo, create_runtime, format_age};
+use crate::cli::output::{Output, format_count, print_stdout};
 use crate::config::Settings;
 use crate::engine::Docker;
-use crate::sandbox::gc::{Garbage, KEPT_BASES, find, remove};
+use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{lifecycle, probe};
 
-pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
+pub fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let repo = Repo::open(output)?;
-    runtime()?.block_on(async {
+    create_runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         if !dry_run {
-            probe::sweep(&engine).await?;
+            probe::remove_stale_probes(&engine).await?;
         }
-        let spent = find(&engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await?;
-        let (mut rows, mut freed, mut gone) = (Vec::new(), 0, 0);
-        for thing in &spent {
-            let removed = !dry_run && remove(&engine, &repo.host, thing).await?;
-            let (kind, name, bytes, text) = describe(thing);
-            let stays = matches!(thing, Garbage::Running(_)) || !dry_run && !removed;
-            if !stays {
+        let garbage = find_garbage(&engine, &repo.host, settings.bases.unwrap_or(KEPT_BASES)).await?;
+        let (mut rows, mut freed, mut removed_items) = (Vec::new(), 0, 0);
+        for item in &garbage {
+            let removed = !dry_run && remove_garbage(&engine, &repo.host, item).await?;
+            let (kind, name, bytes, text) = describe_garbage(item);
+            let is_kept = matches!(item, Garbage::Running(_)) || !dry_run && !removed;
+            if !is_kept {
                 freed += bytes;
-                gone += 1;
+                removed_items += 1;
             }
             if json {
                 rows.push(json!({"kind": kind, "name": name, "bytes": bytes, "removed": removed}));
@@ -40,71 +40,75 @@ pub fn gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
                 } else {
                     "kept, in use now:"
                 };
-                output.say(&format!("{verb} {text}"));
+                output.print_status(&format!("{verb} {text}"));
             }
         }
-        let keep = backups::retention(&settings)?;
+        let keep = backups::backup_retention(&settings)?;
         let verb = if dry_run { "would remove" } else { "removed" };
-        for old in backups::expire(&repo, keep, dry_run, output)? {
+        for old in backups::expire_backups(&repo, keep, dry_run, output)? {
             freed += old.bytes;
-            gone += 1;
+            removed_items += 1;
             if json {
                 rows.push(json!({"kind": "backup", "name": old.name, "bytes": old.bytes, "removed": old.removed}));
             } else {
-                output.say(&format!("{verb} {}", old.text));
+                output.print_status(&format!("{verb} {}", old.text));
             }
         }
-        for (_, opened) in repo.store.each()? {
+        for (_, opened) in repo.store.open_each()? {
             let Ok(mut sandbox) = opened else { continue };
             // A sandbox in use may be writing to its quarantine.
-            if dry_run || sandbox.lock().is_err() {
+            if dry_run || sandbox.acquire_lock().is_err() {
                 continue;
             }
             let bytes = sandbox.sweep_quarantine()?;
             if bytes > 0 {
                 let name = &sandbox.record.name;
                 freed += bytes;
-                gone += 1;
+                removed_items += 1;
                 if json {
                     rows.push(json!({"kind": "content", "name": name, "bytes": bytes, "removed": true}));
                 } else {
-                    output.say(&format!("removed contents of {name} that nothing names"));
+                    output.print_status(&format!("removed contents of {name} that nothing names"));
                 }
             }
         }
-        for sandbox in backups::decided(&repo, keep)? {
+        for sandbox in backups::find_decided(&repo, keep)? {
             let name = sandbox.record.name.clone();
-            gone += 1;
+            removed_items += 1;
             if json {
                 rows.push(json!({"kind": "sandbox", "name": name, "bytes": 0, "removed": !dry_run}));
             } else {
-                output.say(&format!("{verb} {name}, of which nothing is open"));
+                output.print_status(&format!("{verb} {name}, of which nothing is open"));
             }
             if !dry_run {
-                lifecycle::remove(&engine, sandbox, true).await?;
+                lifecycle::remove_sandbox(&engine, sandbox, true).await?;
             }
         }
         if json {
-            print(&render(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})))?;
-        } else if gone == 0 {
-            output.say("nothing to remove");
+            print_stdout(&render_json(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})))?;
+        } else if removed_items == 0 {
+            output.print_status("nothing to remove");
         } else {
             let would = if dry_run { "would free" } else { "freed" };
-            output.say(&format!("{}, {would} {}", count(gone, "thing"), indicatif::HumanBytes(freed)));
+            output.print_status(&format!(
+                "{}, {would} {}",
+                format_count(removed_items, "thing"),
+                indicatif::HumanBytes(freed)
+            ));
         }
         Ok(0)
     })
 }
 
-fn describe(spent: &Garbage) -> (&'static str, &str, u64, String) {
-    match spent {
+fn describe_garbage(garbage: &Garbage) -> (&'static str, &str, u64, String) {
+    match garbage {
         Garbage::Base(base) => {
             let short = &base.commit[..base.commit.len().min(7)];
             let text = format!(
                 "the base of {short}: {}, {}, last used {}",
-                count(base.files, "file"),
+                format_count(base.files, "file"),
                 indicatif::HumanBytes(base.bytes),
-                age(base.used / 1000),
+                format_age(base.used / 1000),
             );
             ("base", &base.id, base.bytes, text)
         }
@@ -112,14 +116,14 @@ fn describe(spent: &Garbage) -> (&'static str, &str, u64, String) {
             ("record", &base.id, 0, format!("the record of base {}, whose volume is gone", base.id))
         }
         Garbage::Volume(name) => ("volume", name, 0, format!("the volume {name}, of no sandbox")),
-        Garbage::Container(id) => ("container", id, 0, format!("the container {}, of no sandbox", short(id))),
+        Garbage::Container(id) => ("container", id, 0, format!("the container {}, of no sandbox", short_id(id))),
         Garbage::Running(id) => {
-            let text = format!("the container {0}, of no sandbox here (docker rm -f {0} ends it)", short(id));
+            let text = format!("the container {0}, of no sandbox here (docker rm -f {0} ends it)", short_id(id));
             ("running", id, 0, text)
         }
     }
 }
 
-fn short(id: &str) -> &str {
+fn short_id(id: &str) -> &str {
     &id[..id.len().min(12)]
 }

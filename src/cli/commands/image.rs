@@ -8,35 +8,39 @@ use serde_json::json;
 
 use crate::cli::args::ImageVerb;
 use crate::cli::error::{CliError, FAILED};
-use crate::cli::ops::repo::{age, runtime};
-use crate::cli::output::{Output, print};
+use crate::cli::ops::repo::{create_runtime, format_age};
+use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
-use crate::engine::image::{AGENT_IMAGE, AgentImage, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
+use crate::engine::image::{AGENT_IMAGE, AgentImageOptions, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
 use crate::engine::{Docker, Engine, EngineError, ImageInfo};
 
-pub fn image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
-    runtime()?.block_on(async {
+pub fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
+    create_runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         match verb {
             ImageVerb::Build { base, claude_version, claude } => {
-                let options = AgentImage {
+                let options = AgentImageOptions {
                     base: base.unwrap_or_else(|| DEFAULT_BASE.into()),
                     claude_version: claude_version.unwrap_or_else(|| CLAUDE_VERSION.into()),
                     claude,
                 };
-                build(&engine, &options, output).await?;
+                build_image(&engine, &options, output).await?;
             }
-            ImageVerb::Ls { json } => list(&engine.images(IMAGE_LABEL).await?, json)?,
-            ImageVerb::Rm { names } => remove(&engine, &names, output).await?,
+            ImageVerb::Ls { json } => list_images(&engine.list_images(IMAGE_LABEL).await?, json)?,
+            ImageVerb::Rm { names } => remove_images(&engine, &names, output).await?,
         }
         Ok(0)
     })
 }
 
 /// Returns the image to run. Builds Airlock's agent image if it does not exist yet.
-pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> Result<ImageInfo, CliError> {
-    let name = wanted.unwrap_or(AGENT_IMAGE);
-    if let Some(image) = engine.image(name).await? {
+pub async fn find_or_build_image(
+    engine: &dyn Engine,
+    requested: Option<&str>,
+    output: Output,
+) -> Result<ImageInfo, CliError> {
+    let name = requested.unwrap_or(AGENT_IMAGE);
+    if let Some(image) = engine.find_image(name).await? {
         // An image with the name of Airlock's image must also have its label. Any other image is the user's choice.
         if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
             return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
@@ -44,17 +48,17 @@ pub async fn find(engine: &dyn Engine, wanted: Option<&str>, output: Output) -> 
         }
         return Ok(image);
     }
-    if wanted.is_some_and(|w| w != AGENT_IMAGE) {
+    if requested.is_some_and(|w| w != AGENT_IMAGE) {
         return Err(CliError::new(FAILED, format!("the engine has no image {name}"))
             .hint(format!("docker pull {name}, or leave --image out")));
     }
-    output.say("building the agent image; this happens once");
-    let options = AgentImage { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
-    build(engine, &options, output).await?;
-    engine.image(name).await?.ok_or_else(|| CliError::new(FAILED, format!("the image {name} is gone again")))
+    output.print_status("building the agent image; this happens once");
+    let options = AgentImageOptions { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
+    build_image(engine, &options, output).await?;
+    engine.find_image(name).await?.ok_or_else(|| CliError::new(FAILED, format!("the image {name} is gone again")))
 }
 
-async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Result<(), CliError> {
+async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: Output) -> Result<(), CliError> {
     let start = Instant::now();
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
@@ -66,7 +70,7 @@ async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Res
         let shown = Escaped::new(line).to_string();
         bar.set_message(shown.clone());
         if bar.is_hidden() && line.starts_with("Step ") {
-            output.say(&shown);
+            output.print_status(&shown);
         }
         if let Ok(mut last) = last.lock() {
             last.extend((!line.is_empty()).then(|| line.to_owned()));
@@ -82,11 +86,11 @@ async fn build(engine: &dyn Engine, options: &AgentImage, output: Output) -> Res
             "without a registry: airlock image build --base ROOTFS.tar --claude PATH (scripts/agent-image makes both)",
         )
     })?;
-    output.say(&format!("{AGENT_IMAGE} is built ({} s)", start.elapsed().as_secs()));
+    output.print_status(&format!("{AGENT_IMAGE} is built ({} s)", start.elapsed().as_secs()));
     Ok(())
 }
 
-fn list(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
+fn list_images(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
     let text = if json {
         let images: Vec<_> = images
             .iter()
@@ -103,7 +107,7 @@ fn list(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
         let mut text = String::new();
         for (image, name) in images.iter().flat_map(|i| i.names.iter().map(move |name| (i, name))) {
             let claude = image.labels.get("dev.airlock.claude").map(|v| format!("claude {v}")).unwrap_or_default();
-            let created = age(u64::try_from(image.created).unwrap_or(0));
+            let created = format_age(u64::try_from(image.created).unwrap_or(0));
             text += &format!(
                 "{:32}  {:>5} MB  {created:14}  {}\n",
                 Escaped::new(name).to_string(),
@@ -113,11 +117,11 @@ fn list(images: &[ImageInfo], json: bool) -> Result<(), CliError> {
         }
         text
     };
-    Ok(print(&text)?)
+    Ok(print_stdout(&text)?)
 }
 
-async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result<(), CliError> {
-    let ours: Vec<String> = engine.images(IMAGE_LABEL).await?.into_iter().flat_map(|i| i.names).collect();
+async fn remove_images(engine: &dyn Engine, names: &[String], output: Output) -> Result<(), CliError> {
+    let ours: Vec<String> = engine.list_images(IMAGE_LABEL).await?.into_iter().flat_map(|i| i.names).collect();
     for name in names {
         if !ours.contains(name) {
             return Err(CliError::new(FAILED, format!("Airlock has no image {name}")).hint("airlock image ls"));
@@ -125,7 +129,7 @@ async fn remove(engine: &dyn Engine, names: &[String], output: Output) -> Result
     }
     for name in if names.is_empty() { &ours } else { names } {
         engine.remove_image(name).await?;
-        output.say(&format!("removed {}", Escaped::new(name)));
+        output.print_status(&format!("removed {}", Escaped::new(name)));
     }
     Ok(())
 }

@@ -4,44 +4,44 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::cli::error::CliError;
-use crate::cli::json::render;
-use crate::cli::ops::repo::{Repo, age, status};
-use crate::cli::output::{Output, eprint, print};
+use crate::cli::json::render_json;
+use crate::cli::ops::repo::{Repo, format_age, sandbox_status};
+use crate::cli::output::{Output, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
-use crate::sandbox::Record;
+use crate::sandbox::SandboxRecord;
 
-pub fn ls(json: bool, output: Output) -> Result<u8, CliError> {
+pub fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     let (mut all, mut damaged) = (Vec::new(), Vec::new());
-    for (name, opened) in repo.store.each()? {
+    for (name, opened) in repo.store.open_each()? {
         match opened {
             Ok(sandbox) => all.push(sandbox),
             Err(error) => damaged.push((name, error)),
         }
     }
     for (_, error) in &damaged {
-        eprint(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
+        print_stderr(&format!("airlock: {}\n", Escaped::new(&error.to_string())));
     }
     if json {
         let sandboxes: Vec<_> = all
             .iter()
             .map(|s| {
-                let files = s.changeset().ok().flatten().map(|c| c.files.len());
+                let files = s.read_changeset().ok().flatten().map(|c| c.files.len());
                 json!({
-                    "name": s.record.name, "status": status(s).0, "verb": s.record.verb, "created": s.record.created,
+                    "name": s.record.name, "status": sandbox_status(s).0, "verb": s.record.verb, "created": s.record.created,
                     "base": s.record.base, "branch": s.record.branch, "files": files,
                     "bytes": s.record.size.map(|(bytes, _)| bytes), "bytes_more": s.record.size.map(|(_, more)| more),
                 })
             })
             .collect();
-        print(&render(&json!({
+        print_stdout(&render_json(&json!({
             "schema_version": 1, "sandboxes": sandboxes,
             "damaged": damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
         })))?;
         return Ok(0);
     }
     if all.is_empty() && damaged.is_empty() {
-        eprint("airlock: this repository has no sandbox\n");
+        print_stderr("airlock: this repository has no sandbox\n");
     }
     let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -51,18 +51,18 @@ pub fn ls(json: bool, output: Output) -> Result<u8, CliError> {
         text += &format!(
             "{:width$}  {:20}  {:6}  {short}  {:>10}  {}\n",
             record.name.as_str(),
-            status(sandbox).1,
+            sandbox_status(sandbox).1,
             record.verb,
-            size(record),
-            age(record.created),
+            format_size(record),
+            format_age(record.created),
         );
     }
-    print(&text)?;
+    print_stdout(&text)?;
     Ok(0)
 }
 
 /// Formats the size of a sandbox. A `>` marks a lower bound.
-fn size(record: &Record) -> String {
+fn format_size(record: &SandboxRecord) -> String {
     match record.size {
         None => "–".into(),
         Some((bytes, false)) => HumanBytes(bytes).to_string(),

@@ -6,19 +6,19 @@ use crate::cli::ops::draft;
 use crate::cli::ops::repo::Repo;
 use crate::cli::ops::resume_session::ResumeOptions;
 use crate::cli::ops::rounds::{Round, run_rounds};
-use crate::cli::ops::sending::cannot_send;
-use crate::cli::output::{Output, print};
+use crate::cli::ops::sending::send_obstacle;
+use crate::cli::output::{Output, print_stdout};
 use crate::review::{Feedback, ReviewModel};
 use crate::sandbox::Sandbox;
 
-pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
+pub fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
-    let mut sandbox = repo.sandbox(args.name.as_deref(), "resume")?;
-    sandbox.lock()?;
-    let feedback = args.feedback.then(|| compose(&repo, &mut sandbox, output)).transpose()?;
+    let mut sandbox = repo.open_sandbox(args.name.as_deref(), "resume")?;
+    sandbox.acquire_lock()?;
+    let feedback = args.feedback.then(|| compose_feedback(&repo, &mut sandbox, output)).transpose()?;
     if args.dry_run {
         let text = feedback.map(|feedback| feedback.text).unwrap_or_default();
-        print(&text)?;
+        print_stdout(&text)?;
         return Ok(0);
     }
     let round = ResumeOptions { agent: args.agent.over(before), args: args.args, feedback };
@@ -26,14 +26,14 @@ pub fn resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<
 }
 
 /// Composes the message to the agent.
-fn compose(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
+fn compose_feedback(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
     let name = sandbox.record.name.clone();
-    if let Some(why) = cannot_send(&sandbox.record) {
+    if let Some(why) = send_obstacle(&sandbox.record) {
         return Err(CliError::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
     }
-    let changes = repo.changes(sandbox, output)?;
-    let sheet = ReviewModel::open(&changes, &sandbox.quarantine()?)?;
-    Feedback::compose(&sheet, &draft::load(sandbox, &sheet)?)?.ok_or_else(|| {
+    let changes = repo.load_changes(sandbox, output)?;
+    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
+    Feedback::from_review(&model, &draft::load_draft(sandbox, &model)?)?.ok_or_else(|| {
         CliError::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
             .hint(format!("airlock review {name}, or airlock resume {name}"))
     })

@@ -2,21 +2,21 @@
 
 use crate::cli::args::ReviewArgs;
 use crate::cli::error::CliError;
-use crate::cli::ops::decisions::{export, import};
+use crate::cli::ops::decisions::{export_decisions, import_decisions};
 use crate::cli::ops::repo::Repo;
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::output::Output;
 
-pub fn review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {
+pub fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
-    let mut sandbox = repo.sandbox(args.name.as_deref(), "review")?;
-    let changes = repo.changes(&mut sandbox, output)?;
-    sandbox.lock()?;
+    let mut sandbox = repo.open_sandbox(args.name.as_deref(), "review")?;
+    let changes = repo.load_changes(&mut sandbox, output)?;
+    sandbox.acquire_lock()?;
     if let Some(file) = &args.export {
-        return export(&sandbox, &changes, file, output);
+        return export_decisions(&sandbox, &changes, file, output);
     }
     if let Some(file) = &args.import {
-        return import(&sandbox, &changes, file, args.allow_risky, output);
+        return import_decisions(&sandbox, &changes, file, args.allow_risky, output);
     }
     run_rounds(&repo.host, Round::Review { sandbox, changes, plain: args.plain }, output)
 }

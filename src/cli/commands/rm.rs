@@ -3,27 +3,27 @@
 use std::collections::BTreeSet;
 
 use crate::changes::UnitSelection;
-use crate::cli::confirm::confirm;
+use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
-use crate::cli::ops::draft::DRAFT;
-use crate::cli::ops::holdings::holdings;
-use crate::cli::ops::repo::{Repo, runtime};
+use crate::cli::ops::draft::DRAFT_FILE;
+use crate::cli::ops::holdings::describe_holdings;
+use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::output::Output;
 use crate::engine::Docker;
 use crate::review::{Decision, UnitDecision, read_draft};
-use crate::sandbox::{Sandbox, State, lifecycle};
+use crate::sandbox::{Sandbox, SandboxState, lifecycle};
 use crate::terminal;
 
 /// Returns whether a review has comments, or accepted changes that were not applied. A draft that cannot be read counts as
 /// one with such decisions.
-fn has_decisions(sandbox: &Sandbox) -> bool {
-    let draft = read_draft(&sandbox.path(DRAFT));
+fn has_open_decisions(sandbox: &Sandbox) -> bool {
+    let draft = read_draft(&sandbox.file_path(DRAFT_FILE));
     let Ok(decisions) = draft.map(|state| state.decisions) else { return true };
-    let applied = sandbox.applied().unwrap_or_default();
-    let brought = |id: &str| applied.paths.values().find_map(|brought| brought.picks.get(id));
-    let is_open = |(id, ruling): (&str, &UnitDecision)| {
-        let lines = ruling.lines(|decision| decision == Some(Decision::Accepted));
-        match (ruling, brought(id)) {
+    let applied = sandbox.read_applied().unwrap_or_default();
+    let applied_unit = |id: &str| applied.paths.values().find_map(|applied_path| applied_path.picks.get(id));
+    let is_open = |(id, unit_decision): (&str, &UnitDecision)| {
+        let lines = unit_decision.matching_lines(|decision| decision == Some(Decision::Accepted));
+        match (unit_decision, applied_unit(id)) {
             (UnitDecision::All(Decision::Rejected), _) | (UnitDecision::All(_), Some(UnitSelection::All)) => false,
             (UnitDecision::Edited(text), Some(UnitSelection::Text(there))) => text != there,
             (UnitDecision::Lines(_), Some(UnitSelection::All)) => false,
@@ -32,54 +32,55 @@ fn has_decisions(sandbox: &Sandbox) -> bool {
             _ => true,
         }
     };
-    decisions.comments().next().is_some() || decisions.unit_decisions().any(is_open)
+    decisions.all_comments().next().is_some() || decisions.unit_decisions().any(is_open)
 }
 
 /// Returns a warning about content that would be lost with a sandbox and is in none of its changes.
-fn held(sandbox: &Sandbox) -> Option<String> {
+fn describe_losses(sandbox: &Sandbox) -> Option<String> {
     let name = &sandbox.record.name;
     if sandbox.is_busy() {
         // The removal of a sandbox in use fails.
         return None;
     }
-    if sandbox.record.state == State::Running {
+    if sandbox.record.state == SandboxState::Running {
         return Some(format!("{name} was interrupted, and what its agent did was not looked at"));
     }
-    let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
-    holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} holds {holds}"))
+    let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
+    describe_holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} holds {holds}"))
 }
 
-pub fn rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
+pub fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     // All names are looked up before the first sandbox is removed.
     let distinct: BTreeSet<&String> = names.iter().collect();
-    let sandboxes = distinct.into_iter().map(|name| repo.sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
+    let sandboxes = distinct.into_iter().map(|name| repo.open_sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
     let sandboxes = sandboxes.map_err(|failure| match names.len() {
         1 => failure,
         _ => failure.details(["nothing was removed".to_owned()]),
     })?;
-    let asked: Vec<_> = sandboxes.iter().filter(|s| has_decisions(s)).map(|s| s.record.name.to_string()).collect();
-    let holding: Vec<String> = sandboxes.iter().filter_map(held).collect();
+    let with_decisions: Vec<_> =
+        sandboxes.iter().filter(|s| has_open_decisions(s)).map(|s| s.record.name.to_string()).collect();
+    let losses: Vec<String> = sandboxes.iter().filter_map(describe_losses).collect();
     let asks = !force && terminal::is_interactive();
-    if asks && !holding.is_empty() && !confirm(&format!("{}. Remove it anyway?", holding.join("; ")), false)? {
-        output.say("nothing was removed");
+    if asks && !losses.is_empty() && !ask_yes_no(&format!("{}. Remove it anyway?", losses.join("; ")), false)? {
+        output.print_status("nothing was removed");
         return Ok(0);
     }
-    if asks && !asked.is_empty() {
-        let of = asked.join(", ");
+    if asks && !with_decisions.is_empty() {
+        let list = with_decisions.join(", ");
         let question =
-            format!("Decisions and comments of the review of {of} go with it, and were not applied. Remove it?");
-        if !confirm(&question, false)? {
-            output.say("nothing was removed");
+            format!("Decisions and comments of the review of {list} go with it, and were not applied. Remove it?");
+        if !ask_yes_no(&question, false)? {
+            output.print_status("nothing was removed");
             return Ok(0);
         }
     }
-    runtime()?.block_on(async {
+    create_runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         for sandbox in sandboxes {
             let name = sandbox.record.name.clone();
-            lifecycle::remove(&engine, sandbox, true).await?;
-            output.say(&format!("removed {name}"));
+            lifecycle::remove_sandbox(&engine, sandbox, true).await?;
+            output.print_status(&format!("removed {name}"));
         }
         Ok(0)
     })

@@ -4,64 +4,68 @@ use serde_json::json;
 
 use crate::base::OverlaySupport;
 use crate::cli::error::CliError;
-use crate::cli::json::{render, text};
-use crate::cli::ops::holdings::holdings;
-use crate::cli::ops::repo::{Repo, age, runtime, status as state};
-use crate::cli::output::{Output, print};
+use crate::cli::json::{path_text, render_json};
+use crate::cli::ops::holdings::describe_holdings;
+use crate::cli::ops::repo::{Repo, create_runtime, format_age, sandbox_status as state};
+use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine as _};
 use crate::sandbox::Workspace;
 
-pub fn status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
+pub fn run_status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
-    let sandbox = repo.sandbox(name, "status")?;
+    let sandbox = repo.open_sandbox(name, "status")?;
     let (record, manifest) = (&sandbox.record, &sandbox.record.manifest);
     let (word, phrase) = state(&sandbox);
     if json {
-        let paths = |list: &[crate::core::path::RepoPath]| list.iter().map(text).collect::<Vec<_>>();
-        let left: Vec<_> = manifest.left.iter().map(|l| json!({"path": text(&l.path), "reason": l.reason})).collect();
-        let skipped: Vec<_> = manifest.skipped.iter().map(|(p, why)| json!({"path": text(p), "reason": why})).collect();
-        print(&render(&json!({
+        let paths = |list: &[crate::core::path::RepoPath]| list.iter().map(path_text).collect::<Vec<_>>();
+        let skipped_modules: Vec<_> =
+            manifest.left.iter().map(|l| json!({"path": path_text(&l.path), "reason": l.reason})).collect();
+        let skipped: Vec<_> =
+            manifest.skipped.iter().map(|(p, why)| json!({"path": path_text(p), "reason": why})).collect();
+        print_stdout(&render_json(&json!({
                 "schema_version": 1, "name": record.name, "status": word, "verb": record.verb,
                 "created": record.created, "commit": record.base, "branch": record.branch,
                 "workspace": record.workspace_kind, "base": record.base_volume.id,
                 "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
                 "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
-                "submodules": paths(&manifest.modules), "submodules_left": left, "skipped": skipped,
+                "submodules": paths(&manifest.modules), "submodules_left": skipped_modules, "skipped": skipped,
                 "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_met": record.met, "holds": record.holds,
         })))?;
         return Ok(0);
     }
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
-    let mut out = format!("{}: {phrase}, made {} by airlock {}\n", record.name, age(record.created), record.verb);
+    let mut out =
+        format!("{}: {phrase}, made {} by airlock {}\n", record.name, format_age(record.created), record.verb);
     out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Escaped::new(branch));
     out += &match record.workspace_kind {
         Workspace::Overlay => {
             format!("  workspace  an overlay over base {}, {} files on top\n", record.base_volume.id, manifest.on_top)
         }
-        Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, why_copied()),
+        Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
     };
     out += &format!("  place      {}\n", Escaped::new(&record.workspace));
-    for (at, note) in manifest.notes().iter().enumerate() {
+    for (at, note) in manifest.format_notes().iter().enumerate() {
         let title = if at == 0 { "began with" } else { "" };
         out += &format!("  {title:10} {}\n", Escaped::new(note));
     }
-    let ignored = sandbox.changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
-    if let Some(holds) = holdings(record, &ignored, true) {
+    let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
+    if let Some(holds) = describe_holdings(record, &ignored, true) {
         out += &format!("  holds      {holds}\n");
     }
-    for met in &record.met {
-        out += &format!("  limit      {}\n", Escaped::new(met));
+    for limit in &record.met {
+        out += &format!("  limit      {}\n", Escaped::new(limit));
     }
-    print(&out)?;
-    output.say(&format!("next: airlock diff {}", record.name));
+    print_stdout(&out)?;
+    output.print_status(&format!("next: airlock diff {}", record.name));
     Ok(0)
 }
 
 /// Returns the reason why this engine copies workspaces, if it is known.
-fn why_copied() -> String {
-    let known = runtime().ok().and_then(|runtime| {
-        runtime.block_on(async { OverlaySupport::recall(Docker::connect().await.ok()?.info().await.ok()?) })
+fn copy_reason() -> String {
+    let known = create_runtime().ok().and_then(|runtime| {
+        runtime
+            .block_on(async { OverlaySupport::load_support(Docker::connect().await.ok()?.engine_info().await.ok()?) })
     });
     match known {
         Some(OverlaySupport::Copy(why)) => format!(": the engine cannot mount an overlay ({})", Escaped::new(&why)),

@@ -6,181 +6,189 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::apply::{
-    AppliedTransaction, ApplyHistory, ApplyRequest, Kind, Op, Plan, StagedFile, StepAction, Undo, UndoError,
+    AppliedTransaction, ApplyHistory, ApplyRequest, Op, Plan, StagedFile, StepAction, TransactionKind, Undo, UndoError,
     WorkingTree, run_transaction, staged_file_path,
 };
 use crate::cli::args::UndoArgs;
 use crate::cli::error::{CONFLICT, CliError, FAILED};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::json::{render, text};
-use crate::cli::ops::apply_context::{ApplyContext, history as read_history, tell, told};
+use crate::cli::json::{path_text, render_json};
+use crate::cli::ops::apply_context::{ApplyContext, load_history as read_history, print_report, report_apply_error};
 use crate::cli::ops::apply_to_worktree::merge_modes;
 use crate::cli::ops::conflict;
-use crate::cli::ops::repo::{Repo, age};
+use crate::cli::ops::repo::{Repo, format_age};
 use crate::cli::outcome::{Outcome, OutcomeMode};
-use crate::cli::output::{Output, count, print};
+use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
-pub fn undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
+pub fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
     let repo = if args.list || args.dry_run { Repo::open(output)? } else { Repo::open_for_write()? };
-    let mut host = ApplyContext::of(&repo.host)?;
+    let mut context = ApplyContext::new(&repo.host)?;
     if args.list {
-        return list(&host, args, output);
+        return list_applies(&context, args, output);
     }
-    let interrupt = Interrupt::watch();
+    let interrupt = Interrupt::watch_signals();
     if !args.dry_run {
-        host.prepare(output)?;
+        context.prepare_for_write(output)?;
     }
-    let history = read_history(&host.applies)?;
-    let Some(past) = history.find_last(&host.site.fingerprint, args.name.as_deref()) else {
-        return Err(nothing(&history, args));
+    let history = read_history(&context.log)?;
+    let Some(transaction) = history.find_last_undoable(&context.target.fingerprint, args.name.as_deref()) else {
+        return Err(no_apply_error(&history, args));
     };
-    let tree = host.tree(&past.journal.modules)?;
-    let undo = Undo::of(past, &tree)?;
-    let Undo { requests: wishes, options: mut terms, blobs: contents, late_edits: late } = undo;
-    terms.merge_modes = merge_modes(&repo.host, &tree, "HEAD", wishes.iter().map(|wish| &wish.path))?;
-    let plan = Plan::build(&tree, wishes, &contents, terms)?;
-    let tense = if args.dry_run { OutcomeMode::Future } else { OutcomeMode::Undone };
-    let mut outcome = Outcome::of(&plan, &BTreeMap::new(), tense);
-    for path in &late {
-        outcome.set(
+    let tree = context.open_tree(&transaction.journal.modules)?;
+    let undo = Undo::from_transaction(transaction, &tree)?;
+    let Undo { requests, mut options, blobs, late_edits } = undo;
+    options.merge_modes =
+        merge_modes(&repo.host, &tree, "HEAD", requests.iter().map(|path_request| &path_request.path))?;
+    let plan = Plan::build(&tree, requests, &blobs, options)?;
+    let mode = if args.dry_run { OutcomeMode::Planned } else { OutcomeMode::Undone };
+    let mut outcome = Outcome::from_plan(&plan, &BTreeMap::new(), mode);
+    for path in &late_edits {
+        outcome.set_outcome(
             path,
             if args.dry_run { "restore" } else { "restored" },
             "with what was written to it after the apply",
         );
     }
-    let sandbox = past.journal.sandbox.clone();
+    let sandbox = transaction.journal.sandbox.clone();
     let more = |undone: usize| json!({"sandbox": sandbox, "dry_run": args.dry_run, "undone": undone});
     if !plan.conflicts.is_empty() {
-        outcome.leave(&plan, "because of the conflicts");
-        outcome.print(args.json, more(0))?;
+        outcome.mark_skipped(&plan, "because of the conflicts");
+        outcome.print_outcome(args.json, more(0))?;
         if !args.json {
-            print(&conflict::show(&plan.conflicts, conflict::UNDO, &contents))?;
-            output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
-            let backups = backups(past, &tree);
+            print_stdout(&conflict::format_conflicts(&plan.conflicts, conflict::UNDO_LABELS, &blobs))?;
+            output.print_status(&format!("{}; nothing was written", format_count(plan.conflicts.len(), "conflict")));
+            let backups = list_backups(transaction, &tree);
             for (path, file) in backups.iter().filter(|(path, _)| plan.conflicts.iter().any(|c| c.path == *path)) {
                 let (path, file) = (Escaped::new(path.as_bytes()), Escaped::new(file.as_os_str().as_encoded_bytes()));
-                output.say(&format!("what {path} was before is in {file}"));
+                output.print_status(&format!("what {path} was before is in {file}"));
             }
         }
         return Ok(CONFLICT);
     }
     if args.dry_run {
-        outcome.print(args.json, more(0))?;
+        outcome.print_outcome(args.json, more(0))?;
         if !args.json {
-            output.say("this was a dry run; nothing was written");
+            output.print_status("this was a dry run; nothing was written");
         }
         return Ok(0);
     }
     // The two sides are swapped: once undone, these changes no longer count as applied.
-    let picks: Vec<_> =
-        past.journal.selection.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
-    let job = ApplyRequest {
-        target: &host.site,
-        fs: &host.disk,
+    let selection: Vec<_> =
+        transaction.journal.selection.iter().map(|(path, old, new)| (path.clone(), new.clone(), old.clone())).collect();
+    let request = ApplyRequest {
+        target: &context.target,
+        fs: &context.fs,
         tree: &tree,
-        kind: Kind::Undo(past.journal.id.clone()),
+        kind: TransactionKind::Undo(transaction.journal.id.clone()),
         sandbox: &sandbox,
-        sandbox_id: &past.journal.sandbox_id,
-        modules: past.journal.modules.clone(),
-        selection: picks,
-        blobs: &contents,
+        sandbox_id: &transaction.journal.sandbox_id,
+        modules: transaction.journal.modules.clone(),
+        selection,
+        blobs: &blobs,
         interrupted: &|| interrupt.is_set(),
     };
-    let report = match run_transaction(&job, &plan, &host.applies) {
+    let report = match run_transaction(&request, &plan, &context.log) {
         Ok(report) => report,
         Err(problem) => {
-            outcome.fail(&plan, &problem);
-            outcome.print(args.json, more(0))?;
-            return Err(told(problem, output));
+            outcome.mark_failed(&plan, &problem);
+            outcome.print_outcome(args.json, more(0))?;
+            return Err(report_apply_error(problem, output));
         }
     };
-    if let Err(failure) = host.record_applied(&sandbox) {
-        output.say(&format!("failed to update the record of {sandbox}: {}", failure.message()));
+    if let Err(failure) = context.record_applied(&sandbox) {
+        output.print_status(&format!("failed to update the record of {sandbox}: {}", failure.message()));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
-    outcome.print(args.json, more(written))?;
-    tell(&report, output);
+    outcome.print_outcome(args.json, more(written))?;
+    print_report(&report, output);
     if !args.json {
-        let left = read_history(&host.applies)?;
-        let next = match left.find_last(&host.site.fingerprint, None) {
-            Some(next) => format!("airlock undo reverts that of {}, {}", next.journal.sandbox, age(next.end.at)),
-            None if host.has(&sandbox) => format!("airlock review {sandbox}"),
+        let remaining = read_history(&context.log)?;
+        let next = match remaining.find_last_undoable(&context.target.fingerprint, None) {
+            Some(next) => {
+                format!("airlock undo reverts that of {}, {}", next.journal.sandbox, format_age(next.outcome.at))
+            }
+            None if context.has_sandbox(&sandbox) => format!("airlock review {sandbox}"),
             None => "nothing is left to undo".into(),
         };
-        output.say(&format!("undid the apply of {sandbox} ({}). Next: {next}", count(written, "file")));
+        output.print_status(&format!("undid the apply of {sandbox} ({}). Next: {next}", format_count(written, "file")));
     }
     Ok(0)
 }
 
 /// Returns the paths that an apply replaced or deleted, with the locations of their backups.
-fn backups(past: &AppliedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
-    let at = |slot: StagedFile, name: &str| staged_file_path(tree, &past.journal, &past.folder, slot, name);
+fn list_backups(transaction: &AppliedTransaction, tree: &WorkingTree) -> Vec<(RepoPath, PathBuf)> {
+    let backup_path =
+        |slot: StagedFile, name: &str| staged_file_path(tree, &transaction.journal, &transaction.dir, slot, name);
     let find = |act: &Op| match act {
         Op::Write { path, slot, before: Some(_), .. } => {
-            let there = at(*slot, &slot.backup_name());
-            Some((path.clone(), if there.exists() { there } else { at(*slot, &slot.name()) }))
+            let backup = backup_path(*slot, &slot.backup_name());
+            Some((path.clone(), if backup.exists() { backup } else { backup_path(*slot, &slot.file_name()) }))
         }
-        Op::Delete { path, slot, .. } => Some((path.clone(), at(*slot, &slot.name()))),
+        Op::Delete { path, slot, .. } => Some((path.clone(), backup_path(*slot, &slot.file_name()))),
         _ => None,
     };
-    past.journal.ops.iter().filter_map(find).collect()
+    transaction.journal.ops.iter().filter_map(find).collect()
 }
 
-fn nothing(history: &ApplyHistory, args: &UndoArgs) -> CliError {
+fn no_apply_error(history: &ApplyHistory, args: &UndoArgs) -> CliError {
     let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
     let failure = CliError::new(FAILED, format!("there is no apply{what} to undo in this working tree"));
-    if history.past.iter().any(AppliedTransaction::is_undoable) { failure.hint("airlock undo --list") } else { failure }
+    if history.finished.iter().any(AppliedTransaction::is_undoable) {
+        failure.hint("airlock undo --list")
+    } else {
+        failure
+    }
 }
 
-fn list(host: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> Result<u8, CliError> {
-    let history = read_history(&host.applies)?;
-    let here = |past: &&AppliedTransaction| {
-        past.is_in_worktree(&host.site.fingerprint)
-            && past.journal.kind == Kind::Apply
-            && past.end.committed
-            && args.name.as_ref().is_none_or(|name| *name == past.journal.sandbox)
+fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> Result<u8, CliError> {
+    let history = read_history(&context.log)?;
+    let is_listed = |transaction: &&AppliedTransaction| {
+        transaction.is_in_worktree(&context.target.fingerprint)
+            && transaction.journal.kind == TransactionKind::Apply
+            && transaction.outcome.committed
+            && args.name.as_ref().is_none_or(|name| *name == transaction.journal.sandbox)
     };
-    let all: Vec<&AppliedTransaction> = history.past.iter().rev().filter(here).collect();
-    let files = |past: &AppliedTransaction| {
+    let all: Vec<&AppliedTransaction> = history.finished.iter().rev().filter(is_listed).collect();
+    let files = |transaction: &AppliedTransaction| {
         let touches = |act: &&Op| matches!(act, Op::Write { .. } | Op::Delete { .. });
-        past.journal.ops.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
+        transaction.journal.ops.iter().filter(touches).map(|act| act.path().clone()).collect::<Vec<_>>()
     };
     if args.json {
-        let tree = host.tree(&[])?;
+        let tree = context.open_tree(&[])?;
         let rows: Vec<_> = (all.iter())
             .map(|p| {
                 json!({
-                    "number": p.folder.number(), "sandbox": p.journal.sandbox, "at": p.end.at, "undone": p.undone,
-                    "files": files(p).iter().map(text).collect::<Vec<_>>(),
-                    "backups": backups(p, &tree).iter()
-                        .map(|(path, file)| json!({"path": text(path), "file": file.to_string_lossy()}))
+                    "number": p.dir.sequence_number(), "sandbox": p.journal.sandbox, "at": p.outcome.at, "undone": p.undone,
+                    "files": files(p).iter().map(path_text).collect::<Vec<_>>(),
+                    "backups": list_backups(p, &tree).iter()
+                        .map(|(path, file)| json!({"path": path_text(path), "file": file.to_string_lossy()}))
                         .collect::<Vec<_>>(),
                 })
             })
             .collect();
-        print(&render(&json!({"schema_version": 1, "applies": rows})))?;
+        print_stdout(&render_json(&json!({"schema_version": 1, "applies": rows})))?;
         return Ok(0);
     }
     let mut out = String::new();
     let width = all.iter().map(|p| p.journal.sandbox.len()).max().unwrap_or(0);
-    for past in &all {
-        let state = if past.undone { "taken back" } else { "" };
+    for transaction in &all {
+        let state = if transaction.undone { "taken back" } else { "" };
         let line = format!(
             "{:>4}  {:width$}  {:>12}  {:>16}  {state}",
-            past.folder.number(),
-            Escaped::new(&past.journal.sandbox).to_string(),
-            count(files(past).len(), "file"),
-            age(past.end.at),
+            transaction.dir.sequence_number(),
+            Escaped::new(&transaction.journal.sandbox).to_string(),
+            format_count(files(transaction).len(), "file"),
+            format_age(transaction.outcome.at),
         );
         out += line.trim_end();
         out.push('\n');
     }
     if all.is_empty() {
-        output.say("there is no apply to undo");
+        output.print_status("there is no apply to undo");
     }
-    print(&out)?;
+    print_stdout(&out)?;
     Ok(0)
 }
 

@@ -7,17 +7,19 @@ use crate::core::escape::Escaped;
 use crate::engine::EngineInfo;
 
 /// The command of `airlock shell`. An image may lack bash.
-pub const SHELL: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
+pub const SHELL_COMMAND: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
 
 /// Warns about a runtime with known vulnerabilities. Only `airlock doctor` reports those that a distribution may have
 /// fixed.
-pub fn say_advisories(info: &EngineInfo, output: Output) {
+pub fn print_advisories(info: &EngineInfo, output: Output) {
     let mut known: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for (component, version, advisory, _) in info.advisories().into_iter().filter(|(.., mended)| !mended) {
+    for (component, version, advisory, _) in
+        info.list_advisories().into_iter().filter(|(.., may_be_fixed)| !may_be_fixed)
+    {
         known.entry((component, version)).or_default().push(advisory.id);
     }
     for ((component, version), ids) in known {
         let (component, version) = (Escaped::new(component), Escaped::new(version));
-        output.say(&format!("{component} {version} has {}; airlock doctor has more", ids.join(", ")));
+        output.print_status(&format!("{component} {version} has {}; airlock doctor has more", ids.join(", ")));
     }
 }

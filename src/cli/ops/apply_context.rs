@@ -8,48 +8,48 @@ use crate::apply::{
     Report, TransactionDir, TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner,
     recover_transaction, remove_leftovers, unlock_index,
 };
-use crate::base::identity;
-use crate::cli::confirm::confirm;
+use crate::base::read_or_create_identity;
+use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::{CliError, FAILED, INTERRUPTED, STALE};
-use crate::cli::output::{Output, count, shell_word};
+use crate::cli::output::{Output, format_count, quote_shell_word};
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
-use crate::sandbox::{AppliedPath, AppliedState, Sandbox, Store};
+use crate::sandbox::{AppliedPath, AppliedState, Sandbox, SandboxStore};
 use crate::terminal;
 
 /// The file with the kernel's boot ID.
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A working tree to write to.
 pub struct ApplyContext<'a> {
     repo: &'a HostRepo,
-    pub site: ApplyTarget,
-    pub disk: HostFs,
-    pub applies: TransactionLog,
+    pub target: ApplyTarget,
+    pub fs: HostFs,
+    pub log: TransactionLog,
 }
 
 impl<'a> ApplyContext<'a> {
     /// Looks up everything that an apply needs. Takes no lock and writes nothing.
-    pub fn of(repo: &'a HostRepo) -> Result<Self, CliError> {
+    pub fn new(repo: &'a HostRepo) -> Result<Self, CliError> {
         let state = repo.common_dir.join("airlock");
-        let root = WorkingTree::open(&repo.root, [].into(), FsCapabilities::default())?.identity()?;
-        let mark = WorktreeFingerprint {
-            repository: identity(&repo.common_dir)?,
+        let root = WorkingTree::open(&repo.root, [].into(), FsCapabilities::default())?.root_inode()?;
+        let fingerprint = WorktreeFingerprint {
+            repository: read_or_create_identity(&repo.common_dir)?,
             worktree: repo.worktree_id(),
             root,
-            boot_id: std::fs::read_to_string(BOOT).map(|id| id.trim().to_owned()).unwrap_or_default(),
-            head: repo.head()?,
-            index: repo.index_mark()?,
+            boot_id: std::fs::read_to_string(BOOT_ID_FILE).map(|id| id.trim().to_owned()).unwrap_or_default(),
+            head: repo.describe_head()?,
+            index: repo.index_fingerprint()?,
         };
-        let site = ApplyTarget { git_dir: repo.git_dir().to_owned(), fingerprint: mark };
-        Ok(Self { repo, site, disk: HostFs::default(), applies: TransactionLog::of(&state) })
+        let target = ApplyTarget { git_dir: repo.git_dir().to_owned(), fingerprint };
+        Ok(Self { repo, target, fs: HostFs::default(), log: TransactionLog::new(&state) })
     }
 
     /// Opens the working tree. Of the repositories inside it, only `modules` are entered.
-    pub fn tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, CliError> {
-        let (file_mode, symlinks) = self.repo.habits()?;
+    pub fn open_tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, CliError> {
+        let (file_mode, symlinks) = self.repo.fs_capabilities()?;
         Ok(WorkingTree::open(
             &self.repo.root,
             modules.iter().cloned().collect(),
@@ -58,19 +58,19 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Takes the lock, rolls back interrupted applies, and fails if a git operation is in progress.
-    pub fn prepare(&mut self, output: Output) -> Result<(), CliError> {
-        self.lock()?;
-        if let Some(operation) = self.repo.operation().filter(|o| *o != "bisect") {
+    pub fn prepare_for_write(&mut self, output: Output) -> Result<(), CliError> {
+        self.lock_exclusive()?;
+        if let Some(operation) = self.repo.operation_in_progress().filter(|o| *o != "bisect") {
             return Err(CliError::new(FAILED, format!("a {operation} is in progress in this working tree"))
                 .hint(format!("end it first: git {} --continue, or --abort", operation.trim_start_matches("git "))));
         }
-        for (folder, journal) in self.cut_off(output)? {
-            if !self.is_unchanged(&folder, &journal) {
+        for (dir, journal) in self.find_interrupted(output)? {
+            if !self.is_unchanged(&dir, &journal) {
                 let question = format!(
                     "An apply was interrupted, and HEAD or the index has changed since. Roll back what it wrote ({})?",
-                    count(journal.ops.len(), "change"),
+                    format_count(journal.ops.len(), "change"),
                 );
-                if !terminal::is_interactive() || !confirm(&question, false)? {
+                if !terminal::is_interactive() || !ask_yes_no(&question, false)? {
                     return Err(CliError::new(
                         FAILED,
                         "an apply was interrupted, and HEAD or the index has changed since",
@@ -78,11 +78,11 @@ impl<'a> ApplyContext<'a> {
                     .hint("airlock recover --rollback reverts it, airlock recover --continue completes it"));
                 }
             }
-            self.finish(&folder, &journal, RecoveryMode::RollBack, output)?;
+            self.recover_apply(&dir, &journal, RecoveryMode::RollBack, output)?;
         }
         // The interrupted apply may have changed what git reports.
-        self.site.fingerprint.index = self.repo.index_mark()?;
-        let lock = self.site.git_dir.join("index.lock");
+        self.target.fingerprint.index = self.repo.index_fingerprint()?;
+        let lock = self.target.git_dir.join("index.lock");
         if lock.symlink_metadata().is_ok() {
             return Err(ApplyError::Locked(lock).into());
         }
@@ -90,47 +90,47 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Takes the exclusive lock on the working trees of this repository.
-    pub fn lock(&mut self) -> Result<(), CliError> {
-        let boot = self.site.fingerprint.boot_id.clone();
-        self.applies.lock_exclusive(&boot).map_err(|error| {
+    pub fn lock_exclusive(&mut self) -> Result<(), CliError> {
+        let boot = self.target.fingerprint.boot_id.clone();
+        self.log.lock_exclusive(&boot).map_err(|error| {
             CliError::new(FAILED, error.to_string()).hint("wait for it to end, and try again: nothing was written")
         })
     }
 
     /// Returns the interrupted applies of this working tree. Also removes the leftovers of applies that were not even
     /// prepared, and git's index lock if it belongs to an apply that has ended. The lock must be held.
-    pub fn cut_off(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, CliError> {
+    pub fn find_interrupted(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, CliError> {
         let mut found = Vec::new();
         let others = self.repo.other_worktrees()?;
-        let all = self.applies.list_dirs()?;
-        for folder in self.applies.list_unfinished()? {
-            if let TransactionStatus::Prepared(journal) = folder.read_status()? {
+        let all = self.log.list_dirs()?;
+        for dir in self.log.list_unfinished()? {
+            if let TransactionStatus::Prepared(journal) = dir.read_status()? {
                 // An apply of another working tree is recovered in that working tree.
-                let here = journal.target.is_same_worktree(&self.site.fingerprint);
-                let gone = !Path::new(&journal.target.worktree).exists();
-                if !here && gone {
-                    let slots = folder.staging_path();
-                    let slots = Escaped::new(slots.as_os_str().as_encoded_bytes()).to_string();
-                    output.say(&format!(
-                        "apply {} of a working tree that is gone was interrupted; what it replaced is in {slots}",
-                        folder.number()
+                let is_this_worktree = journal.target.is_same_worktree(&self.target.fingerprint);
+                let is_gone = !Path::new(&journal.target.worktree).exists();
+                if !is_this_worktree && is_gone {
+                    let staging_dir = dir.staging_path();
+                    let staging_dir = Escaped::new(staging_dir.as_os_str().as_encoded_bytes()).to_string();
+                    output.print_status(&format!(
+                        "apply {} of a working tree that is gone was interrupted; what it replaced is in {staging_dir}",
+                        dir.sequence_number()
                     ));
-                } else if here || !others.contains(&journal.target.worktree) {
-                    found.push((folder, *journal));
+                } else if is_this_worktree || !others.contains(&journal.target.worktree) {
+                    found.push((dir, *journal));
                 }
             }
         }
-        for folder in all.iter().filter(|f| !f.is_prepared()) {
+        for dir in all.iter().filter(|f| !f.is_prepared()) {
             // Leftovers that cannot be removed are tried again next time.
-            let _ = remove_leftovers(&self.disk, folder, &self.tree(&[])?);
+            let _ = remove_leftovers(&self.fs, dir, &self.open_tree(&[])?);
         }
         // The index lock may belong to an apply that has ended but could not remove it.
-        if let Some(id) = lock_owner(&self.site) {
-            for folder in all.iter().rev() {
-                if let Ok(TransactionStatus::Finished(journal, _)) = folder.read_status()
+        if let Some(id) = lock_owner(&self.target) {
+            for dir in all.iter().rev() {
+                if let Ok(TransactionStatus::Finished(journal, _)) = dir.read_status()
                     && journal.id == id
                 {
-                    unlock_index(&self.site, &self.disk, folder, &journal)?;
+                    unlock_index(&self.target, &self.fs, dir, &journal)?;
                 }
             }
         }
@@ -138,19 +138,19 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Returns whether HEAD and the index are the same as when an apply began.
-    pub fn is_unchanged(&self, folder: &TransactionDir, journal: &Journal) -> bool {
-        let (now, then) = (&self.site.fingerprint, &journal.target);
-        let same_index = now.index == then.index || self.repo.has_same_index(&folder.index()).unwrap_or(false);
+    pub fn is_unchanged(&self, dir: &TransactionDir, journal: &Journal) -> bool {
+        let (now, then) = (&self.target.fingerprint, &journal.target);
+        let same_index = now.index == then.index || self.repo.has_same_index(&dir.index_path()).unwrap_or(false);
         now.head == then.head && same_index
     }
 
     /// Reads the applied changes of a sandbox: its record, and what newer journals add. Nothing is lost if an apply or an
     /// undo is interrupted between its commit and the update of the record.
     pub fn applied_state(&self, sandbox: &Sandbox) -> Result<AppliedState, CliError> {
-        let mut applied = sandbox.applied()?;
-        let known = applied.through;
-        for folder in self.applies.list_dirs()?.iter().filter(|f| f.number() > known) {
-            let Ok(TransactionStatus::Finished(journal, end)) = folder.read_status() else { continue };
+        let mut applied = sandbox.read_applied()?;
+        let known = applied.last_apply;
+        for dir in self.log.list_dirs()?.iter().filter(|f| f.sequence_number() > known) {
+            let Ok(TransactionStatus::Finished(journal, end)) = dir.read_status() else { continue };
             if !end.committed || journal.sandbox_id != sandbox.record.id {
                 continue;
             }
@@ -161,7 +161,7 @@ impl<'a> ApplyContext<'a> {
                     applied.paths.insert(path.clone(), AppliedPath { picks: after.clone(), left: None });
                 }
             }
-            applied.through = folder.number();
+            applied.last_apply = dir.sequence_number();
         }
         Ok(applied)
     }
@@ -170,101 +170,102 @@ impl<'a> ApplyContext<'a> {
     /// use is skipped, because it reads the journals itself.
     pub fn record_applied(&self, sandbox: &str) -> Result<(), CliError> {
         let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
-        let Some(mut sandbox) = Store::of(&self.repo.common_dir).open(&name)? else { return Ok(()) };
-        if sandbox.lock().is_err() {
+        let Some(mut sandbox) = SandboxStore::new(&self.repo.common_dir).open(&name)? else { return Ok(()) };
+        if sandbox.acquire_lock().is_err() {
             return Ok(());
         }
-        sandbox.set_applied(&self.applied_state(&sandbox)?)?;
+        sandbox.write_applied(&self.applied_state(&sandbox)?)?;
         if sandbox.record.settled.take().is_some() {
-            sandbox.save()?;
+            sandbox.save_record()?;
         }
         Ok(())
     }
 
     /// Returns whether a sandbox still exists.
-    pub fn has(&self, sandbox: &str) -> bool {
+    pub fn has_sandbox(&self, sandbox: &str) -> bool {
         let name = sandbox.parse::<SandboxName>().ok();
-        name.is_some_and(|name| Store::of(&self.repo.common_dir).open(&name).is_ok_and(|found| found.is_some()))
+        name.is_some_and(|name| SandboxStore::new(&self.repo.common_dir).open(&name).is_ok_and(|found| found.is_some()))
     }
 
     /// Recovers an interrupted apply, and prints the result.
-    pub fn finish(
+    pub fn recover_apply(
         &self,
-        folder: &TransactionDir,
+        dir: &TransactionDir,
         journal: &Journal,
-        way: RecoveryMode,
+        mode: RecoveryMode,
         output: Output,
     ) -> Result<(), CliError> {
-        let tree = self.tree(&journal.modules)?;
-        let report = recover_transaction(&self.site, &self.disk, &tree, folder, journal, way)?;
-        if way == RecoveryMode::RollForward {
+        let tree = self.open_tree(&journal.modules)?;
+        let report = recover_transaction(&self.target, &self.fs, &tree, dir, journal, mode)?;
+        if mode == RecoveryMode::RollForward {
             self.record_applied(&journal.sandbox)?;
         }
-        let done = match way {
+        let done = match mode {
             RecoveryMode::RollBack => "was interrupted; rolling back",
             RecoveryMode::RollForward => "was interrupted; completing",
         };
-        output.say(&format!("apply {} of {} {done}", folder.number(), Escaped::new(&journal.sandbox)));
-        tell(&report, output);
+        output.print_status(&format!("apply {} of {} {done}", dir.sequence_number(), Escaped::new(&journal.sandbox)));
+        print_report(&report, output);
         Ok(())
     }
 }
 
 /// Prints what happened to the user's own edits, and other notes of a report.
-pub fn tell(report: &Report, output: Output) {
-    for left in &report.skipped {
-        output.say(&format!("{} is left as it is: {}", Escaped::new(left.path.as_bytes()), left.reason));
+pub fn print_report(report: &Report, output: Output) {
+    for skipped in &report.skipped {
+        output.print_status(&format!("{} is left as it is: {}", Escaped::new(skipped.path.as_bytes()), skipped.reason));
     }
-    for kept in &report.late_edits {
-        let file = Escaped::new(kept.file.as_os_str().as_encoded_bytes()).to_string();
-        output.say(&format!("another version of {} is kept in {file}", Escaped::new(kept.path.as_bytes())));
+    for edit in &report.late_edits {
+        let file = Escaped::new(edit.file.as_os_str().as_encoded_bytes()).to_string();
+        output.print_status(&format!("another version of {} is kept in {file}", Escaped::new(edit.path.as_bytes())));
     }
     if report.is_non_atomic {
-        output.say(
+        output.print_status(
             "this file system cannot exchange two files at once: each replaced path was missing for a moment (nothing \
              can be lost by that)",
         );
     }
     if let Some(note) = &report.note {
-        output.say(&Escaped::new(note).to_string());
+        output.print_status(&Escaped::new(note).to_string());
     }
 }
 
 /// Prints the report of a rollback, and returns the error.
-pub fn told(problem: ApplyError, output: Output) -> CliError {
+pub fn report_apply_error(problem: ApplyError, output: Output) -> CliError {
     if let ApplyError::RolledBack { report, .. } | ApplyError::Interrupted(report) = &problem {
-        tell(report, output);
+        print_report(report, output);
     }
     problem.into()
 }
 
 /// Warns about interrupted applies. Nothing is written, because a shell prompt may run the command.
-pub fn warn(repo: &HostRepo, output: Output) {
-    let applies = TransactionLog::of(&repo.common_dir.join("airlock"));
-    let unfinished = applies.list_unfinished().unwrap_or_default();
+pub fn warn_interrupted(repo: &HostRepo, output: Output) {
+    let log = TransactionLog::new(&repo.common_dir.join("airlock"));
+    let unfinished = log.list_unfinished().unwrap_or_default();
     // While the lock is held, the apply is still in progress.
-    if unfinished.is_empty() || applies.is_locked() {
+    if unfinished.is_empty() || log.is_locked() {
         return;
     }
-    for folder in unfinished {
-        let elsewhere = match folder.read_status() {
+    for dir in unfinished {
+        let elsewhere = match dir.read_status() {
             Ok(TransactionStatus::Prepared(journal)) => {
                 Some(journal.target.worktree).filter(|there| *there != repo.worktree_id())
             }
             _ => None,
         };
         match elsewhere.filter(|there| Path::new(there).exists()) {
-            None => output.say("an apply was interrupted; run airlock recover to roll it back"),
-            Some(there) => {
-                output.say(&format!("an apply was interrupted in {0}; run airlock recover there", Escaped::new(&there)))
-            }
+            None => output.print_status("an apply was interrupted; run airlock recover to roll it back"),
+            Some(there) => output.print_status(&format!(
+                "an apply was interrupted in {0}; run airlock recover there",
+                Escaped::new(&there)
+            )),
         }
     }
 }
 
 /// Reads all applies. A damaged journal is an error.
-pub fn history(applies: &TransactionLog) -> Result<ApplyHistory, CliError> {
-    let history = ApplyHistory::of(applies)?;
+pub fn load_history(log: &TransactionLog) -> Result<ApplyHistory, CliError> {
+    let history = ApplyHistory::read_from(log)?;
     match history.damaged.into_iter().next() {
         Some(error) => Err(error.into()),
         None => Ok(ApplyHistory { damaged: Vec::new(), ..history }),
@@ -276,11 +277,11 @@ impl From<JournalError> for CliError {
         let path = match &error {
             JournalError::Damaged { path, .. } | JournalError::Io { path, .. } => path.clone(),
         };
-        let folder = path.parent().unwrap_or(&path);
+        let dir = path.parent().unwrap_or(&path);
         let advice = format!(
             "look at what is in {0}/slots (numbered files: what was to be written, or what was replaced), then move it away: mv {1} {1}.damaged",
-            folder.display(),
-            shell_word(folder.as_os_str().as_encoded_bytes()),
+            dir.display(),
+            quote_shell_word(dir.as_os_str().as_encoded_bytes()),
         );
         Self::new(FAILED, format!("{error}; nothing was written")).hint(advice)
     }
@@ -288,15 +289,15 @@ impl From<JournalError> for CliError {
 
 impl From<HostError> for CliError {
     fn from(error: HostError) -> Self {
-        Self::new(exit(&error), error.to_string())
+        Self::new(exit_status(&error), error.to_string())
     }
 }
 
-fn as_it_was(report: &Report) -> &'static str {
+fn rollback_summary(report: &Report) -> &'static str {
     if report.skipped.is_empty() { "all is as it was" } else { "all is as it was, but for what is said above" }
 }
 
-fn exit(error: &HostError) -> u8 {
+fn exit_status(error: &HostError) -> u8 {
     match error {
         HostError::Stale => STALE,
         HostError::Interrupted => INTERRUPTED,
@@ -312,17 +313,17 @@ impl From<ApplyError> for CliError {
         };
         match &problem {
             ApplyError::NotStarted { path, error } => {
-                Self::new(exit(error), format!("{}; nothing was written", text(path, error)))
+                Self::new(exit_status(error), format!("{}; nothing was written", text(path, error)))
             }
             ApplyError::RolledBack { path, error, report } => {
-                let failure = Self::new(exit(error), format!("{}; {}", text(path, error), as_it_was(report)));
-                if exit(error) == STALE {
+                let failure = Self::new(exit_status(error), format!("{}; {}", text(path, error), rollback_summary(report)));
+                if exit_status(error) == STALE {
                     failure.hint("run the same command again to look at the tree again")
                 } else {
                     failure
                 }
             }
-            ApplyError::Interrupted(report) => Self::new(INTERRUPTED, format!("interrupted; {}", as_it_was(report))),
+            ApplyError::Interrupted(report) => Self::new(INTERRUPTED, format!("interrupted; {}", rollback_summary(report))),
             ApplyError::RollbackFailed { path, error, then, there } => {
                 let there = there.as_ref().map_or_else(String::new, |p| {
                     format!("{}: ", String::from_utf8_lossy(p.as_bytes()))
@@ -332,11 +333,11 @@ impl From<ApplyError> for CliError {
             }
             ApplyError::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
                 "wait for git to end; if none runs: rm {}",
-                shell_word(lock.as_os_str().as_encoded_bytes())
+                quote_shell_word(lock.as_os_str().as_encoded_bytes())
             )),
-            ApplyError::WrongWorktree(folder, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
+            ApplyError::WrongWorktree(dir, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
                 "go there and finish it: airlock recover; if this repository is a copy, move the folder away: mv {0} {0}.foreign",
-                shell_word(folder.as_os_str().as_encoded_bytes())
+                quote_shell_word(dir.as_os_str().as_encoded_bytes())
             )),
         }
     }

@@ -21,9 +21,9 @@ impl ApplyOptions {
     }
 
     /// Creates options from the decisions of a review, in which each high-risk part was confirmed explicitly.
-    pub fn decided(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Self {
-        let files = sheet.files.iter().filter(|f| !f.is_refused());
-        let picks = files.map(|f| (f.change.path.clone(), decisions.selection(&f.units))).collect();
-        Self::from_selection(ReviewSelection { picks, ..ReviewSelection::default() })
+    pub fn from_decisions(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
+        let files = model.files.iter().filter(|f| !f.is_refused());
+        let selections = files.map(|f| (f.change.path.clone(), decisions.accepted_selection(&f.units))).collect();
+        Self::from_selection(ReviewSelection { selections, ..ReviewSelection::default() })
     }
 }

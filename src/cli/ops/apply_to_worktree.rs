@@ -5,34 +5,34 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::apply_context::{ApplyContext, tell, told, warn};
+use super::apply_context::{ApplyContext, print_report, report_apply_error, warn_interrupted};
 use super::apply_options::ApplyOptions;
-use super::holdings::{holdings, way_to_get};
+use super::holdings::{describe_holdings, ignored_files_hint};
 use super::policy::{CONFIGURED, configured_rules};
-use super::risk_check::Judge;
-use super::sending::{cannot_send, way_to_send};
+use super::risk_check::RiskChecker;
+use super::sending::{send_hint, send_obstacle};
 use super::{conflict, draft};
 use crate::apply::{
-    ApplyRequest, Conflict, EntryContent, Kind, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
-    SelectedChange, Step, StepAction, WorkingTree, run_transaction,
+    ApplyRequest, Conflict, EntryContent, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
+    SelectedChange, Step, StepAction, TransactionKind, WorkingTree, run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection, split_units};
 use crate::cli::error::{CONFLICT, CliError, FAILED};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::outcome::{Outcome, OutcomeMode};
-use crate::cli::output::{Output, count, print};
+use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
 use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
-use crate::sandbox::{AppliedPath, AppliedState, Record, Sandbox, lifecycle};
+use crate::sandbox::{AppliedPath, AppliedState, Sandbox, SandboxRecord, lifecycle};
 
 /// Plans and executes an apply. Returns the exit status.
 pub fn apply_to_worktree(
     repo: &HostRepo,
     sandbox: &mut Sandbox,
-    sheet: &ReviewModel<'_>,
-    wanted: &ApplyOptions,
+    model: &ReviewModel<'_>,
+    options: &ApplyOptions,
     output: Output,
 ) -> Result<u8, CliError> {
     let name = sandbox.record.name.clone();
@@ -47,149 +47,150 @@ pub fn apply_to_worktree(
                 format!("it is gone; what was accepted can go elsewhere: airlock apply {name} --accept-all --to branch:{name}")
             }));
     }
-    let interrupt = Interrupt::watch();
-    let mut host = ApplyContext::of(repo)?;
+    let interrupt = Interrupt::watch_signals();
+    let mut context = ApplyContext::new(repo)?;
     // A dry run takes no lock and writes nothing.
-    if wanted.dry_run {
-        warn(repo, output);
+    if options.dry_run {
+        warn_interrupted(repo, output);
     } else {
-        host.prepare(output)?;
+        context.prepare_for_write(output)?;
     }
     let modules = sandbox.record.manifest.modules.clone();
-    let tree = host.tree(&modules)?;
-    let store = sandbox.quarantine()?;
-    let before = host.applied_state(sandbox)?;
-    let rounds = rounds_of(sandbox, sheet, &before)?;
-    let plan = plan(repo, &sandbox.record.base, &tree, sheet, wanted, (&before, &rounds), &store)?;
-    check_refused_and_risky(sheet, plan.steps.iter().map(|step| &step.path), wanted)?;
+    let tree = context.open_tree(&modules)?;
+    let store = sandbox.open_quarantine()?;
+    let before = context.applied_state(sandbox)?;
+    let rounds = load_needed_rounds(sandbox, model, &before)?;
+    let plan = build_plan(repo, &sandbox.record.base, &tree, model, options, (&before, &rounds), &store)?;
+    check_refused_and_risky(model, plan.steps.iter().map(|step| &step.path), options)?;
     let written = plan.steps.iter().filter(|step| step.action != StepAction::Unchanged).map(|step| &step.path);
-    check_configured(repo, &modules, sheet, written, wanted)?;
-    judge(repo, sandbox, sheet, &plan, wanted, output)?;
-    let parts = sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
-    let tense = if wanted.dry_run { OutcomeMode::Future } else { OutcomeMode::Applied };
-    let mut outcome = Outcome::of(&plan, &parts, tense);
+    check_configured(repo, &modules, model, written, options)?;
+    check_partial_risks(repo, sandbox, model, &plan, options, output)?;
+    let parts = model.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+    let mode = if options.dry_run { OutcomeMode::Planned } else { OutcomeMode::Applied };
+    let mut outcome = Outcome::from_plan(&plan, &parts, mode);
     for (paths, reason) in [
-        (&wanted.selection.skipped_high_risk, "high finding: needs --allow-risky"),
-        (&wanted.selection.rejected, "rejected in the review: name it to accept it"),
+        (&options.selection.skipped_high_risk, "high finding: needs --allow-risky"),
+        (&options.selection.rejected, "rejected in the review: name it to accept it"),
     ] {
-        paths.iter().for_each(|path| outcome.add(path, "skipped", reason));
+        paths.iter().for_each(|path| outcome.add_path(path, "skipped", reason));
     }
-    wanted.selection.refused.iter().for_each(|path| outcome.add(path, "refused", "cannot be accepted"));
-    let of = sheet.files.len();
-    let more = |applied: usize| json!({"sandbox": name, "dry_run": wanted.dry_run, "applied": applied, "of": of});
+    options.selection.refused.iter().for_each(|path| outcome.add_path(path, "refused", "cannot be accepted"));
+    let total = model.files.len();
+    let more = |applied: usize| json!({"sandbox": name, "dry_run": options.dry_run, "applied": applied, "of": total});
     if !plan.conflicts.is_empty() {
-        outcome.leave(&plan, "because of the conflicts");
-        outcome.print(wanted.json, more(0))?;
-        if !wanted.json {
-            print(&conflict::show(&plan.conflicts, conflict::APPLY, &store))?;
-            output.say(&format!("{}; nothing was written", count(plan.conflicts.len(), "conflict")));
+        outcome.mark_skipped(&plan, "because of the conflicts");
+        outcome.print_outcome(options.json, more(0))?;
+        if !options.json {
+            print_stdout(&conflict::format_conflicts(&plan.conflicts, conflict::APPLY_LABELS, &store))?;
+            output.print_status(&format!("{}; nothing was written", format_count(plan.conflicts.len(), "conflict")));
             let top = "../".repeat(repo.subdir.components().count());
-            let markers = wanted.on_conflict == OnConflict::Abort;
-            for way in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
-                output.say(&way);
+            let markers = options.on_conflict == OnConflict::Abort;
+            for hint in conflict::resolution_hints(&plan.conflicts, !plan.is_noop(), markers, top.as_bytes()) {
+                output.print_status(&hint);
             }
         }
         return Ok(CONFLICT);
     }
-    if wanted.dry_run {
-        outcome.print(wanted.json, more(0))?;
-        if !wanted.json {
-            say_directories(&plan, output);
-            output.say("this was a dry run; nothing was written");
+    if options.dry_run {
+        outcome.print_outcome(options.json, more(0))?;
+        if !options.json {
+            print_directories(&plan, output);
+            output.print_status("this was a dry run; nothing was written");
         }
         return Ok(0);
     }
-    let brought = picks(&plan, &before, sheet);
+    let path_selections = selection_changes(&plan, &before, model);
     let done = if plan.is_noop() {
         Ok(None)
     } else {
-        let job = ApplyRequest {
-            target: &host.site,
-            fs: &host.disk,
+        let request = ApplyRequest {
+            target: &context.target,
+            fs: &context.fs,
             tree: &tree,
-            kind: Kind::Apply,
+            kind: TransactionKind::Apply,
             sandbox: name.as_str(),
             sandbox_id: &sandbox.record.id,
             modules,
-            selection: brought.clone(),
+            selection: path_selections.clone(),
             blobs: &store,
             interrupted: &|| interrupt.is_set(),
         };
-        run_transaction(&job, &plan, &host.applies).map(Some)
+        run_transaction(&request, &plan, &context.log).map(Some)
     };
     let report = match done {
         Ok(report) => report,
         Err(problem) => {
-            outcome.fail(&plan, &problem);
-            outcome.print(wanted.json, more(0))?;
-            return Err(told(problem, output));
+            outcome.mark_failed(&plan, &problem);
+            outcome.print_outcome(options.json, more(0))?;
+            return Err(report_apply_error(problem, output));
         }
     };
     let mut after = before;
-    for (step, (_, _, picks)) in plan.steps.iter().zip(brought) {
-        let left = step.result.as_ref().map(|v| (v.kind, v.hash.clone()));
-        after.paths.insert(step.path.clone(), AppliedPath { picks, left: Some(left) });
+    for (step, (_, _, picks)) in plan.steps.iter().zip(path_selections) {
+        let result = step.result.as_ref().map(|v| (v.kind, v.hash.clone()));
+        after.paths.insert(step.path.clone(), AppliedPath { picks, left: Some(result) });
     }
-    after.through = report.as_ref().map_or(after.through, |r| r.number);
+    after.last_apply = report.as_ref().map_or(after.last_apply, |r| r.number);
     // A failure is only a warning, because the journal has the state as well.
-    if let Err(error) = sandbox.set_applied(&after) {
-        output.say(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
+    if let Err(error) = sandbox.write_applied(&after) {
+        output.print_status(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
-    if let Err(failure) = outcome.print(wanted.json, more(written)) {
+    if let Err(failure) = outcome.print_outcome(options.json, more(written)) {
         let were = if written == 1 { "was" } else { "were" };
-        let done = format!("{} {were} applied, and that could not be printed", count(written, "file"));
+        let done = format!("{} {were} applied, and that could not be printed", format_count(written, "file"));
         return Err(
             CliError::new(FAILED, format!("{done}: {}", failure.message())).hint(format!("airlock undo {name}"))
         );
     }
     if let Some(report) = &report {
-        tell(report, output);
+        print_report(report, output);
     }
-    let state = draft::load(sandbox, sheet)?;
-    let settled = is_decided(sheet, &sandbox.record, &state, &after);
-    if !wanted.json {
-        let send = way_to_send(&sandbox.record, sheet, &state);
-        say_end(&plan, sandbox, of, written, (!settled).then_some(send), output);
-        let ignored = sandbox.changeset()?.map(|changes| changes.ignored).unwrap_or_default();
-        if let Some(holds) = holdings(&sandbox.record, &ignored, false) {
-            output
-                .say(&format!("{name} also holds {holds}, which no apply brings; it keeps it until airlock rm {name}"));
-            if let Some(way) = way_to_get(name.as_str(), &ignored) {
-                output.say(&way);
+    let state = draft::load_draft(sandbox, model)?;
+    let settled = is_decided(model, &sandbox.record, &state, &after);
+    if !options.json {
+        let send = send_hint(&sandbox.record, model, &state);
+        print_result(&plan, sandbox, total, written, (!settled).then_some(send), output);
+        let ignored = sandbox.read_changeset()?.map(|changes| changes.ignored).unwrap_or_default();
+        if let Some(holds) = describe_holdings(&sandbox.record, &ignored, false) {
+            output.print_status(&format!(
+                "{name} also holds {holds}, which no apply brings; it keeps it until airlock rm {name}"
+            ));
+            if let Some(hint) = ignored_files_hint(name.as_str(), &ignored) {
+                output.print_status(&hint);
             }
         }
     }
     if settled && sandbox.record.settled.is_none() {
-        lifecycle::settle(sandbox)?;
+        lifecycle::mark_settled(sandbox)?;
     }
     Ok(0)
 }
 
 /// Builds the plan for a selection, without writing to the working tree.
-pub fn plan(
+pub fn build_plan(
     repo: &HostRepo,
     commit: &str,
     tree: &WorkingTree,
-    sheet: &ReviewModel<'_>,
-    wanted: &ApplyOptions,
+    model: &ReviewModel<'_>,
+    options: &ApplyOptions,
     (before, rounds): (&AppliedState, &[Changeset]),
     store: &Quarantine,
 ) -> Result<Plan, CliError> {
-    let (mut wishes, mut nothing) = (Vec::new(), Vec::new());
-    for choice in selected_changes(sheet, wanted, before, (rounds, store)) {
-        match choice.wish(store)? {
-            Ok(wish) => wishes.push(wish),
+    let (mut requests, mut unselectable) = (Vec::new(), Vec::new());
+    for choice in select_changes(model, options, before, (rounds, store)) {
+        match choice.build_request(store)? {
+            Ok(request) => requests.push(request),
             Err(reason) => {
-                nothing.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), sides: None });
+                unselectable.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), sides: None });
             }
         }
     }
-    let modes = merge_modes(repo, tree, commit, wishes.iter().map(|wish| &wish.path))?;
-    let terms = PlanOptions { on_conflict: wanted.on_conflict, merge_modes: modes, ..PlanOptions::default() };
-    let mut plan = Plan::build(tree, wishes, store, terms)?;
-    let into = if wanted.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
-    into.extend(nothing);
+    let modes = merge_modes(repo, tree, commit, requests.iter().map(|request| &request.path))?;
+    let plan_options = PlanOptions { on_conflict: options.on_conflict, merge_modes: modes, ..PlanOptions::default() };
+    let mut plan = Plan::build(tree, requests, store, plan_options)?;
+    let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
+    into.extend(unselectable);
     Ok(plan)
 }
 
@@ -201,20 +202,20 @@ pub fn merge_modes<'a>(
     commit: &str,
     paths: impl Iterator<Item = &'a RepoPath> + Clone,
 ) -> Result<BTreeMap<RepoPath, MergeMode>, CliError> {
-    let mut over = AttributeFiles::new();
+    let mut attributes = AttributeFiles::new();
     for path in paths.clone() {
         let cuts = path.as_bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1);
         for directory in std::iter::once(0).chain(cuts).map(|cut| &path.as_bytes()[..cut]) {
-            if over.contains_key(directory) {
+            if attributes.contains_key(directory) {
                 continue;
             }
             let file = RepoPath::from_bytes(&[directory, b".gitattributes"].concat());
             if let Ok(file) = file
-                && let Ok(PathState::File(seen)) = tree.observe(&file)
+                && let Ok(PathState::File(seen)) = tree.observe_path(&file)
                 && seen.version.kind != EntryKind::Link
                 && seen.size() <= MAX_TEXT
             {
-                over.insert(directory.to_vec(), Some(tree.read_file(&file, &seen)?));
+                attributes.insert(directory.to_vec(), Some(tree.read_file(&file, &seen)?));
             }
         }
     }
@@ -226,93 +227,98 @@ pub fn merge_modes<'a>(
         MergeAttribute::Filtered => MergeMode::Filtered,
     };
     Ok(repo
-        .merge_attributes(commit, &over, paths)?
+        .merge_attributes(commit, &attributes, paths)?
         .into_iter()
         .map(|(path, attribute)| (path, mode(attribute)))
         .collect())
 }
 
 /// Returns the selected units of each file, with those that earlier applies wrote.
-pub fn selected_changes<'a>(
-    sheet: &'a ReviewModel<'_>,
-    wanted: &ApplyOptions,
+pub fn select_changes<'a>(
+    model: &'a ReviewModel<'_>,
+    options: &ApplyOptions,
     before: &AppliedState,
     (rounds, store): (&'a [Changeset], &Quarantine),
 ) -> Vec<SelectedChange<'a>> {
-    let choice = |file: &'a crate::review::ReviewFile<'_>| {
-        let picks = wanted.selection.picks.get(&file.change.path)?.restricted_to(&file.units);
-        let brought = before.paths.get(&file.change.path);
-        let prior = brought.map(|b| b.picks.restricted_to(&file.units)).unwrap_or_default();
-        let left = brought.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| EntryContent { kind, hash }));
-        let gone = brought.map(|b| retired_selection(&b.picks, &file.units)).unwrap_or_default();
-        let earlier = prior_round_changes(rounds, store, &file.change.path, gone);
-        (!picks.is_empty()).then_some(SelectedChange {
+    let select_file = |file: &'a crate::review::ReviewFile<'_>| {
+        let selection = options.selection.selections.get(&file.change.path)?.restricted_to(&file.units);
+        let applied = before.paths.get(&file.change.path);
+        let prior = applied.map(|b| b.picks.restricted_to(&file.units)).unwrap_or_default();
+        let last_result =
+            applied.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| EntryContent { kind, hash }));
+        let retired = applied.map(|b| retired_selection(&b.picks, &file.units)).unwrap_or_default();
+        let earlier = find_prior_changes(rounds, store, &file.change.path, retired);
+        (!selection.is_empty()).then_some(SelectedChange {
             change: file.change,
-            picks,
+            selection,
             applied: prior,
-            last_result: left,
-            is_named: wanted.is_named,
+            last_result,
+            is_named: options.is_named,
             prior_rounds: earlier,
         })
     };
-    sheet.files.iter().filter(|file| !file.is_refused()).filter_map(choice).collect()
+    model.files.iter().filter(|file| !file.is_refused()).filter_map(select_file).collect()
 }
 
 /// Returns the part of a selection that is about none of these units, and therefore belongs to another round.
-fn retired_selection(picks: &Selection, units: &[Unit]) -> Selection {
+fn retired_selection(selection: &Selection, units: &[Unit]) -> Selection {
     let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
-    picks.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
+    selection.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
 }
 
 /// Reads the changesets of earlier rounds, if something was applied that is no longer part of this round.
-pub fn rounds_of(
+pub fn load_needed_rounds(
     sandbox: &Sandbox,
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     before: &AppliedState,
 ) -> Result<Vec<Changeset>, CliError> {
-    let brought = sheet.files.iter().filter_map(|f| Some((f, before.paths.get(&f.change.path)?)));
+    let applied = model.files.iter().filter_map(|f| Some((f, before.paths.get(&f.change.path)?)));
     let is_needed =
-        brought.into_iter().any(|(file, brought)| !retired_selection(&brought.picks, &file.units).is_empty());
-    Ok(if is_needed { sandbox.rounds()? } else { Vec::new() })
+        applied.into_iter().any(|(file, applied)| !retired_selection(&applied.picks, &file.units).is_empty());
+    Ok(if is_needed { sandbox.read_rounds()? } else { Vec::new() })
 }
 
 /// Finds the changes of earlier rounds that a selection belongs to. Changes that can no longer be read are skipped.
-fn prior_round_changes<'a>(
+fn find_prior_changes<'a>(
     rounds: &'a [Changeset],
     store: &Quarantine,
     path: &RepoPath,
-    mut picks: Selection,
+    mut selection: Selection,
 ) -> Vec<PriorRoundChange<'a>> {
     let mut found = Vec::new();
     for change in rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path)) {
-        if picks.is_empty() {
+        if selection.is_empty() {
             break;
         }
-        let Ok((old, new)) = change.contents(store) else { continue };
-        let of = split_units(change, &old, &new);
-        let rest = retired_selection(&picks, &of);
-        let here: Selection = (picks.iter().filter(|(id, _)| rest.get(id).is_none()))
+        let Ok((old, new)) = change.read_contents(store) else { continue };
+        let units = split_units(change, &old, &new);
+        let rest = retired_selection(&selection, &units);
+        let in_round: Selection = (selection.iter().filter(|(id, _)| rest.get(id).is_none()))
             .map(|(id, pick)| (id.to_owned(), pick.clone()))
             .collect();
-        if !here.is_empty() {
-            found.push(PriorRoundChange { change, picks: here });
+        if !in_round.is_empty() {
+            found.push(PriorRoundChange { change, selection: in_round });
         }
-        picks = rest;
+        selection = rest;
     }
     found
 }
 
 /// Returns the applied units of each path before and after a plan, for the journal. Units of earlier rounds are kept unless
 /// the plan supersedes them.
-fn picks(plan: &Plan, before: &AppliedState, sheet: &ReviewModel<'_>) -> Vec<(RepoPath, Selection, Selection)> {
+fn selection_changes(
+    plan: &Plan,
+    before: &AppliedState,
+    model: &ReviewModel<'_>,
+) -> Vec<(RepoPath, Selection, Selection)> {
     let files: BTreeMap<&RepoPath, &[Unit]> =
-        sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+        model.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
     let row = |step: &Step| {
         let old = before.paths.get(&step.path).map(|b| b.picks.clone()).unwrap_or_default();
-        let gone = retired_selection(&old, files.get(&step.path).copied().unwrap_or_default());
-        let kept = gone.iter().filter(|(id, _)| step.superseded.get(id).is_none());
+        let retired = retired_selection(&old, files.get(&step.path).copied().unwrap_or_default());
+        let kept = retired.iter().filter(|(id, _)| step.superseded.get(id).is_none());
         let kept: Selection = kept.map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
-        (step.path.clone(), old, step.picks.union(&kept))
+        (step.path.clone(), old, step.selection.union(&kept))
     };
     plan.steps.iter().map(row).collect()
 }
@@ -323,24 +329,24 @@ fn picks(plan: &Plan, before: &AppliedState, sheet: &ReviewModel<'_>) -> Vec<(Re
 /// *Invariant:* this checks the paths to be written and not the selection, so that no mistake in the selection can apply
 /// such a file.
 pub fn check_refused_and_risky<'a>(
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
-    wanted: &ApplyOptions,
+    options: &ApplyOptions,
 ) -> Result<(), CliError> {
     let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
-        sheet.files.iter().map(|f| (&f.change.path, f)).collect();
+        model.files.iter().map(|f| (&f.change.path, f)).collect();
     for path in paths {
         let name = String::from_utf8_lossy(path.as_bytes());
         let Some(file) = files.get(path) else {
             return Err(CliError::new(FAILED, format!("{name} is not among the changes; nothing was written")));
         };
         if file.is_refused() {
-            let what = format!("{name} cannot be accepted: it {}; nothing was written", file.reasons());
+            let what = format!("{name} cannot be accepted: it {}; nothing was written", file.severity_reasons());
             return Err(CliError::new(FAILED, what));
         }
-        let is_granted = wanted.allow_risky || !wanted.is_named;
+        let is_granted = options.allow_risky || !options.is_named;
         if file.is_risky() && !is_granted {
-            let what = format!("{name} needs a closer look: it {}; nothing was written", file.reasons());
+            let what = format!("{name} needs a closer look: it {}; nothing was written", file.severity_reasons());
             return Err(CliError::new(FAILED, what).hint("look at it, then add --allow-risky"));
         }
     }
@@ -354,17 +360,17 @@ pub fn check_refused_and_risky<'a>(
 pub fn check_configured<'a>(
     repo: &HostRepo,
     modules: &[RepoPath],
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
-    wanted: &ApplyOptions,
+    options: &ApplyOptions,
 ) -> Result<(), CliError> {
-    if wanted.allow_risky {
+    if options.allow_risky {
         return Ok(());
     }
     let rules = configured_rules(repo, modules)?;
     for path in paths {
-        let is_known = sheet.files.iter().any(|f| f.change.path == *path && f.is_risky());
-        let named = rules.matches(path).into_iter().find(|named| named.name == CONFIGURED);
+        let is_known = model.files.iter().any(|f| f.change.path == *path && f.is_risky());
+        let named = rules.find_matches(path).into_iter().find(|named| named.name == CONFIGURED);
         if let (false, Some(named)) = (is_known, named) {
             let name = String::from_utf8_lossy(path.as_bytes());
             let what = format!("{name} {}, since the changes were collected; nothing was written", named.reason);
@@ -376,89 +382,94 @@ pub fn check_configured<'a>(
 
 /// Checks the risks of contents that the review did not show: parts of a change, and merges. Only content that the working
 /// tree does not have yet counts.
-fn judge(
+fn check_partial_risks(
     repo: &HostRepo,
     sandbox: &Sandbox,
-    sheet: &ReviewModel<'_>,
+    model: &ReviewModel<'_>,
     plan: &Plan,
-    wanted: &ApplyOptions,
+    options: &ApplyOptions,
     output: Output,
 ) -> Result<(), CliError> {
     let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
-        sheet.files.iter().map(|f| (&f.change.path, f)).collect();
+        model.files.iter().map(|f| (&f.change.path, f)).collect();
     let is_other = |step: &&Step| match step.action {
         StepAction::Merge(_) | StepAction::WriteConflictMarkers(_) => true,
-        StepAction::Create | StepAction::Replace => files.get(&step.path).is_some_and(|f| !step.picks.covers(&f.units)),
+        StepAction::Create | StepAction::Replace => {
+            files.get(&step.path).is_some_and(|f| !step.selection.covers_all(&f.units))
+        }
         StepAction::Delete | StepAction::Unchanged => false,
     };
     let others: Vec<&Step> = plan.steps.iter().filter(is_other).collect();
     if others.is_empty() {
         return Ok(());
     }
-    let judge = Judge::of(repo, sandbox, sheet, output)?;
-    let store = sandbox.quarantine()?;
+    let checker = RiskChecker::new(repo, sandbox, model, output)?;
+    let store = sandbox.open_quarantine()?;
     for step in others {
-        let (Some(file), Some(left)) = (files.get(&step.path), &step.result) else { continue };
-        let content = store.get(&left.hash)?;
-        let host = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
-        if let Some(worst) = judge.worse(file, left.kind, &host, &content) {
-            Judge::tell(&worst, &step.path, wanted.allow_risky, output)?;
+        let (Some(file), Some(result)) = (files.get(&step.path), &step.result) else { continue };
+        let content = store.get(&result.hash)?;
+        let ours = step.expected.as_ref().and_then(|seen| store.get(&seen.version.hash).ok()).unwrap_or_default();
+        if let Some(worst) = checker.worsened_finding(file, result.kind, &ours, &content) {
+            RiskChecker::report_finding(&worst, &step.path, options.allow_risky, output)?;
         }
     }
     Ok(())
 }
 
-fn say_directories(plan: &Plan, output: Output) {
+fn print_directories(plan: &Plan, output: Output) {
     for (paths, verb) in [(&plan.dirs_to_create, "make"), (&plan.dirs_to_remove, "remove, for nothing is left in it,")]
     {
         for path in paths.iter().take(20) {
-            output.say(&format!("it would {verb} the directory {}", Escaped::new(path.as_bytes())));
+            output.print_status(&format!("it would {verb} the directory {}", Escaped::new(path.as_bytes())));
         }
         if paths.len() > 20 {
-            output.say(&format!("and {} more", paths.len() - 20));
+            output.print_status(&format!("and {} more", paths.len() - 20));
         }
     }
 }
 
 /// Returns whether nothing of a sandbox is open: each part is applied or rejected, and no comment waits to be sent.
-fn is_decided(sheet: &ReviewModel<'_>, record: &Record, state: &ReviewState, applied: &AppliedState) -> bool {
+fn is_decided(model: &ReviewModel<'_>, record: &SandboxRecord, state: &ReviewState, applied: &AppliedState) -> bool {
     let decisions = &state.decisions;
-    if cannot_send(record).is_none() && has_unsent_comment(sheet.files.iter().flat_map(|f| &f.units), state) {
+    if send_obstacle(record).is_none() && has_unsent_comment(model.files.iter().flat_map(|f| &f.units), state) {
         return false;
     }
-    let mut units = (sheet.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
+    let mut units = (model.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
     units.all(|(file, unit)| {
-        let brought = applied.paths.get(&file.change.path).and_then(|b| b.picks.get(&unit.id));
-        let is_rejected = |line| decisions.line(&unit.id, line) == Some(Decision::Rejected);
-        match brought {
+        let selection = applied.paths.get(&file.change.path).and_then(|b| b.picks.get(&unit.id));
+        let is_rejected = |line| decisions.line_decision(&unit.id, line) == Some(Decision::Rejected);
+        match selection {
             Some(UnitSelection::All | UnitSelection::Text(_)) => true,
             Some(UnitSelection::Lines(lines)) => {
-                (0..unit.line_count()).all(|line| lines.contains(line) || is_rejected(line))
+                (0..unit.line_count()).all(|line| lines.contains_line(line) || is_rejected(line))
             }
             None => decisions.count_lines(unit).rejected == unit.line_count(),
         }
     })
 }
 
-fn say_end(plan: &Plan, sandbox: &Sandbox, of: usize, written: usize, open: Option<String>, output: Output) {
+fn print_result(plan: &Plan, sandbox: &Sandbox, total: usize, written: usize, open: Option<String>, output: Output) {
     let name = &sandbox.record.name;
-    let already = plan.steps.len() - written;
-    let there = if already > 0 { format!(", {already} as accepted already") } else { String::new() };
+    let unchanged = plan.steps.len() - written;
+    let unchanged_note = if unchanged > 0 { format!(", {unchanged} as accepted already") } else { String::new() };
     let marked: Vec<&Step> =
         plan.steps.iter().filter(|s| matches!(s.action, StepAction::WriteConflictMarkers(_))).collect();
     if !marked.is_empty() {
         let hold = if marked.len() == 1 { "holds" } else { "hold" };
-        output.say(&format!("{} {hold} markers: decide there (<<<<<<< to >>>>>>>)", count(marked.len(), "file")));
+        output.print_status(&format!(
+            "{} {hold} markers: decide there (<<<<<<< to >>>>>>>)",
+            format_count(marked.len(), "file")
+        ));
     }
     if !plan.skipped.is_empty() {
-        output.say(&format!("{} passed over", count(plan.skipped.len(), "conflict")));
+        output.print_status(&format!("{} passed over", format_count(plan.skipped.len(), "conflict")));
     }
     let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
     let next = match open {
         None => format!("{undo} Everything is decided: airlock resume {name} continues, airlock rm {name} removes it"),
         Some(send) => format!("{undo} Next: airlock review {name}{send}, or airlock rm {name}"),
     };
-    output.say(&format!("{written} of {} applied{there}.{next}", count(of, "file")));
+    output.print_status(&format!("{written} of {} applied{unchanged_note}.{next}", format_count(total, "file")));
 }
 
 #[cfg(test)]
@@ -469,9 +480,9 @@ mod tests {
 
     #[test]
     fn a_plan_is_checked_whatever_selected_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Quarantine::open(folder.path().to_owned()).expect("it opens");
-        let hash: ContentHash = store.put(b"x\n").expect("stored");
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Quarantine::open(dir.path().to_owned()).expect("it opens");
+        let hash: ContentHash = store.store_blob(b"x\n").expect("stored");
         let change = |path: &str, level: Option<Severity>| FileChange {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
             old: None,
@@ -493,11 +504,11 @@ mod tests {
             ignored_by_agent_rules: Vec::new(),
             ignored: Default::default(),
         };
-        let sheet = ReviewModel::open(&changes, &store).expect("it opens");
+        let model = ReviewModel::open(&changes, &store).expect("it opens");
         let verdict = |path: &str, is_named: bool, allow_risky: bool| {
             let path = RepoPath::from_bytes(path.as_bytes()).expect("a path");
-            let wanted = ApplyOptions { is_named, allow_risky, ..ApplyOptions::default() };
-            check_refused_and_risky(&sheet, [&path].into_iter(), &wanted).is_ok()
+            let options = ApplyOptions { is_named, allow_risky, ..ApplyOptions::default() };
+            check_refused_and_risky(&model, [&path].into_iter(), &options).is_ok()
         };
         for (path, named, named_with_consent, reviewed) in [
             ("plain", true, true, true),

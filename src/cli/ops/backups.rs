@@ -2,17 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::apply_context::{ApplyContext, history};
-use super::repo::{Repo, age};
-use crate::apply::{AppliedTransaction, Kind, Op, late_edits, remove_leftovers};
+use super::apply_context::{ApplyContext, load_history};
+use super::repo::{Repo, format_age};
+use crate::apply::{AppliedTransaction, Op, TransactionKind, read_late_edits, remove_leftovers};
 use crate::cli::error::{CliError, USAGE};
-use crate::cli::output::{Output, count};
+use crate::cli::output::{Output, format_count};
 use crate::config::{Settings, parse_duration};
 use crate::core::escape::Escaped;
 use crate::sandbox::Sandbox;
 
 /// Default retention of backups.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The backups of one apply that are old enough to be removed.
 pub struct ExpiredBackup {
@@ -23,9 +23,9 @@ pub struct ExpiredBackup {
 }
 
 /// Returns the retention of backups.
-pub fn retention(settings: &Settings) -> Result<Duration, CliError> {
-    let given = settings.backups.as_deref().map(parse_duration).transpose();
-    Ok(given.map_err(|problem| CliError::new(USAGE, format!("backups: {problem}")))?.unwrap_or(KEPT))
+pub fn backup_retention(settings: &Settings) -> Result<Duration, CliError> {
+    let configured = settings.backups.as_deref().map(parse_duration).transpose();
+    Ok(configured.map_err(|problem| CliError::new(USAGE, format!("backups: {problem}")))?.unwrap_or(DEFAULT_RETENTION))
 }
 
 fn is_old(then: u64, keep: Duration) -> bool {
@@ -35,41 +35,46 @@ fn is_old(then: u64, keep: Duration) -> bool {
 
 /// Finds expired backups, and removes them unless this is a dry run. Keeps the backups of applies that did not end, and
 /// backups with an edit of the user that exists nowhere else.
-pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Result<Vec<ExpiredBackup>, CliError> {
-    let mut host = ApplyContext::of(&repo.host)?;
+pub fn expire_backups(
+    repo: &Repo,
+    keep: Duration,
+    dry_run: bool,
+    output: Output,
+) -> Result<Vec<ExpiredBackup>, CliError> {
+    let mut context = ApplyContext::new(&repo.host)?;
     if !dry_run {
-        host.lock()?;
+        context.lock_exclusive()?;
     }
     let mut found = Vec::new();
-    let all = history(&host.applies)?.past;
+    let all = load_history(&context.log)?.finished;
     // If an undo were removed before the apply that it reversed, that apply would count as applied again.
     let mut kept_ids: Vec<String> = Vec::new();
-    for past in &all {
-        let AppliedTransaction { folder, journal, end, .. } = past;
+    for transaction in &all {
+        let AppliedTransaction { dir: folder, journal, outcome: end, .. } = transaction;
         // If a working tree no longer exists, nothing can be undone in it.
-        let here =
-            past.is_in_worktree(&host.site.fingerprint) || !std::path::Path::new(&journal.target.worktree).exists();
-        let undoes = matches!(&journal.kind, Kind::Undo(id) if kept_ids.contains(id));
-        if !is_old(end.at, keep) || !here || undoes {
+        let is_expirable = transaction.is_in_worktree(&context.target.fingerprint)
+            || !std::path::Path::new(&journal.target.worktree).exists();
+        let undoes = matches!(&journal.kind, TransactionKind::Undo(id) if kept_ids.contains(id));
+        if !is_old(end.at, keep) || !is_expirable || undoes {
             kept_ids.push(journal.id.clone());
             continue;
         }
-        let tree = host.tree(&journal.modules)?;
-        let number = folder.number();
-        let kept = match late_edits(folder, journal, end.committed, &tree) {
-            Ok(kept) => kept,
+        let tree = context.open_tree(&journal.modules)?;
+        let number = folder.sequence_number();
+        let preserved = match read_late_edits(folder, journal, end.committed, &tree) {
+            Ok(preserved) => preserved,
             Err(error) => {
                 let path = folder.staging_path();
                 let path = Escaped::new(path.as_os_str().as_encoded_bytes()).to_string();
-                output.say(&format!(
+                output.print_status(&format!(
                     "kept the backups of apply {number}, for they cannot be looked at: {error} ({path})"
                 ));
                 kept_ids.push(journal.id.clone());
                 continue;
             }
         };
-        if let Some(first) = kept.first() {
-            output.say(&format!(
+        if let Some(first) = preserved.first() {
+            output.print_status(&format!(
                 "kept the backups of apply {number}: {} has an edit of {} that is nowhere else; take it, and remove it there",
                 Escaped::new(first.file.as_os_str().as_encoded_bytes()),
                 Escaped::new(first.path.as_bytes()),
@@ -81,12 +86,12 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
         let text = format!(
             "the backups of apply {number} ({}, {}, {}), which cannot be undone then",
             Escaped::new(&journal.sandbox),
-            count(files, "file"),
-            age(end.at),
+            format_count(files, "file"),
+            format_age(end.at),
         );
-        let bytes = size(&folder.staging_path());
+        let bytes = dir_usage(&folder.staging_path());
         if !dry_run {
-            remove_leftovers(&host.disk, folder, &tree)?;
+            remove_leftovers(&context.fs, folder, &tree)?;
         }
         found.push(ExpiredBackup { name: number.to_string(), bytes, text, removed: !dry_run });
     }
@@ -94,16 +99,16 @@ pub fn expire(repo: &Repo, keep: Duration, dry_run: bool, output: Output) -> Res
 }
 
 /// Returns the disk usage of the files in a directory, in bytes.
-fn size(folder: &std::path::Path) -> u64 {
+fn dir_usage(dir: &std::path::Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|e| e.path().symlink_metadata().ok()).map(|m| m.blocks() * 512).sum()
 }
 
 /// Finds sandboxes that were decided long ago and do not hold the only copy of anything. Ignored files and conversations
 /// expire with them.
-pub fn decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
-    let all = repo.store.each()?.into_iter().filter_map(|(_, opened)| opened.ok());
-    let is_over = |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.holds.is_empty();
-    Ok(all.filter(|s| is_over(s) && !s.is_busy()).collect())
+pub fn find_decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
+    let all = repo.store.open_each()?.into_iter().filter_map(|(_, opened)| opened.ok());
+    let is_expired = |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.holds.is_empty();
+    Ok(all.filter(|s| is_expired(s) && !s.is_busy()).collect())
 }

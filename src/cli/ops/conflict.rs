@@ -3,80 +3,81 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINKS};
-use crate::changes::{is_by_line, split_lines};
-use crate::cli::output::shell_word;
+use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINK_REASON};
+use crate::changes::{is_line_based, split_lines};
+use crate::cli::output::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::EntryKind;
 
 /// Maximum numbers of lines shown of a side, and of hunks shown of a file.
-const MOST_LINES: usize = 12;
-const MOST_PLACES: usize = 4;
+const MAX_LINES: usize = 12;
+const MAX_HUNKS: usize = 4;
 
 /// Labels of the three sides: base, ours and theirs.
 pub type MarkerLabels = [&'static str; 3];
 
 /// The labels for an apply.
-pub const APPLY: MarkerLabels = ["base", "yours", "accepted"];
+pub const APPLY_LABELS: MarkerLabels = ["base", "yours", "accepted"];
 
 /// The labels for an undo.
-pub const UNDO: MarkerLabels = ["applied", "yours", "before it"];
+pub const UNDO_LABELS: MarkerLabels = ["applied", "yours", "before it"];
 
 /// Formats the sides of each conflict that has sides.
-pub fn show(conflicts: &[Conflict], names: MarkerLabels, contents: &dyn BlobStore) -> String {
+pub fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blobs: &dyn BlobStore) -> String {
     let mut text = String::new();
     for conflict in conflicts {
-        let Some(contest) = &conflict.sides else { continue };
+        let Some(conflict_sides) = &conflict.sides else { continue };
         let _ = writeln!(text, "\n{}: {}", Escaped::new(conflict.path.as_bytes()), Escaped::new(&conflict.reason));
-        sides(&mut text, contest, names, contents);
+        format_sides(&mut text, conflict_sides, labels, blobs);
     }
     text
 }
 
-fn sides(text: &mut String, contest: &ConflictSides, names: MarkerLabels, contents: &dyn BlobStore) {
-    let all = [(names[0], &contest.base), (names[1], &contest.ours), (names[2], &contest.theirs)];
-    let read = |v: &Option<EntryContent>| v.as_ref().and_then(|v| contents.read_blob(&v.hash).ok());
+fn format_sides(text: &mut String, conflict_sides: &ConflictSides, labels: MarkerLabels, blobs: &dyn BlobStore) {
+    let all =
+        [(labels[0], &conflict_sides.base), (labels[1], &conflict_sides.ours), (labels[2], &conflict_sides.theirs)];
+    let read = |v: &Option<EntryContent>| v.as_ref().and_then(|v| blobs.read_blob(&v.hash).ok());
     let bytes = all.map(|(_, version)| read(version));
-    if contest.hunks.is_empty() {
+    if conflict_sides.hunks.is_empty() {
         for ((name, version), bytes) in all.iter().zip(&bytes) {
-            let _ = writeln!(text, "  {name:9} │ {}", describe(version.as_ref(), bytes.as_deref()));
+            let _ = writeln!(text, "  {name:9} │ {}", describe_side(version.as_ref(), bytes.as_deref()));
         }
         return;
     }
-    let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_by_line(b)).map(split_lines).unwrap_or_default());
+    let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_line_based(b)).map(split_lines).unwrap_or_default());
     let split: Vec<Vec<&[u8]>> = split.collect();
-    for region in contest.hunks.iter().take(MOST_PLACES) {
-        let ConflictHunk { base, ours: host, theirs: accepted } = region;
-        for ((name, _), (lines, range)) in all.iter().zip(split.iter().zip([base, host, accepted])) {
-            side(text, name, lines, range);
+    for hunk in conflict_sides.hunks.iter().take(MAX_HUNKS) {
+        let ConflictHunk { base, ours, theirs } = hunk;
+        for ((name, _), (lines, range)) in all.iter().zip(split.iter().zip([base, ours, theirs])) {
+            format_side(text, name, lines, range);
         }
-        if contest.hunks.len() > 1 {
+        if conflict_sides.hunks.len() > 1 {
             text.push('\n');
         }
     }
-    if contest.hunks.len() > MOST_PLACES {
-        let _ = writeln!(text, "  … and {} more places", contest.hunks.len() - MOST_PLACES);
+    if conflict_sides.hunks.len() > MAX_HUNKS {
+        let _ = writeln!(text, "  … and {} more places", conflict_sides.hunks.len() - MAX_HUNKS);
     }
 }
 
-fn side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usize>) {
-    let place = match range.len() {
+fn format_side(text: &mut String, name: &str, lines: &[&[u8]], range: &Range<usize>) {
+    let heading = match range.len() {
         0 => format!("{name}, nothing after line {}", range.start),
         1 => format!("{name}, line {}", range.start + 1),
         _ => format!("{name}, lines {} to {}", range.start + 1, range.end),
     };
-    let _ = writeln!(text, "  {place}");
+    let _ = writeln!(text, "  {heading}");
     let shown = lines.get(range.clone()).unwrap_or_default();
-    for line in shown.iter().take(MOST_LINES) {
+    for line in shown.iter().take(MAX_LINES) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let _ = writeln!(text, "  │ {}", Escaped::new(line));
     }
-    if shown.len() > MOST_LINES {
-        let _ = writeln!(text, "  │ … {} more lines", shown.len() - MOST_LINES);
+    if shown.len() > MAX_LINES {
+        let _ = writeln!(text, "  │ … {} more lines", shown.len() - MAX_LINES);
     }
 }
 
-fn describe(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
+fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
     let Some(version) = version else { return "nothing".into() };
     let short: String = version.hash.to_string().chars().take(12).collect();
     let size = bytes.map_or(String::new(), |b| format!(", {} bytes", b.len()));
@@ -90,21 +91,21 @@ fn describe(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String {
 /// Returns ways to resolve conflicts, as options to add to the command. `others` says whether anything else could be
 /// written. `top` is the path from the current directory to the top of the working tree, empty or with a `/` at its end.
 pub fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
-    let mut ways = Vec::new();
+    let mut hints = Vec::new();
     if others {
         let paths: Vec<String> =
-            conflicts.iter().take(8).map(|c| format!("--reject={}", shell_word(c.path.as_bytes()))).collect();
+            conflicts.iter().take(8).map(|c| format!("--reject={}", quote_shell_word(c.path.as_bytes()))).collect();
         if conflicts.len() <= 8 {
-            ways.push(format!("to leave them out, add {}", paths.join(" ")));
+            hints.push(format!("to leave them out, add {}", paths.join(" ")));
         }
-        ways.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
+        hints.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
     }
-    for path in conflicts.iter().filter(|c| c.reason == HARD_LINKS).map(|c| c.path.as_bytes()).take(3) {
-        let (one, new) = (shell_word(&[top, path].concat()), shell_word(&[top, path, b".new"].concat()));
-        ways.push(format!("to part it from its other names: cp -p -- {one} {new} && mv -- {new} {one}"));
+    for path in conflicts.iter().filter(|c| c.reason == HARD_LINK_REASON).map(|c| c.path.as_bytes()).take(3) {
+        let (one, new) = (quote_shell_word(&[top, path].concat()), quote_shell_word(&[top, path, b".new"].concat()));
+        hints.push(format!("to part it from its other names: cp -p -- {one} {new} && mv -- {new} {one}"));
     }
     if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.is_text())) {
-        ways.push("to have both sides of the lines between markers, add --on-conflict markers".into());
+        hints.push("to have both sides of the lines between markers, add --on-conflict markers".into());
     }
-    ways
+    hints
 }

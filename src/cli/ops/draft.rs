@@ -5,47 +5,47 @@ use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, new
 use crate::sandbox::Sandbox;
 
 /// The name of the draft's file.
-pub const DRAFT: &str = "draft.jsonl";
+pub const DRAFT_FILE: &str = "draft.jsonl";
 
 /// Reads the draft of a review of a sandbox's changes.
-pub fn load(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<ReviewState, CliError> {
-    let mut state = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
-    go_over(&mut state, sandbox, sheet)?;
+pub fn load_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<ReviewState, CliError> {
+    let mut state = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, sandbox))?;
+    migrate_draft(&mut state, sandbox, model)?;
     Ok(state)
 }
 
 /// Opens the draft for writing.
-pub fn open(sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), CliError> {
-    let (mut draft, mut state) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| failure(&error, sandbox))?;
-    go_over(&mut state, sandbox, sheet)?;
-    draft.keep(&state.take_events()).map_err(|error| failure(&error, sandbox))?;
+pub fn open_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), CliError> {
+    let (mut draft, mut state) =
+        DecisionLog::open(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, sandbox))?;
+    migrate_draft(&mut state, sandbox, model)?;
+    draft.append_events(&state.take_events()).map_err(|error| draft_error(&error, sandbox))?;
     Ok((draft, state))
 }
 
 /// Migrates a draft to the changes of another round, if these are. A file that became high-risk has to be accepted again.
-fn go_over(state: &mut ReviewState, sandbox: &Sandbox, sheet: &ReviewModel<'_>) -> Result<(), CliError> {
-    let Some(last) = state.rounds().last().filter(|last| **last != *sheet.changeset) else {
-        if state.rounds().is_empty() {
-            state.begin_round(sheet.changeset);
+fn migrate_draft(state: &mut ReviewState, sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<(), CliError> {
+    let Some(last) = state.reviewed_rounds().last().filter(|last| **last != *model.changeset) else {
+        if state.reviewed_rounds().is_empty() {
+            state.begin_round(model.changeset);
         }
         return Ok(());
     };
     // If the last round can no longer be read, any high-risk file may have become one since.
-    let before = sandbox.rounds()?.into_iter().find(|round| round.id == *last);
-    let risen = before.map(|before| newly_risky(sheet, &before));
-    let is_risen = |path| risen.as_ref().is_none_or(|risen| risen.contains(path));
-    let files = sheet.files.iter().filter(|f| f.is_risky() && is_risen(&f.change.path));
-    state.forget_accepted(files.flat_map(|f| &f.units));
-    state.begin_round(sheet.changeset);
+    let before = sandbox.read_rounds()?.into_iter().find(|round| round.id == *last);
+    let risky_paths = before.map(|before| newly_risky(model, &before));
+    let is_newly_risky = |path| risky_paths.as_ref().is_none_or(|risky_paths| risky_paths.contains(path));
+    let files = model.files.iter().filter(|f| f.is_risky() && is_newly_risky(&f.change.path));
+    state.revoke_accepted(files.flat_map(|f| &f.units));
+    state.begin_round(model.changeset);
     Ok(())
 }
 
-pub fn failure(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
+pub fn draft_error(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
     let failure = CliError::new(FAILED, error.to_string());
     match error {
-        DecisionLogError::Damaged { .. } => {
-            failure.hint(format!("to start over, move it away: mv {0} {0}.damaged", sandbox.path(DRAFT).display()))
-        }
+        DecisionLogError::Damaged { .. } => failure
+            .hint(format!("to start over, move it away: mv {0} {0}.damaged", sandbox.file_path(DRAFT_FILE).display())),
         DecisionLogError::Io(_) => failure,
     }
 }

@@ -1,8 +1,8 @@
 //! Offers a review after an agent has ended.
 
-use crate::cli::confirm::confirm;
+use crate::cli::confirm::ask_yes_no;
 use crate::cli::error::CliError;
-use crate::cli::output::eprint;
+use crate::cli::output::print_stderr;
 use crate::config::ReviewMode;
 use crate::sandbox::Sandbox;
 use crate::terminal;
@@ -15,11 +15,11 @@ pub fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, Cli
         && match mode {
             ReviewMode::Never => false,
             ReviewMode::Always => true,
-            ReviewMode::Ask => confirm("Review now?", true)?,
+            ReviewMode::Ask => ask_yes_no("Review now?", true)?,
         };
     if !is_wanted {
         // Printed even with `--quiet`, because the user needs the name to find the sandbox.
-        eprint(&format!("airlock: kept. Next: airlock review {}\n", sandbox.record.name));
+        print_stderr(&format!("airlock: kept. Next: airlock review {}\n", sandbox.record.name));
     }
     Ok(is_wanted)
 }

@@ -1,54 +1,54 @@
 //! Formats changes as text: escaped and in a gutter for a person, or as an exact patch for `git apply`.
 
-use crate::changes::{ContextHunk, ContextLine, UnitKind, context_hunks};
+use crate::changes::{ContextHunk, ContextLine, UnitKind, build_context_hunks};
 use crate::cli::error::{CliError, FAILED};
 use crate::core::path::{EntryKind, RepoPath};
 use crate::render::TextRenderer;
 use crate::review::{FileText, ReviewFile, ReviewModel};
 
 /// Formats the changes of one file for a person.
-pub fn show(sheet: &ReviewModel<'_>, file: &ReviewFile<'_>, painter: TextRenderer) -> Result<String, CliError> {
+pub fn format_file(model: &ReviewModel<'_>, file: &ReviewFile<'_>, renderer: TextRenderer) -> Result<String, CliError> {
     let is_deleted = file.units.iter().any(|u| u.kind == UnitKind::Delete);
-    let FileText { old, new } = FileText::read(sheet, file)?;
-    let (old, new) = (old.list(0..old.len()), new.list(0..new.len()));
+    let FileText { old, new } = FileText::read(model, file)?;
+    let (old, new) = (old.collect_lines(0..old.len()), new.collect_lines(0..new.len()));
     let whole = file.units.iter().filter(|u| !matches!(u.kind, UnitKind::Hunk { .. }));
-    let whole = whole.map(|u| painter.unit(&u.kind, file));
-    let mut hunks = context_hunks(&file.units, &old, &new);
+    let whole = whole.map(|u| renderer.unit_row(&u.kind, file));
+    let mut hunks = build_context_hunks(&file.units, &old, &new);
     if is_deleted && !old.is_empty() {
         let lines = old.iter().map(|line| ContextLine::Removed(line)).collect();
         hunks.push(ContextHunk { old: 0..old.len(), new: 0..0, lines });
     }
-    let hunks = hunks.iter().map(|hunk| painter.hunk(hunk, usize::MAX));
-    Ok(std::iter::once(painter.head(file)).chain(whole).chain(hunks).collect())
+    let hunks = hunks.iter().map(|hunk| renderer.hunk_rows(hunk, usize::MAX));
+    Ok(std::iter::once(renderer.file_heading(file)).chain(whole).chain(hunks).collect())
 }
 
 /// One side of a changed file.
-pub struct Part {
+pub struct PatchSide {
     pub kind: EntryKind,
     pub content: Vec<u8>,
 }
 
 /// Formats the change of one file as `git diff --binary --full-index --no-renames` does.
-pub fn git_patch(path: &RepoPath, old: Option<Part>, new: Option<Part>) -> Result<Vec<u8>, CliError> {
+pub fn git_patch(path: &RepoPath, old: Option<PatchSide>, new: Option<PatchSide>) -> Result<Vec<u8>, CliError> {
     // As in git, a symlink that became a file, or the reverse, is a deletion and a creation.
     match (old, new) {
         (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => {
-            let gone = part(path, Some(&old), None)?;
-            Ok([gone, part(path, None, Some(&new))?].concat())
+            let gone = format_patch(path, Some(&old), None)?;
+            Ok([gone, format_patch(path, None, Some(&new))?].concat())
         }
-        (old, new) => part(path, old.as_ref(), new.as_ref()),
+        (old, new) => format_patch(path, old.as_ref(), new.as_ref()),
     }
 }
 
-fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u8>, CliError> {
+fn format_patch(path: &RepoPath, old: Option<&PatchSide>, new: Option<&PatchSide>) -> Result<Vec<u8>, CliError> {
     let failed = |e: git2::Error| CliError::new(FAILED, format!("failed to make the patch: {}", e.message()));
-    let content = |side: Option<&Part>| side.map_or(Vec::new(), |part| part.content.clone());
+    let content = |side: Option<&PatchSide>| side.map_or(Vec::new(), |part| part.content.clone());
     let (before, after) = (content(old), content(new));
-    let hash = |side: Option<&Part>| {
+    let hash = |side: Option<&PatchSide>| {
         side.map_or(Ok(git2::Oid::ZERO_SHA1), |part| git2::Oid::hash_object(git2::ObjectType::Blob, &part.content))
     };
-    let mode = |side: Option<&Part>| side.map(|part| part.kind.mode());
-    let (a, b) = (quoted("a/", path), quoted("b/", path));
+    let mode = |side: Option<&PatchSide>| side.map(|part| part.kind.git_mode());
+    let (a, b) = (quote_path("a/", path), quote_path("b/", path));
     let mut out = format!("diff --git {a} {b}\n");
     match (mode(old), mode(new)) {
         (None, Some(mode)) => out += &format!("new file mode {mode}\n"),
@@ -89,7 +89,7 @@ fn part(path: &RepoPath, old: Option<&Part>, new: Option<&Part>) -> Result<Vec<u
 }
 
 /// Quotes a path as git does (`core.quotePath`), so that no two paths look alike and none contains a line feed.
-pub fn quoted(side: &str, path: &RepoPath) -> String {
+pub fn quote_path(side: &str, path: &RepoPath) -> String {
     let plain = path.as_bytes().iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\".contains(b));
     if plain {
         return format!("{side}{}", String::from_utf8_lossy(path.as_bytes()));

@@ -10,17 +10,17 @@ use crate::git::{ConfiguredPath, HostRepo};
 use crate::sandbox::{CollectLimits, CollectPolicy};
 
 /// The file with a repository's own risk rules.
-const FILE: &str = ".airlock.toml";
+const RULES_FILE: &str = ".airlock.toml";
 /// The name of the rule for paths that the user's git configuration names.
 pub const CONFIGURED: &str = "git-config";
 /// Maximum length of a reason from that file, in characters.
-const MOST_WORDS: usize = 200;
+const MAX_REASON_CHARS: usize = 200;
 /// Maximum size of that file, in bytes.
-const MOST: usize = 256 * 1024;
+const MAX_RULES_BYTES: usize = 256 * 1024;
 
 /// Returns the collect policy. The repository's file is read from this commit, because the agent can edit the file in its
 /// workspace.
-pub fn policy<'a>(
+pub fn collect_policy<'a>(
     settings: &Settings,
     host: &HostRepo,
     commit: &str,
@@ -28,17 +28,20 @@ pub fn policy<'a>(
     output: Output,
 ) -> Result<CollectPolicy, CliError> {
     let mut rules = settings.risk.clone();
-    let file = RepoPath::from_bytes(FILE.as_bytes()).map_err(|e| CliError::new(USAGE, e.to_string()))?;
-    if let Some(text) = host.committed(commit)?.file(&file, MOST)? {
+    let file = RepoPath::from_bytes(RULES_FILE.as_bytes()).map_err(|e| CliError::new(USAGE, e.to_string()))?;
+    if let Some(text) = host.open_commit(commit)?.read_file(&file, MAX_RULES_BYTES)? {
         let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
-        rules.extend(more.risk.into_iter().map(named_as_the_repositorys));
+        rules.extend(more.risk.into_iter().map(mark_repository_rule));
         if let Some(other) = others.first() {
-            output.say(&format!("{FILE}: {} is not obeyed; a repository can only add risk rules", Escaped::new(other)));
+            output.print_status(&format!(
+                "{RULES_FILE}: {} is not obeyed; a repository can only add risk rules",
+                Escaped::new(other)
+            ));
         }
     }
-    rules.extend(host.configured_paths(modules)?.iter().map(rule));
+    rules.extend(host.configured_paths(modules)?.iter().map(git_config_rule));
     let rules = RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))?;
-    Ok(CollectPolicy { caps: caps(settings)?, rules })
+    Ok(CollectPolicy { limits: collect_limits(settings)?, rules })
 }
 
 /// Returns rules that include the paths named by the user's git configuration now, under the name [`CONFIGURED`].
@@ -49,21 +52,21 @@ pub fn configured_rules<'a>(
     host: &HostRepo,
     modules: impl IntoIterator<Item = &'a RepoPath>,
 ) -> Result<RuleSet, CliError> {
-    let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(rule).collect();
+    let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(git_config_rule).collect();
     RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))
 }
 
 /// Marks a rule as the repository's. Its author may be a stranger, and its text must not be mistaken for Airlock's.
-fn named_as_the_repositorys(rule: Rule) -> Rule {
+fn mark_repository_rule(rule: Rule) -> Rule {
     let mut reason = format!("matches the repository's rule {}", rule.name);
-    if let Some(given) = &rule.reason {
-        reason += &format!(": {given}");
+    if let Some(original) = &rule.reason {
+        reason += &format!(": {original}");
     }
-    Rule { reason: Some(reason.chars().take(MOST_WORDS).collect()), ..rule }
+    Rule { reason: Some(reason.chars().take(MAX_REASON_CHARS).collect()), ..rule }
 }
 
 /// Creates the rule for a path that the user's git configuration names.
-fn rule(configured: &ConfiguredPath) -> Rule {
+fn git_config_rule(configured: &ConfiguredPath) -> Rule {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::OsStr::from_bytes(configured.path.as_bytes()).to_string_lossy();
     let whole = format!("/{}", globset::escape(&path).replace('\u{fffd}', "*"));
@@ -78,24 +81,24 @@ fn rule(configured: &ConfiguredPath) -> Rule {
     }
 }
 
-pub fn caps(settings: &Settings) -> Result<CollectLimits, CliError> {
+pub fn collect_limits(settings: &Settings) -> Result<CollectLimits, CliError> {
     let wrong = |key: &str| {
         let key = key.to_owned();
         move |problem: String| CliError::new(USAGE, format!("{key}: {problem}"))
     };
     let bytes = |text: &Option<String>, key| text.as_deref().map(parse_bytes).transpose().map_err(wrong(key));
     let default = CollectLimits::default();
-    let depth = settings.max_depth.unwrap_or(default.depth);
+    let depth = settings.max_depth.unwrap_or(default.max_depth);
     if depth == 0 || depth > MAX_DEPTH {
         return Err(CliError::new(USAGE, format!("max_depth: {depth} is not from 1 to {MAX_DEPTH}")));
     }
     let time = settings.max_time.as_deref().map(parse_duration).transpose().map_err(wrong("max_time"))?;
     Ok(CollectLimits {
-        entries: settings.max_entries.unwrap_or(default.entries),
-        changed: settings.max_files.unwrap_or(default.changed),
-        file: bytes(&settings.max_file, "max_file")?.unwrap_or(default.file),
-        total: bytes(&settings.max_total, "max_total")?.unwrap_or(default.total),
-        depth,
-        time: time.unwrap_or(default.time),
+        max_entries: settings.max_entries.unwrap_or(default.max_entries),
+        max_files: settings.max_files.unwrap_or(default.max_files),
+        max_file: bytes(&settings.max_file, "max_file")?.unwrap_or(default.max_file),
+        max_total: bytes(&settings.max_total, "max_total")?.unwrap_or(default.max_total),
+        max_depth: depth,
+        max_time: time.unwrap_or(default.max_time),
     })
 }

@@ -2,43 +2,43 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::policy::policy;
+use super::policy::collect_policy;
 use crate::changes::Changeset;
 use crate::cli::error::{CliError, FAILED, USAGE};
-use crate::cli::output::{Output, count};
-use crate::config::{Settings, closest};
+use crate::cli::output::{Output, format_count};
+use crate::config::{Settings, closest_name};
 use crate::core::name::SandboxName;
 use crate::engine::Docker;
 use crate::git::HostRepo;
-use crate::sandbox::{CollectPolicy, Sandbox, State, Store, lifecycle};
+use crate::sandbox::{CollectPolicy, Sandbox, SandboxState, SandboxStore, lifecycle};
 
 /// A repository and its sandboxes.
 pub struct Repo {
     pub host: HostRepo,
-    pub store: Store,
+    pub store: SandboxStore,
 }
 
 impl Repo {
     /// Opens the repository around the current directory, and warns about interrupted applies in it.
     pub fn open(output: Output) -> Result<Self, CliError> {
         let repo = Self::open_for_write()?;
-        super::apply_context::warn(&repo.host, output);
+        super::apply_context::warn_interrupted(&repo.host, output);
         Ok(repo)
     }
 
     /// Opens the repository without the warning, for subcommands that recover interrupted applies.
     pub fn open_for_write() -> Result<Self, CliError> {
         let host = HostRepo::discover(&std::env::current_dir()?)?;
-        let store = Store::of(&host.common_dir);
+        let store = SandboxStore::new(&host.common_dir);
         Ok(Self { host, store })
     }
 
     /// Opens a sandbox by name. Without a name, opens the only sandbox.
-    pub fn sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
+    pub fn open_sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
         if let Some(name) = name {
-            return self.named(name, verb);
+            return self.open_named(name, verb);
         }
-        let mut all = self.store.all()?;
+        let mut all = self.store.open_all()?;
         // A decided sandbox is chosen only if there is no undecided one.
         if all.iter().any(|s| s.record.settled.is_none()) {
             all.retain(|s| s.record.settled.is_none());
@@ -50,21 +50,21 @@ impl Repo {
                 all.push(last);
                 let newest = all[0].record.name.clone();
                 Err(CliError::new(USAGE, format!("failed to choose a sandbox: this repository has {}", all.len()))
-                    .details(all.iter().map(line))
+                    .details(all.iter().map(describe_sandbox))
                     .hint(format!("airlock {verb} {newest}")))
             }
         }
     }
 
-    fn named(&self, name: &str, verb: &str) -> Result<Sandbox, CliError> {
+    fn open_named(&self, name: &str, verb: &str) -> Result<Sandbox, CliError> {
         let found = match name.parse::<SandboxName>() {
             Ok(name) => self.store.open(&name)?,
             Err(_) => None,
         };
         let Some(found) = found else {
-            let known = self.store.each()?;
+            let known = self.store.open_each()?;
             let failure = CliError::new(FAILED, format!("this repository has no sandbox named {name}"));
-            return Err(match closest(name, known.iter().map(|(name, _)| name.as_str())) {
+            return Err(match closest_name(name, known.iter().map(|(name, _)| name.as_str())) {
                 Some(close) => failure.hint(format!("did you mean: airlock {verb} {close}")),
                 None if known.is_empty() => failure.hint("airlock claude makes one"),
                 None => failure.hint("airlock ls"),
@@ -74,22 +74,24 @@ impl Repo {
     }
 
     /// Returns the changes of a sandbox. If it was interrupted, its changes are collected now.
-    pub fn changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
+    pub fn load_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let name = sandbox.record.name.clone();
         match sandbox.record.state {
-            State::Collected { .. } => sandbox.changeset()?.ok_or_else(|| {
+            SandboxState::Collected { .. } => sandbox.read_changeset()?.ok_or_else(|| {
                 CliError::new(FAILED, format!("the changes of {name} are gone from its folder"))
                     .hint(format!("airlock rm {name}"))
             }),
             _ if sandbox.is_busy() => Err(crate::sandbox::SandboxError::Busy(name).into()),
-            State::Seeding => Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
-                .hint(format!("airlock rm {name}"))),
-            State::Running => {
-                output.say(&format!("{name} was interrupted; collecting what it changed"));
-                let policy = self.policy(sandbox, output)?;
-                runtime()?.block_on(async {
+            SandboxState::Seeding => {
+                Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
+                    .hint(format!("airlock rm {name}")))
+            }
+            SandboxState::Running => {
+                output.print_status(&format!("{name} was interrupted; collecting what it changed"));
+                let policy = self.load_policy(sandbox, output)?;
+                create_runtime()?.block_on(async {
                     let engine = Docker::connect().await?;
-                    Ok(lifecycle::recover(&engine, &self.host, sandbox, &policy).await?)
+                    Ok(lifecycle::recover_sandbox(&engine, &self.host, sandbox, &policy).await?)
                 })
             }
         }
@@ -98,38 +100,38 @@ impl Repo {
 
 impl Repo {
     /// Returns the limits and risk rules for collecting from a sandbox.
-    pub fn policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
+    pub fn load_policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
-        policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
+        collect_policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
     }
 }
 
 /// Describes a sandbox in one line.
-pub fn line(sandbox: &Sandbox) -> String {
-    format!("{}   {}   {}", sandbox.record.name, status(sandbox).1, age(sandbox.record.created))
+pub fn describe_sandbox(sandbox: &Sandbox) -> String {
+    format!("{}   {}   {}", sandbox.record.name, sandbox_status(sandbox).1, format_age(sandbox.record.created))
 }
 
 /// Returns the state of a sandbox: a word for scripts, and a phrase for a person.
-pub fn status(sandbox: &Sandbox) -> (&'static str, String) {
+pub fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
-        State::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
+        SandboxState::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
         _ if sandbox.is_busy() => ("running", "running".into()),
-        State::Seeding => ("incomplete", "interrupted before its agent started".into()),
-        State::Running => ("interrupted", "interrupted".into()),
-        State::Collected { .. } => match sandbox.changeset() {
+        SandboxState::Seeding => ("incomplete", "interrupted before its agent started".into()),
+        SandboxState::Running => ("interrupted", "interrupted".into()),
+        SandboxState::Collected { .. } => match sandbox.read_changeset() {
             Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no file changed".into()),
             Ok(Some(_)) if sandbox.record.settled.is_some() => ("applied", "applied".into()),
-            Ok(Some(changes)) => ("collected", count(changes.files.len(), "file")),
+            Ok(Some(changes)) => ("collected", format_count(changes.files.len(), "file")),
             _ => ("damaged", "damaged".into()),
         },
     }
 }
 
 /// Formats the time since `then`, which is in seconds since the Unix epoch.
-pub fn age(then: u64) -> String {
+pub fn format_age(then: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_secs(then);
     let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
-    let ago = |n: u64, unit| format!("{} ago", count(usize::try_from(n).unwrap_or(usize::MAX), unit));
+    let ago = |n: u64, unit| format!("{} ago", format_count(usize::try_from(n).unwrap_or(usize::MAX), unit));
     match seconds {
         0..60 => "just now".into(),
         60..3600 => ago(seconds / 60, "minute"),
@@ -139,6 +141,6 @@ pub fn age(then: u64) -> String {
 }
 
 /// Creates the runtime for asynchronous calls to the engine.
-pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+pub fn create_runtime() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(tokio::runtime::Runtime::new()?)
 }

@@ -2,26 +2,26 @@
 
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED, USAGE};
-use crate::cli::ops::advisories::{SHELL, say_advisories};
-use crate::cli::ops::agent_config::{changed, given, model_route, variables};
+use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
+use crate::cli::ops::agent_config::{create_model_route, new_agent_config, parse_variables, with_overrides};
 use crate::cli::ops::draft;
-use crate::cli::ops::draft::DRAFT;
-use crate::cli::ops::end_summary::{say_ended, summary};
-use crate::cli::ops::policy::policy;
-use crate::cli::ops::repo::runtime;
-use crate::cli::output::{Output, count};
+use crate::cli::ops::draft::DRAFT_FILE;
+use crate::cli::ops::end_summary::{print_run_notes, print_summary};
+use crate::cli::ops::policy::collect_policy;
+use crate::cli::ops::repo::create_runtime;
+use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
-use crate::config::{Net, ReviewMode, Settings};
+use crate::config::{NetworkAccess, ReviewMode, Settings};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine};
 use crate::git::HostRepo;
 use crate::review::{DecisionLog, Event, Feedback};
-use crate::sandbox::{Finished, Record, RunRequest, Sandbox, State, lifecycle};
+use crate::sandbox::{RunRequest, RunResult, Sandbox, SandboxRecord, SandboxState, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
 /// The name of the file in the sandbox's directory that keeps a message until it has reached the model.
-const MESSAGE: &str = "message.md";
+const MESSAGE_FILE: &str = "message.md";
 
 /// The options of another round.
 #[derive(Default)]
@@ -35,14 +35,14 @@ pub struct ResumeOptions {
 }
 
 /// Returns the command to run in a resumed sandbox.
-fn command(record: &Record, round: &ResumeOptions, tty: bool) -> Result<Vec<String>, CliError> {
+fn resume_command(record: &SandboxRecord, round: &ResumeOptions, tty: bool) -> Result<Vec<String>, CliError> {
     let name = &record.name;
     let args = round.args.iter().cloned();
-    let is = |words: &[&str]| round.args.iter().any(|arg| words.contains(&arg.split('=').next().unwrap_or(arg)));
+    let has_arg = |words: &[&str]| round.args.iter().any(|arg| words.contains(&arg.split('=').next().unwrap_or(arg)));
     Ok(match record.verb.as_str() {
         "claude" => {
             let mut command = vec!["claude".to_owned()];
-            if !is(&["-c", "--continue", "-r", "--resume", "--session-id"]) {
+            if !has_arg(&["-c", "--continue", "-r", "--resume", "--session-id"]) {
                 match &record.conversation {
                     Some(id) => command.extend(["--resume".into(), id.clone()]),
                     // The sandbox was interrupted before its conversation was recorded.
@@ -52,14 +52,14 @@ fn command(record: &Record, round: &ResumeOptions, tty: bool) -> Result<Vec<Stri
             if let Some(feedback) = &round.feedback {
                 // The message comes before the options, because some of them take all arguments that follow.
                 command.push(feedback.text.clone());
-                if !tty && !is(&["-p", "--print"]) {
+                if !tty && !has_arg(&["-p", "--print"]) {
                     command.push("-p".into());
                 }
             }
             command.extend(args);
             command
         }
-        "shell" if round.args.is_empty() => ["sh", "-c", SHELL].map(str::to_owned).into(),
+        "shell" if round.args.is_empty() => ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(),
         _ if round.args.is_empty() => {
             return Err(CliError::new(USAGE, format!("{name} is a sandbox of airlock run, which needs a command"))
                 .hint(format!("airlock resume {name} -- COMMAND…")));
@@ -73,7 +73,7 @@ pub struct ResumeEnd {
     /// The agent's exit status.
     pub status: u8,
     /// The sandbox with changes to review, and whether to offer a review. `None` if nothing has changed.
-    pub review: Option<(Finished, ReviewMode)>,
+    pub review: Option<(RunResult, ReviewMode)>,
 }
 
 /// Runs another agent in a sandbox that this process has locked. The message is kept in a file until the model has received
@@ -84,8 +84,9 @@ pub fn resume_sandbox(
     round: &ResumeOptions,
     output: Output,
 ) -> Result<ResumeEnd, CliError> {
-    let kept = round.feedback.as_ref().map(|feedback| sandbox.keep_text(MESSAGE, &feedback.text)).transpose()?;
-    let (finished, is_heard) = run(host, sandbox, round, output).map_err(|failure| match &kept {
+    let kept =
+        round.feedback.as_ref().map(|feedback| sandbox.write_text_file(MESSAGE_FILE, &feedback.text)).transpose()?;
+    let (finished, is_delivered) = run_agent(host, sandbox, round, output).map_err(|failure| match &kept {
         Some(path) => failure.details([format!("the message is kept in {}", path.display())]),
         None => failure,
     })?;
@@ -93,18 +94,20 @@ pub fn resume_sandbox(
     let status = u8::try_from(finished.exit).unwrap_or(FAILED);
     if let (Some(feedback), Some(path)) = (&round.feedback, &kept) {
         // A failure to record the message is only a warning, because the agent's changes matter more.
-        let noted = if is_heard { remember(&finished.sandbox, feedback) } else { Ok(()) };
-        match noted {
-            Ok(()) if is_heard => finished.sandbox.drop_text(path),
-            Ok(()) => output.say(&format!("the message has not reached the model; it is in {}", path.display())),
-            Err(failure) => output.say(&format!("that it was sent could not be noted: {}", failure.message())),
+        let recorded = if is_delivered { record_sent(&finished.sandbox, feedback) } else { Ok(()) };
+        match recorded {
+            Ok(()) if is_delivered => finished.sandbox.remove_text_file(path),
+            Ok(()) => {
+                output.print_status(&format!("the message has not reached the model; it is in {}", path.display()))
+            }
+            Err(failure) => output.print_status(&format!("that it was sent could not be noted: {}", failure.message())),
         }
     }
     if finished.changes.is_empty() {
-        output.say(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
+        output.print_status(&format!("{name} has no changes. Next: airlock resume {name}, or airlock rm {name}"));
         return Ok(ResumeEnd { status, review: None });
     }
-    summary(&finished, output)?;
+    print_summary(&finished, output)?;
     // After feedback was sent, the review starts without a question.
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let mode = round.agent.review.or(settings.review).unwrap_or_default();
@@ -113,39 +116,44 @@ pub fn resume_sandbox(
 }
 
 /// Runs another agent to its end. Also returns whether the model has answered.
-fn run(host: &HostRepo, sandbox: Sandbox, round: &ResumeOptions, output: Output) -> Result<(Finished, bool), CliError> {
+fn run_agent(
+    host: &HostRepo,
+    sandbox: Sandbox,
+    round: &ResumeOptions,
+    output: Output,
+) -> Result<(RunResult, bool), CliError> {
     let name = sandbox.record.name.clone();
     let record = sandbox.record.clone();
     let tty = terminal::is_interactive();
     match record.state {
-        State::Seeding => {
+        SandboxState::Seeding => {
             return Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
                 .hint(format!("airlock rm {name}")));
         }
-        State::Running | State::Collected { .. } => {}
+        SandboxState::Running | SandboxState::Collected { .. } => {}
     }
     if record.verb == "shell" && round.args.is_empty() && !tty {
         return Err(CliError::new(USAGE, "a shell needs a terminal").hint(format!("airlock resume {name} -- COMMAND…")));
     }
-    let command = command(&record, round, tty)?;
+    let command = resume_command(&record, round, tty)?;
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
-    let default_net = if verb == "claude" { Net::Model } else { Net::None };
-    let policy = policy(&settings, host, &record.base, &record.manifest.modules, output)?;
-    let runtime = runtime()?;
+    let default_net = if verb == "claude" { NetworkAccess::Model } else { NetworkAccess::None };
+    let policy = collect_policy(&settings, host, &record.base, &record.manifest.modules, output)?;
+    let runtime = create_runtime()?;
     let (finished, route) = runtime.block_on(async {
         let mut signals = Signals::take_over()?;
         let engine = Docker::connect().await?;
-        let info = engine.info().await?;
-        let had = match &record.agent_config {
-            Some(had) => had.clone(),
-            None => given(&settings, &[], default_net, info.memory)?,
+        let info = engine.engine_info().await?;
+        let previous = match &record.agent_config {
+            Some(previous) => previous.clone(),
+            None => new_agent_config(&settings, &[], default_net, info.memory)?,
         };
-        let given = changed(had, &flags, &round.agent.env)?;
-        let route = if given.model { Some(model_route()?) } else { None };
+        let config = with_overrides(previous, &flags, &round.agent.env)?;
+        let route = if config.model { Some(create_model_route()?) } else { None };
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
-        let Some(image) = engine.image(image).await? else {
+        let Some(image) = engine.find_image(image).await? else {
             return Err(CliError::new(FAILED, format!("the engine has no image {image} any more"))
                 .hint(format!("airlock resume {name} --image IMAGE")));
         };
@@ -153,48 +161,50 @@ fn run(host: &HostRepo, sandbox: Sandbox, round: &ResumeOptions, output: Output)
             name: None,
             verb,
             command,
-            env: variables(&given.env)?,
+            env: parse_variables(&config.env)?,
             image: image.id,
             image_volumes: image.volumes,
-            given,
+            agent_config: config,
             tty,
             model: route.clone(),
             policy,
             workspace: None,
         };
-        say_advisories(info, output);
-        let progress = Progress::start(output);
+        print_advisories(info, output);
+        let progress = Progress::start_bar(output);
         let line = first_line(&record, round.feedback.as_ref(), route.is_some());
-        progress.aside(|| output.say(&line));
-        let started = || progress.pause();
+        progress.suspend_bar(|| output.print_status(&line));
+        let started = || progress.pause_bar();
         let finished =
-            lifecycle::resume(&engine, host, sandbox, &request, &mut signals, &progress.meter, started).await;
-        progress.end();
+            lifecycle::resume_agent(&engine, host, sandbox, &request, &mut signals, &progress.counter, started).await;
+        progress.remove_bar();
         signals.end_at_once();
         Ok::<_, CliError>((finished?, route))
     })?;
-    say_ended(&finished, route.as_ref().map(|(model, _)| model), output);
-    let is_heard = route.as_ref().is_some_and(|(route, _)| route.report().answered > 0);
-    Ok((finished, is_heard))
+    print_run_notes(&finished, route.as_ref().map(|(model, _)| model), output);
+    let is_delivered = route.as_ref().is_some_and(|(route, _)| route.current_stats().answered > 0);
+    Ok((finished, is_delivered))
 }
 
 /// Returns the first line that is printed for a resumed sandbox.
-fn first_line(record: &Record, feedback: Option<&Feedback>, has_route: bool) -> String {
+fn first_line(record: &SandboxRecord, feedback: Option<&Feedback>, has_route: bool) -> String {
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
     let mut line = format!("{} goes on · {} at {short}", record.name, Escaped::new(branch));
     if let Some(feedback) = feedback {
-        let (rejections, comments) = feedback.counts();
-        let said = [(rejections, "rejection"), (comments, "comment")];
-        let said: Vec<String> = said.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| count(n, what)).collect();
-        line += &format!(" · with {}", said.join(" and "));
+        let (rejections, comments) = feedback.item_counts();
+        let items = [(rejections, "rejection"), (comments, "comment")];
+        let items: Vec<String> =
+            items.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format_count(n, what)).collect();
+        line += &format!(" · with {}", items.join(" and "));
     }
     line + if has_route { " · network: model only" } else { " · network: none" }
 }
 
 /// Records in the draft that the feedback was sent.
-fn remember(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), CliError> {
-    let (mut draft, _) = DecisionLog::open(&sandbox.path(DRAFT)).map_err(|error| draft::failure(&error, sandbox))?;
-    let kept = draft.keep(&[Event::Sent { items: feedback.items() }]);
-    kept.and_then(|()| draft.close()).map_err(|error| draft::failure(&error, sandbox))
+fn record_sent(sandbox: &Sandbox, feedback: &Feedback) -> Result<(), CliError> {
+    let (mut draft, _) =
+        DecisionLog::open(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft::draft_error(&error, sandbox))?;
+    let kept = draft.append_events(&[Event::Sent { items: feedback.item_ids() }]);
+    kept.and_then(|()| draft.sync_and_close()).map_err(|error| draft::draft_error(&error, sandbox))
 }

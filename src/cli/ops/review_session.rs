@@ -9,10 +9,10 @@ use crate::cli::editor;
 use crate::cli::error::{CliError, INTERRUPTED};
 use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::apply_options::ApplyOptions;
-use crate::cli::ops::apply_to_worktree::{apply_to_worktree, plan, rounds_of};
+use crate::cli::ops::apply_to_worktree::{apply_to_worktree, build_plan, load_needed_rounds};
 use crate::cli::ops::conflict;
-use crate::cli::ops::draft::{DRAFT, failure, open};
-use crate::cli::ops::risk_check::Judge;
+use crate::cli::ops::draft::{DRAFT_FILE, draft_error, open_draft};
+use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::outcome::{OutcomeMode, action_label};
 use crate::cli::output::Output;
 use crate::config::{Preselect, Settings, ThemeMode};
@@ -21,7 +21,7 @@ use crate::git::HostRepo;
 use crate::render::TextRenderer;
 use crate::review::{
     Action, ConflictHandling, Decision, DecisionLog, DecisionTarget, Decisions, Event, Feedback, Preview, PreviewLine,
-    ReviewHost, ReviewModel, ReviewOutcome, ReviewState, RoundDiff, read_draft, update,
+    ReviewHost, ReviewModel, ReviewOutcome, ReviewState, RoundDiff, read_draft, update_state,
 };
 use crate::sandbox::Sandbox;
 use crate::terminal::Signals;
@@ -37,58 +37,58 @@ fn is_full_screen() -> bool {
 struct CliReviewHost<'a> {
     repo: &'a HostRepo,
     sandbox: &'a Sandbox,
-    sheet: &'a ReviewModel<'a>,
-    judge: Judge,
+    model: &'a ReviewModel<'a>,
+    risk_checker: RiskChecker,
     draft: DecisionLog,
     /// Directories of texts that an editor was started on. They are kept for the whole review, because an editor may return
     /// before it is closed.
-    texts: Vec<tempfile::TempDir>,
+    editor_dirs: Vec<tempfile::TempDir>,
 }
 
 impl ReviewHost for CliReviewHost<'_> {
     fn save_events(&mut self, events: &[Event]) -> io::Result<()> {
-        self.draft.keep(events).map_err(io::Error::other)
+        self.draft.append_events(events).map_err(io::Error::other)
     }
 
     fn edit_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<Vec<u8>> {
-        let (folder, left) = editor::edit(path, text)?;
-        self.texts.push(folder);
-        Ok(left)
+        let (dir, edited) = editor::edit_text(path, text)?;
+        self.editor_dirs.push(dir);
+        Ok(edited)
     }
 
     fn view_text(&mut self, path: &RepoPath, text: &[u8]) -> io::Result<()> {
-        self.texts.push(editor::view(path, text)?);
+        self.editor_dirs.push(editor::view_text(path, text)?);
         Ok(())
     }
 
     fn find_risks(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
-        self.judge.findings(change, old, new)
+        self.risk_checker.content_findings(change, old, new)
     }
 
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
-        self.preview(decisions).map_err(|failure| failure.message().to_owned())
+        self.build_preview(decisions).map_err(|failure| failure.message().to_owned())
     }
 }
 
 impl CliReviewHost<'_> {
-    fn preview(&self, decisions: &Decisions) -> Result<Preview, CliError> {
-        let host = ApplyContext::of(self.repo)?;
-        let tree = host.tree(&self.sandbox.record.manifest.modules)?;
-        let (store, before) = (self.sandbox.quarantine()?, host.applied_state(self.sandbox)?);
-        let rounds = rounds_of(self.sandbox, self.sheet, &before)?;
-        let plan = plan(
+    fn build_preview(&self, decisions: &Decisions) -> Result<Preview, CliError> {
+        let context = ApplyContext::new(self.repo)?;
+        let tree = context.open_tree(&self.sandbox.record.manifest.modules)?;
+        let (store, before) = (self.sandbox.open_quarantine()?, context.applied_state(self.sandbox)?);
+        let rounds = load_needed_rounds(self.sandbox, self.model, &before)?;
+        let plan = build_plan(
             self.repo,
             &self.sandbox.record.base,
             &tree,
-            self.sheet,
-            &ApplyOptions::decided(self.sheet, decisions),
+            self.model,
+            &ApplyOptions::from_decisions(self.model, decisions),
             (&before, &rounds),
             &store,
         )?;
-        let parts = self.sheet.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+        let parts = self.model.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
         let line = |step: &Step| PreviewLine {
             path: step.path.clone(),
-            outcome: action_label(&step.action, OutcomeMode::Future),
+            outcome: action_label(&step.action, OutcomeMode::Planned),
             reason: crate::cli::outcome::step_note(step, &parts),
             is_conflict: false,
             sides: Vec::new(),
@@ -98,7 +98,7 @@ impl CliReviewHost<'_> {
             outcome: "conflict",
             reason: c.reason.clone(),
             is_conflict: true,
-            sides: conflict::show(std::slice::from_ref(c), conflict::APPLY, &store)
+            sides: conflict::format_conflicts(std::slice::from_ref(c), conflict::APPLY_LABELS, &store)
                 .lines()
                 .skip(2)
                 .map(str::to_owned)
@@ -127,80 +127,81 @@ pub fn review_sandbox(
     plain: bool,
     output: Output,
 ) -> Result<ReviewEnd, CliError> {
-    let sheet = ReviewModel::open(changes, &sandbox.quarantine()?)?;
+    let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
     let name = sandbox.record.name.clone();
     let settings = Settings::load(|name| std::env::var(name).ok())?;
-    let known = read_draft(&sandbox.path(DRAFT)).map_err(|error| failure(&error, &sandbox))?;
-    let is_first = known.rounds().last() != Some(&changes.id);
-    let (draft, mut state) = open(&sandbox, &sheet)?;
-    let judge = Judge::of(host, &sandbox, &sheet, output)?;
-    let since = since(&sandbox, &sheet, &state)?;
-    let mut outbox = None;
-    let mut desk = CliReviewHost { repo: host, sandbox: &sandbox, sheet: &sheet, judge, draft, texts: Vec::new() };
+    let saved = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, &sandbox))?;
+    let is_first = saved.reviewed_rounds().last() != Some(&changes.id);
+    let (draft, mut state) = open_draft(&sandbox, &model)?;
+    let risk_checker = RiskChecker::new(host, &sandbox, &model, output)?;
+    let round_diff = compare_rounds(&sandbox, &model, &state)?;
+    let mut pending_feedback = None;
+    let mut review_host =
+        CliReviewHost { repo: host, sandbox: &sandbox, model: &model, risk_checker, draft, editor_dirs: Vec::new() };
     if is_first && settings.preselect == Some(Preselect::All) {
-        let accept = preselected(&sheet, &state.decisions);
-        state = update(state, &sheet, accept);
-        desk.save_events(&state.take_events())?;
+        let accept = preselect_action(&model, &state.decisions);
+        state = update_state(state, &model, accept);
+        review_host.save_events(&state.take_events())?;
     }
     terminal::discard_input();
-    let ended = if plain || !is_full_screen() {
-        let painter = TextRenderer { colour: output.colours(), width: output.width() };
+    let outcome = if plain || !is_full_screen() {
+        let renderer = TextRenderer { color: output.is_colored(), width: output.stdout_width() };
         loop {
             let (input, out) = (io::stdin().lock(), io::stdout().lock());
-            let mut plain = PlainReview { sheet: &sheet, input, output: out, painter };
-            let ended = plain.run(&mut state, &mut desk)?;
+            let mut plain = PlainReview { model: &model, input, output: out, renderer };
+            let outcome = plain.run(&mut state, &mut review_host)?;
             drop(plain);
-            if ended != ReviewOutcome::Apply(None) || !terminal::is_interactive() {
-                break ended;
+            if outcome != ReviewOutcome::Apply(None) || !terminal::is_interactive() {
+                break outcome;
             }
-            let accepted = accepted(&sheet, &state.decisions);
+            let accepted = count_accepted(&model, &state.decisions);
             // If the user declines, the review continues.
-            if accepted == 0 || confirm_apply(&sheet, &state.decisions, accepted)? {
+            if accepted == 0 || confirm_apply(&model, &state.decisions, accepted)? {
                 break ReviewOutcome::Apply(Some(ConflictHandling::Abort));
             }
         }
     } else {
         // The screen must be restored before a signal ends the process.
-        Signals::yield_turn();
+        Signals::release_signals();
         let theme = match settings.theme.unwrap_or_default() {
             ThemeMode::Auto => None,
             ThemeMode::Dark => Some(Theme::Dark),
             ThemeMode::Light => Some(Theme::Light),
         };
-        let look = StyleSheet::of(output.colours(), theme, &|name| std::env::var(name).ok());
-        let cannot_send = crate::cli::ops::sending::cannot_send(&sandbox.record);
-        let opening = ReviewOptions { name: name.to_string(), look, since, cannot_send };
-        let mut app = App::new(&sheet, std::mem::take(&mut state), opening);
-        let ended = tui::run(&mut app, &mut desk)?;
-        (state, outbox) = (app.state, app.outbox);
-        ended
+        let style_sheet = StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok());
+        let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
+        let review_options = ReviewOptions { name: name.to_string(), styles: style_sheet, round_diff, cannot_send };
+        let mut app = App::new(&model, std::mem::take(&mut state), review_options);
+        let outcome = tui::run(&mut app, &mut review_host)?;
+        (state, pending_feedback) = (app.state, app.pending_feedback);
+        outcome
     };
-    if ended == ReviewOutcome::Discarded {
-        desk.draft.discard().map_err(|error| failure(&error, &sandbox))?;
-        output.say(&format!("the draft is discarded. Next: airlock review {name}, or airlock rm {name}"));
+    if outcome == ReviewOutcome::Discarded {
+        review_host.draft.delete_log().map_err(|error| draft_error(&error, &sandbox))?;
+        output.print_status(&format!("the draft is discarded. Next: airlock review {name}, or airlock rm {name}"));
         return Ok(ReviewEnd::Done(0));
     }
-    desk.draft.close().map_err(|error| failure(&error, &sandbox))?;
-    if ended == ReviewOutcome::Signalled {
+    review_host.draft.sync_and_close().map_err(|error| draft_error(&error, &sandbox))?;
+    if outcome == ReviewOutcome::Interrupted {
         return Err(CliError::new(INTERRUPTED, "interrupted; what was decided is saved")
             .hint(format!("airlock review {name} goes on")));
     }
-    if let (ReviewOutcome::Send, Some(feedback)) = (ended, outbox) {
+    if let (ReviewOutcome::Send, Some(feedback)) = (outcome, pending_feedback) {
         return Ok(ReviewEnd::Send(Box::new(sandbox), feedback));
     }
     let decisions = &state.decisions;
-    let accepted = accepted(&sheet, decisions);
-    let send = crate::cli::ops::sending::way_to_send(&sandbox.record, &sheet, &state);
-    if ended == ReviewOutcome::Left || accepted == 0 {
+    let accepted = count_accepted(&model, decisions);
+    let send = crate::cli::ops::sending::send_hint(&sandbox.record, &model, &state);
+    if outcome == ReviewOutcome::Quit || accepted == 0 {
         let what = if accepted == 0 { "nothing is accepted" } else { "the decisions are saved" };
-        output.say(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));
+        output.print_status(&format!("{what}. Next: airlock review {name}{send}, or airlock rm {name}"));
         return Ok(ReviewEnd::Done(0));
     }
-    let on_conflict = match ended {
+    let on_conflict = match outcome {
         ReviewOutcome::Apply(Some(conflicts)) => Some(conflicts),
         // In the full-screen review, the user chooses to apply there.
-        ReviewOutcome::Through if terminal::is_interactive() => {
-            confirm_apply(&sheet, decisions, accepted)?.then_some(ConflictHandling::Abort)
+        ReviewOutcome::Completed if terminal::is_interactive() => {
+            confirm_apply(&model, decisions, accepted)?.then_some(ConflictHandling::Abort)
         }
         _ => None,
     };
@@ -210,25 +211,25 @@ pub fn review_sandbox(
             ConflictHandling::Skip => OnConflict::Skip,
             ConflictHandling::Markers => OnConflict::Markers,
         };
-        let wanted = ApplyOptions { on_conflict, ..ApplyOptions::decided(&sheet, decisions) };
-        let status = apply_to_worktree(host, &mut sandbox, &sheet, &wanted, output)?;
+        let options = ApplyOptions { on_conflict, ..ApplyOptions::from_decisions(&model, decisions) };
+        let status = apply_to_worktree(host, &mut sandbox, &model, &options, output)?;
         if status != 0 {
-            output.say(&format!("the decisions are saved. Next: airlock apply {name}"));
+            output.print_status(&format!("the decisions are saved. Next: airlock apply {name}"));
         }
         return Ok(ReviewEnd::Done(status));
     }
-    output.say(&format!("the decisions are saved. Next: airlock apply {name}{send}"));
+    output.print_status(&format!("the decisions are saved. Next: airlock apply {name}{send}"));
     Ok(ReviewEnd::Done(0))
 }
 
 /// Counts the hunks with an accepted part.
-fn accepted(sheet: &ReviewModel<'_>, decisions: &Decisions) -> usize {
-    sheet.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
+fn count_accepted(model: &ReviewModel<'_>, decisions: &Decisions) -> usize {
+    model.files.iter().flat_map(|f| &f.units).filter(|u| decisions.is_accepted(u)).count()
 }
 
 /// Accepts all undecided units, as `A` does. High-risk units are skipped.
-fn preselected(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Action {
-    let files = sheet.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
+fn preselect_action(model: &ReviewModel<'_>, decisions: &Decisions) -> Action {
+    let files = model.files.iter().enumerate().filter(|(_, f)| !f.is_refused());
     let units = files.flat_map(|(file, f)| f.units.iter().enumerate().map(move |(unit, of)| (file, unit, of)));
     let open = units.filter(|(_, _, of)| decisions.get(&of.id).is_none());
     let items = open.map(|(file, unit, _)| DecisionTarget { file, unit, lines: None }).collect();
@@ -236,8 +237,12 @@ fn preselected(sheet: &ReviewModel<'_>, decisions: &Decisions) -> Action {
 }
 
 /// Compares with the last earlier round that was reviewed. Returns `None` if no earlier round was.
-fn since(sandbox: &Sandbox, sheet: &ReviewModel<'_>, state: &ReviewState) -> Result<Option<RoundDiff>, CliError> {
-    let is_reviewed = |round: &Changeset| round.id != *sheet.changeset && state.rounds().contains(&round.id);
-    let Some(before) = sandbox.rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
-    Ok(Some(RoundDiff::of(sheet, &before, &sandbox.quarantine()?)))
+fn compare_rounds(
+    sandbox: &Sandbox,
+    model: &ReviewModel<'_>,
+    state: &ReviewState,
+) -> Result<Option<RoundDiff>, CliError> {
+    let is_reviewed = |round: &Changeset| round.id != *model.changeset && state.reviewed_rounds().contains(&round.id);
+    let Some(before) = sandbox.read_rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
+    Ok(Some(RoundDiff::from_rounds(model, &before, &sandbox.open_quarantine()?)))
 }

@@ -1,6 +1,6 @@
 //! Checks the risks of contents that differ from those of the changeset: parts of a change, merges and edits.
 
-use super::policy::policy;
+use super::policy::collect_policy;
 use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::output::Output;
@@ -12,34 +12,43 @@ use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::Sandbox;
 
 /// The risk rules for a sandbox's changes.
-pub struct Judge {
+pub struct RiskChecker {
     rules: RuleSet,
     manifests: PackageManifests,
     aliases: LinkAliases,
 }
 
-impl Judge {
-    pub fn of(repo: &HostRepo, sandbox: &Sandbox, sheet: &ReviewModel<'_>, output: Output) -> Result<Self, CliError> {
+impl RiskChecker {
+    pub fn new(repo: &HostRepo, sandbox: &Sandbox, model: &ReviewModel<'_>, output: Output) -> Result<Self, CliError> {
         let settings = Settings::load(|name| std::env::var(name).ok())?;
-        let rules =
-            policy(&settings, repo, &sandbox.record.base, &sandbox.record.manifest.modules, output.silent())?.rules;
-        let manifests = PackageManifests::of(sheet.files.iter().map(|f| &f.change.path));
+        let rules = collect_policy(
+            &settings,
+            repo,
+            &sandbox.record.base,
+            &sandbox.record.manifest.modules,
+            output.without_status(),
+        )?
+        .rules;
+        let manifests = PackageManifests::from_paths(model.files.iter().map(|f| &f.change.path));
         Ok(Self { rules, manifests, aliases: LinkAliases::default() })
     }
 
     /// Returns the worst finding of a part of a file's change, or of a merge with it, if it is at least medium and more
     /// severe than the findings of the whole change.
-    pub fn worse(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
-        let found = self.findings(&file.change.with_result(kind, new), old, new);
-        found.into_iter().next().filter(|f| Some(f.severity) > file.change.severity() && f.severity >= Severity::Medium)
+    pub fn worsened_finding(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
+        let found = self.content_findings(&file.change.with_result(kind, new), old, new);
+        found
+            .into_iter()
+            .next()
+            .filter(|f| Some(f.severity) > file.change.max_severity() && f.severity >= Severity::Medium)
     }
 
     /// Prints a finding, or returns an error: high requires `--allow-risky`, and refused is never accepted.
-    pub fn tell(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
+    pub fn report_finding(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
             let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
-            output.say(&format!("what is accepted of {path} {reason}, other than all of it"));
+            output.print_status(&format!("what is accepted of {path} {reason}, other than all of it"));
             return Ok(());
         }
         let what = format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason);
@@ -47,7 +56,7 @@ impl Judge {
     }
 
     /// Returns the findings of a change with these contents. A change that is too large has none.
-    pub fn findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+    pub fn content_findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
         if change.is_large() {
             return Vec::new();
         }
