@@ -101,7 +101,8 @@ fn run(case: usize) {
     let start = Instant::now();
     let sheet = ReviewModel::open(&changes, &store).expect("opened");
     let look = StyleSheet { depth: ColorDepth::True, theme: Theme::Dark, unicode: true };
-    let opening = ReviewOptions { name: "bench".into(), styles: look, round_diff: None, cannot_send: None };
+    let opening =
+        ReviewOptions { name: "bench".into(), styles: look, round_diff: None, cannot_send: None, start_at: None };
     let mut app = App::new(&sheet, ReviewState::default(), opening);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");
     terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");

@@ -121,10 +121,10 @@ pub enum NetworkAccess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ReviewMode {
-    /// Ask, on a terminal.
+    /// Ask whether to review, if there is a terminal.
     #[default]
     Ask,
-    /// At once, on a terminal.
+    /// Open the review, if there is a terminal.
     Always,
     Never,
 }
@@ -206,7 +206,7 @@ impl Settings {
         let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk"]);
         if let Some(unknown) = table.keys().find(|key| known().all(|k| k != key.as_str())) {
             return Err(wrong(
-                format!("there is no setting {unknown}"),
+                format!("the setting {unknown} does not exist"),
                 closest_name(unknown, known()).map(str::to_owned),
             ));
         }
@@ -242,7 +242,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{text} is not a size such as 512m or 4g")),
     };
     let number: u64 = digits.parse().map_err(|_| format!("{text} is not a size such as 512m or 4g"))?;
-    number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(|| format!("{text} is too much"))
+    number.checked_shl(shift).filter(|n| n >> shift == number).ok_or_else(|| format!("{text} is too large"))
 }
 
 /// Parses a duration such as `90s`, `30m`, `2h` or a number of seconds.

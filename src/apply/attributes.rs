@@ -28,12 +28,12 @@ pub(crate) fn copy_metadata(
     kind: Option<EntryKind>,
     capabilities: FsCapabilities,
 ) -> Result<(), HostError> {
-    let stat_error = system_error("failed to look at it");
+    let stat_error = system_error("failed to read the metadata");
     let (old_stat, new_stat) =
         (rustix::fs::fstat(old).map_err(stat_error)?, rustix::fs::fstat(new).map_err(stat_error)?);
     if (old_stat.st_uid, old_stat.st_gid) != (new_stat.st_uid, new_stat.st_gid) {
         fs.set_owner(at, old_stat.st_uid, old_stat.st_gid)
-            .map_err(system_error("failed to keep its owner and group"))?;
+            .map_err(system_error("failed to preserve the owner and group"))?;
     }
     copy_attributes(fs, old, new)?;
     let mode = old_stat.st_mode & 0o7777;
@@ -52,12 +52,12 @@ pub(crate) fn copy_metadata(
     match fs.set_mode(new, mode) {
         // A file system without permissions, such as FAT.
         Err(Errno::PERM | Errno::NOSYS | Errno::NOTSUP) if !capabilities.file_mode => Ok(()),
-        other => other.map_err(system_error("failed to keep its permissions")),
+        other => other.map_err(system_error("failed to preserve the permissions")),
     }
 }
 
 fn copy_attributes(fs: &HostFs, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<(), HostError> {
-    let copy_error = system_error("failed to keep its extended attributes");
+    let copy_error = system_error("failed to preserve the extended attributes");
     let old_names = list_xattrs(old).map_err(copy_error)?;
     // An ACL that the old file did not have would grant access to others.
     for name in list_xattrs(new).map_err(copy_error)? {
@@ -101,11 +101,11 @@ fn read_xattr(file: impl AsFd, name: &[u8]) -> Result<Vec<u8>, Errno> {
 /// the old content only.
 pub(crate) fn untransferable_reason(mode: u32, file: Option<&OwnedFd>) -> Option<&'static str> {
     if mode & 0o6000 != 0 {
-        return Some("it runs as another user or group (set-user-ID), which new content must not");
+        return Some("it is set-user-ID or set-group-ID, which new content must not be");
     }
     let capable =
         file.is_some_and(|f| list_xattrs(f).is_ok_and(|names| names.iter().any(|n| n == b"security.capability")));
-    capable.then_some("it has capabilities of its own, which new content must not")
+    capable.then_some("it has file capabilities, which new content must not get")
 }
 
 /// Returns whether a directory passes its group or an ACL on to new entries.

@@ -22,16 +22,16 @@ pub struct BranchChange {
 #[derive(Debug, thiserror::Error)]
 pub enum BranchError {
     /// The branch already exists.
-    #[error("there is a branch {0} already; nothing was written")]
+    #[error("the branch {0} already exists; nothing was written")]
     Exists(String),
     /// The name is not valid for a branch.
-    #[error("{0} is no name for a branch")]
+    #[error("{0} is not a valid branch name")]
     BadName(String),
     /// No author name and address are configured in git.
-    #[error("git does not know your name and address, which a commit needs")]
+    #[error("git has no name and email address for the commit")]
     NoAuthor,
     /// An error from libgit2.
-    #[error("failed to make the commit: {}", .0.message())]
+    #[error("failed to create the commit: {}", .0.message())]
     Git(#[from] git2::Error),
 }
 

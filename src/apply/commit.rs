@@ -68,7 +68,7 @@ impl PreparedTransaction<'_> {
             Ok(()) => Ok(()),
             // The outcome is on disk, so the transaction is committed regardless of the error.
             Err(_) if self.is_committed() => Ok(()),
-            Err(error) => Err(Aborted::without_path(system_error("failed to write the end of the journal")(error))),
+            Err(error) => Err(Aborted::without_path(system_error("failed to write the outcome to the journal")(error))),
         }
     }
 
@@ -79,7 +79,7 @@ impl PreparedTransaction<'_> {
     /// Unlocks git's index and reports edits that are preserved in backups, after the commit.
     pub(crate) fn finish_commit(&self, report: &mut Report) {
         if let Err(error) = index_lock::unlock_index(self.target, self.fs, self.dir, self.journal) {
-            report.note = Some(format!("{error}; airlock recover removes it"));
+            report.note = Some(format!("{error}; to remove it, run `airlock recover`"));
         }
         report.late_edits = self.find_late_edits(true);
     }
@@ -99,18 +99,20 @@ impl PreparedTransaction<'_> {
         self.sync_directories().map_err(Aborted::without_path)?;
         report.late_edits = self.find_late_edits(false);
         let outcome = TransactionOutcome { committed: false, at: seconds_since_epoch() };
-        let result =
-            self.dir.write_outcome(self.fs, &outcome).map_err(system_error("failed to write the end of the journal"));
+        let result = self
+            .dir
+            .write_outcome(self.fs, &outcome)
+            .map_err(system_error("failed to write the outcome to the journal"));
         result.map_err(Aborted::without_path)?;
         if let Err(error) = index_lock::unlock_index(self.target, self.fs, self.dir, self.journal) {
-            report.note = Some(format!("{error}; airlock recover removes it"));
+            report.note = Some(format!("{error}; to remove it, run `airlock recover`"));
         }
         Ok(())
     }
 
     /// Syncs every directory that was changed to disk.
     fn sync_directories(&self) -> Result<(), HostError> {
-        let sync = system_error("failed to write a directory to disk");
+        let sync = system_error("failed to sync a directory");
         let parents: BTreeSet<Option<RepoPath>> = self.journal.ops.iter().map(|op| op.path().parent()).collect();
         let parents: Vec<Option<RepoPath>> = parents.into_iter().collect();
         try_parallel_for_each(&parents, |parent| {

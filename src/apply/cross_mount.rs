@@ -79,7 +79,7 @@ pub(crate) fn find_topmost_dir(
     mount: Mount,
     path: &RepoPath,
 ) -> Result<(InTreeDir, OwnedFd), HostError> {
-    let stat_error = system_error("failed to look at the directory");
+    let stat_error = system_error("failed to inspect the directory");
     let root = tree.open_root()?;
     if Mount::from_fd(&root).map_err(stat_error)? == mount {
         return Ok((InTreeDir::Root, root));

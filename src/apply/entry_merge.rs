@@ -27,51 +27,49 @@ pub enum Resolution {
 /// The reason why the user has to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConflictKind {
-    #[error("you have a file of your own there")]
+    #[error("a different file already exists there")]
     AddAdd,
     /// Both sides added the file, with the same content and different executable bits.
-    #[error("you have the same file there, with other permissions")]
+    #[error("the same file already exists there, with other permissions")]
     AddAddMode,
     /// The working tree deleted a file that the accepted side changed.
-    #[error("you have deleted it since")]
+    #[error("you have deleted it in the working tree")]
     DeleteModify,
     /// The accepted side deletes a file that the working tree changed.
-    #[error("it is to be deleted, but you have changed it since")]
+    #[error("it would be deleted, but you have changed it in the working tree")]
     ModifyDelete,
     /// Both sides changed the path, and at least one version is a symlink.
-    #[error("it is a link on one side, and both sides changed it")]
+    #[error("it is a symlink on one side, and both sides changed it")]
     Links,
     /// The working tree replaced a file with a symlink, or a symlink with a file.
-    #[error("you have made something of another kind of it")]
+    #[error("its type has changed in the working tree")]
     Kinds,
     /// Both sides changed the same lines.
     #[error("both sides changed the same lines")]
     Lines,
     /// The content is not text.
-    #[error("both sides changed it, and it is no text to merge by line")]
+    #[error("both sides changed it, and it is not text that can be merged by line")]
     Binary,
     /// The attributes forbid merging by line.
-    #[error("both sides changed it, and its attributes say that it is not merged by line (merge)")]
+    #[error("both sides changed it, and its `merge` attribute forbids merging by line")]
     NotByLine,
     /// The attributes specify a merge driver.
-    #[error("both sides changed it, and its attributes name a merge driver, which Airlock does not run")]
+    #[error("both sides changed it, and its attributes specify a merge driver, which Airlock does not run")]
     Driver,
     /// A filter converts the content between git's stored form and the working tree's file, and the sandbox has the stored
     /// form.
     #[error(
-        "both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it"
+        "both sides changed it, and the sandbox has the form that git stores, while your working tree has the output of a filter"
     )]
     Filtered,
     /// The accepted side deletes a file whose content a filter converts in the working tree.
-    #[error(
-        "it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told"
-    )]
+    #[error("it would be deleted, but a filter converts it, so Airlock cannot detect whether you changed it")]
     FilteredDeletion,
     /// The content is too large to merge.
     #[error("both sides changed it, and it is too large to merge by line")]
     Large,
     /// The two merge engines disagree.
-    #[error("both sides changed it, and two ways to merge it give different results")]
+    #[error("both sides changed it, and two merge algorithms give different results")]
     EnginesDisagree,
 }
 

@@ -61,7 +61,7 @@ impl Plan {
             if let Some(error) = failed.take() {
                 conflicts.push(Conflict { path: step.path.clone(), reason: error.to_string(), sides: None });
             } else if let LinkTarget::Outside(reason) = link_target {
-                let reason = format!("as a link in your tree it {reason}");
+                let reason = format!("as a symlink in your working tree, it {reason}");
                 conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
             }
         }

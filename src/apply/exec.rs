@@ -73,7 +73,7 @@ impl OpExecutor<'_> {
         let stat = match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(false),
-            Err(error) => return Err(system_error("failed to look at it")(error)),
+            Err(error) => return Err(system_error("failed to read the metadata")(error)),
         };
         let same =
             !self.staging.has_stable_inodes(staged) || self.is_same_inode(Inode::from_stat(&stat), identity.inode);
@@ -130,7 +130,7 @@ impl OpExecutor<'_> {
     }
 
     fn create_directory(&self, path: &RepoPath, staged: Option<StagedFile>) -> Result<(), HostError> {
-        let create_error = system_error("failed to make a directory");
+        let create_error = system_error("failed to create the directory");
         let parent = self.open_parent_dir(path)?;
         let at = DirEntryRef::new(&parent, path.file_name());
         let result = match staged {
@@ -181,7 +181,7 @@ impl OpExecutor<'_> {
         }
         let parent = self.open_parent_dir(from)?;
         let (old, new) = (DirEntryRef::new(&parent, from.file_name()), DirEntryRef::new(&parent, to.file_name()));
-        self.fs.rename_entry(old, new, Rename::Plain).map_err(system_error("failed to rename it"))
+        self.fs.rename_entry(old, new, Rename::Plain).map_err(system_error("failed to rename the file"))
     }
 
     fn exchange_files(
@@ -201,12 +201,12 @@ impl OpExecutor<'_> {
             }
             match self.fs.rename_entry(staged_entry, at, Rename::Exchange) {
                 Err(Errno::NOENT) => return Err(HostError::Stale),
-                other => other.map_err(system_error("failed to put it in place"))?,
+                other => other.map_err(system_error("failed to move the new file into place"))?,
             }
         }
         match self.observe_staged(staged, &name) {
             Ok(displaced) if self.is_unmodified_file(staged, &displaced, before) => {
-                self.fs.touch_entry(at).map_err(system_error("failed to set its time"))
+                self.fs.touch_entry(at).map_err(system_error("failed to set the modification time"))
             }
             // Another process replaced the file, or is writing to it.
             _ => {
@@ -231,9 +231,9 @@ impl OpExecutor<'_> {
                 Err(Errno::NOENT) => match self.move_to_free_name(staged_entry, at) {
                     Ok(()) => return Ok(()),
                     Err(Errno::EXIST) => continue,
-                    Err(error) => return Err(system_error("failed to bring back what was there")(error)),
+                    Err(error) => return Err(system_error("failed to restore the previous file")(error)),
                 },
-                Err(error) => return Err(system_error("failed to bring back what was there")(error)),
+                Err(error) => return Err(system_error("failed to restore the previous file")(error)),
             }
             let intact = match placed {
                 // The staged file may have been opened and written to.
@@ -278,10 +278,10 @@ impl OpExecutor<'_> {
             }
             match self.move_to_free_name(at, to) {
                 Err(Errno::NOENT) => return Err(HostError::Stale),
-                other => other.map_err(system_error("failed to move it away"))?,
+                other => other.map_err(system_error("failed to move the file to the backup"))?,
             }
         } else if are_same_file(at, to)? {
-            self.fs.remove_file(at).map_err(system_error("failed to move it away"))?;
+            self.fs.remove_file(at).map_err(system_error("failed to move the file to the backup"))?;
         }
         if matches!(self.observe_staged(staged, name), Ok(moved) if self.is_unmodified_file(staged, &moved, expected)) {
             return Ok(());
@@ -289,7 +289,7 @@ impl OpExecutor<'_> {
         match self.move_to_free_name(to, at) {
             // A newer file is already at the path, so the moved file is kept as the backup.
             Ok(()) | Err(Errno::EXIST) => Err(HostError::Stale),
-            Err(error) => Err(system_error("failed to bring back what was there")(error)),
+            Err(error) => Err(system_error("failed to restore the previous file")(error)),
         }
     }
 
@@ -300,9 +300,9 @@ impl OpExecutor<'_> {
         }
         match self.move_to_free_name(self.staging.entry_ref(staged, &name), at) {
             Err(Errno::EXIST | Errno::NOENT) => return Err(HostError::Stale),
-            other => other.map_err(system_error("failed to put it in place"))?,
+            other => other.map_err(system_error("failed to move the new file into place"))?,
         }
-        self.fs.touch_entry(at).map_err(system_error("failed to set its time"))
+        self.fs.touch_entry(at).map_err(system_error("failed to set the modification time"))
     }
 
     fn delete_file(&self, path: &RepoPath, staged: StagedFile, before: &FileIdentity) -> Result<(), HostError> {
@@ -384,7 +384,7 @@ impl OpExecutor<'_> {
     }
 
     fn restore_directory(&self, path: &RepoPath, staged: StagedFile) -> Result<RevertOutcome, HostError> {
-        let restore_error = system_error("failed to bring the directory back");
+        let restore_error = system_error("failed to restore the directory");
         let Parent::Open(parent) = self.tree.open_parent(path)? else { return Ok(RevertOutcome::Skipped(GONE)) };
         let at = DirEntryRef::new(&parent, path.file_name());
         match observe_in(&parent, at.name)? {
@@ -407,7 +407,7 @@ impl OpExecutor<'_> {
         match self.move_to_free_name(from, at) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Ok(RevertOutcome::Skipped(OCCUPIED)),
-            Err(error) => return Err(system_error("failed to bring it back")(error)),
+            Err(error) => return Err(system_error("failed to restore the backup")(error)),
         }
         self.touch_entry(at);
         Ok(RevertOutcome::Restored)
@@ -435,7 +435,7 @@ impl OpExecutor<'_> {
         if self.has_staged_file(staged, &name, after)? {
             // Interrupted while the file had both names.
             if self.staging.has_stable_inodes(staged) && are_same_file(at, self.staging.entry_ref(staged, &name))? {
-                self.fs.remove_file(at).map_err(system_error("failed to revert it"))?;
+                self.fs.remove_file(at).map_err(system_error("failed to remove the new file"))?;
                 return Ok(RevertOutcome::Restored);
             }
             return Ok(RevertOutcome::NotApplied);
@@ -468,7 +468,7 @@ impl OpExecutor<'_> {
         }
         match self.fs.rename_entry(self.staging.entry_ref(staged, &name), at, Rename::Exchange) {
             Err(Errno::NOENT) => return Ok(RevertOutcome::Skipped(DELETED)),
-            other => other.map_err(system_error("failed to bring back what was there"))?,
+            other => other.map_err(system_error("failed to restore the previous file"))?,
         }
         if matches!(self.observe_staged(staged, &name), Ok(look) if self.is_unmodified_file(staged, &look, after)) {
             self.touch_entry(at);
@@ -487,7 +487,7 @@ impl OpExecutor<'_> {
             let placed = inode_at(at)?;
             match self.fs.rename_entry(self.staging.entry_ref(staged, &name), at, Rename::Exchange) {
                 Err(Errno::NOENT) => return Ok(()),
-                other => other.map_err(system_error("failed to bring back the newest"))?,
+                other => other.map_err(system_error("failed to restore the newest file"))?,
             }
             if placed.is_some() && inode_at(self.staging.entry_ref(staged, &name))? == placed {
                 return Ok(());
@@ -525,7 +525,7 @@ fn inode_at(at: DirEntryRef<'_>) -> Result<Option<Inode>, HostError> {
     match rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Inode::from_stat(&stat))),
         Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(system_error("failed to look at it")(error)),
+        Err(error) => Err(system_error("failed to read the metadata")(error)),
     }
 }
 
@@ -535,7 +535,7 @@ fn are_same_file(one: DirEntryRef<'_>, other: DirEntryRef<'_>) -> Result<bool, H
     Ok(inode.is_some() && inode == inode_at(other)?)
 }
 
-const EDITED: &str = "you have changed it since";
-const DELETED: &str = "you have deleted it since";
-const GONE: &str = "its directory is gone";
-const OCCUPIED: &str = "something of yours is there now";
+const EDITED: &str = "it has been changed since";
+const DELETED: &str = "it has been deleted since";
+const GONE: &str = "its directory no longer exists";
+const OCCUPIED: &str = "another file or directory now exists at this path";

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// The path was changed after it was planned.
-    #[error("it was changed while the changes were being applied")]
+    #[error("it was changed during the apply")]
     Stale,
     /// The user interrupted the command.
     #[error("interrupted")]
@@ -17,7 +17,7 @@ pub enum HostError {
     #[error("an apply was interrupted")]
     InterruptedApply,
     /// git has locked its index.
-    #[error("git is at work in this working tree: {} is there", .0.display())]
+    #[error("git is running in this working tree: {} exists", .0.display())]
     Git(PathBuf),
     /// An I/O error.
     #[error("{attempt}: {error}")]

@@ -15,7 +15,7 @@ pub fn remove_leftovers(fs: &HostFs, dir: &TransactionDir, tree: &WorkingTree) -
     // The journal is removed first: without it, the remaining files do not count as an unfinished transaction.
     remove_journal(fs, dir).map_err(system_error("failed to remove the journal of an apply"))?;
     remove_in_tree_dirs(fs, dir, tree)?;
-    remove_transaction_dir(fs, dir).map_err(system_error("failed to remove the folder of an apply"))
+    remove_transaction_dir(fs, dir).map_err(system_error("failed to remove the directory of an apply"))
 }
 
 fn remove_journal(fs: &HostFs, dir: &TransactionDir) -> Result<(), Errno> {

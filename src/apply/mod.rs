@@ -49,7 +49,7 @@ pub use leftovers::remove_leftovers;
 pub use merge::{ConflictHunk, Merged, Sides, merge_content, merge_with_markers};
 pub use plan::{Plan, PlanOptions, PlannedOp};
 pub use report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
-pub use request::{AttrSource, BlobStore, PathRequest, PriorRoundChange, SelectedChange};
+pub use request::{AttrSource, BlobStore, ChangeSide, PathRequest, PriorRoundChange, SelectedChange};
 pub use resolve::HARD_LINK_REASON;
 pub use step::{Conflict, ConflictSides, MergeMode, OnConflict, Step, StepAction};
 pub use transaction::{ApplyError, ApplyRequest, RecoveryMode, recover_transaction, run_transaction};

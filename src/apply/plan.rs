@@ -301,7 +301,7 @@ impl Plan {
             let mut relies_on = step.case_renamed_from.iter().chain(&step.colliding_path);
             let blocked = blocked.or_else(|| relies_on.find(|path| conflict_paths.contains(*path)).cloned());
             if let Some(above) = blocked {
-                let reason = format!("{above:?} stays, and is in its place");
+                let reason = format!("{above:?} is not deleted and blocks this path");
                 conflicts.push(Conflict { path: step.path.clone(), reason, sides: None });
             }
         }
@@ -318,7 +318,7 @@ fn check_availability(
 ) -> Result<PathAvailability, HostError> {
     let path = &request.path;
     if request.theirs.is_some() && path.components().any(|name| name == IN_TREE_DIR.as_bytes()) {
-        return Ok(PathAvailability::Blocked(format!("Airlock keeps backups under the name {IN_TREE_DIR}")));
+        return Ok(PathAvailability::Blocked(format!("the name {IN_TREE_DIR} is reserved for Airlock's backups")));
     }
     let mut state = tree.observe_path(path)?;
     let (mut case_renamed_from, mut colliding_path) = (None, None);
@@ -342,10 +342,13 @@ fn check_availability(
                 }
             }
             NameCollision::Same(existing) => {
-                return Ok(PathAvailability::Blocked(format!("your file system takes it for {existing:?}")));
+                return Ok(PathAvailability::Blocked(format!(
+                    "your file system treats it as the same name as {existing:?}"
+                )));
             }
             NameCollision::Incompatible(existing) => {
-                let reason = format!("other file systems would take it for {existing:?}, which is of another kind");
+                let reason =
+                    format!("other file systems treat it as the same name as {existing:?}, which is of another type");
                 return Ok(PathAvailability::Blocked(reason));
             }
         },
@@ -361,7 +364,7 @@ fn check_availability(
         PathState::File(observed) => Some(observed),
         PathState::BelowFile(above) | PathState::BelowSymlink(above) if is_deleted(&above) => None,
         PathState::BelowFile(above) => {
-            return blocked(format!("{above:?} is a file; accept its deletion too, or move it away"));
+            return blocked(format!("{above:?} is a file, not a directory; accept its deletion as well, or move it"));
         }
         PathState::Directory => match tree.read_dir_contents(path)? {
             // Every directory in it becomes empty when the plan deletes its files, and is removed.
@@ -373,13 +376,13 @@ fn check_availability(
                 None
             }
             Some(below) if below.files.is_empty() && below.directories.is_empty() => {
-                return blocked("an empty directory of yours is in its place".into());
+                return blocked("an empty directory exists at this path".into());
             }
-            _ => return blocked("a directory with files or directories of your own is in its place".into()),
+            _ => return blocked("a directory with other files or directories exists at this path".into()),
         },
-        PathState::Special => return blocked("a device, a socket or a pipe is in its place".into()),
+        PathState::Special => return blocked("a device, a socket or a pipe exists at this path".into()),
         PathState::BelowSymlink(above) => {
-            return blocked(format!("{above:?} is a link, and Airlock writes through none"));
+            return blocked(format!("{above:?} is a symlink, and Airlock does not write through symlinks"));
         }
         PathState::BelowRepository(above) => return blocked(format!("{above:?} is another repository")),
     };

@@ -9,7 +9,8 @@ use super::entry_content::EntryContent;
 use super::host_fs::DirEntryRef;
 use super::merge::{Sides, merge_content};
 use crate::changes::{
-    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitSelection, apply_selection, split_units,
+    ContentHash, FileChange, Quarantine, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
+    split_units,
 };
 use crate::core::path::{EntryKind, RepoPath};
 
@@ -17,6 +18,8 @@ use crate::core::path::{EntryKind, RepoPath};
 #[derive(Debug)]
 pub struct SelectedChange<'a> {
     pub change: &'a FileChange,
+    /// The path that the request is about.
+    pub side: ChangeSide,
     /// The accepted units; not empty.
     pub selection: Selection,
     /// The units that earlier applies wrote.
@@ -29,11 +32,33 @@ pub struct SelectedChange<'a> {
     pub prior_rounds: Vec<PriorRoundChange<'a>>,
 }
 
+/// The path of a change that a request is about. A rename is two requests: one for each path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChangeSide {
+    #[default]
+    Path,
+    /// The path before a rename.
+    OldPath,
+}
+
+impl ChangeSide {
+    /// Returns the path of this side of a change.
+    #[must_use]
+    pub fn path_of(self, change: &FileChange) -> &RepoPath {
+        match self {
+            Self::Path => &change.path,
+            Self::OldPath => change.old_path().unwrap_or(&change.path),
+        }
+    }
+}
+
 /// Applied units of an earlier round's change that are not part of the present change.
 #[derive(Debug)]
 pub struct PriorRoundChange<'a> {
     /// The change in that round.
     pub change: &'a FileChange,
+    /// The path of the change that the request is about.
+    pub side: ChangeSide,
     /// The units that were applied.
     pub selection: Selection,
 }
@@ -145,6 +170,12 @@ impl BlobStore for Quarantine {
 }
 
 impl SelectedChange<'_> {
+    /// Returns the path that the request is about.
+    #[must_use]
+    pub fn path(&self) -> &RepoPath {
+        self.side.path_of(self.change)
+    }
+
     /// Creates the request for this selection, or returns the reason why the selection cannot be applied.
     ///
     /// # Errors
@@ -152,11 +183,11 @@ impl SelectedChange<'_> {
     pub fn build_request(&self, store: &Quarantine) -> io::Result<Result<PathRequest, &'static str>> {
         let change = self.change;
         let (old, new) = change.read_contents(store)?;
-        let version = |picks: &Selection| selected_content(store, change, (&old, &new), picks);
         let all = split_units(change, &old, &new);
+        let version = |picks: &Selection| selected_content(store, (change, self.side), (&old, &new), &all, picks);
         let picks = self.applied.union(&self.selection).restricted_to(&all);
         let Some(theirs) = version(&picks)? else {
-            return Ok(Err("none of the accepted parts makes a file of its own; accept its content too"));
+            return Ok(Err("none of the accepted parts creates the file; accept its content as well"));
         };
         // Units that are requested again are not part of the base, so they are applied again if the user has reverted them.
         let others = self.applied.difference(&self.selection, &all);
@@ -171,7 +202,8 @@ impl SelectedChange<'_> {
             let picks = prior.superseded_units(&prior_units, &all, &self.selection, &picks);
             if !picks.is_empty() {
                 superseded = superseded.union(&picks);
-                applied_contents.push(selected_content(store, prior.change, (&old, &new), &picks)?);
+                let prior_change = (prior.change, prior.side);
+                applied_contents.push(selected_content(store, prior_change, (&old, &new), &prior_units, &picks)?);
             }
         }
         if let Some(applied_contents) =
@@ -187,7 +219,7 @@ impl SelectedChange<'_> {
         }
         let if_fully_applied = self.last_result.clone().filter(|_| self.selection.is_subset_of(&self.applied));
         Ok(Ok(PathRequest {
-            path: change.path.clone(),
+            path: self.path().clone(),
             base,
             theirs,
             last_applied,
@@ -207,10 +239,18 @@ impl SelectedChange<'_> {
 /// units do not form a complete file.
 fn selected_content(
     store: &Quarantine,
-    change: &FileChange,
+    (change, side): (&FileChange, ChangeSide),
     (old, new): (&[u8], &[u8]),
+    units: &[Unit],
     picks: &Selection,
 ) -> io::Result<Option<Option<EntryContent>>> {
+    // A rename moves the file, with whatever else is selected of it, from the one path to the other.
+    if let Some(rename) = units.iter().find(|unit| unit.kind == UnitKind::Rename) {
+        let is_here = picks.get(&rename.id).is_some() == (side == ChangeSide::Path);
+        if !is_here {
+            return Ok(Some(None));
+        }
+    }
     if picks.is_empty() {
         return Ok(Some(change.old.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() })));
     }

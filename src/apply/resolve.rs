@@ -23,7 +23,7 @@ pub(crate) struct Resolver<'a> {
 }
 
 /// The reason why a file with several hard links is not replaced.
-pub const HARD_LINK_REASON: &str = "it has several names (hard links), and replacing it would part them";
+pub const HARD_LINK_REASON: &str = "it has other hard links, which replacing it would detach";
 
 /// The action on a path, and the resulting content.
 type StepOutcome = (StepAction, Option<EntryContent>);
@@ -254,9 +254,7 @@ impl Resolver<'_> {
         }
         if deletes {
             let is_owner = observed.uid == rustix::process::geteuid().as_raw() || rustix::process::geteuid().is_root();
-            return Ok(
-                (!is_owner).then_some("it belongs to somebody else, and an undo could not bring it back as it was")
-            );
+            return Ok((!is_owner).then_some("it is owned by another user, so an undo could not fully restore it"));
         }
         self.tree.untransferable_reason(&request.path, observed)
     }

@@ -54,7 +54,7 @@ impl Staging {
         id: &str,
         tree: &WorkingTree,
     ) -> Result<Self, HostError> {
-        let open_error = system_error("failed to open the folder of backups");
+        let open_error = system_error("failed to open the backup directory");
         let mut dirs = Vec::new();
         for area in areas {
             dirs.push(Arc::new(match &area.in_tree {
@@ -106,7 +106,7 @@ impl Staging {
         dir: &TransactionDir,
         id: &str,
     ) -> Result<StagedFile, HostError> {
-        let mount = Mount::from_fd(directory).map_err(system_error("failed to look at the directory"))?;
+        let mount = Mount::from_fd(directory).map_err(system_error("failed to inspect the directory"))?;
         let area = match self.by_mount.get(&mount) {
             Some(area) => *area,
             None => {
@@ -127,17 +127,17 @@ impl Staging {
         dir: &TransactionDir,
         id: &str,
     ) -> Result<usize, HostError> {
-        let open_error = system_error("failed to open the folder of backups");
+        let open_error = system_error("failed to open the backup directory");
         let staging_dir = dir.open_staging_dir().map_err(open_error)?;
         let (area_dir, in_tree_dir) = if Mount::from_fd(&staging_dir).map_err(open_error)? == mount {
             (staging_dir, None)
         } else {
             let (in_tree_dir, directory) = find_topmost_dir(tree, mount, path)?;
-            let create_error = system_error("failed to make a folder for backups");
+            let create_error = system_error("failed to create the backup directory");
             record_in_tree_dir(fs, dir, self.areas.len(), &in_tree_dir, id).map_err(create_error)?;
             (create_in_tree_dir(fs, &directory, id).map_err(create_error)?, Some(in_tree_dir))
         };
-        let (exchange, inodes) = probe_fs(fs, &area_dir).map_err(system_error("failed to try the file system"))?;
+        let (exchange, inodes) = probe_fs(fs, &area_dir).map_err(system_error("failed to test the file system"))?;
         self.areas.push(StagingArea { in_tree: in_tree_dir, can_exchange: exchange, has_stable_inodes: inodes });
         self.dirs.push(Arc::new(area_dir));
         Ok(self.areas.len() - 1)
@@ -158,7 +158,7 @@ impl Staging {
         let mut identities = Vec::with_capacity(files.len());
         for (file, staged_file) in files {
             let bytes = content(file.result)
-                .map_err(|error| HostError::Io { attempt: "failed to read what was accepted", error })
+                .map_err(|error| HostError::Io { attempt: "failed to read the accepted content", error })
                 .map_err(with_path(file))?;
             identities.push(self.write_staged_file(file, *staged_file, fs, tree, &bytes).map_err(with_path(file))?);
         }
@@ -170,9 +170,9 @@ impl Staging {
     fn sync_file(&self, staged: StagedFile, fs: &HostFs) -> Result<(), HostError> {
         let name = staged.file_name();
         let opened = attributes::open_entry(self.entry_ref(staged, &name))
-            .map_err(system_error("failed to open what was staged"))?;
+            .map_err(system_error("failed to open the staged file"))?;
         // A symlink has no content to sync.
-        opened.map_or(Ok(()), |file| fs.sync_fd(&file).map_err(system_error("failed to write it to disk")))
+        opened.map_or(Ok(()), |file| fs.sync_fd(&file).map_err(system_error("failed to sync the staged file")))
     }
 
     fn write_staged_file(
@@ -211,18 +211,18 @@ impl Staging {
             _ => file.attrs_from,
         };
         if kind == EntryKind::Link {
-            fs.create_symlink(bytes, at).map_err(system_error("failed to make the link"))?;
+            fs.create_symlink(bytes, at).map_err(system_error("failed to create the symlink"))?;
             if let Some(attrs_from) = attrs_from {
                 copy_owner(fs, attrs_from, at)?;
             }
         } else {
             let created = self.create_entry(file, at, kind, fs, tree, attrs_from.is_some())?;
-            fs.write_all(&created, bytes).map_err(system_error("failed to write it"))?;
+            fs.write_all(&created, bytes).map_err(system_error("failed to write the file"))?;
             if let Some(attrs_from) = attrs_from
                 && let Some(old) =
                     attributes::open_entry(attrs_from).map_err(system_error("failed to open the file to replace"))?
             {
-                let stat = rustix::fs::fstat(&old).map_err(system_error("failed to look at it"))?;
+                let stat = rustix::fs::fstat(&old).map_err(system_error("failed to read the metadata"))?;
                 let replaced = file.expected.filter(|_| !was_link && !untouched);
                 if replaced.is_some_and(|e| e.inode != Inode::from_stat(&stat)) {
                     return Err(HostError::Stale);
@@ -231,7 +231,7 @@ impl Staging {
             }
         }
         let stat = rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(system_error("failed to look at it"))?;
+            .map_err(system_error("failed to read the metadata"))?;
         let version = EntryContent { kind: capabilities.normalize_kind(kind), hash: file.result.hash.clone() };
         // The kind as it will be observed: the file system may not support executable bits.
         let executable = stat.st_mode & 0o100 != 0;
@@ -253,7 +253,7 @@ impl Staging {
         tree: &WorkingTree,
         replaces: bool,
     ) -> Result<File, HostError> {
-        let create_error = system_error("failed to make it");
+        let create_error = system_error("failed to create the file");
         if replaces {
             // Only the owner has access until the permissions of the replaced file are copied.
             return fs.create_file(at, 0o600).map_err(create_error);
@@ -268,9 +268,8 @@ impl Staging {
             // The file system does not support unnamed files, so the default ACL is not inherited.
             let file = fs.create_file(at, mode).map_err(create_error)?;
             if let Some(group) = attributes::inherited_group(&parent) {
-                let stat = rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?;
-                fs.set_owner(at, stat.st_uid, group)
-                    .map_err(system_error("failed to give it its directory's group"))?;
+                let stat = rustix::fs::fstat(&file).map_err(system_error("failed to read the metadata"))?;
+                fs.set_owner(at, stat.st_uid, group).map_err(system_error("failed to set the directory's group"))?;
             }
             return Ok(file);
         }
@@ -288,7 +287,7 @@ impl Staging {
         let open_error = system_error("failed to open the directory");
         let name = staged.file_name();
         let at = self.entry_ref(staged, &name);
-        fs.create_dir(at, 0o700).map_err(system_error("failed to make a directory"))?;
+        fs.create_dir(at, 0o700).map_err(system_error("failed to create the directory"))?;
         let new = rustix::fs::openat(at.directory, at.name, DIR_FLAGS, Mode::empty()).map_err(open_error)?;
         let old =
             rustix::fs::openat(attrs_from.directory, attrs_from.name, DIR_FLAGS, Mode::empty()).map_err(open_error)?;
@@ -335,13 +334,13 @@ pub(crate) fn try_parallel_for_each<T: Sync, R: Send, E: Send>(
 fn copy_owner(fs: &HostFs, replaced: DirEntryRef<'_>, at: DirEntryRef<'_>) -> Result<(), HostError> {
     let stat_entry = |at: DirEntryRef<'_>| {
         rustix::fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(system_error("failed to look at it"))
+            .map_err(system_error("failed to read the metadata"))
     };
     let (old_stat, new_stat) = (stat_entry(replaced)?, stat_entry(at)?);
     if (old_stat.st_uid, old_stat.st_gid) == (new_stat.st_uid, new_stat.st_gid) {
         return Ok(());
     }
-    fs.set_owner(at, old_stat.st_uid, old_stat.st_gid).map_err(system_error("failed to keep its owner and group"))
+    fs.set_owner(at, old_stat.st_uid, old_stat.st_gid).map_err(system_error("failed to preserve the owner and group"))
 }
 
 /// File system types of FAT and exFAT (statfs(2)).

@@ -61,7 +61,7 @@ pub enum ApplyError {
         error: HostError,
     },
     /// git has locked its index.
-    #[error("git is at work in this working tree: {} is there", .0.display())]
+    #[error("git is running in this working tree: {} exists", .0.display())]
     Locked(PathBuf),
     /// The user interrupted the transaction, which was rolled back.
     #[error("interrupted")]
@@ -76,7 +76,7 @@ pub enum ApplyError {
         report: Box<Report>,
     },
     /// An operation failed, and so did the rollback.
-    #[error("{}{error}; and then: {}{then}", path_prefix(path.as_ref()), path_prefix(there.as_ref()))]
+    #[error("{}{error}; rollback also failed: {}{then}", path_prefix(path.as_ref()), path_prefix(there.as_ref()))]
     RollbackFailed {
         /// The path that failed.
         path: Option<RepoPath>,
@@ -85,7 +85,7 @@ pub enum ApplyError {
         there: Option<RepoPath>,
     },
     /// The journal belongs to another working tree.
-    #[error("the unfinished apply {} belongs to another working tree: {}", .0.display(), .1)]
+    #[error("the interrupted apply {} belongs to another working tree: {}", .0.display(), .1)]
     WrongWorktree(PathBuf, String),
 }
 
@@ -111,7 +111,7 @@ pub fn run_transaction(request: &ApplyRequest<'_>, plan: &Plan, log: &Transactio
         return Err(ApplyError::Locked(request.target.git_dir.join(INDEX_LOCK)));
     }
     let dir = log.create_dir(request.fs).map_err(|(_, error)| {
-        let error = system_error("failed to make a folder for the journal")(error);
+        let error = system_error("failed to create the journal directory")(error);
         ApplyError::NotStarted { path: None, error }
     })?;
     let (journal, staging) = match stage_files(request, plan, &dir) {
@@ -217,7 +217,7 @@ fn stage_files<'a>(
     plan: &Plan,
     dir: &TransactionDir,
 ) -> Result<StagedTransaction<'a>, (Option<RepoPath>, HostError)> {
-    let id = random_id().map_err(|error| (None, HostError::Io { attempt: "failed to draw a number", error }))?;
+    let id = random_id().map_err(|error| (None, HostError::Io { attempt: "failed to generate an ID", error }))?;
     let none = |error| (None, error);
     let mut staging = Staging::new();
     let mut ops = Vec::new();
@@ -273,7 +273,7 @@ fn stage_files<'a>(
         request.fs.create_dir(DirEntryRef::new(&contents_dir, CONTENTS_DIR.as_bytes()), 0o700)?;
         rustix::fs::openat(&contents_dir, CONTENTS_DIR, DIR_FLAGS, Mode::empty())
     });
-    let contents_dir = contents_dir.map_err(system_error("failed to make a folder for contents")).map_err(none)?;
+    let contents_dir = contents_dir.map_err(system_error("failed to create the content directory")).map_err(none)?;
     let source = request.blobs.blob_dir();
     let content = |version: &EntryContent| {
         let bytes = request.blobs.read_blob(&version.hash)?;
@@ -290,9 +290,9 @@ fn stage_files<'a>(
         ops[at] = Op::Write { path: step.path.clone(), slot: *slot, before, after };
     }
     index_lock::stage_lock(request.target, request.fs, dir, &id)
-        .map_err(system_error("failed to make the lock for git's index"))
+        .map_err(system_error("failed to create the lock of git's index"))
         .map_err(none)?;
-    staging.sync_areas(request.fs).map_err(system_error("failed to write what was staged to disk")).map_err(none)?;
+    staging.sync_areas(request.fs).map_err(system_error("failed to sync the staged files")).map_err(none)?;
     let journal = Journal {
         id,
         kind: request.kind.clone(),

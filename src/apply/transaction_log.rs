@@ -53,10 +53,10 @@ pub struct LockOwner {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds the lock.
-    #[error("another airlock writes to this repository's working tree now{}", describe_owner(.0.as_ref()))]
+    #[error("another airlock is writing to this repository's working tree{}", describe_owner(.0.as_ref()))]
     Busy(Option<LockOwner>),
     /// An I/O error.
-    #[error("failed to take the lock of applies: {0}")]
+    #[error("failed to lock the apply log: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -234,18 +234,18 @@ impl TransactionDir {
         };
         let metadata = file.metadata().map_err(io)?;
         if !metadata.is_file() || metadata.len() > MAX_RECORD_BYTES {
-            return Err(damaged("it is no file of ours"));
+            return Err(damaged("it is not an Airlock record"));
         }
         let mut text = Vec::new();
         io::Read::read_to_end(&mut &file, &mut text).map_err(io)?;
-        let line_end = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("its first line is cut"))?;
+        let line_end = text.iter().position(|b| *b == b'\n').ok_or_else(|| damaged("its first line is incomplete"))?;
         let (head, body) = (&text[..line_end], &text[line_end + 1..]);
-        let head = std::str::from_utf8(head).map_err(|_| damaged("its first line is not ours"))?;
+        let head = std::str::from_utf8(head).map_err(|_| damaged("its first line is invalid"))?;
         let Some(checksum) = head.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) else {
-            return Err(damaged("it is in a format that this version does not know"));
+            return Err(damaged("this version does not support its format"));
         };
         if ContentHash::from_content(body).to_string() != checksum {
-            return Err(damaged("its checksum is another"));
+            return Err(damaged("its checksum does not match"));
         }
         serde_json::from_slice(body).map(Some).map_err(|e| damaged(&e.to_string()))
     }

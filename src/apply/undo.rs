@@ -119,7 +119,7 @@ pub struct Undo {
 #[derive(Debug, thiserror::Error)]
 pub enum UndoError {
     /// A backup is missing, or is not a file.
-    #[error("the backup of {0:?} is gone")]
+    #[error("the backup of {0:?} is missing")]
     Gone(RepoPath),
     /// An error from opening or reading the backups.
     #[error(transparent)]

@@ -198,7 +198,7 @@ impl WorkingTree {
     pub fn root_inode(&self) -> Result<Inode, HostError> {
         rustix::fs::fstat(&self.root)
             .map(|stat| Inode::from_stat(&stat))
-            .map_err(system_error("failed to look at the working tree"))
+            .map_err(system_error("failed to inspect the working tree"))
     }
 
     /// Reads the content of a file, or a symlink's target, as it was observed.
@@ -211,9 +211,9 @@ impl WorkingTree {
         }
         let Parent::Open(directory) = self.open_parent(path)? else { return Err(HostError::Stale) };
         let opened = attributes::open_entry(DirEntryRef::new(&directory, path.file_name()))
-            .map_err(system_error("failed to open it"))?;
+            .map_err(system_error("failed to open the file"))?;
         let mut content = Vec::new();
-        let read = |error| HostError::Io { attempt: "failed to read it", error };
+        let read = |error| HostError::Io { attempt: "failed to read the file", error };
         io::Read::read_to_end(&mut File::from(opened.ok_or(HostError::Stale)?), &mut content).map_err(read)?;
         if ContentHash::from_content(&content) == observed.version.hash { Ok(content) } else { Err(HostError::Stale) }
     }
@@ -249,23 +249,23 @@ impl WorkingTree {
         let file = match observed.version.kind {
             EntryKind::Link => return Ok(None),
             _ => attributes::open_entry(DirEntryRef::new(&directory, path.file_name()))
-                .map_err(system_error("failed to open it"))?,
+                .map_err(system_error("failed to open the file"))?,
         };
         Ok(attributes::untransferable_reason(observed.mode, file.as_ref()))
     }
 
     /// Returns the reason why the system does not permit replacing a path, if any (`chattr +i`, `chattr +a`, a mount).
     pub fn immutability_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
-        let stat_error = system_error("failed to look at it");
+        let stat_error = system_error("failed to read the metadata");
         let Parent::Open(directory) = self.open_parent(path)? else { return Ok(None) };
         let mask = StatxFlags::TYPE | StatxFlags::MNT_ID;
         let name = OsStr::from_bytes(path.file_name());
         match rustix::fs::statx(&directory, name, AtFlags::SYMLINK_NOFOLLOW, mask) {
             Ok(found) if found.stx_attributes.intersects(REPLACE_BLOCKING_FLAGS) => {
-                Ok(Some("the system lets nobody replace it (see: lsattr)"))
+                Ok(Some("it is immutable or append-only (see `lsattr`)"))
             }
             Ok(found) if Mount::from(&found) != Mount::from_fd(&directory).map_err(stat_error)? => {
-                Ok(Some("something is mounted on it"))
+                Ok(Some("it is a mount point"))
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOSYS) => Ok(None),
             Err(error) => Err(stat_error(error)),
@@ -274,18 +274,18 @@ impl WorkingTree {
 
     /// Returns the reason why entries of a path's directory cannot be created, replaced or deleted, if any.
     pub fn unwritable_reason(&self, path: &RepoPath) -> Result<Option<&'static str>, HostError> {
-        let stat_error = system_error("failed to look at its directory");
+        let stat_error = system_error("failed to inspect the parent directory");
         let directory = self.open_nearest_existing_dir(path)?;
         match rustix::fs::statx(&directory, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE) {
             Ok(found) if found.stx_attributes.intersects(REPLACE_BLOCKING_FLAGS) => {
-                return Ok(Some("the system lets nobody change its directory (see: lsattr)"));
+                return Ok(Some("its directory is immutable or append-only (see `lsattr`)"));
             }
             Ok(_) | Err(Errno::NOSYS) => {}
             Err(error) => return Err(stat_error(error)),
         }
         match rustix::fs::accessat(&directory, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
             Ok(()) => Ok(None),
-            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(Some("you may not write to its directory")),
+            Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(Some("its directory is not writable")),
             Err(error) => Err(stat_error(error)),
         }
     }
@@ -340,7 +340,7 @@ impl WorkingTree {
         match rustix::fs::readlinkat(&directory, OsStr::from_bytes(path.file_name()), Vec::new()) {
             Ok(target) => Ok(Some(target.into_bytes())),
             Err(Errno::INVAL | Errno::NOENT) => Ok(None),
-            Err(error) => Err(system_error("failed to read the link")(error)),
+            Err(error) => Err(system_error("failed to read the symlink")(error)),
         }
     }
 
@@ -361,9 +361,9 @@ impl WorkingTree {
             let Parent::Open(parent) = self.open_parent(&at)? else { continue };
             let list = rustix::fs::openat(&parent, OsStr::from_bytes(at.file_name()), DIR_FLAGS, Mode::empty())
                 .and_then(rustix::fs::Dir::new)
-                .map_err(system_error("failed to list a directory"))?;
+                .map_err(system_error("failed to list the directory"))?;
             for entry in list {
-                let entry = entry.map_err(system_error("failed to list a directory"))?;
+                let entry = entry.map_err(system_error("failed to list the directory"))?;
                 let name = entry.file_name().to_bytes();
                 if name == b"." || name == b".." {
                     continue;
@@ -384,7 +384,9 @@ impl WorkingTree {
     pub(crate) fn open_parent(&self, path: &RepoPath) -> Result<Parent, HostError> {
         let Some(above) = path.parent() else {
             let root = self.root.try_clone();
-            return root.map(Parent::Open).map_err(|error| HostError::Io { attempt: "failed to open it", error });
+            return root
+                .map(Parent::Open)
+                .map_err(|error| HostError::Io { attempt: "failed to open the directory", error });
         };
         let entered = || self.entered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if entered().contains(&above)
@@ -408,7 +410,7 @@ impl WorkingTree {
     /// Opens a directory component by component.
     fn open_by_component(&self, above: &RepoPath) -> Result<Parent, HostError> {
         let mut directory =
-            self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open it", error })?;
+            self.root.try_clone().map_err(|error| HostError::Io { attempt: "failed to open the directory", error })?;
         let mut walked: Option<RepoPath> = None;
         for component in above.components() {
             let Ok(current) = RepoPath::from_parent(walked.as_ref(), component) else { return Err(HostError::Stale) };
@@ -443,13 +445,13 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
     let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(PathState::Absent),
-        Err(error) => return Err(system_error("failed to look at it")(error)),
+        Err(error) => return Err(system_error("failed to read the metadata")(error)),
     };
     let (kind, hash, stat) = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => return Ok(PathState::Directory),
         FileType::Symlink => {
-            let target =
-                rustix::fs::readlinkat(directory, name, Vec::new()).map_err(system_error("failed to read the link"))?;
+            let target = rustix::fs::readlinkat(directory, name, Vec::new())
+                .map_err(system_error("failed to read the symlink"))?;
             (EntryKind::Link, ContentHash::from_content(target.as_bytes()), stat)
         }
         FileType::RegularFile => {
@@ -457,18 +459,19 @@ pub(crate) fn observe_in(directory: impl AsFd, name: &OsStr) -> Result<PathState
             let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
                 // The file has been replaced since.
                 Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(HostError::Stale),
-                other => other.map_err(system_error("failed to open it"))?,
+                other => other.map_err(system_error("failed to open the file"))?,
             };
-            let stat = rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?;
+            let stat = rustix::fs::fstat(&file).map_err(system_error("failed to read the metadata"))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Err(HostError::Stale);
             }
             let mut file = File::from(file);
             let hash = ContentHash::from_reader(&mut file)
-                .map_err(|error| HostError::Io { attempt: "failed to read it", error })?;
+                .map_err(|error| HostError::Io { attempt: "failed to read the file", error })?;
             // Detects writes to the file while it was read.
-            if StatFingerprint::from_stat(&rustix::fs::fstat(&file).map_err(system_error("failed to look at it"))?)
-                != StatFingerprint::from_stat(&stat)
+            if StatFingerprint::from_stat(
+                &rustix::fs::fstat(&file).map_err(system_error("failed to read the metadata"))?,
+            ) != StatFingerprint::from_stat(&stat)
             {
                 return Err(HostError::Stale);
             }

@@ -13,7 +13,7 @@ pub enum BaseError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Guest(#[from] GuestError),
-    #[error("failed to keep the record of the base: {0}")]
+    #[error("failed to access the record of the base: {0}")]
     Io(#[from] std::io::Error),
     /// A signal arrived.
     #[error("interrupted")]

@@ -84,24 +84,24 @@ impl Manifest {
         ];
         let name = |path: &RepoPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
         notes.push(match self.uncommitted {
-            0 => "no uncommitted changes (--uncommitted takes them along)".into(),
+            0 => "no uncommitted changes (--uncommitted includes them)".into(),
             1 => "1 uncommitted change".into(),
             n => format!("{n} uncommitted changes"),
         });
         notes.push(match self.included {
-            0 => "no ignored files (--include GLOB takes some along)".into(),
-            1 => "1 ignored or untracked file, as --include named it".into(),
-            n => format!("{n} ignored or untracked files, as --include named them"),
+            0 => "no ignored files (--include GLOB includes some)".into(),
+            1 => "1 ignored or untracked file (--include)".into(),
+            n => format!("{n} ignored or untracked files (--include)"),
         });
         if self.sparse {
-            notes.push("the sparse checkout's files alone (--full takes all along)".into());
+            notes.push("only the files of the sparse checkout (--full includes all)".into());
         }
         notes.extend(self.modules.iter().map(|path| format!("submodule {} with its files", name(path))));
-        notes.extend(self.left.iter().map(|l| format!("submodule {} stayed behind: {}", name(&l.path), l.reason)));
-        notes.extend(self.skipped.iter().map(|(path, why)| format!("{} stayed behind: it {why}", name(path))));
+        notes.extend(self.left.iter().map(|l| format!("submodule {} not included: {}", name(&l.path), l.reason)));
+        notes.extend(self.skipped.iter().map(|(path, why)| format!("{} not included: it {why}", name(path))));
         if !self.pointers.is_empty() {
             notes.push(format!(
-                "{} files of Git LFS are pointers, such as {}: their content is not here (git lfs fetch)",
+                "Git LFS pointers without content: {}, such as {} (git lfs fetch)",
                 self.pointers.len(),
                 name(&self.pointers[0])
             ));
@@ -115,7 +115,7 @@ impl Manifest {
                 format!("{} files are", self.filtered.len())
             };
             notes.push(format!(
-                "{are} in the form that git stores ({}{more}): git runs a filter on them, and Airlock runs none",
+                "{are} in the form that git stores ({}{more}), because Airlock runs no git filters",
                 named.join(", ")
             ));
         }
@@ -127,10 +127,10 @@ impl Manifest {
     pub fn format_memory(&self) -> String {
         let mut text = String::from(
             "# About this workspace\n\n\
-             You work in a sandbox made by Airlock, on a copy of the user's repository. The user reviews your changes to \
-             the files and takes over what they accept; commits, branches, and files outside the working directory stay \
-             here. There is no network but the way to the model.\n\n\
-             What the copy holds, so that you draw no conclusions from what is missing:\n\n",
+             You work in an Airlock sandbox, on a copy of the user's repository. The user reviews your changes to the \
+             files and applies the accepted ones; commits, branches, and files outside the working directory stay in \
+             the sandbox. The network reaches only the model's API.\n\n\
+             The copy contains the following. Draw no conclusions from files that are missing:\n\n",
         );
         for note in self.format_notes() {
             // A name with a line break must not begin a line that reads as an instruction.

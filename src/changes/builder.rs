@@ -2,20 +2,19 @@
 //!
 //! Duplicate paths are an error. Paths that would be both a file and a directory are refused.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
 use super::aliases::LinkAliases;
+use super::cancel::CancelToken;
 use super::links::{LinkTarget, PathEntry, resolve_symlink};
 use super::quarantine::to_hex;
+use super::renames::pair_renames;
 use super::{
-    Changeset, ContentHash, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine,
-    RefusedEntry, RiskContext, RuleSet, Severity, find_risks, has_folded_path,
+    Changeset, EmbeddedRepoRule, FileChange, Finding, IgnoredPaths, PackageManifests, Quarantine, RefusedEntry,
+    RiskContext, RuleSet, Severity, find_risks, has_folded_path,
 };
 use crate::core::escape::escape_lossy;
 use crate::core::path::{EntryKind, RepoPath};
@@ -60,28 +59,6 @@ impl BaseEntries for () {
     }
 }
 
-/// A deadline and a cancellation flag for building a changeset.
-///
-/// Hostile input must not keep a processor busy after the caller has stopped waiting.
-#[derive(Debug, Clone, Default)]
-pub struct CancelToken {
-    pub deadline: Option<Instant>,
-    /// Set when the caller has stopped waiting.
-    pub is_canceled: Arc<AtomicBool>,
-}
-
-impl CancelToken {
-    fn check_canceled(&self) -> io::Result<()> {
-        if self.is_canceled.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        match self.deadline {
-            Some(deadline) if Instant::now() > deadline => Err(io::ErrorKind::TimedOut.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
 impl ChangesetBuilder {
     /// Sorts and classifies the changes, finds renames, and computes the ID.
     ///
@@ -97,7 +74,7 @@ impl ChangesetBuilder {
     ) -> io::Result<Changeset> {
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(duplicate) = self.files.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            let message = format!("{:?} came back twice", duplicate[0].path);
+            let message = format!("{:?} was collected twice", duplicate[0].path);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
         self.refused.sort_by(|a, b| a.path.cmp(&b.path));
@@ -106,7 +83,7 @@ impl ChangesetBuilder {
         if self.files.is_empty() {
             return Ok(self.assign_id());
         }
-        pair_renames(&mut self.files);
+        pair_renames(&mut self.files, store, cancel_token)?;
         let targets = read_link_targets(&self.files, store)?;
         self.add_findings(store, rules, base, &targets, cancel_token)?;
         refuse_embedded_repos(&mut self.files, |path| base.has_repo_marker(path));
@@ -148,7 +125,7 @@ impl ChangesetBuilder {
             let found = find_risks(file, &old, &new, context);
             file.findings.extend(found);
             if file.is_large() {
-                file.findings.push(Finding::for_file("large", Severity::Medium, "is too large to be looked into"));
+                file.findings.push(Finding::for_file("large", Severity::Medium, "is too large to be checked"));
             }
             file.findings.extend(find_hidden_files(file, &self.ignored_by_agent_rules));
         }
@@ -182,10 +159,10 @@ impl ChangesetBuilder {
             link_findings.push(match resolve_symlink(&file.path, target, &mut budget, entry_at) {
                 LinkTarget::Inside => continue,
                 LinkTarget::Missing => {
-                    (index, Finding::for_file("link-dangling", Severity::Note, "points to nothing that is there"))
+                    (index, Finding::for_file("link-dangling", Severity::Note, "points to a path that does not exist"))
                 }
                 LinkTarget::Loop => {
-                    (index, Finding::for_file("link-loop", Severity::Medium, "leads around in circles"))
+                    (index, Finding::for_file("link-loop", Severity::Medium, "is part of a symlink loop"))
                 }
                 LinkTarget::Outside(reason) => (index, Finding::for_file("link-escape", Severity::Refused, reason)),
             });
@@ -255,7 +232,7 @@ fn find_hidden_files(file: &FileChange, hidden: &[RepoPath]) -> Option<Finding> 
     let to = from + hidden[from..].partition_point(|p| p.as_bytes().starts_with(&prefix));
     let first = hidden[from..to].first()?;
     let more = if to - from > 1 { format!(" and {} more", to - from - 1) } else { String::new() };
-    let reason = format!("ignores what is new: {}{more}", escape_lossy(first.as_bytes()));
+    let reason = format!("ignores new files: {}{more}", escape_lossy(first.as_bytes()));
     Some(Finding::for_file("hides-new-files", Severity::Note, reason))
 }
 
@@ -276,27 +253,13 @@ fn refuse_embedded_repos(files: &mut [FileChange], in_base: impl Fn(&RepoPath) -
     }
 }
 
-/// Marks an added file as a rename if it has the content and mode of a deleted file that was not empty.
-///
-/// This is only for display: both files remain separate changes.
-fn pair_renames(files: &mut [FileChange]) {
-    let mut deleted: HashMap<(ContentHash, &'static str), VecDeque<RepoPath>> = HashMap::new();
-    for file in files.iter().filter(|f| f.new.is_none()) {
-        if let Some(old) = file.old.as_ref().filter(|s| s.size > 0) {
-            deleted.entry((old.hash.clone(), old.kind.git_mode())).or_default().push_back(file.path.clone());
-        }
-    }
-    for file in files.iter_mut().filter(|f| f.old.is_none()) {
-        let Some(new) = &file.new else { continue };
-        if let Some(paths) = deleted.get_mut(&(new.hash.clone(), new.kind.git_mode())) {
-            file.renamed_from = paths.pop_front();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::FileVersion;
+    use super::super::{ContentHash, FileVersion};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
     use super::*;
 
     /// A base with these files and symlinks.
@@ -440,9 +403,9 @@ mod tests {
             findings: Vec::new(),
         };
         let reason = |p: &str| find_hidden_files(&file(p), &hidden).map(|f| f.reason);
-        assert_eq!(reason("a/.gitignore").as_deref(), Some("ignores what is new: a/x and 1 more"));
-        assert_eq!(reason("b/.gitignore").as_deref(), Some("ignores what is new: b/z"));
-        assert_eq!(reason(".gitignore").as_deref(), Some("ignores what is new: a/x and 2 more"));
+        assert_eq!(reason("a/.gitignore").as_deref(), Some("ignores new files: a/x and 1 more"));
+        assert_eq!(reason("b/.gitignore").as_deref(), Some("ignores new files: b/z"));
+        assert_eq!(reason(".gitignore").as_deref(), Some("ignores new files: a/x and 2 more"));
         assert_eq!(reason("c/.gitignore"), None);
         assert_eq!(reason("a/x"), None);
     }

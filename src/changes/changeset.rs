@@ -55,7 +55,7 @@ pub struct FileChange {
     pub old: Option<FileVersion>,
     /// The version in the result.
     pub new: Option<FileVersion>,
-    /// The deleted file from which this added file was probably created. Only for display.
+    /// The path before a rename. If `old` is absent, the deletion of that path is a change of its own.
     pub renamed_from: Option<RepoPath>,
     pub findings: Vec<Finding>,
 }
@@ -88,6 +88,7 @@ impl FileChange {
     #[must_use]
     pub fn kind_label(&self) -> &'static str {
         match (&self.old, &self.new) {
+            _ if self.is_rename() => "renamed",
             (None, _) => "added",
             (_, None) => "deleted",
             (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => "replaced",

@@ -17,11 +17,11 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
         found.push(Finding { rule: rule.into(), severity: level, reason, line });
     };
     if let Some(line) = find_invisible_line(old, new) {
-        add("invisible", Severity::High, "has invisible characters".into(), Some(line));
+        add("invisible", Severity::High, "contains invisible characters".into(), Some(line));
     }
     let lost = count_replaced_bytes(old, new);
     if lost > 0 {
-        let reason = format!("has U+FFFD in place of {lost} bytes that are not UTF-8: an editor has destroyed them");
+        let reason = format!("replaces {lost} bytes that are not UTF-8 with U+FFFD");
         add("lost-bytes", Severity::Medium, reason, None);
     }
     if is_legacy_text(new) {
@@ -29,7 +29,7 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     } else if !is_text(new) {
         // A shell runs it in spite of the binary content.
         let (level, what) = if new.starts_with(b"#!") {
-            (Severity::High, "is binary and a script")
+            (Severity::High, "is binary and starts with `#!`")
         } else {
             (Severity::Medium, "is binary")
         };
@@ -42,7 +42,7 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
         add("minified", Severity::Medium, format!("has a line of {bytes} bytes"), Some(line));
     }
     if let Some(line) = find_hidden_tail(new).filter(|_| find_hidden_tail(old).is_none()) {
-        add("out-of-sight", Severity::Medium, "has text behind many blanks".into(), Some(line));
+        add("out-of-sight", Severity::Medium, "has text after a long run of whitespace".into(), Some(line));
     }
     found
 }

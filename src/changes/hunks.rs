@@ -34,6 +34,8 @@ pub enum UnitKind {
     LineEndings(LineEnding),
     /// The executable bit: `true` sets it, `false` clears it.
     Mode(bool),
+    /// The move of the file from its old path. Other units apply to the file at whichever path it then has.
+    Rename,
     /// The creation of a file without lines.
     CreateEmpty,
     Delete,
@@ -105,6 +107,7 @@ impl Unit {
                 let (is_insertion, touches) = (a.is_empty() || b.is_empty(), a.start <= b.end && b.start <= a.end);
                 if is_insertion { touches } else { a.start < b.end && b.start < a.end }
             }
+            (UnitKind::Rename, kind) | (kind, UnitKind::Rename) => matches!(kind, UnitKind::Rename | UnitKind::Delete),
             (UnitKind::Mode(_), kind) | (kind, UnitKind::Mode(_)) => {
                 matches!(kind, UnitKind::Mode(_) | UnitKind::Delete)
             }
@@ -172,10 +175,14 @@ pub fn split_units(change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Unit> {
     let unit = |kind: UnitKind| Unit { id: compute_unit_id(change, &kind, &old_lines, &new_lines), kind };
     let Some(after) = &change.new else { return vec![unit(UnitKind::Delete)] };
     let before_kind = change.old.as_ref().map_or(EntryKind::Regular, |s| s.kind);
-    if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
-        return vec![unit(UnitKind::Whole)];
-    }
     let mut units = Vec::new();
+    units.extend(change.is_rename().then(|| unit(UnitKind::Rename)));
+    if after.kind == EntryKind::Link || before_kind == EntryKind::Link {
+        if units.is_empty() || change.old != change.new {
+            units.push(unit(UnitKind::Whole));
+        }
+        return units;
+    }
     if after.kind != before_kind {
         units.push(unit(UnitKind::Mode(after.kind == EntryKind::Executable)));
     }
@@ -221,6 +228,10 @@ fn compute_unit_id(change: &FileChange, kind: &UnitKind, old: &[&[u8]], new: &[&
             hash_part(if *ending == LineEnding::Lf { b"endings lf" } else { b"endings crlf" })
         }
         UnitKind::Mode(set) => hash_part(if *set { b"mode +x" } else { b"mode -x" }),
+        UnitKind::Rename => {
+            hash_part(b"rename");
+            hash_part(change.renamed_from.as_ref().map_or(b"", |from| from.as_bytes()));
+        }
         UnitKind::CreateEmpty => hash_part(b"create"),
         UnitKind::Delete => hash_part(b"delete"),
         UnitKind::Whole => {

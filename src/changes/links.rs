@@ -50,7 +50,7 @@ pub fn resolve_symlink(
     let (mut hops, mut is_missing) = (0, false);
     while let Some(component) = remaining.pop() {
         if *budget == 0 {
-            return LinkTarget::Outside("is one of too many links to follow");
+            return LinkTarget::Outside("is one of too many symlinks to follow");
         }
         *budget -= 1;
         match component.as_slice() {
@@ -63,7 +63,7 @@ pub fn resolve_symlink(
             _ => {}
         }
         let Ok(path) = RepoPath::from_parent(current.as_ref(), &component) else {
-            return LinkTarget::Outside("points into a repository's own directory, or to a name that cannot be");
+            return LinkTarget::Outside("points into a repository directory (.git, .jj), or to an invalid name");
         };
         match if is_missing { PathEntry::Absent } else { entry_at(&path) } {
             PathEntry::Link(next) => {
@@ -72,7 +72,7 @@ pub fn resolve_symlink(
                     return LinkTarget::Loop;
                 }
                 if is_absolute(&next) {
-                    return LinkTarget::Outside("leads through a link to an absolute path");
+                    return LinkTarget::Outside("leads through a symlink to an absolute path");
                 }
                 remaining.extend(reversed_components(&next));
                 continue;
@@ -101,13 +101,13 @@ pub fn find_forbidden_reason(link: &RepoPath, target: &[u8]) -> Option<&'static 
     for component in target.split(|b| *b == b'/') {
         match component {
             b"" | b"." => {}
-            b".." if descended => return Some("climbs up again after a name"),
+            b".." if descended => return Some("contains `..` after a name"),
             b".." => match depth.checked_sub(1) {
                 Some(up) => depth = up,
                 None => return Some("points out of the working tree"),
             },
             name if RepoPath::from_bytes(name).is_err() => {
-                return Some("points into a repository's own directory, or to a name that cannot be");
+                return Some("points into a repository directory (.git, .jj), or to an invalid name");
             }
             _ => descended = true,
         }
@@ -162,7 +162,7 @@ mod tests {
             (&[("l", "dir/file/.")], LinkTarget::Inside),
             (&[("l", "l")], LinkTarget::Loop),
             (&[("l", "m"), ("m", "l")], LinkTarget::Loop),
-            (&[("l", "m/x"), ("m", "/etc")], LinkTarget::Outside("leads through a link to an absolute path")),
+            (&[("l", "m/x"), ("m", "/etc")], LinkTarget::Outside("leads through a symlink to an absolute path")),
             (&[("l", "m"), ("m", "..")], LinkTarget::Outside("points out of the working tree")),
             // `m` is deeper than it looks: leaving the tree takes four steps up.
             (&[("l", "m/../../.."), ("m", "a/b/c")], LinkTarget::Inside),
@@ -170,7 +170,7 @@ mod tests {
             (&[("l", "gone/../../x")], LinkTarget::Outside("points out of the working tree")),
             (
                 &[("l", "m/config"), ("m", ".git")],
-                LinkTarget::Outside("points into a repository's own directory, or to a name that cannot be"),
+                LinkTarget::Outside("points into a repository directory (.git, .jj), or to an invalid name"),
             ),
             (&[("l", "module/x")], LinkTarget::Outside("points into another repository")),
             (&[("l", "/etc")], LinkTarget::Outside("points to an absolute path")),
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(leads("l25", &chain, &["l60"]), LinkTarget::Inside);
         let mut budget = 3;
         let out = resolve_symlink(&path("l"), b"a/b/c/d", &mut budget, |_| PathEntry::Directory);
-        assert_eq!(out, LinkTarget::Outside("is one of too many links to follow"));
+        assert_eq!(out, LinkTarget::Outside("is one of too many symlinks to follow"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod aliases;
 mod builder;
+mod cancel;
 mod changeset;
 mod content;
 mod diff;
@@ -16,6 +17,7 @@ pub mod name_collisions;
 mod names;
 mod packages;
 mod quarantine;
+mod renames;
 mod risk;
 mod rule_table;
 mod rules;
@@ -24,7 +26,8 @@ mod selection;
 mod selection_set;
 
 pub use aliases::LinkAliases;
-pub use builder::{BaseEntries, CancelToken, ChangesetBuilder};
+pub use builder::{BaseEntries, ChangesetBuilder};
+pub use cancel::CancelToken;
 pub use changeset::{Changeset, FileChange, FileVersion, IgnoredPath, IgnoredPaths, MAX_TEXT, RefusedEntry};
 pub use diff::{ContextHunk, ContextLine, build_context_hunks};
 pub use embedded_repos::{EmbeddedRepoRule, has_folded_path};

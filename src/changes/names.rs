@@ -20,13 +20,13 @@ pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
         add("hidden-name", Severity::High, "has invisible characters in its name");
     }
     if path.components().any(has_lookalike_word) {
-        add("look-alike", Severity::High, "has letters in its name that look like others");
+        add("look-alike", Severity::High, "has letters in its name that look like other letters");
     }
     if text.chars().any(|c| c.is_ascii_control()) {
         add("control-name", Severity::Note, "has control characters in its name");
     }
     if !path.is_portable() {
-        add("windows-name", Severity::Note, "has a name that Windows cannot have");
+        add("windows-name", Severity::Note, "has a name that is invalid on Windows");
     }
     found
 }

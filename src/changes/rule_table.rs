@@ -29,7 +29,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Refused,
         name: "other-repository",
-        reason: "is in a repository of another kind, whose hooks run",
+        reason: "is in a Mercurial or Sapling repository, whose hooks run",
         paths: &["{.hg,.sl}/**"],
         source: "https://www.mercurial-scm.org/doc/hgrc.5.html#hooks",
     },
@@ -37,7 +37,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "other-version-control",
-        reason: "is of another version control",
+        reason: "belongs to another version control system",
         paths: &["{.svn,.bzr,_darcs,.darcs,CVS,.pijul}/**", "{.bzrrc,.cvsrc}"],
         source: "https://svnbook.red-bean.com/",
     },
@@ -51,14 +51,14 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "other-version-control",
-        reason: "sets what Fossil runs",
+        reason: "configures what Fossil runs",
         paths: &["{.fossil,.fslckout,_FOSSIL_}", ".fossil-settings/**"],
         source: "https://fossil-scm.org/home/doc/trunk/www/settings.wiki",
     },
     PathRule {
         severity: High,
         name: "other-version-control",
-        reason: "sets the server that Perforce talks to",
+        reason: "sets the server that Perforce connects to",
         paths: &["{.p4config,.p4enviro,p4config.txt}"],
         source: "p4 help environment",
     },
@@ -168,7 +168,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Refused,
         name: "airlock-folder",
-        reason: "is where Airlock stages files in a part of the tree that is mounted from elsewhere",
+        reason: "is where Airlock stages files on another mount",
         paths: &[".airlock", ".airlock/**"],
         source: "docs/apply.md",
     },
@@ -176,7 +176,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "airlock-config",
-        reason: "is Airlock's own settings",
+        reason: "configures Airlock",
         paths: &[".airlock.toml", ".config/airlock/**"],
         source: "docs/settings.md",
     },
@@ -245,7 +245,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "agent-config",
-        reason: "configures the tools of OpenCode, and its plugins run at the start",
+        reason: "configures the tools of OpenCode, and adds plugins that run at startup",
         paths: &[".opencode/**", "{.opencode.json,opencode.json,oh-my-opencode.json}*"],
         source: "https://opencode.ai/docs/config/",
     },
@@ -285,7 +285,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "agent-config",
-        reason: "sets what Aider runs",
+        reason: "configures what Aider runs",
         paths: &[".aider*", ".aider-desk/**"],
         source: "https://aider.chat/docs/config/aider_conf.html",
     },
@@ -299,7 +299,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "agent-config",
-        reason: "runs when an agent's workspace is made",
+        reason: "runs when an agent's workspace is created",
         paths: &[
             "{conductor.json,.emdash.json,.config/wt.toml}",
             "{.conductor,.superset,.mux,.happy,.container-use}/**",
@@ -382,7 +382,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by VS Code and its forks when the folder is opened",
+        reason: "configures what VS Code and its forks run when the folder is opened",
         paths: &[
             ".vscode/{tasks,settings,launch,mcp}.json",
             "*.code-workspace",
@@ -403,7 +403,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "holds a user's settings of VS Code or a fork",
+        reason: "contains user settings of VS Code or a fork",
         paths: &[
             "{Code/User,Code - Insiders/User,Code - OSS/User,.vscode-oss}/**",
             "{VSCodium,Cursor,Windsurf,Kiro,Trae,Positron,Antigravity}/User/**",
@@ -414,7 +414,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by JetBrains' editors when the folder is opened",
+        reason: "configures what JetBrains editors run when the folder is opened",
         paths: &[
             "{.idea,.run,.fleet,.ijwb,.clwb,.aswb,.bazelbsp}/**",
             "{*.iml,*.ipr,*.iws,*.run.xml,*.bazelproject}",
@@ -425,7 +425,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Eclipse, and by Java in other editors",
+        reason: "configures what Eclipse runs, and Java in other editors",
         paths: &[
             "{.project,.classpath,.cproject,.buildpath,.pydevproject,.autotools,.factorypath}",
             "{.settings,.externalToolBuilders,.metadata/.plugins,.eclipse}/**",
@@ -435,35 +435,35 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Visual Studio when the folder is opened",
+        reason: "configures what Visual Studio runs when the folder is opened",
         paths: &["{.vs,.omnisharp}/**", "{*.suo,tasks.vs.json,launch.vs.json,CppProperties.json,omnisharp.json}"],
         source: "https://learn.microsoft.com/en-us/visualstudio/ide/customize-build-and-debug-tasks-in-visual-studio",
     },
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Zed",
+        reason: "configures what Zed runs",
         paths: &["{.zed,.config/zed}/**"],
         source: "https://zed.dev/docs/configuring-zed",
     },
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Helix",
+        reason: "configures what Helix runs",
         paths: &["{.helix,.config/helix}/**"],
         source: "https://docs.helix-editor.com/configuration.html",
     },
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Sublime Text",
+        reason: "configures what Sublime Text runs",
         paths: &["*.sublime-{project,workspace,build,settings,commands,keymap,mousemap,macro,menu}"],
         source: "https://www.sublimetext.com/docs/projects.html",
     },
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Kate and KDevelop",
+        reason: "configures what Kate and KDevelop run",
         paths: &[".kateproject*", ".kdev4/**", "*.kdev4"],
         source: "https://docs.kde.org/stable5/en/kate/kate/kate-application-plugin-projects.html",
     },
@@ -477,7 +477,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Nova",
+        reason: "configures what Nova runs",
         paths: &[".nova/**"],
         source: "https://help.nova.app/",
     },
@@ -498,7 +498,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "is acted on by Pulsar, Atom, Lapce, Micro or Textadept",
+        reason: "configures what Pulsar, Atom, Lapce, Micro or Textadept runs",
         paths: &[".atom-build.*", "{.atom,.pulsar,.lapce,.config/micro,.textadept}/**"],
         source: "https://docs.pulsar-edit.dev/",
     },
@@ -575,14 +575,14 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "sets what PHP language servers run",
+        reason: "configures what PHP language servers run",
         paths: &["{.phpactor.json,.phpactor.yml}"],
         source: "https://phpactor.readthedocs.io/en/master/reference/configuration.html",
     },
     PathRule {
         severity: High,
         name: "editor-config",
-        reason: "sets what Erlang and Elixir language servers run",
+        reason: "configures what Erlang and Elixir language servers run",
         paths: &[
             "{erlang_ls.config,erlang_ls.yaml,elp.toml,.elp.toml,.elp_lint.toml}",
             "{.elixir_ls,.elixir-tools,.lexical,.expert}/**",
@@ -606,35 +606,35 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "editor-build",
-        reason: "is run by editors without being asked",
+        reason: "is run automatically by editors",
         paths: &["build.rs"],
         source: "https://rust-analyzer.github.io/book/configuration.html#cargo.buildScripts.enable",
     },
     PathRule {
         severity: High,
         name: "editor-build",
-        reason: "is run by editors without being asked",
+        reason: "is run automatically by editors",
         paths: &["build.zig"],
         source: "https://zigtools.org/zls/",
     },
     PathRule {
         severity: High,
         name: "editor-build",
-        reason: "is run by editors without being asked",
+        reason: "is run automatically by editors",
         paths: &["{lakefile.lean,lakefile.toml,lean-toolchain}"],
         source: "https://lean-lang.org/doc/reference/latest/",
     },
     PathRule {
         severity: High,
         name: "editor-build",
-        reason: "sets what cargo runs, also in editors",
+        reason: "configures what cargo runs, including in editors",
         paths: &["{.cargo/config,.cargo/credentials,.cargo/env}*", "{.cargo/bin,.cargo/registry,.cargo/git}/**"],
         source: "https://doc.rust-lang.org/cargo/reference/config.html",
     },
     PathRule {
         severity: High,
         name: "editor-build",
-        reason: "selects the toolchain that runs, also in editors",
+        reason: "selects the toolchain that runs, including in editors",
         paths: &["rust-toolchain*", ".rustup/**"],
         source: "https://rust-lang.github.io/rustup/overrides.html",
     },
@@ -754,7 +754,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "environment",
-        reason: "sets the environment of what runs next",
+        reason: "sets environment variables of commands",
         paths: &["{.env,.dev.vars}*", "{.flaskenv,.rbenv-vars,.overmind.env,.corepack.env,.powenv,.powrc,.pumaenv}"],
         source: "https://github.com/motdotla/dotenv#readme",
     },
@@ -832,14 +832,14 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "shell-startup",
-        reason: "runs with each prompt of a shell",
+        reason: "runs with each shell prompt",
         paths: &["starship.toml", "{.oh-my-bash,.bash-it,.config/powerline}/**", "*.omp.{json,yaml,yml,toml}"],
         source: "https://starship.rs/config/#custom-commands",
     },
     PathRule {
         severity: High,
         name: "shell-startup",
-        reason: "is read by shells of many set-ups",
+        reason: "is run by shells in many setups",
         paths: &["{.aliases,.fzf.}*", "{.exports,.functions,.extra,.localrc,.shell_aliases}"],
         source: "https://github.com/mathiasbynens/dotfiles#readme",
     },
@@ -1100,7 +1100,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "program-startup",
-        reason: "is found before the program of that name on Windows",
+        reason: "runs on Windows instead of the program with this name",
         paths: &[
             "{bash,cargo,cmd,code,git,go,java,make,node,npm,npx,pip,powershell,pwsh,python,python3,sh,ssh}.{bat,cmd,com,exe}",
         ],
@@ -1367,14 +1367,14 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "program-startup",
-        reason: "names a program that hands out credentials",
+        reason: "names a program that provides credentials",
         paths: &[".aws/{config,credentials}", "{.aws/cli,.config/gcloud}/**", ".boto", ".azure/{config,clouds.config}"],
         source: "https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sourcing-external.html",
     },
     PathRule {
         severity: High,
         name: "program-startup",
-        reason: "names a program that hands out credentials",
+        reason: "names a program that provides credentials",
         paths: &["{.kube,.krew}/**", "{kubeconfig,*.kubeconfig}", "kubeconfig.y*ml"],
         source: "https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins",
     },
@@ -1395,7 +1395,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "remote-login",
-        reason: "decides who can log in, and what runs with ssh",
+        reason: "configures who can log in, and what ssh runs",
         paths: &[
             "{.ssh,.sshrc.d,.config/mosh,.putty}/**",
             "{authorized_keys,authorized_keys2,.sshrc,.rhosts,.shosts,.k5login}",
@@ -1426,7 +1426,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "desktop-autostart",
-        reason: "runs with the window manager",
+        reason: "runs when the window manager starts",
         paths: &[
             "{.i3,.sway,.xmonad,.fluxbox}/**",
             ".fvwm*",
@@ -1439,7 +1439,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "desktop-autostart",
-        reason: "runs with the window manager",
+        reason: "runs when the window manager starts",
         paths: &[
             ".hammerspoon/**",
             "{.skhdrc,.yabairc,.aerospace.toml,.phoenix.js}",
@@ -1472,7 +1472,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: High,
         name: "file-manager",
-        reason: "is acted on when a file manager shows the folder",
+        reason: "can run a program when a file manager shows the folder",
         paths: &["{desktop.ini,autorun.inf,*.lnk,*.scf,*.url,*.library-ms,*.searchConnector-ms,.autorun,autorun.sh}"],
         source: "https://learn.microsoft.com/en-us/windows/win32/shell/how-to-customize-folders-with-desktop-ini",
     },
@@ -1615,7 +1615,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "ci",
-        reason: "decides what a bot merges or changes",
+        reason: "configures what a bot merges or changes",
         paths: &[
             "{renovate.json,.renovaterc,.mergify,.mergequeue}*",
             ".dependabot/**",
@@ -1627,7 +1627,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "ci",
-        reason: "runs when a release is made",
+        reason: "runs when a release is created",
         paths: &[
             "{.goreleaser,goreleaser}.y*ml",
             "{.ko.yaml,release-please-config.json,cliff.toml,release.toml,dist-workspace.toml,dist.toml}",
@@ -1699,7 +1699,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "web-server",
-        reason: "is acted on by web servers and PHP",
+        reason: "configures what web servers and PHP run",
         paths: &[
             "{.htaccess,.user.ini,php.ini,web.config,LocalValetDriver.php,.valetrc,.symfony.local.yaml}",
             "{.symfony.cloud.yaml,gunicorn.conf.py}",
@@ -2238,21 +2238,21 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "build",
-        reason: "runs when the project is opened in the game's editor",
+        reason: "runs when the project is opened in the game editor",
         paths: &["Assets/**/Editor/**", "Packages/{manifest,packages-lock}.json", "ProjectSettings/**"],
         source: "https://docs.unity3d.com/Manual/SpecialFolders.html",
     },
     PathRule {
         severity: Medium,
         name: "build",
-        reason: "runs when the project is opened in the game's editor",
+        reason: "runs when the project is opened in the game editor",
         paths: &["addons/*/*.{gd,cs,cfg}", "*.gdextension", "project.godot"],
         source: "https://docs.godotengine.org/en/stable/tutorials/plugins/editor/making_plugins.html",
     },
     PathRule {
         severity: Medium,
         name: "build",
-        reason: "sets the environment of what is started next",
+        reason: "sets environment variables of commands",
         paths: &["Properties/launchSettings.json"],
         source: "https://learn.microsoft.com/en-us/aspnet/core/fundamentals/environments",
     },
@@ -2280,7 +2280,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "build",
-        reason: "runs when a project is made from the template",
+        reason: "runs when a project is created from the template",
         paths: &[
             "{cookiecutter.json,.hygen.js,.yo-rc.json}",
             "hooks/{pre_gen_project,post_gen_project,pre_prompt}.*",
@@ -2308,7 +2308,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "build",
-        reason: "runs when dotfiles are put in place",
+        reason: "runs when dotfiles are installed",
         paths: &["{.chezmoi,run_once_,run_onchange_}*", "{.yadm,.config/yadm}/**", "install.conf.y*ml"],
         source: "https://www.chezmoi.io/reference/special-files/",
     },
@@ -2524,7 +2524,7 @@ pub(crate) const TABLE: &[PathRule] = &[
     PathRule {
         severity: Medium,
         name: "tool-config",
-        reason: "holds the settings of a tool",
+        reason: "contains the settings of a tool",
         paths: &[".config/**"],
         source: "https://specifications.freedesktop.org/basedir-spec/latest/",
     },

@@ -33,7 +33,7 @@ pub struct Rule {
 
 /// A rule with an invalid glob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the risk rule {name}: {problem}")]
+#[error("the risk rule {name} is invalid: {problem}")]
 pub struct RuleError {
     pub name: String,
     pub problem: String,

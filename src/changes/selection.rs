@@ -59,6 +59,8 @@ pub fn apply_selection(
                 return Ok(Some(SelectedContent::Stored(kind, after.hash.clone())));
             }
             UnitKind::Mode(set) => kind = if *set { EntryKind::Executable } else { EntryKind::Regular },
+            // The caller decides on the path.
+            UnitKind::Rename => {}
             UnitKind::CreateEmpty => return Ok(Some(SelectedContent::Content(kind, Vec::new()))),
             UnitKind::LineEndings(to) => ending = Some(*to),
             UnitKind::Hunk { old, new } => hunks.push((old, new, selected)),

@@ -265,7 +265,7 @@ const MAX_LINE: usize = 1 << 32;
 
 /// An invalid string in a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no part of a change")]
+#[error("{0:?} is not a valid selection")]
 pub struct ParseSelectionError(String);
 
 impl fmt::Display for UnitSelection {

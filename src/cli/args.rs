@@ -4,20 +4,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{NetworkAccess, ReviewMode, Settings};
 
-/// Run Claude Code in a hardened container against a copy of your repository; apply only what you accept.
+/// Run Claude Code in a hardened container on a copy of your repository, and apply only what you accept
 #[derive(Debug, Parser)]
 #[command(
     name = "airlock",
     version,
     max_term_width = 100,
     override_usage = "airlock [OPTIONS] [claude ARGS…]\n       airlock <COMMAND>",
-    after_help = "Without a command: airlock claude. What follows the word claude goes to Claude Code untouched."
+    after_help = "Without a command, `airlock claude` is run. Arguments after the word `claude` are passed to Claude Code unchanged."
 )]
 pub struct Cli {
-    /// Color the output.
+    /// Choose when to color the output
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: Colour,
-    /// Say less.
+    /// Suppress status messages
     #[arg(short, long, global = true)]
     pub quiet: bool,
     #[command(flatten)]
@@ -33,37 +33,39 @@ pub enum Colour {
     Never,
 }
 
-/// Uncommitted work that can go along.
+/// The uncommitted work to include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum UncommittedArg {
-    /// Changes of tracked files, staged or not.
+    /// Include changes of tracked files, staged or not
     Tracked,
-    /// Untracked files too, as far as they are not ignored.
+    /// Include untracked files as well, except ignored ones
     All,
 }
 
-/// What a sandbox is and has.
+/// The options of a sandbox.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
 pub struct RunOptions {
-    /// Its name [default: a random one].
+    /// Name the sandbox [default: a random name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Take uncommitted changes along: of tracked files, or all (untracked files too).
+    /// Include uncommitted changes: of tracked files, or all (untracked files too)
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "tracked")]
     pub uncommitted: Option<UncommittedArg>,
-    /// Take ignored or untracked files along, and bring changes of them back: a path, a directory or a glob.
+    /// Include ignored or untracked files, and collect changes to them: a path, a directory or a glob
+    ///
+    /// GLOB starts at the root of the repository. The option can be repeated: `--include .env --include 'data/*.csv'`.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// How much of the history goes along: full, none or a number of commits [default: all of it, or about 200 commits of a large one].
-    #[arg(long, value_name = "HOW MUCH")]
+    /// Limit the history to include [default: full, or about 200 commits of a large history]
+    #[arg(long, value_name = "full|N|none")]
     pub history: Option<String>,
-    /// All tracked files, in a sparse checkout too.
+    /// Include all tracked files, even in a sparse checkout
     #[arg(long)]
     pub full: bool,
     #[command(flatten)]
     pub agent: AgentOptions,
-    /// Keeps the sandbox although nothing changed.
+    /// Keep the sandbox even if nothing changed
     #[arg(long)]
     pub keep: bool,
 }
@@ -72,31 +74,33 @@ pub struct RunOptions {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
 pub struct AgentOptions {
-    /// What it reaches beyond its own loopback [default: model for claude, none otherwise].
+    /// Limit network access [default: model for claude, none otherwise]
     #[arg(long, value_enum, value_name = "NET")]
     pub net: Option<NetworkAccess>,
-    /// The agent image.
+    /// Choose the agent image
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
-    /// Sets a variable, or passes one of yours on; it is visible to the agent.
+    /// Set a variable that the agent can read, or pass on one of yours
+    ///
+    /// The option can be repeated: `--env CI=1 --env LANG`.
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub env: Vec<String>,
-    /// Its memory, such as 4g [default: 8g, or three quarters of the machine].
+    /// Limit memory, e.g. 4g [default: 8g, or three quarters of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Its CPUs, such as 1.5 [default: all].
+    /// Limit CPUs, e.g. 1.5 [default: all]
     #[arg(long, value_name = "N")]
     pub cpus: Option<f64>,
-    /// Its processes and threads [default: 2048].
+    /// Limit processes and threads [default: 2048]
     #[arg(long, value_name = "N")]
     pub pids: Option<u32>,
-    /// What its workspace and home may take together, such as 20g [default: 10g].
+    /// Limit the disk space of workspace and home together, e.g. 20g [default: 10g]
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<String>,
-    /// How long it may take, such as 90s, 30m or 2h [default: no end].
+    /// Limit the running time, e.g. 90s, 30m or 2h [default: no limit]
     #[arg(long, value_name = "DURATION")]
     pub timeout: Option<String>,
-    /// Whether to review when the agent ends [default: ask, on a terminal].
+    /// Choose whether to review when the agent ends [default: ask, on a terminal]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub review: Option<ReviewMode>,
 }
@@ -150,78 +154,82 @@ impl RunOptions {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Claude Code in a sandbox; every ARG reaches it untouched.
+    /// Run Claude Code in a sandbox; every ARG is passed to it unchanged
     #[command(override_usage = "airlock [OPTIONS] claude [ARGS…]")]
     Claude,
-    /// Any command in a sandbox.
+    /// Run a command in a sandbox
     #[command(override_usage = "airlock run [OPTIONS] -- COMMAND…")]
     Run {
         #[command(flatten)]
         options: RunOptions,
-        /// Words before `--`: a mistake, told with the right way.
+        /// Words before `--`, which are an error
         #[arg(hide = true)]
         stray: Vec<String>,
-        /// The command.
+        /// Command to run
         #[arg(last = true, value_name = "COMMAND", help_heading = "Arguments")]
         command: Vec<String>,
     },
-    /// A shell in a sandbox.
+    /// Run a shell in a sandbox
     Shell {
         #[command(flatten)]
         options: RunOptions,
     },
-    /// Go on in a sandbox: for Claude Code the same conversation, ARGS reach it; a sandbox of `run` takes a COMMAND.
+    /// Continue in a sandbox; for Claude Code, in the same conversation
+    ///
+    /// ARGS are passed to Claude Code. A sandbox of `run` takes a COMMAND.
     #[command(override_usage = "airlock resume [OPTIONS] [NAME] [-- ARGS…|COMMAND…]")]
     Resume(ResumeArgs),
-    /// Show what changed, also while the agent works.
+    /// Show what changed, even while the agent runs
     #[command(override_usage = "airlock diff [OPTIONS] [NAME] [-- PATH…]")]
     Diff(DiffArgs),
-    /// Decide what to accept.
+    /// Decide what to accept
     Review(ReviewArgs),
-    /// Bring what was accepted, or a selection given here, to your working tree.
+    /// Apply accepted changes, or a selection, to your working tree
     Apply(ApplyArgs),
-    /// Take the last apply back.
+    /// Reverse the last apply
     Undo(UndoArgs),
-    /// Recover from an interrupted apply: roll it back, or complete it.
+    /// Recover from an interrupted apply by rolling it back or completing it
     Recover(RecoverArgs),
-    /// List the sandboxes of this repository.
+    /// List the sandboxes of this repository
     Ls {
-        /// As JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Tell what a sandbox began with, and how it is.
+    /// Show a sandbox's base and state
     Status {
-        /// The sandbox.
+        /// Name of the sandbox [default: the only one]
         name: Option<String>,
-        /// As JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove what is spent: old bases, what is left of interrupted work.
+    /// Remove old bases, backups and decided sandboxes, and leftovers of interrupted runs
     Gc {
-        /// Say what would be removed, and remove nothing.
+        /// Show what would be removed, but remove nothing
         #[arg(long)]
         dry_run: bool,
-        /// As JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove sandboxes, with the changes in them; on a terminal it asks where decisions would go with them.
+    /// Remove sandboxes with their changes
+    ///
+    /// On a terminal, it asks first if decisions or other contents would be lost.
     Rm {
-        /// Do not ask.
+        /// Do not ask
         #[arg(short, long)]
         force: bool,
-        /// The sandboxes.
+        /// Sandboxes to remove
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// The agent image.
+    /// Manage the agent image
     #[command(subcommand)]
     Image(ImageVerb),
-    /// Look at engine, hardening, disk, image, credential and terminal, and say what to mend.
+    /// Check the engine, hardening, disk, image, credential and terminal, and suggest fixes
     Doctor {
-        /// As JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -229,104 +237,106 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    /// The sandbox.
+    /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
-    /// Send Claude Code what you rejected, and your comments.
+    /// Send your rejections and comments to Claude Code
     #[arg(long)]
     pub feedback: bool,
-    /// Print what --feedback would send, and do nothing.
+    /// Print what --feedback would send, but send nothing
     #[arg(long, requires = "feedback")]
     pub dry_run: bool,
     #[command(flatten)]
     pub agent: AgentOptions,
-    /// What Claude Code gets, or the command.
+    /// Arguments for Claude Code, or the command to run
     #[arg(last = true, value_name = "ARGS", help_heading = "Arguments")]
     pub args: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct DiffArgs {
-    /// The sandbox.
+    /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
-    /// Counts per file.
+    /// Show line counts per file
     #[arg(long, group = "form")]
     pub stat: bool,
-    /// Paths alone.
+    /// Show only paths
     #[arg(long, group = "form")]
     pub name_only: bool,
-    /// With --name-only: end each path with NUL, and quote none
+    /// End each path with NUL, without quoting (with --name-only)
     #[arg(short = 'z', requires = "name_only")]
     pub null: bool,
-    /// A patch for `git apply`, byte for byte; for a file or a pipe.
+    /// Print a byte-exact patch for `git apply` to a file or a pipe
     #[arg(long, group = "form")]
     pub patch: bool,
-    /// Files, hunks with their ids, findings and decisions, as JSON.
+    /// Print files, hunks with their IDs, findings and decisions as JSON
     #[arg(long, group = "form")]
     pub json: bool,
-    /// Write one page of HTML, with findings, decisions and comments, to a new file (- for standard output).
+    /// Write an HTML page with findings, decisions and comments to a new file (- for stdout)
     #[arg(long, value_name = "FILE", group = "form")]
     pub html: Option<std::path::PathBuf>,
-    /// Exit with 3 if there are changes.
+    /// Exit with status 3 if there are changes
     #[arg(long)]
     pub exit_code: bool,
-    /// Print it, however long it is.
+    /// Do not use a pager
     #[arg(long)]
     pub no_pager: bool,
-    /// These files alone: a path, a directory (DIR/) or a glob, as for `apply --accept`.
+    /// Files to show: a path, a directory (DIR/) or a glob, as for `apply --accept`
     #[arg(last = true, value_name = "PATH", help_heading = "Arguments")]
     pub paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct ReviewArgs {
-    /// The sandbox.
+    /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
-    /// Ask hunk by hunk, without the full screen.
+    /// Ask hunk by hunk, without the full screen
     #[arg(long, group = "form")]
     pub plain: bool,
-    /// Write all decisions and comments to a new file (- for standard output), and review nothing.
+    /// Write all decisions and comments to a new file (- for stdout), without a review
     #[arg(long, value_name = "FILE", group = "form")]
     pub export: Option<std::path::PathBuf>,
-    /// Take decisions and comments from such a file (- for standard input), and review nothing.
+    /// Read decisions and comments from such a file (- for stdin), without a review
     #[arg(long, value_name = "FILE", group = "form")]
     pub import: Option<std::path::PathBuf>,
-    /// The file may accept high findings.
+    /// Let the file accept high findings
     #[arg(long, requires = "import")]
     pub allow_risky: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
-    /// The sandbox.
+    /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
-    /// Accept a path, a directory (DIR/) or a glob.
+    /// Accept a path, a directory (DIR/) or a glob
     #[arg(long, value_name = "GLOB")]
     pub accept: Vec<String>,
-    /// Leave out a path, a directory (DIR/) or a glob; beats --accept.
+    /// Reject a path, a directory (DIR/) or a glob; overrides --accept
     #[arg(long, value_name = "GLOB")]
     pub reject: Vec<String>,
-    /// Accept one hunk by its id (see: airlock diff --json).
+    /// Accept one hunk by its ID (see `airlock diff --json`)
     #[arg(long, value_name = "ID")]
     pub accept_id: Vec<String>,
-    /// Accept everything but high findings.
+    /// Accept everything except high findings
     #[arg(long)]
     pub accept_all: bool,
-    /// Take what a decision file accepts (see: airlock review --export), and nothing else; - for standard input.
+    /// Apply only what a decision file accepts (see `airlock review --export`; - for stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["accept", "reject", "accept_id", "accept_all"])]
     pub decisions: Option<std::path::PathBuf>,
-    /// Accept high findings too.
+    /// Accept high findings as well
     #[arg(long)]
     pub allow_risky: bool,
-    /// What becomes of conflicts: nothing is written, both sides go between markers, or they are passed over.
+    /// Handle conflicts: write nothing, write both sides between markers, or skip them
     #[arg(long, value_enum, value_name = "HOW", default_value = "abort")]
     pub on_conflict: ConflictMode,
-    /// Where to: worktree, branch:NAME (a commit on the one that the sandbox began with), or patch:FILE (- for standard output).
+    /// Choose the target: worktree, branch:NAME or patch:FILE (- for stdout)
+    ///
+    /// The branch gets a commit on top of the commit that the sandbox started from.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<String>,
-    /// Say what would be done, and do nothing.
+    /// Show what would be done, but do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// The outcome as JSON.
+    /// Print the outcome as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -341,52 +351,52 @@ pub enum ConflictMode {
 
 #[derive(Debug, Args)]
 pub struct UndoArgs {
-    /// The sandbox whose last apply is taken back [default: the last apply of all].
+    /// Sandbox whose last apply to undo [default: the last apply of any sandbox]
     pub name: Option<String>,
-    /// List the applies that can be taken back.
+    /// List the applies to this working tree
     #[arg(long)]
     pub list: bool,
-    /// Say what would be done, and do nothing.
+    /// Show what would be done, but do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// The outcome as JSON.
+    /// Print the outcome as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct RecoverArgs {
-    /// Restore what it replaced (the default).
+    /// Restore what the apply replaced (default)
     #[arg(long, group = "way")]
     pub rollback: bool,
-    /// Write the rest.
+    /// Write the remaining files
     #[arg(long = "continue", group = "way")]
     pub complete: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ImageVerb {
-    /// Build the agent image: Claude Code and the usual tools.
+    /// Build the agent image with Claude Code and common tools
     Build {
-        /// An image, or a root file system in a tar.
+        /// Start from an image, or from a root file system in a tar archive
         #[arg(long, value_name = "IMAGE|ROOTFS.tar")]
         base: Option<String>,
-        /// The version of Claude Code.
+        /// Install this version of Claude Code
         #[arg(long, value_name = "VERSION", conflicts_with = "claude")]
         claude_version: Option<String>,
-        /// A `claude` binary of this machine, instead of the npm package's.
+        /// Install a `claude` binary of this machine instead of the npm package
         #[arg(long, value_name = "PATH")]
         claude: Option<std::path::PathBuf>,
     },
-    /// List Airlock's images.
+    /// List Airlock's images
     Ls {
-        /// As JSON.
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove Airlock's images.
+    /// Remove Airlock's images
     Rm {
-        /// Which [default: all].
+        /// Images to remove [default: all]
         names: Vec<String>,
     },
 }

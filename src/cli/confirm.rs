@@ -22,7 +22,7 @@ pub fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, accepted: u
     let names = risky.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     terminal::discard_input();
     let typed = dialoguer::Input::<String>::new()
-        .with_prompt(format!("High risk among it: {names}{more}. {question} Type apply to do it"))
+        .with_prompt(format!("High risk: {names}{more}. {question} Type apply to confirm"))
         .allow_empty(true)
         .interact_text();
     Ok(typed.is_ok_and(|word| word.trim() == "apply"))

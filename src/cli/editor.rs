@@ -20,7 +20,7 @@ pub fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir,
     if edited.len() as u64 > MAX_TEXT_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            format!("the text has more than {MAX_TEXT_BYTES} bytes"),
+            format!("the text is larger than {MAX_TEXT_BYTES} bytes"),
         ));
     }
     Ok((dir, edited))

@@ -75,6 +75,7 @@ fn unit_kind_word(kind: &UnitKind) -> &'static str {
         UnitKind::Hunk { .. } => "lines",
         UnitKind::LineEndings(_) => "line-endings",
         UnitKind::Mode(_) => "mode",
+        UnitKind::Rename => "rename",
         UnitKind::CreateEmpty => "create-empty",
         UnitKind::Delete => "delete",
         UnitKind::Whole => "whole",

@@ -10,8 +10,8 @@ pub fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            CliError::new(FAILED, format!("{shown} is there already; nothing was written"))
-                .hint("choose another name, or -")
+            CliError::new(FAILED, format!("{shown} already exists; nothing was written"))
+                .hint("choose another name, or use `-` for stdout")
         }
         _ => CliError::new(FAILED, format!("failed to write {shown}: {error}")),
     };

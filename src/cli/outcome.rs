@@ -12,6 +12,7 @@ use crate::apply::{ApplyError, Conflict, EntryContent, Plan, Step, StepAction};
 use crate::changes::{Unit, UnitSelection};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
+use crate::review::ReviewModel;
 
 /// The outcomes of all paths, and the plan as JSON.
 pub struct Outcome {
@@ -21,12 +22,55 @@ pub struct Outcome {
 
 struct OutcomeLine {
     path: RepoPath,
+    renamed_from: Option<RepoPath>,
     outcome: &'static str,
     reason: String,
 }
 
 /// The units of each path.
 pub type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
+
+/// Returns the units of each path; those of a renamed file for both of its paths.
+pub fn units_by_path<'a>(model: &'a ReviewModel<'_>) -> UnitsByPath<'a> {
+    model.files_by_path().into_iter().map(|(path, file)| (path, file.units.as_slice())).collect()
+}
+
+/// A rename in a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRename {
+    pub new_path: RepoPath,
+    /// Whether both paths are already as requested.
+    pub is_unchanged: bool,
+    /// Whether edits of the user in the old file are merged into the new one.
+    pub has_edits: bool,
+}
+
+impl PlannedRename {
+    /// Returns the note on the step at the new path, with that on the rename.
+    pub fn join_note(&self, note: &str) -> String {
+        let edits = self.has_edits.then_some("with your own edits");
+        Some(note).filter(|note| !note.is_empty()).into_iter().chain(edits).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The renames in a plan, by old path.
+pub type PlannedRenames = BTreeMap<RepoPath, PlannedRename>;
+
+/// Finds the renames of which a plan has both paths.
+pub fn find_renames(plan: &Plan, model: &ReviewModel<'_>) -> PlannedRenames {
+    let steps: BTreeMap<&RepoPath, &Step> = plan.steps.iter().map(|step| (&step.path, step)).collect();
+    let renames = model.files.iter().filter_map(|file| {
+        let (old_path, new_path) = (file.change.old_path()?, &file.change.path);
+        let (old, new) = (*steps.get(old_path)?, *steps.get(new_path)?);
+        let is_unchanged = old.action == StepAction::Unchanged && new.action == StepAction::Unchanged;
+        let is_written = old.action == StepAction::Delete && new.action != StepAction::Unchanged;
+        let base_hash = old.base.as_ref().map(|base| &base.hash);
+        let has_edits = is_written && base_hash != file.change.old.as_ref().map(|side| &side.hash);
+        let rename = PlannedRename { new_path: new_path.clone(), is_unchanged, has_edits };
+        (is_unchanged || is_written).then(|| (old_path.clone(), rename))
+    });
+    renames.collect()
+}
 
 /// The mode in which a plan is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,20 +89,38 @@ impl Outcome {
         let mut lines: Vec<OutcomeLine> = (plan.steps.iter())
             .map(|s| OutcomeLine {
                 path: s.path.clone(),
+                renamed_from: None,
                 outcome: action_label(&s.action, mode),
                 reason: step_note(s, units_by_path),
             })
             .collect();
-        let line = |c: &Conflict, outcome| OutcomeLine { path: c.path.clone(), outcome, reason: c.reason.clone() };
+        let line = |c: &Conflict, outcome| OutcomeLine {
+            path: c.path.clone(),
+            renamed_from: None,
+            outcome,
+            reason: c.reason.clone(),
+        };
         lines.extend(plan.conflicts.iter().map(|c| line(c, "conflict")));
         lines.extend(plan.skipped.iter().map(|c| line(c, "skipped")));
         Self { lines, plan: plan_to_json(plan) }
     }
 
+    /// Joins the two lines of each rename.
+    pub fn join_renames(&mut self, renames: &PlannedRenames) {
+        self.lines.retain(|line| !renames.contains_key(&line.path));
+        for (old_path, rename) in renames {
+            for line in self.lines.iter_mut().filter(|line| line.path == rename.new_path) {
+                line.outcome = rename_label(line.outcome);
+                line.renamed_from = Some(old_path.clone());
+                line.reason = rename.join_note(&line.reason);
+            }
+        }
+    }
+
     /// Adds a path that is not in the plan.
     pub fn add_path(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         if self.lines.iter().all(|line| line.path != *path) {
-            self.lines.push(OutcomeLine { path: path.clone(), outcome, reason: reason.to_owned() });
+            self.lines.push(OutcomeLine { path: path.clone(), renamed_from: None, outcome, reason: reason.to_owned() });
         }
     }
 
@@ -74,8 +136,8 @@ impl Outcome {
         self.mark_skipped(
             plan,
             match problem {
-                ApplyError::RollbackFailed { .. } => "perhaps half written: see the error",
-                _ => "nothing is written",
+                ApplyError::RollbackFailed { .. } => "may be partly written; see the error",
+                _ => "nothing was written",
             },
         );
         if let ApplyError::RolledBack { path: Some(path), error, .. }
@@ -103,11 +165,11 @@ impl Outcome {
             all["plan"] = self.plan.clone();
             return Ok(print_stdout(&shapes::render_json(&all))?);
         }
-        let width = self.lines.iter().map(|l| Escaped::new(l.path.as_bytes()).to_string().chars().count()).max();
+        let width = self.lines.iter().map(|line| line.path_text().chars().count()).max();
         let width = width.unwrap_or(0).min(40);
         let mut text = String::new();
         for line in &self.lines {
-            let path = Escaped::new(line.path.as_bytes()).to_string();
+            let path = line.path_text();
             let line = format!("  {:9}  {path:width$}  {}", line.outcome, Escaped::new(&line.reason));
             text += line.trim_end();
             text.push('\n');
@@ -117,8 +179,20 @@ impl Outcome {
 }
 
 impl OutcomeLine {
+    /// Returns the path, after that before a rename, escaped.
+    fn path_text(&self) -> String {
+        let path = Escaped::new(self.path.as_bytes());
+        match &self.renamed_from {
+            Some(from) => format!("{} → {path}", Escaped::new(from.as_bytes())),
+            None => path.to_string(),
+        }
+    }
+
     fn to_json(&self) -> Value {
         let mut line = json!({"path": shapes::path_text(&self.path), "outcome": self.outcome});
+        if let Some(from) = &self.renamed_from {
+            line["renamed_from"] = shapes::path_text(from).into();
+        }
         if !self.reason.is_empty() {
             line["reason"] = self.reason.as_str().into();
         }
@@ -126,6 +200,15 @@ impl OutcomeLine {
             line["path_bytes"] = json!(self.path.as_bytes());
         }
         line
+    }
+}
+
+/// Returns the label of a rename, given that of the step at the new path.
+pub fn rename_label(outcome: &'static str) -> &'static str {
+    match outcome {
+        "created" | "applied" => "renamed",
+        "create" | "apply" => "rename",
+        other => other,
     }
 }
 
@@ -154,15 +237,15 @@ pub fn step_note(step: &Step, units_by_path: &UnitsByPath<'_>) -> String {
         let whole = step.selection.len() - some;
         match (whole, some) {
             (_, 0) => format!("{whole} of {}", format_count(all.len(), "hunk")),
-            (0, _) => format!("{some} in part or edited, of {}", format_count(all.len(), "hunk")),
-            _ => format!("{whole} whole, {some} in part or edited, of {}", format_count(all.len(), "hunk")),
+            (0, _) => format!("{some} partial or edited of {}", format_count(all.len(), "hunk")),
+            _ => format!("{whole} whole and {some} partial or edited of {}", format_count(all.len(), "hunk")),
         }
     });
     let more = match &step.action {
-        StepAction::Merge(own) if own.is_empty() => Some("with your own edits".into()),
+        StepAction::Merge(own) if own.is_empty() => Some("with your edits".into()),
         StepAction::Merge(own) => Some(format!("with your edits of {}", format_line_ranges(own))),
         StepAction::WriteConflictMarkers(places) => {
-            Some(format!("{} to decide, between markers", format_count(*places, "place")))
+            Some(format!("{} between markers", format_count(*places, "conflict")))
         }
         _ => None,
     };
@@ -203,7 +286,7 @@ fn plan_to_json(plan: &Plan) -> Value {
         })
     });
     let paths = |paths: &[RepoPath]| paths.iter().map(shapes::path_text).collect::<Vec<_>>();
-    json!({"steps": steps.collect::<Vec<_>>(), "makes": paths(&plan.dirs_to_create), "removes": paths(&plan.dirs_to_remove)})
+    json!({"steps": steps.collect::<Vec<_>>(), "dirs_to_create": paths(&plan.dirs_to_create), "dirs_to_remove": paths(&plan.dirs_to_remove)})
 }
 
 #[cfg(test)]

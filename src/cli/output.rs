@@ -85,8 +85,8 @@ impl RawOutput {
     /// Stdout is a terminal. The hint shows `example` instead.
     pub fn open(option: &str, example: &str) -> Result<Self, CliError> {
         if io::stdout().is_terminal() {
-            let what = format!("{option} writes a sandbox's bytes as they are, which a terminal would obey");
-            return Err(CliError::new(USAGE, what).hint(example));
+            let what = format!("`{option}` writes unescaped bytes of a sandbox, which a terminal would interpret");
+            return Err(CliError::new(USAGE, what).hint(format!("redirect the output: `{example}`")));
         }
         Ok(Self(()))
     }

@@ -79,7 +79,9 @@ impl Pager {
         let status = child.wait()?;
         // A pager that was ended by a key or a signal has no such status.
         let (Some(code @ 1..), Some(kept)) = (status.code(), self.unread_text.take()) else { return Ok(false) };
-        print_stderr(&format!("airlock: the pager failed (exit status {code}); set GIT_PAGER, or use --no-pager\n"));
+        print_stderr(&format!(
+            "airlock: the pager failed (exit status {code}); set `GIT_PAGER`, or use `--no-pager`\n"
+        ));
         print_stdout(&kept)?;
         Ok(true)
     }

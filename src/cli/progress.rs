@@ -83,10 +83,10 @@ fn follow_counter(counter: &ProgressCounter, bar: &ProgressBar, state: &Mutex<u8
             bar.set_length(now.total);
             bar.set_message(match now.step {
                 ProgressStep::Starting => "starting",
-                ProgressStep::Waiting => "waiting for another airlock that copies the same commit",
-                ProgressStep::Seeding => "copying, once for this commit",
+                ProgressStep::Waiting => "waiting for another airlock to copy the same commit",
+                ProgressStep::Seeding => "copying (once for this commit)",
                 ProgressStep::Copying => "copying",
-                ProgressStep::Collecting => "collecting the changes",
+                ProgressStep::Collecting => "collecting changes",
             });
             step = Some(now.step);
         }

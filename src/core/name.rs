@@ -11,7 +11,7 @@ pub struct SandboxName(String);
 
 /// The error for an invalid sandbox name.
 #[derive(Debug, thiserror::Error)]
-#[error("a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit")]
+#[error("a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit")]
 pub struct NameError;
 
 const ADJECTIVES: [&str; 32] = [

@@ -64,7 +64,7 @@ pub enum PathError {
     #[error("the path has a NUL byte")]
     Nul,
     /// A component that git, on some file system, would resolve to `.git` or `.jj`.
-    #[error("a component of the path stands for a repository's own directory (.git, .jj)")]
+    #[error("a component of the path names a repository directory (.git, .jj)")]
     RepositoryDirectory,
     /// More than [`MAX_PATH_BYTES`] bytes.
     #[error("the path is longer than {MAX_PATH_BYTES} bytes")]

@@ -103,7 +103,7 @@ impl Docker {
 
     async fn request_info(&self) -> Result<EngineInfo, EngineError> {
         let responses = tokio::try_join!(self.client.info(), self.client.version());
-        let (system, version_info) = responses.map_err(refused_attempt("ask the engine what it is"))?;
+        let (system, version_info) = responses.map_err(refused_attempt("query the engine"))?;
         let components = version_info.components.unwrap_or_default().into_iter().map(|c| (c.name, c.version)).collect();
         let version = system.server_version.clone().unwrap_or_default();
         let identity = [&system.id, &system.kernel_version, &system.driver, &system.server_version]
@@ -147,7 +147,7 @@ async fn api_version(address: &Address) -> Result<(usize, usize), EngineError> {
     let parts = answer.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     parts.ok_or_else(|| EngineError::Refused {
         attempt: "connect".into(),
-        message: "it does not tell its API version".into(),
+        message: "the response contains no API version".into(),
         status: 0,
     })
 }
@@ -374,9 +374,11 @@ impl Engine for Docker {
             .try_collect()
             .await
             .map_err(refused_attempt(attempt.clone()))?;
-        answers.into_iter().rev().find_map(|a| a.status.filter(|s| s.starts_with("sha256:"))).ok_or(
-            EngineError::Refused { attempt, message: "the engine did not name the image's id".into(), status: 0 },
-        )
+        answers
+            .into_iter()
+            .rev()
+            .find_map(|a| a.status.filter(|s| s.starts_with("sha256:")))
+            .ok_or(EngineError::Refused { attempt, message: "the engine did not return an image ID".into(), status: 0 })
     }
 
     async fn build_image(&self, build: ImageBuild, progress: &BuildProgress<'_>) -> Result<(), EngineError> {

@@ -6,7 +6,7 @@ pub(crate) const START_ATTEMPT: &str = "start the container";
 /// A failed operation on the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("no container engine answers; tried {}", tried.join(", "))]
+    #[error("failed to connect to a container engine; tried {}", tried.join(", "))]
     Unreachable {
         /// Each address with the reason for its failure.
         tried: Vec<String>,
@@ -18,24 +18,24 @@ pub enum EngineError {
     #[error("the engine address {address} is not supported: use unix://PATH or tcp://HOST:PORT")]
     Address { address: String },
     /// The docker context that the user chose does not exist.
-    #[error("there is no docker context {name}")]
+    #[error("the docker context {name} does not exist")]
     NoContext { name: String },
     /// The user asks for TLS, which Airlock does not support. Nothing is sent in plain text instead.
-    #[error("the engine at {address} is to be reached by TLS ({asked}), which Airlock does not speak")]
+    #[error("the engine at {address} requires TLS ({asked}), which Airlock does not support")]
     Tls {
         address: String,
         /// The setting that asks for TLS.
         asked: String,
     },
     /// The engine is older than what Airlock needs.
-    #[error("the engine at {address} is too old: it speaks API {api}, Airlock needs 1.41 (Docker 20.10) or later")]
+    #[error("the engine at {address} is too old: it supports API {api}, Airlock requires 1.41 (Docker 20.10) or later")]
     TooOld {
         address: String,
         /// The engine's highest API version.
         api: String,
     },
     /// The engine has an object with this name that Airlock did not create.
-    #[error("the engine already has a {kind} named {name} that Airlock did not make")]
+    #[error("the engine already has a {kind} named {name} that Airlock did not create")]
     Foreign {
         /// `volume`, `image` or `container`.
         kind: &'static str,
@@ -50,7 +50,7 @@ pub enum EngineError {
         /// The HTTP status, or 0 if there was no response.
         status: u16,
     },
-    #[error("the connection to the engine broke: {0}")]
+    #[error("the connection to the engine failed: {0}")]
     Stream(#[from] std::io::Error),
 }
 
@@ -72,16 +72,16 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some(
-                "start Docker (sudo systemctl start docker), or set DOCKER_HOST to an engine that runs".into(),
+                "start Docker with `sudo systemctl start docker`, or set DOCKER_HOST to a running engine".into(),
             ),
             Self::Forbidden { .. } => Some(
-                "add yourself to the group docker (sudo usermod -aG docker \"$USER\", then log in again), or use a rootless engine".into(),
+                "add yourself to the group docker with `sudo usermod -aG docker \"$USER\"` and log in again, or use a rootless engine".into(),
             ),
-            Self::Address { .. } => Some("unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock".into()),
+            Self::Address { .. } => Some("run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`".into()),
             Self::NoContext { .. } => {
-                Some("docker context ls lists the contexts; docker context use default, or unset DOCKER_CONTEXT".into())
+                Some("list the contexts with `docker context ls`; then run `docker context use default` or `unset DOCKER_CONTEXT`".into())
             }
-            Self::Tls { .. } => Some("forward its socket: ssh -L /tmp/docker.sock:/var/run/docker.sock HOST".into()),
+            Self::Tls { .. } => Some("forward its socket with `ssh -L /tmp/docker.sock:/var/run/docker.sock HOST`".into()),
             Self::TooOld { .. } => Some("install Docker 20.10 or later".into()),
             _ => None,
         }

@@ -109,7 +109,7 @@ fn read_framed<R: AsyncRead + Unpin + Send>(
                 let mut head = s.buffer.split_to(8);
                 let kind = head.get_u8();
                 if kind > 2 {
-                    return Err(std::io::Error::other("its output stream is out of step").into());
+                    return Err(std::io::Error::other("the output stream is malformed").into());
                 }
                 head.advance(3);
                 s.frame = (kind, head.get_u32() as usize);

@@ -37,7 +37,7 @@ pub async fn ensure_guest(engine: &dyn Engine) -> Result<String, EngineError> {
     if theirs != ours {
         return Err(EngineError::Refused {
             attempt: "prepare the guest".into(),
-            message: format!("this airlock is built for {ours}, the engine runs on {theirs}"),
+            message: format!("this airlock is built for {ours}, but the engine runs on {theirs}"),
             status: 0,
         });
     }
@@ -77,7 +77,7 @@ pub fn volumes_to_cover(volumes: &[String], workspace: &str) -> Result<Vec<Strin
             continue;
         }
         if is_relative || path == "/" || is_at_or_below(workspace) || RESERVED_PATHS.iter().any(|r| is_at_or_below(r)) {
-            let message = format!("the image asks for a volume at {volume}, where a sandbox can have none");
+            let message = format!("the image declares a volume at {volume}, where a sandbox cannot have one");
             return Err(EngineError::Refused { attempt: "use the image".into(), message, status: 0 });
         }
         covered.push(path);
@@ -148,9 +148,9 @@ pub async fn build_agent(
     let mut base = options.base.clone();
     if Path::new(&base).is_file() {
         base = "airlock-base:latest".into();
-        progress(&format!("importing the base from {}", options.base));
+        progress(&format!("importing the base image from {}", options.base));
         let file = File::open(&options.base).map_err(|e| EngineError::Refused {
-            attempt: format!("read the base {}", options.base),
+            attempt: format!("read the base image {}", options.base),
             message: e.to_string(),
             status: 0,
         })?;

@@ -56,10 +56,10 @@ impl std::fmt::Debug for Credential {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CredentialError {
     /// No credential is set.
-    #[error("no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and {} is not there", .0.display())]
+    #[error("no credential for Claude: none of ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN is set, and {} does not exist", .0.display())]
     Missing(PathBuf),
     /// The credential cannot be sent in a header.
-    #[error("the credential in {0} has a line break or another character that no header can carry")]
+    #[error("the credential in {0} contains a line break or another character that a header cannot contain")]
     Malformed(String),
     /// Claude Code's login has expired.
     #[error("Claude Code's login in {} has expired", .0.display())]
@@ -79,21 +79,22 @@ impl CredentialError {
     #[must_use]
     pub fn suggest_fix(&self, claude: Option<&str>) -> String {
         let Some(claude) = claude else {
-            return "claude on the PATH is Airlock, and Claude Code itself is not there: install it, and set \
-                    CLAUDE_CODE_OAUTH_TOKEN from its setup-token, or ANTHROPIC_API_KEY"
+            return "`claude` on the PATH is Airlock, and Claude Code itself does not exist: install it, then set \
+                    CLAUDE_CODE_OAUTH_TOKEN from its setup-token, or set ANTHROPIC_API_KEY"
                 .into();
         };
         match self {
             Self::Missing(_) => {
-                format!("export CLAUDE_CODE_OAUTH_TOKEN=\"$({claude} setup-token)\", or: export ANTHROPIC_API_KEY=…")
+                format!(
+                    "run `export CLAUDE_CODE_OAUTH_TOKEN=\"$({claude} setup-token)\"` or `export ANTHROPIC_API_KEY=…`"
+                )
             }
             Self::Malformed(_) => {
-                "set it again without the line break, such as: export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\""
-                    .into()
+                "set it again without the line break: `export ANTHROPIC_API_KEY=\"$(tr -d '\\n' < FILE)\"`".into()
             }
             Self::Expired(_) | Self::Unreadable { .. } => {
                 format!(
-                    "renew it outside the sandbox: run {claude}, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from {claude} setup-token"
+                    "to renew it, run `{claude}` outside the sandbox, then /login; or set CLAUDE_CODE_OAUTH_TOKEN from `{claude} setup-token`"
                 )
             }
         }
@@ -144,8 +145,11 @@ impl CredentialSource {
         let unreadable = |reason: &str| CredentialError::Unreadable { path: path.clone(), reason: reason.into() };
         let bytes = std::fs::read(path).map_err(|e| unreadable(&e.to_string()))?;
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| unreadable("it is not JSON"))?;
-        let login = json.get("claudeAiOauth").ok_or_else(|| unreadable("it holds no claudeAiOauth"))?;
-        let token = login.get("accessToken").and_then(|t| t.as_str()).ok_or_else(|| unreadable("no accessToken"))?;
+        let login = json.get("claudeAiOauth").ok_or_else(|| unreadable("it contains no claudeAiOauth"))?;
+        let token = login
+            .get("accessToken")
+            .and_then(|t| t.as_str())
+            .ok_or_else(|| unreadable("it contains no accessToken"))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
         if login.get("expiresAt").and_then(serde_json::Value::as_u64).is_some_and(|at| u128::from(at) <= now) {
             return Err(CredentialError::Expired(path.clone()));

@@ -100,7 +100,7 @@ impl ModelProxy {
                     *r.refused.entry(what).or_default() += 1;
                 }
             });
-            return refusal_response(StatusCode::FORBIDDEN, "airlock: this sandbox reaches the model's API alone");
+            return refusal_response(StatusCode::FORBIDDEN, "airlock: this sandbox can reach only the model's API");
         }
         let Some(source) = &self.credential else {
             return refusal_response(
@@ -115,9 +115,11 @@ impl ModelProxy {
                 // Claude Code shows this message to the user.
                 let what = match error {
                     CredentialError::Expired(_) => {
-                        "airlock: the login on the host has expired: renew it there (run Claude Code, then /login), and go on here"
+                        "airlock: the login on the host has expired; renew it there (run Claude Code, then /login), then continue here"
                     }
-                    _ => "airlock: the credential on the host cannot be used: airlock doctor says why",
+                    _ => {
+                        "airlock: the credential on the host cannot be used; for the reason, run `airlock doctor` there"
+                    }
                 };
                 return refusal_response(StatusCode::UNAUTHORIZED, what);
             }
@@ -139,7 +141,7 @@ impl ModelProxy {
                 // The agent does not get the details of failures outside the sandbox.
                 refusal_response(
                     StatusCode::BAD_GATEWAY,
-                    "airlock: the model's API cannot be reached; see airlock's own words",
+                    "airlock: failed to reach the model's API; see Airlock's messages on the host",
                 )
             }
         }
@@ -168,10 +170,7 @@ impl ModelProxy {
         let response = self.client.request(request.map(DataBody)).await.map_err(|e| unreachable(&e))?;
         let is_plain = |name, plain| response.headers().get_all(name).iter().all(|value| value == plain);
         if !is_plain(CONTENT_ENCODING, "identity") || !is_plain(TRANSFER_ENCODING, "chunked") {
-            return Err(format!(
-                "the model's API at {} has answered in an encoding that it was not asked for",
-                self.upstream
-            ));
+            return Err(format!("the model's API at {} answered in an encoding that was not requested", self.upstream));
         }
         let (mut head, body) = response.into_parts();
         let mask = Mask::new(credential.secret_bytes());
@@ -201,11 +200,11 @@ impl FailureRecorder {
 
 impl BodyObserver for FailureRecorder {
     fn on_break(&self) {
-        self.record_failure("the model's API broke off an answer");
+        self.record_failure("a response of the model's API ended early");
     }
 
     fn on_mask(&self) {
-        self.record_failure("the model's API sent the credential back; it was masked, and the agent did not get it");
+        self.record_failure("the model's API returned the credential; it was masked and did not reach the agent");
     }
 }
 

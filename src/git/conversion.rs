@@ -395,7 +395,8 @@ impl<'a> Converter<'a> {
 
     fn check_match_cost(&self, path: &[u8]) -> Result<(), SnapshotError> {
         let Some(n) = self.find_costly_pattern(path) else { return Ok(()) };
-        let reason = format!("an attributes file has a pattern with {n} times **, which takes too long at this depth");
+        let reason =
+            format!("an attributes file has a pattern with {n} `**`, which takes too long to match at this depth");
         Err(SnapshotError::Convert { path: path.escape_ascii().to_string(), reason })
     }
 
@@ -453,7 +454,7 @@ impl<'a> Converter<'a> {
         let converted = pipeline
             .convert_to_worktree(blob, path.into(), &mut |path, outcome| lookup(path, outcome), Default::default())
             .map_err(|e| SnapshotError::Convert { path: path.escape_ascii().to_string(), reason: e.to_string() })?;
-        let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("a filter ran"))?;
+        let bytes = converted.as_bytes().ok_or_else(|| io::Error::other("it requires a filter program"))?;
         if let Some(encoding) = encoding {
             // The library has no encoder for these, and does not change the bytes.
             return Ok((Cow::Owned(encoding.encode_text(&fix_ident_expansion(blob, bytes)?)), outcome_kind));
@@ -506,7 +507,7 @@ impl Converter<'_> {
         // Stored bytes must convert back to themselves, or the file would always appear changed.
         let out = self.convert_to_worktree(path, &cleaned)?.0.into_owned();
         if self.convert_to_git(path, &out)? != cleaned {
-            return Err(wrong("it would come out of git as something else".into()));
+            return Err(wrong("git would check it out with different content".into()));
         }
         Ok(cleaned)
     }
@@ -532,13 +533,11 @@ impl Converter<'_> {
         });
         match filter {
             Some(name) if name == b"lfs" && parse_lfs_pointer(bytes).is_none() => {
-                return Err(wrong("Git LFS keeps it, and what it stores is not made here".into()));
+                return Err(wrong("Git LFS stores it, and Airlock does not create LFS objects".into()));
             }
             Some(name) if settings.filters.contains(&name) => {
                 let name = name.escape_ascii();
-                return Err(wrong(format!(
-                    "git stores what the filter {name} makes of it, and Airlock runs no filter"
-                )));
+                return Err(wrong(format!("git stores the output of the filter {name}, which Airlock does not run")));
             }
             _ => {}
         }
@@ -549,7 +548,7 @@ impl Converter<'_> {
         match converted {
             ToGitOutcome::Unchanged(same) => Ok(same.to_vec()),
             ToGitOutcome::Buffer(cleaned) => Ok(cleaned.to_vec()),
-            ToGitOutcome::Process(_) => Err(wrong("a filter ran".into())),
+            ToGitOutcome::Process(_) => Err(wrong("it requires a filter program".into())),
         }
     }
 }

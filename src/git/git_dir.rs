@@ -348,7 +348,7 @@ impl AlternateObjects {
             return Ok(());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        Err(SnapshotError::Pack(text.trim().lines().last().unwrap_or("it failed").to_owned()))
+        Err(SnapshotError::Pack(text.trim().lines().last().unwrap_or("no error message").to_owned()))
     }
 
     /// Removes what the sandbox must not contain: unused files, the alternate, and objects that are also in the pack.

@@ -69,7 +69,7 @@ impl FromStr for History {
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("all of it"),
+            Self::Full => f.write_str("full"),
             Self::Depth { commits: 1, .. } => f.write_str("the last commit"),
             Self::Depth { commits, .. } => write!(f, "{commits} commits deep"),
             Self::None => f.write_str("none"),

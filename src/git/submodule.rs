@@ -125,13 +125,13 @@ impl Modules {
             let dir = dir.join(super::os_path(&path));
             let none: [&Path; 0] = [];
             let Ok(inner) = Repository::open_ext(&dir, RepositoryOpenFlags::NO_SEARCH, none) else {
-                skip("not initialised");
+                skip("not initialized");
                 continue;
             };
             // A symlink on the path would lead to an unrelated repository.
             let workdir = inner.workdir().and_then(|w| w.canonicalize().ok());
             if workdir.is_none() || workdir != dir.canonicalize().ok() || workdir.as_deref() != Some(dir.as_path()) {
-                skip("its directory is somewhere else");
+                skip("its directory is elsewhere");
                 continue;
             }
             let mut commit = entry.id();
@@ -139,7 +139,7 @@ impl Modules {
                 commit = head.id();
             }
             let Ok(inner_tree) = inner.find_commit(commit).map(|c| c.tree_id()) else {
-                skip("its commit is not here: git submodule update --init");
+                skip("its commit is missing; run `git submodule update --init`");
                 continue;
             };
             let common_dir = inner.commondir().canonicalize()?;

@@ -64,7 +64,7 @@ impl HostRepo {
                     let whole = module.path_in_worktree(&inside);
                     let Ok(path) = RepoPath::from_bytes(whole.strip_suffix(b"/").unwrap_or(&whole)) else { continue };
                     if inside.ends_with(b"/") {
-                        changes.skipped.push((path, "is a repository of its own"));
+                        changes.skipped.push((path, "is a separate repository"));
                         continue;
                     }
                     if snapshot.module_paths().any(|m| *m == path) {
@@ -84,7 +84,7 @@ impl HostRepo {
                     continue;
                 }
                 if snapshot.skipped_submodules.iter().any(|l| path.is_below(&l.path)) {
-                    changes.skipped.push((path, "is in a submodule that stays behind"));
+                    changes.skipped.push((path, "is in a submodule that is not included"));
                     continue;
                 }
                 // A tracked file that is a directory in the working tree is deleted.

@@ -66,7 +66,7 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return failed("read the launcher's arguments", &error),
     };
     if let Err(error) = home::populate_home(&mut args) {
-        return failed("prepare the home", &error);
+        return failed("prepare the home directory", &error);
     }
     let Some(program) = args.next() else {
         return failed("start", &"no command was given");
@@ -76,7 +76,7 @@ pub fn run_launcher(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let owner = match init::connect_owner(&options) {
         Ok(owner) => owner,
-        Err(error) => return failed("reach the sidecar", &error),
+        Err(error) => return failed("connect to the sidecar", &error),
     };
     wait_for_size();
     init::run(&program, args, &signals, owner, &options)

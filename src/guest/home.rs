@@ -22,7 +22,7 @@ pub fn populate_home(args: &mut impl Iterator<Item = OsString>) -> io::Result<()
             Some("dir") => fs::create_dir(&path),
             Some("file") => create_file(&path, &args.next().ok_or_else(missing)?),
             Some("link") => std::os::unix::fs::symlink(args.next().ok_or_else(missing)?, &path),
-            _ => Err(io::Error::new(ErrorKind::InvalidInput, "an argument of an unknown kind")),
+            _ => Err(io::Error::new(ErrorKind::InvalidInput, "an argument has an unknown kind")),
         };
         match result {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),

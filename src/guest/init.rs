@@ -156,7 +156,7 @@ fn reap_processes(child: i32) -> Option<i32> {
 }
 
 fn continue_command(child: i32) {
-    let _ = io::stderr().write_all(b"\r\nairlock: a sandbox has no job control; the command goes on\r\n");
+    let _ = io::stderr().write_all(b"\r\nairlock: a sandbox has no job control; the command continues\r\n");
     // SAFETY: the calls take only numbers. SIGTTOU is blocked in this process.
     unsafe {
         tcsetpgrp(0, child);

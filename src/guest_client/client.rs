@@ -35,25 +35,25 @@ pub enum GuestError {
     #[error("the guest in the sidecar does not answer")]
     Silent,
     /// A file on the host could not be read.
-    #[error("failed to read what is sent: {0}")]
+    #[error("failed to read a file to send: {0}")]
     Source(#[from] std::io::Error),
     /// The guest violates the protocol.
-    #[error("the guest broke the protocol: {0}")]
+    #[error("the guest violated the protocol: {0}")]
     Protocol(String),
     /// The disk behind the volume is full.
     #[error("the engine's disk is full")]
     DiskFull,
     /// The disk of the repository is full.
-    #[error("{0}, too little for what the sandbox holds")]
+    #[error("{0}, too little for the changes of the sandbox")]
     HostDiskFull(String),
     /// The file does not exist.
-    #[error("the file is gone from the sandbox")]
+    #[error("the file no longer exists in the sandbox")]
     Gone,
     /// The path exists, but is not a directory.
-    #[error("it is no directory in the sandbox")]
+    #[error("the path is not a directory in the sandbox")]
     NotADirectory,
     /// A directory has more entries than the limit.
-    #[error("a directory in the sandbox holds too much")]
+    #[error("a directory in the sandbox has too many entries")]
     TooMany,
     /// A file request failed.
     #[error("failed to {attempt} in the sandbox: {message}")]
@@ -115,7 +115,7 @@ impl GuestClient {
         let answer = timeout(REPLY_TIMEOUT, async { client.control.lock().await.recv().await });
         let answer = answer.await.map_err(|_| GuestError::Silent)?.ok_or_else(|| client.ended_error())?;
         if answer.kind != Kind::Hello || answer.payload != [protocol::BANNER, &nonce].concat() {
-            return Err(GuestError::Protocol("its greeting is not the guest's".into()));
+            return Err(GuestError::Protocol("its greeting is invalid".into()));
         }
         Ok(client)
     }
@@ -135,7 +135,7 @@ impl GuestClient {
         let answer = timeout(REPLY_TIMEOUT, async { self.control.lock().await.recv().await });
         match answer.await.map_err(|_| GuestError::Silent)? {
             Some(frame) if frame.kind == Kind::Listening => Ok(()),
-            Some(_) => Err(GuestError::Protocol("it answers what was not asked".into())),
+            Some(_) => Err(GuestError::Protocol("it sent an unexpected answer".into())),
             None => Err(self.ended_error()),
         }
     }
@@ -238,7 +238,7 @@ impl GuestClient {
         self.send_request(&Request::Read(root, path.to_vec(), limit), attempt, |bytes| {
             remaining = remaining
                 .checked_sub(bytes.len() as u64)
-                .ok_or_else(|| io::Error::other("more bytes than were asked for"))?;
+                .ok_or_else(|| io::Error::other("more bytes than requested"))?;
             piece(&bytes)
         })
         .await
@@ -262,10 +262,8 @@ impl GuestClient {
 
     /// Returns the total and free space of a volume's file system.
     pub async fn query_space(&self, root: Root) -> Result<Space, GuestError> {
-        self.request_value(&Request::Space(root), "look at a volume's file system", |bytes| {
-            Decoder(bytes).decode_space()
-        })
-        .await
+        self.request_value(&Request::Space(root), "query a volume's file system", |bytes| Decoder(bytes).decode_space())
+            .await
     }
 
     /// Sends a request whose answer is a single value.
@@ -281,7 +279,7 @@ impl GuestClient {
             Ok(())
         };
         self.send_request(request, || attempt.to_owned(), part).await?;
-        found.ok_or_else(|| GuestError::Protocol("it answered without an answer".into()))
+        found.ok_or_else(|| GuestError::Protocol("its answer is empty".into()))
     }
 
     /// Writes a volume's file system to disk.

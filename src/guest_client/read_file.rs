@@ -17,7 +17,7 @@ pub(crate) async fn read_to_quarantine(
 ) -> Result<(ContentHash, u64), GuestError> {
     let to_guest_error = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::StorageFull => GuestError::HostDiskFull(e.to_string()),
-        _ => GuestError::File { attempt: "keep a file's content".into(), message: e.to_string() },
+        _ => GuestError::File { attempt: "store a file's content".into(), message: e.to_string() },
     };
     if limit <= STREAM_THRESHOLD {
         let content = guest.read(root, path, limit).await?;

@@ -60,14 +60,14 @@ pub fn render_page(
     );
     for refused in &changes.refused {
         let (path, reason) = (escape_name(refused.path.as_bytes()), escape_name(refused.reason.as_bytes()));
-        let _ = writeln!(out, "<p class=\"risk\">stays in the sandbox: <bdi>{path}</bdi>: {reason}</p>");
+        let _ = writeln!(out, "<p class=\"risk\">not collected: <bdi>{path}</bdi> {reason}</p>");
     }
     for hidden in &changes.ignored_by_agent_rules {
         let path = escape_name(hidden.as_bytes());
-        let _ = writeln!(out, "<p>left out by ignore rules that the agent made: <bdi>{path}</bdi></p>");
+        let _ = writeln!(out, "<p>excluded by ignore rules that the agent wrote: <bdi>{path}</bdi></p>");
     }
     out += "<p class=\"faint\">In the review: [+] accepted, [x] rejected, [e] edited, [ ] undecided. \
-            What a terminal would obey or hide stands as <i>&lt;U+202E&gt;</i>.</p>\n";
+            Hidden and control characters are shown as <i>&lt;U+202E&gt;</i>.</p>\n";
     out += "<table class=\"files\">\n";
     for (at, file) in model.files.iter().enumerate() {
         let path = escape_name(file.change.path.as_bytes());
@@ -95,8 +95,9 @@ fn write_file(
     decisions: &Decisions,
 ) -> io::Result<()> {
     let open = if file.is_collapsed { "" } else { " open" };
+    let word = if file.change.is_rename() { "renamed from" } else { "probably renamed from" };
     let from = file.change.renamed_from.as_ref();
-    let from = from.map(|p| format!(" (as <bdi>{}</bdi> was)", escape_name(p.as_bytes()))).unwrap_or_default();
+    let from = from.map(|p| format!(" ({word} <bdi>{}</bdi>)", escape_name(p.as_bytes()))).unwrap_or_default();
     let _ = writeln!(
         out,
         "<details id=\"f{at}\"{open}>\n<summary>{} <b><bdi>{}</bdi></b>{from} <span class=\"faint\">{}</span> {}</summary>",
@@ -176,8 +177,7 @@ fn write_file(
 /// Writes the number of lines or hunks that are omitted.
 fn write_omitted(rows: &mut String, count: usize, what: &str) {
     if count > 0 {
-        let _ =
-            writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {count} more {what} here: airlock diff shows all");
+        let _ = writeln!(rows, "<tr class=\"gap\"><td colspan=\"5\">… {count} more {what} (airlock diff shows all)");
     }
 }
 

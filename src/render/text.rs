@@ -41,9 +41,14 @@ impl TextRenderer {
     #[must_use]
     pub fn file_heading(self, file: &ReviewFile<'_>) -> String {
         let change = file.change;
-        let title = format!("{}  {}", change.kind_label(), Escaped::new(change.path.as_bytes()));
-        let from = change.renamed_from.as_ref().map(|p| format!("  (as {} was)", Escaped::new(p.as_bytes())));
-        let mut out = format!("{}{}\n", self.colorize_text(BOLD, &title), from.unwrap_or_default());
+        let path = Escaped::new(change.path.as_bytes());
+        let from = change.renamed_from.as_ref().map(|from| Escaped::new(from.as_bytes()));
+        let (title, note) = match from {
+            Some(from) if change.is_rename() => (format!("{from} → {path}"), String::new()),
+            Some(from) => (path.to_string(), format!("  (probably renamed from {from})")),
+            None => (path.to_string(), String::new()),
+        };
+        let mut out = format!("{}{note}\n", self.colorize_text(BOLD, &format!("{}  {title}", change.kind_label())));
         for finding in &change.findings {
             out += &self.finding_row(finding);
         }
@@ -150,7 +155,7 @@ impl TextRenderer {
         }
         if at < hunk.lines.len() {
             let more = hunk.lines.len() - at;
-            out += &self.note_row(&format!("… {more} more lines of this hunk: airlock diff shows all"));
+            out += &self.note_row(&format!("… {more} more lines of this hunk (airlock diff shows all)"));
         }
         out
     }

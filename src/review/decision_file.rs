@@ -66,10 +66,10 @@ pub struct HunkComment {
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionFileError {
     /// The file is not a decision file.
-    #[error("this is no decision file: {0}")]
+    #[error("this is not a decision file: {0}")]
     Malformed(String),
     /// The file has another version.
-    #[error("it is of version {0} of the format, and this Airlock reads version {VERSION}")]
+    #[error("it has format version {0}, and this Airlock reads version {VERSION}")]
     Version(u32),
     /// The file names hunks that this changeset does not have.
     #[error("there is no hunk {} in this changeset", ids.join(", "))]
@@ -79,18 +79,18 @@ pub enum DecisionFileError {
         current: Vec<String>,
     },
     /// The file lists a hunk twice.
-    #[error("the hunk {0} is in it twice")]
+    #[error("the hunk {0} is listed twice")]
     Duplicate(String),
     /// The hunk cannot have this decision or comment.
     #[error("hunk {id} of {path}: {reason}")]
     InvalidDecision { id: String, path: String, reason: String },
     /// The file accepts a high-risk change.
-    #[error("{0} needs a closer look")]
+    #[error("{0} is high risk and requires confirmation")]
     Risky(String),
     /// The file accepts a change that cannot be accepted.
     #[error("{0} cannot be accepted")]
     Refused(String),
-    #[error("failed to keep an edited text: {0}")]
+    #[error("failed to store an edited text: {0}")]
     Io(#[from] std::io::Error),
 }
 
@@ -115,7 +115,7 @@ impl DecisionFile {
                         let lossy = |_| {
                             let path = Escaped::new(file.change.path.as_bytes());
                             std::io::Error::other(format!(
-                                "an edited text of {path} is not UTF-8, so no file can hold it"
+                                "an edited text of {path} is not UTF-8 and cannot be exported"
                             ))
                         };
                         ("edited".to_owned(), Some(String::from_utf8(model.read_text(hash)?).map_err(lossy)?))
@@ -188,14 +188,14 @@ impl DecisionFile {
             let unit_decision = match (hunk.decision.as_str(), &hunk.text) {
                 ("undecided", None) => None,
                 ("edited", Some(text)) => Some(UnitDecision::Edited(model.store_text(text.as_bytes())?)),
-                ("edited", None) => return Err(wrong("it is edited, and its text is missing".into())),
-                (_, Some(_)) => return Err(wrong("it has a text, and is not edited".into())),
+                ("edited", None) => return Err(wrong("it is edited, but its text is missing".into())),
+                (_, Some(_)) => return Err(wrong("it has a text, but is not edited".into())),
                 (word, None) => {
                     let unit_decision: UnitDecision = word
                         .parse()
                         .map_err(|e: super::ParseDecisionError| wrong(Escaped::new(&e.to_string()).to_string()))?;
                     if matches!(unit_decision, UnitDecision::Edited(_)) {
-                        return Err(wrong("it is edited, and its text is missing".into()));
+                        return Err(wrong("it is edited, but its text is missing".into()));
                     }
                     Some(unit_decision)
                 }
@@ -203,7 +203,7 @@ impl DecisionFile {
             if let Some(unit_decision) = &unit_decision {
                 if !unit_decision.is_valid_for(unit) {
                     return Err(wrong(format!(
-                        "it has {} lines, and {} says of others",
+                        "it has {} lines, but {} describes a different number",
                         unit.line_count(),
                         Escaped::new(&hunk.decision)
                     )));
@@ -220,7 +220,7 @@ impl DecisionFile {
             events.extend(before.into_iter().map(|line| Event::Comment { unit: hunk.id.clone(), line, text: None }));
             for comment in &hunk.comments {
                 if comment.line.is_some_and(|line| line >= unit.line_count()) {
-                    return Err(wrong("a comment is on a line that it does not have".into()));
+                    return Err(wrong("a comment refers to a line that it does not have".into()));
                 }
                 let text = Some(comment.text.clone());
                 events.push(Event::Comment { unit: hunk.id.clone(), line: comment.line, text });

@@ -29,7 +29,7 @@ pub struct DecisionLog {
 /// An error in a decision log.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionLogError {
-    #[error("failed to keep the decisions: {0}")]
+    #[error("failed to access the decisions: {0}")]
     Io(#[from] io::Error),
     /// A line that is complete is not valid.
     #[error("the decisions in {path} are damaged: line {line}: {reason}")]
@@ -64,7 +64,7 @@ fn read_events(path: &Path) -> Result<(Vec<Event>, u64), DecisionLogError> {
         }
         if at == 0 {
             if line != HEADER.as_bytes() {
-                return Err(damaged(1, "it is of another version".into()));
+                return Err(damaged(1, "it has another version".into()));
             }
         } else {
             found.push(serde_json::from_slice(line).map_err(|e| damaged(at + 1, e.to_string()))?);

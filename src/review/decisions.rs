@@ -277,7 +277,7 @@ const MAX_RUN_LINES: usize = 1 << 32;
 
 /// The error for a string that is not a decision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no decision: it is accepted, rejected, or lines and one of y, n and . for each line")]
+#[error("{0:?} is not a decision (accepted, rejected, or lines followed by y, n or . for each line)")]
 pub struct ParseDecisionError(String);
 
 impl FromStr for UnitDecision {

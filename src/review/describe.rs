@@ -33,17 +33,21 @@ pub fn describe_unit(kind: &UnitKind, file: &ReviewFile<'_>) -> String {
         UnitKind::LineEndings(LineEnding::Crlf) => "all line endings change from LF to CRLF".into(),
         UnitKind::Mode(true) => "becomes executable".into(),
         UnitKind::Mode(false) => "is no longer executable".into(),
-        UnitKind::CreateEmpty => "a new empty file".into(),
+        UnitKind::Rename => {
+            let from = file.change.renamed_from.as_ref().map_or(&b""[..], |from| from.as_bytes());
+            format!("renamed from {}", Escaped::new(from))
+        }
+        UnitKind::CreateEmpty => "new empty file".into(),
         UnitKind::Delete => format!("deleted, {old}"),
         UnitKind::Whole => match (&file.change.new, &file.target) {
-            (_, Some(target)) => format!("a link to {}", Escaped::new(target)),
+            (_, Some(target)) => format!("symlink to {}", Escaped::new(target)),
             (Some(side), None) => {
                 let short: String = side.hash.to_string().chars().take(12).collect();
                 let what =
-                    if file.change.findings.iter().any(|f| f.rule == "binary") { "binary" } else { "as a whole" };
+                    if file.change.findings.iter().any(|f| f.rule == "binary") { "binary" } else { "whole file" };
                 format!("{what}, {old} → {new}, sha256 {short}")
             }
-            (None, None) => "gone".into(),
+            (None, None) => "deleted".into(),
         },
     }
 }

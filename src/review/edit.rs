@@ -68,7 +68,7 @@ pub fn edit_hunk(
         return Ok(EditResult::Unchanged { returned_at_once: start.elapsed() < MIN_EDIT_TIME });
     }
     if !is_line_based(&after) {
-        return Ok(EditResult::Invalid("what the editor left is no text (UTF-8 without NUL); the hunk is as it was"));
+        return Ok(EditResult::Invalid("the result is not text (UTF-8 without NUL); the hunk is unchanged"));
     }
     let whole = DecisionTarget { lines: None, ..item.clone() };
     if after.is_empty() || after == text.old.slice_lines(old.clone()) {

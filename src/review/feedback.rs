@@ -26,10 +26,10 @@ const MAX_COMMENT_CHARS: usize = 8000;
 /// Minimum number of backticks in a fence.
 const MIN_FENCE_LEN: usize = 3;
 
-const OPENING: &str = "I have reviewed your changes. What I rejected does not go into my\n\
-                       repository: please change that here, heed my comments, and leave the\n\
-                       rest as it is.\n";
-const SENT_BEFORE: &str = "\n## Said before, and still as it was\n\n";
+const OPENING: &str = "I have reviewed your changes. What I rejected is not applied to my\n\
+                       repository: please change it here, address my comments, and leave the\n\
+                       rest unchanged.\n";
+const SENT_BEFORE: &str = "\n## Sent before and not changed since\n\n";
 
 /// A message to the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Feedback {
                 }
             }
         }
-        message.append_list("\n## There is more than fits\n\n", unquoted);
+        message.append_list("\n## More items, not quoted for lack of space\n\n", unquoted);
         message.append_list(SENT_BEFORE, before);
         Ok((!message.items.is_empty()).then_some(message))
     }
@@ -104,10 +104,10 @@ impl Feedback {
     /// The reason why the text cannot be sent, for a person. The message is then unchanged.
     pub fn replace_text(&mut self, text: String) -> Result<(), String> {
         if text.len() > MAX_MESSAGE_BYTES {
-            return Err(format!("the message has more than {} KiB: it stays as it was", MAX_MESSAGE_BYTES >> 10));
+            return Err(format!("the message has more than {} KiB and is unchanged", MAX_MESSAGE_BYTES >> 10));
         }
         if text.contains('\0') {
-            return Err("the message has a zero byte, which no argument can have: it stays as it was".into());
+            return Err("the message contains a NUL byte, which no argument can contain, and is unchanged".into());
         }
         // A command line would take the text for an option, and a prompt would take it for a command.
         let needs_opening = text.trim_start().starts_with(['-', '/', '!', '#', '@']);
@@ -178,14 +178,14 @@ fn collect_items(file: &ReviewFile<'_>, unit: &Unit, text: &FileText, state: &Re
         // After the quotation of its rejection, the hunk is not quoted again.
         let is_rejected = decisions.get(&unit.id).filter(|_| rejected.len() == all.len() && !all.is_empty());
         let is_quoted = is_rejected.is_some_and(|ruling| !state.is_sent(&item_id(unit, None, &ruling.to_string())));
-        let code = if is_quoted { String::new() } else { format!("\nOn this, {at}:\n{}", quote(&all)) };
+        let code = if is_quoted { String::new() } else { format!("\nComment on {at}:\n{}", quote(&all)) };
         let text = format!("{code}\n{}", quote_text(comment));
         add_item(true, None, comment, format!("{at}: {}", first_line(comment)), text);
     }
     for (line, comment) in decisions.comments_on(&unit.id).filter_map(|(line, said)| Some((line?, said))) {
         let row: Vec<usize> = rows_of.get(&line).copied().into_iter().collect();
         let at = where_of(&row);
-        let text = format!("\nOn this, {at}:\n{}\n{}", quote(&row), quote_text(comment));
+        let text = format!("\nComment on {at}:\n{}\n{}", quote(&row), quote_text(comment));
         add_item(true, Some(line), comment, format!("{at}: {}", first_line(comment)), text);
     }
     items
@@ -250,7 +250,7 @@ fn describe_lines(hunk: &HunkRows, rows: &[usize]) -> String {
     let new: Vec<usize> = rows.iter().filter(added).map(number).collect();
     if new.is_empty() {
         let old = rows.iter().map(number).collect();
-        return format!("{} of the file as it was, which you removed", span(to_numbers(&hunk.old, old)));
+        return format!("{} of the original file, which you removed", span(to_numbers(&hunk.old, old)));
     }
     span(to_numbers(&hunk.new, new))
 }

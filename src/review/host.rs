@@ -45,6 +45,8 @@ pub enum ReviewOutcome {
     Quit,
     /// The user wants to apply. The handling of conflicts is set if the user has already confirmed.
     Apply(Option<ConflictHandling>),
+    /// The review starts again, because a rename was split or joined.
+    Reopen,
     /// The user wants to send comments and rejections to the agent.
     Send,
     /// The user discarded the draft.
@@ -75,6 +77,8 @@ pub struct Preview {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewLine {
     pub path: RepoPath,
+    /// The path before a rename.
+    pub renamed_from: Option<RepoPath>,
     pub outcome: &'static str,
     pub reason: String,
     /// Whether the path is in conflict. Nothing is written then.

@@ -1,13 +1,13 @@
 //! A changeset opened for review: every file with its units. Contents are read again, one file at a time, when they are
 //! shown.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::collapsed::is_collapsed_by_default;
 use crate::changes::{Changeset, ContentHash, FileChange, Quarantine, Severity, Unit, UnitKind, split_units};
-use crate::core::path::EntryKind;
+use crate::core::path::{EntryKind, RepoPath};
 
 /// All files under review.
 #[derive(Debug)]
@@ -131,6 +131,14 @@ impl ReviewModel<'_> {
         self.files.iter().flat_map(in_file).filter(move |(_, unit)| unit.id.starts_with(prefix))
     }
 
+    /// Returns the files by each path that they write; a renamed file by both of its paths.
+    #[must_use]
+    pub fn files_by_path(&self) -> BTreeMap<&RepoPath, &ReviewFile<'_>> {
+        // An entry at the path itself counts more than a rename from it.
+        let old = self.files.iter().filter_map(|file| Some((file.change.old_path()?, file)));
+        old.chain(self.files.iter().map(|file| (&file.change.path, file))).collect()
+    }
+
     /// Returns the numbers of added and removed lines in all files.
     #[must_use]
     pub fn line_counts(&self) -> (usize, usize) {
@@ -155,7 +163,7 @@ impl ReviewFile<'_> {
     #[must_use]
     pub fn severity_reasons(&self) -> String {
         if self.is_ambiguous {
-            return "has a hunk with the id of another hunk".to_owned();
+            return "has a hunk with the same id as another hunk".to_owned();
         }
         let top = self.change.max_severity();
         let findings = self.change.findings.iter().filter(|f| Some(f.severity) == top);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::{Decision, Decisions, ReviewModel, UnitDecision};
-use crate::changes::{Selection, Unit, UnitSelection};
+use crate::changes::{FileChange, Selection, Unit, UnitSelection};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
@@ -33,6 +33,8 @@ pub struct ReviewSelection {
     pub rejected: Vec<RepoPath>,
     /// Files that cannot be accepted and that only a glob or "all" covered.
     pub refused: Vec<RepoPath>,
+    /// Renamed files of which a glob covers only one path.
+    pub partly_matched: Vec<RepoPath>,
 }
 
 impl ReviewSelection {
@@ -43,6 +45,7 @@ impl ReviewSelection {
             && self.skipped_high_risk.is_empty()
             && self.rejected.is_empty()
             && self.refused.is_empty()
+            && self.partly_matched.is_empty()
     }
 }
 
@@ -62,10 +65,10 @@ pub enum SelectionError {
     #[error("there is no hunk {} in this changeset", Escaped::new(id))]
     StaleId { id: String },
     /// A high-risk file that was named exactly.
-    #[error("{} needs a closer look: {}", Escaped::new(path), Escaped::new(reason))]
+    #[error("{} is high risk and requires confirmation: it {}", Escaped::new(path), Escaped::new(reason))]
     Risky { path: String, reason: String },
     /// A file that cannot be accepted and was named exactly.
-    #[error("{} cannot be accepted: {}", Escaped::new(path), Escaped::new(reason))]
+    #[error("{} cannot be accepted: it {}", Escaped::new(path), Escaped::new(reason))]
     Refused { path: String, reason: String },
 }
 
@@ -88,8 +91,8 @@ impl Selector {
     /// A pattern matches nothing.
     pub fn rejected_files(&self, model: &ReviewModel<'_>) -> Result<BTreeSet<RepoPath>, SelectionError> {
         let reject = parse_patterns("--reject", &self.reject, model, &[])?;
-        let files = model.files.iter().map(|f| &f.change.path);
-        Ok(files.filter(|path| reject.iter().any(|p| p.matches_path(path))).cloned().collect())
+        let files = model.files.iter().filter(|file| reject.iter().any(|p| p.matches_any_path(file.change)));
+        Ok(files.map(|file| file.change.path.clone()).collect())
     }
 
     /// Selects units. A unit that a review rejected is selected only if it is named by path or id. `refused` has paths of
@@ -108,11 +111,16 @@ impl Selector {
         let mut selection = ReviewSelection::default();
         for file in &model.files {
             let path = &file.change.path;
-            if reject.iter().any(|p| p.matches_path(path)) {
+            if reject.iter().any(|p| p.matches_any_path(file.change)) {
                 continue;
             }
-            let exact = accept.iter().any(|p| p.exact && p.matches_path(path));
-            if !(self.all || exact || accept.iter().any(|p| p.matches_path(path))) {
+            let exact = accept.iter().any(|p| p.exact && p.matches_any_path(file.change));
+            // A glob accepts a rename only if it, or another one, matches the path that is deleted as well.
+            let is_covered = |path| accept.iter().any(|p| p.matches_path(path));
+            if !(self.all || exact || file.change.affected_paths().all(is_covered)) {
+                if file.change.affected_paths().any(is_covered) {
+                    selection.partly_matched.push(path.clone());
+                }
                 continue;
             }
             match (file.is_refused(), file.is_risky() && !self.allow_risky) {
@@ -133,7 +141,7 @@ impl Selector {
         }
         for id in &self.ids {
             let (file, unit) = unit_by_prefix(model, id)?;
-            if reject.iter().any(|p| p.matches_path(&file.change.path)) {
+            if reject.iter().any(|p| p.matches_any_path(file.change)) {
                 continue;
             }
             match (file.is_refused(), file.is_risky() && !self.allow_risky) {
@@ -208,6 +216,11 @@ struct Pattern {
 }
 
 impl Pattern {
+    /// Returns whether a path of the change matches: of a rename, either one.
+    fn matches_any_path(&self, change: &FileChange) -> bool {
+        change.affected_paths().any(|path| self.matches_path(path))
+    }
+
     fn matches_path(&self, path: &RepoPath) -> bool {
         use std::os::unix::ffi::OsStrExt;
         match &self.glob {
@@ -233,7 +246,7 @@ pub fn restrict_to_paths(model: &mut ReviewModel<'_>, paths: &[String]) -> Resul
             other => other?,
         });
     }
-    model.files.retain(|file| kept.iter().any(|pattern| pattern.matches_path(&file.change.path)));
+    model.files.retain(|file| kept.iter().any(|pattern| pattern.matches_any_path(file.change)));
     Ok(())
 }
 
@@ -250,7 +263,7 @@ fn parse_patterns(
         }
         let plain = pattern.trim_start_matches("./");
         let exact = Pattern { bytes: plain.as_bytes().to_vec(), glob: None, exact: true };
-        if model.files.iter().any(|f| exact.matches_path(&f.change.path)) {
+        if model.files.iter().any(|f| exact.matches_any_path(f.change)) {
             return Ok(exact);
         }
         let bad = |e: &globset::Error| SelectionError::BadGlob {
@@ -266,7 +279,7 @@ fn parse_patterns(
             .map_err(|e| bad(&e))?
             .compile_matcher();
         let by_glob = Pattern { bytes: Vec::new(), glob: Some(glob), exact: false };
-        if model.files.iter().any(|f| by_glob.matches_path(&f.change.path)) {
+        if model.files.iter().any(|f| by_glob.matches_any_path(f.change)) {
             Ok(by_glob)
         } else {
             Err(SelectionError::NoMatch { option, pattern: pattern.clone() })

@@ -11,6 +11,7 @@ use super::decisions::{CommentAnchor, Decision, Decisions, UnitDecision};
 use super::{ReviewFile, ReviewModel};
 use crate::changes::{ContentHash, LineSet, Unit, UnitSelection};
 use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
 
 /// Lines of a unit, by the indexes of the file and the unit in the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub enum Event {
     },
     /// A split of a hunk above a row, or its removal.
     Split { unit: String, row: usize, is: bool },
+    /// A rename that is reviewed as an addition and a deletion, by its new path, or as one change again.
+    SeparateRename { path: RepoPath, is: bool },
     /// Lines of a unit that were visible on the screen.
     Seen { unit: String, lines: String },
     /// The changeset that is reviewed from this event on.
@@ -98,6 +101,8 @@ pub struct ReviewState {
     pub decisions: Decisions,
     /// Rows above which a hunk is split, by unit id.
     splits: BTreeMap<String, BTreeSet<usize>>,
+    /// New paths of renames that are reviewed as an addition and a deletion.
+    separate_renames: BTreeSet<RepoPath>,
     /// Lines that were visible on the screen, by unit id.
     viewed: BTreeMap<String, LineSet>,
     /// Items that were sent to the agent.
@@ -133,6 +138,12 @@ impl ReviewState {
                 self.decisions.set_comment((unit, line), text);
             }
             Event::Split { unit, row, is } => self.set_split(&unit, row, is),
+            Event::SeparateRename { path, is: true } => {
+                self.separate_renames.insert(path);
+            }
+            Event::SeparateRename { path, is: false } => {
+                self.separate_renames.remove(&path);
+            }
             Event::Seen { unit, lines } => {
                 if let Ok(lines) = lines.parse() {
                     let seen = self.viewed.entry(unit).or_default();
@@ -160,7 +171,9 @@ impl ReviewState {
         let seen = self.viewed.iter().map(|(unit, lines)| Event::Seen { unit: unit.clone(), lines: lines.to_string() });
         let sent = (!self.sent.is_empty()).then(|| Event::Sent { items: self.sent.iter().cloned().collect() });
         let rounds = self.rounds.iter().map(|id| Event::Round { changeset: id.clone() });
-        rounds.chain(rulings).chain(comments).chain(splits).chain(seen).chain(sent).collect()
+        let separate = self.separate_renames.iter();
+        let separate = separate.map(|path| Event::SeparateRename { path: path.clone(), is: true });
+        rounds.chain(rulings).chain(comments).chain(splits).chain(separate).chain(seen).chain(sent).collect()
     }
 
     /// Returns the events since the last call.
@@ -187,6 +200,19 @@ impl ReviewState {
         let mut parts: Vec<_> = cuts.map(|row| std::mem::replace(&mut from, row)..row).collect();
         parts.push(from..unit.line_count());
         parts
+    }
+
+    /// Returns the new paths of renames that are reviewed as an addition and a deletion.
+    #[must_use]
+    pub fn separate_renames(&self) -> &BTreeSet<RepoPath> {
+        &self.separate_renames
+    }
+
+    /// Switches a rename between one change, and an addition and a deletion. The model must be opened again.
+    pub fn toggle_separate_rename(&mut self, path: &RepoPath) {
+        let event = Event::SeparateRename { path: path.clone(), is: !self.separate_renames.contains(path) };
+        self.apply_event(event.clone());
+        self.events.push(event);
     }
 
     /// Returns the ids of the changesets that were reviewed, in order.
@@ -222,7 +248,7 @@ impl ReviewState {
         }
         if open > 0 {
             let hunk = if open == 1 { "1 hunk is" } else { &format!("{open} hunks are") };
-            self.message = Some(format!("{hunk} open again: the file needs a closer look now"));
+            self.message = Some(format!("{hunk} undecided again: the file is now high risk"));
         }
     }
 
@@ -341,7 +367,7 @@ impl ReviewState {
             (&mut self.redo_stack, &mut self.undo_stack, "redo")
         };
         let Some(changes) = from.pop() else {
-            self.message = Some(format!("there is nothing to {word}"));
+            self.message = Some(format!("nothing to {word}"));
             return;
         };
         let other_way: Vec<Change> = changes.iter().rev().cloned().map(Change::reversed_change).collect();
@@ -401,7 +427,7 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
             };
             // The lines of an edited hunk are not the lines of its result.
             if items.iter().any(is_part) {
-                state.message = Some("this hunk is edited: decide on all of it, or undo the edit (u)".into());
+                state.message = Some("this hunk is edited: decide the whole hunk, or undo the edit (u)".into());
                 return state;
             }
             let changes = state.decision_changes(model, &items, decision);
@@ -422,10 +448,10 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
             state.perform_changes(changes);
             let mut messages = Vec::new();
             if skipped > 0 {
-                messages.push(format!("{skipped} of high risk left: each needs its own confirmation"));
+                messages.push(format!("{skipped} high-risk skipped: each requires confirmation"));
             }
             if hidden > 0 && decision == Decision::Accepted {
-                messages.push(format!("{hidden} left that this view hides"));
+                messages.push(format!("{hidden} hidden by this view skipped"));
             }
             let word = if decision == Decision::Accepted { "accepted" } else { "rejected" };
             messages.insert(0, format!("{done} {word}"));

@@ -51,7 +51,7 @@ pub async fn collect_changes(
     let collected = tokio::time::timeout(policy.limits.max_time, collecting).await;
     collected.unwrap_or_else(|_| {
         let seconds = policy.limits.max_time.as_secs();
-        Err(SandboxError::CollectLimit(format!("collecting took longer than {seconds} s (max_time)")))
+        Err(SandboxError::CollectLimit(format!("collection took longer than {seconds} s (max_time)")))
     })
 }
 
@@ -124,7 +124,7 @@ async fn collect_without_timeout(
             && sandbox.record.manifest.sparse
             && matches!(committed.find_entry(&file.path)?, Some(CommittedEntry::File | CommittedEntry::Symlink(_)))
         {
-            let reason = "is committed, and outside the sparse checkout: --full takes it along".into();
+            let reason = "is committed but outside the sparse checkout (--full includes it)".into();
             refused.push(RefusedEntry { path: display_path(&file.path), reason });
             continue;
         }
@@ -190,7 +190,7 @@ fn mode_bits_finding(file: &FoundFile) -> Option<Finding> {
         Finding::for_file(
             "mode-bits",
             Severity::High,
-            format!("had the mode {mode:04o}, of which only the executable bit travels"),
+            format!("has mode {mode:04o}, of which only the executable bit is kept"),
         )
     })
 }
@@ -213,8 +213,11 @@ fn enforce_limits(
 ) {
     changed.sort_by(|a, b| a.0.path.cmp(&b.0.path));
     if changed.len() > limits.max_files {
-        let reason =
-            format!("and all after it: {} files differ, the most is {} (max_files)", changed.len(), limits.max_files);
+        let reason = format!(
+            "and all files after it exceed the limit of {} files (max_files; {} differ)",
+            limits.max_files,
+            changed.len()
+        );
         refused.push(RefusedEntry { path: display_path(&changed[limits.max_files].0.path), reason });
         changed.truncate(limits.max_files);
     }
@@ -225,7 +228,7 @@ fn enforce_limits(
         let reason = if file.stat.size > limits.max_file {
             format!("is larger than {} (max_file)", format_size(limits.max_file))
         } else if sum > limits.max_total {
-            format!("is too much: all files together may have {} (max_total)", format_size(limits.max_total))
+            format!("exceeds the total limit of {} (max_total)", format_size(limits.max_total))
         } else {
             total = sum;
             return true;

@@ -121,7 +121,7 @@ impl WorkspaceSearch<'_> {
             let unusual = names.iter().filter(|name| !usual.contains(&name.as_slice()));
             files.extend(unusual.map(|name| format!("~/{}{slash}{}", display_name(dir), display_name(name))));
         }
-        found.extend(format_names("file in the home", "files in the home", &files));
+        found.extend(format_names("file in the home directory", "files in the home directory", &files));
         found
     }
 
@@ -170,13 +170,13 @@ impl WorkspaceSearch<'_> {
         found.extend(format_names("worktree", "worktrees", &worktrees));
         found.extend(format_names("ref", "refs", &self.list_other_refs().await));
         if self.is_new(b".git/packed-refs").await {
-            found.push("refs that git has packed (git for-each-ref lists them)".to_owned());
+            found.push("packed refs (git for-each-ref lists them)".to_owned());
         }
         if found.is_empty() && has_objects {
             if self.is_new(b".git/logs/HEAD").await {
-                found.push("commits that no branch names".to_owned());
+                found.push("commits on no branch".to_owned());
             } else if changed_nothing {
-                found.push("content that was staged".to_owned());
+                found.push("staged content".to_owned());
             }
         }
         found
@@ -189,7 +189,7 @@ impl WorkspaceSearch<'_> {
             Ok(listed) => return listed,
             Err(GuestError::Gone | GuestError::NotADirectory) => return Vec::new(),
             Err(GuestError::TooMany) => format!("more than {MAX_ENTRIES} entries in {place}"),
-            Err(_) => format!("something in {place} that could not be listed"),
+            Err(_) => format!("entries in {place} that could not be listed"),
         };
         self.unknown.borrow_mut().insert(unknown);
         Vec::new()

@@ -89,7 +89,7 @@ pub fn create_sandbox(
             other => return other,
         }
     }
-    Err(SandboxError::Io(std::io::Error::other("no free name was found; remove some sandboxes: airlock rm NAME")))
+    Err(SandboxError::Io(std::io::Error::other("no free name was found; remove sandboxes with `airlock rm NAME`")))
 }
 
 /// Starts the sandbox, runs the agent to its end and collects its changes. `started` is called when the agent begins.

@@ -46,19 +46,19 @@ pub enum SandboxError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Guest(#[from] GuestError),
-    #[error("failed to keep the sandbox's record: {0}")]
+    #[error("failed to access the sandbox's record: {0}")]
     Io(#[from] std::io::Error),
     #[error("failed to write the agent's output: {0}")]
     Output(std::io::Error),
-    #[error("a sandbox named {0} exists already")]
+    #[error("the sandbox `{0}` already exists")]
     NameTaken(SandboxName),
-    #[error("the sandbox {0} is in use by another airlock")]
+    #[error("the sandbox `{0}` is in use by another airlock process")]
     Busy(SandboxName),
     /// A failure after the agent ran.
-    #[error("{error}; {name} is kept with the agent's work")]
+    #[error("{error}; the sandbox `{name}` is kept with the agent's work")]
     FailedAfterRun { name: SandboxName, error: Box<SandboxError> },
     /// A failure, and another one of the cleanup after it.
-    #[error("{error}; and cleaning up failed: {left}")]
+    #[error("{error}; cleanup also failed: {left}")]
     CleanupFailed {
         /// The sandbox that was not removed.
         name: SandboxName,
@@ -66,24 +66,24 @@ pub enum SandboxError {
         left: String,
     },
     /// A failure before the agent could resume, and another one to remove its containers.
-    #[error("{0}; and its containers could not be removed: {1}")]
+    #[error("{0}; removing its containers also failed: {1}")]
     NotStopped(Box<SandboxError>, String),
-    #[error("the engine has no volume {0} any more")]
+    #[error("the volume {0} no longer exists in the engine")]
     MissingVolume(String),
     /// The base does not have the seal of its record.
-    #[error("the base {0} is not what was sealed")]
+    #[error("the base {0} differs from its seal")]
     SealMismatch(String),
     /// The engine cannot mount the sidecar's volumes.
     #[error("failed to mount the workspace: {0}")]
     Unmountable(EngineError),
     /// The base is unusable, and its record was removed.
-    #[error("the base {id} cannot be used any more: {error}")]
+    #[error("the base {id} is no longer usable: {error}")]
     CorruptBase { id: String, error: Box<SandboxError> },
     /// The engine's overlays change the inode numbers that collecting relies on.
-    #[error("files of an overlay have other inode numbers than those below it")]
+    #[error("files of an overlay have different inode numbers than in its lower layer")]
     InodeMismatch,
     /// A limit of collecting was exceeded.
-    #[error("the sandbox exceeds a limit of what is collected: {0}")]
+    #[error("the sandbox exceeds a collection limit: {0}")]
     CollectLimit(String),
     /// A signal arrived while the sandbox was being started or collected.
     #[error("interrupted")]

@@ -85,34 +85,34 @@ impl fmt::Display for LimitExceeded {
             let named: Vec<String> = (largest.iter().take(3))
                 .map(|(path, n)| format!("{} {}", Escaped::new(path), HumanBytes(*n)))
                 .collect();
-            if named.is_empty() { String::new() } else { format!("; most is in {}", named.join(", ")) }
+            if named.is_empty() { String::new() } else { format!("; largest: {}", named.join(", ")) }
         };
         match self {
             Self::Disk { bytes: n, limit: most, largest } => write!(
                 f,
-                "the agent was stopped: its workspace and home took {}, and may take {} (--disk){}",
+                "the agent was stopped: its workspace and home use {}, the limit is {} (--disk){}",
                 bytes(n),
                 bytes(most),
                 list(largest)
             ),
             Self::Inodes { entries, limit: most, largest } => write!(
                 f,
-                "the agent was stopped: its workspace and home had {} files and directories, and may have {} (inodes){}",
+                "the agent was stopped: its workspace and home have {} files and directories, the limit is {} (inodes){}",
                 inodes(entries),
                 inodes(most),
                 list(largest)
             ),
             Self::Unmeasurable => {
-                write!(f, "the agent was stopped: its directories are too deep to tell what they take (--disk)")
+                write!(f, "the agent was stopped: its directories are too deep to measure (--disk)")
             }
             Self::EngineDisk { free, largest } => {
-                write!(f, "the agent was stopped: the engine's disk has {} left{}", bytes(free), list(largest))
+                write!(f, "the agent was stopped: the engine's disk has only {} free{}", bytes(free), list(largest))
             }
             Self::Time(time) => {
-                write!(f, "the agent was stopped: its time of {} s was over (--timeout)", time.as_secs())
+                write!(f, "the agent was stopped: it reached its time limit of {} s (--timeout)", time.as_secs())
             }
-            Self::Memory(most) => write!(f, "the agent met its limit of {} of memory (--memory)", bytes(most)),
-            Self::Pids(most) => write!(f, "the agent met its limit of {most} processes and threads (--pids)"),
+            Self::Memory(most) => write!(f, "the agent reached its memory limit of {} (--memory)", bytes(most)),
+            Self::Pids(most) => write!(f, "the agent reached its limit of {most} processes and threads (--pids)"),
         }
     }
 }
@@ -347,6 +347,6 @@ mod tests {
         );
         assert!(LimitExceeded::Memory(GIB).to_string().contains("--memory"));
         assert!(LimitExceeded::Pids(7).to_string().contains("7 processes and threads (--pids)"));
-        assert!(LimitExceeded::Time(Duration::from_secs(90)).to_string().contains("90 s was over (--timeout)"));
+        assert!(LimitExceeded::Time(Duration::from_secs(90)).to_string().contains("limit of 90 s (--timeout)"));
     }
 }

@@ -228,12 +228,12 @@ impl SandboxStore {
             other => other?,
         };
         let damaged = |why: String| {
-            let aside = format!("to go on without it, move {} away; airlock gc removes its volumes", dir.display());
-            io::Error::new(io::ErrorKind::InvalidData, format!("the record of {name} {why}; {aside}"))
+            let aside = format!("to continue without it, move {} away, then run `airlock gc`", dir.display());
+            io::Error::new(io::ErrorKind::InvalidData, format!("the record of `{name}` {why}; {aside}"))
         };
         let record: SandboxRecord = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
         if record.schema_version > RECORD_VERSION {
-            return Err(damaged("is of a newer Airlock".into()));
+            return Err(damaged("was written by a newer Airlock".into()));
         }
         Ok(Some(Sandbox { dir, record, lock: None }))
     }
@@ -507,7 +507,7 @@ impl Sandbox {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("{name} of {} is damaged: {e}", self.record.name))
+                io::Error::new(io::ErrorKind::InvalidData, format!("{name} of `{}` is damaged: {e}", self.record.name))
             }),
         }
     }
@@ -520,7 +520,7 @@ impl Sandbox {
 }
 
 /// The prefix of directories for live views.
-const LIVE_PREFIX: &str = "looked-at-";
+const LIVE_PREFIX: &str = "live-";
 /// Maximum age of such a directory without a lock whose process may still be running.
 const LIVE_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -174,10 +174,10 @@ impl<'a> Walk<'a> {
                 let new = snapshot.merged.iter().filter(|e| !snapshot.base.contains_key(&e.name)).count();
                 if snapshot.too_many || self.new_names + new > self.limits.max_entries {
                     let most = self.limits.max_entries;
-                    let reason = format!("holds too much: the most is {most} new files and directories (max_entries)");
+                    let reason = format!("contains too many new files and directories (limit: {most}, max_entries)");
                     match &snapshot.visit.directory {
                         Some(path) => self.result.refuse_path(path.as_bytes(), reason),
-                        None => return Err(SandboxError::CollectLimit(reason)),
+                        None => return Err(SandboxError::CollectLimit(format!("it {reason}"))),
                     }
                     continue;
                 }
@@ -188,7 +188,7 @@ impl<'a> Walk<'a> {
         }
         if self.result.more_refused > 0 {
             let path = format!("{} more", self.result.more_refused);
-            self.result.refused.push(RefusedEntry { path, reason: "cannot be taken back either".into() });
+            self.result.refused.push(RefusedEntry { path, reason: "cannot be collected either".into() });
         }
         Ok(self.result)
     }
@@ -256,7 +256,7 @@ impl<'a> Walk<'a> {
         if let Some(path) = directory.as_ref().filter(|_| !snapshot.visit.in_base)
             && snapshot.merged.iter().any(|entry| entry.name == b".git")
         {
-            self.refuse_path(path, "is a repository or a worktree of its own, whose files stay in the sandbox");
+            self.refuse_path(path, "is an embedded repository or worktree, whose files are not collected");
             return Ok(());
         }
         for name in snapshot.base.keys().filter(|name| REPO_MARKER_NAMES.contains(&name.as_slice())) {
@@ -275,7 +275,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if !seen.insert(entry.name.as_slice()) {
-                return Err(GuestError::Protocol("a directory has a name twice".into()).into());
+                return Err(GuestError::Protocol("a directory lists a name twice".into()).into());
             }
             let base = snapshot.base.get(&entry.name);
             let path = match RepoPath::from_parent(directory.as_ref(), &entry.name) {
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
             let is_directory = entry.kind == FileKind::Directory;
             if self.skipped_submodules.contains(&path) {
                 if !is_directory {
-                    self.refuse_path(&path, "is in the place of a submodule that stayed behind");
+                    self.refuse_path(&path, "replaces a submodule that was not included");
                 } else {
                     let has_files = match self.base.guest.list_dir(Root::Work, path.as_bytes(), 1).await {
                         Ok(listed) => !listed.is_empty(),
@@ -300,7 +300,7 @@ impl<'a> Walk<'a> {
                         Err(error) => return Err(error.into()),
                     };
                     if has_files {
-                        self.refuse_path(&path, "has files, and is a submodule that stayed behind");
+                        self.refuse_path(&path, "is a submodule that was not included, but has files");
                     }
                 }
                 continue;
@@ -337,7 +337,7 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
             if is_directory && path.components().count() >= self.limits.max_depth {
-                let reason = format!("is too deep: the most is {} directories (max_depth)", self.limits.max_depth);
+                let reason = format!("is nested too deeply (limit: {} directories, max_depth)", self.limits.max_depth);
                 self.result.refuse_path(path.as_bytes(), reason);
                 continue;
             }
@@ -405,7 +405,7 @@ impl<'a> Walk<'a> {
                 if entry_class(one).can_coexist(entry_class(other)) { Severity::Note } else { Severity::Refused };
             for (entry, collision) in [(one, other), (other, one)] {
                 let Ok(path) = RepoPath::from_parent(snapshot.visit.directory.as_ref(), &entry.name) else { continue };
-                let reason = format!("is the same as {} to some file systems", escape_lossy(&collision.name));
+                let reason = format!("collides with {} on some file systems", escape_lossy(&collision.name));
                 let finding = Finding::for_file("twin", level, reason);
                 if self.result.collisions.get(&path).is_none_or(|f| f.severity < level) {
                     self.result.collisions.insert(path, finding);

@@ -79,8 +79,8 @@ impl OutputFilter {
         for byte in &bytes {
             if self.is_after_escape {
                 let string = match byte {
-                    b'P' => Some("an image or a setting (DCS)"),
-                    b'_' => Some("an image or a command (APC)"),
+                    b'P' => Some("an image or setting (DCS)"),
+                    b'_' => Some("an image or command (APC)"),
                     b'^' => Some("a private message (PM)"),
                     b'X' => Some("a string (SOS)"),
                     _ => None,
@@ -264,17 +264,17 @@ impl vte::Perform for EscapeSequenceFilter {
                 } else {
                     // The text of the link is kept, and an open link ends here.
                     self.out += "\x1b]8;;\x1b\\";
-                    self.count_dropped("a link that is not for the web (OSC 8)");
+                    self.count_dropped("a non-web link (OSC 8)");
                 }
             }
-            Some(b"52") => self.count_dropped("a text for the clipboard (OSC 52)"),
+            Some(b"52") => self.count_dropped("a clipboard write (OSC 52)"),
             Some(b"9" | b"99" | b"777") => self.count_dropped("a notification (OSC 9, 99, 777)"),
             Some(b"4" | b"5" | b"10" | b"11" | b"12" | b"104" | b"110" | b"111" | b"112") => {
-                self.count_dropped("a color of the terminal (OSC 4, 10 to 12)");
+                self.count_dropped("a terminal color (OSC 4, 10 to 12)");
             }
             Some(b"7") => self.count_dropped("a working directory (OSC 7)"),
-            Some(b"1337") => self.count_dropped("a command for iTerm2 (OSC 1337)"),
-            _ => self.count_dropped("other commands for the terminal (OSC)"),
+            Some(b"1337") => self.count_dropped("an iTerm2 command (OSC 1337)"),
+            _ => self.count_dropped("other terminal commands (OSC)"),
         }
     }
 
@@ -470,7 +470,7 @@ mod tests {
             assert_eq!(filter.pass(&[b'x'; 4096]), b"");
         }
         assert_eq!(filter.pass(b"\x07b"), b"b");
-        assert_eq!(filter.dropped().get("a text for the clipboard (OSC 52)"), Some(&1));
+        assert_eq!(filter.dropped().get("a clipboard write (OSC 52)"), Some(&1));
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn ask_and_wait(mode: u16, open: Option<u64>, timeout: Duration, mut explained: 
             Ok(_) if !explained && start.elapsed() < timeout => {
                 explained = true;
                 let _ =
-                    io::stderr().write_all(b"airlock: waiting for your terminal to answer (Enter: do not wait)\r\n");
+                    io::stderr().write_all(b"airlock: waiting for the terminal to answer (Enter: stop waiting)\r\n");
                 continue;
             }
             _ => return None,
@@ -220,7 +220,7 @@ pub fn wait_until_settled() -> io::Result<bool> {
     if !IS_UNANSWERED.swap(false, Ordering::SeqCst) || !is_interactive() {
         return Ok(true);
     }
-    io::stderr().write_all(b"airlock: your terminal has not answered yet; waiting for it (Enter: no review now)\n")?;
+    io::stderr().write_all(b"airlock: waiting for the terminal to answer (Enter: skip the review)\n")?;
     let raw = RawModeGuard::enter_raw_mode()?;
     let has_answered = ask_and_wait(unused_mode(), None, ANSWER_TIMEOUT, true).is_some();
     drop(raw);

@@ -37,9 +37,9 @@ impl App<'_> {
         let Some(file) = self.current_file() else { return Ok(Effect::Redraw) };
         if items.is_empty() {
             self.message = Some(if file.units.is_empty() {
-                "there is nothing to decide here".into()
+                "nothing to decide here".into()
             } else {
-                "this view hides it: b shows it".into()
+                "hidden by this view (b shows it)".into()
             });
             return Ok(Effect::Redraw);
         }
@@ -53,7 +53,7 @@ impl App<'_> {
         }
         let hidden = if self.granularity == Granularity::File { file.units.len() - items.len() } else { 0 };
         let note = if is_many { self.reversal_message(&items, decision) } else { None };
-        let note = note.or_else(|| (hidden > 0).then(|| format!("{hidden} left that this view hides")));
+        let note = note.or_else(|| (hidden > 0).then(|| format!("{hidden} hidden by this view skipped")));
         self.run_action(Action::Decide(items, decision), host)?;
         if self.message.is_none() && advance {
             self.go_to_next_undecided();
@@ -73,7 +73,7 @@ impl App<'_> {
             Decision::Rejected => (items.iter().map(|i| line_counts(i).accepted).sum(), "accepted", "rejected"),
         };
         let verb = if lines == 1 { "line is" } else { "lines are" };
-        (lines > 0).then(|| format!("{lines} {before} {verb} {now} now, with the rest of the file (u undoes it)"))
+        (lines > 0).then(|| format!("{lines} {before} {verb} now {now}, like the rest of the file (u undoes it)"))
     }
 
     /// Ends the range of lines, and lays the file out again if it showed edited text: a new decision replaces an edit.
@@ -124,16 +124,16 @@ impl App<'_> {
         let word = if decision == Decision::Accepted { "Accept" } else { "Reject" };
         let remaining = match risky {
             0 => String::new(),
-            1 => " 1 high stays.".into(),
-            n => format!(" {n} high stay."),
+            1 => " 1 high-risk is skipped.".into(),
+            n => format!(" {n} high-risk are skipped."),
         };
         if units == 0 {
-            self.message = Some(format!("nothing that could be {}ed is undecided.{remaining}", word.to_lowercase()));
+            self.message = Some(format!("no undecided hunk can be {}ed.{remaining}", word.to_lowercase()));
             return;
         }
         let hunks = if units == 1 { "hunk" } else { "hunks" };
         let in_files = if files == 1 { "file" } else { "files" };
-        let shown = if matches!(self.filter, Filter::All) { "" } else { " of those shown" };
+        let shown = if matches!(self.filter, Filter::All) { "" } else { " shown" };
         // The number includes folded lines.
         let unseen_note = match not_shown {
             0 => String::new(),
@@ -200,7 +200,13 @@ impl App<'_> {
     }
 
     pub(crate) fn split_or_join_hunk(&mut self, host: &mut dyn ReviewHost) -> io::Result<Effect> {
-        let Some(unit) = self.current_unit() else { return Ok(Effect::Redraw) };
+        let (Some(file), Some(unit)) = (self.current_file(), self.current_unit()) else { return Ok(Effect::Redraw) };
+        let is_at_rename = unit.kind == UnitKind::Rename || self.granularity == Granularity::File;
+        if is_at_rename && file.change.renamed_from.is_some() {
+            self.state.toggle_separate_rename(&file.change.path);
+            host.save_events(&self.state.take_events())?;
+            return Ok(Effect::Exit(ReviewOutcome::Reopen));
+        }
         let size = self.layout.as_ref().map_or(1, |o| o.unit_row_count(self.cursor.unit));
         if !matches!(unit.kind, UnitKind::Hunk { .. }) || size < 2 {
             self.message = Some("this cannot be split".into());
@@ -208,11 +214,11 @@ impl App<'_> {
         }
         if self.granularity != Granularity::Line {
             self.set_granularity(Granularity::Line);
-            self.message = Some("move to the line where the second part begins, and press s there".into());
+            self.message = Some("move to the first line of the second part, then press s".into());
             return Ok(Effect::Redraw);
         }
         if self.cursor.row == 0 {
-            self.message = Some("the hunk begins here already: move on to where the second part begins".into());
+            self.message = Some("the hunk begins here: move to the first line of the second part".into());
             return Ok(Effect::Redraw);
         }
         let row = self.layout.as_ref().map_or((None, None), |o| o.row_pair(self.cursor.unit, self.cursor.row));
@@ -220,7 +226,7 @@ impl App<'_> {
         self.run_action(Action::Split(unit.id.clone(), row), host)?;
         let is_split = self.unit_parts(self.cursor.unit).iter().any(|part| part.start == self.cursor.row);
         self.set_granularity(Granularity::Hunk);
-        self.message = Some(if is_split { "split" } else { "joined again" }.into());
+        self.message = Some(if is_split { "split" } else { "joined" }.into());
         Ok(Effect::Redraw)
     }
 
@@ -232,7 +238,7 @@ impl App<'_> {
         match edit_hunk(self.model, &self.state, &item, text, host) {
             Ok(EditResult::Unchanged { returned_at_once: true }) => self.message = Some(EDITOR_RETURNED_AT_ONCE.into()),
             Ok(EditResult::Unchanged { returned_at_once: false }) => {
-                self.message = Some("nothing was changed, and nothing is decided".into())
+                self.message = Some("nothing was changed or decided".into())
             }
             Ok(EditResult::Invalid(reason)) => self.message = Some(reason.to_owned()),
             Ok(EditResult::Done(action, findings)) => {
@@ -242,8 +248,8 @@ impl App<'_> {
                 self.update_layout();
                 self.message = Some(match (self.state.decisions.get(&unit.id), new_finding) {
                     (Some(UnitDecision::Edited(_)), Some(finding)) => format!("edited · {}", finding_line(finding)),
-                    (Some(UnitDecision::Edited(_)), None) => "edited, and accepted so".into(),
-                    _ => "nothing of it is left: rejected".into(),
+                    (Some(UnitDecision::Edited(_)), None) => "edited and accepted".into(),
+                    _ => "nothing is left of the hunk: rejected".into(),
                 });
             }
             Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
@@ -261,9 +267,7 @@ impl App<'_> {
             }
         };
         match host.view_text(&file.change.path, &new) {
-            Ok(()) => {
-                self.message = Some("that was a copy of the agent's file: nothing that is changed in it is kept".into())
-            }
+            Ok(()) => self.message = Some("that was a copy of the agent's file; edits to it are discarded".into()),
             Err(error) => self.message = Some(format!("the editor failed: {}", Escaped::new(&error.to_string()))),
         }
         Ok(Effect::RedrawAll)

@@ -12,6 +12,7 @@ use super::style::StyleSheet;
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
 use crate::review::{
     Action, ConflictHandling, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel,
     ReviewState, RoundDiff, update_state,
@@ -182,6 +183,8 @@ pub struct ReviewOptions {
     pub round_diff: Option<RoundDiff>,
     /// The reason why feedback cannot be sent to the agent, if any.
     pub cannot_send: Option<String>,
+    /// The file at which the review starts, instead of the first undecided one.
+    pub start_at: Option<RepoPath>,
 }
 
 /// Returns the message about a new round: the number of its changes, and of older undecided units.
@@ -189,7 +192,7 @@ fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &Revi
     let hunks = |n: usize| if n == 1 { "1 hunk".into() } else { format!("{n} hunks") };
     let mut parts = vec![format!("{} new since you decided", hunks(since.new.len()))];
     if since.gone > 0 {
-        parts.push(format!("{} gone", since.gone));
+        parts.push(format!("{} removed", since.gone));
     }
     let count_older = |(at, file): (usize, &ReviewFile<'_>)| {
         let is_undecided = |(unit, review_unit): (usize, &Unit)| {
@@ -205,7 +208,7 @@ fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &Revi
 }
 
 /// The message when nothing is undecided.
-pub(crate) const ALL_DECIDED: &str = "all is decided · w shows what an apply would do";
+pub(crate) const ALL_DECIDED: &str = "all changes are decided · w previews the apply";
 
 /// Maximum number of files whose highlighting is cached.
 const MAX_HIGHLIGHTED: usize = 12;
@@ -277,6 +280,10 @@ impl<'a> App<'a> {
         if !app.has_undecided(first, 0) {
             app.cursor = app.next_undecided().unwrap_or(app.cursor);
         }
+        let start = |file: &&usize| Some(&app.model.files[**file].change.path) == options.start_at.as_ref();
+        if let Some(file) = app.files.iter().find(start) {
+            app.cursor = Cursor { file: *file, unit: 0, row: 0 };
+        }
         app.open_current_file();
         app
     }
@@ -284,6 +291,12 @@ impl<'a> App<'a> {
     /// Returns the file at the cursor.
     pub(crate) fn current_file(&self) -> Option<&'a ReviewFile<'a>> {
         self.model.files.get(self.cursor.file)
+    }
+
+    /// Returns the path of the file at the cursor.
+    #[must_use]
+    pub fn current_path(&self) -> Option<RepoPath> {
+        self.current_file().map(|file| file.change.path.clone())
     }
 
     /// Returns the unit at the cursor.
@@ -306,7 +319,8 @@ impl<'a> App<'a> {
                 Filter::New => {
                     self.round_diff.as_ref().is_some_and(|s| file.units.iter().any(|u| s.new.contains(&u.id)))
                 }
-                Filter::Glob(_, glob) => glob.is_match(String::from_utf8_lossy(file.change.path.as_bytes()).as_ref()),
+                Filter::Glob(_, glob) => (file.change.affected_paths())
+                    .any(|path| glob.is_match(String::from_utf8_lossy(path.as_bytes()).as_ref())),
             }
         };
         let mut files: Vec<usize> = (0..self.model.files.len()).filter(is_shown).collect();
@@ -423,7 +437,7 @@ impl<'a> App<'a> {
         let kept = units.iter().filter(|u| !since.new.contains(&u.id) && self.state.decisions.is_accepted(u)).count();
         let noun = if kept == 1 { "decision" } else { "decisions" };
         (kept > 0 && since.touched.contains(&change.path))
-            .then(|| format!("{}: {kept} {noun} kept, though the file changed otherwise", self.escaped_path(file)))
+            .then(|| format!("{}: {kept} {noun} kept, but the file changed elsewhere", self.escaped_path(file)))
     }
 
     /// Returns whether a dialog or a risky file has appeared since the last call. Pending input must then be discarded.

@@ -17,10 +17,10 @@ impl App<'_> {
         let selection = self.state.decisions.accepted_selection(&file.units);
         match resulting_file(self.model, file.change, &selection, text) {
             Ok(Some((_, content))) => {
-                let title = format!("{} with what is accepted", self.escaped_path(self.cursor.file));
+                let title = format!("{} with accepted changes", self.escaped_path(self.cursor.file));
                 self.mode = Mode::Preview { title, content, scroll: 0 };
             }
-            Ok(None) => self.message = Some("nothing that could be shown is accepted of this file".into()),
+            Ok(None) => self.message = Some("this file has no accepted changes to show".into()),
             Err(error) => self.message = Some(Escaped::new(&error.to_string()).to_string()),
         }
         Ok(Effect::Redraw)
@@ -28,7 +28,7 @@ impl App<'_> {
 
     pub(crate) fn open_apply_preview(&mut self, host: &mut dyn ReviewHost) {
         if self.counts.total_counts().accepted == 0 {
-            self.message = Some("nothing is accepted yet: y accepts what the cursor is on".into());
+            self.message = Some("nothing is accepted yet (y accepts at the cursor)".into());
             return;
         }
         match host.preview_apply(&self.state.decisions) {
@@ -66,7 +66,7 @@ impl App<'_> {
                     return Ok(Effect::Redraw);
                 }
                 KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
-                    let text = "nothing is written while there is a conflict: s passes over them, m puts both sides between markers";
+                    let text = "conflicts prevent the apply: s skips them, m writes conflict markers";
                     self.message = Some(text.into());
                 }
                 KeyCode::Char('s' | 'm') if conflicts == 0 => {}

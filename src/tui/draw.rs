@@ -103,7 +103,7 @@ fn title_line(app: &App<'_>, width: usize) -> Line<'static> {
         facts.insert(2, format!("only {filter}: {}", app.files.len()));
     }
     if app.display.hides_blanks {
-        facts.push("blanks hidden".into());
+        facts.push("whitespace hidden".into());
     }
     let facts = facts.join("   ");
     let room = width.saturating_sub(display_width(&name) + 3);
@@ -130,13 +130,13 @@ fn filter_text(app: &App<'_>) -> Option<String> {
 
 /// Returns the title of the diff pane: path, cursor position, state and risk.
 fn diff_title(app: &App<'_>, width: usize) -> String {
-    let Some(file) = app.current_file() else { return " nothing ".into() };
+    let Some(file) = app.current_file() else { return " no file ".into() };
     let mut position = String::new();
     if !file.units.is_empty() {
         // A folded file is decided as a whole.
         if app.display.folded {
             return format!(
-                " {} {} all of it [{}] ",
+                " {} {} whole file [{}] ",
                 app.escaped_path(app.cursor.file),
                 file.change.kind_label(),
                 file_state_text(app)
@@ -266,18 +266,18 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Help(..) => &[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")],
         Mode::Preview { .. } => &[("j k", "scroll"), ("Esc", "back")],
         Mode::Send { .. } => &[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")],
-        Mode::Apply { typed: Some(_), .. } => &[("Enter", "to do it"), ("Esc", "back")],
+        Mode::Apply { typed: Some(_), .. } => &[("Enter", "confirm"), ("Esc", "back")],
         Mode::Apply { preview, .. } if preview.conflict_count() > 0 => {
-            &[("s", "apply all but conflicts"), ("m", "with markers"), ("Esc", "back to the review")]
+            &[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")]
         }
-        Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back to the review")],
+        Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back")],
         _ if app.counts.total_counts().decided == 0 && app.message.is_none() => {
             &[("y", "accept"), ("n", "reject"), ("j k", "move"), ("→", "single lines"), ("?", "all keys")]
         }
         Mode::Browse if app.granularity == Granularity::File => &[
             ("y", "accept file"),
             ("n", "reject file"),
-            ("a/d", "what is undecided of it"),
+            ("a/d", "undecided hunks"),
             ("→", "hunks"),
             ("z", "fold"),
             ("u", "undo"),
@@ -286,7 +286,7 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Browse if app.granularity == Granularity::Line => &[
             ("y", "accept"),
             ("n", "reject"),
-            ("v", if app.anchor.is_some() { "end of range" } else { "range" }),
+            ("v", if app.anchor.is_some() { "end range" } else { "range" }),
             ("←", "hunks"),
             ("s", "split here"),
             ("c", "comment"),

@@ -27,9 +27,9 @@ impl App<'_> {
                 if self.counts.total_counts().lines.rejected > 0
                     || self.state.decisions.all_comments().next().is_some() =>
             {
-                Some("nothing new to send: all of it was sent before".into())
+                Some("nothing new to send: everything was sent before".into())
             }
-            Ok(None) => Some("there is nothing to send: comment (c) or reject (n) something first".into()),
+            Ok(None) => Some("nothing to send: comment (c) or reject (n) first".into()),
             Err(error) => Some(Escaped::new(&error.to_string()).to_string()),
         };
     }

@@ -51,7 +51,7 @@ fn file_row(app: &App<'_>, at: usize, width: usize) -> Line<'static> {
     };
     let tail = if file.is_refused() { " refused".into() } else { format!(" {}/{}", count.decided, count.all) };
     let mut path = Escaped::new(file.change.path.as_bytes()).to_string();
-    if let Some(from) = &file.change.renamed_from {
+    if let Some(from) = file.change.old_path() {
         let from = Escaped::new(from.as_bytes()).to_string();
         path = format!("{from} {} {path}", if styles.unicode { "→" } else { "->" });
     }

@@ -12,7 +12,7 @@ impl App<'_> {
     /// Moves the cursor to the next or previous match in a changed line or a path.
     pub(crate) fn find_match(&mut self, forward: bool) {
         if self.search.is_empty() {
-            self.message = Some("type / and what to look for".into());
+            self.message = Some("type / and a search text".into());
             return;
         }
         let needle = self.search.clone().into_bytes();
@@ -55,7 +55,7 @@ impl App<'_> {
                 return;
             }
         }
-        self.message = Some(format!("\"{}\" is in no changed line", Escaped::new(&self.search)));
+        self.message = Some(format!("\"{}\" was not found in changed lines", Escaped::new(&self.search)));
     }
 
     /// Scrolls sideways until the match in the current line is visible.

@@ -47,7 +47,7 @@ impl App<'_> {
                 let line = pasted.split(['\n', '\r']).collect::<Vec<_>>().join(" ");
                 text.extend(line.chars().filter(|c| !c.is_control()).take(MAX_INPUT));
             }
-            _ => self.message = Some("what was pasted is ignored: nothing here asks for text".into()),
+            _ => self.message = Some("paste ignored: no input line is open".into()),
         }
     }
 
@@ -68,7 +68,7 @@ impl App<'_> {
                 let has_comment = self.state.decisions.all_comments().any(|(at, _)| *at == anchor);
                 self.run_action(Action::Comment(anchor, Some(text.trim().to_owned())), host)?;
                 if has_comment && text.trim().is_empty() {
-                    self.message = Some("the comment is removed".into());
+                    self.message = Some("comment removed".into());
                 }
                 self.update_layout();
                 self.clamp_cursor();
@@ -87,7 +87,7 @@ impl App<'_> {
             "r" | "risky" => Filter::Risky,
             "c" | "commented" => Filter::Commented,
             "n" | "new" if self.round_diff.is_none() => {
-                self.message = Some("this is the first round: all of it is new".into());
+                self.message = Some("this is the first round: everything is new".into());
                 return;
             }
             "n" | "new" => Filter::New,
@@ -109,7 +109,7 @@ impl App<'_> {
                 match Glob::new(&pattern) {
                     Ok(matcher) => Filter::Glob(glob.to_owned(), matcher.compile_matcher()),
                     Err(error) => {
-                        self.message = Some(format!("{} is no glob: {}", Escaped::new(glob), error.kind()));
+                        self.message = Some(format!("{} is not a glob: {}", Escaped::new(glob), error.kind()));
                         return;
                     }
                 }
@@ -123,7 +123,7 @@ impl App<'_> {
                 self.filter = Filter::All;
                 self.select_files(&conflicts);
             }
-            self.message = Some("no file is like that: the filter stays as it was".into());
+            self.message = Some("no file matches: the filter is unchanged".into());
         }
         self.open_current_file();
     }

@@ -83,7 +83,7 @@ impl FileLayout {
     pub fn new(model: &ReviewModel<'_>, file: usize) -> Self {
         let (text, note) = match FileText::read(model, &model.files[file]) {
             Ok(text) => (text, None),
-            Err(error) => (FileText::default(), Some(format!("failed to read it: {error}"))),
+            Err(error) => (FileText::default(), Some(format!("failed to read the file: {error}"))),
         };
         let units = &model.files[file].units;
         let unit_ranges = match note {
@@ -149,10 +149,10 @@ impl FileLayout {
         for finding in &file.change.findings {
             self.groups.push(RowGroup::Note(finding_line(finding), NoteKind::Risk));
         }
-        if let Some(from) = &file.change.renamed_from {
+        if let Some(from) = file.change.renamed_from.as_ref().filter(|_| !file.change.is_rename()) {
             let from = crate::core::escape::Escaped::new(from.as_bytes()).to_string();
-            self.groups
-                .push(RowGroup::Note(format!("like {from}, which is deleted: probably renamed"), NoteKind::Plain));
+            let text = format!("probably renamed from {from}, whose deletion is a separate change (s joins them)");
+            self.groups.push(RowGroup::Note(text, NoteKind::Plain));
         }
     }
 

@@ -13,7 +13,7 @@ use super::style::{StyleKind, Symbol};
 use super::text_layout::{layout_line, truncate_text, wrap_line, wrap_text};
 use crate::changes::{Lines, UnitKind};
 use crate::core::escape::Escaped;
-use crate::review::{Preview, ReviewFile};
+use crate::review::{Preview, PreviewLine, ReviewFile};
 
 /// Draws the overlay of the current mode, if it has one.
 pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
@@ -25,7 +25,7 @@ pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
             draw_apply(app, frame, area, preview, *scroll, typed.as_ref().map(|(word, _)| word.as_str()));
         }
         Mode::Send { feedback, scroll } => {
-            draw_preview(app, frame, area, "What the agent would get", feedback.text.as_bytes(), *scroll);
+            draw_preview(app, frame, area, "Message to the agent", feedback.text.as_bytes(), *scroll);
         }
         Mode::Browse | Mode::Input(..) | Mode::Confirm(..) => {}
     }
@@ -59,7 +59,7 @@ fn draw_help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scro
         }
     }
     if groups.is_empty() {
-        frame.render_widget(Paragraph::new(" no key does that"), inner);
+        frame.render_widget(Paragraph::new(" no matching key"), inner);
         return;
     }
     // Minimum column width. A help that is too long for one column uses two if they fit.
@@ -128,7 +128,7 @@ fn draw_apply(
     scroll: usize,
     typed: Option<&str>,
 ) {
-    let title = " What an apply would do to your working tree ";
+    let title = " Preview of the apply to the working tree ";
     let inner = draw_box(app, frame, area, title, true);
     let prompt_height = u16::from(typed.is_some()) * 2;
     let list = Rect { height: inner.height.saturating_sub(prompt_height), ..inner };
@@ -141,7 +141,7 @@ fn draw_apply(
     frame.render_widget(Paragraph::new(shown), list);
     if let Some(typed) = typed {
         let prompt_area = Rect { y: list.y + list.height, height: prompt_height, ..inner };
-        let text = format!(" High risk is among it. Type apply to do it: {}", Escaped::new(typed));
+        let text = format!(" This includes high-risk changes. Type apply to confirm: {}", Escaped::new(typed));
         frame.render_widget(
             Paragraph::new(vec![Line::default(), Line::styled(text, app.styles.role_style(StyleKind::Risk))]),
             prompt_area,
@@ -155,14 +155,21 @@ fn apply_lines(app: &App<'_>, apply_preview: &Preview, width: usize) -> Vec<Line
     let styles = app.styles;
     let ellipsis = styles.symbol_text(Symbol::Ellipsis);
     let mut lines = Vec::new();
-    let path_width =
-        apply_preview.lines.iter().map(|l| display_width(&Escaped::new(l.path.as_bytes()).to_string())).max();
+    let arrow = if styles.unicode { "→" } else { "->" };
+    let path_text = |line: &PreviewLine| {
+        let path = Escaped::new(line.path.as_bytes());
+        match &line.renamed_from {
+            Some(from) => format!("{} {arrow} {path}", Escaped::new(from.as_bytes())),
+            None => path.to_string(),
+        }
+    };
+    let path_width = apply_preview.lines.iter().map(|line| display_width(&path_text(line))).max();
     let path_width = path_width.unwrap_or(0).min(40);
     for line in &apply_preview.lines {
         let file = app.model.files.iter().find(|f| f.change.path == line.path);
         let worst = file.filter(|f| f.is_risky()).and_then(|f| f.change.findings.first());
         let role = if line.is_conflict || worst.is_some() { StyleKind::Risk } else { StyleKind::Context };
-        let path = Escaped::new(line.path.as_bytes()).to_string();
+        let path = path_text(line);
         let pad = " ".repeat(path_width.saturating_sub(display_width(&path)));
         let risk = worst.map(crate::review::finding_line).unwrap_or_default();
         let reason = [Escaped::new(&line.reason).to_string(), risk].join(" ");
@@ -198,12 +205,12 @@ fn apply_lines(app: &App<'_>, apply_preview: &Preview, width: usize) -> Vec<Line
     let unapplied = list_unapplied_files(app);
     if !unapplied.is_empty() {
         lines.push(Line::default());
-        lines.push(Line::styled(" Left as it is:", styles.role_style(StyleKind::Faint)));
+        lines.push(Line::styled(" Not applied:", styles.role_style(StyleKind::Faint)));
         lines.extend(unapplied.into_iter().map(|text| {
             Line::styled(truncate_text(&format!("   {text}"), width, ellipsis), styles.role_style(StyleKind::Faint))
         }));
     }
-    let next_command = format!(" The sandbox stays. Go on in it: airlock resume {}", app.name);
+    let next_command = format!(" The sandbox is kept. To continue in it: airlock resume {}", app.name);
     lines.push(Line::default());
     lines.extend(
         wrap_text(&next_command, width, 1)

@@ -212,7 +212,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 self.run_action(state, Action::Decide(vec![item], Some(decision)))?;
                 Ok(AnswerEffect::NextUndecided)
             }
-            "a" if file.is_risky() => self.print_reply("This file needs a yes for each of its parts; answer y."),
+            "a" if file.is_risky() => self.print_reply("This file is high risk: answer y for each hunk."),
             "a" | "d" => {
                 let decision = if key == "a" { Decision::Accepted } else { Decision::Rejected };
                 let rest = questions[at..].iter().take_while(|q| q.file == question.file);
@@ -231,14 +231,14 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     self.print_reply(&capitalize_first(EDITOR_RETURNED_AT_ONCE))
                 }
                 Ok(EditResult::Unchanged { returned_at_once: false }) => {
-                    self.print_reply("Nothing was changed, and nothing is decided.")
+                    self.print_reply("Nothing was changed or decided.")
                 }
                 Ok(EditResult::Invalid(reason)) => self.print_reply(&capitalize_first(reason)),
                 Ok(EditResult::Done(action, findings)) => {
                     let is_rejection = matches!(action, Action::Edit(_, None));
                     self.run_action(state, action)?;
                     if is_rejection {
-                        self.print_reply("Nothing of it is left: rejected.")?;
+                        self.print_reply("Nothing is left of the hunk: rejected.")?;
                     }
                     for finding in findings {
                         write!(self.output, "{}", self.renderer.finding_row(&finding))?;
@@ -265,16 +265,16 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 Ok(to.map_or(AnswerEffect::RepeatPrompt, AnswerEffect::GoTo))
             }
             "j" => Ok(AnswerEffect::GoTo(at + 1)),
-            "k" if at == 0 => self.print_reply("This is the first."),
+            "k" if at == 0 => self.print_reply("This is the first hunk."),
             "k" => Ok(AnswerEffect::GoTo(at - 1)),
             "g" => self.go_to_question(argument, questions),
             "/" => {
                 if argument.is_empty() {
-                    return self.print_reply("Type / and what to look for.");
+                    return self.print_reply("Type / and a search text.");
                 }
                 match self.find_question(argument, at, questions)? {
                     Some(to) => Ok(AnswerEffect::GoTo(to)),
-                    None => self.print_reply(&format!("\"{}\" is nowhere in the changes.", Escaped::new(argument))),
+                    None => self.print_reply(&format!("\"{}\" was not found in the changes.", Escaped::new(argument))),
                 }
             }
             "p" => self.print_preview(file, text, state),
@@ -285,7 +285,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 Ok(AnswerEffect::RepeatPrompt)
             }
             other => {
-                writeln!(self.output, "\"{}\" is no answer. Type one of these, then Enter:", Escaped::new(other))?;
+                writeln!(self.output, "\"{}\" is not an answer. Type one of these, then Enter:", Escaped::new(other))?;
                 self.output.write_all(HELP.as_bytes())?;
                 Ok(AnswerEffect::RepeatPrompt)
             }
@@ -301,7 +301,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     ) -> io::Result<AnswerEffect> {
         let unit = self.question_unit(question).clone();
         let Some(hunk) = HunkRows::from_unit(&unit, text).filter(|_| question.rows.len() > 1) else {
-            return self.print_reply("This cannot be split any further.");
+            return self.print_reply("This cannot be split further.");
         };
         let is_cut = |row: &usize| hunk.paired_row(*row) != Some(row - 1) || question.rows.len() == 2;
         let rows: Vec<usize> = (question.rows.start + 1..question.rows.end).filter(is_cut).collect();
@@ -330,7 +330,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                 last = Some(question.file);
             }
         }
-        self.print_reply("Type g and a number, or a part of a path.")
+        self.print_reply("Type g and a number or part of a path.")
     }
 
     fn find_question(&self, needle: &str, at: usize, questions: &[Question]) -> io::Result<Option<usize>> {
@@ -361,7 +361,7 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
         let Some((_, content)) =
             resulting_file(self.model, file.change, &state.decisions.accepted_selection(&file.units), text)?
         else {
-            return self.print_reply("Nothing that could be shown is accepted of this file.");
+            return self.print_reply("This file has no accepted changes to show.");
         };
         let shown = self.renderer.file_content(&content, MAX_HUNK_LINES);
         self.output.write_all(shown.as_bytes())?;
@@ -437,11 +437,11 @@ pub fn contains_smart_case(bytes: &[u8], needle: &[u8]) -> bool {
 const HELP: &str = "\
 y  accept this hunk             n  reject it
 a  accept the rest of the file   d  reject the rest of the file
-s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
+s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
 c  comment (c TEXT)              u  undo the last answer
-j  leave it as it is, go on      k  go back
+j  go to the next hunk           k  go to the previous hunk
 g  go to (g NUMBER, g PATH)      /  search (/TEXT)
-p  show the resulting file       w  apply what is accepted
+p  show the resulting file       w  apply accepted changes
 q  save and leave                ?  this help
 ";
 

@@ -214,7 +214,7 @@ fn draw_row(
         RowGroup::Note(text, NoteKind::Plain) => generated(text.clone(), StyleKind::Faint),
         RowGroup::Hidden(unit) => {
             let text = format!(
-                "{} {} rows that change nothing but blanks (b shows them)",
+                "{} {} rows that change only whitespace (b shows them)",
                 styles.symbol_text(Symbol::Gap),
                 opened.unit_row_count(*unit)
             );
@@ -633,7 +633,7 @@ fn edited_row(
     let styles = app.styles;
     let digits = opened.line_number_width();
     let Some(line) = at.checked_sub(1) else {
-        let text = format!("{} your text, in its place:", " ".repeat(digits + 3));
+        let text = format!("{} your text instead:", " ".repeat(digits + 3));
         return vec![Line::styled(
             truncate_text(&text, width, styles.symbol_text(Symbol::Ellipsis)),
             styles.role_style(StyleKind::Comment),

@@ -117,7 +117,7 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
                     wake.suspend_requested.store(false, Ordering::SeqCst);
                     terminal = new_terminal()?;
                 }
-                Effect::Suspend if is_orphan() => app.show_message("there is no shell to go back to"),
+                Effect::Suspend if is_orphan() => app.show_message("there is no shell to return to"),
                 Effect::Suspend => {
                     let _ = kill_current_process_group(Signal::TSTP);
                     break;

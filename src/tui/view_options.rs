@@ -13,9 +13,9 @@ impl App<'_> {
             None => Some(moved_lines(self.model)),
         };
         let text = match &self.moved_lines {
-            None => "moved lines are shown as the others".to_owned(),
-            Some(moved) if moved.is_empty() => "no line has moved".into(),
-            Some(_) => "lines that have only moved are dim".into(),
+            None => "moved lines are not dimmed".to_owned(),
+            Some(moved) if moved.is_empty() => "no lines were moved".into(),
+            Some(_) => "moved lines are dimmed".into(),
         };
         self.message = Some(text);
     }
@@ -43,7 +43,7 @@ impl App<'_> {
         self.update_layout();
         self.clamp_cursor();
         self.message = Some(if self.display.hides_blanks {
-            "hunks that change nothing but blanks are hidden, and cannot be accepted while they are".into()
+            "whitespace-only hunks are hidden and cannot be accepted".into()
         } else {
             "all hunks are shown".into()
         });
@@ -56,7 +56,7 @@ impl App<'_> {
         self.message = Some(if self.display.wraps {
             "long lines are wrapped".into()
         } else {
-            "long lines are cut at the edge: > and < scroll them".into()
+            "long lines are truncated: > and < scroll them".into()
         });
     }
 

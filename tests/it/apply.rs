@@ -54,9 +54,9 @@ fn apply_merges_edits_and_undo_restores_tree() {
       create     new/deep/f
       delete     only/one
     ----- stderr -----
-    airlock: it would make the directory new
-    airlock: it would make the directory new/deep
-    airlock: it would remove, for nothing is left in it, the directory only
+    airlock: would create the directory new
+    airlock: would create the directory new/deep
+    airlock: would remove the empty directory only
     airlock: this was a dry run; nothing was written
     ");
     assert_eq!(repo.read_tree(), before, "a dry run writes nothing");
@@ -64,7 +64,7 @@ fn apply_merges_edits_and_undo_restores_tree() {
     let step = plan["plan"]["steps"].as_array().expect("a list").iter().find(|s| s["path"] == "a.txt").expect("it");
     assert_eq!((&step["operation"], &step["expected"]["permissions"]), (&"apply".into(), &"0600".into()), "{step}");
     assert_eq!(step["base"]["sha256"], step["expected"]["sha256"]);
-    assert_eq!(plan["plan"]["makes"], serde_json::json!(["new", "new/deep"]));
+    assert_eq!(plan["plan"]["dirs_to_create"], serde_json::json!(["new", "new/deep"]));
 
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 0
@@ -75,7 +75,7 @@ fn apply_merges_edits_and_undo_restores_tree() {
       created    new/deep/f
       deleted    only/one
     ----- stderr -----
-    airlock: 5 of 5 files applied. Undo: airlock undo s · Everything is decided: airlock resume s continues, airlock rm s removes it
+    airlock: 5 of 5 files applied. Undo: airlock undo s · All changes are decided. Next: airlock resume s, or airlock rm s
     ");
     assert_eq!(repo.read("n.txt"), numbered_lines(&[(3, "three"), (20, "twenty"), (30, "mine")]));
     assert!(!repo.path.join("only").exists());
@@ -121,13 +121,13 @@ fn apply_conflict_shows_sides_and_options() {
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 4
     ----- stdout -----
-      conflict   a.txt       you have deleted it since
+      conflict   a.txt       you have deleted it in the working tree
       skipped    c.txt       because of the conflicts
       conflict   n.txt       both sides changed the same lines
       skipped    new/deep/f  because of the conflicts
       skipped    only/one    because of the conflicts
 
-    a.txt: you have deleted it since
+    a.txt: you have deleted it in the working tree
       base      │ a file, 8 bytes, sha256 c3f9c8c283a2…
       yours     │ nothing
       accepted  │ a file, 10 bytes, sha256 dd717da06382…
@@ -141,41 +141,41 @@ fn apply_conflict_shows_sides_and_options() {
       │ twenty
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
-    airlock: to leave them out, add --reject=a.txt --reject=n.txt
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
-    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    airlock: to skip them, add `--reject=a.txt --reject=n.txt`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_eq!(repo.read_tree(), before);
     // Markers are only for lines: the other conflict still blocks the apply.
     assert_snapshot!(repo.airlock(&[&ALL[..], &["--on-conflict", "markers"]].concat()), @"
     status: 4
     ----- stdout -----
-      conflict   a.txt       you have deleted it since
+      conflict   a.txt       you have deleted it in the working tree
       skipped    c.txt       because of the conflicts
       skipped    n.txt       because of the conflicts
       skipped    new/deep/f  because of the conflicts
       skipped    only/one    because of the conflicts
 
-    a.txt: you have deleted it since
+    a.txt: you have deleted it in the working tree
       base      │ a file, 8 bytes, sha256 c3f9c8c283a2…
       yours     │ nothing
       accepted  │ a file, 10 bytes, sha256 dd717da06382…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to leave them out, add --reject=a.txt
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to skip them, add `--reject=a.txt`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
     assert_eq!(repo.read_tree(), before);
     assert_snapshot!(repo.airlock(&[&ALL[..], &["--on-conflict", "skip"]].concat()), @"
     status: 0
     ----- stdout -----
-      skipped    a.txt       you have deleted it since
+      skipped    a.txt       you have deleted it in the working tree
       deleted    c.txt
       skipped    n.txt       both sides changed the same lines
       created    new/deep/f
       deleted    only/one
     ----- stderr -----
-    airlock: 2 conflicts passed over
+    airlock: 2 conflicts skipped
     airlock: 3 of 5 files applied. Undo: airlock undo s · Next: airlock review s, or airlock rm s
     ");
     assert_eq!(repo.read("n.txt"), numbered_lines(&[(20, "mine\u{1b}[2J")]));
@@ -183,9 +183,9 @@ fn apply_conflict_shows_sides_and_options() {
     assert_snapshot!(repo.airlock(&marked), @"
     status: 0
     ----- stdout -----
-      marked     n.txt  1 place to decide, between markers
+      marked     n.txt  1 conflict between markers
     ----- stderr -----
-    airlock: 1 file holds markers: decide there (<<<<<<< to >>>>>>>)
+    airlock: 1 file contains conflict markers (<<<<<<< to >>>>>>>) to resolve
     airlock: 1 of 5 files applied. Undo: airlock undo s · Next: airlock review s, or airlock rm s
     ");
     let both = "<<<<<<< yours\nmine\u{1b}[2J\n||||||| base\nline 20\n=======\ntwenty\n>>>>>>> accepted";
@@ -208,13 +208,13 @@ fn undo_keeps_later_edits_or_refuses() {
       skipped    a.txt       because of the conflicts
       skipped    c.txt       because of the conflicts
       skipped    n.txt       because of the conflicts
-      conflict   new/deep/f  it is to be deleted, but you have changed it since
+      conflict   new/deep/f  it would be deleted, but you have changed it in the working tree
       skipped    only/one    because of the conflicts
 
-    new/deep/f: it is to be deleted, but you have changed it since
+    new/deep/f: it would be deleted, but you have changed it in the working tree
       applied   │ an executable file, 2 bytes, sha256 092fcfbbcfca…
       yours     │ an executable file, 8 bytes, sha256 1235b4c16ec6…
-      before it │ nothing
+      before    │ nothing
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     ");
@@ -244,8 +244,8 @@ fn apply_refuses_during_git_operation() {
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 1
     ----- stderr -----
-    error: git is at work in this working tree: [TMP]/repo/.git/index.lock is there
-    hint: wait for git to end; if none runs: rm [TMP]/repo/.git/index.lock
+    error: git is running in this working tree: [TMP]/repo/.git/index.lock exists
+    hint: wait for git to finish; if no git process runs, remove the lock with `rm [TMP]/repo/.git/index.lock`
     ");
     fs::remove_file(&lock).expect("removed");
     repo.git(&["checkout", "-qb", "other"]);
@@ -262,7 +262,7 @@ fn apply_refuses_during_git_operation() {
     status: 1
     ----- stderr -----
     error: a merge is in progress in this working tree
-    hint: end it first: git merge --continue, or --abort
+    hint: run `git merge --continue` or `git merge --abort` first
     ");
     assert_eq!(repo.read_tree(), merging);
     repo.git(&["merge", "--abort"]);
@@ -291,7 +291,11 @@ fn apply_killed_is_reported_and_rolled_back() {
     // Other commands report it, and write nothing.
     for verb in [&["ls"][..], &["diff", "k", "--stat"], &["status", "k"]] {
         let ran = repo.airlock(verb).ok();
-        assert!(ran.stderr.contains("interrupted; run airlock recover"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("an apply was interrupted; to roll it back, run `airlock recover`"),
+            "{}",
+            ran.stderr
+        );
     }
     assert_eq!(repo.read_tree(), half);
     // git cannot commit the partial state.
@@ -329,7 +333,7 @@ fn apply_interrupted_is_rolled_back() {
     let ran = CommandOutput::from(child.wait_with_output().expect("airlock ends"));
     assert_eq!(ran.status, 130, "the apply ended too early, or ignored the signal: {ran:?}");
     // Stdout has a line for each of the 400 files.
-    assert_snapshot!(ran.stderr, @"error: interrupted; all is as it was");
+    assert_snapshot!(ran.stderr, @"error: interrupted; nothing was changed");
     assert_eq!(repo.read_tree(), before);
     assert_snapshot!(repo.airlock(&["recover"]), @"
     status: 0
@@ -360,7 +364,7 @@ fn gc_keeps_backup_of_late_edit() {
     assert!(folder.exists());
     // Undo restores the edit. Stderr depends on whether gc has removed the sandbox.
     assert_snapshot!(repo.airlock(&["undo"]).ok().stdout, @"
-    restored   a.txt       with what was written to it after the apply
+    restored   a.txt       with edits from after the apply
     restored   c.txt
     restored   n.txt
     removed    new/deep/f
@@ -399,7 +403,7 @@ fn apply_again_keeps_swaps_and_later_edits() {
       unchanged  g
       unchanged  g/q
     ----- stderr -----
-    airlock: 1 of 6 files applied, 5 as accepted already. Undo: airlock undo r · Everything is decided: airlock resume r continues, airlock rm r removes it
+    airlock: 1 of 6 files applied, 5 unchanged. Undo: airlock undo r · All changes are decided. Next: airlock resume r, or airlock rm r
     ");
     assert_eq!(
         (repo.read("a.txt"), repo.read("f")),
@@ -424,14 +428,14 @@ fn index_lock_of_git_is_not_removed() {
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 1
     ----- stderr -----
-    error: git is at work in this working tree: [TMP]/repo/.git/index.lock is there
-    hint: wait for git to end; if none runs: rm [TMP]/repo/.git/index.lock
+    error: git is running in this working tree: [TMP]/repo/.git/index.lock exists
+    hint: wait for git to finish; if no git process runs, remove the lock with `rm [TMP]/repo/.git/index.lock`
     ");
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 1
     ----- stderr -----
-    error: git is at work in this working tree: [TMP]/repo/.git/index.lock is there
-    hint: wait for git to end; if none runs: rm [TMP]/repo/.git/index.lock
+    error: git is running in this working tree: [TMP]/repo/.git/index.lock exists
+    hint: wait for git to finish; if no git process runs, remove the lock with `rm [TMP]/repo/.git/index.lock`
     ");
     repo.airlock(&["recover"]).ok();
     assert_eq!(fs::read_to_string(&lock).expect("the file exists"), "git's\n");
@@ -475,19 +479,19 @@ fn recover_needs_direction_after_head_moved() {
     status: 1
     ----- stderr -----
     error: an apply was interrupted, and HEAD or the index has changed since
-    hint: airlock recover --rollback reverts it, airlock recover --continue completes it
+    hint: to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`
     ");
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 1
     ----- stderr -----
     error: an apply was interrupted, and HEAD or the index has changed since
-    hint: airlock recover --rollback reverts it, airlock recover --continue completes it
+    hint: to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`
     ");
     assert_snapshot!(repo.airlock(&["recover"]), @"
     status: 1
     ----- stderr -----
     error: HEAD or the index has changed since the apply was interrupted
-    hint: say which way: airlock recover --rollback, or airlock recover --continue
+    hint: to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`
     ");
     // A path that was edited since is left alone and reported.
     repo.write("a.txt", "edited since\n");
@@ -496,7 +500,7 @@ fn recover_needs_direction_after_head_moved() {
     status: 0
     ----- stderr -----
     airlock: apply 1 of s was interrupted; rolling back
-    airlock: a.txt is left as it is: you have changed it since
+    airlock: a.txt was not changed: it has been changed since
     airlock: another version of a.txt is kept in [TMP]/repo/.git/airlock/applies/000001/slots/0
     ");
     let kept = ran.stderr.lines().find_map(|l| l.split("is kept in ").nth(1)).expect("the backup is kept");
@@ -518,20 +522,20 @@ fn journal_damaged_or_foreign_is_refused() {
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 1
     ----- stderr -----
-    error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum is another; nothing was written
-    hint: look at what is in [TMP]/repo/.git/airlock/applies/000001/slots (numbered files: what was to be written, or what was replaced), then move it away: mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged
+    error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum does not match; nothing was written
+    hint: inspect [TMP]/repo/.git/airlock/applies/000001/slots (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
     ");
     assert_snapshot!(repo.airlock(&["undo"]), @"
     status: 1
     ----- stderr -----
-    error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum is another; nothing was written
-    hint: look at what is in [TMP]/repo/.git/airlock/applies/000001/slots (numbered files: what was to be written, or what was replaced), then move it away: mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged
+    error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum does not match; nothing was written
+    hint: inspect [TMP]/repo/.git/airlock/applies/000001/slots (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
     ");
     assert_snapshot!(repo.airlock(&["recover"]), @"
     status: 1
     ----- stderr -----
-    error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum is another; nothing was written
-    hint: look at what is in [TMP]/repo/.git/airlock/applies/000001/slots (numbered files: what was to be written, or what was replaced), then move it away: mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged
+    error: [TMP]/repo/.git/airlock/applies/000001/journal is damaged: its checksum does not match; nothing was written
+    hint: inspect [TMP]/repo/.git/airlock/applies/000001/slots (numbered files with new or replaced contents), then run `mv [TMP]/repo/.git/airlock/applies/000001 [TMP]/repo/.git/airlock/applies/000001.damaged`
     ");
     assert_eq!(repo.read_tree(), after);
     fs::write(&journal, &whole).expect("written");
@@ -549,8 +553,8 @@ fn journal_damaged_or_foreign_is_refused() {
     assert_snapshot!(there(&["recover"]), @"
     status: 1
     ----- stderr -----
-    error: the unfinished apply [TMP]/copy/.git/airlock/applies/000001 belongs to another working tree: [TMP]/repo; nothing was written
-    hint: go there and finish it: airlock recover; if this repository is a copy, move the folder away: mv [TMP]/copy/.git/airlock/applies/000001 [TMP]/copy/.git/airlock/applies/000001.foreign
+    error: the interrupted apply [TMP]/copy/.git/airlock/applies/000001 belongs to another working tree: [TMP]/repo; nothing was written
+    hint: run `airlock recover` there; if this repository is a copy, run `mv [TMP]/copy/.git/airlock/applies/000001 [TMP]/copy/.git/airlock/applies/000001.foreign` instead
     ");
     assert_eq!(fs::read_to_string(copy.join("a.txt")).expect("read"), "one\ntwo\nx\n");
     // In a moved repository, it is.
@@ -573,8 +577,8 @@ fn linked_worktree_has_separate_applies() {
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 1
     ----- stderr -----
-    error: s was made from another working tree of this repository
-    hint: cd [TMP]/repo and try again
+    error: `s` was created from another working tree of this repository
+    hint: run `cd [TMP]/repo` and try again
     ");
     repo.changeset("w", "echo w >> a.txt");
     repo.airlock(&["apply", "w", "--accept-all"]).ok();
@@ -583,8 +587,8 @@ fn linked_worktree_has_separate_applies() {
     assert_snapshot!(repo.airlock(&["undo", "s"]), @"
     status: 1
     ----- stderr -----
-    error: there is no apply of s to undo in this working tree
-    hint: airlock undo --list
+    error: there is no apply of `s` to undo in this working tree
+    hint: to list all applies, run `airlock undo --list`
     ");
     repo.airlock(&["undo"]).ok();
     assert_eq!(repo.git(&["status", "--short"]), "");
@@ -604,8 +608,8 @@ fn apply_fails_while_another_runs() {
     assert_snapshot!(repo.airlock(&ALL), @"
     status: 1
     ----- stderr -----
-    error: another airlock writes to this repository's working tree now (process 4711)
-    hint: wait for it to end, and try again: nothing was written
+    error: another airlock is writing to this repository's working tree (process 4711)
+    hint: wait for it to finish, then try again; nothing was written
     ");
     drop(lock);
     repo.airlock(&ALL).ok();
@@ -631,8 +635,8 @@ fn branch_export_leaves_worktree_unchanged() {
     assert_snapshot!(repo.airlock(&to), @r#"
     status: 1
     ----- stderr -----
-    error: git does not know your name and address, which a commit needs
-    hint: git config --global user.name "Your Name"; git config --global user.email you@example.org
+    error: git has no name and email address for the commit
+    hint: run `git config --global user.name "Your Name"` and `git config --global user.email you@example.org`
     "#);
     for (key, value) in [("user.name", "Ann"), ("user.email", "ann@example.org")] {
         repo.git(&["config", key, value]);
@@ -643,7 +647,7 @@ fn branch_export_leaves_worktree_unchanged() {
     repo.airlock(&[&to[..], &["--dry-run"]].concat()).ok();
     assert_eq!(outside(&repo.read_tree()), outside(&before));
     let made = repo.airlock(&to).ok();
-    assert!(made.stderr.contains("5 files on the new branch agent/work"), "{}", made.stderr);
+    assert!(made.stderr.contains("committed 5 files to the new branch agent/work"), "{}", made.stderr);
     assert_eq!(outside(&repo.read_tree()), outside(&before), "the working tree, the index or HEAD has changed");
     assert_eq!(repo.git(&["rev-parse", "HEAD"]), head);
     assert_eq!(repo.git(&["rev-parse", "agent/work~1"]), head);
@@ -655,19 +659,19 @@ fn branch_export_leaves_worktree_unchanged() {
     assert_snapshot!(repo.airlock(&to), @"
     status: 1
     ----- stderr -----
-    error: there is a branch agent/work already; nothing was written
+    error: the branch agent/work already exists; nothing was written
     hint: choose another name
     ");
     assert_snapshot!(repo.airlock(&["apply", "s", "--accept-all", "--to", "branch:a..b"]), @"
     status: 2
     ----- stderr -----
-    airlock: new/deep/f is left: a high finding needs --allow-risky
-    error: a..b is no name for a branch
+    airlock: skipped new/deep/f: a high finding needs --allow-risky
+    error: a..b is not a valid branch name
     ");
     assert_snapshot!(repo.airlock(&["apply", "s", "--accept-all", "--to", "brunch:x"]), @"
     status: 2
     ----- stderr -----
-    error: --to brunch:x: it is worktree, branch:NAME or patch:FILE (- for standard output)
+    error: --to brunch:x: the target must be worktree, branch:NAME or patch:FILE (- for stdout)
     ");
 }
 
@@ -701,7 +705,7 @@ fn branch_export_stores_converted_content() {
     assert_snapshot!(repo.airlock(&["apply", "l", "--accept-all", "--to", "branch:lfs"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert l.lfs to the form of a working tree: Git LFS keeps it, and what it stores is not made here
+    error: failed to convert l.lfs as its attributes require: Git LFS stores it, and Airlock does not create LFS objects
     ");
     // An apply to the working tree does not need Git LFS.
     repo.airlock(&["apply", "l", "--accept-all"]).ok();
@@ -722,8 +726,8 @@ fn patch_export_applies_to_base() {
     assert_snapshot!(repo.airlock(&args), @"
     status: 1
     ----- stderr -----
-    error: [TMP]/out.patch is there already; nothing was written
-    hint: choose another name, or -
+    error: [TMP]/out.patch already exists; nothing was written
+    hint: choose another name, or use `-` for stdout
     ");
     assert_eq!(repo.read_tree(), before);
     let other = ["apply", "p", "--accept-all", "--allow-risky", "--reject", "a.txt", "--to", "patch:-"];
@@ -751,7 +755,7 @@ fn merged_file_is_checked_for_risks() {
     ----- stdout -----
       merged     package.json  with your edits of line 2
     ----- stderr -----
-    airlock: what is accepted of package.json has another script "postinstall", other than all of it
-    airlock: 1 of 1 file applied. Undo: airlock undo m · Everything is decided: airlock resume m continues, airlock rm m removes it
+    airlock: the selected part of package.json changes the script "postinstall", unlike the whole change
+    airlock: 1 of 1 file applied. Undo: airlock undo m · All changes are decided. Next: airlock resume m, or airlock rm m
     "#);
 }

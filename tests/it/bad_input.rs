@@ -37,28 +37,28 @@ fn run_refuses_unusable_repositories() {
     status: 125
     ----- stderr -----
     error: [TMP]/outside is not in a git repository
-    hint: go into your project first, or make it one: git init && git add -A && git commit -m start
+    hint: change to your project, or create a repository with `git init && git add -A && git commit -m start`
     ");
     assert_snapshot!(at(&outside, &["diff"]), @"
     status: 1
     ----- stderr -----
     error: [TMP]/outside is not in a git repository
-    hint: go into your project first, or make it one: git init && git add -A && git commit -m start
+    hint: change to your project, or create a repository with `git init && git add -A && git commit -m start`
     ");
     let bare = outside.join("b.git");
     repo.git(&["clone", "-q", "--bare", ".", bare.to_str().expect("UTF-8")]);
     assert_snapshot!(at(&bare, &RUN_TRUE), @"
     status: 125
     ----- stderr -----
-    error: [TMP]/b.git/ is a bare repository; it has no working tree to bring changes back to
-    hint: git -C [TMP]/b.git/ worktree add ../work, then go there
+    error: [TMP]/b.git/ is a bare repository; it has no working tree to apply changes to
+    hint: create a working tree with `git -C [TMP]/b.git/ worktree add ../work` and change to it
     ");
     let unborn = TestRepo::empty();
     assert_snapshot!(unborn.airlock(&RUN_TRUE), @"
     status: 125
     ----- stderr -----
-    error: the repository has no commit yet, so there is nothing to take a snapshot of
-    hint: git add -A && git commit -m start
+    error: the repository has no commit yet, so no snapshot can be created
+    hint: create a commit with `git add -A && git commit -m start`
     ");
     assert_no_sandbox(&unborn);
 }
@@ -77,7 +77,7 @@ fn run_excludes_merge_in_progress() {
     let before = repo.read_tree();
     let ran = repo.airlock(&["run", "--", "cat", "a.txt"]).ok();
     assert_eq!(ran.stdout, "ours\n", "the sandbox has HEAD");
-    assert!(ran.stderr.contains("a merge is in progress here"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("a merge is in progress; the sandbox starts from HEAD without it"), "{}", ran.stderr);
     assert_eq!(repo.read_tree(), before);
 }
 
@@ -87,29 +87,29 @@ fn run_reports_missing_engine_or_image() {
     assert_snapshot!(repo.airlock(&["run", "--image", "no-such-image:1", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: the engine has no image no-such-image:1
-    hint: docker pull no-such-image:1, or leave --image out
+    error: the image `no-such-image:1` does not exist
+    hint: run `docker pull no-such-image:1`, or omit `--image`
     ");
     assert_no_sandbox(&repo);
     repo.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
     assert_snapshot!(repo.airlock(&RUN_TRUE), @"
     status: 125
     ----- stderr -----
-    error: no container engine answers; tried unix:///nowhere/docker.sock (No such file or directory (os error 2))
-    hint: start Docker (sudo systemctl start docker), or set DOCKER_HOST to an engine that runs
+    error: failed to connect to a container engine; tried unix:///nowhere/docker.sock (No such file or directory (os error 2))
+    hint: start Docker with `sudo systemctl start docker`, or set DOCKER_HOST to a running engine
     ");
     repo.set("DOCKER_HOST", "ssh://somewhere");
     assert_snapshot!(repo.airlock(&RUN_TRUE), @"
     status: 125
     ----- stderr -----
     error: the engine address ssh://somewhere is not supported: use unix://PATH or tcp://HOST:PORT
-    hint: unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock
+    hint: run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`
     ");
     assert_snapshot!(repo.airlock(&["image", "ls"]), @"
     status: 1
     ----- stderr -----
     error: the engine address ssh://somewhere is not supported: use unix://PATH or tcp://HOST:PORT
-    hint: unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock
+    hint: run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`
     ");
     assert!(is_bare(&repo.path.join(".git/airlock/sandboxes")));
 }
@@ -120,20 +120,20 @@ fn usage_errors_leave_no_sandbox() {
     assert_snapshot!(repo.airlock(&["run", "npm", "test"]), @"
     status: 125
     ----- stderr -----
-    error: failed to tell the command from the options: it goes after --
-    hint: airlock run [OPTIONS] -- COMMAND…
+    error: the command must follow `--`
+    hint: run `airlock run [OPTIONS] -- COMMAND…`
     ");
     assert_snapshot!(repo.airlock(&["run", "npm", "--version"]), @"
     status: 125
     ----- stderr -----
-    error: failed to tell the command from the options: it goes after --
-    hint: airlock run [OPTIONS] -- COMMAND…
+    error: the command must follow `--`
+    hint: run `airlock run [OPTIONS] -- COMMAND…`
     ");
     assert_snapshot!(repo.airlock(&["run"]), @"
     status: 125
     ----- stderr -----
-    error: failed to tell the command from the options: it goes after --
-    hint: airlock run [OPTIONS] -- COMMAND…
+    error: the command must follow `--`
+    hint: run `airlock run [OPTIONS] -- COMMAND…`
     ");
     assert_snapshot!(repo.airlock(&["run", "--nmae", "x", "--", "true"]), @"
     status: 125
@@ -174,26 +174,26 @@ fn usage_errors_leave_no_sandbox() {
     status: 125
     ----- stderr -----
     error: a shell needs a terminal
-    hint: airlock run -- COMMAND…
+    hint: run `airlock run -- COMMAND…` instead
     ");
     let bad_names = ["A", "a/b", "../x", "-x", ""];
     let refusals = bad_names.map(|bad| repo.airlock(&["run", &format!("--name={bad}"), "--", "true"]).to_string());
     assert_snapshot!(refusals.concat(), @"
     status: 125
     ----- stderr -----
-    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    error: a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit
     status: 125
     ----- stderr -----
-    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    error: a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit
     status: 125
     ----- stderr -----
-    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    error: a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit
     status: 125
     ----- stderr -----
-    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    error: a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit
     status: 125
     ----- stderr -----
-    error: a sandbox's name is 1 to 40 lower-case letters, digits and hyphens, and begins with a letter or digit
+    error: a sandbox name has 1 to 40 lower-case letters, digits and hyphens, and starts with a letter or digit
     ");
     // The limits are checked after the image, which may have to be built first.
     repo.airlock(&["run", "--memory", "lots", "--", "true"]).expect_failure(125, &["lots is not a size"]);
@@ -211,13 +211,13 @@ fn usage_errors_leave_no_sandbox() {
     assert_snapshot!(repo.airlock(&["run", "--env", "NOT_SET_ANYWHERE", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: --env NOT_SET_ANYWHERE: it is not set here
+    error: --env NOT_SET_ANYWHERE: the variable is not set
     ");
     assert_snapshot!(repo.airlock(&["run", "--env", "ANTHROPIC_API_KEY=x", "--", "true"]), @"
     status: 125
     ----- stderr -----
     error: --env ANTHROPIC_API_KEY: Airlock keeps the credential outside the sandbox
-    hint: leave it out; the model is reached with --net model
+    hint: omit the option; `--net model` gives access to the model
     ");
     assert_no_sandbox(&repo);
 }
@@ -233,7 +233,7 @@ fn run_refuses_unknown_settings() {
     assert_snapshot!(repo.airlock(&RUN_TRUE), @"
     status: 125
     ----- stderr -----
-    error: [TMP]/config/airlock/config.toml: there is no setting memmory
+    error: [TMP]/config/airlock/config.toml: the setting memmory does not exist
     hint: did you mean memory?
     ");
     std::fs::write(&config, "memory = \"1g\"\n").expect("written");
@@ -255,45 +255,45 @@ fn sandbox_missing_or_taken_is_reported() {
     assert_snapshot!(repo.airlock(&["diff"]), @"
     status: 1
     ----- stderr -----
-    error: this repository has no sandbox
-    hint: airlock claude
+    error: this repository has no sandboxes
+    hint: to create one, run `airlock claude`
     ");
     assert_snapshot!(repo.airlock(&["diff", "../../x"]), @"
     status: 1
     ----- stderr -----
-    error: this repository has no sandbox named ../../x
-    hint: airlock claude makes one
+    error: this repository has no sandbox named `../../x`
+    hint: to create one, run `airlock claude`
     ");
     repo.sandbox("calm-otter", "echo x >> a.txt").ok();
     assert_snapshot!(repo.airlock(&["diff", "calm-oter"]), @"
     status: 1
     ----- stderr -----
-    error: this repository has no sandbox named calm-oter
-    hint: did you mean: airlock diff calm-otter
+    error: this repository has no sandbox named `calm-oter`
+    hint: did you mean `airlock diff calm-otter`?
     ");
     assert_snapshot!(repo.airlock(&["rm", "calm-otter", "zzz"]), @"
     status: 1
     ----- stderr -----
-    error: this repository has no sandbox named zzz
+    error: this repository has no sandbox named `zzz`
       nothing was removed
-    hint: airlock ls
+    hint: to list the sandboxes, run `airlock ls`
     ");
     assert_snapshot!(repo.airlock(&["run", "--name", "calm-otter", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: a sandbox named calm-otter exists already
+    error: the sandbox `calm-otter` already exists
     hint: choose another --name, or: airlock rm calm-otter
     ");
     assert_eq!(repo.changes("calm-otter").len(), 1, "the sandbox was removed or replaced");
     repo.sandbox("second", "echo y >> a.txt").ok();
     // The order of the list depends on whether both sandboxes were created within the same second.
     repo.airlock(&["apply", "--accept-all"])
-        .expect_failure(2, &["failed to choose", "calm-otter", "second", "hint: airlock apply"]);
+        .expect_failure(2, &["failed to choose", "calm-otter", "second", "hint: run `airlock apply"]);
     assert_snapshot!(repo.airlock(&["apply", "second"]), @"
     status: 2
     ----- stderr -----
-    error: nothing of second is accepted yet
-    hint: airlock review second, or: airlock apply second --accept GLOB
+    error: no changes of `second` are accepted yet
+    hint: run `airlock review second` or `airlock apply second --accept GLOB`
     ");
     assert_snapshot!(repo.airlock(&["apply", "second", "--accept", "nope"]), @"
     status: 1
@@ -310,21 +310,21 @@ fn claude_refuses_unusable_credentials() {
     repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["no credential for Claude", "claude setup-token"]);
     repo.set("ANTHROPIC_API_KEY", "sk-secret\nX-Injected: 1");
     let ran =
-        repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["ANTHROPIC_API_KEY has a line break", "hint:"]);
+        repo.airlock(&["claude", "-p", "x"]).expect_failure(125, &["ANTHROPIC_API_KEY contains a line break", "hint:"]);
     assert!(!ran.stderr.contains("sk-secret"), "{}", ran.stderr);
     repo.set("ANTHROPIC_API_KEY", "sk-secret");
     repo.set("ANTHROPIC_BASE_URL", "ftp://example.org");
     assert_snapshot!(repo.airlock(&["claude", "-p", "x"]), @"
     status: 125
     ----- stderr -----
-    error: failed to prepare the way to the model's API: ANTHROPIC_BASE_URL is not an http(s) address without a name and password
+    error: failed to set up the route to the model's API: ANTHROPIC_BASE_URL is not an http(s) address without a name and password
     ");
     repo.set("ANTHROPIC_BASE_URL", "http://name:password@example.org");
     let ran = repo.airlock(&["claude", "-p", "x"]);
     assert_snapshot!(ran, @"
     status: 125
     ----- stderr -----
-    error: failed to prepare the way to the model's API: ANTHROPIC_BASE_URL is not an http(s) address without a name and password
+    error: failed to set up the route to the model's API: ANTHROPIC_BASE_URL is not an http(s) address without a name and password
     ");
     assert!(!ran.stderr.contains("name:password"), "{}", ran.stderr);
     assert_no_sandbox(&repo);

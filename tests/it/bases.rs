@@ -88,7 +88,7 @@ fn status_names_files_in_stored_form() {
     repo.sandbox("stored", "echo x > x").ok();
     assert_eq!(repo.base_volumes(), 1);
     let status = repo.airlock(&["status", "stored"]).ok().stdout;
-    assert!(status.contains("2 files are in the form that git stores (a.txt, new/one)"), "{status}");
+    assert!(status.contains("2 files are in git's stored form (a.txt, new/one)"), "{status}");
 }
 
 #[test]
@@ -133,7 +133,11 @@ fn history_option_limits_commits() {
         run_script(&repo, &[], "git for-each-ref --format='%(refname)'; git remote; ls .git/hooks 2>/dev/null || true"),
         "refs/heads/main\n"
     );
-    assert_snapshot!(repo.airlock(&["run", "--history", "some", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["run", "--history", "some", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: --history: some is not full, none or a number of commits
+    ");
 }
 
 #[test]
@@ -158,7 +162,7 @@ fn uncommitted_and_include_add_files() {
     );
     assert!(
         ran.stderr
-            .contains("and 3 uncommitted changes · 2 untracked files stay behind (--uncommitted=all takes them along)"),
+            .contains("and 3 uncommitted changes · 2 untracked files not included (--uncommitted=all includes them)"),
         "{}",
         ran.stderr
     );
@@ -166,8 +170,18 @@ fn uncommitted_and_include_add_files() {
     assert_eq!(ran.stdout, ".env.test\n.git\n.gitignore\na.txt\ndir\nrun.sh\nstaged.txt\nuntracked.txt\n");
     let include = ["--include", "target/env/", "--include", "*.test"];
     assert_eq!(run_script(&repo, &include, "cat target/env/b .env.test; ls target"), "ignored too\nKEY=1\nenv\n");
-    assert_snapshot!(repo.airlock(&["run", "--include", "nothing/*", "--", "true"]), @"");
-    assert_snapshot!(repo.airlock(&["run", "--include", "../*", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["run", "--include", "nothing/*", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: --include nothing/* matches no file
+    hint: globs start at the root of the repository: --include 'config/*.env'
+    ");
+    assert_snapshot!(repo.airlock(&["run", "--include", "../*", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: --include ../* matches no file
+    hint: globs start at the root of the repository: --include 'config/*.env'
+    ");
     assert_eq!(repo.read_tree(), before, "the host repository changed");
     assert_eq!(std::fs::metadata(repo.path.join(".git/index")).expect("there").modified().expect("a time"), index);
 
@@ -287,7 +301,7 @@ fn missing_or_foreign_base_is_not_used() {
     }
     args.push(third.clone());
     docker(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["cannot be used any more", "hint: try again"]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["is no longer usable", "hint: try again"]);
     assert_eq!(repo.engine_objects(), 0);
     assert_eq!(run_script(&repo, &[], "cat c.txt"), "gone\n");
     // A complete base with another seal.
@@ -311,7 +325,7 @@ fn missing_or_foreign_base_is_not_used() {
         .ok()
     };
     seal("echo another > /v/seal");
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["is not what was sealed", "hint: try again"]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["differs from its seal", "hint: try again"]);
     assert_eq!(repo.engine_objects(), 0);
     assert_eq!(run_script(&repo, &[], "cat c.txt"), "gone\n");
 }
@@ -334,7 +348,11 @@ fn gc_keeps_newest_and_used_bases() {
     let ran = repo.airlock(&["gc"]).ok();
     assert!(ran.stderr.contains("removed the base of ") && ran.stderr.contains("2 things, freed"), "{}", ran.stderr);
     assert_eq!(repo.base_volumes(), 2, "the newest base, and the base of a sandbox");
-    assert_snapshot!(repo.airlock(&["gc"]), @"");
+    assert_snapshot!(repo.airlock(&["gc"]), @"
+    status: 0
+    ----- stderr -----
+    airlock: nothing to remove
+    ");
     assert_eq!(repo.changes("first"), to_owned_pairs(&[("a.txt", "modified")]));
 
     // gc finds the leftovers of a killed process, and leaves a running process alone.
@@ -344,12 +362,16 @@ fn gc_keeps_newest_and_used_bases() {
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     repo.set("AIRLOCK_BASES", "0");
     // Both bases are in use.
-    assert_snapshot!(repo.airlock(&["gc"]), @"");
+    assert_snapshot!(repo.airlock(&["gc"]), @"
+    status: 0
+    ----- stderr -----
+    airlock: nothing to remove
+    ");
     std::fs::remove_dir_all(repo.path.join(".git/airlock/sandboxes/k")).expect("removed");
     // A running container may belong to a user whose records are elsewhere.
     let ran = repo.airlock(&["gc"]).ok();
     assert!(
-        ran.stderr.contains("kept, in use now: the container") && ran.stderr.contains("docker rm -f"),
+        ran.stderr.contains("kept (in use): the container") && ran.stderr.contains("docker rm -f"),
         "{}",
         ran.stderr
     );
@@ -363,7 +385,11 @@ fn gc_keeps_newest_and_used_bases() {
         CommandOutput::from_command(repo.command("docker", &["wait", id]));
     }
     let ran = repo.airlock(&["gc"]).ok();
-    assert!(ran.stderr.contains("removed the container") && ran.stderr.contains("of no sandbox"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("removed the container") && ran.stderr.contains("which belongs to no sandbox"),
+        "{}",
+        ran.stderr
+    );
     repo.airlock(&["rm", "first"]).ok();
     repo.airlock(&["gc"]).ok();
     assert_eq!((repo.base_volumes(), repo.engine_objects()), (0, 0));
@@ -416,7 +442,11 @@ fn records_of_version_1_are_read() {
     std::fs::create_dir(&damaged).expect("made");
     std::fs::write(damaged.join("record.json"), "{}").expect("written");
     assert!(repo.airlock(&["ls"]).ok().stderr.contains("the record of bad is damaged"));
-    assert_snapshot!(repo.airlock(&["gc"]), @"");
+    assert_snapshot!(repo.airlock(&["gc"]), @"
+    status: 1
+    ----- stderr -----
+    error: failed to keep the sandbox's record: the record of bad is damaged: missing field `schema_version` at line 1 column 2; to go on without it, move [TMP]/repo/.git/airlock/sandboxes/bad away; airlock gc removes its volumes
+    ");
     assert_eq!(repo.changes("old"), to_owned_pairs(&[("a.txt", "modified")]));
     std::fs::remove_dir_all(damaged).expect("removed");
     assert!(repo.airlock(&["ls"]).ok().stdout.starts_with("old  1 file"));
@@ -436,7 +466,11 @@ fn gc_ignores_objects_of_a_moved_repository() {
     repo.git(&["init", "-q", "-b", "main"]);
     repo.write("a", "another repository");
     repo.commit();
-    assert_snapshot!(repo.airlock(&["gc"]), @"");
+    assert_snapshot!(repo.airlock(&["gc"]), @"
+    status: 0
+    ----- stderr -----
+    airlock: nothing to remove
+    ");
     std::fs::remove_dir_all(&repo.path).expect("removed");
     std::fs::rename(&old, &repo.path).expect("moved back");
     assert_eq!(repo.engine_objects(), 3, "home, workspace and the volume below the workspace");
@@ -453,7 +487,7 @@ fn gc_keeps_a_leased_base() {
     let held = bases.lease_shared(&id).expect("asked").expect("the base exists");
     let mut none_kept = repo.command(AIRLOCK, &["gc"]);
     none_kept.env("AIRLOCK_BASES", "0");
-    assert!(CommandOutput::from_command(none_kept).ok().stderr.contains("kept, in use now"));
+    assert!(CommandOutput::from_command(none_kept).ok().stderr.contains("kept (in use)"));
     assert_eq!(repo.base_volumes(), 1);
     drop(held);
     let claimed = bases.lease_exclusive(&id).expect("asked").expect("the base is unused");

@@ -110,8 +110,7 @@ fn credentials_reach_server_unless_expired() {
     }
     repo.set("CLAUDE_CONFIG_DIR", folder.path().to_str().expect("UTF-8"));
     std::fs::write(folder.path().join(".credentials.json"), login(1)).expect("written");
-    repo.airlock(&["claude", "-p", "hello"])
-        .expect_failure(125, &["has expired", "hint: renew it outside the sandbox: run"]);
+    repo.airlock(&["claude", "-p", "hello"]).expect_failure(125, &["has expired", "hint: to renew it, run"]);
     // If the first `claude` in PATH is Airlock, the hint names the next one.
     let programs = tempfile::tempdir().expect("a folder");
     let (link, real) = (programs.path().join("link"), programs.path().join("real"));
@@ -121,7 +120,7 @@ fn credentials_reach_server_unless_expired() {
     std::fs::write(real.join("claude"), "#!/bin/sh\n").expect("written");
     let path = std::env::var("PATH").expect("a PATH");
     repo.set("PATH", format!("{}:{}:{path}", link.display(), real.display()));
-    let hint = format!("run {}/claude, then /login", real.display());
+    let hint = format!("run `{}/claude` outside the sandbox, then /login", real.display());
     repo.airlock(&["claude", "-p", "hello"]).expect_failure(125, &["has expired", &hint]);
 }
 

@@ -298,8 +298,8 @@ fn agent_ignore_rules_are_reported() {
     assert_eq!(names, [".gitignore", "d/.gitignore", "d/one/f0", "evil.py"]);
     let diff = repo.diff("h");
     let findings = |n: usize| diff["files"][n]["findings"].to_string();
-    assert!(findings(0).contains("ignores what is new: d/evil.py and 1 more"), "{}", findings(0));
-    assert!(findings(1).contains("ignores what is new: d/evil.py"), "{}", findings(1));
+    assert!(findings(0).contains("ignores new files: d/evil.py and 1 more"), "{}", findings(0));
+    assert!(findings(1).contains("ignores new files: d/evil.py"), "{}", findings(1));
     assert_eq!(diff["ignored_by_agent_rules"].as_array().expect("a list").len(), 2);
 
     // If the agent removes a rule, files that the base ignores are still not collected.

@@ -104,7 +104,7 @@ fn decision_file_cannot_move_hunk_to_other_path() {
     assert_snapshot!(repo.airlock_with_input(&["apply", "f", "--decisions", "-"], &file.to_string()), @"
     status: 1
     ----- stderr -----
-    error: -: hunk [SHA256] of new.txt: it is listed under a.txt; nothing of it was taken
+    error: -: hunk [SHA256] of new.txt: it is listed under a.txt; no decisions were read
     ");
 }
 
@@ -132,7 +132,7 @@ fn review_ignores_late_terminal_answers() {
     // text that contains keys.
     terminal.types("\u{1b}[1;1R\u{1b}[?62;22c\u{1b}[?62;22c");
     terminal.types("\u{1b}P>|kitty(0.36.4)\u{1b}\\yyye");
-    terminal.shows("waiting for your terminal to answer");
+    terminal.shows("waiting for the terminal to answer");
     terminal.types(&format!("yA\u{1b}[?{mode};0$y\u{1b}[?62;22c"));
     terminal.shows("new.txt added");
     terminal.shows("0/1 decided");
@@ -151,7 +151,7 @@ fn review_counts_answers_without_mode_support() {
     question(&terminal);
     // Two answers to the agent's queries, and one to Airlock's query.
     terminal.types("\u{1b}[?6c\u{1b}[?6cyy");
-    terminal.shows("waiting for your terminal to answer");
+    terminal.shows("waiting for the terminal to answer");
     terminal.types("\u{1b}[?6c");
     terminal.shows("0/1 decided");
     terminal.types("q");
@@ -164,9 +164,9 @@ fn review_is_not_started_by_silent_terminal() {
     let script = "echo x >> a.txt; printf '\\033[6n'";
     let args = ["run", "--name", "mute", "--review", "always", "--", "sh", "-c", script];
     let mut terminal = Terminal::mute(&repo, &args);
-    terminal.shows("waiting for your terminal to answer (Enter: do not wait)");
+    terminal.shows("waiting for the terminal to answer (Enter: stop waiting)");
     terminal.types("\r");
-    terminal.shows("waiting for it (Enter: no review now)");
+    terminal.shows("answer (Enter: skip the review)");
     terminal.types("\u{1b}P>|XTerm(390)yyy\u{1b}\\yy\r");
     terminal.shows("kept. Next: airlock review mute");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -174,7 +174,7 @@ fn review_is_not_started_by_silent_terminal() {
     // If the agent sent no query, a late key does not count either. It may answer a question that the agent printed.
     let args = ["run", "--name", "silent", "--review", "always", "--", "sh", "-c", "echo x >> a.txt"];
     let mut terminal = Terminal::mute(&repo, &args);
-    terminal.shows("waiting for it (Enter: no review now)");
+    terminal.shows("answer (Enter: skip the review)");
     terminal.types("yy\r");
     terminal.shows("kept. Next: airlock review silent");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -188,10 +188,10 @@ fn review_starts_only_after_query_is_answered() {
     let script = "echo x > .envrc; echo x >> a.txt; printf '\\033[?u\\033[4$p\\033[4$p\\033[4$p'";
     let args = ["run", "--name", "slow", "--review", "always", "--", "sh", "-c", script];
     let mut terminal = Terminal::mute(&repo, &args);
-    terminal.shows("waiting for your terminal to answer (Enter: do not wait)");
+    terminal.shows("waiting for the terminal to answer (Enter: stop waiting)");
     let first = question(&terminal);
     terminal.types("\r");
-    terminal.shows("waiting for it (Enter: no review now)");
+    terminal.shows("answer (Enter: skip the review)");
     terminal.receives_times(b"$p\x1b[c", 2);
     let second = question(&terminal);
     for part in
@@ -235,7 +235,7 @@ fn raw_output_is_refused_on_terminal() {
     assert!(repo.airlock(&all).ok().stdout.contains("\u{1b}]0;from-base"), "a pipe gets the bytes unescaped");
     for args in [&all[..], &["diff", "raw", "--patch"], &["diff", "raw", "--name-only", "-z"]] {
         let mut terminal = Terminal::start(&repo, args);
-        terminal.shows("which a terminal would obey");
+        terminal.shows("which a terminal would interpret");
         assert_eq!(terminal.child.wait().expect("it ends").exit_code(), 2, "{args:?}");
         let raw = terminal.raw.lock().expect("no panic").clone();
         assert!(!String::from_utf8_lossy(&raw).contains("from-base"), "{args:?}");

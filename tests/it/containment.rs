@@ -152,7 +152,7 @@ fn image_volumes_are_covered_counted_and_removed() {
     let bad = format!("FROM airlock-agent:latest\nVOLUME {}\n", repo.path.join("below").display());
     let bad = Image::build(&repo, "bad-volume", &bad);
     let ran = repo.airlock(&["run", "--image", &bad.name, "--", "true"]);
-    ran.expect_failure(125, &["the image asks for a volume at", "/below, where a sandbox can have none"]);
+    ran.expect_failure(125, &["the image declares a volume at", "/below, where a sandbox cannot have one"]);
     assert_eq!(repo.engine_objects(), 0);
 }
 
@@ -217,11 +217,11 @@ fn command_that_stops_itself_is_continued() {
     let script = "kill -STOP $$; echo back; sh -c 'kill -TSTP $PPID'; echo again";
     let ran = repo.airlock(&["run", "--", "sh", "-c", script]).ok();
     assert_eq!(ran.stdout, "back\nagain\n");
-    assert!(ran.stderr.contains("airlock: a sandbox has no job control; the command goes on"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("airlock: a sandbox has no job control; the command continues"), "{}", ran.stderr);
     // On a terminal, the command is in the foreground again afterwards.
     let script = "kill -STOP $$; read line; echo got $line";
     let mut terminal = Terminal::start(&repo, &["run", "--", "sh", "-c", script]);
-    terminal.shows("the command goes on");
+    terminal.shows("the command continues");
     terminal.types("word\r");
     terminal.shows("got word");
     assert!(terminal.child.wait().expect("it ends").success());

@@ -42,7 +42,7 @@ fn decision_file_round_trips_and_applies() {
     assert_snapshot!(repo.airlock(&["apply", "s", "--decisions", "../decisions.json"]), @"
     status: 0
     ----- stdout -----
-      applied    a.txt  2 in part or edited, of 2 hunks
+      applied    a.txt  2 partial or edited of 2 hunks
     ----- stderr -----
     airlock: 1 of 2 files applied. Undo: airlock undo s · Next: airlock review s, or airlock rm s
     ");
@@ -51,8 +51,8 @@ fn decision_file_round_trips_and_applies() {
     assert_snapshot!(repo.airlock(&["review", "s", "--export", "d.json"]), @"
     status: 1
     ----- stderr -----
-    error: d.json is there already; nothing was written
-    hint: choose another name, or -
+    error: d.json already exists; nothing was written
+    hint: choose another name, or use `-` for stdout
     ");
 }
 
@@ -71,11 +71,11 @@ fn import_refuses_invalid_files() {
     assert_snapshot!(ran, @"
     status: 5
     ----- stderr -----
-    error: ../decisions.json: there is no hunk 0123456789abcdef in this changeset; nothing of it was taken
+    error: ../decisions.json: there is no hunk 0123456789abcdef in this changeset; no decisions were read
       [SHA256]  .envrc
       [SHA256]  a.txt
       [SHA256]  a.txt
-    hint: these are the current ones; airlock review --export - gives all of them
+    hint: the current IDs are listed above; to print all of them, run `airlock review --export -`
     ");
     assert!(ran.stderr.contains(&id), "{}", ran.stderr);
     let invalid = [
@@ -90,44 +90,44 @@ fn import_refuses_invalid_files() {
     assert_snapshot!(refusals.concat(), @r#"
     status: 1
     ----- stderr -----
-    error: ../decisions.json: hunk [SHA256] of a.txt: it has 4 lines, and lines yn says of others; nothing of it was taken
+    error: ../decisions.json: hunk [SHA256] of a.txt: it has 4 lines, but lines yn describes a different number; no decisions were read
     status: 1
     ----- stderr -----
-    error: ../decisions.json: hunk [SHA256] of a.txt: "perhaps" is no decision: it is accepted, rejected, or lines and one of y, n and . for each line; nothing of it was taken
+    error: ../decisions.json: hunk [SHA256] of a.txt: "perhaps" is not a decision (accepted, rejected, or lines followed by y, n or . for each line); no decisions were read
     status: 1
     ----- stderr -----
-    error: ../decisions.json: hunk [SHA256] of a.txt: it is edited, and its text is missing; nothing of it was taken
+    error: ../decisions.json: hunk [SHA256] of a.txt: it is edited, but its text is missing; no decisions were read
     status: 1
     ----- stderr -----
-    error: ../decisions.json: hunk [SHA256] of a.txt: it has a text, and is not edited; nothing of it was taken
+    error: ../decisions.json: hunk [SHA256] of a.txt: it has a text, but is not edited; no decisions were read
     status: 1
     ----- stderr -----
-    error: ../decisions.json: hunk [SHA256] of a.txt: a comment is on a line that it does not have; nothing of it was taken
+    error: ../decisions.json: hunk [SHA256] of a.txt: a comment refers to a line that it does not have; no decisions were read
     status: 1
     ----- stderr -----
-    error: ../decisions.json: this is no decision file: unknown field `colour`, expected one of `id`, `at`, `decision`, `text`, `comments` at line 1 column 267; nothing of it was taken
+    error: ../decisions.json: this is not a decision file: unknown field `colour`, expected one of `id`, `at`, `decision`, `text`, `comments` at line 1 column 267; no decisions were read
     "#);
     let mut twice = before.clone();
     twice["files"][1]["hunks"][1] = twice["files"][1]["hunks"][0].clone();
     assert_snapshot!(import_decisions(&repo, &twice, &[]), @"
     status: 1
     ----- stderr -----
-    error: ../decisions.json: the hunk [SHA256] is in it twice; nothing of it was taken
+    error: ../decisions.json: the hunk [SHA256] is listed twice; no decisions were read
     ");
     let mut newer = before.clone();
     newer["schema_version"] = 9.into();
     assert_snapshot!(import_decisions(&repo, &newer, &[]), @"
     status: 1
     ----- stderr -----
-    error: ../decisions.json: it is of version 9 of the format, and this Airlock reads version 1; nothing of it was taken
+    error: ../decisions.json: it has format version 9, and this Airlock reads version 1; no decisions were read
     ");
     // High-risk changes need `--allow-risky`, as they do in every command.
     let risky = with((0, 0), "decision", "accepted".into());
     assert_snapshot!(import_decisions(&repo, &risky, &[]), @"
     status: 1
     ----- stderr -----
-    error: ../decisions.json: .envrc needs a closer look; nothing of it was taken
-    hint: look at it, then add --allow-risky
+    error: ../decisions.json: .envrc is high risk and requires confirmation; no decisions were read
+    hint: review it, then add `--allow-risky`
     ");
     assert_eq!(export_decisions(&repo), before, "a refused file changed the decisions");
     import_decisions(&repo, &risky, &["--allow-risky"]).ok();
@@ -151,20 +151,20 @@ fn edited_text_is_checked_for_each_target() {
     assert_snapshot!(apply_to("worktree"), @"
     status: 1
     ----- stderr -----
-    error: what is accepted of a.txt is riskier than all of it: it has invisible characters
-    hint: accept the other parts too, or look at it and add --allow-risky
+    error: the selected part of a.txt is riskier than the whole change: it contains invisible characters
+    hint: accept the other parts as well, or review it and add `--allow-risky`
     ");
     assert_snapshot!(apply_to("branch:new"), @"
     status: 1
     ----- stderr -----
-    error: what is accepted of a.txt is riskier than all of it: it has invisible characters
-    hint: accept the other parts too, or look at it and add --allow-risky
+    error: the selected part of a.txt is riskier than the whole change: it contains invisible characters
+    hint: accept the other parts as well, or review it and add `--allow-risky`
     ");
     assert_snapshot!(apply_to("patch:-"), @"
     status: 1
     ----- stderr -----
-    error: what is accepted of a.txt is riskier than all of it: it has invisible characters
-    hint: accept the other parts too, or look at it and add --allow-risky
+    error: the selected part of a.txt is riskier than the whole change: it contains invisible characters
+    hint: accept the other parts as well, or review it and add `--allow-risky`
     ");
     assert_eq!(repo.git(&["status", "--short"]) + &repo.git(&["branch", "--list", "new"]), "");
     let args = ["apply", "s", "--decisions", "../decisions.json", "--to", "patch:-", "--allow-risky"];

@@ -40,7 +40,7 @@ fn doctor_checks_everything_and_cleans_up() {
     assert!(checks.iter().all(|(_, state, _)| state != "broken"), "{checks:?}");
     let found =
         |id: &str| checks.iter().find(|(i, ..)| i == id).map(|(.., found)| found.clone()).expect("the check exists");
-    assert_eq!(found("credential"), "an API key was found; it stays outside of every sandbox");
+    assert_eq!(found("credential"), "an API key was found; it never enters a sandbox");
     let plain = repo.airlock(&["doctor"]).ok();
     assert!(plain.stdout.contains("good    engine"), "{}", plain.stdout);
     for text in [&ran.stdout, &plain.stdout, &plain.stderr] {
@@ -67,13 +67,14 @@ fn run_warns_about_vulnerable_runtime() {
     repo.set("DOCKER_HOST", &address);
     let ran = repo.airlock(&["run", "--", "true"]).ok();
     assert!(
-        ran.stderr.contains("runc 0.19.0 has CVE-2019-5736, CVE-2025-31133; airlock doctor has more"),
+        ran.stderr
+            .contains("runc 0.19.0 is affected by CVE-2019-5736, CVE-2025-31133; for details, run `airlock doctor`"),
         "{}",
         ran.stderr
     );
     let doctor = repo.airlock(&["doctor", "--json"]).ok();
     let weak = |(id, state, found): &(String, String, String)| {
-        id == "runtime" && state == "weak" && found.contains("it allows a container to overwrite the runtime")
+        id == "runtime" && state == "weak" && found.contains("which allows a container to overwrite the runtime")
     };
     assert!(parse_checks(&doctor).iter().any(weak), "{}", doctor.stdout);
 }
@@ -95,7 +96,7 @@ fn doctor_runs_all_checks_without_engine() {
     let ran = repo.airlock(&["doctor"]);
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.stdout.contains("broken  settings    --memory: banana is not a size"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("broken  image       nosuch:1, which is set, is not there"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("broken  image       the configured image nosuch:1 does not exist"), "{}", ran.stdout);
     repo.unset("AIRLOCK_MEMORY");
     repo.unset("AIRLOCK_IMAGE");
 }

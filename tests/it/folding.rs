@@ -97,7 +97,7 @@ fn apply_on_fat_refuses_twins() {
     assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "RUN.SH"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   RUN.SH  your file system takes it for "run.sh"
+      conflict   RUN.SH  your file system treats it as the same name as "run.sh"
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -105,7 +105,7 @@ fn apply_on_fat_refuses_twins() {
     assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "twin"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   twin  your file system takes it for "Twin"
+      conflict   twin  your file system treats it as the same name as "Twin"
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -113,7 +113,7 @@ fn apply_on_fat_refuses_twins() {
     assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "sub/x"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   sub/x  your file system takes it for "Sub"
+      conflict   sub/x  your file system treats it as the same name as "Sub"
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);

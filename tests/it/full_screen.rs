@@ -70,8 +70,8 @@ fn review_applies_lines_over_two_sessions() {
     terminal.types("]y");
     terminal.shows("1/3 decided");
     terminal.types("w");
-    terminal.shows("What an apply would do");
-    terminal.shows("apply      a.txt  1 whole, 1 in part or edited, of 2 hunks");
+    terminal.shows("Preview of the apply");
+    terminal.shows("apply      a.txt  1 whole and 1 partial or edited of 2 hunks");
     terminal.types("y");
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -94,7 +94,7 @@ fn review_keeps_draft_after_signal() {
         let status = terminal.child.wait().expect("it ends");
         assert_eq!(status.exit_code(), 130, "{signal:?}");
         assert_terminal_restored(&terminal);
-        terminal.shows("what was decided is saved");
+        terminal.shows("the decisions are saved");
     }
     // After a SIGKILL, the draft has the decisions.
     let mut terminal = Terminal::start(&repo, &["review", "s"]);
@@ -189,10 +189,10 @@ fn editor_gets_terminal() {
     terminal.shows("edit proposal.txt?");
     assert!(terminal.is_sane(), "the editor has a terminal in its original mode");
     terminal.types("TEN\n");
-    terminal.shows("edited, and accepted so");
-    terminal.shows("your text, in its place");
+    terminal.shows("edited and accepted");
+    terminal.shows("your text instead");
     terminal.types("w");
-    terminal.shows("What an apply would do");
+    terminal.shows("Preview of the apply");
     terminal.types("y");
     terminal.shows("1 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -252,7 +252,7 @@ fn editor_suspends_and_resumes() {
     terminal.types("fg\n");
     terminal.shows("review s\n");
     terminal.types("TEN\n");
-    terminal.shows("edited, and accepted so");
+    terminal.shows("edited and accepted");
     terminal.types("q");
     terminal.shows("the decisions are saved");
     terminal.types("exit\n");
@@ -383,7 +383,8 @@ fn panic_restores_terminal() {
 #[ignore = "it panics, on a terminal"]
 fn panics_on_a_terminal() {
     let model = sheet(&[("a.txt", None, Some("x\n"))], &[]);
-    let options = ReviewOptions { name: "s".into(), styles: PLAIN, round_diff: None, cannot_send: None };
+    let options =
+        ReviewOptions { name: "s".into(), styles: PLAIN, round_diff: None, cannot_send: None, start_at: None };
     let mut app = App::new(model, ReviewState::default(), options);
     let mut host = FakeReviewHost { panics: true, ..FakeReviewHost::default() };
     let _ = tui::run(&mut app, &mut host);

@@ -82,7 +82,7 @@ fn gateway_masks_returned_credential() {
     let masked = "*".repeat(KEY.len());
     assert!(ran.stdout.contains(&format!("you sent x-api-key: {masked}\"}}")), "{}", ran.stdout);
     assert!(ran.stdout.contains(&format!("{masked}.")) && ran.stdout.contains("502"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("sent the credential back") && ran.stderr.contains("an encoding"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("returned the credential") && ran.stderr.contains("an encoding"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("never-to-come"), "{}", ran.stderr);
 }
 
@@ -114,7 +114,7 @@ fn gateway_reports_truncated_responses() {
     let ran = repo.airlock(&["run", "--net", "model", "--", "sh", "-c", &script]).ok();
     let ends: Vec<&str> = ran.stdout.lines().filter_map(|line| line.split(" curl: ").nth(1)).collect();
     assert!(ends.len() == 2 && ends.iter().all(|end| matches!(*end, "18" | "56")), "{}", ran.stdout);
-    assert!(ran.stderr.contains("broke off an answer (2 times)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ended early (2 times)"), "{}", ran.stderr);
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn run_script(repo: &TestRepo, name: &str, script: &str) -> CommandOutput {
 #[track_caller]
 fn check_kept(repo: &TestRepo, name: &str, script: &str, words: &str, look: &str, found: &str) {
     let ran = run_script(repo, name, script);
-    assert!(ran.stderr.contains("and is kept: it holds"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("is kept because it contains"), "{}", ran.stderr);
     assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
     assert!(repo.airlock(&["status", name]).ok().stdout.contains(words), "status");
     let ran = repo.airlock(&["resume", name, "--", "sh", "-c", look]).ok();
@@ -35,7 +35,7 @@ fn sandbox_is_kept_for_work_outside_its_changes() {
     check_kept(&repo, "br", &branch, "branch feature", "git log -1 --format=%s feature", "work\n");
     check_kept(&repo, "st", "echo more >> a.txt && git stash -q", "a stash", "git stash list | wc -l", "1\n");
     let detached = format!("git checkout -q --detach && echo more >> a.txt && {commit} -a && git checkout -q main");
-    check_kept(&repo, "de", &detached, "commits that no branch names", "git log -g --format=%gs | grep -c work", "1\n");
+    check_kept(&repo, "de", &detached, "commits on no branch", "git log -g --format=%gs | grep -c work", "1\n");
     let reverted = format!("echo more >> a.txt && {commit} -a && git revert --no-edit HEAD >/dev/null");
     check_kept(&repo, "re", &reverted, "commits on main", "git log --oneline | wc -l", "4\n");
     let worktree = "git worktree add -q .claude/worktrees/f -b wt-f && echo new > .claude/worktrees/f/b.txt";
@@ -67,7 +67,7 @@ fn sandbox_is_kept_for_work_outside_its_changes() {
         &repo,
         "staged",
         staged,
-        "content that was staged",
+        "staged content",
         "git diff --cached --stat | tail -n 1",
         " 1 file changed, 1 insertion(+)\n",
     );
@@ -100,7 +100,7 @@ fn sandbox_is_kept_for_work_outside_its_changes() {
         "none",
         "git status >/dev/null; git log >/dev/null; git diff; echo x > y; rm y; echo z > ~/.cache-less 2>/dev/null || true; rm -f ~/.cache-less",
     );
-    assert!(ran.stderr.contains("none changed nothing, and is removed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("none changed nothing, so it is removed"), "{}", ran.stderr);
 }
 
 #[test]
@@ -109,9 +109,24 @@ fn sandbox_resumes_after_all_is_applied() {
     let script = "git switch -qc feature && echo new > b.txt && git add -A && git -c user.name=A -c user.email=a@b commit -qm work && \
                   git switch -q main; mkdir -p target; echo built > target/x; echo y >> a.txt";
     let ran = run_script(&repo, "mix", script);
-    assert!(ran.stderr.contains("it also holds branch feature, ignored new files (target/)"), "{}", ran.stderr);
-    assert_snapshot!(repo.airlock(&["diff", "mix", "--stat"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "mix", "--accept-all"]), @"");
+    assert!(ran.stderr.contains("mix also contains branch feature, ignored new files (target/)"), "{}", ran.stderr);
+    assert_snapshot!(repo.airlock(&["diff", "mix", "--stat"]), @"
+    status: 0
+    ----- stdout -----
+    modified  a.txt  +1 −0
+    1 file, +1 −0
+    ----- stderr -----
+    airlock: mix also holds branch feature, ignored new files (target/)
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "mix", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      applied    a.txt
+    ----- stderr -----
+    airlock: 1 of 1 file applied. Undo: airlock undo mix · Everything is decided: airlock resume mix continues, airlock rm mix removes it
+    airlock: mix also holds branch feature, ignored new files (target/), which no apply brings; it keeps it until airlock rm mix
+    airlock: to get them: airlock resume mix --review never -- tar c -- target > mix.tar
+    ");
     let look = "git log -1 --format=%s feature; cat target/x; tail -n 1 a.txt; echo second >> a.txt";
     let out = repo.airlock(&["resume", "mix", "--review", "never", "--", "sh", "-c", look]).ok().stdout;
     assert_eq!(out, "work\nbuilt\ny\n");
@@ -144,7 +159,12 @@ fn gc_removes_old_decided_sandboxes() {
         value["settled"] = serde_json::json!(1_000_000_000);
         std::fs::write(&record, value.to_string()).expect("written");
     }
-    assert_snapshot!(repo.airlock(&["gc"]), @"");
+    assert_snapshot!(repo.airlock(&["gc"]), @"
+    status: 0
+    ----- stderr -----
+    airlock: removed old, of which nothing is open
+    airlock: 1 thing, freed 0 B
+    ");
     let list = repo.airlock(&["ls"]).ok().stdout;
     assert!(!list.contains("old") && list.contains("open") && list.contains("held"), "{list}");
     // A resumed sandbox is no longer decided.
@@ -162,7 +182,7 @@ fn unlisted_home_files_keep_the_sandbox() {
     // A detached HEAD without history: its branch is made by Airlock and is not held.
     repo.git(&["checkout", "-q", "--detach"]);
     let ran = repo.airlock(&["run", "--name", "none", "--history", "none", "--", "true"]).ok();
-    assert!(ran.stderr.contains("none changed nothing, and is removed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("none changed nothing, so it is removed"), "{}", ran.stderr);
 }
 
 #[test]
@@ -170,7 +190,7 @@ fn rm_asks_before_removing_held_work() {
     let repo = TestRepo::new();
     run_script(&repo, "ignored", "mkdir -p target; echo made > target/made");
     let mut terminal = Terminal::start(&repo, &["rm", "ignored"]);
-    terminal.shows("ignored holds ignored new files (target/)");
+    terminal.shows("ignored contains ignored new files (target/)");
     terminal.types("n\n");
     terminal.shows("nothing was removed");
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("ignored"));
@@ -182,7 +202,11 @@ fn conversation_without_changes_is_resumed() {
     let (_runtime, _model) = model(&mut repo, vec![Step::Text("a plan".into())]);
     let ran =
         repo.airlock(&["--name", "plan", "--review", "never", "claude", "-p", "make a plan, change nothing"]).ok();
-    assert!(ran.stderr.contains("plan changed no file, and is kept: it holds a conversation"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("plan changed no files, but is kept because it contains a conversation"),
+        "{}",
+        ran.stderr
+    );
     repo.airlock(&["resume", "plan", "--review", "never", "--", "-p", "go on"]).ok();
 }
 

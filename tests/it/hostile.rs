@@ -90,14 +90,64 @@ fn repository_names_are_refused_in_every_spelling() {
     let diff = inspect_sandbox(&repo, "g", &before);
     assert_eq!(diff["files"].as_array().expect("a list").len(), 0, "{:#}", diff["files"]);
     let refused = read_refused(&diff);
-    let names = refused.iter().filter(|(_, reason)| reason.contains("repository's own directory")).count();
+    let names = refused.iter().filter(|(_, reason)| reason.contains("names a repository directory")).count();
     // 20 spellings at two locations. The agent's two repositories are one entry each.
     assert_eq!(names, 40, "{refused:#?}");
     let own: Vec<&str> =
-        refused.iter().filter(|(_, why)| why.contains("of its own")).map(|(path, _)| path.as_str()).collect();
+        refused.iter().filter(|(_, why)| why.contains("embedded repository")).map(|(path, _)| path.as_str()).collect();
     assert_eq!((own, refused.len()), (vec!["pointed", "sub"], 42), "{refused:#?}");
-    assert_snapshot!(repo.airlock(&["diff", "g"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--allow-risky"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "g"]), @r"
+    status: 0
+    ----- stderr -----
+    airlock: stays in the sandbox: .GIT: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .JJ: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .\.GIT\foobar: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .gIt: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git : a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git.: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git...: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git...:x: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git::$INDEX_ALLOCATION: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git:foo: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git\foobar: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .git<U+202E>: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .g<U+200C>it: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: .jj: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: GI2837~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: GI7EBA~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: GIT~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: git~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: git~9: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.GIT: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.JJ: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.\.GIT\foobar: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.gIt: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git : a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git.: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git...: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git...:x: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git::$INDEX_ALLOCATION: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git:foo: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git\foobar: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.git<U+202E>: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.g<U+200C>it: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/.jj: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/GI2837~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/GI7EBA~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/GIT~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/git~1: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/git~9: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: nested/<U+FEFF>.git: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: stays in the sandbox: pointed: is a repository or a worktree of its own, whose files stay in the sandbox
+    airlock: stays in the sandbox: sub: is a repository or a worktree of its own, whose files stay in the sandbox
+    airlock: stays in the sandbox: <U+FEFF>.git: a component of the path stands for a repository's own directory (.git, .jj)
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--allow-risky"]), @"
+    status: 2
+    ----- stderr -----
+    error: the selection leaves nothing of g
+    hint: airlock diff g --name-only lists the paths
+    ");
     assert!(!repo.path.join("sub/.git").exists() && !repo.path.join("pointed/.git").exists());
 }
 
@@ -135,8 +185,36 @@ fn symlinks_out_of_the_tree_are_refused() {
         ],
     );
     assert!(left.is_empty(), "{left:?}");
-    assert_snapshot!(repo.airlock(&["apply", "l", "--accept", "absolute", "--allow-risky"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "l", "--accept-all"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "l", "--accept", "absolute", "--allow-risky"]), @"
+    status: 1
+    ----- stderr -----
+    error: absolute cannot be accepted: points to an absolute path
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "l", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      refused    .GITignore             cannot be accepted
+      refused    .gitattributes         cannot be accepted
+      refused    .gitmodules            cannot be accepted
+      refused    .mailmap               cannot be accepted
+      refused    absolute               cannot be accepted
+      refused    climbs-after-a-name    cannot be accepted
+      refused    climbs-inside          cannot be accepted
+      skipped    dangling               high finding: needs --allow-risky
+      refused    deep/er/leaving        cannot be accepted
+      refused    deep/two               cannot be accepted
+      skipped    deep/up                high finding: needs --allow-risky
+      skipped    fine                   high finding: needs --allow-risky
+      refused    git-by-its-short-name  cannot be accepted
+      refused    git-directly           cannot be accepted
+      refused    git-in-disguise        cannot be accepted
+      refused    leaving                cannot be accepted
+      skipped    loop-a                 high finding: needs --allow-risky
+      skipped    loop-b                 high finding: needs --allow-risky
+      refused    through-the-users-own  cannot be accepted
+    ----- stderr -----
+    airlock: 0 of 19 files applied. Next: airlock review l, or airlock rm l
+    ");
     assert_eq!(repo.read_tree(), before, "every symlink needs --allow-risky");
     repo.airlock(&["apply", "l", "--accept-all", "--allow-risky"]).ok();
     let made = repo.git(&["status", "--short", "--untracked-files=all"]);
@@ -166,7 +244,13 @@ fn apply_resolves_symlinks_in_the_working_tree() {
     // This symlink is untracked and newer than the sandbox, so the sandbox has no record of it.
     std::os::unix::fs::symlink("/etc", repo.path.join("mine")).expect("made");
     let before = repo.read_tree();
-    assert_snapshot!(repo.airlock(&["apply", "h", "--accept", "new", "--allow-risky"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "h", "--accept", "new", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   new  as a link in your tree it leads through a link to an absolute path
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
     assert_eq!(repo.read_tree(), before);
     repo.airlock(&["apply", "h", "--accept", "fine", "--allow-risky"]).ok();
 }
@@ -185,7 +269,14 @@ fn apply_judges_the_result_of_a_partial_change() {
     let file = diff["files"].as_array().expect("a list").iter().find(|f| f["path"] == "package.json").expect("changed");
     assert_eq!(file["severity"], Value::Null, "the whole change leaves the scripts as they are");
     let id = file["hunks"][1]["id"].as_str().expect("an id");
-    assert_snapshot!(repo.airlock(&["apply", "m", "--accept-id", id]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "m", "--accept-id", id]), @"
+    status: 0
+    ----- stdout -----
+      applied    package.json  1 of 2 hunks
+    ----- stderr -----
+    airlock: what is accepted of package.json has no scripts any more, other than all of it
+    airlock: 1 of 2 files applied. Undo: airlock undo m · Next: airlock review m, or airlock rm m
+    ");
 }
 
 #[test]
@@ -205,7 +296,18 @@ fn apply_never_writes_through_a_new_symlink() {
             ("a", "refused", "twin"),
         ],
     );
-    assert_snapshot!(repo.airlock(&["apply", "w", "--accept-all", "--allow-risky"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "w", "--accept-all", "--allow-risky"]), @"
+    status: 0
+    ----- stdout -----
+      refused    A/config      cannot be accepted
+      refused    a             cannot be accepted
+      refused    dir           cannot be accepted
+      deleted    dir/keep.txt
+      created    lib-link
+      created    lib/x
+    ----- stderr -----
+    airlock: 3 of 6 files applied. Undo: airlock undo w · Everything is decided: airlock resume w continues, airlock rm w removes it
+    ");
     assert!(!outside.exists() && !repo.path.join("A").exists() && !repo.path.join("a").exists());
 }
 
@@ -233,13 +335,19 @@ fn twins_are_reported_or_refused() {
     );
     // Not a snapshot, because it would contain names that look the same.
     let shown = repo.airlock(&["diff", "t"]).ok().stdout;
-    assert!(shown.contains("is the same as readme to some file systems"), "{shown}");
+    assert!(shown.contains("collides with readme on some file systems"), "{shown}");
     // This file system distinguishes upper and lower case.
     repo.airlock(&["apply", "t", "--accept", "README", "--accept", "readme"]).ok();
     assert_eq!((repo.read("README"), repo.read("readme")), ("upper\n".into(), "lower\n".into()));
     // The host has a symlink that is newer than the sandbox, and the agent's file is its twin.
     std::os::unix::fs::symlink("/etc", repo.path.join("Set.txt")).expect("made");
-    assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "set.txt"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "set.txt"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   set.txt  other file systems would take it for "Set.txt", which is of another kind
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
 }
 
 #[test]
@@ -260,7 +368,30 @@ fn odd_names_are_applied_unchanged() {
     assert_eq!(found.len() + 4, 19, "{found:?}");
     let files = diff["files"].as_array().expect("a list");
     assert!(files.iter().any(|f| f["path_bytes"] == serde_json::json!([255])));
-    assert_snapshot!(repo.airlock(&["diff", "o", "--stat"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "o", "--stat"]), @r#"
+    status: 0
+    ----- stdout -----
+    added     "q"             +1 −0  note
+    added     $(touch owned)  +1 −0
+    added     *               +1 −0  note
+    added     --help          +1 −0
+    added     -rf             +1 −0
+    added     :(glob)*        +1 −0  note
+    added     ;touch owned    +1 −0
+    added     C:x             +1 −0  note
+    added     \\?\x           +1 −0  note
+    added     `touch owned`   +1 −0
+    added     a<U+000A>b      +2 −0  note
+    added     a:b             +1 −0  note
+    added     aux.c           +1 −0  note
+    added     bell<U+0007>    +1 −0  high
+    added     esc<U+001B>[2J  +1 −0  high
+    added     trailing        +1 −0  note
+    added     ~               +1 −0
+    added     é               +1 −0
+    added     <0xFF>          binary, 0 bytes → 2 bytes, sha256 e4688624e5f1  medium
+    19 files, +19 −0
+    "#);
     // Files with control characters in their names also have them in their content.
     repo.airlock(&["apply", "o", "--accept-all", "--allow-risky"]).ok();
     let status = repo.git(&["status", "--porcelain", "-z", "--untracked-files=all"]);
@@ -297,7 +428,7 @@ fn special_files_and_mode_bits_are_not_applied() {
     assert_eq!(reason("sparse"), Some("is larger than 1 MiB (max_file)"));
     // Not a snapshot, because `suid` is a program of the image.
     let shown = repo.airlock(&["diff", "k"]).ok().stdout;
-    assert!(shown.contains("had the mode 4755, of which only the executable bit travels"), "{shown}");
+    assert!(shown.contains("has mode 4755, of which only the executable bit is kept"), "{shown}");
     repo.airlock(&["apply", "k", "--accept-all", "--allow-risky"]).ok();
     use std::os::unix::fs::PermissionsExt;
     for name in ["suid", "sgid", "writable", "sticky", "run.sh"] {
@@ -340,7 +471,31 @@ fn planted_repositories_are_refused() {
     assert!(left.is_empty(), "{left:?}");
     // A repository in two parts is found as well: the host has the last third.
     repo.write("partly/refs/y", "");
-    assert_snapshot!(repo.airlock(&["apply", "p", "--accept-all", "--allow-risky"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "p", "--accept-all", "--allow-risky"]), @r#"
+    status: 4
+    ----- stdout -----
+      refused    common/HEAD              cannot be accepted
+      refused    common/commondir         cannot be accepted
+      refused    fixtures/repo/HEAD       cannot be accepted
+      refused    fixtures/repo/config     cannot be accepted
+      refused    fixtures/repo/objects/x  cannot be accepted
+      refused    fixtures/repo/refs/x     cannot be accepted
+      refused    folded/Objects/x         cannot be accepted
+      refused    folded/REFS/x            cannot be accepted
+      refused    folded/head              cannot be accepted
+      refused    linked/HEAD              cannot be accepted
+      refused    linked/objects           cannot be accepted
+      refused    linked/refs              cannot be accepted
+      conflict   partly/HEAD              git would open "partly" as a repository
+      conflict   partly/objects/x         git would open "partly" as a repository
+      skipped    real/x                   because of the conflicts
+      refused    tree/HEAD                cannot be accepted
+      refused    tree/config.worktree     cannot be accepted
+    ----- stderr -----
+    airlock: 2 conflicts; nothing was written
+    airlock: to leave them out, add --reject=partly/HEAD --reject=partly/objects/x
+    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    "#);
     assert!(!repo.path.join("partly/HEAD").exists() && !repo.path.join("fixtures").exists());
 }
 
@@ -407,7 +562,7 @@ fn diff_escapes_deceptive_text() {
         "+\\ No newline at end of file",
         "+start<U+0020 x5000>evil()",
         "+<U+000A x10000>",
-        "a link to a<U+001B>[2J",
+        "symlink to a<U+001B>[2J",
         "added  name<U+001B>[2J<U+202E>",
         "-one",
         "+one ",
@@ -453,8 +608,33 @@ fn risk_rules_find_delayed_execution() {
         ],
     );
     assert_eq!(diff["ignored_by_agent_rules"], serde_json::json!(["hidden"]));
-    assert_snapshot!(repo.airlock(&["apply", "y", "--accept", ".envrc"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "y", "--accept-all"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "y", "--accept", ".envrc"]), @"
+    status: 1
+    ----- stderr -----
+    error: .envrc needs a closer look: runs when you enter the directory; sets the environment of what runs next
+    hint: look at it, then add --allow-risky
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "y", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      skipped    .VSCode/TASKS.json           high finding: needs --allow-risky
+      skipped    .claude/hooks/settings.json  high finding: needs --allow-risky
+      skipped    .cursor                      high finding: needs --allow-risky
+      skipped    .envrc                       high finding: needs --allow-risky
+      created    .github/workflows/ci.yml
+      applied    .gitignore
+      skipped    .idea/keep.txt               high finding: needs --allow-risky
+      skipped    conf/mcp.json                high finding: needs --allow-risky
+      skipped    config.ini                   high finding: needs --allow-risky
+      deleted    dir/keep.txt
+      created    package-lock.json
+      created    package.json
+      deleted    run.sh
+      skipped    sub/.Husky/pre-commit        high finding: needs --allow-risky
+      skipped    tool                         high finding: needs --allow-risky
+    ----- stderr -----
+    airlock: 6 of 15 files applied. Undo: airlock undo y · Next: airlock review y, or airlock rm y
+    ");
     for path in [".envrc", "tool", "config.ini"] {
         assert!(!repo.path.join(path).exists(), "{path}");
     }
@@ -473,11 +653,11 @@ fn collect_limits_name_their_setting() {
     let diff = inspect_sandbox(&repo, "b", &before);
     let refused = read_refused(&diff);
     for (path, reason) in [
-        ("many", "the most is 1000 new files and directories (max_entries)"),
+        ("many", "too many new files and directories (limit: 1000, max_entries)"),
         ("one-line", "is larger than 1 MiB (max_file)"),
-        ("b-zero", "all files together may have 819200 bytes (max_total)"),
-        ("wide/", "files differ, the most is 30 (max_files)"),
-        ("d/d/d", "is too deep: the most is 40 directories (max_depth)"),
+        ("b-zero", "exceeds the total limit of 819200 bytes (max_total)"),
+        ("wide/", "exceed the limit of 30 files (max_files;"),
+        ("d/d/d", "is nested too deeply (limit: 40 directories, max_depth)"),
     ] {
         let found = refused.iter().any(|(p, r)| p.starts_with(path) && r.contains(reason));
         assert!(found, "{path} {reason}: {refused:#?}");
@@ -490,7 +670,11 @@ fn collect_limits_name_their_setting() {
     run_attack(&repo, "b2", "bombs.sh", &[]).ok();
     assert_eq!(repo.diff("b2")["refused"], serde_json::json!([]));
     repo.set("AIRLOCK_MAX_DEPTH", "999");
-    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: max_depth: 999 is not from 1 to 256
+    ");
 }
 
 #[test]
@@ -512,15 +696,62 @@ fn apply_keeps_files_that_were_never_sent() {
     repo.airlock(&["run", "--name", "u", "--include", ".env", "--", "sh", "-euc", "cat .env"]).ok();
     repo.sandbox("v", script).ok();
     let before = repo.read_tree();
-    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "untracked"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "vendor/inner/x"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "skipped"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "untracked"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   untracked  you have a file of your own there
+
+    untracked: you have a file of your own there
+      base      │ nothing
+      yours     │ a file, 5 bytes, sha256 fcbc800db3f1…
+      accepted  │ a file, 5 bytes, sha256 886b67480dbe…
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "vendor/inner/x"]), @r#"
+    status: 4
+    ----- stdout -----
+      conflict   vendor/inner/x  "vendor/inner" is another repository
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    "#);
+    assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "skipped"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   skipped  both sides changed the same lines
+
+    skipped: both sides changed the same lines
+      base, line 1
+      │ base
+      yours, line 1
+      │ mine
+      accepted, line 1
+      │ evil
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    ");
     // An ignored file is only collected with --include.
     assert!(!repo.changes("v").iter().any(|(p, _)| p == ".env"));
     assert_eq!(repo.read_tree(), before);
     repo.airlock(&["run", "--name", "e", "--include", ".env", "--", "sh", "-c", "echo evil > .env"]).ok();
     repo.write(".env", "SECRET=newer\n");
-    assert_snapshot!(repo.airlock(&["apply", "e", "--accept", ".env", "--allow-risky"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "e", "--accept", ".env", "--allow-risky"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   .env  both sides changed the same lines
+
+    .env: both sides changed the same lines
+      base, line 1
+      │ SECRET=mine
+      yours, line 1
+      │ SECRET=newer
+      accepted, line 1
+      │ evil
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    ");
     assert_eq!(repo.read(".env"), "SECRET=newer\n");
 }
 
@@ -640,15 +871,69 @@ fn risk_rules_come_from_user_and_commit() {
             (".envrc", "high", "directory-hook"),
         ],
     );
-    assert_snapshot!(repo.airlock(&["diff", "r"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "r"]), @r#"
+    status: 0
+    ----- stdout -----
+    modified  .airlock.toml
+    ! high: is Airlock's own settings
+    @@ -1,6 +1 @@
+    -image = "evil"
+    -[[risk]]
+    -name = "repository"
+    -severity = "refused"
+    -paths = ["migrations/**"]
+    -reason = "is the repository's"
+    +
+
+    added  .envrc
+    ! high: runs when you enter the directory
+    ! high: sets the environment of what runs next
+    @@ -0,0 +1 @@
+    +1
+
+    added  migrations/1.sql
+    ! refused: matches the repository's rule repository: is the repository's
+    @@ -0,0 +1 @@
+    +1
+
+    added  x/deploy/run
+    ! high: is the user's
+    @@ -0,0 +1 @@
+    +1
+
+    added  y/.airlock/f
+    ! refused: is where Airlock stages files in a part of the tree that is mounted from elsewhere
+    @@ -0,0 +1 @@
+    +1
+    "#);
+    assert_snapshot!(repo.airlock(&["apply", "r", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      skipped    .airlock.toml     high finding: needs --allow-risky
+      skipped    .envrc            high finding: needs --allow-risky
+      refused    migrations/1.sql  cannot be accepted
+      skipped    x/deploy/run      high finding: needs --allow-risky
+      refused    y/.airlock/f      cannot be accepted
+    ----- stderr -----
+    airlock: 0 of 5 files applied. Next: airlock review r, or airlock rm r
+    ");
     assert!(!repo.path.join("migrations").exists() && !repo.path.join("x").exists() && !repo.path.join("y").exists());
     // An invalid rule is an error before anything starts.
     fs::write(config.join("airlock/config.toml"), rule("user", "high", "[")).expect("written");
-    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    airlock: .airlock.toml: image is not obeyed; a repository can only add risk rules
+    error: the risk rule user: error parsing glob '**/[': unclosed character class; missing ']'
+    ");
     let deep = "{".repeat(3000) + "a" + &"}".repeat(3000);
     fs::write(config.join("airlock/config.toml"), rule("user", "high", &deep)).expect("written");
-    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    airlock: .airlock.toml: image is not obeyed; a repository can only add risk rules
+    error: the risk rule user: a glob has more than 8192 bytes or 16 levels of braces
+    ");
     fs::remove_dir_all(config).expect("removed");
 }
 
@@ -690,8 +975,72 @@ fn git_config_targets_need_allow_risky() {
         ],
     );
     assert!(left.is_empty(), "{left:?}");
-    assert_snapshot!(repo.airlock(&["diff", "g"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "g"]), @"
+    status: 0
+    ----- stdout -----
+    added  attributes
+    ! high: is part of your git configuration
+    @@ -0,0 +1 @@
+    +touch owned
+
+    modified  filt/clean.sh
+    ! high: is run by your git configuration
+    @@ -1,2 +1,3 @@
+     #!/bin/sh
+     cat
+    +touch owned
+
+    modified  fsm.sh
+    ! high: is run by your git configuration
+    @@ -1,2 +1,3 @@
+     #!/bin/sh
+     echo 0
+    +touch owned
+
+    modified  plain/tools
+    @@ -1 +1,2 @@
+     no program
+    +x
+
+    added  scripts/new.sh
+    ! high: is run by your git configuration
+    @@ -0,0 +1 @@
+    +touch owned
+
+    modified  team.inc
+    ! high: is part of your git configuration
+    @@ -1,2 +1,2 @@
+    -[alias]
+    +[core]
+    -	st = status
+    +	fsmonitor = touch owned
+
+    added  tools/git/post-commit
+    ! high: is run by your git configuration
+    @@ -0,0 +1 @@
+    +touch owned
+
+    modified  tools/git/pre-commit
+    ! high: is run by your git configuration
+    @@ -1,2 +1,3 @@
+     #!/bin/sh
+     exit 0
+    +touch owned
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all"]), @"
+    status: 0
+    ----- stdout -----
+      skipped    attributes             high finding: needs --allow-risky
+      skipped    filt/clean.sh          high finding: needs --allow-risky
+      skipped    fsm.sh                 high finding: needs --allow-risky
+      applied    plain/tools
+      skipped    scripts/new.sh         high finding: needs --allow-risky
+      skipped    team.inc               high finding: needs --allow-risky
+      skipped    tools/git/post-commit  high finding: needs --allow-risky
+      skipped    tools/git/pre-commit   high finding: needs --allow-risky
+    ----- stderr -----
+    airlock: 1 of 8 files applied. Undo: airlock undo g · Next: airlock review g, or airlock rm g
+    ");
     assert_eq!(repo.read("fsm.sh"), "#!/bin/sh\necho 0\n");
     assert_eq!(repo.read("team.inc"), "[alias]\n\tst = status\n");
 }
@@ -745,8 +1094,18 @@ fn hook_and_symlink_targets_need_allow_risky() {
     // A name that was added to the configuration after the changes were collected counts as well.
     repo.sandbox("later", "echo x >> only/named; echo x >> a.txt").ok();
     repo.git(&["config", "alias.later", "!./only/named"]);
-    assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all", "--to", "branch:b"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all"]), @"
+    status: 1
+    ----- stderr -----
+    error: only/named is run by your git configuration, since the changes were collected; nothing was written
+    hint: look at it, then add --allow-risky
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all", "--to", "branch:b"]), @"
+    status: 1
+    ----- stderr -----
+    error: only/named is run by your git configuration, since the changes were collected; nothing was written
+    hint: look at it, then add --allow-risky
+    ");
     assert_eq!(repo.read("only/named"), quiet);
     repo.airlock(&["apply", "later", "--accept-all", "--allow-risky"]).ok();
 }
@@ -780,7 +1139,7 @@ fn slow_ignore_patterns_do_not_block() {
     let commit = repo.git(&["commit-tree", "-p", "HEAD", "-m", "attributes", tree.trim()]);
     repo.git(&["update-ref", "HEAD", commit.trim()]);
     let ran = repo.airlock(&["run", "--name", "attr", "--", "true"]);
-    ran.expect_failure(125, &["has a pattern with 60 times **, which takes too long at this depth"]);
+    ran.expect_failure(125, &["has a pattern with 60 `**`, which takes too long to match at this depth"]);
     assert_eq!(
         repo.airlock(&["ls", "--json"]).ok().stdout.matches("\"name\"").count(),
         1,
@@ -795,6 +1154,6 @@ fn slow_ignore_patterns_do_not_block() {
     repo.sandbox("at", &format!("mkdir -p {below}; echo x > {below}/f.txt")).ok();
     for to in ["branch:b", "patch:-"] {
         let ran = repo.airlock(&["apply", "at", "--accept-all", "--to", to]);
-        ran.expect_failure(1, &["has a pattern with 60 times **, which takes too long at this depth"]);
+        ran.expect_failure(1, &["has a pattern with 60 `**`, which takes too long to match at this depth"]);
     }
 }

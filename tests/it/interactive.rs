@@ -39,7 +39,7 @@ fn claude_session_ends_in_review_and_sane_terminal() {
     terminal.types("y");
     terminal.shows("4/4 decided");
     terminal.types("w");
-    terminal.shows("What an apply would do");
+    terminal.shows("Preview of the apply");
     terminal.types("y");
     terminal.shows("1 of 4 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -115,8 +115,8 @@ fn agent_output_cannot_drive_terminal_or_answer() {
         assert!(!has(bad), "{}", bad.escape_ascii());
     }
     assert!(has(b"\x1b]0;fine\x1b\\") && has(b"\x1b[31mred\x1b[m"), "sequences that draw are kept");
-    let text = terminal.shows("kept from your terminal");
-    assert!(text.contains("a text for the clipboard (OSC 52)"), "{text}");
+    let text = terminal.shows("blocked in the terminal output");
+    assert!(text.contains("a clipboard write (OSC 52)"), "{text}");
     terminal.types("n\r");
     terminal.shows("kept. Next: airlock review t");
     assert!(terminal.is_sane());

@@ -122,7 +122,7 @@ fn foreign_volumes_are_refused() {
         let kept: &[&str] = if options.is_empty() { &[] } else { &labels };
         docker(&["volume", "rm", volume]);
         docker(&[&["volume", "create"], options, kept, &[volume]].concat());
-        repo.airlock(&["diff", "v"]).expect_failure(1, &["that Airlock did not make"]);
+        repo.airlock(&["diff", "v"]).expect_failure(1, &["that Airlock did not create"]);
         assert_eq!(std::fs::read_dir(secret.path()).expect("listed").count(), 1, "the directory was mounted");
     }
     repo.airlock(&["rm", "v"]).ok();

@@ -59,7 +59,7 @@ impl Endpoints {
     #[track_caller]
     fn recover_and_check(&self, repo: &TestRepo, what: &str) -> bool {
         let recovered = repo.airlock(&["recover"]).ok();
-        assert!(!recovered.stderr.contains("left as it is"), "{what}: {}", recovered.stderr);
+        assert!(!recovered.stderr.contains("was not changed"), "{what}: {}", recovered.stderr);
         let now = read_tree_state(&repo.path);
         let (to_before, to_after) = (list_differences(&now, &self.before), list_differences(&now, &self.after));
         let nearer = if to_before.len() < to_after.len() { &to_before } else { &to_after };
@@ -295,7 +295,10 @@ fn collect_survives_full_repository_disk() {
     std::os::unix::fs::symlink(&mounted.0, &state).expect("linked");
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do head -c 8M /dev/urandom > big$i; done; echo x > small";
     let ran = repo.airlock(&["run", "--name", "full", "--review", "never", "--", "sh", "-c", script]);
-    ran.expect_failure(125, &["MiB left, too little for what the sandbox holds", "full is kept with the agent's work"]);
+    ran.expect_failure(
+        125,
+        &["MiB left, too little for the changes of the sandbox", "`full` is kept with the agent's work"],
+    );
     let left = fs::read_dir(state.join("sandboxes/full/quarantine")).expect("listed").count();
     assert_eq!(left, 0, "the stored content is removed");
     repo.set("AIRLOCK_MAX_TOTAL", "10m");

@@ -30,6 +30,7 @@ mod long;
 mod page;
 mod properties;
 mod quarantine;
+mod renames;
 mod reports;
 mod review;
 mod rounds;

@@ -125,13 +125,13 @@ fn page_has_everything_of_the_review() {
     assert_snapshot!(repo.airlock(&["diff", "p", "--html", file]), @"
     status: 0
     ----- stderr -----
-    airlock: the page is in [TMP]/repo/../page.html
+    airlock: wrote the page to [TMP]/repo/../page.html
     ");
     assert_snapshot!(repo.airlock(&["diff", "p", "--html", file]), @"
     status: 1
     ----- stderr -----
-    error: [TMP]/repo/../page.html is there already; nothing was written
-    hint: choose another name, or -
+    error: [TMP]/repo/../page.html already exists; nothing was written
+    hint: choose another name, or use `-` for stdout
     ");
     let html = std::fs::read_to_string(Path::new(file)).expect("written");
     let document = open_in_browser(&html);
@@ -165,7 +165,7 @@ fn page_counts_omitted_lines() {
     let changes: Changeset = serde_json::from_value(changes).expect("one");
     let html = render_page("s", &changes, sheet, &ReviewState::default().decisions).expect("made");
     assert_eq!(html.matches("<td>a line<td>").count(), 40_000);
-    assert!(html.contains("… 5000 more lines here") && html.contains("… 1 more lines here"));
+    assert!(html.contains("… 5000 more lines (") && html.contains("… 1 more lines ("));
 }
 
 #[test]

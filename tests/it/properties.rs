@@ -6,8 +6,8 @@ use std::fs;
 use std::process::Command;
 
 use airlock::apply::{
-    ConflictKind, EntryContent, HostFs, OnConflict, Plan, PlanOptions, PriorRoundChange, SelectedChange, Sides,
-    StepAction, merge_content, merge_with_markers,
+    ChangeSide, ConflictKind, EntryContent, HostFs, OnConflict, Plan, PlanOptions, PriorRoundChange, SelectedChange,
+    Sides, StepAction, merge_content, merge_with_markers,
 };
 use airlock::changes::{
     FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
@@ -80,6 +80,7 @@ impl Case {
 
     fn plan(&self, picks: &Selection, prior: &Selection) -> Plan {
         let choice = SelectedChange {
+            side: ChangeSide::Path,
             change: &self.change,
             selection: picks.clone(),
             applied: prior.clone(),
@@ -412,9 +413,13 @@ fn second_round_changes_only_accepted_lines() {
         let is_gone = |(id, _): &(&str, &UnitSelection)| now.units.iter().all(|unit| unit.id != *id);
         let gone: Selection = applied.iter().filter(is_gone).map(|(id, pick)| (id.to_owned(), pick.clone())).collect();
         let has_earlier = !gone.is_empty();
-        let earlier =
-            if has_earlier { vec![PriorRoundChange { change: &before.change, selection: gone }] } else { Vec::new() };
+        let earlier = if has_earlier {
+            vec![PriorRoundChange { change: &before.change, side: ChangeSide::Path, selection: gone }]
+        } else {
+            Vec::new()
+        };
         let choice = |earlier| SelectedChange {
+            side: ChangeSide::Path,
             change: &now.change,
             selection: selected.clone(),
             applied: prior.clone(),

@@ -43,15 +43,15 @@ fn gc_removes_only_unreferenced_contents() {
     let stray = folder.join("quarantine").join("0".repeat(64));
     fs::write(&stray, vec![0; 1_000_000]).expect("written");
     // The directories of two diffs that were killed, one long ago and one just now.
-    let old = folder.join("looked-at-old");
+    let old = folder.join("live-old");
     fs::create_dir_all(&old).expect("made");
     fs::write(old.join("content"), "x").expect("written");
     let then = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 24 * 60 * 60);
     fs::File::open(&old).expect("opened").set_modified(then).expect("set");
-    fs::create_dir_all(folder.join("looked-at-young")).expect("made");
+    fs::create_dir_all(folder.join("live-young")).expect("made");
     let ran = repo.airlock(&["gc"]).ok();
-    assert!(ran.stderr.contains("removed contents of s that nothing names"), "{}", ran.stderr);
-    assert!(!stray.exists() && !old.exists() && folder.join("looked-at-young").exists());
+    assert!(ran.stderr.contains("removed unreferenced contents of s"), "{}", ran.stderr);
+    assert!(!stray.exists() && !old.exists() && folder.join("live-young").exists());
     // All referenced contents still exist: the decisions, both sides, and the backups of an apply.
     repo.airlock(&["apply", "s"]).ok();
     repo.airlock(&["gc"]).ok();

@@ -37,7 +37,7 @@ fn export_refuses_filtered_content() {
     let script = "cat secret/old; echo password > secret/new; echo x > plain";
     let ran = repo.airlock(&["run", "--name", "c", "--", "sh", "-c", script]).ok();
     assert_eq!(ran.stdout, "uryyb\njbeyq\n", "as git stores it");
-    assert!(ran.stderr.contains("1 file as git stores them, such as secret/old"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 file in git's stored form, such as secret/old"), "{}", ran.stderr);
     assert!(repo.airlock(&["status", "c"]).ok().stdout.contains("1 file is in the form that git stores (secret/old)"));
     let memory = repo.airlock(&["run", "--", "sh", "-c", "cat ~/.claude/CLAUDE.md"]).ok().stdout;
     assert!(memory.contains("in the form that git stores (secret/old)"), "{memory}");
@@ -116,9 +116,9 @@ fn apply_keeps_lines_stripped_by_filter() {
     assert_snapshot!(repo.airlock(&["apply", "d", "--accept-all"]), @"
     status: 4
     ----- stdout -----
-      conflict   gone.nb  it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told
+      conflict   gone.nb  it would be deleted, but a filter converts it, so Airlock cannot detect whether you changed it
 
-    gone.nb: it is to be deleted, and a filter makes your file of what git stores, so that whether you changed it cannot be told
+    gone.nb: it would be deleted, but a filter converts it, so Airlock cannot detect whether you changed it
       base      │ a file, 3 bytes, sha256 ab5080369a96…
       yours     │ a file, 9 bytes, sha256 8c40f1022760…
       accepted  │ nothing
@@ -134,9 +134,9 @@ fn apply_explains_conflict_under_filter() {
     assert_snapshot!(repo.airlock(&["apply", "f", "--accept-all"]), @"
     status: 4
     ----- stdout -----
-      conflict   secret/old  both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+      conflict   secret/old  both sides changed it, and the sandbox has the form that git stores, while your working tree has the output of a filter
 
-    secret/old: both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+    secret/old: both sides changed it, and the sandbox has the form that git stores, while your working tree has the output of a filter
       base, lines 1 to 2
       │ uryyb
       │ jbeyq
@@ -154,9 +154,9 @@ fn apply_explains_conflict_under_filter() {
     assert_snapshot!(repo.airlock(&["apply", "f", "--accept-all", "--on-conflict", "markers"]), @"
     status: 4
     ----- stdout -----
-      conflict   secret/old  both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+      conflict   secret/old  both sides changed it, and the sandbox has the form that git stores, while your working tree has the output of a filter
 
-    secret/old: both sides changed it, and the sandbox has it as git stores it, where your working tree has what a filter makes of it
+    secret/old: both sides changed it, and the sandbox has the form that git stores, while your working tree has the output of a filter
       base, lines 1 to 2
       │ uryyb
       │ jbeyq
@@ -194,9 +194,9 @@ fn merge_follows_git_attributes() {
     assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "x.lock", "--allow-risky"]), @"
     status: 4
     ----- stdout -----
-      conflict   x.lock  both sides changed it, and its attributes say that it is not merged by line (merge)
+      conflict   x.lock  both sides changed it, and its `merge` attribute forbids merging by line
 
-    x.lock: both sides changed it, and its attributes say that it is not merged by line (merge)
+    x.lock: both sides changed it, and its `merge` attribute forbids merging by line
       base      │ a file, 18 bytes, sha256 90cdaf13f564…
       yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
       accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
@@ -206,9 +206,9 @@ fn merge_follows_git_attributes() {
     assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "x.po", "--allow-risky"]), @"
     status: 4
     ----- stdout -----
-      conflict   x.po  both sides changed it, and its attributes say that it is not merged by line (merge)
+      conflict   x.po  both sides changed it, and its `merge` attribute forbids merging by line
 
-    x.po: both sides changed it, and its attributes say that it is not merged by line (merge)
+    x.po: both sides changed it, and its `merge` attribute forbids merging by line
       base      │ a file, 18 bytes, sha256 90cdaf13f564…
       yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
       accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
@@ -218,9 +218,9 @@ fn merge_follows_git_attributes() {
     assert_snapshot!(repo.airlock(&["apply", "m", "--accept", "p.json", "--allow-risky"]), @"
     status: 4
     ----- stdout -----
-      conflict   p.json  both sides changed it, and its attributes name a merge driver, which Airlock does not run
+      conflict   p.json  both sides changed it, and its attributes specify a merge driver, which Airlock does not run
 
-    p.json: both sides changed it, and its attributes name a merge driver, which Airlock does not run
+    p.json: both sides changed it, and its attributes specify a merge driver, which Airlock does not run
       base      │ a file, 18 bytes, sha256 90cdaf13f564…
       yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
       accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
@@ -265,15 +265,15 @@ fn undo_and_dirty_tree_follow_git_attributes() {
     assert_snapshot!(repo.airlock(&["undo", "w"]), @"
     status: 4
     ----- stdout -----
-      conflict   w  both sides changed it, and its attributes say that it is not merged by line (merge)
+      conflict   w  both sides changed it, and its `merge` attribute forbids merging by line
 
-    w: both sides changed it, and its attributes say that it is not merged by line (merge)
+    w: both sides changed it, and its `merge` attribute forbids merging by line
       applied   │ a file, 22 bytes, sha256 5c109f3dd428…
       yours     │ a file, 25 bytes, sha256 d9082b023a43…
-      before it │ a file, 18 bytes, sha256 90cdaf13f564…
+      before    │ a file, 18 bytes, sha256 90cdaf13f564…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: what w was before is in [TMP]/repo/.git/airlock/applies/000001/slots/0
+    airlock: the previous content of w is in [TMP]/repo/.git/airlock/applies/000001/slots/0
     ");
     assert_eq!(repo.read("w"), lines.replace("1\n", "agent\n").replace("9\n", "mine\n"));
 
@@ -283,9 +283,9 @@ fn undo_and_dirty_tree_follow_git_attributes() {
     assert_snapshot!(repo.airlock(&["apply", "v", "--accept-all"]), @"
     status: 4
     ----- stdout -----
-      conflict   sub/v  both sides changed it, and its attributes say that it is not merged by line (merge)
+      conflict   sub/v  both sides changed it, and its `merge` attribute forbids merging by line
 
-    sub/v: both sides changed it, and its attributes say that it is not merged by line (merge)
+    sub/v: both sides changed it, and its `merge` attribute forbids merging by line
       base      │ a file, 18 bytes, sha256 90cdaf13f564…
       yours     │ a file, 21 bytes, sha256 7bc1feb8283e…
       accepted  │ a file, 22 bytes, sha256 5c109f3dd428…
@@ -320,8 +320,8 @@ fn apply_and_undo_work_in_moved_repository() {
     assert_snapshot!(repo.airlock(&["apply", "mv", "--accept-all"]), @"
     status: 1
     ----- stderr -----
-    error: mv was made from another working tree of this repository
-    hint: it is gone; what was accepted can go elsewhere: airlock apply mv --accept-all --to branch:mv
+    error: `mv` was created from another working tree of this repository
+    hint: that working tree no longer exists; to export to a branch, run `airlock apply mv --accept-all --to branch:mv`
     ");
     repo.path = moved;
     assert!(!old.exists());
@@ -336,8 +336,8 @@ fn run_uses_the_chosen_engine() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: there is no docker context no-such-context
-    hint: docker context ls lists the contexts; docker context use default, or unset DOCKER_CONTEXT
+    error: the docker context no-such-context does not exist
+    hint: list the contexts with `docker context ls`; then run `docker context use default` or `unset DOCKER_CONTEXT`
     ");
     repo.unset("DOCKER_CONTEXT");
     let folder = repo.path.with_file_name("docker");
@@ -347,8 +347,8 @@ fn run_uses_the_chosen_engine() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: there is no docker context gone
-    hint: docker context ls lists the contexts; docker context use default, or unset DOCKER_CONTEXT
+    error: the docker context gone does not exist
+    hint: list the contexts with `docker context ls`; then run `docker context use default` or `unset DOCKER_CONTEXT`
     ");
     repo.unset("DOCKER_CONFIG");
     repo.set("DOCKER_HOST", "ssh://nobody@host.invalid");
@@ -356,7 +356,7 @@ fn run_uses_the_chosen_engine() {
     status: 125
     ----- stderr -----
     error: the engine address ssh://nobody@host.invalid is not supported: use unix://PATH or tcp://HOST:PORT
-    hint: unset DOCKER_HOST, or: export DOCKER_HOST=unix:///var/run/docker.sock
+    hint: run `unset DOCKER_HOST`, or `export DOCKER_HOST=unix:///var/run/docker.sock`
     ");
     // If TLS is required, not one byte is sent in plain text.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -365,8 +365,8 @@ fn run_uses_the_chosen_engine() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: the engine at tcp://127.0.0.1:[PORT] is to be reached by TLS (DOCKER_TLS_VERIFY), which Airlock does not speak
-    hint: forward its socket: ssh -L /tmp/docker.sock:/var/run/docker.sock HOST
+    error: the engine at tcp://127.0.0.1:[PORT] requires TLS (DOCKER_TLS_VERIFY), which Airlock does not support
+    hint: forward its socket with `ssh -L /tmp/docker.sock:/var/run/docker.sock HOST`
     ");
     listener.set_nonblocking(true).expect("set");
     assert!(listener.accept().is_err(), "Airlock has not connected");
@@ -392,7 +392,7 @@ fn run_trusts_safe_directory_settings() {
     set_owner("12345");
     repo.path = root.join("sub");
     let hint = format!("git config --global --add safe.directory '{}'", root.display());
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it belongs to another user", &hint]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it is owned by another user", &hint]);
     let parent = format!("{}/*", root.parent().expect("it has a parent").display());
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", &parent])).ok();
     // Airlock accepts patterns if this version of git does.
@@ -405,7 +405,7 @@ fn run_trusts_safe_directory_settings() {
     repo.airlock(&["run", "--", "true"]).ok();
     // An empty value resets the list of values before it.
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", ""])).ok();
-    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it belongs to another user"]);
+    repo.airlock(&["run", "--", "true"]).expect_failure(125, &["it is owned by another user"]);
     CommandOutput::from_command(repo.command("git", &["config", "--global", "--add", "safe.directory", "*"])).ok();
     repo.airlock(&["gc"]).ok();
     repo.path = root;
@@ -430,8 +430,8 @@ fn run_rejects_git_dir_of_another_repository() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: GIT_DIR names [TMP]/dot.git, and the repository here is [TMP]/repo/.git
-    hint: go there, or: unset GIT_DIR GIT_WORK_TREE
+    error: GIT_DIR is set to [TMP]/dot.git, but the current repository is [TMP]/repo/.git
+    hint: change to that repository, or run `unset GIT_DIR GIT_WORK_TREE`
     ");
     // A hook sets GIT_DIR to the repository of the working tree.
     repo.set("GIT_DIR", ".git");
@@ -507,12 +507,18 @@ fn apply_hint_separates_hard_links() {
     assert_snapshot!(ran, @"
     status: 4
     ----- stdout -----
-      conflict   a.txt  it has several names (hard links), and replacing it would part them
+      conflict   a.txt  it has other hard links, which replacing it would detach
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to part it from its other names: cp -p -- a.txt a.txt.new && mv -- a.txt.new a.txt
+    airlock: to separate it from its other hard links, run `cp -p -- a.txt a.txt.new && mv -- a.txt.new a.txt`
     ");
-    let script = ran.stderr.lines().find_map(|l| l.split_once("from its other names: ")).expect("a hint").1;
+    let script = ran
+        .stderr
+        .lines()
+        .find_map(|l| l.split_once("from its other hard links, run "))
+        .expect("a hint")
+        .1
+        .trim_matches('`');
     CommandOutput::from_command(repo.command("sh", &["-c", script])).ok();
     repo.airlock(&["apply", "hl", "--accept-all"]).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nnew\n");
@@ -525,12 +531,18 @@ fn apply_hint_separates_hard_links() {
     assert_snapshot!(ran, @"
     status: 4
     ----- stdout -----
-      conflict   dir/keep.txt  it has several names (hard links), and replacing it would part them
+      conflict   dir/keep.txt  it has other hard links, which replacing it would detach
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to part it from its other names: cp -p -- ../dir/keep.txt ../dir/keep.txt.new && mv -- ../dir/keep.txt.new ../dir/keep.txt
+    airlock: to separate it from its other hard links, run `cp -p -- ../dir/keep.txt ../dir/keep.txt.new && mv -- ../dir/keep.txt.new ../dir/keep.txt`
     ");
-    let script = ran.stderr.lines().find_map(|l| l.split_once("from its other names: ")).expect("a hint").1;
+    let script = ran
+        .stderr
+        .lines()
+        .find_map(|l| l.split_once("from its other hard links, run "))
+        .expect("a hint")
+        .1
+        .trim_matches('`');
     let mut command = repo.command("sh", &["-c", script]);
     CommandOutput::from(command.current_dir(repo.path.join("dir")).output().expect("it runs")).ok();
     repo.airlock(&["apply", "sub", "--accept-all"]).ok();
@@ -551,8 +563,8 @@ fn run_and_apply_report_unwritable_output() {
     assert_snapshot!(ran, @"
     status: 1
     ----- stderr -----
-    error: 1 file was applied, and that could not be printed: No space left on device (os error 28)
-    hint: airlock undo a
+    error: 1 file was applied, but the outcome could not be printed: No space left on device (os error 28)
+    hint: to undo the apply, run `airlock undo a`
     ");
     assert_eq!(repo.read("b.txt"), "new\n");
 }
@@ -568,7 +580,7 @@ fn diff_reports_lost_non_utf8_bytes() {
     status: 0
     ----- stdout -----
     modified  l.txt
-    ! medium: has U+FFFD in place of 2 bytes that are not UTF-8: an editor has destroyed them
+    ! medium: replaces 2 bytes that are not UTF-8 with U+FFFD
     @@ -1,3 +1,3 @@
     -caf<0xE9> one
     +caf� one

@@ -41,7 +41,7 @@ fn apply_by_hunk_id_adds_up_over_rounds() {
     ----- stdout -----
       unchanged  n.txt
     ----- stderr -----
-    airlock: 0 of 1 file applied, 1 as accepted already. Everything is decided: airlock resume b continues, airlock rm b removes it
+    airlock: 0 of 1 file applied, 1 unchanged. All changes are decided. Next: airlock resume b, or airlock rm b
     ");
     // The user reverts the file: hunks that were applied before are not applied again.
     repo.git(&["checkout", "-q", "n.txt"]);
@@ -67,7 +67,7 @@ fn apply_writes_nothing_if_a_file_conflicts() {
     ----- stdout -----
       conflict   a.txt         both sides changed the same lines
       skipped    dir/keep.txt  because of the conflicts
-      conflict   new.txt       you have a file of your own there
+      conflict   new.txt       a different file already exists there
 
     a.txt: both sides changed the same lines
       base, lines 1 to 2
@@ -80,15 +80,15 @@ fn apply_writes_nothing_if_a_file_conflicts() {
       │ two
       │ x
 
-    new.txt: you have a file of your own there
+    new.txt: a different file already exists there
       base      │ nothing
       yours     │ a file, 9 bytes, sha256 2dfdb699a621…
       accepted  │ a file, 2 bytes, sha256 c865f6c5ab8d…
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
-    airlock: to leave them out, add --reject=a.txt --reject=new.txt
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
-    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    airlock: to skip them, add `--reject=a.txt --reject=new.txt`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_eq!(repo.read_tree(), before);
     let json = repo.airlock(&["apply", "x", "--accept-all", "--json"]);
@@ -117,14 +117,14 @@ fn apply_keeps_modes_and_follows_no_symlinks() {
     assert_snapshot!(repo.airlock(&["apply", "k", "--accept", "lib/f"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   lib/f  "lib" is a link, and Airlock writes through none
+      conflict   lib/f  "lib" is a symlink, and Airlock does not write through symlinks
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
     assert_snapshot!(repo.airlock(&["apply", "k", "--accept", "lib/new"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   lib/new  "lib" is a link, and Airlock writes through none
+      conflict   lib/new  "lib" is a symlink, and Airlock does not write through symlinks
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -140,10 +140,10 @@ fn apply_keeps_modes_and_follows_no_symlinks() {
     assert_snapshot!(repo.airlock(&["apply", "k", "--accept", "secret"]), @"
     status: 4
     ----- stdout -----
-      conflict   secret  it has several names (hard links), and replacing it would part them
+      conflict   secret  it has other hard links, which replacing it would detach
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to part it from its other names: cp -p -- secret secret.new && mv -- secret.new secret
+    airlock: to separate it from its other hard links, run `cp -p -- secret secret.new && mv -- secret.new secret`
     ");
     assert_eq!(repo.inode("secret"), inode);
 }
@@ -170,12 +170,12 @@ fn apply_handles_kind_changes_and_odd_names() {
     assert_snapshot!(repo.airlock(&["apply", "o", "--accept", "pipe"]), @"
     status: 1
     ----- stderr -----
-    error: pipe cannot be accepted: is a device, a socket or a pipe
+    error: pipe cannot be accepted: it is a device, a socket or a pipe
     ");
     assert_snapshot!(repo.airlock(&["apply", "o", "--accept", "file/inside"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   file/inside  "file" is a file; accept its deletion too, or move it away
+      conflict   file/inside  "file" is a file, not a directory; accept its deletion as well, or move it
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -188,15 +188,15 @@ fn apply_handles_kind_changes_and_odd_names() {
       skipped    caf<0xE9>         because of the conflicts
       skipped    file              because of the conflicts
       skipped    file/inside       because of the conflicts
-      conflict   folder            a directory with files or directories of your own is in its place
+      conflict   folder            a directory with other files or directories exists at this path
       skipped    folder/one        because of the conflicts
       skipped    folder/two        because of the conflicts
       skipped    soft              because of the conflicts
       skipped    two<U+000A>lines  because of the conflicts
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to leave them out, add --reject=folder
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to skip them, add `--reject=folder`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
     std::fs::remove_file(repo.path.join("folder/mine")).expect("removed");
     repo.airlock(&["apply", "o", "--accept-all", "--allow-risky"]).ok();
@@ -251,19 +251,19 @@ fn plain_review_saves_answers_and_applies_nothing() {
 
     added  .envrc
     ! high: runs when you enter the directory
-    ! high: sets the environment of what runs next
+    ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
     (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] y  accept this hunk             n  reject it
     a  accept the rest of the file   d  reject the rest of the file
-    s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
+    s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
     c  comment (c TEXT)              u  undo the last answer
-    j  leave it as it is, go on      k  go back
+    j  go to the next hunk           k  go to the previous hunk
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
-    p  show the resulting file       w  apply what is accepted
+    p  show the resulting file       w  apply accepted changes
     q  save and leave                ?  this help
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This is the first.
-    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This file needs a yes for each of its parts; answer y.
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This is the first hunk.
+    (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] This file is high risk: answer y for each hunk.
     (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
     modified  a.txt
     @@ -1,2 +1,3 @@
@@ -314,7 +314,7 @@ fn output_escapes_control_characters() {
     status: 0
     ----- stdout -----
     modified  a.txt
-    ! high: has invisible characters (line 1)
+    ! high: contains invisible characters (line 1)
     @@ -1,2 +1,2 @@
     -one
     +a<U+001B>[2Jb
@@ -323,7 +323,7 @@ fn output_escapes_control_characters() {
 
     added  n<U+001B>]0;t<U+0007>
     ! note: has control characters in its name
-    ! note: has a name that Windows cannot have
+    ! note: has a name that is invalid on Windows
     @@ -0,0 +1 @@
     +x
     \ No newline at end of file
@@ -332,7 +332,7 @@ fn output_escapes_control_characters() {
     assert_snapshot!(repo.airlock(&["apply", "h", "--accept", "a.txt"]), @"
     status: 1
     ----- stderr -----
-    error: a.txt needs a closer look: has invisible characters
+    error: a.txt is high risk and requires confirmation: it contains invisible characters
     hint: look at it, then add --allow-risky
     ");
 }
@@ -352,12 +352,12 @@ fn apply_refuses_planted_repository() {
       refused    t/objects/x  cannot be accepted
       refused    t/refs/x     cannot be accepted
     ----- stderr -----
-    airlock: 0 of 4 files applied. Everything is decided: airlock resume b continues, airlock rm b removes it
+    airlock: 0 of 4 files applied. All changes are decided. Next: airlock resume b, or airlock rm b
     ");
     assert_snapshot!(repo.airlock(&["apply", "b", "--accept", "t/HEAD"]), @"
     status: 1
     ----- stderr -----
-    error: t/HEAD cannot be accepted: is in a directory that git would open as a repository
+    error: t/HEAD cannot be accepted: it is in a directory that git would open as a repository
     ");
     assert!(!repo.path.join("t").exists());
     // The working tree already has the other half of the repository, which no sandbox has seen.
@@ -386,12 +386,12 @@ fn apply_refuses_escaping_symlinks() {
     assert_snapshot!(repo.airlock(&["apply", "l", "--accept", "esc", "--allow-risky"]), @"
     status: 1
     ----- stderr -----
-    error: esc cannot be accepted: climbs up again after a name
+    error: esc cannot be accepted: it contains `..` after a name
     ");
     assert_snapshot!(repo.airlock(&["apply", "l", "--accept", ".gitattributes", "--allow-risky"]), @"
     status: 1
     ----- stderr -----
-    error: .gitattributes cannot be accepted: is a file of git's as a link; points out of the working tree
+    error: .gitattributes cannot be accepted: it is a symlink in place of a git file; points out of the working tree
     ");
     repo.airlock(&["apply", "l", "--accept", "a/b/up", "--allow-risky"]).ok();
 }
@@ -435,12 +435,12 @@ fn apply_detects_user_directory_before_writing() {
     status: 4
     ----- stdout -----
       skipped    a.txt  because of the conflicts
-      conflict   d      a directory with files or directories of your own is in its place
+      conflict   d      a directory with other files or directories exists at this path
       skipped    d/f    because of the conflicts
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to leave them out, add --reject=d
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to skip them, add `--reject=d`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
     assert_eq!(repo.read_tree(), before);
 }
@@ -455,19 +455,19 @@ fn apply_with_pasted_reject_hint_uses_review() {
     assert_snapshot!(ran, @"
     status: 4
     ----- stdout -----
-      conflict   $(touch PWNED)  you have a file of your own there
+      conflict   $(touch PWNED)  a different file already exists there
       skipped    a.txt           because of the conflicts
 
-    $(touch PWNED): you have a file of your own there
+    $(touch PWNED): a different file already exists there
       base      │ nothing
       yours     │ a file, 5 bytes, sha256 fcbc800db3f1…
       accepted  │ a file, 2 bytes, sha256 3bb2abb69ebb…
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to leave them out, add --reject=$'$(touch PWNED)'
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to skip them, add `--reject=$'$(touch PWNED)'`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
-    let hint = ran.stderr.lines().find_map(|l| l.split_once("add ")).expect("a hint").1.to_owned();
+    let hint = ran.stderr.lines().find_map(|l| l.split_once("add ")).expect("a hint").1.trim_matches('`').to_owned();
     let script = format!("{AIRLOCK} apply q {hint}");
     CommandOutput::from_command(repo.command("bash", &["-c", &script])).ok();
     assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n");
@@ -488,14 +488,14 @@ fn apply_accepts_rejected_files_only_by_name() {
      one
      two
     +x
-    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] "maybe" is no answer. Type one of these, then Enter:
+    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] "maybe" is not an answer. Type one of these, then Enter:
     y  accept this hunk             n  reject it
     a  accept the rest of the file   d  reject the rest of the file
-    s  split it into smaller ones    e  edit it in $EDITOR, and accept what you leave
+    s  split it into smaller hunks   e  edit it in $EDITOR, and accept the result
     c  comment (c TEXT)              u  undo the last answer
-    j  leave it as it is, go on      k  go back
+    j  go to the next hunk           k  go to the previous hunk
     g  go to (g NUMBER, g PATH)      /  search (/TEXT)
-    p  show the resulting file       w  apply what is accepted
+    p  show the resulting file       w  apply accepted changes
     q  save and leave                ?  this help
     (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
     added  new.txt
@@ -531,7 +531,7 @@ fn apply_accepts_rejected_files_only_by_name() {
       refused    evil     cannot be accepted
       created    new.txt
     ----- stderr -----
-    airlock: 1 of 3 files applied. Undo: airlock undo n · Everything is decided: airlock resume n continues, airlock rm n removes it
+    airlock: 1 of 3 files applied. Undo: airlock undo n · All changes are decided. Next: airlock resume n, or airlock rm n
     ");
     assert_eq!(repo.git(&["status", "--short"]), "?? new.txt\n");
     repo.airlock(&["apply", "n", "--accept", "a.txt"]).ok();
@@ -539,8 +539,8 @@ fn apply_accepts_rejected_files_only_by_name() {
     assert_snapshot!(repo.airlock(&["apply", "n", "--accept", "*.txt", "--reject", "*.txt"]), @"
     status: 2
     ----- stderr -----
-    error: the selection leaves nothing of n
-    hint: airlock diff n --name-only lists the paths
+    error: the selection contains no changes of `n`
+    hint: to list the paths, run `airlock diff n --name-only`
     ");
 }
 
@@ -557,12 +557,12 @@ fn apply_reports_obstacles_before_writing() {
     ----- stdout -----
       skipped    Foo    because of the conflicts
       skipped    a.txt  because of the conflicts
-      conflict   empty  an empty directory of yours is in its place
+      conflict   empty  an empty directory exists at this path
       skipped    foo/x  because of the conflicts
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to leave them out, add --reject=empty
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to skip them, add `--reject=empty`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
     ");
     assert_eq!(repo.read_tree(), before);
     // A path that the plan itself removes is not an obstacle.
@@ -586,11 +586,11 @@ fn run_keeps_sandbox_with_ignored_files() {
     let repo = TestRepo::new();
     let ran = repo.airlock(&["run", "--", "sh", "-c", "mkdir target; echo x > target/out"]).ok();
     assert!(
-        ran.stderr.contains("changed no file, and is kept: it holds ignored new files (target/)"),
+        ran.stderr.contains("changed no files, but is kept because it contains ignored new files (target/)"),
         "{}",
         ran.stderr
     );
-    assert!(repo.airlock(&["run", "--", "true"]).ok().stderr.contains("changed nothing, and is removed"));
+    assert!(repo.airlock(&["run", "--", "true"]).ok().stderr.contains("changed nothing, so it is removed"));
 }
 
 #[test]
@@ -616,7 +616,7 @@ fn review_preselect_skips_high_risk_files() {
 
     added  .envrc
     ! high: runs when you enter the directory
-    ! high: sets the environment of what runs next
+    ! high: sets environment variables of commands
     @@ -0,0 +1 @@
     +export A=1
     (1/3) .envrc Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]

@@ -47,20 +47,58 @@ fn resume_sends_feedback_in_same_conversation() {
     let (_runtime, model) = model(&mut repo, script);
     let before = repo.read_tree();
     repo.airlock(&[&["--name", "r", "claude", "-p", "greet"][..], &ACCEPT_EDITS].concat()).ok();
-    assert_snapshot!(repo.airlock(&["resume", "r", "--feedback"]), @"");
+    assert_snapshot!(repo.airlock(&["resume", "r", "--feedback"]), @"
+    status: 125
+    ----- stderr -----
+    error: there is nothing to send: nothing was rejected or commented on since the last time
+    hint: airlock review r, or airlock resume r
+    ");
     // Comment on the hunk of a.txt and reject it. Accept the new file.
     let answers = "c\nbe more formal, please\nn\ny\n";
-    assert_snapshot!(repo.airlock_with_input(&["review", "r", "--plain"], answers), @"");
+    assert_snapshot!(repo.airlock_with_input(&["review", "r", "--plain"], answers), @"
+    status: 0
+    ----- stdout -----
+
+    modified  a.txt
+    @@ -1,2 +1,2 @@
+     one
+    -two
+    +hello
+    (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?] Comment (empty removes it): (1/2) a.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    added  new.txt
+    @@ -0,0 +1 @@
+    +fine
+    (2/2) new.txt Apply? [y,n,a,d,s,e,c,u,j,k,g,/,p,w,q,?]
+    ----- stderr -----
+    airlock: the decisions are saved. Next: airlock apply r, airlock resume r --feedback
+    ");
     // Everything is decided, but the comment is not sent yet, so the volumes are kept.
     let ran = repo.airlock(&["apply", "r"]).ok();
     assert!(ran.stderr.contains("airlock review r, airlock resume r --feedback, or airlock rm r"), "{}", ran.stderr);
     repo.airlock(&["undo"]).ok();
-    assert_snapshot!(repo.airlock(&["resume", "r", "--feedback", "--dry-run"]), @"");
+    assert_snapshot!(repo.airlock(&["resume", "r", "--feedback", "--dry-run"]), @"
+    status: 0
+    ----- stdout -----
+    I have reviewed your changes. What I rejected does not go into my
+    repository: please change that here, heed my comments, and leave the
+    rest as it is.
+
+    ## a.txt
+
+    Rejected, line 2:
+
+    ```diff
+    -two
+    +hello
+    ```
+
+    > be more formal, please
+    ");
     let asked = model.seen().len();
     let ran = repo.airlock(&[&["resume", "r", "--feedback", "--"][..], &ACCEPT_EDITS].concat()).ok();
     assert_eq!(ran.stdout, "The second turn is over.\n");
     assert!(
-        ran.stderr.contains("r goes on · main at") && ran.stderr.contains("with 1 rejection and 1 comment"),
+        ran.stderr.contains("resuming r · main at") && ran.stderr.contains("with 1 rejection and 1 comment"),
         "{}",
         ran.stderr
     );
@@ -83,7 +121,12 @@ fn resume_sends_feedback_in_same_conversation() {
         diff["files"].as_array().expect("files").iter().map(|f| &f["hunks"][0]["decision"]).collect();
     assert_eq!(decisions, ["undecided", "accepted"]);
     // Feedback is sent only once.
-    assert_snapshot!(repo.airlock(&["resume", "r", "--feedback"]), @"");
+    assert_snapshot!(repo.airlock(&["resume", "r", "--feedback"]), @"
+    status: 125
+    ----- stderr -----
+    error: there is nothing to send: nothing was rejected or commented on since the last time
+    hint: airlock review r, or airlock resume r
+    ");
     repo.airlock(&["apply", "r", "--accept-all"]).ok();
     assert_eq!((repo.read("a.txt").as_str(), repo.read("new.txt").as_str()), ("one\ngood day\n", "fine\n"));
 }
@@ -96,8 +139,17 @@ fn resume_keeps_options_of_first_run() {
     let script = "echo $PASSED $SET; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max; \
                   echo more >> a.txt; echo kept > ~/note; pwd";
     let show = repo.airlock(&[&begin[..], &["--", "sh", "-c", script]].concat()).ok();
-    assert_snapshot!(repo.airlock(&["resume", "c"]), @"");
-    assert_snapshot!(repo.airlock(&["resume", "c", "--feedback"]), @"");
+    assert_snapshot!(repo.airlock(&["resume", "c"]), @"
+    status: 125
+    ----- stderr -----
+    error: c is a sandbox of airlock run, which needs a command
+    hint: airlock resume c -- COMMAND…
+    ");
+    assert_snapshot!(repo.airlock(&["resume", "c", "--feedback"]), @"
+    status: 125
+    ----- stderr -----
+    error: failed to send anything to the agent of c: comments are sent to Claude Code, and this is a sandbox of airlock run
+    ");
     repo.set("PASSED", "second");
     let again = "cat ~/note a.txt; echo $PASSED $SET; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || \
                  cat /sys/fs/cgroup/pids.max; pwd; echo evenmore >> a.txt";
@@ -111,7 +163,12 @@ fn resume_keeps_options_of_first_run() {
     assert_eq!((ran.status, ran.stdout.as_str()), (3, "z\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("c has no changes. Next: airlock resume c"), "{}", ran.stderr);
     assert_eq!(repo.airlock(&["resume", "c", "--", "sh", "-c", "echo $SET"]).ok().stdout, "z\n");
-    assert_snapshot!(repo.airlock(&["resume", "c", "--image", "nobody/has-it", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["resume", "c", "--image", "nobody/has-it", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: the engine has no image nobody/has-it any more
+    hint: airlock resume c --image IMAGE
+    ");
     assert_eq!(
         repo.airlock(&["status", "c", "--json"]).ok().stdout.matches("\"unchanged\"").count(),
         1,
@@ -140,7 +197,12 @@ fn resume_continues_interrupted_sandbox() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-    assert_snapshot!(repo.airlock(&["resume", "i", "--", "true"]), @"");
+    assert_snapshot!(repo.airlock(&["resume", "i", "--", "true"]), @"
+    status: 125
+    ----- stderr -----
+    error: the sandbox i is in use by another airlock
+    hint: end the agent first, or look on: airlock diff i
+    ");
     child.kill().expect("the process exists");
     child.wait().expect("it ends");
     let ran = repo.airlock(&["resume", "i", "--", "sh", "-c", "tail -n 1 a.txt; echo after >> a.txt"]).ok();
@@ -162,7 +224,7 @@ fn review_on_terminal_sends_and_shows_new_changes() {
     terminal.types("cbe more formal\rny");
     terminal.shows("2/2 decided");
     terminal.types("R");
-    terminal.shows("What the agent would get");
+    terminal.shows("Message to the agent");
     terminal.shows("> be more formal");
     terminal.types("y");
     // Claude Code has received the feedback and works on it. It asks about the edit as usual.
@@ -176,12 +238,12 @@ fn review_on_terminal_sends_and_shows_new_changes() {
     terminal.types("\r");
     // The next review starts by itself and shows what is new.
     terminal.shows("a.txt modified hunk 1/1 [undecided] new");
-    let screen = terminal.shows("1 hunk new since you decided, 1 gone · f, Enter shows all");
+    let screen = terminal.shows("1 hunk new since you decided, 1 removed · f, Enter shows all");
     assert!(!screen.contains("new.txt"), "{screen}");
     terminal.types("y");
     terminal.shows("2/2 decided");
     terminal.types("w");
-    terminal.shows("What an apply would do");
+    terminal.shows("Preview of the apply");
     terminal.types("y");
     terminal.shows("2 of 2 files applied");
     assert!(terminal.child.wait().expect("it ends").success());
@@ -210,13 +272,36 @@ fn apply_replaces_changes_of_earlier_round() {
     repo.write("a.txt", lines(&[(2, "2"), (6, "mine"), (10, "10")]));
     let again = "sed -i 's/^2$/two!/; s/^10$/line 10/' a.txt; echo v2 > n.txt; printf 'c\\0d' > whole.bin";
     repo.airlock(&["resume", "w", "--", "sh", "-c", again]).ok();
-    assert_snapshot!(repo.airlock(&apply_three), @"");
+    assert_snapshot!(repo.airlock(&apply_three), @"
+    status: 0
+    ----- stdout -----
+      merged     a.txt      with your edits of lines 6 and 10
+      applied    n.txt
+      applied    whole.bin
+    ----- stderr -----
+    airlock: 3 of 4 files applied. Undo: airlock undo w · Next: airlock review w, or airlock rm w
+    ");
     assert_eq!(repo.read("a.txt"), lines(&[(2, "two!"), (6, "mine"), (10, "10")]));
     assert_eq!((repo.read("n.txt").as_str(), repo.read("whole.bin").as_str()), ("v2\n", "c\0d"));
     // In the next round, the user edits the same line as the agent. That is a conflict, and nothing is written.
     repo.write("a.txt", lines(&[(2, "two, as I say"), (6, "mine"), (10, "10")]));
     repo.airlock(&["resume", "w", "--", "sh", "-c", "sed -i 's/two!/2!/' a.txt"]).ok();
-    assert_snapshot!(repo.airlock(&["apply", "w", "--accept", "a.txt"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "w", "--accept", "a.txt"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   a.txt  both sides changed the same lines
+
+    a.txt: both sides changed the same lines
+      base, line 2
+      │ line 2
+      yours, line 2
+      │ two, as I say
+      accepted, line 2
+      │ 2!
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    ");
     // Each apply can be undone.
     repo.write("a.txt", lines(&[(2, "two!"), (6, "mine"), (10, "10")]));
     repo.airlock(&["apply", "w", "--accept", "a.txt"]).ok();
@@ -261,7 +346,21 @@ fn review_drops_acceptance_of_now_risky_file() {
     damage("round-2.json");
     repo.airlock_with_input(&["review", "y", "--plain"], "q\n").ok();
     // The change that was applied before is now a conflict, and the output names it.
-    assert_snapshot!(repo.airlock(&["apply", "y", "--accept", "a.txt"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "y", "--accept", "a.txt"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   a.txt  both sides changed the same lines
+
+    a.txt: both sides changed the same lines
+      base, nothing after line 2
+      yours, line 3
+      │ x
+      accepted, line 3
+      │ z
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    ");
 }
 
 #[test]
@@ -274,7 +373,7 @@ fn resume_keeps_undelivered_message() {
     let asked = model.seen().len();
     repo.unset("ANTHROPIC_API_KEY");
     let failed =
-        repo.airlock(&["resume", "m", "--feedback"]).expect_failure(125, &["the message is kept in", "message.md"]);
+        repo.airlock(&["resume", "m", "--feedback"]).expect_failure(125, &["the message is saved in", "message.md"]);
     assert_eq!(model.seen().len(), asked, "{}", failed.stderr);
     let kept = std::fs::read_to_string(repo.path.join(".git/airlock/sandboxes/m/message.md")).expect("it is kept");
     assert!(kept.contains("> louder"), "{kept}");
@@ -288,7 +387,7 @@ fn resume_keeps_undelivered_message() {
     let address = repo.environment().into_iter().find(|(name, _)| name == "ANTHROPIC_BASE_URL").expect("set").1;
     repo.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
     let ran = repo.airlock(&["resume", "m", "--feedback", "--timeout", "8s"]);
-    assert!(ran.status != 0 && ran.stderr.contains("the message has not reached the model"), "{ran:?}");
+    assert!(ran.status != 0 && ran.stderr.contains("the message did not reach the model"), "{ran:?}");
     repo.set("ANTHROPIC_BASE_URL", address);
     repo.airlock(&[&["resume", "m", "--feedback", "--timeout", "10m", "--"][..], &ACCEPT_EDITS].concat()).ok();
     assert!(
@@ -339,7 +438,14 @@ fn apply_tracks_applied_changes_over_rounds() {
     repo.airlock_with_input(&["review", "k", "--plain"], "n\nq\n").ok();
     repo.airlock(&["resume", "k", "--", "sed", "-i", "s/A4/A3/", "a.txt"]).ok();
     repo.airlock_with_input(&["review", "k", "--plain"], "y\ny\ny\ny\nq\n").ok();
-    assert_snapshot!(repo.airlock(&["apply", "k"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "k"]), @"
+    status: 0
+    ----- stdout -----
+      unchanged  a.txt
+      unchanged  gone.txt
+    ----- stderr -----
+    airlock: 0 of 3 files applied, 2 as accepted already. Next: airlock review k, or airlock rm k
+    ");
     assert_eq!(repo.read("a.txt"), expected.replace("A3", "line 2"));
 }
 

@@ -24,7 +24,32 @@ fn apply_writes_only_accepted_files() {
     let five =
         [("a.txt", "modified"), ("c.txt", "deleted"), ("dir/b.txt", "added"), ("link", "added"), ("run.sh", "mode")];
     assert_eq!(repo.changes("t1"), to_owned_pairs(&five));
-    assert_snapshot!(repo.airlock(&["diff", "t1", "--exit-code"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "t1", "--exit-code"]), @"
+    status: 3
+    ----- stdout -----
+    modified  a.txt
+    @@ -1,2 +1,3 @@
+     one
+     two
+    +x
+
+    deleted  c.txt
+    deleted, 5 bytes
+    @@ -1 +0,0 @@
+    -gone
+
+    added  dir/b.txt
+    @@ -0,0 +1 @@
+    +new
+
+    added  link
+    ! high: is a new link
+    a link to a.txt
+
+    mode  run.sh
+    ! high: gains the executable bit
+    becomes executable
+    ");
 
     repo.airlock(&["apply", "t1", "--accept", "a.txt", "--dry-run"]).ok();
     assert_eq!(repo.read_tree(), before, "a dry run writes nothing");
@@ -32,7 +57,12 @@ fn apply_writes_only_accepted_files() {
     assert_eq!(repo.git(&["status", "--short"]), " M a.txt\n");
     assert_eq!(repo.read("a.txt"), "one\ntwo\nx\n");
 
-    assert_snapshot!(repo.airlock(&["apply", "t1", "--accept", "link"]), @"");
+    assert_snapshot!(repo.airlock(&["apply", "t1", "--accept", "link"]), @"
+    status: 1
+    ----- stderr -----
+    error: link needs a closer look: is a new link
+    hint: look at it, then add --allow-risky
+    ");
     repo.airlock(&["apply", "t1", "--accept-all"]).ok();
     assert_eq!(
         repo.git(&["status", "--short"]),
@@ -118,7 +148,7 @@ fn workspace_is_clean_repository_at_host_path() {
     assert_eq!(lines[0], format!("{repo}/dir"));
     assert_eq!(lines[1], "start|Ann|ann@example.org", "the history is that of the repository");
     assert_eq!(&lines[2..], ["one", "two", "a.txt", "c.txt", "dir", "run.sh"]);
-    assert!(ran.stderr.contains("2 uncommitted files stay behind"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("2 uncommitted files not included"), "{}", ran.stderr);
 }
 
 #[test]
@@ -132,15 +162,37 @@ fn killed_run_leaves_collectable_sandbox() {
     assert_eq!(line, "ready\n");
 
     // While the agent runs, other processes can only read.
-    assert_snapshot!(repo.airlock(&["diff", "k", "--name-only"]), @"");
-    assert_snapshot!(repo.airlock(&["apply", "k", "--accept-all"]), @"");
-    assert_snapshot!(repo.airlock(&["rm", "k"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "k", "--name-only"]), @"
+    status: 0
+    ----- stdout -----
+    a.txt
+    ----- stderr -----
+    airlock: k is running; what is shown may be torn
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "k", "--accept-all"]), @"
+    status: 1
+    ----- stderr -----
+    error: the sandbox k is in use by another airlock
+    hint: end the agent first, or look on: airlock diff k
+    ");
+    assert_snapshot!(repo.airlock(&["rm", "k"]), @"
+    status: 1
+    ----- stderr -----
+    error: the sandbox k is in use by another airlock
+    hint: end the agent first, or look on: airlock diff k
+    ");
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("running"));
 
     child.kill().expect("the process exists");
     child.wait().expect("it ends");
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("interrupted"));
-    assert_snapshot!(repo.airlock(&["diff", "k", "--name-only"]), @"");
+    assert_snapshot!(repo.airlock(&["diff", "k", "--name-only"]), @"
+    status: 0
+    ----- stdout -----
+    a.txt
+    ----- stderr -----
+    airlock: k was interrupted; collecting what it changed
+    ");
     repo.airlock(&["rm", "k"]).ok();
     assert_eq!(repo.engine_objects(), 0);
 }

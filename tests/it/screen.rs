@@ -53,7 +53,7 @@ fn first_screen_lists_files_by_risk() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
     ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
-    │    a.rs               0/3│ ! high: sets the environment of what runs next    │
+    │    a.rs               0/3│ ! high: sets environment variables of commands    │
     │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
     │                          │                                                   │
     │                          │                                                   │
@@ -116,7 +116,7 @@ fn accept_and_reject_move_to_next_undecided() {
      airlock review calm-otter   3 files +6 −4   5/5 decided   order: path
     ┌ Files ───────────────────┬ .envrc added hunk 1/1 [accepted] ! high: director…┐
     │▌✓! .envrc             1/1│ ! high: runs when you enter the directory         │
-    │ ◐  a.rs               3/3│ ! high: sets the environment of what runs next    │
+    │ ◐  a.rs               3/3│ ! high: sets environment variables of commands    │
     │ ✓  b/long name.txt    1/1│▶1 + layout python                              [+]│
     │                          │                                                   │
     │                          │                                                   │
@@ -128,7 +128,7 @@ fn accept_and_reject_move_to_next_undecided() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     all is decided · w shows what an apply would do
+     all changes are decided · w previews the apply
     ");
 }
 
@@ -296,7 +296,7 @@ fn bulk_keys_decide_file_and_everything() {
     │                          │  9   }                                            │
     │                          │ 10                                                │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high stays. [y/n]
+     Accept 4 undecided hunks in 2 files, 2 lines unseen? 1 high-risk is sk… [y/n]
     ");
     review.press("n");
     assert_eq!(review.decisions(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
@@ -304,7 +304,7 @@ fn bulk_keys_decide_file_and_everything() {
      airlock review calm-otter   3 files +6 −4   4/5 decided   order: path
     ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
-    │ ✓  a.rs               3/3│ ! high: sets the environment of what runs next    │
+    │ ✓  a.rs               3/3│ ! high: sets environment variables of commands    │
     │ ✓  b/long name.txt    1/1│▶1 + layout python                              [ ]│
     │                          │                                                   │
     │                          │                                                   │
@@ -316,7 +316,7 @@ fn bulk_keys_decide_file_and_everything() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     4 accepted · 1 of high risk left: each needs its own confirmation
+     4 accepted · 1 high-risk skipped: each requires confirmation
     ");
     assert_eq!(review.decisions(), [".envrc -", "a.rs accepted accepted accepted", "b/long name.txt accepted"]);
     review.press("uDy");
@@ -330,7 +330,7 @@ fn high_risk_needs_own_confirmation() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: risk
     ┌ Files ───────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directo…┐
     │▌ ! .envrc             0/1│ ! high: runs when you enter the directory         │
-    │    a.rs               0/3│ ! high: sets the environment of what runs next    │
+    │    a.rs               0/3│ ! high: sets environment variables of commands    │
     │    b/long name.txt    0/1│▶1 + layout python                              [ ]│
     │                          │                                                   │
     │                          │                                                   │
@@ -342,7 +342,7 @@ fn high_risk_needs_own_confirmation() {
     │                          │                                                   │
     │                          │                                                   │
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     0 accepted · 1 of high risk left: each needs its own confirmation
+     0 accepted · 1 high-risk skipped: each requires confirmation
     ");
     assert_eq!(review.decisions()[0], ".envrc -");
     review.press("y");
@@ -355,7 +355,7 @@ fn high_risk_needs_own_confirmation() {
      airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk
     ┌ Files ────────────────┬ .envrc modified all 2 hunks [undecided] ! high: dire…┐
     │▶ ! .envrc          0/2│ ! high: runs when you enter the directory            │
-    │                       │ ! high: sets the environment of what runs next       │
+    │                       │ ! high: sets environment variables of commands       │
     │                       │  1   line 0                                          │
     │                       │  2   line 1                                          │
     │                       │  3   line 2                                          │
@@ -454,7 +454,7 @@ fn edit_replaces_hunk() {
     │    b/long name.txt    0/1│▌ 2 +     first(10);                            [e]│
     │                          │▌ 3 -     second(2);                            [e]│
     │                          │▌ 3 +     second(20);                           [e]│
-    │                          │      your text, in its place:                     │
+    │                          │      your text instead:                           │
     │                          │    +     mine();                               [+]│
     │                          │  4   }                                            │
     │                          │  5                                                │
@@ -462,7 +462,7 @@ fn edit_replaces_hunk() {
     │                          │  7       third();                                 │
     │                          │  8 +     fourth();                             [ ]│
     └──────────────────────────┴───────────────────────────────────────────────────┘
-     edited, and accepted so
+     edited and accepted
     ");
     assert_eq!(review.host.editor_input, b"    first(10);\n    second(20);\n");
     assert_eq!(review.decisions()[1], "a.rs edited - -");
@@ -471,7 +471,7 @@ fn edit_replaces_hunk() {
     assert_eq!(review.effect, Effect::RedrawAll, "an editor had the screen");
     assert_snapshot!(review.press("p"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ a.rs with what is accepted ──────────────────────────────────────────────────┐
+    ┌ a.rs with accepted changes ──────────────────────────────────────────────────┐
     │ 1  fn one() {                                                                │
     │ 2      mine();                                                               │
     │ 3  }                                                                         │
@@ -492,7 +492,7 @@ fn edit_replaces_hunk() {
     // The lines of an edited hunk cannot be decided one by one, because the edit replaces them.
     review.press("el");
     for key in ["y", "n", "<Space>"] {
-        assert!(review.press(key).contains("decide on all of it"), "{}", review.screen());
+        assert!(review.press(key).contains("decide the whole hunk"), "{}", review.screen());
         assert_eq!(review.decisions()[1], "a.rs edited - -");
     }
     review.press("h<Space>");
@@ -508,7 +508,7 @@ fn edit_replaces_hunk() {
     review.host.editor_output = Some(b"    first(10);\n    second(20);\n".to_vec());
     assert!(review.press("e").contains("nothing was changed"));
     review.host.editor_output = Some(b"\xff".to_vec());
-    assert!(review.press("e").contains("no text"));
+    assert!(review.press("e").contains("is not text"));
     review.host.editor_output = None;
     assert!(review.press("e").contains("the editor failed: no editor"));
     assert_eq!(review.decisions()[1], "a.rs - - -");
@@ -569,14 +569,14 @@ fn comments_stay_at_their_lines() {
     assert_eq!(review.app.state.decisions.all_comments().count(), 1, "Esc keeps the old comment");
     assert_snapshot!(review.press("R"), @"
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
-    ┌ What the agent would get ────────────────────────────────────────────────────┐
-    │ 1  I have reviewed your changes. What I rejected does not go into my         │
-    │ 2  repository: please change that here, heed my comments, and leave the      │
-    │ 3  rest as it is.                                                            │
+    ┌ Message to the agent ────────────────────────────────────────────────────────┐
+    │ 1  I have reviewed your changes. What I rejected is not applied to my        │
+    │ 2  repository: please change it here, address my comments, and leave the     │
+    │ 3  rest unchanged.                                                           │
     │ 4                                                                            │
     │ 5  ## a.rs                                                                   │
     │ 6                                                                            │
-    │ 7  On this, lines 2 to 3:                                                    │
+    │ 7  Comment on lines 2 to 3:                                                  │
     │ 8                                                                            │
     │ 9  ```diff                                                                   │
     │10  -    first(1);                                                            │
@@ -601,10 +601,10 @@ fn undo_and_redo_cover_whole_session() {
     let last = review.decisions();
     review.press("uuuuuuuuu");
     assert_eq!(review.decisions(), [".envrc -", "a.rs - - -", "b/long name.txt -"]);
-    assert!(review.screen().contains("there is nothing to undo"));
+    assert!(review.screen().contains("nothing to undo"));
     review.press("<C-r><C-r><C-r><C-r><C-r><C-r>");
     assert_eq!(review.decisions(), last);
-    assert!(review.screen().contains("there is nothing to redo"));
+    assert!(review.screen().contains("nothing to redo"));
 }
 
 #[test]
@@ -629,7 +629,7 @@ fn search_wraps_around() {
      search: END
     ");
     review.press("<Enter>");
-    assert!(review.screen().contains("is in no changed line"), "capitals count");
+    assert!(review.screen().contains("was not found in changed lines"), "capitals count");
     review.press("/end<Enter>");
     assert!(review.screen().contains("hunk 3/3"), "{}", review.screen());
     review.press("/fi<Enter>");
@@ -669,7 +669,7 @@ fn filters_and_orders_change_file_list() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   only risky: 1   orde…
     ┌ Files ────────────────┬ .envrc added hunk 1/1 [undecided] ! high: directory-…┐
     │▌ ! .envrc          0/1│ ! high: runs when you enter the directory            │
-    │                       │ ! high: sets the environment of what runs next       │
+    │                       │ ! high: sets environment variables of commands       │
     │                       │▶1 + layout python                                 [ ]│
     │                       │                                                      │
     │                       │                                                      │
@@ -692,9 +692,9 @@ fn filters_and_orders_change_file_list() {
     review.press("yyyfundecided<Enter>");
     assert!(!review.screen().contains("a.rs "), "{}", review.screen());
     review.press("fnothing-like-it<Enter>");
-    assert!(review.screen().contains("no file is like that"));
+    assert!(review.screen().contains("no file matches"));
     review.press("fc<Enter>");
-    assert!(review.screen().contains("no file is like that"));
+    assert!(review.screen().contains("no file matches"));
     review.press("cwhy<Enter>fc<Enter>");
     assert!(review.screen().contains("only commented: 1"), "{}", review.screen());
     review.host.conflicts = vec!["a.rs".into()];
@@ -713,10 +713,10 @@ fn hidden_hunks_are_not_accepted() {
     let (old, new) = ("a\nb \n\n\n\n\n\n\n\nc\n", "a\nb\n\n\n\n\n\n\n\nd\n");
     let mut review = ReviewFixture::from_files(&[("t", Some(old), Some(new))], SIZE);
     assert_snapshot!(review.press("b"), @"
-     airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk   blanks …
+     airlock review calm-otter   1 file +2 −2   0/2 decided   order: risk   whitesp…
     ┌ Files ────────────────┬ t modified hunk 1/2 [undecided] ─────────────────────┐
     │▌   t               0/2│  1   a                                               │
-    │                       │▶      ⋯ 2 rows that change nothing but blanks (b show│
+    │                       │▶      ⋯ 2 rows that change only whitespace (b shows t│
     │                       │  3                                                   │
     │                       │  4                                                   │
     │                       │  5                                                   │
@@ -728,13 +728,13 @@ fn hidden_hunks_are_not_accepted() {
     │                       │ 10 + d                                            [ ]│
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     hunks that change nothing but blanks are hidden, and cannot be accepted while …
+     whitespace-only hunks are hidden and cannot be accepted
     ");
     review.press("a");
     assert_eq!(review.decisions(), ["t - accepted"]);
-    assert!(review.screen().contains("1 left that this view hides"), "{}", review.screen());
+    assert!(review.screen().contains("1 hidden by this view skipped"), "{}", review.screen());
     review.press("gy");
-    assert!(review.screen().contains("this view hides it"), "{}", review.screen());
+    assert!(review.screen().contains("hidden by this view"), "{}", review.screen());
     review.press("b");
     review.press("gy");
     assert_eq!(review.decisions(), ["t accepted accepted"]);
@@ -742,7 +742,7 @@ fn hidden_hunks_are_not_accepted() {
     let mut review = ReviewFixture::from_files(&[("a", Some("1\n"), Some("2\n")), ("t", Some(old), Some(new))], SIZE);
     review.press("bAy");
     assert_eq!(review.decisions(), ["a accepted", "t - accepted"]);
-    assert!(review.screen().contains("1 left that this view hides"), "{}", review.screen());
+    assert!(review.screen().contains("1 hidden by this view skipped"), "{}", review.screen());
 }
 
 #[test]
@@ -753,7 +753,7 @@ fn fold_hides_lines_but_no_finding() {
         ReviewFixture::from_files(&[("Cargo.lock", Some(&old), Some(&new)), ("z", None, Some("z\n"))], SIZE);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   2 files +38 −0   0/2 decided   order: risk
-    ┌ Files ────────────────┬ Cargo.lock modified all of it [undecided] ───────────┐
+    ┌ Files ────────────────┬ Cargo.lock modified whole file [undecided] ──────────┐
     │▌ ? Cargo.lock      0/1│ ! medium: changes without its Cargo.toml             │
     │    z               0/1│      folded: +37 -0 lines (z unfolds it)             │
     │                       │                                                      │
@@ -842,7 +842,7 @@ fn moved_lines_are_dim() {
     let dims =
         (0..80).filter(|x| buffer[(*x, u16::try_from(row).expect("small"))].modifier.contains(Modifier::DIM)).count();
     assert!(dims > 30, "{dims}");
-    assert!(review.press("m").contains("shown as the others"));
+    assert!(review.press("m").contains("not dimmed"));
 }
 
 #[test]
@@ -852,21 +852,21 @@ fn apply_screen_previews_and_confirms() {
     review.press("yn");
     assert_snapshot!(review.press("w"), @"
      airlock review calm-otter   3 files +6 −4   2/5 decided   order: path
-    ┌ What an apply would do to your working tree ─────────────────────────────────┐
+    ┌ Preview of the apply to the working tree ────────────────────────────────────┐
     │ apply      a.rs                                                              │
     │                                                                              │
-    │ Left as it is:                                                               │
+    │ Not applied:                                                                 │
     │   .envrc: 1 line undecided                                                   │
     │   a.rs: 2 lines undecided, 1 line rejected                                   │
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
-    │ The sandbox stays. Go on in it: airlock resume calm-otter                    │
+    │ The sandbox is kept. To continue in it: airlock resume calm-otter            │
     │                                                                              │
     │                                                                              │
     │                                                                              │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
-     y apply  Esc back to the review
+     y apply  Esc back
     ");
     assert!(review.press("<Esc>").contains("hunk 3/3"));
     review.press("wy");
@@ -880,23 +880,23 @@ fn conflicts_block_plain_apply() {
     review.press("y");
     assert_snapshot!(review.press("w"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: path
-    ┌ What an apply would do to your working tree ─────────────────────────────────┐
+    ┌ Preview of the apply to the working tree ────────────────────────────────────┐
     │ conflict   a.rs  both sides change the same lines                            │
     │       base, line 1                                                           │
     │       │ one                                                                  │
     │                                                                              │
-    │ Left as it is:                                                               │
+    │ Not applied:                                                                 │
     │   .envrc: 1 line undecided                                                   │
     │   a.rs: 3 lines undecided                                                    │
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
-    │ The sandbox stays. Go on in it: airlock resume calm-otter                    │
+    │ The sandbox is kept. To continue in it: airlock resume calm-otter            │
     │                                                                              │
     │                                                                              │
     └──────────────────────────────────────────────────────────────────────────────┘
-     s apply all but conflicts  m with markers  Esc back to the review
+     s apply, skip conflicts  m apply with markers  Esc back
     ");
-    assert!(review.press("y").contains("nothing is written while there is a conflict"));
+    assert!(review.press("y").contains("conflicts prevent the apply"));
     review.press("s");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Skip))));
     review.press("wm");
@@ -909,21 +909,21 @@ fn high_risk_apply_needs_typed_word() {
     review.press("y");
     assert_snapshot!(review.press("wy"), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   order: risk
-    ┌ What an apply would do to your working tree ─────────────────────────────────┐
+    ┌ Preview of the apply to the working tree ────────────────────────────────────┐
     │ apply      a.rs                                                              │
     │                                                                              │
-    │ Left as it is:                                                               │
+    │ Not applied:                                                                 │
     │   a.rs: 7 lines undecided                                                    │
     │   b/long name.txt: 2 lines undecided                                         │
     │                                                                              │
-    │ The sandbox stays. Go on in it: airlock resume calm-otter                    │
+    │ The sandbox is kept. To continue in it: airlock resume calm-otter            │
     │                                                                              │
     │                                                                              │
     │                                                                              │
     │                                                                              │
-    │ High risk is among it. Type apply to do it:                                  │
+    │ This includes high-risk changes. Type apply to confirm:                      │
     └──────────────────────────────────────────────────────────────────────────────┘
-     Enter to do it  Esc back
+     Enter confirm  Esc back
     ");
     review.press("y<Enter>");
     assert_eq!(review.effect, Effect::Redraw);
@@ -956,14 +956,14 @@ fn help_filters_by_typed_word() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Keys ────────────────────────────────────────────────────────────────────────┐
     │ Decide                                                                       │
-    │  y             accept, and go on to what is undecided next                   │
-    │  n             reject, and go on                                             │
+    │  y             accept, then go to the next undecided hunk                    │
+    │  n             reject, then go to the next undecided hunk                    │
     │  Space         toggle: accepted, rejected, undecided                         │
-    │  v             begin a range of lines                                        │
-    │  a  d          accept, reject all that is undecided in this file             │
-    │  A  D          accept, reject all that is undecided (asks; high risk stays)  │
-    │  u  Ctrl-r     undo, redo, back to where this session began                  │
-    │ Change and say                                                               │
+    │  v             start a range of lines                                        │
+    │  a  d          accept, reject everything undecided in this file              │
+    │  A  D          accept, reject everything undecided (asks; skips high risk)   │
+    │  u  Ctrl-r     undo, redo decisions of this session                          │
+    │ Edit and comment                                                             │
     │  s             split the hunk above the line; again: join it                 │
     │  e             edit the hunk's result in your editor                         │
     │ 30 more below; or type a word to search                                      │
@@ -974,7 +974,7 @@ fn help_filters_by_typed_word() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Keys with "undo" ────────────────────────────────────────────────────────────┐
     │ Decide                                                                       │
-    │  u  Ctrl-r     undo, redo, back to where this session began                  │
+    │  u  Ctrl-r     undo, redo decisions of this session                          │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -988,7 +988,7 @@ fn help_filters_by_typed_word() {
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     "#);
-    assert!(review.press("zzz").contains("no key does that"));
+    assert!(review.press("zzz").contains("no matching key"));
     review.press("<Esc>y");
     assert_eq!(review.decisions()[1], "a.rs accepted - -");
 }
@@ -1023,7 +1023,7 @@ fn pasted_text_decides_nothing() {
     review.app.insert_paste("yyyyAy");
     review.draw();
     assert_eq!(review.decisions()[1], "a.rs - - -");
-    assert!(review.screen().contains("what was pasted is ignored"));
+    assert!(review.screen().contains("paste ignored"));
     review.press("c");
     review.app.insert_paste("two\nlines\u{1b}");
     review.press("<Enter>");
@@ -1102,7 +1102,7 @@ fn long_and_wide_lines_wrap_or_scroll() {
     │                       │                                                      │
     │                       │                                                      │
     └───────────────────────┴──────────────────────────────────────────────────────┘
-     long lines are cut at the edge: > and < scroll them
+     long lines are truncated: > and < scroll them
     ");
     assert_snapshot!(review.press(">>"), @"
      airlock review calm-otter   1 file +2 −1   0/1 decided   order: risk
@@ -1205,8 +1205,13 @@ fn second_round_shows_new_hunks() {
         Action::Decide(vec![DecisionTarget { file: 1, unit, lines: None }], Some(airlock::review::Decision::Accepted))
     };
     state = update_state(state, sheet, accept(0));
-    let options =
-        ReviewOptions { name: "calm-otter".into(), styles: PLAIN, round_diff: Some(since), cannot_send: None };
+    let options = ReviewOptions {
+        name: "calm-otter".into(),
+        styles: PLAIN,
+        round_diff: Some(since),
+        cannot_send: None,
+        start_at: None,
+    };
     let mut review = ReviewFixture::open_with(sheet, state, SIZE, options);
     assert_snapshot!(review.screen(), @"
      airlock review calm-otter   3 files +6 −4   1/5 decided   only changed since y…
@@ -1227,11 +1232,7 @@ fn second_round_shows_new_hunks() {
      1 hunk new since you decided, 3 older undecided · f, Enter shows all
     ");
     review.press("y");
-    assert!(
-        review.press("w").contains("a.rs: 1 decision kept, though the file changed otherwise"),
-        "{}",
-        review.screen()
-    );
+    assert!(review.press("w").contains("a.rs: 1 decision kept, but the file changed elsewhere"), "{}", review.screen());
 }
 
 #[test]
@@ -1355,13 +1356,13 @@ fn file_decision_reports_overridden_lines() {
     let mut review = open_at_a_rs();
     review.press("n");
     assert!(
-        review.press("hy").contains("4 rejected lines are accepted now, with the rest of the file"),
+        review.press("hy").contains("4 rejected lines are now accepted, like the rest of the file"),
         "{}",
         review.screen()
     );
     let mut review = open_at_a_rs();
     review.press("h");
-    assert!(!review.press("y").contains("along with"), "no decision was overridden");
+    assert!(!review.press("y").contains("like the rest of the file"), "no decision was overridden");
 }
 
 #[test]
@@ -1406,10 +1407,10 @@ fn split_hunk_parts_are_marked() {
 #[test]
 fn feedback_is_previewed_and_edited() {
     let mut review = open_at_a_rs();
-    assert!(review.press("R").contains("there is nothing to send"), "{}", review.screen());
+    assert!(review.press("R").contains("nothing to send"), "{}", review.screen());
     review.press("n");
     let screen = review.press("R");
-    assert!(screen.contains("What the agent would get") && screen.contains("Rejected, lines 2 to 3:"), "{screen}");
+    assert!(screen.contains("Message to the agent") && screen.contains("Rejected, lines 2 to 3:"), "{screen}");
     // The message scrolls, and Esc sends nothing.
     assert!(!review.press("jjjjj").contains("I have reviewed"), "{}", review.screen());
     assert!(review.press("<Home>k<Esc>").contains("y accept"), "{}", review.screen());
@@ -1436,6 +1437,7 @@ fn feedback_is_previewed_and_edited() {
         styles: PLAIN,
         round_diff: None,
         cannot_send: Some("no agent is running".into()),
+        start_at: None,
     };
     let mut review = ReviewFixture::open_with(review.model, ReviewState::default(), SIZE, options);
     assert!(review.press("R").contains("no agent is running"));
@@ -1467,8 +1469,8 @@ fn conflicts_with_high_risk_need_typed_word() {
     let mut review = open_at_a_rs();
     review.press("{yyyy");
     review.host.conflicts = vec!["a.rs".into()];
-    assert!(review.press("w").contains("s apply all but conflicts"), "{}", review.screen());
-    assert!(review.press("s").contains("Type apply to do it"), "{}", review.screen());
+    assert!(review.press("w").contains("s apply, skip conflicts"), "{}", review.screen());
+    assert!(review.press("s").contains("Type apply to confirm"), "{}", review.screen());
     review.press("apply<Enter>");
     assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Skip))));
 }

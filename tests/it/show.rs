@@ -63,6 +63,7 @@ impl ReviewHost for FakeReviewHost {
         assert!(!self.panics, "a plan that panics");
         let line = |path: &String| PreviewLine {
             path: RepoPath::from_bytes(path.as_bytes()).expect("a path"),
+            renamed_from: None,
             outcome: "conflict",
             reason: "both sides change the same lines".into(),
             is_conflict: true,
@@ -72,6 +73,7 @@ impl ReviewHost for FakeReviewHost {
         if decisions.unit_decisions().next().is_some() && lines.is_empty() {
             lines.push(PreviewLine {
                 path: RepoPath::from_bytes(b"a.rs").expect("a path"),
+                renamed_from: None,
                 outcome: "apply",
                 reason: String::new(),
                 is_conflict: false,
@@ -138,7 +140,13 @@ impl ReviewFixture {
 
     /// Opens a review of a model with a style.
     pub fn open(model: &'static ReviewModel<'static>, state: ReviewState, size: (u16, u16), look: StyleSheet) -> Self {
-        let options = ReviewOptions { name: "calm-otter".into(), styles: look, round_diff: None, cannot_send: None };
+        let options = ReviewOptions {
+            name: "calm-otter".into(),
+            styles: look,
+            round_diff: None,
+            cannot_send: None,
+            start_at: None,
+        };
         Self::open_with(model, state, size, options)
     }
 

@@ -55,12 +55,12 @@ pub fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
         ConflictMode::Skip => OnConflict::Skip,
     };
     if selected && options.selection.is_empty() {
-        return Err(CliError::new(USAGE, format!("the selection leaves nothing of {name}"))
-            .hint(format!("airlock diff {name} --name-only lists the paths")));
+        return Err(CliError::new(USAGE, format!("the selection contains no changes of `{name}`"))
+            .hint(format!("to list the paths, run `airlock diff {name} --name-only`")));
     }
     if options.selection.is_empty() {
-        return Err(CliError::new(USAGE, format!("nothing of {name} is accepted yet"))
-            .hint(format!("airlock review {name}, or: airlock apply {name} --accept GLOB")));
+        return Err(CliError::new(USAGE, format!("no changes of `{name}` are accepted yet"))
+            .hint(format!("run `airlock review {name}` or `airlock apply {name} --accept GLOB`")));
     }
     match to {
         Target::Worktree => apply_to_worktree(&repo.host, &mut sandbox, &model, &options, output),

@@ -15,6 +15,7 @@ use crate::cli::ops::{draft, patch};
 use crate::cli::output::{Output, RawOutput, format_count, print_stdout, quote_shell_word};
 use crate::cli::pager::Pager;
 use crate::core::escape::Escaped;
+use crate::core::path::RepoPath;
 use crate::engine::Docker;
 use crate::git::AttributeFiles;
 use crate::render::{TextRenderer, render_page};
@@ -36,11 +37,12 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     let live = sandbox.is_busy() && sandbox.record.state == SandboxState::Running;
     let passing = live.then(|| sandbox.create_live_quarantine()).transpose()?;
     let changes = if let Some((_, store)) = &passing {
-        output.print_status(&format!("{} is running; what is shown may be torn", sandbox.record.name));
+        output.print_status(&format!("{} is running; the diff may be incomplete or inconsistent", sandbox.record.name));
         let policy = repo.load_policy(&sandbox, output)?;
         create_runtime()?.block_on(async {
             let engine = Docker::connect().await?;
-            Ok::<_, CliError>(lifecycle::collect_live(&engine, &repo.host, &sandbox, &policy, store).await?)
+            let changes = lifecycle::collect_live(&engine, &repo.host, &sandbox, &policy, store).await?;
+            Ok::<_, CliError>(draft::join_renames(&sandbox, changes))
         })?
     } else {
         repo.load_changes(&mut sandbox, output)?
@@ -63,7 +65,8 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
             print_stdout(&page)?;
         } else {
             write_new_file(file, page.as_bytes())?;
-            output.print_status(&format!("the page is in {}", quote_shell_word(file.as_os_str().as_encoded_bytes())));
+            output
+                .print_status(&format!("wrote the page to {}", quote_shell_word(file.as_os_str().as_encoded_bytes())));
         }
     } else if let (true, Some(raw)) = (args.name_only, raw) {
         for file in &model.files {
@@ -85,12 +88,19 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
         let attributes = accepted_attributes(model.files.iter().filter(|f| !f.is_refused()).map(accepted), &store)?;
         for file in model.files.iter().filter(|f| !f.is_refused()) {
             let path = &file.change.path;
-            let part = |side: &Option<FileVersion>, attributes: &AttributeFiles| {
+            let old_path = file.change.old_path().unwrap_or(path);
+            let part = |path: &RepoPath, side: &Option<FileVersion>, attributes: &AttributeFiles| {
                 let version = side.as_ref().map(|s| EntryContent { kind: s.kind, hash: s.hash.clone() });
                 stored_side(&repo.host, (&sandbox.record.base, attributes), path, version.as_ref(), &store)
             };
-            let (old, new) = (part(&file.change.old, &AttributeFiles::new())?, part(&file.change.new, &attributes)?);
-            raw.write(&patch::git_patch(path, old, new)?)?;
+            let old = part(old_path, &file.change.old, &AttributeFiles::new())?;
+            let new = part(path, &file.change.new, &attributes)?;
+            if file.change.is_rename() {
+                raw.write(&patch::git_patch(old_path, old, None)?)?;
+                raw.write(&patch::git_patch(path, None, new)?)?;
+            } else {
+                raw.write(&patch::git_patch(path, old, new)?)?;
+            }
         }
     } else if args.stat {
         print_stdout(&format_stat(&model))?;
@@ -108,7 +118,7 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     if !args.json {
         for refused in &changes.refused {
             output.print_status(&format!(
-                "stays in the sandbox: {}: {}",
+                "not collected: {}: {}",
                 Escaped::new(&refused.path),
                 Escaped::new(&refused.reason)
             ));
@@ -117,7 +127,7 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
             output.print_status(&hidden_files_message(&changes));
         }
         if let Some(holds) = describe_holdings(&sandbox.record, &changes.ignored, false) {
-            output.print_status(&format!("{name} also holds {holds}"));
+            output.print_status(&format!("{name} also contains {holds}"));
         }
         if changes.is_empty() {
             output.print_status(&format!("{name} changed nothing"));
@@ -134,7 +144,9 @@ fn format_stat(model: &ReviewModel<'_>) -> String {
         .map(|f| {
             let level =
                 f.change.max_severity().map(|l| format!("  {}", crate::review::severity_word(l))).unwrap_or_default();
-            (Escaped::new(f.change.path.as_bytes()).to_string(), format!("{}{level}", format_counts(f)))
+            let path = Escaped::new(f.change.path.as_bytes()).to_string();
+            let from = f.change.old_path().map(|from| format!("{} → ", Escaped::new(from.as_bytes())));
+            (from.unwrap_or_default() + &path, format!("{}{level}", format_counts(f)))
         })
         .collect();
     let width = shown.iter().map(|(path, _)| path.chars().count()).max().unwrap_or(0);

@@ -38,7 +38,7 @@ struct Check {
     found: String,
     /// The suggested fix, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    fix: Option<String>,
 }
 
 /// The results so far.
@@ -52,7 +52,7 @@ impl Checks {
 
     fn add_check(&mut self, id: &'static str, state: CheckStatus, found: impl AsRef<str>, fix: Option<&str>) {
         let found = Escaped::new(found.as_ref()).to_string();
-        self.0.push(Check { id, state, found, mend: fix.map(|m| Escaped::new(m).to_string()) });
+        self.0.push(Check { id, state, found, fix: fix.map(|f| Escaped::new(f).to_string()) });
     }
 }
 
@@ -63,7 +63,7 @@ pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
             match new_agent_config(&settings, &[], NetworkAccess::None, 1 << 30)
                 .and_then(|_| crate::cli::ops::policy::collect_limits(&settings))
             {
-                Ok(_) => checks.add_good("settings", "what is set can be used"),
+                Ok(_) => checks.add_good("settings", "the settings are valid"),
                 Err(failure) => checks.add_check("settings", CheckStatus::Broken, failure.message(), None),
             }
             settings
@@ -90,9 +90,9 @@ pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
     } else {
         print_stdout(&format_checks(&checks.0, output.is_colored()))?;
         let summary = match worst {
-            CheckStatus::Good | CheckStatus::Note => "all is well",
-            CheckStatus::Weak => "it works, and could be safer",
-            CheckStatus::Broken => "it does not work like this",
+            CheckStatus::Good | CheckStatus::Note => "everything works",
+            CheckStatus::Weak => "works, with warnings",
+            CheckStatus::Broken => "does not work with this configuration",
         };
         output.print_status(summary);
     }
@@ -110,7 +110,7 @@ fn format_checks(checks: &[Check], color: bool) -> String {
         };
         let word = if color { format!("\x1b[{code}m{word:6}\x1b[0m") } else { format!("{word:6}") };
         out += &format!("{word}  {:11} {}\n", check.id, check.found);
-        if let Some(fix) = &check.mend {
+        if let Some(fix) = &check.fix {
             out += &format!("{:8}{:11} → {fix}\n", "", "");
         }
     }
@@ -133,19 +133,19 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
     match probe::probe_engine(engine).await {
         Ok(probed) => {
             match &probed.overlay_support {
-                OverlaySupport::Overlay => checks.add_good("overlay", "workspaces are mounted over their base: starts are quick"),
+                OverlaySupport::Overlay => checks.add_good("overlay", "workspaces are mounted over their base, so starts are fast"),
                 OverlaySupport::Copy(why) => checks.add_check(
                     "overlay",
                     CheckStatus::Note,
-                    format!("workspaces are copied from their base, which takes longer: {why}"),
-                    Some("an engine on a native overlay2 or on ext4 and XFS with its root on the same file system can mount them"),
+                    format!("workspaces are copied from their base, which is slower: {why}"),
+                    Some("to mount them, use an engine with native overlay2, or on ext4 or XFS with its root on the same file system"),
                 ),
             }
             if let Some(space) = probed.space {
                 let (free, total) = (HumanBytes(space.free), HumanBytes(space.total));
-                let found = format!("{free} of {total} are free where the engine keeps volumes");
+                let found = format!("{free} of {total} are free where the engine stores volumes");
                 let scarce = space.free < (10 << 30).min(space.total / 10);
-                let fix = "docker system df says what takes it; airlock gc removes old bases";
+                let fix = "`docker system df` shows the usage; `airlock gc` removes old bases";
                 checks.add_check(
                     "disk",
                     if scarce { CheckStatus::Weak } else { CheckStatus::Good },
@@ -155,24 +155,24 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
             }
         }
         Err(error) => {
-            checks.add_check("overlay", CheckStatus::Broken, format!("a workspace cannot be made: {error}"), None);
+            checks.add_check("overlay", CheckStatus::Broken, format!("failed to create a workspace: {error}"), None);
         }
     }
     let name = image.unwrap_or(AGENT_IMAGE);
     match (engine.find_image(name).await, image) {
-        (Ok(Some(found)), _) => checks.add_good("image", format!("{name} is there, {}", HumanBytes(found.size))),
+        (Ok(Some(found)), _) => checks.add_good("image", format!("{name} exists, {}", HumanBytes(found.size))),
         (Ok(None), None) => checks.add_check(
             "image",
             CheckStatus::Note,
-            format!("there is no agent image yet (Claude Code {CLAUDE_VERSION}); the first start builds it"),
-            Some("airlock image build"),
+            format!("the agent image (Claude Code {CLAUDE_VERSION}) does not exist yet; the first start builds it"),
+            Some("to build it now, run `airlock image build`"),
         ),
         (Ok(None), Some(_)) => {
             checks.add_check(
                 "image",
                 CheckStatus::Broken,
-                format!("{name}, which is set, is not there"),
-                Some("airlock image ls"),
+                format!("the configured image {name} does not exist"),
+                Some("to list the images, run `airlock image ls`"),
             );
         }
         (Err(error), _) => checks.add_check("image", CheckStatus::Broken, error.to_string(), None),
@@ -183,9 +183,9 @@ async fn check_engine(engine: &Docker, image: Option<&str>, checks: &mut Checks)
 fn check_hardening(info: &EngineInfo, checks: &mut Checks) {
     let advisories = info.list_advisories();
     for (component, version, advisory, may_be_fixed) in &advisories {
-        let found = format!("{component} {version} has {}: it allows {}", advisory.id, advisory.allows);
+        let found = format!("{component} {version} is affected by {}, which allows {}", advisory.id, advisory.allows);
         if *may_be_fixed {
-            let fix = "your distribution may have fixed it under the same number: see its security tracker";
+            let fix = "check the security tracker of your distribution, which may have fixed it under the same version number";
             checks.add_check("runtime", CheckStatus::Note, found, Some(fix));
         } else {
             checks.add_check("runtime", CheckStatus::Weak, found, Some("update the engine and its runtime"));
@@ -193,21 +193,21 @@ fn check_hardening(info: &EngineInfo, checks: &mut Checks) {
     }
     if advisories.is_empty() {
         let parts: Vec<String> = info.components.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        checks.add_good("runtime", format!("nothing is known against {}", parts.join(", ")));
+        checks.add_good("runtime", format!("no known vulnerabilities in {}", parts.join(", ")));
     }
     checks.add_good("kernel", format!("{} on {}", info.kernel, info.system));
     match info.security_option("seccomp") {
         None => checks.add_check(
             "seccomp",
             CheckStatus::Weak,
-            "the engine does not filter system calls; Airlock's own filter closes a few alone",
+            "the engine does not filter system calls; Airlock's own filter blocks only a few",
             Some("use a kernel and an engine with seccomp"),
         ),
         Some(detail) if detail.contains("unconfined") => checks.add_check(
             "seccomp",
             CheckStatus::Weak,
-            "the engine's default profile is switched off",
-            Some("remove \"seccomp-profile\" from the engine's daemon.json"),
+            "the engine's default profile is disabled",
+            Some("remove `seccomp-profile` from the engine's daemon.json"),
         ),
         Some(_) => checks.add_good("seccomp", "system calls are filtered by the engine and by Airlock"),
     }
@@ -218,22 +218,22 @@ fn check_hardening(info: &EngineInfo, checks: &mut Checks) {
             "lsm",
             CheckStatus::Note,
             "neither AppArmor nor SELinux confines containers",
-            Some("switch one of them on, on the engine's machine"),
+            Some("enable one of them on the engine's machine"),
         ),
     }
     let (rootless, mapped) = (info.security_option("rootless").is_some(), info.security_option("userns").is_some());
     match (rootless, mapped) {
         (true, _) => checks.add_good("users", "the engine runs without root"),
-        (_, true) => checks.add_good("users", "users of containers are mapped to others (userns-remap)"),
+        (_, true) => checks.add_good("users", "container users are mapped to other users (userns-remap)"),
         _ => checks.add_check(
             "users",
             CheckStatus::Note,
-            "who leaves a container as root is root; an agent is user 1000, without capabilities",
-            Some("a rootless engine, or \"userns-remap\" in daemon.json, puts one more wall there"),
+            "root in a container is root on the engine's machine; agents run as user 1000 without capabilities",
+            Some("for additional isolation, use a rootless engine or set `userns-remap` in daemon.json"),
         ),
     }
     let warned = info.warnings.iter().find(|w| w.contains("limit") || w.contains("cfs") || w.contains("cgroup"));
-    let fix = "switch the cgroup controllers on (on Debian: cgroup_enable=memory swapaccount=1; rootless: cgroup v2 and systemd)";
+    let fix = "enable the cgroup controllers (on Debian: cgroup_enable=memory swapaccount=1; rootless: cgroup v2 and systemd)";
     if !info.unlimited_resources.is_empty() {
         let found = format!("the engine does not limit {}", info.unlimited_resources.join(", "));
         checks.add_check("limits", CheckStatus::Weak, found, Some(fix));
@@ -253,7 +253,7 @@ fn check_hardening(info: &EngineInfo, checks: &mut Checks) {
 fn check_git(checks: &mut Checks) {
     match std::process::Command::new("git").arg("--version").output() {
         Ok(out) if out.status.success() => checks.add_good("git", String::from_utf8_lossy(&out.stdout).trim()),
-        _ => checks.add_check("git", CheckStatus::Broken, "git does not run", Some("install git")),
+        _ => checks.add_check("git", CheckStatus::Broken, "git cannot be run", Some("install git")),
     }
 }
 
@@ -264,10 +264,10 @@ fn check_credential(checks: &mut Checks) {
         Ok(credential) => {
             let kind = match credential.kind {
                 CredentialKind::ApiKey => "an API key",
-                CredentialKind::AuthToken => "an authorisation token",
-                CredentialKind::OauthToken => "a login of Claude's",
+                CredentialKind::AuthToken => "an authorization token",
+                CredentialKind::OauthToken => "a Claude login",
             };
-            checks.add_good("credential", format!("{kind} was found; it stays outside of every sandbox"));
+            checks.add_good("credential", format!("{kind} was found; it never enters a sandbox"));
         }
         Err(error) => checks.add_check(
             "credential",
@@ -281,7 +281,7 @@ fn check_credential(checks: &mut Checks) {
 fn check_terminal(checks: &mut Checks) {
     let term = std::env::var("TERM").unwrap_or_default();
     if !terminal::is_interactive() {
-        return checks.add_good("terminal", "none: nothing will be asked");
+        return checks.add_good("terminal", "none, so no questions are asked");
     }
     let size = terminal::terminal_size().map_or_else(String::new, |(columns, rows)| format!(", {columns} x {rows}"));
     let utf8 = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|n| std::env::var(n).ok().filter(|v| !v.is_empty()));
@@ -290,8 +290,8 @@ fn check_terminal(checks: &mut Checks) {
         checks.add_check(
             "terminal",
             CheckStatus::Note,
-            "it can only show plain text (TERM)",
-            Some("TERM=xterm-256color, if it is one"),
+            "the terminal can only show plain text (TERM)",
+            Some("if it supports more, run `export TERM=xterm-256color`"),
         );
     } else if utf8 {
         checks.add_good("terminal", format!("{term}{size}"));
@@ -299,8 +299,8 @@ fn check_terminal(checks: &mut Checks) {
         checks.add_check(
             "terminal",
             CheckStatus::Note,
-            format!("{term}{size}; the locale is not UTF-8, and signs beyond ASCII may look odd"),
-            Some("export LANG=C.UTF-8"),
+            format!("{term}{size}; the locale is not UTF-8, so non-ASCII characters may be garbled"),
+            Some("run `export LANG=C.UTF-8`"),
         );
     }
 }

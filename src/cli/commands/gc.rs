@@ -38,7 +38,7 @@ pub fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError>
                 } else if removed {
                     "removed"
                 } else {
-                    "kept, in use now:"
+                    "kept (in use):"
                 };
                 output.print_status(&format!("{verb} {text}"));
             }
@@ -68,7 +68,7 @@ pub fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError>
                 if json {
                     rows.push(json!({"kind": "content", "name": name, "bytes": bytes, "removed": true}));
                 } else {
-                    output.print_status(&format!("removed contents of {name} that nothing names"));
+                    output.print_status(&format!("removed unreferenced contents of {name}"));
                 }
             }
         }
@@ -78,21 +78,21 @@ pub fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError>
             if json {
                 rows.push(json!({"kind": "sandbox", "name": name, "bytes": 0, "removed": !dry_run}));
             } else {
-                output.print_status(&format!("{verb} {name}, of which nothing is open"));
+                output.print_status(&format!("{verb} {name}, whose changes are all decided"));
             }
             if !dry_run {
                 lifecycle::remove_sandbox(&engine, sandbox, true).await?;
             }
         }
         if json {
-            print_stdout(&render_json(&json!({"schema_version": 1, "dry_run": dry_run, "spent": rows})))?;
+            print_stdout(&render_json(&json!({"schema_version": 1, "dry_run": dry_run, "removable": rows})))?;
         } else if removed_items == 0 {
             output.print_status("nothing to remove");
         } else {
-            let would = if dry_run { "would free" } else { "freed" };
+            let would = if dry_run { "would remove" } else { "removed" };
             output.print_status(&format!(
-                "{}, {would} {}",
-                format_count(removed_items, "thing"),
+                "{would} {} ({})",
+                format_count(removed_items, "item"),
                 indicatif::HumanBytes(freed)
             ));
         }
@@ -113,12 +113,17 @@ fn describe_garbage(garbage: &Garbage) -> (&'static str, &str, u64, String) {
             ("base", &base.id, base.bytes, text)
         }
         Garbage::Record(base) => {
-            ("record", &base.id, 0, format!("the record of base {}, whose volume is gone", base.id))
+            ("record", &base.id, 0, format!("the record of base {}, whose volume no longer exists", base.id))
         }
-        Garbage::Volume(name) => ("volume", name, 0, format!("the volume {name}, of no sandbox")),
-        Garbage::Container(id) => ("container", id, 0, format!("the container {}, of no sandbox", short_id(id))),
+        Garbage::Volume(name) => ("volume", name, 0, format!("the volume {name}, which belongs to no sandbox")),
+        Garbage::Container(id) => {
+            ("container", id, 0, format!("the container {}, which belongs to no sandbox", short_id(id)))
+        }
         Garbage::Running(id) => {
-            let text = format!("the container {0}, of no sandbox here (docker rm -f {0} ends it)", short_id(id));
+            let text = format!(
+                "the container {0}, which belongs to no sandbox here (to stop it, run `docker rm -f {0}`)",
+                short_id(id)
+            );
             ("running", id, 0, text)
         }
     }

@@ -44,18 +44,21 @@ pub async fn find_or_build_image(
         // An image with the name of Airlock's image must also have its label. Any other image is the user's choice.
         if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
             return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
-                .hint("airlock image build replaces it"));
+                .hint("to replace it, run `airlock image build`"));
         }
         return Ok(image);
     }
     if requested.is_some_and(|w| w != AGENT_IMAGE) {
-        return Err(CliError::new(FAILED, format!("the engine has no image {name}"))
-            .hint(format!("docker pull {name}, or leave --image out")));
+        return Err(CliError::new(FAILED, format!("the image `{name}` does not exist"))
+            .hint(format!("run `docker pull {name}`, or omit `--image`")));
     }
     output.print_status("building the agent image; this happens once");
     let options = AgentImageOptions { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
     build_image(engine, &options, output).await?;
-    engine.find_image(name).await?.ok_or_else(|| CliError::new(FAILED, format!("the image {name} is gone again")))
+    engine
+        .find_image(name)
+        .await?
+        .ok_or_else(|| CliError::new(FAILED, format!("the image `{name}` was removed after it was built")))
 }
 
 async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: Output) -> Result<(), CliError> {
@@ -83,10 +86,10 @@ async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: O
     built.map_err(|error| {
         let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
         CliError::from(error).details(lines).hint(
-            "without a registry: airlock image build --base ROOTFS.tar --claude PATH (scripts/agent-image makes both)",
+            "without a registry, run `airlock image build --base ROOTFS.tar --claude PATH` (`scripts/agent-image` creates both)",
         )
     })?;
-    output.print_status(&format!("{AGENT_IMAGE} is built ({} s)", start.elapsed().as_secs()));
+    output.print_status(&format!("built {AGENT_IMAGE} ({} s)", start.elapsed().as_secs()));
     Ok(())
 }
 
@@ -124,7 +127,8 @@ async fn remove_images(engine: &dyn Engine, names: &[String], output: Output) ->
     let ours: Vec<String> = engine.list_images(IMAGE_LABEL).await?.into_iter().flat_map(|i| i.names).collect();
     for name in names {
         if !ours.contains(name) {
-            return Err(CliError::new(FAILED, format!("Airlock has no image {name}")).hint("airlock image ls"));
+            return Err(CliError::new(FAILED, format!("no image of Airlock is named `{name}`"))
+                .hint("to list the images, run `airlock image ls`"));
         }
     }
     for name in if names.is_empty() { &ours } else { names } {

@@ -41,7 +41,7 @@ pub fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
         return Ok(0);
     }
     if all.is_empty() && damaged.is_empty() {
-        print_stderr("airlock: this repository has no sandbox\n");
+        print_stderr("airlock: this repository has no sandboxes\n");
     }
     let width = all.iter().map(|s| s.record.name.as_str().len()).max().unwrap_or(0);
     let mut text = String::new();

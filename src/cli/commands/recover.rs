@@ -25,7 +25,7 @@ pub fn run_recover(args: &RecoverArgs, output: Output) -> Result<u8, CliError> {
             let question = "HEAD or the index has changed since the apply was interrupted. Roll it back anyway?";
             if !terminal::is_interactive() || !ask_yes_no(question, false)? {
                 return Err(CliError::new(FAILED, "HEAD or the index has changed since the apply was interrupted")
-                    .hint("say which way: airlock recover --rollback, or airlock recover --continue"));
+                    .hint("to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`"));
             }
         }
         context.recover_apply(dir, journal, mode, output)?;

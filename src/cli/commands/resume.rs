@@ -29,12 +29,12 @@ pub fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Res
 fn compose_feedback(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
     let name = sandbox.record.name.clone();
     if let Some(why) = send_obstacle(&sandbox.record) {
-        return Err(CliError::new(FAILED, format!("failed to send anything to the agent of {name}: {why}")));
+        return Err(CliError::new(FAILED, format!("failed to send feedback to the agent of `{name}`: {why}")));
     }
     let changes = repo.load_changes(sandbox, output)?;
     let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
     Feedback::from_review(&model, &draft::load_draft(sandbox, &model)?)?.ok_or_else(|| {
-        CliError::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last time")
-            .hint(format!("airlock review {name}, or airlock resume {name}"))
+        CliError::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last message")
+            .hint(format!("run `airlock review {name}` or `airlock resume {name}`"))
     })
 }

@@ -18,5 +18,5 @@ pub fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {
     if let Some(file) = &args.import {
         return import_decisions(&sandbox, &changes, file, args.allow_risky, output);
     }
-    run_rounds(&repo.host, Round::Review { sandbox, changes, plain: args.plain }, output)
+    run_rounds(&repo.host, Round::Review { sandbox, plain: args.plain }, output)
 }

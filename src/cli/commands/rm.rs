@@ -43,10 +43,10 @@ fn describe_losses(sandbox: &Sandbox) -> Option<String> {
         return None;
     }
     if sandbox.record.state == SandboxState::Running {
-        return Some(format!("{name} was interrupted, and what its agent did was not looked at"));
+        return Some(format!("{name} was interrupted, and its changes were not collected"));
     }
     let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
-    describe_holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} holds {holds}"))
+    describe_holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} contains {holds}"))
 }
 
 pub fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
@@ -69,7 +69,7 @@ pub fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliEr
     if asks && !with_decisions.is_empty() {
         let list = with_decisions.join(", ");
         let question =
-            format!("Decisions and comments of the review of {list} go with it, and were not applied. Remove it?");
+            format!("The review of {list} has decisions or comments that were not applied. Remove it anyway?");
         if !ask_yes_no(&question, false)? {
             output.print_status("nothing was removed");
             return Ok(0);

@@ -43,15 +43,14 @@ pub fn run_command(options: RunOptions, command: Vec<String>, output: Output) ->
 
 pub fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
     if !terminal::is_interactive() {
-        return Err(CliError::new(USAGE, "a shell needs a terminal").hint("airlock run -- COMMAND…"));
+        return Err(CliError::new(USAGE, "a shell needs a terminal").hint("run `airlock run -- COMMAND…` instead"));
     }
     run_sandbox("shell", NetworkAccess::None, options, ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(), output)
 }
 
 /// Returns the error for `airlock run` without `--` before its command.
 pub fn missing_dashes_error() -> CliError {
-    CliError::new(USAGE, "failed to tell the command from the options: it goes after --")
-        .hint("airlock run [OPTIONS] -- COMMAND…")
+    CliError::new(USAGE, "the command must follow `--`").hint("run `airlock run [OPTIONS] -- COMMAND…`")
 }
 
 fn run_sandbox(
@@ -128,7 +127,7 @@ fn run_sandbox(
         progress.suspend_bar(|| {
             print_start(&line, early_status.as_ref(), &base.manifest, output);
             if options.history.is_none() && base.manifest.history == History::None {
-                output.print_status("this is a partial clone: its history does not go along; where all of it is here, --history full takes it (git fetch --refetch --no-filter gets it)");
+                output.print_status("this is a partial clone, so its history is not included; to include it, run `git fetch --refetch --no-filter` and use `--history full`");
             }
         });
         let started = || {
@@ -157,14 +156,14 @@ fn run_sandbox(
         let name = finished.sandbox.record.name.clone();
         let holds = describe_holdings(&finished.sandbox.record, &finished.changes.ignored, has_talked);
         let Some(holds) = holds else {
-            output.print_status(&format!("{name} changed nothing, and is removed"));
+            output.print_status(&format!("{name} changed nothing, so it is removed"));
             runtime.block_on(lifecycle::remove_sandbox(&engine, finished.sandbox, false))?;
             return Ok(status);
         };
         let mut sandbox = finished.sandbox;
         lifecycle::mark_settled(&mut sandbox)?;
         // Printed even with `--quiet`, because the user needs the name to find the sandbox.
-        print_stderr(&format!("airlock: {name} changed no file, and is kept: it holds {holds}\n"));
+        print_stderr(&format!("airlock: {name} changed no files, but is kept because it contains {holds}\n"));
         let how = if sandbox.record.verb == "claude" { "" } else { " -- COMMAND" };
         print_stderr(&format!("airlock: next: airlock resume {name}{how}, or airlock rm {name}\n"));
         if let Some(hint) = ignored_files_hint(name.as_str(), &finished.changes.ignored) {
@@ -175,7 +174,7 @@ fn run_sandbox(
     print_summary(&finished, output)?;
     if is_review_wanted(&finished.sandbox, settings.review.unwrap_or_default())? {
         // The exit status is still the agent's.
-        let round = Round::Review { sandbox: finished.sandbox, changes: finished.changes, plain: false };
+        let round = Round::Review { sandbox: finished.sandbox, plain: false };
         run_rounds(&repo.host, round, output)?;
     }
     Ok(status)
@@ -197,7 +196,7 @@ fn print_base_usage(host: &HostRepo, keep: usize, output: Output) -> Result<(), 
     if all.len() > keep {
         let bytes = HumanBytes(all.iter().map(|b| b.bytes).sum());
         output.print_status(&format!(
-            "{} of this repository take {bytes}; airlock gc removes old ones",
+            "{} of this repository use {bytes}; `airlock gc` removes old ones",
             format_count(all.len(), "base")
         ));
     }

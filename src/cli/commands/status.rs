@@ -28,30 +28,30 @@ pub fn run_status(name: Option<&str>, json: bool, output: Output) -> Result<u8, 
                 "created": record.created, "commit": record.base, "branch": record.branch,
                 "workspace": record.workspace_kind, "base": record.base_volume.id,
                 "base_bytes": record.base_volume.bytes, "files": manifest.files, "history": manifest.history,
-                "uncommitted": manifest.uncommitted, "included": manifest.included, "on_top": manifest.on_top,
-                "submodules": paths(&manifest.modules), "submodules_left": skipped_modules, "skipped": skipped,
-                "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_met": record.met, "holds": record.holds,
+                "uncommitted": manifest.uncommitted, "included": manifest.included, "delta_files": manifest.on_top,
+                "submodules": paths(&manifest.modules), "submodules_skipped": skipped_modules, "skipped": skipped,
+                "lfs_pointers": paths(&manifest.pointers), "filtered": paths(&manifest.filtered), "sparse": manifest.sparse, "limits_hit": record.met, "other_contents": record.holds,
         })))?;
         return Ok(0);
     }
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
     let mut out =
-        format!("{}: {phrase}, made {} by airlock {}\n", record.name, format_age(record.created), record.verb);
+        format!("{}: {phrase}, created {} by airlock {}\n", record.name, format_age(record.created), record.verb);
     out += &format!("  commit     {} on {}\n", &record.base[..record.base.len().min(12)], Escaped::new(branch));
     out += &match record.workspace_kind {
         Workspace::Overlay => {
-            format!("  workspace  an overlay over base {}, {} files on top\n", record.base_volume.id, manifest.on_top)
+            format!("  workspace  an overlay over base {}, delta of {} files\n", record.base_volume.id, manifest.on_top)
         }
         Workspace::Copy => format!("  workspace  a copy of base {}{}\n", record.base_volume.id, copy_reason()),
     };
-    out += &format!("  place      {}\n", Escaped::new(&record.workspace));
+    out += &format!("  path       {}\n", Escaped::new(&record.workspace));
     for (at, note) in manifest.format_notes().iter().enumerate() {
-        let title = if at == 0 { "began with" } else { "" };
+        let title = if at == 0 { "includes" } else { "" };
         out += &format!("  {title:10} {}\n", Escaped::new(note));
     }
     let ignored = sandbox.read_changeset().ok().flatten().map(|changes| changes.ignored).unwrap_or_default();
     if let Some(holds) = describe_holdings(record, &ignored, true) {
-        out += &format!("  holds      {holds}\n");
+        out += &format!("  contains   {holds}\n");
     }
     for limit in &record.met {
         out += &format!("  limit      {}\n", Escaped::new(limit));

@@ -45,11 +45,7 @@ pub fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
     let mode = if args.dry_run { OutcomeMode::Planned } else { OutcomeMode::Undone };
     let mut outcome = Outcome::from_plan(&plan, &BTreeMap::new(), mode);
     for path in &late_edits {
-        outcome.set_outcome(
-            path,
-            if args.dry_run { "restore" } else { "restored" },
-            "with what was written to it after the apply",
-        );
+        outcome.set_outcome(path, if args.dry_run { "restore" } else { "restored" }, "with edits from after the apply");
     }
     let sandbox = transaction.journal.sandbox.clone();
     let more = |undone: usize| json!({"sandbox": sandbox, "dry_run": args.dry_run, "undone": undone});
@@ -62,7 +58,7 @@ pub fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
             let backups = list_backups(transaction, &tree);
             for (path, file) in backups.iter().filter(|(path, _)| plan.conflicts.iter().any(|c| c.path == *path)) {
                 let (path, file) = (Escaped::new(path.as_bytes()), Escaped::new(file.as_os_str().as_encoded_bytes()));
-                output.print_status(&format!("what {path} was before is in {file}"));
+                output.print_status(&format!("the previous content of {path} is in {file}"));
             }
         }
         return Ok(CONFLICT);
@@ -107,12 +103,16 @@ pub fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
         let remaining = read_history(&context.log)?;
         let next = match remaining.find_last_undoable(&context.target.fingerprint, None) {
             Some(next) => {
-                format!("airlock undo reverts that of {}, {}", next.journal.sandbox, format_age(next.outcome.at))
+                format!(
+                    "Next: airlock undo (reverses the apply of {}, {})",
+                    next.journal.sandbox,
+                    format_age(next.outcome.at)
+                )
             }
-            None if context.has_sandbox(&sandbox) => format!("airlock review {sandbox}"),
-            None => "nothing is left to undo".into(),
+            None if context.has_sandbox(&sandbox) => format!("Next: airlock review {sandbox}"),
+            None => "No applies are left to undo.".into(),
         };
-        output.print_status(&format!("undid the apply of {sandbox} ({}). Next: {next}", format_count(written, "file")));
+        output.print_status(&format!("undid the apply of {sandbox} ({}). {next}", format_count(written, "file")));
     }
     Ok(0)
 }
@@ -133,10 +133,10 @@ fn list_backups(transaction: &AppliedTransaction, tree: &WorkingTree) -> Vec<(Re
 }
 
 fn no_apply_error(history: &ApplyHistory, args: &UndoArgs) -> CliError {
-    let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of {name}"));
+    let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
     let failure = CliError::new(FAILED, format!("there is no apply{what} to undo in this working tree"));
     if history.finished.iter().any(AppliedTransaction::is_undoable) {
-        failure.hint("airlock undo --list")
+        failure.hint("to list all applies, run `airlock undo --list`")
     } else {
         failure
     }
@@ -174,7 +174,7 @@ fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> 
     let mut out = String::new();
     let width = all.iter().map(|p| p.journal.sandbox.len()).max().unwrap_or(0);
     for transaction in &all {
-        let state = if transaction.undone { "taken back" } else { "" };
+        let state = if transaction.undone { "undone" } else { "" };
         let line = format!(
             "{:>4}  {:width$}  {:>12}  {:>16}  {state}",
             transaction.dir.sequence_number(),

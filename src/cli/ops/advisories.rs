@@ -20,6 +20,9 @@ pub fn print_advisories(info: &EngineInfo, output: Output) {
     }
     for ((component, version), ids) in known {
         let (component, version) = (Escaped::new(component), Escaped::new(version));
-        output.print_status(&format!("{component} {version} has {}; airlock doctor has more", ids.join(", ")));
+        output.print_status(&format!(
+            "{component} {version} is affected by {}; for details, run `airlock doctor`",
+            ids.join(", ")
+        ));
     }
 }

@@ -56,7 +56,7 @@ pub fn with_overrides(mut config: AgentConfig, settings: &Settings, env: &[Strin
 
 fn parse_cpus(cpus: f64) -> Result<u64, CliError> {
     if !(0.01..=1024.0).contains(&cpus) {
-        return Err(CliError::new(USAGE, format!("{cpus} is not a number of CPUs such as 1.5")));
+        return Err(CliError::new(USAGE, format!("--cpus: {cpus} is not between 0.01 and 1024")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
     Ok((cpus * 1e9) as u64)
@@ -72,18 +72,18 @@ pub fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> {
             Some((name, value)) => (name, value.to_owned()),
             None => match std::env::var(variable) {
                 Ok(value) => (variable.as_str(), value),
-                Err(_) => return Err(CliError::new(USAGE, format!("--env {variable}: it is not set here"))),
+                Err(_) => return Err(CliError::new(USAGE, format!("--env {variable}: the variable is not set"))),
             },
         };
         if name.is_empty() {
-            return Err(CliError::new(USAGE, format!("--env {variable}: it has no name")));
+            return Err(CliError::new(USAGE, format!("--env {variable}: the name is missing")));
         }
         if secret_names.contains(&name) || name == "ANTHROPIC_BASE_URL" {
             return Err(CliError::new(
                 USAGE,
                 format!("--env {name}: Airlock keeps the credential outside the sandbox"),
             )
-            .hint("leave it out; the model is reached with --net model"));
+            .hint("omit the option; `--net model` gives access to the model"));
         }
         found.push(format!("{name}={value}"));
     }
@@ -96,6 +96,6 @@ pub fn create_model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
     let kind = source.read()?.kind;
     let upstream = env("ANTHROPIC_BASE_URL").filter(|v| !v.is_empty()).unwrap_or_else(|| DEFAULT_UPSTREAM.into());
     let route = ModelProxy::new(&upstream, Some(source))
-        .map_err(|error| CliError::new(FAILED, format!("failed to prepare the way to the model's API: {error}")))?;
+        .map_err(|error| CliError::new(FAILED, format!("failed to set up the route to the model's API: {error}")))?;
     Ok((route, kind))
 }

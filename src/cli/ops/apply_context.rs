@@ -61,13 +61,14 @@ impl<'a> ApplyContext<'a> {
     pub fn prepare_for_write(&mut self, output: Output) -> Result<(), CliError> {
         self.lock_exclusive()?;
         if let Some(operation) = self.repo.operation_in_progress().filter(|o| *o != "bisect") {
-            return Err(CliError::new(FAILED, format!("a {operation} is in progress in this working tree"))
-                .hint(format!("end it first: git {} --continue, or --abort", operation.trim_start_matches("git "))));
+            return Err(CliError::new(FAILED, format!("a {operation} is in progress in this working tree")).hint(
+                format!("run `git {0} --continue` or `git {0} --abort` first", operation.trim_start_matches("git ")),
+            ));
         }
         for (dir, journal) in self.find_interrupted(output)? {
             if !self.is_unchanged(&dir, &journal) {
                 let question = format!(
-                    "An apply was interrupted, and HEAD or the index has changed since. Roll back what it wrote ({})?",
+                    "An apply was interrupted, and HEAD or the index has changed since. Roll it back ({})?",
                     format_count(journal.ops.len(), "change"),
                 );
                 if !terminal::is_interactive() || !ask_yes_no(&question, false)? {
@@ -75,7 +76,7 @@ impl<'a> ApplyContext<'a> {
                         FAILED,
                         "an apply was interrupted, and HEAD or the index has changed since",
                     )
-                    .hint("airlock recover --rollback reverts it, airlock recover --continue completes it"));
+                    .hint("to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`"));
                 }
             }
             self.recover_apply(&dir, &journal, RecoveryMode::RollBack, output)?;
@@ -93,7 +94,7 @@ impl<'a> ApplyContext<'a> {
     pub fn lock_exclusive(&mut self) -> Result<(), CliError> {
         let boot = self.target.fingerprint.boot_id.clone();
         self.log.lock_exclusive(&boot).map_err(|error| {
-            CliError::new(FAILED, error.to_string()).hint("wait for it to end, and try again: nothing was written")
+            CliError::new(FAILED, error.to_string()).hint("wait for it to finish, then try again; nothing was written")
         })
     }
 
@@ -112,7 +113,7 @@ impl<'a> ApplyContext<'a> {
                     let staging_dir = dir.staging_path();
                     let staging_dir = Escaped::new(staging_dir.as_os_str().as_encoded_bytes()).to_string();
                     output.print_status(&format!(
-                        "apply {} of a working tree that is gone was interrupted; what it replaced is in {staging_dir}",
+                        "apply {} was interrupted in a working tree that no longer exists; the files that it replaced are in {staging_dir}",
                         dir.sequence_number()
                     ));
                 } else if is_this_worktree || !others.contains(&journal.target.worktree) {
@@ -213,7 +214,7 @@ impl<'a> ApplyContext<'a> {
 /// Prints what happened to the user's own edits, and other notes of a report.
 pub fn print_report(report: &Report, output: Output) {
     for skipped in &report.skipped {
-        output.print_status(&format!("{} is left as it is: {}", Escaped::new(skipped.path.as_bytes()), skipped.reason));
+        output.print_status(&format!("{} was not changed: {}", Escaped::new(skipped.path.as_bytes()), skipped.reason));
     }
     for edit in &report.late_edits {
         let file = Escaped::new(edit.file.as_os_str().as_encoded_bytes()).to_string();
@@ -221,8 +222,8 @@ pub fn print_report(report: &Report, output: Output) {
     }
     if report.is_non_atomic {
         output.print_status(
-            "this file system cannot exchange two files at once: each replaced path was missing for a moment (nothing \
-             can be lost by that)",
+            "this file system cannot exchange two files atomically, so each replaced path was missing for a moment (no \
+             data was lost)",
         );
     }
     if let Some(note) = &report.note {
@@ -254,9 +255,9 @@ pub fn warn_interrupted(repo: &HostRepo, output: Output) {
             _ => None,
         };
         match elsewhere.filter(|there| Path::new(there).exists()) {
-            None => output.print_status("an apply was interrupted; run airlock recover to roll it back"),
+            None => output.print_status("an apply was interrupted; to roll it back, run `airlock recover`"),
             Some(there) => output.print_status(&format!(
-                "an apply was interrupted in {0}; run airlock recover there",
+                "an apply was interrupted in {0}; to roll it back, run `airlock recover` there",
                 Escaped::new(&there)
             )),
         }
@@ -279,7 +280,7 @@ impl From<JournalError> for CliError {
         };
         let dir = path.parent().unwrap_or(&path);
         let advice = format!(
-            "look at what is in {0}/slots (numbered files: what was to be written, or what was replaced), then move it away: mv {1} {1}.damaged",
+            "inspect {0}/slots (numbered files with new or replaced contents), then run `mv {1} {1}.damaged`",
             dir.display(),
             quote_shell_word(dir.as_os_str().as_encoded_bytes()),
         );
@@ -294,7 +295,7 @@ impl From<HostError> for CliError {
 }
 
 fn rollback_summary(report: &Report) -> &'static str {
-    if report.skipped.is_empty() { "all is as it was" } else { "all is as it was, but for what is said above" }
+    if report.skipped.is_empty() { "nothing was changed" } else { "all other changes were rolled back" }
 }
 
 fn exit_status(error: &HostError) -> u8 {
@@ -316,29 +317,33 @@ impl From<ApplyError> for CliError {
                 Self::new(exit_status(error), format!("{}; nothing was written", text(path, error)))
             }
             ApplyError::RolledBack { path, error, report } => {
-                let failure = Self::new(exit_status(error), format!("{}; {}", text(path, error), rollback_summary(report)));
+                let failure =
+                    Self::new(exit_status(error), format!("{}; {}", text(path, error), rollback_summary(report)));
                 if exit_status(error) == STALE {
-                    failure.hint("run the same command again to look at the tree again")
+                    failure.hint("to re-read the working tree, run the command again")
                 } else {
                     failure
                 }
             }
-            ApplyError::Interrupted(report) => Self::new(INTERRUPTED, format!("interrupted; {}", rollback_summary(report))),
+            ApplyError::Interrupted(report) => {
+                Self::new(INTERRUPTED, format!("interrupted; {}", rollback_summary(report)))
+            }
             ApplyError::RollbackFailed { path, error, then, there } => {
-                let there = there.as_ref().map_or_else(String::new, |p| {
-                    format!("{}: ", String::from_utf8_lossy(p.as_bytes()))
-                });
-                Self::new(FAILED, format!("{}; rolling back failed as well: {there}{then}", text(path, error)))
-                    .hint("fix that, then run airlock recover; nothing is lost")
+                let there =
+                    there.as_ref().map_or_else(String::new, |p| format!("{}: ", String::from_utf8_lossy(p.as_bytes())));
+                Self::new(FAILED, format!("{}; rollback also failed: {there}{then}", text(path, error)))
+                    .hint("fix the problem, then run `airlock recover`; no data has been lost")
             }
             ApplyError::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
-                "wait for git to end; if none runs: rm {}",
+                "wait for git to finish; if no git process runs, remove the lock with `rm {}`",
                 quote_shell_word(lock.as_os_str().as_encoded_bytes())
             )),
-            ApplyError::WrongWorktree(dir, _) => Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
-                "go there and finish it: airlock recover; if this repository is a copy, move the folder away: mv {0} {0}.foreign",
-                quote_shell_word(dir.as_os_str().as_encoded_bytes())
-            )),
+            ApplyError::WrongWorktree(dir, _) => {
+                Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
+                    "run `airlock recover` there; if this repository is a copy, run `mv {0} {0}.foreign` instead",
+                    quote_shell_word(dir.as_os_str().as_encoded_bytes())
+                ))
+            }
         }
     }
 }

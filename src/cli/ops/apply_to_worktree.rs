@@ -10,17 +10,18 @@ use super::apply_options::ApplyOptions;
 use super::holdings::{describe_holdings, ignored_files_hint};
 use super::policy::{CONFIGURED, configured_rules};
 use super::risk_check::RiskChecker;
+use super::selected_changes::{applied_selection, load_needed_rounds, retired_selection, select_changes};
 use super::sending::{send_hint, send_obstacle};
 use super::{conflict, draft};
 use crate::apply::{
-    ApplyRequest, Conflict, EntryContent, MergeMode, OnConflict, PathState, Plan, PlanOptions, PriorRoundChange,
-    SelectedChange, Step, StepAction, TransactionKind, WorkingTree, run_transaction,
+    ApplyRequest, ChangeSide, Conflict, EntryContent, MergeMode, OnConflict, PathRequest, PathState, Plan, PlanOptions,
+    SelectedChange, Sides, Step, StepAction, TransactionKind, WorkingTree, merge_content, run_transaction,
 };
-use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection, split_units};
+use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection};
 use crate::cli::error::{CONFLICT, CliError, FAILED};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::outcome::{Outcome, OutcomeMode};
-use crate::cli::output::{Output, format_count, print_stdout};
+use crate::cli::outcome::{Outcome, OutcomeMode, find_renames, units_by_path};
+use crate::cli::output::{Output, format_count, print_stdout, quote_shell_word};
 use crate::core::escape::Escaped;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
@@ -40,11 +41,11 @@ pub fn apply_to_worktree(
     let is_moved = sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place())
         && Path::new(&sandbox.record.worktree).canonicalize().map_or(true, |path| path == repo.root);
     if sandbox.record.worktree != repo.worktree_id() && !is_moved {
-        return Err(CliError::new(FAILED, format!("{name} was made from another working tree of this repository"))
+        return Err(CliError::new(FAILED, format!("`{name}` was created from another working tree of this repository"))
             .hint(if Path::new(&sandbox.record.worktree).exists() {
-                format!("cd {} and try again", sandbox.record.worktree)
+                format!("run `cd {}` and try again", quote_shell_word(sandbox.record.worktree.as_bytes()))
             } else {
-                format!("it is gone; what was accepted can go elsewhere: airlock apply {name} --accept-all --to branch:{name}")
+                format!("that working tree no longer exists; to export to a branch, run `airlock apply {name} --accept-all --to branch:{name}`")
             }));
     }
     let interrupt = Interrupt::watch_signals();
@@ -65,12 +66,14 @@ pub fn apply_to_worktree(
     let written = plan.steps.iter().filter(|step| step.action != StepAction::Unchanged).map(|step| &step.path);
     check_configured(repo, &modules, model, written, options)?;
     check_partial_risks(repo, sandbox, model, &plan, options, output)?;
-    let parts = model.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+    let renames = find_renames(&plan, model);
     let mode = if options.dry_run { OutcomeMode::Planned } else { OutcomeMode::Applied };
-    let mut outcome = Outcome::from_plan(&plan, &parts, mode);
+    let mut outcome = Outcome::from_plan(&plan, &units_by_path(model), mode);
+    outcome.join_renames(&renames);
     for (paths, reason) in [
         (&options.selection.skipped_high_risk, "high finding: needs --allow-risky"),
         (&options.selection.rejected, "rejected in the review: name it to accept it"),
+        (&options.selection.partly_matched, "only one path of the rename matches: name it to accept it"),
     ] {
         paths.iter().for_each(|path| outcome.add_path(path, "skipped", reason));
     }
@@ -136,12 +139,12 @@ pub fn apply_to_worktree(
         output.print_status(&format!("failed to update the record of {name}: {}", Escaped::new(&error.to_string())));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
+    let written = written - renames.values().filter(|rename| !rename.is_unchanged).count();
     if let Err(failure) = outcome.print_outcome(options.json, more(written)) {
         let were = if written == 1 { "was" } else { "were" };
-        let done = format!("{} {were} applied, and that could not be printed", format_count(written, "file"));
-        return Err(
-            CliError::new(FAILED, format!("{done}: {}", failure.message())).hint(format!("airlock undo {name}"))
-        );
+        let done = format!("{} {were} applied, but the outcome could not be printed", format_count(written, "file"));
+        return Err(CliError::new(FAILED, format!("{done}: {}", failure.message()))
+            .hint(format!("to undo the apply, run `airlock undo {name}`")));
     }
     if let Some(report) = &report {
         print_report(report, output);
@@ -150,12 +153,18 @@ pub fn apply_to_worktree(
     let settled = is_decided(model, &sandbox.record, &state, &after);
     if !options.json {
         let send = send_hint(&sandbox.record, model, &state);
-        print_result(&plan, sandbox, total, written, (!settled).then_some(send), output);
+        print_result(
+            &plan,
+            sandbox,
+            total,
+            (written, plan.steps.len() - renames.len()),
+            (!settled).then_some(send),
+            output,
+        );
         let ignored = sandbox.read_changeset()?.map(|changes| changes.ignored).unwrap_or_default();
         if let Some(holds) = describe_holdings(&sandbox.record, &ignored, false) {
-            output.print_status(&format!(
-                "{name} also holds {holds}, which no apply brings; it keeps it until airlock rm {name}"
-            ));
+            output
+                .print_status(&format!("{name} also contains {holds}: never applied, kept until `airlock rm {name}`"));
             if let Some(hint) = ignored_files_hint(name.as_str(), &ignored) {
                 output.print_status(&hint);
             }
@@ -177,21 +186,87 @@ pub fn build_plan(
     (before, rounds): (&AppliedState, &[Changeset]),
     store: &Quarantine,
 ) -> Result<Plan, CliError> {
-    let (mut requests, mut unselectable) = (Vec::new(), Vec::new());
-    for choice in select_changes(model, options, before, (rounds, store)) {
-        match choice.build_request(store)? {
-            Ok(request) => requests.push(request),
-            Err(reason) => {
-                unselectable.push(Conflict { path: choice.change.path.clone(), reason: reason.into(), sides: None });
+    let selected = select_changes(model, options, before, (rounds, store));
+    let modes = merge_modes(repo, tree, commit, selected.iter().map(SelectedChange::path))?;
+    let (mut conflicts, mut left_out) = (Vec::new(), BTreeSet::new());
+    loop {
+        let mut requests = Vec::new();
+        for change in &selected {
+            if left_out.contains(change.path()) {
+                continue;
+            }
+            match change.build_request(store)? {
+                Ok(request) => requests.push(request),
+                Err(reason) => {
+                    left_out.insert(change.path().clone());
+                    conflicts.push(Conflict { path: change.path().clone(), reason: reason.into(), sides: None });
+                }
             }
         }
+        merge_edits_of_renamed_files(tree, &selected, &modes, &mut requests, store)?;
+        let plan_options =
+            PlanOptions { on_conflict: options.on_conflict, merge_modes: modes.clone(), ..PlanOptions::default() };
+        let mut plan = Plan::build(tree, requests, store, plan_options)?;
+        // Half of a rename would be a copy, or a lost file.
+        let halves: Vec<(Conflict, RepoPath)> = (plan.skipped.iter().chain(&conflicts))
+            .filter_map(|c| Some((c.clone(), find_rename_partner(&selected, &c.path)?)))
+            .filter(|(_, partner)| plan.steps.iter().any(|step| step.path == *partner))
+            .collect();
+        if halves.is_empty() {
+            let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
+            into.extend(conflicts);
+            return Ok(plan);
+        }
+        for (conflict, partner) in halves {
+            left_out.extend([conflict.path.clone(), partner.clone()]);
+            let reason = "the other path of its rename is skipped".to_owned();
+            conflicts.retain(|known: &Conflict| known.path != conflict.path);
+            conflicts.extend([conflict, Conflict { path: partner, reason, sides: None }]);
+        }
     }
-    let modes = merge_modes(repo, tree, commit, requests.iter().map(|request| &request.path))?;
-    let plan_options = PlanOptions { on_conflict: options.on_conflict, merge_modes: modes, ..PlanOptions::default() };
-    let mut plan = Plan::build(tree, requests, store, plan_options)?;
-    let into = if options.on_conflict == OnConflict::Skip { &mut plan.skipped } else { &mut plan.conflicts };
-    into.extend(unselectable);
-    Ok(plan)
+}
+
+/// Returns the other path of a selected rename.
+fn find_rename_partner(selected: &[SelectedChange<'_>], path: &RepoPath) -> Option<RepoPath> {
+    let change = selected.iter().find(|change| change.path() == path)?.change;
+    let partner = change.affected_paths().find(|other| *other != path)?;
+    selected.iter().any(|other| other.path() == partner).then(|| partner.clone())
+}
+
+/// Moves the user's edits of a renamed file to its new path, if they merge cleanly with the accepted content. Otherwise the
+/// requests are unchanged, and the deletion of the edited file is a conflict.
+fn merge_edits_of_renamed_files(
+    tree: &WorkingTree,
+    selected: &[SelectedChange<'_>],
+    modes: &BTreeMap<RepoPath, MergeMode>,
+    requests: &mut [PathRequest],
+    store: &Quarantine,
+) -> Result<(), CliError> {
+    let is_text = |path: &RepoPath| modes.get(path).is_none_or(|mode| *mode == MergeMode::Text);
+    for change in selected.iter().filter(|change| change.side == ChangeSide::OldPath) {
+        let (new_path, old_path) = (&change.change.path, change.path());
+        let position = |path: &RepoPath| requests.iter().position(|request| request.path == *path);
+        let (Some(old), Some(new)) = (position(old_path), position(new_path)) else { continue };
+        let (Some(base), None, Some(theirs)) = (&requests[old].base, &requests[old].theirs, &requests[new].theirs)
+        else {
+            continue;
+        };
+        let Ok(PathState::File(seen)) = tree.observe_path(old_path) else { continue };
+        let is_file = [seen.version.kind, base.kind, theirs.kind].iter().all(|kind| *kind != EntryKind::Link);
+        if seen.version == *base || !is_file || seen.size() > MAX_TEXT || !is_text(old_path) || !is_text(new_path) {
+            continue;
+        }
+        let (base_text, theirs_text) = (store.get(&base.hash)?, store.get(&theirs.hash)?);
+        let ours_text = tree.read_file(old_path, &seen)?;
+        let Ok(merged) = merge_content(Sides { base: &base_text, ours: &ours_text, theirs: &theirs_text }) else {
+            continue;
+        };
+        let kind = if theirs.kind == base.kind { seen.version.kind } else { theirs.kind };
+        let merged = EntryContent { kind, hash: store.store_blob(&merged.content)? };
+        requests[new].theirs = Some(merged);
+        requests[old].base = Some(seen.version);
+    }
+    Ok(())
 }
 
 /// Reads the merge modes of paths from git's attributes: those of the working tree, or of the commit if the working tree
@@ -233,77 +308,6 @@ pub fn merge_modes<'a>(
         .collect())
 }
 
-/// Returns the selected units of each file, with those that earlier applies wrote.
-pub fn select_changes<'a>(
-    model: &'a ReviewModel<'_>,
-    options: &ApplyOptions,
-    before: &AppliedState,
-    (rounds, store): (&'a [Changeset], &Quarantine),
-) -> Vec<SelectedChange<'a>> {
-    let select_file = |file: &'a crate::review::ReviewFile<'_>| {
-        let selection = options.selection.selections.get(&file.change.path)?.restricted_to(&file.units);
-        let applied = before.paths.get(&file.change.path);
-        let prior = applied.map(|b| b.picks.restricted_to(&file.units)).unwrap_or_default();
-        let last_result =
-            applied.and_then(|b| b.left.clone()).map(|v| v.map(|(kind, hash)| EntryContent { kind, hash }));
-        let retired = applied.map(|b| retired_selection(&b.picks, &file.units)).unwrap_or_default();
-        let earlier = find_prior_changes(rounds, store, &file.change.path, retired);
-        (!selection.is_empty()).then_some(SelectedChange {
-            change: file.change,
-            selection,
-            applied: prior,
-            last_result,
-            is_named: options.is_named,
-            prior_rounds: earlier,
-        })
-    };
-    model.files.iter().filter(|file| !file.is_refused()).filter_map(select_file).collect()
-}
-
-/// Returns the part of a selection that is about none of these units, and therefore belongs to another round.
-fn retired_selection(selection: &Selection, units: &[Unit]) -> Selection {
-    let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
-    selection.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
-}
-
-/// Reads the changesets of earlier rounds, if something was applied that is no longer part of this round.
-pub fn load_needed_rounds(
-    sandbox: &Sandbox,
-    model: &ReviewModel<'_>,
-    before: &AppliedState,
-) -> Result<Vec<Changeset>, CliError> {
-    let applied = model.files.iter().filter_map(|f| Some((f, before.paths.get(&f.change.path)?)));
-    let is_needed =
-        applied.into_iter().any(|(file, applied)| !retired_selection(&applied.picks, &file.units).is_empty());
-    Ok(if is_needed { sandbox.read_rounds()? } else { Vec::new() })
-}
-
-/// Finds the changes of earlier rounds that a selection belongs to. Changes that can no longer be read are skipped.
-fn find_prior_changes<'a>(
-    rounds: &'a [Changeset],
-    store: &Quarantine,
-    path: &RepoPath,
-    mut selection: Selection,
-) -> Vec<PriorRoundChange<'a>> {
-    let mut found = Vec::new();
-    for change in rounds.iter().filter_map(|round| round.files.iter().find(|f| f.path == *path)) {
-        if selection.is_empty() {
-            break;
-        }
-        let Ok((old, new)) = change.read_contents(store) else { continue };
-        let units = split_units(change, &old, &new);
-        let rest = retired_selection(&selection, &units);
-        let in_round: Selection = (selection.iter().filter(|(id, _)| rest.get(id).is_none()))
-            .map(|(id, pick)| (id.to_owned(), pick.clone()))
-            .collect();
-        if !in_round.is_empty() {
-            found.push(PriorRoundChange { change, selection: in_round });
-        }
-        selection = rest;
-    }
-    found
-}
-
 /// Returns the applied units of each path before and after a plan, for the journal. Units of earlier rounds are kept unless
 /// the plan supersedes them.
 fn selection_changes(
@@ -311,8 +315,7 @@ fn selection_changes(
     before: &AppliedState,
     model: &ReviewModel<'_>,
 ) -> Vec<(RepoPath, Selection, Selection)> {
-    let files: BTreeMap<&RepoPath, &[Unit]> =
-        model.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
+    let files: BTreeMap<&RepoPath, &[Unit]> = units_by_path(model);
     let row = |step: &Step| {
         let old = before.paths.get(&step.path).map(|b| b.picks.clone()).unwrap_or_default();
         let retired = retired_selection(&old, files.get(&step.path).copied().unwrap_or_default());
@@ -333,8 +336,7 @@ pub fn check_refused_and_risky<'a>(
     paths: impl Iterator<Item = &'a RepoPath>,
     options: &ApplyOptions,
 ) -> Result<(), CliError> {
-    let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
-        model.files.iter().map(|f| (&f.change.path, f)).collect();
+    let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> = model.files_by_path();
     for path in paths {
         let name = String::from_utf8_lossy(path.as_bytes());
         let Some(file) = files.get(path) else {
@@ -346,8 +348,11 @@ pub fn check_refused_and_risky<'a>(
         }
         let is_granted = options.allow_risky || !options.is_named;
         if file.is_risky() && !is_granted {
-            let what = format!("{name} needs a closer look: it {}; nothing was written", file.severity_reasons());
-            return Err(CliError::new(FAILED, what).hint("look at it, then add --allow-risky"));
+            let what = format!(
+                "{name} is high risk and requires confirmation: it {}; nothing was written",
+                file.severity_reasons()
+            );
+            return Err(CliError::new(FAILED, what).hint("review it, then add `--allow-risky`"));
         }
     }
     Ok(())
@@ -369,12 +374,12 @@ pub fn check_configured<'a>(
     }
     let rules = configured_rules(repo, modules)?;
     for path in paths {
-        let is_known = model.files.iter().any(|f| f.change.path == *path && f.is_risky());
+        let is_known = model.files.iter().any(|f| f.change.affected_paths().any(|p| p == path) && f.is_risky());
         let named = rules.find_matches(path).into_iter().find(|named| named.name == CONFIGURED);
         if let (false, Some(named)) = (is_known, named) {
             let name = String::from_utf8_lossy(path.as_bytes());
             let what = format!("{name} {}, since the changes were collected; nothing was written", named.reason);
-            return Err(CliError::new(FAILED, what).hint("look at it, then add --allow-risky"));
+            return Err(CliError::new(FAILED, what).hint("review it, then add `--allow-risky`"));
         }
     }
     Ok(())
@@ -390,13 +395,14 @@ fn check_partial_risks(
     options: &ApplyOptions,
     output: Output,
 ) -> Result<(), CliError> {
-    let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> =
-        model.files.iter().map(|f| (&f.change.path, f)).collect();
+    let files: BTreeMap<&RepoPath, &crate::review::ReviewFile<'_>> = model.files_by_path();
     let is_other = |step: &&Step| match step.action {
         StepAction::Merge(_) | StepAction::WriteConflictMarkers(_) => true,
-        StepAction::Create | StepAction::Replace => {
-            files.get(&step.path).is_some_and(|f| !step.selection.covers_all(&f.units))
-        }
+        StepAction::Create | StepAction::Replace => files.get(&step.path).is_some_and(|f| {
+            // A rename can carry edits of the user.
+            let is_shown = step.result.as_ref().map(|r| &r.hash) == f.change.new.as_ref().map(|new| &new.hash);
+            !step.selection.covers_all(&f.units) || (f.change.is_rename() && !is_shown)
+        }),
         StepAction::Delete | StepAction::Unchanged => false,
     };
     let others: Vec<&Step> = plan.steps.iter().filter(is_other).collect();
@@ -417,10 +423,11 @@ fn check_partial_risks(
 }
 
 fn print_directories(plan: &Plan, output: Output) {
-    for (paths, verb) in [(&plan.dirs_to_create, "make"), (&plan.dirs_to_remove, "remove, for nothing is left in it,")]
+    for (paths, verb) in
+        [(&plan.dirs_to_create, "create the directory"), (&plan.dirs_to_remove, "remove the empty directory")]
     {
         for path in paths.iter().take(20) {
-            output.print_status(&format!("it would {verb} the directory {}", Escaped::new(path.as_bytes())));
+            output.print_status(&format!("would {verb} {}", Escaped::new(path.as_bytes())));
         }
         if paths.len() > 20 {
             output.print_status(&format!("and {} more", paths.len() - 20));
@@ -436,7 +443,8 @@ fn is_decided(model: &ReviewModel<'_>, record: &SandboxRecord, state: &ReviewSta
     }
     let mut units = (model.files.iter()).filter(|f| !f.is_refused()).flat_map(|f| f.units.iter().map(move |u| (f, u)));
     units.all(|(file, unit)| {
-        let selection = applied.paths.get(&file.change.path).and_then(|b| b.picks.get(&unit.id));
+        let written = applied_selection(applied, file.change);
+        let selection = written.get(&unit.id);
         let is_rejected = |line| decisions.line_decision(&unit.id, line) == Some(Decision::Rejected);
         match selection {
             Some(UnitSelection::All | UnitSelection::Text(_)) => true,
@@ -448,25 +456,32 @@ fn is_decided(model: &ReviewModel<'_>, record: &SandboxRecord, state: &ReviewSta
     })
 }
 
-fn print_result(plan: &Plan, sandbox: &Sandbox, total: usize, written: usize, open: Option<String>, output: Output) {
+fn print_result(
+    plan: &Plan,
+    sandbox: &Sandbox,
+    total: usize,
+    (written, selected): (usize, usize),
+    open: Option<String>,
+    output: Output,
+) {
     let name = &sandbox.record.name;
-    let unchanged = plan.steps.len() - written;
-    let unchanged_note = if unchanged > 0 { format!(", {unchanged} as accepted already") } else { String::new() };
+    let unchanged = selected - written;
+    let unchanged_note = if unchanged > 0 { format!(", {unchanged} unchanged") } else { String::new() };
     let marked: Vec<&Step> =
         plan.steps.iter().filter(|s| matches!(s.action, StepAction::WriteConflictMarkers(_))).collect();
     if !marked.is_empty() {
-        let hold = if marked.len() == 1 { "holds" } else { "hold" };
+        let contain = if marked.len() == 1 { "contains" } else { "contain" };
         output.print_status(&format!(
-            "{} {hold} markers: decide there (<<<<<<< to >>>>>>>)",
+            "{} {contain} conflict markers (<<<<<<< to >>>>>>>) to resolve",
             format_count(marked.len(), "file")
         ));
     }
     if !plan.skipped.is_empty() {
-        output.print_status(&format!("{} passed over", format_count(plan.skipped.len(), "conflict")));
+        output.print_status(&format!("{} skipped", format_count(plan.skipped.len(), "conflict")));
     }
     let undo = if written > 0 { format!(" Undo: airlock undo {name} ·") } else { String::new() };
     let next = match open {
-        None => format!("{undo} Everything is decided: airlock resume {name} continues, airlock rm {name} removes it"),
+        None => format!("{undo} All changes are decided. Next: airlock resume {name}, or airlock rm {name}"),
         Some(send) => format!("{undo} Next: airlock review {name}{send}, or airlock rm {name}"),
     };
     output.print_status(&format!("{written} of {} applied{unchanged_note}.{next}", format_count(total, "file")));

@@ -67,7 +67,7 @@ pub fn expire_backups(
                 let path = folder.staging_path();
                 let path = Escaped::new(path.as_os_str().as_encoded_bytes()).to_string();
                 output.print_status(&format!(
-                    "kept the backups of apply {number}, for they cannot be looked at: {error} ({path})"
+                    "kept the backups of apply {number}, because they cannot be read: {error} ({path})"
                 ));
                 kept_ids.push(journal.id.clone());
                 continue;
@@ -75,7 +75,7 @@ pub fn expire_backups(
         };
         if let Some(first) = preserved.first() {
             output.print_status(&format!(
-                "kept the backups of apply {number}: {} has an edit of {} that is nowhere else; take it, and remove it there",
+                "kept the backups of apply {number}: {} is the only copy of an edit of {}; save it, then remove it there",
                 Escaped::new(first.file.as_os_str().as_encoded_bytes()),
                 Escaped::new(first.path.as_bytes()),
             ));
@@ -84,7 +84,7 @@ pub fn expire_backups(
         }
         let files = journal.ops.iter().filter(|act| matches!(act, Op::Write { .. } | Op::Delete { .. })).count();
         let text = format!(
-            "the backups of apply {number} ({}, {}, {}), which cannot be undone then",
+            "the backups of apply {number} ({}, {}, {}), which can then no longer be undone",
             Escaped::new(&journal.sandbox),
             format_count(files, "file"),
             format_age(end.at),

@@ -20,7 +20,7 @@ pub type MarkerLabels = [&'static str; 3];
 pub const APPLY_LABELS: MarkerLabels = ["base", "yours", "accepted"];
 
 /// The labels for an undo.
-pub const UNDO_LABELS: MarkerLabels = ["applied", "yours", "before it"];
+pub const UNDO_LABELS: MarkerLabels = ["applied", "yours", "before"];
 
 /// Formats the sides of each conflict that has sides.
 pub fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blobs: &dyn BlobStore) -> String {
@@ -82,7 +82,7 @@ fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String
     let short: String = version.hash.to_string().chars().take(12).collect();
     let size = bytes.map_or(String::new(), |b| format!(", {} bytes", b.len()));
     match version.kind {
-        EntryKind::Link => format!("a link to {}", bytes.map_or(String::new(), |b| Escaped::new(b).to_string())),
+        EntryKind::Link => format!("a symlink to {}", bytes.map_or(String::new(), |b| Escaped::new(b).to_string())),
         EntryKind::Executable => format!("an executable file{size}, sha256 {short}…"),
         EntryKind::Regular => format!("a file{size}, sha256 {short}…"),
     }
@@ -96,16 +96,17 @@ pub fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top
         let paths: Vec<String> =
             conflicts.iter().take(8).map(|c| format!("--reject={}", quote_shell_word(c.path.as_bytes()))).collect();
         if conflicts.len() <= 8 {
-            hints.push(format!("to leave them out, add {}", paths.join(" ")));
+            hints.push(format!("to skip them, add `{}`", paths.join(" ")));
         }
-        hints.push("to write all but conflicts, whatever they are, add --on-conflict skip".into());
+        hints.push("to write everything except conflicts, add `--on-conflict skip`".into());
     }
     for path in conflicts.iter().filter(|c| c.reason == HARD_LINK_REASON).map(|c| c.path.as_bytes()).take(3) {
         let (one, new) = (quote_shell_word(&[top, path].concat()), quote_shell_word(&[top, path, b".new"].concat()));
-        hints.push(format!("to part it from its other names: cp -p -- {one} {new} && mv -- {new} {one}"));
+        hints
+            .push(format!("to separate it from its other hard links, run `cp -p -- {one} {new} && mv -- {new} {one}`"));
     }
     if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.is_text())) {
-        hints.push("to have both sides of the lines between markers, add --on-conflict markers".into());
+        hints.push("to write both sides between conflict markers, add `--on-conflict markers`".into());
     }
     hints
 }

@@ -25,7 +25,8 @@ pub fn export_decisions(sandbox: &Sandbox, changes: &Changeset, file: &Path, out
     }
     write_new_file(file, text.as_bytes())?;
     let word = quote_shell_word(file.as_os_str().as_encoded_bytes());
-    output.print_status(&format!("the decisions on {name} are in {word}. Next: airlock review {name} --import {word}"));
+    output
+        .print_status(&format!("wrote the decisions on {name} to {word}. Next: airlock review {name} --import {word}"));
     Ok(0)
 }
 
@@ -46,21 +47,21 @@ pub fn read_decision_file(
     let shown = file.display();
     read.map_err(|error| CliError::new(FAILED, format!("failed to read {shown}: {error}")))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(CliError::new(FAILED, format!("{shown} has more than {MAX_FILE_BYTES} bytes")));
+        return Err(CliError::new(FAILED, format!("{shown} is larger than {MAX_FILE_BYTES} bytes")));
     }
     let parsed = DecisionFile::parse(&bytes).and_then(|all| all.to_events(model, so_far, allow_risky));
     parsed.map_err(|error| {
         let exit = if matches!(error, DecisionFileError::Stale { .. }) { STALE } else { FAILED };
-        let failure = CliError::new(exit, format!("{shown}: {error}; nothing of it was taken"));
+        let failure = CliError::new(exit, format!("{shown}: {error}; no decisions were read"));
         match error {
             DecisionFileError::Stale { current, .. } => {
                 let more = current.len().saturating_sub(MAX_LISTED_IDS);
                 let rest = (more > 0).then(|| format!("and {more} more"));
                 failure
                     .details(current.into_iter().take(MAX_LISTED_IDS).chain(rest))
-                    .hint("these are the current ones; airlock review --export - gives all of them")
+                    .hint("the current IDs are listed above; to print all of them, run `airlock review --export -`")
             }
-            DecisionFileError::Risky(_) => failure.hint("look at it, then add --allow-risky"),
+            DecisionFileError::Risky(_) => failure.hint("review it, then add `--allow-risky`"),
             _ => failure,
         }
     })
@@ -88,9 +89,8 @@ pub fn import_decisions(
     let decided = units().filter(|u| decisions.is_decided(u)).count();
     let name = &sandbox.record.name;
     output.print_status(&format!(
-        "{} decided of {}. Next: airlock apply {name}, or airlock review {name}",
-        format_count(decided, "hunk"),
-        units().count()
+        "{decided} of {} decided. Next: airlock apply {name}, or airlock review {name}",
+        format_count(units().count(), "hunk")
     ));
     Ok(0)
 }

@@ -1,6 +1,8 @@
 //! The draft of a review in a sandbox's directory, and its migration to another round.
 
+use crate::changes::Changeset;
 use crate::cli::error::{CliError, FAILED};
+use crate::cli::output::quote_shell_word;
 use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, newly_risky, read_draft};
 use crate::sandbox::Sandbox;
 
@@ -12,6 +14,13 @@ pub fn load_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<ReviewSt
     let mut state = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, sandbox))?;
     migrate_draft(&mut state, sandbox, model)?;
     Ok(state)
+}
+
+/// Joins the renames of a changeset, except for those that the review of the sandbox has split. A draft that cannot be read
+/// splits none: who needs it reports the error.
+pub fn join_renames(sandbox: &Sandbox, changes: Changeset) -> Changeset {
+    let draft = read_draft(&sandbox.file_path(DRAFT_FILE)).unwrap_or_default();
+    changes.join_renames(draft.separate_renames())
 }
 
 /// Opens the draft for writing.
@@ -33,6 +42,7 @@ fn migrate_draft(state: &mut ReviewState, sandbox: &Sandbox, model: &ReviewModel
     };
     // If the last round can no longer be read, any high-risk file may have become one since.
     let before = sandbox.read_rounds()?.into_iter().find(|round| round.id == *last);
+    let before = before.map(|before| before.join_renames(state.separate_renames()));
     let risky_paths = before.map(|before| newly_risky(model, &before));
     let is_newly_risky = |path| risky_paths.as_ref().is_none_or(|risky_paths| risky_paths.contains(path));
     let files = model.files.iter().filter(|f| f.is_risky() && is_newly_risky(&f.change.path));
@@ -44,8 +54,10 @@ fn migrate_draft(state: &mut ReviewState, sandbox: &Sandbox, model: &ReviewModel
 pub fn draft_error(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
     let failure = CliError::new(FAILED, error.to_string());
     match error {
-        DecisionLogError::Damaged { .. } => failure
-            .hint(format!("to start over, move it away: mv {0} {0}.damaged", sandbox.file_path(DRAFT_FILE).display())),
+        DecisionLogError::Damaged { .. } => failure.hint(format!(
+            "to start over, run `mv {0} {0}.damaged`",
+            quote_shell_word(sandbox.file_path(DRAFT_FILE).as_os_str().as_encoded_bytes())
+        )),
         DecisionLogError::Io(_) => failure,
     }
 }

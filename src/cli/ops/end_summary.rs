@@ -1,5 +1,6 @@
 //! Messages after an agent has ended.
 
+use super::draft::join_renames;
 use super::holdings::{describe_holdings, hidden_files_message, ignored_files_hint};
 use crate::changes::Severity;
 use crate::cli::error::CliError;
@@ -12,10 +13,7 @@ use crate::sandbox::RunResult;
 /// Prints the limits that were hit, the dropped control sequences and the refused requests.
 pub fn print_run_notes(finished: &RunResult, route: Option<&ModelProxy>, output: Output) {
     if let Some(error) = &finished.seal_error {
-        output.print_status(&format!(
-            "the base could not be kept for later starts: {}",
-            Escaped::new(&error.to_string())
-        ));
+        output.print_status(&format!("failed to keep the base for later starts: {}", Escaped::new(&error.to_string())));
     }
     // Printed even with `--quiet`, because the exit status is not clear without it.
     for limit in &finished.limits_hit {
@@ -25,7 +23,7 @@ pub fn print_run_notes(finished: &RunResult, route: Option<&ModelProxy>, output:
         let kinds: Vec<String> = (finished.dropped.iter())
             .map(|(kind, n)| if *n == 1 { (*kind).to_owned() } else { format!("{kind}, {n} times") })
             .collect();
-        output.print_status(&format!("kept from your terminal: {}", kinds.join("; ")));
+        output.print_status(&format!("blocked in the terminal output: {}", kinds.join("; ")));
     }
     print_route_stats(route, output);
 }
@@ -38,13 +36,17 @@ fn print_route_stats(route: Option<&ModelProxy>, output: Output) {
     if !report.refused.is_empty() {
         let list: Vec<String> = report.refused.iter().take(3).map(|(what, _)| Escaped::new(what).to_string()).collect();
         let all: u64 = report.refused.values().sum();
-        output.print_status(&format!("the gateway refused {all} requests, such as {}", list.join(", ")));
+        output.print_status(&format!(
+            "the gateway refused {}, such as {}",
+            format_count(usize::try_from(all).unwrap_or(usize::MAX), "request"),
+            list.join(", ")
+        ));
     }
 }
 
 /// Prints the summary of the changes.
 pub fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliError> {
-    let changes = &finished.changes;
+    let changes = &join_renames(&finished.sandbox, finished.changes.clone());
     let model = ReviewModel::open(changes, &finished.sandbox.open_quarantine()?)?;
     let (added, removed) = model.line_counts();
     let mut text = format!(
@@ -57,9 +59,12 @@ pub fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliErro
         .map(|f| Escaped::new(f.path.as_bytes()).to_string())
         .collect();
     if !risky.is_empty() {
-        let need = if risky.len() == 1 { "needs" } else { "need" };
         let more = if risky.len() > 3 { ", …" } else { "" };
-        text += &format!(" · {} {need} a closer look: {}{more}", risky.len(), risky[..risky.len().min(3)].join(", "));
+        text += &format!(
+            " · {}: {}{more}",
+            format_count(risky.len(), "high-risk file"),
+            risky[..risky.len().min(3)].join(", ")
+        );
     }
     let refused =
         changes.refused.len() + changes.files.iter().filter(|f| f.max_severity() == Some(Severity::Refused)).count();
@@ -69,9 +74,7 @@ pub fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliErro
     output.print_status(&text);
     if let Some(holds) = describe_holdings(&finished.sandbox.record, &changes.ignored, false) {
         let name = finished.sandbox.record.name.as_str();
-        output.print_status(&format!(
-            "it also holds {holds}, which no apply brings; the sandbox keeps it until airlock rm {name}"
-        ));
+        output.print_status(&format!("{name} also contains {holds}: never applied, kept until `airlock rm {name}`"));
         if let Some(hint) = ignored_files_hint(name, &changes.ignored) {
             output.print_status(&hint);
         }

@@ -10,7 +10,7 @@ pub fn hidden_files_message(changes: &Changeset) -> String {
     let names: Vec<String> =
         changes.ignored_by_agent_rules.iter().take(3).map(|p| Escaped::new(p.as_bytes()).to_string()).collect();
     let more = if changes.ignored_by_agent_rules.len() > 3 { ", …" } else { "" };
-    format!("left out, because ignore rules that the agent made match: {}{more}", names.join(", "))
+    format!("not collected, because ignore rules of the agent match: {}{more}", names.join(", "))
 }
 
 /// Maximum number of ignored paths that are named.
@@ -21,7 +21,7 @@ const MAX_NAMED_PATHS: usize = 3;
 pub fn ignored_files_hint(name: &str, ignored: &IgnoredPaths) -> Option<String> {
     let first = ignored.first.first()?;
     let word = quote_shell_word(first.path.as_bytes());
-    Some(format!("to get them: airlock resume {name} --review never -- tar c -- {word} > {name}.tar"))
+    Some(format!("to save ignored files, run `airlock resume {name} --review never -- tar c -- {word} > {name}.tar`"))
 }
 
 /// Lists what a sandbox holds that is in none of its changes. Returns `None` if nothing would be missed. A conversation

@@ -19,6 +19,7 @@ pub mod resume_session;
 pub mod review_session;
 pub mod risk_check;
 pub mod rounds;
+pub mod selected_changes;
 pub mod sending;
 pub mod start_summary;
 pub mod target;

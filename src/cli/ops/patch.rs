@@ -41,7 +41,7 @@ pub fn git_patch(path: &RepoPath, old: Option<PatchSide>, new: Option<PatchSide>
 }
 
 fn format_patch(path: &RepoPath, old: Option<&PatchSide>, new: Option<&PatchSide>) -> Result<Vec<u8>, CliError> {
-    let failed = |e: git2::Error| CliError::new(FAILED, format!("failed to make the patch: {}", e.message()));
+    let failed = |e: git2::Error| CliError::new(FAILED, format!("failed to create the patch: {}", e.message()));
     let content = |side: Option<&PatchSide>| side.map_or(Vec::new(), |part| part.content.clone());
     let (before, after) = (content(old), content(new));
     let hash = |side: Option<&PatchSide>| {

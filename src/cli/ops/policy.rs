@@ -34,7 +34,7 @@ pub fn collect_policy<'a>(
         rules.extend(more.risk.into_iter().map(mark_repository_rule));
         if let Some(other) = others.first() {
             output.print_status(&format!(
-                "{RULES_FILE}: {} is not obeyed; a repository can only add risk rules",
+                "{RULES_FILE}: `{}` is ignored; a repository can only add risk rules",
                 Escaped::new(other)
             ));
         }
@@ -90,7 +90,7 @@ pub fn collect_limits(settings: &Settings) -> Result<CollectLimits, CliError> {
     let default = CollectLimits::default();
     let depth = settings.max_depth.unwrap_or(default.max_depth);
     if depth == 0 || depth > MAX_DEPTH {
-        return Err(CliError::new(USAGE, format!("max_depth: {depth} is not from 1 to {MAX_DEPTH}")));
+        return Err(CliError::new(USAGE, format!("max_depth: {depth} is not between 1 and {MAX_DEPTH}")));
     }
     let time = settings.max_time.as_deref().map(parse_duration).transpose().map_err(wrong("max_time"))?;
     Ok(CollectLimits {

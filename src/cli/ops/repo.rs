@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::draft::join_renames;
 use super::policy::collect_policy;
 use crate::changes::Changeset;
 use crate::cli::error::{CliError, FAILED, USAGE};
@@ -44,14 +45,20 @@ impl Repo {
             all.retain(|s| s.record.settled.is_none());
         }
         match (all.pop(), all.is_empty()) {
-            (None, _) => Err(CliError::new(FAILED, "this repository has no sandbox").hint("airlock claude")),
+            (None, _) => {
+                Err(CliError::new(FAILED, "this repository has no sandboxes")
+                    .hint("to create one, run `airlock claude`"))
+            }
             (Some(only), true) => Ok(only),
             (Some(last), false) => {
                 all.push(last);
                 let newest = all[0].record.name.clone();
-                Err(CliError::new(USAGE, format!("failed to choose a sandbox: this repository has {}", all.len()))
-                    .details(all.iter().map(describe_sandbox))
-                    .hint(format!("airlock {verb} {newest}")))
+                Err(CliError::new(
+                    USAGE,
+                    format!("failed to choose a sandbox: this repository has {} sandboxes", all.len()),
+                )
+                .details(all.iter().map(describe_sandbox))
+                .hint(format!("run `airlock {verb} {newest}`")))
             }
         }
     }
@@ -63,11 +70,11 @@ impl Repo {
         };
         let Some(found) = found else {
             let known = self.store.open_each()?;
-            let failure = CliError::new(FAILED, format!("this repository has no sandbox named {name}"));
+            let failure = CliError::new(FAILED, format!("this repository has no sandbox named `{name}`"));
             return Err(match closest_name(name, known.iter().map(|(name, _)| name.as_str())) {
-                Some(close) => failure.hint(format!("did you mean: airlock {verb} {close}")),
-                None if known.is_empty() => failure.hint("airlock claude makes one"),
-                None => failure.hint("airlock ls"),
+                Some(close) => failure.hint(format!("did you mean `airlock {verb} {close}`?")),
+                None if known.is_empty() => failure.hint("to create one, run `airlock claude`"),
+                None => failure.hint("to list the sandboxes, run `airlock ls`"),
             });
         };
         Ok(found)
@@ -76,25 +83,26 @@ impl Repo {
     /// Returns the changes of a sandbox. If it was interrupted, its changes are collected now.
     pub fn load_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let name = sandbox.record.name.clone();
-        match sandbox.record.state {
+        let changes = match sandbox.record.state {
             SandboxState::Collected { .. } => sandbox.read_changeset()?.ok_or_else(|| {
-                CliError::new(FAILED, format!("the changes of {name} are gone from its folder"))
-                    .hint(format!("airlock rm {name}"))
+                CliError::new(FAILED, format!("the changes of `{name}` no longer exist"))
+                    .hint(format!("to remove it, run `airlock rm {name}`"))
             }),
             _ if sandbox.is_busy() => Err(crate::sandbox::SandboxError::Busy(name).into()),
             SandboxState::Seeding => {
-                Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
-                    .hint(format!("airlock rm {name}")))
+                Err(CliError::new(FAILED, format!("`{name}` was interrupted before its agent started"))
+                    .hint(format!("to remove it, run `airlock rm {name}`")))
             }
             SandboxState::Running => {
-                output.print_status(&format!("{name} was interrupted; collecting what it changed"));
+                output.print_status(&format!("{name} was interrupted; collecting its changes"));
                 let policy = self.load_policy(sandbox, output)?;
                 create_runtime()?.block_on(async {
                     let engine = Docker::connect().await?;
-                    Ok(lifecycle::recover_sandbox(&engine, &self.host, sandbox, &policy).await?)
+                    Ok::<_, CliError>(lifecycle::recover_sandbox(&engine, &self.host, sandbox, &policy).await?)
                 })
             }
-        }
+        }?;
+        Ok(join_renames(sandbox, changes))
     }
 }
 
@@ -119,9 +127,9 @@ pub fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
         SandboxState::Seeding => ("incomplete", "interrupted before its agent started".into()),
         SandboxState::Running => ("interrupted", "interrupted".into()),
         SandboxState::Collected { .. } => match sandbox.read_changeset() {
-            Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no file changed".into()),
+            Ok(Some(changes)) if changes.is_empty() => ("unchanged", "no changes".into()),
             Ok(Some(_)) if sandbox.record.settled.is_some() => ("applied", "applied".into()),
-            Ok(Some(changes)) => ("collected", format_count(changes.files.len(), "file")),
+            Ok(Some(changes)) => ("collected", format_count(join_renames(sandbox, changes).files.len(), "file")),
             _ => ("damaged", "damaged".into()),
         },
     }

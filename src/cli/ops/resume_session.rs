@@ -61,8 +61,8 @@ fn resume_command(record: &SandboxRecord, round: &ResumeOptions, tty: bool) -> R
         }
         "shell" if round.args.is_empty() => ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(),
         _ if round.args.is_empty() => {
-            return Err(CliError::new(USAGE, format!("{name} is a sandbox of airlock run, which needs a command"))
-                .hint(format!("airlock resume {name} -- COMMAND…")));
+            return Err(CliError::new(USAGE, format!("`{name}` is a sandbox of `airlock run`, which needs a command"))
+                .hint(format!("run `airlock resume {name} -- COMMAND…`")));
         }
         _ => args.collect(),
     })
@@ -87,7 +87,7 @@ pub fn resume_sandbox(
     let kept =
         round.feedback.as_ref().map(|feedback| sandbox.write_text_file(MESSAGE_FILE, &feedback.text)).transpose()?;
     let (finished, is_delivered) = run_agent(host, sandbox, round, output).map_err(|failure| match &kept {
-        Some(path) => failure.details([format!("the message is kept in {}", path.display())]),
+        Some(path) => failure.details([format!("the message is saved in {}", path.display())]),
         None => failure,
     })?;
     let name = finished.sandbox.record.name.clone();
@@ -98,9 +98,11 @@ pub fn resume_sandbox(
         match recorded {
             Ok(()) if is_delivered => finished.sandbox.remove_text_file(path),
             Ok(()) => {
-                output.print_status(&format!("the message has not reached the model; it is in {}", path.display()))
+                output.print_status(&format!("the message did not reach the model; it is saved in {}", path.display()))
             }
-            Err(failure) => output.print_status(&format!("that it was sent could not be noted: {}", failure.message())),
+            Err(failure) => {
+                output.print_status(&format!("failed to record that the message was sent: {}", failure.message()))
+            }
         }
     }
     if finished.changes.is_empty() {
@@ -127,13 +129,15 @@ fn run_agent(
     let tty = terminal::is_interactive();
     match record.state {
         SandboxState::Seeding => {
-            return Err(CliError::new(FAILED, format!("{name} was interrupted before its agent started"))
-                .hint(format!("airlock rm {name}")));
+            return Err(CliError::new(FAILED, format!("`{name}` was interrupted before its agent started"))
+                .hint(format!("to remove it, run `airlock rm {name}`")));
         }
         SandboxState::Running | SandboxState::Collected { .. } => {}
     }
     if record.verb == "shell" && round.args.is_empty() && !tty {
-        return Err(CliError::new(USAGE, "a shell needs a terminal").hint(format!("airlock resume {name} -- COMMAND…")));
+        return Err(
+            CliError::new(USAGE, "a shell needs a terminal").hint(format!("run `airlock resume {name} -- COMMAND…`"))
+        );
     }
     let command = resume_command(&record, round, tty)?;
     let settings = Settings::load(|name| std::env::var(name).ok())?;
@@ -154,8 +158,8 @@ fn run_agent(
         let route = if config.model { Some(create_model_route()?) } else { None };
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
-            return Err(CliError::new(FAILED, format!("the engine has no image {image} any more"))
-                .hint(format!("airlock resume {name} --image IMAGE")));
+            return Err(CliError::new(FAILED, format!("the image `{image}` no longer exists"))
+                .hint(format!("to use another image, run `airlock resume {name} --image IMAGE`")));
         };
         let request = RunRequest {
             name: None,
@@ -190,7 +194,7 @@ fn run_agent(
 fn first_line(record: &SandboxRecord, feedback: Option<&Feedback>, has_route: bool) -> String {
     let short: String = record.base.chars().take(7).collect();
     let branch = record.branch.as_deref().unwrap_or("detached HEAD");
-    let mut line = format!("{} goes on · {} at {short}", record.name, Escaped::new(branch));
+    let mut line = format!("resuming {} · {} at {short}", record.name, Escaped::new(branch));
     if let Some(feedback) = feedback {
         let (rejections, comments) = feedback.item_counts();
         let items = [(rejections, "rejection"), (comments, "comment")];

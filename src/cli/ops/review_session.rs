@@ -6,14 +6,15 @@ use crate::apply::{Conflict, OnConflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
 use crate::cli::confirm::confirm_apply;
 use crate::cli::editor;
-use crate::cli::error::{CliError, INTERRUPTED};
+use crate::cli::error::{CliError, FAILED, INTERRUPTED};
 use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::apply_options::ApplyOptions;
-use crate::cli::ops::apply_to_worktree::{apply_to_worktree, build_plan, load_needed_rounds};
+use crate::cli::ops::apply_to_worktree::{apply_to_worktree, build_plan};
 use crate::cli::ops::conflict;
-use crate::cli::ops::draft::{DRAFT_FILE, draft_error, open_draft};
+use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::risk_check::RiskChecker;
-use crate::cli::outcome::{OutcomeMode, action_label};
+use crate::cli::ops::selected_changes::load_needed_rounds;
+use crate::cli::outcome::{OutcomeMode, action_label, find_renames, rename_label, step_note, units_by_path};
 use crate::cli::output::Output;
 use crate::config::{Preselect, Settings, ThemeMode};
 use crate::core::path::RepoPath;
@@ -85,16 +86,23 @@ impl CliReviewHost<'_> {
             (&before, &rounds),
             &store,
         )?;
-        let parts = self.model.files.iter().map(|f| (&f.change.path, f.units.as_slice())).collect();
-        let line = |step: &Step| PreviewLine {
-            path: step.path.clone(),
-            outcome: action_label(&step.action, OutcomeMode::Planned),
-            reason: crate::cli::outcome::step_note(step, &parts),
-            is_conflict: false,
-            sides: Vec::new(),
+        let (units, renames) = (units_by_path(self.model), find_renames(&plan, self.model));
+        let line = |step: &Step| {
+            let outcome = action_label(&step.action, OutcomeMode::Planned);
+            let rename = renames.iter().find(|(_, rename)| rename.new_path == step.path);
+            let note = step_note(step, &units);
+            PreviewLine {
+                path: step.path.clone(),
+                outcome: rename.map_or(outcome, |_| rename_label(outcome)),
+                renamed_from: rename.map(|(old_path, _)| old_path.clone()),
+                reason: rename.map_or_else(|| note.clone(), |(_, rename)| rename.join_note(&note)),
+                is_conflict: false,
+                sides: Vec::new(),
+            }
         };
         let conflict = |c: &Conflict| PreviewLine {
             path: c.path.clone(),
+            renamed_from: None,
             outcome: "conflict",
             reason: c.reason.clone(),
             is_conflict: true,
@@ -104,8 +112,13 @@ impl CliReviewHost<'_> {
                 .map(str::to_owned)
                 .collect(),
         };
-        let mut lines: Vec<PreviewLine> =
-            plan.steps.iter().map(line).chain(plan.conflicts.iter().map(conflict)).collect();
+        let mut lines: Vec<PreviewLine> = plan
+            .steps
+            .iter()
+            .filter(|step| !renames.contains_key(&step.path))
+            .map(line)
+            .chain(plan.conflicts.iter().map(conflict))
+            .collect();
         lines.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Preview { lines })
     }
@@ -123,19 +136,23 @@ pub enum ReviewEnd {
 pub fn review_sandbox(
     host: &HostRepo,
     mut sandbox: Sandbox,
-    changes: &Changeset,
     plain: bool,
+    start_at: Option<RepoPath>,
     output: Output,
 ) -> Result<ReviewEnd, CliError> {
-    let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
     let name = sandbox.record.name.clone();
+    let Some(changes) = sandbox.read_changeset()? else {
+        return Err(CliError::new(FAILED, format!("the sandbox {name} has no changes")));
+    };
+    let changes = join_renames(&sandbox, changes);
+    let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     let saved = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, &sandbox))?;
     let is_first = saved.reviewed_rounds().last() != Some(&changes.id);
     let (draft, mut state) = open_draft(&sandbox, &model)?;
     let risk_checker = RiskChecker::new(host, &sandbox, &model, output)?;
     let round_diff = compare_rounds(&sandbox, &model, &state)?;
-    let mut pending_feedback = None;
+    let (mut pending_feedback, mut reopen_at) = (None, None);
     let mut review_host =
         CliReviewHost { repo: host, sandbox: &sandbox, model: &model, risk_checker, draft, editor_dirs: Vec::new() };
     if is_first && settings.preselect == Some(Preselect::All) {
@@ -170,21 +187,26 @@ pub fn review_sandbox(
         };
         let style_sheet = StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok());
         let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
-        let review_options = ReviewOptions { name: name.to_string(), styles: style_sheet, round_diff, cannot_send };
+        let review_options =
+            ReviewOptions { name: name.to_string(), styles: style_sheet, round_diff, cannot_send, start_at };
         let mut app = App::new(&model, std::mem::take(&mut state), review_options);
         let outcome = tui::run(&mut app, &mut review_host)?;
+        reopen_at = app.current_path();
         (state, pending_feedback) = (app.state, app.pending_feedback);
         outcome
     };
     if outcome == ReviewOutcome::Discarded {
         review_host.draft.delete_log().map_err(|error| draft_error(&error, &sandbox))?;
-        output.print_status(&format!("the draft is discarded. Next: airlock review {name}, or airlock rm {name}"));
+        output.print_status(&format!("discarded the draft. Next: airlock review {name}, or airlock rm {name}"));
         return Ok(ReviewEnd::Done(0));
     }
     review_host.draft.sync_and_close().map_err(|error| draft_error(&error, &sandbox))?;
+    if outcome == ReviewOutcome::Reopen {
+        return review_sandbox(host, sandbox, plain, reopen_at, output);
+    }
     if outcome == ReviewOutcome::Interrupted {
-        return Err(CliError::new(INTERRUPTED, "interrupted; what was decided is saved")
-            .hint(format!("airlock review {name} goes on")));
+        return Err(CliError::new(INTERRUPTED, "interrupted; the decisions are saved")
+            .hint(format!("to continue, run `airlock review {name}`")));
     }
     if let (ReviewOutcome::Send, Some(feedback)) = (outcome, pending_feedback) {
         return Ok(ReviewEnd::Send(Box::new(sandbox), feedback));
@@ -244,5 +266,6 @@ fn compare_rounds(
 ) -> Result<Option<RoundDiff>, CliError> {
     let is_reviewed = |round: &Changeset| round.id != *model.changeset && state.reviewed_rounds().contains(&round.id);
     let Some(before) = sandbox.read_rounds()?.into_iter().find(is_reviewed) else { return Ok(None) };
+    let before = before.join_renames(state.separate_renames());
     Ok(Some(RoundDiff::from_rounds(model, &before, &sandbox.open_quarantine()?)))
 }

@@ -48,11 +48,11 @@ impl RiskChecker {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
             let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
-            output.print_status(&format!("what is accepted of {path} {reason}, other than all of it"));
+            output.print_status(&format!("the selected part of {path} {reason}, unlike the whole change"));
             return Ok(());
         }
-        let what = format!("what is accepted of {path} is riskier than all of it: it {}", worst.reason);
-        Err(CliError::new(FAILED, what).hint("accept the other parts too, or look at it and add --allow-risky"))
+        let what = format!("the selected part of {path} is riskier than the whole change: it {}", worst.reason);
+        Err(CliError::new(FAILED, what).hint("accept the other parts as well, or review it and add `--allow-risky`"))
     }
 
     /// Returns the findings of a change with these contents. A change that is too large has none.

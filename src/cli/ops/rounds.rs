@@ -3,7 +3,6 @@
 use super::offer_review::is_review_wanted;
 use super::resume_session::{ResumeOptions, resume_sandbox};
 use super::review_session::{ReviewEnd, review_sandbox};
-use crate::changes::Changeset;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::git::HostRepo;
@@ -12,7 +11,7 @@ use crate::sandbox::Sandbox;
 /// One step of a sandbox after its first agent.
 pub enum Round {
     /// A review of changes.
-    Review { sandbox: Sandbox, changes: Changeset, plain: bool },
+    Review { sandbox: Sandbox, plain: bool },
     /// A run of another agent.
     Resume { sandbox: Sandbox, options: ResumeOptions },
 }
@@ -24,20 +23,18 @@ pub fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, C
     while let Some(round) = next {
         let status;
         (status, next) = match round {
-            Round::Review { sandbox, changes, plain } => {
-                match review_sandbox(host, sandbox, &changes, plain, output)? {
-                    ReviewEnd::Done(status) => (Some(status), None),
-                    ReviewEnd::Send(sandbox, feedback) => {
-                        let options = ResumeOptions { feedback: Some(feedback), ..ResumeOptions::default() };
-                        (None, Some(Round::Resume { sandbox: *sandbox, options }))
-                    }
+            Round::Review { sandbox, plain } => match review_sandbox(host, sandbox, plain, None, output)? {
+                ReviewEnd::Done(status) => (Some(status), None),
+                ReviewEnd::Send(sandbox, feedback) => {
+                    let options = ResumeOptions { feedback: Some(feedback), ..ResumeOptions::default() };
+                    (None, Some(Round::Resume { sandbox: *sandbox, options }))
                 }
-            }
+            },
             Round::Resume { sandbox, options } => {
                 let end = resume_sandbox(host, sandbox, &options, output)?;
                 let review = match end.review {
                     Some((finished, mode)) if is_review_wanted(&finished.sandbox, mode)? => {
-                        Some(Round::Review { sandbox: finished.sandbox, changes: finished.changes, plain: false })
+                        Some(Round::Review { sandbox: finished.sandbox, plain: false })
                     }
                     _ => None,
                 };

@@ -6,7 +6,7 @@ use crate::sandbox::SandboxRecord;
 /// Returns the reason why feedback cannot be sent to a sandbox, or `None` if it can.
 pub fn send_obstacle(record: &SandboxRecord) -> Option<String> {
     if record.verb != "claude" {
-        return Some(format!("comments are sent to Claude Code, and this is a sandbox of airlock {}", record.verb));
+        return Some(format!("only Claude Code receives comments, and this is a sandbox of airlock {}", record.verb));
     }
     None
 }

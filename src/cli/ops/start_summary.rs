@@ -70,18 +70,20 @@ pub fn first_line(
         line += &format!(" and {}", format_count(manifest.uncommitted, "uncommitted change"));
     }
     if manifest.included > 0 {
-        line += &format!(" and {} of --include", format_count(manifest.included, "file"));
+        line += &format!(" and {} from --include", format_count(manifest.included, "file"));
     }
     match status {
         Some(status) => line.extend(uncommitted_text(status).map(|text| format!(" · {text}"))),
         // The scan has not ended yet.
-        None if scope == UncommittedScope::None => line += " · without uncommitted work (--uncommitted takes it along)",
+        None if scope == UncommittedScope::None => {
+            line += " · uncommitted work not included (--uncommitted includes it)"
+        }
         None => {}
     }
     let omitted = manifest.left.len() + manifest.pointers.len() + manifest.skipped.len();
     if omitted > 0 {
         let name = &record.name;
-        line += &format!(" · {} not here: airlock status {name}", format_count(omitted, "submodule or file"));
+        line += &format!(" · {} not included: airlock status {name}", format_count(omitted, "submodule or file"));
     }
     line + if has_route { " · network: model only" } else { " · network: none" }
 }
@@ -93,31 +95,30 @@ pub fn print_start(line: &str, status: Option<&WorktreeStatus>, manifest: &Manif
     }
     if let Some(first) = manifest.filtered.first() {
         let (n, first) = (format_count(manifest.filtered.len(), "file"), Escaped::new(first.as_bytes()));
-        output.print_status(&format!(
-            "{n} as git stores them, such as {first}: git runs a filter on them, and Airlock runs none"
-        ));
+        output
+            .print_status(&format!("{n} in git's stored form, such as {first}: Airlock does not run their git filter"));
     }
     if manifest.sparse {
-        output.print_status("the sparse checkout's files alone (--full takes all along)");
+        output.print_status("only the files of the sparse checkout are included (--full includes all)");
     }
 }
 
 fn uncommitted_text(status: &WorktreeStatus) -> Option<String> {
-    let (verb, them) = if status.files == 1 { ("stays", "it") } else { ("stay", "them") };
+    let them = if status.files == 1 { "it" } else { "them" };
     // Untracked files are included only by the stronger option.
     let (what, hint) = match (status.files - status.untracked, status.untracked) {
-        (0, _) => ("untracked file", format!("--uncommitted=all takes {them} along")),
-        (_, 0) => ("uncommitted file", format!("--uncommitted takes {them} along")),
+        (0, _) => ("untracked file", format!("--uncommitted=all includes {them}")),
+        (_, 0) => ("uncommitted file", format!("--uncommitted includes {them}")),
         (tracked, _) => {
-            ("uncommitted file", format!("--uncommitted takes {tracked} along, --uncommitted=all takes all"))
+            ("uncommitted file", format!("--uncommitted includes {tracked}, --uncommitted=all includes all"))
         }
     };
-    (status.files > 0).then(|| format!("{} {verb} behind ({hint})", format_count(status.files, what)))
+    (status.files > 0).then(|| format!("{} not included ({hint})", format_count(status.files, what)))
 }
 
 fn print_operation(status: &WorktreeStatus, output: Output) {
     if let Some(operation) = status.operation {
-        output.print_status(&format!("a {operation} is in progress here; the sandbox has HEAD without it"));
+        output.print_status(&format!("a {operation} is in progress; the sandbox starts from HEAD without it"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Exports a selection to a new branch or a patch, instead of the working tree.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -7,7 +8,8 @@ use serde_json::json;
 use super::apply_options::ApplyOptions;
 use super::patch::{PatchSide, git_patch};
 use super::risk_check::RiskChecker;
-use crate::apply::{BranchChange, BranchError, EntryContent, check_branch, commit_on_branch};
+use super::selected_changes::select_changes;
+use crate::apply::{BranchChange, BranchError, EntryContent, SelectedChange, check_branch, commit_on_branch};
 use crate::changes::Quarantine;
 use crate::cli::error::{CliError, FAILED, USAGE};
 use crate::cli::json::{path_text, render_json};
@@ -37,7 +39,7 @@ impl std::str::FromStr for Target {
             Some(("branch", name)) if !name.is_empty() => Ok(Self::Branch(name.to_owned())),
             Some(("patch", "-")) => Ok(Self::Patch(None)),
             Some(("patch", file)) if !file.is_empty() => Ok(Self::Patch(Some(file.into()))),
-            _ => Err(format!("--to {text}: it is worktree, branch:NAME or patch:FILE (- for standard output)")),
+            _ => Err(format!("--to {text}: the target must be worktree, branch:NAME or patch:FILE (- for stdout)")),
         }
     }
 }
@@ -67,23 +69,20 @@ pub fn export_selection(
     };
     let store = sandbox.open_quarantine()?;
     let nothing_before = crate::sandbox::AppliedState::default();
-    let choices = super::apply_to_worktree::select_changes(model, options, &nothing_before, (&[], &store));
-    super::apply_to_worktree::check_refused_and_risky(
-        model,
-        choices.iter().map(|choice| &choice.change.path),
-        options,
-    )?;
-    let written = choices.iter().map(|choice| &choice.change.path);
+    let choices = select_changes(model, options, &nothing_before, (&[], &store));
+    super::apply_to_worktree::check_refused_and_risky(model, choices.iter().map(SelectedChange::path), options)?;
+    let written = choices.iter().map(SelectedChange::path);
     super::apply_to_worktree::check_configured(repo, &sandbox.record.manifest.modules, model, written, options)?;
     let mut accepted = Vec::new();
     let checker = RiskChecker::new(repo, sandbox, model, output)?;
+    let files = model.files_by_path();
     for choice in &choices {
-        let path = &choice.change.path;
+        let path = choice.path();
         let request = choice.build_request(&store)?.map_err(|reason| {
             CliError::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
         })?;
         // For parts of a change and for edits, the risks of the result are checked.
-        let file = model.files.iter().find(|f| f.change.path == *path);
+        let file = files.get(path).copied();
         if let (Some(file), Some(new)) = (file.filter(|f| !request.selection.covers_all(&f.units)), &request.theirs) {
             let old = request.base.as_ref().map_or(Ok(Vec::new()), |old| store.get(&old.hash))?;
             if let Some(worst) = checker.worsened_finding(file, new.kind, &old, &store.get(&new.hash)?) {
@@ -98,18 +97,21 @@ pub fn export_selection(
         .iter()
         .chain(&options.selection.rejected)
         .chain(&options.selection.refused)
+        .chain(&options.selection.partly_matched)
         .collect();
     for (paths, why) in [
         (&options.selection.skipped_high_risk, "a high finding needs --allow-risky"),
-        (&options.selection.rejected, "parts that the review rejected need to be named"),
+        (&options.selection.rejected, "parts that the review rejected must be named"),
         (&options.selection.refused, "it cannot be accepted"),
+        (&options.selection.partly_matched, "only one path of the rename matches"),
     ] {
-        paths.iter().for_each(|path| output.print_status(&format!("{} is left: {why}", Escaped::new(path.as_bytes()))));
+        paths.iter().for_each(|path| output.print_status(&format!("skipped {}: {why}", Escaped::new(path.as_bytes()))));
     }
     if accepted.is_empty() {
-        return Err(CliError::new(USAGE, "nothing of the selection can be sent"));
+        return Err(CliError::new(USAGE, "the selection contains nothing to export"));
     }
-    let files = format_count(accepted.len(), "file");
+    let entries: BTreeSet<&RepoPath> = choices.iter().map(|choice| &choice.change.path).collect();
+    let files = format_count(entries.len(), "file");
     let to_json = |more: serde_json::Value| {
         let paths: Vec<String> = accepted.iter().map(|a| path_text(a.path)).collect();
         let skipped: Vec<String> = skipped.iter().map(|p| path_text(p)).collect();
@@ -123,7 +125,7 @@ pub fn export_selection(
     };
     let attributes = accepted_attributes(accepted.iter().map(|one| (one.path.clone(), one.new.clone())), &store)?;
     match to {
-        Target::Worktree => unreachable!("the caller brings it there"),
+        Target::Worktree => unreachable!("the caller applies it"),
         Target::Branch(name) => {
             let commit = export_to_branch(repo, sandbox, &accepted, &attributes, name, options.dry_run, output)?;
             if options.json {
@@ -131,12 +133,12 @@ pub fn export_selection(
             } else if let Some(commit) = commit {
                 let name = Escaped::new(name);
                 output.print_status(&format!(
-                    "{files} on the new branch {name}, at {}. Next: git log -p {name}",
+                    "committed {files} to the new branch {name} at {}. Next: git log -p {name}",
                     &commit[..12]
                 ));
             } else {
                 output.print_status(&format!(
-                    "{files} would go to the new branch {}; this was a dry run",
+                    "would commit {files} to the new branch {}; this was a dry run",
                     Escaped::new(name)
                 ));
             }
@@ -158,7 +160,7 @@ pub fn export_selection(
                 (None, None) => print_stdout(&to_json(json!({"bytes": patch.len()})))?,
                 (Some(file), _) if options.dry_run => {
                     output.print_status(&format!(
-                        "{files} would go to {}; this was a dry run",
+                        "would write {files} to {}; this was a dry run",
                         Escaped::new(file.as_os_str().as_encoded_bytes())
                     ));
                 }
@@ -175,7 +177,7 @@ pub fn export_selection(
                         } else {
                             format!("git -C {root} apply \"$PWD\"/{word}")
                         };
-                        output.print_status(&format!("{files} in {word}. Next: {next}"));
+                        output.print_status(&format!("wrote {files} to {word}. Next: {next}"));
                     }
                 }
             }
@@ -240,9 +242,9 @@ fn export_to_branch(
             if committed.find_entry(&directory)? == Some(CommittedEntry::Submodule) {
                 return Err(CliError::new(
                     FAILED,
-                    format!("{path} is in a submodule, and a commit has none of its files"),
+                    format!("{path} is in a submodule, whose files cannot be committed"),
                 )
-                .hint(format!("leave it out: --reject {}", quote_shell_word(one.path.as_bytes()))));
+                .hint(format!("to skip it, add `--reject {}`", quote_shell_word(one.path.as_bytes()))));
             }
             above = directory.parent();
         }
@@ -276,7 +278,7 @@ fn export_to_branch(
     if repo.signs_commits() {
         let name = quote_shell_word(name.as_bytes());
         output.print_status(&format!(
-            "the commit is not signed, though commit.gpgSign is set: git switch {name} && git commit --amend --no-edit -S signs it"
+            "the commit is not signed, although `commit.gpgSign` is set; to sign it, run `git switch {name} && git commit --amend --no-edit -S`"
         ));
     }
     commit_on_branch(&repo.root, base, name, &changes, &message, (&author, &committer))
@@ -289,9 +291,9 @@ fn branch_failure(error: BranchError) -> CliError {
     match error {
         BranchError::Exists(_) => failure.hint("choose another name"),
         BranchError::BadName(_) => CliError::new(USAGE, error.to_string()),
-        BranchError::NoAuthor => {
-            failure.hint("git config --global user.name \"Your Name\"; git config --global user.email you@example.org")
-        }
+        BranchError::NoAuthor => failure.hint(
+            "run `git config --global user.name \"Your Name\"` and `git config --global user.email you@example.org`",
+        ),
         BranchError::Git(_) => failure,
     }
 }
