@@ -67,6 +67,17 @@ pub fn merge_content(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<Conf
     }
 }
 
+/// Merges with libgit2 alone, for a user who has seen the result. Returns `None` if it has a conflict.
+#[must_use]
+pub fn merge_with_git(sides: Sides<'_>) -> Option<Merged> {
+    check_mergeable(sides).ok()?;
+    let content = merge_with_libgit2(sides, false).ok().flatten()?;
+    let (theirs, merged) = (split_lines(sides.theirs), split_lines(&content));
+    let changes = similar::capture_diff_slices(Algorithm::Histogram, &theirs, &merged);
+    let own_lines = changes.iter().filter(|op| op.tag() != DiffTag::Equal).map(similar::DiffOp::new_range).collect();
+    Some(Merged { content, own_lines })
+}
+
 /// Merges with conflict markers (zdiff3) around lines that both sides changed. Returns the content and the number of
 /// conflicts.
 ///

@@ -51,7 +51,7 @@ pub use plan::{Plan, PlanOptions, PlannedOp};
 pub use report::{ApplyTarget, PreservedEdit, Report, SkippedRevert};
 pub use request::{AttrSource, BlobStore, ChangeSide, PathRequest, PriorRoundChange, SelectedChange};
 pub use resolve::HARD_LINK_REASON;
-pub use step::{Conflict, ConflictSides, MergeMode, OnConflict, Step, StepAction};
+pub use step::{Conflict, ConflictSides, MergeMode, Step, StepAction};
 pub use transaction::{ApplyError, ApplyRequest, RecoveryMode, recover_transaction, run_transaction};
 pub use transaction_log::{LockError, TransactionDir, TransactionLog};
 pub use undo::{AppliedTransaction, ApplyHistory, Backups, Undo, UndoError};

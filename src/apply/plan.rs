@@ -8,8 +8,9 @@ use super::host_error::HostError;
 use super::names::IN_TREE_DIR;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::resolve::Resolver;
-use super::step::{Conflict, MergeMode, OnConflict, Step, StepAction};
+use super::step::{Conflict, MergeMode, Step, StepAction};
 use super::working_tree::{ObservedFile, PathState, WorkingTree};
+use crate::core::on_conflict::OnConflict;
 
 use crate::changes::{EmbeddedRepoRule, has_folded_path};
 use crate::core::path::{EntryKind, RepoPath};

@@ -7,11 +7,12 @@ use std::io;
 use super::entry_content::EntryContent;
 use super::entry_merge::{ConflictKind, Resolution, merge_entry};
 use super::host_error::HostError;
-use super::merge::{Sides, merge_around_insertions, merge_content, merge_union, merge_with_markers};
+use super::merge::{Sides, merge_around_insertions, merge_content, merge_union, merge_with_git, merge_with_markers};
 use super::request::{BlobStore, PathRequest};
-use super::step::{ConflictSides, MergeMode, OnConflict, StepAction};
+use super::step::{ConflictSides, MergeMode, StepAction};
 use super::working_tree::{ObservedFile, WorkingTree};
 use crate::changes::MAX_TEXT;
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 
 /// Inputs for resolving a path.
@@ -74,10 +75,17 @@ impl Resolver<'_> {
                 resolution = Ok(other);
             }
         }
-        if let (Err((_, Some(_))), OnConflict::Markers) = (&resolution, self.on_conflict) {
-            // Units that supersede applied units are not part of the conflict.
-            let base = request.alternate_bases.last().unwrap_or(first);
-            resolution = self.resolve_with_base(request, base.as_ref(), observed, ours)?;
+        if let Err((_, Some(_))) = &resolution {
+            let base = match self.on_conflict {
+                OnConflict::Abort | OnConflict::Skip => None,
+                // Units that supersede applied units are not part of the conflict.
+                OnConflict::Markers => Some(request.alternate_bases.last().unwrap_or(first)),
+                // The merge that the conflict shows.
+                OnConflict::GitMerge => Some(first),
+            };
+            if let Some(base) = base {
+                resolution = self.resolve_with_base(request, base.as_ref(), observed, ours)?;
+            }
         }
         let Some(observed) =
             observed.filter(|_| matches!(&resolution, Ok((verb, _)) if *verb != StepAction::Unchanged))
@@ -153,8 +161,14 @@ impl Resolver<'_> {
         }
         let ours = observed.map(|s| s.version.clone());
         let theirs = request.theirs.clone();
-        let conflict_sides =
-            ConflictSides { kind: conflict_kind, base: base.cloned(), ours, theirs, hunks: Vec::new() };
+        let conflict_sides = ConflictSides {
+            kind: conflict_kind,
+            base: base.cloned(),
+            ours,
+            theirs,
+            hunks: Vec::new(),
+            git_merge: None,
+        };
         Ok((conflict_kind.to_string(), Some(conflict_sides)))
     }
 
@@ -222,6 +236,17 @@ impl Resolver<'_> {
                 };
                 return Ok(Ok((action, Some(result))));
             }
+            Err((ConflictKind::EnginesDisagree, _))
+                if self.on_conflict == OnConflict::GitMerge && mode == MergeMode::Text && base.is_some() =>
+            {
+                match merge_with_git(sides) {
+                    Some(merged) => {
+                        let result = store_content(&merged.content)?;
+                        return Ok(Ok((StepAction::Merge(merged.own_lines), Some(result))));
+                    }
+                    None => (ConflictKind::EnginesDisagree, Vec::new()),
+                }
+            }
             Err((ConflictKind::Lines | ConflictKind::EnginesDisagree, regions)) if mode == MergeMode::Filtered => {
                 (ConflictKind::Filtered, regions)
             }
@@ -235,8 +260,11 @@ impl Resolver<'_> {
         {
             return Ok(Ok((StepAction::WriteConflictMarkers(conflict_count), Some(store_content(&content)?))));
         }
+        let is_offered = conflict_kind == ConflictKind::EnginesDisagree && mode == MergeMode::Text && base.is_some();
+        let git_merge = is_offered.then(|| merge_with_git(sides)).flatten();
+        let git_merge = git_merge.map(|merged| store_content(&merged.content)).transpose()?;
         let (reason, conflict_sides) = self.describe_conflict(conflict_kind, request, base, Some(observed))?;
-        Ok(Err((reason, conflict_sides.map(|conflict_sides| ConflictSides { hunks: regions, ..conflict_sides }))))
+        Ok(Err((reason, conflict_sides.map(|sides| ConflictSides { hunks: regions, git_merge, ..sides }))))
     }
 
     /// Returns the reason why a file cannot be replaced or deleted, if any.

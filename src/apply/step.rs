@@ -71,6 +71,8 @@ pub struct ConflictSides {
     pub theirs: Option<EntryContent>,
     /// Lines that both sides changed, if the conflict is about lines.
     pub hunks: Vec<ConflictHunk>,
+    /// Git's merge, if git has no conflict and the other engine disagrees.
+    pub git_merge: Option<EntryContent>,
 }
 
 impl ConflictSides {
@@ -79,17 +81,6 @@ impl ConflictSides {
     pub fn is_text(&self) -> bool {
         matches!(self.kind, ConflictKind::Lines | ConflictKind::EnginesDisagree)
     }
-}
-
-/// The handling of conflicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnConflict {
-    #[default]
-    Abort,
-    /// Both sides are written between conflict markers where possible.
-    Markers,
-    /// Conflicts are skipped and the other paths are written.
-    Skip,
 }
 
 /// The merge behavior of a path according to git's attributes.

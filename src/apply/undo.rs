@@ -19,10 +19,10 @@ use super::names::CONTENTS_DIR;
 use super::plan::PlanOptions;
 use super::request::{AttrSource, BlobStore, PathRequest};
 use super::staging::Staging;
-use super::step::OnConflict;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIR_FLAGS, PathState, WorkingTree, observe_in};
 use crate::changes::{ContentHash, Selection};
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 
 /// A finished transaction.

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{NetworkAccess, ReviewMode, Settings};
+use crate::core::on_conflict::OnConflict;
 
 /// Run Claude Code in a hardened container on a copy of your repository, and apply only what you accept
 #[derive(Debug, Parser)]
@@ -256,6 +257,9 @@ pub struct ResumeArgs {
 pub struct DiffArgs {
     /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
+    /// Treat a renamed file as an addition and a deletion
+    #[arg(long)]
+    pub no_renames: bool,
     /// Show line counts per file
     #[arg(long, group = "form")]
     pub stat: bool,
@@ -322,12 +326,15 @@ pub struct ApplyArgs {
     /// Apply only what a decision file accepts (see `airlock review --export`; - for stdin)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["accept", "reject", "accept_id", "accept_all"])]
     pub decisions: Option<std::path::PathBuf>,
+    /// Treat a renamed file as an addition and a deletion
+    #[arg(long)]
+    pub no_renames: bool,
     /// Accept high findings as well
     #[arg(long)]
     pub allow_risky: bool,
-    /// Handle conflicts: write nothing, write both sides between markers, or skip them
-    #[arg(long, value_enum, value_name = "HOW", default_value = "abort")]
-    pub on_conflict: ConflictMode,
+    /// Handle conflicts
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub on_conflict: OnConflict,
     /// Choose the target: worktree, branch:NAME or patch:FILE (- for stdout)
     ///
     /// The branch gets a commit on top of the commit that the sandbox started from.
@@ -339,14 +346,6 @@ pub struct ApplyArgs {
     /// Print the outcome as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// The handling of conflicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ConflictMode {
-    Abort,
-    Markers,
-    Skip,
 }
 
 #[derive(Debug, Args)]

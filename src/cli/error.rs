@@ -1,12 +1,17 @@
-//! Errors for people: what, why, and the next command.
+//! Errors for people: what failed, why, and the next command.
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 
+use super::claude_path::find_real_claude;
+use crate::apply::{ApplyError, HostError, JournalError, Report, UndoError};
 use crate::base::BaseError;
+use crate::cli::shell_word::quote_shell_word;
 use crate::config::ConfigError;
 use crate::core::escape::Escaped;
 use crate::core::name::{NameError, SandboxName};
+use crate::core::path::RepoPath;
 use crate::engine::EngineError;
 use crate::gateway::CredentialError;
 use crate::git::SnapshotError;
@@ -14,64 +19,124 @@ use crate::guest_client::GuestError;
 use crate::review::SelectionError;
 use crate::sandbox::SandboxError;
 
-/// Failed; nothing was changed unless the message says what.
+/// The exit status of a failure; nothing was changed unless the message says otherwise.
 pub const FAILED: u8 = 1;
-/// Wrong usage.
-pub const USAGE: u8 = 2;
-/// Conflicts; nothing written.
+/// The exit status if there are conflicts; nothing was written.
 pub const CONFLICT: u8 = 4;
-/// The selection or the host tree is stale.
-pub const STALE: u8 = 5;
-/// Airlock itself failed, where the status is otherwise the agent's.
+/// The exit status if Airlock itself failed, where it is otherwise that of the agent.
 pub const EXIT_INTERNAL: u8 = 125;
-/// Interrupted.
-pub const INTERRUPTED: u8 = 130;
 
-/// A failure that ends the program.
+/// The kind of an error, which determines the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    Failed,
+    Usage,
+    /// The selection or the working tree is stale.
+    Stale,
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// Returns the exit status of the program.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Failed => FAILED,
+            Self::Usage => 2,
+            Self::Stale => 5,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// An error that ends the program. Its texts can contain anything: they are escaped when they are printed.
 #[derive(Debug)]
 pub struct CliError {
-    pub exit: u8,
+    pub kind: ErrorKind,
     message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
     details: Vec<String>,
-    hint: Option<String>,
+    hints: Vec<String>,
 }
 
 impl CliError {
-    /// Creates one from words that may hold anything; they are escaped.
-    pub fn new(exit: u8, message: impl AsRef<str>) -> Self {
-        Self { exit, message: Escaped::new(message.as_ref()).to_string(), details: Vec::new(), hint: None }
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None, details: Vec::new(), hints: Vec::new() }
     }
 
-    /// Adds lines below the message, escaped.
-    pub fn details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.details.extend(lines.into_iter().map(|l| Escaped::new(&l).to_string()));
+    /// Creates an error of a failed operation.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    /// Creates an error of wrong usage.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    /// Creates an error of a stale selection or working tree.
+    pub fn stale(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Stale, message)
+    }
+
+    /// Creates an error of an interruption.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Interrupted, message)
+    }
+
+    /// Creates an error with the message of another one, which becomes its source.
+    fn from_source(kind: ErrorKind, error: impl Error + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(error)), ..Self::new(kind, String::new()) }.with_source_message()
+    }
+
+    fn with_source_message(mut self) -> Self {
+        self.message = self.source.as_ref().map(ToString::to_string).unwrap_or_default();
         self
     }
 
-    /// Adds the next command.
-    pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
-        self.hint = Some(Escaped::new(hint.as_ref()).to_string());
+    /// Adds lines below the message.
+    pub fn with_details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(lines);
         self
     }
 
-    fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.map(|h| Escaped::new(&h).to_string());
+    /// Adds a hint: the next command, in backticks.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
         self
     }
 
-    /// Returns what went wrong, escaped.
+    fn with_hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
+        self.hints.extend(hints);
+        self
+    }
+
+    /// Returns the message, which is not escaped.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Returns the text for standard error.
-    pub fn text(&self) -> String {
-        let mut text = format!("error: {}\n", self.message);
-        for line in &self.details {
-            let _ = writeln!(text, "  {line}");
+    /// Returns the escaped message.
+    pub fn escaped_message(&self) -> String {
+        Escaped::new(&self.message).to_string()
+    }
+
+    /// Returns the escaped text for stderr: the message, its causes, details and hints.
+    pub fn format_text(&self) -> String {
+        let mut text = format!("error: {}\n", Escaped::new(&self.message));
+        let mut cause = self.source.as_ref().and_then(|error| error.source());
+        while let Some(error) = cause {
+            let line = error.to_string();
+            // Most messages include that of their source.
+            if !self.message.contains(&line) {
+                let _ = writeln!(text, "  caused by: {}", Escaped::new(&line));
+            }
+            cause = error.source();
         }
-        if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "hint: {hint}");
+        for line in &self.details {
+            let _ = writeln!(text, "  {}", Escaped::new(line));
+        }
+        for hint in &self.hints {
+            let _ = writeln!(text, "hint: {}", Escaped::new(hint));
         }
         text
     }
@@ -85,93 +150,180 @@ impl From<BaseError> for CliError {
 
 impl From<SandboxError> for CliError {
     fn from(error: SandboxError) -> Self {
-        let message = error.to_string();
-        let interrupted = |error: &SandboxError| match error {
-            SandboxError::Interrupted => INTERRUPTED,
-            _ => FAILED,
+        let kind_of = |error: &SandboxError| match error {
+            SandboxError::Interrupted => ErrorKind::Interrupted,
+            _ => ErrorKind::Failed,
         };
-        match error {
-            SandboxError::Engine(error) => error.into(),
-            SandboxError::Snapshot(error) => error.into(),
-            SandboxError::Interrupted => Self::new(INTERRUPTED, message),
+        let (kind, hint) = match &error {
+            SandboxError::Engine(_) | SandboxError::Snapshot(_) => {
+                return match error {
+                    SandboxError::Engine(error) => error.into(),
+                    SandboxError::Snapshot(error) => error.into(),
+                    other => Self::from_source(ErrorKind::Failed, other),
+                };
+            }
             SandboxError::NameTaken(name) => {
-                Self::new(FAILED, message).hint(format!("choose another --name, or: airlock rm {name}"))
+                (ErrorKind::Failed, Some(format!("choose another `--name`, or run `airlock rm {name}`")))
             }
             SandboxError::Busy(name) => {
-                Self::new(FAILED, message).hint(format!("end the agent first, or look on: airlock diff {name}"))
+                (ErrorKind::Failed, Some(format!("end the agent first, or run `airlock diff {name}` to look at its changes")))
             }
-            SandboxError::Guest(GuestError::DiskFull) => Self::new(FAILED, message)
-                .hint("see what fills it: docker system df; airlock ls lists sandboxes to remove"),
+            SandboxError::Guest(GuestError::DiskFull) => (
+                ErrorKind::Failed,
+                Some("`docker system df` shows what uses the disk, and `airlock ls` lists sandboxes that can be removed".into()),
+            ),
             SandboxError::CorruptBase { .. } => {
-                Self::new(FAILED, message).hint("try again: it is built again; airlock gc removes what is left of it")
+                (ErrorKind::Failed, Some("run the command again: the base is built again, and `airlock gc` removes the old one".into()))
             }
-            SandboxError::MissingVolume(_) => Self::new(FAILED, message)
-                .hint("what was collected before is still there: airlock diff; airlock ls lists what can go"),
-            SandboxError::Unmountable(_) => Self::new(FAILED, message)
-                .hint("set workspace = \"auto\" in the configuration, so that the files are copied instead"),
-            SandboxError::FailedAfterRun { name, error } => {
-                Self::new(interrupted(&error), message).hint(format!("airlock diff {name}"))
+            SandboxError::MissingVolume(_) => (
+                ErrorKind::Failed,
+                Some("what was collected is still there: run `airlock diff`; `airlock ls` lists sandboxes that can be removed".into()),
+            ),
+            SandboxError::Unmountable(_) => {
+                (ErrorKind::Failed, Some("set `workspace = \"auto\"` in the configuration to copy the files instead".into()))
             }
-            SandboxError::CleanupFailed { name, error, .. } => {
-                Self::new(interrupted(&error), message).hint(format!("airlock rm {name}"))
-            }
-            _ => Self::new(FAILED, message),
-        }
+            SandboxError::FailedAfterRun { name, error } => (kind_of(error), Some(format!("run `airlock diff {name}`"))),
+            SandboxError::CleanupFailed { name, error, .. } => (kind_of(error), Some(format!("run `airlock rm {name}`"))),
+            other => (kind_of(other), None),
+        };
+        Self::from_source(kind, error).with_hints(hint)
     }
 }
 
 impl From<SnapshotError> for CliError {
     fn from(error: SnapshotError) -> Self {
-        Self::new(FAILED, error.to_string()).maybe_hint(error.hint())
+        let hint = error.hint();
+        Self::from_source(ErrorKind::Failed, error).with_hints(hint)
     }
 }
 
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
-        Self::new(FAILED, error.to_string()).maybe_hint(error.hint())
+        let hint = error.hint();
+        Self::from_source(ErrorKind::Failed, error).with_hints(hint)
     }
 }
 
 impl From<CredentialError> for CliError {
     fn from(error: CredentialError) -> Self {
-        Self::new(FAILED, error.to_string()).hint(error.suggest_fix(super::claude_path::find_real_claude().as_deref()))
+        let hint = error.suggest_fix(find_real_claude().as_deref());
+        Self::from_source(ErrorKind::Failed, error).with_hint(hint)
     }
 }
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        let hint = error.suggestion.as_ref().map(|s| format!("did you mean {s}?"));
-        Self::new(USAGE, error.to_string()).maybe_hint(hint)
+        let hint = error.suggestion.as_ref().map(|s| format!("did you mean `{s}`?"));
+        Self::from_source(ErrorKind::Usage, error).with_hints(hint)
     }
 }
 
 impl From<NameError> for CliError {
     fn from(error: NameError) -> Self {
-        Self::new(USAGE, error.to_string())
+        Self::from_source(ErrorKind::Usage, error)
     }
 }
 
 impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
-        Self::new(FAILED, error.to_string())
+        Self::from_source(ErrorKind::Failed, error)
     }
 }
 
 impl CliError {
-    /// Creates the error for an invalid selection of changes.
-    pub fn of_selection(error: &SelectionError, sandbox: &SandboxName) -> Self {
-        let exit = if matches!(error, SelectionError::StaleId { .. }) { STALE } else { FAILED };
-        // The text of a rejection is escaped already; escaping is injective, not idempotent.
-        let failure = Self { exit, message: error.to_string(), details: Vec::new(), hint: None };
-        match error {
-            SelectionError::Risky { .. } => failure.hint("look at it, then add --allow-risky"),
+    /// Creates the error of an invalid selection of changes.
+    pub fn from_selection(error: SelectionError, sandbox: &SandboxName) -> Self {
+        let (kind, hint) = match &error {
+            SelectionError::Risky { .. } => (ErrorKind::Failed, Some("review it, then add `--allow-risky`".into())),
             SelectionError::NoMatch { .. } => {
-                failure.hint(format!("airlock diff {sandbox} --name-only lists the paths"))
+                (ErrorKind::Failed, Some(format!("to list the paths, run `airlock diff {sandbox} --name-only`")))
             }
             SelectionError::StaleId { .. } | SelectionError::AmbiguousId { .. } => {
-                failure.hint(format!("airlock diff {sandbox} --json lists the current ids"))
+                let kind =
+                    if matches!(error, SelectionError::StaleId { .. }) { ErrorKind::Stale } else { ErrorKind::Failed };
+                (kind, Some(format!("to list the current ids, run `airlock diff {sandbox} --json`")))
             }
-            SelectionError::BadGlob { .. } | SelectionError::Refused { .. } => failure,
+            SelectionError::BadGlob { .. } | SelectionError::Refused { .. } => (ErrorKind::Failed, None),
+        };
+        Self::from_source(kind, error).with_hints(hint)
+    }
+}
+
+impl From<JournalError> for CliError {
+    fn from(error: JournalError) -> Self {
+        let path = match &error {
+            JournalError::Damaged { path, .. } | JournalError::Io { path, .. } => path.clone(),
+        };
+        let dir = path.parent().unwrap_or(&path);
+        let advice = format!(
+            "inspect {0}/slots (numbered files with new or replaced contents), then run `mv {1} {1}.damaged`",
+            dir.display(),
+            quote_shell_word(dir.as_os_str().as_encoded_bytes()),
+        );
+        Self::failed(format!("{error}; nothing was written")).with_hint(advice)
+    }
+}
+
+impl From<HostError> for CliError {
+    fn from(error: HostError) -> Self {
+        Self::new(host_error_kind(&error), error.to_string())
+    }
+}
+
+fn rollback_summary(report: &Report) -> &'static str {
+    if report.skipped.is_empty() { "nothing was changed" } else { "all other changes were rolled back" }
+}
+
+fn host_error_kind(error: &HostError) -> ErrorKind {
+    match error {
+        HostError::Stale => ErrorKind::Stale,
+        HostError::Interrupted => ErrorKind::Interrupted,
+        HostError::Io { .. } | HostError::Git(_) | HostError::InterruptedApply => ErrorKind::Failed,
+    }
+}
+
+impl From<ApplyError> for CliError {
+    fn from(problem: ApplyError) -> Self {
+        let text = |path: &Option<RepoPath>, error: &HostError| match path {
+            Some(path) => format!("failed to write {}: {error}", String::from_utf8_lossy(path.as_bytes())),
+            None => error.to_string(),
+        };
+        match &problem {
+            ApplyError::NotStarted { path, error } => {
+                Self::new(host_error_kind(error), format!("{}; nothing was written", text(path, error)))
+            }
+            ApplyError::RolledBack { path, error, report } => {
+                let failure =
+                    Self::new(host_error_kind(error), format!("{}; {}", text(path, error), rollback_summary(report)));
+                if host_error_kind(error) == ErrorKind::Stale {
+                    failure.with_hint("to re-read the working tree, run the command again")
+                } else {
+                    failure
+                }
+            }
+            ApplyError::Interrupted(report) => Self::interrupted(format!("interrupted; {}", rollback_summary(report))),
+            ApplyError::RollbackFailed { path, error, then, there } => {
+                let there =
+                    there.as_ref().map_or_else(String::new, |p| format!("{}: ", String::from_utf8_lossy(p.as_bytes())));
+                Self::failed(format!("{}; rollback also failed: {there}{then}", text(path, error)))
+                    .with_hint("fix the problem, then run `airlock recover`; no data has been lost")
+            }
+            ApplyError::Locked(lock) => Self::failed(problem.to_string()).with_hint(format!(
+                "wait for git to finish; if no git process runs, remove the lock with `rm {}`",
+                quote_shell_word(lock.as_os_str().as_encoded_bytes())
+            )),
+            ApplyError::WrongWorktree(dir, _) => {
+                Self::failed(format!("{problem}; nothing was written")).with_hint(format!(
+                    "run `airlock recover` there; if this repository is a copy, run `mv {0} {0}.foreign` instead",
+                    quote_shell_word(dir.as_os_str().as_encoded_bytes())
+                ))
+            }
         }
+    }
+}
+
+impl From<UndoError> for CliError {
+    fn from(error: UndoError) -> Self {
+        Self::failed(format!("{error}; nothing was written"))
     }
 }

@@ -14,6 +14,7 @@ mod outcome;
 mod output;
 mod pager;
 mod progress;
+mod shell_word;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -23,7 +24,7 @@ use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use commands::{apply, diff, doctor, gc, image, ls, recover, resume, review, rm, run, status, undo};
-use error::{CliError, EXIT_INTERNAL};
+use error::{CliError, EXIT_INTERNAL, ErrorKind};
 use output::Output;
 
 /// Runs the program and returns its exit status.
@@ -40,7 +41,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
             }
             let _ = error.print();
             return if error.use_stderr() {
-                ExitCode::from(if runs_agent { EXIT_INTERNAL } else { error::USAGE })
+                ExitCode::from(if runs_agent { EXIT_INTERNAL } else { ErrorKind::Usage.exit_status() })
             } else {
                 ExitCode::SUCCESS
             };
@@ -57,9 +58,9 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 }
 
 fn print_failure(failure: &CliError, runs_agent: bool) -> ExitCode {
-    output::print_stderr(&failure.text());
-    let ours = runs_agent && failure.exit != error::INTERRUPTED;
-    ExitCode::from(if ours { EXIT_INTERNAL } else { failure.exit })
+    output::print_stderr(&failure.format_text());
+    let ours = runs_agent && failure.kind != ErrorKind::Interrupted;
+    ExitCode::from(if ours { EXIT_INTERNAL } else { failure.kind.exit_status() })
 }
 
 fn run_subcommand(cli: Cli, claude_args: Vec<OsString>) -> Result<u8, CliError> {

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::args::Colour;
-use super::error::{CliError, USAGE};
+use super::error::CliError;
 use crate::terminal;
 
 /// The options of output.
@@ -86,7 +86,7 @@ impl RawOutput {
     pub fn open(option: &str, example: &str) -> Result<Self, CliError> {
         if io::stdout().is_terminal() {
             let what = format!("`{option}` writes unescaped bytes of a sandbox, which a terminal would interpret");
-            return Err(CliError::new(USAGE, what).hint(format!("redirect the output: `{example}`")));
+            return Err(CliError::usage(what).with_hint(format!("redirect the output: `{example}`")));
         }
         Ok(Self(()))
     }
@@ -105,23 +105,6 @@ fn write(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Quotes bytes as one word for bash, because names chosen by an agent are printed in commands that a person pastes.
-pub fn quote_shell_word(bytes: &[u8]) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./,+@%".contains(b);
-    if !bytes.is_empty() && bytes.iter().all(plain) {
-        return String::from_utf8_lossy(bytes).into_owned();
-    }
-    let mut word = String::from("$'");
-    for byte in bytes {
-        match byte {
-            b'\'' | b'\\' => word += &format!("\\{}", char::from(*byte)),
-            b' '..=b'~' => word.push(char::from(*byte)),
-            _ => word += &format!("\\x{byte:02x}"),
-        }
-    }
-    word + "'"
-}
-
 /// Returns a count with its noun: `1 file`, `3 files`.
 pub fn format_count(n: usize, noun: &str) -> String {
     let digits = n.to_string();
@@ -137,15 +120,6 @@ pub fn format_count(n: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        for bytes in [&b"a/b.txt"[..], b"$(touch x)", b"it's", b"a\nb\\", b"\xff", b""] {
-            let script = format!("printf %s {}", super::quote_shell_word(bytes));
-            let out = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash runs");
-            assert_eq!(out.stdout, bytes, "{script}");
-        }
-    }
-
     #[test]
     fn counts_read_well() {
         assert_eq!(super::format_count(1, "file"), "1 file");

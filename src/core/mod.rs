@@ -3,5 +3,6 @@
 pub mod atomic_file;
 pub mod escape;
 pub mod name;
+pub mod on_conflict;
 pub mod path;
 pub mod progress;

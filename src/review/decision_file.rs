@@ -72,7 +72,7 @@ pub enum DecisionFileError {
     #[error("it has format version {0}, and this Airlock reads version {VERSION}")]
     Version(u32),
     /// The file names hunks that this changeset does not have.
-    #[error("there is no hunk {} in this changeset", ids.join(", "))]
+    #[error("this changeset has no hunk `{}`", ids.join("`, `"))]
     Stale {
         ids: Vec<String>,
         /// The hunks of the changeset, with their paths.

@@ -4,6 +4,7 @@ use std::io;
 
 use super::{Decisions, Event};
 use crate::changes::{FileChange, Finding};
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 
 /// The program that hosts a review.
@@ -44,7 +45,7 @@ pub enum ReviewOutcome {
     /// The user quit. The decisions are saved.
     Quit,
     /// The user wants to apply. The handling of conflicts is set if the user has already confirmed.
-    Apply(Option<ConflictHandling>),
+    Apply(Option<OnConflict>),
     /// The review starts again, because a rename was split or joined.
     Reopen,
     /// The user wants to send comments and rejections to the agent.
@@ -53,17 +54,6 @@ pub enum ReviewOutcome {
     Discarded,
     /// A signal ended the review. The decisions are saved.
     Interrupted,
-}
-
-/// The handling of conflicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConflictHandling {
-    /// If there is a conflict, nothing is written.
-    Abort,
-    /// Conflicts are skipped.
-    Skip,
-    /// Both sides are written between conflict markers.
-    Markers,
 }
 
 /// The preview of an apply.
@@ -85,9 +75,17 @@ pub struct PreviewLine {
     pub is_conflict: bool,
     /// The three sides of a conflict as escaped lines.
     pub sides: Vec<String>,
+    /// Whether git's merge, which is among these lines, can be written.
+    pub has_git_merge: bool,
 }
 
 impl Preview {
+    /// Returns whether git's merge of a conflict can be written.
+    #[must_use]
+    pub fn has_git_merge(&self) -> bool {
+        self.lines.iter().any(|line| line.has_git_merge)
+    }
+
     #[must_use]
     pub fn conflict_count(&self) -> usize {
         self.lines.iter().filter(|line| line.is_conflict).count()

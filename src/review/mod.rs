@@ -21,7 +21,7 @@ pub use decisions::{CommentAnchor, Decision, DecisionCounts, Decisions, ParseDec
 pub use describe::{describe_unit, finding_line, severity_word};
 pub use edit::{EDITOR_RETURNED_AT_ONCE, EditResult, edit_hunk, resulting_file};
 pub use feedback::{Feedback, has_unsent, has_unsent_comment, is_comment_sent};
-pub use host::{ConflictHandling, Preview, PreviewLine, ReviewHost, ReviewOutcome};
+pub use host::{Preview, PreviewLine, ReviewHost, ReviewOutcome};
 pub use hunk_rows::{FileText, HunkRows};
 pub use intraline::intraline_diff;
 pub use model::{ReviewFile, ReviewModel};

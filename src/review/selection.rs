@@ -6,7 +6,6 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use super::{Decision, Decisions, ReviewModel, UnitDecision};
 use crate::changes::{FileChange, Selection, Unit, UnitSelection};
-use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
 /// The user's selection options.
@@ -53,22 +52,22 @@ impl ReviewSelection {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
     /// A pattern that matches no changed file.
-    #[error("{option} {} matches no changed file", Escaped::new(pattern))]
+    #[error("{option} {pattern} matches no changed file")]
     NoMatch { option: &'static str, pattern: String },
     /// A pattern that is not a glob.
-    #[error("{option} {} is not a glob: {reason}", Escaped::new(pattern))]
+    #[error("{option} {pattern} is not a glob: {reason}")]
     BadGlob { option: &'static str, pattern: String, reason: String },
     /// A prefix of several ids.
-    #[error("the id {} is a prefix of {n} hunks", Escaped::new(id))]
+    #[error("the id {id} is a prefix of {n} hunks")]
     AmbiguousId { id: String, n: usize },
     /// An id that is not in this changeset.
-    #[error("there is no hunk {} in this changeset", Escaped::new(id))]
+    #[error("this changeset has no hunk `{id}`")]
     StaleId { id: String },
     /// A high-risk file that was named exactly.
-    #[error("{} is high risk and requires confirmation: it {}", Escaped::new(path), Escaped::new(reason))]
+    #[error("{path} is high risk and requires confirmation: it {reason}")]
     Risky { path: String, reason: String },
     /// A file that cannot be accepted and was named exactly.
-    #[error("{} cannot be accepted: it {}", Escaped::new(path), Escaped::new(reason))]
+    #[error("{path} cannot be accepted: it {reason}")]
     Refused { path: String, reason: String },
 }
 

@@ -12,10 +12,11 @@ use super::style::StyleSheet;
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
 use crate::changes::{Severity as Risk, Unit, UnitKind};
 use crate::core::escape::Escaped;
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::review::{
-    Action, ConflictHandling, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel,
-    ReviewState, RoundDiff, update_state,
+    Action, Decision, DecisionTarget, Feedback, Preview, ReviewFile, ReviewHost, ReviewModel, ReviewState, RoundDiff,
+    update_state,
 };
 
 /// The extent of a move or a decision.
@@ -94,7 +95,7 @@ pub enum Mode {
     Apply {
         preview: Preview,
         scroll: usize,
-        typed: Option<(String, ConflictHandling)>,
+        typed: Option<(String, OnConflict)>,
     },
     /// The message to the agent.
     Send {

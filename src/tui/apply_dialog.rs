@@ -7,7 +7,8 @@ use crossterm::event::{KeyCode, KeyEvent};
 use super::app::{App, Mode};
 use super::keys::Effect;
 use crate::core::escape::Escaped;
-use crate::review::{ConflictHandling, FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, resulting_file};
+use crate::core::on_conflict::OnConflict;
+use crate::review::{FileText, Preview, PreviewLine, ReviewHost, ReviewOutcome, resulting_file};
 
 impl App<'_> {
     pub(crate) fn open_file_preview(&mut self) -> io::Result<Effect> {
@@ -41,7 +42,7 @@ impl App<'_> {
         &mut self,
         preview: Preview,
         scroll: usize,
-        typed: Option<(String, ConflictHandling)>,
+        typed: Option<(String, OnConflict)>,
         key: KeyEvent,
     ) -> io::Result<Effect> {
         let conflicts = preview.conflict_count();
@@ -66,15 +67,18 @@ impl App<'_> {
                     return Ok(Effect::Redraw);
                 }
                 KeyCode::Char('y') | KeyCode::Enter if conflicts > 0 => {
-                    let text = "conflicts prevent the apply: s skips them, m writes conflict markers";
-                    self.message = Some(text.into());
+                    let git = if preview.has_git_merge() { ", M writes git's merge" } else { "" };
+                    let text = format!("conflicts prevent the apply: s skips them, m writes conflict markers{git}");
+                    self.message = Some(text);
                 }
                 KeyCode::Char('s' | 'm') if conflicts == 0 => {}
-                KeyCode::Char('y' | 's' | 'm') | KeyCode::Enter => {
+                KeyCode::Char('M') if !preview.has_git_merge() => {}
+                KeyCode::Char('y' | 's' | 'm' | 'M') | KeyCode::Enter => {
                     let conflict_handling = match key.code {
-                        KeyCode::Char('s') => ConflictHandling::Skip,
-                        KeyCode::Char('m') => ConflictHandling::Markers,
-                        _ => ConflictHandling::Abort,
+                        KeyCode::Char('s') => OnConflict::Skip,
+                        KeyCode::Char('m') => OnConflict::Markers,
+                        KeyCode::Char('M') => OnConflict::GitMerge,
+                        _ => OnConflict::Abort,
                     };
                     if !self.has_risky_writes(&preview, conflict_handling) {
                         return Ok(Effect::Exit(ReviewOutcome::Apply(Some(conflict_handling))));
@@ -96,9 +100,9 @@ impl App<'_> {
     }
 
     /// Returns whether an apply would write a risky file.
-    fn has_risky_writes(&self, preview: &Preview, conflict_handling: ConflictHandling) -> bool {
+    fn has_risky_writes(&self, preview: &Preview, conflict_handling: OnConflict) -> bool {
         let is_written = |line: &PreviewLine| match line.is_conflict {
-            true => conflict_handling == ConflictHandling::Markers,
+            true => matches!(conflict_handling, OnConflict::Markers | OnConflict::GitMerge),
             false => line.outcome != "unchanged",
         };
         self.model.files.iter().enumerate().any(|(at, f)| {

@@ -268,7 +268,11 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         Mode::Send { .. } => &[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")],
         Mode::Apply { typed: Some(_), .. } => &[("Enter", "confirm"), ("Esc", "back")],
         Mode::Apply { preview, .. } if preview.conflict_count() > 0 => {
-            &[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")]
+            if preview.has_git_merge() {
+                &[("s", "skip conflicts"), ("m", "with markers"), ("M", "git's merge"), ("Esc", "back")]
+            } else {
+                &[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")]
+            }
         }
         Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back")],
         _ if app.counts.total_counts().decided == 0 && app.message.is_none() => {

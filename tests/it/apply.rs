@@ -320,7 +320,8 @@ fn apply_killed_is_reported_and_rolled_back() {
 #[test]
 fn apply_interrupted_is_rolled_back() {
     let repo = TestRepo::new();
-    repo.changeset("i", "for n in $(seq 400); do echo $n > new-$n; done");
+    // So many files that the signal arrives while they are written.
+    repo.changeset("i", "for n in $(seq 4000); do echo $n > new-$n; done");
     let before = repo.read_tree();
     let mut child = repo.command(AIRLOCK, &["apply", "i", "--accept-all"]);
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("airlock starts");
@@ -332,7 +333,7 @@ fn apply_interrupted_is_rolled_back() {
     rustix::process::kill_process(pid(&child), rustix::process::Signal::INT).expect("sent");
     let ran = CommandOutput::from(child.wait_with_output().expect("airlock ends"));
     assert_eq!(ran.status, 130, "the apply ended too early, or ignored the signal: {ran:?}");
-    // Stdout has a line for each of the 400 files.
+    // Stdout has a line for each file.
     assert_snapshot!(ran.stderr, @"error: interrupted; nothing was changed");
     assert_eq!(repo.read_tree(), before);
     assert_snapshot!(repo.airlock(&["recover"]), @"
@@ -758,4 +759,65 @@ fn merged_file_is_checked_for_risks() {
     airlock: the selected part of package.json changes the script "postinstall", unlike the whole change
     airlock: 1 of 1 file applied. Undo: airlock undo m · All changes are decided. Next: airlock resume m, or airlock rm m
     "#);
+}
+
+#[test]
+fn apply_offers_merge_of_git_where_engines_disagree() {
+    let repo = TestRepo::new();
+    // The blank line before which "b" was inserted can be either one.
+    repo.write("f", "c\n\n\n");
+    repo.commit();
+    repo.changeset("g", "printf 'c\\n\\nb\\n\\n' > f");
+    repo.write("f", "\n\n\n");
+    let before = repo.read_tree();
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   f  both sides changed it, and two merge algorithms give different results
+
+    f: both sides changed it, and two merge algorithms give different results
+      base      │ a file, 4 bytes, sha256 6504f1acf8ee…
+      yours     │ a file, 3 bytes, sha256 6a3cf5192354…
+      accepted  │ a file, 6 bytes, sha256 5f6fc8c52947…
+      git's merge would change yours after line 2
+      │ +b
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
+    airlock: to write git's merge where only the second merge engine disagrees, add `--on-conflict git-merge`
+    ");
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--on-conflict", "git-merge", "--dry-run"]), @"
+    status: 0
+    ----- stdout -----
+      merge      f  with your edits of lines after 0 and 2
+    ----- stderr -----
+    airlock: this was a dry run; nothing was written
+    ");
+    assert_eq!(repo.read_tree(), before);
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--on-conflict", "git-merge"]), @"
+    status: 0
+    ----- stdout -----
+      merged     f  with your edits of lines after 0 and 2
+    ----- stderr -----
+    airlock: 1 of 1 file applied. Undo: airlock undo g · All changes are decided. Next: airlock resume g, or airlock rm g
+    ");
+    assert_eq!(repo.read("f"), "\n\nb\n\n");
+    repo.airlock(&["undo"]).ok();
+    assert_eq!(repo.read_tree(), before);
+    // Lines that both sides changed are a conflict for git as well.
+    repo.write("f", "c\n\nmine\n\n");
+    assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--on-conflict", "git-merge"]), @"
+    status: 4
+    ----- stdout -----
+      conflict   f  both sides changed the same lines
+
+    f: both sides changed the same lines
+      base, nothing after line 2
+      yours, line 3
+      │ mine
+      accepted, line 3
+      │ b
+    ----- stderr -----
+    airlock: 1 conflict; nothing was written
+    ");
 }

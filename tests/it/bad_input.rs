@@ -234,7 +234,7 @@ fn run_refuses_unknown_settings() {
     status: 125
     ----- stderr -----
     error: [TMP]/config/airlock/config.toml: the setting memmory does not exist
-    hint: did you mean memory?
+    hint: did you mean `memory`?
     ");
     std::fs::write(&config, "memory = \"1g\"\n").expect("written");
     repo.set("AIRLOCK_PIDS", "many");
@@ -282,7 +282,7 @@ fn sandbox_missing_or_taken_is_reported() {
     status: 125
     ----- stderr -----
     error: the sandbox `calm-otter` already exists
-    hint: choose another --name, or: airlock rm calm-otter
+    hint: choose another `--name`, or run `airlock rm calm-otter`
     ");
     assert_eq!(repo.changes("calm-otter").len(), 1, "the sandbox was removed or replaced");
     repo.sandbox("second", "echo y >> a.txt").ok();
@@ -299,7 +299,7 @@ fn sandbox_missing_or_taken_is_reported() {
     status: 1
     ----- stderr -----
     error: --accept nope matches no changed file
-    hint: airlock diff second --name-only lists the paths
+    hint: to list the paths, run `airlock diff second --name-only`
     ");
 }
 

@@ -88,7 +88,7 @@ fn status_names_files_in_stored_form() {
     repo.sandbox("stored", "echo x > x").ok();
     assert_eq!(repo.base_volumes(), 1);
     let status = repo.airlock(&["status", "stored"]).ok().stdout;
-    assert!(status.contains("2 files are in git's stored form (a.txt, new/one)"), "{status}");
+    assert!(status.contains("2 files are in the form that git stores (a.txt, new/one)"), "{status}");
 }
 
 #[test]
@@ -174,13 +174,13 @@ fn uncommitted_and_include_add_files() {
     status: 125
     ----- stderr -----
     error: --include nothing/* matches no file
-    hint: globs start at the root of the repository: --include 'config/*.env'
+    hint: globs start at the root of the repository, as in `--include 'config/*.env'`
     ");
     assert_snapshot!(repo.airlock(&["run", "--include", "../*", "--", "true"]), @"
     status: 125
     ----- stderr -----
     error: --include ../* matches no file
-    hint: globs start at the root of the repository: --include 'config/*.env'
+    hint: globs start at the root of the repository, as in `--include 'config/*.env'`
     ");
     assert_eq!(repo.read_tree(), before, "the host repository changed");
     assert_eq!(std::fs::metadata(repo.path.join(".git/index")).expect("there").modified().expect("a time"), index);
@@ -346,7 +346,7 @@ fn gc_keeps_newest_and_used_bases() {
     assert_eq!(repo.base_volumes(), 4);
     repo.set("AIRLOCK_BASES", "1");
     let ran = repo.airlock(&["gc"]).ok();
-    assert!(ran.stderr.contains("removed the base of ") && ran.stderr.contains("2 things, freed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("removed the base of ") && ran.stderr.contains("removed 2 items ("), "{}", ran.stderr);
     assert_eq!(repo.base_volumes(), 2, "the newest base, and the base of a sandbox");
     assert_snapshot!(repo.airlock(&["gc"]), @"
     status: 0
@@ -441,7 +441,7 @@ fn records_of_version_1_are_read() {
     let damaged = repo.path.join(".git/airlock/sandboxes/bad");
     std::fs::create_dir(&damaged).expect("made");
     std::fs::write(damaged.join("record.json"), "{}").expect("written");
-    assert!(repo.airlock(&["ls"]).ok().stderr.contains("the record of bad is damaged"));
+    assert!(repo.airlock(&["ls"]).ok().stderr.contains("the record of `bad` is damaged"));
     assert_snapshot!(repo.airlock(&["gc"]), @"
     status: 1
     ----- stderr -----

@@ -293,7 +293,7 @@ fn agent_ignore_rules_are_reported() {
     let script = "echo '/hidden/' >> .gitignore; echo '*.py' > d/.gitignore; mkdir hidden; echo x > hidden/evil.sh; \
                   echo y > d/evil.py; echo z > evil.py; echo w >> d/one/f0";
     let ran = repo.sandbox("h", script).ok();
-    assert!(ran.stderr.contains("ignore rules that the agent made match: d/evil.py, hidden"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("because ignore rules of the agent match: d/evil.py, hidden"), "{}", ran.stderr);
     let names: Vec<String> = repo.changes("h").into_iter().map(|(path, _)| path).collect();
     assert_eq!(names, [".gitignore", "d/.gitignore", "d/one/f0", "evil.py"]);
     let diff = repo.diff("h");

@@ -81,14 +81,14 @@ fn accept_id_takes_unique_prefix() {
     assert_snapshot!(repo.airlock(&["apply", "p", "--accept-id", &ids[1][..4]]), @"
     status: 5
     ----- stderr -----
-    error: there is no hunk 1246 in this changeset
-    hint: airlock diff p --json lists the current ids
+    error: this changeset has no hunk `1246`
+    hint: to list the current ids, run `airlock diff p --json`
     ");
     assert_snapshot!(repo.airlock(&["apply", "p", "--accept-id", ""]), @"
     status: 5
     ----- stderr -----
-    error: there is no hunk  in this changeset
-    hint: airlock diff p --json lists the current ids
+    error: this changeset has no hunk ``
+    hint: to list the current ids, run `airlock diff p --json`
     ");
 }
 

@@ -71,7 +71,7 @@ fn import_refuses_invalid_files() {
     assert_snapshot!(ran, @"
     status: 5
     ----- stderr -----
-    error: ../decisions.json: there is no hunk 0123456789abcdef in this changeset; no decisions were read
+    error: ../decisions.json: this changeset has no hunk `0123456789abcdef`; no decisions were read
       [SHA256]  .envrc
       [SHA256]  a.txt
       [SHA256]  a.txt

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use airlock::apply::{ApplyError, HostFs, OnConflict};
+use airlock::apply::{ApplyError, HostFs};
+use airlock::core::on_conflict::OnConflict;
 
 use crate::field::{ApplyFixture, FixtureTree, make_file, make_tree};
 

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use airlock::apply::{ApplyError, HostFs, OnConflict, RecoveryMode, StepAction};
+use airlock::apply::{ApplyError, HostFs, RecoveryMode, StepAction};
+use airlock::core::on_conflict::OnConflict;
 use rustix::io::Errno;
 
 use crate::field::{

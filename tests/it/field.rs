@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use airlock::apply::{
     ApplyError, ApplyHistory, ApplyRequest, ApplyTarget, BlobStore, EntryContent, FsCapabilities, FsOp, HostFs,
-    Journal, LockError, OnConflict, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir,
-    TransactionKind, TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
+    Journal, LockError, PathRequest, Plan, PlanOptions, RecoveryMode, Rename, Report, TransactionDir, TransactionKind,
+    TransactionLog, Undo, WorkingTree, WorktreeFingerprint, recover_transaction, run_transaction,
 };
 use airlock::changes::{Quarantine, Selection};
+use airlock::core::on_conflict::OnConflict;
 use airlock::core::path::{EntryKind, RepoPath};
 use rustix::io::Errno;
 

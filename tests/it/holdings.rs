@@ -72,13 +72,20 @@ fn sandbox_is_kept_for_work_outside_its_changes() {
         " 1 file changed, 1 insertion(+)\n",
     );
     let agent = "mkdir -p ~/.claude/agents; echo a > ~/.claude/agents/a.md";
-    check_kept(&repo, "agent", agent, "file in the home ~/.claude/agents/a.md", "cat ~/.claude/agents/a.md", "a\n");
+    check_kept(
+        &repo,
+        "agent",
+        agent,
+        "file in the home directory ~/.claude/agents/a.md",
+        "cat ~/.claude/agents/a.md",
+        "a\n",
+    );
     let memory = "mkdir -p ~/.claude/projects/x/memory; echo m > ~/.claude/projects/x/memory/MEMORY.md; echo more >> ~/.claude/CLAUDE.md";
     check_kept(
         &repo,
         "memory",
         memory,
-        "2 files in the home (~/.claude/projects/x/memory, ~/.claude/CLAUDE.md)",
+        "2 files in the home directory (~/.claude/projects/x/memory, ~/.claude/CLAUDE.md)",
         "tail -n 1 ~/.claude/CLAUDE.md",
         "more\n",
     );
@@ -90,7 +97,7 @@ fn sandbox_is_kept_for_work_outside_its_changes() {
         "cat ~/.config/foo/bar",
         "a\n",
     );
-    check_kept(&repo, "ho", "echo note > ~/note", "file in the home ~/note", "cat ~/note", "note\n");
+    check_kept(&repo, "ho", "echo note > ~/note", "file in the home directory ~/note", "cat ~/note", "note\n");
     // The name of a branch is shown escaped.
     let odd = "git update-ref refs/heads/$(printf 'a\\342\\200\\256b') HEAD";
     check_kept(&repo, "odd", odd, "branch a<U+202E>b", "git branch | wc -l", "2\n");
@@ -116,16 +123,16 @@ fn sandbox_resumes_after_all_is_applied() {
     modified  a.txt  +1 −0
     1 file, +1 −0
     ----- stderr -----
-    airlock: mix also holds branch feature, ignored new files (target/)
+    airlock: mix also contains branch feature, ignored new files (target/)
     ");
     assert_snapshot!(repo.airlock(&["apply", "mix", "--accept-all"]), @"
     status: 0
     ----- stdout -----
       applied    a.txt
     ----- stderr -----
-    airlock: 1 of 1 file applied. Undo: airlock undo mix · Everything is decided: airlock resume mix continues, airlock rm mix removes it
-    airlock: mix also holds branch feature, ignored new files (target/), which no apply brings; it keeps it until airlock rm mix
-    airlock: to get them: airlock resume mix --review never -- tar c -- target > mix.tar
+    airlock: 1 of 1 file applied. Undo: airlock undo mix · All changes are decided. Next: airlock resume mix, or airlock rm mix
+    airlock: mix also contains branch feature, ignored new files (target/): never applied, kept until `airlock rm mix`
+    airlock: to save ignored files, run `airlock resume mix --review never -- tar c -- target > mix.tar`
     ");
     let look = "git log -1 --format=%s feature; cat target/x; tail -n 1 a.txt; echo second >> a.txt";
     let out = repo.airlock(&["resume", "mix", "--review", "never", "--", "sh", "-c", look]).ok().stdout;
@@ -162,8 +169,8 @@ fn gc_removes_old_decided_sandboxes() {
     assert_snapshot!(repo.airlock(&["gc"]), @"
     status: 0
     ----- stderr -----
-    airlock: removed old, of which nothing is open
-    airlock: 1 thing, freed 0 B
+    airlock: removed old, whose changes are all decided
+    airlock: removed 1 item (0 B)
     ");
     let list = repo.airlock(&["ls"]).ok().stdout;
     assert!(!list.contains("old") && list.contains("open") && list.contains("held"), "{list}");

@@ -66,7 +66,7 @@ fn inspect_sandbox(repo: &TestRepo, name: &str, before: &TreeContents) -> Value 
             );
         }
     }
-    let json = repo.airlock(&["diff", name, "--json"]).ok().stdout;
+    let json = repo.airlock(&["diff", name, "--json", "--no-renames"]).ok().stdout;
     assert!(json.bytes().all(|b| b >= b' ' || b == b'\n'), "the JSON has control characters");
     let mut review = repo.command(AIRLOCK, &["review", name, "--plain"]);
     let mut child =
@@ -99,54 +99,54 @@ fn repository_names_are_refused_in_every_spelling() {
     assert_snapshot!(repo.airlock(&["diff", "g"]), @r"
     status: 0
     ----- stderr -----
-    airlock: stays in the sandbox: .GIT: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .JJ: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .\.GIT\foobar: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .gIt: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git : a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git.: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git...: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git...:x: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git::$INDEX_ALLOCATION: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git:foo: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git\foobar: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .git<U+202E>: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .g<U+200C>it: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: .jj: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: GI2837~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: GI7EBA~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: GIT~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: git~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: git~9: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.GIT: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.JJ: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.\.GIT\foobar: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.gIt: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git : a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git.: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git...: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git...:x: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git::$INDEX_ALLOCATION: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git:foo: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git\foobar: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.git<U+202E>: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.g<U+200C>it: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/.jj: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/GI2837~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/GI7EBA~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/GIT~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/git~1: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/git~9: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: nested/<U+FEFF>.git: a component of the path stands for a repository's own directory (.git, .jj)
-    airlock: stays in the sandbox: pointed: is a repository or a worktree of its own, whose files stay in the sandbox
-    airlock: stays in the sandbox: sub: is a repository or a worktree of its own, whose files stay in the sandbox
-    airlock: stays in the sandbox: <U+FEFF>.git: a component of the path stands for a repository's own directory (.git, .jj)
+    airlock: not collected: .GIT: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .JJ: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .\.GIT\foobar: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .gIt: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git : a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git.: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git...: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git...:x: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git::$INDEX_ALLOCATION: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git:foo: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git\foobar: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .git<U+202E>: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .g<U+200C>it: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: .jj: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: GI2837~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: GI7EBA~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: GIT~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: git~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: git~9: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.GIT: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.JJ: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.\.GIT\foobar: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.gIt: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git : a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git.: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git...: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git...:x: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git::$INDEX_ALLOCATION: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git:foo: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git\foobar: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.git<U+202E>: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.g<U+200C>it: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/.jj: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/GI2837~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/GI7EBA~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/GIT~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/git~1: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/git~9: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: nested/<U+FEFF>.git: a component of the path names a repository directory (.git, .jj)
+    airlock: not collected: pointed: is an embedded repository or worktree, whose files are not collected
+    airlock: not collected: sub: is an embedded repository or worktree, whose files are not collected
+    airlock: not collected: <U+FEFF>.git: a component of the path names a repository directory (.git, .jj)
     ");
     assert_snapshot!(repo.airlock(&["apply", "g", "--accept-all", "--allow-risky"]), @"
     status: 2
     ----- stderr -----
-    error: the selection leaves nothing of g
-    hint: airlock diff g --name-only lists the paths
+    error: the selection contains no changes of `g`
+    hint: to list the paths, run `airlock diff g --name-only`
     ");
     assert!(!repo.path.join("sub/.git").exists() && !repo.path.join("pointed/.git").exists());
 }
@@ -188,7 +188,7 @@ fn symlinks_out_of_the_tree_are_refused() {
     assert_snapshot!(repo.airlock(&["apply", "l", "--accept", "absolute", "--allow-risky"]), @"
     status: 1
     ----- stderr -----
-    error: absolute cannot be accepted: points to an absolute path
+    error: absolute cannot be accepted: it points to an absolute path
     ");
     assert_snapshot!(repo.airlock(&["apply", "l", "--accept-all"]), @"
     status: 0
@@ -233,7 +233,7 @@ fn collect_of_many_symlinks_has_a_time_limit() {
     repo.set("AIRLOCK_MAX_TIME", "1s");
     let script = "import os\nfor i in range(60000): open(f'{i}', 'w').write(str(i))";
     repo.airlock(&["run", "--name", "t", "--", "python3", "-c", script])
-        .expect_failure(125, &["max_time", "t is kept with the agent's work"]);
+        .expect_failure(125, &["max_time", "the sandbox `t` is kept with the agent's work"]);
     repo.unset("AIRLOCK_MAX_TIME");
 }
 
@@ -247,7 +247,7 @@ fn apply_resolves_symlinks_in_the_working_tree() {
     assert_snapshot!(repo.airlock(&["apply", "h", "--accept", "new", "--allow-risky"]), @"
     status: 4
     ----- stdout -----
-      conflict   new  as a link in your tree it leads through a link to an absolute path
+      conflict   new  as a symlink in your working tree, it leads through a symlink to an absolute path
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     ");
@@ -274,7 +274,7 @@ fn apply_judges_the_result_of_a_partial_change() {
     ----- stdout -----
       applied    package.json  1 of 2 hunks
     ----- stderr -----
-    airlock: what is accepted of package.json has no scripts any more, other than all of it
+    airlock: the selected part of package.json no longer has scripts, unlike the whole change
     airlock: 1 of 2 files applied. Undo: airlock undo m · Next: airlock review m, or airlock rm m
     ");
 }
@@ -306,7 +306,7 @@ fn apply_never_writes_through_a_new_symlink() {
       created    lib-link
       created    lib/x
     ----- stderr -----
-    airlock: 3 of 6 files applied. Undo: airlock undo w · Everything is decided: airlock resume w continues, airlock rm w removes it
+    airlock: 3 of 6 files applied. Undo: airlock undo w · All changes are decided. Next: airlock resume w, or airlock rm w
     ");
     assert!(!outside.exists() && !repo.path.join("A").exists() && !repo.path.join("a").exists());
 }
@@ -344,7 +344,7 @@ fn twins_are_reported_or_refused() {
     assert_snapshot!(repo.airlock(&["apply", "t", "--accept", "set.txt"]), @r#"
     status: 4
     ----- stdout -----
-      conflict   set.txt  other file systems would take it for "Set.txt", which is of another kind
+      conflict   set.txt  other file systems treat it as the same name as "Set.txt", which is of another type
     ----- stderr -----
     airlock: 1 conflict; nothing was written
     "#);
@@ -493,8 +493,8 @@ fn planted_repositories_are_refused() {
       refused    tree/config.worktree     cannot be accepted
     ----- stderr -----
     airlock: 2 conflicts; nothing was written
-    airlock: to leave them out, add --reject=partly/HEAD --reject=partly/objects/x
-    airlock: to write all but conflicts, whatever they are, add --on-conflict skip
+    airlock: to skip them, add `--reject=partly/HEAD --reject=partly/objects/x`
+    airlock: to write everything except conflicts, add `--on-conflict skip`
     "#);
     assert!(!repo.path.join("partly/HEAD").exists() && !repo.path.join("fixtures").exists());
 }
@@ -673,7 +673,7 @@ fn collect_limits_name_their_setting() {
     assert_snapshot!(repo.airlock(&["run", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: max_depth: 999 is not from 1 to 256
+    error: max_depth: 999 is not between 1 and 256
     ");
 }
 
@@ -699,9 +699,9 @@ fn apply_keeps_files_that_were_never_sent() {
     assert_snapshot!(repo.airlock(&["apply", "v", "--accept", "untracked"]), @"
     status: 4
     ----- stdout -----
-      conflict   untracked  you have a file of your own there
+      conflict   untracked  a different file already exists there
 
-    untracked: you have a file of your own there
+    untracked: a different file already exists there
       base      │ nothing
       yours     │ a file, 5 bytes, sha256 fcbc800db3f1…
       accepted  │ a file, 5 bytes, sha256 886b67480dbe…
@@ -729,7 +729,7 @@ fn apply_keeps_files_that_were_never_sent() {
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     // An ignored file is only collected with --include.
     assert!(!repo.changes("v").iter().any(|(p, _)| p == ".env"));
@@ -750,7 +750,7 @@ fn apply_keeps_files_that_were_never_sent() {
       │ evil
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     assert_eq!(repo.read(".env"), "SECRET=newer\n");
 }
@@ -860,7 +860,7 @@ fn risk_rules_come_from_user_and_commit() {
     // The agent's version of `.airlock.toml` has no effect.
     let script = "echo > .airlock.toml; mkdir -p migrations x/deploy y/.airlock; echo 1 > migrations/1.sql; echo 1 > y/.airlock/f; echo 1 > x/deploy/run; echo 1 > .envrc";
     let ran = repo.sandbox("r", script).ok();
-    assert!(ran.stderr.contains(".airlock.toml: image is not obeyed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(".airlock.toml: `image` is ignored"), "{}", ran.stderr);
     check_verdicts(
         read_verdicts(&repo.diff("r")),
         &[
@@ -1098,13 +1098,13 @@ fn hook_and_symlink_targets_need_allow_risky() {
     status: 1
     ----- stderr -----
     error: only/named is run by your git configuration, since the changes were collected; nothing was written
-    hint: look at it, then add --allow-risky
+    hint: review it, then add `--allow-risky`
     ");
     assert_snapshot!(repo.airlock(&["apply", "later", "--accept-all", "--to", "branch:b"]), @"
     status: 1
     ----- stderr -----
     error: only/named is run by your git configuration, since the changes were collected; nothing was written
-    hint: look at it, then add --allow-risky
+    hint: review it, then add `--allow-risky`
     ");
     assert_eq!(repo.read("only/named"), quiet);
     repo.airlock(&["apply", "later", "--accept-all", "--allow-risky"]).ok();

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use airlock::apply::{ApplyError, HostFs, OnConflict, RecoveryMode};
+use airlock::apply::{ApplyError, HostFs, RecoveryMode};
+use airlock::core::on_conflict::OnConflict;
 
 use crate::faults::{build_trees, list_differences};
 use crate::field::{ApplyFixture, TreeState, read_tree_state};

@@ -6,13 +6,14 @@ use std::fs;
 use std::process::Command;
 
 use airlock::apply::{
-    ChangeSide, ConflictKind, EntryContent, HostFs, OnConflict, Plan, PlanOptions, PriorRoundChange, SelectedChange,
-    Sides, StepAction, merge_content, merge_with_markers,
+    ChangeSide, ConflictKind, EntryContent, HostFs, Plan, PlanOptions, PriorRoundChange, SelectedChange, Sides,
+    StepAction, merge_content, merge_with_markers,
 };
 use airlock::changes::{
     FileChange, FileVersion, LineSet, SelectedContent, Selection, Unit, UnitKind, UnitSelection, apply_selection,
     split_units,
 };
+use airlock::core::on_conflict::OnConflict;
 use airlock::core::path::{EntryKind, RepoPath};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

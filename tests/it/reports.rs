@@ -44,12 +44,12 @@ fn export_refuses_filtered_content() {
     assert_snapshot!(repo.airlock(&["apply", "c", "--accept-all", "--allow-risky", "--to", "branch:x"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert secret/new to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert secret/new as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_snapshot!(repo.airlock(&["apply", "c", "--accept-all", "--allow-risky", "--to", "patch:-"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert secret/new to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert secret/new as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_eq!(repo.git(&["branch", "--list", "x"]), "");
     repo.airlock(&["apply", "c", "--accept", "plain", "--to", "branch:y"]).ok();
@@ -60,12 +60,12 @@ fn export_refuses_filtered_content() {
     assert_snapshot!(repo.airlock(&["apply", "own", "--accept-all", "--allow-risky", "--to", "branch:x"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert s2 to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert s2 as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_snapshot!(repo.airlock(&["apply", "own", "--accept-all", "--allow-risky", "--to", "patch:-"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert s2 to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert s2 as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_snapshot!(repo.airlock(&["diff", "own", "--patch"]), @"
     status: 1
@@ -78,22 +78,22 @@ fn export_refuses_filtered_content() {
      secret/** filter=rot
     +s2 filter=rot
     ----- stderr -----
-    error: failed to convert s2 to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert s2 as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_snapshot!(repo.airlock(&["apply", "deep", "--accept-all", "--allow-risky", "--to", "branch:x"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert k/.gitattributes to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert k/.gitattributes as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_snapshot!(repo.airlock(&["apply", "deep", "--accept-all", "--allow-risky", "--to", "patch:-"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert k/.gitattributes to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert k/.gitattributes as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_snapshot!(repo.airlock(&["diff", "deep", "--patch"]), @"
     status: 1
     ----- stderr -----
-    error: failed to convert k/.gitattributes to the form of a working tree: git stores what the filter rot makes of it, and Airlock runs no filter
+    error: failed to convert k/.gitattributes as its attributes require: git stores the output of the filter rot, which Airlock does not run
     ");
     assert_eq!(repo.git(&["branch", "--list", "x"]), "");
 }

@@ -50,8 +50,8 @@ fn apply_by_hunk_id_adds_up_over_rounds() {
     assert_snapshot!(repo.airlock(&["apply", "b", "--accept-id", "0123456789abcdef"]), @"
     status: 5
     ----- stderr -----
-    error: there is no hunk 0123456789abcdef in this changeset
-    hint: airlock diff b --json lists the current ids
+    error: this changeset has no hunk `0123456789abcdef`
+    hint: to list the current ids, run `airlock diff b --json`
     ");
 }
 
@@ -333,7 +333,7 @@ fn output_escapes_control_characters() {
     status: 1
     ----- stderr -----
     error: a.txt is high risk and requires confirmation: it contains invisible characters
-    hint: look at it, then add --allow-risky
+    hint: review it, then add `--allow-risky`
     ");
 }
 

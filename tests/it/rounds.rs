@@ -50,8 +50,8 @@ fn resume_sends_feedback_in_same_conversation() {
     assert_snapshot!(repo.airlock(&["resume", "r", "--feedback"]), @"
     status: 125
     ----- stderr -----
-    error: there is nothing to send: nothing was rejected or commented on since the last time
-    hint: airlock review r, or airlock resume r
+    error: there is nothing to send: nothing was rejected or commented on since the last message
+    hint: run `airlock review r` or `airlock resume r`
     ");
     // Comment on the hunk of a.txt and reject it. Accept the new file.
     let answers = "c\nbe more formal, please\nn\ny\n";
@@ -79,9 +79,9 @@ fn resume_sends_feedback_in_same_conversation() {
     assert_snapshot!(repo.airlock(&["resume", "r", "--feedback", "--dry-run"]), @"
     status: 0
     ----- stdout -----
-    I have reviewed your changes. What I rejected does not go into my
-    repository: please change that here, heed my comments, and leave the
-    rest as it is.
+    I have reviewed your changes. What I rejected is not applied to my
+    repository: please change it here, address my comments, and leave the
+    rest unchanged.
 
     ## a.txt
 
@@ -124,8 +124,8 @@ fn resume_sends_feedback_in_same_conversation() {
     assert_snapshot!(repo.airlock(&["resume", "r", "--feedback"]), @"
     status: 125
     ----- stderr -----
-    error: there is nothing to send: nothing was rejected or commented on since the last time
-    hint: airlock review r, or airlock resume r
+    error: there is nothing to send: nothing was rejected or commented on since the last message
+    hint: run `airlock review r` or `airlock resume r`
     ");
     repo.airlock(&["apply", "r", "--accept-all"]).ok();
     assert_eq!((repo.read("a.txt").as_str(), repo.read("new.txt").as_str()), ("one\ngood day\n", "fine\n"));
@@ -142,13 +142,13 @@ fn resume_keeps_options_of_first_run() {
     assert_snapshot!(repo.airlock(&["resume", "c"]), @"
     status: 125
     ----- stderr -----
-    error: c is a sandbox of airlock run, which needs a command
-    hint: airlock resume c -- COMMAND…
+    error: `c` is a sandbox of `airlock run`, which needs a command
+    hint: run `airlock resume c -- COMMAND…`
     ");
     assert_snapshot!(repo.airlock(&["resume", "c", "--feedback"]), @"
     status: 125
     ----- stderr -----
-    error: failed to send anything to the agent of c: comments are sent to Claude Code, and this is a sandbox of airlock run
+    error: failed to send feedback to the agent of `c`: only Claude Code receives comments, and this is a sandbox of airlock run
     ");
     repo.set("PASSED", "second");
     let again = "cat ~/note a.txt; echo $PASSED $SET; cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || \
@@ -166,8 +166,8 @@ fn resume_keeps_options_of_first_run() {
     assert_snapshot!(repo.airlock(&["resume", "c", "--image", "nobody/has-it", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: the engine has no image nobody/has-it any more
-    hint: airlock resume c --image IMAGE
+    error: the image `nobody/has-it` no longer exists
+    hint: to use another image, run `airlock resume c --image IMAGE`
     ");
     assert_eq!(
         repo.airlock(&["status", "c", "--json"]).ok().stdout.matches("\"unchanged\"").count(),
@@ -200,7 +200,7 @@ fn resume_continues_interrupted_sandbox() {
     assert_snapshot!(repo.airlock(&["resume", "i", "--", "true"]), @"
     status: 125
     ----- stderr -----
-    error: the sandbox i is in use by another airlock
+    error: the sandbox `i` is in use by another airlock process
     hint: end the agent first, or look on: airlock diff i
     ");
     child.kill().expect("the process exists");
@@ -300,7 +300,7 @@ fn apply_replaces_changes_of_earlier_round() {
       │ 2!
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
     // Each apply can be undone.
     repo.write("a.txt", lines(&[(2, "two!"), (6, "mine"), (10, "10")]));
@@ -359,7 +359,7 @@ fn review_drops_acceptance_of_now_risky_file() {
       │ z
     ----- stderr -----
     airlock: 1 conflict; nothing was written
-    airlock: to have both sides of the lines between markers, add --on-conflict markers
+    airlock: to write both sides between conflict markers, add `--on-conflict markers`
     ");
 }
 
@@ -444,7 +444,7 @@ fn apply_tracks_applied_changes_over_rounds() {
       unchanged  a.txt
       unchanged  gone.txt
     ----- stderr -----
-    airlock: 0 of 3 files applied, 2 as accepted already. Next: airlock review k, or airlock rm k
+    airlock: 0 of 3 files applied, 2 unchanged. Next: airlock review k, or airlock rm k
     ");
     assert_eq!(repo.read("a.txt"), expected.replace("A3", "line 2"));
 }

@@ -43,8 +43,8 @@ fn apply_writes_only_accepted_files() {
     +new
 
     added  link
-    ! high: is a new link
-    a link to a.txt
+    ! high: is a new symlink
+    symlink to a.txt
 
     mode  run.sh
     ! high: gains the executable bit
@@ -60,7 +60,7 @@ fn apply_writes_only_accepted_files() {
     assert_snapshot!(repo.airlock(&["apply", "t1", "--accept", "link"]), @"
     status: 1
     ----- stderr -----
-    error: link needs a closer look: is a new link
+    error: link is high risk and requires confirmation: it is a new symlink
     hint: look at it, then add --allow-risky
     ");
     repo.airlock(&["apply", "t1", "--accept-all"]).ok();
@@ -167,18 +167,18 @@ fn killed_run_leaves_collectable_sandbox() {
     ----- stdout -----
     a.txt
     ----- stderr -----
-    airlock: k is running; what is shown may be torn
+    airlock: k is running; the diff may be incomplete or inconsistent
     ");
     assert_snapshot!(repo.airlock(&["apply", "k", "--accept-all"]), @"
     status: 1
     ----- stderr -----
-    error: the sandbox k is in use by another airlock
+    error: the sandbox `k` is in use by another airlock process
     hint: end the agent first, or look on: airlock diff k
     ");
     assert_snapshot!(repo.airlock(&["rm", "k"]), @"
     status: 1
     ----- stderr -----
-    error: the sandbox k is in use by another airlock
+    error: the sandbox `k` is in use by another airlock process
     hint: end the agent first, or look on: airlock diff k
     ");
     assert!(repo.airlock(&["ls"]).ok().stdout.contains("running"));
@@ -191,7 +191,7 @@ fn killed_run_leaves_collectable_sandbox() {
     ----- stdout -----
     a.txt
     ----- stderr -----
-    airlock: k was interrupted; collecting what it changed
+    airlock: k was interrupted; collecting its changes
     ");
     repo.airlock(&["rm", "k"]).ok();
     assert_eq!(repo.engine_objects(), 0);

@@ -1,15 +1,14 @@
 //! Tests of every key of the full screen: the screen after the key and the state that results.
 
 use airlock::changes::{LineSet, RefusedEntry};
-use airlock::review::{
-    Action, ConflictHandling, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update_state,
-};
+use airlock::core::on_conflict::OnConflict;
+use airlock::review::{Action, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update_state};
 use airlock::tui::{ColorDepth, Effect, ReviewOptions, StyleSheet, Theme};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
 
-use crate::show::{FileCase, PLAIN, ReviewFixture, describe_decisions, hash_text, high_finding, sheet};
+use crate::show::{FileCase, PLAIN, ReviewFixture, describe_decisions, hash_text, high_finding, open_model, sheet};
 
 const SIZE: (u16, u16) = (80, 16);
 
@@ -870,7 +869,7 @@ fn apply_screen_previews_and_confirms() {
     ");
     assert!(review.press("<Esc>").contains("hunk 3/3"));
     review.press("wy");
-    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Abort))));
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Abort))));
 }
 
 #[test]
@@ -898,9 +897,75 @@ fn conflicts_block_plain_apply() {
     ");
     assert!(review.press("y").contains("conflicts prevent the apply"));
     review.press("s");
-    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Skip))));
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Skip))));
     review.press("wm");
-    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Markers))));
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Markers))));
+    // Only a merge that git can do is offered.
+    let mut review = open_at_a_rs();
+    review.host.conflicts = vec!["a.rs".into()];
+    assert!(!review.press("yw").contains("git's merge"));
+    review.press("M");
+    assert_eq!(review.effect, Effect::Redraw);
+    review.press("<Esc>");
+    review.host.has_git_merge = true;
+    assert!(review.press("w").contains("M git's merge"));
+    review.press("M");
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::GitMerge))));
+}
+
+#[test]
+fn rename_is_one_entry_until_split() {
+    let content: String = (1..=12).map(|n| format!("line {n}\n")).collect();
+    let edited = content.replace("line 4\n", "four\n");
+    let files: [FileCase<'_>; 2] =
+        [("src/app.rs", None, Some(edited.as_str())), ("src/main.rs", Some(content.as_str()), None)];
+    let mut review = ReviewFixture::from_files(&files, SIZE);
+    assert_snapshot!(review.screen(), @"
+     airlock review calm-otter   1 file +1 −1   0/2 decided   order: risk
+    ┌ Files ────────────────┬ src/app.rs renamed hunk 1/2 [undecided] ─────────────┐
+    │▌   …s → src/app.rs 0/2│▶     renamed from src/main.rs                     [ ]│
+    │                       │  1   line 1                                          │
+    │                       │  2   line 2                                          │
+    │                       │  3   line 3                                          │
+    │                       │  4 - line 4                                       [ ]│
+    │                       │  4 + four                                         [ ]│
+    │                       │  5   line 5                                          │
+    │                       │  6   line 6                                          │
+    │                       │  7   line 7                                          │
+    │                       │      ⋯ 5 lines   line 12                             │
+    │                       │                                                      │
+    │                       │                                                      │
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    review.press("s");
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Reopen));
+    let state = ReviewState::from_events(review.host.saved_events.clone());
+    let separate = open_model(&files, &[], state.separate_renames());
+    let mut review = ReviewFixture::open(separate, state, SIZE, PLAIN);
+    assert_snapshot!(review.screen(), @"
+     airlock review calm-otter   2 files +12 −12   0/2 decided   order: risk
+    ┌ Files ────────────────┬ src/app.rs added hunk 1/1 [undecided] ───────────────┐
+    │▌   src/app.rs      0/1│▶ 1 + line 1                                       [ ]│
+    │    src/main.rs     0/1│▌ 2 + line 2                                       [ ]│
+    │                       │▌ 3 + line 3                                       [ ]│
+    │                       │▌ 4 + four                                         [ ]│
+    │                       │▌ 5 + line 5                                       [ ]│
+    │                       │▌ 6 + line 6                                       [ ]│
+    │                       │▌ 7 + line 7                                       [ ]│
+    │                       │▌ 8 + line 8                                       [ ]│
+    │                       │▌ 9 + line 9                                       [ ]│
+    │                       │▌10 + line 10                                      [ ]│
+    │                       │▌11 + line 11                                      [ ]│
+    │                       │▌12 + line 12                                      [ ]│
+    └───────────────────────┴──────────────────────────────────────────────────────┘
+     y accept  n reject  j k move  → single lines  w apply  q leave  ? all keys
+    ");
+    // At the file, the same key joins them again.
+    review.press("hs");
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Reopen));
+    let state = ReviewState::from_events(review.host.saved_events.clone());
+    assert!(state.separate_renames().is_empty());
 }
 
 #[test]
@@ -928,7 +993,7 @@ fn high_risk_apply_needs_typed_word() {
     review.press("y<Enter>");
     assert_eq!(review.effect, Effect::Redraw);
     review.press("<Backspace>apply<Enter>");
-    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Abort))));
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Abort))));
 }
 
 #[test]
@@ -1472,7 +1537,7 @@ fn conflicts_with_high_risk_need_typed_word() {
     assert!(review.press("w").contains("s apply, skip conflicts"), "{}", review.screen());
     assert!(review.press("s").contains("Type apply to confirm"), "{}", review.screen());
     review.press("apply<Enter>");
-    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(ConflictHandling::Skip))));
+    assert_eq!(review.effect, Effect::Exit(ReviewOutcome::Apply(Some(OnConflict::Skip))));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A review on an in-memory screen: tests press keys and read the screen, without an engine and a terminal.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use airlock::changes::{
@@ -28,6 +29,8 @@ pub struct FakeReviewHost {
     pub editor_output: Option<Vec<u8>>,
     /// The paths with a conflict.
     pub conflicts: Vec<String>,
+    /// Whether git can merge these paths.
+    pub has_git_merge: bool,
     /// The findings for each edit.
     pub findings: Vec<Finding>,
     /// Whether saving fails for lack of space.
@@ -68,6 +71,7 @@ impl ReviewHost for FakeReviewHost {
             reason: "both sides change the same lines".into(),
             is_conflict: true,
             sides: vec!["  base, line 1".into(), "  │ one".into()],
+            has_git_merge: self.has_git_merge,
         };
         let mut lines: Vec<PreviewLine> = self.conflicts.iter().map(line).collect();
         if decisions.unit_decisions().next().is_some() && lines.is_empty() {
@@ -78,6 +82,7 @@ impl ReviewHost for FakeReviewHost {
                 reason: String::new(),
                 is_conflict: false,
                 sides: Vec::new(),
+                has_git_merge: false,
             });
         }
         Ok(Preview { lines })
@@ -99,6 +104,15 @@ pub const PLAIN: StyleSheet = StyleSheet { depth: ColorDepth::None, theme: Theme
 
 /// Creates a review model of files and refused paths. It is leaked, so that it lives as long as the test program.
 pub fn sheet(files: &[FileCase<'_>], refused: &[RefusedEntry]) -> &'static ReviewModel<'static> {
+    open_model(files, refused, &BTreeSet::new())
+}
+
+/// Creates a model in which the renames to some paths are separate changes.
+pub fn open_model(
+    files: &[FileCase<'_>],
+    refused: &[RefusedEntry],
+    separate: &BTreeSet<RepoPath>,
+) -> &'static ReviewModel<'static> {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let store = Quarantine::open(folder).expect("opened");
     let side = |text: Option<&str>| {
@@ -118,7 +132,10 @@ pub fn sheet(files: &[FileCase<'_>], refused: &[RefusedEntry]) -> &'static Revie
     let files = files.iter().map(change).collect();
     let draft =
         ChangesetBuilder { base: "base".into(), files, refused: refused.to_vec(), ..ChangesetBuilder::default() };
-    let changes = draft.build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default()).expect("sealed");
+    let changes = draft
+        .build_changeset(&store, &RuleSet::default(), &(), &CancelToken::default())
+        .expect("sealed")
+        .join_renames(separate);
     let changes = Box::leak(Box::new(changes));
     Box::leak(Box::new(ReviewModel::open(changes, &store).expect("opened")))
 }

@@ -150,7 +150,8 @@ impl TestRepo {
     /// Returns the path and the kind of each change of a sandbox.
     pub fn changes(&self, name: &str) -> Vec<(String, String)> {
         let text = |v: &Value| v.as_str().expect("a string").to_owned();
-        let diff = self.diff(name);
+        let diff = self.airlock(&["diff", name, "--json", "--no-renames"]).ok().stdout;
+        let diff: Value = serde_json::from_str(&diff).expect("JSON");
         diff["files"].as_array().expect("a list").iter().map(|f| (text(&f["path"]), text(&f["change"]))).collect()
     }
 

@@ -1,8 +1,7 @@
 //! `airlock apply`: applies selected changes to the working tree, a branch or a patch.
 
-use crate::apply::OnConflict;
-use crate::cli::args::{ApplyArgs, ConflictMode};
-use crate::cli::error::{CliError, USAGE};
+use crate::cli::args::ApplyArgs;
+use crate::cli::error::CliError;
 use crate::cli::ops::apply_options::ApplyOptions;
 use crate::cli::ops::apply_to_worktree::apply_to_worktree;
 use crate::cli::ops::decisions::read_decision_file;
@@ -13,13 +12,17 @@ use crate::cli::output::Output;
 use crate::review::{Decisions, ReviewModel, ReviewState, SelectionError, Selector};
 
 pub fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
-    let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(|e| CliError::new(USAGE, e))?;
+    let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(CliError::usage)?;
     let repo = Repo::open_for_write()?;
     let mut sandbox = repo.open_sandbox(args.name.as_deref(), "apply")?;
-    let changes = repo.load_changes(&mut sandbox, output)?;
+    let changes = if args.no_renames {
+        repo.load_separate_changes(&mut sandbox, output)?
+    } else {
+        repo.load_changes(&mut sandbox, output)?
+    };
     sandbox.acquire_lock()?;
     let name = sandbox.record.name.clone();
-    let wrong = |error: SelectionError| CliError::of_selection(&error, &name);
+    let wrong = |error: SelectionError| CliError::from_selection(error, &name);
     let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
     let name = sandbox.record.name.clone();
     let selector = Selector {
@@ -49,18 +52,14 @@ pub fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
     };
     options.is_named = selected && !args_only_reject;
     (options.dry_run, options.json, options.allow_risky) = (args.dry_run, args.json, args.allow_risky);
-    options.on_conflict = match args.on_conflict {
-        ConflictMode::Abort => OnConflict::Abort,
-        ConflictMode::Markers => OnConflict::Markers,
-        ConflictMode::Skip => OnConflict::Skip,
-    };
+    options.on_conflict = args.on_conflict;
     if selected && options.selection.is_empty() {
-        return Err(CliError::new(USAGE, format!("the selection contains no changes of `{name}`"))
-            .hint(format!("to list the paths, run `airlock diff {name} --name-only`")));
+        return Err(CliError::usage(format!("the selection contains no changes of `{name}`"))
+            .with_hint(format!("to list the paths, run `airlock diff {name} --name-only`")));
     }
     if options.selection.is_empty() {
-        return Err(CliError::new(USAGE, format!("no changes of `{name}` are accepted yet"))
-            .hint(format!("run `airlock review {name}` or `airlock apply {name} --accept GLOB`")));
+        return Err(CliError::usage(format!("no changes of `{name}` are accepted yet"))
+            .with_hint(format!("run `airlock review {name}` or `airlock apply {name} --accept GLOB`")));
     }
     match to {
         Target::Worktree => apply_to_worktree(&repo.host, &mut sandbox, &model, &options, output),

@@ -12,8 +12,9 @@ use crate::cli::ops::holdings::{describe_holdings, hidden_files_message};
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::target::{accepted_attributes, stored_side};
 use crate::cli::ops::{draft, patch};
-use crate::cli::output::{Output, RawOutput, format_count, print_stdout, quote_shell_word};
+use crate::cli::output::{Output, RawOutput, format_count, print_stdout};
 use crate::cli::pager::Pager;
+use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::engine::Docker;
@@ -42,8 +43,10 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
         create_runtime()?.block_on(async {
             let engine = Docker::connect().await?;
             let changes = lifecycle::collect_live(&engine, &repo.host, &sandbox, &policy, store).await?;
-            Ok::<_, CliError>(draft::join_renames(&sandbox, changes))
+            Ok::<_, CliError>(if args.no_renames { changes } else { draft::join_renames(&sandbox, changes) })
         })?
+    } else if args.no_renames {
+        repo.load_separate_changes(&mut sandbox, output)?
     } else {
         repo.load_changes(&mut sandbox, output)?
     };
@@ -53,7 +56,7 @@ pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     };
     let mut model = ReviewModel::open(&changes, &store)?;
     if !args.paths.is_empty() {
-        restrict_to_paths(&mut model, &args.paths).map_err(|e| CliError::of_selection(&e, &sandbox.record.name))?;
+        restrict_to_paths(&mut model, &args.paths).map_err(|e| CliError::from_selection(e, &sandbox.record.name))?;
     }
     let name = sandbox.record.name.as_str();
     if args.json {

@@ -64,7 +64,7 @@ pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
                 .and_then(|_| crate::cli::ops::policy::collect_limits(&settings))
             {
                 Ok(_) => checks.add_good("settings", "the settings are valid"),
-                Err(failure) => checks.add_check("settings", CheckStatus::Broken, failure.message(), None),
+                Err(failure) => checks.add_check("settings", CheckStatus::Broken, failure.escaped_message(), None),
             }
             settings
         }

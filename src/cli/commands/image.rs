@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::cli::args::ImageVerb;
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::cli::ops::repo::{create_runtime, format_age};
 use crate::cli::output::{Output, print_stdout};
 use crate::core::escape::Escaped;
@@ -44,13 +44,13 @@ pub async fn find_or_build_image(
         // An image with the name of Airlock's image must also have its label. Any other image is the user's choice.
         if name == AGENT_IMAGE && image.labels.get(IMAGE_LABEL).is_none_or(|kind| kind != "agent") {
             return Err(CliError::from(EngineError::Foreign { kind: "image", name: name.into() })
-                .hint("to replace it, run `airlock image build`"));
+                .with_hint("to replace it, run `airlock image build`"));
         }
         return Ok(image);
     }
     if requested.is_some_and(|w| w != AGENT_IMAGE) {
-        return Err(CliError::new(FAILED, format!("the image `{name}` does not exist"))
-            .hint(format!("run `docker pull {name}`, or omit `--image`")));
+        return Err(CliError::failed(format!("the image `{name}` does not exist"))
+            .with_hint(format!("run `docker pull {name}`, or omit `--image`")));
     }
     output.print_status("building the agent image; this happens once");
     let options = AgentImageOptions { base: DEFAULT_BASE.into(), claude_version: CLAUDE_VERSION.into(), claude: None };
@@ -58,7 +58,7 @@ pub async fn find_or_build_image(
     engine
         .find_image(name)
         .await?
-        .ok_or_else(|| CliError::new(FAILED, format!("the image `{name}` was removed after it was built")))
+        .ok_or_else(|| CliError::failed(format!("the image `{name}` was removed after it was built")))
 }
 
 async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: Output) -> Result<(), CliError> {
@@ -85,7 +85,7 @@ async fn build_image(engine: &dyn Engine, options: &AgentImageOptions, output: O
     bar.finish_and_clear();
     built.map_err(|error| {
         let lines = last.lock().map(|l| l.clone()).unwrap_or_default();
-        CliError::from(error).details(lines).hint(
+        CliError::from(error).with_details(lines).with_hint(
             "without a registry, run `airlock image build --base ROOTFS.tar --claude PATH` (`scripts/agent-image` creates both)",
         )
     })?;
@@ -127,8 +127,8 @@ async fn remove_images(engine: &dyn Engine, names: &[String], output: Output) ->
     let ours: Vec<String> = engine.list_images(IMAGE_LABEL).await?.into_iter().flat_map(|i| i.names).collect();
     for name in names {
         if !ours.contains(name) {
-            return Err(CliError::new(FAILED, format!("no image of Airlock is named `{name}`"))
-                .hint("to list the images, run `airlock image ls`"));
+            return Err(CliError::failed(format!("no image of Airlock is named `{name}`"))
+                .with_hint("to list the images, run `airlock image ls`"));
         }
     }
     for name in if names.is_empty() { &ours } else { names } {

@@ -3,7 +3,7 @@
 use crate::apply::RecoveryMode;
 use crate::cli::args::RecoverArgs;
 use crate::cli::confirm::ask_yes_no;
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::repo::Repo;
 use crate::cli::output::Output;
@@ -24,8 +24,8 @@ pub fn run_recover(args: &RecoverArgs, output: Output) -> Result<u8, CliError> {
         if !args.rollback && !args.complete && !context.is_unchanged(dir, journal) {
             let question = "HEAD or the index has changed since the apply was interrupted. Roll it back anyway?";
             if !terminal::is_interactive() || !ask_yes_no(question, false)? {
-                return Err(CliError::new(FAILED, "HEAD or the index has changed since the apply was interrupted")
-                    .hint("to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`"));
+                return Err(CliError::failed("HEAD or the index has changed since the apply was interrupted")
+                    .with_hint("to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`"));
             }
         }
         context.recover_apply(dir, journal, mode, output)?;

@@ -1,7 +1,7 @@
 //! `airlock resume`: runs another agent in a sandbox.
 
 use crate::cli::args::{AgentOptions, ResumeArgs};
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::cli::ops::draft;
 use crate::cli::ops::repo::Repo;
 use crate::cli::ops::resume_session::ResumeOptions;
@@ -22,19 +22,19 @@ pub fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Res
         return Ok(0);
     }
     let round = ResumeOptions { agent: args.agent.over(before), args: args.args, feedback };
-    run_rounds(&repo.host, Round::Resume { sandbox, options: round }, output)
+    run_rounds(&repo.host, Round::Resume { sandbox, options: Box::new(round) }, output)
 }
 
 /// Composes the message to the agent.
 fn compose_feedback(repo: &Repo, sandbox: &mut Sandbox, output: Output) -> Result<Feedback, CliError> {
     let name = sandbox.record.name.clone();
     if let Some(why) = send_obstacle(&sandbox.record) {
-        return Err(CliError::new(FAILED, format!("failed to send feedback to the agent of `{name}`: {why}")));
+        return Err(CliError::failed(format!("failed to send feedback to the agent of `{name}`: {why}")));
     }
     let changes = repo.load_changes(sandbox, output)?;
     let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
     Feedback::from_review(&model, &draft::load_draft(sandbox, &model)?)?.ok_or_else(|| {
-        CliError::new(FAILED, "there is nothing to send: nothing was rejected or commented on since the last message")
-            .hint(format!("run `airlock review {name}` or `airlock resume {name}`"))
+        CliError::failed("there is nothing to send: nothing was rejected or commented on since the last message")
+            .with_hint(format!("run `airlock review {name}` or `airlock resume {name}`"))
     })
 }

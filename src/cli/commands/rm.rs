@@ -56,7 +56,7 @@ pub fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliEr
     let sandboxes = distinct.into_iter().map(|name| repo.open_sandbox(Some(name), "rm")).collect::<Result<Vec<_>, _>>();
     let sandboxes = sandboxes.map_err(|failure| match names.len() {
         1 => failure,
-        _ => failure.details(["nothing was removed".to_owned()]),
+        _ => failure.with_details(["nothing was removed".to_owned()]),
     })?;
     let with_decisions: Vec<_> =
         sandboxes.iter().filter(|s| has_open_decisions(s)).map(|s| s.record.name.to_string()).collect();

@@ -8,7 +8,7 @@ use indicatif::HumanBytes;
 use super::image;
 use crate::base::{BaseStore, PreparedBase};
 use crate::cli::args::{RunOptions, UncommittedArg};
-use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{create_model_route, new_agent_config, parse_variables};
 use crate::cli::ops::end_summary::{print_run_notes, print_summary};
@@ -31,8 +31,7 @@ use crate::terminal::Signals;
 
 pub fn run_claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
-    let args =
-        args.map_err(|bad| CliError::new(USAGE, format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
+    let args = args.map_err(|bad| CliError::usage(format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
     let command = std::iter::once("claude".to_owned()).chain(args).collect();
     run_sandbox("claude", NetworkAccess::Model, options, command, output)
 }
@@ -43,14 +42,14 @@ pub fn run_command(options: RunOptions, command: Vec<String>, output: Output) ->
 
 pub fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
     if !terminal::is_interactive() {
-        return Err(CliError::new(USAGE, "a shell needs a terminal").hint("run `airlock run -- COMMAND…` instead"));
+        return Err(CliError::usage("a shell needs a terminal").with_hint("run `airlock run -- COMMAND…` instead"));
     }
     run_sandbox("shell", NetworkAccess::None, options, ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(), output)
 }
 
 /// Returns the error for `airlock run` without `--` before its command.
 pub fn missing_dashes_error() -> CliError {
-    CliError::new(USAGE, "the command must follow `--`").hint("run `airlock run [OPTIONS] -- COMMAND…`")
+    CliError::usage("the command must follow `--`").with_hint("run `airlock run [OPTIONS] -- COMMAND…`")
 }
 
 fn run_sandbox(
@@ -183,9 +182,7 @@ fn run_sandbox(
 fn snapshot_options(options: &RunOptions) -> Result<SnapshotOptions, CliError> {
     let history = match &options.history {
         None => HistoryChoice::Auto,
-        Some(text) => {
-            HistoryChoice::Explicit(text.parse().map_err(|e| CliError::new(USAGE, format!("--history: {e}")))?)
-        }
+        Some(text) => HistoryChoice::Explicit(text.parse().map_err(|e| CliError::usage(format!("--history: {e}")))?),
     };
     Ok(SnapshotOptions { full: options.full, history, moved_modules: options.uncommitted.is_some() })
 }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::apply::{
-    AppliedTransaction, ApplyHistory, ApplyRequest, Op, Plan, StagedFile, StepAction, TransactionKind, Undo, UndoError,
+    AppliedTransaction, ApplyHistory, ApplyRequest, Op, Plan, StagedFile, StepAction, TransactionKind, Undo,
     WorkingTree, run_transaction, staged_file_path,
 };
 use crate::cli::args::UndoArgs;
-use crate::cli::error::{CONFLICT, CliError, FAILED};
+use crate::cli::error::{CONFLICT, CliError};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::json::{path_text, render_json};
 use crate::cli::ops::apply_context::{ApplyContext, load_history as read_history, print_report, report_apply_error};
@@ -94,7 +94,7 @@ pub fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
         }
     };
     if let Err(failure) = context.record_applied(&sandbox) {
-        output.print_status(&format!("failed to update the record of {sandbox}: {}", failure.message()));
+        output.print_status(&format!("failed to update the record of {sandbox}: {}", failure.escaped_message()));
     }
     let written = plan.steps.iter().filter(|s| s.action != StepAction::Unchanged).count();
     outcome.print_outcome(args.json, more(written))?;
@@ -134,9 +134,9 @@ fn list_backups(transaction: &AppliedTransaction, tree: &WorkingTree) -> Vec<(Re
 
 fn no_apply_error(history: &ApplyHistory, args: &UndoArgs) -> CliError {
     let what = args.name.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
-    let failure = CliError::new(FAILED, format!("there is no apply{what} to undo in this working tree"));
+    let failure = CliError::failed(format!("there is no apply{what} to undo in this working tree"));
     if history.finished.iter().any(AppliedTransaction::is_undoable) {
-        failure.hint("to list all applies, run `airlock undo --list`")
+        failure.with_hint("to list all applies, run `airlock undo --list`")
     } else {
         failure
     }
@@ -190,10 +190,4 @@ fn list_applies(context: &ApplyContext<'_>, args: &UndoArgs, output: Output) -> 
     }
     print_stdout(&out)?;
     Ok(0)
-}
-
-impl From<UndoError> for CliError {
-    fn from(error: UndoError) -> Self {
-        Self::new(FAILED, format!("{error}; nothing was written"))
-    }
 }

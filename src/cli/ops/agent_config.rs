@@ -1,6 +1,6 @@
 //! The configuration that an agent is started with: limits, variables and the route to the model.
 
-use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::cli::error::CliError;
 use crate::config::{NetworkAccess, Settings, parse_bytes, parse_duration};
 use crate::gateway::{CredentialKind, CredentialSource, ModelProxy};
 use crate::sandbox::lifecycle::{DEFAULT_PIDS, default_memory};
@@ -32,7 +32,7 @@ pub fn new_agent_config(
 
 /// Returns a configuration changed by the given settings and variables.
 pub fn with_overrides(mut config: AgentConfig, settings: &Settings, env: &[String]) -> Result<AgentConfig, CliError> {
-    let wrong = |option: &'static str| move |problem| CliError::new(USAGE, format!("{option}: {problem}"));
+    let wrong = |option: &'static str| move |problem| CliError::usage(format!("{option}: {problem}"));
     let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
     let time = settings.timeout.as_deref().map(parse_duration).transpose().map_err(wrong("--timeout"))?;
     let limits = &mut config.limits;
@@ -56,7 +56,7 @@ pub fn with_overrides(mut config: AgentConfig, settings: &Settings, env: &[Strin
 
 fn parse_cpus(cpus: f64) -> Result<u64, CliError> {
     if !(0.01..=1024.0).contains(&cpus) {
-        return Err(CliError::new(USAGE, format!("--cpus: {cpus} is not between 0.01 and 1024")));
+        return Err(CliError::usage(format!("--cpus: {cpus} is not between 0.01 and 1024")));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
     Ok((cpus * 1e9) as u64)
@@ -72,18 +72,15 @@ pub fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> {
             Some((name, value)) => (name, value.to_owned()),
             None => match std::env::var(variable) {
                 Ok(value) => (variable.as_str(), value),
-                Err(_) => return Err(CliError::new(USAGE, format!("--env {variable}: the variable is not set"))),
+                Err(_) => return Err(CliError::usage(format!("--env {variable}: the variable is not set"))),
             },
         };
         if name.is_empty() {
-            return Err(CliError::new(USAGE, format!("--env {variable}: the name is missing")));
+            return Err(CliError::usage(format!("--env {variable}: the name is missing")));
         }
         if secret_names.contains(&name) || name == "ANTHROPIC_BASE_URL" {
-            return Err(CliError::new(
-                USAGE,
-                format!("--env {name}: Airlock keeps the credential outside the sandbox"),
-            )
-            .hint("omit the option; `--net model` gives access to the model"));
+            return Err(CliError::usage(format!("--env {name}: Airlock keeps the credential outside the sandbox"))
+                .with_hint("omit the option; `--net model` gives access to the model"));
         }
         found.push(format!("{name}={value}"));
     }
@@ -96,6 +93,6 @@ pub fn create_model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
     let kind = source.read()?.kind;
     let upstream = env("ANTHROPIC_BASE_URL").filter(|v| !v.is_empty()).unwrap_or_else(|| DEFAULT_UPSTREAM.into());
     let route = ModelProxy::new(&upstream, Some(source))
-        .map_err(|error| CliError::new(FAILED, format!("failed to set up the route to the model's API: {error}")))?;
+        .map_err(|error| CliError::failed(format!("failed to set up the route to the model's API: {error}")))?;
     Ok((route, kind))
 }

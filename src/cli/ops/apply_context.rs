@@ -4,14 +4,14 @@
 use std::path::Path;
 
 use crate::apply::{
-    ApplyError, ApplyHistory, ApplyTarget, FsCapabilities, HostError, HostFs, Journal, JournalError, RecoveryMode,
-    Report, TransactionDir, TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner,
-    recover_transaction, remove_leftovers, unlock_index,
+    ApplyError, ApplyHistory, ApplyTarget, FsCapabilities, HostFs, Journal, RecoveryMode, Report, TransactionDir,
+    TransactionLog, TransactionStatus, WorkingTree, WorktreeFingerprint, lock_owner, recover_transaction,
+    remove_leftovers, unlock_index,
 };
 use crate::base::read_or_create_identity;
 use crate::cli::confirm::ask_yes_no;
-use crate::cli::error::{CliError, FAILED, INTERRUPTED, STALE};
-use crate::cli::output::{Output, format_count, quote_shell_word};
+use crate::cli::error::CliError;
+use crate::cli::output::{Output, format_count};
 use crate::core::escape::Escaped;
 use crate::core::name::SandboxName;
 use crate::core::path::RepoPath;
@@ -61,7 +61,7 @@ impl<'a> ApplyContext<'a> {
     pub fn prepare_for_write(&mut self, output: Output) -> Result<(), CliError> {
         self.lock_exclusive()?;
         if let Some(operation) = self.repo.operation_in_progress().filter(|o| *o != "bisect") {
-            return Err(CliError::new(FAILED, format!("a {operation} is in progress in this working tree")).hint(
+            return Err(CliError::failed(format!("a {operation} is in progress in this working tree")).with_hint(
                 format!("run `git {0} --continue` or `git {0} --abort` first", operation.trim_start_matches("git ")),
             ));
         }
@@ -72,11 +72,9 @@ impl<'a> ApplyContext<'a> {
                     format_count(journal.ops.len(), "change"),
                 );
                 if !terminal::is_interactive() || !ask_yes_no(&question, false)? {
-                    return Err(CliError::new(
-                        FAILED,
-                        "an apply was interrupted, and HEAD or the index has changed since",
+                    return Err(CliError::failed("an apply was interrupted, and HEAD or the index has changed since",
                     )
-                    .hint("to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`"));
+                    .with_hint("to roll it back, run `airlock recover --rollback`; to complete it, run `airlock recover --continue`"));
                 }
             }
             self.recover_apply(&dir, &journal, RecoveryMode::RollBack, output)?;
@@ -94,7 +92,7 @@ impl<'a> ApplyContext<'a> {
     pub fn lock_exclusive(&mut self) -> Result<(), CliError> {
         let boot = self.target.fingerprint.boot_id.clone();
         self.log.lock_exclusive(&boot).map_err(|error| {
-            CliError::new(FAILED, error.to_string()).hint("wait for it to finish, then try again; nothing was written")
+            CliError::failed(error.to_string()).with_hint("wait for it to finish, then try again; nothing was written")
         })
     }
 
@@ -270,80 +268,5 @@ pub fn load_history(log: &TransactionLog) -> Result<ApplyHistory, CliError> {
     match history.damaged.into_iter().next() {
         Some(error) => Err(error.into()),
         None => Ok(ApplyHistory { damaged: Vec::new(), ..history }),
-    }
-}
-
-impl From<JournalError> for CliError {
-    fn from(error: JournalError) -> Self {
-        let path = match &error {
-            JournalError::Damaged { path, .. } | JournalError::Io { path, .. } => path.clone(),
-        };
-        let dir = path.parent().unwrap_or(&path);
-        let advice = format!(
-            "inspect {0}/slots (numbered files with new or replaced contents), then run `mv {1} {1}.damaged`",
-            dir.display(),
-            quote_shell_word(dir.as_os_str().as_encoded_bytes()),
-        );
-        Self::new(FAILED, format!("{error}; nothing was written")).hint(advice)
-    }
-}
-
-impl From<HostError> for CliError {
-    fn from(error: HostError) -> Self {
-        Self::new(exit_status(&error), error.to_string())
-    }
-}
-
-fn rollback_summary(report: &Report) -> &'static str {
-    if report.skipped.is_empty() { "nothing was changed" } else { "all other changes were rolled back" }
-}
-
-fn exit_status(error: &HostError) -> u8 {
-    match error {
-        HostError::Stale => STALE,
-        HostError::Interrupted => INTERRUPTED,
-        HostError::Io { .. } | HostError::Git(_) | HostError::InterruptedApply => FAILED,
-    }
-}
-
-impl From<ApplyError> for CliError {
-    fn from(problem: ApplyError) -> Self {
-        let text = |path: &Option<RepoPath>, error: &HostError| match path {
-            Some(path) => format!("failed to write {}: {error}", String::from_utf8_lossy(path.as_bytes())),
-            None => error.to_string(),
-        };
-        match &problem {
-            ApplyError::NotStarted { path, error } => {
-                Self::new(exit_status(error), format!("{}; nothing was written", text(path, error)))
-            }
-            ApplyError::RolledBack { path, error, report } => {
-                let failure =
-                    Self::new(exit_status(error), format!("{}; {}", text(path, error), rollback_summary(report)));
-                if exit_status(error) == STALE {
-                    failure.hint("to re-read the working tree, run the command again")
-                } else {
-                    failure
-                }
-            }
-            ApplyError::Interrupted(report) => {
-                Self::new(INTERRUPTED, format!("interrupted; {}", rollback_summary(report)))
-            }
-            ApplyError::RollbackFailed { path, error, then, there } => {
-                let there =
-                    there.as_ref().map_or_else(String::new, |p| format!("{}: ", String::from_utf8_lossy(p.as_bytes())));
-                Self::new(FAILED, format!("{}; rollback also failed: {there}{then}", text(path, error)))
-                    .hint("fix the problem, then run `airlock recover`; no data has been lost")
-            }
-            ApplyError::Locked(lock) => Self::new(FAILED, problem.to_string()).hint(format!(
-                "wait for git to finish; if no git process runs, remove the lock with `rm {}`",
-                quote_shell_word(lock.as_os_str().as_encoded_bytes())
-            )),
-            ApplyError::WrongWorktree(dir, _) => {
-                Self::new(FAILED, format!("{problem}; nothing was written")).hint(format!(
-                    "run `airlock recover` there; if this repository is a copy, run `mv {0} {0}.foreign` instead",
-                    quote_shell_word(dir.as_os_str().as_encoded_bytes())
-                ))
-            }
-        }
     }
 }

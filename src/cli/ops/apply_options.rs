@@ -1,6 +1,6 @@
 //! The options of an apply.
 
-use crate::apply::OnConflict;
+use crate::core::on_conflict::OnConflict;
 use crate::review::{Decisions, ReviewModel, ReviewSelection};
 
 /// The selection to apply, and how to apply and report it.

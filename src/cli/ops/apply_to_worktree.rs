@@ -14,15 +14,17 @@ use super::selected_changes::{applied_selection, load_needed_rounds, retired_sel
 use super::sending::{send_hint, send_obstacle};
 use super::{conflict, draft};
 use crate::apply::{
-    ApplyRequest, ChangeSide, Conflict, EntryContent, MergeMode, OnConflict, PathRequest, PathState, Plan, PlanOptions,
+    ApplyRequest, ChangeSide, Conflict, EntryContent, MergeMode, PathRequest, PathState, Plan, PlanOptions,
     SelectedChange, Sides, Step, StepAction, TransactionKind, WorkingTree, merge_content, run_transaction,
 };
 use crate::changes::{Changeset, MAX_TEXT, Quarantine, Selection, Unit, UnitSelection};
-use crate::cli::error::{CONFLICT, CliError, FAILED};
+use crate::cli::error::{CONFLICT, CliError};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::outcome::{Outcome, OutcomeMode, find_renames, units_by_path};
-use crate::cli::output::{Output, format_count, print_stdout, quote_shell_word};
+use crate::cli::output::{Output, format_count, print_stdout};
+use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::{AttributeFiles, HostRepo, MergeAttribute};
 use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
@@ -41,8 +43,8 @@ pub fn apply_to_worktree(
     let is_moved = sandbox.record.worktree_place.as_ref() == Some(&repo.worktree_place())
         && Path::new(&sandbox.record.worktree).canonicalize().map_or(true, |path| path == repo.root);
     if sandbox.record.worktree != repo.worktree_id() && !is_moved {
-        return Err(CliError::new(FAILED, format!("`{name}` was created from another working tree of this repository"))
-            .hint(if Path::new(&sandbox.record.worktree).exists() {
+        return Err(CliError::failed(format!("`{name}` was created from another working tree of this repository"))
+            .with_hint(if Path::new(&sandbox.record.worktree).exists() {
                 format!("run `cd {}` and try again", quote_shell_word(sandbox.record.worktree.as_bytes()))
             } else {
                 format!("that working tree no longer exists; to export to a branch, run `airlock apply {name} --accept-all --to branch:{name}`")
@@ -143,8 +145,8 @@ pub fn apply_to_worktree(
     if let Err(failure) = outcome.print_outcome(options.json, more(written)) {
         let were = if written == 1 { "was" } else { "were" };
         let done = format!("{} {were} applied, but the outcome could not be printed", format_count(written, "file"));
-        return Err(CliError::new(FAILED, format!("{done}: {}", failure.message()))
-            .hint(format!("to undo the apply, run `airlock undo {name}`")));
+        return Err(CliError::failed(format!("{done}: {}", failure.message()))
+            .with_hint(format!("to undo the apply, run `airlock undo {name}`")));
     }
     if let Some(report) = &report {
         print_report(report, output);
@@ -340,11 +342,11 @@ pub fn check_refused_and_risky<'a>(
     for path in paths {
         let name = String::from_utf8_lossy(path.as_bytes());
         let Some(file) = files.get(path) else {
-            return Err(CliError::new(FAILED, format!("{name} is not among the changes; nothing was written")));
+            return Err(CliError::failed(format!("{name} is not among the changes; nothing was written")));
         };
         if file.is_refused() {
             let what = format!("{name} cannot be accepted: it {}; nothing was written", file.severity_reasons());
-            return Err(CliError::new(FAILED, what));
+            return Err(CliError::failed(what));
         }
         let is_granted = options.allow_risky || !options.is_named;
         if file.is_risky() && !is_granted {
@@ -352,7 +354,7 @@ pub fn check_refused_and_risky<'a>(
                 "{name} is high risk and requires confirmation: it {}; nothing was written",
                 file.severity_reasons()
             );
-            return Err(CliError::new(FAILED, what).hint("review it, then add `--allow-risky`"));
+            return Err(CliError::failed(what).with_hint("review it, then add `--allow-risky`"));
         }
     }
     Ok(())
@@ -379,7 +381,7 @@ pub fn check_configured<'a>(
         if let (false, Some(named)) = (is_known, named) {
             let name = String::from_utf8_lossy(path.as_bytes());
             let what = format!("{name} {}, since the changes were collected; nothing was written", named.reason);
-            return Err(CliError::new(FAILED, what).hint("review it, then add `--allow-risky`"));
+            return Err(CliError::failed(what).with_hint("review it, then add `--allow-risky`"));
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::apply_context::{ApplyContext, load_history};
 use super::repo::{Repo, format_age};
 use crate::apply::{AppliedTransaction, Op, TransactionKind, read_late_edits, remove_leftovers};
-use crate::cli::error::{CliError, USAGE};
+use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
 use crate::config::{Settings, parse_duration};
 use crate::core::escape::Escaped;
@@ -25,7 +25,7 @@ pub struct ExpiredBackup {
 /// Returns the retention of backups.
 pub fn backup_retention(settings: &Settings) -> Result<Duration, CliError> {
     let configured = settings.backups.as_deref().map(parse_duration).transpose();
-    Ok(configured.map_err(|problem| CliError::new(USAGE, format!("backups: {problem}")))?.unwrap_or(DEFAULT_RETENTION))
+    Ok(configured.map_err(|problem| CliError::usage(format!("backups: {problem}")))?.unwrap_or(DEFAULT_RETENTION))
 }
 
 fn is_old(then: u64, keep: Duration) -> bool {

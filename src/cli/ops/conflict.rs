@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::apply::{BlobStore, Conflict, ConflictHunk, ConflictSides, EntryContent, HARD_LINK_REASON};
 use crate::changes::{is_line_based, split_lines};
-use crate::cli::output::quote_shell_word;
+use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::EntryKind;
 
@@ -42,6 +42,11 @@ fn format_sides(text: &mut String, conflict_sides: &ConflictSides, labels: Marke
         for ((name, version), bytes) in all.iter().zip(&bytes) {
             let _ = writeln!(text, "  {name:9} │ {}", describe_side(version.as_ref(), bytes.as_deref()));
         }
+    }
+    if let (Some(merged), Some(ours)) = (read(&conflict_sides.git_merge), bytes[1].as_deref()) {
+        format_git_merge(text, ours, &merged);
+    }
+    if conflict_sides.hunks.is_empty() {
         return;
     }
     let split = bytes.iter().map(|b| b.as_deref().filter(|b| is_line_based(b)).map(split_lines).unwrap_or_default());
@@ -57,6 +62,28 @@ fn format_sides(text: &mut String, conflict_sides: &ConflictSides, labels: Marke
     }
     if conflict_sides.hunks.len() > MAX_HUNKS {
         let _ = writeln!(text, "  … and {} more places", conflict_sides.hunks.len() - MAX_HUNKS);
+    }
+}
+
+/// Formats the lines that git's merge would change in the user's file.
+fn format_git_merge(text: &mut String, ours: &[u8], merged: &[u8]) {
+    let (old, new) = (split_lines(ours), split_lines(merged));
+    let changes = similar::capture_diff_slices(similar::Algorithm::Histogram, &old, &new);
+    let changes: Vec<_> = changes.iter().filter(|op| op.tag() != similar::DiffTag::Equal).collect();
+    for change in changes.iter().take(MAX_HUNKS) {
+        let _ = writeln!(text, "  git's merge would change yours after line {}", change.old_range().start);
+        let removed = old[change.old_range()].iter().map(|line| ('-', line));
+        let added = new[change.new_range()].iter().map(|line| ('+', line));
+        let rows: Vec<_> = removed.chain(added).collect();
+        for (sign, line) in rows.iter().take(2 * MAX_LINES) {
+            let _ = writeln!(text, "  │ {sign}{}", Escaped::new(line.strip_suffix(b"\n").unwrap_or(line)));
+        }
+        if rows.len() > 2 * MAX_LINES {
+            let _ = writeln!(text, "  │ … {} more lines", rows.len() - 2 * MAX_LINES);
+        }
+    }
+    if changes.len() > MAX_HUNKS {
+        let _ = writeln!(text, "  … and {} more places", changes.len() - MAX_HUNKS);
     }
 }
 
@@ -107,6 +134,11 @@ pub fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top
     }
     if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|c| c.is_text())) {
         hints.push("to write both sides between conflict markers, add `--on-conflict markers`".into());
+    }
+    if markers && conflicts.iter().any(|c| c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some())) {
+        hints.push(
+            "to write git's merge where only the second merge engine disagrees, add `--on-conflict git-merge`".into(),
+        );
     }
     hints
 }

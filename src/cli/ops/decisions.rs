@@ -5,10 +5,11 @@ use std::path::Path;
 
 use super::draft::{draft_error, load_draft, open_draft};
 use crate::changes::Changeset;
-use crate::cli::error::{CliError, FAILED, STALE};
+use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::new_file::write_new_file;
-use crate::cli::output::{Output, format_count, print_stdout, quote_shell_word};
+use crate::cli::output::{Output, format_count, print_stdout};
+use crate::cli::shell_word::quote_shell_word;
 use crate::review::{DecisionFile, DecisionFileError, Decisions, Event, ReviewModel};
 use crate::sandbox::Sandbox;
 
@@ -45,23 +46,24 @@ pub fn read_decision_file(
         std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes))
     };
     let shown = file.display();
-    read.map_err(|error| CliError::new(FAILED, format!("failed to read {shown}: {error}")))?;
+    read.map_err(|error| CliError::failed(format!("failed to read {shown}: {error}")))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(CliError::new(FAILED, format!("{shown} is larger than {MAX_FILE_BYTES} bytes")));
+        return Err(CliError::failed(format!("{shown} is larger than {MAX_FILE_BYTES} bytes")));
     }
     let parsed = DecisionFile::parse(&bytes).and_then(|all| all.to_events(model, so_far, allow_risky));
     parsed.map_err(|error| {
-        let exit = if matches!(error, DecisionFileError::Stale { .. }) { STALE } else { FAILED };
-        let failure = CliError::new(exit, format!("{shown}: {error}; no decisions were read"));
+        let message = format!("{shown}: {error}; no decisions were read");
+        let is_stale = matches!(error, DecisionFileError::Stale { .. });
+        let failure = if is_stale { CliError::stale(message) } else { CliError::failed(message) };
         match error {
             DecisionFileError::Stale { current, .. } => {
                 let more = current.len().saturating_sub(MAX_LISTED_IDS);
                 let rest = (more > 0).then(|| format!("and {more} more"));
-                failure
-                    .details(current.into_iter().take(MAX_LISTED_IDS).chain(rest))
-                    .hint("the current IDs are listed above; to print all of them, run `airlock review --export -`")
+                failure.with_details(current.into_iter().take(MAX_LISTED_IDS).chain(rest)).with_hint(
+                    "the current IDs are listed above; to print all of them, run `airlock review --export -`",
+                )
             }
-            DecisionFileError::Risky(_) => failure.hint("review it, then add `--allow-risky`"),
+            DecisionFileError::Risky(_) => failure.with_hint("review it, then add `--allow-risky`"),
             _ => failure,
         }
     })

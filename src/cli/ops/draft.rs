@@ -1,8 +1,8 @@
 //! The draft of a review in a sandbox's directory, and its migration to another round.
 
 use crate::changes::Changeset;
-use crate::cli::error::{CliError, FAILED};
-use crate::cli::output::quote_shell_word;
+use crate::cli::error::CliError;
+use crate::cli::shell_word::quote_shell_word;
 use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, newly_risky, read_draft};
 use crate::sandbox::Sandbox;
 
@@ -52,9 +52,9 @@ fn migrate_draft(state: &mut ReviewState, sandbox: &Sandbox, model: &ReviewModel
 }
 
 pub fn draft_error(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
-    let failure = CliError::new(FAILED, error.to_string());
+    let failure = CliError::failed(error.to_string());
     match error {
-        DecisionLogError::Damaged { .. } => failure.hint(format!(
+        DecisionLogError::Damaged { .. } => failure.with_hint(format!(
             "to start over, run `mv {0} {0}.damaged`",
             quote_shell_word(sandbox.file_path(DRAFT_FILE).as_os_str().as_encoded_bytes())
         )),

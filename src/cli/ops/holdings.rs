@@ -1,7 +1,7 @@
 //! Describes the contents of a sandbox besides its changes.
 
 use crate::changes::{Changeset, IgnoredPaths};
-use crate::cli::output::quote_shell_word;
+use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::sandbox::SandboxRecord;
 

@@ -1,7 +1,7 @@
 //! Formats changes as text: escaped and in a gutter for a person, or as an exact patch for `git apply`.
 
 use crate::changes::{ContextHunk, ContextLine, UnitKind, build_context_hunks};
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::render::TextRenderer;
 use crate::review::{FileText, ReviewFile, ReviewModel};
@@ -41,7 +41,7 @@ pub fn git_patch(path: &RepoPath, old: Option<PatchSide>, new: Option<PatchSide>
 }
 
 fn format_patch(path: &RepoPath, old: Option<&PatchSide>, new: Option<&PatchSide>) -> Result<Vec<u8>, CliError> {
-    let failed = |e: git2::Error| CliError::new(FAILED, format!("failed to create the patch: {}", e.message()));
+    let failed = |e: git2::Error| CliError::failed(format!("failed to create the patch: {}", e.message()));
     let content = |side: Option<&PatchSide>| side.map_or(Vec::new(), |part| part.content.clone());
     let (before, after) = (content(old), content(new));
     let hash = |side: Option<&PatchSide>| {

@@ -1,7 +1,7 @@
 //! The limits and risk rules for collecting, from the settings, the repository's committed rules and git's configuration.
 
 use crate::changes::{Rule, RuleSet, Severity};
-use crate::cli::error::{CliError, USAGE};
+use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::config::{RepositorySettings, Settings, parse_bytes, parse_duration};
 use crate::core::escape::Escaped;
@@ -28,7 +28,7 @@ pub fn collect_policy<'a>(
     output: Output,
 ) -> Result<CollectPolicy, CliError> {
     let mut rules = settings.risk.clone();
-    let file = RepoPath::from_bytes(RULES_FILE.as_bytes()).map_err(|e| CliError::new(USAGE, e.to_string()))?;
+    let file = RepoPath::from_bytes(RULES_FILE.as_bytes()).map_err(|e| CliError::usage(e.to_string()))?;
     if let Some(text) = host.open_commit(commit)?.read_file(&file, MAX_RULES_BYTES)? {
         let (more, others) = RepositorySettings::parse(&String::from_utf8_lossy(&text))?;
         rules.extend(more.risk.into_iter().map(mark_repository_rule));
@@ -40,7 +40,7 @@ pub fn collect_policy<'a>(
         }
     }
     rules.extend(host.configured_paths(modules)?.iter().map(git_config_rule));
-    let rules = RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))?;
+    let rules = RuleSet::with_custom(&rules).map_err(|e| CliError::usage(e.to_string()))?;
     Ok(CollectPolicy { limits: collect_limits(settings)?, rules })
 }
 
@@ -53,7 +53,7 @@ pub fn configured_rules<'a>(
     modules: impl IntoIterator<Item = &'a RepoPath>,
 ) -> Result<RuleSet, CliError> {
     let rules: Vec<Rule> = host.configured_paths(modules)?.iter().map(git_config_rule).collect();
-    RuleSet::with_custom(&rules).map_err(|e| CliError::new(USAGE, e.to_string()))
+    RuleSet::with_custom(&rules).map_err(|e| CliError::usage(e.to_string()))
 }
 
 /// Marks a rule as the repository's. Its author may be a stranger, and its text must not be mistaken for Airlock's.
@@ -84,13 +84,13 @@ fn git_config_rule(configured: &ConfiguredPath) -> Rule {
 pub fn collect_limits(settings: &Settings) -> Result<CollectLimits, CliError> {
     let wrong = |key: &str| {
         let key = key.to_owned();
-        move |problem: String| CliError::new(USAGE, format!("{key}: {problem}"))
+        move |problem: String| CliError::usage(format!("{key}: {problem}"))
     };
     let bytes = |text: &Option<String>, key| text.as_deref().map(parse_bytes).transpose().map_err(wrong(key));
     let default = CollectLimits::default();
     let depth = settings.max_depth.unwrap_or(default.max_depth);
     if depth == 0 || depth > MAX_DEPTH {
-        return Err(CliError::new(USAGE, format!("max_depth: {depth} is not between 1 and {MAX_DEPTH}")));
+        return Err(CliError::usage(format!("max_depth: {depth} is not between 1 and {MAX_DEPTH}")));
     }
     let time = settings.max_time.as_deref().map(parse_duration).transpose().map_err(wrong("max_time"))?;
     Ok(CollectLimits {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::draft::join_renames;
 use super::policy::collect_policy;
 use crate::changes::Changeset;
-use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::cli::error::CliError;
 use crate::cli::output::{Output, format_count};
 use crate::config::{Settings, closest_name};
 use crate::core::name::SandboxName;
@@ -46,19 +46,16 @@ impl Repo {
         }
         match (all.pop(), all.is_empty()) {
             (None, _) => {
-                Err(CliError::new(FAILED, "this repository has no sandboxes")
-                    .hint("to create one, run `airlock claude`"))
+                Err(CliError::failed("this repository has no sandboxes")
+                    .with_hint("to create one, run `airlock claude`"))
             }
             (Some(only), true) => Ok(only),
             (Some(last), false) => {
                 all.push(last);
                 let newest = all[0].record.name.clone();
-                Err(CliError::new(
-                    USAGE,
-                    format!("failed to choose a sandbox: this repository has {} sandboxes", all.len()),
-                )
-                .details(all.iter().map(describe_sandbox))
-                .hint(format!("run `airlock {verb} {newest}`")))
+                Err(CliError::usage(format!("failed to choose a sandbox: this repository has {} sandboxes", all.len()))
+                    .with_details(all.iter().map(describe_sandbox))
+                    .with_hint(format!("run `airlock {verb} {newest}`")))
             }
         }
     }
@@ -70,28 +67,35 @@ impl Repo {
         };
         let Some(found) = found else {
             let known = self.store.open_each()?;
-            let failure = CliError::new(FAILED, format!("this repository has no sandbox named `{name}`"));
+            let failure = CliError::failed(format!("this repository has no sandbox named `{name}`"));
             return Err(match closest_name(name, known.iter().map(|(name, _)| name.as_str())) {
-                Some(close) => failure.hint(format!("did you mean `airlock {verb} {close}`?")),
-                None if known.is_empty() => failure.hint("to create one, run `airlock claude`"),
-                None => failure.hint("to list the sandboxes, run `airlock ls`"),
+                Some(close) => failure.with_hint(format!("did you mean `airlock {verb} {close}`?")),
+                None if known.is_empty() => failure.with_hint("to create one, run `airlock claude`"),
+                None => failure.with_hint("to list the sandboxes, run `airlock ls`"),
             });
         };
         Ok(found)
     }
 
-    /// Returns the changes of a sandbox. If it was interrupted, its changes are collected now.
+    /// Returns the changes of a sandbox with renames joined, except for those that its review has split. If it was interrupted,
+    /// its changes are collected now.
     pub fn load_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
+        let changes = self.load_separate_changes(sandbox, output)?;
+        Ok(join_renames(sandbox, changes))
+    }
+
+    /// As [`Repo::load_changes`], with each rename as an addition and a deletion.
+    pub fn load_separate_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let name = sandbox.record.name.clone();
-        let changes = match sandbox.record.state {
+        match sandbox.record.state {
             SandboxState::Collected { .. } => sandbox.read_changeset()?.ok_or_else(|| {
-                CliError::new(FAILED, format!("the changes of `{name}` no longer exist"))
-                    .hint(format!("to remove it, run `airlock rm {name}`"))
+                CliError::failed(format!("the changes of `{name}` no longer exist"))
+                    .with_hint(format!("to remove it, run `airlock rm {name}`"))
             }),
             _ if sandbox.is_busy() => Err(crate::sandbox::SandboxError::Busy(name).into()),
             SandboxState::Seeding => {
-                Err(CliError::new(FAILED, format!("`{name}` was interrupted before its agent started"))
-                    .hint(format!("to remove it, run `airlock rm {name}`")))
+                Err(CliError::failed(format!("`{name}` was interrupted before its agent started"))
+                    .with_hint(format!("to remove it, run `airlock rm {name}`")))
             }
             SandboxState::Running => {
                 output.print_status(&format!("{name} was interrupted; collecting its changes"));
@@ -101,8 +105,7 @@ impl Repo {
                     Ok::<_, CliError>(lifecycle::recover_sandbox(&engine, &self.host, sandbox, &policy).await?)
                 })
             }
-        }?;
-        Ok(join_renames(sandbox, changes))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runs another agent in an existing sandbox. Claude Code continues its conversation and receives the feedback of a review.
 
 use crate::cli::args::AgentOptions;
-use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
 use crate::cli::ops::agent_config::{create_model_route, new_agent_config, parse_variables, with_overrides};
 use crate::cli::ops::draft;
@@ -61,8 +61,8 @@ fn resume_command(record: &SandboxRecord, round: &ResumeOptions, tty: bool) -> R
         }
         "shell" if round.args.is_empty() => ["sh", "-c", SHELL_COMMAND].map(str::to_owned).into(),
         _ if round.args.is_empty() => {
-            return Err(CliError::new(USAGE, format!("`{name}` is a sandbox of `airlock run`, which needs a command"))
-                .hint(format!("run `airlock resume {name} -- COMMAND…`")));
+            return Err(CliError::usage(format!("`{name}` is a sandbox of `airlock run`, which needs a command"))
+                .with_hint(format!("run `airlock resume {name} -- COMMAND…`")));
         }
         _ => args.collect(),
     })
@@ -87,7 +87,7 @@ pub fn resume_sandbox(
     let kept =
         round.feedback.as_ref().map(|feedback| sandbox.write_text_file(MESSAGE_FILE, &feedback.text)).transpose()?;
     let (finished, is_delivered) = run_agent(host, sandbox, round, output).map_err(|failure| match &kept {
-        Some(path) => failure.details([format!("the message is saved in {}", path.display())]),
+        Some(path) => failure.with_details([format!("the message is saved in {}", path.display())]),
         None => failure,
     })?;
     let name = finished.sandbox.record.name.clone();
@@ -100,9 +100,8 @@ pub fn resume_sandbox(
             Ok(()) => {
                 output.print_status(&format!("the message did not reach the model; it is saved in {}", path.display()))
             }
-            Err(failure) => {
-                output.print_status(&format!("failed to record that the message was sent: {}", failure.message()))
-            }
+            Err(failure) => output
+                .print_status(&format!("failed to record that the message was sent: {}", failure.escaped_message())),
         }
     }
     if finished.changes.is_empty() {
@@ -129,14 +128,14 @@ fn run_agent(
     let tty = terminal::is_interactive();
     match record.state {
         SandboxState::Seeding => {
-            return Err(CliError::new(FAILED, format!("`{name}` was interrupted before its agent started"))
-                .hint(format!("to remove it, run `airlock rm {name}`")));
+            return Err(CliError::failed(format!("`{name}` was interrupted before its agent started"))
+                .with_hint(format!("to remove it, run `airlock rm {name}`")));
         }
         SandboxState::Running | SandboxState::Collected { .. } => {}
     }
     if record.verb == "shell" && round.args.is_empty() && !tty {
         return Err(
-            CliError::new(USAGE, "a shell needs a terminal").hint(format!("run `airlock resume {name} -- COMMAND…`"))
+            CliError::usage("a shell needs a terminal").with_hint(format!("run `airlock resume {name} -- COMMAND…`"))
         );
     }
     let command = resume_command(&record, round, tty)?;
@@ -158,8 +157,8 @@ fn run_agent(
         let route = if config.model { Some(create_model_route()?) } else { None };
         let image = round.agent.image.as_deref().unwrap_or(&record.image);
         let Some(image) = engine.find_image(image).await? else {
-            return Err(CliError::new(FAILED, format!("the image `{image}` no longer exists"))
-                .hint(format!("to use another image, run `airlock resume {name} --image IMAGE`")));
+            return Err(CliError::failed(format!("the image `{image}` no longer exists"))
+                .with_hint(format!("to use another image, run `airlock resume {name} --image IMAGE`")));
         };
         let request = RunRequest {
             name: None,

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::apply::{Conflict, OnConflict, Step};
+use crate::apply::{Conflict, Step};
 use crate::changes::{Changeset, FileChange, Finding};
 use crate::cli::confirm::confirm_apply;
 use crate::cli::editor;
-use crate::cli::error::{CliError, FAILED, INTERRUPTED};
+use crate::cli::error::CliError;
 use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::apply_options::ApplyOptions;
 use crate::cli::ops::apply_to_worktree::{apply_to_worktree, build_plan};
@@ -17,12 +17,13 @@ use crate::cli::ops::selected_changes::load_needed_rounds;
 use crate::cli::outcome::{OutcomeMode, action_label, find_renames, rename_label, step_note, units_by_path};
 use crate::cli::output::Output;
 use crate::config::{Preselect, Settings, ThemeMode};
+use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
 use crate::render::TextRenderer;
 use crate::review::{
-    Action, ConflictHandling, Decision, DecisionLog, DecisionTarget, Decisions, Event, Feedback, Preview, PreviewLine,
-    ReviewHost, ReviewModel, ReviewOutcome, ReviewState, RoundDiff, read_draft, update_state,
+    Action, Decision, DecisionLog, DecisionTarget, Decisions, Event, Feedback, Preview, PreviewLine, ReviewHost,
+    ReviewModel, ReviewOutcome, ReviewState, RoundDiff, read_draft, update_state,
 };
 use crate::sandbox::Sandbox;
 use crate::terminal::Signals;
@@ -67,7 +68,7 @@ impl ReviewHost for CliReviewHost<'_> {
     }
 
     fn preview_apply(&mut self, decisions: &Decisions) -> Result<Preview, String> {
-        self.build_preview(decisions).map_err(|failure| failure.message().to_owned())
+        self.build_preview(decisions).map_err(|failure| failure.escaped_message())
     }
 }
 
@@ -98,6 +99,7 @@ impl CliReviewHost<'_> {
                 reason: rename.map_or_else(|| note.clone(), |(_, rename)| rename.join_note(&note)),
                 is_conflict: false,
                 sides: Vec::new(),
+                has_git_merge: false,
             }
         };
         let conflict = |c: &Conflict| PreviewLine {
@@ -106,6 +108,7 @@ impl CliReviewHost<'_> {
             outcome: "conflict",
             reason: c.reason.clone(),
             is_conflict: true,
+            has_git_merge: c.sides.as_ref().is_some_and(|sides| sides.git_merge.is_some()),
             sides: conflict::format_conflicts(std::slice::from_ref(c), conflict::APPLY_LABELS, &store)
                 .lines()
                 .skip(2)
@@ -142,7 +145,7 @@ pub fn review_sandbox(
 ) -> Result<ReviewEnd, CliError> {
     let name = sandbox.record.name.clone();
     let Some(changes) = sandbox.read_changeset()? else {
-        return Err(CliError::new(FAILED, format!("the sandbox {name} has no changes")));
+        return Err(CliError::failed(format!("the sandbox {name} has no changes")));
     };
     let changes = join_renames(&sandbox, changes);
     let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
@@ -174,7 +177,7 @@ pub fn review_sandbox(
             let accepted = count_accepted(&model, &state.decisions);
             // If the user declines, the review continues.
             if accepted == 0 || confirm_apply(&model, &state.decisions, accepted)? {
-                break ReviewOutcome::Apply(Some(ConflictHandling::Abort));
+                break ReviewOutcome::Apply(Some(OnConflict::Abort));
             }
         }
     } else {
@@ -205,8 +208,8 @@ pub fn review_sandbox(
         return review_sandbox(host, sandbox, plain, reopen_at, output);
     }
     if outcome == ReviewOutcome::Interrupted {
-        return Err(CliError::new(INTERRUPTED, "interrupted; the decisions are saved")
-            .hint(format!("to continue, run `airlock review {name}`")));
+        return Err(CliError::interrupted("interrupted; the decisions are saved")
+            .with_hint(format!("to continue, run `airlock review {name}`")));
     }
     if let (ReviewOutcome::Send, Some(feedback)) = (outcome, pending_feedback) {
         return Ok(ReviewEnd::Send(Box::new(sandbox), feedback));
@@ -223,16 +226,11 @@ pub fn review_sandbox(
         ReviewOutcome::Apply(Some(conflicts)) => Some(conflicts),
         // In the full-screen review, the user chooses to apply there.
         ReviewOutcome::Completed if terminal::is_interactive() => {
-            confirm_apply(&model, decisions, accepted)?.then_some(ConflictHandling::Abort)
+            confirm_apply(&model, decisions, accepted)?.then_some(OnConflict::Abort)
         }
         _ => None,
     };
     if let Some(on_conflict) = on_conflict {
-        let on_conflict = match on_conflict {
-            ConflictHandling::Abort => OnConflict::Abort,
-            ConflictHandling::Skip => OnConflict::Skip,
-            ConflictHandling::Markers => OnConflict::Markers,
-        };
         let options = ApplyOptions { on_conflict, ..ApplyOptions::from_decisions(&model, decisions) };
         let status = apply_to_worktree(host, &mut sandbox, &model, &options, output)?;
         if status != 0 {

@@ -2,7 +2,7 @@
 
 use super::policy::collect_policy;
 use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
-use crate::cli::error::{CliError, FAILED};
+use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::config::Settings;
 use crate::core::escape::Escaped;
@@ -52,7 +52,7 @@ impl RiskChecker {
             return Ok(());
         }
         let what = format!("the selected part of {path} is riskier than the whole change: it {}", worst.reason);
-        Err(CliError::new(FAILED, what).hint("accept the other parts as well, or review it and add `--allow-risky`"))
+        Err(CliError::failed(what).with_hint("accept the other parts as well, or review it and add `--allow-risky`"))
     }
 
     /// Returns the findings of a change with these contents. A change that is too large has none.

@@ -13,7 +13,7 @@ pub enum Round {
     /// A review of changes.
     Review { sandbox: Sandbox, plain: bool },
     /// A run of another agent.
-    Resume { sandbox: Sandbox, options: ResumeOptions },
+    Resume { sandbox: Sandbox, options: Box<ResumeOptions> },
 }
 
 /// Runs rounds until none follows. Returns the first exit status, because later rounds are not part of the command.
@@ -26,7 +26,7 @@ pub fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, C
             Round::Review { sandbox, plain } => match review_sandbox(host, sandbox, plain, None, output)? {
                 ReviewEnd::Done(status) => (Some(status), None),
                 ReviewEnd::Send(sandbox, feedback) => {
-                    let options = ResumeOptions { feedback: Some(feedback), ..ResumeOptions::default() };
+                    let options = Box::new(ResumeOptions { feedback: Some(feedback), ..ResumeOptions::default() });
                     (None, Some(Round::Resume { sandbox: *sandbox, options }))
                 }
             },

@@ -11,10 +11,11 @@ use super::risk_check::RiskChecker;
 use super::selected_changes::select_changes;
 use crate::apply::{BranchChange, BranchError, EntryContent, SelectedChange, check_branch, commit_on_branch};
 use crate::changes::Quarantine;
-use crate::cli::error::{CliError, FAILED, USAGE};
+use crate::cli::error::CliError;
 use crate::cli::json::{path_text, render_json};
 use crate::cli::new_file::write_new_file;
-use crate::cli::output::{Output, RawOutput, format_count, print_stdout, quote_shell_word};
+use crate::cli::output::{Output, RawOutput, format_count, print_stdout};
+use crate::cli::shell_word::quote_shell_word;
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 use crate::git::{AttributeFiles, CommittedEntry, HostRepo, IdentityRole, read_identity};
@@ -78,9 +79,9 @@ pub fn export_selection(
     let files = model.files_by_path();
     for choice in &choices {
         let path = choice.path();
-        let request = choice.build_request(&store)?.map_err(|reason| {
-            CliError::new(FAILED, format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes())))
-        })?;
+        let request = choice
+            .build_request(&store)?
+            .map_err(|reason| CliError::failed(format!("{}: {reason}", String::from_utf8_lossy(path.as_bytes()))))?;
         // For parts of a change and for edits, the risks of the result are checked.
         let file = files.get(path).copied();
         if let (Some(file), Some(new)) = (file.filter(|f| !request.selection.covers_all(&f.units)), &request.theirs) {
@@ -108,7 +109,7 @@ pub fn export_selection(
         paths.iter().for_each(|path| output.print_status(&format!("skipped {}: {why}", Escaped::new(path.as_bytes()))));
     }
     if accepted.is_empty() {
-        return Err(CliError::new(USAGE, "the selection contains nothing to export"));
+        return Err(CliError::usage("the selection contains nothing to export"));
     }
     let entries: BTreeSet<&RepoPath> = choices.iter().map(|choice| &choice.change.path).collect();
     let files = format_count(entries.len(), "file");
@@ -240,11 +241,8 @@ fn export_to_branch(
         let mut above = one.path.parent();
         while let Some(directory) = above {
             if committed.find_entry(&directory)? == Some(CommittedEntry::Submodule) {
-                return Err(CliError::new(
-                    FAILED,
-                    format!("{path} is in a submodule, whose files cannot be committed"),
-                )
-                .hint(format!("to skip it, add `--reject {}`", quote_shell_word(one.path.as_bytes()))));
+                return Err(CliError::failed(format!("{path} is in a submodule, whose files cannot be committed"))
+                    .with_hint(format!("to skip it, add `--reject {}`", quote_shell_word(one.path.as_bytes()))));
             }
             above = directory.parent();
         }
@@ -287,11 +285,11 @@ fn export_to_branch(
 }
 
 fn branch_failure(error: BranchError) -> CliError {
-    let failure = CliError::new(FAILED, error.to_string());
+    let failure = CliError::failed(error.to_string());
     match error {
-        BranchError::Exists(_) => failure.hint("choose another name"),
-        BranchError::BadName(_) => CliError::new(USAGE, error.to_string()),
-        BranchError::NoAuthor => failure.hint(
+        BranchError::Exists(_) => failure.with_hint("choose another name"),
+        BranchError::BadName(_) => CliError::usage(error.to_string()),
+        BranchError::NoAuthor => failure.with_hint(
             "run `git config --global user.name \"Your Name\"` and `git config --global user.email you@example.org`",
         ),
         BranchError::Git(_) => failure,
