@@ -17,7 +17,7 @@ use airlock::changes::{
 };
 use airlock::core::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Event, Preview, ReviewHost, ReviewModel, ReviewState};
-use airlock::tui::{App, ColorDepth, ReviewOptions, StyleSheet, Theme, draw};
+use airlock::tui::{App, ColorDepth, Keymap, ReviewOptions, StyleSheet, Theme, draw};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -101,8 +101,14 @@ fn run(case: usize) {
     let start = Instant::now();
     let sheet = ReviewModel::open(&changes, &store).expect("opened");
     let look = StyleSheet { depth: ColorDepth::True, theme: Theme::Dark, unicode: true };
-    let opening =
-        ReviewOptions { name: "bench".into(), styles: look, round_diff: None, cannot_send: None, start_at: None };
+    let opening = ReviewOptions {
+        name: "bench".into(),
+        styles: look,
+        round_diff: None,
+        cannot_send: None,
+        start_at: None,
+        keymap: Keymap::default(),
+    };
     let mut app = App::new(&sheet, ReviewState::default(), opening);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a screen");
     terminal.draw(|frame| draw(&mut app, frame)).expect("drawn");

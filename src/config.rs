@@ -4,6 +4,7 @@
 //! A repository can only add risk rules, in its committed `.airlock.toml`: a file that an agent can edit must not
 //! weaken the agent's sandbox.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ macro_rules! settings {
             /// The user's risk rules, in addition to the built-in ones.
             #[serde(default)]
             pub risk: Vec<Rule>,
+            /// The keys of commands of the full-screen review, by command.
+            #[serde(default)]
+            pub keys: BTreeMap<String, KeyNames>,
         }
 
         /// The names of the settings, and whether the environment variable holds a number.
@@ -35,6 +39,7 @@ macro_rules! settings {
                 Self {
                     $($key: over.$key.or(self.$key),)*
                     risk: self.risk.into_iter().chain(over.risk).collect(),
+                    keys: self.keys.into_iter().chain(over.keys).collect(),
                 }
             }
         }
@@ -82,6 +87,25 @@ settings! {
     max_depth: usize, true;
     /// The maximum duration of a collection, such as `10m`.
     max_time: String, false;
+}
+
+/// The keys of a command: one, or a list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum KeyNames {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl KeyNames {
+    /// Returns the keys.
+    #[must_use]
+    pub fn to_list(&self) -> Vec<String> {
+        match self {
+            Self::One(key) => vec![key.clone()],
+            Self::Many(keys) => keys.clone(),
+        }
+    }
 }
 
 /// The settings that a repository's `.airlock.toml` can add.
@@ -203,7 +227,7 @@ impl Settings {
     fn parse(text: &str, source: &str) -> Result<Self, ConfigError> {
         let wrong = |problem: String, suggestion| ConfigError { place: source.to_owned(), problem, suggestion };
         let table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.message().to_owned(), None))?;
-        let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk"]);
+        let known = || KEYS.iter().map(|(key, _)| *key).chain(["risk", "keys"]);
         if let Some(unknown) = table.keys().find(|key| known().all(|k| k != key.as_str())) {
             return Err(wrong(
                 format!("the setting {unknown} does not exist"),

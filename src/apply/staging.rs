@@ -33,6 +33,15 @@ pub(crate) struct Staging {
     next_number: AtomicUsize,
 }
 
+/// The transaction for which staging areas are created.
+#[derive(Clone, Copy)]
+pub(crate) struct StagingContext<'a> {
+    pub(crate) fs: &'a HostFs,
+    pub(crate) tree: &'a WorkingTree,
+    pub(crate) dir: &'a TransactionDir,
+    pub(crate) id: &'a str,
+}
+
 /// A file to stage.
 pub(crate) struct FileToStage<'a> {
     pub(crate) path: &'a RepoPath,
@@ -101,16 +110,13 @@ impl Staging {
         &mut self,
         directory: &OwnedFd,
         path: &RepoPath,
-        fs: &HostFs,
-        tree: &WorkingTree,
-        dir: &TransactionDir,
-        id: &str,
+        context: StagingContext<'_>,
     ) -> Result<StagedFile, HostError> {
         let mount = Mount::from_fd(directory).map_err(system_error("failed to inspect the directory"))?;
         let area = match self.by_mount.get(&mount) {
             Some(area) => *area,
             None => {
-                let area = self.add_area(mount, path, fs, tree, dir, id)?;
+                let area = self.add_area(mount, path, context)?;
                 self.by_mount.insert(mount, area);
                 area
             }
@@ -118,15 +124,8 @@ impl Staging {
         Ok(StagedFile { area, number: self.next_number.fetch_add(1, Ordering::Relaxed) })
     }
 
-    fn add_area(
-        &mut self,
-        mount: Mount,
-        path: &RepoPath,
-        fs: &HostFs,
-        tree: &WorkingTree,
-        dir: &TransactionDir,
-        id: &str,
-    ) -> Result<usize, HostError> {
+    fn add_area(&mut self, mount: Mount, path: &RepoPath, context: StagingContext<'_>) -> Result<usize, HostError> {
+        let StagingContext { fs, tree, dir, id } = context;
         let open_error = system_error("failed to open the backup directory");
         let staging_dir = dir.open_staging_dir().map_err(open_error)?;
         let (area_dir, in_tree_dir) = if Mount::from_fd(&staging_dir).map_err(open_error)? == mount {
@@ -216,7 +215,7 @@ impl Staging {
                 copy_owner(fs, attrs_from, at)?;
             }
         } else {
-            let created = self.create_entry(file, at, kind, fs, tree, attrs_from.is_some())?;
+            let created = create_entry(file, at, kind, fs, tree, attrs_from.is_some())?;
             fs.write_all(&created, bytes).map_err(system_error("failed to write the file"))?;
             if let Some(attrs_from) = attrs_from
                 && let Some(old) =
@@ -243,39 +242,6 @@ impl Staging {
         Ok(FileIdentity { version, mode: stat.st_mode & 0o7777, inode: Inode::from_stat(&stat) })
     }
 
-    /// Creates an empty file with the permissions that it would have if it were created at its path.
-    fn create_entry(
-        &self,
-        file: &FileToStage<'_>,
-        at: DirEntryRef<'_>,
-        kind: EntryKind,
-        fs: &HostFs,
-        tree: &WorkingTree,
-        replaces: bool,
-    ) -> Result<File, HostError> {
-        let create_error = system_error("failed to create the file");
-        if replaces {
-            // Only the owner has access until the permissions of the replaced file are copied.
-            return fs.create_file(at, 0o600).map_err(create_error);
-        }
-        let mode = if kind == EntryKind::Executable { 0o777 } else { 0o666 };
-        let parent = tree.open_nearest_existing_dir(file.path)?;
-        if attributes::has_default_acl(&parent) {
-            match fs.create_file_in(parent.as_fd(), at, mode) {
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::XDEV) => {}
-                other => return other.map_err(create_error),
-            }
-            // The file system does not support unnamed files, so the default ACL is not inherited.
-            let file = fs.create_file(at, mode).map_err(create_error)?;
-            if let Some(group) = attributes::inherited_group(&parent) {
-                let stat = rustix::fs::fstat(&file).map_err(system_error("failed to read the metadata"))?;
-                fs.set_owner(at, stat.st_uid, group).map_err(system_error("failed to set the directory's group"))?;
-            }
-            return Ok(file);
-        }
-        fs.create_file(at, mode).map_err(create_error)
-    }
-
     /// Stages a directory with the permissions of another directory.
     pub(crate) fn stage_directory(
         &self,
@@ -298,6 +264,38 @@ impl Staging {
     pub(crate) fn sync_areas(&self, fs: &HostFs) -> Result<(), Errno> {
         self.dirs.iter().try_for_each(|dir| fs.sync_fd(dir.as_ref()))
     }
+}
+
+/// Creates an empty file with the permissions that it would have if it were created at its path.
+fn create_entry(
+    file: &FileToStage<'_>,
+    at: DirEntryRef<'_>,
+    kind: EntryKind,
+    fs: &HostFs,
+    tree: &WorkingTree,
+    replaces: bool,
+) -> Result<File, HostError> {
+    let create_error = system_error("failed to create the file");
+    if replaces {
+        // Only the owner has access until the permissions of the replaced file are copied.
+        return fs.create_file(at, 0o600).map_err(create_error);
+    }
+    let mode = if kind == EntryKind::Executable { 0o777 } else { 0o666 };
+    let parent = tree.open_nearest_existing_dir(file.path)?;
+    if attributes::has_default_acl(&parent) {
+        match fs.create_file_in(parent.as_fd(), at, mode) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::XDEV) => {}
+            other => return other.map_err(create_error),
+        }
+        // The file system does not support unnamed files, so the default ACL is not inherited.
+        let file = fs.create_file(at, mode).map_err(create_error)?;
+        if let Some(group) = attributes::inherited_group(&parent) {
+            let stat = rustix::fs::fstat(&file).map_err(system_error("failed to read the metadata"))?;
+            fs.set_owner(at, stat.st_uid, group).map_err(system_error("failed to set the directory's group"))?;
+        }
+        return Ok(file);
+    }
+    fs.create_file(at, mode).map_err(create_error)
 }
 
 /// Calls a function for each item of a list, in several threads if the list is long. Returns the results in order, or the

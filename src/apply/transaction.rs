@@ -21,7 +21,7 @@ use super::names::{CONTENTS_DIR, INDEX_LOCK};
 use super::plan::{Plan, PlannedOp};
 use super::report::{ApplyTarget, Report};
 use super::request::{AttrSource, BlobStore};
-use super::staging::{FileToStage, Staging};
+use super::staging::{FileToStage, Staging, StagingContext};
 use super::step::Step;
 use super::transaction_log::{TransactionDir, TransactionLog};
 use super::working_tree::{DIR_FLAGS, WorkingTree};
@@ -228,7 +228,11 @@ fn stage_files<'a>(
         let named = |error| (Some(path.clone()), error);
         let mut reserve = |target: &RepoPath| {
             let directory = request.tree.open_nearest_existing_dir(target)?;
-            staging.allocate_file(&directory, target, request.fs, request.tree, dir, &id)
+            staging.allocate_file(
+                &directory,
+                target,
+                StagingContext { fs: request.fs, tree: request.tree, dir, id: &id },
+            )
         };
         ops.push(match planned {
             PlannedOp::CreateDirectory(path, None) => Op::MakeDirectory { path: path.clone(), slot: None },

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::context::RunContext;
 use super::error::BaseError;
 use super::labels::{base_volumes, repository_id};
 use super::seed;
 use super::store::{Base, BaseLease, BaseStore, BuildLock, now_millis};
 use crate::core::name::read_random_bytes;
-use crate::core::progress::{ProgressCounter, ProgressStep};
+use crate::core::progress::ProgressStep;
 use crate::engine::{ContainerSpec, Engine, Mount, SIDECAR_MOUNTS, VolumeInfo, image, sidecar_spec};
 use crate::git::{DeltaLimit, HostRepo, Listing, Snapshot, SnapshotDelta};
 use crate::guest_client::GuestClient;
@@ -106,14 +107,13 @@ pub async fn find_base(
 /// # Errors
 /// The engine fails, an object is missing, or the disk is full. The new base is removed then.
 pub async fn build_base(
-    engine: &dyn Engine,
-    host: &HostRepo,
+    context: RunContext<'_>,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     guest_image: &str,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
 ) -> Result<ResolvedBase, BaseError> {
+    let RunContext { engine, host, progress } = context;
     let bases = BaseStore::new(&host.common_dir);
     let key = compute_key(snapshot);
     let build_lock = match bases.try_lock_build(&key)? {
@@ -155,7 +155,7 @@ pub async fn build_base(
         used: now_millis(),
         id,
     };
-    let seeded = seed_base(engine, snapshot, listing, &mut base, guest_image, signals, progress).await;
+    let seeded = seed_base(context, snapshot, listing, &mut base, guest_image, signals).await;
     match seeded {
         Ok((volume, guest, container, index)) => {
             let unsealed = UnsealedBase { guest, container, index, _build_lock: build_lock };
@@ -169,14 +169,14 @@ pub async fn build_base(
 }
 
 async fn seed_base(
-    engine: &dyn Engine,
+    context: RunContext<'_>,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,
     base: &mut Base,
     guest_image: &str,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
 ) -> Result<(VolumeInfo, GuestClient, String, Vec<u8>), BaseError> {
+    let RunContext { engine, progress, .. } = context;
     let [spec, launcher] = base_volumes(base);
     let volume = engine.create_volume(&spec).await?;
     engine.create_volume(&launcher).await?;

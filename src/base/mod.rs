@@ -1,6 +1,7 @@
 //! Bases: the sealed volumes that sandboxes start from, and the deltas over them.
 
 mod build;
+mod context;
 mod delta;
 mod error;
 mod labels;
@@ -13,6 +14,7 @@ mod tree;
 mod view;
 
 pub use build::{discard_base, remove_stray_volumes, seal_base};
+pub use context::RunContext;
 pub use delta::{BaseDelta, DeltaEntry, write_delta, write_git_files};
 pub use error::BaseError;
 pub use labels::{BASE_LABEL, REPOSITORY_LABEL, base_volumes, read_or_create_identity, repository_id};

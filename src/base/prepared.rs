@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::build;
 use super::build::UnsealedBase;
+use super::context::RunContext;
 use super::error::BaseError;
 use super::manifest::Manifest;
 use super::store::{Base, BaseLease};
-use crate::core::progress::ProgressCounter;
 use crate::engine::{Engine, VolumeInfo, image};
-use crate::git::{HostRepo, Snapshot, SnapshotDelta, UncommittedChanges};
+use crate::git::{Snapshot, SnapshotDelta, UncommittedChanges};
 use crate::terminal::Signals;
 
 /// A base and its delta, ready for a sandbox.
@@ -34,14 +34,13 @@ impl PreparedBase {
     /// # Errors
     /// An object is missing, the engine fails, the disk is full, or a signal arrives. A new base is removed then.
     pub async fn find_or_build(
-        engine: &dyn Engine,
-        host: &HostRepo,
+        context: RunContext<'_>,
         snapshot: Arc<Snapshot>,
         uncommitted: UncommittedChanges,
         includes: Vec<String>,
         signals: &mut Signals,
-        progress: &Arc<ProgressCounter>,
     ) -> Result<Self, BaseError> {
+        let RunContext { engine, host, .. } = context;
         let (guest_image, found) = tokio::join!(image::ensure_guest(engine), build::find_base(engine, host, &snapshot));
         let guest_image = guest_image?;
         let mut found = match found? {
@@ -50,7 +49,7 @@ impl PreparedBase {
                 let listed = Arc::clone(&snapshot);
                 let listing = tokio::task::spawn_blocking(move || listed.list_files()).await;
                 let listing = listing.map_err(std::io::Error::other)??;
-                build::build_base(engine, host, &snapshot, &listing, &guest_image, signals, progress).await?
+                build::build_base(context, &snapshot, &listing, &guest_image, signals).await?
             }
         };
         let manifest = Manifest::new(&snapshot, &found.base, &found.delta, &uncommitted);

@@ -115,6 +115,11 @@ impl CliError {
         &self.message
     }
 
+    /// Returns the hints, which are not escaped.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Returns the escaped message.
     pub fn escaped_message(&self) -> String {
         Escaped::new(&self.message).to_string()

@@ -119,7 +119,9 @@ impl EngineInfo {
         let components = self.components.iter().map(|(name, version)| (name.as_str(), version.as_str()));
         let all = components.chain([("kernel", self.kernel.as_str())]);
         all.flat_map(|(name, version)| {
-            find_advisories(name, version).into_iter().map(move |(advisory, mended)| (name, version, advisory, mended))
+            find_advisories(name, version)
+                .into_iter()
+                .map(move |(advisory, fixed_in)| (name, version, advisory, fixed_in))
         })
         .collect()
     }

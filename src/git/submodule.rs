@@ -76,6 +76,15 @@ impl Submodule {
     }
 }
 
+/// How submodules are read.
+#[derive(Clone, Copy)]
+struct ModuleOptions {
+    /// All tracked files, despite sparse patterns.
+    full: bool,
+    /// The commit that is checked out instead of the recorded one.
+    moved: bool,
+}
+
 impl Modules {
     /// Finds the repositories. `full` includes the files that a sparse checkout excludes. `moved` uses the commit that
     /// is checked out in a submodule, instead of the one that the tree records.
@@ -90,7 +99,7 @@ impl Modules {
             form: ConversionSettings::from_repository(host.repository(), &host.common_dir)?,
             sparse: if full { None } else { SparsePatterns::from_repository(host.repository())? },
         };
-        all.add_module(host.repository(), root, &host.root, full, moved, 0)?;
+        all.add_module(host.repository(), root, &host.root, ModuleOptions { full, moved }, 0)?;
         Ok(all)
     }
 
@@ -99,8 +108,7 @@ impl Modules {
         git: &Repository,
         module: Submodule,
         dir: &Path,
-        full: bool,
-        moved: bool,
+        options: ModuleOptions,
         depth: usize,
     ) -> Result<(), SnapshotError> {
         let tree = module.tree;
@@ -135,7 +143,9 @@ impl Modules {
                 continue;
             }
             let mut commit = entry.id();
-            if moved && let Ok(head) = inner.head().and_then(|h| h.peel_to_commit()) {
+            if options.moved
+                && let Ok(head) = inner.head().and_then(|h| h.peel_to_commit())
+            {
                 commit = head.id();
             }
             let Ok(inner_tree) = inner.find_commit(commit).map(|c| c.tree_id()) else {
@@ -147,12 +157,12 @@ impl Modules {
                 path: Some(whole),
                 git_dir: inner.path().canonicalize()?,
                 form: ConversionSettings::from_repository(&inner, &common_dir)?,
-                sparse: if full { None } else { SparsePatterns::from_repository(&inner)? },
+                sparse: if options.full { None } else { SparsePatterns::from_repository(&inner)? },
                 common_dir,
                 commit,
                 tree: inner_tree,
             };
-            self.add_module(&inner, module, &dir, full, moved, depth + 1)?;
+            self.add_module(&inner, module, &dir, options, depth + 1)?;
         }
         Ok(())
     }

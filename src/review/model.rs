@@ -211,6 +211,6 @@ mod tests {
         let mut files = [opened(&changes[0], "1"), opened(&changes[1], "2"), opened(&changes[2], "1")];
         mark_ambiguous(&mut files);
         assert_eq!(files.each_ref().map(ReviewFile::is_refused), [true, false, true]);
-        assert!(files[0].severity_reasons().contains("the id of another hunk"));
+        assert!(files[0].severity_reasons().contains("the same id as another hunk"));
     }
 }

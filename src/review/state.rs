@@ -427,7 +427,7 @@ pub fn update_state(mut state: ReviewState, model: &ReviewModel<'_>, action: Act
             };
             // The lines of an edited hunk are not the lines of its result.
             if items.iter().any(is_part) {
-                state.message = Some("this hunk is edited: decide the whole hunk, or undo the edit (u)".into());
+                state.message = Some("this hunk is edited: decide the whole hunk, or undo the edit".into());
                 return state;
             }
             let changes = state.decision_changes(model, &items, decision);

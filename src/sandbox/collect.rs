@@ -34,23 +34,28 @@ pub struct CollectPolicy {
     pub rules: RuleSet,
 }
 
+/// A collection of the changes of a sandbox.
+#[derive(Clone, Copy)]
+pub struct Collection<'a> {
+    pub host: &'a HostRepo,
+    pub sandbox: &'a Sandbox,
+    pub guest: &'a GuestClient,
+    pub policy: &'a CollectPolicy,
+    pub mode: CollectMode,
+    /// The quarantine that receives the contents.
+    pub store: &'a Quarantine,
+    pub progress: &'a ProgressCounter,
+}
+
 /// Collects the changeset of a sandbox. If the agent is still running, the result may be inconsistent.
 ///
 /// # Errors
 /// The guest ends, a limit on the total is exceeded, or the quarantine cannot be written.
-pub async fn collect_changes(
-    host: &HostRepo,
-    sandbox: &Sandbox,
-    guest: &GuestClient,
-    policy: &CollectPolicy,
-    mode: CollectMode,
-    store: &Quarantine,
-    progress: &ProgressCounter,
-) -> Result<Changeset, SandboxError> {
-    let collecting = collect_without_timeout(host, sandbox, guest, policy, mode, store, progress);
-    let collected = tokio::time::timeout(policy.limits.max_time, collecting).await;
+pub async fn collect_changes(collection: Collection<'_>) -> Result<Changeset, SandboxError> {
+    let max_time = collection.policy.limits.max_time;
+    let collected = tokio::time::timeout(max_time, collect_without_timeout(collection)).await;
     collected.unwrap_or_else(|_| {
-        let seconds = policy.limits.max_time.as_secs();
+        let seconds = max_time.as_secs();
         Err(SandboxError::CollectLimit(format!("collection took longer than {seconds} s (max_time)")))
     })
 }
@@ -66,7 +71,8 @@ pub async fn collect_final(
     progress: &ProgressCounter,
 ) -> Result<Changeset, SandboxError> {
     let store = sandbox.open_quarantine()?;
-    let collected = collect_changes(host, sandbox, guest, policy, CollectMode::Final, &store, progress).await;
+    let mode = CollectMode::Final;
+    let collected = collect_changes(Collection { host, sandbox, guest, policy, mode, store: &store, progress }).await;
     if collected.is_err() {
         // The first failure is reported. The next collection also removes unreferenced contents.
         let _ = sandbox.sweep_quarantine();
@@ -74,15 +80,8 @@ pub async fn collect_final(
     collected
 }
 
-async fn collect_without_timeout(
-    host: &HostRepo,
-    sandbox: &Sandbox,
-    guest: &GuestClient,
-    policy: &CollectPolicy,
-    mode: CollectMode,
-    store: &Quarantine,
-    progress: &ProgressCounter,
-) -> Result<Changeset, SandboxError> {
+async fn collect_without_timeout(collection: Collection<'_>) -> Result<Changeset, SandboxError> {
+    let Collection { host, sandbox, guest, policy, mode, store, progress } = collection;
     let delta = sandbox.load_delta()?;
     let modules: BTreeSet<RepoPath> = sandbox.record.manifest.modules.iter().cloned().collect();
     let base = BaseView { guest, delta: &delta, modules: &modules, store };

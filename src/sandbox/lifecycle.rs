@@ -3,13 +3,12 @@
 //! A failure before the agent starts removes everything. From then on, the agent's work is kept until the user has
 //! decided on it or removed it.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 
 use super::agent_paths::AgentPaths;
-use super::collect::{collect_changes, collect_final};
+use super::collect::{Collection, collect_changes, collect_final};
 use super::request::{RunRequest, RunResult};
 use super::resources::EngineResources;
 use super::run_agent::{RunError, record_post_run, run_agent};
@@ -17,6 +16,7 @@ use super::store::{RECORD_VERSION, Sandbox, SandboxRecord, SandboxState, Sandbox
 use super::workspace::Workspace;
 use super::{CollectMode, CollectPolicy, SandboxError, start};
 use crate::base;
+use crate::base::RunContext;
 use crate::base::{PreparedBase, repository_id};
 use crate::changes::{Changeset, Quarantine};
 use crate::core::name::{SandboxName, read_random_bytes};
@@ -96,18 +96,16 @@ pub fn create_sandbox(
 ///
 /// # Errors
 /// Before the agent starts, everything is removed. After that, the sandbox is kept and can be recovered.
-#[expect(clippy::too_many_arguments, reason = "each is another thing")]
 pub async fn run_new_sandbox(
-    engine: &dyn Engine,
-    host: &HostRepo,
+    context: RunContext<'_>,
     mut prepared_base: PreparedBase,
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
     started: impl FnOnce(),
 ) -> Result<RunResult, SandboxError> {
-    let prepared = start::prepare_sandbox(engine, host, &prepared_base, &mut sandbox, request, signals, progress).await;
+    let RunContext { engine, host, .. } = context;
+    let prepared = start::prepare_sandbox(context, &prepared_base, &mut sandbox, request, signals).await;
     let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Err(clean_up_failed_start(engine, prepared_base, sandbox, error).await),
@@ -125,7 +123,7 @@ pub async fn run_new_sandbox(
             None => None,
         }
     };
-    let working = run_agent(engine, host, &mut sandbox, prepared, request, signals, progress);
+    let working = run_agent(context, &mut sandbox, prepared, request, signals);
     let (run_result, seal_error) = tokio::join!(working, sealing);
     match run_result {
         Ok(agent_run) => Ok(RunResult { seal_error, ..agent_run.into_result(sandbox) }),
@@ -142,14 +140,13 @@ pub async fn run_new_sandbox(
 /// # Errors
 /// Before the agent starts, the sandbox is unchanged. After that, it is kept and can be recovered.
 pub async fn resume_agent(
-    engine: &dyn Engine,
-    host: &HostRepo,
+    context: RunContext<'_>,
     mut sandbox: Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
     started: impl FnOnce(),
 ) -> Result<RunResult, SandboxError> {
+    let RunContext { engine, host, .. } = context;
     let old_record = sandbox.record.clone();
     let restarted = start::prepare_resumed(engine, host, &sandbox, request, signals).await;
     let prepared = match restarted {
@@ -165,7 +162,7 @@ pub async fn resume_agent(
         return Err(clean_up_failed_resume(engine, &sandbox, error.into()).await);
     }
     started();
-    match run_agent(engine, host, &mut sandbox, prepared, request, signals, progress).await {
+    match run_agent(context, &mut sandbox, prepared, request, signals).await {
         Ok(agent_run) => Ok(agent_run.into_result(sandbox)),
         Err(RunError::NeverStarted(error)) => {
             let error = clean_up_failed_resume(engine, &sandbox, error).await;
@@ -262,7 +259,8 @@ pub async fn collect_live(
     let resources = EngineResources::from_record(engine, &sandbox.record);
     let sidecar = resources.running_sidecar().await?.ok_or_else(|| SandboxError::Busy(sandbox.record.name.clone()))?;
     let guest = resources.exec_guest(&sidecar, "0:0").await?;
-    collect_changes(host, sandbox, &guest, policy, CollectMode::Live, store, &ProgressCounter::default()).await
+    let (mode, progress) = (CollectMode::Live, &ProgressCounter::default());
+    collect_changes(Collection { host, sandbox, guest: &guest, policy, mode, store, progress }).await
 }
 
 /// Removes a sandbox with all of its resources. With `wait`, also waits until the engine has deleted its volumes.

@@ -22,7 +22,7 @@ mod workspace;
 
 pub use agent_paths::AgentPaths;
 pub use attach::DroppedSequences;
-pub use collect::{CollectPolicy, collect_changes};
+pub use collect::{CollectPolicy, Collection, collect_changes};
 pub use collect_limits::{CollectLimits, CollectMode};
 pub use limits::Limits;
 pub use monitor::{DEFAULT_DISK, DEFAULT_INODES, LimitExceeded};

@@ -1,6 +1,6 @@
 //! Runs an agent in a prepared sandbox until it ends, and collects its changes.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::attach::{AttachResult, DroppedSequences, Scrollback, attach_agent};
 use super::collect::collect_final;
@@ -11,10 +11,9 @@ use super::start::PreparedSandbox;
 use super::store::{Sandbox, SandboxRecord, SandboxState};
 use super::workspace::Workspace;
 use super::{SandboxError, claude_session, holdings};
+use crate::base::RunContext;
 use crate::changes::Changeset;
-use crate::core::progress::{ProgressCounter, ProgressStep};
-use crate::engine::Engine;
-use crate::git::HostRepo;
+use crate::core::progress::ProgressStep;
 use crate::guest_client::GuestClient;
 use crate::protocol::Root;
 use crate::terminal::Signals;
@@ -48,14 +47,13 @@ pub(crate) enum RunError {
 
 /// Runs the agent to its end, collects its changes and removes the containers.
 pub(crate) async fn run_agent(
-    engine: &dyn Engine,
-    host: &HostRepo,
+    context: RunContext<'_>,
     sandbox: &mut Sandbox,
     prepared: PreparedSandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
 ) -> Result<AgentRun, RunError> {
+    let RunContext { engine, host, progress } = context;
     let PreparedSandbox { sidecar, agent, attached } = prepared;
     let resources = EngineResources::from_record(engine, &sandbox.record);
     let monitor = ResourceMonitor {

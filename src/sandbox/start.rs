@@ -14,10 +14,11 @@ use super::resources::{EngineResources, Sidecar, VolumeState};
 use super::store::{Sandbox, SandboxRecord};
 use super::workspace::Workspace;
 use crate::base;
+use crate::base::RunContext;
 use crate::base::{BaseDelta, BaseError, BaseStore, OverlaySupport, PreparedBase};
 use crate::core::name::read_random_bytes;
 use crate::core::path::RepoPath;
-use crate::core::progress::{ProgressCounter, ProgressStep};
+use crate::core::progress::ProgressStep;
 use crate::engine::{AgentContainerOptions, AgentVolumes, AttachedStreams, Engine, OWNER_PORT, agent_spec, image};
 use crate::gateway::{CredentialKind, ModelProxy};
 use crate::git::{GitFiles, HostRepo, PreviousRefs, SnapshotError};
@@ -37,30 +38,27 @@ pub(crate) struct PreparedSandbox {
 
 /// Creates the resources of a sandbox, with an overlay workspace, or with a copy if the engine cannot mount an overlay.
 pub(crate) async fn prepare_sandbox(
-    engine: &dyn Engine,
-    host: &HostRepo,
+    context: RunContext<'_>,
     prepared_base: &PreparedBase,
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
 ) -> Result<PreparedSandbox, SandboxError> {
+    let RunContext { engine, host, .. } = context;
     let info = engine.engine_info().await?;
     let known = OverlaySupport::load_support(info);
     let first = request.workspace.unwrap_or(match &known {
         Some(OverlaySupport::Copy(_)) => Workspace::Copy,
         _ => Workspace::Overlay,
     });
-    let result = create_resources(engine, host, prepared_base, sandbox, request, signals, progress, first).await;
+    let result = create_resources(context, prepared_base, sandbox, request, signals, first).await;
     let is_mount_failure =
         |error: &SandboxError| matches!(error, SandboxError::InodeMismatch | SandboxError::Unmountable(_));
     match result {
         // The first overlay on an engine serves as a probe.
         Err(error) if request.workspace.is_none() && known.is_none() && is_mount_failure(&error) => {
             EngineResources::from_record(engine, &sandbox.record).remove_all().await?;
-            let prepared =
-                create_resources(engine, host, prepared_base, sandbox, request, signals, progress, Workspace::Copy)
-                    .await?;
+            let prepared = create_resources(context, prepared_base, sandbox, request, signals, Workspace::Copy).await?;
             OverlaySupport::Copy(error.to_string()).save_support(info);
             Ok(prepared)
         }
@@ -86,17 +84,15 @@ pub(crate) async fn prepare_sandbox(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is another thing")]
 async fn create_resources(
-    engine: &dyn Engine,
-    host: &HostRepo,
+    context: RunContext<'_>,
     prepared_base: &PreparedBase,
     sandbox: &mut Sandbox,
     request: &RunRequest,
     signals: &mut Signals,
-    progress: &Arc<ProgressCounter>,
     workspace: Workspace,
 ) -> Result<PreparedSandbox, SandboxError> {
+    let RunContext { engine, host, .. } = context;
     if sandbox.record.workspace_kind != workspace {
         sandbox.record.workspace_kind = workspace;
         sandbox.save_record()?;
@@ -121,7 +117,7 @@ async fn create_resources(
             // A signal interrupts only the writing. Calls of the engine are always awaited, so that the engine creates
             // nothing after the cleanup.
             tokio::select! {
-                filled = fill_workspace(host, prepared_base, sandbox, &writer, git, delta, progress) => filled?,
+                filled = fill_workspace(context, prepared_base, sandbox, &writer, git, delta) => filled?,
                 _ = signals.next(0) => return Err(SandboxError::Interrupted),
             }
         }
@@ -222,14 +218,14 @@ pub(crate) fn expected_state(host: &HostRepo, sandbox: &Sandbox) -> Result<Volum
 
 /// Brings a workspace from its base to its initial state. `git` is `None` for a copied workspace.
 async fn fill_workspace(
-    host: &HostRepo,
+    context: RunContext<'_>,
     prepared_base: &PreparedBase,
     sandbox: &Sandbox,
     writer: &GuestClient,
     git: Option<tokio::task::JoinHandle<Result<GitFiles, SnapshotError>>>,
     delta: tokio::task::JoinHandle<Result<BaseDelta, BaseError>>,
-    progress: &Arc<ProgressCounter>,
 ) -> Result<(), SandboxError> {
+    let RunContext { host, progress, .. } = context;
     let mut copied = BTreeMap::new();
     if git.is_none() {
         progress.begin_step(ProgressStep::Copying, prepared_base.base.files);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::app::{App, ConfirmAction, Cursor, Filter, Granularity, Mode, PromptKind};
+use super::keymap::Command;
 use super::keys::Effect;
 use crate::changes::{HunkLine, Severity as Risk, UnitKind};
 use crate::core::escape::Escaped;
@@ -214,7 +215,8 @@ impl App<'_> {
         }
         if self.granularity != Granularity::Line {
             self.set_granularity(Granularity::Line);
-            self.message = Some("move to the first line of the second part, then press s".into());
+            let key = self.key_name(Command::Split);
+            self.message = Some(format!("move to the first line of the second part, then press {key}"));
             return Ok(Effect::Redraw);
         }
         if self.cursor.row == 0 {

@@ -7,6 +7,7 @@ use std::io;
 use globset::GlobMatcher;
 
 use super::counts::ReviewCounts;
+use super::keymap::{Command, Keymap};
 use super::layout::{DisplayOptions, FileLayout};
 use super::style::StyleSheet;
 use super::syntax::{FileClasses, HighlightRequest, HighlightedFile, is_small};
@@ -124,6 +125,7 @@ pub struct App<'a> {
     pub state: ReviewState,
     pub(crate) name: String,
     pub(crate) styles: StyleSheet,
+    pub(crate) keymap: Keymap,
     pub(crate) counts: ReviewCounts,
     /// The changes of the last round; `None` in the first round.
     pub(crate) round_diff: Option<RoundDiff>,
@@ -186,6 +188,7 @@ pub struct ReviewOptions {
     pub cannot_send: Option<String>,
     /// The file at which the review starts, instead of the first undecided one.
     pub start_at: Option<RepoPath>,
+    pub keymap: Keymap,
 }
 
 /// Returns the message about a new round: the number of its changes, and of older undecided units.
@@ -208,9 +211,6 @@ fn describe_round_diff(since: &RoundDiff, model: &ReviewModel<'_>, counts: &Revi
     if since.new.is_empty() { parts.join(", ") } else { format!("{} · f, Enter shows all", parts.join(", ")) }
 }
 
-/// The message when nothing is undecided.
-pub(crate) const ALL_DECIDED: &str = "all changes are decided · w previews the apply";
-
 /// Maximum number of files whose highlighting is cached.
 const MAX_HIGHLIGHTED: usize = 12;
 
@@ -228,6 +228,7 @@ impl<'a> App<'a> {
             model,
             name: options.name,
             styles: options.styles,
+            keymap: options.keymap,
             counts,
             round_diff: options.round_diff,
             cannot_send: options.cannot_send,
@@ -274,7 +275,7 @@ impl<'a> App<'a> {
         }
         let total = app.counts.total_counts();
         if app.message.is_none() && total.all > 0 && total.decided == total.all {
-            app.message = Some(ALL_DECIDED.into());
+            app.message = Some(app.all_decided_message());
         }
         let first = app.files.first().copied().unwrap_or(0);
         app.cursor.file = first;
@@ -292,6 +293,15 @@ impl<'a> App<'a> {
     /// Returns the file at the cursor.
     pub(crate) fn current_file(&self) -> Option<&'a ReviewFile<'a>> {
         self.model.files.get(self.cursor.file)
+    }
+
+    /// Returns the name of a command's first key, for messages.
+    pub(crate) fn key_name(&self, command: Command) -> String {
+        self.keymap.first_key_name(command, self.styles.unicode)
+    }
+
+    pub(crate) fn all_decided_message(&self) -> String {
+        format!("all changes are decided · {} previews the apply", self.key_name(Command::Apply))
     }
 
     /// Returns the path of the file at the cursor.

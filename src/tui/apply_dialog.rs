@@ -5,6 +5,7 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent};
 
 use super::app::{App, Mode};
+use super::keymap::Command;
 use super::keys::Effect;
 use crate::core::escape::Escaped;
 use crate::core::on_conflict::OnConflict;
@@ -29,7 +30,8 @@ impl App<'_> {
 
     pub(crate) fn open_apply_preview(&mut self, host: &mut dyn ReviewHost) {
         if self.counts.total_counts().accepted == 0 {
-            self.message = Some("nothing is accepted yet (y accepts at the cursor)".into());
+            let key = self.key_name(Command::Accept);
+            self.message = Some(format!("nothing is accepted yet ({key} accepts at the cursor)"));
             return;
         }
         match host.preview_apply(&self.state.decisions) {

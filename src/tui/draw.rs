@@ -7,6 +7,7 @@ use ratatui::widgets::Paragraph;
 
 use super::app::{App, Filter, Granularity, Mode, Order, PromptKind};
 use super::files::draw_files;
+use super::keymap::Command;
 use super::outline::{display_width, draw_box};
 use super::overlay;
 use super::rows::draw_rows;
@@ -262,71 +263,73 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
             app.styles.role_style(StyleKind::Strong),
         );
     }
-    let keys: &[(&str, &str)] = match &app.mode {
-        Mode::Help(..) => &[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")],
-        Mode::Preview { .. } => &[("j k", "scroll"), ("Esc", "back")],
-        Mode::Send { .. } => &[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")],
-        Mode::Apply { typed: Some(_), .. } => &[("Enter", "confirm"), ("Esc", "back")],
+    let key = |command| app.keymap.first_key_name(command, app.styles.unicode);
+    let command = |command, word: &'static str| (key(command), word);
+    let fixed = |keys: &[(&str, &'static str)]| keys.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect();
+    let pair = |one, other, separator: &str| format!("{}{separator}{}", key(one), key(other));
+    let keys: Vec<(String, &str)> = match &app.mode {
+        Mode::Help(..) => fixed(&[("type", "to search"), ("↓ ↑", "scroll"), ("Esc", "back")]),
+        Mode::Preview { .. } => fixed(&[("j k", "scroll"), ("Esc", "back")]),
+        Mode::Send { .. } => fixed(&[("y", "send"), ("e", "edit"), ("j k", "scroll"), ("Esc", "back")]),
+        Mode::Apply { typed: Some(_), .. } => fixed(&[("Enter", "confirm"), ("Esc", "back")]),
+        Mode::Apply { preview, .. } if preview.has_git_merge() => {
+            fixed(&[("s", "skip conflicts"), ("m", "with markers"), ("M", "git's merge"), ("Esc", "back")])
+        }
         Mode::Apply { preview, .. } if preview.conflict_count() > 0 => {
-            if preview.has_git_merge() {
-                &[("s", "skip conflicts"), ("m", "with markers"), ("M", "git's merge"), ("Esc", "back")]
-            } else {
-                &[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")]
-            }
+            fixed(&[("s", "apply, skip conflicts"), ("m", "apply with markers"), ("Esc", "back")])
         }
-        Mode::Apply { .. } => &[("y", "apply"), ("Esc", "back")],
-        _ if app.counts.total_counts().decided == 0 && app.message.is_none() => {
-            &[("y", "accept"), ("n", "reject"), ("j k", "move"), ("→", "single lines"), ("?", "all keys")]
-        }
-        Mode::Browse if app.granularity == Granularity::File => &[
-            ("y", "accept file"),
-            ("n", "reject file"),
-            ("a/d", "undecided hunks"),
-            ("→", "hunks"),
-            ("z", "fold"),
-            ("u", "undo"),
-            ("?", "help"),
+        Mode::Apply { .. } => fixed(&[("y", "apply"), ("Esc", "back")]),
+        _ if app.counts.total_counts().decided == 0 && app.message.is_none() => vec![
+            command(Command::Accept, "accept"),
+            command(Command::Reject, "reject"),
+            (pair(Command::Down, Command::Up, " "), "move"),
+            command(Command::Inward, "single lines"),
         ],
-        Mode::Browse if app.granularity == Granularity::Line => &[
-            ("y", "accept"),
-            ("n", "reject"),
-            ("v", if app.anchor.is_some() { "end range" } else { "range" }),
-            ("←", "hunks"),
-            ("s", "split here"),
-            ("c", "comment"),
-            ("u", "undo"),
-            ("?", "help"),
+        Mode::Browse if app.granularity == Granularity::File => vec![
+            command(Command::Accept, "accept file"),
+            command(Command::Reject, "reject file"),
+            (pair(Command::AcceptFile, Command::RejectFile, "/"), "undecided hunks"),
+            command(Command::Inward, "hunks"),
+            command(Command::Fold, "fold"),
+            command(Command::Undo, "undo"),
         ],
-        _ => &[
-            ("y", "accept"),
-            ("n", "reject"),
-            ("␣", "toggle"),
-            ("a/d", "rest of file"),
-            ("s", "split"),
-            ("e", "edit"),
-            ("c", "comment"),
-            ("u", "undo"),
-            ("?", "help"),
+        Mode::Browse if app.granularity == Granularity::Line => vec![
+            command(Command::Accept, "accept"),
+            command(Command::Reject, "reject"),
+            command(Command::SelectRange, if app.anchor.is_some() { "end range" } else { "range" }),
+            command(Command::Outward, "hunks"),
+            command(Command::Split, "split here"),
+            command(Command::Comment, "comment"),
+            command(Command::Undo, "undo"),
+        ],
+        _ => vec![
+            command(Command::Accept, "accept"),
+            command(Command::Reject, "reject"),
+            command(Command::Toggle, "toggle"),
+            (pair(Command::AcceptFile, Command::RejectFile, "/"), "rest of file"),
+            command(Command::Split, "split"),
+            command(Command::Edit, "edit"),
+            command(Command::Comment, "comment"),
+            command(Command::Undo, "undo"),
         ],
     };
+    // A command without a key is not shown.
+    let keys: Vec<(String, &str)> =
+        keys.into_iter().filter(|(key, _)| !key.trim_matches([' ', '/']).is_empty()).collect();
     // Keys that are shown even if other keys do not fit.
     let mut pinned_keys = Vec::new();
     if matches!(app.mode, Mode::Browse) {
-        let has_feedback =
-            app.counts.total_counts().lines.rejected > 0 || app.state.decisions.all_comments().next().is_some();
+        let total = app.counts.total_counts();
+        let has_feedback = total.lines.rejected > 0 || app.state.decisions.all_comments().next().is_some();
         if app.cannot_send.is_none() && has_feedback {
-            pinned_keys.push(("R", "send"));
+            pinned_keys.push(command(Command::Send, "send"));
         }
-        pinned_keys.extend([("w", "apply"), ("q", "leave")]);
+        pinned_keys.extend([command(Command::Apply, "apply"), command(Command::Quit, "leave")]);
+        pinned_keys.push(command(Command::Help, if total.decided == 0 { "all keys" } else { "help" }));
     }
     let mut spans = vec![Span::raw(" ")];
     let mut remaining = width.saturating_sub(1);
-    let (help, keys) = match keys.split_last() {
-        Some((help, keys)) if help.0 == "?" => (Some(help), keys),
-        _ => (None, keys),
-    };
-    pinned_keys.extend(help);
-    let keys_width = |keys: &[(&str, &str)]| {
+    let keys_width = |keys: &[(String, &str)]| {
         keys.iter().map(|(key, word)| display_width(key) + display_width(word) + 3).sum::<usize>()
     };
     // On a very narrow screen, drop the first of them.
@@ -334,18 +337,12 @@ fn footer_line(app: &App<'_>, width: usize) -> Line<'static> {
         pinned_keys.remove(0);
     }
     remaining = remaining.saturating_sub(keys_width(&pinned_keys));
-    let mut add = |key: &str, word: &str| {
-        spans.push(Span::styled(key.to_owned(), app.styles.role_style(StyleKind::Strong)));
+    let mut add = |key: String, word: &str| {
+        spans.push(Span::styled(key, app.styles.role_style(StyleKind::Strong)));
         spans.push(Span::styled(format!(" {word}  "), app.styles.role_style(StyleKind::Faint)));
     };
     for (key, word) in keys {
-        let key = match *key {
-            "␣" if !app.styles.unicode => "Space",
-            "→" if !app.styles.unicode => "l",
-            "←" if !app.styles.unicode => "h",
-            key => key,
-        };
-        let key_width = display_width(key) + display_width(word) + 3;
+        let key_width = display_width(&key) + display_width(word) + 3;
         if key_width > remaining {
             break;
         }

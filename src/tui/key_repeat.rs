@@ -14,10 +14,9 @@ const LATER_REPEAT: Duration = Duration::from_millis(300);
 pub struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
 
 impl KeyRepeatGuard {
-    /// Records the key that opened a dialog or a risky file. A key that only moves is not recorded, so it may keep repeating.
-    pub fn record_key(&mut self, key: Option<KeyCode>, now: Instant) {
-        let is_deciding = |key: &KeyCode| matches!(key, KeyCode::Char('y' | 'Y' | 'a' | 'A' | ' ') | KeyCode::Enter);
-        self.0 = key.filter(is_deciding).map(|key| (key, now, FIRST_REPEAT));
+    /// Records the key that opened a dialog or a risky file. Keys that accept nothing may keep repeating, and are not recorded.
+    pub fn record_key(&mut self, accepting_key: Option<KeyCode>, now: Instant) {
+        self.0 = accepting_key.map(|key| (key, now, FIRST_REPEAT));
     }
 
     /// Returns whether a key press is a repeat of the recorded key. Any other press clears the record.
@@ -47,7 +46,7 @@ mod tests {
         }
         now += LATER_REPEAT;
         assert!(!held.is_repeat(y, now), "it was let go, and pressed anew");
-        held.record_key(Some(KeyCode::Char('j')), now);
+        held.record_key(None, now);
         assert!(!held.is_repeat(KeyCode::Char('j'), now), "moving is no answer");
         held.record_key(Some(KeyCode::Char('A')), now);
         assert!(!held.is_repeat(y, now), "another key is an answer at once");

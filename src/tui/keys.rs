@@ -5,6 +5,7 @@ use std::io;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::app::{App, ConfirmAction, Cursor, Granularity, Mode, PromptKind};
+use super::keymap::Command;
 use crate::review::{Action, Decision, ReviewHost, ReviewOutcome};
 
 /// The effect of a key or mouse event.
@@ -23,6 +24,14 @@ pub enum Effect {
 pub(crate) const H_SCROLL_STEP: usize = 8;
 
 impl App<'_> {
+    /// Returns whether a key can accept something, in the review or in a dialog. Held down, it must not answer a dialog that it
+    /// opened.
+    #[must_use]
+    pub fn is_accepting_key(&self, key: KeyEvent) -> bool {
+        matches!(key.code, KeyCode::Char('y' | 'Y') | KeyCode::Enter)
+            || self.keymap.command_of(key).is_some_and(Command::is_accepting)
+    }
+
     /// Handles a key.
     ///
     /// # Errors
@@ -78,81 +87,76 @@ impl App<'_> {
 
     fn handle_browse_key(&mut self, key: KeyEvent, host: &mut dyn ReviewHost) -> io::Result<Effect> {
         self.message = None;
-        let control = key.modifiers.contains(KeyModifiers::CONTROL);
-        let shift = key.modifiers.contains(KeyModifiers::SHIFT);
         let page = usize::from(self.hit_areas.rows.height).max(1);
-        match key.code {
-            KeyCode::Char('r') if control => return self.undo_or_redo(Action::Redo, host),
-            KeyCode::Char('n') if control => self.find_match(true),
-            KeyCode::Char('p') if control => self.find_match(false),
-            KeyCode::Char(_) if control => {}
-            KeyCode::Left if shift => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
-            KeyCode::Right if shift => self.scroll_right(),
-            KeyCode::Char('<') => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
-            KeyCode::Char('>') => self.scroll_right(),
-            KeyCode::Left | KeyCode::Char('h') => self.set_granularity(match self.granularity {
-                Granularity::Line => Granularity::Hunk,
-                _ => Granularity::File,
-            }),
-            KeyCode::Right | KeyCode::Char('l') | KeyCode::Enter => self.set_granularity(match self.granularity {
-                Granularity::File => Granularity::Hunk,
-                _ => Granularity::Line,
-            }),
-            KeyCode::Down | KeyCode::Char('j') => self.step_cursor(true),
-            KeyCode::Up | KeyCode::Char('k') => self.step_cursor(false),
-            KeyCode::Char(']') => self.move_hunk(true),
-            KeyCode::Char('[') => self.move_hunk(false),
-            KeyCode::Char('}') => self.move_file(1),
-            KeyCode::Char('{') => self.move_file(-1),
-            KeyCode::PageDown if self.granularity == Granularity::File => {
-                self.move_file(isize::try_from(page).unwrap_or(1))
-            }
-            KeyCode::PageUp if self.granularity == Granularity::File => {
-                self.move_file(-isize::try_from(page).unwrap_or(1))
-            }
-            KeyCode::Home | KeyCode::Char('g') if self.granularity == Granularity::File => self.move_file(isize::MIN),
-            KeyCode::End | KeyCode::Char('G') if self.granularity == Granularity::File => self.move_file(isize::MAX),
-            KeyCode::PageDown => self.scroll_page(page, true),
-            KeyCode::PageUp => self.scroll_page(page, false),
-            KeyCode::Home | KeyCode::Char('g') => self.move_cursor(Cursor { unit: 0, row: 0, ..self.cursor }),
-            KeyCode::End | KeyCode::Char('G') => self.move_to_end(),
-            KeyCode::Char('y') => return self.decide_targets(Some(Decision::Accepted), true, host),
-            KeyCode::Char('n') => return self.decide_targets(Some(Decision::Rejected), true, host),
-            KeyCode::Char(' ') => return self.decide_targets(self.toggled_decision(), false, host),
-            KeyCode::Char('v') => self.toggle_range(),
-            KeyCode::Char('a') => return self.decide_rest_of_file(Decision::Accepted, host),
-            KeyCode::Char('d') => return self.decide_rest_of_file(Decision::Rejected, host),
-            KeyCode::Char('A') => self.ask_to_decide_rest(Decision::Accepted),
-            KeyCode::Char('D') => self.ask_to_decide_rest(Decision::Rejected),
-            KeyCode::Char('s') => return self.split_or_join_hunk(host),
-            KeyCode::Char('e') => return self.edit_hunk(host),
-            KeyCode::Char('E') => return self.view_file(host),
-            KeyCode::Char('c') => self.open_comment_prompt(),
-            KeyCode::Char('R') => self.open_feedback_dialog(),
-            KeyCode::Char('u') => return self.undo_or_redo(Action::Undo, host),
-            KeyCode::Char('/') => self.mode = Mode::Input(PromptKind::Search, String::new()),
-            KeyCode::Char('f') => self.mode = Mode::Input(PromptKind::Filter, String::new()),
-            KeyCode::Char('o') => self.cycle_order(),
-            KeyCode::Char('z') => self.toggle_fold(),
-            KeyCode::Char('b') => self.toggle_blanks(),
-            KeyCode::Char('|') => self.toggle_side_by_side(),
-            KeyCode::Char('W') => self.toggle_wrapping(),
-            KeyCode::Char('m') => self.toggle_moved(),
-            KeyCode::Char('+' | '=') => self.set_context((self.display.context * 2).clamp(1, 1 << 20)),
-            KeyCode::Char('-') => self.set_context(self.display.context / 2),
-            KeyCode::Char('p') => return self.open_file_preview(),
-            KeyCode::Char('w') => self.open_apply_preview(host),
-            KeyCode::Char('q') => return Ok(Effect::Exit(ReviewOutcome::Quit)),
-            KeyCode::Char('Q') => {
-                let question = "Discard all decisions and comments on these changes?".to_owned();
-                self.mode = Mode::Confirm(question, ConfirmAction::Discard);
-            }
-            KeyCode::Char('?') => self.mode = Mode::Help(String::new(), 0),
-            KeyCode::Esc => {
+        let page_of_files = isize::try_from(page).unwrap_or(1);
+        let is_at_file = self.granularity == Granularity::File;
+        let Some(command) = self.keymap.command_of(key) else {
+            if key.code == KeyCode::Esc {
                 self.anchor = None;
                 self.search.clear();
             }
-            _ => {}
+            return Ok(Effect::Redraw);
+        };
+        match command {
+            Command::Accept => return self.decide_targets(Some(Decision::Accepted), true, host),
+            Command::Reject => return self.decide_targets(Some(Decision::Rejected), true, host),
+            Command::Toggle => return self.decide_targets(self.toggled_decision(), false, host),
+            Command::SelectRange => self.toggle_range(),
+            Command::AcceptFile => return self.decide_rest_of_file(Decision::Accepted, host),
+            Command::RejectFile => return self.decide_rest_of_file(Decision::Rejected, host),
+            Command::AcceptAll => self.ask_to_decide_rest(Decision::Accepted),
+            Command::RejectAll => self.ask_to_decide_rest(Decision::Rejected),
+            Command::Undo => return self.undo_or_redo(Action::Undo, host),
+            Command::Redo => return self.undo_or_redo(Action::Redo, host),
+            Command::Split => return self.split_or_join_hunk(host),
+            Command::Edit => return self.edit_hunk(host),
+            Command::View => return self.view_file(host),
+            Command::Comment => self.open_comment_prompt(),
+            Command::Send => self.open_feedback_dialog(),
+            Command::Outward => self.set_granularity(match self.granularity {
+                Granularity::Line => Granularity::Hunk,
+                _ => Granularity::File,
+            }),
+            Command::Inward => self.set_granularity(match self.granularity {
+                Granularity::File => Granularity::Hunk,
+                _ => Granularity::Line,
+            }),
+            Command::Down => self.step_cursor(true),
+            Command::Up => self.step_cursor(false),
+            Command::NextHunk => self.move_hunk(true),
+            Command::PreviousHunk => self.move_hunk(false),
+            Command::NextFile => self.move_file(1),
+            Command::PreviousFile => self.move_file(-1),
+            Command::PageDown if is_at_file => self.move_file(page_of_files),
+            Command::PageUp if is_at_file => self.move_file(-page_of_files),
+            Command::First if is_at_file => self.move_file(isize::MIN),
+            Command::Last if is_at_file => self.move_file(isize::MAX),
+            Command::PageDown => self.scroll_page(page, true),
+            Command::PageUp => self.scroll_page(page, false),
+            Command::First => self.move_cursor(Cursor { unit: 0, row: 0, ..self.cursor }),
+            Command::Last => self.move_to_end(),
+            Command::ScrollLeft => self.h_scroll = self.h_scroll.saturating_sub(H_SCROLL_STEP),
+            Command::ScrollRight => self.scroll_right(),
+            Command::Search => self.mode = Mode::Input(PromptKind::Search, String::new()),
+            Command::NextMatch => self.find_match(true),
+            Command::PreviousMatch => self.find_match(false),
+            Command::Filter => self.mode = Mode::Input(PromptKind::Filter, String::new()),
+            Command::Order => self.cycle_order(),
+            Command::Fold => self.toggle_fold(),
+            Command::HideBlanks => self.toggle_blanks(),
+            Command::SideBySide => self.toggle_side_by_side(),
+            Command::Wrap => self.toggle_wrapping(),
+            Command::DimMoved => self.toggle_moved(),
+            Command::MoreContext => self.set_context((self.display.context * 2).clamp(1, 1 << 20)),
+            Command::LessContext => self.set_context(self.display.context / 2),
+            Command::Preview => return self.open_file_preview(),
+            Command::Apply => self.open_apply_preview(host),
+            Command::Quit => return Ok(Effect::Exit(ReviewOutcome::Quit)),
+            Command::Discard => {
+                let question = "Discard all decisions and comments on these changes?".to_owned();
+                self.mode = Mode::Confirm(question, ConfirmAction::Discard);
+            }
+            Command::Help => self.mode = Mode::Help(String::new(), 0),
         }
         Ok(Effect::Redraw)
     }

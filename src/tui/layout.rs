@@ -151,7 +151,7 @@ impl FileLayout {
         }
         if let Some(from) = file.change.renamed_from.as_ref().filter(|_| !file.change.is_rename()) {
             let from = crate::core::escape::Escaped::new(from.as_bytes()).to_string();
-            let text = format!("probably renamed from {from}, whose deletion is a separate change (s joins them)");
+            let text = format!("probably renamed from {from}, whose deletion is a separate change");
             self.groups.push(RowGroup::Note(text, NoteKind::Plain));
         }
     }

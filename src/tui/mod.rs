@@ -8,9 +8,9 @@ mod draw;
 mod feedback_dialog;
 mod files;
 mod find;
-mod help;
 mod input;
 mod key_repeat;
+mod keymap;
 mod keys;
 mod layout;
 mod mouse;
@@ -29,6 +29,7 @@ mod view_options;
 
 pub use app::{App, ReviewOptions};
 pub use draw::draw;
+pub use keymap::{Keymap, KeymapError};
 pub use keys::Effect;
 pub use plain::PlainReview;
 pub use style::{ColorDepth, StyleSheet, Theme};

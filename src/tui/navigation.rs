@@ -2,7 +2,7 @@
 
 use crossterm::event::KeyCode;
 
-use super::app::{ALL_DECIDED, App, Cursor, Granularity};
+use super::app::{App, Cursor, Granularity};
 use super::keys::H_SCROLL_STEP;
 use super::layout::RowGroup;
 
@@ -99,7 +99,7 @@ impl App<'_> {
                 }
             }
             None if self.message.is_none() => {
-                self.message = Some(ALL_DECIDED.into());
+                self.message = Some(self.all_decided_message());
             }
             None => {}
         }

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::app::{App, Mode};
-use super::help::KEYS;
+use super::keymap::{Command, HELP};
 use super::outline::{display_width, draw_box};
 use super::style::{StyleKind, Symbol};
 use super::text_layout::{layout_line, truncate_text, wrap_line, wrap_text};
@@ -38,18 +38,23 @@ fn draw_help(app: &App<'_>, frame: &mut Frame<'_>, area: Rect, typed: &str, scro
     let inner = draw_box(app, frame, area, &title, true);
     let needle = typed.to_lowercase();
     let is_match = |key: &str, text: &str| key.contains(typed) || text.to_lowercase().contains(&needle);
-    let key_width = KEYS.iter().flat_map(|(_, keys)| *keys).map(|(key, _)| display_width(key)).max().unwrap_or(0);
+    let key_names = |commands: &[Command]| app.keymap.all_key_names(commands, app.styles.unicode);
+    let rows = HELP.iter().flat_map(|(_, rows)| *rows);
+    let key_width = rows.map(|(commands, _)| display_width(&key_names(commands))).max().unwrap_or(0);
     let mut groups: Vec<Vec<Line<'static>>> = Vec::new();
-    for (name, keys) in KEYS {
-        let rows: Vec<Line<'static>> = (keys.iter())
-            .filter(|(key, text)| is_match(key, text) && (*key != "R" || app.cannot_send.is_none()))
-            .map(|(key, text)| {
+    for (name, rows) in HELP {
+        let rows: Vec<Line<'static>> = (rows.iter())
+            .map(|(commands, text)| (commands, key_names(commands), *text))
+            .filter(|(commands, keys, text)| {
+                is_match(keys, text) && (!commands.contains(&Command::Send) || app.cannot_send.is_none())
+            })
+            .map(|(_, keys, text)| {
                 Line::from(vec![
                     Span::styled(
-                        format!("  {key}{} ", " ".repeat(key_width - display_width(key))),
+                        format!("  {keys}{} ", " ".repeat(key_width - display_width(&keys))),
                         app.styles.role_style(StyleKind::Strong),
                     ),
-                    Span::raw((*text).to_owned()),
+                    Span::raw(text.to_owned()),
                 ])
             })
             .collect();

@@ -25,6 +25,16 @@ pub struct PlainReview<'a, I, O> {
     pub renderer: TextRenderer,
 }
 
+/// The question that is asked.
+#[derive(Clone, Copy)]
+struct Position<'a> {
+    /// The index of the question.
+    at: usize,
+    questions: &'a [Question],
+    /// The contents of its file.
+    text: &'a FileText,
+}
+
 /// A unit or a part of a split unit, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Question {
@@ -91,7 +101,12 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
                     writeln!(self.output)?;
                     return Ok(ReviewOutcome::Quit);
                 }
-                let next = self.handle_answer(answer.trim(), at, &questions, &text, state, host)?;
+                let next = self.handle_answer(
+                    answer.trim(),
+                    Position { at, questions: &questions, text: &text },
+                    state,
+                    host,
+                )?;
                 host.save_events(&state.take_events())?;
                 questions = self.list_questions(state);
                 at = match next {
@@ -189,12 +204,11 @@ impl<I: BufRead, O: Write> PlainReview<'_, I, O> {
     fn handle_answer(
         &mut self,
         answer: &str,
-        at: usize,
-        questions: &[Question],
-        text: &FileText,
+        position: Position<'_>,
         state: &mut ReviewState,
         host: &mut dyn ReviewHost,
     ) -> io::Result<AnswerEffect> {
+        let Position { at, questions, text } = position;
         let question = &questions[at];
         let file = &self.model.files[question.file];
         let unit = &file.units[question.unit];

@@ -70,9 +70,12 @@ pub fn draw_rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
             &mut app.viewed_columns,
             units,
             opened,
-            row,
-            app.h_scroll,
-            (is_cut || room == 0, rows * room.saturating_sub(1)),
+            DrawnRow {
+                row,
+                h_scroll: app.h_scroll,
+                is_cut: is_cut || room == 0,
+                columns: rows * room.saturating_sub(1),
+            },
         );
     }
     app.is_truncated.set(is_truncated);
@@ -155,15 +158,24 @@ fn max_scroll(app: &App<'_>, opened: &FileLayout, height: usize, width: usize) -
     from.min(rows.saturating_sub(1))
 }
 
+/// A row of a file that was drawn.
+struct DrawnRow {
+    row: usize,
+    /// The first column that was drawn.
+    h_scroll: usize,
+    /// Whether the row has further columns.
+    is_cut: bool,
+    /// Number of columns that were drawn.
+    columns: usize,
+}
+
 /// Marks the lines of a drawn row as viewed once every column of the row has been on the screen.
 fn mark_row_viewed(
     state: &mut ReviewState,
     viewed_columns: &mut BTreeMap<RowPosition, usize>,
     units: &[Unit],
     opened: &FileLayout,
-    row: usize,
-    h_scroll: usize,
-    (is_cut, columns): (bool, usize),
+    DrawnRow { row, h_scroll, is_cut, columns }: DrawnRow,
 ) {
     let Some((group, at)) = opened.group_at(row) else { return };
     let (unit, lines) = match group {

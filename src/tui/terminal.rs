@@ -90,6 +90,10 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
             if key.is_some_and(|key| repeat_guard.is_repeat(key, Instant::now())) {
                 continue;
             }
+            let accepting_key = match &input {
+                Input::Key(event) => key.filter(|_| app.is_accepting_key(*event)),
+                _ => None,
+            };
             let effect = match input {
                 Input::Key(key) if key.kind != KeyEventKind::Release => app.handle_key(key, &mut suspended_host)?,
                 Input::Mouse(mouse) => app.handle_mouse(mouse, &mut suspended_host)?,
@@ -103,7 +107,7 @@ pub fn run(app: &mut App<'_>, host: &mut dyn ReviewHost) -> io::Result<ReviewOut
             match effect {
                 // Input typed before a dialog or a risky file was drawn must not answer it, so it is discarded.
                 Effect::Redraw if app.consume_input_guard() => {
-                    repeat_guard.record_key(key, Instant::now());
+                    repeat_guard.record_key(accepting_key, Instant::now());
                     while event::poll(Duration::ZERO)? {
                         drop(event::read()?);
                     }

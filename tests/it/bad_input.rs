@@ -236,6 +236,16 @@ fn run_refuses_unknown_settings() {
     error: [TMP]/config/airlock/config.toml: the setting memmory does not exist
     hint: did you mean `memory`?
     ");
+    for keys in ["acept = \"x\"", "accept = \"xx\"", "accept = [\"x\", \"Ctrl-c\"]", "quit = []"] {
+        std::fs::write(&config, format!("[keys]\n{keys}\n")).expect("written");
+        repo.airlock(&RUN_TRUE).expect_failure(125, &["error: ", "/config.toml: "]);
+    }
+    std::fs::write(&config, "[keys]\naccept = \"x\"\nreject = \"x\"\n").expect("written");
+    assert_snapshot!(repo.airlock(&RUN_TRUE), @"
+    status: 125
+    ----- stderr -----
+    error: [TMP]/config/airlock/config.toml: the key `x` is bound twice
+    ");
     std::fs::write(&config, "memory = \"1g\"\n").expect("written");
     repo.set("AIRLOCK_PIDS", "many");
     assert_snapshot!(repo.airlock(&RUN_TRUE), @"

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use airlock::review::{ReviewModel, ReviewState, read_draft};
 use airlock::sandbox::SandboxStore;
 use airlock::tui;
-use airlock::tui::{App, ReviewOptions};
+use airlock::tui::{App, Keymap, ReviewOptions};
 use insta::assert_snapshot;
 use portable_pty::CommandBuilder;
 use rustix::process::{Pid, Signal, kill_process};
@@ -383,8 +383,14 @@ fn panic_restores_terminal() {
 #[ignore = "it panics, on a terminal"]
 fn panics_on_a_terminal() {
     let model = sheet(&[("a.txt", None, Some("x\n"))], &[]);
-    let options =
-        ReviewOptions { name: "s".into(), styles: PLAIN, round_diff: None, cannot_send: None, start_at: None };
+    let options = ReviewOptions {
+        name: "s".into(),
+        styles: PLAIN,
+        round_diff: None,
+        cannot_send: None,
+        start_at: None,
+        keymap: Keymap::default(),
+    };
     let mut app = App::new(model, ReviewState::default(), options);
     let mut host = FakeReviewHost { panics: true, ..FakeReviewHost::default() };
     let _ = tui::run(&mut app, &mut host);

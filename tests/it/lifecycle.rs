@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use airlock::base::{BaseStore, PreparedBase};
+use airlock::base::{BaseStore, PreparedBase, RunContext};
 use airlock::core::progress::ProgressCounter;
 use airlock::engine::fake::FakeEngine;
 use airlock::git::{HostRepo, SnapshotOptions, UncommittedChanges};
@@ -20,15 +20,13 @@ async fn fail_base_build(repo: &TestRepo, fail_at: &'static str) -> (SandboxErro
     let host = HostRepo::discover(&repo.path).expect("a repository");
     let snapshot = Arc::new(host.take_snapshot(&SnapshotOptions::default()).expect("a snapshot"));
     let mut signals = Signals::take_over().expect("signals");
-    let meter = Arc::new(ProgressCounter::default());
+    let progress = Arc::new(ProgressCounter::default());
     let base = PreparedBase::find_or_build(
-        &engine,
-        &host,
+        RunContext { engine: &engine, host: &host, progress: &progress },
         snapshot,
         UncommittedChanges::default(),
         Vec::new(),
         &mut signals,
-        &meter,
     )
     .await;
     (base.err().expect("the engine fails").into(), engine.recorded_calls())

@@ -3,7 +3,7 @@
 use airlock::changes::{LineSet, RefusedEntry};
 use airlock::core::on_conflict::OnConflict;
 use airlock::review::{Action, DecisionTarget, Event, ReviewOutcome, ReviewState, RoundDiff, update_state};
-use airlock::tui::{ColorDepth, Effect, ReviewOptions, StyleSheet, Theme};
+use airlock::tui::{ColorDepth, Effect, Keymap, ReviewOptions, StyleSheet, Theme};
 use crossterm::event::MouseEventKind;
 use insta::assert_snapshot;
 use ratatui::style::{Color, Modifier};
@@ -1025,13 +1025,13 @@ fn help_filters_by_typed_word() {
     │  n             reject, then go to the next undecided hunk                    │
     │  Space         toggle: accepted, rejected, undecided                         │
     │  v             start a range of lines                                        │
-    │  a  d          accept, reject everything undecided in this file              │
-    │  A  D          accept, reject everything undecided (asks; skips high risk)   │
-    │  u  Ctrl-r     undo, redo decisions of this session                          │
+    │  a d           accept, reject everything undecided in this file              │
+    │  A D           accept, reject everything undecided (asks; skips high risk)   │
+    │  u Ctrl-r      undo, redo decisions of this session                          │
     │ Edit and comment                                                             │
-    │  s             split the hunk above the line; again: join it                 │
+    │  s             split the hunk above the line, or a rename; again: join it    │
     │  e             edit the hunk's result in your editor                         │
-    │ 30 more below; or type a word to search                                      │
+    │ 29 more below; or type a word to search                                      │
     └──────────────────────────────────────────────────────────────────────────────┘
      type to search  ↓ ↑ scroll  Esc back
     ");
@@ -1039,7 +1039,7 @@ fn help_filters_by_typed_word() {
      airlock review calm-otter   3 files +6 −4   0/5 decided   order: path
     ┌ Keys with "undo" ────────────────────────────────────────────────────────────┐
     │ Decide                                                                       │
-    │  u  Ctrl-r     undo, redo decisions of this session                          │
+    │  u Ctrl-r      undo, redo decisions of this session                          │
     │                                                                              │
     │                                                                              │
     │                                                                              │
@@ -1276,6 +1276,7 @@ fn second_round_shows_new_hunks() {
         round_diff: Some(since),
         cannot_send: None,
         start_at: None,
+        keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(sheet, state, SIZE, options);
     assert_snapshot!(review.screen(), @"
@@ -1503,6 +1504,7 @@ fn feedback_is_previewed_and_edited() {
         round_diff: None,
         cannot_send: Some("no agent is running".into()),
         start_at: None,
+        keymap: Keymap::default(),
     };
     let mut review = ReviewFixture::open_with(review.model, ReviewState::default(), SIZE, options);
     assert!(review.press("R").contains("no agent is running"));
@@ -1573,4 +1575,24 @@ fn long_hunk_scrolls_to_its_end() {
     let end = format!("{}needle\n", "x".repeat(500));
     let mut review = ReviewFixture::from_files(&[("f", None, Some(&end))], SIZE);
     assert!(review.press("/needle<Enter>").contains("xneedle"), "{}", review.screen());
+}
+
+#[test]
+fn keys_can_be_rebound() {
+    let overrides = [("accept".to_owned(), vec!["x".to_owned()]), ("reject".to_owned(), vec!["y".to_owned()])];
+    let keymap = Keymap::with_overrides(&overrides.into()).expect("a valid keymap");
+    let options = ReviewOptions {
+        name: "calm-otter".into(),
+        styles: PLAIN,
+        round_diff: None,
+        cannot_send: None,
+        start_at: None,
+        keymap,
+    };
+    let model = sheet(&[("a", None, Some("1\n")), ("b", None, Some("2\n"))], &[]);
+    let mut review = ReviewFixture::open_with(model, ReviewState::default(), SIZE, options);
+    assert!(review.screen().contains("x accept  y reject"), "{}", review.screen());
+    assert!(review.press("?").contains("│  x "), "{}", review.screen());
+    review.press("<Esc>xyn");
+    assert_eq!(describe_decisions(model, &review.app.state), ["a accepted", "b rejected"]);
 }

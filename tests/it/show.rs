@@ -9,7 +9,7 @@ use airlock::changes::{
 };
 use airlock::core::path::{EntryKind, RepoPath};
 use airlock::review::{Decisions, Event, Preview, PreviewLine, ReviewHost, ReviewModel, ReviewState};
-use airlock::tui::{App, ColorDepth, Effect, ReviewOptions, StyleSheet, Theme, draw};
+use airlock::tui::{App, ColorDepth, Effect, Keymap, ReviewOptions, StyleSheet, Theme, draw};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -163,6 +163,7 @@ impl ReviewFixture {
             round_diff: None,
             cannot_send: None,
             start_at: None,
+            keymap: Keymap::default(),
         };
         Self::open_with(model, state, size, options)
     }

@@ -9,6 +9,7 @@ use crate::cli::error::{CliError, FAILED};
 use crate::cli::json::render_json;
 use crate::cli::ops::agent_config::new_agent_config;
 use crate::cli::ops::repo::create_runtime;
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, print_stdout};
 use crate::config::{NetworkAccess, Settings};
 use crate::core::escape::Escaped;
@@ -58,7 +59,7 @@ impl Checks {
 
 pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
     let mut checks = Checks::default();
-    let settings = match Settings::load(|name| std::env::var(name).ok()) {
+    let settings = match load_settings() {
         Ok(settings) => {
             match new_agent_config(&settings, &[], NetworkAccess::None, 1 << 30)
                 .and_then(|_| crate::cli::ops::policy::collect_limits(&settings))
@@ -69,7 +70,12 @@ pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
             settings
         }
         Err(error) => {
-            checks.add_check("settings", CheckStatus::Broken, error.to_string(), error.suggestion.as_deref());
+            checks.add_check(
+                "settings",
+                CheckStatus::Broken,
+                error.escaped_message(),
+                error.hints().first().map(String::as_str),
+            );
             Settings::default()
         }
     };

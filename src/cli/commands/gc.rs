@@ -6,14 +6,14 @@ use crate::cli::error::CliError;
 use crate::cli::json::render_json;
 use crate::cli::ops::backups;
 use crate::cli::ops::repo::{Repo, create_runtime, format_age};
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count, print_stdout};
-use crate::config::Settings;
 use crate::engine::Docker;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{lifecycle, probe};
 
 pub fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
-    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let settings = load_settings()?;
     let repo = Repo::open(output)?;
     create_runtime()?.block_on(async {
         let engine = Docker::connect().await?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use indicatif::HumanBytes;
 
 use super::image;
-use crate::base::{BaseStore, PreparedBase};
+use crate::base::{BaseStore, PreparedBase, RunContext};
 use crate::cli::args::{RunOptions, UncommittedArg};
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
@@ -17,10 +17,11 @@ use crate::cli::ops::offer_review::is_review_wanted;
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::{Repo, create_runtime};
 use crate::cli::ops::rounds::{Round, run_rounds};
+use crate::cli::ops::settings::load_settings;
 use crate::cli::ops::start_summary::{DirtyScan, first_line, print_start, print_worktree_status};
 use crate::cli::output::{Output, format_count, print_stderr};
 use crate::cli::progress::Progress;
-use crate::config::{NetworkAccess, Settings, WorkspaceMode};
+use crate::config::{NetworkAccess, WorkspaceMode};
 use crate::core::name::SandboxName;
 use crate::engine::{Docker, Engine, ImageInfo};
 use crate::git::{History, HistoryChoice, HostRepo, SnapshotOptions, UncommittedScope};
@@ -59,7 +60,7 @@ fn run_sandbox(
     command: Vec<String>,
     output: Output,
 ) -> Result<u8, CliError> {
-    let settings = Settings::load(|name| std::env::var(name).ok())?.under(options.agent.settings());
+    let settings = load_settings()?.under(options.agent.settings());
     let name = options.name.as_deref().map(str::parse::<SandboxName>).transpose()?;
     let env = parse_variables(&options.agent.env)?;
     let repo = Repo::open(output)?;
@@ -110,9 +111,10 @@ fn run_sandbox(
         };
         print_advisories(engine.engine_info().await?, output);
         let progress = Progress::start_bar(output);
+        let context = RunContext { engine: &engine, host: &repo.host, progress: &progress.counter };
         let include = options.include.clone();
         let base =
-            PreparedBase::find_or_build(&engine, &repo.host, snapshot, work, include, &mut signals, &progress.counter).await?;
+            PreparedBase::find_or_build(context, snapshot, work, include, &mut signals).await?;
         let sandbox = match lifecycle::create_sandbox(&repo.host, &base, &request) {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -134,7 +136,7 @@ fn run_sandbox(
             dirty_scan.signal_agent_start();
         };
         let run =
-            lifecycle::run_new_sandbox(&engine, &repo.host, base, sandbox, &request, &mut signals, &progress.counter, started);
+            lifecycle::run_new_sandbox(context, base, sandbox, &request, &mut signals, started);
         let finished = run.await;
         progress.remove_bar();
         // A scan that was not finished before the agent started is printed after it, not into the agent's screen.

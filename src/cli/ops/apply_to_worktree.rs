@@ -63,7 +63,10 @@ pub fn apply_to_worktree(
     let store = sandbox.open_quarantine()?;
     let before = context.applied_state(sandbox)?;
     let rounds = load_needed_rounds(sandbox, model, &before)?;
-    let plan = build_plan(repo, &sandbox.record.base, &tree, model, options, (&before, &rounds), &store)?;
+    let commit = &sandbox.record.base;
+    let inputs =
+        PlanInputs { repo, commit, tree: &tree, model, options, before: &before, rounds: &rounds, store: &store };
+    let plan = build_plan(&inputs)?;
     check_refused_and_risky(model, plan.steps.iter().map(|step| &step.path), options)?;
     let written = plan.steps.iter().filter(|step| step.action != StepAction::Unchanged).map(|step| &step.path);
     check_configured(repo, &modules, model, written, options)?;
@@ -178,16 +181,24 @@ pub fn apply_to_worktree(
     Ok(0)
 }
 
+/// The inputs of a plan.
+pub struct PlanInputs<'a> {
+    pub repo: &'a HostRepo,
+    /// The commit that the sandbox was seeded with.
+    pub commit: &'a str,
+    pub tree: &'a WorkingTree,
+    pub model: &'a ReviewModel<'a>,
+    pub options: &'a ApplyOptions,
+    /// What applies have written so far.
+    pub before: &'a AppliedState,
+    /// The rounds that wrote it, see `load_needed_rounds`.
+    pub rounds: &'a [Changeset],
+    pub store: &'a Quarantine,
+}
+
 /// Builds the plan for a selection, without writing to the working tree.
-pub fn build_plan(
-    repo: &HostRepo,
-    commit: &str,
-    tree: &WorkingTree,
-    model: &ReviewModel<'_>,
-    options: &ApplyOptions,
-    (before, rounds): (&AppliedState, &[Changeset]),
-    store: &Quarantine,
-) -> Result<Plan, CliError> {
+pub fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
+    let PlanInputs { repo, commit, tree, model, options, before, rounds, store } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
     let modes = merge_modes(repo, tree, commit, selected.iter().map(SelectedChange::path))?;
     let (mut conflicts, mut left_out) = (Vec::new(), BTreeSet::new());

@@ -21,5 +21,6 @@ pub mod risk_check;
 pub mod rounds;
 pub mod selected_changes;
 pub mod sending;
+pub mod settings;
 pub mod start_summary;
 pub mod target;

@@ -6,8 +6,9 @@ use super::draft::join_renames;
 use super::policy::collect_policy;
 use crate::changes::Changeset;
 use crate::cli::error::CliError;
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
-use crate::config::{Settings, closest_name};
+use crate::config::closest_name;
 use crate::core::name::SandboxName;
 use crate::engine::Docker;
 use crate::git::HostRepo;
@@ -112,7 +113,7 @@ impl Repo {
 impl Repo {
     /// Returns the limits and risk rules for collecting from a sandbox.
     pub fn load_policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
-        let settings = Settings::load(|name| std::env::var(name).ok())?;
+        let settings = load_settings()?;
         collect_policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
     }
 }

@@ -1,5 +1,6 @@
 //! Runs another agent in an existing sandbox. Claude Code continues its conversation and receives the feedback of a review.
 
+use crate::base::RunContext;
 use crate::cli::args::AgentOptions;
 use crate::cli::error::{CliError, FAILED};
 use crate::cli::ops::advisories::{SHELL_COMMAND, print_advisories};
@@ -9,9 +10,10 @@ use crate::cli::ops::draft::DRAFT_FILE;
 use crate::cli::ops::end_summary::{print_run_notes, print_summary};
 use crate::cli::ops::policy::collect_policy;
 use crate::cli::ops::repo::create_runtime;
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::{Output, format_count};
 use crate::cli::progress::Progress;
-use crate::config::{NetworkAccess, ReviewMode, Settings};
+use crate::config::{NetworkAccess, ReviewMode};
 use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine};
 use crate::git::HostRepo;
@@ -110,7 +112,7 @@ pub fn resume_sandbox(
     }
     print_summary(&finished, output)?;
     // After feedback was sent, the review starts without a question.
-    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let settings = load_settings()?;
     let mode = round.agent.review.or(settings.review).unwrap_or_default();
     let mode = if round.feedback.is_some() && mode == ReviewMode::Ask { ReviewMode::Always } else { mode };
     Ok(ResumeEnd { status, review: Some((finished, mode)) })
@@ -139,7 +141,7 @@ fn run_agent(
         );
     }
     let command = resume_command(&record, round, tty)?;
-    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let settings = load_settings()?;
     let flags = round.agent.settings();
     let verb = if record.verb == "claude" { "claude" } else { "run" };
     let default_net = if verb == "claude" { NetworkAccess::Model } else { NetworkAccess::None };
@@ -177,9 +179,9 @@ fn run_agent(
         let progress = Progress::start_bar(output);
         let line = first_line(&record, round.feedback.as_ref(), route.is_some());
         progress.suspend_bar(|| output.print_status(&line));
+        let context = RunContext { engine: &engine, host, progress: &progress.counter };
         let started = || progress.pause_bar();
-        let finished =
-            lifecycle::resume_agent(&engine, host, sandbox, &request, &mut signals, &progress.counter, started).await;
+        let finished = lifecycle::resume_agent(context, sandbox, &request, &mut signals, started).await;
         progress.remove_bar();
         signals.end_at_once();
         Ok::<_, CliError>((finished?, route))

@@ -9,14 +9,15 @@ use crate::cli::editor;
 use crate::cli::error::CliError;
 use crate::cli::ops::apply_context::ApplyContext;
 use crate::cli::ops::apply_options::ApplyOptions;
-use crate::cli::ops::apply_to_worktree::{apply_to_worktree, build_plan};
+use crate::cli::ops::apply_to_worktree::{PlanInputs, apply_to_worktree, build_plan};
 use crate::cli::ops::conflict;
 use crate::cli::ops::draft::{DRAFT_FILE, draft_error, join_renames, open_draft};
 use crate::cli::ops::risk_check::RiskChecker;
 use crate::cli::ops::selected_changes::load_needed_rounds;
+use crate::cli::ops::settings::{load_keymap, load_settings};
 use crate::cli::outcome::{OutcomeMode, action_label, find_renames, rename_label, step_note, units_by_path};
 use crate::cli::output::Output;
-use crate::config::{Preselect, Settings, ThemeMode};
+use crate::config::{Preselect, ThemeMode};
 use crate::core::on_conflict::OnConflict;
 use crate::core::path::RepoPath;
 use crate::git::HostRepo;
@@ -78,15 +79,17 @@ impl CliReviewHost<'_> {
         let tree = context.open_tree(&self.sandbox.record.manifest.modules)?;
         let (store, before) = (self.sandbox.open_quarantine()?, context.applied_state(self.sandbox)?);
         let rounds = load_needed_rounds(self.sandbox, self.model, &before)?;
-        let plan = build_plan(
-            self.repo,
-            &self.sandbox.record.base,
-            &tree,
-            self.model,
-            &ApplyOptions::from_decisions(self.model, decisions),
-            (&before, &rounds),
-            &store,
-        )?;
+        let options = ApplyOptions::from_decisions(self.model, decisions);
+        let plan = build_plan(&PlanInputs {
+            repo: self.repo,
+            commit: &self.sandbox.record.base,
+            tree: &tree,
+            model: self.model,
+            options: &options,
+            before: &before,
+            rounds: &rounds,
+            store: &store,
+        })?;
         let (units, renames) = (units_by_path(self.model), find_renames(&plan, self.model));
         let line = |step: &Step| {
             let outcome = action_label(&step.action, OutcomeMode::Planned);
@@ -149,7 +152,7 @@ pub fn review_sandbox(
     };
     let changes = join_renames(&sandbox, changes);
     let model = ReviewModel::open(&changes, &sandbox.open_quarantine()?)?;
-    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    let settings = load_settings()?;
     let saved = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, &sandbox))?;
     let is_first = saved.reviewed_rounds().last() != Some(&changes.id);
     let (draft, mut state) = open_draft(&sandbox, &model)?;
@@ -190,8 +193,14 @@ pub fn review_sandbox(
         };
         let style_sheet = StyleSheet::from_env(output.is_colored(), theme, &|name| std::env::var(name).ok());
         let cannot_send = crate::cli::ops::sending::send_obstacle(&sandbox.record);
-        let review_options =
-            ReviewOptions { name: name.to_string(), styles: style_sheet, round_diff, cannot_send, start_at };
+        let review_options = ReviewOptions {
+            name: name.to_string(),
+            styles: style_sheet,
+            round_diff,
+            cannot_send,
+            start_at,
+            keymap: load_keymap(&settings)?,
+        };
         let mut app = App::new(&model, std::mem::take(&mut state), review_options);
         let outcome = tui::run(&mut app, &mut review_host)?;
         reopen_at = app.current_path();

@@ -3,8 +3,8 @@
 use super::policy::collect_policy;
 use crate::changes::{FileChange, Finding, LinkAliases, PackageManifests, RiskContext, RuleSet, Severity, find_risks};
 use crate::cli::error::CliError;
+use crate::cli::ops::settings::load_settings;
 use crate::cli::output::Output;
-use crate::config::Settings;
 use crate::core::escape::Escaped;
 use crate::core::path::{EntryKind, RepoPath};
 use crate::git::HostRepo;
@@ -20,7 +20,7 @@ pub struct RiskChecker {
 
 impl RiskChecker {
     pub fn new(repo: &HostRepo, sandbox: &Sandbox, model: &ReviewModel<'_>, output: Output) -> Result<Self, CliError> {
-        let settings = Settings::load(|name| std::env::var(name).ok())?;
+        let settings = load_settings()?;
         let rules = collect_policy(
             &settings,
             repo,

@@ -128,7 +128,13 @@ pub fn export_selection(
     match to {
         Target::Worktree => unreachable!("the caller applies it"),
         Target::Branch(name) => {
-            let commit = export_to_branch(repo, sandbox, &accepted, &attributes, name, options.dry_run, output)?;
+            let commit = export_to_branch(
+                repo,
+                sandbox,
+                &accepted,
+                &attributes,
+                &BranchExport { name, dry_run: options.dry_run, output },
+            )?;
             if options.json {
                 print_stdout(&to_json(json!({"branch": name, "commit": commit})))?;
             } else if let Some(commit) = commit {
@@ -222,15 +228,20 @@ pub fn stored_side(
     version.map(stored).transpose()
 }
 
+/// A new branch for the accepted files.
+struct BranchExport<'a> {
+    name: &'a str,
+    dry_run: bool,
+    output: Output,
+}
+
 /// Creates the commit and its branch. The working tree, the index and HEAD are not changed.
 fn export_to_branch(
     repo: &HostRepo,
     sandbox: &Sandbox,
     accepted: &[AcceptedFile<'_>],
     attributes: &AttributeFiles,
-    name: &str,
-    dry_run: bool,
-    output: Output,
+    BranchExport { name, dry_run, output }: &BranchExport<'_>,
 ) -> Result<Option<String>, CliError> {
     let base = &sandbox.record.base;
     let committed = repo.open_commit(base)?;
@@ -257,7 +268,7 @@ fn export_to_branch(
         };
         changes.push(BranchChange { path: one.path.clone(), content });
     }
-    if dry_run {
+    if *dry_run {
         return check_branch(&repo.root, name).map(|()| None).map_err(branch_failure);
     }
     let changeset = sandbox.read_changeset()?.map(|c| c.id).unwrap_or_default();

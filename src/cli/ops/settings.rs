@@ -1,0 +1,36 @@
+//! The user's settings, checked as a whole.
+
+use std::collections::BTreeMap;
+
+use crate::cli::error::CliError;
+use crate::config::{Settings, config_path};
+use crate::tui::Keymap;
+
+/// Reads the settings of the user, and checks the keys of the review: an agent must not run for an hour before they turn out
+/// to be wrong.
+///
+/// # Errors
+/// The configuration file or a variable is invalid.
+pub fn load_settings() -> Result<Settings, CliError> {
+    let settings = Settings::load(|name| std::env::var(name).ok())?;
+    load_keymap(&settings)?;
+    Ok(settings)
+}
+
+/// Returns the keymap of the review.
+///
+/// # Errors
+/// The keys in the configuration are invalid.
+pub fn load_keymap(settings: &Settings) -> Result<Keymap, CliError> {
+    let overrides: BTreeMap<String, Vec<String>> =
+        settings.keys.iter().map(|(command, keys)| (command.clone(), keys.to_list())).collect();
+    Keymap::with_overrides(&overrides).map_err(|error| {
+        let file = config_path().map_or_else(String::new, |path| format!("{}: ", path.display()));
+        let hint = error.hint();
+        let failure = CliError::usage(format!("{file}{error}"));
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
+}
