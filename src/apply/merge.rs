@@ -69,7 +69,7 @@ pub fn merge_content(sides: Sides<'_>) -> Result<Merged, (ConflictKind, Vec<Conf
 
 /// Merges with libgit2 alone, for a user who has seen the result. Returns `None` if it has a conflict.
 #[must_use]
-pub fn merge_with_git(sides: Sides<'_>) -> Option<Merged> {
+pub(super) fn merge_with_git(sides: Sides<'_>) -> Option<Merged> {
     check_mergeable(sides).ok()?;
     let content = merge_with_libgit2(sides, false).ok().flatten()?;
     let (theirs, merged) = (split_lines(sides.theirs), split_lines(&content));
@@ -99,7 +99,7 @@ pub fn merge_with_markers(sides: Sides<'_>) -> Result<(Vec<u8>, usize), Conflict
 ///
 /// # Errors
 /// [`ConflictKind::Binary`], [`ConflictKind::Large`], [`ConflictKind::EnginesDisagree`].
-pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
+pub(super) fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
     check_mergeable(sides)?;
     let (content, is_clean) = run_libgit2(sides, FileFavor::Union).map_err(|_| ConflictKind::EnginesDisagree)?;
     if !is_clean {
@@ -117,7 +117,7 @@ pub fn merge_union(sides: Sides<'_>) -> Result<Merged, ConflictKind> {
 /// accepted side changes lines, the added lines stay before and after them. Returns `None` if the sides cannot be merged
 /// this way.
 #[must_use]
-pub fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
+pub(super) fn merge_around_insertions(sides: Sides<'_>) -> Option<Merged> {
     check_mergeable(sides).ok()?;
     let [base, ours, theirs] = [sides.base, sides.ours, sides.theirs].map(split_lines);
     let positions = find_unique_placement(&base, &ours)?;

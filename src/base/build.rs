@@ -20,7 +20,7 @@ use crate::terminal::Signals;
 const MAX_COMPARED: usize = 4;
 
 /// The base for a snapshot.
-pub struct ResolvedBase {
+pub(super) struct ResolvedBase {
     pub base: Base,
     /// The base volume as the engine reports it.
     pub volume: VolumeInfo,
@@ -55,7 +55,7 @@ fn compute_config_key(snapshot: &Snapshot) -> String {
 ///
 /// # Errors
 /// The engine fails, or an object is missing.
-pub async fn find_base(
+pub(super) async fn find_base(
     engine: &dyn Engine,
     host: &HostRepo,
     snapshot: &Snapshot,
@@ -106,7 +106,7 @@ pub async fn find_base(
 ///
 /// # Errors
 /// The engine fails, an object is missing, or the disk is full. The new base is removed then.
-pub async fn build_base(
+pub(super) async fn build_base(
     context: RunContext<'_>,
     snapshot: &Arc<Snapshot>,
     listing: &Listing,

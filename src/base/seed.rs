@@ -101,7 +101,7 @@ pub async fn seed_volume(
 
 /// Writes everything to disk, and then the seal. A sealed base is therefore complete, even after a crash of the
 /// machine.
-pub async fn seal_volume(guest: &GuestClient, nonce: &str) -> Result<(), BaseError> {
+pub(super) async fn seal_volume(guest: &GuestClient, nonce: &str) -> Result<(), BaseError> {
     guest.sync_volume(Root::Base).await?;
     let mut batch = EntryBatch::new(guest, Root::Base);
     batch.add_file(SEAL, &mut io::Cursor::new(nonce.as_bytes())).await?;

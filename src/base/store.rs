@@ -192,6 +192,6 @@ impl BaseStore {
 
 /// Returns the current time in milliseconds since the epoch.
 #[must_use]
-pub fn now_millis() -> u64 {
+pub(super) fn now_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -11,7 +11,7 @@ const MAX_LINE_BYTES: usize = 5_000;
 const MAX_BLANK_LINES: usize = 200;
 
 /// Returns the findings for a file's content, compared with the base.
-pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
+pub(super) fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |rule: &str, level, reason: String, line| {
         found.push(Finding { rule: rule.into(), severity: level, reason, line });
@@ -48,7 +48,7 @@ pub fn find_content_risks(old: &[u8], new: &[u8]) -> Vec<Finding> {
 }
 
 /// Returns whether content is UTF-8 text without NUL.
-pub fn is_text(bytes: &[u8]) -> bool {
+pub(super) fn is_text(bytes: &[u8]) -> bool {
     memchr::memchr(0, bytes).is_none() && std::str::from_utf8(bytes).is_ok()
 }
 
@@ -56,7 +56,7 @@ pub fn is_text(bytes: &[u8]) -> bool {
 ///
 /// Such text is not valid UTF-8, has no control characters except tab, line feed, carriage return and form feed, and
 /// has fewer than a third of its bytes in invalid sequences.
-pub fn is_legacy_text(bytes: &[u8]) -> bool {
+pub(super) fn is_legacy_text(bytes: &[u8]) -> bool {
     if std::str::from_utf8(bytes).is_ok() || bytes.iter().any(|b| b.is_ascii_control() && !b"\t\n\r\x0c".contains(b)) {
         return false;
     }
@@ -73,7 +73,7 @@ fn count_replaced_bytes(old: &[u8], new: &[u8]) -> usize {
 }
 
 /// Returns the 1-based number of the line that contains a byte.
-pub fn line_number_at(bytes: &[u8], at: usize) -> usize {
+pub(super) fn line_number_at(bytes: &[u8], at: usize) -> usize {
     memchr::memchr_iter(b'\n', &bytes[..at]).count() + 1
 }
 

@@ -9,7 +9,7 @@ use crate::core::escape::{find_first_hidden, is_hidden};
 use crate::core::path::RepoPath;
 
 /// Returns the findings for the name of a path.
-pub fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
+pub(super) fn find_name_risks(path: &RepoPath) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |rule: &str, level, reason: &str| {
         found.push(Finding { rule: rule.into(), severity: level, reason: reason.into(), line: None });

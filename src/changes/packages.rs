@@ -73,7 +73,12 @@ impl PackageManifests {
 }
 
 /// Returns the findings for a package's manifest or lock file.
-pub fn find_package_risks(path: &RepoPath, old: &[u8], new: &[u8], manifests: &PackageManifests) -> Vec<Finding> {
+pub(super) fn find_package_risks(
+    path: &RepoPath,
+    old: &[u8],
+    new: &[u8],
+    manifests: &PackageManifests,
+) -> Vec<Finding> {
     let name = String::from_utf8_lossy(path.file_name()).to_lowercase();
     let finding = |rule: &str, level, (reason, line)| Finding { rule: rule.into(), severity: level, reason, line };
     let medium = |rule: &str, found| finding(rule, Severity::Medium, found);

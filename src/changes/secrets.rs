@@ -57,7 +57,7 @@ static ASSIGNMENT_REGEX: LazyLock<Regex> =
     LazyLock::new(|| compile_ascii_regex(ASSIGNMENT_PATTERN).expect("it is valid; a test uses it"));
 
 /// Returns findings for values that look like secrets and are not in the base.
-pub fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
+pub(super) fn find_secrets(old: &[u8], new: &[u8]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut add = |what: &str, at: usize| {
         let line = Some(line_number_at(new, at));

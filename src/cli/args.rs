@@ -14,7 +14,7 @@ use crate::core::on_conflict::OnConflict;
     override_usage = "airlock [OPTIONS] [claude ARGS…]\n       airlock <COMMAND>",
     after_help = "Without a command, `airlock claude` is run. Arguments after the word `claude` are passed to Claude Code unchanged."
 )]
-pub struct Cli {
+pub(super) struct Cli {
     /// Choose when to color the output
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto", global = true)]
     pub color: Colour,
@@ -28,7 +28,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Colour {
+pub(super) enum Colour {
     Auto,
     Always,
     Never,
@@ -36,7 +36,7 @@ pub enum Colour {
 
 /// The uncommitted work to include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum UncommittedArg {
+pub(super) enum UncommittedArg {
     /// Include changes of tracked files, staged or not
     Tracked,
     /// Include untracked files as well, except ignored ones
@@ -46,7 +46,7 @@ pub enum UncommittedArg {
 /// The options of a sandbox.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
-pub struct RunOptions {
+pub(super) struct RunOptions {
     /// Name the sandbox [default: a random name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -74,7 +74,7 @@ pub struct RunOptions {
 /// The agent's configuration.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Options for a sandbox")]
-pub struct AgentOptions {
+pub(super) struct AgentOptions {
     /// Limit network access [default: model for claude, none otherwise]
     #[arg(long, value_enum, value_name = "NET")]
     pub net: Option<NetworkAccess>,
@@ -108,7 +108,7 @@ pub struct AgentOptions {
 
 impl AgentOptions {
     /// Returns these options, with those before the verb where they leave something open.
-    pub fn over(self, before: Self) -> Self {
+    pub(super) fn over(self, before: Self) -> Self {
         Self {
             net: self.net.or(before.net),
             image: self.image.or(before.image),
@@ -123,7 +123,7 @@ impl AgentOptions {
     }
 
     /// Returns what was said here alone, as settings.
-    pub fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             image: self.image.clone(),
             memory: self.memory.clone(),
@@ -140,7 +140,7 @@ impl AgentOptions {
 
 impl RunOptions {
     /// Returns these options, with those before the verb where they leave something open.
-    pub fn over(self, before: Self) -> Self {
+    pub(super) fn over(self, before: Self) -> Self {
         Self {
             name: self.name.or(before.name),
             uncommitted: self.uncommitted.or(before.uncommitted),
@@ -154,7 +154,7 @@ impl RunOptions {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Run Claude Code in a sandbox; every ARG is passed to it unchanged
     #[command(override_usage = "airlock [OPTIONS] claude [ARGS…]")]
     Claude,
@@ -237,7 +237,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct ResumeArgs {
+pub(super) struct ResumeArgs {
     /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
     /// Send your rejections and comments to Claude Code
@@ -254,7 +254,7 @@ pub struct ResumeArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct DiffArgs {
+pub(super) struct DiffArgs {
     /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
     /// Treat a renamed file as an addition and a deletion
@@ -290,7 +290,7 @@ pub struct DiffArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ReviewArgs {
+pub(super) struct ReviewArgs {
     /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
     /// Ask hunk by hunk, without the full screen
@@ -308,7 +308,7 @@ pub struct ReviewArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ApplyArgs {
+pub(super) struct ApplyArgs {
     /// Name of the sandbox [default: the only one]
     pub name: Option<String>,
     /// Accept a path, a directory (DIR/) or a glob
@@ -349,7 +349,7 @@ pub struct ApplyArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct UndoArgs {
+pub(super) struct UndoArgs {
     /// Sandbox whose last apply to undo [default: the last apply of any sandbox]
     pub name: Option<String>,
     /// List the applies to this working tree
@@ -364,7 +364,7 @@ pub struct UndoArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct RecoverArgs {
+pub(super) struct RecoverArgs {
     /// Restore what the apply replaced (default)
     #[arg(long, group = "way")]
     pub rollback: bool,
@@ -374,7 +374,7 @@ pub struct RecoverArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ImageVerb {
+pub(super) enum ImageVerb {
     /// Build the agent image with Claude Code and common tools
     Build {
         /// Start from an image, or from a root file system in a tar archive

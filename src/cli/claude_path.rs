@@ -4,7 +4,7 @@
 ///
 /// This is `claude`, or a path if an earlier `claude` on the `PATH` is Airlock. Returns `None` if every `claude` on the
 /// `PATH` is Airlock.
-pub fn find_real_claude() -> Option<String> {
+pub(super) fn find_real_claude() -> Option<String> {
     let ours = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let programs = std::env::split_paths(&path).map(|dir| dir.join("claude")).filter(|file| file.is_file());

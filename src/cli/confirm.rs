@@ -7,7 +7,7 @@ use crate::review::{Decisions, ReviewFile, ReviewModel};
 use crate::terminal;
 
 /// Asks whether to apply. If the accepted changes include high-risk files, the user has to type `apply`.
-pub fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
+pub(super) fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, accepted: usize) -> Result<bool, CliError> {
     let is_accepted = |f: &&ReviewFile<'_>| f.units.iter().any(|u| decisions.is_accepted(u));
     let risky: Vec<String> = (model.files.iter())
         .filter(|f| f.is_risky() && !f.is_refused())
@@ -29,7 +29,7 @@ pub fn confirm_apply(model: &ReviewModel<'_>, decisions: &Decisions, accepted: u
 }
 
 /// Asks a question until it is answered with yes or no. Input that was typed before the question is discarded.
-pub fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError> {
+pub(super) fn ask_yes_no(question: &str, default: bool) -> Result<bool, CliError> {
     terminal::discard_input();
     let answer = |text: &str| match text.trim().to_lowercase().as_str() {
         "" => Some(default),

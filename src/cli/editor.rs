@@ -12,7 +12,7 @@ const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// Lets the user edit a text, and returns the result with the directory of the file. The caller keeps the directory,
 /// because an editor may still have the file open.
-pub fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
+pub(super) fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir, Vec<u8>)> {
     let (dir, file) = write_temp_file(path, text)?;
     run_editor(&file)?;
     let mut edited = Vec::new();
@@ -27,7 +27,7 @@ pub fn edit_text(path: &RepoPath, text: &[u8]) -> io::Result<(tempfile::TempDir,
 }
 
 /// Shows a text in the user's editor, and returns the directory of the file.
-pub fn view_text(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
+pub(super) fn view_text(path: &RepoPath, text: &[u8]) -> io::Result<tempfile::TempDir> {
     let (dir, file) = write_temp_file(path, text)?;
     run_editor(&file)?;
     Ok(dir)

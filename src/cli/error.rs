@@ -20,15 +20,15 @@ use crate::review::SelectionError;
 use crate::sandbox::SandboxError;
 
 /// The exit status of a failure; nothing was changed unless the message says otherwise.
-pub const FAILED: u8 = 1;
+pub(super) const FAILED: u8 = 1;
 /// The exit status if there are conflicts; nothing was written.
-pub const CONFLICT: u8 = 4;
+pub(super) const CONFLICT: u8 = 4;
 /// The exit status if Airlock itself failed, where it is otherwise that of the agent.
-pub const EXIT_INTERNAL: u8 = 125;
+pub(super) const EXIT_INTERNAL: u8 = 125;
 
 /// The kind of an error, which determines the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
+pub(super) enum ErrorKind {
     Failed,
     Usage,
     /// The selection or the working tree is stale.
@@ -38,7 +38,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Returns the exit status of the program.
-    pub fn exit_status(self) -> u8 {
+    pub(super) fn exit_status(self) -> u8 {
         match self {
             Self::Failed => FAILED,
             Self::Usage => 2,
@@ -50,7 +50,7 @@ impl ErrorKind {
 
 /// An error that ends the program. Its texts can contain anything: they are escaped when they are printed.
 #[derive(Debug)]
-pub struct CliError {
+pub(super) struct CliError {
     pub kind: ErrorKind,
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -64,22 +64,22 @@ impl CliError {
     }
 
     /// Creates an error of a failed operation.
-    pub fn failed(message: impl Into<String>) -> Self {
+    pub(super) fn failed(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Failed, message)
     }
 
     /// Creates an error of wrong usage.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Usage, message)
     }
 
     /// Creates an error of a stale selection or working tree.
-    pub fn stale(message: impl Into<String>) -> Self {
+    pub(super) fn stale(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Stale, message)
     }
 
     /// Creates an error of an interruption.
-    pub fn interrupted(message: impl Into<String>) -> Self {
+    pub(super) fn interrupted(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Interrupted, message)
     }
 
@@ -94,13 +94,13 @@ impl CliError {
     }
 
     /// Adds lines below the message.
-    pub fn with_details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn with_details(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.details.extend(lines);
         self
     }
 
     /// Adds a hint: the next command, in backticks.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
@@ -111,22 +111,22 @@ impl CliError {
     }
 
     /// Returns the message, which is not escaped.
-    pub fn message(&self) -> &str {
+    pub(super) fn message(&self) -> &str {
         &self.message
     }
 
     /// Returns the hints, which are not escaped.
-    pub fn hints(&self) -> &[String] {
+    pub(super) fn hints(&self) -> &[String] {
         &self.hints
     }
 
     /// Returns the escaped message.
-    pub fn escaped_message(&self) -> String {
+    pub(super) fn escaped_message(&self) -> String {
         Escaped::new(&self.message).to_string()
     }
 
     /// Returns the escaped text for stderr: the message, its causes, details and hints.
-    pub fn format_text(&self) -> String {
+    pub(super) fn format_text(&self) -> String {
         let mut text = format!("error: {}\n", Escaped::new(&self.message));
         let mut cause = self.source.as_ref().and_then(|error| error.source());
         while let Some(error) = cause {
@@ -237,7 +237,7 @@ impl From<io::Error> for CliError {
 
 impl CliError {
     /// Creates the error of an invalid selection of changes.
-    pub fn from_selection(error: SelectionError, sandbox: &SandboxName) -> Self {
+    pub(super) fn from_selection(error: SelectionError, sandbox: &SandboxName) -> Self {
         let (kind, hint) = match &error {
             SelectionError::Risky { .. } => (ErrorKind::Failed, Some("review it, then add `--allow-risky`".into())),
             SelectionError::NoMatch { .. } => {

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::terminal::Signals;
 
 /// A flag that is set by a signal.
-pub struct Interrupt(Arc<AtomicBool>);
+pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Starts to handle signals, for the rest of the process. If this fails, a signal ends the process.
-    pub fn watch_signals() -> Self {
+    pub(super) fn watch_signals() -> Self {
         let arrived = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&arrived);
         std::thread::spawn(move || {
@@ -28,7 +28,7 @@ impl Interrupt {
     }
 
     /// Returns whether a signal has arrived.
-    pub fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 }

@@ -9,7 +9,7 @@ use crate::core::path::RepoPath;
 use crate::review::{Decisions, ReviewFile, ReviewModel, UnitDecision};
 
 /// Writes the output of `airlock diff --json` to `out` file by file, because a file with its findings can be large.
-pub fn write_diff(
+pub(super) fn write_diff(
     name: &str,
     changes: &Changeset,
     model: &ReviewModel<'_>,
@@ -83,12 +83,12 @@ fn unit_kind_word(kind: &UnitKind) -> &'static str {
 }
 
 /// Returns a path for JSON. A path that is not UTF-8 is converted lossily, and `path_bytes` has its exact bytes.
-pub fn path_text(path: &RepoPath) -> String {
+pub(super) fn path_text(path: &RepoPath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
 }
 
 /// Formats JSON that is safe to print on a terminal: all characters that are not plain are written as JSON escapes.
-pub fn render_json(value: &Value) -> String {
+pub(super) fn render_json(value: &Value) -> String {
     let mut out = String::new();
     for c in format!("{value:#}\n").chars() {
         if c != '\n' && crate::core::escape::is_hidden(c) {

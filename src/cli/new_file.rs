@@ -6,7 +6,7 @@ use std::path::Path;
 use super::error::CliError;
 
 /// Creates a file and writes it. An existing file is not replaced.
-pub fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+pub(super) fn write_new_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let shown = path.display();
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => CliError::failed(format!("{shown} already exists; nothing was written"))

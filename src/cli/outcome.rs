@@ -15,7 +15,7 @@ use crate::core::path::RepoPath;
 use crate::review::ReviewModel;
 
 /// The outcomes of all paths, and the plan as JSON.
-pub struct Outcome {
+pub(super) struct Outcome {
     lines: Vec<OutcomeLine>,
     plan: Value,
 }
@@ -28,16 +28,16 @@ struct OutcomeLine {
 }
 
 /// The units of each path.
-pub type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
+pub(super) type UnitsByPath<'a> = BTreeMap<&'a RepoPath, &'a [Unit]>;
 
 /// Returns the units of each path; those of a renamed file for both of its paths.
-pub fn units_by_path<'a>(model: &'a ReviewModel<'_>) -> UnitsByPath<'a> {
+pub(super) fn units_by_path<'a>(model: &'a ReviewModel<'_>) -> UnitsByPath<'a> {
     model.files_by_path().into_iter().map(|(path, file)| (path, file.units.as_slice())).collect()
 }
 
 /// A rename in a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedRename {
+pub(super) struct PlannedRename {
     pub new_path: RepoPath,
     /// Whether both paths are already as requested.
     pub is_unchanged: bool,
@@ -47,17 +47,17 @@ pub struct PlannedRename {
 
 impl PlannedRename {
     /// Returns the note on the step at the new path, with that on the rename.
-    pub fn join_note(&self, note: &str) -> String {
+    pub(super) fn join_note(&self, note: &str) -> String {
         let edits = self.has_edits.then_some("with your own edits");
         Some(note).filter(|note| !note.is_empty()).into_iter().chain(edits).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// The renames in a plan, by old path.
-pub type PlannedRenames = BTreeMap<RepoPath, PlannedRename>;
+pub(super) type PlannedRenames = BTreeMap<RepoPath, PlannedRename>;
 
 /// Finds the renames of which a plan has both paths.
-pub fn find_renames(plan: &Plan, model: &ReviewModel<'_>) -> PlannedRenames {
+pub(super) fn find_renames(plan: &Plan, model: &ReviewModel<'_>) -> PlannedRenames {
     let steps: BTreeMap<&RepoPath, &Step> = plan.steps.iter().map(|step| (&step.path, step)).collect();
     let renames = model.files.iter().filter_map(|file| {
         let (old_path, new_path) = (file.change.old_path()?, &file.change.path);
@@ -74,7 +74,7 @@ pub fn find_renames(plan: &Plan, model: &ReviewModel<'_>) -> PlannedRenames {
 
 /// The mode in which a plan is described.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutcomeMode {
+pub(super) enum OutcomeMode {
     /// A plan that is not executed.
     Planned,
     /// An executed apply.
@@ -85,7 +85,7 @@ pub enum OutcomeMode {
 
 impl Outcome {
     /// Creates the outcomes of a plan.
-    pub fn from_plan(plan: &Plan, units_by_path: &UnitsByPath<'_>, mode: OutcomeMode) -> Self {
+    pub(super) fn from_plan(plan: &Plan, units_by_path: &UnitsByPath<'_>, mode: OutcomeMode) -> Self {
         let mut lines: Vec<OutcomeLine> = (plan.steps.iter())
             .map(|s| OutcomeLine {
                 path: s.path.clone(),
@@ -106,7 +106,7 @@ impl Outcome {
     }
 
     /// Joins the two lines of each rename.
-    pub fn join_renames(&mut self, renames: &PlannedRenames) {
+    pub(super) fn join_renames(&mut self, renames: &PlannedRenames) {
         self.lines.retain(|line| !renames.contains_key(&line.path));
         for (old_path, rename) in renames {
             for line in self.lines.iter_mut().filter(|line| line.path == rename.new_path) {
@@ -118,21 +118,21 @@ impl Outcome {
     }
 
     /// Adds a path that is not in the plan.
-    pub fn add_path(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+    pub(super) fn add_path(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         if self.lines.iter().all(|line| line.path != *path) {
             self.lines.push(OutcomeLine { path: path.clone(), renamed_from: None, outcome, reason: reason.to_owned() });
         }
     }
 
     /// Replaces the outcome of a path.
-    pub fn set_outcome(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
+    pub(super) fn set_outcome(&mut self, path: &RepoPath, outcome: &'static str, reason: &str) {
         for line in self.lines.iter_mut().filter(|line| line.path == *path) {
             (line.outcome, line.reason) = (outcome, reason.to_owned());
         }
     }
 
     /// Sets the outcomes of a plan whose execution failed.
-    pub fn mark_failed(&mut self, plan: &Plan, problem: &ApplyError) {
+    pub(super) fn mark_failed(&mut self, plan: &Plan, problem: &ApplyError) {
         self.mark_skipped(
             plan,
             match problem {
@@ -148,14 +148,14 @@ impl Outcome {
     }
 
     /// Marks all steps that write as skipped.
-    pub fn mark_skipped(&mut self, plan: &Plan, reason: &str) {
+    pub(super) fn mark_skipped(&mut self, plan: &Plan, reason: &str) {
         for step in plan.steps.iter().filter(|s| s.action != StepAction::Unchanged) {
             self.set_outcome(&step.path, "skipped", reason);
         }
     }
 
     /// Prints the outcomes as lines, or as JSON with the fields of `more`.
-    pub fn print_outcome(&mut self, json: bool, more: Value) -> Result<(), CliError> {
+    pub(super) fn print_outcome(&mut self, json: bool, more: Value) -> Result<(), CliError> {
         self.lines.sort_by(|a, b| a.path.cmp(&b.path));
         if json {
             let mut all = json!({ "schema_version": 1, "files": self.lines.iter().map(OutcomeLine::to_json).collect::<Vec<_>>() });
@@ -204,7 +204,7 @@ impl OutcomeLine {
 }
 
 /// Returns the label of a rename, given that of the step at the new path.
-pub fn rename_label(outcome: &'static str) -> &'static str {
+pub(super) fn rename_label(outcome: &'static str) -> &'static str {
     match outcome {
         "created" | "applied" => "renamed",
         "create" | "apply" => "rename",
@@ -212,7 +212,7 @@ pub fn rename_label(outcome: &'static str) -> &'static str {
     }
 }
 
-pub fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
+pub(super) fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
     match (action, mode) {
         (StepAction::Unchanged, _) => "unchanged",
         (StepAction::Create, OutcomeMode::Applied) => "created",
@@ -230,7 +230,7 @@ pub fn action_label(action: &StepAction, mode: OutcomeMode) -> &'static str {
     }
 }
 
-pub fn step_note(step: &Step, units_by_path: &UnitsByPath<'_>) -> String {
+pub(super) fn step_note(step: &Step, units_by_path: &UnitsByPath<'_>) -> String {
     let all = units_by_path.get(&step.path).copied().unwrap_or_default();
     let some = step.selection.iter().filter(|(_, pick)| !matches!(pick, UnitSelection::All)).count();
     let part = (!step.selection.covers_all(all)).then(|| {

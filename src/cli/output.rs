@@ -8,46 +8,46 @@ use crate::terminal;
 
 /// The options of output.
 #[derive(Debug, Clone, Copy)]
-pub struct Output {
+pub(super) struct Output {
     color: Colour,
     quiet: bool,
 }
 
 impl Output {
-    pub fn new(color: Colour, quiet: bool) -> Self {
+    pub(super) fn new(color: Colour, quiet: bool) -> Self {
         Self { color, quiet }
     }
 
     /// Returns a copy that prints no status messages, for an operation that repeats messages.
-    pub fn without_status(self) -> Self {
+    pub(super) fn without_status(self) -> Self {
         Self { quiet: true, ..self }
     }
 
     /// Prints a status message. Its untrusted parts must already be escaped.
-    pub fn print_status(self, text: &str) {
+    pub(super) fn print_status(self, text: &str) {
         if !self.quiet {
             print_stderr(&format!("airlock: {text}\n"));
         }
     }
 
     /// Returns whether to show progress on stderr.
-    pub fn is_progress_shown(self) -> bool {
+    pub(super) fn is_progress_shown(self) -> bool {
         !self.quiet && io::stderr().is_terminal()
     }
 
     /// Returns whether to show a long listing in a pager.
-    pub fn is_paged(self) -> bool {
+    pub(super) fn is_paged(self) -> bool {
         terminal::is_interactive() && std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb")
     }
 
     /// Returns the columns of stdout, if it is a terminal.
-    pub fn stdout_width(self) -> Option<usize> {
+    pub(super) fn stdout_width(self) -> Option<usize> {
         let (columns, _) = terminal::terminal_size().filter(|_| io::stdout().is_terminal())?;
         Some(columns.into())
     }
 
     /// Returns whether to color stdout.
-    pub fn is_colored(self) -> bool {
+    pub(super) fn is_colored(self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         match self.color {
             Colour::Always => true,
@@ -62,12 +62,12 @@ impl Output {
 }
 
 /// Writes to stderr. Errors are ignored: without a reader, there is no reason to stop, or to panic half-way.
-pub fn print_stderr(text: &str) {
+pub(super) fn print_stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Writes text to stdout: Airlock's own text, or text escaped by [`crate::core::escape`]. A closed pipe is not an error.
-pub fn print_stdout(text: &str) -> io::Result<()> {
+pub(super) fn print_stdout(text: &str) -> io::Result<()> {
     write(text.as_bytes())
 }
 
@@ -76,14 +76,14 @@ pub fn print_stdout(text: &str) -> io::Result<()> {
 /// *Invariant:* unescaped bytes are written only through this type, and it cannot be created while stdout is a terminal. No
 /// terminal therefore interprets them.
 #[derive(Debug, Clone, Copy)]
-pub struct RawOutput(());
+pub(super) struct RawOutput(());
 
 impl RawOutput {
     /// Opens stdout for the output of `option`.
     ///
     /// # Errors
     /// Stdout is a terminal. The hint shows `example` instead.
-    pub fn open(option: &str, example: &str) -> Result<Self, CliError> {
+    pub(super) fn open(option: &str, example: &str) -> Result<Self, CliError> {
         if io::stdout().is_terminal() {
             let what = format!("`{option}` writes unescaped bytes of a sandbox, which a terminal would interpret");
             return Err(CliError::usage(what).with_hint(format!("redirect the output: `{example}`")));
@@ -92,7 +92,7 @@ impl RawOutput {
     }
 
     /// Writes bytes. A closed pipe is not an error.
-    pub fn write(self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(self, bytes: &[u8]) -> io::Result<()> {
         write(bytes)
     }
 }
@@ -106,7 +106,7 @@ fn write(bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Returns a count with its noun: `1 file`, `3 files`.
-pub fn format_count(n: usize, noun: &str) -> String {
+pub(super) fn format_count(n: usize, noun: &str) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -11,7 +11,7 @@ use super::output::{Output, print_stderr, print_stdout};
 const MAX_UNREAD_BYTES: usize = 128 * 1024;
 
 /// The destination of a listing: a pager on a terminal, or stdout.
-pub struct Pager {
+pub(super) struct Pager {
     child: Option<Child>,
     /// The text written so far, while the pager may have read nothing.
     unread_text: Option<String>,
@@ -21,12 +21,12 @@ pub struct Pager {
 
 impl Pager {
     /// Creates a pager that writes to stdout.
-    pub fn to_stdout() -> Self {
+    pub(super) fn to_stdout() -> Self {
         Self { child: None, unread_text: None, written: 0 }
     }
 
     /// Starts the user's pager if the output is a terminal.
-    pub fn start_pager(output: Output) -> Self {
+    pub(super) fn start_pager(output: Output) -> Self {
         let pager = if output.is_paged() { find_pager() } else { None };
         let child = pager.and_then(|pager| {
             let mut command = Command::new("sh");
@@ -45,7 +45,7 @@ impl Pager {
     }
 
     /// Writes text to the pager. Returns `false` if the user has quit it.
-    pub fn write_text(&mut self, text: &str) -> io::Result<bool> {
+    pub(super) fn write_text(&mut self, text: &str) -> io::Result<bool> {
         let Some(stdin) = self.child.as_mut().and_then(|child| child.stdin.as_mut()) else {
             return print_stdout(text).map(|()| true);
         };
@@ -67,7 +67,7 @@ impl Pager {
     }
 
     /// Waits until the user quits the pager.
-    pub fn wait_until_quit(mut self) -> io::Result<()> {
+    pub(super) fn wait_until_quit(mut self) -> io::Result<()> {
         self.close_pager().map(drop)
     }
 

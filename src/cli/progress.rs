@@ -15,7 +15,7 @@ const ENDED: u8 = 2;
 const TICK: Duration = Duration::from_millis(80);
 
 /// A bar that follows a progress counter.
-pub struct Progress {
+pub(super) struct Progress {
     pub counter: Arc<ProgressCounter>,
     bar: ProgressBar,
     /// The state of the bar. The lock is held while the bar is drawn, so that a removed bar is not drawn again.
@@ -23,7 +23,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn start_bar(output: Output) -> Self {
+    pub(super) fn start_bar(output: Output) -> Self {
         let counter = Arc::new(ProgressCounter::default());
         let state = Arc::new(Mutex::new(SHOWN));
         let bar = if output.is_progress_shown() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -35,17 +35,17 @@ impl Progress {
     }
 
     /// Hides the bar while `print` runs.
-    pub fn suspend_bar(&self, print: impl FnOnce()) {
+    pub(super) fn suspend_bar(&self, print: impl FnOnce()) {
         self.bar.suspend(print);
     }
 
     /// Hides the bar while the agent has the terminal. It is shown again when changes are collected.
-    pub fn pause_bar(&self) {
+    pub(super) fn pause_bar(&self) {
         self.hide_bar(PAUSED);
     }
 
     /// Removes the bar for good.
-    pub fn remove_bar(&self) {
+    pub(super) fn remove_bar(&self) {
         self.hide_bar(ENDED);
     }
 

@@ -7,7 +7,7 @@ use super::EngineError;
 
 /// An address at which an engine may listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub(super) enum Address {
     /// A Unix socket on this machine.
     Unix(PathBuf),
     /// `HOST:PORT`, without TLS.
@@ -16,7 +16,7 @@ pub enum Address {
 
 impl Address {
     /// Parses `unix://PATH` or `tcp://HOST:PORT`.
-    pub fn parse(text: &str) -> Result<Self, EngineError> {
+    pub(super) fn parse(text: &str) -> Result<Self, EngineError> {
         if let Some(path) = text.strip_prefix("unix://") {
             return Ok(Self::Unix(path.into()));
         }
@@ -37,7 +37,7 @@ impl std::fmt::Display for Address {
 }
 
 /// Lists the addresses to try. An address that the user chose is the only one.
-pub fn candidate_addresses() -> Result<Vec<Address>, EngineError> {
+pub(super) fn candidate_addresses() -> Result<Vec<Address>, EngineError> {
     let chosen = match env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty()) {
         Some(host) => Some(host),
         None => context_host()?,

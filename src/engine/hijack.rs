@@ -21,7 +21,7 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Posts to `path` and takes over the connection.
-pub async fn hijack_connection(
+pub(super) async fn hijack_connection(
     address: &Address,
     path: &str,
     body: Vec<u8>,
@@ -43,7 +43,12 @@ pub async fn hijack_connection(
 }
 
 /// Returns a header of the response to a request for `path`, or an empty string if it is missing.
-pub async fn read_header(address: &Address, path: &str, name: &str, attempt: &str) -> Result<String, EngineError> {
+pub(super) async fn read_header(
+    address: &Address,
+    path: &str,
+    name: &str,
+    attempt: &str,
+) -> Result<String, EngineError> {
     let response = send_request(address, Request::builder().uri(path), Vec::new(), attempt).await?;
     let value = response.headers().get(name).and_then(|v| v.to_str().ok());
     Ok(value.unwrap_or_default().to_owned())

@@ -12,7 +12,7 @@ const MIN_SECRET_LEN: usize = 8;
 
 /// Masks a secret in a stream, wherever the stream is split. The secret is replaced by as many asterisks, so that announced
 /// lengths stay correct.
-pub struct Mask {
+pub(super) struct Mask {
     secret: Vec<u8>,
     /// Bytes that may be the beginning of the secret.
     pending: BytesMut,
@@ -21,18 +21,18 @@ pub struct Mask {
 
 impl Mask {
     /// Creates a mask for a secret. A secret that is too short is not masked.
-    pub fn new(secret: &[u8]) -> Self {
+    pub(super) fn new(secret: &[u8]) -> Self {
         let secret = if secret.len() < MIN_SECRET_LEN { Vec::new() } else { secret.to_vec() };
         Self { secret, pending: BytesMut::new(), found: false }
     }
 
     /// Returns whether the secret occurs in `text`.
-    pub fn is_contained(&self, text: &[u8]) -> bool {
+    pub(super) fn is_contained(&self, text: &[u8]) -> bool {
         !self.secret.is_empty() && memchr::memmem::find(text, &self.secret).is_some()
     }
 
     /// Returns whether the secret occurs in a text in lower case, such as the name of a header.
-    pub fn is_in_lower(&self, text: &str) -> bool {
+    pub(super) fn is_in_lower(&self, text: &str) -> bool {
         let lower = self.secret.to_ascii_lowercase();
         !lower.is_empty() && memchr::memmem::find(text.as_bytes(), &lower).is_some()
     }
@@ -60,7 +60,7 @@ impl Mask {
 }
 
 /// An observer of a response body.
-pub trait BodyObserver: Send + 'static {
+pub(super) trait BodyObserver: Send + 'static {
     /// Records that the body ended with an error.
     fn on_break(&self);
     /// Records that the secret was found and masked.
@@ -68,7 +68,7 @@ pub trait BodyObserver: Send + 'static {
 }
 
 /// The body of a request, without trailers.
-pub struct DataBody(pub Incoming);
+pub(super) struct DataBody(pub Incoming);
 
 impl Body for DataBody {
     type Data = Bytes;
@@ -95,7 +95,7 @@ impl Body for DataBody {
 }
 
 /// The body of a response, without trailers and with the credential masked.
-pub struct ResponseBody<W: BodyObserver> {
+pub(super) struct ResponseBody<W: BodyObserver> {
     data: DataBody,
     mask: Mask,
     observer: W,
@@ -104,7 +104,7 @@ pub struct ResponseBody<W: BodyObserver> {
 
 impl<W: BodyObserver> ResponseBody<W> {
     /// Wraps a response body of the model's API.
-    pub fn new(body: Incoming, mask: Mask, observer: W) -> Self {
+    pub(super) fn new(body: Incoming, mask: Mask, observer: W) -> Self {
         Self { data: DataBody(body), mask, observer, ended: false }
     }
 }

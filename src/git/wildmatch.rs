@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// *Invariant:* once the steps are used up, no further pattern matches. Paths that no pattern ignores are shown to the
 /// user, so running out hides nothing.
 #[derive(Debug)]
-pub struct StepBudget(AtomicU64);
+pub(super) struct StepBudget(AtomicU64);
 
 /// The steps for one path: enough for 1,000 patterns of 50 characters and a path of 1,000 bytes, and well below a
 /// second.
@@ -29,7 +29,7 @@ impl Default for StepBudget {
 
 impl StepBudget {
     /// Returns the budget for one path.
-    pub fn for_path() -> Self {
+    pub(super) fn for_path() -> Self {
         Self(AtomicU64::new(PATH_STEPS))
     }
 
@@ -60,7 +60,7 @@ enum Token {
 
 /// Returns whether `pattern` matches all of `path`.
 #[must_use]
-pub fn matches_pattern(pattern: &[u8], path: &[u8], budgets: [&StepBudget; 2]) -> bool {
+pub(super) fn matches_pattern(pattern: &[u8], path: &[u8], budgets: [&StepBudget; 2]) -> bool {
     let steps = (pattern.len() + 1).saturating_mul(path.len() + 1);
     if !budgets.into_iter().all(|budget| budget.take_steps(steps)) {
         return false;

@@ -22,7 +22,7 @@ const MAX_EXPANDED_LINES: usize = 8;
 /// *Invariant:* an agent can collapse a file neither by its content nor by its name. Only the base is searched, and a file
 /// that the base does not have starts expanded.
 #[must_use]
-pub fn is_collapsed_by_default(change: &FileChange, old: &[u8], changed: usize) -> bool {
+pub(super) fn is_collapsed_by_default(change: &FileChange, old: &[u8], changed: usize) -> bool {
     change.old.is_some()
         && changed > MAX_EXPANDED_LINES
         && (has_generated_name(&change.path) || has_generated_marker(old))

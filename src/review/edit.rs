@@ -24,7 +24,7 @@ pub enum EditResult {
 ///
 /// # Errors
 /// The quarantine is damaged.
-pub fn proposed_text(
+pub(super) fn proposed_text(
     model: &ReviewModel<'_>,
     state: &ReviewState,
     item: &DecisionTarget,

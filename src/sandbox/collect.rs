@@ -63,7 +63,7 @@ pub async fn collect_changes(collection: Collection<'_>) -> Result<Changeset, Sa
 /// Collects the changeset of an ended agent into the sandbox's quarantine.
 ///
 /// If that fails, contents of this attempt and of dropped rounds are removed.
-pub async fn collect_final(
+pub(super) async fn collect_final(
     host: &HostRepo,
     sandbox: &Sandbox,
     guest: &GuestClient,

@@ -131,7 +131,7 @@ pub(crate) struct ResourceMonitor<'a> {
 
 impl ResourceMonitor<'_> {
     /// Monitors the agent until it exceeds a limit and has been stopped. Exceeded limits are recorded.
-    pub async fn run(&self) {
+    pub(super) async fn run(&self) {
         let time = async {
             match self.limits.time {
                 Some(time) => sleep(time).await,
@@ -155,12 +155,12 @@ impl ResourceMonitor<'_> {
     }
 
     /// Returns the exceeded limits, each one once.
-    pub fn into_limits_hit(self) -> Vec<LimitExceeded> {
+    pub(super) fn into_limits_hit(self) -> Vec<LimitExceeded> {
         self.limits_hit.into_inner().unwrap_or_default()
     }
 
     /// Asks the engine whether the kernel killed a process because of its memory. Called after the agent has failed.
-    pub async fn check_memory(&self) {
+    pub(super) async fn check_memory(&self) {
         if self.engine.ran_out_of_memory(self.agent).await.unwrap_or(false) {
             self.record_limit(LimitExceeded::Memory(self.limits.memory));
         }

@@ -10,7 +10,7 @@ use crate::core::name::SandboxName;
 use crate::gateway::{CredentialKind, ModelProxy};
 
 /// The loopback port of the model route inside the sandbox, which has its own network.
-pub const MODEL_PORT: u16 = 47_821;
+pub(super) const MODEL_PORT: u16 = 47_821;
 
 /// A request to run an agent.
 #[derive(Clone)]

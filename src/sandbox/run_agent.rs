@@ -31,7 +31,7 @@ pub(crate) struct AgentRun {
 
 impl AgentRun {
     /// Combines the run with its sandbox.
-    pub fn into_result(self, sandbox: Sandbox) -> RunResult {
+    pub(super) fn into_result(self, sandbox: Sandbox) -> RunResult {
         let Self { exit, changes, limits_hit, dropped } = self;
         RunResult { sandbox, exit, changes, limits_hit, dropped, seal_error: None }
     }

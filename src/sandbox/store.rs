@@ -146,7 +146,7 @@ mod known {
 }
 
 /// The record version that this Airlock writes, and the newest one that it reads.
-pub const RECORD_VERSION: u32 = 2;
+pub(super) const RECORD_VERSION: u32 = 2;
 /// Maximum number of earlier rounds that are kept.
 const MAX_ROUNDS: usize = 8;
 /// The prefix of a directory that is being created. No sandbox's name begins with a dot.

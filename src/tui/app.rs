@@ -22,7 +22,7 @@ use crate::review::{
 
 /// The extent of a move or a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Granularity {
+pub(crate) enum Granularity {
     File,
     /// A hunk, or one part of a split hunk.
     Hunk,
@@ -30,7 +30,7 @@ pub enum Granularity {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// The highest severity first.
     Risk,
     Path,
@@ -39,7 +39,7 @@ pub enum Order {
 
 /// The selection of files that are shown.
 #[derive(Debug, Clone)]
-pub enum Filter {
+pub(crate) enum Filter {
     All,
     Undecided,
     Risky,
@@ -53,7 +53,7 @@ pub enum Filter {
 
 /// The position of the cursor. `row` is a display row within the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     pub file: usize,
     pub unit: usize,
     pub row: usize,
@@ -61,7 +61,7 @@ pub struct Cursor {
 
 /// The purpose of a line of input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PromptKind {
+pub(crate) enum PromptKind {
     Search,
     Filter,
     /// A comment: its anchor, and its position as shown in the prompt.
@@ -70,7 +70,7 @@ pub enum PromptKind {
 
 /// The action that requires confirmation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ConfirmAction {
+pub(crate) enum ConfirmAction {
     /// Decides all undecided units.
     All(Decision),
     File(Vec<DecisionTarget>),
@@ -80,7 +80,7 @@ pub enum ConfirmAction {
 
 /// The current input mode, which determines the effect of a key.
 #[derive(Debug)]
-pub enum Mode {
+pub(crate) enum Mode {
     Browse,
     Input(PromptKind, String),
     Confirm(String, ConfirmAction),
@@ -107,7 +107,7 @@ pub enum Mode {
 
 /// Mouse targets, as they were last drawn.
 #[derive(Debug, Default)]
-pub struct HitAreas {
+pub(crate) struct HitAreas {
     /// The file list: its area, and the index of the first file shown.
     pub files: (ratatui::layout::Rect, usize),
     /// The area of the diff rows.

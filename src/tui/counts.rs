@@ -6,7 +6,7 @@ use crate::review::{DecisionCounts, Decisions, Event, ReviewModel};
 
 /// Counts of units and lines by decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct UnitCounts {
+pub(crate) struct UnitCounts {
     /// Units with no undecided line.
     pub decided: usize,
     /// Units with at least one accepted line.
@@ -16,7 +16,7 @@ pub struct UnitCounts {
 }
 
 #[derive(Debug, Default)]
-pub struct ReviewCounts {
+pub(crate) struct ReviewCounts {
     units: Vec<Vec<DecisionCounts>>,
     files: Vec<UnitCounts>,
     total: UnitCounts,
@@ -26,7 +26,7 @@ pub struct ReviewCounts {
 impl ReviewCounts {
     /// Counts the units of all files.
     #[must_use]
-    pub fn new(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
+    pub(crate) fn new(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let mut counts = Self::default();
         for (file_at, file) in model.files.iter().enumerate() {
             let mut count = UnitCounts::default();
@@ -47,7 +47,7 @@ impl ReviewCounts {
     }
 
     /// Updates the counts of the units that events changed.
-    pub fn apply_events(&mut self, model: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
+    pub(crate) fn apply_events(&mut self, model: &ReviewModel<'_>, decisions: &Decisions, events: &[Event]) {
         for event in events {
             let Event::Ruling { unit, .. } = event else { continue };
             let Some((file, unit)) = self.unit_position(unit) else { continue };
@@ -63,25 +63,25 @@ impl ReviewCounts {
 
     /// Returns the file index and unit index of a unit ID.
     #[must_use]
-    pub fn unit_position(&self, unit: &str) -> Option<(usize, usize)> {
+    pub(crate) fn unit_position(&self, unit: &str) -> Option<(usize, usize)> {
         self.positions.get(unit).copied()
     }
 
     /// Returns the line counts of a unit.
     #[must_use]
-    pub fn unit_line_counts(&self, file: usize, unit: usize) -> DecisionCounts {
+    pub(crate) fn unit_line_counts(&self, file: usize, unit: usize) -> DecisionCounts {
         self.units[file][unit]
     }
 
     /// Returns the counts of a file.
     #[must_use]
-    pub fn file_counts(&self, file: usize) -> UnitCounts {
+    pub(crate) fn file_counts(&self, file: usize) -> UnitCounts {
         self.files[file]
     }
 
     /// Returns the counts of all files that are not refused.
     #[must_use]
-    pub fn total_counts(&self) -> UnitCounts {
+    pub(crate) fn total_counts(&self) -> UnitCounts {
         self.total
     }
 }

@@ -14,7 +14,7 @@ use crate::changes::Severity as Risk;
 use crate::core::escape::Escaped;
 
 /// Draws the visible part of the file list.
-pub fn draw_files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn draw_files(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let height = usize::from(area.height).max(1);
     let current = app.files.iter().position(|f| *f == app.cursor.file).unwrap_or(0);
     if current < app.files_scroll {

@@ -11,16 +11,16 @@ const LATER_REPEAT: Duration = Duration::from_millis(300);
 
 /// The key that opened a dialog, when it was last pressed, and how long further presses count as key repeat.
 #[derive(Debug, Default)]
-pub struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
+pub(super) struct KeyRepeatGuard(Option<(KeyCode, Instant, Duration)>);
 
 impl KeyRepeatGuard {
     /// Records the key that opened a dialog or a risky file. Keys that accept nothing may keep repeating, and are not recorded.
-    pub fn record_key(&mut self, accepting_key: Option<KeyCode>, now: Instant) {
+    pub(super) fn record_key(&mut self, accepting_key: Option<KeyCode>, now: Instant) {
         self.0 = accepting_key.map(|key| (key, now, FIRST_REPEAT));
     }
 
     /// Returns whether a key press is a repeat of the recorded key. Any other press clears the record.
-    pub fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
+    pub(super) fn is_repeat(&mut self, key: KeyCode, now: Instant) -> bool {
         let is_repeat =
             self.0.is_some_and(|(held, last, pause)| held == key && now.saturating_duration_since(last) < pause);
         self.0 = is_repeat.then_some((key, now, LATER_REPEAT));

@@ -111,7 +111,7 @@ const COMMANDS: [(Command, &str, &[&str]); 46] = [
 ];
 
 /// Groups of commands with their descriptions, as the help lists them.
-pub const HELP: [(&str, &[HelpRow]); 6] = [
+pub(super) const HELP: [(&str, &[HelpRow]); 6] = [
     (
         "Decide",
         &[
@@ -186,7 +186,7 @@ const RESERVED: [&str; 4] = ["Ctrl-c", "Ctrl-z", "Ctrl-l", "Esc"];
 
 /// A key with its modifiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub(super) struct Key {
     code: KeyCode,
     control: bool,
     /// Only for keys without a character: a character includes it.
@@ -196,7 +196,7 @@ pub struct Key {
 impl Key {
     /// Returns the key of an event.
     #[must_use]
-    pub fn from_event(event: KeyEvent) -> Self {
+    pub(super) fn from_event(event: KeyEvent) -> Self {
         let is_char = matches!(event.code, KeyCode::Char(_));
         let shift = event.modifiers.contains(KeyModifiers::SHIFT);
         Self { code: event.code, control: event.modifiers.contains(KeyModifiers::CONTROL), shift: shift && !is_char }

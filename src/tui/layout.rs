@@ -12,7 +12,7 @@ use crate::review::{
 
 /// Display options of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DisplayOptions {
+pub(crate) struct DisplayOptions {
     /// Lines of context around a hunk.
     pub context: usize,
     /// Whether hunks that change only blanks are hidden.
@@ -27,7 +27,7 @@ pub struct DisplayOptions {
 
 /// A group of consecutive rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowGroup {
+pub(crate) enum RowGroup {
     /// A generated row, such as a finding.
     Note(String, NoteKind),
     /// A unit without lines.
@@ -49,7 +49,7 @@ pub enum RowGroup {
 
 /// Style of a generated row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoteKind {
+pub(crate) enum NoteKind {
     /// A warning.
     Risk,
     /// Plain information.
@@ -58,7 +58,7 @@ pub enum NoteKind {
 
 /// The layout of an open file.
 #[derive(Debug)]
-pub struct FileLayout {
+pub(crate) struct FileLayout {
     pub file: usize,
     pub text: FileText,
     /// For each unit with lines, its ranges in the base and in the result. Its hunk is computed on first use.
@@ -80,7 +80,7 @@ pub struct FileLayout {
 impl FileLayout {
     /// Reads a file. A file that cannot be read is shown as a note.
     #[must_use]
-    pub fn new(model: &ReviewModel<'_>, file: usize) -> Self {
+    pub(crate) fn new(model: &ReviewModel<'_>, file: usize) -> Self {
         let (text, note) = match FileText::read(model, &model.files[file]) {
             Ok(text) => (text, None),
             Err(error) => (FileText::default(), Some(format!("failed to read the file: {error}"))),
@@ -107,7 +107,7 @@ impl FileLayout {
     }
 
     /// Computes the rows.
-    pub fn compute_rows(&mut self, model: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
+    pub(crate) fn compute_rows(&mut self, model: &ReviewModel<'_>, state: &ReviewState, display: DisplayOptions) {
         let file = &model.files[self.file];
         self.groups.clear();
         self.edited.clear();
@@ -251,20 +251,20 @@ impl FileLayout {
 
     /// Returns the hunk of a unit, if the unit has lines.
     #[must_use]
-    pub fn unit_hunk(&self, unit: usize) -> Option<&HunkRows> {
+    pub(crate) fn unit_hunk(&self, unit: usize) -> Option<&HunkRows> {
         let (old, new) = self.unit_ranges.get(unit)?.clone()?;
         Some(self.hunks[unit].get_or_init(|| HunkRows::from_ranges(old, new, &self.text)))
     }
 
     /// Returns the number of rows.
     #[must_use]
-    pub fn row_count(&self) -> usize {
+    pub(crate) fn row_count(&self) -> usize {
         self.group_ends.last().copied().unwrap_or(0)
     }
 
     /// Returns the row group of a row, and the row's index in that group.
     #[must_use]
-    pub fn group_at(&self, row: usize) -> Option<(&RowGroup, usize)> {
+    pub(crate) fn group_at(&self, row: usize) -> Option<(&RowGroup, usize)> {
         let group = self.group_ends.partition_point(|end| *end <= row);
         let start = group.checked_sub(1).map_or(0, |before| self.group_ends[before]);
         self.groups.get(group).map(|piece| (piece, row - start))
@@ -272,7 +272,7 @@ impl FileLayout {
 
     /// Returns the rows of a unit, or `None` if it is not shown.
     #[must_use]
-    pub fn unit_rows(&self, unit: usize) -> Option<Range<usize>> {
+    pub(crate) fn unit_rows(&self, unit: usize) -> Option<Range<usize>> {
         let at = *self.unit_groups.get(unit)?;
         let end = *self.group_ends.get(at)?;
         let start = at.checked_sub(1).map_or(0, |before| self.group_ends[before]);
@@ -281,13 +281,13 @@ impl FileLayout {
 
     /// Returns whether a unit is hidden because it changes only blanks.
     #[must_use]
-    pub fn is_hidden(&self, unit: usize) -> bool {
+    pub(crate) fn is_hidden(&self, unit: usize) -> bool {
         self.unit_groups.get(unit).is_some_and(|at| self.groups.get(*at) == Some(&RowGroup::Hidden(unit)))
     }
 
     /// Returns the number of rows of a unit that can be decided one by one.
     #[must_use]
-    pub fn unit_row_count(&self, unit: usize) -> usize {
+    pub(crate) fn unit_row_count(&self, unit: usize) -> usize {
         match self.side_by_side_rows.get(unit) {
             Some(rows) if !rows.is_empty() => rows.len(),
             _ => match self.unit_ranges.get(unit) {
@@ -299,7 +299,7 @@ impl FileLayout {
 
     /// Returns the rows of a hunk, as [`HunkRows`] orders them, in a display row: the removed row and the added row.
     #[must_use]
-    pub fn row_pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
+    pub(crate) fn row_pair(&self, unit: usize, row: usize) -> (Option<usize>, Option<usize>) {
         if let Some(rows) = self.side_by_side_rows.get(unit) {
             return rows.get(row).copied().unwrap_or_default();
         }
@@ -312,7 +312,7 @@ impl FileLayout {
 
     /// Returns the display row, within the unit, that shows a row of a hunk.
     #[must_use]
-    pub fn display_row(&self, unit: usize, row: usize) -> usize {
+    pub(crate) fn display_row(&self, unit: usize, row: usize) -> usize {
         match self.display_rows.get(unit) {
             Some(rows) => rows.get(row).copied().unwrap_or(0),
             None => row,
@@ -321,7 +321,7 @@ impl FileLayout {
 
     /// Returns the number of digits of the largest line number.
     #[must_use]
-    pub fn line_number_width(&self) -> usize {
+    pub(crate) fn line_number_width(&self) -> usize {
         self.text.old.len().max(self.text.new.len()).max(1).to_string().len()
     }
 }
@@ -335,7 +335,7 @@ fn hunk_ranges(unit: &Unit) -> Option<(Range<usize>, Range<usize>)> {
 
 /// Returns the number of changed lines as text, or of units if no lines changed.
 #[must_use]
-pub fn change_counts_text(added: usize, removed: usize, units: usize) -> String {
+pub(super) fn change_counts_text(added: usize, removed: usize, units: usize) -> String {
     if (added, removed) == (0, 0) {
         return if units == 1 { "1 part".into() } else { format!("{units} parts") };
     }
@@ -344,7 +344,7 @@ pub fn change_counts_text(added: usize, removed: usize, units: usize) -> String 
 
 /// Returns the text of a unit that is shown without lines.
 #[must_use]
-pub fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
+pub(super) fn unit_text(file: &ReviewFile<'_>, unit: usize) -> String {
     match &file.units[unit].kind {
         UnitKind::Hunk { old, new } => format!("-{} +{} lines that cannot be read", old.len(), new.len()),
         kind => describe_unit(kind, file),
@@ -378,7 +378,7 @@ fn index_display_rows(rows: &[(Option<usize>, Option<usize>)]) -> Vec<usize> {
 
 /// Returns whether a unit is hidden when hunks that change only blanks are hidden.
 #[must_use]
-pub fn is_hidden_as_blank(unit: &Unit, text: &FileText) -> bool {
+pub(super) fn is_hidden_as_blank(unit: &Unit, text: &FileText) -> bool {
     hunk_ranges(unit).is_some_and(|(old, new)| is_blank_change(&old, &new, text))
 }
 
@@ -395,7 +395,7 @@ fn is_blank_change(old: &Range<usize>, new: &Range<usize>, text: &FileText) -> b
 /// Returns the nearest line above a row, within 2,000 lines, that starts with a letter, `_` or `$`: usually the heading of its
 /// function or section, as git finds it.
 #[must_use]
-pub fn find_heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
+pub(super) fn find_heading(lines: &Lines<Vec<u8>>, before: usize) -> Option<&[u8]> {
     const MAX_DISTANCE: usize = 2000;
     let from = before.saturating_sub(MAX_DISTANCE);
     (from..before)

@@ -11,7 +11,7 @@ const MIN_LETTERS: usize = 10;
 
 /// Returns the hashes of lines that are both removed and added somewhere in a changeset, ignoring blanks at both ends.
 #[must_use]
-pub fn moved_lines(model: &ReviewModel<'_>) -> HashSet<u64> {
+pub(super) fn moved_lines(model: &ReviewModel<'_>) -> HashSet<u64> {
     let (mut removed, mut added) = (HashSet::new(), HashSet::new());
     for file in &model.files {
         // A file that cannot be read shows its error when it is opened.
@@ -27,7 +27,7 @@ pub fn moved_lines(model: &ReviewModel<'_>) -> HashSet<u64> {
 
 /// Returns the hash of a line for [`moved_lines`], or `None` if the line is too short.
 #[must_use]
-pub fn hash_line(line: &[u8]) -> Option<u64> {
+pub(super) fn hash_line(line: &[u8]) -> Option<u64> {
     let line = line.trim_ascii();
     if line.iter().filter(|b| b.is_ascii_alphanumeric() || **b >= 0x80).count() < MIN_LETTERS {
         return None;

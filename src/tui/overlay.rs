@@ -16,7 +16,7 @@ use crate::core::escape::Escaped;
 use crate::review::{Preview, PreviewLine, ReviewFile};
 
 /// Draws the overlay of the current mode, if it has one.
-pub fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn draw(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     let mode = std::mem::replace(&mut app.mode, Mode::Browse);
     match &mode {
         Mode::Help(typed, scroll) => draw_help(app, frame, area, typed, *scroll),

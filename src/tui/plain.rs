@@ -441,7 +441,7 @@ fn context_hunk<'a>(hunk: &HunkRows, rows: &Range<usize>, text: &'a FileText) ->
 }
 
 /// Returns whether bytes contain others. ASCII case is ignored unless the search text has an uppercase letter.
-pub fn contains_smart_case(bytes: &[u8], needle: &[u8]) -> bool {
+pub(super) fn contains_smart_case(bytes: &[u8], needle: &[u8]) -> bool {
     if needle.iter().any(u8::is_ascii_uppercase) {
         return memchr::memmem::find(bytes, needle).is_some();
     }

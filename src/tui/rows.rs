@@ -38,7 +38,7 @@ struct ContentLine<'a> {
 }
 
 /// Draws the visible rows, and marks their lines as viewed.
-pub fn draw_rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
+pub(super) fn draw_rows(app: &mut App<'_>, frame: &mut Frame<'_>, area: Rect) {
     app.hit_areas.rows = area;
     let (height, width) = (usize::from(area.height), usize::from(area.width));
     adjust_scroll(app, height, width);

@@ -49,10 +49,10 @@ const CLASS_SCOPES: [(TokenClass, &str); 7] = [
 ];
 
 /// The classes of a line's bytes, each with the offset of its end.
-pub type LineClasses = Vec<(u32, TokenClass)>;
+pub(super) type LineClasses = Vec<(u32, TokenClass)>;
 
 /// The classes of a file's lines, up to the first line that was not highlighted.
-pub type FileClasses = Vec<LineClasses>;
+pub(super) type FileClasses = Vec<LineClasses>;
 
 /// A request to highlight a file.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub struct HighlightedFile {
 
 /// The highlighting worker. It runs until the process ends, and is not joined.
 #[derive(Debug)]
-pub struct HighlightWorker {
+pub(super) struct HighlightWorker {
     requests: Sender<HighlightRequest>,
 }
 
@@ -81,7 +81,7 @@ impl HighlightWorker {
     ///
     /// # Errors
     /// The thread could not be created.
-    pub fn start_thread(mut done: impl FnMut(HighlightedFile) + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start_thread(mut done: impl FnMut(HighlightedFile) + Send + 'static) -> io::Result<Self> {
         let (requests, receiver) = mpsc::channel::<HighlightRequest>();
         std::thread::Builder::new().name("syntax".into()).spawn(move || {
             while let Ok(mut request) = receiver.recv() {
@@ -97,7 +97,7 @@ impl HighlightWorker {
     }
 
     /// Sends a request to the worker.
-    pub fn send_request(&self, request: HighlightRequest) {
+    pub(super) fn send_request(&self, request: HighlightRequest) {
         // If the worker has ended, the screen has no colors.
         let _ = self.requests.send(request);
     }
@@ -105,7 +105,7 @@ impl HighlightWorker {
 
 /// Returns whether content is small enough to be highlighted.
 #[must_use]
-pub fn is_small(content: &[u8]) -> bool {
+pub(super) fn is_small(content: &[u8]) -> bool {
     content.len() <= MAX_FILE_SIZE
 }
 
@@ -131,7 +131,7 @@ fn class_theme() -> &'static Arc<Theme> {
 
 /// Highlights content with the syntax for its file name or its first line.
 #[must_use]
-pub fn highlight_content(name: &str, content: &[u8]) -> FileClasses {
+pub(super) fn highlight_content(name: &str, content: &[u8]) -> FileClasses {
     let Ok(text) = std::str::from_utf8(content) else { return Vec::new() };
     if !is_small(content) {
         return Vec::new();
@@ -166,7 +166,7 @@ pub fn highlight_content(name: &str, content: &[u8]) -> FileClasses {
 
 /// Returns the class of a byte in a line.
 #[must_use]
-pub fn class_at(lines: &FileClasses, line: usize, byte: usize) -> TokenClass {
+pub(super) fn class_at(lines: &FileClasses, line: usize, byte: usize) -> TokenClass {
     let Some(classes) = lines.get(line) else { return TokenClass::Plain };
     let at = classes.partition_point(|(end, _)| *end as usize <= byte);
     classes.get(at).map_or(TokenClass::Plain, |(_, class)| *class)

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthChar;
 use crate::core::escape::{Escaped, EscapedChunk};
 
 /// Maximum number of columns shown of a line. The rest of a longer line is only visible in an editor.
-pub const LAST_COLUMN: usize = 20_000;
+pub(super) const LAST_COLUMN: usize = 20_000;
 /// Columns between tab stops.
 const TAB_WIDTH: usize = 8;
 /// Maximum number of combining marks drawn on one character. Further marks are shown as escapes.
@@ -17,7 +17,7 @@ const MAX_MARKS: usize = 4;
 
 /// A part of a line, ready to be drawn.
 #[derive(Debug, Default)]
-pub struct LineLayout {
+pub(super) struct LineLayout {
     /// The spans, at most as wide as requested.
     pub spans: Vec<Span<'static>>,
     pub columns: usize,
@@ -27,7 +27,7 @@ pub struct LineLayout {
 
 /// Lays out `width` columns of a line, starting at column `from`. `style` returns the style of the byte at an offset, and
 /// `escape` is the style of escapes.
-pub fn layout_line(
+pub(super) fn layout_line(
     bytes: &[u8],
     from: usize,
     width: usize,
@@ -70,7 +70,7 @@ pub fn layout_line(
 
 /// Lays out a line from column `from` in rows of a maximum width and number. A wide character is never split. The last row is
 /// marked as continued if some of the line did not fit.
-pub fn wrap_line(
+pub(super) fn wrap_line(
     bytes: &[u8],
     from: usize,
     (width, max_rows): (usize, usize),
@@ -156,7 +156,7 @@ impl LineLayout {
 
 /// Wraps escaped or generated text at blanks if possible. Continuation rows are indented by `indent` columns.
 #[must_use]
-pub fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
+pub(super) fn wrap_text(text: &str, width: usize, indent: usize) -> Vec<String> {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
     let width = width.max(indent + 8);
     let (mut rows, mut rest) = (Vec::new(), text.to_owned());
@@ -225,7 +225,7 @@ impl CellWriter {
 
 /// Truncates escaped or generated text to a width. Truncated text ends with `sign`.
 #[must_use]
-pub fn truncate_text(text: &str, width: usize, sign: &str) -> String {
+pub(super) fn truncate_text(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
     if columns(text) <= width {
         return text.to_owned();
@@ -247,7 +247,7 @@ pub fn truncate_text(text: &str, width: usize, sign: &str) -> String {
 
 /// Truncates the start of text, because the end of a path says more.
 #[must_use]
-pub fn truncate_start(text: &str, width: usize, sign: &str) -> String {
+pub(super) fn truncate_start(text: &str, width: usize, sign: &str) -> String {
     let columns = |text: &str| text.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
     if columns(text) <= width {
         return text.to_owned();

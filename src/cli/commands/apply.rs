@@ -11,7 +11,7 @@ use crate::cli::ops::{draft, target};
 use crate::cli::output::Output;
 use crate::review::{Decisions, ReviewModel, ReviewState, SelectionError, Selector};
 
-pub fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_apply(args: ApplyArgs, output: Output) -> Result<u8, CliError> {
     let to = args.to.as_deref().map_or(Ok(Target::Worktree), str::parse).map_err(CliError::usage)?;
     let repo = Repo::open_for_write()?;
     let mut sandbox = repo.open_sandbox(args.name.as_deref(), "apply")?;

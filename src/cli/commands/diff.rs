@@ -26,7 +26,7 @@ use crate::sandbox::{SandboxState, lifecycle};
 /// Exit status of `airlock diff --exit-code` if there are changes.
 const EXIT_CHANGES: u8 = 3;
 
-pub fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_diff(args: &DiffArgs, output: Output) -> Result<u8, CliError> {
     let to_terminal = std::io::stdout().is_terminal();
     let raw = match (args.patch, args.null) {
         (true, _) => Some(RawOutput::open("--patch", "airlock diff --patch > changes.patch")?),

@@ -57,7 +57,7 @@ impl Checks {
     }
 }
 
-pub fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_doctor(json: bool, output: Output) -> Result<u8, CliError> {
     let mut checks = Checks::default();
     let settings = match load_settings() {
         Ok(settings) => {

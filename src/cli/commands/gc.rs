@@ -12,7 +12,7 @@ use crate::engine::Docker;
 use crate::sandbox::gc::{Garbage, KEPT_BASES, find_garbage, remove_garbage};
 use crate::sandbox::{lifecycle, probe};
 
-pub fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_gc(dry_run: bool, json: bool, output: Output) -> Result<u8, CliError> {
     let settings = load_settings()?;
     let repo = Repo::open(output)?;
     create_runtime()?.block_on(async {

@@ -14,7 +14,7 @@ use crate::core::escape::Escaped;
 use crate::engine::image::{AGENT_IMAGE, AgentImageOptions, CLAUDE_VERSION, DEFAULT_BASE, IMAGE_LABEL, build_agent};
 use crate::engine::{Docker, Engine, EngineError, ImageInfo};
 
-pub fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
     create_runtime()?.block_on(async {
         let engine = Docker::connect().await?;
         match verb {
@@ -34,7 +34,7 @@ pub fn run_image(verb: ImageVerb, output: Output) -> Result<u8, CliError> {
 }
 
 /// Returns the image to run. Builds Airlock's agent image if it does not exist yet.
-pub async fn find_or_build_image(
+pub(crate) async fn find_or_build_image(
     engine: &dyn Engine,
     requested: Option<&str>,
     output: Output,

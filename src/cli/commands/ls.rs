@@ -10,7 +10,7 @@ use crate::cli::output::{Output, print_stderr, print_stdout};
 use crate::core::escape::Escaped;
 use crate::sandbox::SandboxRecord;
 
-pub fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_ls(json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     let (mut all, mut damaged) = (Vec::new(), Vec::new());
     for (name, opened) in repo.store.open_each()? {

@@ -1,15 +1,15 @@
 //! The subcommands, one module each. `run` uses `image` to build the agent image; no other module imports another.
 
-pub mod apply;
-pub mod diff;
-pub mod doctor;
-pub mod gc;
-pub mod image;
-pub mod ls;
-pub mod recover;
-pub mod resume;
-pub mod review;
-pub mod rm;
-pub mod run;
-pub mod status;
-pub mod undo;
+pub(super) mod apply;
+pub(super) mod diff;
+pub(super) mod doctor;
+pub(super) mod gc;
+pub(super) mod image;
+pub(super) mod ls;
+pub(super) mod recover;
+pub(super) mod resume;
+pub(super) mod review;
+pub(super) mod rm;
+pub(super) mod run;
+pub(super) mod status;
+pub(super) mod undo;

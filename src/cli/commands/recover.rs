@@ -9,7 +9,7 @@ use crate::cli::ops::repo::Repo;
 use crate::cli::output::Output;
 use crate::terminal;
 
-pub fn run_recover(args: &RecoverArgs, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_recover(args: &RecoverArgs, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open_for_write()?;
     let mut context = ApplyContext::new(&repo.host)?;
     context.lock_exclusive()?;

@@ -11,7 +11,7 @@ use crate::cli::output::{Output, print_stdout};
 use crate::review::{Feedback, ReviewModel};
 use crate::sandbox::Sandbox;
 
-pub fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_resume(args: ResumeArgs, before: AgentOptions, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     let mut sandbox = repo.open_sandbox(args.name.as_deref(), "resume")?;
     sandbox.acquire_lock()?;

@@ -7,7 +7,7 @@ use crate::cli::ops::repo::Repo;
 use crate::cli::ops::rounds::{Round, run_rounds};
 use crate::cli::output::Output;
 
-pub fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_review(args: &ReviewArgs, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     let mut sandbox = repo.open_sandbox(args.name.as_deref(), "review")?;
     let changes = repo.load_changes(&mut sandbox, output)?;

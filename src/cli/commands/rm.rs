@@ -49,7 +49,7 @@ fn describe_losses(sandbox: &Sandbox) -> Option<String> {
     describe_holdings(&sandbox.record, &ignored, false).map(|holds| format!("{name} contains {holds}"))
 }
 
-pub fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_rm(names: &[String], force: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     // All names are looked up before the first sandbox is removed.
     let distinct: BTreeSet<&String> = names.iter().collect();

@@ -30,18 +30,18 @@ use crate::sandbox::{RunRequest, SandboxError, Workspace, lifecycle};
 use crate::terminal;
 use crate::terminal::Signals;
 
-pub fn run_claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_claude(options: RunOptions, args: Vec<OsString>, output: Output) -> Result<u8, CliError> {
     let args = args.into_iter().map(OsString::into_string).collect::<Result<Vec<_>, _>>();
     let args = args.map_err(|bad| CliError::usage(format!("an argument is not UTF-8: {}", bad.to_string_lossy())))?;
     let command = std::iter::once("claude".to_owned()).chain(args).collect();
     run_sandbox("claude", NetworkAccess::Model, options, command, output)
 }
 
-pub fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_command(options: RunOptions, command: Vec<String>, output: Output) -> Result<u8, CliError> {
     run_sandbox("run", NetworkAccess::None, options, command, output)
 }
 
-pub fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
     if !terminal::is_interactive() {
         return Err(CliError::usage("a shell needs a terminal").with_hint("run `airlock run -- COMMAND…` instead"));
     }
@@ -49,7 +49,7 @@ pub fn run_shell(options: RunOptions, output: Output) -> Result<u8, CliError> {
 }
 
 /// Returns the error for `airlock run` without `--` before its command.
-pub fn missing_dashes_error() -> CliError {
+pub(crate) fn missing_dashes_error() -> CliError {
     CliError::usage("the command must follow `--`").with_hint("run `airlock run [OPTIONS] -- COMMAND…`")
 }
 

@@ -12,7 +12,7 @@ use crate::core::escape::Escaped;
 use crate::engine::{Docker, Engine as _};
 use crate::sandbox::Workspace;
 
-pub fn run_status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_status(name: Option<&str>, json: bool, output: Output) -> Result<u8, CliError> {
     let repo = Repo::open(output)?;
     let sandbox = repo.open_sandbox(name, "status")?;
     let (record, manifest) = (&sandbox.record, &sandbox.record.manifest);

@@ -22,7 +22,7 @@ use crate::cli::output::{Output, format_count, print_stdout};
 use crate::core::escape::Escaped;
 use crate::core::path::RepoPath;
 
-pub fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_undo(args: &UndoArgs, output: Output) -> Result<u8, CliError> {
     let repo = if args.list || args.dry_run { Repo::open(output)? } else { Repo::open_for_write()? };
     let mut context = ApplyContext::new(&repo.host)?;
     if args.list {

@@ -7,11 +7,11 @@ use crate::core::escape::Escaped;
 use crate::engine::EngineInfo;
 
 /// The command of `airlock shell`. An image may lack bash.
-pub const SHELL_COMMAND: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
+pub(crate) const SHELL_COMMAND: &str = "command -v bash >/dev/null && exec bash -l || exec sh -l";
 
 /// Warns about a runtime with known vulnerabilities. Only `airlock doctor` reports those that a distribution may have
 /// fixed.
-pub fn print_advisories(info: &EngineInfo, output: Output) {
+pub(crate) fn print_advisories(info: &EngineInfo, output: Output) {
     let mut known: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for (component, version, advisory, _) in
         info.list_advisories().into_iter().filter(|(.., may_be_fixed)| !may_be_fixed)

@@ -10,7 +10,7 @@ use crate::sandbox::{AgentConfig, DEFAULT_DISK, DEFAULT_INODES, Limits};
 const DEFAULT_UPSTREAM: &str = "https://api.anthropic.com";
 
 /// Returns the configuration of a new agent on an engine with this much memory, in bytes.
-pub fn new_agent_config(
+pub(crate) fn new_agent_config(
     settings: &Settings,
     env: &[String],
     default_net: NetworkAccess,
@@ -31,7 +31,11 @@ pub fn new_agent_config(
 }
 
 /// Returns a configuration changed by the given settings and variables.
-pub fn with_overrides(mut config: AgentConfig, settings: &Settings, env: &[String]) -> Result<AgentConfig, CliError> {
+pub(crate) fn with_overrides(
+    mut config: AgentConfig,
+    settings: &Settings,
+    env: &[String],
+) -> Result<AgentConfig, CliError> {
     let wrong = |option: &'static str| move |problem| CliError::usage(format!("{option}: {problem}"));
     let bytes = |text: &Option<String>, option| text.as_deref().map(parse_bytes).transpose().map_err(wrong(option));
     let time = settings.timeout.as_deref().map(parse_duration).transpose().map_err(wrong("--timeout"))?;
@@ -63,7 +67,7 @@ fn parse_cpus(cpus: f64) -> Result<u64, CliError> {
 }
 
 /// Returns the variables of `--env` as `KEY=VALUE`. Refuses variables that would bring the credential into the sandbox.
-pub fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> {
+pub(crate) fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> {
     let secret_names = [CredentialKind::ApiKey, CredentialKind::AuthToken, CredentialKind::OauthToken]
         .map(CredentialKind::env_variable);
     let mut found = Vec::new();
@@ -87,7 +91,7 @@ pub fn parse_variables(args: &[String]) -> Result<Vec<String>, CliError> {
     Ok(found)
 }
 
-pub fn create_model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
+pub(crate) fn create_model_route() -> Result<(ModelProxy, CredentialKind), CliError> {
     let env = |name: &str| std::env::var(name).ok();
     let source = CredentialSource::find_credential(env)?;
     let kind = source.read()?.kind;

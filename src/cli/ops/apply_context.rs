@@ -23,7 +23,7 @@ use crate::terminal;
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A working tree to write to.
-pub struct ApplyContext<'a> {
+pub(crate) struct ApplyContext<'a> {
     repo: &'a HostRepo,
     pub target: ApplyTarget,
     pub fs: HostFs,
@@ -32,7 +32,7 @@ pub struct ApplyContext<'a> {
 
 impl<'a> ApplyContext<'a> {
     /// Looks up everything that an apply needs. Takes no lock and writes nothing.
-    pub fn new(repo: &'a HostRepo) -> Result<Self, CliError> {
+    pub(crate) fn new(repo: &'a HostRepo) -> Result<Self, CliError> {
         let state = repo.common_dir.join("airlock");
         let root = WorkingTree::open(&repo.root, [].into(), FsCapabilities::default())?.root_inode()?;
         let fingerprint = WorktreeFingerprint {
@@ -48,7 +48,7 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Opens the working tree. Of the repositories inside it, only `modules` are entered.
-    pub fn open_tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, CliError> {
+    pub(crate) fn open_tree(&self, modules: &[RepoPath]) -> Result<WorkingTree, CliError> {
         let (file_mode, symlinks) = self.repo.fs_capabilities()?;
         Ok(WorkingTree::open(
             &self.repo.root,
@@ -58,7 +58,7 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Takes the lock, rolls back interrupted applies, and fails if a git operation is in progress.
-    pub fn prepare_for_write(&mut self, output: Output) -> Result<(), CliError> {
+    pub(crate) fn prepare_for_write(&mut self, output: Output) -> Result<(), CliError> {
         self.lock_exclusive()?;
         if let Some(operation) = self.repo.operation_in_progress().filter(|o| *o != "bisect") {
             return Err(CliError::failed(format!("a {operation} is in progress in this working tree")).with_hint(
@@ -89,7 +89,7 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Takes the exclusive lock on the working trees of this repository.
-    pub fn lock_exclusive(&mut self) -> Result<(), CliError> {
+    pub(crate) fn lock_exclusive(&mut self) -> Result<(), CliError> {
         let boot = self.target.fingerprint.boot_id.clone();
         self.log.lock_exclusive(&boot).map_err(|error| {
             CliError::failed(error.to_string()).with_hint("wait for it to finish, then try again; nothing was written")
@@ -98,7 +98,7 @@ impl<'a> ApplyContext<'a> {
 
     /// Returns the interrupted applies of this working tree. Also removes the leftovers of applies that were not even
     /// prepared, and git's index lock if it belongs to an apply that has ended. The lock must be held.
-    pub fn find_interrupted(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, CliError> {
+    pub(crate) fn find_interrupted(&self, output: Output) -> Result<Vec<(TransactionDir, Journal)>, CliError> {
         let mut found = Vec::new();
         let others = self.repo.other_worktrees()?;
         let all = self.log.list_dirs()?;
@@ -137,7 +137,7 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Returns whether HEAD and the index are the same as when an apply began.
-    pub fn is_unchanged(&self, dir: &TransactionDir, journal: &Journal) -> bool {
+    pub(crate) fn is_unchanged(&self, dir: &TransactionDir, journal: &Journal) -> bool {
         let (now, then) = (&self.target.fingerprint, &journal.target);
         let same_index = now.index == then.index || self.repo.has_same_index(&dir.index_path()).unwrap_or(false);
         now.head == then.head && same_index
@@ -145,7 +145,7 @@ impl<'a> ApplyContext<'a> {
 
     /// Reads the applied changes of a sandbox: its record, and what newer journals add. Nothing is lost if an apply or an
     /// undo is interrupted between its commit and the update of the record.
-    pub fn applied_state(&self, sandbox: &Sandbox) -> Result<AppliedState, CliError> {
+    pub(crate) fn applied_state(&self, sandbox: &Sandbox) -> Result<AppliedState, CliError> {
         let mut applied = sandbox.read_applied()?;
         let known = applied.last_apply;
         for dir in self.log.list_dirs()?.iter().filter(|f| f.sequence_number() > known) {
@@ -167,7 +167,7 @@ impl<'a> ApplyContext<'a> {
 
     /// Updates the record of a sandbox, if it still exists, with its changes that are now in the working tree. A sandbox in
     /// use is skipped, because it reads the journals itself.
-    pub fn record_applied(&self, sandbox: &str) -> Result<(), CliError> {
+    pub(crate) fn record_applied(&self, sandbox: &str) -> Result<(), CliError> {
         let Ok(name) = sandbox.parse::<SandboxName>() else { return Ok(()) };
         let Some(mut sandbox) = SandboxStore::new(&self.repo.common_dir).open(&name)? else { return Ok(()) };
         if sandbox.acquire_lock().is_err() {
@@ -181,13 +181,13 @@ impl<'a> ApplyContext<'a> {
     }
 
     /// Returns whether a sandbox still exists.
-    pub fn has_sandbox(&self, sandbox: &str) -> bool {
+    pub(crate) fn has_sandbox(&self, sandbox: &str) -> bool {
         let name = sandbox.parse::<SandboxName>().ok();
         name.is_some_and(|name| SandboxStore::new(&self.repo.common_dir).open(&name).is_ok_and(|found| found.is_some()))
     }
 
     /// Recovers an interrupted apply, and prints the result.
-    pub fn recover_apply(
+    pub(crate) fn recover_apply(
         &self,
         dir: &TransactionDir,
         journal: &Journal,
@@ -210,7 +210,7 @@ impl<'a> ApplyContext<'a> {
 }
 
 /// Prints what happened to the user's own edits, and other notes of a report.
-pub fn print_report(report: &Report, output: Output) {
+pub(crate) fn print_report(report: &Report, output: Output) {
     for skipped in &report.skipped {
         output.print_status(&format!("{} was not changed: {}", Escaped::new(skipped.path.as_bytes()), skipped.reason));
     }
@@ -230,7 +230,7 @@ pub fn print_report(report: &Report, output: Output) {
 }
 
 /// Prints the report of a rollback, and returns the error.
-pub fn report_apply_error(problem: ApplyError, output: Output) -> CliError {
+pub(crate) fn report_apply_error(problem: ApplyError, output: Output) -> CliError {
     if let ApplyError::RolledBack { report, .. } | ApplyError::Interrupted(report) = &problem {
         print_report(report, output);
     }
@@ -238,7 +238,7 @@ pub fn report_apply_error(problem: ApplyError, output: Output) -> CliError {
 }
 
 /// Warns about interrupted applies. Nothing is written, because a shell prompt may run the command.
-pub fn warn_interrupted(repo: &HostRepo, output: Output) {
+pub(crate) fn warn_interrupted(repo: &HostRepo, output: Output) {
     let log = TransactionLog::new(&repo.common_dir.join("airlock"));
     let unfinished = log.list_unfinished().unwrap_or_default();
     // While the lock is held, the apply is still in progress.
@@ -263,7 +263,7 @@ pub fn warn_interrupted(repo: &HostRepo, output: Output) {
 }
 
 /// Reads all applies. A damaged journal is an error.
-pub fn load_history(log: &TransactionLog) -> Result<ApplyHistory, CliError> {
+pub(crate) fn load_history(log: &TransactionLog) -> Result<ApplyHistory, CliError> {
     let history = ApplyHistory::read_from(log)?;
     match history.damaged.into_iter().next() {
         Some(error) => Err(error.into()),

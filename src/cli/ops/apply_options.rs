@@ -5,7 +5,7 @@ use crate::review::{Decisions, ReviewModel, ReviewSelection};
 
 /// The selection to apply, and how to apply and report it.
 #[derive(Default)]
-pub struct ApplyOptions {
+pub(crate) struct ApplyOptions {
     pub selection: ReviewSelection,
     pub dry_run: bool,
     pub json: bool,
@@ -16,12 +16,12 @@ pub struct ApplyOptions {
 }
 
 impl ApplyOptions {
-    pub fn from_selection(selection: ReviewSelection) -> Self {
+    pub(crate) fn from_selection(selection: ReviewSelection) -> Self {
         Self { selection, ..Self::default() }
     }
 
     /// Creates options from the decisions of a review, in which each high-risk part was confirmed explicitly.
-    pub fn from_decisions(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
+    pub(crate) fn from_decisions(model: &ReviewModel<'_>, decisions: &Decisions) -> Self {
         let files = model.files.iter().filter(|f| !f.is_refused());
         let selections = files.map(|f| (f.change.path.clone(), decisions.accepted_selection(&f.units))).collect();
         Self::from_selection(ReviewSelection { selections, ..ReviewSelection::default() })

@@ -31,7 +31,7 @@ use crate::review::{Decision, ReviewModel, ReviewState, has_unsent_comment};
 use crate::sandbox::{AppliedPath, AppliedState, Sandbox, SandboxRecord, lifecycle};
 
 /// Plans and executes an apply. Returns the exit status.
-pub fn apply_to_worktree(
+pub(crate) fn apply_to_worktree(
     repo: &HostRepo,
     sandbox: &mut Sandbox,
     model: &ReviewModel<'_>,
@@ -182,7 +182,7 @@ pub fn apply_to_worktree(
 }
 
 /// The inputs of a plan.
-pub struct PlanInputs<'a> {
+pub(crate) struct PlanInputs<'a> {
     pub repo: &'a HostRepo,
     /// The commit that the sandbox was seeded with.
     pub commit: &'a str,
@@ -197,7 +197,7 @@ pub struct PlanInputs<'a> {
 }
 
 /// Builds the plan for a selection, without writing to the working tree.
-pub fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
+pub(crate) fn build_plan(inputs: &PlanInputs<'_>) -> Result<Plan, CliError> {
     let PlanInputs { repo, commit, tree, model, options, before, rounds, store } = *inputs;
     let selected = select_changes(model, options, before, (rounds, store));
     let modes = merge_modes(repo, tree, commit, selected.iter().map(SelectedChange::path))?;
@@ -284,7 +284,7 @@ fn merge_edits_of_renamed_files(
 
 /// Reads the merge modes of paths from git's attributes: those of the working tree, or of the commit if the working tree
 /// lacks the attributes file.
-pub fn merge_modes<'a>(
+pub(crate) fn merge_modes<'a>(
     repo: &HostRepo,
     tree: &WorkingTree,
     commit: &str,
@@ -344,7 +344,7 @@ fn selection_changes(
 ///
 /// *Invariant:* this checks the paths to be written and not the selection, so that no mistake in the selection can apply
 /// such a file.
-pub fn check_refused_and_risky<'a>(
+pub(crate) fn check_refused_and_risky<'a>(
     model: &ReviewModel<'_>,
     paths: impl Iterator<Item = &'a RepoPath>,
     options: &ApplyOptions,
@@ -375,7 +375,7 @@ pub fn check_refused_and_risky<'a>(
 ///
 /// # Errors
 /// The configuration names a file, and `--allow-risky` was not given.
-pub fn check_configured<'a>(
+pub(crate) fn check_configured<'a>(
     repo: &HostRepo,
     modules: &[RepoPath],
     model: &ReviewModel<'_>,

@@ -15,7 +15,7 @@ use crate::sandbox::Sandbox;
 const DEFAULT_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The backups of one apply that are old enough to be removed.
-pub struct ExpiredBackup {
+pub(crate) struct ExpiredBackup {
     pub name: String,
     pub bytes: u64,
     pub text: String,
@@ -23,7 +23,7 @@ pub struct ExpiredBackup {
 }
 
 /// Returns the retention of backups.
-pub fn backup_retention(settings: &Settings) -> Result<Duration, CliError> {
+pub(crate) fn backup_retention(settings: &Settings) -> Result<Duration, CliError> {
     let configured = settings.backups.as_deref().map(parse_duration).transpose();
     Ok(configured.map_err(|problem| CliError::usage(format!("backups: {problem}")))?.unwrap_or(DEFAULT_RETENTION))
 }
@@ -35,7 +35,7 @@ fn is_old(then: u64, keep: Duration) -> bool {
 
 /// Finds expired backups, and removes them unless this is a dry run. Keeps the backups of applies that did not end, and
 /// backups with an edit of the user that exists nowhere else.
-pub fn expire_backups(
+pub(crate) fn expire_backups(
     repo: &Repo,
     keep: Duration,
     dry_run: bool,
@@ -107,7 +107,7 @@ fn dir_usage(dir: &std::path::Path) -> u64 {
 
 /// Finds sandboxes that were decided long ago and do not hold the only copy of anything. Ignored files and conversations
 /// expire with them.
-pub fn find_decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
+pub(crate) fn find_decided(repo: &Repo, keep: Duration) -> Result<Vec<Sandbox>, CliError> {
     let all = repo.store.open_each()?.into_iter().filter_map(|(_, opened)| opened.ok());
     let is_expired = |s: &Sandbox| s.record.settled.is_some_and(|at| is_old(at, keep)) && s.record.holds.is_empty();
     Ok(all.filter(|s| is_expired(s) && !s.is_busy()).collect())

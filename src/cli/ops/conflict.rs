@@ -14,16 +14,16 @@ const MAX_LINES: usize = 12;
 const MAX_HUNKS: usize = 4;
 
 /// Labels of the three sides: base, ours and theirs.
-pub type MarkerLabels = [&'static str; 3];
+pub(crate) type MarkerLabels = [&'static str; 3];
 
 /// The labels for an apply.
-pub const APPLY_LABELS: MarkerLabels = ["base", "yours", "accepted"];
+pub(crate) const APPLY_LABELS: MarkerLabels = ["base", "yours", "accepted"];
 
 /// The labels for an undo.
-pub const UNDO_LABELS: MarkerLabels = ["applied", "yours", "before"];
+pub(crate) const UNDO_LABELS: MarkerLabels = ["applied", "yours", "before"];
 
 /// Formats the sides of each conflict that has sides.
-pub fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blobs: &dyn BlobStore) -> String {
+pub(crate) fn format_conflicts(conflicts: &[Conflict], labels: MarkerLabels, blobs: &dyn BlobStore) -> String {
     let mut text = String::new();
     for conflict in conflicts {
         let Some(conflict_sides) = &conflict.sides else { continue };
@@ -117,7 +117,7 @@ fn describe_side(version: Option<&EntryContent>, bytes: Option<&[u8]>) -> String
 
 /// Returns ways to resolve conflicts, as options to add to the command. `others` says whether anything else could be
 /// written. `top` is the path from the current directory to the top of the working tree, empty or with a `/` at its end.
-pub fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
+pub(crate) fn resolution_hints(conflicts: &[Conflict], others: bool, markers: bool, top: &[u8]) -> Vec<String> {
     let mut hints = Vec::new();
     if others {
         let paths: Vec<String> =

@@ -14,7 +14,12 @@ use crate::review::{DecisionFile, DecisionFileError, Decisions, Event, ReviewMod
 use crate::sandbox::Sandbox;
 
 /// Writes the decisions to a file.
-pub fn export_decisions(sandbox: &Sandbox, changes: &Changeset, file: &Path, output: Output) -> Result<u8, CliError> {
+pub(crate) fn export_decisions(
+    sandbox: &Sandbox,
+    changes: &Changeset,
+    file: &Path,
+    output: Output,
+) -> Result<u8, CliError> {
     let model = ReviewModel::open(changes, &sandbox.open_quarantine()?)?;
     let decisions = load_draft(sandbox, &model)?.decisions;
     let name = sandbox.record.name.as_str();
@@ -32,7 +37,7 @@ pub fn export_decisions(sandbox: &Sandbox, changes: &Changeset, file: &Path, out
 }
 
 /// Reads a decision file, and returns the events that change the current decisions accordingly.
-pub fn read_decision_file(
+pub(crate) fn read_decision_file(
     model: &ReviewModel<'_>,
     so_far: &Decisions,
     file: &Path,
@@ -75,7 +80,7 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 const MAX_LISTED_IDS: usize = 40;
 
 /// Reads decisions from a file, and saves them.
-pub fn import_decisions(
+pub(crate) fn import_decisions(
     sandbox: &Sandbox,
     changes: &Changeset,
     file: &Path,

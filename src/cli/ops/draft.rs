@@ -7,10 +7,10 @@ use crate::review::{DecisionLog, DecisionLogError, ReviewModel, ReviewState, new
 use crate::sandbox::Sandbox;
 
 /// The name of the draft's file.
-pub const DRAFT_FILE: &str = "draft.jsonl";
+pub(crate) const DRAFT_FILE: &str = "draft.jsonl";
 
 /// Reads the draft of a review of a sandbox's changes.
-pub fn load_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<ReviewState, CliError> {
+pub(crate) fn load_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<ReviewState, CliError> {
     let mut state = read_draft(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, sandbox))?;
     migrate_draft(&mut state, sandbox, model)?;
     Ok(state)
@@ -18,13 +18,13 @@ pub fn load_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<ReviewSt
 
 /// Joins the renames of a changeset, except for those that the review of the sandbox has split. A draft that cannot be read
 /// splits none: who needs it reports the error.
-pub fn join_renames(sandbox: &Sandbox, changes: Changeset) -> Changeset {
+pub(crate) fn join_renames(sandbox: &Sandbox, changes: Changeset) -> Changeset {
     let draft = read_draft(&sandbox.file_path(DRAFT_FILE)).unwrap_or_default();
     changes.join_renames(draft.separate_renames())
 }
 
 /// Opens the draft for writing.
-pub fn open_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), CliError> {
+pub(crate) fn open_draft(sandbox: &Sandbox, model: &ReviewModel<'_>) -> Result<(DecisionLog, ReviewState), CliError> {
     let (mut draft, mut state) =
         DecisionLog::open(&sandbox.file_path(DRAFT_FILE)).map_err(|error| draft_error(&error, sandbox))?;
     migrate_draft(&mut state, sandbox, model)?;
@@ -51,7 +51,7 @@ fn migrate_draft(state: &mut ReviewState, sandbox: &Sandbox, model: &ReviewModel
     Ok(())
 }
 
-pub fn draft_error(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
+pub(crate) fn draft_error(error: &DecisionLogError, sandbox: &Sandbox) -> CliError {
     let failure = CliError::failed(error.to_string());
     match error {
         DecisionLogError::Damaged { .. } => failure.with_hint(format!(

@@ -11,7 +11,7 @@ use crate::review::ReviewModel;
 use crate::sandbox::RunResult;
 
 /// Prints the limits that were hit, the dropped control sequences and the refused requests.
-pub fn print_run_notes(finished: &RunResult, route: Option<&ModelProxy>, output: Output) {
+pub(crate) fn print_run_notes(finished: &RunResult, route: Option<&ModelProxy>, output: Output) {
     if let Some(error) = &finished.seal_error {
         output.print_status(&format!("failed to keep the base for later starts: {}", Escaped::new(&error.to_string())));
     }
@@ -45,7 +45,7 @@ fn print_route_stats(route: Option<&ModelProxy>, output: Output) {
 }
 
 /// Prints the summary of the changes.
-pub fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliError> {
+pub(crate) fn print_summary(finished: &RunResult, output: Output) -> Result<(), CliError> {
     let changes = &join_renames(&finished.sandbox, finished.changes.clone());
     let model = ReviewModel::open(changes, &finished.sandbox.open_quarantine()?)?;
     let (added, removed) = model.line_counts();

@@ -6,7 +6,7 @@ use crate::core::escape::Escaped;
 use crate::sandbox::SandboxRecord;
 
 /// Returns the message about files that new ignore rules keep out of the changes.
-pub fn hidden_files_message(changes: &Changeset) -> String {
+pub(crate) fn hidden_files_message(changes: &Changeset) -> String {
     let names: Vec<String> =
         changes.ignored_by_agent_rules.iter().take(3).map(|p| Escaped::new(p.as_bytes()).to_string()).collect();
     let more = if changes.ignored_by_agent_rules.len() > 3 { ", …" } else { "" };
@@ -18,7 +18,7 @@ const MAX_NAMED_PATHS: usize = 3;
 
 /// Returns the command that writes ignored files of a sandbox to an archive, which the user can inspect before unpacking
 /// it.
-pub fn ignored_files_hint(name: &str, ignored: &IgnoredPaths) -> Option<String> {
+pub(crate) fn ignored_files_hint(name: &str, ignored: &IgnoredPaths) -> Option<String> {
     let first = ignored.first.first()?;
     let word = quote_shell_word(first.path.as_bytes());
     Some(format!("to save ignored files, run `airlock resume {name} --review never -- tar c -- {word} > {name}.tar`"))
@@ -26,7 +26,7 @@ pub fn ignored_files_hint(name: &str, ignored: &IgnoredPaths) -> Option<String> 
 
 /// Lists what a sandbox holds that is in none of its changes. Returns `None` if nothing would be missed. A conversation
 /// counts if the model has answered in it.
-pub fn describe_holdings(record: &SandboxRecord, ignored: &IgnoredPaths, has_talked: bool) -> Option<String> {
+pub(crate) fn describe_holdings(record: &SandboxRecord, ignored: &IgnoredPaths, has_talked: bool) -> Option<String> {
     let mut all: Vec<String> = record.holds.iter().map(|text| Escaped::new(text).to_string()).collect();
     let names: Vec<String> = (ignored.first.iter().take(MAX_NAMED_PATHS))
         .map(|i| format!("{}{}", Escaped::new(i.path.as_bytes()), if i.is_directory { "/" } else { "" }))

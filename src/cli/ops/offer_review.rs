@@ -8,7 +8,7 @@ use crate::sandbox::Sandbox;
 use crate::terminal;
 
 /// Returns whether to review now, asking the user if that is configured. Otherwise prints the command to review.
-pub fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, CliError> {
+pub(crate) fn is_review_wanted(sandbox: &Sandbox, mode: ReviewMode) -> Result<bool, CliError> {
     let is_asked = terminal::is_interactive() && mode != ReviewMode::Never;
     let is_wanted = is_asked
         && terminal::wait_until_settled()?

@@ -7,7 +7,11 @@ use crate::render::TextRenderer;
 use crate::review::{FileText, ReviewFile, ReviewModel};
 
 /// Formats the changes of one file for a person.
-pub fn format_file(model: &ReviewModel<'_>, file: &ReviewFile<'_>, renderer: TextRenderer) -> Result<String, CliError> {
+pub(crate) fn format_file(
+    model: &ReviewModel<'_>,
+    file: &ReviewFile<'_>,
+    renderer: TextRenderer,
+) -> Result<String, CliError> {
     let is_deleted = file.units.iter().any(|u| u.kind == UnitKind::Delete);
     let FileText { old, new } = FileText::read(model, file)?;
     let (old, new) = (old.collect_lines(0..old.len()), new.collect_lines(0..new.len()));
@@ -23,13 +27,13 @@ pub fn format_file(model: &ReviewModel<'_>, file: &ReviewFile<'_>, renderer: Tex
 }
 
 /// One side of a changed file.
-pub struct PatchSide {
+pub(crate) struct PatchSide {
     pub kind: EntryKind,
     pub content: Vec<u8>,
 }
 
 /// Formats the change of one file as `git diff --binary --full-index --no-renames` does.
-pub fn git_patch(path: &RepoPath, old: Option<PatchSide>, new: Option<PatchSide>) -> Result<Vec<u8>, CliError> {
+pub(crate) fn git_patch(path: &RepoPath, old: Option<PatchSide>, new: Option<PatchSide>) -> Result<Vec<u8>, CliError> {
     // As in git, a symlink that became a file, or the reverse, is a deletion and a creation.
     match (old, new) {
         (Some(old), Some(new)) if (old.kind == EntryKind::Link) != (new.kind == EntryKind::Link) => {
@@ -89,7 +93,7 @@ fn format_patch(path: &RepoPath, old: Option<&PatchSide>, new: Option<&PatchSide
 }
 
 /// Quotes a path as git does (`core.quotePath`), so that no two paths look alike and none contains a line feed.
-pub fn quote_path(side: &str, path: &RepoPath) -> String {
+pub(crate) fn quote_path(side: &str, path: &RepoPath) -> String {
     let plain = path.as_bytes().iter().all(|b| (b' '..=b'~').contains(b) && !b"\"\\".contains(b));
     if plain {
         return format!("{side}{}", String::from_utf8_lossy(path.as_bytes()));

@@ -12,7 +12,7 @@ use crate::sandbox::{CollectLimits, CollectPolicy};
 /// The file with a repository's own risk rules.
 const RULES_FILE: &str = ".airlock.toml";
 /// The name of the rule for paths that the user's git configuration names.
-pub const CONFIGURED: &str = "git-config";
+pub(crate) const CONFIGURED: &str = "git-config";
 /// Maximum length of a reason from that file, in characters.
 const MAX_REASON_CHARS: usize = 200;
 /// Maximum size of that file, in bytes.
@@ -20,7 +20,7 @@ const MAX_RULES_BYTES: usize = 256 * 1024;
 
 /// Returns the collect policy. The repository's file is read from this commit, because the agent can edit the file in its
 /// workspace.
-pub fn collect_policy<'a>(
+pub(crate) fn collect_policy<'a>(
     settings: &Settings,
     host: &HostRepo,
     commit: &str,
@@ -48,7 +48,7 @@ pub fn collect_policy<'a>(
 ///
 /// # Errors
 /// Git cannot read its configuration.
-pub fn configured_rules<'a>(
+pub(crate) fn configured_rules<'a>(
     host: &HostRepo,
     modules: impl IntoIterator<Item = &'a RepoPath>,
 ) -> Result<RuleSet, CliError> {
@@ -81,7 +81,7 @@ fn git_config_rule(configured: &ConfiguredPath) -> Rule {
     }
 }
 
-pub fn collect_limits(settings: &Settings) -> Result<CollectLimits, CliError> {
+pub(crate) fn collect_limits(settings: &Settings) -> Result<CollectLimits, CliError> {
     let wrong = |key: &str| {
         let key = key.to_owned();
         move |problem: String| CliError::usage(format!("{key}: {problem}"))

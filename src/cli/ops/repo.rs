@@ -15,28 +15,28 @@ use crate::git::HostRepo;
 use crate::sandbox::{CollectPolicy, Sandbox, SandboxState, SandboxStore, lifecycle};
 
 /// A repository and its sandboxes.
-pub struct Repo {
+pub(crate) struct Repo {
     pub host: HostRepo,
     pub store: SandboxStore,
 }
 
 impl Repo {
     /// Opens the repository around the current directory, and warns about interrupted applies in it.
-    pub fn open(output: Output) -> Result<Self, CliError> {
+    pub(crate) fn open(output: Output) -> Result<Self, CliError> {
         let repo = Self::open_for_write()?;
         super::apply_context::warn_interrupted(&repo.host, output);
         Ok(repo)
     }
 
     /// Opens the repository without the warning, for subcommands that recover interrupted applies.
-    pub fn open_for_write() -> Result<Self, CliError> {
+    pub(crate) fn open_for_write() -> Result<Self, CliError> {
         let host = HostRepo::discover(&std::env::current_dir()?)?;
         let store = SandboxStore::new(&host.common_dir);
         Ok(Self { host, store })
     }
 
     /// Opens a sandbox by name. Without a name, opens the only sandbox.
-    pub fn open_sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
+    pub(crate) fn open_sandbox(&self, name: Option<&str>, verb: &str) -> Result<Sandbox, CliError> {
         if let Some(name) = name {
             return self.open_named(name, verb);
         }
@@ -80,13 +80,13 @@ impl Repo {
 
     /// Returns the changes of a sandbox with renames joined, except for those that its review has split. If it was interrupted,
     /// its changes are collected now.
-    pub fn load_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
+    pub(crate) fn load_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let changes = self.load_separate_changes(sandbox, output)?;
         Ok(join_renames(sandbox, changes))
     }
 
     /// As [`Repo::load_changes`], with each rename as an addition and a deletion.
-    pub fn load_separate_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
+    pub(crate) fn load_separate_changes(&self, sandbox: &mut Sandbox, output: Output) -> Result<Changeset, CliError> {
         let name = sandbox.record.name.clone();
         match sandbox.record.state {
             SandboxState::Collected { .. } => sandbox.read_changeset()?.ok_or_else(|| {
@@ -112,19 +112,19 @@ impl Repo {
 
 impl Repo {
     /// Returns the limits and risk rules for collecting from a sandbox.
-    pub fn load_policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
+    pub(crate) fn load_policy(&self, sandbox: &Sandbox, output: Output) -> Result<CollectPolicy, CliError> {
         let settings = load_settings()?;
         collect_policy(&settings, &self.host, &sandbox.record.base, &sandbox.record.manifest.modules, output)
     }
 }
 
 /// Describes a sandbox in one line.
-pub fn describe_sandbox(sandbox: &Sandbox) -> String {
+pub(crate) fn describe_sandbox(sandbox: &Sandbox) -> String {
     format!("{}   {}   {}", sandbox.record.name, sandbox_status(sandbox).1, format_age(sandbox.record.created))
 }
 
 /// Returns the state of a sandbox: a word for scripts, and a phrase for a person.
-pub fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
+pub(crate) fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
     match sandbox.record.state {
         SandboxState::Collected { .. } if sandbox.is_busy() => ("in-use", "in use".into()),
         _ if sandbox.is_busy() => ("running", "running".into()),
@@ -140,7 +140,7 @@ pub fn sandbox_status(sandbox: &Sandbox) -> (&'static str, String) {
 }
 
 /// Formats the time since `then`, which is in seconds since the Unix epoch.
-pub fn format_age(then: u64) -> String {
+pub(crate) fn format_age(then: u64) -> String {
     let then = UNIX_EPOCH + Duration::from_secs(then);
     let seconds = SystemTime::now().duration_since(then).map_or(0, |d| d.as_secs());
     let ago = |n: u64, unit| format!("{} ago", format_count(usize::try_from(n).unwrap_or(usize::MAX), unit));
@@ -153,6 +153,6 @@ pub fn format_age(then: u64) -> String {
 }
 
 /// Creates the runtime for asynchronous calls to the engine.
-pub fn create_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+pub(crate) fn create_runtime() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(tokio::runtime::Runtime::new()?)
 }

@@ -27,7 +27,7 @@ const MESSAGE_FILE: &str = "message.md";
 
 /// The options of another round.
 #[derive(Default)]
-pub struct ResumeOptions {
+pub(crate) struct ResumeOptions {
     /// Changes to the configuration of the agent.
     pub agent: AgentOptions,
     /// Arguments for Claude Code, or the command.
@@ -71,7 +71,7 @@ fn resume_command(record: &SandboxRecord, round: &ResumeOptions, tty: bool) -> R
 }
 
 /// The result of another agent.
-pub struct ResumeEnd {
+pub(crate) struct ResumeEnd {
     /// The agent's exit status.
     pub status: u8,
     /// The sandbox with changes to review, and whether to offer a review. `None` if nothing has changed.
@@ -80,7 +80,7 @@ pub struct ResumeEnd {
 
 /// Runs another agent in a sandbox that this process has locked. The message is kept in a file until the model has received
 /// it, so that the user's text is not lost in a failure.
-pub fn resume_sandbox(
+pub(crate) fn resume_sandbox(
     host: &HostRepo,
     sandbox: Sandbox,
     round: &ResumeOptions,

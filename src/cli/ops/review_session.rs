@@ -131,7 +131,7 @@ impl CliReviewHost<'_> {
 }
 
 /// The result of a review.
-pub enum ReviewEnd {
+pub(crate) enum ReviewEnd {
     /// The exit status. Nothing is left to do.
     Done(u8),
     /// The message that the agent is resumed with.
@@ -139,7 +139,7 @@ pub enum ReviewEnd {
 }
 
 /// Runs a review, and then asks whether to apply.
-pub fn review_sandbox(
+pub(crate) fn review_sandbox(
     host: &HostRepo,
     mut sandbox: Sandbox,
     plain: bool,

@@ -12,14 +12,19 @@ use crate::review::{ReviewFile, ReviewModel};
 use crate::sandbox::Sandbox;
 
 /// The risk rules for a sandbox's changes.
-pub struct RiskChecker {
+pub(crate) struct RiskChecker {
     rules: RuleSet,
     manifests: PackageManifests,
     aliases: LinkAliases,
 }
 
 impl RiskChecker {
-    pub fn new(repo: &HostRepo, sandbox: &Sandbox, model: &ReviewModel<'_>, output: Output) -> Result<Self, CliError> {
+    pub(crate) fn new(
+        repo: &HostRepo,
+        sandbox: &Sandbox,
+        model: &ReviewModel<'_>,
+        output: Output,
+    ) -> Result<Self, CliError> {
         let settings = load_settings()?;
         let rules = collect_policy(
             &settings,
@@ -35,7 +40,13 @@ impl RiskChecker {
 
     /// Returns the worst finding of a part of a file's change, or of a merge with it, if it is at least medium and more
     /// severe than the findings of the whole change.
-    pub fn worsened_finding(&self, file: &ReviewFile<'_>, kind: EntryKind, old: &[u8], new: &[u8]) -> Option<Finding> {
+    pub(crate) fn worsened_finding(
+        &self,
+        file: &ReviewFile<'_>,
+        kind: EntryKind,
+        old: &[u8],
+        new: &[u8],
+    ) -> Option<Finding> {
         let found = self.content_findings(&file.change.with_result(kind, new), old, new);
         found
             .into_iter()
@@ -44,7 +55,12 @@ impl RiskChecker {
     }
 
     /// Prints a finding, or returns an error: high requires `--allow-risky`, and refused is never accepted.
-    pub fn report_finding(worst: &Finding, path: &RepoPath, allow_risky: bool, output: Output) -> Result<(), CliError> {
+    pub(crate) fn report_finding(
+        worst: &Finding,
+        path: &RepoPath,
+        allow_risky: bool,
+        output: Output,
+    ) -> Result<(), CliError> {
         let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
         if worst.severity < Severity::High || worst.severity == Severity::High && allow_risky {
             let (path, reason) = (Escaped::new(&path), Escaped::new(&worst.reason));
@@ -56,7 +72,7 @@ impl RiskChecker {
     }
 
     /// Returns the findings of a change with these contents. A change that is too large has none.
-    pub fn content_findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
+    pub(crate) fn content_findings(&self, change: &FileChange, old: &[u8], new: &[u8]) -> Vec<Finding> {
         if change.is_large() {
             return Vec::new();
         }

@@ -9,7 +9,7 @@ use crate::git::HostRepo;
 use crate::sandbox::Sandbox;
 
 /// One step of a sandbox after its first agent.
-pub enum Round {
+pub(crate) enum Round {
     /// A review of changes.
     Review { sandbox: Sandbox, plain: bool },
     /// A run of another agent.
@@ -17,7 +17,7 @@ pub enum Round {
 }
 
 /// Runs rounds until none follows. Returns the first exit status, because later rounds are not part of the command.
-pub fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, CliError> {
+pub(crate) fn run_rounds(host: &HostRepo, first: Round, output: Output) -> Result<u8, CliError> {
     let mut first_status = None;
     let mut next = Some(first);
     while let Some(round) = next {

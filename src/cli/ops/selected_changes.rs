@@ -12,7 +12,7 @@ use crate::sandbox::{AppliedState, Sandbox};
 
 /// Returns the selected units of each file, with those that earlier applies wrote. A rename is one change for each path that it
 /// writes.
-pub fn select_changes<'a>(
+pub(crate) fn select_changes<'a>(
     model: &'a ReviewModel<'_>,
     options: &ApplyOptions,
     before: &AppliedState,
@@ -58,13 +58,13 @@ fn written_sides(file: &ReviewFile<'_>, selection: &Selection, applied: &Selecti
 }
 
 /// Returns the units of a change that applies wrote, at either path of a rename.
-pub fn applied_selection(applied: &AppliedState, change: &FileChange) -> Selection {
+pub(crate) fn applied_selection(applied: &AppliedState, change: &FileChange) -> Selection {
     let states = change.affected_paths().filter_map(|path| applied.paths.get(path));
     states.fold(Selection::default(), |all, state| all.union(&state.picks))
 }
 
 /// Returns the part of a selection that is about none of these units, and therefore belongs to another round.
-pub fn retired_selection(selection: &Selection, units: &[Unit]) -> Selection {
+pub(crate) fn retired_selection(selection: &Selection, units: &[Unit]) -> Selection {
     let ids: BTreeSet<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
     selection.iter().filter(|(id, _)| !ids.contains(id)).map(|(id, pick)| (id.to_owned(), pick.clone())).collect()
 }
@@ -72,7 +72,7 @@ pub fn retired_selection(selection: &Selection, units: &[Unit]) -> Selection {
 /// Reads the changesets of earlier rounds, if something was applied that is not part of this round: each with its renames
 /// joined and as separate changes, because a review may have decided on either form. The changeset of this round comes
 /// first, because its renames may have been joined or separated since.
-pub fn load_needed_rounds(
+pub(crate) fn load_needed_rounds(
     sandbox: &Sandbox,
     model: &ReviewModel<'_>,
     before: &AppliedState,

@@ -11,7 +11,7 @@ use crate::tui::Keymap;
 ///
 /// # Errors
 /// The configuration file or a variable is invalid.
-pub fn load_settings() -> Result<Settings, CliError> {
+pub(crate) fn load_settings() -> Result<Settings, CliError> {
     let settings = Settings::load(|name| std::env::var(name).ok())?;
     load_keymap(&settings)?;
     Ok(settings)
@@ -21,7 +21,7 @@ pub fn load_settings() -> Result<Settings, CliError> {
 ///
 /// # Errors
 /// The keys in the configuration are invalid.
-pub fn load_keymap(settings: &Settings) -> Result<Keymap, CliError> {
+pub(crate) fn load_keymap(settings: &Settings) -> Result<Keymap, CliError> {
     let overrides: BTreeMap<String, Vec<String>> =
         settings.keys.iter().map(|(command, keys)| (command.clone(), keys.to_list())).collect();
     Keymap::with_overrides(&overrides).map_err(|error| {

@@ -10,7 +10,7 @@ use crate::git::{HostRepo, UncommittedScope, WorktreeStatus};
 use crate::sandbox::Sandbox;
 
 /// A scan for uncommitted work on a separate thread. No one waits for its result.
-pub struct DirtyScan {
+pub(crate) struct DirtyScan {
     result: Receiver<WorktreeStatus>,
     started: Sender<()>,
 }
@@ -18,7 +18,7 @@ pub struct DirtyScan {
 impl DirtyScan {
     /// Starts the scan. It reads the whole tree and competes with the engine for the CPU, so the agent starts first in a
     /// large tree.
-    pub fn start_scan(host: HostRepo, scope: UncommittedScope) -> Self {
+    pub(crate) fn start_scan(host: HostRepo, scope: UncommittedScope) -> Self {
         let (sender, result) = channel();
         let (started, start) = channel::<()>();
         let is_large = host.index_bytes() > LARGE_INDEX;
@@ -38,12 +38,12 @@ impl DirtyScan {
     }
 
     /// Signals that the agent starts.
-    pub fn signal_agent_start(&self) {
+    pub(crate) fn signal_agent_start(&self) {
         let _ = self.started.send(());
     }
 
     /// Returns the result if it is available. Later calls return `None`.
-    pub fn take_result(&self) -> Option<WorktreeStatus> {
+    pub(crate) fn take_result(&self) -> Option<WorktreeStatus> {
         self.result.try_recv().ok()
     }
 }
@@ -54,7 +54,7 @@ const LARGE_INDEX: u64 = 2 << 20;
 const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Returns the first line that is printed for a sandbox: what it starts with.
-pub fn first_line(
+pub(crate) fn first_line(
     sandbox: &Sandbox,
     status: Option<&WorktreeStatus>,
     scope: UncommittedScope,
@@ -88,7 +88,7 @@ pub fn first_line(
     line + if has_route { " · network: model only" } else { " · network: none" }
 }
 
-pub fn print_start(line: &str, status: Option<&WorktreeStatus>, manifest: &Manifest, output: Output) {
+pub(crate) fn print_start(line: &str, status: Option<&WorktreeStatus>, manifest: &Manifest, output: Output) {
     output.print_status(line);
     if let Some(status) = status {
         print_operation(status, output);
@@ -122,7 +122,7 @@ fn print_operation(status: &WorktreeStatus, output: Output) {
     }
 }
 
-pub fn print_worktree_status(status: &WorktreeStatus, output: Output) {
+pub(crate) fn print_worktree_status(status: &WorktreeStatus, output: Output) {
     print_operation(status, output);
     if let Some(text) = uncommitted_text(status) {
         output.print_status(&text);

@@ -24,7 +24,7 @@ use crate::sandbox::Sandbox;
 
 /// The target of an apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     Worktree,
     Branch(String),
     /// A patch file. `None` is stdout.
@@ -53,7 +53,7 @@ struct AcceptedFile<'a> {
 }
 
 /// Exports a selection. The working tree is neither read nor written.
-pub fn export_selection(
+pub(crate) fn export_selection(
     repo: &HostRepo,
     sandbox: &Sandbox,
     model: &ReviewModel<'_>,
@@ -194,7 +194,7 @@ pub fn export_selection(
 }
 
 /// Returns the `.gitattributes` files among the accepted files, because git uses them as soon as they exist.
-pub fn accepted_attributes(
+pub(crate) fn accepted_attributes(
     accepted: impl Iterator<Item = (RepoPath, Option<EntryContent>)>,
     store: &Quarantine,
 ) -> std::io::Result<AttributeFiles> {
@@ -214,7 +214,7 @@ pub fn accepted_attributes(
 ///
 /// # Errors
 /// The file cannot be converted, or its content is gone.
-pub fn stored_side(
+pub(crate) fn stored_side(
     repo: &HostRepo,
     (commit, attributes): (&str, &AttributeFiles),
     path: &RepoPath,
